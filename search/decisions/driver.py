@@ -32,6 +32,7 @@ from trainables.checkpoints.lineage import training_key
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 from trainables.fusion.shapes import cost_key
+from trainables.messages import Report
 
 RETRIES = {"moved": 1000, "lost": 8, "hung": 2, "memory": 1, "error": 0}
 """The number of times a trial is tried again after a failure of each kind.
@@ -371,33 +372,34 @@ class Driver:
         known = self.trials[trial]
         return known.attempt + (known.outcome != "running")
 
-    def report(self, trial: str, report: dict[str, Any]) -> bool:
-        """Hear a trial's `Report`; return True when the trial is over, or paused."""
+    def report(self, trial: str, report: Report) -> bool:
+        """Hear a trial's report; return True when the trial is over, or paused."""
         if trial not in self.active:
             return True
-        epoch, stop = report["epoch"], None
-        if report.get("waiting"):
-            self.journal.append("waiting", trial=trial, epoch=epoch, reason=report["waiting"])
-        if report.get("restored") is not None:
+        epoch, stop = report.epoch, None
+        if report.waiting:
+            self.journal.append("waiting", trial=trial, epoch=epoch, reason=report.waiting)
+        if report.restored is not None:
             self.journal.append(
                 "restored",
                 trial=trial,
                 epoch=epoch,
-                damaged=report["restored"],
-                **({"begun": report["begun"]} if report.get("begun") else {}),
+                damaged=report.restored,
+                **({"begun": asdict(report.begun)} if report.begun else {}),
             )
-        if report["metrics"] and epoch not in self.trials[trial].epochs:
+        if report.metrics and epoch not in self.trials[trial].epochs:
             if trial in self.at_rung:  # it has passed the rung with epochs trained before
                 self._promote(trial)
-            self._record_cost(trial, report.get("cost"))
-            how = {name: report[name] for name in ("precision", "folds") if report.get(name)}
-            self.journal.append("epoch", trial=trial, epoch=epoch, metrics=report["metrics"], **how)
+            self._record_cost(trial, report.cost)
+            how: dict[str, Any] = {"precision": report.precision} if report.precision else {}
+            how |= {"folds": report.folds} if report.folds else {}
+            self.journal.append("epoch", trial=trial, epoch=epoch, metrics=report.metrics, **how)
             self.timing.epoch(self.trials[trial], epoch)
-            self._hear_epoch(trial, epoch, report["metrics"])
+            self._hear_epoch(trial, epoch, report.metrics)
             stop = self._judge(trial, epoch)
-        if report["outcome"] is not None:
-            self._end(trial, report["outcome"], report["reason"])
-        elif report.get("more"):
+        if report.outcome is not None:
+            self._end(trial, report.outcome, report.reason)
+        elif report.more:
             return False  # epochs that were trained before are heard to their end
         elif stop is not None:
             self._stop(trial, epoch, self.judge, stop)

@@ -31,8 +31,9 @@ from search.experiment import Experiment
 from search.journal.journal import FILE_NAME, Journal, read
 from search.journal.result import SearchResult
 from search.space import Choice, Float, SearchSpace
-from tests.support.played import Report, play, report, started_event
+from tests.support.played import play, report, started_event
 from trainables.config import TrialConfig
+from trainables.messages import Report
 
 OMITTED = {
     "config",
@@ -103,7 +104,8 @@ def trained(config: TrialConfig, epoch: int) -> Report:
         round(0.1 + (end - 0.1) * (1 - math.exp(-epoch / pace)), 12),
         "completed" if epoch == config.epochs else None,
     )
-    return {**made, "cost": {"inference": {"batch_1": {"median_ms": 16 / config.batch_size}}}}
+    cost = {"inference": {"batch_1": {"median_ms": 16 / config.batch_size}}}
+    return replace(made, cost=cost)
 
 
 def plain(value: Any) -> Any:

@@ -22,6 +22,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -232,8 +233,9 @@ def played(grid: SearchResult, target: float, most: int, seed: int, **options: A
                 more = epoch < min(trained[training], last)
                 is_over = driver.report(
                     trial,
-                    said(epoch, curves[training][epoch - 1], is_last=epoch == last)
-                    | {"more": more},
+                    replace(
+                        said(epoch, curves[training][epoch - 1], is_last=epoch == last), more=more
+                    ),
                 )
             if not is_over:
                 running.append(trial)

@@ -51,6 +51,7 @@ from tests.bench.rules import (
     race,
 )
 from trainables.config import TrialConfig
+from trainables.messages import Report
 
 TITLES = (
     "| rule | regret, points | epochs | best kept | the best stopped: told, happened | time "
@@ -188,24 +189,18 @@ def trained(
             heapq.heappush(ends, (now + 1, trial))
 
 
-def report(task: Task, row: int, epoch: int) -> dict[str, Any]:
+def report(task: Task, row: int, epoch: int) -> Report:
     """Return a worker's report after an epoch of a task's configuration."""
     cost = (
-        {"cost": {"inference": {"batch_1": {"median_ms": float(task.costs[row])}}}}
+        {"inference": {"batch_1": {"median_ms": float(task.costs[row])}}}
         if task.costs is not None
-        else {}
+        else None
     )
-    return {
-        **said(
-            epoch,
-            float(np.nan_to_num(task.accuracies[row, epoch - 1])),
-            is_last=epoch == task.accuracies.shape[1],
-        ),
-        **cost,
-    }
+    accuracy = float(np.nan_to_num(task.accuracies[row, epoch - 1]))
+    return replace(said(epoch, accuracy, is_last=epoch == task.accuracies.shape[1]), cost=cost)
 
 
-def said(epoch: int, accuracy: float, *, is_last: bool) -> dict[str, Any]:
+def said(epoch: int, accuracy: float, *, is_last: bool) -> Report:
     """Return a worker's report after an epoch with this validation accuracy."""
     metrics = {
         "train/loss": 1 - accuracy,
@@ -214,12 +209,7 @@ def said(epoch: int, accuracy: float, *, is_last: bool) -> dict[str, Any]:
         "lr": 0.1,
         "time/epoch_s": 1.0,
     }
-    return {
-        "epoch": epoch,
-        "metrics": metrics,
-        "outcome": "completed" if is_last else None,
-        "reason": "",
-    }
+    return Report(epoch, metrics, outcome="completed" if is_last else None)
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -44,6 +45,7 @@ from tests.support.played import (
 )
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
+from trainables.messages import Report, WarmStart
 
 CPU, GPU = Demand(cpus=2, gpus=0, workers=2), Demand(cpus=4, gpus=0.5, workers=1)
 STARTED = {**started_event(), "name": "s", "slots": 4, "began_ms": 0}
@@ -145,9 +147,9 @@ def two_sessions() -> SearchResult:
         (1000, *suggested("b")),
         (2000, *began("a")),
         (2000, *began("b")),
-        (7000, "epoch", {"trial": "a", "epoch": 1, "metrics": report(1)["metrics"]}),
+        (7000, "epoch", {"trial": "a", "epoch": 1, "metrics": report(1).metrics}),
         (12_000, *ended("a")),
-        (14_000, "epoch", {"trial": "b", "epoch": 1, "metrics": report(1)["metrics"]}),
+        (14_000, "epoch", {"trial": "b", "epoch": 1, "metrics": report(1).metrics}),
         (
             100_000,
             "resumed",
@@ -337,9 +339,9 @@ class Clock:
         self.now += self.epoch_s
         return self.told(good_lr_wins(config, epoch))
 
-    def told(self, said: dict[str, Any]) -> dict[str, Any]:
+    def told(self, said: Report) -> Report:
         """Have a report tell how long its epoch took."""
-        return {**said, "metrics": {**said["metrics"], "time/epoch_s": self.epoch_s}}
+        return replace(said, metrics={**said.metrics, "time/epoch_s": self.epoch_s})
 
 
 def within(experiment: Experiment, seconds: str, **values: Any) -> Experiment:
@@ -457,15 +459,10 @@ def test_epochs_that_others_have_trained_say_how_long_the_next_takes(
     driver = open_driver(within(experiment, "1d"), clock=clock)
     trial, _ = driver.suggest()  # type: ignore[misc]
     driver.running(trial)
-    begun = {
-        "metrics": {},
-        "restored": [],
-        "begun": {"search": "earlier", "trial": "t0001", "epoch": 2},
-        "more": True,
-    }
-    driver.report(trial, report(2) | begun)
+    begun = WarmStart("earlier", "t0001", 2)
+    driver.report(trial, Report(2, restored=[], begun=begun, more=True))
     for epoch in (1, 2):
-        driver.report(trial, clock.told(report(epoch, 0.5)) | {"more": epoch < 2})
+        driver.report(trial, replace(clock.told(report(epoch, 0.5)), more=epoch < 2))
     assert driver.timing.forecast(driver.trials[trial]) == 5
     assert driver.timing.forecast(None) == 5
 
@@ -573,15 +570,10 @@ def test_epochs_that_are_under_way_and_never_trained_are_there_for_others(
     assert driver.suggest() is None, "four epochs are under way"
     assert driver.report(diverged, report(1, outcome="diverged"))
     driver.fail(lost, "lost", "node gone")
-    begun = {
-        "metrics": {},
-        "restored": [],
-        "begun": {"search": "earlier", "trial": "t0001", "epoch": 3},
-        "more": True,
-    }
-    driver.report(known, report(3) | begun)
+    begun = WarmStart("earlier", "t0001", 3)
+    driver.report(known, Report(3, restored=[], begun=begun, more=True))
     for epoch in (1, 2, 3):
-        driver.report(known, report(epoch, 0.5) | {"more": epoch < 3})
+        driver.report(known, replace(report(epoch, 0.5), more=epoch < 3))
     assert driver.report(whole, report(1, 0.5)) is False
     while driver.active:
         while (suggestion := driver.suggest()) is not None:

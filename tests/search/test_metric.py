@@ -3,7 +3,7 @@
 import io
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -45,6 +45,7 @@ from tests.support.played import OpenDriver, changed, evaluation, play, report
 from tests.support.reports import words
 from trainables.catalog.tasks import CLASSIFICATION, Metric
 from trainables.config import TrialConfig
+from trainables.messages import Report
 
 TRACKING = {"tracking_uri": "sqlite:///m.db", "experiment_id": "1", "parent_run_id": "r"}
 VALUES = {
@@ -80,7 +81,7 @@ def on_test_part(metric: Metric) -> dict[str, Any]:
     return {**evaluation()["val"], "images": 4, "metric": found}
 
 
-def trained(metric: Metric, config: TrialConfig, epoch: int) -> dict[str, Any]:
+def trained(metric: Metric, config: TrialConfig, epoch: int) -> Report:
     """What a worker says after an epoch: longer is a little better, by both metrics."""
     gain = 0.01 * epoch
     value = VALUES[metric.name][config.optimizer.lr] + metric.score(gain)
@@ -89,8 +90,8 @@ def trained(metric: Metric, config: TrialConfig, epoch: int) -> dict[str, Any]:
         0.6 + config.optimizer.lr + gain / 10,
         "completed" if epoch == config.epochs else None,
     )
-    said["metrics"] |= {metric.key: value, metric.error_key: 0.04 / 1.959964}
-    return said
+    by_metric = {metric.key: value, metric.error_key: 0.04 / 1.959964}
+    return replace(said, metrics=said.metrics | by_metric)
 
 
 @pytest.fixture(params=list(VALUES))
@@ -391,7 +392,7 @@ def selected(searched: Searched) -> Searched:
                     "seed": 7,
                 },
             ),
-            ("epoch", {"trial": name, "epoch": 1, "metrics": training["metrics"]}),
+            ("epoch", {"trial": name, "epoch": 1, "metrics": training.metrics}),
             (
                 "selected",
                 {

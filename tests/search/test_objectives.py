@@ -30,11 +30,12 @@ from search.views.summary import (
 from tests.bench.curves import sized
 from tests.bench.replay import play as replay
 from tests.conftest import Command
-from tests.support.played import OpenDriver, Report, changed, evaluation, play, reopened, report
+from tests.support.played import OpenDriver, changed, evaluation, play, reopened, report
 from tests.support.real import children_of, metrics_of, run_in
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 from trainables.fusion.shapes import cost_key
+from trainables.messages import Report
 
 LATENCY = ("val_accuracy", "latency")
 
@@ -185,7 +186,7 @@ def test_what_a_network_costs_is_asked_for_once_and_told_of_each_trial(
         asked.append(driver.wants_cost(config)) if epoch == 1 else None
         layers = config.model.options["layers"]
         told = report(epoch, layers / 20 + config.optimizer.lr, "completed" if epoch == 2 else None)
-        return told | ({"cost": cost(float(layers))} if epoch == 1 else {})
+        return replace(told, cost=cost(float(layers)) if epoch == 1 else None)
 
     result = play(driver, train).result
     assert sorted(asked) == [False, False, True, True]
@@ -209,9 +210,9 @@ def test_the_sampler_hears_what_networks_cost(
     driver = open_driver(changed(experiment, objectives=LATENCY, algorithm="bayes", trials=3))
     play(
         driver,
-        lambda config, epoch: (
-            report(epoch, 0.5, "completed" if epoch == config.epochs else None)
-            | {"cost": cost(7.0)}
+        lambda config, epoch: replace(
+            report(epoch, 0.5, "completed" if epoch == config.epochs else None),
+            cost=cost(7.0),
         ),
     )
     assert isinstance(driver.algorithm, Bayes)
@@ -240,9 +241,8 @@ def test_a_search_for_a_front_goes_on_as_if_it_had_not_been_cut_off(
     def train(config: TrialConfig, epoch: int) -> Report:
         layers = config.model.options["layers"]
         value = 0.4 + layers / 50 + min(config.optimizer.lr, 0.02) * 5 + epoch / 100
-        return report(epoch, value, "completed" if epoch == 9 else None) | {
-            "cost": cost(float(layers))
-        }
+        said = report(epoch, value, "completed" if epoch == 9 else None)
+        return replace(said, cost=cost(float(layers)))
 
     undisturbed = play(open_driver(replace(wanted, storage=tmp_path / "undisturbed")), train).result
     cut = play(open_driver(wanted), train, events=events)
@@ -309,9 +309,8 @@ def measured(experiment: Experiment, open_driver: OpenDriver) -> tuple[Driver, S
 
     def train(config: TrialConfig, epoch: int) -> Report:
         layers = config.model.options["layers"]
-        return report(1, {5: 0.8, 10: 0.8, 15: 0.9}[layers], "completed") | {
-            "cost": cost(layers / 10, layers * 1000)
-        }
+        said = report(1, {5: 0.8, 10: 0.8, 15: 0.9}[layers], "completed")
+        return replace(said, cost=cost(layers / 10, layers * 1000))
 
     return driver, play(driver, train).result
 
@@ -402,11 +401,11 @@ def test_a_cost_that_cannot_be_measured_is_told_and_the_trial_goes_on(
     driver = open_driver(changed(experiment, objectives=LATENCY, trials=2))
     told: list[str] = []
     driver.journal.complain = told.append
-    unknown = {"cost": {"unknown": "RuntimeError: no such operator"}}
+    unknown = {"unknown": "RuntimeError: no such operator"}
     result = play(
         driver,
-        lambda config, epoch: (
-            report(epoch, 0.5, "completed" if epoch == config.epochs else None) | unknown
+        lambda config, epoch: replace(
+            report(epoch, 0.5, "completed" if epoch == config.epochs else None), cost=unknown
         ),
     ).result
     assert result.counts == {"completed": 2}

@@ -121,7 +121,7 @@ def searched(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> 
         while (suggestion := driver.suggest()) is not None:
             driver.running(suggestion[0])
             for report in run_trial(suggestion[1], dataset, experiment.trial_folder(suggestion[0])):
-                driver.report(suggestion[0], report.to_dict())
+                driver.report(suggestion[0], report)
         best = driver.result.best
         assert best is not None
         if test:
@@ -352,7 +352,7 @@ def test_what_a_selection_chose_is_promoted_with_what_is_expected_of_it(
         "suggested", trial=name, params={}, config=config.to_dict(), repeat_of=result.best.trial
     )
     journal.append("running", trial=name, attempt=1)
-    journal.append("epoch", trial=name, epoch=1, metrics=training.to_dict()["metrics"])
+    journal.append("epoch", trial=name, epoch=1, metrics=training.metrics)
     journal.append("ended", trial=name, outcome="completed", reason="")
     assert promote.main(["small"]) == 5  # it goes on, or was cut off
     journal.append(

@@ -14,6 +14,7 @@ from search.views.summary import markdown_summary, risk_text
 from search.why import story
 from tests.conftest import Command
 from tests.support.played import OpenDriver, changed, play, report
+from trainables.messages import Report
 
 
 def test_a_running_search_names_its_driver_and_one_that_was_cut_off_how_to_go_on(
@@ -117,7 +118,7 @@ def test_why_a_trial_waits_or_was_tried_again_is_in_its_line(
     driver.fail(trial, "lost", "its node was lost")
     driver.suggest()
     driver.running(trial)
-    driver.report(trial, {**report(1), "metrics": {}, "waiting": "no space"})
+    driver.report(trial, Report(1, waiting="no space"))
     assert why(driver.result.trials[trial]) == "waiting: no space; tried again after: lost"
 
 
@@ -162,8 +163,8 @@ def test_the_story_tells_retries_checkpoints_and_waiting(
     )
     driver.suggest()
     driver.running(trial)
-    driver.report(trial, {**report(2), "metrics": {}, "restored": ["epoch-0003 is damaged"]})
-    driver.report(trial, {**report(2), "metrics": {}, "waiting": "no space"})
+    driver.report(trial, Report(2, restored=["epoch-0003 is damaged"]))
+    driver.report(trial, Report(2, waiting="no space"))
     driver.fail(trial, "error", "ValueError: no")
     text = "\n".join(story(read(driver.journal.path), trial))
     for words in (

@@ -9,8 +9,7 @@ from search.decisions.driver import Driver
 from search.experiment import Experiment
 from search.journal.journal import Journal, read
 from trainables.config import TrialConfig
-
-Report = dict[str, Any]
+from trainables.messages import Report
 
 Train = Callable[[TrialConfig, int], Report]
 
@@ -50,12 +49,8 @@ def report(
         "lr": 0.001,
         "time/epoch_s": 0.25,
     }
-    return {
-        "epoch": epoch,
-        "metrics": {} if outcome in ("diverged", "failed") else metrics,
-        "outcome": outcome,
-        "reason": reason,
-    }
+    told = {} if outcome in ("diverged", "failed") else metrics
+    return Report(epoch, told, outcome=outcome, reason=reason)
 
 
 def evaluation(f1: float = 0.5) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,10 +14,11 @@ from search.experiment import Experiment
 from search.journal.journal import Journal, JournalError
 from search.journal.result import SearchResult
 from search.tracking.tracker import Tracker
-from tests.support.played import OpenDriver, Report, changed, decisions, play, reopened, report
+from tests.support.played import OpenDriver, changed, decisions, play, reopened, report
 from trainables.catalog.tasks import CLASSIFICATION
 from trainables.checkpoints.lineage import training_key
 from trainables.config import TrialConfig
+from trainables.messages import Report
 
 LOSS = CLASSIFICATION.metric("log_loss")
 WRITTEN = ("event", "n", "time_ms", "crc")
@@ -27,9 +29,9 @@ def loses_with_the_rate(config: TrialConfig, epoch: int) -> Report:
     """The lower the rate the lower the log loss; accuracy says the contrary."""
     loss = 0.2 + 8 * config.optimizer.lr + 1 / epoch
     made = report(epoch, min(0.99, 5 * config.optimizer.lr + 0.01 * epoch))
-    made["metrics"] |= {"val/loss": loss, LOSS.key: loss, LOSS.error_key: 0.01}
-    made["outcome"] = "completed" if epoch == config.epochs else None
-    return made
+    by_loss = {"val/loss": loss, LOSS.key: loss, LOSS.error_key: 0.01}
+    outcome = "completed" if epoch == config.epochs else None
+    return replace(made, metrics=made.metrics | by_loss, outcome=outcome)
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ from search.journal.journal import read
 from search.journal.result import SearchResult
 from search.resume import is_done, parser
 from search.space import Choice, SearchSpace
-from tests.support.played import OpenDriver, Report, changed, play, reopened, report
+from tests.support.played import OpenDriver, changed, play, reopened, report
 from trainables.config import TrialConfig
+from trainables.messages import Report
 
 DRAWS = {
     "normal": lambda draw, count: 0.9 + 0.02 * draw.standard_normal(count),
@@ -143,7 +144,7 @@ def test_what_was_enough_is_enough_after_a_resume_whatever_has_come_since(
     driver = play(open_driver(wide), nearly_alike)
     trial = driver.result.trials["t0001"]
     driver.journal.append(
-        "epoch", trial="t0001", epoch=max(trial.epochs) + 1, metrics=report(1, 0.99)["metrics"]
+        "epoch", trial="t0001", epoch=max(trial.epochs) + 1, metrics=report(1, 0.99).metrics
     )
     again = reopened(driver)
     assert again.enough == driver.enough != ""

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from tests.support.played import (
 )
 from trainables.catalog.models import MODELS
 from trainables.config import TrialConfig
+from trainables.messages import Report
 
 
 def test_a_played_grid_visits_every_point_and_knows_the_best(
@@ -537,7 +539,7 @@ def test_an_evaluation_is_of_the_best_epoch_alone_and_outlives_a_resume(
     driver = open_driver(experiment)
     trial, _ = driver.suggest()  # type: ignore[misc]
     driver.running(trial)
-    driver.report(trial, report(1, 0.5) | {"precision": "bf16"})
+    driver.report(trial, replace(report(1, 0.5), precision="bf16"))
     driver.journal.append("evaluated", trial=trial, epoch=1, **evaluation(0.375))
     driver.journal.append("unevaluated", reasons={"damaged": ["t0009"]})
     for result in (driver.result, SearchResult.read(experiment.folder), reopened(driver).result):
@@ -571,7 +573,7 @@ def test_waiting_is_in_the_journal_and_ends_with_the_next_word(
     driver = open_driver(experiment)
     trial, _ = driver.suggest()  # type: ignore[misc]
     driver.running(trial)
-    assert not driver.report(trial, {**report(1), "metrics": {}, "waiting": "no space"})
+    assert not driver.report(trial, Report(1, waiting="no space"))
     assert driver.result.trials[trial].waiting == "no space"
     assert not driver.report(trial, report(1))
     assert driver.result.trials[trial].waiting == ""

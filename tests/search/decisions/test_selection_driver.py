@@ -21,8 +21,9 @@ from search.journal.journal import FILE_NAME, Journal
 from search.journal.result import SearchResult, TrialResult
 from search.select import best_few, few_text, refuse_changed, terms_of
 from search.space import SearchSpace
-from tests.support.played import OpenDriver, Report, changed, good_lr_wins, play, reopened, report
+from tests.support.played import OpenDriver, changed, good_lr_wins, play, reopened, report
 from trainables.config import TrialConfig
+from trainables.messages import Report
 
 TRUE = {0.1: 0.95, 0.01: 0.94, 0.001: 0.70}
 
@@ -491,7 +492,7 @@ def test_the_best_few_of_many_thousand_trials_are_found_at_once() -> None:
             {},
             config,
             "completed",
-            epochs={1: report(1, number / 10_000)["metrics"]},
+            epochs={1: report(1, number / 10_000).metrics},
             ended_ms=1,
         )
     began = time.process_time()

@@ -42,7 +42,7 @@ from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.datasets.load import load
-from trainables.messages import Report as TrialReport
+from trainables.messages import Report, WarmStart
 from trainables.trial import run_trial
 
 SMALL = {
@@ -91,7 +91,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
 def train(driver: Driver, *, slots: int = 1, events: int = 10**6) -> Driver:
     """Play a driver to its end, like `play`, with real trainings in the trials' folders."""
     dataset = load(driver.experiment.base.data).sealed
-    running: dict[str, Iterator[TrialReport]] = {}
+    running: dict[str, Iterator[Report]] = {}
     while True:
         while len(running) < slots and (suggestion := driver.suggest()) is not None:
             trial, config = suggestion
@@ -115,7 +115,7 @@ def train(driver: Driver, *, slots: int = 1, events: int = 10**6) -> Driver:
         if driver.journal.number >= events:
             return driver
         for trial, reports in list(running.items()):
-            if driver.report(trial, next(reports).to_dict()):
+            if driver.report(trial, next(reports)):
                 del running[trial]
 
 
@@ -473,18 +473,10 @@ def test_one_that_took_over_epochs_and_is_paused_at_a_rung_is_handed_out_once(
     )
     trial, _ = asked(driver)
     driver.running(trial)
-    driver.report(
-        trial,
-        report(3)
-        | {
-            "metrics": {},
-            "restored": [],
-            "begun": {"search": "earlier", "trial": "t0001", "epoch": 3},
-            "more": True,
-        },
-    )
+    begun = WarmStart("earlier", "t0001", 3)
+    driver.report(trial, Report(3, restored=[], begun=begun, more=True))
     for epoch in range(1, heard):
-        driver.report(trial, report(epoch, 0.5) | {"more": epoch < 3})
+        driver.report(trial, replace(report(epoch, 0.5), more=epoch < 3))
     driver.close("interrupted", "Ctrl-C")
     driver.report(trial, report(heard, 0.6))
     driver.finish()
@@ -606,8 +598,8 @@ def test_copied_epochs_count_once(open_driver: OpenDriver, lengths: Experiment) 
     for epoch in (1, 2, 3):
         driver.report(first, report(epoch, outcome="completed" if epoch == 3 else None))
     trial, _ = asked(driver)
-    begun = {"search": "played", "trial": "t0001", "epoch": 3}
-    driver.report(trial, {**report(3), "metrics": {}, "restored": [], "begun": begun})
+    begun = WarmStart("played", "t0001", 3)
+    driver.report(trial, Report(3, restored=[], begun=begun))
     for epoch in (1, 2, 3, 4):
         driver.report(trial, report(epoch))
     known = driver.trials[trial]

@@ -698,7 +698,7 @@ def select_twice(driver: Driver) -> None:
             seed=1,
         )
         driver.journal.append("running", trial=f"{name}-s1", attempt=1)
-        driver.journal.append("epoch", trial=f"{name}-s1", epoch=1, metrics=report(1)["metrics"])
+        driver.journal.append("epoch", trial=f"{name}-s1", epoch=1, metrics=report(1).metrics)
     for mean, name in ((0.9, "t0001"), (0.8, "t0002")):
         expected = {"mean": mean, "low": mean, "high": mean, "std": 0.0, "seeds": 2}
         names = {"candidate": name, "trial": f"{name}-s1", "leader": name}
