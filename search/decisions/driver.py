@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable
 from contextlib import suppress
-from dataclasses import asdict, replace
 from typing import Any
 
 from search.algorithms.base import Algorithm
@@ -21,6 +20,29 @@ from search.decisions.convergence import expected_gain, values_of
 from search.decisions.shared_trainings import Relatives
 from search.decisions.timing import Timing
 from search.experiment import Experiment
+from search.journal.events import (
+    Concluded,
+    Costed,
+    Ended,
+    Enough,
+    Epoch,
+    Evaluated,
+    EventData,
+    Evidence,
+    Finished,
+    Held,
+    Json,
+    Paused,
+    Promoted,
+    Restored,
+    Retried,
+    Risked,
+    Running,
+    Slots,
+    Stopped,
+    Suggested,
+    Waiting,
+)
 from search.journal.journal import Event, Journal
 from search.journal.result import ENDED, FAILED, UNFINISHED, SearchResult, TrialResult
 from search.objectives import costs_of
@@ -57,8 +79,8 @@ number is just one for each that may run.
 class Driver:
     """The driver of one search, which makes its decisions; `result` is what it knows."""
 
-    last_word = "finished"
-    """The name of the event that ends the search."""
+    last_word: type[Finished | Concluded] = Finished
+    """The event that ends the search."""
     reuses_trainings = True
     """True if a trial waits for, and goes on from, what others train of it."""
     tracks_cost = True
@@ -88,7 +110,7 @@ class Driver:
         self.scheduler = self._scheduler()
         self.result = SearchResult()
         self.relatives = Relatives(experiment)
-        self.costs: dict[Hashable, dict[str, Any]] = {}
+        self.costs: dict[Hashable, Json] = {}
         """The measured cost of using a classifier, once for all that are alike, where it counts."""
         self.unmeasured: set[str] = set()
         """The reasons, as told, that a cost could not be measured."""
@@ -145,7 +167,7 @@ class Driver:
         """Hear what a search did before it was cut off."""
         for event in events:
             self.result.apply(event)
-            self._hear(event)
+            self._hear(event.data)
 
     def go_on(self) -> None:
         """Carry out what was decided but not written down, and line up the rest.
@@ -155,8 +177,8 @@ class Driver:
         for trial in [trial for trial in self.trials.values() if trial.outcome in UNFINISHED]:
             if not trial.config:
                 self._end(trial.trial, "failed", "its params make no valid config", kind="error")
-            elif trial.stop:
-                self._end(trial.trial, "stopped", trial.stop["reason"])
+            elif trial.stop is not None:
+                self._end(trial.trial, "stopped", trial.stop.reason)
             elif trial.epochs and max(trial.epochs) >= TrialConfig.from_dict(trial.config).epochs:
                 self._end(trial.trial, "completed", "")
             elif trial.outcome != "held":
@@ -274,12 +296,12 @@ class Driver:
             try:
                 config = self.experiment.config(params)
             except ConfigError as error:
-                self.journal.append("suggested", trial=trial, params=params, config={})
+                self.journal.append(Suggested(trial=trial, params=params, config={}))
                 self._end(trial, "failed", str(error), kind="error")
                 continue
             training = training_key(config)
             self.journal.append(
-                "suggested", trial=trial, stem=training, params=params, config=config.to_dict()
+                Suggested(trial=trial, stem=training, params=params, config=config.to_dict())
             )
             self._begin(trial, training)
             return trial
@@ -297,7 +319,7 @@ class Driver:
         """
         if slots != self.slots:
             self.slots = slots
-            self.journal.append("slots", count=slots, reason=reason)
+            self.journal.append(Slots(slots, reason))
 
     @property
     def outstanding(self) -> int:
@@ -351,9 +373,7 @@ class Driver:
                 f"{ahead} more trials are expected to gain {expected:.2g} {words}validation "
                 f"{self.metric.title}, less than {wanted:g} (--min-gain)"
             )
-            self.journal.append(
-                "enough", reason=reason, expected=expected, wanted=wanted, ahead=ahead
-            )
+            self.journal.append(Enough(reason, expected, wanted, ahead))
             self.enough = reason
         return bool(self.enough)
 
@@ -362,10 +382,10 @@ class Driver:
         """True if a new trial can be proposed now."""
         return self._has_more
 
-    def running(self, trial: str, **where: Any) -> None:
-        """Hear that a trial has got its slot."""
+    def running(self, trial: str, host: str = "") -> None:
+        """Hear that a trial has got its slot, on this host."""
         self.timing.running(trial)
-        self.journal.append("running", trial=trial, attempt=self.attempt(trial), **where)
+        self.journal.append(Running(trial, self.attempt(trial), host))
 
     def attempt(self, trial: str) -> int:
         """Return the number, from 1, of the attempt that is handed out or runs next."""
@@ -378,22 +398,14 @@ class Driver:
             return True
         epoch, stop = report.epoch, None
         if report.waiting:
-            self.journal.append("waiting", trial=trial, epoch=epoch, reason=report.waiting)
+            self.journal.append(Waiting(trial, epoch, report.waiting))
         if report.restored is not None:
-            self.journal.append(
-                "restored",
-                trial=trial,
-                epoch=epoch,
-                damaged=report.restored,
-                **({"begun": asdict(report.begun)} if report.begun else {}),
-            )
+            self.journal.append(Restored(trial, epoch, report.restored, report.begun))
         if report.metrics and epoch not in self.trials[trial].epochs:
             if trial in self.at_rung:  # it has passed the rung with epochs trained before
                 self._promote(trial)
             self._record_cost(trial, report.cost)
-            how: dict[str, Any] = {"precision": report.precision} if report.precision else {}
-            how |= {"folds": report.folds} if report.folds else {}
-            self.journal.append("epoch", trial=trial, epoch=epoch, metrics=report.metrics, **how)
+            self.journal.append(Epoch(trial, epoch, report.metrics, report.precision, report.folds))
             self.timing.epoch(self.trials[trial], epoch)
             self._hear_epoch(trial, epoch, report.metrics)
             stop = self._judge(trial, epoch)
@@ -427,12 +439,12 @@ class Driver:
         if trial not in self.active:
             return
         if traceback:
-            self.journal.append("evidence", trial=trial, file=traceback, path="errors")
+            self.journal.append(Evidence(trial, traceback, "errors"))
         retries = self.trials[trial].retries
         if retries.count(kind) >= RETRIES[kind]:
             self._end(trial, "failed", reason, kind=kind)
             return
-        self.journal.append("retried", trial=trial, kind=kind, reason=reason)
+        self.journal.append(Retried(trial, kind, reason))
         self.active.discard(trial)
         self.pending.append(trial)
         if kind == "memory":
@@ -457,53 +469,53 @@ class Driver:
                 self._end(trial, "failed", "it ended without a word", kind="lost")
         self.settle()
         by, reason = self.closing or (("gain", self.enough) if self.enough else ("completed", ""))
-        self.journal.append(self.last_word, outcome=by, reason=reason)
+        self.journal.append(self.last_word(by, reason))
 
-    def _hear(self, event: Event) -> None:
-        if event.kind == "enough":
-            self._hear_enough(event)
-        trial = event.data.get("trial", "")
+    def _hear(self, data: EventData) -> None:
+        if isinstance(data, Enough):
+            self._hear_enough(data)
+        trial = getattr(data, "trial", "")
         if trial not in self.trials:  # an event of the search itself, or of its selection
             return
-        match event.kind:
-            case "suggested":
-                self.algorithm.replay(trial, event.data["params"])
-                self._begin(trial, event.data.get("stem", trial))
-            case "costed":
-                self._hear_cost(trial, event.data["cost"])
-            case "epoch":
+        match data:
+            case Suggested():
+                self.algorithm.replay(trial, data.params)
+                self._begin(trial, data.stem or trial)
+            case Costed():
+                self._hear_cost(trial, data.cost)
+            case Epoch():
                 # A journal of an earlier version does not say which trials were promoted.
                 if trial in self.at_rung:
                     self._go_on(trial)
-                self._hear_epoch(trial, event.data["epoch"], event.data["metrics"])
-            case "held":
+                self._hear_epoch(trial, data.epoch, data.metrics)
+            case Held():
                 self.at_rung.discard(trial)
-            case "promoted":
+            case Promoted():
                 self._go_on(trial)
-            case "evaluated":
+            case Evaluated():
                 self.timing.evaluated(self.trials[trial])
-            case "ended":
+            case Ended():
                 self._tell(trial)
-            case "retried" if event.data["kind"] == "memory":
+            case Retried() if data.kind == "memory":
                 self.out_of_memory.add(trial)
 
-    def _hear_enough(self, event: Event) -> None:
+    def _hear_enough(self, told: Enough) -> None:
         """Hear that further trials were not worth while.
 
         That still holds unless less gain is asked for now, or more trials are planned.
         """
         if (
-            event.data["wanted"] == self.experiment.min_gain
-            and len(self.trials) + event.data["ahead"] >= self.experiment.planned_trials
+            told.wanted == self.experiment.min_gain
+            and len(self.trials) + told.ahead >= self.experiment.planned_trials
         ):
-            self.enough = event.data["reason"]
+            self.enough = told.reason
 
     def _begin(self, trial: str, training: str) -> None:
         if self._is_scheduled(trial):
             self.scheduler.begin(trial, self.trials[trial].params, training)
             self.lengths.add(self.trials[trial].config["epochs"])
 
-    def _record_cost(self, trial: str, measured: dict[str, Any] | None) -> None:
+    def _record_cost(self, trial: str, measured: Json | None) -> None:
         """Record what a trial costs to use, before its first epoch.
 
         It is the cost that was measured first, of all trials that are alike.
@@ -521,10 +533,10 @@ class Driver:
                     f"highest ({cost['unknown']})"
                 )
         elif cost:
-            self.journal.append("costed", trial=trial, cost=cost)
+            self.journal.append(Costed(trial, cost))
             self._hear_cost(trial, cost)
 
-    def _hear_cost(self, trial: str, cost: dict[str, Any]) -> None:
+    def _hear_cost(self, trial: str, cost: Json) -> None:
         with suppress(ConfigError):  # a replay may tell of a model that is no longer registered
             config = TrialConfig.from_dict(self.trials[trial].config)
             self.costs.setdefault(cost_key(config, config.precision), cost)
@@ -547,7 +559,7 @@ class Driver:
         """Return the standard error of a score that was heard; 0 where it is not known."""
         if not self.metric.is_share:
             return self._errors.get(value, 0.0)
-        images = self.result.images if self.result.started else 0
+        images = self.result.images if self.result.started.data else 0
         return standard_error(value, images) if images else 0.0
 
     def _is_scheduled(self, trial: str) -> bool:
@@ -574,20 +586,12 @@ class Driver:
             self._promote(trial)
             return True
         why = self.scheduler.why(trial)
-        self.journal.append(
-            "held",
-            trial=trial,
-            epoch=max(self.trials[trial].epochs),
-            by=self.judge,
-            **why.to_dict(),
-        )
+        self.journal.append(Held(trial, self.trials[trial].reached, self.judge, **vars(why)))
         self.at_rung.discard(trial)
         return False
 
     def _promote(self, trial: str) -> None:
-        self.journal.append(
-            "promoted", trial=trial, epoch=max(self.trials[trial].epochs), by=self.judge
-        )
+        self.journal.append(Promoted(trial, self.trials[trial].reached, self.judge))
         self._go_on(trial)
 
     def _go_on(self, trial: str) -> None:
@@ -603,10 +607,10 @@ class Driver:
         risk = self.scheduler.risk if self.closing is None or self.closing[0] in ENDED else None
         if (
             risk is not None
-            and (told := asdict(risk if self._is_more_left else replace(risk, new=0.0)))
+            and (told := Risked(risk.chance, risk.epochs, risk.new if self._is_more_left else 0.0))
             != self.result.risk
         ):
-            self.journal.append("risked", **told)
+            self.journal.append(told)
         if self.closing is None:
             held = [trial for trial in self.trials.values() if trial.outcome == "held"]
             for trial, why in [(trial, self.scheduler.why(trial.trial)) for trial in held]:
@@ -688,7 +692,7 @@ class Driver:
     def _leave_for_resume(self, trial: str, epoch: int) -> None:
         """Pause a trial when the search closes; it waits for a resume."""
         _, reason = self.closing or ("", "")
-        self.journal.append("paused", trial=trial, epoch=epoch, reason=reason)
+        self.journal.append(Paused(trial, epoch, reason))
         self.active.discard(trial)
 
     def _set_aside(self, trial: str, epoch: int, reason: str) -> None:
@@ -696,16 +700,16 @@ class Driver:
 
         It goes on if others leave something, or in a resume with a larger budget.
         """
-        self.journal.append("paused", trial=trial, epoch=epoch, reason=reason)
+        self.journal.append(Paused(trial, epoch, reason))
         self.active.discard(trial)
         self.pending.append(trial)
 
     def _stop(self, trial: str, epoch: int, by: str, stop: Stop) -> None:
-        self.journal.append("stopped", trial=trial, epoch=epoch, by=by, **stop.to_dict())
+        self.journal.append(Stopped(trial, epoch, by, **vars(stop)))
         self._end(trial, "stopped", stop.reason)
 
-    def _end(self, trial: str, outcome: str, reason: str, **more: Any) -> None:
-        self.journal.append("ended", trial=trial, outcome=outcome, reason=reason, **more)
+    def _end(self, trial: str, outcome: str, reason: str, *, kind: str = "") -> None:
+        self.journal.append(Ended(trial, outcome, reason, kind))
         self.active.discard(trial)
         self._tell(trial)
 

@@ -3,14 +3,15 @@
 See `search.decisions.space_refinement`.
 """
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from search.decisions.driver import Driver
 from search.decisions.refinement import effective, observations, why_over
-from search.decisions.space_refinement import Change, narrow
+from search.decisions.space_refinement import narrow
 from search.experiment import Experiment, fit_problems
+from search.journal.events import Change, Refined, Settled
 from search.journal.journal import Journal, read
 from search.journal.result import Refinement, SearchResult
 from search.space import Params, SearchSpace
@@ -72,7 +73,7 @@ class RefineDriver(Driver):
 
         Trials of other spaces are among them.
         """
-        return int(self.refinement.rounds[-1]["known"] + self.refinement.terms["trials"])
+        return self.refinement.rounds[-1].known + self.refinement.terms.trials
 
     @property
     def _more(self) -> int:
@@ -99,11 +100,11 @@ class RefineDriver(Driver):
         if self.refinement.is_over:
             return False
         if reason := why_over(self.result):
-            self.journal.append("settled", reason=reason)
+            self.journal.append(Settled(reason))
             return False
         best, known = self.result.ranking[0], len(self.trials)
         before = replace(
-            self.experiment, algorithm="bayes", trials=known + self.refinement.terms["trials"]
+            self.experiment, algorithm="bayes", trials=known + self.refinement.terms.trials
         )
         try:
             space, changes = next_space(self.experiment, self.dataset, self.result)
@@ -114,17 +115,8 @@ class RefineDriver(Driver):
                 before,
                 [Change("", "refused", f"nothing, since what was to be makes no space: {error}")],
             )
-        facts = {
-            "known": known,
-            "before": best.value,
-            "changes": [asdict(change) for change in changes],
-        }
-        self.journal.append(
-            "refined",
-            round=len(self.refinement.rounds) + 1,
-            experiment=experiment.describe(),
-            **facts,
-        )
+        number = len(self.refinement.rounds) + 1
+        self.journal.append(Refined(number, experiment.describe(), known, best.value, changes))
         self._begin_again(experiment)
         return True
 

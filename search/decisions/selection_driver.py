@@ -10,6 +10,7 @@ from search.algorithms.base import Algorithm
 from search.decisions.driver import Driver
 from search.decisions.selection import Race
 from search.experiment import Experiment
+from search.journal.events import Concluded, Dropped, Suggested
 from search.journal.journal import Event, Journal
 from search.journal.result import FAILED, Selection, TrialResult
 from search.phrases import last_line_of
@@ -35,6 +36,13 @@ def number_of(name: str) -> int:
     return int(name.rpartition("-s")[2])
 
 
+def comparison_of(left: Dropped) -> Comparison | None:
+    """Return the comparison by which a candidate left; None of one that failed."""
+    if left.difference is None or left.error is None or left.p is None:
+        return None
+    return Comparison(left.difference, left.error, left.p)
+
+
 class Nothing(Algorithm):
     """An algorithm that proposes nothing, since it is known what is trained."""
 
@@ -53,7 +61,7 @@ class RaceDriver(Driver):
     """
 
     judge = "the race"
-    last_word = "concluded"
+    last_word = Concluded
     reuses_trainings = tracks_cost = False
 
     def __init__(self, experiment: Experiment, journal: Journal, **options: Any) -> None:
@@ -96,18 +104,10 @@ class RaceDriver(Driver):
         Called once the session is in the journal.
         """
         terms = self.selection.started
-        self.race = Race(
-            terms["candidates"], terms["seeds"], terms["alpha"], images=self.result.images
-        )
+        self.race = Race(terms.candidates, terms.seeds, terms.alpha, images=self.result.images)
         for name in self.race.candidates:
             if (left := self.selection.dropped.get(name)) is not None:
-                self._leave_race(
-                    name,
-                    left["reason"],
-                    Comparison(left["difference"], left["error"], left["p"])
-                    if "p" in left
-                    else None,
-                )
+                self._leave_race(name, left.reason, comparison_of(left))
         for name, trial in self.trials.items():
             if trial.outcome == "completed":
                 self.race.scores[trial.repeat_of][number_of(name)] = trial.score
@@ -166,12 +166,13 @@ class RaceDriver(Driver):
                 return self._propose()
             name = training(candidate, number)
             self.journal.append(
-                "suggested",
-                trial=name,
-                params=known.params,
-                config=config.to_dict(),
-                repeat_of=candidate,
-                seed=seed,
+                Suggested(
+                    trial=name,
+                    params=known.params,
+                    config=config.to_dict(),
+                    repeat_of=candidate,
+                    seed=seed,
+                )
             )
             return name
         return ""
@@ -232,14 +233,8 @@ class RaceDriver(Driver):
 
     def _drop(self, candidate: str, reason: str, pair: Comparison | None = None) -> None:
         if candidate not in self.race.out:
-            facts = (
-                {"difference": pair.difference, "error": pair.error, "p": pair.p}
-                if pair is not None
-                else {}
-            )
-            self.journal.append(
-                "dropped", candidate=candidate, seeds=self.race.rounds, reason=reason, **facts
-            )
+            facts = vars(pair) if pair is not None else {}
+            self.journal.append(Dropped(candidate, self.race.rounds, reason, **facts))
             self._leave_race(candidate, reason, pair)
             self._withdraw()
 

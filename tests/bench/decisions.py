@@ -28,6 +28,7 @@ from search.decisions.driver import Driver
 from search.decisions.refinement_driver import RefineDriver
 from search.decisions.selection_driver import RaceDriver
 from search.experiment import Experiment
+from search.journal.events import RefinementTerms, Resumed, Selecting, SessionStart, Started
 from search.journal.journal import FILE_NAME, Journal, read
 from search.journal.result import SearchResult
 from search.space import Choice, Float, SearchSpace
@@ -120,7 +121,7 @@ def plain(value: Any) -> Any:
 def lines(journal: Path) -> Lines:
     """Yield a journal's events, the epochs' values apart, which the training gives."""
     for event in read(journal):
-        yield f"{event.kind} {json.dumps(plain(event.data), sort_keys=True)}"
+        yield f"{event.kind} {json.dumps(plain(event.data.to_json()), sort_keys=True)}"
 
 
 def experiment(folder: str, space: SearchSpace, **options: Any) -> Experiment:
@@ -145,20 +146,21 @@ def searched(
     made = experiment(folder, space, **options)
     with closing(Journal(made.folder)) as journal:
         driver = Driver(made, journal)
-        journal.append("started", name=made.name, experiment=made.describe(), **started_event())
+        journal.append(Started(name=made.name, experiment=made.describe(), **started_event()))
         play(driver, trained, slots=slots, events=events)
     return made
 
 
 def go_on(
-    made: Experiment, *, kind: type[Driver] = Driver, opening: str = "resumed", **said: Any
+    made: Experiment, *, kind: type[Driver] = Driver, first: SessionStart | None = None
 ) -> None:
     """Play one more session."""
     journal, events = Journal.reopen(made.folder)
     with closing(journal):
         driver = kind(made, journal)
         driver.replay(events)
-        journal.append(opening, slots=3, began_ms=time.time_ns() // 1_000_000, **said)
+        about = SessionStart(slots=3, began_ms=time.time_ns() // 1_000_000)
+        journal.append((first or Resumed()).changed_by(about))
         driver.go_on()
         play(driver, trained, slots=3)
 
@@ -187,7 +189,8 @@ def extended(folder: str) -> Experiment:
 def refined(folder: str) -> Experiment:
     """Play a search that is refined."""
     made = searched(folder, replace(FREE, trials=12), algorithm="random", scheduler="asha")
-    go_on(made, kind=RefineDriver, experiment=made.describe(), refining={"rounds": 3, "trials": 8})
+    terms = RefinementTerms(rounds=3, trials=8)
+    go_on(made, kind=RefineDriver, first=Resumed(experiment=made.describe(), refining=terms))
     return made
 
 
@@ -195,16 +198,9 @@ def selected(folder: str) -> Experiment:
     """Play a search of which five race."""
     made = searched(folder, POINTS, algorithm="grid", scheduler="asha")
     result = SearchResult.read(made.folder)
-    facts = {name: result.started[name] for name in ("experiment", "data", "provenance")}
-    go_on(
-        made,
-        kind=RaceDriver,
-        opening="selecting",
-        candidates=[trial.trial for trial in result.ranking[:5]],
-        seeds=4,
-        alpha=0.05,
-        **facts,
-    )
+    best = [trial.trial for trial in result.ranking[:5]]
+    first = Selecting(candidates=best, seeds=4, alpha=0.05).changed_by(result.started)
+    go_on(made, kind=RaceDriver, first=first)
     return made
 
 

@@ -35,6 +35,7 @@ from matplotlib.axes import Axes
 from search.algorithms.base import Algorithm
 from search.decisions.driver import Driver
 from search.experiment import Experiment
+from search.journal.events import Started
 from search.journal.journal import Journal
 from search.space import Params, SearchSpace
 from search.statistics import standard_error
@@ -143,7 +144,7 @@ def play(task: Task, seed: int, workers: int, **options: Any) -> Outcome:
         journal = Unkept(experiment.folder)
         driver = Driver(experiment, journal, slots=workers)
         driver.algorithm = InOrder(task.params, seed)
-        driver.result.started |= {"data": {"val": task.images}} if task.images else {}
+        driver.result.started = Started(data={"val": task.images} if task.images else {})
         epochs = list(
             trained(driver, task, lambda params: rows[json.dumps(params, sort_keys=True)])
         )
@@ -159,7 +160,8 @@ def play(task: Task, seed: int, workers: int, **options: Any) -> Outcome:
     stopped = all(
         row != best or driver.trials[trial].outcome != "completed" for trial, row in trials.items()
     )
-    told = driver.result.risk.get("chance", 0.0) if len(experiment.objectives) == 1 else None
+    risk = driver.result.risk
+    told = (risk.chance if risk is not None else 0.0) if len(experiment.objectives) == 1 else None
     return replace(found, told=told, lost=stopped and found.regret > 100 * error)
 
 

@@ -21,6 +21,8 @@ from search.cli import main
 from search.cli.main import began_ms, process_age_s
 from search.decisions import timing
 from search.experiment import Experiment
+from search.journal.events import Evidence, Started, Tested, from_json
+from search.journal.events import Finished as SearchFinished
 from search.journal.journal import Event, Journal, read
 from search.journal.result import NO_TIME, SearchResult
 from search.plan import Plan
@@ -120,7 +122,7 @@ def heard(*events: tuple[int, str, dict[str, Any]]) -> SearchResult:
     """The result of events at these milliseconds."""
     result = SearchResult()
     for number, (time_ms, kind, data) in enumerate(events, 1):
-        result.apply(Event(number, time_ms, kind, data))
+        result.apply(Event(number, time_ms, from_json(kind, data)))
     return result
 
 
@@ -223,7 +225,7 @@ def test_what_a_budget_cut_off_in_mid_training_goes_on_when_there_is_more(
         changed(experiment, budget=Budget(tuple(map(limit, limits)))), clock=lambda: now[0]
     )
 
-    def train(config: TrialConfig, epoch: int) -> dict[str, Any]:
+    def train(config: TrialConfig, epoch: int) -> Report:
         now[0] += 1
         if driver.result.sessions:
             driver.result.sessions[-1].trials_ms += 1000
@@ -257,7 +259,7 @@ def test_a_budget_of_time_counts_from_the_commands_beginning(
         start_s=6.5,
     )
 
-    def train(config: TrialConfig, epoch: int) -> dict[str, Any]:
+    def train(config: TrialConfig, epoch: int) -> Report:
         now[0] += 1
         return good_lr_wins(config, epoch)
 
@@ -285,7 +287,7 @@ def test_a_start_that_leaves_little_time_leaves_one_epoch_and_no_time_none(
         changed(experiment, budget=Budget((limit("10s"),))), clock=lambda: now[0], ago_s=ago_s
     )
 
-    def train(config: TrialConfig, epoch: int) -> dict[str, Any]:
+    def train(config: TrialConfig, epoch: int) -> Report:
         now[0] += 1
         return good_lr_wins(config, epoch)
 
@@ -312,7 +314,7 @@ def test_an_epoch_that_would_not_end_in_time_is_not_begun(
             assert driver.report(slow, report(second // 4)) is (second == 8)
         assert not driver.report(quick, report(second))
     paused = read(driver.journal.path)[-2]
-    assert (paused.kind, paused.data["reason"]) == (
+    assert (paused.kind, paused.data.reason) == (
         "paused",
         "its next epoch would not end within the budget of 10s",
     )
@@ -627,7 +629,7 @@ def test_a_budget_is_trained_whole_whatever_fails(
         slots=slots,
     )
 
-    def train(config: TrialConfig, epoch: int) -> dict[str, Any]:
+    def train(config: TrialConfig, epoch: int) -> Report:
         return (
             report(epoch, outcome="diverged")
             if generator.random() < 0.15
@@ -645,7 +647,7 @@ def test_a_budget_is_trained_whole_whatever_fails(
 def test_device_time_ends_a_search(open_driver: OpenDriver, experiment: Experiment) -> None:
     driver = open_driver(changed(experiment, budget=Budget((limit("10usd"),), 3600.0)))
 
-    def train(config: TrialConfig, epoch: int) -> dict[str, Any]:
+    def train(config: TrialConfig, epoch: int) -> Report:
         driver.result.sessions[0].trials_ms += 2000
         return good_lr_wins(config, epoch)
 
@@ -665,8 +667,10 @@ def test_a_search_of_version_0_1_that_its_time_ended_is_read_and_gone_on_with(
         if name not in ("budget", "price", "min_gain")
     } | {"time_budget": 60.0}
     journal = Journal(experiment.folder)
-    journal.append("started", name=experiment.name, experiment=description, **started_event())
-    journal.append("finished", outcome="time_budget", reason="the time budget of 60 s is used up")
+    journal.append(Started(name=experiment.name, experiment=description, **started_event()))
+    journal.append(
+        SearchFinished(outcome="time_budget", reason="the time budget of 60 s is used up")
+    )
     journal.close()
     result = SearchResult.read(experiment.folder)
     assert (result.outcome, result.is_over) == ("budget", True)
@@ -674,7 +678,7 @@ def test_a_search_of_version_0_1_that_its_time_ended_is_read_and_gone_on_with(
     args = parser().parse_args([experiment.name, "--storage", str(experiment.storage)])
     again = experiment_of(replace_space(args), result)
     assert again.budget == Budget((limit("60s"),))
-    assert changes(result.started, {**result.started, "experiment": again.describe()}) == []
+    assert changes(result.started, replace(result.started, experiment=again.describe())) == []
 
 
 def replace_space(args: Any) -> Any:
@@ -704,9 +708,9 @@ def test_a_resume_whose_budget_is_used_up_is_refused_before_anything_starts(
             args, experiment_of(args, result), result
         )  # what is to be tested and drawn is done first
         driver.journal.append(
-            "tested", trial=result.best.trial, epoch=result.best.best_epoch, test={}
+            Tested(trial=result.best.trial, epoch=result.best.best_epoch, test={})
         )
-        driver.journal.append("evidence", trial="", file="pictures", path="")
+        driver.journal.append(Evidence(trial="", file="pictures", path=""))
         assert not is_done(result, experiment_of(args, result), args)
         if not refused:
             check_budget(args, experiment_of(args, result), result)
@@ -732,8 +736,8 @@ def test_a_resume_takes_a_new_budget_and_goes_on_where_there_was_none_left(
     )
     result = driver.result
     assert result.best is not None
-    driver.journal.append("tested", trial=result.best.trial, epoch=result.best.best_epoch, test={})
-    driver.journal.append("evidence", trial="", file="pictures", path="")
+    driver.journal.append(Tested(trial=result.best.trial, epoch=result.best.best_epoch, test={}))
+    driver.journal.append(Evidence(trial="", file="pictures", path=""))
 
     def given(*words: str) -> Any:
         return replace_space(
@@ -752,7 +756,7 @@ def test_a_budget_of_time_that_its_end_has_not_used_whole_is_used_up_all_the_sam
     now = [0.0]
     search = changed(experiment, budget=Budget((limit("100s"), limit("1000epochs"))))
 
-    def train(config: TrialConfig, epoch: int) -> dict[str, Any]:
+    def train(config: TrialConfig, epoch: int) -> Report:
         now[0] += 4
         return good_lr_wins(config, epoch)
 
@@ -760,7 +764,7 @@ def test_a_budget_of_time_that_its_end_has_not_used_whole_is_used_up_all_the_sam
     assert result.outcome == "budget"
     assert result.best is not None
     result.tested, result.is_drawn = (
-        {"trial": result.best.trial, "epoch": result.best.best_epoch, "test": {}},
+        Tested(result.best.trial, result.best.best_epoch or 0, {}),
         True,
     )
     result.unevaluated = {NO_TIME: ["t0001"]}

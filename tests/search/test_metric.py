@@ -15,6 +15,7 @@ from rich.console import Console
 from cluster.errors import Refused
 from search import promote
 from search.experiment import Experiment
+from search.journal.events import Evaluated, Tested, from_json
 from search.journal.journal import Event, read
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Home
@@ -109,9 +110,9 @@ def searched(
     driver = play(open_driver(mine), lambda config, epoch: trained(metric, config, epoch), slots=9)
     best = driver.result.best
     assert best is not None
-    driver.journal.append("evaluated", trial=best.trial, epoch=best.best_epoch, **evaluation())
+    driver.journal.append(Evaluated(trial=best.trial, epoch=best.best_epoch, **evaluation()))
     driver.journal.append(
-        "tested", trial=best.trial, epoch=best.best_epoch, test=on_test_part(metric)
+        Tested(trial=best.trial, epoch=best.best_epoch, test=on_test_part(metric))
     )
     return Searched(mine, driver.result, metric)
 
@@ -289,12 +290,12 @@ def test_the_darkest_lines_are_the_best_trials(searched: Searched) -> None:
 
 def with_costs(searched: Searched, latency: dict[float, float]) -> None:
     """Have every trial's cost known, by its learning rate, and low latency wanted."""
-    experiment = searched.result.started["experiment"]
+    experiment = searched.result.started.experiment
     experiment["objectives"] = [f"val_{searched.metric.name}", "latency"]
     for trial in searched.result.trials.values():
         found = evaluation()
         found["cost"]["inference"]["batch_1"]["median_ms"] = latency[trial.params["optimizer.lr"]]
-        trial.evaluated = {"epoch": trial.best_epoch, **found}
+        trial.evaluated = Evaluated(trial.trial, trial.best_epoch or 0, **found)
 
 
 def test_the_front_is_by_the_metric(searched: Searched) -> None:
@@ -321,7 +322,7 @@ def test_the_front_is_by_the_metric(searched: Searched) -> None:
     assert f"Validation {title} against the time that one image takes" in page
     assert "no other is as good and costs no more" in page
     assert "as accurate" not in page
-    assert strategy_text(searched.result.started["experiment"]) == (
+    assert strategy_text(searched.result.started.experiment) == (
         f"grid + asha, by {title}, for low latency too"
     )
 
@@ -413,7 +414,8 @@ def selected(searched: Searched) -> Searched:
             ("concluded", {"outcome": "completed", "reason": ""}),
         )
     ):
-        result.apply(Event(10**6 + number, 10**6 + number, kind, json.loads(json.dumps(data))))
+        told = from_json(kind, json.loads(json.dumps(data)))
+        result.apply(Event(10**6 + number, 10**6 + number, told))
     return searched
 
 

@@ -12,6 +12,7 @@ import pytest
 from search.algorithms.bayes import Bayes
 from search.decisions.driver import Driver
 from search.experiment import Experiment
+from search.journal.events import Evaluated, Tested
 from search.journal.journal import read
 from search.journal.pareto import front
 from search.journal.result import SearchResult
@@ -193,9 +194,7 @@ def test_what_a_network_costs_is_asked_for_once_and_told_of_each_trial(
     assert {name: one_cost("latency", cost) for name, cost in result.costs.items()} == {
         name: float(trial.config["model"]["layers"]) for name, trial in result.trials.items()
     }
-    kinds = [
-        event.kind for event in read(driver.journal.path) if event.data.get("trial") == "t0001"
-    ]
+    kinds = [event.kind for event in read(driver.journal.path) if event.trial == "t0001"]
     assert kinds[:4] == ["suggested", "running", "costed", "epoch"]
     assert [trial.params["model.layers"] for trial in front(result)] == [10, 5]
     assert all(trial.params["optimizer.lr"] == 0.01 for trial in front(result))
@@ -340,7 +339,7 @@ def test_the_front_is_told_everywhere(measured: tuple[Driver, SearchResult]) -> 
     assert summary["front"][1] == {**quick, "checkpoint": f"s/trials/{names[5]}/epoch-0001"}
     assert "| deep_cnn, layers 5 | 0.8000 | 1 | 0.5 | 0.005 M |" in markdown_summary(result)
     assert (
-        strategy_text(result.started["experiment"])
+        strategy_text(result.started.experiment)
         == "grid + fifo, for low latency and parameters too"
     )
 
@@ -354,11 +353,11 @@ def test_costs_that_are_held_against_each_other_were_measured_alike(
     driver, result = measured
     names = {trial.params["model.layers"]: trial.trial for trial in result.trials.values()}
     for layers in (15, 10):
-        driver.journal.append("evaluated", trial=names[layers], epoch=1, **evaluation())
+        driver.journal.append(Evaluated(trial=names[layers], epoch=1, **evaluation()))
         assert one_cost("parameters", result.costs[names[layers]]) == layers * 1000, (
             "that of its first epoch, until all were measured alone"
         )
-    driver.journal.append("evaluated", trial=names[5], epoch=1, **evaluation())
+    driver.journal.append(Evaluated(trial=names[5], epoch=1, **evaluation()))
     assert {one_cost("parameters", cost) for cost in result.costs.values()} == {1234567}
 
 
@@ -372,11 +371,12 @@ def test_the_answer_is_of_the_front_and_what_is_damaged_is_not(
     )
     assert result.best is front(result)[0]
     driver.journal.append(
-        "tested",
-        trial=names[5],
-        epoch=1,
-        test={"accuracy": 0.8, "images": 4},
-        passed_over={names[15]: "gone"},
+        Tested(
+            trial=names[5],
+            epoch=1,
+            test={"accuracy": 0.8, "images": 4},
+            passed_over={names[15]: "gone"},
+        )
     )
     assert [trial.trial for trial in front(result)] == [names[5]]
     assert result.best is front(result)[0]
@@ -391,7 +391,7 @@ def test_a_network_that_is_as_good_for_less_is_named(measured: tuple[Driver, Sea
         f"{names[5]} takes 0.33 of the time of {names[15]} and names 5 of 50 images fewer "
         f"right, which is within chance. {promoted}"
     )
-    result.started["data"]["val"] = 5000
+    result.started.data["val"] = 5000
     assert quicker_text(result, "promote it") == "", "so many images tell them apart"
 
 

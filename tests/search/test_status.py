@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from search.experiment import Experiment
+from search.journal.events import Concluded, Risked, Selecting, Suggested
 from search.journal.journal import read
 from search.journal.lease import Lease
 from search.phrases import duration
@@ -37,7 +38,7 @@ def test_a_finished_search_tells_its_best_and_its_counts(
     first, second, third, fourth = lines(result, "", "go")
     assert first == "played: nine on digits, grid + asha, seed 0"
     assert second == "  completed"
-    result.started["data"] |= {"name": "folder", "root": "/images/pets"}
+    result.started.data.update(name="folder", root="/images/pets")
     assert lines(result, "", "go")[0].startswith("played: nine on folder pets, ")
     assert "on `folder pets` (" in markdown_summary(result)
     assert f"best {result.best.primary_value:.4f} ({result.best.trial})" in third  # type: ignore[union-attr]
@@ -47,9 +48,9 @@ def test_a_finished_search_tells_its_best_and_its_counts(
         fourth,
     )
     assert fourth.strip() in dict(verdict(result))["How sure"]
-    result.risk = {"chance": 0.004, "epochs": 8}
+    result.risk = Risked(0.004, 8)
     assert lines(result, "", "go")[3].endswith("is unlikely (less than 1%).")
-    result.risk = {}
+    result.risk = None
     assert len(lines(result, "", "go")) == 3
     assert table(result).row_count == 9
 
@@ -79,9 +80,9 @@ def test_at_its_end_a_search_says_whether_new_trials_would_gain_more(
     new: float, told: str, open_driver: OpenDriver, experiment: Experiment
 ) -> None:
     result = play(open_driver(changed(experiment, scheduler="asha"))).result
-    result.risk = {"chance": 0.2, "epochs": 8}
+    result.risk = Risked(0.2, 8)
     assert "New trials" not in risk_text(result), "of an earlier version, or none are left"
-    result.risk["new"] = new
+    result.risk = Risked(0.2, 8, new)
     assert told in risk_text(result)
     result.outcome = "gain"
     assert "New trials" not in risk_text(result), "that was said already"
@@ -211,10 +212,10 @@ def test_a_selection_that_runs_or_was_cut_off_is_told_apart_from_its_search(
 ) -> None:
     driver = play(open_driver(experiment))
     driver.journal.append(
-        "selecting", candidates=["t0001", "t0002"], seeds=3, alpha=0.05, slots=2, began_ms=1
+        Selecting(candidates=["t0001", "t0002"], seeds=3, alpha=0.05, slots=2, began_ms=1)
     )
     driver.journal.append(
-        "suggested", trial="t0001-s1", params={}, config={}, repeat_of="t0001", seed=1
+        Suggested(trial="t0001-s1", params={}, config={}, repeat_of="t0001", seed=1)
     )
     said = lines(driver.result, "process 7 on far", "go", "select")
     assert said[1] == "  completed"
@@ -223,7 +224,7 @@ def test_a_selection_that_runs_or_was_cut_off_is_told_apart_from_its_search(
         lines(driver.result, "", "go", "select")[3]
         == "  selection cut off: 2 candidates, 0 trainings ended; go on with: select"
     )
-    driver.journal.append("concluded", outcome="completed", reason="")
+    driver.journal.append(Concluded(outcome="completed", reason=""))
     assert (
         lines(driver.result, "", "go", "select")[3]
         == "  selection completed: 2 candidates, 0 trainings ended"

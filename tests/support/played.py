@@ -7,6 +7,7 @@ from typing import Any
 
 from search.decisions.driver import Driver
 from search.experiment import Experiment
+from search.journal.events import Resumed
 from search.journal.journal import Journal, read
 from trainables.config import TrialConfig
 from trainables.messages import Report
@@ -92,7 +93,7 @@ def reopened(driver: Driver, **options: Any) -> Driver:
     journal, events = Journal.reopen(driver.experiment.folder)
     again = Driver(driver.experiment, journal, **options)
     again.replay(events)
-    journal.append("resumed", slots=2, began_ms=time.time_ns() // 1_000_000)
+    journal.append(Resumed(slots=2, began_ms=time.time_ns() // 1_000_000))
     again.go_on()
     return again
 
@@ -129,7 +130,7 @@ def decisions(search: Experiment) -> list[dict[str, Any]]:
     """Return what was suggested, reported, stopped and ended, in order."""
     kept = ("suggested", "epoch", "held", "promoted", "stopped", "ended")
     return [
-        {**event.data, "kind of event": event.kind}
+        {**event.data.to_json(), "kind of event": event.kind}
         for event in read(search.folder / "journal.jsonl")
         if event.kind in kept
     ]

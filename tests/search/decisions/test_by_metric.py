@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from search.decisions.refinement import noise, observations
 from search.decisions.selection import Candidate, Race, decide
 from search.experiment import Experiment
+from search.journal.events import Started
 from search.journal.journal import Journal, JournalError
 from search.journal.result import SearchResult
 from search.tracking.tracker import Tracker
@@ -146,6 +147,6 @@ def test_a_metric_that_is_not_known_any_more_is_told_in_one_line(
     path.unlink()
     told = {name: value for name, value in first.items() if name not in WRITTEN}
     with closing(Journal(by_loss.folder)) as journal:
-        journal.append("started", **told)
+        journal.append(Started(**told))
     with pytest.raises(JournalError, match="by 'kappa', a metric that this version does not know"):
         _ = SearchResult.read(by_loss.folder).metric

@@ -1,5 +1,5 @@
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ import pytest
 from search.budget import Budget, limit
 from search.decisions.driver import RETRIES, Driver
 from search.experiment import Experiment
+from search.journal.events import Evaluated, Resumed, Suggested, Unevaluated
 from search.journal.journal import read
 from search.journal.result import SearchResult, Session
 from search.space import Choice, Float, SearchSpace
@@ -60,8 +61,7 @@ def test_the_same_seed_makes_the_same_decisions(
     ]
     first, second = (play(open_driver(search)) for search in searches)
     lines = [
-        [{**event.data, "kind": event.kind} for event in read(search.folder / "journal.jsonl")[1:]]
-        for search in searches
+        [event.data for event in read(search.folder / "journal.jsonl")[1:]] for search in searches
     ]
     assert lines[0] == lines[1]
     assert "stopped" in first.result.counts
@@ -75,8 +75,8 @@ def test_a_suggestion_is_in_the_journal_before_it_is_given(
     suggestion = driver.suggest()
     assert suggestion is not None
     last = read(driver.journal.path)[-1]
-    assert (last.kind, last.data["trial"]) == ("suggested", suggestion[0])
-    assert TrialConfig.from_dict(last.data["config"]) == suggestion[1]
+    assert (last.kind, last.data.trial) == ("suggested", suggestion[0])
+    assert TrialConfig.from_dict(last.data.config) == suggestion[1]
 
 
 def test_who_waits_and_who_goes_on_is_in_the_journal_with_what_it_rests_on(
@@ -89,7 +89,7 @@ def test_who_waits_and_who_goes_on_is_in_the_journal_with_what_it_rests_on(
         driver.running(trial)
         if driver.report(trial, report(1, value)):
             held = read(driver.journal.path)[-1]
-            assert (held.kind, held.data["trial"], held.data["by"], held.data["rung"]) == (
+            assert (held.kind, held.data.trial, held.data.by, held.data.rung) == (
                 "held",
                 trial,
                 "asha",
@@ -132,16 +132,16 @@ def test_trials_that_are_held_are_stopped_once_none_goes_on(
     )
     for trial in driver.result.trials.values():
         if trial.outcome == "stopped":
-            assert 0 <= trial.stop["risk"] < 0.2
-            assert trial.stop["rung"] == max(trial.epochs)
+            assert 0 <= trial.stop.risk < 0.2
+            assert trial.stop.rung == max(trial.epochs)
     (risked,) = [event.data for event in read(driver.journal.path) if event.kind == "risked"]
     assert driver.result.risk == risked
-    assert 0 < risked["chance"] <= 1 - driver.experiment.sure
-    assert risked["epochs"] > 0
-    assert 0 < risked["new"] < 0.5
+    assert 0 < risked.chance <= 1 - driver.experiment.sure
+    assert risked.epochs > 0
+    assert 0 < risked.new < 0.5
     grid = play(open_driver(changed(experiment, name="grid", scheduler="asha")))
-    assert grid.result.risk["chance"] > 0
-    assert grid.result.risk["new"] == 0, "none are left"
+    assert grid.result.risk.chance > 0
+    assert grid.result.risk.new == 0, "none are left"
 
 
 def in_rungs(experiment: Experiment, **values: Any) -> Experiment:
@@ -214,7 +214,7 @@ def test_a_search_killed_at_its_budgets_end_tells_the_same_risk(
     again = cut_after(driver, risked.number - 1)
     assert again.result.outcome == "budget"
     assert again.result.risk == risked.data
-    assert ("--sure" in risk_text(again.result)) == (1 - risked.data["chance"] / 2 > 0.8), (
+    assert ("--sure" in risk_text(again.result)) == (1 - risked.data.chance / 2 > 0.8), (
         "not less sure than was asked for"
     )
 
@@ -230,7 +230,7 @@ def test_a_search_killed_while_it_stops_its_trials_tells_the_same_risk(
     ]
     assert len(stopped) > 10
     again = cut_after(driver, stopped[len(stopped) // 2])
-    assert again.result.risk == pytest.approx(risked.data)
+    assert asdict(again.result.risk) == pytest.approx(asdict(risked.data))
     assert again.result.counts == driver.result.counts
 
 
@@ -276,9 +276,7 @@ def test_a_trial_whose_process_died_is_failed_once(
     driver.fail(trial, "error", "killed")
     driver.fail(trial, "error", "told again")
     ends = [event for event in read(driver.journal.path) if event.kind == "ended"]
-    assert [(event.data["outcome"], event.data["reason"]) for event in ends] == [
-        ("failed", "killed")
-    ]
+    assert [(event.data.outcome, event.data.reason) for event in ends] == [("failed", "killed")]
 
 
 def test_the_time_budget_stops_each_trial_after_its_epoch(
@@ -403,7 +401,7 @@ def test_a_trial_whose_params_made_no_config_is_not_trained_after_a_resume(
     open_driver: OpenDriver, experiment: Experiment
 ) -> None:
     driver = open_driver(experiment)
-    driver.journal.append("suggested", trial="t0001", params={"optimizer.lr": -1}, config={})
+    driver.journal.append(Suggested(trial="t0001", params={"optimizer.lr": -1}, config={}))
     again = reopened(driver)
     assert again.result.counts == {"failed": 1}
     assert not again.pending
@@ -540,19 +538,19 @@ def test_an_evaluation_is_of_the_best_epoch_alone_and_outlives_a_resume(
     trial, _ = driver.suggest()  # type: ignore[misc]
     driver.running(trial)
     driver.report(trial, replace(report(1, 0.5), precision="bf16"))
-    driver.journal.append("evaluated", trial=trial, epoch=1, **evaluation(0.375))
-    driver.journal.append("unevaluated", reasons={"damaged": ["t0009"]})
+    driver.journal.append(Evaluated(trial=trial, epoch=1, **evaluation(0.375)))
+    driver.journal.append(Unevaluated(reasons={"damaged": ["t0009"]}))
     for result in (driver.result, SearchResult.read(experiment.folder), reopened(driver).result):
         assert result.trials[trial].precision == "bf16"
-        assert result.trials[trial].evaluation["val"]["macro"]["f1"] == 0.375
-        assert result.trials[trial].evaluation["cost"]["parameters"] == 1234567
+        assert result.trials[trial].evaluation.val["macro"]["f1"] == 0.375
+        assert result.trials[trial].evaluation.cost["parameters"] == 1234567
     driver = reopened(driver)
     driver.suggest()
     driver.running(trial)
     driver.report(trial, report(2, 0.25))
     assert driver.result.trials[trial].evaluation
     driver.report(trial, report(3, 0.75))
-    assert driver.result.trials[trial].evaluation == {}
+    assert driver.result.trials[trial].evaluation is None
 
 
 def test_an_epoch_told_twice_is_in_the_journal_once(
@@ -589,7 +587,7 @@ def test_the_time_of_earlier_sessions_counts_for_the_budget(
     again = type(driver)(driver.experiment, journal, clock=lambda: 5.0)
     again.replay(events)
     again.result.sessions[0].began_ms -= 2_000_000
-    journal.append("resumed", slots=1, began_ms=0)
+    journal.append(Resumed(slots=1, began_ms=0))
     again.go_on()
     assert again.suggest() is None
     assert again.over
@@ -682,7 +680,7 @@ def test_a_search_that_may_run_fewer_starts_none_until_enough_have_ended(
     begun()
     assert driver.suggest() is None
     assert [
-        (event.data["count"], event.data["reason"])
+        (event.data.count, event.data.reason)
         for event in read(driver.journal.path)
         if event.kind == "slots"
     ] == [

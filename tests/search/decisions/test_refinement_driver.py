@@ -21,6 +21,7 @@ from search.decisions.refinement import (
 )
 from search.decisions.refinement_driver import RefineDriver, refusal
 from search.experiment import Experiment
+from search.journal.events import RefinementTerms, Resumed
 from search.journal.journal import FILE_NAME, Journal, read
 from search.journal.result import SearchResult
 from search.resume import experiment_of
@@ -54,7 +55,7 @@ def begin() -> Iterator[Begin]:
     def make(searched: Experiment, **terms: int) -> RefineDriver:
         journal, events = Journal.reopen(searched.folder)
         opened.append(journal)
-        described = SearchResult.read(searched.folder).started["experiment"]
+        described = SearchResult.read(searched.folder).started.experiment
         driver = RefineDriver(
             Experiment.from_description(searched.name, described, searched.storage), journal
         )
@@ -65,13 +66,14 @@ def begin() -> Iterator[Begin]:
             "experiment": driver.experiment.describe(),
         }
         journal.append(
-            "resumed",
-            **now,
-            **(
-                {"refining": {"rounds": 4, "trials": 6, **terms}}
-                if terms or driver.result.refinement is None
-                else {}
-            ),
+            Resumed(
+                **now,
+                **(
+                    {"refining": RefinementTerms(**{"rounds": 4, "trials": 6, **terms})}
+                    if terms or driver.result.refinement is None
+                    else {}
+                ),
+            )
         )
         driver.go_on()
         return driver
@@ -91,9 +93,9 @@ def test_rounds_widen_beyond_the_edge_until_the_best_is_inside(
     assert result.best is not None
     assert result.best.primary_value > before.best.primary_value + 0.05
     assert result.best.params["optimizer.lr"] > 3e-3
-    first = refinement.rounds[0]["changes"][0]
-    assert (first["path"], first["kind"]) == ("optimizer.lr", "widened")
-    assert " the edge of 1e-05 to 0.001: widened to 0.01" in first["text"]
+    first = refinement.rounds[0].changes[0]
+    assert (first.path, first.kind) == ("optimizer.lr", "widened")
+    assert " the edge of 1e-05 to 0.001: widened to 0.01" in first.text
     assert len(result.trials) == 9 + 6 * len(refinement.rounds)
     assert result.counts == {"completed": len(result.trials)}
     assert "within the noise of" in refinement.reason
@@ -164,9 +166,9 @@ def test_a_space_that_makes_no_sense_changes_nothing_and_is_told(
     monkeypatch.setattr("search.decisions.refinement_driver.next_space", nonsense)
     result = play(begin(planted, rounds=1), peak).result
     assert result.refinement is not None
-    (told,) = result.refinement.rounds[0]["changes"]
+    (told,) = result.refinement.rounds[0].changes
     assert (
-        told["text"]
+        told.text
         == "nothing, since what was to be makes no space: a value is given twice: 0.01, 0.01."
     )
     assert len(result.trials) == 15
@@ -207,8 +209,8 @@ def test_a_kill_between_two_lines_changes_nothing(
     assert [(name, trial.params, trial.outcome) for name, trial in again.trials.items()] == [
         (name, trial.params, trial.outcome) for name, trial in whole.trials.items()
     ]
-    assert [one["changes"] for one in again.refinement.rounds] == [
-        one["changes"] for one in whole.refinement.rounds
+    assert [one.changes for one in again.refinement.rounds] == [
+        one.changes for one in whole.refinement.rounds
     ]
     assert again.refinement.reason == whole.refinement.reason
 
@@ -221,7 +223,7 @@ def test_the_scheduler_goes_on_with_what_it_has_heard(
     driver = play(begin(searched), peak)
     stops = [trial.stop for trial in list(driver.trials.values())[9:] if trial.stop]
     assert stops
-    assert all(stop["rivals"] > 9 for stop in stops if stop["rung"] == 1)
+    assert all(stop.rivals > 9 for stop in stops if stop.rung == 1)
 
 
 def test_a_trial_outside_a_space_is_not_taken_for_one_inside(

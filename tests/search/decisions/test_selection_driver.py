@@ -17,6 +17,7 @@ from search.budget import Budget, limit
 from search.decisions.driver import Driver
 from search.decisions.selection_driver import RaceDriver, number_of, training
 from search.experiment import Experiment
+from search.journal.events import Opened, Resumed, Selecting, Tested, Unevaluated
 from search.journal.journal import FILE_NAME, Journal
 from search.journal.result import SearchResult, TrialResult
 from search.select import best_few, few_text, refuse_changed, terms_of
@@ -54,15 +55,15 @@ def begin(searched: Driver) -> Iterator[Any]:
         candidates = [
             name for name, trial in searched.result.trials.items() if trial.params["epochs"] == 3
         ]
-        facts = {
-            name: searched.result.started[name] for name in ("experiment", "data", "provenance")
-        }
+        before = searched.result.started
+        facts = {name: getattr(before, name) for name in ("experiment", "data", "provenance")}
         journal.append(
-            "selecting",
-            **{"candidates": candidates, "seeds": 4, "alpha": 0.05, **terms},
-            **facts,
-            slots=2,
-            began_ms=time.time_ns() // 1_000_000,
+            Selecting(
+                **{"candidates": candidates, "seeds": 4, "alpha": 0.05, **terms},
+                **facts,
+                slots=2,
+                began_ms=time.time_ns() // 1_000_000,
+            )
         )
         driver.go_on()
         return driver
@@ -143,7 +144,7 @@ def test_trainings_of_who_has_left_go_on_no_further(begin: Any, searched: Driver
     driver = play(begin(candidates=[of[0.001, 9], of[0.1, 3], of[0.01, 3]]), worst_last, slots=4)
     assert list(driver.race.out) == [of[0.001, 9]]
     stopped = driver.trials[training(of[0.001, 9], 3)]
-    assert (stopped.outcome, len(stopped.epochs) < 9, stopped.stop["by"]) == (
+    assert (stopped.outcome, len(stopped.epochs) < 9, stopped.stop.by) == (
         "stopped",
         True,
         "the race",
@@ -216,12 +217,13 @@ def test_a_search_that_goes_on_after_its_selection_suggests_what_it_would_have(
             race = RaceDriver(own, journal)
             race.replay(events)
             journal.append(
-                "selecting",
-                candidates=["t0001"],
-                seeds=2,
-                alpha=0.05,
-                slots=2,
-                began_ms=time.time_ns() // 1_000_000,
+                Selecting(
+                    candidates=["t0001"],
+                    seeds=2,
+                    alpha=0.05,
+                    slots=2,
+                    began_ms=time.time_ns() // 1_000_000,
+                )
             )
             race.go_on()
             play(race, noisy)
@@ -240,13 +242,13 @@ def test_a_look_at_the_test_part_that_was_cut_off_counts_as_one(searched: Driver
     result, best = searched.result, searched.result.best
     assert best is not None
     facts = {"trial": best.trial, "epoch": best.best_epoch}
-    searched.journal.append("opened", **facts, by="search.run")
+    searched.journal.append(Opened(**facts, by="search.run"))
     assert [(opening.trial, opening.by) for opening in result.openings] == [
         (best.trial, "search.run")
     ]
     assert not result.is_tested
-    searched.journal.append("opened", **facts, by="search.resume")
-    searched.journal.append("tested", **facts, test={})
+    searched.journal.append(Opened(**facts, by="search.resume"))
+    searched.journal.append(Tested(**facts, test={}))
     assert [opening.by for opening in result.openings] == ["search.run", "search.resume"]
     assert result.is_tested
 
@@ -335,12 +337,13 @@ def test_fresh_seeds_are_none_that_the_search_has_trained_with(
     race = RaceDriver(own, journal)
     race.replay(events)
     journal.append(
-        "selecting",
-        candidates=["t0001", "t0002"],
-        seeds=3,
-        alpha=0.05,
-        slots=2,
-        began_ms=time.time_ns() // 1_000_000,
+        Selecting(
+            candidates=["t0001", "t0002"],
+            seeds=3,
+            alpha=0.05,
+            slots=2,
+            began_ms=time.time_ns() // 1_000_000,
+        )
     )
     race.go_on()
     play(race, noisy)
@@ -356,10 +359,10 @@ def test_what_a_search_could_not_evaluate_after_its_selection_is_known(
     begin: Any,
 ) -> None:
     driver = begin()
-    driver.journal.append("unevaluated", reasons={"of the selection": ["t0001-s1"]})
+    driver.journal.append(Unevaluated(reasons={"of the selection": ["t0001-s1"]}))
     assert driver.result.unevaluated == {}
-    driver.journal.append("resumed", slots=2, began_ms=time.time_ns() // 1_000_000)
-    driver.journal.append("unevaluated", reasons={"no time was left": ["t0002"]})
+    driver.journal.append(Resumed(slots=2, began_ms=time.time_ns() // 1_000_000))
+    driver.journal.append(Unevaluated(reasons={"no time was left": ["t0002"]}))
     assert driver.result.unevaluated == {"no time was left": ["t0002"]}
 
 
@@ -369,9 +372,9 @@ def test_candidates_are_asked_for_anew_once_the_search_has_gone_on(
     args = argparse.Namespace(top=None, seeds=None, alpha=None)
     few = [trial.trial for trial in best_few(searched.result, 2)]
     driver = begin(candidates=list(reversed(few)))
-    assert terms_of(args, driver.result)["candidates"] == list(reversed(few))
-    driver.journal.append("resumed", slots=2, began_ms=time.time_ns() // 1_000_000)
-    assert terms_of(args, driver.result)["candidates"] == few
+    assert terms_of(args, driver.result).candidates == list(reversed(few))
+    driver.journal.append(Resumed(slots=2, began_ms=time.time_ns() // 1_000_000))
+    assert terms_of(args, driver.result).candidates == few
 
 
 def test_two_trials_that_differ_by_their_seed_alone_are_one_candidate(searched: Driver) -> None:
@@ -457,7 +460,7 @@ def test_that_there_are_fewer_candidates_than_asked_for_is_said_with_the_reason(
     args = argparse.Namespace(top=12, seeds=None, alpha=None)
     terms = terms_of(args, searched.result)
     assert (
-        few_text(searched.result, terms["candidates"], terms["top"])
+        few_text(searched.result, terms.candidates, terms.top)
         == "note: 9 candidates, not 12: of the search's 9 trials no more count"
     )
     result = play(open_driver(changed(lengths, name="lengths"))).result
@@ -466,18 +469,17 @@ def test_that_there_are_fewer_candidates_than_asked_for_is_said_with_the_reason(
         "note: 3 candidates, not 5: the 9 trials that count are 3 trainings "
         "(trials that differ in length or seed alone are one)"
     )
-    assert few_text(result, terms["candidates"], terms["top"]) == told
-    assert few_text(result, terms["candidates"], 3) == ""
+    assert few_text(result, terms.candidates, terms.top) == told
+    assert few_text(result, terms.candidates, 3) == ""
 
 
 def test_a_first_selection_compares_the_weights_with_those_of_the_search(searched: Driver) -> None:
     args = argparse.Namespace(name="played", allow_change=False)
-    now = {name: searched.result.started[name] for name in ("experiment", "data", "provenance")} | {
-        "weights": {"resnet18.pth": "2"}
-    }
-    searched.result.started["weights"] = {"resnet18.pth": "2"}
+    started = searched.result.started
+    now = replace(started, weights={"resnet18.pth": "2"})
+    searched.result.started = replace(started, weights={"resnet18.pth": "2"})
     refuse_changed(args, searched.result, now)
-    searched.result.started["weights"] = {"resnet18.pth": "1"}
+    searched.result.started = replace(started, weights={"resnet18.pth": "1"})
     with pytest.raises(Refused, match=r"weights\.resnet18\.pth: 1 -> 2"):
         refuse_changed(args, searched.result, now)
 

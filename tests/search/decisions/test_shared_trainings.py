@@ -19,6 +19,7 @@ from search.decisions.earlier_searches import FUSED, Earlier
 from search.execution.job import beginnings_of, make_job, request_of
 from search.experiment import Experiment
 from search.journal import provenance
+from search.journal.events import Paused, Resumed, Started
 from search.journal.journal import Journal, read
 from search.journal.result import SearchResult, checkpoint_of
 from search.journal.store import Storage
@@ -145,11 +146,12 @@ def search(tmp_path: Path) -> Iterator[Callable[..., Driver]]:
         driver.reuses_trainings = heeds  # type: ignore[misc]
         driver.relatives.earlier = earlier
         journal.append(
-            "started",
-            name=experiment.name,
-            experiment=experiment.describe(),
-            training=earlier.training,
-            **started_event(),
+            Started(
+                name=experiment.name,
+                experiment=experiment.describe(),
+                training=earlier.training,
+                **started_event(),
+            )
         )
         return train(driver, slots=slots)
 
@@ -360,7 +362,7 @@ def test_a_damaged_checkpoint_is_trained_again_and_the_result_is_the_same(
     assert len(trained) == 6
     told = [event.data for event in read(second.journal.path) if event.kind == "restored"]
     assert any(
-        "of 'one': " in line and "is damaged" in line for event in told for line in event["damaged"]
+        "of 'one': " in line and "is damaged" in line for event in told for line in event.damaged
     )
     assert second.result.taken_over.keys() == {"two"}
 
@@ -394,7 +396,7 @@ def test_a_search_that_went_on_with_other_code_is_not_taken_from(
     small: Experiment, search: Callable[..., Driver], trained: Trained
 ) -> None:
     driver = search(small)
-    driver.journal.append("resumed", training="0" * 16, slots=1, began_ms=0)
+    driver.journal.append(Resumed(training="0" * 16, slots=1, began_ms=0))
     trained.clear()
     search(changed(small, name="two"))
     assert len(trained) == 6
@@ -557,7 +559,7 @@ def test_a_paused_relative_is_not_waited_for(open_driver: OpenDriver, lengths: E
     first, _ = asked(driver)
     driver.running(first)
     driver.report(first, report(1))
-    driver.journal.append("paused", trial=first, epoch=1, reason="by a scheduler")
+    driver.journal.append(Paused(trial=first, epoch=1, reason="by a scheduler"))
     driver.active.discard(first)
     second, _ = asked(driver)
     driver.running(second)
@@ -576,7 +578,7 @@ def test_after_a_change_of_code_nothing_is_taken_over_from_before(
         driver.report(first, report(epoch, outcome="completed" if epoch == 3 else None))
     second, _ = asked(driver)
     assert len(driver.beginnings(second)) == 1
-    driver.journal.append("resumed", training="0" * 16, slots=1, began_ms=0)
+    driver.journal.append(Resumed(training="0" * 16, slots=1, began_ms=0))
     assert driver.beginnings(second) == []
 
 
@@ -631,11 +633,12 @@ def test_a_bucket_is_looked_through_too(bucket: Bucket, small: Experiment) -> No
         journal, _ = known.home.journal(new=True)
         driver = Driver(known, journal)
         journal.append(
-            "started",
-            name=name,
-            experiment=known.describe(),
-            training=Earlier(known, dataset, wanted=False).training + kind,
-            **started_event(),
+            Started(
+                name=name,
+                experiment=known.describe(),
+                training=Earlier(known, dataset, wanted=False).training + kind,
+                **started_event(),
+            )
         )
         play(driver)
         journal.close()
@@ -646,7 +649,7 @@ def test_a_bucket_is_looked_through_too(bucket: Bucket, small: Experiment) -> No
     )
     assert earlier.searches == ["one"]
     assert "(one); --no-cache trains it anew" in said[0]
-    stems = {event.data["stem"] for event in read(driver.journal.path) if event.kind == "suggested"}
+    stems = {event.data.stem for event in read(driver.journal.path) if event.kind == "suggested"}
     found = [one for stem in stems for one in earlier.of(stem, 2, 4)]
     assert [one["epoch"] for one in found] == 2 * [2, 3, 1], "the nearest first"
     assert {one["folder"] for one in found} >= {f"{bucket}/one/trials/t0001"}
@@ -659,11 +662,12 @@ def test_what_cannot_be_of_this_search_is_not_named(small: Experiment) -> None:
     journal = Journal(known.folder)
     driver = Driver(known, journal)
     journal.append(
-        "started",
-        name="known",
-        experiment=known.describe(),
-        training=Earlier(known, dataset, wanted=False).training,
-        **started_event(),
+        Started(
+            name="known",
+            experiment=known.describe(),
+            training=Earlier(known, dataset, wanted=False).training,
+            **started_event(),
+        )
     )
     play(driver)
     journal.close()
