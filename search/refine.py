@@ -17,7 +17,7 @@ from cluster.errors import Refused
 from search.budget import budget_options
 from search.cli.main import HelpFormatter, began_ms, guarded, json_option, leave, storage_option
 from search.cli.overrides import apply_overrides, change_option, place_options
-from search.decisions.refinement_driver import RefineDriver, next_space
+from search.decisions.refinement_policy import RefinementPolicy, next_space
 from search.experiment import Experiment
 from search.journal.events import RefinementTerms, Resumed
 from search.journal.result import SearchResult
@@ -116,7 +116,7 @@ def refine(args: argparse.Namespace) -> Finished | None:
         SessionPlan(
             "search.refine",
             first,
-            driver=partial(RefineDriver, dataset=prepared.dataset),
+            policy=partial(RefinementPolicy, dataset=prepared.dataset),
             as_json=args.json,
         ),
     )

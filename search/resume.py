@@ -16,8 +16,9 @@ from cluster.errors import Refused
 from search.budget import Budget, Limit, budget_options, shares_text
 from search.cli.main import HelpFormatter, began_ms, guarded, json_option, leave, storage_option
 from search.cli.overrides import apply_overrides, change_option, place_options
-from search.decisions.driver import Driver
-from search.decisions.refinement_driver import RefineDriver
+from search.decisions.policy import MakePolicy
+from search.decisions.refinement_policy import RefinementPolicy
+from search.decisions.search_policy import SearchPolicy
 from search.experiment import Experiment, base_of
 from search.journal.events import Resumed
 from search.journal.journal import FILE_NAME
@@ -91,9 +92,9 @@ def resume(args: argparse.Namespace) -> Finished:
     if found and not args.allow_change:
         raise Refused(changes_text(args.name, found))
     console = Terminal(stderr=True)
-    driver = (
-        partial(RefineDriver, dataset=prepared.dataset) if result.refinement is not None else Driver
-    )
+    policy: MakePolicy = SearchPolicy
+    if result.refinement is not None:
+        policy = partial(RefinementPolicy, dataset=prepared.dataset)
     done = sum(trial.ended_ms > 0 for trial in result.trials.values())
     held = sum(trial.outcome == "held" for trial in result.trials.values())
     waits = f", {held} wait at a rung" if held else ""
@@ -104,7 +105,7 @@ def resume(args: argparse.Namespace) -> Finished:
         f"they were cut off{waits}",
     )
     first = Resumed(changes=found, space_sha256=sha256_of(args.space) if args.space else None)
-    plan = replace(plan, first=first, driver=driver)
+    plan = replace(plan, first=first, policy=policy)
     return run_session(prepared, console, began, opening, plan)
 
 

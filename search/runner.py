@@ -23,7 +23,8 @@ from search.budget import Budget
 from search.cli.main import SOME_FAILED, began_ms, check_versions, heed_signals, stop
 from search.decisions.driver import Driver
 from search.decisions.earlier_searches import Earlier
-from search.decisions.timing import Waiting
+from search.decisions.policy import MakePolicy
+from search.decisions.search_policy import SearchPolicy
 from search.execution.evaluation import Crew, Tick, evaluate_best, evaluate_trials
 from search.execution.packing import Packing
 from search.executors import EXECUTORS
@@ -172,7 +173,7 @@ class SessionPlan:
     """Its first event, with what only such a session's has."""
     planned: int | None = None
     """The largest number of trainings; None: as many as the experiment has trials."""
-    driver: Callable[..., Driver] = Driver
+    policy: MakePolicy = SearchPolicy
     go_through: Callable[..., None] = search_through
     exit_code: ExitCode | None = None
     takes_over: bool = True
@@ -231,8 +232,16 @@ def run_session(
         journal, events = experiment.home.journal(new=plan.is_first)
         journal.other = lease.other
         tell_cut_off(journal, console)
-        driver = plan.driver(experiment, journal, slots=executor.at_once, **ages(began, waiting))
-        driver.relatives.earlier = earlier.told(fused=executor.packing.members > 1, say=note)
+        start_s = max(0.0, since_s(began) - waiting.seconds)
+        driver = Driver(
+            experiment,
+            journal,
+            plan.policy,
+            slots=executor.at_once,
+            earlier=earlier.told(fused=executor.packing.members > 1, say=note),
+            ago_s=since_s(began),
+            start_s=start_s,
+        )
         driver.replay(events)
         views = OpenViews(
             Shown(console, plan.is_selection, plan.as_json, driver, planned, executor.shows_table)
@@ -241,13 +250,7 @@ def run_session(
         tracker = Tracker(experiment.tracking, folder, say=note, until=lambda: journal.size)
         journal.listeners += [tracker, views.apply]
         running = Running(plan, driver, executor, views, tracker, troubles)
-        about = SessionStart(
-            slots=executor.at_once,
-            packing=executor.packing.describe(),
-            provenance=origin,
-            began_ms=began,
-            training=earlier.training,
-        )
+        about = SessionStart(provenance=origin, began_ms=began, training=earlier.training)
         with views, interruptible(driver, note) as signals:
             heed_signals()
             write_first_event(running, prepared, about, signals)
@@ -273,7 +276,12 @@ def write_first_event(
 
     End the process if a signal breaks that off.
     """
-    facts = session_facts(running.executor.experiment, prepared)
+    executor = running.executor
+    facts = replace(
+        session_facts(executor.experiment, prepared),
+        slots=executor.at_once,
+        packing=executor.packing.describe(),
+    )
     try:
         running.driver.journal.append(running.plan.first.changed_by(facts).changed_by(about))
     except (KeyboardInterrupt, Unwritten):
@@ -324,15 +332,6 @@ def begin_of(experiment: Experiment) -> Begin:
 def went_well(result: SearchResult, troubles: list[str]) -> bool:
     """Return whether nobody will look for a reason in an executor's logs."""
     return not troubles and result.outcome != "lost" and not result.unevaluated.keys() - {NO_TIME}
-
-
-def ages(began: int, waiting: Waiting) -> dict[str, float]:
-    """Return how long ago the command began, and how much of that time was not spent waiting.
-
-    Both are in seconds, under the names that a driver takes.
-    """
-    ago_s = (now_ms() - began) / 1000
-    return {"ago_s": ago_s, "start_s": max(0.0, ago_s - waiting.seconds)}
 
 
 def tell_cut_off(journal: Journal, console: Console) -> None:
@@ -443,7 +442,7 @@ def wind_up(
 def save_study(driver: Driver) -> None:
     """Save what the algorithm has to save, where the search is kept."""
     home = driver.experiment.home
-    driver.algorithm.save(home.folder)
+    driver.policy.save(home.folder)
     if not driver.journal.other():
         home.keep(STUDY)
 
@@ -538,6 +537,11 @@ def within(budget: Budget) -> str:
 def now_ms() -> int:
     """Return the Unix time in milliseconds."""
     return time.time_ns() // 1_000_000
+
+
+def since_s(began: int) -> float:
+    """Return the seconds since this Unix time in milliseconds."""
+    return (now_ms() - began) / 1000
 
 
 def exit_code(result: SearchResult, signals: list[int], troubles: list[str]) -> int:

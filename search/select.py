@@ -19,6 +19,7 @@ from cluster.errors import Refused
 from search.budget import Budget
 from search.cli.main import HelpFormatter, began_ms, guarded, json_option, leave, storage_option
 from search.cli.overrides import apply_overrides, change_option, place_options
+from search.decisions.driver import Driver
 from search.decisions.selection import ALPHA, MIN_SEEDS, Candidate, decide
 from search.execution.evaluation import Tick, evaluate, evaluate_chosen
 from search.experiment import Experiment
@@ -37,7 +38,7 @@ from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
 
 if TYPE_CHECKING:
-    from search.decisions.selection_driver import RaceDriver
+    from search.decisions.selection_policy import SelectionPolicy
 
 TOP, SEEDS, MAX_SEEDS = 5, 5, 100
 
@@ -112,9 +113,9 @@ def select(args: argparse.Namespace) -> Finished:
     opening = first_line(
         experiment, f"{', '.join(candidates)}, each with up to {terms.seeds} fresh seeds"
     )
-    from search.decisions.selection_driver import RaceDriver
+    from search.decisions.selection_policy import SelectionPolicy
 
-    plan = replace(plan, planned=planned, driver=RaceDriver)
+    plan = replace(plan, planned=planned, policy=SelectionPolicy)
     return run_session(prepared, console, began, opening, plan)
 
 
@@ -228,48 +229,50 @@ def is_done(result: SearchResult, terms: Selecting) -> bool:
     return not is_other_race(selection.started, terms)
 
 
-def choose(
-    driver: "RaceDriver", dataset: Dataset, executor: Executor, *, by: str, tick: Tick
-) -> None:
+def choose(driver: Driver, dataset: Dataset, executor: Executor, *, by: str, tick: Tick) -> None:
     """Run the race, evaluate its survivors, decide, and test the one that was chosen.
 
     Raises:
         Refused: no candidate came to the race's end.
     """
+    from search.decisions.selection_policy import SelectionPolicy
+
+    policy = driver.policy
+    assert isinstance(policy, SelectionPolicy)
     executor.train(driver, tick=tick)
     if driver.interrupted:
         return
-    if not driver.race.alive:
+    if not policy.race.alive:
         raise Refused(
             "no candidate is left: "
-            f"{'; '.join(f'{name} ({reason})' for name, reason in driver.race.out.items())}"
+            f"{'; '.join(f'{name} ({reason})' for name, reason in policy.race.out.items())}"
         )
     crew = executor.crew
-    evaluate(driver, crew, list(driver.best.values()), [], slots=driver.slots, tick=tick)
-    say_chosen(driver)
-    evaluate_chosen(driver, dataset, crew, tick=tick)
+    evaluate(driver, crew, list(policy.best.values()), [], slots=driver.slots, tick=tick)
+    say_chosen(driver, policy)
+    evaluate_chosen(driver, policy, dataset, crew, tick=tick)
 
 
-def say_chosen(driver: "RaceDriver") -> None:
+def say_chosen(driver: Driver, policy: "SelectionPolicy") -> None:
     """Write the verdict to the journal, unless it is there already.
 
     It is not written either if the selection was interrupted before everything was measured that
     the verdict rests on.
     """
-    verdict, before = decide(driver.race, known(driver), driver.metric), driver.selection.verdict
+    verdict, before = decide(policy.race, known(policy), policy.metric), policy.selection.verdict
     is_known = before is not None and replace(before, trial=verdict.trial) == verdict
     if not driver.interrupted and not is_known:
         driver.journal.append(verdict)
 
 
-def known(driver: "RaceDriver") -> dict[str, Candidate]:
+def known(policy: "SelectionPolicy") -> dict[str, Candidate]:
     """Return what is known of each candidate beside the race.
 
     The time for an image was measured now, one candidate after another.
     """
-    best, found = driver.best, {}
-    for name in driver.race.candidates:
-        trial = driver.result.trials[name]
+    best, found = policy.best, {}
+    for name in policy.race.candidates:
+        trial = policy.result.trials[name]
         training = best.get(name)
         found[name] = Candidate(
             model=trial.config["model"]["name"],

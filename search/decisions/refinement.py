@@ -12,7 +12,6 @@ from search.decisions.space_refinement import Observation, narrow
 from search.journal.events import Json, Refined
 from search.journal.result import FAILED, SearchResult, TrialResult, one_a_training
 from search.space import Params, SearchSpace
-from search.statistics import standard_error
 
 MAX_TRAININGS = 2000
 """The most trainings that are compared; of more, the last are."""
@@ -90,12 +89,7 @@ def noise(result: SearchResult) -> tuple[float, str]:
         return verdict.expected.std, "the deviation between seeds that the selection measured"
     data, best = result.started.data, result.ranking[0]
     images = data["train"] if data.get("folds") else data["val"]
-    error = (
-        standard_error(best.value, images)
-        if result.metric.is_share
-        else best.best.get(result.metric.error_key, 0.0)
-    )
-    return error, f"the standard error of {best.value:.4f} on {images:,} images"
+    return best.error(images), f"the standard error of {best.value:.4f} on {images:,} images"
 
 
 def why_over(result: SearchResult) -> str:

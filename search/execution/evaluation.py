@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from cluster.errors import NotReady, Refused
 from search.decisions.driver import Driver
-from search.decisions.selection_driver import RaceDriver
+from search.decisions.selection_policy import SelectionPolicy
 from search.execution.failures import last_line, reason_of
 from search.execution.job import Job
 from search.experiment import Experiment
@@ -406,7 +406,9 @@ def evaluate_best(driver: Driver, dataset: Dataset, workers: Crew, *, by: str, t
         )
 
 
-def evaluate_chosen(driver: RaceDriver, dataset: Dataset, workers: Crew, *, tick: Tick) -> None:
+def evaluate_chosen(
+    driver: Driver, policy: SelectionPolicy, dataset: Dataset, workers: Crew, *, tick: Tick
+) -> None:
     """Open the test part for the training that was chosen.
 
     If its checkpoint is damaged, the next best training of the same candidate takes its place.
@@ -415,12 +417,12 @@ def evaluate_chosen(driver: RaceDriver, dataset: Dataset, workers: Crew, *, tick
         NotReady: the evaluation failed.
         Refused: none of them has a checkpoint that is whole.
     """
-    selection = driver.selection
+    selection = policy.selection
     if selection.is_tested or driver.interrupted:
         return
     assert selection.verdict is not None
     candidate = selection.verdict.candidate
-    for trial in driver.ranked(candidate):
+    for trial in policy.ranked(candidate):
         if (answer := _test(driver, trial, dataset, workers, tick, by=SELECT)) is None:
             return
         if "test" in answer:

@@ -45,6 +45,7 @@ from search.journal.events import (
 from search.journal.journal import FILE_NAME, DamagedJournal, Event, JournalError, read
 from search.objectives import costs_of
 from search.space import Params
+from search.statistics import error_of
 from trainables.catalog.ranking import rank
 from trainables.catalog.tasks import DEFAULT_TASK, TASKS, Metric, TaskEntry
 from trainables.checkpoints.lineage import training_key_of
@@ -161,6 +162,10 @@ class TrialResult:
     def score(self) -> float:
         """The same so that higher is better."""
         return self.metric.score(self.value)
+
+    def error(self, images: int) -> float:
+        """Return the standard error of the value, which was measured on so many images."""
+        return error_of(self.metric, self.best, images)
 
     @property
     def task(self) -> TaskEntry:

@@ -25,8 +25,10 @@ import numpy as np
 
 from search.budget import Budget, limit
 from search.decisions.driver import Driver
-from search.decisions.refinement_driver import RefineDriver
-from search.decisions.selection_driver import RaceDriver
+from search.decisions.policy import MakePolicy
+from search.decisions.refinement_policy import RefinementPolicy
+from search.decisions.search_policy import SearchPolicy
+from search.decisions.selection_policy import SelectionPolicy
 from search.experiment import Experiment
 from search.journal.events import RefinementTerms, Resumed, Selecting, SessionStart, Started
 from search.journal.journal import FILE_NAME, Journal, read
@@ -152,12 +154,12 @@ def searched(
 
 
 def go_on(
-    made: Experiment, *, kind: type[Driver] = Driver, first: SessionStart | None = None
+    made: Experiment, *, policy: MakePolicy = SearchPolicy, first: SessionStart | None = None
 ) -> None:
     """Play one more session."""
     journal, events = Journal.reopen(made.folder)
     with closing(journal):
-        driver = kind(made, journal)
+        driver = Driver(made, journal, policy)
         driver.replay(events)
         about = SessionStart(slots=3, began_ms=time.time_ns() // 1_000_000)
         journal.append((first or Resumed()).changed_by(about))
@@ -190,7 +192,7 @@ def refined(folder: str) -> Experiment:
     """Play a search that is refined."""
     made = searched(folder, replace(FREE, trials=12), algorithm="random", scheduler="asha")
     terms = RefinementTerms(rounds=3, trials=8)
-    go_on(made, kind=RefineDriver, first=Resumed(experiment=made.describe(), refining=terms))
+    go_on(made, policy=RefinementPolicy, first=Resumed(experiment=made.describe(), refining=terms))
     return made
 
 
@@ -200,7 +202,7 @@ def selected(folder: str) -> Experiment:
     result = SearchResult.read(made.folder)
     best = [trial.trial for trial in result.ranking[:5]]
     first = Selecting(candidates=best, seeds=4, alpha=0.05).changed_by(result.started)
-    go_on(made, kind=RaceDriver, first=first)
+    go_on(made, policy=SelectionPolicy, first=first)
     return made
 
 

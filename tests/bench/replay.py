@@ -143,7 +143,7 @@ def play(task: Task, seed: int, workers: int, **options: Any) -> Outcome:
         experiment = replace(experiment_of(task, seed, Path(folder)), **options)
         journal = Unkept(experiment.folder)
         driver = Driver(experiment, journal, slots=workers)
-        driver.algorithm = InOrder(task.params, seed)
+        driver.policy.algorithm = InOrder(task.params, seed)  # type: ignore[attr-defined]
         driver.result.started = Started(data={"val": task.images} if task.images else {})
         epochs = list(
             trained(driver, task, lambda params: rows[json.dumps(params, sort_keys=True)])

@@ -237,7 +237,7 @@ def test_what_a_budget_cut_off_in_mid_training_goes_on_when_there_is_more(
     }
     assert cut_off
     assert driver.result.outcome == "budget"
-    driver.experiment = changed(driver.experiment, budget=Budget((limit("1d"),)))
+    driver.policy.experiment = changed(driver.experiment, budget=Budget((limit("1d"),)))
     again = reopened(driver, clock=lambda: now[0])
     play(again, slots=slots)
     assert again.result.counts == {"completed": 9}
@@ -383,7 +383,7 @@ def test_only_who_has_time_for_an_epoch_is_promoted(
     clock = Clock()
     driver = open_driver(within(search, "40.5s"), clock=clock, ago_s=2.0, start_s=2.0)
     assert play(driver, clock.train).result.outcome == "budget"
-    assert driver.scheduler.ready > 1, "others would have gone on"
+    assert driver.policy.scheduler.ready > 1, "others would have gone on"
     events = read(driver.journal.path)
     last = max(event.number for event in events if event.kind == "epoch")
     assert [event.kind for event in events if event.number > last] in (
@@ -395,7 +395,7 @@ def test_only_who_has_time_for_an_epoch_is_promoted(
 def test_a_trial_with_a_quicker_epoch_is_promoted_where_the_first_does_not_fit(
     open_driver: OpenDriver, experiment: Experiment
 ) -> None:
-    asha = open_driver(changed(experiment, scheduler="asha")).scheduler
+    asha = open_driver(changed(experiment, scheduler="asha")).policy.scheduler
     for trial, value in (("t1", 0.5), ("t2", 0.9), ("t3", 0.7)):
         asha.begin(trial, {}, trial)
         assert asha.on_epoch(trial, 1, value)
@@ -443,7 +443,7 @@ def test_a_resume_with_little_more_time_trains_whatever_evaluations_took_before(
         clock=clock,
     )
     play(driver, clock.train, slots=4)
-    driver.experiment = within(driver.experiment, "10s")
+    driver.policy.experiment = within(driver.experiment, "10s")
     again = reopened(driver, clock=clock)
     assert 4 < again.timing.end_s < 5
     assert again.timing.forecast(None) == 3, "as long as those that are known"
@@ -551,7 +551,7 @@ def test_an_epoch_that_was_lost_does_not_count_and_a_larger_budget_goes_on(
     driver.finish()
     assert driver.result.epochs_trained == 4
     assert shares_of(driver.result) == {"4 epochs": 1.0}
-    driver.experiment = changed(driver.experiment, budget=Budget((limit("40epochs"),)))
+    driver.policy.experiment = changed(driver.experiment, budget=Budget((limit("40epochs"),)))
     again = play(reopened(driver))
     assert again.result.counts == {"completed": 3}
     assert again.result.outcome == "completed"

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
 from types import SimpleNamespace
@@ -209,8 +210,8 @@ def test_stops_are_decided_by_the_means(
     accuracy.
     """
 
-    def alone(config: TrialConfig, epoch: int) -> dict[str, Any]:
-        return {**train(config, epoch), "folds": []}
+    def alone(config: TrialConfig, epoch: int) -> Report:
+        return replace(train(config, epoch), folds=[])
 
     found = play(open_driver(changed(folded, scheduler="asha")), train, slots=2).result
     expected = play(

@@ -184,7 +184,7 @@ def test_what_a_network_costs_is_asked_for_once_and_told_of_each_trial(
     asked: list[bool] = []
 
     def train(config: TrialConfig, epoch: int) -> Report:
-        asked.append(driver.wants_cost(config)) if epoch == 1 else None
+        asked.append(driver.policy.wants_cost(config)) if epoch == 1 else None
         layers = config.model.options["layers"]
         told = report(epoch, layers / 20 + config.optimizer.lr, "completed" if epoch == 2 else None)
         return replace(told, cost=cost(float(layers)) if epoch == 1 else None)
@@ -214,8 +214,8 @@ def test_the_sampler_hears_what_networks_cost(
             cost=cost(7.0),
         ),
     )
-    assert isinstance(driver.algorithm, Bayes)
-    assert [known.costs for known in driver.algorithm.known.values()] == [(7.0,)] * 3
+    assert isinstance(driver.policy.algorithm, Bayes)
+    assert [known.costs for known in driver.policy.algorithm.known.values()] == [(7.0,)] * 3
 
 
 @pytest.mark.parametrize("algorithm", ["grid", "bayes"])

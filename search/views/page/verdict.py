@@ -13,7 +13,6 @@ from search.phrases import duration
 from search.statistics import LEVEL
 from search.views.metric import (
     capital,
-    error_of,
     interval,
     least_score,
     superlative,
@@ -302,7 +301,7 @@ def _network(result: SearchResult) -> str:
     if network is None:
         return f"None was tried: {name} is the best of what was fitted without one."
     metric, gain = result.metric, network.score - baseline.score
-    noise = WIDTH * math.hypot(*(error_of(trial, images) for trial in (network, baseline)))
+    noise = WIDTH * math.hypot(*(trial.error(images) for trial in (network, baseline)))
     judged = "Yes" if gain > noise else "No" if gain < -noise else "Hardly"
     beyond = "beyond" if abs(gain) > noise else "within"
     behind = (

@@ -68,11 +68,11 @@ def test_early_stopping_knows_the_reported_error(
 ) -> None:
     driver = play(open_driver(by_loss), loses_with_the_rate, events=12)
     (score, *_) = (trial.score for trial in driver.result.ranking)
-    assert driver.scheduler.error_of(score) == 0.01
-    assert driver.scheduler.error_of(123.0) == 0
-    assert driver.algorithm.metric is LOSS
+    assert driver.policy.scheduler.error_of(score) == 0.01
+    assert driver.policy.scheduler.error_of(123.0) == 0
+    assert driver.policy.algorithm.metric is LOSS
     share = open_driver(changed(experiment, name="share"))
-    assert share.scheduler.error_of(0.5) == pytest.approx((0.25 / 50) ** 0.5)
+    assert share.policy.scheduler.error_of(0.5) == pytest.approx((0.25 / 50) ** 0.5)
 
 
 def test_a_trial_with_less_loss_is_better_than_others(

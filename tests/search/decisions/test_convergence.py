@@ -133,8 +133,8 @@ def test_a_resume_goes_on_with_another_threshold_or_more_trials(
     again = reopened(driver)
     assert again.suggest() is None
     assert again.over
-    again.experiment = changed(wide, min_gain=0.0, trials=count + 5)
-    again.enough = ""
+    again.policy.experiment = changed(wide, min_gain=0.0, trials=count + 5)
+    again.policy.enough = ""
     assert len(play(again, nearly_alike).result.trials) == count + 5
     assert again.result.outcome == "completed"
 
@@ -148,9 +148,9 @@ def test_what_was_enough_is_enough_after_a_resume_whatever_has_come_since(
         Epoch(trial="t0001", epoch=max(trial.epochs) + 1, metrics=report(1, 0.99).metrics)
     )
     again = reopened(driver)
-    assert again.enough == driver.enough != ""
-    driver.experiment = changed(wide, min_gain=0.01)
-    assert reopened(driver).enough == ""
+    assert again.policy.enough == driver.policy.enough != ""
+    driver.policy.experiment = changed(wide, min_gain=0.01)
+    assert reopened(driver).policy.enough == ""
 
 
 def test_what_runs_and_what_failed_is_no_value(

@@ -167,7 +167,7 @@ def asked(driver: Driver) -> tuple[object, ...]:
 
     The first question is one to which nothing was computed before.
     """
-    scheduler = driver.scheduler
+    scheduler = driver.policy.scheduler
     return (
         scheduler.risk,
         scheduler.choose(new=False, fits=lambda trial: False),
@@ -351,13 +351,13 @@ def test_params_that_make_no_config_are_a_failed_trial_and_the_search_goes_on(
     open_driver: OpenDriver, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = open_driver(experiment)
-    ask, calls = driver.algorithm.ask, []
+    ask, calls = driver.policy.algorithm.ask, []
 
     def sometimes_wrong(trial: str) -> dict[str, Any] | None:
         calls.append(trial)
         return {"optimizer.lr": -1.0, "epochs": 3} if len(calls) == 2 else ask(trial)
 
-    monkeypatch.setattr(driver.algorithm, "ask", sometimes_wrong)
+    monkeypatch.setattr(driver.policy.algorithm, "ask", sometimes_wrong)
     result = play(driver).result
     assert result.counts == {"completed": 8, "failed": 1}
     assert "optimizer.lr must be > 0" in result.trials["t0002"].reason
@@ -562,7 +562,7 @@ def test_an_epoch_told_twice_is_in_the_journal_once(
     driver.report(trial, report(1, 0.5))
     driver.report(trial, report(1, 0.5))
     assert [event.kind for event in read(driver.journal.path)].count("epoch") == 1
-    assert list(driver.scheduler.forecaster.values[0].values()) == [0.5]  # type: ignore[attr-defined]
+    assert list(driver.policy.scheduler.forecaster.values[0].values()) == [0.5]  # type: ignore[attr-defined]
 
 
 def test_waiting_is_in_the_journal_and_ends_with_the_next_word(
@@ -606,7 +606,7 @@ def mixed(experiment: Experiment) -> Experiment:
     return changed(experiment, space=space, scheduler="asha")
 
 
-def beaten_by_baselines(config: TrialConfig, epoch: int) -> dict[str, Any]:
+def beaten_by_baselines(config: TrialConfig, epoch: int) -> Report:
     return report(1, 0.99, "completed") if config.model.is_baseline else good_lr_wins(config, epoch)
 
 
@@ -627,12 +627,12 @@ def test_baselines_are_over_after_one_epoch_and_stop_no_network(
     order = [trial.params for trial in networks]
     alone = open_driver(changed(mixed, name="alone"))
     asked = iter(order)
-    alone.algorithm.ask = lambda trial: next(asked, None)  # type: ignore[method-assign]
+    alone.policy.algorithm.ask = lambda trial: next(asked, None)  # type: ignore[method-assign]
     play(alone, beaten_by_baselines)
     assert [(trial.outcome, trial.epochs) for trial in networks] == [
         (trial.outcome, trial.epochs) for trial in alone.result.trials.values()
     ]
-    heard = driver.scheduler.forecaster.values  # type: ignore[attr-defined]
+    heard = driver.policy.scheduler.forecaster.values  # type: ignore[attr-defined]
     assert all(max(values.values()) < 0.99 for values in heard[:-1] if values)
 
 

@@ -16,6 +16,7 @@ from cluster.storage.bucket import Bucket
 from search.decisions import earlier_searches as reading
 from search.decisions.driver import Driver
 from search.decisions.earlier_searches import FUSED, Earlier
+from search.decisions.shared_trainings import Relatives
 from search.execution.job import beginnings_of, make_job, request_of
 from search.experiment import Experiment
 from search.journal import provenance
@@ -104,8 +105,8 @@ def train(driver: Driver, *, slots: int = 1, events: int = 10**6) -> Driver:
                 trial,
                 config,
                 driver.experiment.home.place(trial),
-                beginnings=driver.beginnings(trial),
-                milestones=driver.milestones(config),
+                beginnings=driver.policy.beginnings(trial),
+                milestones=driver.policy.milestones(config),
                 **about,
             )
             driver.running(trial, host="here")
@@ -143,8 +144,15 @@ def search(tmp_path: Path) -> Iterator[Callable[..., Driver]]:
         journal = Journal(experiment.folder)
         journals.append(journal)
         driver = Driver(experiment, journal)
-        driver.reuses_trainings = heeds  # type: ignore[misc]
-        driver.relatives.earlier = earlier
+        relatives: Relatives = driver.policy.relatives  # type: ignore[attr-defined]
+        relatives.earlier = earlier
+        if not heeds:
+            nothing: dict[str, Any] = {
+                "must_wait": lambda *given: False,
+                "beginnings": lambda *given: [],
+                "milestones": lambda *given: [],
+            }
+            vars(relatives).update(nothing)
         journal.append(
             Started(
                 name=experiment.name,
@@ -486,7 +494,7 @@ def test_one_that_took_over_epochs_and_is_paused_at_a_rung_is_handed_out_once(
     assert [
         suggestion[0] if (suggestion := again.suggest()) is not None else None for _ in range(2)
     ] == [trial, None]
-    assert not any(again.scheduler.waiting)  # type: ignore[attr-defined]
+    assert not any(again.policy.scheduler.waiting)  # type: ignore[attr-defined]
 
 
 def asked(driver: Driver) -> tuple[str, int]:
@@ -508,7 +516,7 @@ def test_a_longer_one_waits_for_the_shorter_one_and_others_go_before_it(
     for epoch in (1, 2, 3):
         driver.report("t0001", report(epoch, outcome="completed" if epoch == 3 else None))
     assert asked(driver) == ("t0002", 6)
-    (first,) = driver.beginnings("t0002")
+    (first,) = driver.policy.beginnings("t0002")
     assert {name: first[name] for name in ("search", "trial", "epoch")} == {
         "search": "played",
         "trial": "t0001",
@@ -526,9 +534,12 @@ def test_a_shorter_one_waits_until_the_longer_one_has_come_by(
         slots=2,
     )
     points = iter([{"epochs": 9}, {"epochs": 3}])
-    driver.algorithm.ask = lambda trial: next(points, None)  # type: ignore[method-assign]
+    driver.policy.algorithm.ask = lambda trial: next(points, None)  # type: ignore[method-assign]
     trial, epochs = asked(driver)
-    assert (epochs, driver.milestones(driver.experiment.config({"epochs": 9}))) == (9, [3, 6])
+    assert (epochs, driver.policy.milestones(driver.experiment.config({"epochs": 9}))) == (
+        9,
+        [3, 6],
+    )
     for epoch in (1, 2, 3):
         assert driver.suggest() is None
         driver.report(trial, report(epoch))
@@ -555,7 +566,7 @@ def test_a_paused_relative_is_not_waited_for(open_driver: OpenDriver, lengths: E
         slots=2,
     )
     points = iter([{"epochs": 6}, {"epochs": 9}])
-    driver.algorithm.ask = lambda trial: next(points, None)  # type: ignore[method-assign]
+    driver.policy.algorithm.ask = lambda trial: next(points, None)  # type: ignore[method-assign]
     first, _ = asked(driver)
     driver.running(first)
     driver.report(first, report(1))
@@ -565,7 +576,7 @@ def test_a_paused_relative_is_not_waited_for(open_driver: OpenDriver, lengths: E
     driver.running(second)
     for epoch in range(1, 5):
         driver.report(second, report(epoch))
-    assert [one["epoch"] for one in driver.beginnings(first)] == [4]
+    assert [one["epoch"] for one in driver.policy.beginnings(first)] == [4]
 
 
 def test_after_a_change_of_code_nothing_is_taken_over_from_before(
@@ -577,9 +588,9 @@ def test_after_a_change_of_code_nothing_is_taken_over_from_before(
     for epoch in (1, 2, 3):
         driver.report(first, report(epoch, outcome="completed" if epoch == 3 else None))
     second, _ = asked(driver)
-    assert len(driver.beginnings(second)) == 1
+    assert len(driver.policy.beginnings(second)) == 1
     driver.journal.append(Resumed(training="0" * 16, slots=1, began_ms=0))
-    assert driver.beginnings(second) == []
+    assert driver.policy.beginnings(second) == []
 
 
 def test_not_more_wait_than_is_good_for_who_proposes(
@@ -591,7 +602,7 @@ def test_not_more_wait_than_is_good_for_who_proposes(
     asked(driver)
     assert driver.suggest() is None
     assert len(driver.pending) == 7
-    assert driver.milestones(driver.experiment.config({"epochs": 1000})) == []
+    assert driver.policy.milestones(driver.experiment.config({"epochs": 1000})) == []
 
 
 def test_copied_epochs_count_once(open_driver: OpenDriver, lengths: Experiment) -> None:

@@ -15,7 +15,7 @@ import pytest
 from cluster.errors import Refused
 from search.budget import Budget, limit
 from search.decisions.driver import Driver
-from search.decisions.selection_driver import RaceDriver, number_of, training
+from search.decisions.selection_policy import SelectionPolicy, number_of, training
 from search.experiment import Experiment
 from search.journal.events import Opened, Resumed, Selecting, Tested, Unevaluated
 from search.journal.journal import FILE_NAME, Journal
@@ -47,10 +47,10 @@ def begin(searched: Driver) -> Iterator[Any]:
     """Begins a session of the selection; again, after a kill, when called again."""
     opened: list[Journal] = []
 
-    def make(**terms: Any) -> RaceDriver:
+    def make(**terms: Any) -> Driver:
         journal, events = Journal.reopen(searched.experiment.folder)
         opened.append(journal)
-        driver = RaceDriver(searched.experiment, journal)
+        driver = Driver(searched.experiment, journal, SelectionPolicy)
         driver.replay(events)
         candidates = [
             name for name, trial in searched.result.trials.items() if trial.params["epochs"] == 3
@@ -73,7 +73,7 @@ def begin(searched: Driver) -> Iterator[Any]:
         journal.close()
 
 
-def lr_of(driver: RaceDriver, candidate: str) -> float:
+def lr_of(driver: Driver, candidate: str) -> float:
     return float(driver.result.trials[candidate].params["optimizer.lr"])
 
 
@@ -82,14 +82,14 @@ def test_names_tell_the_seeds_number() -> None:
 
 
 def test_all_candidates_get_the_same_fresh_seeds_and_the_clearly_worse_leaves(begin: Any) -> None:
-    driver: RaceDriver = play(begin(), noisy)
-    worst = next(name for name in driver.race.candidates if lr_of(driver, name) == 0.001)
+    driver: Driver = play(begin(), noisy)
+    worst = next(name for name in driver.policy.race.candidates if lr_of(driver, name) == 0.001)
     seeds = {
         name: [trial.config["seed"] for trial in driver.trials.values() if trial.repeat_of == name]
-        for name in driver.race.candidates
+        for name in driver.policy.race.candidates
     }
     assert driver.experiment.seed not in {seed for of_one in seeds.values() for seed in of_one}
-    assert list(driver.race.out) == [worst]
+    assert list(driver.policy.race.out) == [worst]
     assert len(seeds[worst]) < 4
     assert all(of_one == [1, 2, 3, 4] for name, of_one in seeds.items() if name != worst)
     assert driver.result.selection is not None
@@ -118,9 +118,9 @@ def test_a_candidate_whose_training_diverges_has_failed(begin: Any) -> None:
         )
 
     driver = play(begin(), train)
-    failed = next(name for name in driver.race.candidates if lr_of(driver, name) == 0.1)
-    assert "s3 diverged: loss is inf" in driver.race.out[failed]
-    assert failed not in driver.race.worse
+    failed = next(name for name in driver.policy.race.candidates if lr_of(driver, name) == 0.1)
+    assert "s3 diverged: loss is inf" in driver.policy.race.out[failed]
+    assert failed not in driver.policy.race.worse
     assert training(failed, 4) not in driver.trials
 
 
@@ -142,7 +142,7 @@ def test_trainings_of_who_has_left_go_on_no_further(begin: Any, searched: Driver
         for name, trial in searched.result.trials.items()
     }
     driver = play(begin(candidates=[of[0.001, 9], of[0.1, 3], of[0.01, 3]]), worst_last, slots=4)
-    assert list(driver.race.out) == [of[0.001, 9]]
+    assert list(driver.policy.race.out) == [of[0.001, 9]]
     stopped = driver.trials[training(of[0.001, 9], 3)]
     assert (stopped.outcome, len(stopped.epochs) < 9, stopped.stop.by) == (
         "stopped",
@@ -159,11 +159,13 @@ def test_a_kill_between_two_lines_changes_nothing(begin: Any, events: int) -> No
     assert {
         name: trial.outcome
         for name, trial in again.trials.items()
-        if trial.repeat_of not in again.race.out
+        if trial.repeat_of not in again.policy.race.out
     } == {
-        training(name, number): "completed" for name in again.race.alive for number in (1, 2, 3, 4)
+        training(name, number): "completed"
+        for name in again.policy.race.alive
+        for number in (1, 2, 3, 4)
     }
-    assert len(again.race.out) == 1
+    assert len(again.policy.race.out) == 1
     assert [
         event
         for event in again.trials.values()
@@ -185,8 +187,8 @@ def test_a_kill_between_a_failure_and_what_follows_from_it_changes_nothing(begin
     failed = next(row for row, line in enumerate(lines) if b'"diverged"' in line)
     path.write_bytes(b"".join(lines[: failed + 1]))
     again = play(begin(), train)
-    assert again.race.out == whole.race.out
-    assert again.race.rounds == whole.race.rounds == 4
+    assert again.policy.race.out == whole.policy.race.out
+    assert again.policy.race.rounds == whole.policy.race.rounds == 4
 
 
 def test_more_seeds_go_on_from_those_there_are(begin: Any) -> None:
@@ -214,7 +216,7 @@ def test_a_search_that_goes_on_after_its_selection_suggests_what_it_would_have(
         driver = play(open_driver(own))
         if with_selection:
             journal, events = Journal.reopen(own.folder)
-            race = RaceDriver(own, journal)
+            race = Driver(own, journal, SelectionPolicy)
             race.replay(events)
             journal.append(
                 Selecting(
@@ -228,7 +230,7 @@ def test_a_search_that_goes_on_after_its_selection_suggests_what_it_would_have(
             race.go_on()
             play(race, noisy)
             journal.close()
-        driver.experiment = changed(own, trials=7)
+        driver.policy.experiment = changed(own, trials=7)
         again = play(reopened(driver))
         seen.append(
             {name: (trial.params, trial.outcome) for name, trial in again.result.trials.items()}
@@ -258,7 +260,7 @@ def test_a_result_read_from_the_journal_knows_the_selection(begin: Any) -> None:
     result = SearchResult.read(driver.experiment.folder)
     assert result.selection is not None
     assert result.selection.repeats.keys() == driver.trials.keys()
-    assert result.selection.dropped.keys() == driver.race.out.keys()
+    assert result.selection.dropped.keys() == driver.policy.race.out.keys()
     assert result.chosen is result.best
 
 
@@ -278,20 +280,20 @@ def test_other_terms_make_another_race(begin: Any, searched: Driver) -> None:
     }
     worst, leader = of[0.001, 9], of[0.1, 3]
     first = play(begin(candidates=[worst, leader]), worst_last, slots=4)
-    assert list(first.race.out) == [worst]
+    assert list(first.policy.race.out) == [worst]
     assert "stopped" in {trial.outcome for trial in first.trials.values()}
     alone = play(begin(candidates=[worst]), worst_last)
-    assert alone.race.alive == [worst]
+    assert alone.policy.race.alive == [worst]
     assert {trial.outcome for trial in alone.trials.values()} == {"completed"}
-    assert alone.race.rounds == 4
+    assert alone.policy.race.rounds == 4
     again = play(begin(candidates=[worst, leader]), worst_last)
-    assert list(again.race.out) == [worst]
+    assert list(again.policy.race.out) == [worst]
 
 
 def test_the_same_terms_leave_out_who_was_clearly_worse(begin: Any) -> None:
     first = play(begin(), noisy)
     again = begin()
-    assert (again.race.out, again.suggest()) == (first.race.out, None)
+    assert (again.policy.race.out, again.suggest()) == (first.policy.race.out, None)
 
 
 def test_a_training_that_waits_to_be_tried_again_is_not_once_its_candidate_has_left(
@@ -302,7 +304,7 @@ def test_a_training_that_waits_to_be_tried_again_is_not_once_its_candidate_has_l
         for name, trial in searched.result.trials.items()
         if trial.params["epochs"] == 3
     }
-    driver: RaceDriver = begin(candidates=[of[0.001], of[0.1]], seeds=3)
+    driver: Driver = begin(candidates=[of[0.001], of[0.1]], seeds=3)
     handed = [driver.suggest() for _ in range(6)]
     for suggestion in handed:
         assert suggestion is not None
@@ -314,12 +316,12 @@ def test_a_training_that_waits_to_be_tried_again_is_not_once_its_candidate_has_l
         for epoch in (1, 2, 3):
             if name != training(of[0.001], 3):
                 driver.report(name, noisy(config, epoch))
-    assert list(driver.race.out) == [of[0.001]]
+    assert list(driver.policy.race.out) == [of[0.001]]
     assert (list(driver.pending), driver.trials[training(of[0.001], 3)].outcome) == ([], "stopped")
 
 
 def test_a_selection_remembers_which_trainings_ran_out_of_memory_beside_others(begin: Any) -> None:
-    driver: RaceDriver = begin()
+    driver: Driver = begin()
     (name, _) = driver.suggest() or ("", None)
     driver.running(name)
     driver.fail(name, "memory", "out of memory")
@@ -334,7 +336,7 @@ def test_fresh_seeds_are_none_that_the_search_has_trained_with(
     searched = play(open_driver(own))
     assert {trial.config["seed"] for trial in searched.result.trials.values()} == {2}
     journal, events = Journal.reopen(own.folder)
-    race = RaceDriver(own, journal)
+    race = Driver(own, journal, SelectionPolicy)
     race.replay(events)
     journal.append(
         Selecting(
