@@ -141,7 +141,7 @@ class Search:
         """
         import pandas as pd
 
-        paths = list(self._told.started["experiment"]["space"]["domains"])
+        paths = list(self._told.started.experiment["space"]["domains"])
         columns = [column.format(self._told.task.primary.name) for column in COLUMNS]
         titles = {path: f"params.{path}" if path in columns else path for path in paths}
         rows = [_row(trial, titles) for trial in self._told.trials.values()]
@@ -378,7 +378,7 @@ def _write(found: Search, trial: str | None, data_root: str | Path | None, folde
     told, kept = found._told, home(found.storage, found.name)
     chosen = answer(told, kept, found.storage, trial)
     check_versions()
-    config = config_of(chosen, Path(data_root or told.started["data"]["root"]))
+    config = config_of(chosen, Path(data_root or told.started.data["root"]))
     try:
         write(
             config,

@@ -246,7 +246,7 @@ def shares_of(result: SearchResult, wall_s: float | None = None) -> dict[str, fl
     They are computed from its journal alone, but for `wall_s`, which means what it means in
     `Budget.used`.
     """
-    facts = result.started["experiment"] if result.started else {}
+    facts = result.started.experiment
     if not facts.get("budget") and not facts.get("time_budget"):
         return {}
     demand = Demand(

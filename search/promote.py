@@ -15,6 +15,7 @@ from cluster.errors import Refused
 from cluster.secrets import masked
 from search.cli.main import HelpFormatter, check_versions, guarded, json_option, storage_option
 from search.cli.secrets import refuse, refuse_in_uri
+from search.journal.events import Selected
 from search.journal.lease import Held
 from search.journal.result import ENDED, SearchResult, TrialResult, checkpoint_of
 from search.journal.store import Home, Storage, home, own_path
@@ -63,7 +64,7 @@ def command(args: argparse.Namespace) -> int:
         f"exporting {chosen.trial} and comparing what it says of the validation images",
     )
     with tempfile.TemporaryDirectory(prefix="promote-") as temporary:
-        config = config_of(chosen, args.data_root or Path(result.started["data"]["root"]))
+        config = config_of(chosen, args.data_root or Path(result.started.data["root"]))
         exported = exported_from(
             result,
             chosen.trial,
@@ -171,7 +172,7 @@ def dataset_of(result: SearchResult, config: TrialConfig) -> "Dataset":
     from trainables.datasets.load import load
 
     dataset = load(config.data)
-    data = result.started["data"]
+    data = result.started.data
     if dataset.fingerprint != data["fingerprint"]:
         if data.get("decoding") != DATASETS[config.data.name].decoding:
             remedy = "promote with that version, or search again with this one"
@@ -188,7 +189,7 @@ def dataset_of(result: SearchResult, config: TrialConfig) -> "Dataset":
 
 def description(result: SearchResult, chosen: TrialResult, exported: "Exported") -> str:
     """Return the registry's description of the model, in Markdown."""
-    data, config = result.started["data"], chosen.config
+    data, config = result.started.data, chosen.config
     params = ", ".join(f"{path} {param_text(value)}" for path, value in chosen.params.items())[
         :LONGEST_PARAMS
     ]
@@ -229,9 +230,9 @@ def _drafts(result: SearchResult) -> str:
 
     It applies where the images were files.
     """
-    if result.started["data"]["name"] != "folder":
+    if result.started.data["name"] != "folder":
         return ""
-    size = " x ".join(map(str, result.started["data"]["image"][1:]))
+    size = " x ".join(map(str, result.started.data["image"][1:]))
     return (
         " In the training, JPEGs of a million pixels or more that were to become much smaller "
         f"were decoded at a fraction of their size, then resized to {size} (height x width): "
@@ -287,7 +288,7 @@ def figures(result: SearchResult, chosen: TrialResult, exported: "Exported") -> 
         found["committee"] = (
             f"probabilities are the mean of {folds} models, one trained for each fold"
         )
-    if result.selection is not None and chosen.repeat_of:
+    if chosen.repeat_of and result.selection is not None and result.selection.verdict is not None:
         found["expected value"] = expected_text(result.selection.verdict)
     found |= _test_figures(on_test_part(result, chosen), metric, primary)
     if not is_network(exported):
@@ -330,11 +331,10 @@ def on_test_part(result: SearchResult, chosen: TrialResult) -> dict[str, Any]:
     """Return this training's evaluation on the test part; empty if that was not opened for it."""
     if chosen is result.chosen:
         return result.chosen_test
-    was_tested = (result.tested.get("trial"), result.tested.get("epoch")) == (
-        chosen.trial,
-        chosen.best_epoch,
-    )
-    return dict(result.tested["test"]) if was_tested else {}
+    tested = result.tested
+    if tested is None or (tested.trial, tested.epoch) != (chosen.trial, chosen.best_epoch):
+        return {}
+    return tested.test
 
 
 def not_complete(result: SearchResult, chosen: TrialResult) -> str:
@@ -345,12 +345,12 @@ def not_complete(result: SearchResult, chosen: TrialResult) -> str:
     )
 
 
-def expected_text(verdict: dict[str, Any]) -> str:
+def expected_text(verdict: Selected) -> str:
     """Return a text such as `0.9701, 95 % interval 0.9650 to 0.9740, from 5 fresh seeds`."""
-    expected = verdict["expected"]
+    expected = verdict.expected
     return (
-        f"{expected['mean']:.4f}, {100 * verdict['level']:g} % interval {expected['low']:.4f} to "
-        f"{expected['high']:.4f}, from {expected['seeds']} fresh seeds"
+        f"{expected.mean:.4f}, {100 * verdict.level:g} % interval {expected.low:.4f} to "
+        f"{expected.high:.4f}, from {expected.seeds} fresh seeds"
     )
 
 
@@ -365,7 +365,7 @@ def tags(result: SearchResult, chosen: TrialResult) -> dict[str, str]:
     by = {} if chosen.metric.is_primary else {"search.metric": chosen.metric.name}
     return {
         "search.name": result.name,
-        "search.id": result.started["id"],
+        "search.id": result.started.id,
         "search.trial": chosen.trial,
         **by,
     }

@@ -9,7 +9,7 @@ goes on when it is called again, or with search.resume.
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 
 from cluster.cli import Parser
@@ -17,8 +17,9 @@ from cluster.errors import Refused
 from search.budget import budget_options
 from search.cli.main import HelpFormatter, began_ms, guarded, json_option, leave, storage_option
 from search.cli.overrides import apply_overrides, change_option, place_options
-from search.decisions.refinement_driver import RefineDriver, next_space
+from search.decisions.refinement_policy import RefinementPolicy, next_space
 from search.experiment import Experiment
+from search.journal.events import RefinementTerms, Resumed
 from search.journal.result import SearchResult
 from search.journal.store import home
 from search.phrases import changes_text, verb
@@ -82,7 +83,7 @@ def refine(args: argparse.Namespace) -> Finished | None:
     kept = home(args.storage, args.name)
     result = SearchResult.read(kept.opened())
     recorded = apply_overrides(
-        Experiment.from_description(args.name, result.started["experiment"], args.storage),
+        Experiment.from_description(args.name, result.started.experiment, args.storage),
         args,
         result,
     )
@@ -92,7 +93,7 @@ def refine(args: argparse.Namespace) -> Finished | None:
     refuse_few(recorded, result)
     terms = terms_of(args, result if goes_on else None, len(result.trials))
     experiment = experiment_of(args, recorded, result, goes_on=goes_on)
-    prepared = prepare(experiment, trainings=terms["rounds"] * terms["trials"])
+    prepared = prepare(experiment, trainings=terms.rounds * terms.trials)
     found = changes(result.started, facts_now(recorded, prepared))
     if found and not args.allow_change:
         raise Refused(changes_text(args.name, found))
@@ -106,7 +107,7 @@ def refine(args: argparse.Namespace) -> Finished | None:
     )
     # The refinement may have been cut off between its own end and the search's.
     is_settled = goes_on and result.refinement is not None and result.refinement.is_over
-    facts: dict[str, object] = {"changes": found, **({} if is_settled else {"refining": terms})}
+    first = Resumed(changes=found, refining=None if is_settled else terms)
     return run_session(
         prepared,
         console,
@@ -114,9 +115,8 @@ def refine(args: argparse.Namespace) -> Finished | None:
         opening,
         SessionPlan(
             "search.refine",
-            "resumed",
-            facts,
-            driver=partial(RefineDriver, dataset=prepared.dataset),
+            first,
+            policy=partial(RefinementPolicy, dataset=prepared.dataset),
             as_json=args.json,
         ),
     )
@@ -149,7 +149,7 @@ def refuse_few(experiment: Experiment, result: SearchResult) -> None:
         )
 
 
-def terms_of(args: argparse.Namespace, begun: SearchResult | None, known: int) -> dict[str, int]:
+def terms_of(args: argparse.Namespace, begun: SearchResult | None, known: int) -> RefinementTerms:
     """Return the most rounds there may be, and the number of new trials in each.
 
     By default they are those of the refinement that was begun, if there is one.
@@ -157,12 +157,14 @@ def terms_of(args: argparse.Namespace, begun: SearchResult | None, known: int) -
     Raises:
         ConfigError: one of them is below 1.
     """
-    usual = {"rounds": ROUNDS, "trials": max(MIN_TRIALS, round(known / 3))}
-    before = begun.refinement.terms if begun is not None and begun.refinement is not None else usual
-    terms = {
-        name: before[name] if (value := getattr(args, name)) is None else value for name in usual
-    }
-    for name, value in terms.items():
+    before = RefinementTerms(ROUNDS, max(MIN_TRIALS, round(known / 3)))
+    if begun is not None and begun.refinement is not None:
+        before = begun.refinement.terms
+    terms = RefinementTerms(
+        before.rounds if args.rounds is None else args.rounds,
+        before.trials if args.trials is None else args.trials,
+    )
+    for name, value in asdict(terms).items():
         if value < 1:
             raise ConfigError(f"--{name} must be >= 1 (got {value}).")
     return terms
@@ -188,14 +190,12 @@ def experiment_of(
     )
 
 
-def terms_text(terms: dict[str, int]) -> str:
+def terms_text(terms: RefinementTerms) -> str:
     """Return the terms in words."""
-    return (
-        f"up to {terms['rounds']} round{'s' * (terms['rounds'] != 1)} of {terms['trials']} trials"
-    )
+    return f"up to {terms.rounds} round{'s' * (terms.rounds != 1)} of {terms.trials} trials"
 
 
-def plan(prepared: Prepared, result: SearchResult, terms: dict[str, int]) -> list[str]:
+def plan(prepared: Prepared, result: SearchResult, terms: RefinementTerms) -> list[str]:
     """Return what the next round would change, as lines of text."""
     experiment = prepared.experiment
     _, found = next_space(experiment, prepared.dataset, result)

@@ -16,9 +16,11 @@ from cluster.errors import Refused
 from search.budget import Budget, Limit, budget_options, shares_text
 from search.cli.main import HelpFormatter, began_ms, guarded, json_option, leave, storage_option
 from search.cli.overrides import apply_overrides, change_option, place_options
-from search.decisions.driver import Driver
-from search.decisions.refinement_driver import RefineDriver
+from search.decisions.policy import MakePolicy
+from search.decisions.refinement_policy import RefinementPolicy
+from search.decisions.search_policy import SearchPolicy
 from search.experiment import Experiment, base_of
+from search.journal.events import Resumed
 from search.journal.journal import FILE_NAME
 from search.journal.result import ENDED, NO_TIME, SearchResult
 from search.journal.store import TRIALS, Home, home
@@ -74,7 +76,7 @@ def resume(args: argparse.Namespace) -> Finished:
     result = SearchResult.read(kept.opened())
     check_trials(kept, trials, result)
     experiment = experiment_of(args, result)
-    plan = SessionPlan("search.resume", "resumed", {}, as_json=args.json)
+    plan = SessionPlan("search.resume", Resumed(), as_json=args.json)
     if is_done(result, experiment, args):
         say(
             Terminal(stderr=True),
@@ -90,9 +92,9 @@ def resume(args: argparse.Namespace) -> Finished:
     if found and not args.allow_change:
         raise Refused(changes_text(args.name, found))
     console = Terminal(stderr=True)
-    driver = (
-        partial(RefineDriver, dataset=prepared.dataset) if result.refinement is not None else Driver
-    )
+    policy: MakePolicy = SearchPolicy
+    if result.refinement is not None:
+        policy = partial(RefinementPolicy, dataset=prepared.dataset)
     done = sum(trial.ended_ms > 0 for trial in result.trials.values())
     held = sum(trial.outcome == "held" for trial in result.trials.values())
     waits = f", {held} wait at a rung" if held else ""
@@ -102,8 +104,8 @@ def resume(args: argparse.Namespace) -> Finished:
         f"{done} of {experiment.planned_trials} trials have ended, {cut_off} go on where "
         f"they were cut off{waits}",
     )
-    space_file = {"space_sha256": sha256_of(args.space)} if args.space else {}
-    plan = replace(plan, facts={"changes": found, **space_file}, driver=driver)
+    first = Resumed(changes=found, space_sha256=sha256_of(args.space) if args.space else None)
+    plan = replace(plan, first=first, policy=policy)
     return run_session(prepared, console, began, opening, plan)
 
 
@@ -114,7 +116,7 @@ def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:
         ConfigError: the options are refused.
         Refused: the space file has changed.
     """
-    experiment = Experiment.from_description(args.name, result.started["experiment"], args.storage)
+    experiment = Experiment.from_description(args.name, result.started.experiment, args.storage)
     space = space_of(args, experiment, result)
     if args.trials is not None and result.refinement is not None:
         raise ConfigError(
@@ -152,7 +154,7 @@ def space_of(args: argparse.Namespace, experiment: Experiment, result: SearchRes
             experiment.space
         )  # It was made in Python (`search.api`), and is in the journal alone.
     if args.space is None and (file := file_of(source)) is not None:
-        recorded = result.started.get("space_sha256")
+        recorded = result.started.space_sha256
         if recorded and file[0].is_file() and sha256_of(source) != recorded:
             remedy = (
                 f"Undo that, or name it to see what has changed: --space {shlex.quote(source)} "
@@ -239,7 +241,7 @@ def used_up(experiment: Experiment, result: SearchResult) -> Limit | None:
         limit := experiment.budget.spent(result, experiment.demand, wall_s=result.wall_s, ahead=0)
     ) is not None:
         return limit
-    before, now = Budget.of(result.started["experiment"]), experiment.budget.time
+    before, now = Budget.of(result.started.experiment), experiment.budget.time
     ended_by = before.spent(result, experiment.demand, wall_s=result.wall_s, ahead=0) or before.time
     return (
         now

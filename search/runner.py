@@ -23,11 +23,13 @@ from search.budget import Budget
 from search.cli.main import SOME_FAILED, began_ms, check_versions, heed_signals, stop
 from search.decisions.driver import Driver
 from search.decisions.earlier_searches import Earlier
-from search.decisions.timing import Waiting
+from search.decisions.policy import MakePolicy
+from search.decisions.search_policy import SearchPolicy
 from search.execution.evaluation import Crew, Tick, evaluate_best, evaluate_trials
 from search.execution.packing import Packing
 from search.executors import EXECUTORS
 from search.experiment import Experiment
+from search.journal.events import Selecting, SessionStart, Started
 from search.journal.journal import FILE_NAME, VERSION, Journal, JournalError, Unwritten
 from search.journal.lease import FILE_NAME as LOCK_FILE
 from search.journal.provenance import provenance
@@ -35,7 +37,7 @@ from search.journal.result import ENDED, NO_TIME, STUDY, SearchResult
 from search.phrases import verb
 from search.preflight.prepare import Prepared, data_facts, prepare, refuse_taken, session_facts
 from search.spaces.find import sha256_of
-from search.tracking.runs import TITLE, new_title
+from search.tracking.runs import new_title
 from search.tracking.tracker import PATIENCE_S, Tracker
 from search.tracking.uri import check_tracking
 from search.views.base import Finished, Shown
@@ -82,9 +84,7 @@ def run(experiment: Experiment, *, as_json: bool = False) -> Finished:
         console,
         began,
         opening,
-        SessionPlan(
-            "search.run", "started", first_facts(experiment, prepared.dataset), as_json=as_json
-        ),
+        SessionPlan("search.run", started(experiment, prepared.dataset), as_json=as_json),
     )
 
 
@@ -169,12 +169,11 @@ class SessionPlan:
     """
 
     verb: str
-    opens: str
-    """The kind of its first event, which has these `facts` beside those of every session."""
-    facts: dict[str, object]
+    first: SessionStart
+    """Its first event, with what only such a session's has."""
     planned: int | None = None
     """The largest number of trainings; None: as many as the experiment has trials."""
-    driver: Callable[..., Driver] = Driver
+    policy: MakePolicy = SearchPolicy
     go_through: Callable[..., None] = search_through
     exit_code: ExitCode | None = None
     takes_over: bool = True
@@ -185,12 +184,12 @@ class SessionPlan:
     @property
     def is_selection(self) -> bool:
         """True if it chooses among the trials of a search that has ended."""
-        return self.opens == "selecting"
+        return isinstance(self.first, Selecting)
 
     @property
     def is_first(self) -> bool:
         """True if the journal begins with this session."""
-        return self.opens == "started"
+        return isinstance(self.first, Started)
 
 
 @dataclass(frozen=True)
@@ -233,8 +232,16 @@ def run_session(
         journal, events = experiment.home.journal(new=plan.is_first)
         journal.other = lease.other
         tell_cut_off(journal, console)
-        driver = plan.driver(experiment, journal, slots=executor.at_once, **ages(began, waiting))
-        driver.relatives.earlier = earlier.told(fused=executor.packing.members > 1, say=note)
+        start_s = max(0.0, since_s(began) - waiting.seconds)
+        driver = Driver(
+            experiment,
+            journal,
+            plan.policy,
+            slots=executor.at_once,
+            earlier=earlier.told(fused=executor.packing.members > 1, say=note),
+            ago_s=since_s(began),
+            start_s=start_s,
+        )
         driver.replay(events)
         views = OpenViews(
             Shown(console, plan.is_selection, plan.as_json, driver, planned, executor.shows_table)
@@ -243,10 +250,10 @@ def run_session(
         tracker = Tracker(experiment.tracking, folder, say=note, until=lambda: journal.size)
         journal.listeners += [tracker, views.apply]
         running = Running(plan, driver, executor, views, tracker, troubles)
-        about = {"packing": executor.packing.describe(), "provenance": origin, "began_ms": began}
+        about = SessionStart(provenance=origin, began_ms=began, training=earlier.training)
         with views, interruptible(driver, note) as signals:
             heed_signals()
-            write_first_event(running, prepared, {**about, "training": earlier.training}, signals)
+            write_first_event(running, prepared, about, signals)
             carry_out(running, prepared.dataset, signals)
         # Here, not later: an executor that broke may end this process as it is left.
         tell_troubles(troubles, experiment, tracker)
@@ -263,21 +270,20 @@ def earlier_trainings(prepared: Prepared, plan: SessionPlan) -> Earlier:
 
 
 def write_first_event(
-    running: Running, prepared: Prepared, about: dict[str, object], signals: list[int]
+    running: Running, prepared: Prepared, about: SessionStart, signals: list[int]
 ) -> None:
     """Journal the session's first event; `about` is what it says of the session itself.
 
     End the process if a signal breaks that off.
     """
-    plan = running.plan
+    executor = running.executor
+    facts = replace(
+        session_facts(executor.experiment, prepared),
+        slots=executor.at_once,
+        packing=executor.packing.describe(),
+    )
     try:
-        running.driver.journal.append(
-            plan.opens,
-            **session_facts(running.executor.experiment, prepared),
-            slots=running.executor.at_once,
-            **about,
-            **plan.facts,
-        )
+        running.driver.journal.append(running.plan.first.changed_by(facts).changed_by(about))
     except (KeyboardInterrupt, Unwritten):
         stop(signals[0] if signals else signal.SIGINT, None)
 
@@ -326,15 +332,6 @@ def begin_of(experiment: Experiment) -> Begin:
 def went_well(result: SearchResult, troubles: list[str]) -> bool:
     """Return whether nobody will look for a reason in an executor's logs."""
     return not troubles and result.outcome != "lost" and not result.unevaluated.keys() - {NO_TIME}
-
-
-def ages(began: int, waiting: Waiting) -> dict[str, float]:
-    """Return how long ago the command began, and how much of that time was not spent waiting.
-
-    Both are in seconds, under the names that a driver takes.
-    """
-    ago_s = (now_ms() - began) / 1000
-    return {"ago_s": ago_s, "start_s": max(0.0, ago_s - waiting.seconds)}
 
 
 def tell_cut_off(journal: Journal, console: Console) -> None:
@@ -445,7 +442,7 @@ def wind_up(
 def save_study(driver: Driver) -> None:
     """Save what the algorithm has to save, where the search is kept."""
     home = driver.experiment.home
-    driver.algorithm.save(home.folder)
+    driver.policy.save(home.folder)
     if not driver.journal.other():
         home.keep(STUDY)
 
@@ -471,12 +468,17 @@ def clean_if_unused(folder: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def first_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
-    """Return what a search's first event says, and no later one does."""
+def started(experiment: Experiment, dataset: Dataset) -> Started:
+    """Return a search's first event, with what no later one tells."""
     facts = data_facts(experiment, dataset)
     title = new_title(experiment.space_name, facts, experiment.base.to_dict())
-    known = {"version": VERSION, "name": experiment.name, "id": uuid4().hex[:12], TITLE: title}
-    return {**known, "space_sha256": sha256_of(experiment.space_source)}
+    return Started(
+        version=VERSION,
+        name=experiment.name,
+        id=uuid4().hex[:12],
+        mlflow_experiment=title,
+        space_sha256=sha256_of(experiment.space_source),
+    )
 
 
 @contextmanager
@@ -535,6 +537,11 @@ def within(budget: Budget) -> str:
 def now_ms() -> int:
     """Return the Unix time in milliseconds."""
     return time.time_ns() // 1_000_000
+
+
+def since_s(began: int) -> float:
+    """Return the seconds since this Unix time in milliseconds."""
+    return (now_ms() - began) / 1000
 
 
 def exit_code(result: SearchResult, signals: list[int], troubles: list[str]) -> int:

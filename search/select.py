@@ -9,21 +9,22 @@ with other --top, --seeds or --alpha the race is judged anew, from the trainings
 """
 
 import argparse
-import json
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cluster.cli import NOT_READY, REFUSED, Parser
 from cluster.errors import Refused
 from search.budget import Budget
 from search.cli.main import HelpFormatter, began_ms, guarded, json_option, leave, storage_option
 from search.cli.overrides import apply_overrides, change_option, place_options
+from search.decisions.driver import Driver
 from search.decisions.selection import ALPHA, MIN_SEEDS, Candidate, decide
 from search.execution.evaluation import Tick, evaluate, evaluate_chosen
 from search.experiment import Experiment
-from search.journal.result import TERMS, SearchResult, TrialResult, one_a_training
+from search.journal.events import Selecting, SessionStart
+from search.journal.result import SearchResult, TrialResult, is_other_race, one_a_training
 from search.journal.store import home
 from search.phrases import changes_text, verb
 from search.preflight.changes import changes, facts_now
@@ -37,7 +38,7 @@ from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
 
 if TYPE_CHECKING:
-    from search.decisions.selection_driver import RaceDriver
+    from search.decisions.selection_policy import SelectionPolicy
 
 TOP, SEEDS, MAX_SEEDS = 5, 5, 100
 
@@ -84,13 +85,12 @@ def select(args: argparse.Namespace) -> Finished:
     began = began_ms()
     kept = home(args.storage, args.name)
     result = SearchResult.read(kept.opened())
-    recorded = Experiment.from_description(args.name, result.started["experiment"], args.storage)
+    recorded = Experiment.from_description(args.name, result.started.experiment, args.storage)
     experiment = apply_overrides(replace(recorded, budget=Budget(), fuse="off"), args, result)
     refuse_unfinished(experiment, result)
     terms = terms_of(args, result)
     plan = SessionPlan(
         "search.select",
-        "selecting",
         terms,
         go_through=choose,
         exit_code=exit_code,
@@ -104,18 +104,18 @@ def select(args: argparse.Namespace) -> Finished:
             "nothing is left to do",
         )
         return record(experiment, result, plan)
-    planned = len(terms["candidates"]) * terms["seeds"]
+    planned = len(terms.candidates) * terms.seeds
     prepared = prepare(experiment, trainings=planned)
     refuse_changed(args, result, facts_now(experiment, prepared))
-    console, candidates = Terminal(stderr=True), terms["candidates"]
-    if note := few_text(result, candidates, terms["top"]):
+    console, candidates = Terminal(stderr=True), terms.candidates
+    if note := few_text(result, candidates, terms.top or 0):
         say(console, note)
     opening = first_line(
-        experiment, f"{', '.join(candidates)}, each with up to {terms['seeds']} fresh seeds"
+        experiment, f"{', '.join(candidates)}, each with up to {terms.seeds} fresh seeds"
     )
-    from search.decisions.selection_driver import RaceDriver
+    from search.decisions.selection_policy import SelectionPolicy
 
-    plan = replace(plan, planned=planned, driver=RaceDriver)
+    plan = replace(plan, planned=planned, policy=SelectionPolicy)
     return run_session(prepared, console, began, opening, plan)
 
 
@@ -142,7 +142,7 @@ def refuse_unfinished(experiment: Experiment, result: SearchResult) -> None:
         )
 
 
-def refuse_changed(args: argparse.Namespace, result: SearchResult, now: dict[str, Any]) -> None:
+def refuse_changed(args: argparse.Namespace, result: SearchResult, now: SessionStart) -> None:
     """Check that nothing has changed that the selection rests on.
 
     The data must be those of the search, everything else what it was when the selection began.
@@ -150,23 +150,26 @@ def refuse_changed(args: argparse.Namespace, result: SearchResult, now: dict[str
     Raises:
         Refused: something has changed.
     """
-    of_search = {"data": result.started["data"], "weights": result.started.get("weights", {})}
-    before = result.selection.started if result.selection is not None else {**now, **of_search}
+    before: SessionStart = replace(now, data=result.started.data, weights=result.started.weights)
+    if result.selection is not None:
+        before = result.selection.started
     found = changes(before, now)
     if found and not args.allow_change:
         raise Refused(changes_text(args.name, found))
 
 
-def terms_of(args: argparse.Namespace, result: SearchResult) -> dict[str, Any]:
+def terms_of(args: argparse.Namespace, result: SearchResult) -> Selecting:
     """Return the terms of the selection: its candidates, the seeds of each, and the error rate.
 
     Raises:
         ConfigError: a term is out of its range.
     """
-    before = result.selection.started if result.selection is not None else {}
+    before = result.selection.started if result.selection is not None else None
     top, seeds, alpha = (getattr(args, name) for name in ("top", "seeds", "alpha"))
-    seeds = before.get("seeds", SEEDS) if seeds is None else seeds
-    alpha = before.get("alpha", ALPHA) if alpha is None else alpha
+    if seeds is None:
+        seeds = before.seeds if before is not None else SEEDS
+    if alpha is None:
+        alpha = before.alpha if before is not None else ALPHA
     if top is not None and top < 1:
         raise ConfigError(f"--top must be >= 1 (got {top}).")
     if not MIN_SEEDS <= seeds <= MAX_SEEDS:
@@ -176,13 +179,14 @@ def terms_of(args: argparse.Namespace, result: SearchResult) -> dict[str, Any]:
         )
     if not 0 < alpha < 1:
         raise ConfigError(f"--alpha must be > 0 and < 1 (got {alpha:g}).")
-    few = top or before.get("top") or (len(before["candidates"]) if before else TOP)
+    known = (before.top or len(before.candidates)) if before is not None else TOP
+    few = top or known
     candidates = (
-        before["candidates"]
-        if before and top is None and not result.is_selection_old
+        before.candidates
+        if before is not None and top is None and not result.is_selection_old
         else [trial.trial for trial in best_few(result, few)]
     )
-    return {"candidates": candidates, "seeds": seeds, "alpha": alpha, "top": few}
+    return Selecting(candidates=candidates, seeds=seeds, alpha=alpha, top=few)
 
 
 def best_few(result: SearchResult, count: int) -> list[TrialResult]:
@@ -217,58 +221,58 @@ def few_text(result: SearchResult, candidates: Sequence[str], wanted: int) -> st
     return f"note: {len(candidates)} candidate{'s' * (len(candidates) != 1)}, not {wanted}: {why}"
 
 
-def is_done(result: SearchResult, terms: dict[str, Any]) -> bool:
+def is_done(result: SearchResult, terms: Selecting) -> bool:
     """Return whether a selection with these terms has been made and tested already."""
     selection = result.selection
     if selection is None or selection.outcome != "completed" or not selection.is_tested:
         return False
-    return all(selection.started[name] == terms[name] for name in TERMS)
+    return not is_other_race(selection.started, terms)
 
 
-def choose(
-    driver: "RaceDriver", dataset: Dataset, executor: Executor, *, by: str, tick: Tick
-) -> None:
+def choose(driver: Driver, dataset: Dataset, executor: Executor, *, by: str, tick: Tick) -> None:
     """Run the race, evaluate its survivors, decide, and test the one that was chosen.
 
     Raises:
         Refused: no candidate came to the race's end.
     """
+    from search.decisions.selection_policy import SelectionPolicy
+
+    policy = driver.policy
+    assert isinstance(policy, SelectionPolicy)
     executor.train(driver, tick=tick)
     if driver.interrupted:
         return
-    if not driver.race.alive:
+    if not policy.race.alive:
         raise Refused(
             "no candidate is left: "
-            f"{'; '.join(f'{name} ({reason})' for name, reason in driver.race.out.items())}"
+            f"{'; '.join(f'{name} ({reason})' for name, reason in policy.race.out.items())}"
         )
     crew = executor.crew
-    evaluate(driver, crew, list(driver.best.values()), [], slots=driver.slots, tick=tick)
-    say_chosen(driver)
-    evaluate_chosen(driver, dataset, crew, tick=tick)
+    evaluate(driver, crew, list(policy.best.values()), [], slots=driver.slots, tick=tick)
+    say_chosen(driver, policy)
+    evaluate_chosen(driver, policy, dataset, crew, tick=tick)
 
 
-def say_chosen(driver: "RaceDriver") -> None:
+def say_chosen(driver: Driver, policy: "SelectionPolicy") -> None:
     """Write the verdict to the journal, unless it is there already.
 
     It is not written either if the selection was interrupted before everything was measured that
     the verdict rests on.
     """
-    verdict = decide(driver.race, known(driver), driver.metric).to_dict()
-    if not driver.interrupted and {
-        **driver.selection.verdict,
-        "trial": verdict["trial"],
-    } != json.loads(json.dumps(verdict)):
-        driver.journal.append("selected", **verdict)
+    verdict, before = decide(policy.race, known(policy), policy.metric), policy.selection.verdict
+    is_known = before is not None and replace(before, trial=verdict.trial) == verdict
+    if not driver.interrupted and not is_known:
+        driver.journal.append(verdict)
 
 
-def known(driver: "RaceDriver") -> dict[str, Candidate]:
+def known(policy: "SelectionPolicy") -> dict[str, Candidate]:
     """Return what is known of each candidate beside the race.
 
     The time for an image was measured now, one candidate after another.
     """
-    best, found = driver.best, {}
-    for name in driver.race.candidates:
-        trial = driver.result.trials[name]
+    best, found = policy.best, {}
+    for name in policy.race.candidates:
+        trial = policy.result.trials[name]
         training = best.get(name)
         found[name] = Candidate(
             model=trial.config["model"]["name"],

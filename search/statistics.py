@@ -4,11 +4,13 @@ Pure functions of numbers, below all modules that decide or show.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from trainables.catalog.tasks import Metric
 
 LEVEL = 0.95
 """The confidence level of an interval."""
@@ -117,6 +119,17 @@ def expect(
 def standard_error(accuracy: float, images: int) -> float:
     """Return the standard error of an accuracy on so many images."""
     return math.sqrt(accuracy * (1 - accuracy) / images)
+
+
+def error_of(metric: Metric, metrics: Mapping[str, float], images: int) -> float:
+    """Return the standard error of a metric's value on so many images.
+
+    That of a share of the images is computed, that of another metric is among what was reported
+    with it. It is 0 where it is not known.
+    """
+    if not metric.is_share:
+        return metrics.get(metric.error_key, 0.0)
+    return standard_error(metrics.get(metric.key, math.nan), images) if images else 0.0
 
 
 def of_images(accuracy: float, images: int, level: float = LEVEL) -> tuple[float, float]:

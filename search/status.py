@@ -53,7 +53,7 @@ def lines(result: SearchResult, holder: str, go_on: str, go_on_selecting: str = 
 
     `go_on` and `go_on_selecting` are the commands to go on with it, or with its selection.
     """
-    experiment, data = result.started["experiment"], result.started["data"]
+    experiment, data = result.started.experiment, result.started.data
     sessions = f" in {len(result.sessions)} sessions" if len(result.sessions) > 1 else ""
     best = f"; best {figure_text(result.best)} ({result.best.trial})" if result.best else ""
     used = f"; used {shares_text(shares)}" if (shares := shares_of(result)) else ""
@@ -85,14 +85,14 @@ def selection_lines(result: SearchResult, holder: str, go_on: str) -> list[str]:
         else selection.outcome
     )
     ended = sum(trial.ended_ms > 0 for trial in selection.repeats.values())
-    count = len(selection.started["candidates"])
+    count = len(selection.started.candidates)
     begun = (
         f"  selection {stands}: {count} candidate{'s' * (count != 1)}, {ended} "
         f"training{'s' * (ended != 1)} ended"
     )
     return [
         begun + ("" if runs or selection.outcome == "completed" else f"; go on with: {go_on}"),
-        *(f"    {name} left: {left['reason']}" for name, left in selection.dropped.items()),
+        *(f"    {name} left: {left.reason}" for name, left in selection.dropped.items()),
         *(f"    {text}" for text in selection_sentences(result)),
     ]
 
@@ -183,14 +183,14 @@ def as_json(result: SearchResult, holder: str) -> dict[str, object]:
         "reason": result.reason,
         "holder": holder,
         "counts": result.counts,
-        "risk": result.risk.get("chance"),
+        "risk": result.risk.chance if result.risk is not None else None,
         "trials": trials,
     }
     found |= refinement_facts(result)
     if (selection := result.selection) is None:
         return found
     trainings = {name: training.outcome for name, training in selection.repeats.items()}
-    chosen = {key: selection.verdict.get(key) for key in ("candidate", "trial")}
+    chosen = {key: getattr(selection.verdict, key, None) for key in ("candidate", "trial")}
     return {
         **found,
         "selection": {

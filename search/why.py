@@ -9,8 +9,26 @@ from typing import Any
 
 from cluster.cli import Parser
 from search.cli.main import HelpFormatter, guarded, storage_option
+from search.journal.events import (
+    Costed,
+    Ended,
+    Epoch,
+    EventData,
+    Evidence,
+    Held,
+    Opened,
+    Paused,
+    Promoted,
+    Restored,
+    Retried,
+    Running,
+    Stopped,
+    Suggested,
+    Tested,
+    Waiting,
+)
 from search.journal.journal import FILE_NAME, Event, read
-from search.journal.result import FAILED, SearchResult, TrialResult
+from search.journal.result import FAILED, SearchResult
 from search.journal.store import home
 from search.views.metric import tested_value
 from search.views.summary import cost_text, param_text
@@ -24,61 +42,56 @@ def story(events: list[Event], trial: str) -> Iterator[str]:
     result = SearchResult()
     for event in events:
         result.apply(event)
-        if event.data.get("trial") == trial:
-            yield from (f"{_since(result, event):>9}  {line}" for line in tell(event, result))
+        if event.trial == trial:
+            yield from (f"{_since(result, event):>9}  {line}" for line in tell(event.data, result))
 
 
-def tell(event: Event, result: SearchResult) -> Iterator[str]:
+def tell(event: EventData, result: SearchResult) -> Iterator[str]:
     """Yield lines about one event of the trial.
 
     `result` is the search up to and including this event.
     """
-    data, trial = event.data, result.find(event.data["trial"])
-    assert trial is not None
-    match event.kind:
-        case "suggested":
+    match event:
+        case Suggested():
             yield from _tell_suggested(event, result)
-        case "running":
-            yield f"attempt {data['attempt']} began on {data.get('host') or 'this machine'}"
-        case "restored":
+        case Running():
+            yield f"attempt {event.attempt} began on {event.host or 'this machine'}"
+        case Restored():
             yield from _tell_restored(event)
-        case "epoch":
-            yield _epoch_text(data, trial, is_best=trial.best_epoch == data["epoch"])
-        case "costed":
-            yield f"its network: {cost_text(data['cost'])}"
-        case "held":
-            yield f"held by {data['by']}: {data['reason']}"
+        case Epoch():
+            yield _epoch_text(event, result)
+        case Costed():
+            yield f"its network: {cost_text(event.cost)}"
+        case Held():
+            yield f"held by {event.by}: {event.reason}"
             yield from _tell_rivals(event, result)
-        case "promoted":
-            yield f"goes on from epoch {data['epoch']}, says {data['by']}"
-        case "stopped":
-            yield f"stopped by {data['by']}: {data['reason']}"
+        case Promoted():
+            yield f"goes on from epoch {event.epoch}, says {event.by}"
+        case Stopped():
+            yield f"stopped by {event.by}: {event.reason}"
             yield from _tell_rivals(event, result)
-        case "waiting":
-            yield f"waited: {data['reason']}"
-        case "paused":
-            yield f"paused: {data['reason']}"
-        case "retried":
-            yield f"to be tried again ({data['kind']}): {data['reason']}"
-        case "evidence":
-            yield f"kept: {data['file']}"
-        case "ended":
-            kind = f" ({data['kind']})" if data.get("kind") else ""
-            yield f"{data['outcome']}{kind}" + (
-                f": {data['reason'].strip()}"
-                if data["reason"] and data["outcome"] != "stopped"
-                else ""
-            )
-        case "opened":
-            yield f"the test part was opened for it by {data['by']}"
-        case "tested":
-            yield f"tested on the test part: {_tested_text(data['test'], result)}"
+        case Waiting():
+            yield f"waited: {event.reason}"
+        case Paused():
+            yield f"paused: {event.reason}"
+        case Retried():
+            yield f"to be tried again ({event.kind}): {event.reason}"
+        case Evidence():
+            yield f"kept: {event.file}"
+        case Ended():
+            kind = f" ({event.kind})" if event.kind else ""
+            is_told = event.reason and event.outcome != "stopped"
+            yield f"{event.outcome}{kind}" + (f": {event.reason.strip()}" if is_told else "")
+        case Opened():
+            yield f"the test part was opened for it by {event.by}"
+        case Tested():
+            yield f"tested on the test part: {_tested_text(event.test, result)}"
 
 
-def _tell_suggested(event: Event, result: SearchResult) -> Iterator[str]:
-    experiment = result.started["experiment"]
-    if repeat_of := event.data.get("repeat_of"):
-        yield f"{repeat_of} again, for the selection, with seed {event.data['seed']}"
+def _tell_suggested(event: Suggested, result: SearchResult) -> Iterator[str]:
+    experiment = result.started.experiment
+    if event.repeat_of:
+        yield f"{event.repeat_of} again, for the selection, with seed {event.seed}"
         return
     heard = sum(trial.ended_ms > 0 for trial in result.trials.values())
     active = sum(trial.outcome == "running" for trial in result.trials.values())
@@ -86,33 +99,31 @@ def _tell_suggested(event: Event, result: SearchResult) -> Iterator[str]:
         f"suggested by {experiment['algorithm']} (seed {experiment['seed']}) when {heard} trials "
         f"had ended and {active} ran"
     )
-    yield from (f"  {path} = {param_text(value)}" for path, value in event.data["params"].items())
+    yield from (f"  {path} = {param_text(value)}" for path, value in event.params.items())
 
 
-def _tell_restored(event: Event) -> Iterator[str]:
-    data, begun = event.data, event.data.get("begun")
-    yield from (f"a checkpoint could not be used: {line}" for line in data["damaged"])
+def _tell_restored(event: Restored) -> Iterator[str]:
+    yield from (f"a checkpoint could not be used: {line}" for line in event.damaged)
     trained = ""
-    if begun:
+    if (begun := event.begun) is not None:
         trained = (
-            f", until which {begun['trial']} of '{begun['search']}' had trained it "
-            f"(epoch {begun['epoch']})"
+            f", until which {begun.trial} of '{begun.search}' had trained it (epoch {begun.epoch})"
         )
-    yield f"went on after epoch {data['epoch']}{trained}" if data["epoch"] else "began anew"
+    yield f"went on after epoch {event.epoch}{trained}" if event.epoch else "began anew"
 
 
-def _epoch_text(data: Mapping[str, Any], trial: TrialResult, *, is_best: bool) -> str:
-    metrics, metric, primary = data["metrics"], trial.metric, trial.task.primary
-    best = ", its best" if is_best else ""
+def _epoch_text(event: Epoch, result: SearchResult) -> str:
+    trial, metrics = result.find(event.trial), event.metrics
+    assert trial is not None
+    metric, primary = trial.metric, trial.task.primary
+    best = ", its best" if trial.best_epoch == event.epoch else ""
     folds = (
-        f" ± {metrics[metric.deviation_key]:.4f} ({len(data['folds'])} folds)"
-        if data.get("folds")
-        else ""
+        f" ± {metrics[metric.deviation_key]:.4f} ({len(event.folds)} folds)" if event.folds else ""
     )
     beside = "" if metric.is_primary else f", val {primary.title} {metrics[primary.key]:.4f}"
     loss = f", {metric.loss.replace('/', ' ')} {metrics[metric.loss]:.4f}"
     return (
-        f"epoch {data['epoch']}: val {metric.title} {metrics[metric.key]:.4f}{folds}{best}"
+        f"epoch {event.epoch}: val {metric.title} {metrics[metric.key]:.4f}{folds}{best}"
         f"{beside}{loss}, {metrics['time/epoch_s']:.1f} s"
     )
 
@@ -124,12 +135,12 @@ def _tested_text(test: Mapping[str, Any], result: SearchResult) -> str:
     return f"{metric.title} {tested_value(test, metric):.4f}{beside}"
 
 
-def _tell_rivals(event: Event, result: SearchResult) -> Iterator[str]:
+def _tell_rivals(event: Held | Stopped, result: SearchResult) -> Iterator[str]:
     """Yield the trials that had reached this rung by then, the best first.
 
     Their values are those that they had shown, not those that are forecast.
     """
-    rung = event.data.get("rung")
+    rung = event.rung
     if rung is None:
         return
     there = {
@@ -144,9 +155,9 @@ def _tell_rivals(event: Event, result: SearchResult) -> Iterator[str]:
         for name, trial in there.items()
     }
     for place, name in enumerate(sorted(best, key=best.__getitem__, reverse=True), 1):
-        if place <= RIVALS_SHOWN or name == event.data["trial"]:
+        if place <= RIVALS_SHOWN or name == event.trial:
             yield f"  {place:>3}. {name} {metric.score(best[name]):.4f}" + (
-                "  <- this one" if name == event.data["trial"] else ""
+                "  <- this one" if name == event.trial else ""
             )
 
 

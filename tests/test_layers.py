@@ -357,6 +357,18 @@ def test_importing_the_command_loads_no_torch_and_changes_nothing() -> None:
     assert done.stdout.strip() == ""
 
 
+def test_no_driver_is_derived_from_another() -> None:
+    """What drivers differ in is a policy's, which is composed into the one that there is."""
+    bases = {
+        ast.unparse(base): name_of(path)
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+        for base in node.bases
+    }
+    assert [base for base in bases if base.split("[")[0].split(".")[-1] == "Driver"] == []
+
+
 def test_functions_are_short() -> None:
     """The median function has fewer than 20 lines, and none more than 60."""
     lengths = sorted(

@@ -20,7 +20,7 @@ OLD = Path(__file__).parent / "fixtures" / "search-v1"
 
 def test_an_old_journal_tells_its_search() -> None:
     result = SearchResult.read(OLD)
-    assert (result.name, result.outcome, result.started["version"]) == ("v1", "running", 1)
+    assert (result.name, result.outcome, result.started.version) == ("v1", "running", 1)
     assert {name: (trial.outcome, len(trial.epochs)) for name, trial in result.trials.items()} == {
         "t0001": ("completed", 6),
         "t0002": ("running", 3),

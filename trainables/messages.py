@@ -1,8 +1,10 @@
 """Messages of a training while it runs. Free of torch: the driver's side reads them too."""
 
+import json
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 DIVERGED_LOSS = 1e9
 """A mean training loss above this has diverged as surely as one that is not finite.
@@ -18,6 +20,15 @@ The scale is halved with each step whose gradients overflow, and that step is le
 does not mean that the training diverges; but below this scale the gradients themselves, not scaled
 up, are too large for float16.
 """
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """The trial whose training another trial began with, and up to which epoch."""
+
+    search: str
+    trial: str
+    epoch: int
 
 
 @dataclass(frozen=True)
@@ -81,12 +92,28 @@ class Report:
     """For a trial that goes on after `epoch`: what is wrong with newer checkpoints, a line each."""
     more: bool = field(default=False, compare=False)
     """True if the next report comes at once: nothing is trained before it."""
-    begun: dict[str, Any] | None = None
-    """For a trial that goes on after `epoch`: the warm start that was not known of it yet.
-
-    Names the `search` and `trial` that have trained its epochs until `epoch`.
+    begun: WarmStart | None = None
+    """For a trial that goes on after `epoch`: the warm start that was not known of it yet, which
+    has trained its epochs until `epoch`.
     """
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, to cross a process boundary."""
-        return dict(vars(self))
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Return the report that these plain values describe."""
+        begun = values["begun"]
+        return cls(**{**values, "begun": WarmStart(**begun) if begun is not None else None})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        begun = dict(vars(self.begun)) if self.begun is not None else None
+        return {**vars(self), "begun": begun}
+
+
+def told(reports: Iterable[Report]) -> str:
+    """Return reports as they cross to another process: JSON."""
+    return json.dumps([report.to_json() for report in reports])
+
+
+def heard(text: str) -> list[Report]:
+    """Return the reports that another process has told (`told`)."""
+    return [Report.from_json(values) for values in json.loads(text)]

@@ -20,14 +20,14 @@ import torch
 from trainables.catalog.ranking import rank
 from trainables.checkpoints import checkpoint
 from trainables.checkpoints.heartbeat import Heartbeat
-from trainables.checkpoints.lineage import WarmStart, WarmStartSource, begun_of, is_own_beginning
+from trainables.checkpoints.lineage import WarmStartSource, begun_of, is_own_beginning
 from trainables.checkpoints.remembered import MEMORY
 from trainables.checkpoints.warm_start import BEGUN, BROUGHT, import_checkpoints
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
 from trainables.fusion.rounds import FusionRounds
-from trainables.messages import EpochMetrics, Report
+from trainables.messages import EpochMetrics, Report, WarmStart
 from trainables.request import TrialRequest
 from trainables.training.cross_validation import Folds
 from trainables.training.loop import Training
@@ -267,7 +267,7 @@ class TrialCheckpoints:
             return
         if begun is not None:
             self._check_claim()
-            self.mirror.write(BEGUN, json.dumps(begun.to_dict()))
+            self.mirror.write(BEGUN, json.dumps(vars(begun)))
         if beginnings:
             self.mirror.push(
                 self.folder,
@@ -276,7 +276,7 @@ class TrialCheckpoints:
             )
         self.begun = begun or (begun_of(self.mirror.read(BEGUN)) if is_known else None)
 
-    def news(self, epoch: int, known: int) -> dict[str, Any] | None:
+    def news(self, epoch: int, known: int) -> WarmStart | None:
         """Return the warm start of a trial that goes on after this epoch, as its report gives it.
 
         None if there is none, or if the search, which knows of the epochs until `known`, has heard
@@ -284,7 +284,7 @@ class TrialCheckpoints:
         """
         if self.begun is None or min(epoch, self.begun.epoch) <= known:
             return None
-        return {**self.begun.to_dict(), "epoch": min(epoch, self.begun.epoch)}
+        return replace(self.begun, epoch=min(epoch, self.begun.epoch))
 
     def restore(self) -> dict[str, Any] | None:
         """Return the state to go on from, or None to begin anew.

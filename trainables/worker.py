@@ -1,6 +1,5 @@
 """The function that each Ray Train worker runs: an ordinary trial in a group of processes."""
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +7,7 @@ import ray
 import ray.train.torch
 
 from trainables.config import TrialConfig
+from trainables.messages import told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ def train_loop(job: dict[str, Any]) -> None:
     try:
         for number, report in enumerate(reports, 1):
             if world.rank == 0:
-                ray.get(job["gate"].report.remote(number, json.dumps([report.to_dict()])))
+                ray.get(job["gate"].report.remote(number, told([report])))
             if report.outcome is None and not ray.get(job["gate"].passed.remote(number)):
                 return
     finally:

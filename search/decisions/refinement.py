@@ -4,14 +4,14 @@ Also the sentences and facts that tell how a refinement went.
 """
 
 import math
-from typing import Any
+from dataclasses import asdict
 
 import numpy as np
 
 from search.decisions.space_refinement import Observation, narrow
+from search.journal.events import Json, Refined
 from search.journal.result import FAILED, SearchResult, TrialResult, one_a_training
 from search.space import Params, SearchSpace
-from search.statistics import standard_error
 
 MAX_TRAININGS = 2000
 """The most trainings that are compared; of more, the last are."""
@@ -85,18 +85,11 @@ def noise(result: SearchResult) -> tuple[float, str]:
     It is the deviation between seeds that a selection has measured, else the standard error of the
     best value on the images that it was measured on.
     """
-    if result.selection is not None and result.selection.verdict:
-        return float(
-            result.selection.verdict["expected"]["std"]
-        ), "the deviation between seeds that the selection measured"
-    data, best = result.started["data"], result.ranking[0]
+    if result.selection is not None and (verdict := result.selection.verdict) is not None:
+        return verdict.expected.std, "the deviation between seeds that the selection measured"
+    data, best = result.started.data, result.ranking[0]
     images = data["train"] if data.get("folds") else data["val"]
-    error = (
-        standard_error(best.value, images)
-        if result.metric.is_share
-        else best.best.get(result.metric.error_key, 0.0)
-    )
-    return error, f"the standard error of {best.value:.4f} on {images:,} images"
+    return best.error(images), f"the standard error of {best.value:.4f} on {images:,} images"
 
 
 def why_over(result: SearchResult) -> str:
@@ -106,15 +99,15 @@ def why_over(result: SearchResult) -> str:
         return ""
     last = refinement.rounds[-1]
     number, gain, (chance, what) = (
-        last["round"],
-        result.ranking[0].score - result.metric.score(last["before"]),
+        last.round,
+        result.ranking[0].score - result.metric.score(last.before),
         noise(result),
     )
-    if len(result.trials) == last["known"]:
+    if len(result.trials) == last.known:
         return f"round {number} had nothing new to try"
     if gain <= chance:
         return f"round {number} gained {gain:.4f}, within the noise of {chance:.4f} ({what})"
-    if number >= refinement.terms["rounds"]:
+    if number >= refinement.terms.rounds:
         return (
             f"it has had its {number} round{'s' * (number != 1)}; the last gained {gain:.4f}, "
             f"more than the noise of {chance:.4f} ({what}): another may pay"
@@ -122,16 +115,15 @@ def why_over(result: SearchResult) -> str:
     return ""
 
 
-def gains(result: SearchResult) -> list[tuple[dict[str, Any], int, float]]:
+def gains(result: SearchResult) -> list[tuple[Refined, int, float]]:
     """Return each round with the number of its new trials and the best value after it."""
     refinement = result.refinement
     rounds = refinement.rounds if refinement is not None else []
-    ends = [(after["known"], after["before"]) for after in rounds[1:]] + [
+    ends = [(after.known, after.before) for after in rounds[1:]] + [
         (len(result.trials), result.ranking[0].value if result.ranking else math.nan)
     ]
     return [
-        (one, known - one["known"], value)
-        for one, (known, value) in zip(rounds, ends, strict=False)
+        (one, known - one.known, value) for one, (known, value) in zip(rounds, ends, strict=False)
     ]
 
 
@@ -146,13 +138,10 @@ def refinement_sentences(result: SearchResult, go_on: str = "") -> list[str]:
     found = []
     for one, count, value in gains(result):
         found.append(
-            f"Refinement, round {one['round']}: {count} trials, "
-            f"best {one['before']:.4f} -> {value:.4f}."
+            f"Refinement, round {one.round}: {count} trials, best {one.before:.4f} -> {value:.4f}."
         )
         found += [
-            f"  {change['text']}"
-            for change in one["changes"]
-            if change["kind"] in ("widened", "edge")
+            f"  {change.text}" for change in one.changes if change.kind in ("widened", "edge")
         ]
     if refinement.reason:
         return [*found, f"The refinement has ended: {refinement.reason}."]
@@ -173,24 +162,24 @@ def edges(result: SearchResult, space: SearchSpace) -> list[str]:
     return [change.flag for change in changes if change.flag and change.is_clear]
 
 
-def refinement_facts(result: SearchResult) -> dict[str, Any]:
+def refinement_facts(result: SearchResult) -> Json:
     """Return the course of a refinement as plain values; empty before it begins."""
     refinement = result.refinement
     if refinement is None:
         return {}
     rounds = [
         {
-            "round": one["round"],
+            "round": one.round,
             "trials": count,
-            "before": one["before"],
+            "before": one.before,
             "after": end,
-            "changes": one["changes"],
+            "changes": [asdict(change) for change in one.changes],
         }
         for one, count, end in gains(result)
     ]
     return {
         "refinement": {
-            "terms": refinement.terms,
+            "terms": asdict(refinement.terms),
             "rounds": rounds,
             "is_over": refinement.is_over,
             "reason": refinement.reason,

@@ -33,13 +33,13 @@ candidates, so that two of them differ by what they are.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from search.journal.events import Finalist, Selected
 from search.statistics import LEVEL, Comparison, Expected, compare, expect
 from trainables.catalog.tasks import CLASSIFICATION, Metric
 
@@ -135,61 +135,6 @@ class Race:
 
 
 @dataclass(frozen=True)
-class Row:
-    """The result of one candidate."""
-
-    candidate: str
-    model: str
-    search_value: float
-    """The value that the search found it with."""
-    mean: float | None
-    std: float | None
-    seeds: int
-    accuracies: list[float]
-    """The metric's values by seed; the field was named when accuracy was the only metric."""
-    difference: float | None
-    """The leader's mean less its own, over the seeds of both.
-
-    Of a candidate that left, it is as it was then.
-    """
-    p: float | None
-    state: str
-    """The candidate's place in the verdict, in a word.
-
-    It is `chosen`, `tied` (as good as the leader), `behind` (not clearly, but by more than a tie
-    allows), `dropped` (clearly worse) or `failed`.
-    """
-    reason: str
-    ms_per_image: float | None
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The candidate that was chosen, with the grounds: the journal's `selected`."""
-
-    candidate: str
-    trial: str
-    """The training whose network is chosen.
-
-    Of the chosen candidate's trainings it is the best on the validation part.
-    """
-    leader: str
-    """The candidate with the highest mean.
-
-    It is not the one chosen where a tie went to a faster one.
-    """
-    expected: Expected
-    search_value: float
-    rows: list[Row]
-    alpha: float
-    level: float = LEVEL
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the verdict as plain values."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
 class Candidate:
     """The facts of a candidate that are not of the race."""
 
@@ -203,7 +148,7 @@ class Candidate:
 
 def decide(
     race: Race, known: Mapping[str, Candidate], metric: Metric = CLASSIFICATION.primary
-) -> Verdict:
+) -> Selected:
     """Return the verdict of a race that is over.
 
     All candidates that are alive have all seeds, and there is at least one. `known` has every
@@ -236,7 +181,7 @@ def decide(
         images=race.images,
         bounds=metric.score_limits,
     )
-    return Verdict(
+    return Selected(
         chosen,
         known[chosen].best,
         first,
@@ -244,6 +189,7 @@ def decide(
         known[chosen].search_value,
         [_row_in_values(row, metric) for row in rows],
         race.alpha,
+        LEVEL,
     )
 
 
@@ -253,19 +199,19 @@ def _in_values(expected: Expected, metric: Metric) -> Expected:
     return replace(expected, mean=metric.score(expected.mean), low=low, high=high)
 
 
-def _row_in_values(row: Row, metric: Metric) -> Row:
+def _row_in_values(row: Finalist, metric: Metric) -> Finalist:
     """Turn a row's scores into the metric's values."""
     mean = None if row.mean is None else metric.score(row.mean)
     return replace(row, mean=mean, accuracies=list(map(metric.score, row.accuracies)))
 
 
-def _row(race: Race, name: str, known: Candidate, state: str, pair: Comparison | None) -> Row:
+def _row(race: Race, name: str, known: Candidate, state: str, pair: Comparison | None) -> Finalist:
     """Return the row of one candidate.
 
     `state` is empty for one that left, and `pair` is None for one that failed.
     """
     accuracies = [race.scores[name][number] for number in sorted(race.scores[name])]
-    return Row(
+    return Finalist(
         candidate=name,
         model=known.model,
         search_value=known.search_value,

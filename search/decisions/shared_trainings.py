@@ -41,20 +41,13 @@ class Known(Protocol):
 class Relatives:
     """The trials of a search that share their trainings."""
 
-    def __init__(self, experiment: Experiment) -> None:
-        self.experiment = experiment
-        self.earlier: Known | None = None
-        """The trainings of earlier searches; None where they are not used."""
+    def __init__(self, experiment: Experiment, earlier: Known | None = None) -> None:
+        """`earlier` are the trainings of earlier searches; None where they are not used."""
+        self.experiment, self.earlier = experiment, earlier
         self._training_keys: dict[str, str] = {}
         """The training key of each trial."""
         self._trials_by_key: dict[str, list[str]] = {}
         """The trials of each training key."""
-
-    def within(self, experiment: Experiment) -> "Relatives":
-        """Return the relatives of the same search as it goes on in another space."""
-        found = Relatives(experiment)
-        found.earlier = self.earlier
-        return found
 
     def must_wait(
         self, trial: str, trials: Trials, active: Collection[str], left: Collection[str]

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from search.journal.events import Change
 from search.space import Cases, Choice, Domain, Float, Int, Params, Range, SearchSpace
 
 MIN_TRIALS = 5
@@ -54,26 +55,6 @@ class Observation:
 
     params: Params
     score: float
-
-
-@dataclass(frozen=True)
-class Change:
-    """The change of a parameter's domain, in words."""
-
-    path: str
-    kind: str
-    """The kind of change, in a word.
-
-    `narrowed`, `finer` (new numbers between the old) and `dropped` (options) are changes within the
-    domain. Where the best lies at an edge, the kind is `widened`, `edge` (it cannot be widened), or
-    `doubtful` (it is not clear that it gets better there). Of all that stay as they are it is
-    `unclear`, or `kept` for another reason.
-    """
-    text: str
-    flag: str = ""
-    """At an edge, the part of the text that says so."""
-    is_clear: bool = False
-    """True if the parameter's effect is clear."""
 
 
 Refusal = Callable[[Params, str], str]

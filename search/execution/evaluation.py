@@ -6,15 +6,17 @@ Finished trials are evaluated on the validation part, then the best one on the t
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from cluster.errors import NotReady, Refused
 from search.decisions.driver import Driver
-from search.decisions.selection_driver import RaceDriver
+from search.decisions.selection_policy import SelectionPolicy
 from search.execution.failures import last_line, reason_of
 from search.execution.job import Job
 from search.experiment import Experiment
+from search.journal.events import Evaluated, Opened, Tested, Unevaluated
 from search.journal.result import FAILED, NO_TIME, TrialResult, checkpoint_of
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
@@ -124,7 +126,7 @@ def evaluate(
     except workers.broken as error:
         evaluations.give_up(f"the processes that evaluate broke off ({last_line(error)})")
     if evaluations.reasons and not driver.interrupted:
-        driver.journal.append("unevaluated", reasons=evaluations.reasons)
+        driver.journal.append(Unevaluated(evaluations.reasons))
 
 
 class Evaluations:
@@ -242,12 +244,9 @@ class Evaluations:
             if "damaged" in found:
                 self._fail(trial, worker, found)
             else:
+                cost = self.costs[self.keys[trial.trial]]
                 self.driver.journal.append(
-                    "evaluated",
-                    trial=trial.trial,
-                    epoch=trial.best_epoch,
-                    val=found["val"],
-                    cost=self.costs[self.keys[trial.trial]],
+                    Evaluated(trial.trial, trial.best_epoch or 0, found["val"], cost)
                 )
             if (free := self._free(worker, asked)) is not None:
                 self._ask(free, asked)
@@ -395,11 +394,7 @@ def evaluate_best(driver: Driver, dataset: Dataset, workers: Crew, *, by: str, t
             return
         if "test" in answer:
             driver.journal.append(
-                "tested",
-                trial=trial.trial,
-                epoch=trial.best_epoch,
-                test=answer["test"],
-                passed_over=passed_over,
+                Tested(trial.trial, trial.best_epoch or 0, answer["test"], passed_over)
             )
             return
         passed_over[trial.trial] = answer["damaged"]
@@ -411,7 +406,9 @@ def evaluate_best(driver: Driver, dataset: Dataset, workers: Crew, *, by: str, t
         )
 
 
-def evaluate_chosen(driver: RaceDriver, dataset: Dataset, workers: Crew, *, tick: Tick) -> None:
+def evaluate_chosen(
+    driver: Driver, policy: SelectionPolicy, dataset: Dataset, workers: Crew, *, tick: Tick
+) -> None:
     """Open the test part for the training that was chosen.
 
     If its checkpoint is damaged, the next best training of the same candidate takes its place.
@@ -420,19 +417,18 @@ def evaluate_chosen(driver: RaceDriver, dataset: Dataset, workers: Crew, *, tick
         NotReady: the evaluation failed.
         Refused: none of them has a checkpoint that is whole.
     """
-    selection = driver.selection
+    selection = policy.selection
     if selection.is_tested or driver.interrupted:
         return
-    candidate = selection.verdict["candidate"]
-    for trial in driver.ranked(candidate):
+    assert selection.verdict is not None
+    candidate = selection.verdict.candidate
+    for trial in policy.ranked(candidate):
         if (answer := _test(driver, trial, dataset, workers, tick, by=SELECT)) is None:
             return
         if "test" in answer:
             if trial is not selection.chosen:
-                driver.journal.append("selected", **{**selection.verdict, "trial": trial.trial})
-            driver.journal.append(
-                "tested", trial=trial.trial, epoch=trial.best_epoch, test=answer["test"]
-            )
+                driver.journal.append(replace(selection.verdict, trial=trial.trial))
+            driver.journal.append(Tested(trial.trial, trial.best_epoch or 0, answer["test"]))
             return
         driver.journal.complain(
             f"passed over: {trial.trial}, whose checkpoint is damaged: {answer['damaged']}"
@@ -483,7 +479,7 @@ def _test(
         # Each look at the test part makes the next figure from it a little less than new.
         for opening in driver.result.openings:
             driver.journal.complain(f"note: the test part was opened before: {opening}")
-        driver.journal.append("opened", trial=trial.trial, epoch=epoch, by=by)
+        driver.journal.append(Opened(trial.trial, epoch, by))
         found: dict[str, Any] | None = _awaited(
             driver, workers, tick, worker, "evaluate", job, dataset, epoch
         )

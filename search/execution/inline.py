@@ -5,7 +5,6 @@ process, for machines where Ray does not start, and for tests. No watch ends a t
 and what kills a training kills the search: it is gone on with by `search.resume`.
 """
 
-import json
 import socket
 import traceback
 from bdb import BdbQuit
@@ -20,12 +19,13 @@ from search.execution.capacity import Tick
 from search.execution.failures import keep_traceback, kind_of, last_line
 from search.execution.job import Job, make_job, mirror_of
 from search.execution.packing import Packing
-from search.execution.process import BEYOND_REPAIR, Process, at_once, told
+from search.execution.process import BEYOND_REPAIR, Process, at_once
 from search.experiment import Experiment
 from search.phrases import verb
 from search.preflight.prepare import Prepared
 from trainables.checkpoints.remote import forget
 from trainables.datasets.arrays import Dataset
+from trainables.messages import heard, told
 
 
 class Raised(RuntimeError):
@@ -134,12 +134,12 @@ class InlineExecutor:
             tick()
             try:
                 reports = reports or self.process.begin(job)
-                heard = json.loads(told(at_once(reports)))
+                came = heard(told(at_once(reports)))
             except BdbQuit as error:  # a debugger's `quit` is meant for all trials
                 raise KeyboardInterrupt from error
             except Exception as error:  # noqa: BLE001 - whatever a training raises, it has failed
                 return _fail(driver, job, error)
-            over = [driver.report(job["trial"], report) for report in heard][-1]
+            over = [driver.report(job["trial"], report) for report in came][-1]
 
     def close(self) -> None:
         """Give back what this process, the command's own, held for training."""

@@ -4,7 +4,6 @@ A job (`search.execution.job`) crosses over; a report crosses back as JSON, so t
 flattens nor judges it. Nothing here needs Ray: `worker` adds what a process of Ray's has.
 """
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -228,11 +227,6 @@ def at_once(reports: "Iterator[Report]") -> "list[Report]":
     while found[-1].more:
         found.append(next(reports))
     return found
-
-
-def told(reports: "list[Report]") -> str:
-    """Return the reports as they cross back: JSON."""
-    return json.dumps([report.to_dict() for report in reports])
 
 
 def fetch_weights(config: TrialConfig) -> None:

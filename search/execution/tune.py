@@ -5,7 +5,6 @@ given; these come out of a pickle as None, since a search is resumed from its jo
 Tune's files.
 """
 
-import json
 import logging
 import os
 import re
@@ -51,6 +50,7 @@ from search.execution.tune_patches import (
 )
 from search.journal.journal import JournalError
 from search.phrases import verb
+from trainables.messages import heard
 
 Tick = Callable[[], None]
 LAST_WORDS_S = 10
@@ -137,11 +137,11 @@ class DriverScheduler(Unpickled, FIFOScheduler):
         """
         if note := result.get("note", ""):
             self.driver.journal.complain(note)
-        reports = json.loads(result["reports"])
+        reports = heard(result["reports"])
         over = [self.driver.report(trial.config["trial"], report) for report in reports][-1]
         if self.driver.experiment.demand.workers == 1:
             return str(TrialScheduler.STOP if over else TrialScheduler.CONTINUE)
-        if reports[-1]["outcome"] is None:
+        if reports[-1].outcome is None:
             # Without a gate there are no workers behind it: the trial is dying, and
             # `on_trial_error` will say so.
             with suppress(ValueError):

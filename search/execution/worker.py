@@ -4,19 +4,17 @@ import os
 import time
 from collections.abc import Iterator
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 
 from cluster.spot import leaving
 from search.execution.job import Job, mirror_of
-from search.execution.process import BEYOND_REPAIR, Process, at_once, in_use, told
+from search.execution.process import BEYOND_REPAIR, Process, at_once, in_use
 from trainables.checkpoints.remote import forget
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
-
-if TYPE_CHECKING:
-    from trainables.messages import Report
+from trainables.messages import Report, told
 
 STAY_S, LEFT_S, LOOK_S = 300, 3600, 5
 """Seconds that a worker on a cluster waits for another search, and for its own, which may have been

@@ -1,54 +1,8 @@
 """The append-only log of a search: the source of truth.
 
 Tune, MLflow, the live table and the report are projections of it. It has one JSON object a line
-with a checksum of its own, fsynced before anybody else hears of it, written by the driver alone:
-
-    started      the experiment, the data set's facts, versions, and the fingerprint of what else
-                 decides a training
-    resumed      a new session of the driver goes on: versions, slots, changes; of a refinement also
-                 its terms (refining)
-    slots        count, reason: the number of trials that may run at once from now on
-    suggested    trial, stem (equal for trainings that differ in length alone), params, config; of a
-                 training for a selection also repeat_of (the candidate) and seed
-    running      trial, attempt (from 1), the host that trains it
-    restored     trial, the epoch from which an attempt goes on (0: from the beginning), checkpoints
-                 found damaged; begun (search, trial, epoch): the warm start, that is the trial that
-                 trained its epochs until that one, if they are not in the journal yet; they follow
-                 as its own
-    epoch        trial, epoch (1-based), metrics, precision (fp32, bf16 or fp16); with folds also
-                 their metrics (folds), whose means are the trial's
-    held         trial, epoch, by, reason, and what the decision rests on: it waits at a rung
-    promoted     trial, epoch, by: it goes on from a rung
-    stopped      trial, epoch, by, reason, and what the decision rests on
-    waiting      trial, epoch, reason: its storage refuses, it tries again
-    paused       trial, reason: the search was interrupted, or its budget leaves nothing for it; a
-                 resume goes on with it
-    costed       trial, cost: the cost of using its network, as measured with its first epoch
-    retried      trial, kind (moved, lost, hung, memory), reason
-    ended        trial, outcome (completed, stopped, diverged, failed), reason; of a failure also
-                 its kind
-    evaluated    trial, epoch (its best), val (the evaluation on the validation part, without the
-                 curves), cost (of using it)
-    unevaluated  reasons: for each reason why an evaluation failed or was left out, the trials
-    opened       trial, epoch, by (the verb): the test part is about to be looked at
-    tested       trial, epoch, test (the evaluation on the test part)
-    evidence     trial (or none), file (or a folder of files) in the search's folder that is worth
-                 keeping with the run, path there
-    enough       no further trial is started: reason, expected (points of the metric),
-                 wanted (the same), of how many trials (ahead)
-    risked       the chance that the best is among the trials that wait when the search ends, about
-                 how many more epochs would halve it, and the chance that as many in new trials find
-                 a better one (0 if there are none left)
-    finished     outcome (completed, budget, gain, interrupted, lost), reason
-    refined      a round of a refinement begins: round, the experiment with its new space, known
-                 (trials), before (their best value), changes
-    settled      reason: the refinement has come to its end
-    selecting    a session of a selection: the candidates (trials), the maximum of seeds for each,
-                 the paired tests' error rate
-    dropped      candidate, seeds (after how many), reason: it left the race
-    selected     the choice, and the comparison of all candidates
-                 (`search.decisions.selection.Verdict`)
-    concluded    the selection's outcome (completed, interrupted, lost), reason
+with a checksum of its own, fsynced before anybody else hears of it, written by the driver
+alone. The events are in `search.journal.events`.
 """
 
 import json
@@ -60,9 +14,10 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from cluster.storage.bucket import Taken
+from search.journal.events import EventData, from_json, kind_of
 from trainables.disk import sync
 
 FILE_NAME = "journal.jsonl"
@@ -94,8 +49,17 @@ class Event:
 
     number: int
     time_ms: int
-    kind: str
-    data: dict[str, Any]
+    data: EventData
+
+    @property
+    def kind(self) -> str:
+        """The name of its kind, as it is written."""
+        return kind_of(self.data)
+
+    @property
+    def trial(self) -> str:
+        """The trial, or training of a selection, that it tells of; empty if it tells of none."""
+        return str(getattr(self.data, "trial", ""))
 
     @classmethod
     def from_line(cls, line: str) -> Self:
@@ -107,7 +71,8 @@ class Event:
         values = json.loads(line)
         try:
             checksum = values.pop("crc")
-            event = cls(values.pop("n"), values.pop("time_ms"), values.pop("event"), values)
+            number, time_ms, kind = values.pop("n"), values.pop("time_ms"), values.pop("event")
+            event = cls(number, time_ms, from_json(kind, values))
         except (KeyError, AttributeError, TypeError) as error:
             raise ValueError(f"not an event: {line[:80]!r}") from error
         if checksum != _checksum(line.rpartition(', "crc"')[0]):
@@ -125,7 +90,7 @@ class Event:
             ValueError: a value is infinite or NaN.
         """
         text = json.dumps(
-            {"n": self.number, "time_ms": self.time_ms, "event": self.kind, **self.data},
+            {"n": self.number, "time_ms": self.time_ms, "event": self.kind, **self.data.to_json()},
             allow_nan=False,
             ensure_ascii=False,
         )[:-1]
@@ -209,7 +174,7 @@ class Journal:
         os.ftruncate(journal._descriptor, journal._size)
         return journal, events
 
-    def append(self, kind: str, /, **data: Any) -> Event:
+    def append(self, data: EventData) -> Event:
         """Write an event, wait until it is on disk and tell the listeners.
 
         They hear exactly what a reader will read. A disk that is full or refuses is waited for.
@@ -222,7 +187,7 @@ class Journal:
         with self._lock:
             self._busy = True
             try:
-                event = self._append(kind, data)
+                event = self._append(data)
             finally:
                 self._busy = False
             if self._interrupted:
@@ -230,8 +195,8 @@ class Journal:
                 raise KeyboardInterrupt
             return event
 
-    def _append(self, kind: str, data: dict[str, Any]) -> Event:
-        line = Event(self.number + 1, time.time_ns() // 1_000_000, kind, data).to_line()
+    def _append(self, data: EventData) -> Event:
+        line = Event(self.number + 1, time.time_ns() // 1_000_000, data).to_line()
         event = Event.from_line(line)
         self._write(line.encode())
         self.number += 1

@@ -30,6 +30,7 @@ DECIDING = (
     "search/decisions/*.py",
     "search/budget.py",
     "search/experiment.py",
+    "search/journal/events.py",
     "search/journal/result.py",
     "search/objectives.py",
     "search/space.py",
@@ -45,10 +46,12 @@ WORKING = (
     "search/execution/worker.py",
     "search/journal/bucket_lease.py",
     "search/journal/bucket_log.py",
+    "search/journal/events.py",
     "search/journal/journal.py",
     "search/journal/lease.py",
     "search/journal/store.py",
     "search/preflight/shadows.py",
+    "search/statistics.py",
 )
 """The modules that run in a worker: one that was started by other code is of no use."""
 CPUS, GPUS = Path("/proc/cpuinfo"), Path("/proc/driver/nvidia/gpus")

@@ -3,13 +3,49 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
+from search.journal.events import (
+    Concluded,
+    Costed,
+    Dropped,
+    Ended,
+    Epoch,
+    Evaluated,
+    EventData,
+    Evidence,
+    Finished,
+    Held,
+    Json,
+    Opened,
+    Paused,
+    Promoted,
+    Refined,
+    RefinementTerms,
+    Restored,
+    Resumed,
+    Retried,
+    Risked,
+    Running,
+    Selected,
+    Selecting,
+    SessionStart,
+    Settled,
+    Slots,
+    Started,
+    Stopped,
+    Suggested,
+    Tested,
+    Unevaluated,
+    Waiting,
+)
 from search.journal.journal import FILE_NAME, DamagedJournal, Event, JournalError, read
 from search.objectives import costs_of
+from search.space import Params
+from search.statistics import error_of
 from trainables.catalog.ranking import rank
 from trainables.catalog.tasks import DEFAULT_TASK, TASKS, Metric, TaskEntry
 from trainables.checkpoints.lineage import training_key_of
@@ -35,11 +71,18 @@ allows, or as many as are worthwhile.
 RENAMED = {"time_budget": "budget"}
 """Names of outcomes in version 0.1, and their names now."""
 
-TERMS = ("candidates", "seeds", "alpha")
-"""The terms of a selection's race: with other terms it is another race."""
-
 NO_TIME = "no time was left"
 """The reason of a missing evaluation that a resume with more time makes up for."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A trial that has trained epochs of another one."""
+
+    search: str
+    trial: str
+    epochs: list[int]
+    """These epochs."""
 
 
 @dataclass
@@ -47,8 +90,8 @@ class TrialResult:
     """One trial, as far as the journal tells."""
 
     trial: str
-    params: dict[str, Any]
-    config: dict[str, Any]
+    params: Params
+    config: Json
     outcome: str = "pending"
     reason: str = ""
     kind: str = ""
@@ -56,7 +99,7 @@ class TrialResult:
     attempt: int = 0
     retries: list[str] = field(default_factory=list)
     """The kind of each failure after which the trial was tried again."""
-    stop: dict[str, Any] = field(default_factory=dict)
+    stop: Stopped | None = None
     """Of a stopped trial: by whom it was stopped, and what the decision rests on."""
     held: str = ""
     """The reason why it waits at a rung."""
@@ -65,12 +108,10 @@ class TrialResult:
     epochs: dict[int, dict[str, float]] = field(default_factory=dict)
     folds: dict[int, list[dict[str, float]]] = field(default_factory=dict)
     """Of a trial that was cross-validated: each fold's metrics, by epoch."""
-    costed: dict[str, Any] = field(default_factory=dict)
+    costed: Json = field(default_factory=dict)
     """What it costs to use, as measured beside other trials, if cost is an objective."""
-    begun: list[dict[str, Any]] = field(default_factory=list)
-    """Trials that have trained epochs of this one: `search`, `trial`, and the list of these
-    `epochs`.
-    """
+    begun: list[Begun] = field(default_factory=list)
+    """Trials that have trained epochs of this one."""
     trainings: set[str] = field(default_factory=set)
     """The fingerprints of the code, data and machine that trained it: more than one if any of these
     changed on the way.
@@ -87,8 +128,8 @@ class TrialResult:
     """The precision of its last epoch's training: fp32, bf16 or fp16; empty if the journal does not
     say.
     """
-    evaluated: dict[str, Any] = field(default_factory=dict)
-    """The last evaluation on the validation part: `epoch`, `val` and `cost` (see `evaluation`)."""
+    evaluated: Evaluated | None = None
+    """The last evaluation on the validation part (see `evaluation`)."""
 
     @property
     def best_epoch(self) -> int | None:
@@ -122,6 +163,10 @@ class TrialResult:
         """The same so that higher is better."""
         return self.metric.score(self.value)
 
+    def error(self, images: int) -> float:
+        """Return the standard error of the value, which was measured on so many images."""
+        return error_of(self.metric, self.best, images)
+
     @property
     def task(self) -> TaskEntry:
         """The task that it was trained for."""
@@ -144,22 +189,18 @@ class TrialResult:
         return self.best.get(self.metric.deviation_key)
 
     @property
-    def evaluation(self) -> dict[str, Any]:
-        """The evaluation of its best epoch on the validation part; empty before it was evaluated.
-
-        `val` says how good it is and `cost` what it costs to use.
-        """
-        return (
-            self.evaluated if self.evaluated and self.evaluated["epoch"] == self.best_epoch else {}
-        )
+    def evaluation(self) -> Evaluated | None:
+        """The evaluation of its best epoch on the validation part; None before it was evaluated."""
+        known = self.evaluated
+        return known if known is not None and known.epoch == self.best_epoch else None
 
     @property
-    def cost(self) -> dict[str, Any]:
+    def cost(self) -> Json:
         """The cost of using it, as `trainables.evaluation.cost` measures it with nothing beside it.
 
         Empty if it was not measured.
         """
-        return dict(self.evaluation.get("cost", {}))
+        return self.evaluation.cost if self.evaluation is not None else {}
 
     @property
     def reached(self) -> int:
@@ -174,7 +215,7 @@ class TrialResult:
     @property
     def was_hearing(self) -> bool:
         """True if it had a warm start of which some epochs are not in the journal yet."""
-        return bool(self.begun) and max(self.begun[-1]["epochs"], default=0) > max(
+        return bool(self.begun) and max(self.begun[-1].epochs, default=0) > max(
             self.epochs, default=0
         )
 
@@ -183,7 +224,7 @@ class TrialResult:
         """The epochs that no other trial has trained for it."""
         if not self.begun:
             return self.epochs
-        others = {epoch for one in self.begun for epoch in one["epochs"]}
+        others = {epoch for one in self.begun for epoch in one.epochs}
         return {epoch: metrics for epoch, metrics in self.epochs.items() if epoch not in others}
 
 
@@ -209,16 +250,14 @@ class Session:
     """The time that trials ran before `counted_ms`, added up."""
 
     @classmethod
-    def of(cls, event: Event) -> Self:
-        """Return the session that begins with this event."""
-        data = event.data
-        packing = data.get("packing", {})
+    def of(cls, data: SessionStart, time_ms: int) -> Self:
+        """Return the session whose first event this is, at this time."""
         return cls(
-            data["began_ms"],
-            event.time_ms,
-            data["slots"],
-            members=packing.get("members", 1),
-            per_gpu=packing.get("per_gpu", 1),
+            data.began_ms,
+            time_ms,
+            data.slots,
+            members=data.packing.get("members", 1),
+            per_gpu=data.packing.get("per_gpu", 1),
         )
 
     def count(self, change: int, time_ms: int) -> None:
@@ -248,6 +287,15 @@ class Session:
         return (time_ms - (self.began_ms if self.since_ms is None else self.since_ms)) * self.slots
 
 
+def is_other_race(before: Selecting, now: Selecting) -> bool:
+    """Return whether the terms of a selection's race have changed: then it is another race."""
+    return (before.candidates, before.seeds, before.alpha) != (
+        now.candidates,
+        now.seeds,
+        now.alpha,
+    )
+
+
 def moment(time_ms: int) -> str:
     """Return a Unix time in milliseconds as text, such as `2026-11-25 20:58 UTC`."""
     return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M} UTC"
@@ -271,21 +319,17 @@ class Opening:
 class Selection:
     """The search's best few, trained again with fresh seeds (`search.select`)."""
 
-    started: dict[str, Any]
-    """`candidates` (trials), `seeds` (the maximum for each), `alpha` (the paired tests' error rate)
-    and the session's facts.
-    """
+    started: Selecting
+    """The first event of its last session."""
     sessions: list[Session]
     repeats: dict[str, TrialResult] = field(default_factory=dict)
     """The trainings, by name, such as `t0007-s2`; each knows its candidate (`repeat_of`)."""
-    dropped: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Candidates that left the race early: the `reason`, and after how many `seeds`."""
-    verdict: dict[str, Any] = field(default_factory=dict)
-    """The choice (see `search.decisions.selection.Verdict`); empty before it."""
-    tested: dict[str, Any] = field(default_factory=dict)
-    """The last evaluation of one of its trainings on the test part: `trial`, `epoch` and `test`;
-    empty before.
-    """
+    dropped: dict[str, Dropped] = field(default_factory=dict)
+    """Candidates that left the race early."""
+    verdict: Selected | None = None
+    """The choice; None before it."""
+    tested: Tested | None = None
+    """The last evaluation of one of its trainings on the test part; None before."""
     outcome: str = "running"
     reason: str = ""
 
@@ -295,25 +339,29 @@ class Selection:
         A candidate that was clearly worse may not be now; it is back in the race, and its trainings
         that were stopped for that go on.
         """
-        self.dropped = {name: left for name, left in self.dropped.items() if "p" not in left}
+        self.dropped = {name: left for name, left in self.dropped.items() if left.p is None}
         for trial in self.repeats.values():
             if trial.outcome == "stopped" and trial.repeat_of not in self.dropped:
-                trial.outcome, trial.reason, trial.stop, trial.ended_ms = "interrupted", "", {}, 0
+                trial.outcome, trial.reason, trial.stop, trial.ended_ms = "interrupted", "", None, 0
 
     @property
     def chosen(self) -> TrialResult | None:
         """The training whose network was chosen; None before."""
-        return self.repeats.get(self.verdict.get("trial", ""))
+        return self.repeats.get(self.verdict.trial) if self.verdict is not None else None
 
     @property
     def is_tested(self) -> bool:
         """True if the chosen training has been evaluated on the test part."""
-        return bool(self.verdict) and self.tested.get("trial") == self.verdict["trial"]
+        return (
+            self.verdict is not None
+            and self.tested is not None
+            and self.tested.trial == self.verdict.trial
+        )
 
     @property
-    def test(self) -> dict[str, Any]:
+    def test(self) -> Json:
         """The chosen training's evaluation on the test part; empty before."""
-        return dict(self.tested["test"]) if self.is_tested else {}
+        return self.tested.test if self.tested is not None and self.is_tested else {}
 
     @property
     def train_s(self) -> float:
@@ -328,12 +376,8 @@ class Refinement:
     Each is in a space made from what was observed before.
     """
 
-    terms: dict[str, Any]
-    """`rounds` (at most) and `trials` (new ones in each)."""
-    rounds: list[dict[str, Any]] = field(default_factory=list)
-    """Of each round its number (`round`), how many trials were known (`known`), the best value of
-    these (`before`), and the `changes` of the space.
-    """
+    terms: RefinementTerms
+    rounds: list[Refined] = field(default_factory=list)
     reason: str = ""
     """The reason why it ended; empty before."""
 
@@ -351,13 +395,15 @@ class SearchResult:
     """
 
     name: str = ""
-    started: dict[str, Any] = field(default_factory=dict)
+    started: Started = field(default_factory=Started)
+    """The first event, with what later sessions have changed of it."""
     sessions: list[Session] = field(default_factory=list)
     now: list[Session] = field(default_factory=list)
     """The list to whose last session events belong now: the search's sessions, or its selection's.
     """
     trials: dict[str, TrialResult] = field(default_factory=dict)
-    tested: dict[str, Any] = field(default_factory=dict)
+    tested: Tested | None = None
+    """The last evaluation of one of its trials on the test part; None before."""
     openings: list[Opening] = field(default_factory=list)
     """Every look at the test part."""
     selection: Selection | None = None
@@ -368,11 +414,8 @@ class SearchResult:
     """The trials that the last session could not evaluate, by the reason."""
     outcome: str = "running"
     reason: str = ""
-    risk: dict[str, Any] = field(default_factory=dict)
-    """The `chance` that the best of all is among the trials that were stopped at the search's end,
-    about how many more `epochs` would halve it, and the chance that as many in `new` trials find a
-    better one.
-    """
+    risk: Risked | None = None
+    """What is risked by having stopped trials at the search's end; None where that is not known."""
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -393,7 +436,7 @@ class SearchResult:
         result = cls()
         for event in events:
             result.apply(event)
-        if not result.started:
+        if not result.sessions:
             if (folder / "trials").exists():
                 raise DamagedJournal(
                     f"the journal {folder / FILE_NAME} has no beginning, but there are trials. "
@@ -407,60 +450,50 @@ class SearchResult:
 
     def apply(self, event: Event) -> None:
         """Take one event."""
-        trial = self.find(event.data.get("trial", ""))
-        match event.kind:
-            case "started":
-                self.name, self.started = event.data["name"], event.data
-                self.now = self.sessions = [Session.of(event)]
-            case "resumed":
-                self._resume(event)
-            case "slots" if self.now:
-                self.now[-1].resize(event.data["count"], event.time_ms)
-            case "suggested":
-                self._suggest(event.data)
-            case "opened":
-                self._open(event)
-            case "tested":
-                self._test(event)
-            case "unevaluated" if self.now is self.sessions:
-                self.unevaluated = event.data["reasons"]
-            case "evidence" if event.data["file"] == PICTURES:
-                self.is_drawn = True
-            case "risked":
-                self.risk = dict(event.data)
-            case "finished":
-                self.outcome, self.reason = (
-                    RENAMED.get(event.data["outcome"], event.data["outcome"]),
-                    event.data["reason"],
-                )
-                self.cut_off()
-            case "refined" if self.refinement is not None:
-                self.refinement.rounds.append(
-                    {name: event.data[name] for name in ("round", "known", "before", "changes")}
-                )
-                self.started = {**self.started, "experiment": event.data["experiment"]}
-            case "settled" if self.refinement is not None:
-                self.refinement.reason = event.data["reason"]
-            case "selecting":
-                self._select(event)
-            case "dropped" if self.selection is not None:
-                self.selection.dropped[event.data["candidate"]] = event.data
-            case "selected" if self.selection is not None:
-                self.selection.verdict = event.data
-            case "concluded" if self.selection is not None:
-                self.selection.outcome, self.selection.reason = (
-                    event.data["outcome"],
-                    event.data["reason"],
-                )
-                self.cut_off()
-            case _ if trial is not None:
-                ran = trial.outcome == "running"
-                trial.trainings |= {self.training} if event.kind == "running" else set()
-                _apply_to_trial(trial, event)
-                if self.now and ran != (trial.outcome == "running"):
-                    self.now[-1].count(-1 if ran else 1, event.time_ms)
+        self._apply(event.data, event.time_ms)
         if self.now:
             self.now[-1].last_ms = max(event.time_ms, self.now[-1].last_ms)
+
+    def _apply(self, data: EventData, time_ms: int) -> None:
+        match data:
+            case Started():
+                self.name, self.started = data.name, data
+                self.now = self.sessions = [Session.of(data, time_ms)]
+            case Resumed():
+                self._resume(data, time_ms)
+            case Slots() if self.now:
+                self.now[-1].resize(data.count, time_ms)
+            case Suggested():
+                self._suggest(data)
+            case Opened():
+                self.openings.append(Opening(time_ms, data.by, data.trial))
+            case Tested():
+                self._test(data, time_ms)
+            case Unevaluated() if self.now is self.sessions:
+                self.unevaluated = data.reasons
+            case Evidence() if data.file == PICTURES:
+                self.is_drawn = True
+            case Risked():
+                self.risk = data
+            case Finished():
+                self.outcome, self.reason = RENAMED.get(data.outcome, data.outcome), data.reason
+                self.cut_off()
+            case Refined() | Settled() if self.refinement is not None:
+                self._refine(data, self.refinement)
+            case Selecting():
+                self._select(data, time_ms)
+            case Dropped() | Selected() | Concluded() if self.selection is not None:
+                self._race(data, self.selection)
+            case _ if (trial := self.find(getattr(data, "trial", ""))) is not None:
+                self._apply_to(trial, data, time_ms)
+
+    def _apply_to(self, trial: TrialResult, data: EventData, time_ms: int) -> None:
+        """Take an event of one trial."""
+        ran = trial.outcome == "running"
+        trial.trainings |= {self.training} if isinstance(data, Running) else set()
+        _apply_to_trial(trial, data, time_ms)
+        if self.now and ran != (trial.outcome == "running"):
+            self.now[-1].count(-1 if ran else 1, time_ms)
 
     @property
     def training(self) -> str:
@@ -468,7 +501,7 @@ class SearchResult:
 
         Empty if the journal does not say.
         """
-        return str(self.started.get("training", ""))
+        return self.started.training
 
     def find(self, name: str) -> TrialResult | None:
         """Return a trial of the search or a training of its selection; None if there is none."""
@@ -476,55 +509,67 @@ class SearchResult:
             self.selection.repeats.get(name) if self.selection is not None else None
         )
 
-    def _suggest(self, data: dict[str, Any]) -> None:
-        trial = TrialResult(
-            data["trial"], data["params"], data["config"], repeat_of=data.get("repeat_of", "")
-        )
+    def _suggest(self, data: Suggested) -> None:
+        trial = TrialResult(data.trial, data.params, data.config, repeat_of=data.repeat_of)
         if not trial.repeat_of:  # journals of an earlier version do not tell the stem
-            trial.training_key = data.get("stem") or training_key_of(trial.config)
+            trial.training_key = data.stem or training_key_of(trial.config)
         if not trial.repeat_of:
             self.trials[trial.trial] = trial
         elif self.selection is not None:
             self.selection.repeats[trial.trial] = trial
 
-    def _select(self, event: Event) -> None:
+    def _select(self, data: Selecting, time_ms: int) -> None:
         """Begin a session of a selection, the first or one that goes on."""
-        session = Session.of(event)
+        session = Session.of(data, time_ms)
         if self.selection is None:
-            self.selection = Selection(event.data, [session])
+            self.selection = Selection(data, [session])
         else:
-            if any(self.selection.started.get(name) != event.data.get(name) for name in TERMS):
+            if is_other_race(self.selection.started, data):
                 self.selection.judge_anew()
-            self.selection.started = event.data
+            self.selection.started = data
             self.selection.sessions.append(session)
             self.selection.outcome, self.selection.reason = "running", ""
         self.now = self.selection.sessions
         self.cut_off()
 
-    def _open(self, event: Event) -> None:
-        self.openings.append(
-            Opening(event.time_ms, event.data.get("by", "search.run"), event.data["trial"])
-        )
+    def _race(self, data: Dropped | Selected | Concluded, selection: Selection) -> None:
+        """Take an event of the selection's race."""
+        match data:
+            case Dropped():
+                selection.dropped[data.candidate] = data
+            case Selected():
+                selection.verdict = data
+            case Concluded():
+                selection.outcome, selection.reason = data.outcome, data.reason
+                self.cut_off()
 
-    def _test(self, event: Event) -> None:
+    def _refine(self, data: Refined | Settled, refinement: Refinement) -> None:
+        """Take an event of the refinement."""
+        if isinstance(data, Settled):
+            refinement.reason = data.reason
+        else:
+            refinement.rounds.append(data)
+            self.started = replace(self.started, experiment=data.experiment)
+
+    def _test(self, data: Tested, time_ms: int) -> None:
         # A journal of an earlier version does not tell of openings.
-        if not self.openings or self.openings[-1].trial != event.data["trial"]:
-            self._open(event)
-        if event.data["trial"] in self.trials:
-            self.tested = event.data
+        if not self.openings or self.openings[-1].trial != data.trial:
+            self.openings.append(Opening(time_ms, data.by, data.trial))
+        if data.trial in self.trials:
+            self.tested = data
         elif self.selection is not None:
-            self.selection.tested = event.data
+            self.selection.tested = data
 
-    def _resume(self, event: Event) -> None:
-        self.started = {**self.started, **event.data}
+    def _resume(self, data: Resumed, time_ms: int) -> None:
+        self.started = self.started.changed_by(data)
         self.now = self.sessions
-        self.now.append(Session.of(event))
-        self.outcome, self.reason, self.is_drawn, self.risk = "running", "", False, {}
+        self.now.append(Session.of(data, time_ms))
+        self.outcome, self.reason, self.is_drawn, self.risk = "running", "", False, None
         self.unevaluated = {}
-        if (terms := event.data.get("refining")) is not None:
+        if data.refining is not None:
             if self.refinement is None or self.refinement.is_over:
-                self.refinement = Refinement(terms)
-            self.refinement.terms = terms
+                self.refinement = Refinement(data.refining)
+            self.refinement.terms = data.refining
         self.cut_off()
 
     def cut_off(self) -> None:
@@ -537,12 +582,12 @@ class SearchResult:
     @property
     def metric(self) -> Metric:
         """The metric by which trials are ranked, stopped and chosen."""
-        return metric_of(self.started.get("experiment", {}).get("base", {}))
+        return metric_of(self.started.experiment.get("base", {}))
 
     @property
     def task(self) -> TaskEntry:
         """The task that trials are trained for."""
-        return task_of(self.started.get("experiment", {}).get("base", {}))
+        return task_of(self.started.experiment.get("base", {}))
 
     @property
     def ranking(self) -> list[TrialResult]:
@@ -579,10 +624,10 @@ class SearchResult:
     @property
     def costs_wanted(self) -> tuple[str, ...]:
         """The costs that are to be low beside a high accuracy."""
-        return tuple(self.started["experiment"].get("objectives", ())[1:]) if self.started else ()
+        return tuple(self.started.experiment.get("objectives", ())[1:])
 
     @property
-    def costs(self) -> dict[str, dict[str, Any]]:
+    def costs(self) -> dict[str, Json]:
         """The cost of using each trial's network, by trial, if it is known.
 
         If cost is an objective, all trials are compared by the same kind of measurement: with
@@ -620,7 +665,7 @@ class SearchResult:
         return chosen or self.best
 
     @property
-    def chosen_test(self) -> dict[str, Any]:
+    def chosen_test(self) -> Json:
         """The evaluation of `chosen` on the test part; empty before."""
         return (
             self.selection.test
@@ -636,7 +681,7 @@ class SearchResult:
     @property
     def passed_over(self) -> dict[str, str]:
         """Better trials whose checkpoints were found damaged before the test, with the damage."""
-        return dict(self.tested.get("passed_over", {}))
+        return (self.tested.passed_over or {}) if self.tested is not None else {}
 
     @property
     def is_over(self) -> bool:
@@ -652,17 +697,17 @@ class SearchResult:
 
         With folds these are all that are not in the test part.
         """
-        return max(1, int(self.started["data"]["val"]))
+        return max(1, int(self.started.data["val"]))
 
     @property
     def is_sealed(self) -> bool:
         """True if the search leaves the test part closed."""
-        return bool(self.started["experiment"].get("sealed", False)) if self.started else False
+        return bool(self.started.experiment.get("sealed", False))
 
     @property
-    def test(self) -> dict[str, Any]:
+    def test(self) -> Json:
         """The best trial's evaluation on the test part; empty before."""
-        return dict(self.tested["test"]) if self.tested and self.is_tested else {}
+        return self.tested.test if self.tested is not None and self.is_tested else {}
 
     @property
     def is_tested(self) -> bool:
@@ -671,13 +716,12 @@ class SearchResult:
         A sealed search leaves the test to a selection.
         """
         best = self.best
-        if self.is_sealed and not self.tested:
+        if self.is_sealed and self.tested is None:
             return True
-        return (
-            (self.tested.get("trial"), self.tested.get("epoch")) == (best.trial, best.best_epoch)
-            if best is not None
-            else not self.ranking
-        )
+        if best is None:
+            return not self.ranking
+        tested = self.tested
+        return tested is not None and (tested.trial, tested.epoch) == (best.trial, best.best_epoch)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -700,14 +744,9 @@ class SearchResult:
         """
         found: dict[str, tuple[int, int]] = {}
         for trial in self.trials.values():
-            for search in {one["search"]: None for one in trial.begun}:
+            for search in {one.search: None for one in trial.begun}:
                 epochs = len(
-                    {
-                        epoch
-                        for one in trial.begun
-                        if one["search"] == search
-                        for epoch in one["epochs"]
-                    }
+                    {epoch for one in trial.begun if one.search == search for epoch in one.epochs}
                     & trial.epochs.keys()
                 )
                 trials, before = found.get(search, (0, 0))
@@ -771,47 +810,38 @@ def _length(trial: TrialResult) -> tuple[bool, int, int]:
     return trial.outcome not in FAILED, trial.reached, trial.config.get("epochs", 0)
 
 
-def _apply_to_trial(trial: TrialResult, event: Event) -> None:
-    trial.waiting = event.data["reason"] if event.kind == "waiting" else ""
-    match event.kind:
-        case "running":
-            trial.outcome, trial.attempt = "running", event.data["attempt"]
-            trial.started_ms = trial.started_ms or event.time_ms
-        case "restored" if begun := event.data.get("begun"):
-            epochs = list(range(max(trial.epochs, default=0) + 1, begun["epoch"] + 1))
-            trial.begun.append(
-                {"search": begun["search"], "trial": begun["trial"], "epochs": epochs}
-            )
-        case "epoch":
-            trial.epochs[event.data["epoch"]] = event.data["metrics"]
-            trial.folds |= (
-                {event.data["epoch"]: event.data["folds"]} if "folds" in event.data else {}
-            )
-            trial.precision = event.data.get("precision", "")
-        case "costed":
-            trial.costed = event.data["cost"]
-        case "evaluated":
-            trial.evaluated = event.data
-        case "stopped":
-            trial.stop = {name: value for name, value in event.data.items() if name != "trial"}
-        case "paused":
+def _apply_to_trial(trial: TrialResult, data: EventData, time_ms: int) -> None:
+    trial.waiting = data.reason if isinstance(data, Waiting) else ""
+    match data:
+        case Running():
+            trial.outcome, trial.attempt = "running", data.attempt
+            trial.started_ms = trial.started_ms or time_ms
+        case Restored() if (begun := data.begun) is not None:
+            epochs = list(range(max(trial.epochs, default=0) + 1, begun.epoch + 1))
+            trial.begun.append(Begun(begun.search, begun.trial, epochs))
+        case Epoch():
+            trial.epochs[data.epoch] = data.metrics
+            trial.folds |= {data.epoch: data.folds} if data.folds else {}
+            trial.precision = data.precision
+        case Costed():
+            trial.costed = data.cost
+        case Evaluated():
+            trial.evaluated = data
+        case Stopped():
+            trial.stop = data
+        case Paused():
             trial.outcome = "interrupted"
-        case "held":
-            trial.outcome, trial.held = "held", event.data["reason"]
-        case "promoted":
+        case Held():
+            trial.outcome, trial.held = "held", data.reason
+        case Promoted():
             trial.outcome, trial.held = ("running" if trial.outcome == "running" else "pending"), ""
-        case "retried":
+        case Retried():
             trial.attempt += trial.outcome != "running"  # it died before it ran
             trial.outcome = "pending"
-            trial.retries.append(event.data["kind"])
-        case "ended":
-            trial.outcome, trial.reason, trial.held, trial.ended_ms = (
-                event.data["outcome"],
-                event.data["reason"],
-                "",
-                event.time_ms,
-            )
-            trial.kind = event.data.get("kind", "")
+            trial.retries.append(data.kind)
+        case Ended():
+            trial.outcome, trial.reason, trial.held = data.outcome, data.reason, ""
+            trial.kind, trial.ended_ms = data.kind, time_ms
 
 
 def checkpoint_of(trial: TrialResult, folder: Path) -> Path:
@@ -826,7 +856,7 @@ def metric_of(config: Mapping[str, Any]) -> Metric:
         JournalError: this version does not know the metric.
     """
     task = task_of(config)
-    name = config.get("metric", task.primary.name)
+    name = str(config.get("metric", task.primary.name))
     if name not in task.names:
         raise JournalError(
             f"the search is by '{name}', a metric that this version does not know. "

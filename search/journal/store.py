@@ -19,6 +19,7 @@ from uuid import uuid4
 from cluster.storage.bucket import AT_ONCE, SCHEME, Bucket, StorageError
 from search.journal.bucket_lease import BucketLease, holder_in, is_free
 from search.journal.bucket_log import JournalCopy
+from search.journal.events import Evidence
 from search.journal.journal import FILE_NAME, Event, Journal, JournalError, read
 from search.journal.lease import FILE_NAME as LOCK_FILE
 from search.journal.lease import Lease, holder_of
@@ -292,7 +293,7 @@ class BucketHome(Home):
 
 def evidence(events: list[Event]) -> list[str]:
     """Return the files and folders that a journal names as worth keeping."""
-    return [event.data["file"] for event in events if event.kind == "evidence"]
+    return [event.data.file for event in events if isinstance(event.data, Evidence)]
 
 
 def copies(kind: str, bucket: Bucket) -> Path:

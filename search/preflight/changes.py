@@ -1,9 +1,11 @@
 """Changes, since a search began, of what decides its course."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from search.experiment import PLACE, Experiment
+from search.journal.events import SessionStart
 from search.journal.provenance import provenance
 from search.phrases import DECODED_OTHERWISE
 from search.preflight.prepare import Prepared, session_facts
@@ -27,26 +29,29 @@ for on the command line.
 MAX_SHOWN = 20
 
 
-def facts_now(experiment: Experiment, prepared: Prepared) -> dict[str, Any]:
+def facts_now(experiment: Experiment, prepared: Prepared) -> SessionStart:
     """Describe a search as it would go on now, as a session's first event does."""
-    return {**session_facts(experiment, prepared), "provenance": provenance()}
+    return replace(session_facts(experiment, prepared), provenance=provenance())
 
 
-def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def changes(before: SessionStart, now: SessionStart) -> list[str]:
     """Return a line for each change of what decides the search's course."""
-    plain = (json.loads(json.dumps(one)) for one in (before, now))
     old, new = (
         dict(
             flat(
-                {
-                    **one["experiment"],
-                    "data": one["data"],
-                    "weights": one.get("weights", {}),
-                    **_code(one["provenance"]),
-                }
+                json.loads(
+                    json.dumps(
+                        {
+                            **one.experiment,
+                            "data": one.data,
+                            "weights": one.weights,
+                            **_code(one.provenance),
+                        }
+                    )
+                )
             )
         )
-        for one in plain
+        for one in (before, now)
     )
     for key in [key for key in {**old, **new} if key.startswith("weights.")]:
         # An earlier version did not look at weights, and nobody does where no trial is to begin.

@@ -14,6 +14,7 @@ from cluster.storage.bucket import Bucket, StorageError
 from search.cli.main import check_versions
 from search.decisions.timing import Waiting
 from search.experiment import Experiment
+from search.journal.events import SessionStart
 from search.journal.journal import FILE_NAME
 from search.phrases import verb
 from search.preflight.disk import check_memory, check_room
@@ -211,11 +212,10 @@ def data_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
     }
 
 
-def session_facts(experiment: Experiment, prepared: Prepared) -> dict[str, object]:
+def session_facts(experiment: Experiment, prepared: Prepared) -> SessionStart:
     """Describe the search and what it was prepared with, as the journal has it of every session."""
-    weights = {"weights": prepared.weights} if prepared.weights else {}
-    return {
-        "experiment": experiment.describe(),
-        "data": data_facts(experiment, prepared.dataset),
-        **weights,
-    }
+    return SessionStart(
+        experiment=experiment.describe(),
+        data=data_facts(experiment, prepared.dataset),
+        weights=prepared.weights,
+    )

@@ -6,8 +6,7 @@ its journal again.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -43,10 +42,6 @@ class Stop:
     """The number of trials that had reached that epoch, this one included."""
     risk: float | None = None
     """The chance, as far as the curves so far tell, that this trial would have been the best."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields that are known, as plain values."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)

@@ -96,14 +96,12 @@ class Registry:
         found = self._parent_in(
             self.client.get_experiment_by_name(experiment_title(self.result.started))
         )
-        return found or self._parent_in(elsewhere(self.client, self.result.started["id"]))
+        return found or self._parent_in(elsewhere(self.client, self.result.started.id))
 
     def _parent_in(self, experiment: Any) -> "Run | None":
         if experiment is None:
             return None
-        wanted = (
-            f"tags.`search.id` = '{self.result.started['id']}' and tags.`search.role` = 'search'"
-        )
+        wanted = f"tags.`search.id` = '{self.result.started.id}' and tags.`search.role` = 'search'"
         return next(
             iter(self.client.search_runs([experiment.experiment_id], wanted, max_results=1)), None
         )

@@ -8,6 +8,25 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from search.journal.events import (
+    Concluded,
+    Costed,
+    Ended,
+    Epoch,
+    Evaluated,
+    Evidence,
+    Finished,
+    Held,
+    Opened,
+    Paused,
+    Restored,
+    Resumed,
+    Running,
+    Selected,
+    Selecting,
+    Started,
+    Tested,
+)
 from search.journal.journal import Event
 from search.journal.result import (
     UNFINISHED,
@@ -20,6 +39,7 @@ from search.tracking.client import client_of
 from search.tracking.uri import sqlite_path
 from search.views.summary import markdown_summary
 from trainables.catalog.tasks import DEFAULT_TASK, Metric
+from trainables.messages import WarmStart
 
 STATUS = {"completed": "FINISHED", "stopped": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
 EVIDENCE_TAG, OPENED_TAG = "search.evidence", "test.opened"
@@ -29,10 +49,6 @@ EXPERIMENTS = 500
 """The number of experiments in which runs are looked for at once."""
 PIECE = 10_000
 """The number of events that are written at once, so that progress shows."""
-
-
-TITLE = "mlflow_experiment"
-"""In a journal's first event: the title of MLflow's experiment."""
 
 
 def new_title(space: str, data: Mapping[str, Any], base: Mapping[str, Any]) -> str:
@@ -55,14 +71,12 @@ def new_title(space: str, data: Mapping[str, Any], base: Mapping[str, Any]) -> s
     return "-".join([space, source, *other])
 
 
-def experiment_title(facts: Mapping[str, Any]) -> str:
+def experiment_title(facts: Started) -> str:
     """Return the title of MLflow's experiment for a search with this first event.
 
     An event of an earlier version does not hold it; it is computed then.
     """
-    return str(
-        facts.get(TITLE) or new_title(facts["experiment"]["space"]["name"], facts["data"], {})
-    )
+    return facts.mlflow_experiment or new_title(facts.experiment["space"]["name"], facts.data, {})
 
 
 def elsewhere(client: Any, search: str) -> Any:
@@ -85,13 +99,13 @@ def elsewhere(client: Any, search: str) -> Any:
     return None
 
 
-def evaluation_figures(event: dict[str, Any], trial: TrialResult) -> dict[str, float]:
+def evaluation_figures(told: Evaluated, trial: TrialResult) -> dict[str, float]:
     """Return a run's metrics of its trial's evaluation on the validation part.
 
     They are its numbers, by their names; those of classification's means over classes; and the
     costs of using its network.
     """
-    val, cost = event["val"], event["cost"]
+    val, cost = told.val, told.cost
     figures = plain_figures(val)
     figures |= {
         f"{kind}_{name}": value
@@ -205,7 +219,7 @@ class Runs:
 
         The first call takes the whole journal as it is.
         """
-        self.is_old = any(event.kind in ("resumed", "finished") for event in events)
+        self.is_old = any(isinstance(event.data, Resumed | Finished) for event in events)
         for first in range(0, len(events), PIECE):
             for event in events[first : first + PIECE]:
                 self.result.apply(event)
@@ -226,88 +240,65 @@ class Runs:
         self._flush()
 
     def _project_event(self, event: Event) -> None:
-        trial = self.result.find(event.data.get("trial", ""))
-        match event.kind:
-            case "started":
-                self._start(event)
-            case "resumed":
+        match event.data:
+            case Started() as told:
+                self._start(event, told)
+            case Resumed():
                 self.wanted[self.parent] = ("RUNNING", 0)
                 self._queue(self.parent, tags=self._common_tags())
-            case "opened":
+            case Opened():
                 self._log_openings()
-            case "tested":
-                self._test(event)
-            case "evidence":
-                self._store(event)
-            case "finished":
+            case Tested() as told:
+                self._test(event, told)
+            case Evidence() as told:
+                self._store(event, told)
+            case Finished():
                 self._finish(event)
-            case "selecting":
+            case Selecting():
                 self._queue(self.parent, tags={"selection.outcome": "running"})
-            case "selected":
-                self._select(event)
-            case "concluded":
-                self._conclude(event)
-            case "restored" if trial is not None and (begun := event.data.get("begun")):
-                self._queue(
-                    self._trial_run(event, trial),
-                    tags={
-                        "begun": f"{begun['trial']} of {begun['search']}, epoch {begun['epoch']}"
-                    },
-                )
-            case "evaluated" if trial is not None:
-                metrics = evaluation_figures(event.data, trial)
-                self._queue(
-                    self._trial_run(event, trial),
-                    metrics=metrics,
-                    time_ms=event.time_ms,
-                    step=event.data["epoch"],
-                )
-            case "costed" if trial is not None:
-                self._queue(
-                    self._trial_run(event, trial),
-                    metrics=cost_figures(event.data["cost"], "first"),
-                    time_ms=event.time_ms,
-                )
-            case "running" | "epoch" | "held" | "paused" | "ended" if trial is not None:
+            case Selected() as told:
+                self._select(event, told)
+            case Concluded() as told:
+                self._conclude(event, told)
+            case _ if (trial := self.result.find(event.trial)) is not None:
                 self._project_trial(event, trial)
 
-    def _start(self, event: Event) -> None:
+    def _start(self, event: Event, facts: Started) -> None:
         """Find or create the experiment (one a space and data set) and the parent run."""
-        facts = event.data
         self.experiment_id = self._experiment(experiment_title(facts))
         self._find()
         if (
             not self.runs
-            and (TITLE not in facts or self.is_old)
-            and (found := elsewhere(self.client, facts["id"])) is not None
+            and (not facts.mlflow_experiment or self.is_old)
+            and (found := elsewhere(self.client, facts.id)) is not None
         ):
             self.experiment_id = self._restored(found)
             self._find()
-        self.parent = self._run_of("", event, {"search.role": "search"}, facts["name"])
+        self.parent = self._run_of("", event, {"search.role": "search"}, facts.name)
         plain = {
             name: value
-            for name, value in facts["experiment"].items()
+            for name, value in facts.experiment.items()
             if isinstance(value, str | int | float)
         }
         plain |= (
             {"objectives": ",".join(objectives)}
-            if (objectives := facts["experiment"].get("objectives"))
+            if (objectives := facts.experiment.get("objectives"))
             else {}
         )
         if not self.result.metric.is_primary:
             plain["metric"] = self.result.metric.name
-        if packed := facts.get("packing", {}).get("reason", ""):
+        if packed := facts.packing.get("reason", ""):
             self._queue(
                 self.parent,
-                tags={"packing": f"{facts['packing']['members']} trials a worker: {packed}"},
+                tags={"packing": f"{facts.packing['members']} trials a worker: {packed}"},
             )
-        folds = {"folds": facts["data"]["folds"]} if facts["data"].get("folds") else {}
+        folds = {"folds": facts.data["folds"]} if facts.data.get("folds") else {}
         self._queue(
             self.parent,
             params={
                 **plain,
-                "space": facts["experiment"]["space"]["name"],
-                "data": facts["data"]["name"],
+                "space": facts.experiment["space"]["name"],
+                "data": facts.data["name"],
                 **folds,
             },
         )
@@ -359,7 +350,7 @@ class Runs:
         while token != "":
             page = self.client.search_runs(
                 [self.experiment_id],
-                f"tags.`search.id` = '{self.result.started['id']}'",
+                f"tags.`search.id` = '{self.result.started.id}'",
                 ViewType.ALL,
                 max_results=1000,
                 order_by=["start_time"],
@@ -388,7 +379,7 @@ class Runs:
         if trial not in self.runs:
             tags = {
                 "search.name": self.result.name,
-                "search.id": self.result.started["id"],
+                "search.id": self.result.started.id,
                 **self._common_tags(),
                 **tags,
             }
@@ -402,13 +393,13 @@ class Runs:
     def _common_tags(self) -> dict[str, str]:
         selection = self.result.selection
         selects = selection is not None and self.result.now is selection.sessions
-        facts = self.result.started | (
-            selection.started if selection is not None and selects else {}
-        )
-        origin = facts["provenance"]
+        facts = self.result.started
+        if selection is not None and selects:
+            facts = facts.changed_by(selection.started)
+        origin = facts.provenance
         tags = {
-            "seed": str(facts["experiment"]["seed"]),
-            "data.fingerprint": facts["data"]["fingerprint"],
+            "seed": str(facts.experiment["seed"]),
+            "data.fingerprint": facts.data["fingerprint"],
             **origin,
         }
         tags |= {
@@ -421,33 +412,55 @@ class Runs:
         )
 
     def _project_trial(self, event: Event, trial: TrialResult) -> None:
+        match event.data:
+            case Restored(begun=WarmStart() as begun):
+                told = f"{begun.trial} of {begun.search}, epoch {begun.epoch}"
+                self._queue(self._trial_run(event, trial), tags={"begun": told})
+            case Evaluated() as evaluated:
+                figures = evaluation_figures(evaluated, trial)
+                self._log(event, trial, figures, step=evaluated.epoch)
+            case Costed() as costed:
+                self._log(event, trial, cost_figures(costed.cost, "first"))
+            case Running():
+                run_id = self._trial_run(event, trial)
+                self._set_status(trial, "RUNNING", 0, outcome="running")
+                self._queue(run_id, tags={"attempt": str(trial.attempt)})
+            case Epoch() as epoch:
+                self._log_epoch(event, epoch, trial)
+            case Held():
+                self._trial_run(event, trial)
+                self._set_status(trial, "RUNNING", 0, outcome="held")
+            case Paused():
+                self._trial_run(event, trial)
+                self._set_status(trial, "KILLED", event.time_ms, outcome="interrupted")
+            case Ended():
+                self._end_trial(self._trial_run(event, trial), event, trial)
+
+    def _log(
+        self, event: Event, trial: TrialResult, metrics: dict[str, float], *, step: int = 0
+    ) -> None:
+        """Write metrics to a trial's run."""
         run_id = self._trial_run(event, trial)
-        if event.kind == "running":
-            self._set_status(trial, "RUNNING", 0, outcome="running")
-            self._queue(run_id, tags={"attempt": str(trial.attempt)})
-        elif event.kind == "epoch":
-            tags = {"precision": event.data["precision"]} if "precision" in event.data else {}
+        self._queue(run_id, metrics=metrics, time_ms=event.time_ms, step=step)
+
+    def _log_epoch(self, event: Event, told: Epoch, trial: TrialResult) -> None:
+        """Write an epoch's metrics to its trial's run, and those of the folds to theirs."""
+        tags = {"precision": told.precision} if told.precision else {}
+        self._queue(
+            self._trial_run(event, trial),
+            metrics=told.metrics,
+            time_ms=event.time_ms,
+            step=told.epoch,
+            tags=tags,
+        )
+        for number, metrics in enumerate(told.folds, 1):
             self._queue(
-                run_id,
-                metrics=event.data["metrics"],
+                self._fold_run(number, event, trial),
+                metrics=metrics,
                 time_ms=event.time_ms,
-                step=event.data["epoch"],
+                step=told.epoch,
                 tags=tags,
             )
-            for number, metrics in enumerate(event.data.get("folds", []), 1):
-                self._queue(
-                    self._fold_run(number, event, trial),
-                    metrics=metrics,
-                    time_ms=event.time_ms,
-                    step=event.data["epoch"],
-                    tags=tags,
-                )
-        elif event.kind == "held":
-            self._set_status(trial, "RUNNING", 0, outcome="held")
-        elif event.kind == "paused":
-            self._set_status(trial, "KILLED", event.time_ms, outcome="interrupted")
-        else:
-            self._end_trial(run_id, event, trial)
 
     def _set_status(self, trial: TrialResult, status: str, time_ms: int, *, outcome: str) -> None:
         """Give a trial's run, and those of its folds, this status and outcome."""
@@ -529,9 +542,9 @@ class Runs:
                     step=trial.best_epoch,
                 )
 
-    def _test(self, event: Event) -> None:
+    def _test(self, event: Event, told: Tested) -> None:
         """Write the test part's metrics to the tested trial's run and to the parent."""
-        test = event.data["test"]
+        test = told.test
         metrics = {
             f"test/{name}": value
             for name, value in (plain_figures(test) | test.get("macro", {})).items()
@@ -556,10 +569,10 @@ class Runs:
                 for metric in ("precision", "recall", "f1")
             }
         self._queue(
-            self.runs[event.data["trial"]],
+            self.runs[told.trial],
             metrics=metrics,
             time_ms=event.time_ms,
-            step=event.data["epoch"],
+            step=told.epoch,
         )
         self._queue(
             self.parent, metrics=metrics, time_ms=event.time_ms, step=len(self.result.openings)
@@ -569,33 +582,32 @@ class Runs:
     def _log_openings(self) -> None:
         self._queue(self.parent, tags={OPENED_TAG: "; ".join(map(str, self.result.openings))})
 
-    def _select(self, event: Event) -> None:
+    def _select(self, event: Event, verdict: Selected) -> None:
         """Write the choice to the parent and to the chosen training's run.
 
         An earlier choice is marked as no longer selected.
         """
-        verdict = event.data
         for trial in self.verdicts:
             self._queue(self.runs[trial], tags={"selected": "false"})
-        self.verdicts.append(verdict["trial"])
+        self.verdicts.append(verdict.trial)
         figures = {
-            f"selected/val_{self.result.metric.name}_{name}": verdict["expected"][name]
+            f"selected/val_{self.result.metric.name}_{name}": getattr(verdict.expected, name)
             for name in ("mean", "low", "high", "std")
         }
         step = len(self.verdicts)
         self._queue(
             self.parent,
-            metrics={**figures, "selected/search_value": verdict["search_value"]},
+            metrics={**figures, "selected/search_value": verdict.search_value},
             time_ms=event.time_ms,
             step=step,
         )
         self._queue(
             self.parent,
-            tags={"selected.candidate": verdict["candidate"], "selected.trial": verdict["trial"]},
+            tags={"selected.candidate": verdict.candidate, "selected.trial": verdict.trial},
         )
-        self._queue(self.runs[verdict["trial"]], tags={"selected": "true"})
+        self._queue(self.runs[verdict.trial], tags={"selected": "true"})
 
-    def _conclude(self, event: Event) -> None:
+    def _conclude(self, event: Event, told: Concluded) -> None:
         """Write the parent's summary, with the selection in it.
 
         Runs still open belong to trainings that were cut off.
@@ -603,7 +615,7 @@ class Runs:
         self._queue(
             self.parent,
             tags={
-                "selection.outcome": event.data["outcome"],
+                "selection.outcome": told.outcome,
                 "mlflow.note.content": markdown_summary(self.result),
             },
         )
@@ -614,18 +626,18 @@ class Runs:
             event,
         )
 
-    def _store(self, event: Event) -> None:
+    def _store(self, event: Event, told: Evidence) -> None:
         """Store a copy of a file or a folder, once."""
-        trial, path = self.result.find(event.data["trial"]), self.folder / event.data["file"]
+        trial, path = self.result.find(told.trial), self.folder / told.file
         run_id = self._trial_run(event, trial) if trial is not None else self.parent
         stored = self.stored.setdefault(run_id, set())
         if str(event.number) in stored or not path.exists() or leads_out(path, self.folder):
             return
         self._flush()
         if path.is_dir():
-            self.client.log_artifacts(run_id, str(path), event.data["path"] or None)
+            self.client.log_artifacts(run_id, str(path), told.path or None)
         else:
-            self.client.log_artifact(run_id, str(path), event.data["path"] or None)
+            self.client.log_artifact(run_id, str(path), told.path or None)
         stored.add(str(event.number))
         self._queue(run_id, tags={EVIDENCE_TAG: " ".join(sorted(stored, key=int))})
 
@@ -649,7 +661,7 @@ class Runs:
             "search/train_s": result.train_s,
             "search/slot_efficiency": result.slot_efficiency,
         }
-        figures |= {"search/risk": result.risk["chance"]} if result.risk else {}
+        figures |= {"search/risk": result.risk.chance} if result.risk is not None else {}
         self._queue(self.parent, metrics=figures, time_ms=event.time_ms, step=session)
         self._queue(
             self.parent,

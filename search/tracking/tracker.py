@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cluster.secrets import masked
+from search.journal.events import Started, Suggested
 from search.journal.journal import FILE_NAME, DamagedJournal, Event, Tail
 from search.tracking.runs import Runs
 
@@ -63,7 +64,7 @@ class Tracker:
         Events before the first trial runs are not written until it does: the processors have enough
         to do.
         """
-        if event.kind not in ("started", "suggested"):
+        if not isinstance(event.data, Started | Suggested):
             self._news.set()
 
     def close(self, patience_s: float = PATIENCE_S) -> None:

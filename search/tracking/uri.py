@@ -32,7 +32,7 @@ def uri_of(result: SearchResult, wanted: str | None) -> str:
     """Return the tracking URI: by `--tracking`, else by the search, else by the environment."""
     return str(
         wanted
-        or result.started["experiment"]["tracking"]
+        or result.started.experiment["tracking"]
         or os.environ.get("MLFLOW_TRACKING_URI")
         or DEFAULT_TRACKING
     )

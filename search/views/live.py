@@ -10,6 +10,17 @@ from rich.table import Table
 from rich.text import Text
 
 from search.budget import shares_of, shares_text
+from search.journal.events import (
+    Dropped,
+    Ended,
+    Enough,
+    Refined,
+    Restored,
+    Retried,
+    Settled,
+    Unevaluated,
+    Waiting,
+)
 from search.journal.journal import Event
 from search.journal.result import FAILED, SearchResult, Selection
 from search.phrases import last_line_of
@@ -28,41 +39,40 @@ that drawing may take: with thousands of trials the table is drawn less often.
 
 def news(event: Event) -> list[str]:
     """Return the lines that a person should see at once."""
-    data = event.data
-    match event.kind:
-        case "ended" if data["outcome"] in FAILED:
-            return [
-                f"trial {data['trial']} {data['outcome']}: "
-                f"{last_line_of(data['reason'], 'no reason known')}"
-            ]
-        case "retried":
-            return [f"trial {data['trial']} is tried again ({data['kind']}): {data['reason']}"]
-        case "waiting":
-            return [f"trial {data['trial']} waits: {data['reason']}"]
-        case "restored":
-            begins = (
-                f"it goes on after epoch {data['epoch']}" if data["epoch"] else "it begins anew"
-            )
-            return [f"trial {data['trial']}: {line}; {begins}" for line in data["damaged"]]
-        case "enough":
-            return [f"no further trial is started: {data['reason']}"]
-        case "dropped":
-            return [f"{data['candidate']} leaves the race: {data['reason']}"]
-        case "refined":
-            count = data["experiment"]["trials"] - data["known"]
-            title = (
-                f"round {data['round']}: {count} more trials; the best of {data['known']} has "
-                f"{data['before']:.4f}. What changes:"
-            )
-            return [title, *(f"  {change['text']}" for change in data["changes"])]
-        case "settled":
-            return [f"the refinement ends: {data['reason']}"]
-        case "unevaluated":
-            reason, (first, *_) = next(iter(data["reasons"].items()))
-            count = sum(map(len, data["reasons"].values()))
+    match event.data:
+        case Ended() as told if told.outcome in FAILED:
+            why = last_line_of(told.reason, "no reason known")
+            return [f"trial {told.trial} {told.outcome}: {why}"]
+        case Retried() as told:
+            return [f"trial {told.trial} is tried again ({told.kind}): {told.reason}"]
+        case Waiting() as told:
+            return [f"trial {told.trial} waits: {told.reason}"]
+        case Restored() as told:
+            begins = f"it goes on after epoch {told.epoch}" if told.epoch else "it begins anew"
+            return [f"trial {told.trial}: {line}; {begins}" for line in told.damaged]
+        case Enough() as told:
+            return [f"no further trial is started: {told.reason}"]
+        case Dropped() as told:
+            return [f"{told.candidate} leaves the race: {told.reason}"]
+        case Refined() as told:
+            return _round(told)
+        case Settled() as told:
+            return [f"the refinement ends: {told.reason}"]
+        case Unevaluated() as told:
+            reason, (first, *_) = next(iter(told.reasons.items()))
+            count = sum(map(len, told.reasons.values()))
             more = f" and {count - 1} more" if count > 1 else ""
             return [f"not evaluated: {first} ({reason}){more}; the journal has every reason"]
     return []
+
+
+def _round(told: Refined) -> list[str]:
+    """Return the lines about a refinement's round that begins."""
+    title = (
+        f"round {told.round}: {told.experiment['trials'] - told.known} more trials; the best of "
+        f"{told.known} has {told.before:.4f}. What changes:"
+    )
+    return [title, *(f"  {change.text}" for change in told.changes)]
 
 
 def open_display(shown: Shown) -> "Display | None":
@@ -129,8 +139,8 @@ class Display(View):
 
     def apply(self, event: Event) -> None:
         """Show the news of one event of the journal."""
-        if event.kind == "refined":
-            self.planned = event.data["experiment"]["trials"]
+        if isinstance(event.data, Refined):
+            self.planned = event.data.experiment["trials"]
         for line in news(event):
             if line != self.last:
                 say(self.console, line)
@@ -202,7 +212,7 @@ class Display(View):
         """
         trials = self.result.trials.values()
         ended = sum(trial.ended_ms > 0 for trial in trials)
-        experiment = self.result.started.get("experiment", {})
+        experiment = self.result.started.experiment
         if experiment.get("scheduler") == "asha" and self._speed():
             rungs = experiment["horizon"], experiment.get("grace"), experiment.get("sure", 0.0)
             usual = mean(
@@ -278,7 +288,7 @@ class RaceDisplay(Display):
             completed = [
                 trial for trial in selection.repeats.values() if trial.outcome == "completed"
             ]
-            for candidate in selection.started["candidates"]:
+            for candidate in selection.started.candidates:
                 values = [trial.value for trial in completed if trial.repeat_of == candidate]
                 table.add_row(
                     candidate,

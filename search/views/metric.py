@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from search.journal.result import TrialResult
-from search.statistics import of_images, standard_error
+from search.statistics import of_images
 from trainables.catalog.tasks import Metric
 
 
@@ -28,15 +28,6 @@ def as_good(metric: Metric) -> str:
     return "as accurate" if metric.is_share else "as good"
 
 
-def error_of(trial: TrialResult, images: int) -> float:
-    """Return the standard error of a trial's value, which was measured on so many images."""
-    return (
-        standard_error(trial.value, images)
-        if trial.metric.is_share
-        else trial.best.get(trial.metric.error_key, 0.0)
-    )
-
-
 def interval(trial: TrialResult, images: int) -> tuple[float, float]:
     """Return the 95 % interval that so many images tell for a trial's value.
 
@@ -46,7 +37,7 @@ def interval(trial: TrialResult, images: int) -> tuple[float, float]:
     metric, value = trial.metric, trial.value
     if metric.is_share:
         return of_images(value, images)
-    return metric.interval(value, error_of(trial, images))
+    return metric.interval(value, trial.error(images))
 
 
 def least_score(trial: TrialResult, images: int) -> float:

@@ -192,7 +192,7 @@ def print_selection(finished: Finished, console: Console) -> None:
     seconds = sum(session.last_ms - session.began_ms for session in selection.sessions) / 1000
     share = selection.train_s / result.train_s if result.train_s else 0.0
     console.print(
-        f"\n[bold]{experiment.name}[/bold]: {len(selection.started['candidates'])} candidates, "
+        f"\n[bold]{experiment.name}[/bold]: {len(selection.started.candidates)} candidates, "
         f"{len(selection.repeats)} trainings in {seconds:.0f} s, "
         f"{share:.2g} times the search's training",
         soft_wrap=True,

@@ -8,6 +8,7 @@ from typing import Any
 
 from search.budget import shares_of
 from search.decisions.refinement import refinement_facts, refinement_sentences
+from search.journal.events import Selected
 from search.journal.journal import FILE_NAME
 from search.journal.pareto import front
 from search.journal.result import SearchResult, TrialResult, checkpoint_of, metric_of
@@ -112,25 +113,26 @@ def risk_text(result: SearchResult) -> str:
 
     Empty where no risk was taken, or none is known.
     """
-    if not (chance := result.risk.get("chance", 0.0)):
+    risk = result.risk
+    if risk is None or not (chance := risk.chance):
         return ""
     stopped = sum(trial.outcome in ("stopped", "held") for trial in result.trials.values())
-    epochs = result.risk["epochs"]
+    epochs = risk.epochs
     if chance < MIN_RISK:
         return (
             f"That the best is among the {stopped} that were stopped is unlikely (less than "
             f"{MIN_RISK:.0%})."
         )
     surer = 1 - chance / 2
-    how = f" (--sure {surer:.2g})" if surer > result.started["experiment"].get("sure", 0.0) else ""
+    how = f" (--sure {surer:.2g})" if surer > result.started.experiment.get("sure", 0.0) else ""
     more = f"about {epochs:,} more epoch{'s' * (epochs != 1)} would halve it{how}"
     told = (
         f"The chance that the best is among the {stopped} that were stopped is about "
         f"{chance:.0%}; {more}."
     )
     # A search that ended for want of gain has said already what new trials would gain.
-    has_more = result.risk.get("new") and result.outcome != "gain"
-    return f"{told} {_new_text(chance / 2, result.risk['new'])}" if has_more else told
+    has_more = risk.new and result.outcome != "gain"
+    return f"{told} {_new_text(chance / 2, risk.new)}" if has_more else told
 
 
 def _new_text(going_on: float, new: float) -> str:
@@ -193,7 +195,7 @@ def parts_text(data: Mapping[str, Any]) -> str:
 
 def searched(result: SearchResult) -> list[str]:
     """Return the paths that were searched, in the space's order."""
-    return list(result.started["experiment"]["space"]["domains"])
+    return list(result.started.experiment["space"]["domains"])
 
 
 def short_names(paths: list[str]) -> dict[str, str]:
@@ -237,10 +239,10 @@ def reference_rows(result: SearchResult) -> list[tuple[str, dict[str, Any], Tria
         rows.append(("chosen", chosen.params, chosen))
     if best is not None and best is not chosen:
         rows.append(("found" if chosen is None else "highest found", best.params, best))
-    experiment = result.started["experiment"]
+    experiment = result.started.experiment
     space = experiment["space"]
     if space["reference"] and (
-        result.started["data"]["name"] != "folder" or experiment.get("space_source")
+        result.started.data["name"] != "folder" or experiment.get("space_source")
     ):
         same = (
             trial
@@ -271,8 +273,8 @@ def models(result: SearchResult) -> list[dict[str, Any]]:
 
 
 def _model(name: str, trial: TrialResult) -> dict[str, Any]:
-    found = trial.evaluation
-    val, cost = found.get("val", {}), found.get("cost", {})
+    val = trial.evaluation.val if trial.evaluation is not None else {}
+    cost = trial.cost
     times = cost.get("inference", {})
     return {
         "model": name,
@@ -414,7 +416,7 @@ def quicker_text(result: SearchResult, promote: str) -> str:
         promote: the command that promotes a trial of this search, without `--trial`.
     """
     answer, near, costs = result.best, front(result), result.costs
-    images = result.started["data"]["val"]
+    images = result.started.data["val"]
     if answer is None or answer is not result.chosen or not images or answer not in near:
         return ""
     least_near = least_score(answer, images)
@@ -510,7 +512,7 @@ def markdown_summary(result: SearchResult) -> str:
 
 def _setting_lines(result: SearchResult) -> list[str]:
     """Return the lines on what was searched, on which data, and how many trials that took."""
-    experiment, data = result.started["experiment"], result.started["data"]
+    experiment, data = result.started.experiment, result.started.data
     images = (
         f"{data['train']:,} images in {data['folds']} folds"
         if data.get("folds")
@@ -543,9 +545,10 @@ def _best_lines(result: SearchResult) -> list[str]:
         f"`{result.best.trial}`, validation {metric.title} {figure_text(result.best)}"
         f"{tested}{beside}"
     )
-    if result.selection is None or (chosen := chosen_candidate(result)) is None:
+    selection, chosen = result.selection, chosen_candidate(result)
+    if selection is None or selection.verdict is None or chosen is None:
         return [f"Best: {highest}."]
-    mean = result.selection.verdict["expected"]["mean"]
+    mean = selection.verdict.expected.mean
     return [
         (
             f"Best by a selection: `{chosen.trial}`, expected validation {metric.title} "
@@ -591,14 +594,14 @@ search found, and the results of fresh seeds.
 """
 
 
-def selection_table(verdict: dict[str, Any]) -> list[list[str]]:
+def selection_table(verdict: Selected) -> list[list[str]]:
     """Return a selection's candidates side by side as text, the chosen one first.
 
     The first row holds the titles.
     """
     rows = [
-        {**row, "p": None if row["candidate"] == verdict["leader"] else row["p"]}
-        for row in verdict["rows"]
+        {**vars(row), "p": None if row.candidate == verdict.leader else row.p}
+        for row in verdict.rows
     ]
     cells = [
         [
@@ -616,25 +619,25 @@ GONE_ON = "The search has gone on since then: search.select chooses anew."
 def selection_sentences(result: SearchResult) -> list[str]:
     """Return the result of a search's selection in sentences; empty before there is one."""
     selection = result.selection
-    if selection is None or not selection.verdict:
+    if selection is None or (verdict := selection.verdict) is None:
         return []
-    verdict, expected = selection.verdict, selection.verdict["expected"]
+    expected = verdict.expected
     metric = result.metric
-    chosen, leader, count = verdict["candidate"], verdict["leader"], len(verdict["rows"])
+    chosen, leader, count = verdict.candidate, verdict.leader, len(verdict.rows)
     found = [
-        f"Expect {expected['mean']:.4f} of validation {metric.title} of {chosen}: "
-        f"{expected['low']:.4f} to {expected['high']:.4f} with {verdict['level']:.0%} "
-        f"confidence, over {expected['seeds']} fresh seeds. The search found it with "
-        f"{verdict['search_value']:.4f}."
+        f"Expect {expected.mean:.4f} of validation {metric.title} of {chosen}: "
+        f"{expected.low:.4f} to {expected.high:.4f} with {verdict.level:.0%} "
+        f"confidence, over {expected.seeds} fresh seeds. The search found it with "
+        f"{verdict.search_value:.4f}."
     ]
     if leader != chosen:
-        times = {row["candidate"]: row["ms_per_image"] for row in verdict["rows"]}
+        times = {row.candidate: row.ms_per_image for row in verdict.rows}
         found.append(
             f"{leader} had the {superlative(metric)} mean; {chosen} is as good within half a "
             f"standard error, and takes {times[chosen]:.3g} ms an image "
             f"instead of {times[leader]:.3g}."
         )
-    behind = [row["candidate"] for row in verdict["rows"] if row["state"] == "dropped"]
+    behind = [row.candidate for row in verdict.rows if row.state == "dropped"]
     if count > 1:
         worse = (
             f"clearly worse: {', '.join(behind)}"
@@ -643,14 +646,14 @@ def selection_sentences(result: SearchResult) -> list[str]:
         )
         found.append(
             f"Of {count} candidates {worse} (paired t-tests, error rate "
-            f"{verdict['alpha']:g} for all of them together)."
+            f"{verdict.alpha:g} for all of them together)."
         )
     if test := selection.test:
         value, low, high = tested_interval(test, metric)
         primary = result.task.primary
         beside = "" if metric.is_primary else f"; {primary.title} {test[primary.name]:.4f}"
         found.append(
-            f"On the test part {verdict['trial']} reaches {value:.4f} "
+            f"On the test part {verdict.trial} reaches {value:.4f} "
             f"({low:.4f} to {high:.4f}, as {test['images']:,} images allow){beside}."
         )
     return [*found, GONE_ON] if result.is_selection_old else found
@@ -695,12 +698,12 @@ def json_summary(
         "front": _front(result, home),
         **refinement_facts(result),
         "trials": result.counts,
-        "risk": result.risk.get("chance"),
+        "risk": result.risk.chance if result.risk is not None else None,
         "epochs_trained": result.epochs_trained,
         "epochs_taken_over": sum(epochs for _, epochs in result.taken_over.values()),
         "wall_s": round(wall_s, 3),
         "train_s": round(result.train_s, 3),
-        "slots": result.started["slots"],
+        "slots": result.started.slots,
         "slot_efficiency": round(result.slot_efficiency, 4),
         "budget": {limit: round(share, 4) for limit, share in shares_of(result, wall_s).items()},
         "mlflow": tracking,
@@ -711,14 +714,16 @@ def json_summary(
 def json_selection(result: SearchResult, *, tracking: dict[str, str], home: Home) -> dict[str, Any]:
     """Return what `search.select --json` prints."""
     selection, chosen = result.selection, result.chosen
-    verdict = selection.verdict if selection is not None else {}
+    verdict = selection.verdict if selection is not None else None
+    told = verdict.to_json() if verdict is not None else {}
+    kept = where_kept(chosen, home) if told and chosen is not None else None
     test = selection.test if selection is not None else {}
     return {
         "name": result.name,
         **metric_facts(result.metric),
         "outcome": selection.outcome if selection is not None else None,
         **{
-            key: verdict.get(key)
+            key: told.get(key)
             for key in (
                 "candidate",
                 "trial",
@@ -733,7 +738,7 @@ def json_selection(result: SearchResult, *, tracking: dict[str, str], home: Home
         f"test_{result.task.primary.name}": test.get(result.task.primary.name),
         "test_value": tested_value(test, result.metric),
         "openings": [str(opening) for opening in result.openings],
-        "checkpoint": where_kept(chosen, home) if verdict and chosen is not None else None,
+        "checkpoint": kept,
         "trainings": len(selection.repeats) if selection is not None else 0,
         "train_s": round(selection.train_s, 3) if selection is not None else 0,
         "mlflow": tracking,

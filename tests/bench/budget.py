@@ -118,7 +118,7 @@ def row(number: int, budget: str, more: str) -> tuple[float, list[str]]:
         for name, epoch in first.cut_off.items()
     }
     twice = len(again.epochs) - len(
-        {(event.data["trial"], event.data["epoch"]) for event in again.epochs}
+        {(event.data.trial, event.data.epoch) for event in again.epochs}
     )
     return first.wall_s, [
         str(number),

@@ -25,14 +25,18 @@ import numpy as np
 
 from search.budget import Budget, limit
 from search.decisions.driver import Driver
-from search.decisions.refinement_driver import RefineDriver
-from search.decisions.selection_driver import RaceDriver
+from search.decisions.policy import MakePolicy
+from search.decisions.refinement_policy import RefinementPolicy
+from search.decisions.search_policy import SearchPolicy
+from search.decisions.selection_policy import SelectionPolicy
 from search.experiment import Experiment
+from search.journal.events import RefinementTerms, Resumed, Selecting, SessionStart, Started
 from search.journal.journal import FILE_NAME, Journal, read
 from search.journal.result import SearchResult
 from search.space import Choice, Float, SearchSpace
-from tests.support.played import Report, play, report, started_event
+from tests.support.played import play, report, started_event
 from trainables.config import TrialConfig
+from trainables.messages import Report
 
 OMITTED = {
     "config",
@@ -103,7 +107,8 @@ def trained(config: TrialConfig, epoch: int) -> Report:
         round(0.1 + (end - 0.1) * (1 - math.exp(-epoch / pace)), 12),
         "completed" if epoch == config.epochs else None,
     )
-    return {**made, "cost": {"inference": {"batch_1": {"median_ms": 16 / config.batch_size}}}}
+    cost = {"inference": {"batch_1": {"median_ms": 16 / config.batch_size}}}
+    return replace(made, cost=cost)
 
 
 def plain(value: Any) -> Any:
@@ -118,7 +123,7 @@ def plain(value: Any) -> Any:
 def lines(journal: Path) -> Lines:
     """Yield a journal's events, the epochs' values apart, which the training gives."""
     for event in read(journal):
-        yield f"{event.kind} {json.dumps(plain(event.data), sort_keys=True)}"
+        yield f"{event.kind} {json.dumps(plain(event.data.to_json()), sort_keys=True)}"
 
 
 def experiment(folder: str, space: SearchSpace, **options: Any) -> Experiment:
@@ -143,20 +148,21 @@ def searched(
     made = experiment(folder, space, **options)
     with closing(Journal(made.folder)) as journal:
         driver = Driver(made, journal)
-        journal.append("started", name=made.name, experiment=made.describe(), **started_event())
+        journal.append(Started(name=made.name, experiment=made.describe(), **started_event()))
         play(driver, trained, slots=slots, events=events)
     return made
 
 
 def go_on(
-    made: Experiment, *, kind: type[Driver] = Driver, opening: str = "resumed", **said: Any
+    made: Experiment, *, policy: MakePolicy = SearchPolicy, first: SessionStart | None = None
 ) -> None:
     """Play one more session."""
     journal, events = Journal.reopen(made.folder)
     with closing(journal):
-        driver = kind(made, journal)
+        driver = Driver(made, journal, policy)
         driver.replay(events)
-        journal.append(opening, slots=3, began_ms=time.time_ns() // 1_000_000, **said)
+        about = SessionStart(slots=3, began_ms=time.time_ns() // 1_000_000)
+        journal.append((first or Resumed()).changed_by(about))
         driver.go_on()
         play(driver, trained, slots=3)
 
@@ -185,7 +191,8 @@ def extended(folder: str) -> Experiment:
 def refined(folder: str) -> Experiment:
     """Play a search that is refined."""
     made = searched(folder, replace(FREE, trials=12), algorithm="random", scheduler="asha")
-    go_on(made, kind=RefineDriver, experiment=made.describe(), refining={"rounds": 3, "trials": 8})
+    terms = RefinementTerms(rounds=3, trials=8)
+    go_on(made, policy=RefinementPolicy, first=Resumed(experiment=made.describe(), refining=terms))
     return made
 
 
@@ -193,16 +200,9 @@ def selected(folder: str) -> Experiment:
     """Play a search of which five race."""
     made = searched(folder, POINTS, algorithm="grid", scheduler="asha")
     result = SearchResult.read(made.folder)
-    facts = {name: result.started[name] for name in ("experiment", "data", "provenance")}
-    go_on(
-        made,
-        kind=RaceDriver,
-        opening="selecting",
-        candidates=[trial.trial for trial in result.ranking[:5]],
-        seeds=4,
-        alpha=0.05,
-        **facts,
-    )
+    best = [trial.trial for trial in result.ranking[:5]]
+    first = Selecting(candidates=best, seeds=4, alpha=0.05).changed_by(result.started)
+    go_on(made, policy=SelectionPolicy, first=first)
     return made
 
 

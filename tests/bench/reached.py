@@ -22,6 +22,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -53,7 +54,7 @@ def until(events: list[Event], target: float) -> Found:
     for event in events:
         result.apply(event)
         if event.kind == "epoch":
-            best = max(best, event.data["metrics"]["val/accuracy"])
+            best = max(best, event.data.metrics["val/accuracy"])
             if best >= target:
                 return result.epochs_trained, (event.time_ms - result.started_ms) / 1000, best
     return result.epochs_trained, None, best
@@ -189,7 +190,7 @@ def curves_of(grid: SearchResult) -> dict[str, list[float]]:
 
 def base_config(grid: SearchResult) -> TrialConfig:
     """Return what all its trials have in common."""
-    return TrialConfig.from_dict(grid.started["experiment"]["base"])
+    return TrialConfig.from_dict(grid.started.experiment["base"])
 
 
 def played(grid: SearchResult, target: float, most: int, seed: int, **options: Any) -> Found:
@@ -232,8 +233,9 @@ def played(grid: SearchResult, target: float, most: int, seed: int, **options: A
                 more = epoch < min(trained[training], last)
                 is_over = driver.report(
                     trial,
-                    said(epoch, curves[training][epoch - 1], is_last=epoch == last)
-                    | {"more": more},
+                    replace(
+                        said(epoch, curves[training][epoch - 1], is_last=epoch == last), more=more
+                    ),
                 )
             if not is_over:
                 running.append(trial)

@@ -13,6 +13,7 @@ from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 
+from search.journal.events import Epoch
 from search.journal.journal import Event
 from search.tracking.client import ENVIRONMENT
 from search.tracking.runs import Runs
@@ -124,11 +125,11 @@ class Projection:
 
 def three_metrics(event: Event) -> Event:
     """Return an epoch with as many metrics as the other side logs."""
-    if event.kind != "epoch":
+    if not isinstance(event.data, Epoch):
         return event
     return replace(
         event,
-        data={**event.data, "metrics": {name: event.data["metrics"][name] for name in METRICS}},
+        data=replace(event.data, metrics={name: event.data.metrics[name] for name in METRICS}),
     )
 
 

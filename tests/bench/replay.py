@@ -35,6 +35,7 @@ from matplotlib.axes import Axes
 from search.algorithms.base import Algorithm
 from search.decisions.driver import Driver
 from search.experiment import Experiment
+from search.journal.events import Started
 from search.journal.journal import Journal
 from search.space import Params, SearchSpace
 from search.statistics import standard_error
@@ -51,6 +52,7 @@ from tests.bench.rules import (
     race,
 )
 from trainables.config import TrialConfig
+from trainables.messages import Report
 
 TITLES = (
     "| rule | regret, points | epochs | best kept | the best stopped: told, happened | time "
@@ -141,8 +143,8 @@ def play(task: Task, seed: int, workers: int, **options: Any) -> Outcome:
         experiment = replace(experiment_of(task, seed, Path(folder)), **options)
         journal = Unkept(experiment.folder)
         driver = Driver(experiment, journal, slots=workers)
-        driver.algorithm = InOrder(task.params, seed)
-        driver.result.started |= {"data": {"val": task.images}} if task.images else {}
+        driver.policy.algorithm = InOrder(task.params, seed)  # type: ignore[attr-defined]
+        driver.result.started = Started(data={"val": task.images} if task.images else {})
         epochs = list(
             trained(driver, task, lambda params: rows[json.dumps(params, sort_keys=True)])
         )
@@ -158,7 +160,8 @@ def play(task: Task, seed: int, workers: int, **options: Any) -> Outcome:
     stopped = all(
         row != best or driver.trials[trial].outcome != "completed" for trial, row in trials.items()
     )
-    told = driver.result.risk.get("chance", 0.0) if len(experiment.objectives) == 1 else None
+    risk = driver.result.risk
+    told = (risk.chance if risk is not None else 0.0) if len(experiment.objectives) == 1 else None
     return replace(found, told=told, lost=stopped and found.regret > 100 * error)
 
 
@@ -188,24 +191,18 @@ def trained(
             heapq.heappush(ends, (now + 1, trial))
 
 
-def report(task: Task, row: int, epoch: int) -> dict[str, Any]:
+def report(task: Task, row: int, epoch: int) -> Report:
     """Return a worker's report after an epoch of a task's configuration."""
     cost = (
-        {"cost": {"inference": {"batch_1": {"median_ms": float(task.costs[row])}}}}
+        {"inference": {"batch_1": {"median_ms": float(task.costs[row])}}}
         if task.costs is not None
-        else {}
+        else None
     )
-    return {
-        **said(
-            epoch,
-            float(np.nan_to_num(task.accuracies[row, epoch - 1])),
-            is_last=epoch == task.accuracies.shape[1],
-        ),
-        **cost,
-    }
+    accuracy = float(np.nan_to_num(task.accuracies[row, epoch - 1]))
+    return replace(said(epoch, accuracy, is_last=epoch == task.accuracies.shape[1]), cost=cost)
 
 
-def said(epoch: int, accuracy: float, *, is_last: bool) -> dict[str, Any]:
+def said(epoch: int, accuracy: float, *, is_last: bool) -> Report:
     """Return a worker's report after an epoch with this validation accuracy."""
     metrics = {
         "train/loss": 1 - accuracy,
@@ -214,12 +211,7 @@ def said(epoch: int, accuracy: float, *, is_last: bool) -> dict[str, Any]:
         "lr": 0.1,
         "time/epoch_s": 1.0,
     }
-    return {
-        "epoch": epoch,
-        "metrics": metrics,
-        "outcome": "completed" if is_last else None,
-        "reason": "",
-    }
+    return Report(epoch, metrics, outcome="completed" if is_last else None)
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:

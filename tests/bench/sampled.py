@@ -22,6 +22,7 @@ from joblib import Parallel, delayed
 
 from search.algorithms.registry import ALGORITHMS
 from search.decisions.driver import Driver
+from search.journal.events import Started
 from search.schedulers.forecast import Forecaster
 from search.space import Choice, Float, Params, SearchSpace
 from tests.bench.curves import MADE_UP, Task, always, of_grid, recorded
@@ -71,7 +72,7 @@ def search(task: Task, algorithm: str, seed: int, workers: int) -> list[float]:
         )
         journal = Unkept(experiment.folder)
         driver = Driver(experiment, journal, slots=workers)
-        driver.result.started |= {"data": {"val": task.images}} if task.images else {}
+        driver.result.started = Started(data={"val": task.images} if task.images else {})
         seen = [
             float(task.reached[row, max(driver.trials[trial].epochs, default=0)])
             for _, trial, row in trained(driver, task, table.row)

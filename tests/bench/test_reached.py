@@ -1,6 +1,7 @@
 import pytest
 
 from search.experiment import base_of
+from search.journal.events import Started, from_json
 from search.journal.journal import Event
 from search.journal.result import SearchResult, TrialResult
 from search.spaces.find import find
@@ -9,7 +10,7 @@ from trainables.config import TrialConfig
 
 
 def event(number: int, kind: str, **data: object) -> Event:
-    return Event(number, 1_000_000 + 1000 * number, kind, data)
+    return Event(number, 1_000_000 + 1000 * number, from_json(kind, data))
 
 
 def test_what_a_journal_says_of_a_target() -> None:
@@ -45,7 +46,7 @@ def grid() -> SearchResult:
     """One of its 81 trainings comes to 0.9, at its 20th epoch, and is ahead before."""
     space = find("table3")
     base = base_of(TrialConfig(), space)
-    grid = SearchResult(started={"experiment": {"base": base.to_dict()}})
+    grid = SearchResult(started=Started(experiment={"base": base.to_dict()}))
     good = {**next(space.points()), "epochs": 30}
     for number, params in enumerate(space.points()):
         config = base.override(params)

@@ -16,7 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -27,6 +27,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from search.journal.events import Epoch, Evidence, Started
 from search.journal.journal import FILE_NAME, Event
 from tests.conftest import Command
 from tests.support.ports import free_ports
@@ -246,16 +247,17 @@ def recorded(folder: Path, name: str, accuracy: float) -> None:
     shutil.copytree(OLD, folder)
     (folder / "report.html").write_text(f"<p>{name}</p>")
     events = [Event.from_line(line) for line in (OLD / FILE_NAME).read_text().splitlines()]
-    for event in events:
-        if event.kind == "started":
-            event.data.update(name=name, id=f"id-{name}")
-        elif event.kind == "epoch":
-            event.data["metrics"]["val/accuracy"] = accuracy
+    for number, event in enumerate(events):
+        if isinstance(event.data, Started):
+            data = replace(event.data, name=name, id=f"id-{name}")
+            events[number] = replace(event, data=data)
+        elif isinstance(event.data, Epoch):
+            event.data.metrics["val/accuracy"] = accuracy
     last = events[-1]
     kept = [("t0001", "trials/t0001/epoch-0006", "checkpoint"), ("", "report.html", "")]
-    more = [{"trial": trial, "file": file, "path": path} for trial, file, path in kept]
+    more = [Evidence(*one) for one in kept]
     events += [
-        Event(last.number + number, last.time_ms + number, "evidence", data)
+        Event(last.number + number, last.time_ms + number, data)
         for number, data in enumerate(more, 1)
     ]
     (folder / FILE_NAME).write_text("".join(event.to_line() for event in events))

@@ -10,6 +10,7 @@ import pytest
 
 from search.decisions.driver import Driver
 from search.experiment import Experiment
+from search.journal.events import Started
 from search.journal.journal import Journal
 from search.space import Choice, SearchSpace
 from tests.support.played import OpenDriver, started_event
@@ -45,7 +46,7 @@ def open_driver() -> Iterator[OpenDriver]:
         opened.append(journal)
         driver = Driver(experiment, journal, **options)
         journal.append(
-            "started", name=experiment.name, experiment=experiment.describe(), **started_event()
+            Started(name=experiment.name, experiment=experiment.describe(), **started_event())
         )
         return driver
 

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,8 @@ from search.cli import main
 from search.cli.main import began_ms, process_age_s
 from search.decisions import timing
 from search.experiment import Experiment
+from search.journal.events import Evidence, Started, Tested, from_json
+from search.journal.events import Finished as SearchFinished
 from search.journal.journal import Event, Journal, read
 from search.journal.result import NO_TIME, SearchResult
 from search.plan import Plan
@@ -44,6 +47,7 @@ from tests.support.played import (
 )
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
+from trainables.messages import Report, WarmStart
 
 CPU, GPU = Demand(cpus=2, gpus=0, workers=2), Demand(cpus=4, gpus=0.5, workers=1)
 STARTED = {**started_event(), "name": "s", "slots": 4, "began_ms": 0}
@@ -118,7 +122,7 @@ def heard(*events: tuple[int, str, dict[str, Any]]) -> SearchResult:
     """The result of events at these milliseconds."""
     result = SearchResult()
     for number, (time_ms, kind, data) in enumerate(events, 1):
-        result.apply(Event(number, time_ms, kind, data))
+        result.apply(Event(number, time_ms, from_json(kind, data)))
     return result
 
 
@@ -145,9 +149,9 @@ def two_sessions() -> SearchResult:
         (1000, *suggested("b")),
         (2000, *began("a")),
         (2000, *began("b")),
-        (7000, "epoch", {"trial": "a", "epoch": 1, "metrics": report(1)["metrics"]}),
+        (7000, "epoch", {"trial": "a", "epoch": 1, "metrics": report(1).metrics}),
         (12_000, *ended("a")),
-        (14_000, "epoch", {"trial": "b", "epoch": 1, "metrics": report(1)["metrics"]}),
+        (14_000, "epoch", {"trial": "b", "epoch": 1, "metrics": report(1).metrics}),
         (
             100_000,
             "resumed",
@@ -221,7 +225,7 @@ def test_what_a_budget_cut_off_in_mid_training_goes_on_when_there_is_more(
         changed(experiment, budget=Budget(tuple(map(limit, limits)))), clock=lambda: now[0]
     )
 
-    def train(config: TrialConfig, epoch: int) -> dict[str, Any]:
+    def train(config: TrialConfig, epoch: int) -> Report:
         now[0] += 1
         if driver.result.sessions:
             driver.result.sessions[-1].trials_ms += 1000
@@ -233,7 +237,7 @@ def test_what_a_budget_cut_off_in_mid_training_goes_on_when_there_is_more(
     }
     assert cut_off
     assert driver.result.outcome == "budget"
-    driver.experiment = changed(driver.experiment, budget=Budget((limit("1d"),)))
+    driver.policy.experiment = changed(driver.experiment, budget=Budget((limit("1d"),)))
     again = reopened(driver, clock=lambda: now[0])
     play(again, slots=slots)
     assert again.result.counts == {"completed": 9}
@@ -255,7 +259,7 @@ def test_a_budget_of_time_counts_from_the_commands_beginning(
         start_s=6.5,
     )
 
-    def train(config: TrialConfig, epoch: int) -> dict[str, Any]:
+    def train(config: TrialConfig, epoch: int) -> Report:
         now[0] += 1
         return good_lr_wins(config, epoch)
 
@@ -283,7 +287,7 @@ def test_a_start_that_leaves_little_time_leaves_one_epoch_and_no_time_none(
         changed(experiment, budget=Budget((limit("10s"),))), clock=lambda: now[0], ago_s=ago_s
     )
 
-    def train(config: TrialConfig, epoch: int) -> dict[str, Any]:
+    def train(config: TrialConfig, epoch: int) -> Report:
         now[0] += 1
         return good_lr_wins(config, epoch)
 
@@ -310,7 +314,7 @@ def test_an_epoch_that_would_not_end_in_time_is_not_begun(
             assert driver.report(slow, report(second // 4)) is (second == 8)
         assert not driver.report(quick, report(second))
     paused = read(driver.journal.path)[-2]
-    assert (paused.kind, paused.data["reason"]) == (
+    assert (paused.kind, paused.data.reason) == (
         "paused",
         "its next epoch would not end within the budget of 10s",
     )
@@ -337,9 +341,9 @@ class Clock:
         self.now += self.epoch_s
         return self.told(good_lr_wins(config, epoch))
 
-    def told(self, said: dict[str, Any]) -> dict[str, Any]:
+    def told(self, said: Report) -> Report:
         """Have a report tell how long its epoch took."""
-        return {**said, "metrics": {**said["metrics"], "time/epoch_s": self.epoch_s}}
+        return replace(said, metrics={**said.metrics, "time/epoch_s": self.epoch_s})
 
 
 def within(experiment: Experiment, seconds: str, **values: Any) -> Experiment:
@@ -379,7 +383,7 @@ def test_only_who_has_time_for_an_epoch_is_promoted(
     clock = Clock()
     driver = open_driver(within(search, "40.5s"), clock=clock, ago_s=2.0, start_s=2.0)
     assert play(driver, clock.train).result.outcome == "budget"
-    assert driver.scheduler.ready > 1, "others would have gone on"
+    assert driver.policy.scheduler.ready > 1, "others would have gone on"
     events = read(driver.journal.path)
     last = max(event.number for event in events if event.kind == "epoch")
     assert [event.kind for event in events if event.number > last] in (
@@ -391,7 +395,7 @@ def test_only_who_has_time_for_an_epoch_is_promoted(
 def test_a_trial_with_a_quicker_epoch_is_promoted_where_the_first_does_not_fit(
     open_driver: OpenDriver, experiment: Experiment
 ) -> None:
-    asha = open_driver(changed(experiment, scheduler="asha")).scheduler
+    asha = open_driver(changed(experiment, scheduler="asha")).policy.scheduler
     for trial, value in (("t1", 0.5), ("t2", 0.9), ("t3", 0.7)):
         asha.begin(trial, {}, trial)
         assert asha.on_epoch(trial, 1, value)
@@ -439,7 +443,7 @@ def test_a_resume_with_little_more_time_trains_whatever_evaluations_took_before(
         clock=clock,
     )
     play(driver, clock.train, slots=4)
-    driver.experiment = within(driver.experiment, "10s")
+    driver.policy.experiment = within(driver.experiment, "10s")
     again = reopened(driver, clock=clock)
     assert 4 < again.timing.end_s < 5
     assert again.timing.forecast(None) == 3, "as long as those that are known"
@@ -457,15 +461,10 @@ def test_epochs_that_others_have_trained_say_how_long_the_next_takes(
     driver = open_driver(within(experiment, "1d"), clock=clock)
     trial, _ = driver.suggest()  # type: ignore[misc]
     driver.running(trial)
-    begun = {
-        "metrics": {},
-        "restored": [],
-        "begun": {"search": "earlier", "trial": "t0001", "epoch": 2},
-        "more": True,
-    }
-    driver.report(trial, report(2) | begun)
+    begun = WarmStart("earlier", "t0001", 2)
+    driver.report(trial, Report(2, restored=[], begun=begun, more=True))
     for epoch in (1, 2):
-        driver.report(trial, clock.told(report(epoch, 0.5)) | {"more": epoch < 2})
+        driver.report(trial, replace(clock.told(report(epoch, 0.5)), more=epoch < 2))
     assert driver.timing.forecast(driver.trials[trial]) == 5
     assert driver.timing.forecast(None) == 5
 
@@ -552,7 +551,7 @@ def test_an_epoch_that_was_lost_does_not_count_and_a_larger_budget_goes_on(
     driver.finish()
     assert driver.result.epochs_trained == 4
     assert shares_of(driver.result) == {"4 epochs": 1.0}
-    driver.experiment = changed(driver.experiment, budget=Budget((limit("40epochs"),)))
+    driver.policy.experiment = changed(driver.experiment, budget=Budget((limit("40epochs"),)))
     again = play(reopened(driver))
     assert again.result.counts == {"completed": 3}
     assert again.result.outcome == "completed"
@@ -573,15 +572,10 @@ def test_epochs_that_are_under_way_and_never_trained_are_there_for_others(
     assert driver.suggest() is None, "four epochs are under way"
     assert driver.report(diverged, report(1, outcome="diverged"))
     driver.fail(lost, "lost", "node gone")
-    begun = {
-        "metrics": {},
-        "restored": [],
-        "begun": {"search": "earlier", "trial": "t0001", "epoch": 3},
-        "more": True,
-    }
-    driver.report(known, report(3) | begun)
+    begun = WarmStart("earlier", "t0001", 3)
+    driver.report(known, Report(3, restored=[], begun=begun, more=True))
     for epoch in (1, 2, 3):
-        driver.report(known, report(epoch, 0.5) | {"more": epoch < 3})
+        driver.report(known, replace(report(epoch, 0.5), more=epoch < 3))
     assert driver.report(whole, report(1, 0.5)) is False
     while driver.active:
         while (suggestion := driver.suggest()) is not None:
@@ -635,7 +629,7 @@ def test_a_budget_is_trained_whole_whatever_fails(
         slots=slots,
     )
 
-    def train(config: TrialConfig, epoch: int) -> dict[str, Any]:
+    def train(config: TrialConfig, epoch: int) -> Report:
         return (
             report(epoch, outcome="diverged")
             if generator.random() < 0.15
@@ -653,7 +647,7 @@ def test_a_budget_is_trained_whole_whatever_fails(
 def test_device_time_ends_a_search(open_driver: OpenDriver, experiment: Experiment) -> None:
     driver = open_driver(changed(experiment, budget=Budget((limit("10usd"),), 3600.0)))
 
-    def train(config: TrialConfig, epoch: int) -> dict[str, Any]:
+    def train(config: TrialConfig, epoch: int) -> Report:
         driver.result.sessions[0].trials_ms += 2000
         return good_lr_wins(config, epoch)
 
@@ -673,8 +667,10 @@ def test_a_search_of_version_0_1_that_its_time_ended_is_read_and_gone_on_with(
         if name not in ("budget", "price", "min_gain")
     } | {"time_budget": 60.0}
     journal = Journal(experiment.folder)
-    journal.append("started", name=experiment.name, experiment=description, **started_event())
-    journal.append("finished", outcome="time_budget", reason="the time budget of 60 s is used up")
+    journal.append(Started(name=experiment.name, experiment=description, **started_event()))
+    journal.append(
+        SearchFinished(outcome="time_budget", reason="the time budget of 60 s is used up")
+    )
     journal.close()
     result = SearchResult.read(experiment.folder)
     assert (result.outcome, result.is_over) == ("budget", True)
@@ -682,7 +678,7 @@ def test_a_search_of_version_0_1_that_its_time_ended_is_read_and_gone_on_with(
     args = parser().parse_args([experiment.name, "--storage", str(experiment.storage)])
     again = experiment_of(replace_space(args), result)
     assert again.budget == Budget((limit("60s"),))
-    assert changes(result.started, {**result.started, "experiment": again.describe()}) == []
+    assert changes(result.started, replace(result.started, experiment=again.describe())) == []
 
 
 def replace_space(args: Any) -> Any:
@@ -712,9 +708,9 @@ def test_a_resume_whose_budget_is_used_up_is_refused_before_anything_starts(
             args, experiment_of(args, result), result
         )  # what is to be tested and drawn is done first
         driver.journal.append(
-            "tested", trial=result.best.trial, epoch=result.best.best_epoch, test={}
+            Tested(trial=result.best.trial, epoch=result.best.best_epoch, test={})
         )
-        driver.journal.append("evidence", trial="", file="pictures", path="")
+        driver.journal.append(Evidence(trial="", file="pictures", path=""))
         assert not is_done(result, experiment_of(args, result), args)
         if not refused:
             check_budget(args, experiment_of(args, result), result)
@@ -740,8 +736,8 @@ def test_a_resume_takes_a_new_budget_and_goes_on_where_there_was_none_left(
     )
     result = driver.result
     assert result.best is not None
-    driver.journal.append("tested", trial=result.best.trial, epoch=result.best.best_epoch, test={})
-    driver.journal.append("evidence", trial="", file="pictures", path="")
+    driver.journal.append(Tested(trial=result.best.trial, epoch=result.best.best_epoch, test={}))
+    driver.journal.append(Evidence(trial="", file="pictures", path=""))
 
     def given(*words: str) -> Any:
         return replace_space(
@@ -760,7 +756,7 @@ def test_a_budget_of_time_that_its_end_has_not_used_whole_is_used_up_all_the_sam
     now = [0.0]
     search = changed(experiment, budget=Budget((limit("100s"), limit("1000epochs"))))
 
-    def train(config: TrialConfig, epoch: int) -> dict[str, Any]:
+    def train(config: TrialConfig, epoch: int) -> Report:
         now[0] += 4
         return good_lr_wins(config, epoch)
 
@@ -768,7 +764,7 @@ def test_a_budget_of_time_that_its_end_has_not_used_whole_is_used_up_all_the_sam
     assert result.outcome == "budget"
     assert result.best is not None
     result.tested, result.is_drawn = (
-        {"trial": result.best.trial, "epoch": result.best.best_epoch, "test": {}},
+        Tested(result.best.trial, result.best.best_epoch or 0, {}),
         True,
     )
     result.unevaluated = {NO_TIME: ["t0001"]}

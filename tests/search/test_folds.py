@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
 from types import SimpleNamespace
@@ -34,6 +35,7 @@ from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.load import load
 from trainables.evaluation.evaluate import evaluate, predictions
+from trainables.messages import Report
 from trainables.training.cross_validation import together
 
 SPREAD = (-0.02, 0.0, 0.05)
@@ -51,31 +53,21 @@ def uri(database: str) -> str:
     return database
 
 
-def train(config: TrialConfig, epoch: int) -> dict[str, Any]:
+def train(config: TrialConfig, epoch: int) -> Report:
     """What a worker says of an epoch of three folds; the highest learning rate diverges at its
     third epoch.
     """
     if config.optimizer.lr == 0.1 and epoch == 3:
-        return {
-            "epoch": epoch,
-            "metrics": {},
-            "folds": [],
-            "outcome": "diverged",
-            "reason": "val/loss is nan at epoch 3 in fold 2",
-        }
+        reason = "val/loss is nan at epoch 3 in fold 2"
+        return Report(epoch, outcome="diverged", reason=reason)
     accuracy = min(0.9, 5 * config.optimizer.lr + 0.01 * epoch)
     folds = [
         {**dict.fromkeys(METRICS, 0.25), "val/accuracy": accuracy + own, "val/loss": 1 - accuracy}
         for own in SPREAD
     ]
     made = together(epoch, folds, CLASSIFICATION.metrics)
-    return {
-        "epoch": epoch,
-        "metrics": made.values,
-        "folds": folds,
-        "outcome": "completed" if epoch == config.epochs else None,
-        "reason": "",
-    }
+    outcome = "completed" if epoch == config.epochs else None
+    return Report(epoch, made.values, outcome=outcome, folds=folds)
 
 
 def tracked(
@@ -218,8 +210,8 @@ def test_stops_are_decided_by_the_means(
     accuracy.
     """
 
-    def alone(config: TrialConfig, epoch: int) -> dict[str, Any]:
-        return {**train(config, epoch), "folds": []}
+    def alone(config: TrialConfig, epoch: int) -> Report:
+        return replace(train(config, epoch), folds=[])
 
     found = play(open_driver(changed(folded, scheduler="asha")), train, slots=2).result
     expected = play(
@@ -247,7 +239,7 @@ def test_everywhere_a_trial_is_shown_its_deviation_is(
     folded: Experiment, open_driver: OpenDriver
 ) -> None:
     driver = open_driver(folded)
-    driver.result.started["data"]["folds"] = 3
+    driver.result.started.data["folds"] = 3
     play(driver, train)
     result, wide = driver.result, Terminal(width=200, record=True)
     assert result.best is not None
@@ -390,7 +382,7 @@ def test_what_is_kept_of_a_trial_of_five_folds_can_be_used(
         config, path = TrialConfig.from_dict(trial.config), checkpoint_of(trial, home)
         dataset = load(config.data)
         chances = predictions(config, dataset, dataset.val, path)
-        val = trial.evaluation["val"]
+        val = trial.evaluation.val
         assert val["accuracy"] == (chances.argmax(axis=1) == dataset.val.targets).mean()
         assert (val["members"]["mean"], val["members"]["std"]) == (
             trial.primary_value,

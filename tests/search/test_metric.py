@@ -3,7 +3,7 @@
 import io
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +15,7 @@ from rich.console import Console
 from cluster.errors import Refused
 from search import promote
 from search.experiment import Experiment
+from search.journal.events import Evaluated, Tested, from_json
 from search.journal.journal import Event, read
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Home
@@ -45,6 +46,7 @@ from tests.support.played import OpenDriver, changed, evaluation, play, report
 from tests.support.reports import words
 from trainables.catalog.tasks import CLASSIFICATION, Metric
 from trainables.config import TrialConfig
+from trainables.messages import Report
 
 TRACKING = {"tracking_uri": "sqlite:///m.db", "experiment_id": "1", "parent_run_id": "r"}
 VALUES = {
@@ -80,7 +82,7 @@ def on_test_part(metric: Metric) -> dict[str, Any]:
     return {**evaluation()["val"], "images": 4, "metric": found}
 
 
-def trained(metric: Metric, config: TrialConfig, epoch: int) -> dict[str, Any]:
+def trained(metric: Metric, config: TrialConfig, epoch: int) -> Report:
     """What a worker says after an epoch: longer is a little better, by both metrics."""
     gain = 0.01 * epoch
     value = VALUES[metric.name][config.optimizer.lr] + metric.score(gain)
@@ -89,8 +91,8 @@ def trained(metric: Metric, config: TrialConfig, epoch: int) -> dict[str, Any]:
         0.6 + config.optimizer.lr + gain / 10,
         "completed" if epoch == config.epochs else None,
     )
-    said["metrics"] |= {metric.key: value, metric.error_key: 0.04 / 1.959964}
-    return said
+    by_metric = {metric.key: value, metric.error_key: 0.04 / 1.959964}
+    return replace(said, metrics=said.metrics | by_metric)
 
 
 @pytest.fixture(params=list(VALUES))
@@ -108,9 +110,9 @@ def searched(
     driver = play(open_driver(mine), lambda config, epoch: trained(metric, config, epoch), slots=9)
     best = driver.result.best
     assert best is not None
-    driver.journal.append("evaluated", trial=best.trial, epoch=best.best_epoch, **evaluation())
+    driver.journal.append(Evaluated(trial=best.trial, epoch=best.best_epoch, **evaluation()))
     driver.journal.append(
-        "tested", trial=best.trial, epoch=best.best_epoch, test=on_test_part(metric)
+        Tested(trial=best.trial, epoch=best.best_epoch, test=on_test_part(metric))
     )
     return Searched(mine, driver.result, metric)
 
@@ -288,12 +290,12 @@ def test_the_darkest_lines_are_the_best_trials(searched: Searched) -> None:
 
 def with_costs(searched: Searched, latency: dict[float, float]) -> None:
     """Have every trial's cost known, by its learning rate, and low latency wanted."""
-    experiment = searched.result.started["experiment"]
+    experiment = searched.result.started.experiment
     experiment["objectives"] = [f"val_{searched.metric.name}", "latency"]
     for trial in searched.result.trials.values():
         found = evaluation()
         found["cost"]["inference"]["batch_1"]["median_ms"] = latency[trial.params["optimizer.lr"]]
-        trial.evaluated = {"epoch": trial.best_epoch, **found}
+        trial.evaluated = Evaluated(trial.trial, trial.best_epoch or 0, **found)
 
 
 def test_the_front_is_by_the_metric(searched: Searched) -> None:
@@ -320,7 +322,7 @@ def test_the_front_is_by_the_metric(searched: Searched) -> None:
     assert f"Validation {title} against the time that one image takes" in page
     assert "no other is as good and costs no more" in page
     assert "as accurate" not in page
-    assert strategy_text(searched.result.started["experiment"]) == (
+    assert strategy_text(searched.result.started.experiment) == (
         f"grid + asha, by {title}, for low latency too"
     )
 
@@ -391,7 +393,7 @@ def selected(searched: Searched) -> Searched:
                     "seed": 7,
                 },
             ),
-            ("epoch", {"trial": name, "epoch": 1, "metrics": training["metrics"]}),
+            ("epoch", {"trial": name, "epoch": 1, "metrics": training.metrics}),
             (
                 "selected",
                 {
@@ -412,7 +414,8 @@ def selected(searched: Searched) -> Searched:
             ("concluded", {"outcome": "completed", "reason": ""}),
         )
     ):
-        result.apply(Event(10**6 + number, 10**6 + number, kind, json.loads(json.dumps(data))))
+        told = from_json(kind, json.loads(json.dumps(data)))
+        result.apply(Event(10**6 + number, 10**6 + number, told))
     return searched
 
 

@@ -12,6 +12,7 @@ import pytest
 from search.algorithms.bayes import Bayes
 from search.decisions.driver import Driver
 from search.experiment import Experiment
+from search.journal.events import Evaluated, Tested
 from search.journal.journal import read
 from search.journal.pareto import front
 from search.journal.result import SearchResult
@@ -30,11 +31,12 @@ from search.views.summary import (
 from tests.bench.curves import sized
 from tests.bench.replay import play as replay
 from tests.conftest import Command
-from tests.support.played import OpenDriver, Report, changed, evaluation, play, reopened, report
+from tests.support.played import OpenDriver, changed, evaluation, play, reopened, report
 from tests.support.real import children_of, metrics_of, run_in
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 from trainables.fusion.shapes import cost_key
+from trainables.messages import Report
 
 LATENCY = ("val_accuracy", "latency")
 
@@ -182,19 +184,17 @@ def test_what_a_network_costs_is_asked_for_once_and_told_of_each_trial(
     asked: list[bool] = []
 
     def train(config: TrialConfig, epoch: int) -> Report:
-        asked.append(driver.wants_cost(config)) if epoch == 1 else None
+        asked.append(driver.policy.wants_cost(config)) if epoch == 1 else None
         layers = config.model.options["layers"]
         told = report(epoch, layers / 20 + config.optimizer.lr, "completed" if epoch == 2 else None)
-        return told | ({"cost": cost(float(layers))} if epoch == 1 else {})
+        return replace(told, cost=cost(float(layers)) if epoch == 1 else None)
 
     result = play(driver, train).result
     assert sorted(asked) == [False, False, True, True]
     assert {name: one_cost("latency", cost) for name, cost in result.costs.items()} == {
         name: float(trial.config["model"]["layers"]) for name, trial in result.trials.items()
     }
-    kinds = [
-        event.kind for event in read(driver.journal.path) if event.data.get("trial") == "t0001"
-    ]
+    kinds = [event.kind for event in read(driver.journal.path) if event.trial == "t0001"]
     assert kinds[:4] == ["suggested", "running", "costed", "epoch"]
     assert [trial.params["model.layers"] for trial in front(result)] == [10, 5]
     assert all(trial.params["optimizer.lr"] == 0.01 for trial in front(result))
@@ -209,13 +209,13 @@ def test_the_sampler_hears_what_networks_cost(
     driver = open_driver(changed(experiment, objectives=LATENCY, algorithm="bayes", trials=3))
     play(
         driver,
-        lambda config, epoch: (
-            report(epoch, 0.5, "completed" if epoch == config.epochs else None)
-            | {"cost": cost(7.0)}
+        lambda config, epoch: replace(
+            report(epoch, 0.5, "completed" if epoch == config.epochs else None),
+            cost=cost(7.0),
         ),
     )
-    assert isinstance(driver.algorithm, Bayes)
-    assert [known.costs for known in driver.algorithm.known.values()] == [(7.0,)] * 3
+    assert isinstance(driver.policy.algorithm, Bayes)
+    assert [known.costs for known in driver.policy.algorithm.known.values()] == [(7.0,)] * 3
 
 
 @pytest.mark.parametrize("algorithm", ["grid", "bayes"])
@@ -240,9 +240,8 @@ def test_a_search_for_a_front_goes_on_as_if_it_had_not_been_cut_off(
     def train(config: TrialConfig, epoch: int) -> Report:
         layers = config.model.options["layers"]
         value = 0.4 + layers / 50 + min(config.optimizer.lr, 0.02) * 5 + epoch / 100
-        return report(epoch, value, "completed" if epoch == 9 else None) | {
-            "cost": cost(float(layers))
-        }
+        said = report(epoch, value, "completed" if epoch == 9 else None)
+        return replace(said, cost=cost(float(layers)))
 
     undisturbed = play(open_driver(replace(wanted, storage=tmp_path / "undisturbed")), train).result
     cut = play(open_driver(wanted), train, events=events)
@@ -309,9 +308,8 @@ def measured(experiment: Experiment, open_driver: OpenDriver) -> tuple[Driver, S
 
     def train(config: TrialConfig, epoch: int) -> Report:
         layers = config.model.options["layers"]
-        return report(1, {5: 0.8, 10: 0.8, 15: 0.9}[layers], "completed") | {
-            "cost": cost(layers / 10, layers * 1000)
-        }
+        said = report(1, {5: 0.8, 10: 0.8, 15: 0.9}[layers], "completed")
+        return replace(said, cost=cost(layers / 10, layers * 1000))
 
     return driver, play(driver, train).result
 
@@ -341,7 +339,7 @@ def test_the_front_is_told_everywhere(measured: tuple[Driver, SearchResult]) -> 
     assert summary["front"][1] == {**quick, "checkpoint": f"s/trials/{names[5]}/epoch-0001"}
     assert "| deep_cnn, layers 5 | 0.8000 | 1 | 0.5 | 0.005 M |" in markdown_summary(result)
     assert (
-        strategy_text(result.started["experiment"])
+        strategy_text(result.started.experiment)
         == "grid + fifo, for low latency and parameters too"
     )
 
@@ -355,11 +353,11 @@ def test_costs_that_are_held_against_each_other_were_measured_alike(
     driver, result = measured
     names = {trial.params["model.layers"]: trial.trial for trial in result.trials.values()}
     for layers in (15, 10):
-        driver.journal.append("evaluated", trial=names[layers], epoch=1, **evaluation())
+        driver.journal.append(Evaluated(trial=names[layers], epoch=1, **evaluation()))
         assert one_cost("parameters", result.costs[names[layers]]) == layers * 1000, (
             "that of its first epoch, until all were measured alone"
         )
-    driver.journal.append("evaluated", trial=names[5], epoch=1, **evaluation())
+    driver.journal.append(Evaluated(trial=names[5], epoch=1, **evaluation()))
     assert {one_cost("parameters", cost) for cost in result.costs.values()} == {1234567}
 
 
@@ -373,11 +371,12 @@ def test_the_answer_is_of_the_front_and_what_is_damaged_is_not(
     )
     assert result.best is front(result)[0]
     driver.journal.append(
-        "tested",
-        trial=names[5],
-        epoch=1,
-        test={"accuracy": 0.8, "images": 4},
-        passed_over={names[15]: "gone"},
+        Tested(
+            trial=names[5],
+            epoch=1,
+            test={"accuracy": 0.8, "images": 4},
+            passed_over={names[15]: "gone"},
+        )
     )
     assert [trial.trial for trial in front(result)] == [names[5]]
     assert result.best is front(result)[0]
@@ -392,7 +391,7 @@ def test_a_network_that_is_as_good_for_less_is_named(measured: tuple[Driver, Sea
         f"{names[5]} takes 0.33 of the time of {names[15]} and names 5 of 50 images fewer "
         f"right, which is within chance. {promoted}"
     )
-    result.started["data"]["val"] = 5000
+    result.started.data["val"] = 5000
     assert quicker_text(result, "promote it") == "", "so many images tell them apart"
 
 
@@ -402,11 +401,11 @@ def test_a_cost_that_cannot_be_measured_is_told_and_the_trial_goes_on(
     driver = open_driver(changed(experiment, objectives=LATENCY, trials=2))
     told: list[str] = []
     driver.journal.complain = told.append
-    unknown = {"cost": {"unknown": "RuntimeError: no such operator"}}
+    unknown = {"unknown": "RuntimeError: no such operator"}
     result = play(
         driver,
-        lambda config, epoch: (
-            report(epoch, 0.5, "completed" if epoch == config.epochs else None) | unknown
+        lambda config, epoch: replace(
+            report(epoch, 0.5, "completed" if epoch == config.epochs else None), cost=unknown
         ),
     ).result
     assert result.counts == {"completed": 2}

@@ -47,7 +47,7 @@ def test_a_search_and_its_page_take_any_names(
     assert f"{PLACE}/odd/journal.jsonl" in done.stdout
     assert "\x1b" not in done.stdout + done.stderr
     assert "Warning" not in done.stderr
-    assert SearchResult.read(tmp_path / PLACE / "odd").started["data"]["classes"] == sorted(CLASSES)
+    assert SearchResult.read(tmp_path / PLACE / "odd").started.data["classes"] == sorted(CLASSES)
     assert list((tmp_path / "mlartifacts").rglob("test_confusion.png"))
     page = command("search.report", "odd", "--storage", PLACE)
     assert page.stdout == f"{PLACE}/odd/report.html\n"

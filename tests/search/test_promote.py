@@ -22,10 +22,22 @@ from PIL import Image
 from search import promote, sync
 from search.decisions.driver import Driver
 from search.experiment import Experiment
+from search.journal.events import (
+    Concluded,
+    Ended,
+    Epoch,
+    Running,
+    Selected,
+    Selecting,
+    Started,
+    Suggested,
+    Tested,
+)
 from search.journal.journal import Journal
 from search.journal.lease import Lease
 from search.journal.result import SearchResult, checkpoint_of
 from search.space import Choice, SearchSpace
+from search.statistics import Expected
 from tests.conftest import Command
 from tests.support.pages import block
 from tests.support.played import evaluation, started_event
@@ -113,20 +125,21 @@ def searched(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> 
         dataset = load(config.data)
         event = started_event()
         journal.append(
-            "started",
-            name="small",
-            experiment=experiment.describe(),
-            **{**event, "data": {**event["data"], **facts_of(dataset, config)}},
+            Started(
+                name="small",
+                experiment=experiment.describe(),
+                **{**event, "data": {**event["data"], **facts_of(dataset, config)}},
+            )
         )
         while (suggestion := driver.suggest()) is not None:
             driver.running(suggestion[0])
             for report in run_trial(suggestion[1], dataset, experiment.trial_folder(suggestion[0])):
-                driver.report(suggestion[0], report.to_dict())
+                driver.report(suggestion[0], report)
         best = driver.result.best
         assert best is not None
         if test:
             journal.append(
-                "tested", trial=best.trial, epoch=best.best_epoch, test=TEST, passed_over={}
+                Tested(trial=best.trial, epoch=best.best_epoch, test=TEST, passed_over={})
             )
         if finish:
             driver.finish()
@@ -344,31 +357,30 @@ def test_what_a_selection_chose_is_promoted_with_what_is_expected_of_it(
             tmp_path / "searches" / "small" / "trials" / f"{result.best.trial}-s1",
         ),
     )
-    expected = {"mean": 0.71234, "low": 0.6, "high": 0.83, "std": 0.01, "seeds": 3}
+    expected = Expected(mean=0.71234, low=0.6, high=0.83, std=0.01, seeds=3)
     journal.append(
-        "selecting", candidates=[result.best.trial], seeds=3, alpha=0.05, slots=1, began_ms=1
+        Selecting(candidates=[result.best.trial], seeds=3, alpha=0.05, slots=1, began_ms=1)
     )
     journal.append(
-        "suggested", trial=name, params={}, config=config.to_dict(), repeat_of=result.best.trial
+        Suggested(trial=name, params={}, config=config.to_dict(), repeat_of=result.best.trial)
     )
-    journal.append("running", trial=name, attempt=1)
-    journal.append("epoch", trial=name, epoch=1, metrics=training.to_dict()["metrics"])
-    journal.append("ended", trial=name, outcome="completed", reason="")
+    journal.append(Running(trial=name, attempt=1))
+    journal.append(Epoch(trial=name, epoch=1, metrics=training.metrics))
+    journal.append(Ended(trial=name, outcome="completed", reason=""))
     assert promote.main(["small"]) == 5  # it goes on, or was cut off
     journal.append(
-        "selected", candidate=result.best.trial, trial=name, expected=expected, level=0.95
+        Selected(result.best.trial, name, result.best.trial, expected, 0.7, [], 0.05, 0.95)
     )
     journal.append(
-        "tested", by="search.select", trial=name, epoch=1, test={**TEST, "accuracy": 0.625}
+        Tested(by="search.select", trial=name, epoch=1, test={**TEST, "accuracy": 0.625})
     )
-    journal.append("concluded", outcome="completed", reason="")
+    journal.append(Concluded(outcome="completed", reason=""))
     journal.close()
     version = promoted()
     assert version.tags["search.trial"] == name
     assert f"training {name} of the selection" in version.description
     assert (
-        "validation accuracy | "
-        f"{training.to_dict()['metrics']['val/accuracy']:.4f} in the selection; "
+        f"validation accuracy | {training.metrics['val/accuracy']:.4f} in the selection; "
     ) in version.description
     assert (
         "expected value | 0.7123, 95 % interval 0.6000 to 0.8300, from 3 fresh seeds"

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from cluster.errors import Refused
-from search.decisions.space_refinement import Change
 from search.experiment import Experiment
 from search.journal.journal import FILE_NAME, JournalError, read
 from search.journal.result import SearchResult
@@ -155,7 +154,7 @@ def test_a_search_with_a_planted_edge_is_refined_beyond_it(
     folder = tmp_path / "searches" / "edge"
     result = SearchResult.read(folder)
     assert result.refinement is not None
-    changes = [Change(**change) for change in result.refinement.rounds[0]["changes"]]
+    changes = result.refinement.rounds[0].changes
     (edge,) = [change for change in changes if change.path == "optimizer.lr"]
     assert edge.kind == "widened"
     assert edge.text in done.stderr
@@ -165,7 +164,7 @@ def test_a_search_with_a_planted_edge_is_refined_beyond_it(
         == len(result.trials) - 8
         == 6 * len(result.refinement.rounds)
     )
-    assert [event.data["by"] for event in read(folder / FILE_NAME) if event.kind == "opened"][
+    assert [event.data.by for event in read(folder / FILE_NAME) if event.kind == "opened"][
         -1
     ] == "search.refine"
     again = command("search.resume", "edge")

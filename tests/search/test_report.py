@@ -8,11 +8,13 @@ import pytest
 from rich.console import Console
 
 from search.experiment import Experiment
+from search.journal.events import Evaluated, Selected, Selecting, Tested
 from search.journal.result import SearchResult, Selection, TrialResult
 from search.journal.store import Home
 from search.phrases import durations
 from search.report import main
 from search.space import Choice, SearchSpace
+from search.statistics import Expected
 from search.views.base import Finished
 from search.views.outcome import print_summary, side_by_side
 from search.views.page.page import render
@@ -67,7 +69,7 @@ def result(experiment: Experiment, open_driver: OpenDriver) -> SearchResult:
     driver = play(open_driver(changed(experiment, space=space, scheduler="asha")), train)
     best = driver.result.best
     assert best is not None
-    driver.journal.append("tested", trial=best.trial, epoch=best.best_epoch, test=TEST)
+    driver.journal.append(Tested(trial=best.trial, epoch=best.best_epoch, test=TEST))
     return driver.result
 
 
@@ -92,7 +94,7 @@ def test_the_page_needs_nothing_beside_it_and_escapes_names(result: SearchResult
 def test_control_characters_and_formulas_in_names_are_shown_as_text(result: SearchResult) -> None:
     odd = "$\\frac{\x1b[2J$ ünï ☃ 猫"
     text = json.dumps(TEST).replace("<script>alert(1)</script>", json.dumps(odd)[1:-1])
-    result.tested = {**result.tested, "test": json.loads(text)}
+    result.tested = replace(result.tested, test=json.loads(text))  # type: ignore[type-var]
     result.trials["t0001"].reason = "\x1b]0;title\x07"
     page = render(result)
     assert not [letter for letter in page if letter != "\n" and not letter.isprintable()]
@@ -148,9 +150,9 @@ def test_the_found_row_stands_beside_the_reference(result: SearchResult) -> None
 
 
 def test_a_users_own_images_have_no_row_of_a_papers(result: SearchResult) -> None:
-    result.started = {**result.started, "data": {**result.started["data"], "name": "folder"}}
+    result.started = replace(result.started, data={**result.started.data, "name": "folder"})
     assert [title for title, _, _ in reference_rows(result)] == ["found"]
-    result.started["experiment"]["space_source"] = "my_space.py:space"
+    result.started.experiment["space_source"] = "my_space.py:space"
     assert [title for title, _, _ in reference_rows(result)] == ["found", "the book's"]
 
 
@@ -158,7 +160,8 @@ def test_after_a_selection_its_choice_stands_before_the_highest_and_in_the_note(
     result: SearchResult,
 ) -> None:
     best, second = result.ranking[:2]
-    result.selection = Selection({"candidates": [best.trial, second.trial]}, [])
+    terms = Selecting(candidates=[best.trial, second.trial], seeds=2, alpha=0.05)
+    result.selection = Selection(terms, [])
     result.selection.repeats["s1"] = TrialResult(
         "s1",
         second.params,
@@ -167,16 +170,10 @@ def test_after_a_selection_its_choice_stands_before_the_highest_and_in_the_note(
         epochs=second.epochs,
         repeat_of=second.trial,
     )
-    expected = {"mean": 0.5104, "low": 0.4, "high": 0.6, "std": 0.1, "seeds": 2}
-    names = {"candidate": second.trial, "trial": "s1", "leader": second.trial}
-    result.selection.verdict = {
-        **names,
-        "expected": expected,
-        "search_value": second.primary_value,
-        "rows": [],
-        "alpha": 0.05,
-        "level": 0.95,
-    }
+    expected = Expected(mean=0.5104, low=0.4, high=0.6, std=0.1, seeds=2)
+    result.selection.verdict = Selected(
+        second.trial, "s1", second.trial, expected, second.primary_value, [], 0.05, 0.95
+    )
     assert [(title, trial) for title, _, trial in reference_rows(result)][:2] == [
         ("chosen", second),
         ("highest found", best),
@@ -254,9 +251,7 @@ def compared(experiment: Experiment, open_driver: OpenDriver) -> SearchResult:
         )
     ).result
     for trial in result.best_of_models.values():
-        driver.journal.append(
-            "evaluated", trial=trial.trial, epoch=trial.best_epoch, **evaluation()
-        )
+        driver.journal.append(Evaluated(trial=trial.trial, epoch=trial.best_epoch, **evaluation()))
     return result
 
 
@@ -330,13 +325,13 @@ def test_a_selection_is_named_as_the_next_step_only_of_a_search_that_has_ended(
 def test_what_a_selection_chose_is_said_again_when_its_search_is_resumed(
     compared: SearchResult, experiment: Experiment
 ) -> None:
-    compared.started["experiment"]["sealed"] = True
+    compared.started.experiment["sealed"] = True
     assert re.search("test accuracy +sealed", said_at_the_end(compared, experiment))
     select(compared)
     said = said_at_the_end(compared, experiment)
     assert "sealed" not in said
     assert compared.selection is not None
-    trial = compared.selection.verdict["trial"]
+    trial = compared.selection.verdict.trial
     assert re.search(rf"chosen +{trial}, .*{trial}/epoch-0001", said)
     assert "Expect 0.9000 of validation accuracy" in said
 
@@ -368,9 +363,9 @@ def test_one_model_that_was_not_measured_makes_no_table(result: SearchResult) ->
 
 def test_what_was_not_measured_is_left_empty(compared: SearchResult) -> None:
     worse = list(compared.best_of_models.values())[1]
-    worse.evaluated["cost"] |= {"parameters": None, "multiply_adds": None}
+    worse.cost.update(parameters=None, multiply_adds=None)
     assert [row[6] for row in models_table(compared)] == ["weights", "1.23 M", ""]
-    worse.evaluated = {}
+    worse.evaluated = None
     assert models_table(compared)[2][3:] == ["", "", "", "", "0.5"]
 
 
@@ -378,19 +373,17 @@ def test_a_model_whose_best_trial_lost_its_checkpoint_is_shown_by_its_next_best(
     compared: SearchResult,
 ) -> None:
     best, following = compared.ranking[:2]
-    compared.tested = {
-        "trial": following.trial,
-        "epoch": following.best_epoch,
-        "test": TEST,
-        "passed_over": {best.trial: "damaged"},
-    }
+    compared.tested = Tested(
+        following.trial, following.best_epoch or 0, TEST, passed_over={best.trial: "damaged"}
+    )
     assert models(compared)[0]["trial_id"] == following.trial
 
 
 def test_the_page_shows_how_well_calibrated_the_best_trial_is(result: SearchResult) -> None:
     assert "calibration" not in render(result)
     weighted = {"precision": 0.1234, "recall": 0.75, "f1": 0.77, "auc": 0.9}
-    result.tested = {**result.tested, "test": {**TEST, "weighted": weighted, "ece": 0.0421}}
+    test = {**TEST, "weighted": weighted, "ece": 0.0421}
+    result.tested = replace(result.tested, test=test)  # type: ignore[type-var]
     page = render(result)
     assert "Expected calibration error 0.0421" in page
     assert "<td>weighted</td><td>4</td><td>0.1234</td>" in page

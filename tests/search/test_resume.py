@@ -5,6 +5,7 @@
 import copy
 import json
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from cluster.errors import Refused
 from search.budget import Budget, limit
 from search.cli.overrides import apply_overrides
 from search.experiment import Experiment
+from search.journal.events import Evidence, SessionStart, Started, Tested, Unevaluated
 from search.journal.journal import Journal, JournalError
 from search.journal.lease import Held
 from search.journal.provenance import provenance
@@ -42,12 +44,12 @@ base={"model.name": "deep_cnn", "epochs": 2})
 """
 
 
-def facts(**experiment: Any) -> dict[str, Any]:
-    return {
-        "experiment": experiment,
-        "data": {"fingerprint": "f00d"},
-        "provenance": {"code": "c0de", "version.torch": "2.13", "host": "here", "user": "me"},
-    }
+def facts(**experiment: Any) -> SessionStart:
+    return SessionStart(
+        experiment=experiment,
+        data={"fingerprint": "f00d"},
+        provenance={"code": "c0de", "version.torch": "2.13", "host": "here", "user": "me"},
+    )
 
 
 @pytest.mark.parametrize(
@@ -100,7 +102,7 @@ def test_what_decides_a_search_is_compared_and_what_only_says_where_it_runs_is_n
         concurrency=2,
         base={"data": {"root": "/a"}, "epochs": 3},
     )
-    assert changes(before, json.loads(json.dumps(before))) == []
+    assert changes(before, SessionStart.from_json(json.loads(json.dumps(before.to_json())))) == []
     now = facts(
         seed=2,
         space={"domains": {"optimizer.lr": {"options": (0.1, 0.3)}}},
@@ -108,8 +110,8 @@ def test_what_decides_a_search_is_compared_and_what_only_says_where_it_runs_is_n
         concurrency=9,
         base={"data": {"root": "/b"}, "epochs": 3},
     )
-    now["data"] = {"fingerprint": "beef"}
-    now["provenance"] |= {"version.torch": "3.0", "host": "there", "code": "2nd"}
+    origin = now.provenance | {"version.torch": "3.0", "host": "there", "code": "2nd"}
+    now = replace(now, data={"fingerprint": "beef"}, provenance=origin)
     assert changes(before, now) == [
         "  seed: 1 -> 2",
         "  space.domains.optimizer.lr.options: [0.1, 0.2] -> [0.1, 0.3]",
@@ -121,22 +123,22 @@ def test_what_decides_a_search_is_compared_and_what_only_says_where_it_runs_is_n
 
 def test_pixels_that_another_version_decoded_are_no_images_that_changed() -> None:
     before, now = facts(), facts()
-    now["data"] = {"fingerprint": "f00d", "decoding": 2}
+    now = replace(now, data={"fingerprint": "f00d", "decoding": 2})
     assert changes(before, now) == []  # none of the images is decoded otherwise
-    now["data"] = {"fingerprint": "beef", "decoding": 2}
+    now = replace(now, data={"fingerprint": "beef", "decoding": 2})
     said = (
         "this version decodes large JPEGs, transparent images and those of more than 8 bits "
         "differently than the version that began the search"
     )
     remedy = "the images may be the same: then go on with that version, or with --allow-change"
     assert changes(before, now) == [f"  data.fingerprint: f00d -> beef ({said}; {remedy})"]
-    before["data"]["decoding"] = 2
+    before.data["decoding"] = 2
     assert changes(before, now) == ["  data.fingerprint: f00d -> beef"]
 
 
 def test_other_weights_to_begin_with_are_a_change_where_both_are_known() -> None:
-    before = {**facts(), "weights": {"resnet18.pth": "1", "alexnet.pth": "2"}}
-    now = {**facts(), "weights": {"resnet18.pth": "3"}}
+    before = replace(facts(), weights={"resnet18.pth": "1", "alexnet.pth": "2"})
+    now = replace(facts(), weights={"resnet18.pth": "3"})
     assert changes(before, now) == ["  weights.resnet18.pth: 1 -> 3"]
     assert changes(facts(), now) == []  # a journal of an earlier version
 
@@ -153,10 +155,8 @@ def test_a_search_of_before_there_was_sure_goes_on_by_its_own_rule(experiment: E
     described = {name: value for name, value in long.describe().items() if name != "sure"}
     again = Experiment.from_description("s", described, long.storage)
     assert (again.sure, again.grace) == (0.0, 1)
-    facts = {"data": {}, "provenance": {}}
-    assert (
-        changes({"experiment": described, **facts}, {"experiment": again.describe(), **facts}) == []
-    )
+    before, now = (SessionStart(experiment=one) for one in (described, again.describe()))
+    assert changes(before, now) == []
     assert Experiment.from_description("s", long.describe(), long.storage).grace is None
 
 
@@ -179,11 +179,12 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> Se
     )
     journal = Journal(experiment.folder)
     journal.append(
-        "started",
-        name="s",
-        experiment=experiment.describe(),
-        space_sha256=sha256_of("my.py:space"),
-        **started_event(),
+        Started(
+            name="s",
+            experiment=experiment.describe(),
+            space_sha256=sha256_of("my.py:space"),
+            **started_event(),
+        )
     )
     journal.close()
     return SearchResult.read(experiment.folder)
@@ -200,7 +201,7 @@ def test_a_resume_is_the_same_experiment_from_another_folder(
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     experiment = experiment_of(given("--storage", str(tmp_path / "searches")), result)
-    assert changes(result.started, {**result.started, "experiment": experiment.describe()}) == []
+    assert changes(result.started, replace(result.started, experiment=experiment.describe())) == []
     assert experiment.tracking == f"sqlite:///{tmp_path}/mlflow.db"
     assert experiment.folder == tmp_path / "searches" / "s"
 
@@ -217,11 +218,11 @@ def test_a_changed_space_file_is_seen(tmp_path: Path, monkeypatch: pytest.Monkey
     ):
         experiment_of(given("--allow-change"), result)
     experiment = experiment_of(given("--space", "my.py:space"), result)
-    found = changes(result.started, {**result.started, "experiment": experiment.describe()})
+    found = changes(result.started, replace(result.started, experiment=experiment.describe()))
     assert "  space.domains.optimizer.lr.options: [0.01, 0.1] -> [0.01, 0.2]" in found
     assert "  base.epochs: 2 -> 3" in found
     recorded_without_sum = copy.deepcopy(result)
-    del recorded_without_sum.started["space_sha256"]
+    recorded_without_sum.started = replace(recorded_without_sum.started, space_sha256=None)
     assert experiment_of(given(), recorded_without_sum).space.domains["optimizer.lr"] == Choice(
         0.01, 0.1
     )
@@ -238,8 +239,8 @@ def test_a_planted_journal_runs_no_file(tmp_path: Path, monkeypatch: pytest.Monk
     result = recorded(tmp_path, monkeypatch)
     planted = tmp_path / "planted.py"
     planted.write_text("from pathlib import Path\nPath('was here').touch()\n" + SPACE)
-    result.started["experiment"]["space_source"] = f"{planted}:space"
-    result.started["space_sha256"] = sha256_of(f"{planted}:space")
+    result.started.experiment["space_source"] = f"{planted}:space"
+    result.started = replace(result.started, space_sha256=sha256_of(f"{planted}:space"))
     assert experiment_of(given(), result).space.domains["optimizer.lr"] == Choice(0.01, 0.1)
     assert not Path("was here").exists()
 
@@ -266,7 +267,7 @@ def test_what_is_asked_for_on_the_command_line_is_taken(
     )
     assert experiment.download
     assert not experiment_of(given(), result).download
-    assert changes(result.started, {**result.started, "experiment": experiment.describe()}) == [
+    assert changes(result.started, replace(result.started, experiment=experiment.describe())) == [
         "  seed: 0 -> 8"
     ]
 
@@ -276,7 +277,7 @@ def test_who_is_told_to_fetch_weights_with_download_can(
     verb: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = recorded(tmp_path, monkeypatch, "--trials", "1")
-    begun = Experiment.from_description("s", result.started["experiment"], tmp_path)
+    begun = Experiment.from_description("s", result.started.experiment, tmp_path)
     assert apply_overrides(begun, verb.parser().parse_args(["s", "--download"]), result).download
 
 
@@ -322,9 +323,9 @@ def test_a_search_is_done_when_nothing_is_left_to_train_to_test_or_to_draw(
     result = driver.result
     assert not is_done(result, driver.experiment, given())
     assert result.best is not None
-    driver.journal.append("tested", trial=result.best.trial, epoch=result.best.best_epoch, test={})
+    driver.journal.append(Tested(trial=result.best.trial, epoch=result.best.best_epoch, test={}))
     assert not is_done(result, driver.experiment, given())
-    driver.journal.append("evidence", trial="", file="pictures", path="")
+    driver.journal.append(Evidence(trial="", file="pictures", path=""))
     assert is_done(result, driver.experiment, given())
     assert not is_done(result, driver.experiment, given("--trials", "5"))
     result.outcome = "interrupted"
@@ -340,11 +341,11 @@ def test_with_more_time_a_resume_evaluates_what_there_was_no_time_for(
     driver = play(open_driver(changed(experiment, trials=2)))
     result = driver.result
     assert result.best is not None
-    driver.journal.append("tested", trial=result.best.trial, epoch=result.best.best_epoch, test={})
-    driver.journal.append("evidence", trial="", file="pictures", path="")
-    driver.journal.append("unevaluated", reasons={"it is damaged": ["t0001"]})
+    driver.journal.append(Tested(trial=result.best.trial, epoch=result.best.best_epoch, test={}))
+    driver.journal.append(Evidence(trial="", file="pictures", path=""))
+    driver.journal.append(Unevaluated(reasons={"it is damaged": ["t0001"]}))
     assert is_done(result, driver.experiment, given("--budget", "10m"))
-    driver.journal.append("unevaluated", reasons={NO_TIME: ["t0001"]})
+    driver.journal.append(Unevaluated(reasons={NO_TIME: ["t0001"]}))
     assert is_done(result, driver.experiment, given())
     assert not is_done(result, driver.experiment, given("--budget", "10m"))
     assert reopened(driver).result.unevaluated == {}
@@ -358,11 +359,12 @@ def test_a_trial_whose_checkpoint_is_lost_is_not_the_best(
     result = driver.result
     first, second = result.ranking
     driver.journal.append(
-        "tested",
-        trial=second.trial,
-        epoch=second.best_epoch,
-        test={},
-        passed_over={first.trial: "damaged"},
+        Tested(
+            trial=second.trial,
+            epoch=second.best_epoch,
+            test={},
+            passed_over={first.trial: "damaged"},
+        )
     )
     assert result.best is second
     assert result.ranking[0] is first

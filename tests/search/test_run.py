@@ -159,7 +159,7 @@ def test_every_finished_trial_is_evaluated_as_its_checkpoint_is_when_loaded(
         "tested"
     )
     for name, trial in result.trials.items():
-        val = trial.evaluation["val"]
+        val = trial.evaluation.val
         path = checkpoint_of(trial, home)
         chances = predictions(TrialConfig.from_dict(trial.config), dataset, dataset.val, path)
         assert val["accuracy"] == pytest.approx(trial.primary_value)
@@ -192,7 +192,7 @@ def test_evaluations_and_costs_are_in_the_journal_in_mlflow_and_in_the_summary(
     }
     assert in_mlflow.keys() == result.trials.keys()
     for name, trial in result.trials.items():
-        val, cost = trial.evaluation["val"], trial.evaluation["cost"]
+        val, cost = trial.evaluation.val, trial.evaluation.cost
         path = checkpoint_of(trial, home)
         assert cost["bytes"] == (path / "model.safetensors").stat().st_size
         assert (cost["parameters"], cost["multiply_adds"]) == (
@@ -209,12 +209,12 @@ def test_evaluations_and_costs_are_in_the_journal_in_mlflow_and_in_the_summary(
             val["macro"]["f1"],
             val["ece"],
         )
-    assert len({json.dumps(trial.evaluation["cost"]) for trial in result.trials.values()}) == 1
+    assert len({json.dumps(trial.evaluation.cost) for trial in result.trials.values()}) == 1
     (row,) = summary["models"]
     assert (row["model"], row["trial_id"], row["macro_f1"]) == (
         "table2",
         result.best.trial,
-        result.best.evaluation["val"]["macro"]["f1"],
+        result.best.evaluation.val["macro"]["f1"],
     )  # type: ignore[union-attr]
     assert "ms/image" in done.stderr
 
@@ -244,7 +244,7 @@ def test_a_resume_evaluates_what_was_not_and_names_a_damaged_checkpoint(
     assert f"not evaluated: {worst.trial} (" in told[0]
     assert "is damaged" in told[0]
     events = read(journal)
-    evaluated = [event.data["trial"] for event in events if event.kind == "evaluated"]
+    evaluated = [event.data.trial for event in events if event.kind == "evaluated"]
     assert (
         sorted(evaluated)
         == sorted({*evaluated})
@@ -252,7 +252,7 @@ def test_a_resume_evaluates_what_was_not_and_names_a_damaged_checkpoint(
             result for result in SearchResult.read(journal.parent).trials if result != worst.trial
         )
     )
-    (failed,) = (event.data["reasons"] for event in events if event.kind == "unevaluated")
+    (failed,) = (event.data.reasons for event in events if event.kind == "unevaluated")
     assert list(failed.values()) == [[worst.trial]]
 
 
@@ -462,12 +462,12 @@ def test_two_workers_wait_at_a_rung_and_go_on_when_they_are_told(tmp_path: Path)
     home = tmp_path / "searches" / "s"
     assert (summary["trials"], summary["epochs_trained"]) == ({"completed": 2}, 4)
     events = read(home / "journal.jsonl")
-    assert "t0001" in {event.data["trial"] for event in events if event.kind == "held"}
+    assert "t0001" in {event.data.trial for event in events if event.kind == "held"}
     for trial in ("t0001", "t0002"):
         (told,) = (
             event.time_ms
             for event in events
-            if event.kind == "promoted" and event.data["trial"] == trial
+            if event.kind == "promoted" and event.data.trial == trial
         )
         first, second = sorted(
             checkpoint.saved(home / "trials" / trial), key=lambda path: path.name

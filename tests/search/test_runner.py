@@ -3,6 +3,7 @@
 import errno
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, current_thread
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from typing import Any, cast
 import pytest
 
 from search.experiment import Experiment
+from search.journal.events import EventData, Evidence, Opened, Started, Tested
 from search.journal.journal import FILE_NAME, Journal, Unwritten
 from search.journal.journal import Event as JournalEvent
 from search.journal.lease import Lease
@@ -33,19 +35,14 @@ def test_the_best_checkpoint_is_kept_also_when_no_picture_can_be_drawn(
     driver = play(open_driver(experiment))
     result, best = driver.result, driver.result.best
     assert best is not None
-    heard: list[dict[str, object]] = []
+    heard: list[EventData] = []
     driver.journal.listeners.append(lambda event: heard.append(event.data))
     with monkeypatch.context() as patched:
         patched.setattr(artifacts.figures, "save", refuse)
         with pytest.raises(OSError, match="No space left"):
             draw(result, experiment.home, driver.journal)
-    assert heard == [
-        {
-            "trial": best.trial,
-            "file": f"trials/{best.trial}/epoch-{best.best_epoch:04d}",
-            "path": "checkpoint",
-        }
-    ]
+    checkpoint = f"trials/{best.trial}/epoch-{best.best_epoch:04d}"
+    assert heard == [Evidence(best.trial, checkpoint, "checkpoint")]
     assert not result.is_drawn
     draw(result, experiment.home, driver.journal)
     assert result.is_drawn
@@ -67,14 +64,15 @@ def test_pictures_without_the_test_are_drawn_once_and_while_it_runs(
     monkeypatch.setattr(artifacts, "draw_untested", counted)
     page = Page(driver)
     driver.journal.listeners.append(page.apply)
-    driver.journal.append("opened", trial=best.trial, epoch=best.best_epoch, by="search.run")
+    driver.journal.append(Opened(trial=best.trial, epoch=best.best_epoch, by="search.run"))
     assert page.drawn() is not None
     driver.journal.append(
-        "tested",
-        trial=best.trial,
-        epoch=best.best_epoch,
-        test=evaluated(("a", "b")),
-        passed_over={},
+        Tested(
+            trial=best.trial,
+            epoch=best.best_epoch,
+            test=evaluated(("a", "b")),
+            passed_over={},
+        )
     )
     draw(result, experiment.home, driver.journal, drawn=page.drawn())
     assert len(done) == 1
@@ -88,7 +86,8 @@ def test_pictures_without_the_test_are_drawn_once_and_while_it_runs(
     }
     draw(result, experiment.home, driver.journal, few=True, drawn=page.drawn())
     assert len(done) == 1, "it has become late meanwhile, and more is drawn than is wanted"
-    result.tested["passed_over"] = {"t0001": "damaged"}  # its answer is another now
+    # Its answer is another now.
+    result.tested = replace(result.tested, passed_over={"t0001": "damaged"})
     draw(result, experiment.home, driver.journal, drawn=page.drawn())
     assert len(done) == 2
 
@@ -99,7 +98,7 @@ def test_what_goes_wrong_aside_is_told_when_the_pictures_are_drawn(
     driver = play(open_driver(experiment))
     monkeypatch.setattr(artifacts.figures, "png", refuse)
     page = Page(driver)
-    page.apply(JournalEvent(1, 1, "opened", {}))
+    page.apply(JournalEvent(1, 1, Opened("t0001")))
     assert page.drawn() is None
     with pytest.raises(OSError, match="No space left"):
         draw(driver.result, experiment.home, driver.journal, drawn=page.drawn())
@@ -124,7 +123,7 @@ def test_a_search_that_never_began_leaves_its_name_free(tmp_path: Path) -> None:
     assert not folder.exists()
     with Lease(folder), clean_if_unused(folder):
         journal = Journal(folder)
-        journal.append("started")
+        journal.append(Started())
         journal.close()
     assert (folder / FILE_NAME).exists()
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from search.experiment import Experiment
+from search.journal.events import Concluded, Risked, Selecting, Suggested
 from search.journal.journal import read
 from search.journal.lease import Lease
 from search.phrases import duration
@@ -14,6 +15,7 @@ from search.views.summary import markdown_summary, risk_text
 from search.why import story
 from tests.conftest import Command
 from tests.support.played import OpenDriver, changed, play, report
+from trainables.messages import Report
 
 
 def test_a_running_search_names_its_driver_and_one_that_was_cut_off_how_to_go_on(
@@ -36,7 +38,7 @@ def test_a_finished_search_tells_its_best_and_its_counts(
     first, second, third, fourth = lines(result, "", "go")
     assert first == "played: nine on digits, grid + asha, seed 0"
     assert second == "  completed"
-    result.started["data"] |= {"name": "folder", "root": "/images/pets"}
+    result.started.data.update(name="folder", root="/images/pets")
     assert lines(result, "", "go")[0].startswith("played: nine on folder pets, ")
     assert "on `folder pets` (" in markdown_summary(result)
     assert f"best {result.best.primary_value:.4f} ({result.best.trial})" in third  # type: ignore[union-attr]
@@ -46,9 +48,9 @@ def test_a_finished_search_tells_its_best_and_its_counts(
         fourth,
     )
     assert fourth.strip() in dict(verdict(result))["How sure"]
-    result.risk = {"chance": 0.004, "epochs": 8}
+    result.risk = Risked(0.004, 8)
     assert lines(result, "", "go")[3].endswith("is unlikely (less than 1%).")
-    result.risk = {}
+    result.risk = None
     assert len(lines(result, "", "go")) == 3
     assert table(result).row_count == 9
 
@@ -78,9 +80,9 @@ def test_at_its_end_a_search_says_whether_new_trials_would_gain_more(
     new: float, told: str, open_driver: OpenDriver, experiment: Experiment
 ) -> None:
     result = play(open_driver(changed(experiment, scheduler="asha"))).result
-    result.risk = {"chance": 0.2, "epochs": 8}
+    result.risk = Risked(0.2, 8)
     assert "New trials" not in risk_text(result), "of an earlier version, or none are left"
-    result.risk["new"] = new
+    result.risk = Risked(0.2, 8, new)
     assert told in risk_text(result)
     result.outcome = "gain"
     assert "New trials" not in risk_text(result), "that was said already"
@@ -117,7 +119,7 @@ def test_why_a_trial_waits_or_was_tried_again_is_in_its_line(
     driver.fail(trial, "lost", "its node was lost")
     driver.suggest()
     driver.running(trial)
-    driver.report(trial, {**report(1), "metrics": {}, "waiting": "no space"})
+    driver.report(trial, Report(1, waiting="no space"))
     assert why(driver.result.trials[trial]) == "waiting: no space; tried again after: lost"
 
 
@@ -162,8 +164,8 @@ def test_the_story_tells_retries_checkpoints_and_waiting(
     )
     driver.suggest()
     driver.running(trial)
-    driver.report(trial, {**report(2), "metrics": {}, "restored": ["epoch-0003 is damaged"]})
-    driver.report(trial, {**report(2), "metrics": {}, "waiting": "no space"})
+    driver.report(trial, Report(2, restored=["epoch-0003 is damaged"]))
+    driver.report(trial, Report(2, waiting="no space"))
     driver.fail(trial, "error", "ValueError: no")
     text = "\n".join(story(read(driver.journal.path), trial))
     for words in (
@@ -210,10 +212,10 @@ def test_a_selection_that_runs_or_was_cut_off_is_told_apart_from_its_search(
 ) -> None:
     driver = play(open_driver(experiment))
     driver.journal.append(
-        "selecting", candidates=["t0001", "t0002"], seeds=3, alpha=0.05, slots=2, began_ms=1
+        Selecting(candidates=["t0001", "t0002"], seeds=3, alpha=0.05, slots=2, began_ms=1)
     )
     driver.journal.append(
-        "suggested", trial="t0001-s1", params={}, config={}, repeat_of="t0001", seed=1
+        Suggested(trial="t0001-s1", params={}, config={}, repeat_of="t0001", seed=1)
     )
     said = lines(driver.result, "process 7 on far", "go", "select")
     assert said[1] == "  completed"
@@ -222,7 +224,7 @@ def test_a_selection_that_runs_or_was_cut_off_is_told_apart_from_its_search(
         lines(driver.result, "", "go", "select")[3]
         == "  selection cut off: 2 candidates, 0 trainings ended; go on with: select"
     )
-    driver.journal.append("concluded", outcome="completed", reason="")
+    driver.journal.append(Concluded(outcome="completed", reason=""))
     assert (
         lines(driver.result, "", "go", "select")[3]
         == "  selection completed: 2 candidates, 0 trainings ended"

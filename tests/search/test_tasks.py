@@ -99,7 +99,7 @@ def test_asha_decides_by_its_metric(searched: Searched) -> None:
 
 def test_its_evaluation_has_an_interval_around_its_value(searched: Searched) -> None:
     for trial in searched.result.ranking:
-        found = trial.evaluation["val"]["metric"]
+        found = trial.evaluation.val["metric"]
         assert found["name"] == searched.task.primary.name
         assert found["value"] == pytest.approx(trial.value, abs=2e-3)
         assert found["low"] < found["value"] < found["high"]

@@ -18,6 +18,7 @@ from search.journal.journal import Journal
 from search.spaces.smoke import space
 from trainables.config import TrialConfig
 from trainables.datasets.load import load
+from trainables.messages import heard
 
 CONFIGS = [
     TrialConfig().override(
@@ -56,7 +57,7 @@ def jobs(folder: Path, configs: list[TrialConfig]) -> list[Job]:
 def metrics_of(report: dict[str, Any]) -> dict[str, float]:
     return {
         name: value
-        for name, value in json.loads(report["reports"])[0]["metrics"].items()
+        for name, value in heard(report["reports"])[0].metrics.items()
         if name != "time/epoch_s"
     }
 
@@ -224,7 +225,7 @@ class Asked:
         trial, config = driver.suggest() or ("", CONFIGS[0])
         driver.running(trial)
         for report in run_trial(config, load(config.data), experiment.trial_folder(trial)):
-            driver.report(trial, report.to_dict())
+            driver.report(trial, report)
         evaluations = Evaluations(driver, self.workers, driver.result.ranking, [], lambda: None)
         evaluations.measure(1)
         return evaluations

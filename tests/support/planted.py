@@ -3,8 +3,9 @@
 import math
 
 from search.space import Float, SearchSpace
-from tests.support.played import Report, report
+from tests.support.played import report
 from trainables.config import TrialConfig
+from trainables.messages import Report
 
 BEST = 1e-2
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from search.decisions.driver import Driver
 from search.experiment import Experiment
+from search.journal.events import Resumed
 from search.journal.journal import Journal, read
 from trainables.config import TrialConfig
-
-Report = dict[str, Any]
+from trainables.messages import Report
 
 Train = Callable[[TrialConfig, int], Report]
 
@@ -50,12 +50,8 @@ def report(
         "lr": 0.001,
         "time/epoch_s": 0.25,
     }
-    return {
-        "epoch": epoch,
-        "metrics": {} if outcome in ("diverged", "failed") else metrics,
-        "outcome": outcome,
-        "reason": reason,
-    }
+    told = {} if outcome in ("diverged", "failed") else metrics
+    return Report(epoch, told, outcome=outcome, reason=reason)
 
 
 def evaluation(f1: float = 0.5) -> dict[str, Any]:
@@ -97,7 +93,7 @@ def reopened(driver: Driver, **options: Any) -> Driver:
     journal, events = Journal.reopen(driver.experiment.folder)
     again = Driver(driver.experiment, journal, **options)
     again.replay(events)
-    journal.append("resumed", slots=2, began_ms=time.time_ns() // 1_000_000)
+    journal.append(Resumed(slots=2, began_ms=time.time_ns() // 1_000_000))
     again.go_on()
     return again
 
@@ -134,7 +130,7 @@ def decisions(search: Experiment) -> list[dict[str, Any]]:
     """Return what was suggested, reported, stopped and ended, in order."""
     kept = ("suggested", "epoch", "held", "promoted", "stopped", "ended")
     return [
-        {**event.data, "kind of event": event.kind}
+        {**event.data.to_json(), "kind of event": event.kind}
         for event in read(search.folder / "journal.jsonl")
         if event.kind in kept
     ]

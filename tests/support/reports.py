@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from search.journal.events import from_json
 from search.journal.journal import Event
 from search.journal.result import SearchResult
 from trainables.tasks.report import report
@@ -132,7 +133,7 @@ def select(result: SearchResult) -> None:
             ("concluded", {"outcome": "completed", "reason": ""}),
         )
     ):
-        result.apply(Event(10**6 + number, 1_795_001_000_000 + number, kind, data))
+        result.apply(Event(10**6 + number, 1_795_001_000_000 + number, from_json(kind, data)))
 
 
 def words(page: str) -> str:

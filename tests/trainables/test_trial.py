@@ -1,5 +1,4 @@
 import copy
-import json
 import os
 import shutil
 from pathlib import Path
@@ -9,7 +8,7 @@ import pytest
 from trainables import trial
 from trainables.catalog.tasks import CLASSIFICATION
 from trainables.checkpoints import checkpoint, heartbeat
-from trainables.messages import EpochMetrics, Report
+from trainables.messages import EpochMetrics, heard, told
 from trainables.request import TrialRequest
 from trainables.training.loop import Training
 from trainables.training.world import World
@@ -54,7 +53,7 @@ def test_a_trial_reports_each_epoch_and_that_it_completed(make_config, make_data
 
 def test_a_report_is_plain_values(make_config, make_dataset, tmp_path):
     (report,) = run_trial(make_config(epochs=1), make_dataset(), tmp_path)
-    assert Report(**json.loads(json.dumps(report.to_dict()))) == report
+    assert heard(told([report])) == [report]
 
 
 def test_a_checkpoint_is_on_disk_before_its_report_is_out(make_config, make_dataset, tmp_path):

@@ -1,6 +1,5 @@
 """A worker of several, as far as it can be seen without the others."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import ray
 
 from trainables import worker
 from trainables.config import TrialConfig
-from trainables.messages import Report
+from trainables.messages import Report, heard
 from trainables.request import TrialRequest
 
 
@@ -23,7 +22,7 @@ class Gate:
         return type("Method", (), {"remote": staticmethod(getattr(self, f"do_{method}"))})
 
     def do_report(self, number: int, reports: str) -> None:
-        self.told += [(number, report["epoch"]) for report in json.loads(reports)]
+        self.told += [(number, report.epoch) for report in heard(reports)]
 
     def do_passed(self, number: int) -> bool:
         return number < self.last

@@ -8,12 +8,13 @@ depends on the number of epochs. Imports no torch.
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from trainables.checkpoints.remote import Mirror
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
+from trainables.messages import WarmStart
 
 HORIZON_FREE = ("constant", "step", "plateau")
 """Schedules that do not depend on the number of epochs.
@@ -81,19 +82,6 @@ class WarmStartSource:
 
     def __str__(self) -> str:
         return f"{self.trial} of '{self.search}'"
-
-
-@dataclass(frozen=True)
-class WarmStart:
-    """The trial whose training another trial began with, and up to which epoch."""
-
-    search: str
-    trial: str
-    epoch: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
 
 
 def begun_of(text: str | None) -> WarmStart | None:

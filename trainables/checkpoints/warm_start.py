@@ -14,10 +14,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from trainables.checkpoints import checkpoint
-from trainables.checkpoints.lineage import WarmStart, WarmStartSource, is_own_beginning
+from trainables.checkpoints.lineage import WarmStartSource, is_own_beginning
 from trainables.config import TrialConfig
 from trainables.disk import sync
 from trainables.errors import ConfigError
+from trainables.messages import WarmStart
 
 BEGUN = "begun.json"
 BROUGHT = ".brought"
@@ -77,7 +78,7 @@ def import_checkpoints(
                 continue
             begun = WarmStart(beginning.search, beginning.trial, epoch)
             still_ours()
-            checkpoint.write_whole(folder / BEGUN, json.dumps(begun.to_dict()))
+            checkpoint.write_whole(folder / BEGUN, json.dumps(vars(begun)))
             _put_in_place(brought, names, still_ours)
             return begun, wrong
     finally:

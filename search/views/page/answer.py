@@ -34,9 +34,9 @@ def cost_of(result: SearchResult) -> dict[str, Any]:
     candidate = result.trials.get(answer.repeat_of) if answer is not None else None
     found: dict[str, Any] = next(
         (
-            trial.evaluation["cost"]
+            trial.evaluation.cost
             for trial in (answer, candidate)
-            if trial is not None and trial.evaluation
+            if trial is not None and trial.evaluation is not None
         ),
         {},
     )
@@ -56,7 +56,7 @@ def evidence(result: SearchResult, folder: Path | None) -> Evidence:
     if answer is None:
         return Evidence("validation", {})
     test = result.chosen_test
-    known = test or answer.evaluation.get("val", {})
+    known = test or (answer.evaluation.val if answer.evaluation is not None else {})
     written = (
         _written(answer, folder, "test.json" if test else "val.json") if folder is not None else {}
     )

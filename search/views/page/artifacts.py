@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from search.journal.events import Evidence
 from search.journal.journal import Journal
 from search.journal.result import PAGE, PICTURES, SearchResult, TrialResult, checkpoint_of
 from search.journal.store import TRIALS, Home
@@ -75,7 +76,7 @@ def draw(
         return
     folder, checkpoint, shown = home.folder, str(checkpoint_of(answer, Path())), _shown(result, few)
     home.fetch(checkpoint, *(f"{TRIALS}/{trial.trial}/evidence" for trial in shown))
-    journal.append("evidence", trial=answer.trial, file=checkpoint, path="checkpoint")
+    journal.append(Evidence(answer.trial, checkpoint, "checkpoint"))
     if (
         drawn is None
         or drawn.about != _about(result)
@@ -89,12 +90,12 @@ def draw(
         if trial is answer:
             _evidence(answer, result, folder / own, tested)
         home.keep(str(own))
-        journal.append("evidence", trial=trial.trial, file=str(own), path="")
+        journal.append(Evidence(trial.trial, str(own), ""))
     page.write(result, folder, folder / PAGE, drawn.pictures | tested)
     figures.save(drawn.pictures["curves"].png, folder / PICTURES / "curves.png")
     home.keep(PAGE, PICTURES)
-    journal.append("evidence", trial="", file=PAGE, path="")
-    journal.append("evidence", trial="", file=PICTURES, path="")
+    journal.append(Evidence("", PAGE, ""))
+    journal.append(Evidence("", PICTURES, ""))
 
 
 def _shown(result: SearchResult, few: bool) -> list[TrialResult]:

@@ -160,7 +160,7 @@ def _scale(result: SearchResult, path: str) -> dict[Any, float]:
 
     Numbers are placed by size, on a log scale where the space has one; other values in order.
     """
-    domain = result.started["experiment"]["space"]["domains"][path]
+    domain = result.started.experiment["space"]["domains"][path]
     cases = domain.get("cases", [domain])
     seen = list(
         dict.fromkeys(_key(trial.params[path]) for trial in result.ranking if path in trial.params)

@@ -36,19 +36,22 @@ def stops(result: SearchResult) -> list[Row]:
     groups: dict[tuple[str, int], list[TrialResult]] = {}
     for trial in result.trials.values():
         if trial.outcome == "stopped":
-            groups.setdefault((trial.stop.get("by", ""), trial.stop.get("rung") or 0), []).append(
-                trial
-            )
+            by, rung = (trial.stop.by, trial.stop.rung) if trial.stop is not None else ("", None)
+            groups.setdefault((by, rung or 0), []).append(trial)
     return [
         (
             by,
             f"epoch {rung}" if rung else "",
             str(len(trials)),
             _names(trials),
-            _shortened(trials[-1].stop.get("reason") or trials[-1].reason),
+            _shortened(_why_stopped(trials[-1])),
         )
         for (by, rung), trials in sorted(groups.items(), key=lambda item: item[0])
     ]
+
+
+def _why_stopped(trial: TrialResult) -> str:
+    return (trial.stop.reason if trial.stop is not None else "") or trial.reason
 
 
 def failures(result: SearchResult) -> list[Row]:
@@ -130,28 +133,28 @@ def finalists(result: SearchResult) -> list[dict[str, Any]]:
     The interval of the chosen one is the verdict's own. The leader has no difference and no
     p-value: it is not behind itself.
     """
-    verdict, rows = (result.selection.verdict if result.selection is not None else {}), []
+    verdict, rows = (result.selection.verdict if result.selection is not None else None), []
     bounds = result.metric.limits
-    for row in verdict.get("rows", []):
+    if verdict is None:
+        return []
+    for row in verdict.rows:
         low = high = None
-        if row["candidate"] == verdict["candidate"]:
-            low, high = verdict["expected"]["low"], verdict["expected"]["high"]
-        elif row["seeds"] > 1:
-            alone = expect(
-                row["accuracies"], 1, verdict["level"], images=result.images, bounds=bounds
-            )
+        if row.candidate == verdict.candidate:
+            low, high = verdict.expected.low, verdict.expected.high
+        elif row.seeds > 1:
+            alone = expect(row.accuracies, 1, verdict.level, images=result.images, bounds=bounds)
             low, high = alone.low, alone.high
-        leads = {"difference": None, "p": None} if row["candidate"] == verdict["leader"] else {}
-        rows.append({**row, **leads, "low": low, "high": high})
+        leads = {"difference": None, "p": None} if row.candidate == verdict.leader else {}
+        rows.append({**vars(row), **leads, "low": low, "high": high})
     return rows
 
 
 def origin(result: SearchResult) -> list[tuple[str, str]]:
     """Return data set, splits, seeds, versions and cost, as titles and texts."""
     experiment, data, provenance = (
-        result.started["experiment"],
-        result.started["data"],
-        result.started["provenance"],
+        result.started.experiment,
+        result.started.data,
+        result.started.provenance,
     )
     setting, size = experiment["base"]["data"], " x ".join(map(str, data["image"]))
     classes = f"{len(data['classes'])} classes, " if data["classes"] else ""
@@ -181,7 +184,7 @@ def origin(result: SearchResult) -> list[tuple[str, str]]:
             "Search",
             (
                 f"{strategy_text(experiment)}, up to {experiment['horizon']} epochs a trial, "
-                f"id {result.started.get('id', '')}"
+                f"id {result.started.id}"
             ),
         ),
         *(
@@ -218,7 +221,7 @@ def cost(result: SearchResult) -> str:
 
     It gives seconds, and hours of devices: those in training and those held.
     """
-    experiment = result.started["experiment"]
+    experiment = result.started.experiment
     per_trial = experiment["gpus_per_trial"] * experiment["workers"]
     unit, devices = (
         ("GPU", per_trial)
@@ -238,6 +241,6 @@ def cost(result: SearchResult) -> str:
     return (
         f"{wall_s:,.0f} s{rounded} from start to end; {used_s:,.0f} s of training, "
         f"{result.epochs_trained:,} epochs of the search{spared}, on "
-        f"{count(result.started['slots'], 'slot')}; {used_s * devices / 3600:.3g} {unit} "
+        f"{count(result.started.slots, 'slot')}; {used_s * devices / 3600:.3g} {unit} "
         f"hours in training, {held_s * devices / 3600:.3g} held{budget}"
     )

@@ -51,7 +51,7 @@ def importance(result: SearchResult) -> dict[str, tuple[float, ...]]:
     if len(trainings) < MIN_TRIALS or len({trial.score for trial in trials}) < 2:
         return {}
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    domains = result.started["experiment"]["space"]["domains"]
+    domains = result.started.experiment["space"]["domains"]
     distributions = {
         path: known
         for path, domain in domains.items()

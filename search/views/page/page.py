@@ -61,9 +61,9 @@ def render(
         pictures = of_search(result) | of_training(result) | of_answer(shown)
     return template().render(
         result=result,
-        experiment=result.started["experiment"],
-        data=result.started["data"],
-        title=source_text(result.started["data"]),
+        experiment=result.started.experiment,
+        data=result.started.data,
+        title=source_text(result.started.data),
         verdict=verdict(result),
         tiles=tiles(result),
         finalists=facts.finalists(result),

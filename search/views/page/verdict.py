@@ -7,12 +7,12 @@ test said.
 import math
 from typing import Any
 
+from search.journal.events import Selected
 from search.journal.result import Opening, SearchResult, TrialResult
 from search.phrases import duration
 from search.statistics import LEVEL
 from search.views.metric import (
     capital,
-    error_of,
     interval,
     least_score,
     superlative,
@@ -68,7 +68,7 @@ def apart(difference: float, metric: Metric) -> str:
 
 
 def _asked(result: SearchResult) -> str:
-    experiment, data = result.started["experiment"], result.started["data"]
+    experiment, data = result.started.experiment, result.started.data
     names = list(short_names(searched(result)).values())
     what = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
     how = {
@@ -135,7 +135,7 @@ def _found(result: SearchResult) -> str:
         f"{answer.config['model']['name']}{f' with {params}' if params else ''} (trial "
         f"{candidate.trial}{again})."
     )
-    images = result.started["data"]["val"]
+    images = result.started.data["val"]
     if answer is candidate:
         text += f" It {_reaches(answer, images)}"
         text += (
@@ -189,10 +189,11 @@ def _folds(trial: TrialResult, images: int) -> str:
 
 
 def _sure(result: SearchResult) -> str:
-    if result.selection is not None and result.selection.chosen is not None:
-        found = _selected(result.selection.verdict, result.started["data"]["val"], result.metric)
+    selection = result.selection
+    if selection is not None and selection.chosen is not None and selection.verdict is not None:
+        found = _selected(selection.verdict, result.started.data["val"], result.metric)
         return f"{found} {GONE_ON}" if result.is_selection_old else found
-    answer, images = result.chosen, result.started["data"]["val"]
+    answer, images = result.chosen, result.started.data["val"]
     if answer is None or not images:
         return ""
     metric = answer.metric
@@ -230,18 +231,20 @@ def _sure(result: SearchResult) -> str:
     return f"{text} {risk_text(result)}".rstrip()
 
 
-def _selected(verdict: dict[str, Any], images: int, metric: Metric) -> str:
-    expected, search_value = verdict["expected"], verdict["search_value"]
-    mean, low, high = (worth(expected[name], metric, images) for name in ("mean", "low", "high"))
+def _selected(verdict: Selected, images: int, metric: Metric) -> str:
+    expected, search_value = verdict.expected, verdict.search_value
+    mean, low, high = (
+        worth(value, metric, images) for value in (expected.mean, expected.low, expected.high)
+    )
     told = (
         f"{mean} of the validation images are to be expected right"
         if metric.is_share
         else f"{with_article(metric)} of {mean} on the validation images is to be expected"
     )
     return (
-        f"Trained anew with {count(expected['seeds'], 'fresh seed')}, {told} "
-        f"({verdict['level']:.0%} interval: {low} to {high}), "
-        f"{_beside(expected['mean'] - search_value, metric)} "
+        f"Trained anew with {count(expected.seeds, 'fresh seed')}, {told} "
+        f"({verdict.level:.0%} interval: {low} to {high}), "
+        f"{_beside(expected.mean - search_value, metric)} "
         f"{worth(search_value, metric, images)} that the search saw."
         f"{_compared(verdict)}"
     )
@@ -255,15 +258,15 @@ def _beside(difference: float, metric: Metric) -> str:
     )
 
 
-def _compared(verdict: dict[str, Any]) -> str:
+def _compared(verdict: Selected) -> str:
     """Return what became of the other candidates, in sentences."""
     tied, behind, worse = (
-        [row["candidate"] for row in verdict["rows"] if row["state"] == state]
+        [row.candidate for row in verdict.rows if row.state == state]
         for state in ("tied", "behind", "dropped")
     )
     text = ""
     if tied:
-        rate = f"{verdict['alpha']:.0%}"
+        rate = f"{verdict.alpha:.0%}"
         text += (
             f" {', '.join(tied)} {'is' if len(tied) == 1 else 'are'} as good as far as the "
             f"paired tests tell (error rate {rate}); the quickest was taken."
@@ -285,7 +288,7 @@ def _network(result: SearchResult) -> str:
     """
     if result.task is not CLASSIFICATION:
         return ""
-    images = result.started["data"]["val"]
+    images = result.started.data["val"]
     found = list(result.best_of_models.values())
     network = next((trial for trial in found if not is_baseline(trial)), None)
     baseline = next((trial for trial in found if is_baseline(trial)), None)
@@ -298,7 +301,7 @@ def _network(result: SearchResult) -> str:
     if network is None:
         return f"None was tried: {name} is the best of what was fitted without one."
     metric, gain = result.metric, network.score - baseline.score
-    noise = WIDTH * math.hypot(*(error_of(trial, images) for trial in (network, baseline)))
+    noise = WIDTH * math.hypot(*(trial.error(images) for trial in (network, baseline)))
     judged = "Yes" if gain > noise else "No" if gain < -noise else "Hardly"
     beyond = "beyond" if abs(gain) > noise else "within"
     behind = (
@@ -359,16 +362,17 @@ def tiles(result: SearchResult) -> list[tuple[str, str, str]]:
     answer = result.chosen
     if answer is None:
         return []
-    images, test, cost = result.started["data"]["val"], result.chosen_test, cost_of(result)
-    expected = result.selection.verdict.get("expected") if result.selection is not None else None
+    images, test, cost = result.started.data["val"], result.chosen_test, cost_of(result)
+    chosen = result.selection.verdict if result.selection is not None else None
+    expected = chosen.expected if chosen is not None else None
     metric, title = result.metric, result.metric.title
     found = [(f"validation {title}", worth(answer.value, metric, images), f"{images:,} images")]
     if expected is not None:
         found = [
             (
                 f"expected {title}",
-                worth(expected["mean"], metric, images),
-                f"validation, {count(expected['seeds'], 'fresh seed')}",
+                worth(expected.mean, metric, images),
+                f"validation, {count(expected.seeds, 'fresh seed')}",
             )
         ]
     if test:

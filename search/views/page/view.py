@@ -10,6 +10,7 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from search.decisions.driver import Driver
+from search.journal.events import Opened
 from search.journal.journal import Event
 from search.views.base import Shown, View
 
@@ -36,7 +37,7 @@ class Page(View):
 
     def apply(self, event: Event) -> None:
         """Start drawing when the test begins, once."""
-        if event.kind == "opened" and self._thread is None:
+        if isinstance(event.data, Opened) and self._thread is None:
             self._thread = Thread(target=self._draw, args=[self.driver.is_late], daemon=True)
             self._thread.start()
 

@@ -9,38 +9,10 @@ import hashlib
 import json
 import math
 import time
-from dataclasses import dataclass, field
 
 from sitecustomize import NOW, after, before, plan
 
-
-@dataclass(frozen=True)
-class Report:
-    """A report, like the real one."""
-
-    epoch: int
-    metrics: dict = field(default_factory=dict)
-    outcome: str | None = None
-    reason: str = ""
-    more: bool = False
-
-    def to_dict(self):
-        """Return plain values, like the real one."""
-        return {
-            "epoch": self.epoch,
-            "metrics": self.metrics,
-            "outcome": self.outcome,
-            "reason": self.reason,
-        }
-
-
-@dataclass(frozen=True)
-class EpochMetrics:
-    """An epoch's metrics, like the real ones."""
-
-    epoch: int
-    values: dict
-    diverged: str = ""
+from trainables.messages import EpochMetrics, Report
 
 
 def run_trial(config, dataset, folder, request, **options):

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,13 +11,15 @@ from mlflow import MlflowClient
 from search.decisions.refinement import noise, observations
 from search.decisions.selection import Candidate, Race, decide
 from search.experiment import Experiment
+from search.journal.events import Started
 from search.journal.journal import Journal, JournalError
 from search.journal.result import SearchResult
 from search.tracking.tracker import Tracker
-from tests.support.played import OpenDriver, Report, changed, decisions, play, reopened, report
+from tests.support.played import OpenDriver, changed, decisions, play, reopened, report
 from trainables.catalog.tasks import CLASSIFICATION
 from trainables.checkpoints.lineage import training_key
 from trainables.config import TrialConfig
+from trainables.messages import Report
 
 LOSS = CLASSIFICATION.metric("log_loss")
 WRITTEN = ("event", "n", "time_ms", "crc")
@@ -27,9 +30,9 @@ def loses_with_the_rate(config: TrialConfig, epoch: int) -> Report:
     """The lower the rate the lower the log loss; accuracy says the contrary."""
     loss = 0.2 + 8 * config.optimizer.lr + 1 / epoch
     made = report(epoch, min(0.99, 5 * config.optimizer.lr + 0.01 * epoch))
-    made["metrics"] |= {"val/loss": loss, LOSS.key: loss, LOSS.error_key: 0.01}
-    made["outcome"] = "completed" if epoch == config.epochs else None
-    return made
+    by_loss = {"val/loss": loss, LOSS.key: loss, LOSS.error_key: 0.01}
+    outcome = "completed" if epoch == config.epochs else None
+    return replace(made, metrics=made.metrics | by_loss, outcome=outcome)
 
 
 @pytest.fixture
@@ -65,11 +68,11 @@ def test_early_stopping_knows_the_reported_error(
 ) -> None:
     driver = play(open_driver(by_loss), loses_with_the_rate, events=12)
     (score, *_) = (trial.score for trial in driver.result.ranking)
-    assert driver.scheduler.error_of(score) == 0.01
-    assert driver.scheduler.error_of(123.0) == 0
-    assert driver.algorithm.metric is LOSS
+    assert driver.policy.scheduler.error_of(score) == 0.01
+    assert driver.policy.scheduler.error_of(123.0) == 0
+    assert driver.policy.algorithm.metric is LOSS
     share = open_driver(changed(experiment, name="share"))
-    assert share.scheduler.error_of(0.5) == pytest.approx((0.25 / 50) ** 0.5)
+    assert share.policy.scheduler.error_of(0.5) == pytest.approx((0.25 / 50) ** 0.5)
 
 
 def test_a_trial_with_less_loss_is_better_than_others(
@@ -144,6 +147,6 @@ def test_a_metric_that_is_not_known_any_more_is_told_in_one_line(
     path.unlink()
     told = {name: value for name, value in first.items() if name not in WRITTEN}
     with closing(Journal(by_loss.folder)) as journal:
-        journal.append("started", **told)
+        journal.append(Started(**told))
     with pytest.raises(JournalError, match="by 'kappa', a metric that this version does not know"):
         _ = SearchResult.read(by_loss.folder).metric

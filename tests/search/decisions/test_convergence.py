@@ -8,12 +8,14 @@ import pytest
 
 from search.decisions.convergence import MIN_TRIALS, expected_gain, values_of
 from search.experiment import Experiment
+from search.journal.events import Epoch, Evidence, Tested
 from search.journal.journal import read
 from search.journal.result import SearchResult
 from search.resume import is_done, parser
 from search.space import Choice, SearchSpace
-from tests.support.played import OpenDriver, Report, changed, play, reopened, report
+from tests.support.played import OpenDriver, changed, play, reopened, report
 from trainables.config import TrialConfig
+from trainables.messages import Report
 
 DRAWS = {
     "normal": lambda draw, count: 0.9 + 0.02 * draw.standard_normal(count),
@@ -100,9 +102,9 @@ def test_a_search_ends_itself_when_the_rest_is_not_worth_while(
     assert MIN_TRIALS <= len(result.trials) < 40
     assert result.counts == {"completed": len(result.trials)}
     (enough,) = (event.data for event in read(driver.journal.path) if event.kind == "enough")
-    assert enough["expected"] < enough["wanted"] == 0.1
-    assert enough["ahead"] == 200 - len(result.trials)
-    assert (result.outcome, result.reason) == ("gain", enough["reason"])
+    assert enough.expected < enough.wanted == 0.1
+    assert enough.ahead == 200 - len(result.trials)
+    assert (result.outcome, result.reason) == ("gain", enough.reason)
     assert "less than 0.1 (--min-gain)" in result.reason
     assert (result.is_over, driver.interrupted) == (True, False)
     assert SearchResult.read(wide.folder) == result
@@ -119,8 +121,8 @@ def test_a_resume_goes_on_with_another_threshold_or_more_trials(
     driver = play(open_driver(wide), nearly_alike)
     result, count = driver.result, len(driver.result.trials)
     assert result.best is not None
-    driver.journal.append("tested", trial=result.best.trial, epoch=result.best.best_epoch, test={})
-    driver.journal.append("evidence", trial="", file="pictures", path="")
+    driver.journal.append(Tested(trial=result.best.trial, epoch=result.best.best_epoch, test={}))
+    driver.journal.append(Evidence(trial="", file="pictures", path=""))
 
     def given(*words: str) -> Any:
         return parser().parse_args(["s", *words])
@@ -131,8 +133,8 @@ def test_a_resume_goes_on_with_another_threshold_or_more_trials(
     again = reopened(driver)
     assert again.suggest() is None
     assert again.over
-    again.experiment = changed(wide, min_gain=0.0, trials=count + 5)
-    again.enough = ""
+    again.policy.experiment = changed(wide, min_gain=0.0, trials=count + 5)
+    again.policy.enough = ""
     assert len(play(again, nearly_alike).result.trials) == count + 5
     assert again.result.outcome == "completed"
 
@@ -143,12 +145,12 @@ def test_what_was_enough_is_enough_after_a_resume_whatever_has_come_since(
     driver = play(open_driver(wide), nearly_alike)
     trial = driver.result.trials["t0001"]
     driver.journal.append(
-        "epoch", trial="t0001", epoch=max(trial.epochs) + 1, metrics=report(1, 0.99)["metrics"]
+        Epoch(trial="t0001", epoch=max(trial.epochs) + 1, metrics=report(1, 0.99).metrics)
     )
     again = reopened(driver)
-    assert again.enough == driver.enough != ""
-    driver.experiment = changed(wide, min_gain=0.01)
-    assert reopened(driver).enough == ""
+    assert again.policy.enough == driver.policy.enough != ""
+    driver.policy.experiment = changed(wide, min_gain=0.01)
+    assert reopened(driver).policy.enough == ""
 
 
 def test_what_runs_and_what_failed_is_no_value(

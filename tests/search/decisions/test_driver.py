@@ -1,4 +1,5 @@
 import math
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from search.budget import Budget, limit
 from search.decisions.driver import RETRIES, Driver
 from search.experiment import Experiment
+from search.journal.events import Evaluated, Resumed, Suggested, Unevaluated
 from search.journal.journal import read
 from search.journal.result import SearchResult, Session
 from search.space import Choice, Float, SearchSpace
@@ -23,6 +25,7 @@ from tests.support.played import (
 )
 from trainables.catalog.models import MODELS
 from trainables.config import TrialConfig
+from trainables.messages import Report
 
 
 def test_a_played_grid_visits_every_point_and_knows_the_best(
@@ -58,8 +61,7 @@ def test_the_same_seed_makes_the_same_decisions(
     ]
     first, second = (play(open_driver(search)) for search in searches)
     lines = [
-        [{**event.data, "kind": event.kind} for event in read(search.folder / "journal.jsonl")[1:]]
-        for search in searches
+        [event.data for event in read(search.folder / "journal.jsonl")[1:]] for search in searches
     ]
     assert lines[0] == lines[1]
     assert "stopped" in first.result.counts
@@ -73,8 +75,8 @@ def test_a_suggestion_is_in_the_journal_before_it_is_given(
     suggestion = driver.suggest()
     assert suggestion is not None
     last = read(driver.journal.path)[-1]
-    assert (last.kind, last.data["trial"]) == ("suggested", suggestion[0])
-    assert TrialConfig.from_dict(last.data["config"]) == suggestion[1]
+    assert (last.kind, last.data.trial) == ("suggested", suggestion[0])
+    assert TrialConfig.from_dict(last.data.config) == suggestion[1]
 
 
 def test_who_waits_and_who_goes_on_is_in_the_journal_with_what_it_rests_on(
@@ -87,7 +89,7 @@ def test_who_waits_and_who_goes_on_is_in_the_journal_with_what_it_rests_on(
         driver.running(trial)
         if driver.report(trial, report(1, value)):
             held = read(driver.journal.path)[-1]
-            assert (held.kind, held.data["trial"], held.data["by"], held.data["rung"]) == (
+            assert (held.kind, held.data.trial, held.data.by, held.data.rung) == (
                 "held",
                 trial,
                 "asha",
@@ -130,16 +132,16 @@ def test_trials_that_are_held_are_stopped_once_none_goes_on(
     )
     for trial in driver.result.trials.values():
         if trial.outcome == "stopped":
-            assert 0 <= trial.stop["risk"] < 0.2
-            assert trial.stop["rung"] == max(trial.epochs)
+            assert 0 <= trial.stop.risk < 0.2
+            assert trial.stop.rung == max(trial.epochs)
     (risked,) = [event.data for event in read(driver.journal.path) if event.kind == "risked"]
     assert driver.result.risk == risked
-    assert 0 < risked["chance"] <= 1 - driver.experiment.sure
-    assert risked["epochs"] > 0
-    assert 0 < risked["new"] < 0.5
+    assert 0 < risked.chance <= 1 - driver.experiment.sure
+    assert risked.epochs > 0
+    assert 0 < risked.new < 0.5
     grid = play(open_driver(changed(experiment, name="grid", scheduler="asha")))
-    assert grid.result.risk["chance"] > 0
-    assert grid.result.risk["new"] == 0, "none are left"
+    assert grid.result.risk.chance > 0
+    assert grid.result.risk.new == 0, "none are left"
 
 
 def in_rungs(experiment: Experiment, **values: Any) -> Experiment:
@@ -165,7 +167,7 @@ def asked(driver: Driver) -> tuple[object, ...]:
 
     The first question is one to which nothing was computed before.
     """
-    scheduler = driver.scheduler
+    scheduler = driver.policy.scheduler
     return (
         scheduler.risk,
         scheduler.choose(new=False, fits=lambda trial: False),
@@ -212,7 +214,7 @@ def test_a_search_killed_at_its_budgets_end_tells_the_same_risk(
     again = cut_after(driver, risked.number - 1)
     assert again.result.outcome == "budget"
     assert again.result.risk == risked.data
-    assert ("--sure" in risk_text(again.result)) == (1 - risked.data["chance"] / 2 > 0.8), (
+    assert ("--sure" in risk_text(again.result)) == (1 - risked.data.chance / 2 > 0.8), (
         "not less sure than was asked for"
     )
 
@@ -228,7 +230,7 @@ def test_a_search_killed_while_it_stops_its_trials_tells_the_same_risk(
     ]
     assert len(stopped) > 10
     again = cut_after(driver, stopped[len(stopped) // 2])
-    assert again.result.risk == pytest.approx(risked.data)
+    assert asdict(again.result.risk) == pytest.approx(asdict(risked.data))
     assert again.result.counts == driver.result.counts
 
 
@@ -274,9 +276,7 @@ def test_a_trial_whose_process_died_is_failed_once(
     driver.fail(trial, "error", "killed")
     driver.fail(trial, "error", "told again")
     ends = [event for event in read(driver.journal.path) if event.kind == "ended"]
-    assert [(event.data["outcome"], event.data["reason"]) for event in ends] == [
-        ("failed", "killed")
-    ]
+    assert [(event.data.outcome, event.data.reason) for event in ends] == [("failed", "killed")]
 
 
 def test_the_time_budget_stops_each_trial_after_its_epoch(
@@ -351,13 +351,13 @@ def test_params_that_make_no_config_are_a_failed_trial_and_the_search_goes_on(
     open_driver: OpenDriver, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = open_driver(experiment)
-    ask, calls = driver.algorithm.ask, []
+    ask, calls = driver.policy.algorithm.ask, []
 
     def sometimes_wrong(trial: str) -> dict[str, Any] | None:
         calls.append(trial)
         return {"optimizer.lr": -1.0, "epochs": 3} if len(calls) == 2 else ask(trial)
 
-    monkeypatch.setattr(driver.algorithm, "ask", sometimes_wrong)
+    monkeypatch.setattr(driver.policy.algorithm, "ask", sometimes_wrong)
     result = play(driver).result
     assert result.counts == {"completed": 8, "failed": 1}
     assert "optimizer.lr must be > 0" in result.trials["t0002"].reason
@@ -401,7 +401,7 @@ def test_a_trial_whose_params_made_no_config_is_not_trained_after_a_resume(
     open_driver: OpenDriver, experiment: Experiment
 ) -> None:
     driver = open_driver(experiment)
-    driver.journal.append("suggested", trial="t0001", params={"optimizer.lr": -1}, config={})
+    driver.journal.append(Suggested(trial="t0001", params={"optimizer.lr": -1}, config={}))
     again = reopened(driver)
     assert again.result.counts == {"failed": 1}
     assert not again.pending
@@ -537,20 +537,20 @@ def test_an_evaluation_is_of_the_best_epoch_alone_and_outlives_a_resume(
     driver = open_driver(experiment)
     trial, _ = driver.suggest()  # type: ignore[misc]
     driver.running(trial)
-    driver.report(trial, report(1, 0.5) | {"precision": "bf16"})
-    driver.journal.append("evaluated", trial=trial, epoch=1, **evaluation(0.375))
-    driver.journal.append("unevaluated", reasons={"damaged": ["t0009"]})
+    driver.report(trial, replace(report(1, 0.5), precision="bf16"))
+    driver.journal.append(Evaluated(trial=trial, epoch=1, **evaluation(0.375)))
+    driver.journal.append(Unevaluated(reasons={"damaged": ["t0009"]}))
     for result in (driver.result, SearchResult.read(experiment.folder), reopened(driver).result):
         assert result.trials[trial].precision == "bf16"
-        assert result.trials[trial].evaluation["val"]["macro"]["f1"] == 0.375
-        assert result.trials[trial].evaluation["cost"]["parameters"] == 1234567
+        assert result.trials[trial].evaluation.val["macro"]["f1"] == 0.375
+        assert result.trials[trial].evaluation.cost["parameters"] == 1234567
     driver = reopened(driver)
     driver.suggest()
     driver.running(trial)
     driver.report(trial, report(2, 0.25))
     assert driver.result.trials[trial].evaluation
     driver.report(trial, report(3, 0.75))
-    assert driver.result.trials[trial].evaluation == {}
+    assert driver.result.trials[trial].evaluation is None
 
 
 def test_an_epoch_told_twice_is_in_the_journal_once(
@@ -562,7 +562,7 @@ def test_an_epoch_told_twice_is_in_the_journal_once(
     driver.report(trial, report(1, 0.5))
     driver.report(trial, report(1, 0.5))
     assert [event.kind for event in read(driver.journal.path)].count("epoch") == 1
-    assert list(driver.scheduler.forecaster.values[0].values()) == [0.5]  # type: ignore[attr-defined]
+    assert list(driver.policy.scheduler.forecaster.values[0].values()) == [0.5]  # type: ignore[attr-defined]
 
 
 def test_waiting_is_in_the_journal_and_ends_with_the_next_word(
@@ -571,7 +571,7 @@ def test_waiting_is_in_the_journal_and_ends_with_the_next_word(
     driver = open_driver(experiment)
     trial, _ = driver.suggest()  # type: ignore[misc]
     driver.running(trial)
-    assert not driver.report(trial, {**report(1), "metrics": {}, "waiting": "no space"})
+    assert not driver.report(trial, Report(1, waiting="no space"))
     assert driver.result.trials[trial].waiting == "no space"
     assert not driver.report(trial, report(1))
     assert driver.result.trials[trial].waiting == ""
@@ -587,7 +587,7 @@ def test_the_time_of_earlier_sessions_counts_for_the_budget(
     again = type(driver)(driver.experiment, journal, clock=lambda: 5.0)
     again.replay(events)
     again.result.sessions[0].began_ms -= 2_000_000
-    journal.append("resumed", slots=1, began_ms=0)
+    journal.append(Resumed(slots=1, began_ms=0))
     again.go_on()
     assert again.suggest() is None
     assert again.over
@@ -606,7 +606,7 @@ def mixed(experiment: Experiment) -> Experiment:
     return changed(experiment, space=space, scheduler="asha")
 
 
-def beaten_by_baselines(config: TrialConfig, epoch: int) -> dict[str, Any]:
+def beaten_by_baselines(config: TrialConfig, epoch: int) -> Report:
     return report(1, 0.99, "completed") if config.model.is_baseline else good_lr_wins(config, epoch)
 
 
@@ -627,12 +627,12 @@ def test_baselines_are_over_after_one_epoch_and_stop_no_network(
     order = [trial.params for trial in networks]
     alone = open_driver(changed(mixed, name="alone"))
     asked = iter(order)
-    alone.algorithm.ask = lambda trial: next(asked, None)  # type: ignore[method-assign]
+    alone.policy.algorithm.ask = lambda trial: next(asked, None)  # type: ignore[method-assign]
     play(alone, beaten_by_baselines)
     assert [(trial.outcome, trial.epochs) for trial in networks] == [
         (trial.outcome, trial.epochs) for trial in alone.result.trials.values()
     ]
-    heard = driver.scheduler.forecaster.values  # type: ignore[attr-defined]
+    heard = driver.policy.scheduler.forecaster.values  # type: ignore[attr-defined]
     assert all(max(values.values()) < 0.99 for values in heard[:-1] if values)
 
 
@@ -680,7 +680,7 @@ def test_a_search_that_may_run_fewer_starts_none_until_enough_have_ended(
     begun()
     assert driver.suggest() is None
     assert [
-        (event.data["count"], event.data["reason"])
+        (event.data.count, event.data.reason)
         for event in read(driver.journal.path)
         if event.kind == "slots"
     ] == [

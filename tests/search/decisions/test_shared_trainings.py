@@ -16,9 +16,11 @@ from cluster.storage.bucket import Bucket
 from search.decisions import earlier_searches as reading
 from search.decisions.driver import Driver
 from search.decisions.earlier_searches import FUSED, Earlier
+from search.decisions.shared_trainings import Relatives
 from search.execution.job import beginnings_of, make_job, request_of
 from search.experiment import Experiment
 from search.journal import provenance
+from search.journal.events import Paused, Resumed, Started
 from search.journal.journal import Journal, read
 from search.journal.result import SearchResult, checkpoint_of
 from search.journal.store import Storage
@@ -42,7 +44,7 @@ from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.datasets.load import load
-from trainables.messages import Report as TrialReport
+from trainables.messages import Report, WarmStart
 from trainables.trial import run_trial
 
 SMALL = {
@@ -91,7 +93,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
 def train(driver: Driver, *, slots: int = 1, events: int = 10**6) -> Driver:
     """Play a driver to its end, like `play`, with real trainings in the trials' folders."""
     dataset = load(driver.experiment.base.data).sealed
-    running: dict[str, Iterator[TrialReport]] = {}
+    running: dict[str, Iterator[Report]] = {}
     while True:
         while len(running) < slots and (suggestion := driver.suggest()) is not None:
             trial, config = suggestion
@@ -103,8 +105,8 @@ def train(driver: Driver, *, slots: int = 1, events: int = 10**6) -> Driver:
                 trial,
                 config,
                 driver.experiment.home.place(trial),
-                beginnings=driver.beginnings(trial),
-                milestones=driver.milestones(config),
+                beginnings=driver.policy.beginnings(trial),
+                milestones=driver.policy.milestones(config),
                 **about,
             )
             driver.running(trial, host="here")
@@ -115,7 +117,7 @@ def train(driver: Driver, *, slots: int = 1, events: int = 10**6) -> Driver:
         if driver.journal.number >= events:
             return driver
         for trial, reports in list(running.items()):
-            if driver.report(trial, next(reports).to_dict()):
+            if driver.report(trial, next(reports)):
                 del running[trial]
 
 
@@ -142,14 +144,22 @@ def search(tmp_path: Path) -> Iterator[Callable[..., Driver]]:
         journal = Journal(experiment.folder)
         journals.append(journal)
         driver = Driver(experiment, journal)
-        driver.reuses_trainings = heeds  # type: ignore[misc]
-        driver.relatives.earlier = earlier
+        relatives: Relatives = driver.policy.relatives  # type: ignore[attr-defined]
+        relatives.earlier = earlier
+        if not heeds:
+            nothing: dict[str, Any] = {
+                "must_wait": lambda *given: False,
+                "beginnings": lambda *given: [],
+                "milestones": lambda *given: [],
+            }
+            vars(relatives).update(nothing)
         journal.append(
-            "started",
-            name=experiment.name,
-            experiment=experiment.describe(),
-            training=earlier.training,
-            **started_event(),
+            Started(
+                name=experiment.name,
+                experiment=experiment.describe(),
+                training=earlier.training,
+                **started_event(),
+            )
         )
         return train(driver, slots=slots)
 
@@ -360,7 +370,7 @@ def test_a_damaged_checkpoint_is_trained_again_and_the_result_is_the_same(
     assert len(trained) == 6
     told = [event.data for event in read(second.journal.path) if event.kind == "restored"]
     assert any(
-        "of 'one': " in line and "is damaged" in line for event in told for line in event["damaged"]
+        "of 'one': " in line and "is damaged" in line for event in told for line in event.damaged
     )
     assert second.result.taken_over.keys() == {"two"}
 
@@ -394,7 +404,7 @@ def test_a_search_that_went_on_with_other_code_is_not_taken_from(
     small: Experiment, search: Callable[..., Driver], trained: Trained
 ) -> None:
     driver = search(small)
-    driver.journal.append("resumed", training="0" * 16, slots=1, began_ms=0)
+    driver.journal.append(Resumed(training="0" * 16, slots=1, began_ms=0))
     trained.clear()
     search(changed(small, name="two"))
     assert len(trained) == 6
@@ -473,18 +483,10 @@ def test_one_that_took_over_epochs_and_is_paused_at_a_rung_is_handed_out_once(
     )
     trial, _ = asked(driver)
     driver.running(trial)
-    driver.report(
-        trial,
-        report(3)
-        | {
-            "metrics": {},
-            "restored": [],
-            "begun": {"search": "earlier", "trial": "t0001", "epoch": 3},
-            "more": True,
-        },
-    )
+    begun = WarmStart("earlier", "t0001", 3)
+    driver.report(trial, Report(3, restored=[], begun=begun, more=True))
     for epoch in range(1, heard):
-        driver.report(trial, report(epoch, 0.5) | {"more": epoch < 3})
+        driver.report(trial, replace(report(epoch, 0.5), more=epoch < 3))
     driver.close("interrupted", "Ctrl-C")
     driver.report(trial, report(heard, 0.6))
     driver.finish()
@@ -492,7 +494,7 @@ def test_one_that_took_over_epochs_and_is_paused_at_a_rung_is_handed_out_once(
     assert [
         suggestion[0] if (suggestion := again.suggest()) is not None else None for _ in range(2)
     ] == [trial, None]
-    assert not any(again.scheduler.waiting)  # type: ignore[attr-defined]
+    assert not any(again.policy.scheduler.waiting)  # type: ignore[attr-defined]
 
 
 def asked(driver: Driver) -> tuple[str, int]:
@@ -514,7 +516,7 @@ def test_a_longer_one_waits_for_the_shorter_one_and_others_go_before_it(
     for epoch in (1, 2, 3):
         driver.report("t0001", report(epoch, outcome="completed" if epoch == 3 else None))
     assert asked(driver) == ("t0002", 6)
-    (first,) = driver.beginnings("t0002")
+    (first,) = driver.policy.beginnings("t0002")
     assert {name: first[name] for name in ("search", "trial", "epoch")} == {
         "search": "played",
         "trial": "t0001",
@@ -532,9 +534,12 @@ def test_a_shorter_one_waits_until_the_longer_one_has_come_by(
         slots=2,
     )
     points = iter([{"epochs": 9}, {"epochs": 3}])
-    driver.algorithm.ask = lambda trial: next(points, None)  # type: ignore[method-assign]
+    driver.policy.algorithm.ask = lambda trial: next(points, None)  # type: ignore[method-assign]
     trial, epochs = asked(driver)
-    assert (epochs, driver.milestones(driver.experiment.config({"epochs": 9}))) == (9, [3, 6])
+    assert (epochs, driver.policy.milestones(driver.experiment.config({"epochs": 9}))) == (
+        9,
+        [3, 6],
+    )
     for epoch in (1, 2, 3):
         assert driver.suggest() is None
         driver.report(trial, report(epoch))
@@ -561,17 +566,17 @@ def test_a_paused_relative_is_not_waited_for(open_driver: OpenDriver, lengths: E
         slots=2,
     )
     points = iter([{"epochs": 6}, {"epochs": 9}])
-    driver.algorithm.ask = lambda trial: next(points, None)  # type: ignore[method-assign]
+    driver.policy.algorithm.ask = lambda trial: next(points, None)  # type: ignore[method-assign]
     first, _ = asked(driver)
     driver.running(first)
     driver.report(first, report(1))
-    driver.journal.append("paused", trial=first, epoch=1, reason="by a scheduler")
+    driver.journal.append(Paused(trial=first, epoch=1, reason="by a scheduler"))
     driver.active.discard(first)
     second, _ = asked(driver)
     driver.running(second)
     for epoch in range(1, 5):
         driver.report(second, report(epoch))
-    assert [one["epoch"] for one in driver.beginnings(first)] == [4]
+    assert [one["epoch"] for one in driver.policy.beginnings(first)] == [4]
 
 
 def test_after_a_change_of_code_nothing_is_taken_over_from_before(
@@ -583,9 +588,9 @@ def test_after_a_change_of_code_nothing_is_taken_over_from_before(
     for epoch in (1, 2, 3):
         driver.report(first, report(epoch, outcome="completed" if epoch == 3 else None))
     second, _ = asked(driver)
-    assert len(driver.beginnings(second)) == 1
-    driver.journal.append("resumed", training="0" * 16, slots=1, began_ms=0)
-    assert driver.beginnings(second) == []
+    assert len(driver.policy.beginnings(second)) == 1
+    driver.journal.append(Resumed(training="0" * 16, slots=1, began_ms=0))
+    assert driver.policy.beginnings(second) == []
 
 
 def test_not_more_wait_than_is_good_for_who_proposes(
@@ -597,7 +602,7 @@ def test_not_more_wait_than_is_good_for_who_proposes(
     asked(driver)
     assert driver.suggest() is None
     assert len(driver.pending) == 7
-    assert driver.milestones(driver.experiment.config({"epochs": 1000})) == []
+    assert driver.policy.milestones(driver.experiment.config({"epochs": 1000})) == []
 
 
 def test_copied_epochs_count_once(open_driver: OpenDriver, lengths: Experiment) -> None:
@@ -606,8 +611,8 @@ def test_copied_epochs_count_once(open_driver: OpenDriver, lengths: Experiment) 
     for epoch in (1, 2, 3):
         driver.report(first, report(epoch, outcome="completed" if epoch == 3 else None))
     trial, _ = asked(driver)
-    begun = {"search": "played", "trial": "t0001", "epoch": 3}
-    driver.report(trial, {**report(3), "metrics": {}, "restored": [], "begun": begun})
+    begun = WarmStart("played", "t0001", 3)
+    driver.report(trial, Report(3, restored=[], begun=begun))
     for epoch in (1, 2, 3, 4):
         driver.report(trial, report(epoch))
     known = driver.trials[trial]
@@ -639,11 +644,12 @@ def test_a_bucket_is_looked_through_too(bucket: Bucket, small: Experiment) -> No
         journal, _ = known.home.journal(new=True)
         driver = Driver(known, journal)
         journal.append(
-            "started",
-            name=name,
-            experiment=known.describe(),
-            training=Earlier(known, dataset, wanted=False).training + kind,
-            **started_event(),
+            Started(
+                name=name,
+                experiment=known.describe(),
+                training=Earlier(known, dataset, wanted=False).training + kind,
+                **started_event(),
+            )
         )
         play(driver)
         journal.close()
@@ -654,7 +660,7 @@ def test_a_bucket_is_looked_through_too(bucket: Bucket, small: Experiment) -> No
     )
     assert earlier.searches == ["one"]
     assert "(one); --no-cache trains it anew" in said[0]
-    stems = {event.data["stem"] for event in read(driver.journal.path) if event.kind == "suggested"}
+    stems = {event.data.stem for event in read(driver.journal.path) if event.kind == "suggested"}
     found = [one for stem in stems for one in earlier.of(stem, 2, 4)]
     assert [one["epoch"] for one in found] == 2 * [2, 3, 1], "the nearest first"
     assert {one["folder"] for one in found} >= {f"{bucket}/one/trials/t0001"}
@@ -667,11 +673,12 @@ def test_what_cannot_be_of_this_search_is_not_named(small: Experiment) -> None:
     journal = Journal(known.folder)
     driver = Driver(known, journal)
     journal.append(
-        "started",
-        name="known",
-        experiment=known.describe(),
-        training=Earlier(known, dataset, wanted=False).training,
-        **started_event(),
+        Started(
+            name="known",
+            experiment=known.describe(),
+            training=Earlier(known, dataset, wanted=False).training,
+            **started_event(),
+        )
     )
     play(driver)
     journal.close()

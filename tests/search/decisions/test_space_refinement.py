@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search.decisions.space_refinement import Change, Observation, is_geometric, narrow
+from search.decisions.space_refinement import Observation, is_geometric, narrow
+from search.journal.events import Change
 from search.space import Cases, Choice, Domain, Float, Int, Params, SearchSpace
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError

@@ -15,6 +15,7 @@ from search.decisions.driver import Driver
 from search.execution import evaluation as evaluating
 from search.execution.evaluation import MISSING, Evaluations, evaluate_best, evaluate_trials
 from search.experiment import Experiment
+from search.journal.events import Evaluated
 from search.journal.result import NO_TIME, checkpoint_of
 from search.views.page import artifacts
 from tests.support.played import OpenDriver, changed, evaluation, play
@@ -40,7 +41,7 @@ def evaluated(driver: Driver) -> dict[str, list[str]]:
 def evaluate_those(driver: Driver, *trials: str) -> None:
     for trial in trials:
         driver.journal.append(
-            "evaluated", trial=trial, epoch=driver.result.trials[trial].best_epoch, **evaluation()
+            Evaluated(trial=trial, epoch=driver.result.trials[trial].best_epoch, **evaluation())
         )
 
 

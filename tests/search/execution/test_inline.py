@@ -67,8 +67,8 @@ def test_a_search_is_trained_evaluated_and_tested(search: Search, tmp_path: Path
     assert result.is_tested
     assert result.is_drawn
     assert all(trial.evaluation for trial in result.trials.values())
-    assert result.started["experiment"]["executor"] == "inline"
-    assert result.started["slots"] == 1
+    assert result.started.experiment["executor"] == "inline"
+    assert result.started.slots == 1
     kinds = Counter(event.kind for event in read(tmp_path / "searches" / "tiny" / FILE_NAME))
     assert (kinds["epoch"], kinds["evaluated"], kinds["opened"], kinds["finished"]) == (4, 2, 1, 1)
     code, result = search("--top", 2, "--seeds", 2, verb="select")
@@ -240,10 +240,10 @@ def told(folder: Path) -> list[tuple[str, dict[str, Any]]]:
     return [
         (
             event.kind,
-            plain(event.data)
+            plain(event.data.to_json())
             | {
                 name: value
-                for name, value in event.data.get("metrics", {}).items()
+                for name, value in getattr(event.data, "metrics", {}).items()
                 if name != "time/epoch_s"
             },
         )
@@ -278,4 +278,4 @@ def test_both_executors_come_to_the_same_journal(
     for name, other in (("tune", "inline"), ("inline", "tune")):
         result = SearchResult.read(folders[name] / "searches" / "one")
         assert (len(result.trials), result.outcome) == (10, "completed")
-        assert result.started["experiment"].get("executor", "tune") == other
+        assert result.started.experiment.get("executor", "tune") == other

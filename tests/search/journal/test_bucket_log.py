@@ -5,6 +5,7 @@ import pytest
 from cluster.storage.bucket import Bucket, StorageError, Taken
 from search.journal import bucket_log
 from search.journal.bucket_log import JournalCopy
+from search.journal.events import Finished, Started, Suggested
 from search.journal.journal import FILE_NAME, DamagedJournal, Journal, TakenOver, read
 
 
@@ -87,8 +88,8 @@ def test_nobody_hears_of_an_event_before_it_is_in_the_bucket(
             (event.kind, f'"{event.kind}"'.encode() in JournalCopy(bucket).read())
         )
     )
-    journal.append("started")
-    journal.append("finished")
+    journal.append(Started())
+    journal.append(Finished("completed", ""))
     assert heard == [("started", True), ("finished", True)]
     assert JournalCopy(bucket).read() == (tmp_path / FILE_NAME).read_bytes()
 
@@ -106,7 +107,7 @@ def test_a_bucket_that_refuses_for_a_while_is_waited_for(
         copy.append(line)
 
     journal.copy = refuse_twice
-    journal.append("started")
+    journal.append(Started())
     assert [event.kind for event in read(tmp_path / FILE_NAME)] == ["started"]
     assert JournalCopy(bucket).read() == (tmp_path / FILE_NAME).read_bytes()
     assert len(said) == 2
@@ -118,8 +119,8 @@ def test_a_driver_that_was_taken_over_learns_it_from_the_bucket(
 ) -> None:
     old, new = Journal(tmp_path / "old"), JournalCopy(bucket)
     old.copy = JournalCopy(bucket).append
-    old.append("started")
+    old.append(Started())
     new.read()
     new.append(b"resumed\n")
     with pytest.raises(TakenOver, match="another driver has taken this search over"):
-        old.append("suggested")
+        old.append(Suggested(trial="t1", params={}, config={}))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from search.journal import journal as journal_module
+from search.journal.events import Ended, Epoch, Finished, Resumed, Started, Suggested
 from search.journal.journal import (
     DamagedJournal,
     Event,
@@ -21,14 +22,18 @@ from search.journal.journal import (
     read,
 )
 
+ENDED = Ended("t1", "completed", "")
+LAST = Finished("completed", "")
+NEW = Suggested(trial="t1", params={}, config={})
+
 
 def test_what_is_appended_is_read_back_in_order(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "s")
-    journal.append("suggested", trial="t1", params={"optimizer.lr": 0.1}, text="ünï ☃\u2028")
-    journal.append("ended", trial="t1", outcome="completed", reason="")
+    journal.append(Suggested(trial="t1", params={"optimizer.lr": "ünï ☃\u2028"}, config={}))
+    journal.append(ENDED)
     events = read(journal.path)
     assert [(event.number, event.kind) for event in events] == [(1, "suggested"), (2, "ended")]
-    assert events[0].data["text"] == "ünï ☃\u2028"
+    assert events[0].data.params == {"optimizer.lr": "ünï ☃\u2028"}
     assert events[0].time_ms <= events[1].time_ms
     journal.close()
 
@@ -41,7 +46,7 @@ def test_an_event_is_on_disk_before_anybody_hears_of_it(
     fsync = os.fsync
     monkeypatch.setattr(os, "fsync", lambda descriptor: (fsync(descriptor), order.append("synced")))
     journal.listeners.append(lambda event: order.append(f"heard {len(read(journal.path))}"))
-    journal.append("started")
+    journal.append(Started())
     assert order == ["synced", "heard 1"]
     journal.close()
 
@@ -62,15 +67,15 @@ def test_a_second_search_of_the_same_name_is_refused(tmp_path: Path) -> None:
 def test_nan_never_reaches_the_journal(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "s")
     with pytest.raises(ValueError, match="Out of range float"):
-        journal.append("epoch", metrics={"val/loss": math.nan})
+        journal.append(Epoch("t1", 1, {"val/loss": math.nan}))
     journal.close()
     assert read(journal.path) == []
 
 
 def test_a_last_line_cut_off_by_a_crash_is_left_out(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "s")
-    journal.append("started")
-    journal.append("finished")
+    journal.append(Started())
+    journal.append(LAST)
     journal.close()
     whole = journal.path.read_bytes()
     journal.path.write_bytes(whole[:-10])
@@ -79,19 +84,19 @@ def test_a_last_line_cut_off_by_a_crash_is_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["garbage\n", '{"n": 2}\n', "[]\n", "\n"])
 def test_damage_in_the_middle_is_never_passed_over(tmp_path: Path, damage: str) -> None:
-    line = Event(1, 0, "started", {}).to_line()
+    line = Event(1, 0, Started()).to_line()
     path = tmp_path / "journal.jsonl"
     path.write_text(line + damage + line)
     with pytest.raises(JournalError, match=r"journal\.jsonl:2 is damaged"):
         read(path)
 
 
-@pytest.mark.parametrize("damage", [b"\xff\xfe\n", Event(5, 0, "ended", {}).to_line().encode()])
+@pytest.mark.parametrize("damage", [b"\xff\xfe\n", Event(5, 0, ENDED).to_line().encode()])
 def test_bytes_that_are_no_text_and_lines_that_are_missing_are_damage(
     tmp_path: Path, damage: bytes
 ) -> None:
     path = tmp_path / "journal.jsonl"
-    path.write_bytes(Event(1, 0, "started", {}).to_line().encode() + damage)
+    path.write_bytes(Event(1, 0, Started()).to_line().encode() + damage)
     with pytest.raises(DamagedJournal, match=r"journal\.jsonl:2 is damaged"):
         read(path)
 
@@ -102,25 +107,27 @@ def test_a_search_that_is_not_there_is_said_to_be(tmp_path: Path) -> None:
 
 
 def test_a_line_is_plain_json() -> None:
-    assert json.loads(Event(7, 8, "ended", {"trial": "t1"}).to_line()) == {
+    assert json.loads(Event(7, 8, ENDED).to_line()) == {
         "n": 7,
         "time_ms": 8,
         "event": "ended",
         "trial": "t1",
-        "crc": "c84f4488",
+        "outcome": "completed",
+        "reason": "",
+        "crc": "b41af61d",
     }
 
 
 def test_a_journal_is_gone_on_with_after_a_crash_in_the_middle_of_a_line(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "s")
-    journal.append("started")
-    journal.append("suggested", trial="t1")
+    journal.append(Started())
+    journal.append(NEW)
     journal.close()
     whole = journal.path.read_bytes()
     journal.path.write_bytes(whole[:-10])
     again, events = Journal.reopen(tmp_path / "s")
     assert [event.kind for event in events] == ["started"]
-    again.append("resumed")
+    again.append(Resumed())
     again.close()
     assert [(event.number, event.kind) for event in read(journal.path)] == [
         (1, "started"),
@@ -130,7 +137,7 @@ def test_a_journal_is_gone_on_with_after_a_crash_in_the_middle_of_a_line(tmp_pat
 
 def test_a_flipped_digit_is_damage_although_it_is_still_json(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
-    line = Event(1, 0, "epoch", {"metrics": {"val/accuracy": 0.5}}).to_line()
+    line = Event(1, 0, Epoch("t1", 1, {"val/accuracy": 0.5})).to_line()
     path.write_text(line.replace("0.5", "0.9"))
     with pytest.raises(DamagedJournal, match=r"journal\.jsonl:1 is damaged \(its checksum"):
         read(path)
@@ -138,12 +145,12 @@ def test_a_flipped_digit_is_damage_although_it_is_still_json(tmp_path: Path) -> 
 
 def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
-    line = Event(1, 0, "ended", {"trial": "t1", "outcome": "completed"}).to_line().encode()
+    line = Event(1, 0, ENDED).to_line().encode()
     for place in range(len(line) - 1):
         for bit in range(8):
             flipped = bytearray(line)
             flipped[place] ^= 1 << bit
-            path.write_bytes(bytes(flipped) + Event(2, 0, "finished", {}).to_line().encode())
+            path.write_bytes(bytes(flipped) + Event(2, 0, LAST).to_line().encode())
             with pytest.raises(DamagedJournal):
                 read(path)
 
@@ -160,7 +167,7 @@ def test_a_full_disk_is_waited_for_and_leaves_no_half_line(
 ) -> None:
     said: list[str] = []
     journal = Journal(tmp_path / "s", complain=said.append)
-    journal.append("started")
+    journal.append(Started())
     pwrite, refusals = os.pwrite, [1, 1, 1]
 
     def sometimes_full(descriptor: int, content: bytes, place: int) -> int:
@@ -172,7 +179,7 @@ def test_a_full_disk_is_waited_for_and_leaves_no_half_line(
 
     monkeypatch.setattr(os, "pwrite", sometimes_full)
     monkeypatch.setattr(journal_module, "RETRY_S", (0,))
-    journal.append("suggested", trial="t1")
+    journal.append(NEW)
     journal.close()
     assert [event.kind for event in read(journal.path)] == ["started", "suggested"]
     assert len(said) == 2
@@ -184,7 +191,7 @@ def test_a_driver_that_was_replaced_writes_no_more(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "s")
     journal.other = lambda: "process 7 on other"
     with pytest.raises(TakenOver, match="process 7 on other has taken this search over"):
-        journal.append("started")
+        journal.append(Started())
     journal.close()
     assert read(journal.path) == []
 
@@ -194,12 +201,12 @@ def test_lines_of_another_driver_are_not_written_over(tmp_path: Path) -> None:
     one was stopped.
     """
     old = Journal(tmp_path / "s")
-    old.append("started")
+    old.append(Started())
     new, _ = Journal.reopen(tmp_path / "s")
-    new.append("resumed")
+    new.append(Resumed())
     with pytest.raises(TakenOver, match="has lines that this driver has not written"):
-        old.append("suggested", trial="t1")
-    new.append("finished")
+        old.append(NEW)
+    new.append(LAST)
     assert [event.kind for event in read(new.path)] == ["started", "resumed", "finished"]
     old.close()
     new.close()
@@ -213,20 +220,20 @@ def test_a_driver_that_waited_for_its_disk_cuts_off_nothing_of_its_successor(
     """
     monkeypatch.setattr(journal_module, "RETRY_S", (0,))
     old = Journal(tmp_path / "s")
-    old.append("started")
+    old.append(Started())
     pwrite = os.pwrite
 
     def cut_off(descriptor: int, content: bytes, place: int) -> int:
         pwrite(descriptor, content[:5], place)
         monkeypatch.undo()
         new, _ = Journal.reopen(tmp_path / "s")
-        new.append("resumed")
+        new.append(Resumed())
         new.close()
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(os, "pwrite", cut_off)
     with pytest.raises(TakenOver, match="has lines that this driver has not written"):
-        old.append("suggested", trial="t1")
+        old.append(NEW)
     old.close()
     assert [event.kind for event in read(old.path)] == ["started", "resumed"]
 
@@ -243,7 +250,7 @@ def test_a_lease_that_cannot_be_read_is_waited_for(
         return ""
 
     journal.other = other
-    journal.append("started")
+    journal.append(Started())
     journal.close()
     assert [event.kind for event in read(journal.path)] == ["started"]
 
@@ -264,9 +271,11 @@ def test_a_signal_in_the_midst_of_a_line_breaks_off_after_it(
 
     monkeypatch.setattr(os, call, signalled)
     with pytest.raises(KeyboardInterrupt):
-        journal.append("suggested", trial="t1", params={"optimizer.lr": 0.1, "batch_size": 64})
+        journal.append(
+            Suggested(trial="t1", params={"optimizer.lr": 0.1, "batch_size": 64}, config={})
+        )
     monkeypatch.undo()
-    journal.append("finished")
+    journal.append(LAST)
     assert [event.kind for event in read(journal.path)] == heard == ["suggested", "finished"]
     with pytest.raises(KeyboardInterrupt):
         journal.break_off()
@@ -284,9 +293,9 @@ def test_a_line_that_was_refused_after_it_was_written_is_cut_off(
 
     monkeypatch.setattr(os, "fsync", refused)
     with pytest.raises(Unwritten, match=r"cannot be written \(Input/output error\)"):
-        journal.append("suggested", trial="t1", params={"optimizer.lr": 0.1})
+        journal.append(Suggested(trial="t1", params={"optimizer.lr": 0.1}, config={}))
     monkeypatch.undo()
-    journal.append("finished")
+    journal.append(LAST)
     journal.close()
     assert [event.kind for event in read(journal.path)] == ["finished"]
 
@@ -295,13 +304,16 @@ def test_a_tail_reads_each_event_once_and_no_half_line(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "s")
     tail = Tail(journal.path)
     assert tail.new() == []
-    first, second = journal.append("started"), journal.append("suggested")
+    first, second = (
+        journal.append(Started()),
+        journal.append(NEW),
+    )
     assert tail.new() == [first, second]
     with journal.path.open("a") as file:
         file.write('{"n": 3')
     assert tail.new() == []
     journal.path.write_bytes(journal.path.read_bytes()[:-7])
-    third = journal.append("finished")
+    third = journal.append(LAST)
     assert tail.new() == [third]
     journal.close()
 
@@ -316,7 +328,7 @@ def test_who_wants_to_end_at_once_does_not_wait_for_the_disk(
     journal.patient = False
     monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(JournalError, match=r"cannot be written \(No space left on device\)"):
-        journal.append("finished")
+        journal.append(LAST)
     journal.close()
 
 
@@ -324,17 +336,17 @@ def test_half_a_surrogate_pair_in_a_reason_is_written_as_a_replacement(tmp_path:
     """A file's name that is no UTF-8 comes to Python so."""
     journal = Journal(tmp_path / "s")
     told = journal.append(
-        "ended", trial="t1", outcome="failed", reason="no such file: 'b\udce4r.png'"
+        Ended(trial="t1", outcome="failed", reason="no such file: 'b\udce4r.png'")
     )
     journal.close()
     (event,) = read(journal.path)
     assert told == event
-    assert event.data["reason"] == "no such file: 'b\ufffdr.png'"
+    assert event.data.reason == "no such file: 'b\ufffdr.png'"
 
 
 def test_how_much_of_a_half_written_line_was_cut_off_is_known(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "s")
-    journal.append("ended", trial="t1", outcome="completed", reason="")
+    journal.append(ENDED)
     journal.close()
     whole, _ = Journal.reopen(tmp_path / "s")
     assert whole.cut_off == 0

@@ -53,8 +53,8 @@ def test_all_that_decides_is_in_the_fingerprint_of_the_code() -> None:
         path
         for path in reached(
             "search/decisions/driver.py",
-            "search/decisions/selection_driver.py",
-            "search/decisions/refinement_driver.py",
+            "search/decisions/selection_policy.py",
+            "search/decisions/refinement_policy.py",
         )
         if not path.startswith("cluster/")
     }

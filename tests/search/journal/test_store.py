@@ -6,6 +6,7 @@ import pytest
 
 from cluster.storage.bucket import Bucket
 from search.execution.job import mirror_of
+from search.journal.events import Evidence, Finished, Resumed, Started
 from search.journal.journal import FILE_NAME, JournalError
 from search.journal.lease import FILE_NAME as LOCK_FILE
 from search.journal.store import BucketHome, home, storage
@@ -50,8 +51,8 @@ def test_a_search_in_a_bucket_goes_on_from_another_machine(
     with kept.lease():
         journal, events = kept.journal(new=True)
         assert events == []
-        journal.append("started")
-        journal.append("evidence", trial="", file="pictures", path="")
+        journal.append(Started())
+        journal.append(Evidence(trial="", file="pictures", path=""))
         (kept.folder / "pictures").mkdir()
         (kept.folder / "pictures" / "curves.png").write_text("drawn")
         kept.keep("pictures", "never drawn")
@@ -63,7 +64,7 @@ def test_a_search_in_a_bucket_goes_on_from_another_machine(
     with other.lease():
         journal, events = other.journal(new=False)
         assert [event.kind for event in events] == ["started", "evidence"]
-        journal.append("resumed")
+        journal.append(Resumed())
         journal.close()
     assert (home(bucket, "s").opened() / FILE_NAME).read_text().count("\n") == 3
 
@@ -71,9 +72,9 @@ def test_a_search_in_a_bucket_goes_on_from_another_machine(
 def test_what_a_dead_driver_has_left_here_does_not_count(bucket: Bucket) -> None:
     kept = home(bucket, "s")
     journal, _ = kept.journal(new=True)
-    journal.append("started")
+    journal.append(Started())
     journal.copy = lambda line: None  # dies between its own disk and the bucket
-    journal.append("never told")
+    journal.append(Finished("completed", ""))  # is never told
     journal.close()
     again, events = kept.journal(new=False)
     assert [event.kind for event in events] == ["started"]
@@ -82,7 +83,7 @@ def test_what_a_dead_driver_has_left_here_does_not_count(bucket: Bucket) -> None
 
 def test_a_name_that_is_taken_is_not_begun_again(bucket: Bucket) -> None:
     journal, _ = home(bucket, "s").journal(new=True)
-    journal.append("started")
+    journal.append(Started())
     journal.close()
     assert home(bucket, "s").names() == [FILE_NAME]
     with pytest.raises(JournalError, match="already"):

@@ -21,13 +21,27 @@ from cluster.errors import NotReady
 from cluster.secrets import masked
 from search.decisions.driver import Driver
 from search.experiment import Experiment, absolute
+from search.journal.events import (
+    Epoch,
+    Evaluated,
+    Evidence,
+    Resumed,
+    Running,
+    Selected,
+    Selecting,
+    Started,
+    Suggested,
+    Tested,
+    Unevaluated,
+)
 from search.journal.journal import Journal
 from search.journal.result import SearchResult
+from search.statistics import Expected
 from search.sync import main as sync
 from search.tracking import runs as runs_module
 from search.tracking import tracker as tracker_module
 from search.tracking.model_registry import Registry
-from search.tracking.runs import TITLE, new_title
+from search.tracking.runs import new_title
 from search.tracking.tracker import Tracker
 from search.tracking.uri import check_tracking, sqlite_path
 from search.views.summary import risk_text
@@ -114,7 +128,7 @@ def test_a_search_in_mlflow_is_the_search_in_the_journal(
             assert child.data.metrics["best/val_accuracy"] == trial.primary_value
     assert parent.info.status == "FINISHED"
     assert parent.data.tags["best.trial"] == result.best.trial
-    assert parent.data.metrics["search/risk"] == pytest.approx(result.risk["chance"])
+    assert parent.data.metrics["search/risk"] == pytest.approx(result.risk.chance)
     assert risk_text(result) in parent.data.tags["mlflow.note.content"]
     assert parent.data.tags["data.fingerprint"] == "f00d"
     assert "| t0" in parent.data.tags["mlflow.note.content"]
@@ -130,16 +144,17 @@ def test_test_figures_and_artifacts_reach_the_best_trial_and_the_parent(
     driver.running(trial, host="")
     driver.report(trial, report(1, 0.5, "completed"))
     driver.journal.append(
-        "tested",
-        trial=trial,
-        epoch=1,
-        test=TEST | {"ece": 0.1, "weighted": {"f1": 0.7, "auc": None}},
+        Tested(
+            trial=trial,
+            epoch=1,
+            test=TEST | {"ece": 0.1, "weighted": {"f1": 0.7, "auc": None}},
+        )
     )
     (experiment.folder / "evidence").mkdir()
     (experiment.folder / "evidence" / "test.json").write_text("{}")
-    driver.journal.append("evidence", trial=trial, file="evidence", path="deep")
-    driver.journal.append("evidence", trial="", file="evidence/test.json", path="")
-    driver.journal.append("evidence", trial="", file="gone", path="")
+    driver.journal.append(Evidence(trial=trial, file="evidence", path="deep"))
+    driver.journal.append(Evidence(trial="", file="evidence/test.json", path=""))
+    driver.journal.append(Evidence(trial="", file="gone", path=""))
     driver.finish()
     tracker.close()
     assert tracker.error == ""
@@ -165,11 +180,11 @@ def test_an_evaluation_reaches_its_trials_run_once(
     tracker, driver = tracked(uri, experiment, open_driver, finish=False)
     play(driver, train, slots=2)
     first, second = driver.result.ranking[:2]
-    driver.journal.append("evaluated", trial=first.trial, epoch=first.best_epoch, **evaluation())
+    driver.journal.append(Evaluated(trial=first.trial, epoch=first.best_epoch, **evaluation()))
     plain = evaluation()
     plain["cost"] |= {"parameters": None, "multiply_adds": None}
-    driver.journal.append("evaluated", trial=second.trial, epoch=second.best_epoch, **plain)
-    driver.journal.append("unevaluated", reasons={"damaged": ["t0009"]})
+    driver.journal.append(Evaluated(trial=second.trial, epoch=second.best_epoch, **plain))
+    driver.journal.append(Unevaluated(reasons={"damaged": ["t0009"]}))
     tracker.close()
     assert tracker.error == ""
     found = {child.data.tags["search.trial"]: child for child in runs(uri, tracker)[1]}
@@ -542,7 +557,7 @@ def test_a_journal_can_send_no_file_that_is_not_the_searchs(
         "folder",
         "kept.txt",
     ):
-        driver.journal.append("evidence", trial="", file=name, path="")
+        driver.journal.append(Evidence(trial="", file=name, path=""))
     tracker.close()
     assert [file.path for file in MlflowClient(uri).list_artifacts(tracker.parent_run_id)] == [
         "kept.txt"
@@ -678,38 +693,41 @@ def test_a_password_is_masked() -> None:
 
 def select_twice(driver: Driver) -> None:
     """Append a selection's events: of two verdicts the second prefers another, and none ends it."""
-    origin = {**driver.result.started["provenance"], "git.commit": "1a7e57"}
-    terms = {
-        "candidates": ["t0001", "t0002"],
-        "seeds": 2,
-        "alpha": 0.05,
-        "slots": 2,
-        "provenance": origin,
-    }
-    driver.journal.append("selecting", **terms, began_ms=time.time_ns() // 1_000_000)
-    for name in terms["candidates"]:  # type: ignore[attr-defined]
+    origin = {**driver.result.started.provenance, "git.commit": "1a7e57"}
+    terms = Selecting(
+        candidates=["t0001", "t0002"],
+        seeds=2,
+        alpha=0.05,
+        slots=2,
+        provenance=origin,
+        began_ms=time.time_ns() // 1_000_000,
+    )
+    driver.journal.append(terms)
+    for name in terms.candidates:
         known = driver.result.trials[name]
         driver.journal.append(
-            "suggested",
-            trial=f"{name}-s1",
-            params=known.params,
-            config={**known.config, "seed": 1},
-            repeat_of=name,
-            seed=1,
+            Suggested(
+                trial=f"{name}-s1",
+                params=known.params,
+                config={**known.config, "seed": 1},
+                repeat_of=name,
+                seed=1,
+            )
         )
-        driver.journal.append("running", trial=f"{name}-s1", attempt=1)
-        driver.journal.append("epoch", trial=f"{name}-s1", epoch=1, metrics=report(1)["metrics"])
+        driver.journal.append(Running(trial=f"{name}-s1", attempt=1))
+        driver.journal.append(Epoch(trial=f"{name}-s1", epoch=1, metrics=report(1).metrics))
     for mean, name in ((0.9, "t0001"), (0.8, "t0002")):
-        expected = {"mean": mean, "low": mean, "high": mean, "std": 0.0, "seeds": 2}
+        expected = Expected(mean=mean, low=mean, high=mean, std=0.0, seeds=2)
         names = {"candidate": name, "trial": f"{name}-s1", "leader": name}
         driver.journal.append(
-            "selected",
-            **names,
-            expected=expected,
-            search_value=1.0,
-            rows=[],
-            alpha=0.05,
-            level=0.95,
+            Selected(
+                **names,
+                expected=expected,
+                search_value=1.0,
+                rows=[],
+                alpha=0.05,
+                level=0.95,
+            )
         )
 
 
@@ -781,12 +799,13 @@ def test_a_search_stays_in_its_experiment_whatever_becomes_of_links_roots_and_ti
     assert title == "nine-folder-first"
     journal = Journal(experiment.folder)
     driver = Driver(changed(experiment, trials=2), journal)
-    known = {TITLE: title} if is_titled else {}
+    known = {"mlflow_experiment": title} if is_titled else {}
     journal.append(
-        "started",
-        name=experiment.name,
-        experiment=driver.experiment.describe(),
-        **{**started, **known, "data": data},
+        Started(
+            name=experiment.name,
+            experiment=driver.experiment.describe(),
+            **{**started, **known, "data": data},
+        )
     )
     play(driver)
     words = [experiment.name, "--storage", str(experiment.storage), "--tracking", uri]
@@ -800,10 +819,11 @@ def test_a_search_stays_in_its_experiment_whatever_becomes_of_links_roots_and_ti
     client.rename_experiment(titled.experiment_id, "a better title")
     assert sync(words) == 0
     journal.append(
-        "resumed",
-        slots=1,
-        began_ms=started["began_ms"],
-        data={**data, "root": str(tmp_path / "elsewhere")},
+        Resumed(
+            slots=1,
+            began_ms=started["began_ms"],
+            data={**data, "root": str(tmp_path / "elsewhere")},
+        )
     )
     driver.finish()
     journal.close()

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from search.budget import Budget, limit
 from search.experiment import Experiment
+from search.journal.events import Evaluated, Unevaluated
 from search.journal.journal import Event
 from search.space import Float, SearchSpace
 from search.views.live import DRAWN_SHARE, Display
@@ -97,7 +98,7 @@ def test_trials_that_could_not_be_evaluated_are_told_in_one_line(
     console = Console(file=io.StringIO(), width=200)
     driver.journal.listeners.append(Display(driver.result, 9, console).apply)
     driver.journal.append(
-        "unevaluated", reasons={"it is damaged": ["t0002", "t0004"], "it is missing": ["t0001"]}
+        Unevaluated(reasons={"it is damaged": ["t0002", "t0004"], "it is missing": ["t0001"]})
     )
     assert (
         console.file.getvalue()
@@ -115,7 +116,7 @@ def test_how_far_the_evaluation_is_can_be_seen(
     trains[0] = False
     assert "waiting for the evaluation" in display._line()
     driver.journal.append(
-        "evaluated", trial="t0001", epoch=driver.result.trials["t0001"].best_epoch, **evaluation()
+        Evaluated(trial="t0001", epoch=driver.result.trials["t0001"].best_epoch, **evaluation())
     )
     assert "evaluated 1 of 9 on the validation part" in display._line()
 
@@ -134,7 +135,7 @@ def test_nothing_waits_for_a_process_to_train_in_once_a_budget_has_ended_a_searc
     assert [trial.outcome for trial in result.unfinished] == ["interrupted"]
     assert "waiting for the evaluation" in display._line()
     driver.journal.append(
-        "evaluated", trial="t0001", epoch=result.trials["t0001"].best_epoch, **evaluation()
+        Evaluated(trial="t0001", epoch=result.trials["t0001"].best_epoch, **evaluation())
     )
     assert "evaluated 1 of 1 on the validation part" in display._line()
 

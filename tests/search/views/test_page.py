@@ -17,6 +17,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from search.experiment import Experiment
+from search.journal.events import Resumed, from_json
 from search.journal.journal import Event
 from search.journal.result import SearchResult
 from search.space import Cases, Choice, Float, Int, SearchSpace
@@ -142,10 +143,12 @@ def played(
     told = events(experiment, trials, classes)
     result = SearchResult()
     for number, (kind, data) in enumerate(told, 1):
-        result.apply(Event(number, BEGAN_MS + 100 * number, kind, json.loads(json.dumps(data))))
+        result.apply(
+            Event(number, BEGAN_MS + 100 * number, from_json(kind, json.loads(json.dumps(data))))
+        )
     best = result.best
     if best is not None:
-        result.tested["epoch"] = best.best_epoch
+        result.tested = replace(result.tested, epoch=best.best_epoch)  # type: ignore[type-var]
     return result
 
 
@@ -231,7 +234,7 @@ def test_a_selection_that_has_not_come_to_its_end_has_a_page(experiment: Experim
     result = played(experiment, 30)
     select(result)
     assert result.selection is not None
-    result.selection.verdict = {}
+    result.selection.verdict = None
     assert "The selection has not come to its end: 1 training so far." in words(render(result))
 
 
@@ -251,7 +254,7 @@ def test_the_verdict_of_a_selection_speaks_of_the_expected_value(experiment: Exp
     result = played(experiment, 30)
     select(result)
     said = dict(verdict(result))
-    first, second, third = result.selection.started["candidates"]  # type: ignore[union-attr]
+    first, second, third = result.selection.started.candidates  # type: ignore[union-attr]
     assert (
         "90.0% of the validation images are to be expected right (95% interval: 89.3% to "
         "90.7%), 5.0 points less than the 95.0%" in said["How sure"]
@@ -283,16 +286,9 @@ def test_a_candidate_whose_first_training_failed_has_a_row_without_figures(
         "p": None,
         "ms_per_image": None,
     }
-    rows = result.selection.verdict["rows"]
-    rows.append(
-        {
-            **rows[-1],
-            **nothing,
-            "candidate": "t0030",
-            "state": "failed",
-            "reason": "t0030-s1 diverged: loss is inf",
-        }
-    )
+    failed = {"candidate": "t0030", "state": "failed", "reason": "t0030-s1 diverged: loss is inf"}
+    rows = result.selection.verdict.rows  # type: ignore[union-attr]
+    rows.append(replace(rows[-1], **nothing, **failed))
     assert finalists(result)[-1]["low"] is None
     assert "t0030: t0030-s1 diverged: loss is inf" in words(render(result))
 
@@ -304,9 +300,7 @@ def test_of_a_search_that_has_gone_on_the_choice_is_said_to_be_older(
     select(result)
     assert GONE_ON not in dict(verdict(result))["How sure"]
     assert GONE_ON not in selection_sentences(result)
-    result.apply(
-        Event(10_000, BEGAN_MS + 10**6, "resumed", {"began_ms": BEGAN_MS + 10**6, "slots": 2})
-    )
+    result.apply(Event(10_000, BEGAN_MS + 10**6, Resumed(began_ms=BEGAN_MS + 10**6, slots=2)))
     assert dict(verdict(result))["How sure"].endswith(GONE_ON)
     assert selection_sentences(result)[-1] == GONE_ON
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from cluster.cli import NOT_READY
 from search.experiment import Experiment
+from search.journal.events import Opened
 from search.journal.journal import FILE_NAME, Event, TakenOver, read
 from search.journal.result import SearchResult
 from search.runner import rendered
@@ -28,7 +29,7 @@ TINY = [
     *("--set", "data.train_limit=100", "--set", "data.val_limit=100"),
 ]
 TRACKING = {"tracking_uri": "sqlite:///m.db", "experiment_id": "1", "parent_run_id": "r"}
-EVENT = Event(1, 1, "opened", {})
+EVENT = Event(1, 1, Opened("t0001"))
 
 
 class Told(View):

@@ -15,6 +15,7 @@ from trainables import trial
 from trainables.checkpoints import checkpoint
 from trainables.checkpoints.lineage import WarmStartSource
 from trainables.checkpoints.warm_start import BROUGHT
+from trainables.messages import WarmStart
 from trainables.request import TrialRequest
 from trainables.trial import run_trial
 
@@ -116,14 +117,14 @@ def test_a_longer_one_goes_on_from_the_shorter_ones_end(
     }
     restored, *_ = compared(3, 5, optimizer__name=optimizer, **values)
     assert (restored.epoch, restored.restored) == (3, [])
-    assert restored.begun == {"search": "other", "trial": "t1", "epoch": 3}
+    assert restored.begun == WarmStart("other", "t1", 3)
     assert trained == [4, 5]
     assert_same_checkpoints(tmp_path / "t2", tmp_path / "fresh", 5)
 
 
 def test_a_shorter_one_takes_what_the_longer_one_had_at_that_milestone(compared, trained, tmp_path):
     restored, *_ = compared(6, 3, milestones=[2, 3])
-    assert (restored.epoch, restored.begun["epoch"]) == (3, 3)
+    assert (restored.epoch, restored.begun.epoch) == (3, 3)
     assert trained == []
     assert_same_checkpoints(tmp_path / "t2", tmp_path / "fresh", 3)
 
@@ -165,7 +166,7 @@ def test_folds_begin_where_the_others_ended(compared, trained, make_dataset, tmp
     restored, *_ = compared(
         2, 3, dataset=replace(dataset, folds=2, val=dataset.train), data__folds=2
     )
-    assert restored.begun["epoch"] == 2
+    assert restored.begun.epoch == 2
     assert trained == [3, 3]
 
 
@@ -217,7 +218,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said_so(
         tmp_path / "t2",
         TrialRequest(beginnings=[beginning(tmp_path / "t1", 4)]),
     )
-    assert restored.begun is None or restored.begun["epoch"] < 4
+    assert restored.begun is None or restored.begun.epoch < 4
     assert any("epoch-0004" in line for line in restored.restored)
     assert told(rest) == told(fresh)
     assert 4 in trained
@@ -263,7 +264,7 @@ def test_one_that_is_gone_is_passed_over_for_another(make_config, make_dataset, 
         tmp_path / "t2",
         TrialRequest(beginnings=[gone, beginning(tmp_path / "t1", 2)]),
     )
-    assert (restored.begun["trial"], restored.restored) == ("t1", [])
+    assert (restored.begun.trial, restored.restored) == ("t1", [])
     assert trained == [3]
     restored, *_ = run_trial(
         make_config(epochs=3), make_dataset(), tmp_path / "t3", TrialRequest(beginnings=[gone])
@@ -354,7 +355,7 @@ def test_who_was_cut_off_before_it_was_heard_says_again_with_what_it_began(
     restored, *_ = run_trial(
         make_config(epochs=4), make_dataset(), tmp_path / "t2", TrialRequest(attempt=2)
     )
-    assert (restored.epoch, restored.begun) == (3, {"search": "other", "trial": "t1", "epoch": 2})
+    assert (restored.epoch, restored.begun) == (3, WarmStart("other", "t1", 2))
     restored, *_ = run_trial(
         make_config(epochs=4), make_dataset(), tmp_path / "t2", TrialRequest(attempt=3, known=2)
     )
@@ -385,7 +386,7 @@ def test_in_a_bucket_it_is_brought_from_place_to_place(
         TrialRequest(mirror=other, beginnings=[beginning(tmp_path / "t1", 2, mirror=one)]),
     )
     restored = next(reports)
-    assert restored.begun["epoch"] == 2
+    assert restored.begun.epoch == 2
     assert "epoch-0002" in other.names(), "it is kept before anybody hears of it"
     assert told(reports) == told(expected)
     assert trained == [3]
@@ -396,4 +397,4 @@ def test_in_a_bucket_it_is_brought_from_place_to_place(
         tmp_path / "t2",
         TrialRequest(mirror=other, attempt=2),
     )
-    assert (again.epoch, again.begun["epoch"]) == (3, 2)
+    assert (again.epoch, again.begun.epoch) == (3, 2)

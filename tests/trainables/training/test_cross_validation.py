@@ -17,7 +17,7 @@ from trainables.evaluation.cost import cost
 from trainables.evaluation.estimate import epoch_seconds
 from trainables.evaluation.evaluate import evaluate, load_model, predictions
 from trainables.fusion.planner import unfit
-from trainables.messages import EpochMetrics, Report
+from trainables.messages import EpochMetrics, heard
 from trainables.request import TrialRequest
 from trainables.training.cross_validation import Folds, together
 from trainables.training.loop import Training
@@ -170,7 +170,7 @@ def test_an_epoch_is_the_mean_of_networks_that_are_trained_alone(config, folded,
         )
         assert report.metrics["train/loss"] == fmean(fold["train/loss"] for fold in report.folds)
         assert report.metrics["time/epoch_s"] == sum(fold["time/epoch_s"] for fold in report.folds)
-    assert Report(**json.loads(json.dumps(reports[0].to_dict()))) == reports[0]
+    assert heard(told(reports)) == reports
 
 
 @pytest.mark.parametrize("epochs", [1, 2])

@@ -15,14 +15,16 @@ import pytest
 from cluster.errors import Refused
 from search.budget import Budget, limit
 from search.decisions.driver import Driver
-from search.decisions.selection_driver import RaceDriver, number_of, training
+from search.decisions.selection_policy import SelectionPolicy, number_of, training
 from search.experiment import Experiment
+from search.journal.events import Opened, Resumed, Selecting, Tested, Unevaluated
 from search.journal.journal import FILE_NAME, Journal
 from search.journal.result import SearchResult, TrialResult
 from search.select import best_few, few_text, refuse_changed, terms_of
 from search.space import SearchSpace
-from tests.support.played import OpenDriver, Report, changed, good_lr_wins, play, reopened, report
+from tests.support.played import OpenDriver, changed, good_lr_wins, play, reopened, report
 from trainables.config import TrialConfig
+from trainables.messages import Report
 
 TRUE = {0.1: 0.95, 0.01: 0.94, 0.001: 0.70}
 
@@ -45,23 +47,23 @@ def begin(searched: Driver) -> Iterator[Any]:
     """Begins a session of the selection; again, after a kill, when called again."""
     opened: list[Journal] = []
 
-    def make(**terms: Any) -> RaceDriver:
+    def make(**terms: Any) -> Driver:
         journal, events = Journal.reopen(searched.experiment.folder)
         opened.append(journal)
-        driver = RaceDriver(searched.experiment, journal)
+        driver = Driver(searched.experiment, journal, SelectionPolicy)
         driver.replay(events)
         candidates = [
             name for name, trial in searched.result.trials.items() if trial.params["epochs"] == 3
         ]
-        facts = {
-            name: searched.result.started[name] for name in ("experiment", "data", "provenance")
-        }
+        before = searched.result.started
+        facts = {name: getattr(before, name) for name in ("experiment", "data", "provenance")}
         journal.append(
-            "selecting",
-            **{"candidates": candidates, "seeds": 4, "alpha": 0.05, **terms},
-            **facts,
-            slots=2,
-            began_ms=time.time_ns() // 1_000_000,
+            Selecting(
+                **{"candidates": candidates, "seeds": 4, "alpha": 0.05, **terms},
+                **facts,
+                slots=2,
+                began_ms=time.time_ns() // 1_000_000,
+            )
         )
         driver.go_on()
         return driver
@@ -71,7 +73,7 @@ def begin(searched: Driver) -> Iterator[Any]:
         journal.close()
 
 
-def lr_of(driver: RaceDriver, candidate: str) -> float:
+def lr_of(driver: Driver, candidate: str) -> float:
     return float(driver.result.trials[candidate].params["optimizer.lr"])
 
 
@@ -80,14 +82,14 @@ def test_names_tell_the_seeds_number() -> None:
 
 
 def test_all_candidates_get_the_same_fresh_seeds_and_the_clearly_worse_leaves(begin: Any) -> None:
-    driver: RaceDriver = play(begin(), noisy)
-    worst = next(name for name in driver.race.candidates if lr_of(driver, name) == 0.001)
+    driver: Driver = play(begin(), noisy)
+    worst = next(name for name in driver.policy.race.candidates if lr_of(driver, name) == 0.001)
     seeds = {
         name: [trial.config["seed"] for trial in driver.trials.values() if trial.repeat_of == name]
-        for name in driver.race.candidates
+        for name in driver.policy.race.candidates
     }
     assert driver.experiment.seed not in {seed for of_one in seeds.values() for seed in of_one}
-    assert list(driver.race.out) == [worst]
+    assert list(driver.policy.race.out) == [worst]
     assert len(seeds[worst]) < 4
     assert all(of_one == [1, 2, 3, 4] for name, of_one in seeds.items() if name != worst)
     assert driver.result.selection is not None
@@ -116,9 +118,9 @@ def test_a_candidate_whose_training_diverges_has_failed(begin: Any) -> None:
         )
 
     driver = play(begin(), train)
-    failed = next(name for name in driver.race.candidates if lr_of(driver, name) == 0.1)
-    assert "s3 diverged: loss is inf" in driver.race.out[failed]
-    assert failed not in driver.race.worse
+    failed = next(name for name in driver.policy.race.candidates if lr_of(driver, name) == 0.1)
+    assert "s3 diverged: loss is inf" in driver.policy.race.out[failed]
+    assert failed not in driver.policy.race.worse
     assert training(failed, 4) not in driver.trials
 
 
@@ -140,9 +142,9 @@ def test_trainings_of_who_has_left_go_on_no_further(begin: Any, searched: Driver
         for name, trial in searched.result.trials.items()
     }
     driver = play(begin(candidates=[of[0.001, 9], of[0.1, 3], of[0.01, 3]]), worst_last, slots=4)
-    assert list(driver.race.out) == [of[0.001, 9]]
+    assert list(driver.policy.race.out) == [of[0.001, 9]]
     stopped = driver.trials[training(of[0.001, 9], 3)]
-    assert (stopped.outcome, len(stopped.epochs) < 9, stopped.stop["by"]) == (
+    assert (stopped.outcome, len(stopped.epochs) < 9, stopped.stop.by) == (
         "stopped",
         True,
         "the race",
@@ -157,11 +159,13 @@ def test_a_kill_between_two_lines_changes_nothing(begin: Any, events: int) -> No
     assert {
         name: trial.outcome
         for name, trial in again.trials.items()
-        if trial.repeat_of not in again.race.out
+        if trial.repeat_of not in again.policy.race.out
     } == {
-        training(name, number): "completed" for name in again.race.alive for number in (1, 2, 3, 4)
+        training(name, number): "completed"
+        for name in again.policy.race.alive
+        for number in (1, 2, 3, 4)
     }
-    assert len(again.race.out) == 1
+    assert len(again.policy.race.out) == 1
     assert [
         event
         for event in again.trials.values()
@@ -183,8 +187,8 @@ def test_a_kill_between_a_failure_and_what_follows_from_it_changes_nothing(begin
     failed = next(row for row, line in enumerate(lines) if b'"diverged"' in line)
     path.write_bytes(b"".join(lines[: failed + 1]))
     again = play(begin(), train)
-    assert again.race.out == whole.race.out
-    assert again.race.rounds == whole.race.rounds == 4
+    assert again.policy.race.out == whole.policy.race.out
+    assert again.policy.race.rounds == whole.policy.race.rounds == 4
 
 
 def test_more_seeds_go_on_from_those_there_are(begin: Any) -> None:
@@ -212,20 +216,21 @@ def test_a_search_that_goes_on_after_its_selection_suggests_what_it_would_have(
         driver = play(open_driver(own))
         if with_selection:
             journal, events = Journal.reopen(own.folder)
-            race = RaceDriver(own, journal)
+            race = Driver(own, journal, SelectionPolicy)
             race.replay(events)
             journal.append(
-                "selecting",
-                candidates=["t0001"],
-                seeds=2,
-                alpha=0.05,
-                slots=2,
-                began_ms=time.time_ns() // 1_000_000,
+                Selecting(
+                    candidates=["t0001"],
+                    seeds=2,
+                    alpha=0.05,
+                    slots=2,
+                    began_ms=time.time_ns() // 1_000_000,
+                )
             )
             race.go_on()
             play(race, noisy)
             journal.close()
-        driver.experiment = changed(own, trials=7)
+        driver.policy.experiment = changed(own, trials=7)
         again = play(reopened(driver))
         seen.append(
             {name: (trial.params, trial.outcome) for name, trial in again.result.trials.items()}
@@ -239,13 +244,13 @@ def test_a_look_at_the_test_part_that_was_cut_off_counts_as_one(searched: Driver
     result, best = searched.result, searched.result.best
     assert best is not None
     facts = {"trial": best.trial, "epoch": best.best_epoch}
-    searched.journal.append("opened", **facts, by="search.run")
+    searched.journal.append(Opened(**facts, by="search.run"))
     assert [(opening.trial, opening.by) for opening in result.openings] == [
         (best.trial, "search.run")
     ]
     assert not result.is_tested
-    searched.journal.append("opened", **facts, by="search.resume")
-    searched.journal.append("tested", **facts, test={})
+    searched.journal.append(Opened(**facts, by="search.resume"))
+    searched.journal.append(Tested(**facts, test={}))
     assert [opening.by for opening in result.openings] == ["search.run", "search.resume"]
     assert result.is_tested
 
@@ -255,7 +260,7 @@ def test_a_result_read_from_the_journal_knows_the_selection(begin: Any) -> None:
     result = SearchResult.read(driver.experiment.folder)
     assert result.selection is not None
     assert result.selection.repeats.keys() == driver.trials.keys()
-    assert result.selection.dropped.keys() == driver.race.out.keys()
+    assert result.selection.dropped.keys() == driver.policy.race.out.keys()
     assert result.chosen is result.best
 
 
@@ -275,20 +280,20 @@ def test_other_terms_make_another_race(begin: Any, searched: Driver) -> None:
     }
     worst, leader = of[0.001, 9], of[0.1, 3]
     first = play(begin(candidates=[worst, leader]), worst_last, slots=4)
-    assert list(first.race.out) == [worst]
+    assert list(first.policy.race.out) == [worst]
     assert "stopped" in {trial.outcome for trial in first.trials.values()}
     alone = play(begin(candidates=[worst]), worst_last)
-    assert alone.race.alive == [worst]
+    assert alone.policy.race.alive == [worst]
     assert {trial.outcome for trial in alone.trials.values()} == {"completed"}
-    assert alone.race.rounds == 4
+    assert alone.policy.race.rounds == 4
     again = play(begin(candidates=[worst, leader]), worst_last)
-    assert list(again.race.out) == [worst]
+    assert list(again.policy.race.out) == [worst]
 
 
 def test_the_same_terms_leave_out_who_was_clearly_worse(begin: Any) -> None:
     first = play(begin(), noisy)
     again = begin()
-    assert (again.race.out, again.suggest()) == (first.race.out, None)
+    assert (again.policy.race.out, again.suggest()) == (first.policy.race.out, None)
 
 
 def test_a_training_that_waits_to_be_tried_again_is_not_once_its_candidate_has_left(
@@ -299,7 +304,7 @@ def test_a_training_that_waits_to_be_tried_again_is_not_once_its_candidate_has_l
         for name, trial in searched.result.trials.items()
         if trial.params["epochs"] == 3
     }
-    driver: RaceDriver = begin(candidates=[of[0.001], of[0.1]], seeds=3)
+    driver: Driver = begin(candidates=[of[0.001], of[0.1]], seeds=3)
     handed = [driver.suggest() for _ in range(6)]
     for suggestion in handed:
         assert suggestion is not None
@@ -311,12 +316,12 @@ def test_a_training_that_waits_to_be_tried_again_is_not_once_its_candidate_has_l
         for epoch in (1, 2, 3):
             if name != training(of[0.001], 3):
                 driver.report(name, noisy(config, epoch))
-    assert list(driver.race.out) == [of[0.001]]
+    assert list(driver.policy.race.out) == [of[0.001]]
     assert (list(driver.pending), driver.trials[training(of[0.001], 3)].outcome) == ([], "stopped")
 
 
 def test_a_selection_remembers_which_trainings_ran_out_of_memory_beside_others(begin: Any) -> None:
-    driver: RaceDriver = begin()
+    driver: Driver = begin()
     (name, _) = driver.suggest() or ("", None)
     driver.running(name)
     driver.fail(name, "memory", "out of memory")
@@ -331,15 +336,16 @@ def test_fresh_seeds_are_none_that_the_search_has_trained_with(
     searched = play(open_driver(own))
     assert {trial.config["seed"] for trial in searched.result.trials.values()} == {2}
     journal, events = Journal.reopen(own.folder)
-    race = RaceDriver(own, journal)
+    race = Driver(own, journal, SelectionPolicy)
     race.replay(events)
     journal.append(
-        "selecting",
-        candidates=["t0001", "t0002"],
-        seeds=3,
-        alpha=0.05,
-        slots=2,
-        began_ms=time.time_ns() // 1_000_000,
+        Selecting(
+            candidates=["t0001", "t0002"],
+            seeds=3,
+            alpha=0.05,
+            slots=2,
+            began_ms=time.time_ns() // 1_000_000,
+        )
     )
     race.go_on()
     play(race, noisy)
@@ -355,10 +361,10 @@ def test_what_a_search_could_not_evaluate_after_its_selection_is_known(
     begin: Any,
 ) -> None:
     driver = begin()
-    driver.journal.append("unevaluated", reasons={"of the selection": ["t0001-s1"]})
+    driver.journal.append(Unevaluated(reasons={"of the selection": ["t0001-s1"]}))
     assert driver.result.unevaluated == {}
-    driver.journal.append("resumed", slots=2, began_ms=time.time_ns() // 1_000_000)
-    driver.journal.append("unevaluated", reasons={"no time was left": ["t0002"]})
+    driver.journal.append(Resumed(slots=2, began_ms=time.time_ns() // 1_000_000))
+    driver.journal.append(Unevaluated(reasons={"no time was left": ["t0002"]}))
     assert driver.result.unevaluated == {"no time was left": ["t0002"]}
 
 
@@ -368,9 +374,9 @@ def test_candidates_are_asked_for_anew_once_the_search_has_gone_on(
     args = argparse.Namespace(top=None, seeds=None, alpha=None)
     few = [trial.trial for trial in best_few(searched.result, 2)]
     driver = begin(candidates=list(reversed(few)))
-    assert terms_of(args, driver.result)["candidates"] == list(reversed(few))
-    driver.journal.append("resumed", slots=2, began_ms=time.time_ns() // 1_000_000)
-    assert terms_of(args, driver.result)["candidates"] == few
+    assert terms_of(args, driver.result).candidates == list(reversed(few))
+    driver.journal.append(Resumed(slots=2, began_ms=time.time_ns() // 1_000_000))
+    assert terms_of(args, driver.result).candidates == few
 
 
 def test_two_trials_that_differ_by_their_seed_alone_are_one_candidate(searched: Driver) -> None:
@@ -456,7 +462,7 @@ def test_that_there_are_fewer_candidates_than_asked_for_is_said_with_the_reason(
     args = argparse.Namespace(top=12, seeds=None, alpha=None)
     terms = terms_of(args, searched.result)
     assert (
-        few_text(searched.result, terms["candidates"], terms["top"])
+        few_text(searched.result, terms.candidates, terms.top)
         == "note: 9 candidates, not 12: of the search's 9 trials no more count"
     )
     result = play(open_driver(changed(lengths, name="lengths"))).result
@@ -465,18 +471,17 @@ def test_that_there_are_fewer_candidates_than_asked_for_is_said_with_the_reason(
         "note: 3 candidates, not 5: the 9 trials that count are 3 trainings "
         "(trials that differ in length or seed alone are one)"
     )
-    assert few_text(result, terms["candidates"], terms["top"]) == told
-    assert few_text(result, terms["candidates"], 3) == ""
+    assert few_text(result, terms.candidates, terms.top) == told
+    assert few_text(result, terms.candidates, 3) == ""
 
 
 def test_a_first_selection_compares_the_weights_with_those_of_the_search(searched: Driver) -> None:
     args = argparse.Namespace(name="played", allow_change=False)
-    now = {name: searched.result.started[name] for name in ("experiment", "data", "provenance")} | {
-        "weights": {"resnet18.pth": "2"}
-    }
-    searched.result.started["weights"] = {"resnet18.pth": "2"}
+    started = searched.result.started
+    now = replace(started, weights={"resnet18.pth": "2"})
+    searched.result.started = replace(started, weights={"resnet18.pth": "2"})
     refuse_changed(args, searched.result, now)
-    searched.result.started["weights"] = {"resnet18.pth": "1"}
+    searched.result.started = replace(started, weights={"resnet18.pth": "1"})
     with pytest.raises(Refused, match=r"weights\.resnet18\.pth: 1 -> 2"):
         refuse_changed(args, searched.result, now)
 
@@ -491,7 +496,7 @@ def test_the_best_few_of_many_thousand_trials_are_found_at_once() -> None:
             {},
             config,
             "completed",
-            epochs={1: report(1, number / 10_000)["metrics"]},
+            epochs={1: report(1, number / 10_000).metrics},
             ended_ms=1,
         )
     began = time.process_time()

@@ -19,8 +19,9 @@ from search.decisions.refinement import (
     refinement_facts,
     refinement_sentences,
 )
-from search.decisions.refinement_driver import RefineDriver, refusal
+from search.decisions.refinement_policy import RefinementPolicy, refusal
 from search.experiment import Experiment
+from search.journal.events import RefinementTerms, Resumed
 from search.journal.journal import FILE_NAME, Journal, read
 from search.journal.result import SearchResult
 from search.resume import experiment_of
@@ -32,7 +33,7 @@ from tests.support.played import OpenDriver, changed, play, report
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 
-Begin = Callable[..., RefineDriver]
+Begin = Callable[..., Driver]
 
 
 @pytest.fixture
@@ -51,12 +52,14 @@ def begin() -> Iterator[Begin]:
     """
     opened: list[Journal] = []
 
-    def make(searched: Experiment, **terms: int) -> RefineDriver:
+    def make(searched: Experiment, **terms: int) -> Driver:
         journal, events = Journal.reopen(searched.folder)
         opened.append(journal)
-        described = SearchResult.read(searched.folder).started["experiment"]
-        driver = RefineDriver(
-            Experiment.from_description(searched.name, described, searched.storage), journal
+        described = SearchResult.read(searched.folder).started.experiment
+        driver = Driver(
+            Experiment.from_description(searched.name, described, searched.storage),
+            journal,
+            RefinementPolicy,
         )
         driver.replay(events)
         now = {
@@ -65,13 +68,14 @@ def begin() -> Iterator[Begin]:
             "experiment": driver.experiment.describe(),
         }
         journal.append(
-            "resumed",
-            **now,
-            **(
-                {"refining": {"rounds": 4, "trials": 6, **terms}}
-                if terms or driver.result.refinement is None
-                else {}
-            ),
+            Resumed(
+                **now,
+                **(
+                    {"refining": RefinementTerms(**{"rounds": 4, "trials": 6, **terms})}
+                    if terms or driver.result.refinement is None
+                    else {}
+                ),
+            )
         )
         driver.go_on()
         return driver
@@ -87,13 +91,13 @@ def test_rounds_widen_beyond_the_edge_until_the_best_is_inside(
     before = play(open_driver(planted), peak).result
     assert before.best is not None
     driver = play(begin(planted), peak, slots=2)
-    result, refinement = driver.result, driver.refinement
+    result, refinement = driver.result, driver.policy.refinement
     assert result.best is not None
     assert result.best.primary_value > before.best.primary_value + 0.05
     assert result.best.params["optimizer.lr"] > 3e-3
-    first = refinement.rounds[0]["changes"][0]
-    assert (first["path"], first["kind"]) == ("optimizer.lr", "widened")
-    assert " the edge of 1e-05 to 0.001: widened to 0.01" in first["text"]
+    first = refinement.rounds[0].changes[0]
+    assert (first.path, first.kind) == ("optimizer.lr", "widened")
+    assert " the edge of 1e-05 to 0.001: widened to 0.01" in first.text
     assert len(result.trials) == 9 + 6 * len(refinement.rounds)
     assert result.counts == {"completed": len(result.trials)}
     assert "within the noise of" in refinement.reason
@@ -110,7 +114,7 @@ def test_rounds_end_at_their_number(
     play(open_driver(planted), peak)
     driver = play(begin(planted, rounds=1, trials=12), peak)
     assert len(driver.trials) == 21
-    assert driver.refinement.reason.startswith("it has had its 1 round; the last gained 0.")
+    assert driver.policy.refinement.reason.startswith("it has had its 1 round; the last gained 0.")
     assert driver.over
 
 
@@ -127,12 +131,12 @@ def test_a_gain_within_noise_ends_it(
         begin(few),
         lambda config, epoch: report(epoch, 0.91, "completed" if epoch == config.epochs else None),
     )
-    assert len(driver.refinement.rounds) == 1
+    assert len(driver.policy.refinement.rounds) == 1
     chance, what = noise(driver.result)
     assert chance == pytest.approx(math.sqrt(0.91 * 0.09 / 50))
     assert what == "the standard error of 0.9100 on 50 images"
     assert (
-        driver.refinement.reason
+        driver.policy.refinement.reason
         == f"round 1 gained 0.0100, within the noise of {chance:.4f} ({what})"
     )
 
@@ -161,12 +165,12 @@ def test_a_space_that_makes_no_sense_changes_nothing_and_is_told(
         raise ConfigError("a value is given twice: 0.01, 0.01.")
 
     play(open_driver(planted), peak)
-    monkeypatch.setattr("search.decisions.refinement_driver.next_space", nonsense)
+    monkeypatch.setattr("search.decisions.refinement_policy.next_space", nonsense)
     result = play(begin(planted, rounds=1), peak).result
     assert result.refinement is not None
-    (told,) = result.refinement.rounds[0]["changes"]
+    (told,) = result.refinement.rounds[0].changes
     assert (
-        told["text"]
+        told.text
         == "nothing, since what was to be makes no space: a value is given twice: 0.01, 0.01."
     )
     assert len(result.trials) == 15
@@ -188,7 +192,7 @@ def test_a_space_that_is_used_up_ends_it(
     driver = begin(experiment)
     monkeypatch.setattr("search.algorithms.bayes.Bayes.ask", lambda bayes, trial: None)
     play(driver)
-    assert driver.refinement.reason == "round 1 had nothing new to try"
+    assert driver.policy.refinement.reason == "round 1 had nothing new to try"
 
 
 @pytest.mark.parametrize("events", [1, 3, 8, 17, 32, 50, 75])
@@ -207,10 +211,10 @@ def test_a_kill_between_two_lines_changes_nothing(
     assert [(name, trial.params, trial.outcome) for name, trial in again.trials.items()] == [
         (name, trial.params, trial.outcome) for name, trial in whole.trials.items()
     ]
-    assert [one["changes"] for one in again.refinement.rounds] == [
-        one["changes"] for one in whole.refinement.rounds
+    assert [one.changes for one in again.policy.refinement.rounds] == [
+        one.changes for one in whole.policy.refinement.rounds
     ]
-    assert again.refinement.reason == whole.refinement.reason
+    assert again.policy.refinement.reason == whole.policy.refinement.reason
 
 
 def test_the_scheduler_goes_on_with_what_it_has_heard(
@@ -221,7 +225,7 @@ def test_the_scheduler_goes_on_with_what_it_has_heard(
     driver = play(begin(searched), peak)
     stops = [trial.stop for trial in list(driver.trials.values())[9:] if trial.stop]
     assert stops
-    assert all(stop["rivals"] > 9 for stop in stops if stop["rung"] == 1)
+    assert all(stop.rivals > 9 for stop in stops if stop.rung == 1)
 
 
 def test_a_trial_outside_a_space_is_not_taken_for_one_inside(
@@ -235,7 +239,7 @@ def test_a_trial_outside_a_space_is_not_taken_for_one_inside(
         name for name, trial in driver.trials.items() if space.kept(trial.params) == trial.params
     ]
     assert 1 < len(inside) < len(driver.trials)
-    known = driver.algorithm.known  # type: ignore[attr-defined]
+    known = driver.policy.search.algorithm.known  # type: ignore[attr-defined]
     assert {name for name in known if known[name].is_inside} == set(inside)
 
 

@@ -3,19 +3,25 @@
 See `search.decisions.selection`.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Collection, Iterator
+from pathlib import Path
 
-from search.algorithms.base import Algorithm
-from search.decisions.driver import Driver
+from search.decisions.policy import Decisions, Record
 from search.decisions.selection import Race
 from search.experiment import Experiment
-from search.journal.journal import Event, Journal
-from search.journal.result import FAILED, Selection, TrialResult
+from search.journal.events import (
+    Concluded,
+    Dropped,
+    Ended,
+    EventData,
+    Finished,
+    Json,
+    Suggested,
+)
+from search.journal.result import FAILED, SearchResult, Selection, TrialResult
 from search.phrases import last_line_of
-from search.schedulers.base import Scheduler, Stop
+from search.schedulers.base import Stop
 from search.schedulers.fifo import Fifo
-from search.space import Params
 from search.statistics import Comparison
 from trainables.catalog.ranking import rank
 from trainables.config import TrialConfig
@@ -35,41 +41,32 @@ def number_of(name: str) -> int:
     return int(name.rpartition("-s")[2])
 
 
-class Nothing(Algorithm):
-    """An algorithm that proposes nothing, since it is known what is trained."""
-
-    def ask(self, trial: str) -> Params | None:
-        """Return None."""
+def comparison_of(left: Dropped) -> Comparison | None:
+    """Return the comparison by which a candidate left; None of one that failed."""
+    if left.difference is None or left.error is None or left.p is None:
         return None
-
-    def replay(self, trial: str, params: Params) -> None:
-        """Do nothing: there is nothing to learn."""
+    return Comparison(left.difference, left.error, left.p)
 
 
-class RaceDriver(Driver):
-    """The driver of one selection, as `Driver` is that of a search.
+class SelectionPolicy:
+    """The policy of one selection: its trials are the candidates' trainings."""
 
-    Its trials are the candidates' trainings.
-    """
+    by = "the race"
+    more_later = may_wait = False
+    at_rung: frozenset[str] = frozenset()
+    outcome, risk = ("completed", ""), None
 
-    judge = "the race"
-    last_word = "concluded"
-    reuses_trainings = tracks_cost = False
-
-    def __init__(self, experiment: Experiment, journal: Journal, **options: Any) -> None:
-        super().__init__(experiment, journal, **options)
+    def __init__(self, experiment: Experiment, record: Record) -> None:
+        self.experiment, self.record, self.scheduler = experiment, record, Fifo()
+        self.metric = experiment.base.ranked_by
         self.race = Race([], 0, images=1)
+        self._failed: list[TrialResult] = []
+        """Trainings that have failed, whose candidates are to be dropped."""
 
-    def _algorithm(self) -> Algorithm:
-        return Nothing()
-
-    def _scheduler(self) -> Scheduler:
-        return Fifo()
-
-    def replay(self, events: list[Event]) -> None:
-        """Hear what was done before: the search, and a selection that was cut off."""
-        for event in events:
-            self.result.apply(event)
+    @property
+    def result(self) -> SearchResult:
+        """What is known of the search."""
+        return self.record.result
 
     @property
     def selection(self) -> Selection:
@@ -79,45 +76,41 @@ class RaceDriver(Driver):
 
     @property
     def trials(self) -> dict[str, TrialResult]:
-        """The trainings of this race.
+        """The trainings of this race; none before it has begun.
 
         An earlier race may have had other candidates, or more seeds.
         """
-        known, race = self.selection.repeats, self.race
+        race, selection = self.race, self.result.selection
+        known = selection.repeats if selection is not None else {}
         return {
             name: trial
             for name, trial in known.items()
             if trial.repeat_of in race.scores and number_of(name) <= race.seeds
         }
 
-    def go_on(self) -> None:
-        """Count the results that are there, and line up the trainings that were cut off.
-
-        Called once the session is in the journal.
-        """
+    def begin(self) -> Decisions:
+        """Count the results that are there, and drop the candidates whose trainings failed."""
         terms = self.selection.started
-        self.race = Race(
-            terms["candidates"], terms["seeds"], terms["alpha"], images=self.result.images
-        )
+        self.race = Race(terms.candidates, terms.seeds, terms.alpha, images=self.result.images)
         for name in self.race.candidates:
             if (left := self.selection.dropped.get(name)) is not None:
-                self._leave_race(
-                    name,
-                    left["reason"],
-                    Comparison(left["difference"], left["error"], left["p"])
-                    if "p" in left
-                    else None,
-                )
+                self._leave_race(left)
         for name, trial in self.trials.items():
             if trial.outcome == "completed":
                 self.race.scores[trial.repeat_of][number_of(name)] = trial.score
-            if "memory" in trial.retries and trial.kind != "memory":
-                self.out_of_memory.add(name)
         for trial in [trial for trial in self.trials.values() if trial.outcome in FAILED]:
-            self._drop_failed(trial)
-        super().go_on()
-        self._drop_behind()
-        self._withdraw()
+            yield from self._drop_failed(trial)
+
+    def hear(self, data: EventData) -> None:
+        """Take a training's result, or that a candidate has left."""
+        match data:
+            case Dropped() if data.candidate in self.race.scores:
+                self._leave_race(data)
+            case Ended() if (ended := self.trials.get(data.trial)) is not None:
+                if ended.outcome == "completed":
+                    self.race.scores[ended.repeat_of][number_of(data.trial)] = ended.score
+                elif ended.outcome in FAILED:
+                    self._failed.append(ended)
 
     def ranked(self, candidate: str) -> list[TrialResult]:
         """Return a candidate's trainings that came to their end, the best first."""
@@ -148,33 +141,33 @@ class RaceDriver(Driver):
                     yield candidate, number
 
     @property
-    def _has_more(self) -> bool:
+    def more_now(self) -> bool:
+        """True if a candidate in the race has not been given all seeds."""
         return next(self._open(), None) is not None
 
     @property
-    def _more(self) -> int:
+    def ahead(self) -> int:
+        """The number of trainings that are not proposed yet."""
         return sum(1 for _ in self._open())
 
-    def _propose(self) -> str:
-        for candidate, number in self._open():
+    def propose(self, *, idle: bool) -> Decisions:
+        """Propose the next training."""
+        while (following := next(self._open(), None)) is not None:
+            candidate, number = following
             known = self.result.trials[candidate]
             seed = self._seed(number)
             try:
                 config = TrialConfig.from_dict(known.config).override({"seed": seed})
             except ConfigError as error:  # after a change of code an old config may be invalid
-                self._drop(candidate, str(error))
-                return self._propose()
-            name = training(candidate, number)
-            self.journal.append(
-                "suggested",
-                trial=name,
+                yield from self._drop(candidate, str(error))
+                continue
+            yield Suggested(
+                trial=training(candidate, number),
                 params=known.params,
                 config=config.to_dict(),
                 repeat_of=candidate,
                 seed=seed,
             )
-            return name
-        return ""
 
     def _seed(self, number: int) -> int:
         """Return the seed of this number.
@@ -199,62 +192,63 @@ class RaceDriver(Driver):
             if (seed := (self.experiment.seed + step) % MAX_SEED) not in taken
         )
 
-    def _judge(self, trial: str, epoch: int) -> Stop | None:
+    def judge(self, trial: str) -> Stop | None:
         """Return why a training goes no further: its candidate has left. None if it may."""
         reason = self.race.out.get(self.trials[trial].repeat_of)
         return Stop(reason) if reason else None
 
-    def _tell(self, trial: str) -> None:
-        super()._tell(trial)
-        ended = self.trials[trial]
-        if ended.outcome == "completed":
-            self.race.scores[ended.repeat_of][number_of(trial)] = ended.score
-        elif ended.outcome in FAILED:
-            self._drop_failed(ended)
-        self._drop_behind()
-
-    def _drop_behind(self) -> None:
-        """Drop the candidates that are clearly worse."""
+    def follow_up(self) -> Decisions:
+        """Drop the candidates whose trainings failed, and those that are clearly worse."""
+        while self._failed:
+            yield from self._drop_failed(self._failed.pop(0))
         for name, (leader, pair) in self.race.behind().items():
-            self._drop(
+            yield from self._drop(
                 name,
                 f"{self.metric.gap(pair.difference)} behind {leader} "
                 f"over {self.race.rounds} seeds (p {pair.p:.2g})",
                 pair,
             )
 
-    def _drop_failed(self, trial: TrialResult) -> None:
+    def _drop_failed(self, trial: TrialResult) -> Decisions:
         """Drop the candidate whose training failed."""
-        self._drop(
+        return self._drop(
             trial.repeat_of,
             f"{trial.trial} {trial.outcome}: {last_line_of(trial.reason, 'no reason known')}",
         )
 
-    def _drop(self, candidate: str, reason: str, pair: Comparison | None = None) -> None:
+    def _drop(self, candidate: str, reason: str, pair: Comparison | None = None) -> Decisions:
         if candidate not in self.race.out:
-            facts = (
-                {"difference": pair.difference, "error": pair.error, "p": pair.p}
-                if pair is not None
-                else {}
-            )
-            self.journal.append(
-                "dropped", candidate=candidate, seeds=self.race.rounds, reason=reason, **facts
-            )
-            self._leave_race(candidate, reason, pair)
-            self._withdraw()
+            facts = vars(pair) if pair is not None else {}
+            yield Dropped(candidate, self.race.rounds, reason, **facts)
 
-    def _withdraw(self) -> None:
-        """End the trainings of candidates that have left, which do not run now."""
-        while (
-            name := next(
-                (name for name in self.pending if self.trials[name].repeat_of in self.race.out),
-                None,
-            )
-        ) is not None:
-            self.pending.remove(name)
-            self._end(name, "stopped", self.race.out[self.trials[name].repeat_of])
+    def _leave_race(self, left: Dropped) -> None:
+        self.race.out[left.candidate] = left.reason
+        if (pair := comparison_of(left)) is not None:
+            self.race.worse[left.candidate] = pair
 
-    def _leave_race(self, candidate: str, reason: str, pair: Comparison | None) -> None:
-        self.race.out[candidate] = reason
-        if pair is not None:
-            self.race.worse[candidate] = pair
+    def last_word(self, outcome: str, reason: str) -> Finished | Concluded:
+        """Return the selection's last event."""
+        return Concluded(outcome, reason)
+
+    def cost(self, trial: str, measured: Json | None) -> Decisions:
+        """Decide nothing: what a candidate costs is known."""
+        yield from ()
+
+    def wants_cost(self, config: TrialConfig) -> bool:
+        """Return False: what a candidate costs is known."""
+        return False
+
+    def must_wait(self, trial: str, active: Collection[str], pending: Collection[str]) -> bool:
+        """Return False: each training is for itself."""
+        return False
+
+    def beginnings(self, trial: str) -> list[Json]:
+        """Return nothing: a training with a fresh seed is trained from its beginning."""
+        return []
+
+    def milestones(self, config: TrialConfig) -> list[int]:
+        """Return nothing: no other training goes on from this one."""
+        return []
+
+    def save(self, folder: Path) -> None:
+        """Save nothing."""

@@ -1,0 +1,125 @@
+"""Events cross to the disk and back as they are."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from search.journal.events import (
+    KINDS,
+    Change,
+    Dropped,
+    Ended,
+    Epoch,
+    Evidence,
+    Finalist,
+    Refined,
+    RefinementTerms,
+    Restored,
+    Resumed,
+    Running,
+    Selected,
+    Selecting,
+    SessionStart,
+    Started,
+    Stopped,
+    Suggested,
+    Unknown,
+    from_json,
+)
+from search.journal.journal import DamagedJournal, Event, Journal, read
+from search.journal.result import SearchResult
+from search.statistics import Expected
+from trainables.messages import WarmStart
+
+NESTED = (
+    Restored("t1", 3, [], WarmStart("one", "t2", 3)),
+    Resumed(refining=RefinementTerms(rounds=2, trials=6)),
+    Refined(
+        1, {"trials": 12}, 6, 0.5, [Change("batch_size", "edge", "at its edge", is_clear=True)]
+    ),
+    Selected(
+        "t1",
+        "t1-s1",
+        "t1",
+        Expected(mean=0.5, low=0.4, high=0.6, std=0.1, seeds=2),
+        0.55,
+        [Finalist("t1", "svm", 0.5, 0.5, None, 1, [0.5], None, None, "chosen", "", None)],
+        0.05,
+        0.95,
+    ),
+)
+
+
+@pytest.mark.parametrize("told", NESTED, ids=lambda told: type(told).__name__)
+def test_what_an_event_holds_comes_back_as_it_was(told: Restored, tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "s")
+    assert journal.append(told).data == told
+    journal.close()
+    assert read(journal.path)[0].data == told
+
+
+def test_each_event_has_one_kind_under_its_own_name() -> None:
+    assert {kind: made.__name__.lower() for kind, made in KINDS.items()} == {
+        kind: kind for kind in KINDS
+    }
+
+
+def test_a_field_at_its_default_is_left_out() -> None:
+    assert Suggested(trial="t1", params={}, config={}).to_json() == {
+        "trial": "t1",
+        "params": {},
+        "config": {},
+    }
+    assert Stopped("t1", 3, "asha", "behind", rivals=0).to_json() == {
+        "trial": "t1",
+        "epoch": 3,
+        "by": "asha",
+        "reason": "behind",
+        "rivals": 0,
+    }
+    assert Dropped("t1", 2, "failed").to_json().keys() == {"candidate", "seeds", "reason"}
+    assert Resumed(changes=[]).to_json() == {"changes": []}
+    assert Running("t1", 1).to_json()["host"] == ""
+
+
+def test_fields_are_written_in_their_order() -> None:
+    """Readers of other searches' journals look for the first ones in a line's text."""
+    line = Event(1, 0, Suggested(trial="t1", stem="0f" * 8, params={}, config={})).to_line()
+    assert '"event": "suggested", "trial": "t1", "stem": "0f0f' in line
+    line = Event(1, 0, Epoch("t1", 2, {"val/loss": 0.5}, "bf16")).to_line()
+    assert '"event": "epoch", "trial": "t1", "epoch": 2, "metrics": {' in line
+    assert list(
+        Selecting(candidates=["t1"], seeds=2, alpha=0.05, slots=1, began_ms=1).to_json()
+    ) == ["slots", "began_ms", "candidates", "seeds", "alpha"]
+
+
+def test_what_a_later_version_adds_is_passed_over() -> None:
+    told = {"trial": "t1", "outcome": "completed", "reason": "", "mood": "good"}
+    assert from_json("ended", told) == Ended("t1", "completed", "")
+    unknown = from_json("praised", {"trial": "t1", "by": "me"})
+    assert isinstance(unknown, Unknown)
+    event = Event(1, 0, unknown)
+    assert (event.kind, event.trial) == ("praised", "t1")
+    assert json.loads(event.to_line())["by"] == "me"
+    result = SearchResult()
+    result.apply(Event(1, 0, Started(name="s")))
+    result.apply(event)
+    assert result.name == "s"
+
+
+def test_an_event_that_lacks_a_value_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_text(Event(1, 0, Unknown("ended", "t1", {"trial": "t1"})).to_line())
+    with pytest.raises(DamagedJournal, match=r"journal\.jsonl:1 is damaged \(a value is missing"):
+        read(path)
+
+
+def test_a_later_session_changes_only_what_it_tells() -> None:
+    first = Started(name="s", id="1d", data={"val": 5}, slots=1, training="0f")
+    later = first.changed_by(SessionStart(slots=2, data={"val": 6}))
+    assert later == Started(name="s", id="1d", data={"val": 6}, slots=2, training="0f")
+
+
+def test_a_file_is_told_of_no_trial_too() -> None:
+    assert Event(1, 0, Evidence("", "report.html", "")).trial == ""
