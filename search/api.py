@@ -68,7 +68,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("trial", "outcome", "epochs", "value", "val_{}", "val_loss", "train_s")
 """Columns of the table of trials, before those of the searched parameters; `{}` stands for the name
-of the task's primary metric, such as `accuracy`.
+of the task's primary metric.
 """
 
 
@@ -82,7 +82,7 @@ class Trial:
     value: float
     """The metric on the validation images at its best epoch; NaN before its first."""
     metric: str
-    """The metric by which trials are compared, such as `accuracy`."""
+    """The metric by which trials are compared, such as `macro_f1`."""
     outcome: str
     """`completed`, `stopped`, `diverged`, `failed`; or of one that has not ended `running`,
     `pending`, `held` (it waits at a rung) or `interrupted`."""

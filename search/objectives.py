@@ -21,7 +21,7 @@ Costs = tuple[float, ...]
 
 
 def value_of(metric: str) -> str:
-    """Return the name, as an objective, of a metric on the validation part: `val_accuracy`."""
+    """Return the name, as an objective, of a metric on the validation part, such as `val_macro_f1`."""
     return f"val_{metric}"
 
 
@@ -68,7 +68,7 @@ def one_cost(name: str, cost: Mapping[str, Any]) -> float | None:
 def costs_of(names: Sequence[str], cost: Mapping[str, Any]) -> Costs:
     """Return these of `COSTS` from the measured costs of a classifier, in the order of `names`.
 
-    Accuracy is not to be among them. A cost that the classifier does not have counts as 0.
+    The metric is not to be among them. A cost that the classifier does not have counts as 0.
     """
     return tuple(float(one_cost(name, cost) or 0) for name in names)
 

@@ -21,7 +21,7 @@ class Comparison:
     """A comparison of a candidate with the leader, over the seeds that both have."""
 
     difference: float
-    """The leader's accuracy less the candidate's."""
+    """The leader's value less the candidate's."""
     error: float
     """The standard error of the difference."""
     p: float
@@ -34,7 +34,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Expected:
-    """The expected accuracy of a candidate: a mean over seeds, and an interval for it."""
+    """The expected value of a candidate: a mean over seeds, and an interval for it."""
 
     mean: float
     low: float
@@ -53,7 +53,7 @@ def compare(
         scores: accuracies, (candidates, seeds), at least two of each.
         comparisons: the number of comparisons that share the error rate.
         looks: the number of these that are of one pair.
-        images: the number of images on which each accuracy was measured.
+        images: the number of images on which each value was measured.
 
     Returns:
         The leader's row, and a comparison for each row.
@@ -89,7 +89,7 @@ def pooled_variance(scores: NDArray[np.float64]) -> tuple[float, int]:
 
 
 def rounding_variance(images: int) -> float:
-    """Return the variance that an accuracy has for being a whole number of images."""
+    """Return the variance that a share has for being a whole number of images."""
     return 1 / (12 * images**2)
 
 
@@ -116,9 +116,9 @@ def expect(
     )
 
 
-def standard_error(accuracy: float, images: int) -> float:
-    """Return the standard error of an accuracy on so many images."""
-    return math.sqrt(accuracy * (1 - accuracy) / images)
+def standard_error(share: float, images: int) -> float:
+    """Return the standard error of a share of so many images."""
+    return math.sqrt(share * (1 - share) / images)
 
 
 def error_of(metric: Metric, metrics: Mapping[str, float], images: int) -> float:
@@ -132,12 +132,12 @@ def error_of(metric: Metric, metrics: Mapping[str, float], images: int) -> float
     return standard_error(metrics.get(metric.key, math.nan), images) if images else 0.0
 
 
-def of_images(accuracy: float, images: int, level: float = LEVEL) -> tuple[float, float]:
-    """Return the interval for a network's accuracy on images of this kind, from so many of them.
+def of_images(share: float, images: int, level: float = LEVEL) -> tuple[float, float]:
+    """Return the interval for the share of images of this kind that a network names right, from so many of them.
 
     It is Wilson's score interval.
     """
     from scipy import stats
 
-    found = stats.binomtest(round(accuracy * images), images).proportion_ci(level, method="wilson")
+    found = stats.binomtest(round(share * images), images).proportion_ci(level, method="wilson")
     return float(found.low), float(found.high)

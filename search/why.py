@@ -129,7 +129,7 @@ def _epoch_text(event: Epoch, result: SearchResult) -> str:
 
 
 def _tested_text(test: Mapping[str, Any], result: SearchResult) -> str:
-    """Return `accuracy 0.9500`, or by another metric `macro F1 0.9123, accuracy 0.9500`."""
+    """Return `macro F1 0.9123`, with the primary metric behind it where that is another one."""
     metric, primary = result.metric, result.task.primary
     beside = "" if metric.is_primary else f", {primary.title} {test[primary.name]:.4f}"
     return f"{metric.title} {tested_value(test, metric):.4f}{beside}"

@@ -35,7 +35,7 @@ class WarmStart:
 class EpochMetrics:
     """One finished epoch (counted from 1) and its metrics.
 
-    These are `train/loss`, `val/loss`, `val/accuracy`, `lr` and `time/epoch_s`. In float16 also
+    These are `train/loss`, `val/loss`, those of the task's meter, `lr` and `time/epoch_s`. In float16 also
     `train/loss_scale`, as it was at the end, and `train/skipped_steps`, the steps left out because
     their gradients overflowed.
     """

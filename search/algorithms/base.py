@@ -37,7 +37,7 @@ class Algorithm(ABC):
     def cost(self, trial: str, costs: Costs) -> None:  # noqa: B027 - listening is optional
         """Hear what a trial's network costs, before its first epoch.
 
-        Called if the search has objectives beside accuracy.
+        Called if the search has objectives beside its metric.
         """
 
     def report(self, trial: str, epoch: int, value: float) -> None:  # noqa: B027 - listening is optional

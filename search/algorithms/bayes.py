@@ -18,7 +18,7 @@ ended. A Gaussian process knows no ranks: there such a trial counts with its val
 gain of others since that epoch, and a diverged one with the lowest value of all.
 
 If networks are to cost little too (`--objective`), trials are compared by Pareto front first, and
-within a front by accuracy.
+within a front by the metric.
 """
 
 import warnings

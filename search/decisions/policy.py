@@ -22,7 +22,7 @@ Decisions = Iterator[EventData]
 
 @dataclass(frozen=True)
 class Record:
-    """What a policy may know of its search, beside what it has decided."""
+    """The facts that a policy may know of its search, beside what it has decided."""
 
     result: SearchResult
     """What the journal adds up to."""
@@ -35,7 +35,7 @@ class Record:
 
 
 class Policy(Protocol):
-    """What a driver asks, and tells."""
+    """The decisions that a driver asks for, and the news that it tells."""
 
     @property
     def experiment(self) -> Experiment:
@@ -79,7 +79,7 @@ class Policy(Protocol):
 
     @property
     def risk(self) -> Risked | None:
-        """What is risked if no trial that waits goes on; None if that is not known."""
+        """The risk if no trial that waits goes on; None if that is not known."""
 
     def begin(self) -> Decisions:
         """Begin a session, whose first event is in the journal."""

@@ -170,7 +170,7 @@ class RefinementPolicy:
 
     @property
     def risk(self) -> Risked | None:
-        """What is risked by stopping the trials that are held."""
+        """The risk of stopping the trials that are held."""
         return self.search.risk
 
     def begin(self) -> Decisions:

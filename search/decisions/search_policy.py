@@ -88,7 +88,7 @@ class SearchPolicy:
 
     @property
     def result(self) -> SearchResult:
-        """What is known of the search."""
+        """The search, as far as it is known."""
         return self.record.result
 
     @property
@@ -285,7 +285,7 @@ class SearchPolicy:
 
     @property
     def risk(self) -> Risked | None:
-        """What is risked by stopping the trials that are held."""
+        """The risk of stopping the trials that are held."""
         risk = self.scheduler.risk
         if risk is None:
             return None

@@ -20,7 +20,7 @@ candidates, so that two of them differ by what they are.
   pair: whatever the other candidates are, two equal ones are told apart no more often than that.
 - Rounding: accuracies are whole numbers of images. If differences are equal, that does not tell
   that there is no luck: rounding to an image is part of each variance, a twelfth of an image
-  squared for each accuracy.
+  squared for each share of images.
 - Ties: a candidate that is left, and behind the leader by less than half a standard error of the
   difference, counts as its equal; among equals the one that takes the least time for an image is
   chosen, if it is faster by a tenth. (One standard error, Breiman et al. 1984, section 3.4.3, gives
@@ -61,7 +61,7 @@ class Race:
     ) -> None:
         self.candidates, self.seeds, self.alpha = list(candidates), seeds, alpha
         self.images = images
-        """The number of images on which each accuracy is measured."""
+        """The number of images on which each value is measured."""
         self.scores: dict[str, dict[int, float]] = {candidate: {} for candidate in candidates}
         """For each candidate its accuracies, by the seed's number."""
         self.out: dict[str, str] = {}

@@ -65,7 +65,7 @@ class SelectionPolicy:
 
     @property
     def result(self) -> SearchResult:
-        """What is known of the search."""
+        """The search, as far as it is known."""
         return self.record.result
 
     @property

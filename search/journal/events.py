@@ -345,7 +345,7 @@ class Enough(EventData):
 
 @dataclass(frozen=True)
 class Risked(EventData):
-    """What is risked by stopping the trials that wait when the search ends."""
+    """The risk of stopping the trials that wait when the search ends."""
 
     ALWAYS: ClassVar = frozenset({"new"})
     chance: float

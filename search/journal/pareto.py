@@ -10,7 +10,7 @@ from search.objectives import Costs, costs_of, in_order
 def front(result: SearchResult) -> list[TrialResult]:
     """Return the trials on the Pareto front, the most accurate first.
 
-    Empty if accuracy is the only objective. Only trials count whose costs are known and whose
+    Empty if the metric is the only objective. Only trials count whose costs are known and whose
     checkpoint is not known to be damaged.
     """
     wanted, costs = result.costs_wanted, result.costs

@@ -176,7 +176,7 @@ class TrialResult:
     def primary_value(self) -> float:
         """The task's primary metric at the best epoch, whatever ranks epochs; NaN before the first.
 
-        Of classification it is the validation accuracy.
+        Of a classifier it is the share of images that are named right.
         """
         return self.best.get(self.task.primary.key, math.nan)
 
@@ -623,7 +623,7 @@ class SearchResult:
 
     @property
     def costs_wanted(self) -> tuple[str, ...]:
-        """The costs that are to be low beside a high accuracy."""
+        """The costs that are to be low beside a good metric."""
         return tuple(self.started.experiment.get("objectives", ())[1:])
 
     @property

@@ -17,7 +17,7 @@ from trainables.datasets.arrays import Dataset, Part
 from trainables.errors import printable
 
 SUSPECT, SUSPECT_TIMES = 0.6, 2.5
-"""The accuracy of always naming one class from which on accuracy tells little: a share of the
+"""The share of one class from which on always naming it looks good: a share of the
 images, or as many times the even share of a class.
 """
 
@@ -104,9 +104,9 @@ def _sizes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
 
 
 def _unbalanced(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
-    """Yield a line if accuracy is a poor measure of the data that a search by it has.
+    """Yield a line if the share of right guesses is a poor measure of the data.
 
-    That is so where always naming the largest class of the training part reaches an accuracy of
+    That is so where always naming the largest class of the training part is right in a share of
     `SUSPECT`, or of `SUSPECT_TIMES` the even share of a class if that is less.
     """
     config, primary = experiment.base, CLASSIFICATION.primary.name

@@ -109,7 +109,7 @@ class Scheduler(ABC):
     def cost(self, trial: str, costs: Costs) -> None:  # noqa: B027
         """Hear, before a trial's first epoch, what its network costs.
 
-        Called where the search has objectives beside accuracy.
+        Called where the search has objectives beside its metric.
         """
 
     @abstractmethod

@@ -144,7 +144,7 @@ def cost_figures(cost: dict[str, Any], when: str) -> dict[str, float]:
 
 
 def primary(metric: Metric) -> str:
-    """Return the name in MLflow of a metric at a trial's best epoch: `best/val_accuracy`."""
+    """Return the name in MLflow of a metric at a trial's best epoch: `best/val_macro_f1`."""
     return f"best/val_{metric.name}"
 
 

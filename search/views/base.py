@@ -31,7 +31,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Shown:
-    """What there is to show: by this a view decides whether it applies."""
+    """The session that is shown: by this a view decides whether it applies."""
 
     console: Console
     """The terminal, or the log, for what happens meanwhile: stderr."""

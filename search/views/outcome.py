@@ -1,4 +1,4 @@
-"""What a search or a selection has found, as views: text on the terminal, and JSON."""
+"""Views of what a search or a selection has found: text on the terminal, and JSON."""
 
 import json
 import shlex

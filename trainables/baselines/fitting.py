@@ -20,6 +20,7 @@ from sklearn.metrics import accuracy_score, log_loss
 from trainables.baselines.features import Values, kinds_of, length, of_images
 from trainables.baselines.shared import features_of
 from trainables.catalog.models import MODELS
+from trainables.catalog.tasks import CLASSIFICATION
 from trainables.config import ModelConfig, TrialConfig
 from trainables.datasets.arrays import Dataset, Images, Part
 from trainables.messages import EpochMetrics
@@ -78,7 +79,7 @@ class Fitting:
             "lr": 0.0,
             "train/loss": train_loss,
             "val/loss": _loss(found, val.targets),
-            "val/accuracy": float(accuracy_score(val.targets, found.argmax(axis=1))),
+            CLASSIFICATION.primary.key: float(accuracy_score(val.targets, found.argmax(axis=1))),
         }
         if (metric := self.config.ranked_by).name in SCORES:
             values |= told(metric, SCORES[metric.name](val.targets, found))

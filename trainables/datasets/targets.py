@@ -1,4 +1,4 @@
-"""What is known of a task's targets without torch: whether they are right, and how to divide them.
+"""The half of a task that needs no torch: whether targets are right, and how to divide them.
 
 `ClassNumbers` are those of classification; a task whose images are divided at random has `Targets`.
 """

@@ -217,7 +217,7 @@ class Stack:
 
     @torch.no_grad()
     def validate(self) -> list[dict[str, float]]:
-        """Return the loss, accuracy and metric of each member on its validation part."""
+        """Return the loss and metrics of each member on its validation part."""
         self.network.eval()
         outputs = list[Tensor]()
         measured = any(training.metric.name in SCORES for training in self.trainings)
@@ -237,8 +237,8 @@ class Stack:
             self._beat()
         losses, hits = (sums / len(self.first.val)).tolist()
         found = [
-            {"val/loss": loss, "val/accuracy": accuracy}
-            for loss, accuracy in zip(losses, hits, strict=True)
+            {"val/loss": loss, CLASSIFICATION.primary.key: right}
+            for loss, right in zip(losses, hits, strict=True)
         ]
         if measured:
             logits = torch.cat(outputs)

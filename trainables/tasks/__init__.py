@@ -1,4 +1,4 @@
-"""What is special about what is learned: a task, its batches, losses, metrics and evaluation.
+"""Tasks: the parts that depend on what is learned, from batches and losses to the evaluation.
 
 May import data sets' arrays; never models or the training loop.
 """

@@ -56,7 +56,7 @@ class Processes(Protocol):
 
 
 class Meter(Protocol):
-    """What a network's outputs on the validation part add up to."""
+    """A sum over a network's outputs on the validation part."""
 
     kept: list[Tensor]
     """The outputs of all batches, where they are to be kept."""
@@ -74,7 +74,7 @@ class Meter(Protocol):
 
 
 class Task:
-    """What is special about one kind of problem. It has no state: a process uses one for all."""
+    """One kind of problem: all that is special about it. It has no state of its own."""
 
     tolerance = 1e-4
     """The largest allowed difference between predictions of one network computed in two ways."""

@@ -92,8 +92,7 @@ def together(epoch: int, folds: list[dict[str, float]], metrics: Iterable[Metric
     """Return the metrics of an epoch of all folds.
 
     They are the means of the folds' metrics, `time/epoch_s` summed over the folds, and of each of
-    the task's `metrics` the sample standard deviation (of n - 1; 0 of a single fold), such as
-    `val/accuracy_std`.
+    the task's `metrics` the sample standard deviation (of n - 1; 0 of a single fold).
     """
     values = {name: fmean(each[name] for each in folds) for name in folds[0]}
     for metric in metrics:
