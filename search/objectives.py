@@ -21,7 +21,7 @@ Costs = tuple[float, ...]
 
 
 def value_of(metric: str) -> str:
-    """Return the name, as an objective, of a metric on the validation part, such as `val_macro_f1`."""
+    """Return the name of a metric as an objective: `val_macro_f1`."""
     return f"val_{metric}"
 
 

@@ -133,7 +133,7 @@ def error_of(metric: Metric, metrics: Mapping[str, float], images: int) -> float
 
 
 def of_images(share: float, images: int, level: float = LEVEL) -> tuple[float, float]:
-    """Return the interval for the share of images of this kind that a network names right, from so many of them.
+    """Return the interval for a share of all images of this kind, from that of so many of them.
 
     It is Wilson's score interval.
     """

@@ -35,9 +35,9 @@ class WarmStart:
 class EpochMetrics:
     """One finished epoch (counted from 1) and its metrics.
 
-    These are `train/loss`, `val/loss`, those of the task's meter, `lr` and `time/epoch_s`. In float16 also
-    `train/loss_scale`, as it was at the end, and `train/skipped_steps`, the steps left out because
-    their gradients overflowed.
+    These are `train/loss`, those of the task's meter (such as `val/loss`), `lr` and
+    `time/epoch_s`. In float16 also `train/loss_scale`, as it was at the end, and
+    `train/skipped_steps`, the steps left out because their gradients overflowed.
     """
 
     epoch: int
