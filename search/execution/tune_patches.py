@@ -9,8 +9,8 @@ measured with and without it, or for a test that fails without it:
 | `TuneController._cleanup_cached_actors` | On a cluster, a place that this search may not use now
   is given back at once. Fails without: `test_two_searches_share_a_cluster_of_two_nodes` |
 | `TuneController._maybe_reuse_cached_actor` | A trial whose worker is starting keeps it. Without,
-  a machine that joins may never train. Fails without:
-  `test_a_search_grows_with_its_cluster_and_a_lost_node_costs_no_epoch` |
+  a machine that joins may never train, where trials are shorter than a worker's start. Fails
+  without: `test_a_trial_takes_a_free_worker_unless_its_own_is_starting` |
 | `TuneController.step` | A trial that is over is forgotten: 0.5 ms a step for 1,000 of them, and
   0.4 ms and 4.5 kB each at the end. In 1,000 trials of 100 epochs that is half a minute |
 | `_ActorClassCache.get` | Workers are ours: 3.3 s of a processor and 313 MB to start one, beside
