@@ -9,14 +9,14 @@ measured with and without it, or for a test that fails without it:
 | `TuneController._cleanup_cached_actors` | On a cluster, a place that this search may not use now
   is given back at once. Fails without: `test_two_searches_share_a_cluster_of_two_nodes` |
 | `TuneController._maybe_reuse_cached_actor` | A trial whose worker is starting keeps it. Without,
-  a machine that joins may never train. Fails without:
-  `test_a_search_grows_with_its_cluster_and_a_lost_node_costs_no_epoch` |
+  a machine that joins may never train, where trials are shorter than a worker's start. Fails
+  without: `test_a_trial_takes_a_free_worker_unless_its_own_is_starting` |
 | `TuneController.step` | A trial that is over is forgotten: 0.5 ms a step for 1,000 of them, and
   0.4 ms and 4.5 kB each at the end. In 1,000 trials of 100 epochs that is half a minute |
 | `_ActorClassCache.get` | Workers are ours: 3.3 s of a processor and 313 MB to start one, beside
   5.3 s and 382 MB for one of Tune's, which also needs Ray's agents (`cluster.runtime.lean`) |
-| `RayActorManager._cleanup_actor` | The workers evaluate and test afterwards, instead of new ones:
-  3.3 s of a processor each, at the end of every search |
+| `RayActorManager._cleanup_actor` | Workers come back: one evaluates and tests, and no other is
+  started for it, which takes 3.3 s of a processor; places in shared workers become free |
 | `RayActorManager._actor_task_failed` | A process that Ray's memory monitor killed is one trial's
   failure, and not the search's. Fails without:
   `test_a_trial_that_eats_the_machines_memory_falls_alone` |
@@ -25,8 +25,9 @@ measured with and without it, or for a test that fails without it:
 | `ray.kill` | A place in a worker that trials share may be killed: it is no actor of Ray's. Fails
   without: `test_a_place_that_does_not_stop_in_time_breaks_no_search_off` |
 | `usage.tag_callbacks` | Kinds of callbacks are not counted for usage statistics, which are off. To
-  count them imports MLflow before the first trial: 1.4 s of a processor. `RAY_TUNE_CALLBACKS` would
-  do without the count, but makes callbacks from nothing, and ours need the driver |
+  count them imports MLflow, 1.4 s of a processor, before the first trial and not beside it; a whole
+  search takes as much. `RAY_TUNE_CALLBACKS` would avoid the count, but makes callbacks from
+  nothing, and ours need the driver |
 
 Measured on 2 virtual cores of an AMD EPYC that others used too, 2026-11-28; medians of three.
 """

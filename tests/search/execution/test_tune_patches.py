@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import MagicMock, Mock
 
 import pytest
 import ray
@@ -117,6 +117,21 @@ def test_a_place_that_belongs_to_another_search_is_given_back_at_once(
     with use_worker_pool(Mock(is_local=is_local), driver):
         TuneController._cleanup_cached_actors(Mock())
     assert flushed == [given_back]
+
+
+@pytest.mark.parametrize("starts", [True, False])
+def test_a_trial_takes_a_free_worker_unless_its_own_is_starting(
+    starts: bool, experiment: Experiment, open_driver: OpenDriver
+) -> None:
+    """Tune would end the one that starts: a machine that has joined could wait forever."""
+    trial, own = Mock(), Mock()
+    controller = MagicMock(
+        _trial_to_actor={trial: own}, _actor_to_trial={own: trial}, _resetting_trials=set()
+    )
+    controller._actor_manager.is_actor_started.return_value = starts
+    with use_worker_pool(Mock(), open_driver(experiment)):
+        reused = TuneController._maybe_reuse_cached_actor(controller, trial)
+    assert (reused, controller._remove_actor.called) == (not starts, not starts)
 
 
 def test_workers_that_trials_share_come_and_go_with_the_cluster(
