@@ -153,10 +153,13 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 def write_traceback() -> str:
     """Write the current traceback to a file in the system's temporary folder.
 
-    Credentials are masked. Returns the file's name.
+    Credentials are masked. Returns the file's name, or why there is none.
     """
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="image-classifier-search-", suffix=".log", delete=False
-    ) as file:
-        file.write(masked(traceback.format_exc()))
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="image-classifier-search-", suffix=".log", delete=False
+        ) as file:
+            file.write(masked(traceback.format_exc()))
+    except OSError as error:
+        return f"no file ({error.strerror or error})"
     return file.name

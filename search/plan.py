@@ -19,7 +19,7 @@ from search.experiment import AUTO_DEVICE, Experiment
 from search.phrases import duration, durations
 from search.preflight.prepare import data_facts, prepare
 from search.schedulers.asha import expected_epochs
-from search.views.summary import parts_text, source_text, strategy_text
+from search.views.summary import classes_text, parts_text, source_text, strategy_text
 from trainables.checkpoints.lineage import training_key
 
 SAMPLES = 6
@@ -67,7 +67,7 @@ class Plan:
                 f"{strategy_text(experiment.describe())}"
             ),
             (
-                f"  {len(self.data['classes'])} classes, {parts_text(self.data)} of "
+                f"  {classes_text(self.data)}{parts_text(self.data)} of "
                 f"{' x '.join(map(str, self.data['image']))} (channels, height, width)"
             ),
             f"  {self.trials} configurations, {self.epochs:,} epochs at most{stops}",

@@ -25,6 +25,7 @@ from search.tracking.model_registry import Registered, Registry, check_name
 from search.tracking.uri import check_tracking, uri_of
 from search.views.metric import tested_value
 from search.views.summary import (
+    classes_text,
     figure_text,
     metric_facts,
     param_text,
@@ -199,10 +200,9 @@ def description(result: SearchResult, chosen: TrialResult, exported: "Exported")
     where = (
         f"training {chosen.trial} of the selection" if chosen.repeat_of else f"trial {chosen.trial}"
     )
-    classes = f"{len(data['classes'])} classes, " if data["classes"] else ""
     text = f"""{config["model"]["name"]}, {where} of the search **{result.name}** \
 on the data set **{source_text(data)}** \
-({classes}fingerprint {data["fingerprint"]}).{not_complete(result, chosen)}
+({classes_text(data)}fingerprint {data["fingerprint"]}).{not_complete(result, chosen)}
 
 | | |
 |---|---|

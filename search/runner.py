@@ -365,7 +365,8 @@ def record(experiment: Experiment, result: SearchResult, plan: SessionPlan) -> F
     tell_troubles(troubles, experiment, tracker)
     finished = ended(experiment, result, tracker, [], troubles, plan.exit_code or exit_code)
     with OpenViews(Shown(Terminal(stderr=True), plan.is_selection, plan.as_json)) as views:
-        return rendered(views, finished)
+        pass  # no event follows
+    return rendered(views, finished)
 
 
 def tell_troubles(troubles: list[str], experiment: Experiment, tracker: Tracker) -> None:

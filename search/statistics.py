@@ -45,7 +45,7 @@ class Expected:
 
 
 def compare(
-    scores: NDArray[np.float64], comparisons: int, looks: int, *, images: int
+    scores: NDArray[np.float64], comparisons: int, looks: int, *, images: float
 ) -> tuple[int, list[Comparison]]:
     """Find the leader, and compare each candidate with it.
 
@@ -53,7 +53,8 @@ def compare(
         scores: accuracies, (candidates, seeds), at least two of each.
         comparisons: the number of comparisons that share the error rate.
         looks: the number of these that are of one pair.
-        images: the number of images on which each value was measured.
+        images: the steps in which a value moves from image to image (`SearchResult.steps`); for a
+            share of the images it is their number.
 
     Returns:
         The leader's row, and a comparison for each row.
@@ -88,7 +89,7 @@ def pooled_variance(scores: NDArray[np.float64]) -> tuple[float, int]:
     return 2 * float(((courses - courses.mean(axis=0)) ** 2).sum()) / freedom, freedom
 
 
-def rounding_variance(images: int) -> float:
+def rounding_variance(images: float) -> float:
     """Return the variance that a share has for being a whole number of images."""
     return 1 / (12 * images**2)
 
@@ -98,12 +99,13 @@ def expect(
     candidates: int,
     level: float = LEVEL,
     *,
-    images: int,
+    images: float,
     bounds: tuple[float, float] = (0.0, 1.0),
 ) -> Expected:
     """Return the expected value of the one chosen among so many candidates.
 
-    `values` are its accuracies with at least two fresh seeds, each on so many images.
+    `values` are its own with at least two fresh seeds, each on so many images (as `compare` takes
+    them).
     """
     from scipy.special import stdtrit
 

@@ -122,6 +122,7 @@ def _epoch_text(event: Epoch, result: SearchResult) -> str:
     )
     beside = "" if metric.is_primary else f", val {primary.title} {metrics[primary.key]:.4f}"
     loss = f", {metric.loss.replace('/', ' ')} {metrics[metric.loss]:.4f}"
+    loss = loss if metric.loss != metric.key else ""
     return (
         f"epoch {event.epoch}: val {metric.title} {metrics[metric.key]:.4f}{folds}{best}"
         f"{beside}{loss}, {metrics['time/epoch_s']:.1f} s"

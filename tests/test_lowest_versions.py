@@ -47,19 +47,22 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     own = sysconfig.get_path("purelib", vars={"base": str(folder)})
     (Path(own) / "this.pth").write_text(here)
     pins = [f"{name}=={low}" for name, low in bounds().items()]
-    done = subprocess.run(
-        [found, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *pins],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        pytest.fail(
-            "pip could not install the lowest versions. As `make setup` it needs a package index; "
-            f"if that can be reached, a lower bound in pyproject.toml is wrong:\n{done.stderr}"
+    try:
+        done = subprocess.run(
+            [found, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *pins],
+            capture_output=True,
+            text=True,
+            check=False,
         )
-    yield found
-    shutil.rmtree(folder)  # 600 MB
+        if done.returncode:
+            pytest.fail(
+                "pip could not install the lowest versions. As `make setup` it needs a package "
+                "index; if that can be reached, a lower bound in pyproject.toml is wrong:\n"
+                + done.stderr
+            )
+        yield found
+    finally:
+        shutil.rmtree(folder)  # 600 MB
 
 
 def test_the_lowest_versions_are_tried(python: Path) -> None:

@@ -293,7 +293,7 @@ class TrialConfig:
             if path not in PATHS:
                 raise unknown_key(path)
         changes: dict[str, Any] = {path: value for path, value in values.items() if "." not in path}
-        if "data.task" in values:
+        if values.get("data.task", self.data.task) != self.data.task:
             changes.setdefault("metric", "")
         parts: dict[str, dict[str, Any]] = {}
         for path, value in values.items():
@@ -305,8 +305,14 @@ class TrialConfig:
         return dataclasses.replace(self, **changes)
 
     def on(self, data: DataConfig) -> Self:
-        """Return a copy for these images, with a model and a metric that suit their task."""
+        """Return a copy for these images, with a model and a metric that suit their task.
+
+        Raises:
+            ConfigError: no model does.
+        """
         suited = models_for(data.task)
+        if not suited:
+            raise ConfigError(f"there is no model for {data.task} (--task).")
         return dataclasses.replace(
             self,
             data=data,
@@ -334,14 +340,14 @@ class TrialConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return a nested dict of plain values, as JSON holds it.
 
-        The task's primary metric and the default task are left out: such a training has the key
-        that it had when there were no others.
+        The default task and its primary metric are left out: such a training has the key that it
+        had when there were no others.
         """
         values = dataclasses.asdict(self)
-        if self.metric == self.task.primary.name:
-            del values["metric"]
         if self.data.task == DEFAULT_TASK:
             del values["data"]["task"]
+            if self.metric == self.task.primary.name:
+                del values["metric"]
         return values
 
     @classmethod

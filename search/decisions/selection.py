@@ -57,11 +57,11 @@ class Race:
     """Candidates, and their accuracies by the seed's number (from 1)."""
 
     def __init__(
-        self, candidates: Sequence[str], seeds: int, alpha: float = ALPHA, *, images: int
+        self, candidates: Sequence[str], seeds: int, alpha: float = ALPHA, *, images: float
     ) -> None:
         self.candidates, self.seeds, self.alpha = list(candidates), seeds, alpha
         self.images = images
-        """The number of images on which each value is measured."""
+        """The number of images on which each value is measured, as `compare` takes it."""
         self.scores: dict[str, dict[int, float]] = {candidate: {} for candidate in candidates}
         """For each candidate its accuracies, by the seed's number."""
         self.out: dict[str, str] = {}

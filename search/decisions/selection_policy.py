@@ -91,7 +91,7 @@ class SelectionPolicy:
     def begin(self) -> Decisions:
         """Count the results that are there, and drop the candidates whose trainings failed."""
         terms = self.selection.started
-        self.race = Race(terms.candidates, terms.seeds, terms.alpha, images=self.result.images)
+        self.race = Race(terms.candidates, terms.seeds, terms.alpha, images=self.result.steps)
         for name in self.race.candidates:
             if (left := self.selection.dropped.get(name)) is not None:
                 self._leave_race(left)

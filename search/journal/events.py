@@ -529,7 +529,8 @@ def from_json(kind: str, values: Json) -> EventData:
         ValueError: one is missing.
     """
     if kind not in KINDS:
-        return Unknown(kind, values.get("trial", ""), values)
+        trial = values.get("trial", "")
+        return Unknown(kind, trial if isinstance(trial, str) else "", values)
     return KINDS[kind].from_json(values)
 
 

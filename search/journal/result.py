@@ -590,6 +590,21 @@ class SearchResult:
         return task_of(self.started.experiment.get("base", {}))
 
     @property
+    def steps(self) -> float:
+        """The number of steps from the metric's one end to the other that single images make.
+
+        For a share of the images it is their number. Otherwise an image is taken to move a value by
+        twice its standard error over the root of their number, as it does a share of one half; and
+        a value between 0 and 1 at least as a share.
+        """
+        images, best, metric = float(self.images), self.best, self.metric
+        if metric.is_share or best is None or not images:
+            return images
+        moved = 2 * best.error(self.images) / math.sqrt(images)
+        least = 1 / images if metric.is_fraction else 1e-9
+        return 1 / max(moved, least)
+
+    @property
     def ranking(self) -> list[TrialResult]:
         """Trials with a best epoch, the best first, without diverged and failed ones.
 

@@ -121,7 +121,7 @@ class Memory:
 def memory(dataset: Dataset) -> Memory:
     """Return what the images need of this machine's memory once they are loaded."""
     parts = [dataset.train] if dataset.val is dataset.train else [dataset.train, dataset.val]
-    return Memory(sum(part.size for part in parts), free_memory())
+    return Memory(sum(part.nbytes for part in parts), free_memory())
 
 
 def check_memory(dataset: Dataset) -> None:

@@ -150,9 +150,8 @@ def _leaks(dataset: Dataset) -> Iterator[str]:
 def _digests(part: Part) -> Iterator[bytes]:
     """Return a digest of each image; 60,000 of MNIST take 0.06 s."""
     return (
-        hashlib.sha256(np.ascontiguousarray(image).data).digest()
-        for images in part.chunks()
-        for image in images
+        hashlib.sha256(str(image.shape).encode() + image.tobytes()).digest()
+        for image in part.each()
     )
 
 

@@ -52,8 +52,9 @@ class View:
     """Shows a search to somebody; each method does nothing where a view does not need it.
 
     All are called in the driver's process and make it wait: what takes long belongs into a thread.
-    Called are `apply` and `tick` while the session goes on, then `keep` and `close`, each once, and
-    at last `render`. A view that has raised in `apply` or `tick` is closed and called no more.
+    Called are `apply` and `tick` while the session goes on, also for what is journaled after
+    `keep`; `keep` and `close` once each, and at last `render`. A view that has raised in `apply` or
+    `tick` is closed and called no more.
     """
 
     def apply(self, event: Event) -> None:
@@ -78,5 +79,5 @@ class View:
         """Show the result: the last thing that a command does.
 
         Not called where an error has ended the session. Where there was none, because nothing was
-        left to do, nothing else is called.
+        left to do, nothing but `close` is called before it.
         """

@@ -24,18 +24,27 @@ class OpenViews:
         self.shown = shown
         self.views: dict[str, View] = {}
         """The open views by their names in the registry."""
+        self.unopened: dict[str, str] = {}
+        """The names of those that could not be opened, and why."""
+        self.left: dict[str, tuple[View, str]] = {}
+        """By name those that have left before the end, and why."""
 
     def __enter__(self) -> Self:
-        for name in VIEWS:
-            try:
-                self._open(name)
-            except Exception as error:  # noqa: BLE001 - whatever a view raises, the search goes on
-                self._tell(name, reason(error))
+        try:
+            for name in VIEWS:
+                try:
+                    self._open(name)
+                except Exception as error:  # noqa: BLE001 - the search goes on
+                    self.unopened[name] = reason(error)
+                    self._tell(name, f"could not be opened ({self.unopened[name]})")
+        except BaseException:  # a signal: what is open may hold the terminal
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *exception: object) -> None:
         for name, why in self._failures(lambda view: view.close()):
-            self._tell(name, why)
+            self._tell(name, f"failed at its end ({why})")
 
     def apply(self, event: Event) -> None:
         """Tell each view of an event of the journal."""
@@ -51,9 +60,12 @@ class OpenViews:
         Raises:
             TakenOver: another driver has the search.
         """
+        left = [
+            (name, why) for name, (view, why) in self.left.items() if type(view).keep != View.keep
+        ]
         return [
             f"{VIEWS[name].title} could not be written ({why}). The journal has everything."
-            for name, why in self._failures(lambda view: view.keep())
+            for name, why in (*left, *self._failures(lambda view: view.keep()))
         ]
 
     def render(self, finished: Finished) -> list[str]:
@@ -64,8 +76,9 @@ class OpenViews:
         """
         return [
             f"{VIEWS[name].title} could not be shown ({why}). The journal has everything."
-            for name, why in self._failures(
-                lambda view: view.render(finished), passing=BrokenPipeError
+            for name, why in (
+                *self.unopened.items(),
+                *self._failures(lambda view: view.render(finished), passing=BrokenPipeError),
             )
         ]
 
@@ -78,9 +91,11 @@ class OpenViews:
     def _go_on(self, call: Callable[[View], None]) -> None:
         """Call each view; one that raises is closed, and hears no more."""
         for name, why in self._failures(call):
+            view = self.views.pop(name)
+            self.left[name] = view, why
             with suppress(Exception):  # it is told already
-                self.views.pop(name).close()
-            self._tell(name, why)
+                view.close()
+            self._tell(name, f"failed ({why}) and is left out from here on. The search goes on")
 
     def _failures(
         self, call: Callable[[View], None], *, passing: type[Exception] = TakenOver
@@ -97,12 +112,12 @@ class OpenViews:
             except Exception as error:  # noqa: BLE001 - whatever a view raises, the search goes on
                 yield name, reason(error)
 
-    def _tell(self, name: str, why: str) -> None:
-        say(
-            self.shown.console,
-            f"note: {VIEWS[name].title} failed ({why}) and is left out from here on. "
-            "The search goes on; the journal has everything.",
-        )
+    def _tell(self, name: str, what: str) -> None:
+        with suppress(OSError):  # the terminal may be what refuses
+            say(
+                self.shown.console,
+                f"note: {VIEWS[name].title} {what}; the journal has everything.",
+            )
 
 
 def reason(error: Exception) -> str:

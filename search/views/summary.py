@@ -64,7 +64,8 @@ def figure_text(trial: TrialResult, metric: Metric | None = None) -> str:
         if deviation is not None
         else ""
     )
-    return f"{trial.best.get(metric.key, math.nan):.4f}{folds}"
+    unit = f" {metric.unit}" if metric.unit else ""
+    return f"{trial.best.get(metric.key, math.nan):.4f}{unit}{folds}"
 
 
 def primary_text(trial: TrialResult | None) -> str:
@@ -178,6 +179,12 @@ def strategy_text(experiment: Mapping[str, Any]) -> str:
         + ("" if metric.is_primary else f", by {metric.title}")
         + (f", for low {low} too" if low else "")
     )
+
+
+def classes_text(data: Mapping[str, Any]) -> str:
+    """Return how many classes a data set has, before something else: `10 classes, `, or nothing."""
+    count = len(data["classes"])
+    return f"{count:,} class{'es' * (count != 1)}, " if count else ""
 
 
 def parts_text(data: Mapping[str, Any]) -> str:
@@ -348,6 +355,8 @@ def models_table(result: SearchResult) -> list[list[str]]:
     Empty where the table would add nothing to the best trial.
     """
     rows, columns = models(result), model_columns(result)
+    known = {key for row in rows for key, value in row.items() if value is not None}
+    columns = {key: column for key, column in columns.items() if key in known}
     if len(rows) < 2 and not any(row["macro_f1"] is not None for row in rows):
         return []
     cells = [

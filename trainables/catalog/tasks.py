@@ -29,8 +29,11 @@ class Metric:
     mode: str = "max"
     """`max` where higher is better, `min` where lower is."""
     is_share: bool = False
-    """True where it is a share of independent images, so that binomial intervals apply."""
-    limits: tuple[float, float] = (0.0, 1.0)
+    """True where it is the share of independent images that are named right.
+
+    Binomial intervals apply to it.
+    """
+    limits: tuple[float, float]
     """The smallest and the largest value that it can have; infinite where there is no limit."""
     in_percent: bool = False
     """True where sentences show its values in percent."""
@@ -177,6 +180,9 @@ CAPABILITIES = {
 }
 """What a task may support, and what is said where it does not."""
 
+UNIT = (0.0, 1.0)
+"""The limits of a value that is a fraction of something."""
+
 CLASSIFICATION = TaskEntry(
     name="classification",
     title="classification",
@@ -188,6 +194,7 @@ CLASSIFICATION = TaskEntry(
             name="accuracy",
             title="accuracy",
             key="val/accuracy",
+            limits=UNIT,
             is_share=True,
             in_percent=True,
             is_primary=True,
@@ -196,9 +203,10 @@ CLASSIFICATION = TaskEntry(
             name="balanced_accuracy",
             title="balanced accuracy",
             key="val/balanced_accuracy",
+            limits=UNIT,
             in_percent=True,
         ),
-        Metric(name="macro_f1", title="macro F1", key="val/macro_f1"),
+        Metric(name="macro_f1", title="macro F1", key="val/macro_f1", limits=UNIT),
         Metric(
             name="log_loss",
             title="log loss",
@@ -206,7 +214,7 @@ CLASSIFICATION = TaskEntry(
             mode="min",
             limits=(0.0, float("inf")),
         ),
-        Metric(name="auc", title="AUC", key="val/auc"),
+        Metric(name="auc", title="AUC", key="val/auc", limits=UNIT),
     ),
     can=frozenset(CAPABILITIES),
 )

@@ -128,6 +128,8 @@ class Part:
     def fingerprint(self) -> str:
         """The first 16 hex digits of the SHA-256 over the images."""
         digest = hashlib.sha256(str(self.shape).encode())
+        if self.is_ragged:
+            digest.update(self.images.shapes.data)
         for images in self.chunks():
             digest.update(np.ascontiguousarray(images).data)
         return digest.hexdigest()[:16]
@@ -147,6 +149,19 @@ class Part:
     def size(self) -> int:
         """Bytes of all images."""
         return int(self.images.nbytes if self.is_ragged else np.prod(self.shape))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all images and targets."""
+        return self.size + int(self.targets.nbytes)
+
+    def each(self) -> Iterator[Images]:
+        """Yield each image, (height, width, channels)."""
+        if self.is_ragged:
+            yield from self.images
+            return
+        for images in self.chunks():
+            yield from images
 
     def chunks(self) -> Iterator[Images]:
         """Yield all images (`pixels_of`), some at a time: no copy of them all is made."""
@@ -250,12 +265,16 @@ class Joined(Part):
 
 def joined(first: Part, other: Part) -> Part:
     """Return the images of two parts as one; those of one size are not copied for it."""
-    if not first.is_ragged:
+    each = (first.images, first.targets, other.images, other.targets)
+    if not any(isinstance(values, Ragged) for values in each) and (
+        first.shape[1:] == other.shape[1:]
+    ):
         return Joined(first, other)
 
     def behind(one: Arrays, two: Arrays) -> Arrays:
-        ragged = isinstance(one, Ragged)
-        return Ragged.of([*one, *two]) if ragged else np.concatenate([one, two])
+        if isinstance(one, Ragged) or isinstance(two, Ragged) or one.shape[1:] != two.shape[1:]:
+            return Ragged.of([*one, *two])
+        return np.concatenate([one, two])
 
     return Part(behind(first.images, other.images), behind(first.targets, other.targets))
 
@@ -332,7 +351,7 @@ class Dataset:
     strata: Labels | None = None
     """With folds the group of each training image, of which every fold has its share.
 
-    None where the targets are class numbers, which are the groups.
+    None where the targets are class numbers, which are the groups, and without folds.
     """
 
     def fold(self, number: int, seed: int) -> "Dataset":

@@ -127,7 +127,7 @@ def _made(folder: Path, make: Callable[[Allocate], Decoded]) -> Decoded:
 def _size(decoded: Decoded) -> int:
     """Return the bytes of all images and targets."""
     parts = (part for part in (decoded.train, decoded.val, decoded.test) if part is not None)
-    return sum(part.size + part.targets.nbytes for part in parts)
+    return sum(part.nbytes for part in parts)
 
 
 def _keep(decoded: Decoded, new: Path, folder: Path, limit: int) -> None:

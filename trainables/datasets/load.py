@@ -87,7 +87,7 @@ def split(decoded: Decoded, config: DataConfig) -> Dataset:
         decoded.value_range,
         tuple(remarks),
         _side(decoded, config),
-        None if strata is decoded.train.targets else strata[rows],
+        None if config.folds is None or strata is decoded.train.targets else strata[rows],
     )
 
 
@@ -111,10 +111,21 @@ def _limited(
 
 
 def _side(decoded: Decoded, config: DataConfig) -> int | None:
-    """Return the side of what networks see in training of images of mixed sizes."""
-    if not decoded.train.is_ragged:
+    """Return the side of what networks see in training of images of mixed sizes.
+
+    Raises:
+        DataError: `data.image_size` is larger than some of them.
+    """
+    parts = [part for part in (decoded.train, decoded.val) if part is not None and part.is_ragged]
+    if not parts:
         return None
-    return config.image_size or int(min(MAX_SIDE, decoded.train.images.shapes[:, :2].min()))
+    least = int(min(part.images.shapes[:, :2].min() for part in parts))
+    if config.image_size is not None and config.image_size > least:
+        raise DataError(
+            f"data.image_size {config.image_size} is larger than some images, whose smaller side "
+            f"is {least} pixels. Use at most {least}, or leave such images out."
+        )
+    return config.image_size or min(MAX_SIDE, least)
 
 
 def _decoded(config: DataConfig, *, download: bool) -> Decoded:

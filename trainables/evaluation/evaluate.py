@@ -125,11 +125,12 @@ def _combined(task: Task, parts: list[Part], each: list[Predictions]) -> Predict
         return each[0]
     if all(part is parts[0] for part in parts):
         return task.combine(each)
-    found = np.empty((sum(map(len, parts)), *each[0].shape[1:]))
-    for part, some in zip(parts, each, strict=True):
-        assert isinstance(part, Selected)
-        found[part.rows] = some
-    return found
+    rows = np.concatenate([part.rows for part in parts if isinstance(part, Selected)])
+    places = np.argsort(rows, kind="stable")
+    if all(isinstance(some, np.ndarray) for some in each):
+        return np.concatenate(each)[places]
+    whole = [one for some in each for one in some]
+    return [whole[place] for place in places]
 
 
 def _by_network(

@@ -144,6 +144,8 @@ def trial_curves(trial: TrialResult, narrow: bool = False) -> Figure:
         ("train/loss", FAINT, "training"),
         ("val/loss", STRONG, "validation"),
     ):
+        if not any(name in metrics for metrics in trial.epochs.values()):
+            continue  # a task may have no loss to validate with
         losses.plot(
             epochs,
             [metrics.get(name, np.nan) for metrics in trial.epochs.values()],

@@ -15,6 +15,7 @@ from search.phrases import duration
 from search.statistics import expect
 from search.views.page.verdict import count
 from search.views.summary import (
+    classes_text,
     param_text,
     parts_text,
     searched,
@@ -142,7 +143,7 @@ def finalists(result: SearchResult) -> list[dict[str, Any]]:
         if row.candidate == verdict.candidate:
             low, high = verdict.expected.low, verdict.expected.high
         elif row.seeds > 1:
-            alone = expect(row.accuracies, 1, verdict.level, images=result.images, bounds=bounds)
+            alone = expect(row.accuracies, 1, verdict.level, images=result.steps, bounds=bounds)
             low, high = alone.low, alone.high
         leads = {"difference": None, "p": None} if row.candidate == verdict.leader else {}
         rows.append({**vars(row), **leads, "low": low, "high": high})
@@ -157,7 +158,6 @@ def origin(result: SearchResult) -> list[tuple[str, str]]:
         result.started.provenance,
     )
     setting, size = experiment["base"]["data"], " x ".join(map(str, data["image"]))
-    classes = f"{len(data['classes'])} classes, " if data["classes"] else ""
     versions = ", ".join(
         f"{name.removeprefix('version.')} {value}"
         for name, value in provenance.items()
@@ -168,7 +168,7 @@ def origin(result: SearchResult) -> list[tuple[str, str]]:
         (
             "Data set",
             (
-                f"{source_text(data)}: {classes}images of {size} "
+                f"{source_text(data)}: {classes_text(data)}images of {size} "
                 f"(channels, height, width); fingerprint {data['fingerprint']}"
             ),
         ),

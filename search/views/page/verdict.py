@@ -59,7 +59,7 @@ def percent(share: float, images: int = 1000) -> str:
 
 def worth(value: float, metric: Metric, images: int = 1000) -> str:
     """Return a metric's value as a sentence shows it: `97.77%`, or `0.9123`."""
-    return percent(value, images) if metric.in_percent else f"{value:.4f}"
+    return percent(value, images) if metric.in_percent else f"{value:.4f} {metric.unit}".rstrip()
 
 
 def apart(difference: float, metric: Metric) -> str:

@@ -38,8 +38,10 @@ class Page(View):
     def apply(self, event: Event) -> None:
         """Start drawing when the test begins, once."""
         if isinstance(event.data, Opened) and self._thread is None:
-            self._thread = Thread(target=self._draw, args=[self.driver.is_late], daemon=True)
-            self._thread.start()
+            thread = Thread(target=self._draw, args=[self.driver.is_late], daemon=True)
+            with suppress(RuntimeError):  # no thread is to be had: it is drawn at the end
+                thread.start()
+                self._thread = thread
 
     def tick(self) -> None:
         """Import what the pictures need, in a thread, while the last trials train, once.
@@ -47,10 +49,12 @@ class Page(View):
         Nobody waits for it then.
         """
         driver = self.driver
-        is_last = driver.outstanding <= driver.at_once and driver.result.epochs_trained
-        if is_last and not self._imports:
+        if self._imports or driver.outstanding > driver.at_once:
+            return
+        if driver.result.epochs_trained:
             self._imports = True
-            Thread(target=import_evidence, args=[len(driver.trials)], daemon=True).start()
+            with suppress(RuntimeError):  # no thread is to be had: it is imported at the end
+                Thread(target=import_evidence, args=[len(driver.trials)], daemon=True).start()
 
     def keep(self) -> None:
         """Write the answer's evidence, the pictures and the page into the search's folder."""

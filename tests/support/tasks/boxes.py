@@ -17,7 +17,7 @@ from torch.nn import functional
 from tests.support.tasks.boxes_predictor import CELLS, boxes_of, overlaps
 from trainables.catalog.datasets import DatasetEntry
 from trainables.catalog.models import ModelEntry
-from trainables.catalog.tasks import Metric, TaskEntry
+from trainables.catalog.tasks import UNIT, Metric, TaskEntry
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, Decoded, Part, Ragged
 from trainables.tasks.base import Batch, Losses, Predictions, Processes, Task
@@ -36,6 +36,7 @@ TASK = TaskEntry(
             name="average_precision",
             title="average precision",
             key="val/average_precision",
+            limits=UNIT,
             is_primary=True,
             loss="train/loss",
         ),

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from trainables.catalog.datasets import DatasetEntry
 from trainables.catalog.models import ModelEntry
-from trainables.catalog.tasks import Metric, TaskEntry
+from trainables.catalog.tasks import UNIT, Metric, TaskEntry
 from trainables.config import AugmentConfig, DataConfig
 from trainables.datasets.arrays import Dataset, Decoded, Part, Ragged
 from trainables.tasks.augment import augment, draw, move
@@ -31,8 +31,10 @@ TASK = TaskEntry(
     implementation=f"{__name__}:Segmentation",
     predictor="tests.support.tasks.segmentation_predictor",
     metrics=(
-        Metric(name="iou", title="mean IoU", key="val/iou", is_primary=True),
-        Metric(name="pixel_accuracy", title="pixel accuracy", key="val/pixel_accuracy"),
+        Metric(name="iou", title="mean IoU", key="val/iou", limits=UNIT, is_primary=True),
+        Metric(
+            name="pixel_accuracy", title="pixel accuracy", key="val/pixel_accuracy", limits=UNIT
+        ),
     ),
     can=frozenset({"augment", "half"}),
 )
