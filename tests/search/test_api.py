@@ -242,7 +242,11 @@ def test_an_earlier_search_is_read_from_its_journal(played: Callable[..., Path])
 
 def test_trials_are_a_table(played: Callable[..., Path]) -> None:
     table = result("played", storage=played()).trials
-    assert list(table.columns) == [*search.api.COLUMNS, "optimizer.lr", "params.epochs"]
+    assert list(table.columns) == [
+        *(column.format("accuracy") for column in search.api.COLUMNS),
+        "optimizer.lr",
+        "params.epochs",
+    ]
     assert len(table) == 9
     assert set(table.outcome) == {"completed"}
     assert list(table.epochs) == list(table["params.epochs"])

@@ -480,7 +480,7 @@ def test_importance_is_of_the_metric(
 def test_a_promoted_network_has_the_figures_of_both(searched: Searched) -> None:
     times = {f"batch_{size}": {"median_ms": 0.5} for size in (1, 64)}
     exported: Any = SimpleNamespace(
-        accuracy=0.7,
+        value=0.7,
         images=50,
         inference=times,
         requirements=("torch",),

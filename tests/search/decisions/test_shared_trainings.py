@@ -631,6 +631,7 @@ def test_table_iii_is_2430_epochs() -> None:
         base=TrialConfig(),
         algorithm="grid",
         scheduler="fifo",
+        storage=Path("searches"),
     )
     assert (whole.planned_trials, sum(_lengths(whole)), whole.horizon) == (243, 2430, 30)
     cosine = changed(whole, base=TrialConfig().override({"optimizer.schedule": "cosine"}))

@@ -200,7 +200,7 @@ def with_labels(dataset: Dataset, labels: list[int], classes: tuple[str, ...]) -
     """The same images, of which the training part has these labels in turn."""
     count = len(dataset.train)
     made = np.array((labels * count)[:count])
-    return replace(dataset, classes=classes, train=replace(dataset.train, labels=made))
+    return replace(dataset, classes=classes, train=replace(dataset.train, targets=made))
 
 
 @pytest.mark.parametrize(
