@@ -50,9 +50,7 @@ none of Tune's own state files, logs of trials and signal handlers.
 GONE_S, DEAD_LOOK_S = 5.0, 0.01
 """The time that a killed process gets to die, and the interval of the checks."""
 
-NEEDED = {
-    name: ENVIRONMENT[name] for name in ("RAY_AIR_NEW_OUTPUT", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS")
-}
+NEEDED = {"RAY_AIR_NEW_OUTPUT": "0", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1"}
 """Settings, whatever the user's are, by which Tune asks no dead process and writes no files."""
 
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
