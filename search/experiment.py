@@ -550,7 +550,8 @@ def fit_problems(config: TrialConfig, dataset: Dataset, workers: int) -> Iterato
 def size_problem(config: TrialConfig, dataset: Dataset) -> str:
     """Return why the images are too small for this config's model; empty if they are not."""
     model = MODELS[config.model.name]
-    height, width = model.seen(dataset.image, config.model.options)
+    image = config.task.load_targets().image(dataset)
+    height, width = model.seen(image, config.model.options)
     if min(height, width) >= model.min_side:
         return ""
     path = "model.input_size" if "input_size" in model.options else "data.image_size"

@@ -210,12 +210,25 @@ on the data set **{source_text(data)}** \
 
 Searched values: {params or "none"}.
 
-Give it images as one NumPy array, uint8 (count, height, width, channels), of any height and \
-width, grey (1 channel) or RGB (3), or grey (count, height, width); or a list of images, whose \
-sizes may differ. A single image is `image[None]`. They are made grey or colour, resized and \
-scaled inside; what is transparent becomes white.{_drafts(result)}{_levels(exported)} It answers \
+{_images(chosen, exported)}{_drafts(result)}{_levels(exported)} It answers \
 with a table, a row an image: {_columns(chosen, exported)}.{_needs(exported)}"""
     return masked(printable_lines(text))
+
+
+def _images(chosen: TrialResult, exported: "Exported") -> str:
+    """Return in which form the model takes images, in sentences."""
+    if chosen.task is CLASSIFICATION:
+        return (
+            "Give it images as one NumPy array, uint8 (count, height, width, channels), of any "
+            "height and width, grey (1 channel) or RGB (3), or grey (count, height, width); or a "
+            "list of images, whose sizes may differ. A single image is `image[None]`. They are "
+            "made grey or colour, resized and scaled inside; what is transparent becomes white."
+        )
+    shape = " x ".join(map(str, exported.example.shape[1:]))
+    return (
+        "Give it images as one NumPy array, uint8 (count, height, width, channels), such as those "
+        f"of the training: {shape}. They are scaled inside."
+    )
 
 
 def _columns(chosen: TrialResult, exported: "Exported") -> str:

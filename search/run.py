@@ -32,7 +32,7 @@ from search.tracking.uri import DEFAULT_TRACKING
 from search.views.terminal import Terminal, say
 from trainables.catalog.datasets import DATASETS
 from trainables.catalog.models import MODELS
-from trainables.catalog.tasks import CLASSIFICATION, TASKS
+from trainables.catalog.tasks import TASKS
 from trainables.config import PRECISION_NAMES, ModelConfig, TrialConfig, parse_setting
 from trainables.datasets.load import with_root
 from trainables.errors import ConfigError, is_text, unknown
@@ -166,8 +166,11 @@ def strategy_options(how: Any) -> None:
         "--metric",
         choices=sorted({name for task in TASKS.values() for name in task.names}),
         metavar="NAME",
-        help="what trials are ranked, stopped and chosen by: "
-        f"{', '.join(CLASSIFICATION.names)} (default: {CLASSIFICATION.primary.name})",
+        help="what trials are ranked, stopped and chosen by; "
+        + "; ".join(
+            f"{task.name}: {', '.join(task.names)} (default: {task.primary.name})"
+            for task in TASKS.values()
+        ),
     )
 
 

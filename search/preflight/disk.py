@@ -69,9 +69,9 @@ def room(
 
     largest: dict[str, int] = {}
     for model, config in configs.items():
-        task = config.task.load()
+        targets = config.task.load_targets()
         size = networks * checkpoint_bytes(
-            model, task.image(dataset), task.width(dataset), images=dataset.least_trained
+            model, targets.image(dataset), targets.width(dataset), images=dataset.least_trained
         )
         largest[model.name] = max(largest.get(model.name, 0), size)
     least = round(count * mean(largest.values()))

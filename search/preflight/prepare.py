@@ -105,11 +105,15 @@ def check_weights(experiment: Experiment, dataset: Dataset) -> dict[str, str]:
     if first:
         from trainables.models.weights import Absent, check, digest  # imports torch
 
+        targets = experiment.base.task.load_targets()
         absent, missing = list[str](), list[str]()
         for model in sorted(first.values(), key=lambda model: (model.name, model.input_size or 0)):
             try:
                 place = check(
-                    model, dataset.image, len(dataset.classes), download=experiment.download
+                    model,
+                    targets.image(dataset),
+                    targets.width(dataset),
+                    download=experiment.download,
                 )
                 digests[place.name] = digest(place)
             except Absent as error:

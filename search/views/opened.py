@@ -26,8 +26,6 @@ class OpenViews:
         """The open views by their names in the registry."""
         self.unopened: dict[str, str] = {}
         """The names of those that could not be opened, and why."""
-        self.left: dict[str, tuple[View, str]] = {}
-        """By name those that have left before the end, and why."""
 
     def __enter__(self) -> Self:
         try:
@@ -60,16 +58,15 @@ class OpenViews:
         Raises:
             TakenOver: another driver has the search.
         """
-        left = [
-            (name, why) for name, (view, why) in self.left.items() if type(view).keep != View.keep
-        ]
         return [
             f"{VIEWS[name].title} could not be written ({why}). The journal has everything."
-            for name, why in (*left, *self._failures(lambda view: view.keep()))
+            for name, why in self._failures(lambda view: view.keep())
         ]
 
     def render(self, finished: Finished) -> list[str]:
         """Have each view show the result; return a line for each that could not.
+
+        Those that could not be opened are among them: what they were to show is missing.
 
         Raises:
             BrokenPipeError: whoever read the output has seen enough.
@@ -91,10 +88,8 @@ class OpenViews:
     def _go_on(self, call: Callable[[View], None]) -> None:
         """Call each view; one that raises is closed, and hears no more."""
         for name, why in self._failures(call):
-            view = self.views.pop(name)
-            self.left[name] = view, why
             with suppress(Exception):  # it is told already
-                view.close()
+                self.views.pop(name).close()
             self._tell(name, f"failed ({why}) and is left out from here on. The search goes on")
 
     def _failures(

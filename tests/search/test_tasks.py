@@ -4,6 +4,7 @@ Each is its file, its predictor's and its line in the catalog (`tests/support/ta
 """
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -20,9 +21,11 @@ import search.select
 import search.status
 import search.why
 from search.journal.result import SearchResult
+from search.preflight.warnings import _leaks
 from tests.support.tasks import boxes, registered, resolution, segmentation
 from trainables.catalog.tasks import TASKS
 from trainables.config import DataConfig, TrialConfig
+from trainables.datasets.arrays import Dataset, Part, Ragged, joined
 from trainables.datasets.load import load, with_root
 from trainables.errors import ConfigError
 from trainables.evaluation.evaluate import evaluate
@@ -250,3 +253,43 @@ def test_images_of_mixed_sizes_are_predicted_each_in_its_own(searched: Searched)
     assert [found.shape[1:] for found in model.predict(images)] == [
         image.shape[:2] for image in images
     ]
+
+
+def ragged(*shapes: tuple[int, int]) -> Ragged:
+    return Ragged.of(np.full((*shape, 3), number, np.uint8) for number, shape in enumerate(shapes))
+
+
+def test_images_of_mixed_sizes_that_occur_twice_are_counted_as_images() -> None:
+    one = Part(ragged((4, 5), (6, 4)), np.arange(2))
+    other = Part(Ragged.of([one.images[1], np.zeros((9, 3, 3), np.uint8)]), np.arange(2))
+    dataset = Dataset("made", (), one, other, None, "f00d")
+    (told,) = [line for line in _leaks(dataset) if "occur" in line]
+    assert told.startswith("warning: 1 image occurs in both the training and the validation part")
+
+
+@pytest.mark.parametrize("first", [np.zeros((2, 4, 4, 3), np.uint8), ragged((4, 4), (5, 5))])
+def test_parts_of_mixed_sizes_are_joined(first: object) -> None:
+    boxes_of_each = Ragged.of([np.ones((1, 4)), np.ones((3, 4))])
+    whole = joined(Part(first, boxes_of_each), Part(ragged((6, 7), (4, 4)), boxes_of_each))
+    assert [image.shape[:2] for image in whole.each()][2:] == [(6, 7), (4, 4)]
+    assert [len(own) for own in whole.take(np.array([1, 2])).targets] == [3, 1]
+
+
+def test_a_selection_is_as_sharp_in_any_unit(searched: Searched) -> None:
+    result = searched.result
+    error = result.best.error(result.images)  # type: ignore[union-attr]
+    steps = 1 / max(2 * error / math.sqrt(result.images), 1 / result.images)
+    if searched.task.primary.unit:
+        steps = math.sqrt(result.images) / (2 * error)
+    assert result.steps == pytest.approx(steps)
+
+
+def test_images_that_do_not_fit_a_model_are_refused_in_a_line(searched: Searched) -> None:
+    model = search.api.load(
+        searched.name, storage=searched.home / "searches", tracking=searched.tracking
+    )
+    with pytest.raises(ConfigError, match=r"images must be of .* as in the training \(got 9 x 5"):
+        model.predict(np.zeros((1, 9, 5, 2), np.uint8))
+    with pytest.raises(ConfigError, match=r"gives no probabilities of images\. Use predict"):
+        model.probabilities(np.zeros((1, 9, 5, 1), np.uint8))
+    assert model.predict([]) == []

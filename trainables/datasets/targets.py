@@ -1,4 +1,4 @@
-"""The half of a task that needs no torch: whether targets are right, and how to divide them.
+"""The half of a task that needs no torch: what its targets are, and what networks are built for.
 
 `ClassNumbers` are those of classification; a task whose images are divided at random has `Targets`.
 """
@@ -41,6 +41,14 @@ class Targets:
         Raises:
             DataError: it cannot be used.
         """
+
+    def image(self, dataset: Dataset) -> tuple[int, int, int]:
+        """Return the (channels, height, width) of what a network takes in training."""
+        return dataset.image
+
+    def width(self, dataset: Dataset) -> int:
+        """Return the number of outputs that builders of networks are told."""
+        return len(dataset.classes)
 
     def strata(self, targets: Arrays) -> Labels:
         """Return the group of each image, int64 (images,): every part gets its share of each."""

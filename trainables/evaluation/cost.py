@@ -58,7 +58,7 @@ def cost(
     return {
         "parameters": sum(map(parameters, saved.networks)) or None,
         "multiply_adds": sum(
-            multiply_adds(network, task.image(dataset)) for network in saved.networks
+            multiply_adds(network, task.targets.image(dataset)) for network in saved.networks
         )
         or None,
         "bytes": sum(file.stat().st_size for file in files)

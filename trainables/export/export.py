@@ -6,7 +6,6 @@ The folder goes from raw pixels to predictions, by the code of its task's predic
 
 import importlib
 import json
-import math
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ from trainables.errors import ConfigError, Unavailable
 from trainables.evaluation.cost import BATCHES, time_per_image
 from trainables.evaluation.evaluate import Predict, TrainedModel, load_model
 from trainables.export import predictor
-from trainables.tasks.base import Predictions, Task
+from trainables.tasks.base import Predictions, Task, difference
 from trainables.training.loop import HALVES, eval_batch
 
 NEEDED_FOR_ONNX = ("onnx", "onnxscript", "onnxruntime")
@@ -193,18 +192,17 @@ def _compared(
     images = task.given(dataset.val)
     written = _code(config.task).Predictor(folder)
     after = written.predictions(images)
-    difference = largest(before, after)
+    difference = task.difference(before, after)
     if precision not in HALVES:
         _agree(task, "the exported network", "the checkpoint", difference)
     # Before onnxruntime has threads, which keep looking for work.
     inference = times(written.predictions, task, dataset)
     found: dict[str, Any] = {}
     if (folder / predictor.ONNX).exists():
-        others = _in_batches(
-            in_onnxruntime(folder / predictor.ONNX, torch.get_num_threads()), images, written.batch
-        )
+        session = in_onnxruntime(folder / predictor.ONNX, torch.get_num_threads())
+        others = _in_batches(lambda some: task.decode(session(some)), images, written.batch)
         found = {
-            "onnx_difference": largest(after, others),
+            "onnx_difference": task.difference(after, others),
             "onnx_inference": times(in_onnxruntime(folder / predictor.ONNX, 1), task, dataset),
         }
         _agree(task, "the ONNX network", "torch", found["onnx_difference"])
@@ -251,18 +249,6 @@ def times(predict: Predict, task: Task, dataset: Dataset) -> dict[str, dict[str,
         torch.set_num_threads(threads)
 
 
-def largest(some: Predictions, others: Predictions) -> float:
-    """Return the largest difference between two predictions; NaN if one of them is.
-
-    It is infinite if they are not of the same shape.
-    """
-    if isinstance(some, list):
-        return max((largest(*pair) for pair in zip(some, others, strict=True)), default=0.0)
-    if np.shape(some) != np.shape(others):
-        return math.inf
-    return float(np.abs(np.asarray(some) - others).max(initial=0.0))
-
-
 def _agree(task: Task, one: str, other: str, difference: float) -> None:
     if not difference <= task.tolerance:  # so that NaN is refused as well
         raise Disagreement(
@@ -292,7 +278,7 @@ def _write_network(
             task,
             "the exported network",
             "the trained one",
-            largest(module(pixels).numpy(), program.module()(pixels).numpy()),
+            difference(module(pixels).numpy(), program.module()(pixels).numpy()),
         )
         # torch would pickle them, images of the data set, into the file.
         program.example_inputs = None
@@ -305,7 +291,7 @@ def _write_network(
                 dynamo=True,
                 external_data=False,
                 input_names=["images"],
-                output_names=["probabilities"],
+                output_names=[task.output],
                 verbose=False,
             )
     return {}

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -28,6 +28,26 @@ def folder_in(path: Path) -> Path | None:
     return next((one for one in (path, path / INSIDE) if (one / ABOUT).is_file()), None)
 
 
+class Predictor(Protocol):
+    """The class of that name in a task's stand-alone file (`TaskEntry.predictor`).
+
+    It is made from a model's folder, in which `about.json` says what `Task.about` gave it.
+    """
+
+    classes: list[str]
+    """The names of the classes; empty where there are none."""
+    image: tuple[int, int, int]
+    """(height, width, channels: 1 or 3) of the images that it was trained with."""
+    batch: int
+    """How many images are predicted at once."""
+
+    def predictions(self, images: Any) -> Any:
+        """Return what the task predicts of uint8 images, one array or a list of arrays."""
+
+    def table(self, images: Any) -> Any:
+        """Return the same as a table (pandas), one row for each image."""
+
+
 class Model:
     """A trained model, ready for images."""
 
@@ -45,7 +65,8 @@ class Model:
         if name not in TASKS:
             raise ConfigError(unknown("task", name, TASKS))
         self.task = TASKS[name]
-        self._predictor = importlib.import_module(self.task.predictor).Predictor(folder)
+        self._predictor: Predictor = importlib.import_module(self.task.predictor).Predictor(folder)
+        self._any_size = bool(about.get("any_size"))
         self._levels: tuple[float, float] | None = (
             tuple(about["value_range"]) if "value_range" in about else None
         )
@@ -105,7 +126,7 @@ class Model:
             for first in range(0, len(given), size)
         ]
         if not found:
-            return np.empty((0, len(self.classes)))
+            return [] if self.task is not CLASSIFICATION else np.empty((0, len(self.classes)))
         if all(isinstance(some, np.ndarray) for some in found):
             return np.concatenate(found)
         return [one for some in found for one in some]
@@ -115,7 +136,24 @@ class Model:
             given = predictor.as_images(images)
         except ValueError as error:
             raise ConfigError(str(error)) from error
+        if self.task is not CLASSIFICATION:
+            for image in given:
+                self._check(image.shape)
         return self._predictor.predictions(given)
+
+    def _check(self, shape: tuple[int, ...]) -> None:
+        """Check that an image of this shape, (height, width, channels), is as in the training.
+
+        Raises:
+            ConfigError: it is not: what is learned of an image's parts is not resized with it.
+        """
+        wanted = self._predictor.image
+        if shape[2] != wanted[2] or not (self._any_size or shape == wanted):
+            size = "any size" if self._any_size else f"{wanted[0]} x {wanted[1]} pixels"
+            raise ConfigError(
+                f"images must be of {size} with {wanted[2]} channels, as in the training "
+                f"(got {shape[0]} x {shape[1]} with {shape[2]})."
+            )
 
     def _pixels(self, image: Any) -> Any:
         """Return an image's pixels; those of files and of Pillow's images in the model's form."""

@@ -5,6 +5,7 @@ special about it; what stays as it is here suits images that all have one size, 
 one array.
 """
 
+import math
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -17,6 +18,7 @@ from trainables.catalog.models import MODELS
 from trainables.catalog.tasks import Metric, TaskEntry
 from trainables.config import AugmentConfig, ModelConfig
 from trainables.datasets.arrays import Arrays, Dataset, Images, Part
+from trainables.datasets.targets import Targets
 from trainables.tasks.augment import draw
 from trainables.tasks.pixels import Pixels, shared_tensor
 
@@ -59,7 +61,7 @@ class Meter(Protocol):
     """A sum over a network's outputs on the validation part."""
 
     kept: list[Tensor]
-    """The outputs of all batches, where they are to be kept."""
+    """The outputs of all batches; empty where they are not to be kept."""
 
     def add(self, outputs: Any, batch: Batch) -> None:
         """Take the outputs of a batch (`Task.outputs`)."""
@@ -81,22 +83,18 @@ class Task:
     any_size = False
     """True if images of any size are predicted as they are, one by one where sizes differ."""
 
+    output = "predictions"
+    """The name of what a network in ONNX gives."""
+
     def __init__(self, entry: TaskEntry) -> None:
         self.entry = entry
-
-    # What a network is built for.
-
-    def image(self, dataset: Dataset) -> tuple[int, int, int]:
-        """Return the (channels, height, width) of what a network takes in training."""
-        return dataset.image
-
-    def width(self, dataset: Dataset) -> int:
-        """Return the number of outputs that builders of networks are told."""
-        return len(dataset.classes)
+        self.targets: Targets = entry.load_targets()
 
     def network(self, model: ModelConfig, dataset: Dataset) -> nn.Module:
         """Build a freshly initialised network for this data."""
-        return MODELS[model.name].build(self.image(dataset), self.width(dataset), **model.options)
+        return MODELS[model.name].build(
+            self.targets.image(dataset), self.targets.width(dataset), **model.options
+        )
 
     # Training.
 
@@ -156,7 +154,8 @@ class Task:
     def module(self, network: nn.Module, pixels: Pixels) -> nn.Module:
         """Return the way from images to raw predictions, which is exported too.
 
-        It maps uint8 (count, height, width, channels) to a tensor (count, ...).
+        It maps uint8 (count, height, width, channels) to a tensor (count, ...) in single or double
+        precision, under autocast too. The network itself takes one tensor.
         """
         raise NotImplementedError
 
@@ -176,6 +175,14 @@ class Task:
     def decode(self, raw: NDArray[Any]) -> Predictions:
         """Return what raw predictions mean."""
         return raw
+
+    def difference(self, one: Predictions, other: Predictions) -> float:
+        """Return how far two predictions of the same images differ (`difference`).
+
+        A task whose `decode` makes steps, as from probabilities to classes, says here what is the
+        same.
+        """
+        return difference(one, other)
 
     def predict(self, module: nn.Module, images: Arrays, size: int, device: str) -> Predictions:
         """Return the predictions of images as they are given, `size` at once.
@@ -240,10 +247,21 @@ class Task:
 
     def about(self, dataset: Dataset) -> dict[str, Any]:
         """Return what the stand-alone predictor needs to know beside the network."""
-        return {
-            "classes": list(dataset.classes),
-            "image": list(self.examples(dataset, 1).shape[1:]),
-        }
+        image = list(self.examples(dataset, 1).shape[1:])
+        any_size = {"any_size": True} if self.any_size else {}
+        return {"classes": list(dataset.classes), "image": image, **any_size}
+
+
+def difference(one: Predictions, other: Predictions) -> float:
+    """Return the largest difference between two predictions; NaN if one of them is.
+
+    It is infinite where they are not of one shape.
+    """
+    if isinstance(one, list):
+        return max((difference(*pair) for pair in zip(one, other, strict=True)), default=0.0)
+    if np.shape(one) != np.shape(other):
+        return math.inf
+    return float(np.abs(np.asarray(one, float) - np.asarray(other, float)).max(initial=0.0))
 
 
 def cut(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:

@@ -24,6 +24,8 @@ MATRIX_CLASSES = 100
 class Classification(Task):
     """Images with class numbers, int64 (images,), from which probabilities are learned."""
 
+    output = "probabilities"
+
     def step(
         self, network: nn.Module, batch: Batch, autocast: AbstractContextManager[None]
     ) -> Losses:

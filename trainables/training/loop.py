@@ -74,7 +74,7 @@ class Training:
         precision = precision_for(
             config.precision if "half" in config.task.can else "fp32",
             network,
-            self.task.image(dataset),
+            self.task.targets.image(dataset),
             config.batch_size,
             self.device,
         )
@@ -276,13 +276,14 @@ class LossScaler:
 
 
 def eval_batch(config: TrialConfig, dataset: Dataset, device: torch.device) -> int:
-    """Return how many images are classified at once.
+    """Return how many images are put through the network at once to be predicted.
 
     The limit on pixels counts them as this config's network sees the images. A GPU that trains on a
     batch has the memory to classify one, and is the faster the more it gets at once. On a CPU the
     number does not follow the batch size, since the order in which numbers are added depends on it.
     """
-    height, width = MODELS[config.model.name].seen(dataset.image, config.model.options)
+    image = config.task.load_targets().image(dataset)
+    height, width = MODELS[config.model.name].seen(image, config.model.options)
     most = max(1, min(EVAL_BATCH, EVAL_PIXELS // (height * width)))
     return most if device.type == "cpu" else max(most, min(EVAL_BATCH, config.batch_size))
 

@@ -148,14 +148,52 @@ def test_a_view_that_raises_is_told_once_closed_and_called_no_more(
     assert said(opened).count("the first failed (ValueError: a mistake") == 1
 
 
-@pytest.mark.parametrize("method", ["open", "close"])
+@pytest.mark.parametrize(
+    ("method", "told"), [("open", "could not be opened"), ("close", "failed at its end")]
+)
 def test_a_view_that_cannot_be_opened_or_closed_is_told_and_holds_up_no_other(
-    views: Callable[..., OpenViews], method: str
+    views: Callable[..., OpenViews], method: str, told: str
 ) -> None:
     with views(**{method: ValueError("a mistake")}) as opened:
         opened.apply(EVENT)
     assert Other.calls == ["open", "apply", "close"]
-    assert said(opened).count("the first failed (ValueError: a mistake") == 1
+    assert said(opened).count(f"the first {told} (ValueError: a mistake") == 1
+
+
+def test_what_a_view_that_cannot_be_opened_was_to_show_is_an_error(
+    views: Callable[..., OpenViews],
+) -> None:
+    unseen: Any = None
+    with views(open=ValueError("a mistake")) as opened:
+        pass
+    (line,) = opened.render(Finished(unseen, unseen, TRACKING, 0, 1.0))
+    assert line.startswith("the first could not be shown (ValueError: a mistake")
+    assert Other.calls == ["open", "close", "render"]
+
+
+def test_a_terminal_that_refuses_ends_no_search(views: Callable[..., OpenViews]) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    with views(apply=ValueError("a mistake")) as opened:
+        opened.shown.console.file = Full()
+        opened.apply(EVENT)
+    assert Other.calls == ["open", "apply", "close"]
+
+
+def test_a_signal_while_views_open_closes_those_that_are_open(
+    views: Callable[..., OpenViews], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = views()
+    monkeypatch.setitem(VIEWS, "last", ViewEntry(f"{__name__}:interrupted", "the last"))
+    with pytest.raises(KeyboardInterrupt), made:
+        pass
+    assert Other.calls == ["open", "close"]
+
+
+def interrupted(shown: Shown) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_view_that_a_disk_refuses_to_keep_is_a_trouble_in_the_systems_words(

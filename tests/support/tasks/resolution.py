@@ -18,6 +18,7 @@ from trainables.catalog.models import ModelEntry
 from trainables.catalog.tasks import Metric, TaskEntry
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, Decoded, Images, Part
+from trainables.datasets.targets import Targets
 from trainables.tasks.augment import augment
 from trainables.tasks.base import Batch, Losses, Predictions, Processes, Task
 from trainables.tasks.mistakes import shown
@@ -28,6 +29,7 @@ TASK = TaskEntry(
     name="resolution",
     title="super-resolution",
     implementation=f"{__name__}:Resolution",
+    targets=f"{__name__}:Large",
     predictor="tests.support.tasks.resolution_predictor",
     metrics=(
         Metric(
@@ -72,8 +74,8 @@ def build(image: tuple[int, int, int], outputs: int, *, width: int) -> nn.Module
     )  # fmt: skip
 
 
-class Resolution(Task):
-    """Images twice as large; targets are the images, and what networks get is made from them."""
+class Large(Targets):
+    """Images that networks get at half their height and width."""
 
     def image(self, dataset: Dataset) -> tuple[int, int, int]:
         """Return the size of what networks get."""
@@ -83,6 +85,10 @@ class Resolution(Task):
     def width(self, dataset: Dataset) -> int:
         """Return how many times larger images become."""
         return 2
+
+
+class Resolution(Task):
+    """Images twice as large; targets are the images, and what networks get is made from them."""
 
     def batch(self, pixels: Pixels, rows: Tensor, changes: Tensor | None = None) -> Batch:
         """Return small images, scaled, and large ones with pixels from 0 to 1."""

@@ -26,9 +26,9 @@ from trainables.export.export import (
     check_onnx,
     export,
     in_onnxruntime,
-    largest,
 )
 from trainables.export.predictor import NETWORK, ONNX, Predictor, as_trained
+from trainables.tasks.base import difference
 from trainables.training.cross_validation import Folds
 from trainables.training.loop import Training
 
@@ -67,7 +67,7 @@ def exported(make_dataset, tmp_path):
 def test_every_model_gives_what_its_checkpoint_gives(name, exported):
     found, dataset, before = exported(name, trained=name not in OF_TORCHVISION)
     again = Predictor(found.folder)
-    assert largest(again.predictions(dataset.val.images), before) < 1e-5
+    assert difference(again.predictions(dataset.val.images), before) < 1e-5
     assert again.classes == list(dataset.classes)
     for count in (0, 1, 5):
         assert again.predictions(dataset.val.images[:count]).shape == (count, 3)
@@ -85,7 +85,7 @@ def test_onnx_gives_what_torch_gives(name, exported):
     classify = in_onnxruntime(found.folder / ONNX, 1)
     assert found.onnx_difference < 1e-5
     assert (
-        largest(
+        difference(
             np.concatenate([classify(dataset.val.images[:1]), classify(dataset.val.images[1:])]),
             before,
         )
@@ -120,7 +120,7 @@ def test_a_network_that_began_with_trained_weights_sees_pixels_from_0_to_1(make_
     pixels = torch.from_numpy(dataset.val.images).permute(0, 3, 1, 2) / 255
     with torch.no_grad():
         assert (
-            largest(
+            difference(
                 written.predictions(dataset.val.images), network.eval()(pixels).softmax(1).numpy()
             )
             < 1e-5
@@ -131,7 +131,7 @@ def test_what_was_trained_in_bfloat16_computes_in_float32_and_says_how_far_that_
     found, dataset, before = exported("mnist_cnn", precision="bf16", side=16, onnx=True)
     after = Predictor(found.folder).predictions(dataset.val.images)
     assert found.precision == "bf16"
-    assert found.difference == largest(before, after) > 0
+    assert found.difference == difference(before, after) > 0
     assert found.onnx_difference < 1e-5
     assert found.value == (after.argmax(1) == dataset.val.targets).mean()
 
@@ -151,7 +151,7 @@ def test_a_trial_with_folds_is_a_committee(name, make_dataset, tmp_path):
     found = export(config, dataset, path, tmp_path / "exported", onnx=name == "deep_cnn")
     assert found.value is None
     assert (
-        largest(
+        difference(
             Predictor(found.folder).predictions(dataset.test.images),
             predictions(config, dataset, dataset.test, path),
         )
@@ -225,23 +225,23 @@ def test_grey_and_colour_images_of_other_sizes_are_classified(channels, exported
         np.ones(2)
     )
     grey = dataset.val.images[..., :1]
-    alike = largest(written.predictions(grey), written.predictions(np.repeat(grey, 3, axis=-1)))
+    alike = difference(written.predictions(grey), written.predictions(np.repeat(grey, 3, axis=-1)))
     assert alike < 1e-6
     if channels == 1:
-        assert largest(written.predictions(np.repeat(grey, 3, axis=-1)), before) < 1e-5
+        assert difference(written.predictions(np.repeat(grey, 3, axis=-1)), before) < 1e-5
 
 
 def test_grey_images_without_channels_and_lists_of_several_sizes_are_taken(exported):
     found, dataset, before = exported("deep_cnn", channels=1)
     written, images = Predictor(found.folder), dataset.val.images
-    assert largest(written.predictions(images[..., 0]), before) < 1e-5
-    assert largest(written.predictions([*images[:4], *images[4:, ..., 0]]), before) < 1e-5
-    assert largest(written.predictions(images.tolist()), before) < 1e-5  # as JSON brings them
+    assert difference(written.predictions(images[..., 0]), before) < 1e-5
+    assert difference(written.predictions([*images[:4], *images[4:, ..., 0]]), before) < 1e-5
+    assert difference(written.predictions(images.tolist()), before) < 1e-5  # as JSON brings them
     high, wide = np.repeat(images[0], 2, axis=0), np.repeat(images[1], 3, axis=2)
     expected = [written.predictions(image[None])[0] for image in (high, wide)]
-    assert largest(written.predictions([high, wide]), np.array(expected)) < 1e-6
+    assert difference(written.predictions([high, wide]), np.array(expected)) < 1e-6
     assert (
-        largest(
+        difference(
             written.predictions(np.array([high, wide, None], dtype=object)[:2]),
             np.array(expected),
         )
@@ -306,6 +306,6 @@ def test_no_name_of_a_class_takes_the_place_of_a_column(exported):
         "probability of <script>" + 60 * "x",
     ]
     assert list(table.columns) == ["class", "probability", *titles]
-    assert largest(table[titles].to_numpy(), before) < 1e-5
+    assert difference(table[titles].to_numpy(), before) < 1e-5
     assert list(table["class"]) == [written.classes[number] for number in before.argmax(1)]
     assert table["probability"].to_numpy() == pytest.approx(before.max(1))
