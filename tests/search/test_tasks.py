@@ -5,6 +5,9 @@ Each is its file, its predictor's and its line in the catalog (`tests/support/ta
 
 import json
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -30,6 +33,7 @@ from trainables.datasets.load import load, with_root
 from trainables.errors import ConfigError
 from trainables.evaluation.evaluate import evaluate
 
+ROOT = Path(__file__).parents[2]
 SPACE = """
 from search.space import Choice, Float, SearchSpace
 space = SearchSpace(
@@ -293,3 +297,35 @@ def test_images_that_do_not_fit_a_model_are_refused_in_a_line(searched: Searched
     with pytest.raises(ConfigError, match=r"gives no probabilities of images\. Use predict"):
         model.probabilities(np.zeros((1, 9, 5, 1), np.uint8))
     assert model.predict([]) == []
+
+
+IN_EVERY_PROCESS = """
+from tests.support.tasks import segmentation as toy
+from trainables.catalog.datasets import DATASETS
+from trainables.catalog.models import MODELS
+from trainables.catalog.tasks import TASKS
+
+TASKS[toy.TASK.name], DATASETS[toy.NAME], MODELS[toy.NAME] = toy.TASK, toy.DATASET, toy.MODEL
+"""
+"""A sitecustomize.py, which Python runs as it starts."""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_workers_of_rays_train_for_another_task(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(IN_EVERY_PROCESS)
+    space = tmp_path / "space.py"
+    space.write_text(SPACE.format(name=segmentation.NAME, epochs=2, more=""))
+    told = ["--tracking", f"sqlite:///{tmp_path}/mlflow.db", "--storage", str(tmp_path), "--json"]
+    how = ["--space", str(space), "--data", segmentation.NAME, "--trials", "2", "--device", "cpu"]
+    done = subprocess.run(
+        [sys.executable, "-m", "search.run", *how, "--name", "discs", "--concurrency", "2", *told],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+    )
+    assert done.returncode == 0, done.stderr
+    best = json.loads(done.stdout)["best"]
+    assert 0 < best["val_iou"] <= 1
+    assert "val_accuracy" not in best
