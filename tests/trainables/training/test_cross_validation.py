@@ -161,8 +161,8 @@ def test_an_epoch_is_the_mean_of_networks_that_are_trained_alone(config, folded,
     ]
     assert [report.outcome for report in reports] == [None, None, "completed"]
     for report, epochs in zip(reports, zip(*alone, strict=True), strict=True):
-        for told, trained in zip(report.folds, epochs, strict=True):
-            assert {**told, "time/epoch_s": 0} == {**trained.values, "time/epoch_s": 0}
+        for own, trained in zip(report.folds, epochs, strict=True):
+            assert {**own, "time/epoch_s": 0} == {**trained.values, "time/epoch_s": 0}
         accuracies = [fold["val/accuracy"] for fold in report.folds]
         assert report.metrics["val/accuracy"] == pytest.approx(np.mean(accuracies), rel=1e-12)
         assert report.metrics["val/accuracy_std"] == pytest.approx(
