@@ -17,7 +17,7 @@ from trainables.evaluation.cost import cost
 from trainables.evaluation.estimate import epoch_seconds
 from trainables.evaluation.evaluate import evaluate, load_model, predictions
 from trainables.fusion.planner import unfit
-from trainables.messages import EpochMetrics, heard
+from trainables.messages import EpochMetrics, heard, told
 from trainables.request import TrialRequest
 from trainables.training.cross_validation import Folds, together
 from trainables.training.loop import Training
