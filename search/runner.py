@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -43,6 +42,7 @@ from search.tracking.uri import check_tracking
 from search.views.base import Finished, Shown
 from search.views.opened import OpenViews
 from search.views.terminal import Terminal, say
+from trainables.catalog.entries import imported
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
@@ -324,8 +324,7 @@ def closed_by_its_end(driver: Driver, troubles: list[str]) -> Iterator[None]:
 
 def begin_of(experiment: Experiment) -> Begin:
     """Return the function with which a search's executor begins, imported now."""
-    module, _, function = EXECUTORS[experiment.executor].begin.partition(":")
-    found: Begin = getattr(import_module(module), function)
+    found: Begin = imported(EXECUTORS[experiment.executor].begin)
     return found
 
 

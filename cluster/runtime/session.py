@@ -37,8 +37,10 @@ LOCAL, AUTO = "local", "auto"
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_AUTH_MODE": "token",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",
     "TUNE_WARN_THRESHOLD_S": "10",
@@ -50,11 +52,22 @@ none of Tune's own state files, logs of trials and signal handlers.
 GONE_S, DEAD_LOOK_S = 5.0, 0.01
 """The time that a killed process gets to die, and the interval of the checks."""
 
-NEEDED = {"RAY_AIR_NEW_OUTPUT": "0", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1"}
-"""Settings, whatever the user's are, by which Tune asks no dead process and writes no files."""
+NEEDED = {"RAY_AIR_NEW_OUTPUT", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"}
+"""Those of them that hold whatever the user's own are: by them Tune asks no dead process for a
+report, and writes no files.
+"""
 
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Makes a session on this machine alone listen on 127.0.0.1 only."""
+
+
+def _set_environment(address: str) -> None:
+    """Set what Ray reads of the environment; the user's own settings stay where they may."""
+    for name, value in (ENVIRONMENT | (LOOPBACK if address == LOCAL else {})).items():
+        if name in NEEDED:
+            os.environ[name] = value
+        else:
+            os.environ.setdefault(name, value)
 
 
 def check_address(address: str) -> None:
@@ -104,9 +117,7 @@ def session(
     Raises:
         NotReady: nothing answers at the address, or there is no place for a token.
     """
-    for name, value in (ENVIRONMENT | (LOOPBACK if address == LOCAL else {})).items():
-        os.environ.setdefault(name, value)
-    os.environ.update(NEEDED)
+    _set_environment(address)
     if address == LOCAL:
         _ensure_token()
     import ray

@@ -558,6 +558,8 @@ def _read(made: type[Read], values: Mapping[str, Any], holds: Mapping[str, type]
     Raises:
         ValueError: one is missing.
     """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{values!r} is no {made.__name__}")
     hashable: Any = made
     known = {name: values[name] for name in _names(hashable) if name in values}
     for name, held in holds.items():

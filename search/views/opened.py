@@ -6,7 +6,6 @@ goes on, as do the others.
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from importlib import import_module
 from typing import Self
 
 from cluster.cli import write_traceback
@@ -14,6 +13,7 @@ from search.journal.journal import Event, TakenOver, Unwritten
 from search.views.base import Finished, Shown, View
 from search.views.registry import VIEWS
 from search.views.terminal import say
+from trainables.catalog.entries import imported
 
 
 class OpenViews:
@@ -80,8 +80,7 @@ class OpenViews:
         ]
 
     def _open(self, name: str) -> None:
-        module, _, made = VIEWS[name].opens.partition(":")
-        view: View | None = getattr(import_module(module), made)(self.shown)
+        view: View | None = imported(VIEWS[name].opens)(self.shown)
         if view is not None:
             self.views[name] = view
 

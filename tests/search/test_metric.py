@@ -355,13 +355,10 @@ def test_a_network_is_held_against_a_baseline_by_the_metric(searched: Searched) 
     assert dict(verdict(searched.result))["A network?"].startswith("Hardly: ")
 
 
-@pytest.fixture
-def selected(searched: Searched) -> Searched:
-    """The search after a selection, which chose another than the best and tested it."""
-    result, metric, best = searched.result, searched.metric, searched.best
-    expected = {"mean": 0.45, "low": 0.44, "high": 0.46, "std": 0.01, "seeds": 2}
+def finalists(best: str) -> list[dict[str, Any]]:
+    """The rows of a verdict: another trial than the best, and the best, which it is tied with."""
     row = {
-        "candidate": best.trial,
+        "candidate": best,
         "model": "deep_cnn",
         "search_value": 0.5,
         "mean": 0.45,
@@ -374,7 +371,14 @@ def selected(searched: Searched) -> Searched:
         "reason": "",
         "ms_per_image": 2.0,
     }
-    other = {**row, "candidate": "t0009", "state": "chosen", "ms_per_image": 1.0}
+    return [{**row, "candidate": "t0009", "state": "chosen", "ms_per_image": 1.0}, row]
+
+
+@pytest.fixture
+def selected(searched: Searched) -> Searched:
+    """The search after a selection, which chose another than the best and tested it."""
+    result, metric, best = searched.result, searched.metric, searched.best
+    expected = {"mean": 0.45, "low": 0.44, "high": 0.46, "std": 0.01, "seeds": 2}
     name = "t0009-s1"
     training = trained(metric, TrialConfig.from_dict(best.config), 1)
     for number, (kind, data) in enumerate(
@@ -404,7 +408,7 @@ def selected(searched: Searched) -> Searched:
                     "alpha": 0.05,
                     "expected": expected,
                     "search_value": 0.5,
-                    "rows": [other, row],
+                    "rows": finalists(best.trial),
                 },
             ),
             (

@@ -5,10 +5,11 @@ classes, **options)` in a file of `trainables/models` and name it in `MODELS`; t
 find it.
 """
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from trainables.catalog.entries import imported
 
 if TYPE_CHECKING:
     from sklearn.base import ClassifierMixin
@@ -70,7 +71,7 @@ class ModelEntry:
         classification logits (batch, outputs).
         """
         named = {"name": self.name} if self.name else {}
-        network: nn.Module = self._function(image, outputs, **named, **options)
+        network: nn.Module = imported(self.builder)(image, outputs, **named, **options)
         return network
 
     def classifier(self, seed: int, **options: Any) -> "ClassifierMixin":
@@ -78,13 +79,8 @@ class ModelEntry:
 
         It takes features, float32 (images, length), and returns class probabilities.
         """
-        classifier: ClassifierMixin = self._function(seed, **options)
+        classifier: ClassifierMixin = imported(self.builder)(seed, **options)
         return classifier
-
-    @property
-    def _function(self) -> Any:
-        module, _, function = self.builder.partition(":")
-        return getattr(importlib.import_module(module), function)
 
 
 TRANSFER: dict[str, Any] = {

@@ -4,12 +4,12 @@ To add a task: write a `Task` in a file of `trainables/tasks`, and name it in `T
 metric: name it in its task's entry, and have the task's meter report it.
 """
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
+from trainables.catalog.entries import imported
 from trainables.errors import ConfigError
 
 WIDTH = NormalDist().inv_cdf(0.975)
@@ -111,7 +111,8 @@ class TaskEntry:
     predictor: str
     """The module that uses a promoted model, of which a copy goes with it.
 
-    It imports nothing of this project, and has a class `Predictor` (`trainables.export.predictor`).
+    It imports nothing of this project, and has a class `Predictor`, as `trainables.export.model`
+    describes it.
     """
     metrics: tuple[Metric, ...]
     """What its trials can be ranked by; the first, its primary metric, unless asked otherwise."""
@@ -157,17 +158,11 @@ class TaskEntry:
 
     def load(self) -> Any:
         """Return the implementation, a `trainables.tasks.base.Task`; torch is imported."""
-        return loaded(self.implementation)(self)
+        return imported(self.implementation)(self)
 
     def load_targets(self) -> Any:
         """Return what is known of its targets without torch, a `trainables.datasets.targets`."""
-        return loaded(self.targets)()
-
-
-def loaded(name: str) -> Any:
-    """Import what is named as `module:name`."""
-    module, _, attribute = name.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+        return imported(self.targets)()
 
 
 CAPABILITIES = {

@@ -16,8 +16,8 @@ from torch.utils.flop_counter import flop_registry
 
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Images
-from trainables.evaluation.evaluate import Predict, load_model
-from trainables.tasks.base import Task
+from trainables.evaluation.evaluate import load_model
+from trainables.tasks.base import Predict, Task
 
 BATCHES = (1, 64)
 WARM_UPS = 3

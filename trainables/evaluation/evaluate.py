@@ -1,6 +1,6 @@
 """Checkpoints put to use: their predictions, and how good these are on a part of the data."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,10 @@ from torch import nn
 from trainables.checkpoints import checkpoint
 from trainables.checkpoints.remembered import MEMORY
 from trainables.config import TrialConfig
-from trainables.datasets.arrays import Dataset, Images, Part, Selected
-from trainables.tasks.base import Predictions, Task
+from trainables.datasets.arrays import Dataset, Part, Selected
+from trainables.tasks.base import Predict, Predictions, Task
 from trainables.tasks.pixels import Pixels
 from trainables.training.loop import autocast, eval_batch, on_device, put_weights
-
-Predict = Callable[[Images], Predictions]
-"""From images, uint8 (count, height, width, channels), to what the task predicts of them."""
 
 
 @dataclass(frozen=True)

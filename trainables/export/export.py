@@ -23,12 +23,12 @@ from torch import nn
 from trainables.catalog.tasks import DEFAULT_TASK, TaskEntry
 from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig
-from trainables.datasets.arrays import Arrays, Dataset, Images, Ragged
+from trainables.datasets.arrays import Dataset, Images
 from trainables.errors import ConfigError, Unavailable
 from trainables.evaluation.cost import BATCHES, time_per_image
-from trainables.evaluation.evaluate import Predict, TrainedModel, load_model
+from trainables.evaluation.evaluate import TrainedModel, load_model
 from trainables.export import predictor
-from trainables.tasks.base import Predictions, Task, difference
+from trainables.tasks.base import Predict, Predictions, Task, difference, in_batches
 from trainables.training.loop import HALVES, eval_batch
 
 NEEDED_FOR_ONNX = ("onnx", "onnxscript", "onnxruntime")
@@ -123,7 +123,7 @@ def export(
         check_onnx(config)
     with load_model(config, dataset, path) as saved:
         batch = eval_batch(config, dataset, torch.device("cpu"))
-        before = _in_batches(saved.predict, config.task.load().given(dataset.val), batch)
+        before = in_batches(saved.predict, config.task.load().given(dataset.val), batch)
         _write(saved, config, dataset, path, folder, onnx=onnx)
     return _compared(config, dataset, before, folder, saved.precision)
 
@@ -200,7 +200,7 @@ def _compared(
     found: dict[str, Any] = {}
     if (folder / predictor.ONNX).exists():
         session = in_onnxruntime(folder / predictor.ONNX, torch.get_num_threads())
-        others = _in_batches(lambda some: task.decode(session(some)), images, written.batch)
+        others = in_batches(lambda some: task.decode(session(some)), images, written.batch)
         found = {
             "onnx_difference": task.difference(after, others),
             "onnx_inference": times(in_onnxruntime(folder / predictor.ONNX, 1), task, dataset),
@@ -218,18 +218,6 @@ def _compared(
         inference=inference,
         value_range=dataset.value_range,
         **found,
-    )
-
-
-def _in_batches(predict: Predict, images: Arrays, size: int) -> Predictions:
-    """Return the predictions of images, `size` at once; one by one where sizes differ."""
-    if isinstance(images, Ragged):
-        return [predict(image[None])[0] for image in images]
-    found = [predict(images[first : first + size]) for first in range(0, len(images), size)]
-    return (
-        np.concatenate(found)
-        if all(isinstance(some, np.ndarray) for some in found)
-        else [one for some in found for one in some]
     )
 
 

@@ -6,6 +6,7 @@ one array.
 """
 
 import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -17,13 +18,15 @@ from torch import Tensor, nn
 from trainables.catalog.models import MODELS
 from trainables.catalog.tasks import Metric, TaskEntry
 from trainables.config import AugmentConfig, ModelConfig
-from trainables.datasets.arrays import Arrays, Dataset, Images, Part
+from trainables.datasets.arrays import Arrays, Dataset, Images, Part, Ragged
 from trainables.datasets.targets import Targets
 from trainables.tasks.augment import draw
 from trainables.tasks.pixels import Pixels, shared_tensor
 
 Predictions = Any
 """What a task predicts of several images: one array whose first axis counts them, or a list."""
+Predict = Callable[[Images], Predictions]
+"""From images, uint8 (count, height, width, channels), to what the task predicts of them."""
 
 
 class Batch(NamedTuple):
@@ -189,17 +192,7 @@ class Task:
 
         Where their sizes differ it is one by one.
         """
-        if isinstance(images, np.ndarray):
-            found = [
-                self.decode(self.raw(module, images[first : first + size], device))
-                for first in range(0, len(images), size)
-            ]
-            return (
-                np.concatenate(found)
-                if all(isinstance(some, np.ndarray) for some in found)
-                else [one for some in found for one in some]
-            )
-        return [self.decode(self.raw(module, image[None], device))[0] for image in images]
+        return in_batches(lambda some: self.decode(self.raw(module, some, device)), images, size)
 
     def given(self, part: Part) -> Arrays:
         """Return the images of a part as a user would give them to a model."""
@@ -252,6 +245,18 @@ class Task:
         return {"classes": list(dataset.classes), "image": image, **any_size}
 
 
+def in_batches(predict: Predict, images: Arrays, size: int) -> Predictions:
+    """Return the predictions of images, `size` at once; one by one where sizes differ."""
+    if isinstance(images, Ragged):
+        return [predict(image[None])[0] for image in images]
+    found = [predict(images[first : first + size]) for first in range(0, len(images), size)]
+    return (
+        np.concatenate(found)
+        if all(isinstance(some, np.ndarray) for some in found)
+        else [one for some in found for one in some]
+    )
+
+
 def difference(one: Predictions, other: Predictions) -> float:
     """Return the largest difference between two predictions; NaN if one of them is.
 
@@ -262,6 +267,29 @@ def difference(one: Predictions, other: Predictions) -> float:
     if np.shape(one) != np.shape(other):
         return math.inf
     return float(np.abs(np.asarray(one, float) - np.asarray(other, float)).max(initial=0.0))
+
+
+class FromPixels(nn.Module):
+    """A network with the scaling of its pixels before it: a task's `module` derives from it.
+
+    It maps images, uint8 (count, height, width, channels), to the network's outputs.
+    """
+
+    def __init__(self, network: nn.Module, pixels: Pixels) -> None:
+        super().__init__()
+        self.network = network
+        self.shift, self.spread = nn.Buffer(pixels.mean255), nn.Buffer(pixels.deviation255)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the network's outputs for uint8 images."""
+        pixels = (
+            images.permute(0, 3, 1, 2)
+            .to(torch.float32, copy=True)
+            .sub_(self.shift)
+            .div_(self.spread)
+        )
+        outputs: Tensor = self.network(pixels)
+        return outputs
 
 
 def cut(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trainables.catalog.tasks import Metric
 from trainables.datasets.arrays import Dataset, Part
-from trainables.tasks.base import Batch, Losses, Predictions, Processes, Task
+from trainables.tasks.base import Batch, FromPixels, Losses, Predictions, Processes, Task
 from trainables.tasks.losses import losses
 from trainables.tasks.metrics import SCORES, MetricAverage, measure
 from trainables.tasks.mistakes import confidently_wrong
@@ -137,28 +137,15 @@ class ClassMeter:
         return found | measure(self.metric, logits, self.pixels.all_targets)
 
 
-class ProbabilityModel(nn.Module):
-    """A network with the scaling of its pixels before it and softmax behind.
+class ProbabilityModel(FromPixels):
+    """A network with softmax behind: from uint8 images to class probabilities.
 
-    It maps images, uint8 (count, height, width, channels), to class probabilities, float64 (count,
-    classes).
+    These are float64 (count, classes).
     """
-
-    def __init__(self, network: nn.Module, pixels: Pixels) -> None:
-        super().__init__()
-        self.network = network
-        self.shift, self.spread = nn.Buffer(pixels.mean255), nn.Buffer(pixels.deviation255)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return class probabilities, (count, classes), of uint8 images."""
-        pixels = (
-            images.permute(0, 3, 1, 2)
-            .to(torch.float32, copy=True)
-            .sub_(self.shift)
-            .div_(self.spread)
-        )
-        logits: Tensor = self.network(pixels)
-        return logits.double().softmax(dim=1)
+        return super().forward(images).double().softmax(dim=1)
 
 
 class Ensemble(nn.Module):

@@ -1,5 +1,6 @@
 """A session on this machine must open nothing to others."""
 
+import os
 import subprocess
 import sys
 import time
@@ -12,7 +13,15 @@ import pytest
 
 from cluster.errors import NotReady
 from cluster.runtime.resources import Machines, Resources
-from cluster.runtime.session import ENVIRONMENT, _no_orphans, await_end, check_address, session
+from cluster.runtime.session import (
+    ENVIRONMENT,
+    NEEDED,
+    _no_orphans,
+    _set_environment,
+    await_end,
+    check_address,
+    session,
+)
 
 LISTENING = """
 import time
@@ -179,6 +188,17 @@ def test_ray_finds_a_token_that_was_never_readable_by_others(
     with pytest.raises(NotReady, match="enough seen"), session("local", local=Resources(cpus=1)):
         pass
     assert found == ([] if given else [0o700, 0o600])
+
+
+def test_the_users_settings_of_ray_stay_but_for_those_that_a_search_rests_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ENVIRONMENT:
+        monkeypatch.setenv(name, "the user's")
+    _set_environment("local")
+    assert {name: os.environ[name] for name in ENVIRONMENT} == {
+        name: value if name in NEEDED else "the user's" for name, value in ENVIRONMENT.items()
+    }
 
 
 FERTILE = """

@@ -109,15 +109,15 @@ def test_the_searchs_own_trials_stay_as_they_were(begin: Any, searched: Driver) 
     assert driver.result.wall_s == pytest.approx(searched.result.wall_s, abs=0.1)
 
 
-def test_a_candidate_whose_training_diverges_has_failed(begin: Any) -> None:
-    def train(config: TrialConfig, epoch: int) -> Report:
-        return (
-            report(epoch, 0, "diverged", "loss is inf")
-            if config.optimizer.lr == 0.1 and config.seed == 3
-            else noisy(config, epoch)
-        )
+def one_diverges(config: TrialConfig, epoch: int) -> Report:
+    """Play the highest rate's training with seed 3 as one that diverges."""
+    if config.optimizer.lr == 0.1 and config.seed == 3:
+        return report(epoch, 0, "diverged", "loss is inf")
+    return noisy(config, epoch)
 
-    driver = play(begin(), train)
+
+def test_a_candidate_whose_training_diverges_has_failed(begin: Any) -> None:
+    driver = play(begin(), one_diverges)
     failed = next(name for name in driver.policy.race.candidates if lr_of(driver, name) == 0.1)
     assert "s3 diverged: loss is inf" in driver.policy.race.out[failed]
     assert failed not in driver.policy.race.worse
@@ -174,19 +174,12 @@ def test_a_kill_between_two_lines_changes_nothing(begin: Any, events: int) -> No
 
 
 def test_a_kill_between_a_failure_and_what_follows_from_it_changes_nothing(begin: Any) -> None:
-    def train(config: TrialConfig, epoch: int) -> Report:
-        return (
-            report(epoch, 0, "diverged", "loss is inf")
-            if config.optimizer.lr == 0.1 and config.seed == 3
-            else noisy(config, epoch)
-        )
-
-    whole = play(begin(), train)
+    whole = play(begin(), one_diverges)
     path = whole.experiment.folder / FILE_NAME
     lines = path.read_bytes().splitlines(keepends=True)
     failed = next(row for row, line in enumerate(lines) if b'"diverged"' in line)
     path.write_bytes(b"".join(lines[: failed + 1]))
-    again = play(begin(), train)
+    again = play(begin(), one_diverges)
     assert again.policy.race.out == whole.policy.race.out
     assert again.policy.race.rounds == whole.policy.race.rounds == 4
 

@@ -12,6 +12,7 @@ from unittest.mock import MagicMock, Mock
 import pytest
 import ray
 from ray.tune.execution.tune_controller import TuneController
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.utils.callback import _create_default_callbacks
 
 from cluster.runtime.session import ENVIRONMENT
@@ -75,8 +76,13 @@ def test_a_trial_whose_process_died_is_not_asked_for_its_last_report() -> None:
         def last_result(self) -> dict[str, Any]:
             raise ray.exceptions.OutOfMemoryError("killed")
 
-    for told in (NoProgress().on_trial_error, NoProgress().on_trial_complete):
-        told(iteration=0, trials=[], trial=Dead())
+    def tell(callback: TrialProgressCallback) -> None:
+        for told in (callback.on_trial_error, callback.on_trial_complete):
+            told(iteration=0, trials=[], trial=Dead())  # type: ignore[arg-type]
+
+    with pytest.raises(ray.exceptions.OutOfMemoryError):
+        tell(TrialProgressCallback())
+    tell(NoProgress())
 
 
 def test_to_kill_a_place_in_a_shared_worker_is_to_stop_its_trial(

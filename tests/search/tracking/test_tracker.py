@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import mlflow
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import ViewType
+from mlflow.entities import Run, ViewType
 
 from cluster.errors import NotReady
 from cluster.secrets import masked
@@ -774,6 +774,17 @@ def test_a_selection_that_was_cut_off_says_so(
     assert all(run.info.end_time >= run.info.start_time >= begun_ms for run in repeats)
 
 
+def runs_by_title(client: MlflowClient, *titles: str) -> list[list[Run]]:
+    """Return the runs of all experiments that have any, which are to have these titles."""
+    runs = {
+        one.name: client.search_runs([one.experiment_id], "", ViewType.ALL)
+        for one in client.search_experiments(ViewType.ALL)
+    }
+    with_runs = {title: found for title, found in runs.items() if found}
+    assert list(with_runs) == list(titles)
+    return list(with_runs.values())
+
+
 @pytest.mark.parametrize(
     ("is_titled", "piece"), [(True, runs_module.PIECE), (True, 4), (False, runs_module.PIECE)]
 )
@@ -828,13 +839,7 @@ def test_a_search_stays_in_its_experiment_whatever_becomes_of_links_roots_and_ti
     driver.finish()
     journal.close()
     assert sync(words) == 0
-    with_runs = [
-        one
-        for one in client.search_experiments(ViewType.ALL)
-        if client.search_runs([one.experiment_id], "", ViewType.ALL)
-    ]
-    assert [one.name for one in with_runs] == ["a better title"]
-    found = client.search_runs([with_runs[0].experiment_id], "", ViewType.ALL)
+    (found,) = runs_by_title(client, "a better title")
     assert sorted(run.data.tags.get("search.trial", "") for run in found) == ["", "t0001", "t0002"]
     result = SearchResult.read(experiment.folder)
     (parent,) = (run for run in found if run.data.tags["search.role"] == "search")

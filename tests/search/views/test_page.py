@@ -50,6 +50,38 @@ SPACE = SearchSpace(
 )
 
 
+def failure(name: str, number: int) -> dict[str, Any]:
+    """Return the end of a trial that diverged, or failed."""
+    kind = {"kind": "error"} if number % 10 == 7 else {}
+    outcome = "failed" if kind else "diverged"
+    return {"trial": name, "outcome": outcome, "reason": f"boom <b>{number}</b> of $x$\n", **kind}
+
+
+def training(
+    name: str, number: int, height: float, last: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the events of a trial whose accuracy grows towards a height; ASHA stops it at 3."""
+    for epoch in range(1, last + 1):
+        accuracy = height * (1 - math.exp(-epoch))
+        metrics = {
+            "train/loss": 1.0,
+            "val/loss": 1 - accuracy,
+            "val/accuracy": accuracy,
+            "lr": 0.001,
+            "time/epoch_s": 0.25,
+        }
+        yield "epoch", {"trial": name, "epoch": epoch, "metrics": metrics}
+    if last == 3:
+        why = {"by": "asha", "reason": "0.5000 at epoch 3, below 0.6000"}
+        grounds = {"rung": 3, "cutoff": 0.6, "rivals": 9}
+        yield "stopped", {"trial": name, "epoch": 3, **why, **grounds}
+    outcome = "stopped" if last == 3 else "completed"
+    yield "ended", {"trial": name, "outcome": outcome, "reason": ""}
+    measured = evaluation()
+    measured["cost"]["inference"]["batch_1"]["median_ms"] = 0.5 + number % 7
+    yield "evaluated", {"trial": name, "epoch": last, **measured}
+
+
 def events(
     experiment: Experiment, trials: int, classes: tuple[str, ...] = ("a", "b")
 ) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -79,16 +111,7 @@ def events(
         )
         yield "running", {"trial": name, "attempt": 1}
         if number % 10 in (3, 7):
-            kind = {"kind": "error"} if number % 10 == 7 else {}
-            yield (
-                "ended",
-                {
-                    "trial": name,
-                    "outcome": "failed" if kind else "diverged",
-                    "reason": f"boom <b>{number}</b> of $x$\n",
-                    **kind,
-                },
-            )
+            yield "ended", failure(name, number)
             continue
         height = (
             0.95
@@ -96,37 +119,8 @@ def events(
             - 0.02 * generator.random()
         )
         last = 1 if params["model.name"] == "svm" else 3 if number % 3 else 9
-        for epoch in range(1, last + 1):
-            accuracy = height * (1 - math.exp(-epoch))
-            metrics = {
-                "train/loss": 1.0,
-                "val/loss": 1 - accuracy,
-                "val/accuracy": accuracy,
-                "lr": 0.001,
-                "time/epoch_s": 0.25,
-            }
-            yield "epoch", {"trial": name, "epoch": epoch, "metrics": metrics}
-        if last == 3:
-            yield (
-                "stopped",
-                {
-                    "trial": name,
-                    "epoch": 3,
-                    "by": "asha",
-                    "reason": "0.5000 at epoch 3, below 0.6000",
-                    "rung": 3,
-                    "cutoff": 0.6,
-                    "rivals": 9,
-                },
-            )
-        yield (
-            "ended",
-            {"trial": name, "outcome": "stopped" if last == 3 else "completed", "reason": ""},
-        )
-        measured = evaluation()
-        measured["cost"]["inference"]["batch_1"]["median_ms"] = 0.5 + number % 7
-        yield "evaluated", {"trial": name, "epoch": last, **measured}
-        best = max(best, (accuracy, name))
+        yield from training(name, number, height, last)
+        best = max(best, (height * (1 - math.exp(-last)), name))
     if best[1]:
         test = {
             name: value

@@ -20,7 +20,7 @@ from trainables.catalog.models import ModelEntry
 from trainables.catalog.tasks import UNIT, Metric, TaskEntry
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, Decoded, Part, Ragged
-from trainables.tasks.base import Batch, Losses, Predictions, Processes, Task
+from trainables.tasks.base import Batch, FromPixels, Losses, Predictions, Processes, Task
 from trainables.tasks.mistakes import shown
 from trainables.tasks.pixels import Pixels
 
@@ -135,7 +135,7 @@ class Boxes(Task):
 
     def module(self, network: nn.Module, pixels: Pixels) -> nn.Module:
         """Return the way from uint8 images to cells."""
-        return Cells(network, pixels)
+        return FromPixels(network, pixels)
 
     def decode(self, raw: NDArray[Any]) -> list[NDArray[Any]]:
         """Return the boxes of each image, (boxes, 5), the surest first."""
@@ -223,18 +223,3 @@ class BoxMeter:
             self.metric.key: average_precision(self.found, self.truth),
             self.metric.error_key: _error(self.found, self.truth),
         }
-
-
-class Cells(nn.Module):
-    """The scaling of pixels and the detector."""
-
-    def __init__(self, network: nn.Module, pixels: Pixels) -> None:
-        super().__init__()
-        self.network = network
-        self.shift, self.spread = nn.Buffer(pixels.mean255), nn.Buffer(pixels.deviation255)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Map uint8 (count, height, width, channels) to (count, cells, 5)."""
-        pixels = images.permute(0, 3, 1, 2).to(torch.float32, copy=True)
-        cells: Tensor = self.network(pixels.sub(self.shift).div(self.spread))
-        return cells

@@ -20,7 +20,7 @@ from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, Decoded, Images, Part
 from trainables.datasets.targets import Targets
 from trainables.tasks.augment import augment
-from trainables.tasks.base import Batch, Losses, Predictions, Processes, Task
+from trainables.tasks.base import Batch, FromPixels, Losses, Predictions, Processes, Task
 from trainables.tasks.mistakes import shown
 from trainables.tasks.pixels import Pixels, units
 
@@ -182,16 +182,9 @@ class SquareMeter:
         }
 
 
-class Enlarged(nn.Module):
+class Enlarged(FromPixels):
     """The scaling of pixels and the network."""
-
-    def __init__(self, network: nn.Module, pixels: Pixels) -> None:
-        super().__init__()
-        self.network = network
-        self.shift, self.spread = nn.Buffer(pixels.mean255), nn.Buffer(pixels.deviation255)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map uint8 (count, height, width, channels) to float32, twice as large, from 0 to 1."""
-        pixels = images.permute(0, 3, 1, 2).to(torch.float32, copy=True)
-        large: Tensor = self.network(pixels.sub(self.shift).div(self.spread))
-        return large.float().permute(0, 2, 3, 1)
+        return super().forward(images).float().permute(0, 2, 3, 1)

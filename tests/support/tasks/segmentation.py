@@ -20,7 +20,7 @@ from trainables.catalog.tasks import UNIT, Metric, TaskEntry
 from trainables.config import AugmentConfig, DataConfig
 from trainables.datasets.arrays import Dataset, Decoded, Part, Ragged
 from trainables.tasks.augment import augment, draw, move
-from trainables.tasks.base import Batch, Losses, Predictions, Processes, Task
+from trainables.tasks.base import Batch, FromPixels, Losses, Predictions, Processes, Task
 from trainables.tasks.mistakes import shown
 from trainables.tasks.pixels import Pixels, units
 
@@ -244,16 +244,9 @@ class PixelMeter:
         }
 
 
-class Probabilities(nn.Module):
+class Probabilities(FromPixels):
     """The scaling of pixels, the network, and softmax."""
-
-    def __init__(self, network: nn.Module, pixels: Pixels) -> None:
-        super().__init__()
-        self.network = network
-        self.shift, self.spread = nn.Buffer(pixels.mean255), nn.Buffer(pixels.deviation255)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map uint8 (count, height, width, channels) to (count, classes, height, width)."""
-        pixels = images.permute(0, 3, 1, 2).to(torch.float32, copy=True)
-        logits: Tensor = self.network(pixels.sub(self.shift).div(self.spread))
-        return logits.float().softmax(dim=1)
+        return super().forward(images).float().softmax(dim=1)
