@@ -15,6 +15,7 @@ from cluster.errors import Refused
 from cluster.secrets import masked
 from search.cli.main import HelpFormatter, check_versions, guarded, json_option, storage_option
 from search.cli.secrets import refuse, refuse_in_uri
+from search.experiment import absolute
 from search.journal.events import Selected
 from search.journal.lease import Held
 from search.journal.result import ENDED, SearchResult, TrialResult, checkpoint_of
@@ -403,8 +404,8 @@ def lines(
         ),
         *(f"  {title}: {text}" for title, text in figures(result, chosen, exported).items()),
         (
-            f'  use it: mlflow.pyfunc.load_model("{registered.uri}"), '
-            f"MLFLOW_TRACKING_URI being {masked(uri)}"
+            f'  use it: import mlflow; mlflow.set_tracking_uri("{masked(absolute(uri))}"); '
+            f'model = mlflow.pyfunc.load_model("{registered.uri}")'
         ),
     ]
 

@@ -510,3 +510,13 @@ def test_from_the_command_line(command: Command, tmp_path: Path) -> None:
         "small", "champion"
     )
     check_use(version, SearchResult.read(tmp_path / "searches" / "small"), tmp_path)
+    (use,) = [line for line in done.stdout.splitlines() if line.startswith("  use it: ")]
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    pasted = [
+        sys.executable,
+        "-c",
+        use.removeprefix("  use it: ") + "; print(type(model).__name__)",
+    ]
+    used = subprocess.run(pasted, cwd=elsewhere, capture_output=True, text=True, check=True)
+    assert used.stdout == "PyFuncModel\n"

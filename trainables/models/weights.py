@@ -99,7 +99,10 @@ def fetch(model: ModelConfig) -> Path:
         )
     except (OSError, RuntimeError, HTTPException) as error:
         reason = str(getattr(error, "reason", error)).splitlines()[0]
-        remedy = f"Put the file there (from {url}), or name it with --weights PATH."
+        remedy = (
+            f"Put the file there (from {url}), or name it with --weights PATH; or start from "
+            "nothing, as --space table3 does."
+        )
         raise Unavailable(
             f"the weights '{place.name}' are not in '{place.parent}' and could not be fetched "
             f"({reason}). {remedy}"

@@ -427,7 +427,7 @@ def test_absent_weights_and_no_network_are_one_clear_line(
         f"'resnet18-f37072fd.pth' are not in '{torch_home}' and could not be fetched "
         "(Name or service not known)" in text
     )
-    assert "--weights PATH" in text
+    assert "--weights PATH; or start from nothing, as --space table3 does" in text
     assert "\n" not in text
 
 
