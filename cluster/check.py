@@ -66,7 +66,7 @@ def about_file(path: Path, config: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(OK, "nothing in the file is on the security list")
 
 
-def sound(config: Mapping[str, Any]) -> dict[str, Any]:
+def sound(config: Mapping[str, Any]) -> definition.Config:
     """Return the file without the entries whose form `ray up` would refuse.
 
     The schema check reports those once; the rest of the file is checked all the same.
@@ -75,7 +75,7 @@ def sound(config: Mapping[str, Any]) -> dict[str, Any]:
         ("provider", "auth", "docker", "file_mounts", "available_node_types"), dict
     )
     forms |= {key: list for key in config if str(key).endswith("_commands")}
-    kept: dict[str, Any] = {
+    kept: definition.Config = {
         key: value for key, value in config.items() if isinstance(value, forms.get(key, object))
     }
     kinds = {
@@ -150,7 +150,7 @@ def about_machines(
 def _about_cloud(
     config: Mapping[str, Any],
     request: Mapping[str, Any],
-    here: "Future[dict[str, Any]]",
+    here: "Future[probe.Json]",
     pool: ThreadPoolExecutor,
 ) -> list[Finding]:
     provider = config.get("provider")
@@ -233,7 +233,7 @@ def key_problem(name: str) -> Finding | None:
     return None
 
 
-def _request(config: Mapping[str, Any], storage: str, tracking: str) -> dict[str, Any]:
+def _request(config: Mapping[str, Any], storage: str, tracking: str) -> probe.Json:
     """Return the request that every machine gets; it holds no secret."""
     starts = " ".join(findings.commands(config, "head_start_ray_commands"))
     return {

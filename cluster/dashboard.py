@@ -6,7 +6,7 @@ It is read over HTTP, with the token.
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,9 @@ from cluster.errors import Denied, NotReady
 
 TIMEOUT_S = 30
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+
+Listed = Mapping[str, Any]
+"""What the dashboard lists: a node, a job, resources by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +34,18 @@ class Node:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Job:
+    """A job of a cluster that has not ended."""
+
+    name: str
+    """Its name; the process and host of a program that joined by itself."""
+    status: str
+    start_s: float
+    """The time at which it started, in seconds since 1970."""
+    command: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class State:
     """A cluster at one moment.
 
@@ -39,7 +54,7 @@ class State:
 
     nodes: tuple[Node, ...]
     waiting: tuple[tuple[str, int], ...]
-    jobs: tuple[dict[str, Any], ...]
+    jobs: tuple[Job, ...]
 
 
 def state(url: str) -> State:
@@ -58,28 +73,36 @@ def state(url: str) -> State:
     )
 
 
-def jobs(url: str) -> list[dict[str, Any]]:
+def jobs(url: str) -> list[Job]:
     """Return the jobs that have not ended.
 
     Included are submitted jobs and programs that joined the cluster by its address.
     """
-    return [job for job in _get(url, "/api/jobs/") if job.get("status") not in ENDED]
+    return [_job(one) for one in _get(url, "/api/jobs/") if one.get("status") not in ENDED]
 
 
-def name_of(job: Mapping[str, Any]) -> str:
-    """Return a submitted job's name, or the process and host of a program that joined by itself."""
+def _job(one: Listed) -> Job:
+    return Job(
+        name=_name_of(one),
+        status=str(one.get("status") or "").lower(),
+        start_s=(one.get("start_time") or 0) / 1000,
+        command=str(one.get("entrypoint") or ""),
+    )
+
+
+def _name_of(job: Listed) -> str:
     if job.get("submission_id"):
         return str(job["submission_id"])
     driver = job.get("driver_info") or {}
     return f"{job.get('job_id')} (process {driver.get('pid')} on {driver.get('node_ip_address')})"
 
 
-def nodes(listed: list[dict[str, Any]], usage: Mapping[str, Mapping[str, Any]]) -> list[Node]:
+def nodes(listed: Iterable[Listed], usage: Mapping[str, Listed]) -> list[Node]:
     """Return the nodes, the head first.
 
     A host that came back has several entries: the living one counts, else the latest.
     """
-    latest: dict[str, dict[str, Any]] = {}
+    latest: dict[str, Listed] = {}
     for one in sorted(
         listed, key=lambda one: (one["state"] == "ALIVE", one.get("start_time_ms") or 0)
     ):
@@ -88,7 +111,7 @@ def nodes(listed: list[dict[str, Any]], usage: Mapping[str, Mapping[str, Any]]) 
     return sorted(made, key=lambda node: (not node.head, node.address))
 
 
-def _node(one: Mapping[str, Any], used: Mapping[str, Any]) -> Node:
+def _node(one: Listed, used: Listed) -> Node:
     total = one.get("resources_total") or {}
     return Node(
         address=one["node_ip"],
@@ -101,7 +124,7 @@ def _node(one: Mapping[str, Any], used: Mapping[str, Any]) -> Node:
     )
 
 
-def waiting(load: Mapping[str, Any]) -> list[tuple[str, int]]:
+def waiting(load: Listed) -> list[tuple[str, int]]:
     """Return the requests that wait for a place, in words, each with its count.
 
     They are single tasks and actors, and groups of them.
@@ -119,7 +142,7 @@ def waiting(load: Mapping[str, Any]) -> list[tuple[str, int]]:
     return found
 
 
-def _in_words(shapes: list[dict[str, Any]]) -> str:
+def _in_words(shapes: Iterable[Listed]) -> str:
     cpus, gpus = (sum(shape.get(name) or 0 for shape in shapes) for name in ("CPU", "GPU"))
     return " and ".join([f"{cpus:g} CPU", *([f"{gpus:g} GPU"] if gpus else [])])
 

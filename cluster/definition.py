@@ -12,6 +12,9 @@ from cluster.errors import Mistake
 ROOT = Path(__file__).parent.parent
 """The project's folder; relative paths in a cluster's file start here."""
 
+Config = dict[str, Any]
+"""A cluster's file, or a mapping in it, as YAML holds it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Definition:
@@ -29,7 +32,7 @@ class Definition:
     key: Path | None
     proxy_command: str = ""
     least_workers: int
-    content: dict[str, Any]
+    content: Config
 
     @property
     def local(self) -> bool:
@@ -74,7 +77,7 @@ def read(path: Path) -> Definition:
     return made
 
 
-def mapping(path: Path) -> dict[str, Any]:
+def mapping(path: Path) -> Config:
     """Return the content of a YAML file that holds a mapping.
 
     Raises:
@@ -96,14 +99,14 @@ def mapping(path: Path) -> dict[str, Any]:
     return content
 
 
-def _part(content: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
+def _part(content: Config, name: str, path: Path) -> Config:
     part = content.get(name) or {}
     if not isinstance(part, dict):
         raise Mistake(f"{path}: {name} must be a mapping (got '{part}').")
     return part
 
 
-def _least_workers(content: dict[str, Any]) -> int:
+def _least_workers(content: Config) -> int:
     """Return the number of workers that are started in any case."""
     if content["provider"]["type"] == "local":
         workers = len(content["provider"].get("worker_ips") or ())

@@ -9,7 +9,6 @@ import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from cluster import definition, ssh
 from cluster.cli import Parser, file_argument, guarded, say
@@ -81,7 +80,7 @@ def stop_hosts(at: definition.Definition) -> None:
         raise NotReady("\n".join(problems))
 
 
-def stop_command(content: dict[str, Any], kind: str) -> str:
+def stop_command(content: definition.Config, kind: str) -> str:
     """Return the command that stops Ray on a host: the one in the file, else `ray stop`."""
     commands = content.get(f"{kind}_start_ray_commands") or []
     return next(

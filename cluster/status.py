@@ -7,11 +7,10 @@ import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from cluster import definition, ssh
 from cluster.cli import Parser, file_argument, guarded, say
-from cluster.dashboard import Node, State, name_of, state
+from cluster.dashboard import Job, Node, State, state
 
 LONGEST = 100
 """The number of characters of a job's command that are shown."""
@@ -51,12 +50,11 @@ def _node(node: Node) -> str:
     return f"  {'head  ' if node.head else 'worker'} {node.address}  {doing}"
 
 
-def _job(job: dict[str, Any]) -> str:
-    since = time.strftime("%H:%M", time.localtime((job.get("start_time") or 0) / 1000))
-    words = str(job.get("entrypoint") or "")
+def _job(job: Job) -> str:
+    since = time.strftime("%H:%M", time.localtime(job.start_s))
     return (
-        f"job {name_of(job)}  {str(job['status']).lower()} since {since}  "
-        f"{words[:LONGEST]}{'...' if len(words) > LONGEST else ''}"
+        f"job {job.name}  {job.status} since {since}  "
+        f"{job.command[:LONGEST]}{'...' if len(job.command) > LONGEST else ''}"
     )
 
 

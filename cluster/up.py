@@ -107,7 +107,7 @@ def refuse_to_interrupt(at: definition.Definition) -> None:
     """
     try:
         with ssh.tunnel(at) as url:
-            running = [dashboard.name_of(job) for job in dashboard.jobs(url)]
+            running = [job.name for job in dashboard.jobs(url)]
     except Denied:
         raise
     except NotReady:  # no cluster yet

@@ -59,6 +59,7 @@ from search.journal.store import Storage, home, searches_in
 from search.journal.store import storage as place_of
 from search.phrases import DEFAULT_STORAGE
 from trainables.errors import ConfigError, unknown
+from trainables.values import Evaluation, Json, Params
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +78,7 @@ class Trial:
     """One training of a search, as far as it is known."""
 
     name: str
-    params: dict[str, Any]
+    params: Params
     """Its searched values by dotted path: `{"optimizer.lr": 0.01}`."""
     value: float
     """The metric on the validation images at its best epoch; NaN before its first."""
@@ -90,7 +91,7 @@ class Trial:
     """The number of epochs that it has finished."""
     metrics: dict[str, float]
     """All figures of its best epoch, such as `val/loss`; empty before its first."""
-    config: dict[str, Any]
+    config: Json
     """All that decides the training's result, as nested values."""
 
 
@@ -128,7 +129,7 @@ class Search:
         return _trial(self._told.chosen)
 
     @property
-    def test(self) -> dict[str, Any]:
+    def test(self) -> Evaluation:
         """The chosen training's evaluation on the test images; empty while they are sealed."""
         return self._told.chosen_test
 

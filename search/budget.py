@@ -18,6 +18,7 @@ from typing import Any, Self
 from cluster.runtime.resources import Demand
 from search.journal.result import SearchResult
 from trainables.errors import ConfigError
+from trainables.values import Json
 
 TIME = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 DEVICE_TIME = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
@@ -105,7 +106,7 @@ class Budget:
         texts = [f"{old:.15g}s"] if old else description.get("budget", [])
         return cls(tuple(limit(text) for text in texts), description.get("price"))
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Json:
         """Return the budget as plain values, for the journal."""
         return {"budget": [one.text for one in self.limits], "price": self.price}
 

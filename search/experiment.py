@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from cluster.cli import LONGEST_S, is_whole
 from cluster.runtime.resources import Demand
@@ -18,11 +18,12 @@ from search.journal.store import TRIALS, Home, Storage, home
 from search.objectives import check as check_objectives
 from search.objectives import value_of
 from search.schedulers.registry import SCHEDULERS
-from search.space import Choice, Params, SearchSpace
+from search.space import Choice, SearchSpace
 from trainables.catalog.models import MODELS
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError, unknown
+from trainables.values import Json, Params
 
 DEFAULT_TRIALS = 30
 MAX_GRID, MAX_SHUFFLED = 10_000, 200_000
@@ -109,7 +110,7 @@ class Experiment:
 
     `settings` holds what was set beside it.
     """
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: Params = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
@@ -423,7 +424,7 @@ class Experiment:
                     seen.add(problem)
                     yield problem
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Json:
         """Return the experiment as plain values, for the journal."""
         plain = {
             name: getattr(self, name)
@@ -464,7 +465,7 @@ class Experiment:
         )
 
     @classmethod
-    def from_description(cls, name: str, description: dict[str, Any], storage: Storage) -> Self:
+    def from_description(cls, name: str, description: Json, storage: Storage) -> Self:
         """Return the experiment that `describe` described, but for `tracking`.
 
         Raises:

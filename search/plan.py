@@ -7,7 +7,6 @@ import time
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import mean
-from typing import Any
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from search.preflight.prepare import data_facts, prepare
 from search.schedulers.asha import expected_epochs
 from search.views.summary import classes_text, parts_text, source_text, strategy_text
 from trainables.checkpoints.lineage import training_key
+from trainables.values import Json
 
 SAMPLES = 6
 MAX_SAMPLED = 1000
@@ -46,7 +46,7 @@ class Plan:
     most_seconds: float
     epoch_s: float
     """Time of one epoch of one trial."""
-    data: dict[str, Any]
+    data: Json
     """The facts of the data set, as the journal would hold them."""
     device: str = "cpu"
     """The device on which the steps were measured."""

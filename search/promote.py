@@ -8,7 +8,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cluster.cli import Parser
 from cluster.errors import Refused
@@ -37,6 +37,7 @@ from search.views.terminal import Terminal, say
 from trainables.catalog.tasks import CLASSIFICATION, Metric
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError, printable
+from trainables.values import Evaluation, Json
 
 if TYPE_CHECKING:
     from trainables.datasets.arrays import Dataset
@@ -330,7 +331,7 @@ def figures(result: SearchResult, chosen: TrialResult, exported: "Exported") -> 
     return found | {"pixels": f"float32{trained}"}
 
 
-def _test_figures(test: dict[str, Any], metric: Metric, primary: Metric) -> dict[str, str]:
+def _test_figures(test: Evaluation, metric: Metric, primary: Metric) -> dict[str, str]:
     """Return the figures of the test part, title to text: the metric's, then the primary one's."""
     if not test:
         return {f"test {metric.title}": "the test part was not opened for it"}
@@ -341,7 +342,7 @@ def _test_figures(test: dict[str, Any], metric: Metric, primary: Metric) -> dict
     return {title: f"{value:.4f} on {test['images']:,} images" for title, value in values.items()}
 
 
-def on_test_part(result: SearchResult, chosen: TrialResult) -> dict[str, Any]:
+def on_test_part(result: SearchResult, chosen: TrialResult) -> Evaluation:
     """Return this training's evaluation on the test part; empty if that was not opened for it."""
     if chosen is result.chosen:
         return result.chosen_test
@@ -410,7 +411,7 @@ def lines(
     ]
 
 
-def as_json(chosen: TrialResult, exported: "Exported", registered: Registered) -> dict[str, Any]:
+def as_json(chosen: TrialResult, exported: "Exported", registered: Registered) -> Json:
     """Return what was done as plain values."""
     return {
         "name": registered.name,

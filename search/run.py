@@ -36,6 +36,7 @@ from trainables.catalog.tasks import TASKS
 from trainables.config import PRECISION_NAMES, ModelConfig, TrialConfig, parse_setting
 from trainables.datasets.load import with_root
 from trainables.errors import ConfigError, is_text, unknown
+from trainables.values import Params
 
 MAX_NAME, MAX_TEXT = 255, 4000
 """The limits of file systems: bytes of a file name, and characters of a path."""
@@ -379,7 +380,7 @@ def data_source(data: str) -> str:
     return source
 
 
-def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+def settings_of(args: argparse.Namespace) -> Params:
     """Return the settings of `--set`, and those that have an option of their own.
 
     Raises:
@@ -413,9 +414,7 @@ def base_config(args: argparse.Namespace, source: str, space: SearchSpace) -> Tr
     return base_of(base.on(data), space)
 
 
-def with_weights(
-    weights: Path | None, space: SearchSpace, settings: dict[str, Any]
-) -> dict[str, Any]:
+def with_weights(weights: Path | None, space: SearchSpace, settings: Params) -> Params:
     """Return the settings, and what `--weights` adds to them.
 
     It adds where the weights are found, and that networks begin with them unless that is searched.

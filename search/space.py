@@ -26,6 +26,7 @@ import numpy as np
 
 from trainables.config import PATHS, unknown_key
 from trainables.errors import ConfigError
+from trainables.values import Json, Params
 
 PER_TRIAL_DATA = {"data.scaling"}
 """The data settings that may differ between trials.
@@ -47,12 +48,6 @@ State = tuple[tuple[str, int], ...]
 Each is the value's place among those that conditions name, or `UNNAMED`.
 """
 UNNAMED, OTHER = -1, object()
-
-Params = dict[str, Any]
-"""The searched values of one trial, by dotted path.
-
-Only parameters that exist beside the others' values are among them.
-"""
 
 
 @dataclass(frozen=True)
@@ -638,7 +633,7 @@ class SearchSpace:
             found[path] = list(groups.values())
         return found
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Json:
         """Return the space as plain values, for the journal."""
         return {
             "domains": {path: _described(domain) for path, domain in self.domains.items()},
@@ -674,7 +669,7 @@ def _ways(domain: Domain, named: list[Any]) -> Iterator[tuple[int, int]]:
         yield UNNAMED, left
 
 
-def _domain(values: dict[str, Any]) -> Domain:
+def _domain(values: Json) -> Domain:
     if values["kind"] == Cases.__name__:
         return Cases(*(_domain(dict(case)) for case in values["cases"]))
     kind = {domain.__name__: domain for domain in (Float, Int, Choice)}[values.pop("kind")]
@@ -685,7 +680,7 @@ def _domain(values: dict[str, Any]) -> Domain:
     return kind(*values.pop("options", ()), **values, when=when)
 
 
-def _described(domain: Domain) -> dict[str, Any]:
+def _described(domain: Domain) -> Json:
     """Return the fields of a domain that are set, as plain values."""
     if isinstance(domain, Cases):
         return {"kind": Cases.__name__, "cases": [_described(case) for case in domain.cases]}

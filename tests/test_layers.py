@@ -123,7 +123,8 @@ FLOORS = {
         check
     """,
     "trainables": """
-        errors disk processors messages
+        errors disk processors values
+        messages
         catalog fields caches
         config
         datasets

@@ -15,6 +15,7 @@ from trainables.catalog.models import MODELS
 from trainables.catalog.tasks import DEFAULT_TASK, TASKS, Metric, TaskEntry
 from trainables.errors import ConfigError, unknown
 from trainables.fields import check, name_of, number, parse
+from trainables.values import Json, Params
 
 OPTIMIZER_NAMES = ("adam", "adamw", "sgd")
 SCHEDULE_NAMES = ("constant", "step", "plateau", "cosine")
@@ -292,10 +293,10 @@ class TrialConfig:
         for path in values:
             if path not in PATHS:
                 raise unknown_key(path)
-        changes: dict[str, Any] = {path: value for path, value in values.items() if "." not in path}
+        changes: Params = {path: value for path, value in values.items() if "." not in path}
         if values.get("data.task", self.data.task) != self.data.task:
             changes.setdefault("metric", "")
-        parts: dict[str, dict[str, Any]] = {}
+        parts: dict[str, Params] = {}
         for path, value in values.items():
             if "." in path:
                 part, name = path.split(".")
@@ -337,7 +338,7 @@ class TrialConfig:
         """The metric by which epochs are ranked."""
         return self.task.metric(self.metric)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """Return a nested dict of plain values, as JSON holds it.
 
         The default task and its primary metric are left out: such a training has the key that it

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from trainables.values import Json
+
 DIVERGED_LOSS = 1e9
 """A mean training loss above this has diverged as surely as one that is not finite.
 
@@ -103,7 +105,7 @@ class Report:
         begun = values["begun"]
         return cls(**{**values, "begun": WarmStart(**begun) if begun is not None else None})
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """Return plain values."""
         begun = dict(vars(self.begun)) if self.begun is not None else None
         return {**vars(self), "begun": begun}

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -32,6 +32,7 @@ from trainables.request import TrialRequest
 from trainables.training.cross_validation import Folds
 from trainables.training.loop import Training
 from trainables.training.world import World
+from trainables.values import State
 
 if TYPE_CHECKING:
     from trainables.baselines.fitting import Fitting
@@ -286,7 +287,7 @@ class TrialCheckpoints:
             return None
         return replace(self.begun, epoch=min(epoch, self.begun.epoch))
 
-    def restore(self) -> dict[str, Any] | None:
+    def restore(self) -> State | None:
         """Return the state to go on from, or None to begin anew.
 
         It is that of the newest checkpoint of this config that verifies. Only the first process
@@ -300,7 +301,7 @@ class TrialCheckpoints:
         )
         return state
 
-    def _newest_whole(self) -> dict[str, Any] | None:
+    def _newest_whole(self) -> State | None:
         for path in reversed(checkpoint.saved(self.folder)):
             self.found = True
             try:

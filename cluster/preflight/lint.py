@@ -9,9 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from cluster.definition import Config
 from cluster.secrets import KEY
-
-Config = dict[str, Any]
 
 EVERYWHERE = {"0.0.0.0/0", "::/0"}
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
@@ -93,7 +92,7 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _named(value: Any) -> dict[str, Any]:
+def _named(value: Any) -> Config:
     return {str(name): inner for name, inner in value.items()} if isinstance(value, dict) else {}
 
 

@@ -53,11 +53,13 @@ CANNOT = {
 }
 """The word for a bucket that refuses an operation, by the operation's name in boto3."""
 
+Json = dict[str, Any]
+"""A JSON object that goes to a host, or comes from one."""
 Line = tuple[str, str, str]
 """A level (`OK`, `ERROR`, `UNCHECKED`), an observation, and a remedy."""
 
 
-def collect(request: dict[str, Any]) -> dict[str, Any]:
+def collect(request: Json) -> Json:
     """Return everything that can be seen from this machine; slow checks run at the same time."""
     os.environ.update(request["environment"])
     with ThreadPoolExecutor() as pool:
@@ -487,7 +489,7 @@ def _refused_by_s3(
     bucket: str,
     prefix: str,
     operation: str,
-    response: dict[str, Any],
+    response: Json,
     where: str,
     *,
     is_there: bool,

@@ -15,7 +15,7 @@ from threading import Timer
 from typing import IO, Any
 
 from cluster import ssh
-from cluster.preflight.probe import MARK
+from cluster.preflight.probe import MARK, Json
 from cluster.ssh import Login
 
 CONNECT_S = 5
@@ -72,7 +72,7 @@ class Visit:
     """The result for one host: `problem` and `remedy`, or `seen`."""
 
     host: str
-    seen: dict[str, Any] = field(default_factory=dict)
+    seen: Json = field(default_factory=dict)
     ahead_s: float = 0
     """The seconds by which its clock is ahead of ours."""
     unsure_s: float = 0
@@ -81,7 +81,7 @@ class Visit:
     remedy: str = ""
 
 
-def visit(host: str, way: Way, request: dict[str, Any]) -> Visit:
+def visit(host: str, way: Way, request: Json) -> Visit:
     """Run the probe on a host; a fault of the host becomes its finding and is never raised."""
     source = _source()
     with tempfile.TemporaryFile() as errors:

@@ -52,7 +52,7 @@ def problems(path: Path, config: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _prepared(config: Mapping[str, Any], *, is_local: bool) -> dict[str, Any]:
+def _prepared(config: Mapping[str, Any], *, is_local: bool) -> definition.Config:
     """Return the file as Ray's schema sees it.
 
     `ray up` removes some entries and fills in others before it validates the file.

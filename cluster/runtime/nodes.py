@@ -14,6 +14,7 @@ from ray.util.placement_group import (
     remove_placement_group,
 )
 
+from cluster.definition import Config
 from cluster.runtime.resources import MANY, Demand, Machines, Resources
 from cluster.spot import leaving
 
@@ -105,7 +106,7 @@ def growth() -> Growth | None:
     return Growth(is_known=False) if "--no-monitor" in os.environ.get(KUBERAY, "") else None
 
 
-def is_fixed(config: dict[str, Any]) -> bool:
+def is_fixed(config: Config) -> bool:
     """Return whether a cluster's file names all machines that there will ever be.
 
     Those are started whether anything asks for them or not.
@@ -116,7 +117,7 @@ def is_fixed(config: dict[str, Any]) -> bool:
     )
 
 
-def of_file(config: dict[str, Any]) -> Growth:
+def of_file(config: Config) -> Growth:
     """Return the limits that a cluster's file sets.
 
     `ray up` fills in the resources of each kind of machine, if it knows them.

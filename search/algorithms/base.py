@@ -10,8 +10,8 @@ from pathlib import Path
 
 from search.objectives import Costs
 from search.schedulers.base import Expected
-from search.space import Params
 from trainables.catalog.tasks import CLASSIFICATION
+from trainables.values import Params
 
 
 class Algorithm(ABC):

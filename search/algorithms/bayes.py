@@ -43,7 +43,8 @@ from search.algorithms.base import Algorithm
 from search.journal.result import STUDY
 from search.objectives import Costs, in_order
 from search.schedulers.base import Expected
-from search.space import Cases, Choice, Domain, Int, Params, Range, SearchSpace, Steps
+from search.space import Cases, Choice, Domain, Int, Range, SearchSpace, Steps
+from trainables.values import Params
 
 MIN_COMPARED = 10
 """The minimum number of trials to compare, once there are so many."""

@@ -8,9 +8,10 @@ beginning of the next.
 import numpy as np
 
 from search.algorithms.base import Algorithm
-from search.space import Params, SearchSpace
+from search.space import SearchSpace
 from trainables.checkpoints.lineage import HORIZON_FREE
 from trainables.config import OptimizerConfig
+from trainables.values import Params
 
 EPOCHS, SCHEDULE = "epochs", "optimizer.schedule"
 

@@ -3,7 +3,8 @@
 import numpy as np
 
 from search.algorithms.base import Algorithm
-from search.space import Params, SearchSpace
+from search.space import SearchSpace
+from trainables.values import Params
 
 
 class Random(Algorithm):

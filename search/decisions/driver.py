@@ -24,7 +24,6 @@ from search.journal.events import (
     EventData,
     Evidence,
     Held,
-    Json,
     Paused,
     Promoted,
     Restored,
@@ -40,6 +39,7 @@ from search.journal.result import ENDED, FAILED, UNFINISHED, SearchResult, Trial
 from search.schedulers.base import NEW, Stop
 from trainables.config import TrialConfig
 from trainables.messages import Report
+from trainables.values import Json
 
 RETRIES = {"moved": 1000, "lost": 8, "hung": 2, "memory": 1, "error": 0}
 """The number of times a trial is tried again after a failure of each kind.

@@ -11,11 +11,12 @@ from typing import Protocol
 
 from search.decisions.shared_trainings import Known
 from search.experiment import Experiment
-from search.journal.events import Concluded, EventData, Finished, Json, Risked
+from search.journal.events import Concluded, EventData, Finished, Risked
 from search.journal.journal import Event
 from search.journal.result import SearchResult, TrialResult
 from search.schedulers.base import Scheduler, Stop
 from trainables.config import TrialConfig
+from trainables.values import Json
 
 Decisions = Iterator[EventData]
 

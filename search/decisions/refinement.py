@@ -9,9 +9,10 @@ from dataclasses import asdict
 import numpy as np
 
 from search.decisions.space_refinement import Observation, narrow
-from search.journal.events import Json, Refined
+from search.journal.events import Refined
 from search.journal.result import FAILED, SearchResult, TrialResult, one_a_training
-from search.space import Params, SearchSpace
+from search.space import SearchSpace
+from trainables.values import Json, Params
 
 MAX_TRAININGS = 2000
 """The most trainings that are compared; of more, the last are."""

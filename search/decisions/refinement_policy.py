@@ -13,22 +13,14 @@ from search.decisions.refinement import effective, observations, why_over
 from search.decisions.search_policy import SearchPolicy
 from search.decisions.space_refinement import narrow
 from search.experiment import Experiment, fit_problems
-from search.journal.events import (
-    Change,
-    Concluded,
-    EventData,
-    Finished,
-    Json,
-    Refined,
-    Risked,
-    Settled,
-)
+from search.journal.events import Change, Concluded, EventData, Finished, Refined, Risked, Settled
 from search.journal.result import Refinement, SearchResult, TrialResult
 from search.schedulers.base import Scheduler, Stop
-from search.space import Params, SearchSpace
+from search.space import SearchSpace
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
+from trainables.values import Json, Params
 
 
 def next_space(

@@ -19,7 +19,6 @@ from search.journal.events import (
     EventData,
     Finished,
     Held,
-    Json,
     Promoted,
     Risked,
     Suggested,
@@ -34,6 +33,7 @@ from trainables.checkpoints.lineage import training_key
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 from trainables.fusion.shapes import cost_key
+from trainables.values import Json
 
 
 class SearchPolicy:

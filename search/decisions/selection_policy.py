@@ -9,15 +9,7 @@ from pathlib import Path
 from search.decisions.policy import Decisions, Record
 from search.decisions.selection import Race
 from search.experiment import Experiment
-from search.journal.events import (
-    Concluded,
-    Dropped,
-    Ended,
-    EventData,
-    Finished,
-    Json,
-    Suggested,
-)
+from search.journal.events import Concluded, Dropped, Ended, EventData, Finished, Suggested
 from search.journal.result import FAILED, SearchResult, Selection, TrialResult
 from search.phrases import last_line_of
 from search.schedulers.base import Stop
@@ -26,6 +18,7 @@ from search.statistics import Comparison
 from trainables.catalog.ranking import rank
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
+from trainables.values import Json
 
 MAX_SEED = 2**31
 """Seeds are below this number."""

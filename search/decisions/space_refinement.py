@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.journal.events import Change
-from search.space import Cases, Choice, Domain, Float, Int, Params, Range, SearchSpace
+from search.space import Cases, Choice, Domain, Float, Int, Range, SearchSpace
+from trainables.values import Params
 
 MIN_TRIALS = 5
 """The least number of trials that tell anything of a parameter."""

@@ -23,6 +23,7 @@ from search.journal.store import BEATS, TRIALS
 from trainables.checkpoints.lineage import WarmStartSource
 from trainables.config import TrialConfig
 from trainables.request import TrialRequest
+from trainables.values import Evaluation
 
 Job = dict[str, Any]
 
@@ -110,7 +111,7 @@ def patiently(call: Callable[[], object]) -> None:
     call()
 
 
-def keep(job: Job, name: str, found: dict[str, Any]) -> None:
+def keep(job: Job, name: str, found: Evaluation) -> None:
     """Write a whole evaluation beside the trial's checkpoints."""
     from trainables.checkpoints.checkpoint import write_whole
 

@@ -5,7 +5,7 @@ Both are given by the user, or measured before the search begins.
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from search.experiment import Experiment
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 from trainables.fusion.shapes import same_shape_fraction, shape_key
+from trainables.values import Json
 
 if TYPE_CHECKING:
     from search.execution.pool import Workers
@@ -52,7 +53,7 @@ class Packing:
         )
         return f"{how}: {self.reason}" if self.reason else ""
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Json:
         """Return plain values, for the journal."""
         return asdict(self)
 

@@ -11,9 +11,8 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from search.statistics import Expected
 from trainables.messages import WarmStart
+from trainables.values import Json
 
-Json = dict[str, Any]
-"""A JSON object that others describe: a config, an evaluation, a measurement."""
 Read = TypeVar("Read")
 
 

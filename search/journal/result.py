@@ -19,7 +19,6 @@ from search.journal.events import (
     Evidence,
     Finished,
     Held,
-    Json,
     Opened,
     Paused,
     Promoted,
@@ -44,11 +43,11 @@ from search.journal.events import (
 )
 from search.journal.journal import FILE_NAME, DamagedJournal, Event, JournalError, read
 from search.objectives import costs_of
-from search.space import Params
 from search.statistics import error_of
 from trainables.catalog.ranking import rank
 from trainables.catalog.tasks import DEFAULT_TASK, TASKS, Metric, TaskEntry
 from trainables.checkpoints.lineage import training_key_of
+from trainables.values import Json, Params
 
 FAILED = ("diverged", "failed")
 """Outcomes that never count. The best epoch of any other trial does: its checkpoint was measured on

@@ -9,6 +9,7 @@ from search.journal.events import SessionStart
 from search.journal.provenance import provenance
 from search.phrases import DECODED_OTHERWISE
 from search.preflight.prepare import Prepared, session_facts
+from trainables.values import Json
 
 OLD = {"time_budget"}
 """Fields that an earlier version's description has, and this version's has not."""
@@ -78,7 +79,7 @@ def changes(before: SessionStart, now: SessionStart) -> list[str]:
     return lines[:MAX_SHOWN] + [f"  and {len(lines) - MAX_SHOWN} more"] * (len(lines) > MAX_SHOWN)
 
 
-def flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def flat(values: Json, prefix: str = "") -> list[tuple[str, Any]]:
     """Return nested values by dotted path."""
     found: list[tuple[str, Any]] = []
     for key, value in values.items():

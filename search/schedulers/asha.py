@@ -47,7 +47,7 @@ from itertools import pairwise
 from search.objectives import Costs, in_turn
 from search.schedulers.base import NEW, Expected, Risk, Scheduler, Setting, Stop
 from search.schedulers.forecast import Forecaster
-from search.space import Params
+from trainables.values import Params
 
 REDUCTION = 2
 """The ratio of each rung to the one before."""

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from search.objectives import Costs
-from search.space import Params, SearchSpace
+from search.space import SearchSpace
+from trainables.values import Params
 
 NEW = ""
 """The answer of `choose` when the next to train is a trial that has not begun."""

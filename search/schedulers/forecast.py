@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.schedulers.base import Expected
-from search.space import Cases, Choice, Domain, Params, Range, SearchSpace
+from search.space import Cases, Choice, Domain, Range, SearchSpace
+from trainables.values import Params
 
 Array = NDArray[np.float64]
 

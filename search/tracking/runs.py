@@ -40,6 +40,7 @@ from search.tracking.uri import sqlite_path
 from search.views.summary import markdown_summary
 from trainables.catalog.tasks import DEFAULT_TASK, Metric
 from trainables.messages import WarmStart
+from trainables.values import Evaluation, Json, Params
 
 STATUS = {"completed": "FINISHED", "stopped": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
 EVIDENCE_TAG, OPENED_TAG = "search.evidence", "test.opened"
@@ -120,7 +121,7 @@ def evaluation_figures(told: Evaluated, trial: TrialResult) -> dict[str, float]:
     } | cost_figures(cost, "eval")
 
 
-def plain_figures(evaluation: dict[str, Any]) -> dict[str, float]:
+def plain_figures(evaluation: Evaluation) -> dict[str, float]:
     """Return the numbers of an evaluation by their names, without that of its images."""
     return {
         name: value
@@ -129,7 +130,7 @@ def plain_figures(evaluation: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def cost_figures(cost: dict[str, Any], when: str) -> dict[str, float]:
+def cost_figures(cost: Json, when: str) -> dict[str, float]:
     """Return a run's metrics of the cost of using its network.
 
     `eval/...` was measured with nothing beside it, `first/...` with its first epoch.
@@ -687,7 +688,7 @@ class Runs:
         metrics: dict[str, float] | None = None,
         time_ms: int = 0,
         step: int = 0,
-        params: dict[str, Any] | None = None,
+        params: Params | None = None,
         tags: dict[str, str] | None = None,
     ) -> None:
         """Keep these for the next batch."""

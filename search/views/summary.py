@@ -25,6 +25,7 @@ from trainables.catalog.models import MODELS
 from trainables.catalog.tasks import Metric
 from trainables.config import TrialConfig
 from trainables.errors import printable
+from trainables.values import Json, Params
 
 TOP = 10
 MIN_RISK = 0.01
@@ -232,7 +233,7 @@ def ms_per_image(trial: TrialResult) -> float | None:
     return one_cost("latency", trial.cost)
 
 
-def reference_rows(result: SearchResult) -> list[tuple[str, dict[str, Any], TrialResult | None]]:
+def reference_rows(result: SearchResult) -> list[tuple[str, Params, TrialResult | None]]:
     """Return the configurations to compare, each with its title, parameters and trial.
 
     The first is the best one found; after a selection, the one that it chose, followed by the
@@ -240,7 +241,7 @@ def reference_rows(result: SearchResult) -> list[tuple[str, dict[str, Any], Tria
     with its trial if it was tried. The reference of a built-in space belongs to the data that it
     was published for, so that it is left out beside a user's own images.
     """
-    rows: list[tuple[str, dict[str, Any], TrialResult | None]] = []
+    rows: list[tuple[str, Params, TrialResult | None]] = []
     best, chosen = result.best, chosen_candidate(result)
     if chosen is not None:
         rows.append(("chosen", chosen.params, chosen))
@@ -266,11 +267,11 @@ def chosen_candidate(result: SearchResult) -> TrialResult | None:
     return result.trials.get(chosen.repeat_of) if chosen is not None else None
 
 
-def _is_at(config: TrialConfig, reference: dict[str, Any]) -> bool:
+def _is_at(config: TrialConfig, reference: Params) -> bool:
     return all(config.value(path) == value for path, value in reference.items())
 
 
-def models(result: SearchResult) -> list[dict[str, Any]]:
+def models(result: SearchResult) -> list[Json]:
     """Return the best trial of each model as plain values, the best model first.
 
     A row tells how good the model is on the validation part and what it costs. A value that was not
@@ -279,7 +280,7 @@ def models(result: SearchResult) -> list[dict[str, Any]]:
     return [_model(name, trial) for name, trial in result.best_of_models.items()]
 
 
-def _model(name: str, trial: TrialResult) -> dict[str, Any]:
+def _model(name: str, trial: TrialResult) -> Json:
     val = trial.evaluation.val if trial.evaluation is not None else {}
     cost = trial.cost
     times = cost.get("inference", {})
@@ -302,7 +303,7 @@ def _model(name: str, trial: TrialResult) -> dict[str, Any]:
     }
 
 
-def deviation(trial: TrialResult) -> dict[str, Any]:
+def deviation(trial: TrialResult) -> Json:
     """Return the standard deviation of a trial's value over folds, and the number of folds.
 
     Empty without folds.
@@ -691,7 +692,7 @@ def taken_over_text(result: SearchResult) -> str:
 
 def json_summary(
     result: SearchResult, *, tracking: dict[str, str], home: Home, wall_s: float
-) -> dict[str, Any]:
+) -> Json:
     """Return what `--json` prints.
 
     Args:
@@ -720,7 +721,7 @@ def json_summary(
     }
 
 
-def json_selection(result: SearchResult, *, tracking: dict[str, str], home: Home) -> dict[str, Any]:
+def json_selection(result: SearchResult, *, tracking: dict[str, str], home: Home) -> Json:
     """Return what `search.select --json` prints."""
     selection, chosen = result.selection, result.chosen
     verdict = selection.verdict if selection is not None else None
@@ -760,7 +761,7 @@ def metric_facts(metric: Metric) -> dict[str, str]:
     return {"metric": metric.name, "mode": metric.mode}
 
 
-def _best(result: SearchResult, best: TrialResult, home: Home) -> dict[str, Any]:
+def _best(result: SearchResult, best: TrialResult, home: Home) -> Json:
     return {
         "trial_id": best.trial,
         "params": best.params,
@@ -774,7 +775,7 @@ def _best(result: SearchResult, best: TrialResult, home: Home) -> dict[str, Any]
     }
 
 
-def _front(result: SearchResult, home: Home) -> list[dict[str, Any]]:
+def _front(result: SearchResult, home: Home) -> list[Json]:
     wanted, costs = result.costs_wanted, result.costs
     return [
         {

@@ -37,7 +37,7 @@ from search.decisions.driver import Driver
 from search.experiment import Experiment
 from search.journal.events import Started
 from search.journal.journal import Journal
-from search.space import Params, SearchSpace
+from search.space import SearchSpace
 from search.statistics import standard_error
 from tests.bench.curves import MADE_UP, Task, always, of_grid, recorded, sized
 from tests.bench.rules import (
@@ -53,6 +53,7 @@ from tests.bench.rules import (
 )
 from trainables.config import TrialConfig
 from trainables.messages import Report
+from trainables.values import Params
 
 TITLES = (
     "| rule | regret, points | epochs | best kept | the best stopped: told, happened | time "

@@ -24,9 +24,10 @@ from search.algorithms.registry import ALGORITHMS
 from search.decisions.driver import Driver
 from search.journal.events import Started
 from search.schedulers.forecast import Forecaster
-from search.space import Choice, Float, Params, SearchSpace
+from search.space import Choice, Float, SearchSpace
 from tests.bench.curves import MADE_UP, Task, always, of_grid, recorded
 from tests.bench.replay import Unkept, experiment_of, interval, trained
+from trainables.values import Params
 
 TRIALS = 100
 AFTER = (0.04, 0.08, 0.12, 0.16)

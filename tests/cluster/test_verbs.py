@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from cluster import auth, dashboard, definition, down, ssh, status, submit, up
-from cluster.dashboard import State
+from cluster.dashboard import Job, State
 from cluster.errors import Denied, Mistake, NotReady, Refused
 from tests.conftest import Command
 
@@ -463,12 +463,7 @@ def test_a_cluster_is_told_in_plain_words() -> None:
         "resourceDemand": [[{"CPU": 1.0}, 2]],
         "pgDemand": [[{"bundles": [[{"CPU": 0.5, "GPU": 0.25}, 2]], "strategy": "PACK"}, 3]],
     }
-    job = {
-        "submission_id": "raysubmit_x",
-        "status": "RUNNING",
-        "start_time": 0,
-        "entrypoint": "python -m search.run",
-    }
+    job = Job(name="raysubmit_x", status="running", start_s=0, command="python -m search.run")
     now = State(
         nodes=tuple(dashboard.nodes(listed, load["usageByNode"])),
         waiting=tuple(dashboard.waiting(load)),
@@ -525,7 +520,7 @@ def test_a_search_that_joined_by_an_address_is_a_job_too(monkeypatch: pytest.Mon
     """To start Ray again would end it."""
     monkeypatch.setattr(dashboard, "_get", lambda url, path: LISTED)
     running = dashboard.jobs("http://head")
-    assert [dashboard.name_of(job) for job in running] == [
+    assert [job.name for job in running] == [
         "raysubmit_x",
         "04000000 (process 77 on 10.0.0.9)",
     ]

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 
 from search.algorithms.registry import ALGORITHMS
-from search.space import Cases, Choice, Domain, Float, Int, Params, SearchSpace, Steps
+from search.space import Cases, Choice, Domain, Float, Int, SearchSpace, Steps
 from search.spaces.find import find, names
 from trainables.catalog.models import MODELS
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
+from trainables.values import Params
 
 CONDITIONAL = {
     "optimizer.name": Choice("adam", "sgd"),

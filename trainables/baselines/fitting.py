@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +24,7 @@ from trainables.config import ModelConfig, TrialConfig
 from trainables.datasets.arrays import Dataset, Images, Part
 from trainables.messages import EpochMetrics
 from trainables.tasks.metrics import SCORES, told
+from trainables.values import State
 
 TRAIN_MEASURED = 1000
 """The number of training images, evenly spread, over which `train/loss` is the mean."""
@@ -86,11 +86,11 @@ class Fitting:
         self.epoch = 1
         return EpochMetrics(1, {**values, "time/epoch_s": time.perf_counter() - start})
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """Return what a checkpoint holds."""
         return {"epoch": self.epoch, "classifier": self.classifier}
 
-    def load_state(self, state: dict[str, Any]) -> None:
+    def load_state(self, state: State) -> None:
         """Continue from what `state` gave."""
         self.epoch, self.classifier = state["epoch"], state["classifier"]
 

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from trainables.disk import sync
+from trainables.values import Json, State
 
 FIRST_PRECISION = "fp32"
 """The precision of checkpoints that do not name one."""
@@ -42,8 +43,8 @@ class CheckpointError(RuntimeError):
 
 def save(
     folder: Path,
-    state: dict[str, Any],
-    extra: dict[str, Any],
+    state: State,
+    extra: Json,
     *,
     attempt: int = 1,
     still_ours: Callable[[], object] = lambda: None,
@@ -77,7 +78,7 @@ def save(
     return final
 
 
-def _write(partial: Path, state: dict[str, Any], extra: dict[str, Any]) -> None:
+def _write(partial: Path, state: State, extra: Json) -> None:
     """Write all files of a checkpoint, and wait until they are on disk."""
     document = (
         _save_folds(state["folds"], partial) if "folds" in state else _save_one(state, partial)
@@ -136,7 +137,7 @@ def digest(path: Path) -> str:
     return str(manifest.get(FILES[0], {}).get("sha256", ""))
 
 
-def about(path: Path) -> dict[str, Any]:
+def about(path: Path) -> Json:
     """Verify a checkpoint and return what was saved as its `extra`.
 
     Raises:
@@ -149,7 +150,7 @@ def about(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not a checkpoint ({error})") from error
 
 
-def load(path: Path, *, device: str = "cpu") -> dict[str, Any]:
+def load(path: Path, *, device: str = "cpu") -> State:
     """Verify and read a checkpoint; return its state, with `extra` beside.
 
     The state is as `Training.load_state` (or `Fitting.load_state`) takes it.
@@ -223,7 +224,7 @@ def _fold(number: int) -> str:
     return f"fold-{number}"
 
 
-def _names(manifest: dict[str, Any]) -> tuple[str, ...]:
+def _names(manifest: Json) -> tuple[str, ...]:
     """Return the files that a checkpoint with this manifest must have.
 
     These are the files of its kind, whatever else the manifest may name.
@@ -233,7 +234,7 @@ def _names(manifest: dict[str, Any]) -> tuple[str, ...]:
     return (*(prefix + name for prefix in prefixes for name in parts), "state.json")
 
 
-def _save_folds(states: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
+def _save_folds(states: list[State], folder: Path) -> Json:
     """Write each fold's files in a folder of its own; return the rest, plain values."""
     documents = []
     for number, state in enumerate(states, 1):
@@ -242,11 +243,11 @@ def _save_folds(states: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
     return {"folds": documents}
 
 
-def _save_one(state: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _save_one(state: State, folder: Path) -> Json:
     return (_save_classifier if "classifier" in state else _save_network)(state, folder)
 
 
-def _save_network(state: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _save_network(state: State, folder: Path) -> Json:
     """Write the tensors of a network's state; return the rest of it, plain values."""
     tensors, plain = _flatten_optimizer(state["optimizer"])
     _save_tensors(state["model"], folder / "model.safetensors")
@@ -257,7 +258,7 @@ def _save_network(state: dict[str, Any], folder: Path) -> dict[str, Any]:
     }
 
 
-def _load_network(folder: Path, document: dict[str, Any], device: str) -> dict[str, Any]:
+def _load_network(folder: Path, document: Json, device: str) -> State:
     """Return a network's state without its epoch; `document` is what `_save_network` returned."""
     return {
         "model": load_file(folder / "model.safetensors", device=device),
@@ -270,7 +271,7 @@ def _load_network(folder: Path, document: dict[str, Any], device: str) -> dict[s
     }
 
 
-def _save_classifier(state: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _save_classifier(state: State, folder: Path) -> Json:
     """Write a baseline's classifier; nothing of its state is left to return."""
     # scikit-learn and skops take three seconds to import, for which networks need not wait.
     from trainables.baselines import store
@@ -279,7 +280,7 @@ def _save_classifier(state: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {}
 
 
-def _load_classifier(folder: Path, document: dict[str, Any], device: str) -> dict[str, Any]:
+def _load_classifier(folder: Path, document: Json, device: str) -> State:
     """Return a baseline's state without its epoch.
 
     Raises:
@@ -302,7 +303,7 @@ def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
         raise OSError(f"{path}: {error}") from error
 
 
-def _flatten_optimizer(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _flatten_optimizer(state: State) -> tuple[dict[str, Tensor], Json]:
     """Split an optimizer's state dict into tensors by name (`0.exp_avg`) and plain values."""
     flat = {
         f"{row}.{name}": value
@@ -316,8 +317,8 @@ def _flatten_optimizer(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[s
     }
 
 
-def _restore_optimizer(tensors: dict[str, Tensor], plain: dict[str, Any]) -> dict[str, Any]:
-    state: dict[int, dict[str, Any]] = {}
+def _restore_optimizer(tensors: dict[str, Tensor], plain: Json) -> State:
+    state: dict[int, State] = {}
     for key, value in (plain["values"] | tensors).items():
         row, _, name = key.partition(".")
         state.setdefault(int(row), {})[name] = value

@@ -9,12 +9,12 @@ depends on the number of epochs. Imports no torch.
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
 
 from trainables.checkpoints.remote import Mirror
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 from trainables.messages import WarmStart
+from trainables.values import Json
 
 HORIZON_FREE = ("constant", "step", "plateau")
 """Schedules that do not depend on the number of epochs.
@@ -49,7 +49,7 @@ def training_key(config: TrialConfig) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def training_key_of(config: dict[str, Any]) -> str:
+def training_key_of(config: Json) -> str:
     """Return the training key of a config as the journal has it.
 
     Empty where it is no config, or none of this version of the code.

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from trainables.datasets.arrays import Dataset, Part, Selected
 from trainables.tasks.base import Predict, Predictions, Task
 from trainables.tasks.pixels import Pixels
 from trainables.training.loop import autocast, eval_batch, on_device, put_weights
+from trainables.values import Evaluation, State
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def check(path: Path) -> None:
 
 def evaluate(
     config: TrialConfig, dataset: Dataset, part: Part, path: Path, *, device: str = "cpu"
-) -> dict[str, Any]:
+) -> Evaluation:
     """Load the checkpoint at `path` and measure it on `part`.
 
     Returns:
@@ -75,13 +75,13 @@ def evaluate(
     return {**found, "members": members}
 
 
-def brief(config: TrialConfig, evaluation: dict[str, Any]) -> dict[str, Any]:
+def brief(config: TrialConfig, evaluation: Evaluation) -> Evaluation:
     """Return an evaluation of the validation part as the journal takes it for each trial."""
     task: Task = config.task.load()
     return task.brief(evaluation)
 
 
-def plain(config: TrialConfig, evaluation: dict[str, Any]) -> dict[str, Any]:
+def plain(config: TrialConfig, evaluation: Evaluation) -> Evaluation:
     """Return an evaluation without what is only there to be looked at."""
     task: Task = config.task.load()
     return task.plain(evaluation)
@@ -201,10 +201,10 @@ def load_model(
         )
 
 
-def _states(dataset: Dataset, path: Path) -> list[dict[str, Any]]:
+def _states(dataset: Dataset, path: Path) -> list[State]:
     """Return what a checkpoint holds of each network."""
     saved = checkpoint.load(path)
-    states: list[dict[str, Any]] = saved.get("folds", [saved])
+    states: list[State] = saved.get("folds", [saved])
     if len(states) != (dataset.folds or 1) or ("folds" in saved) != (dataset.folds is not None):
         raise ValueError(
             f"{path} holds {len(states)} networks, and the data are in "

@@ -30,6 +30,7 @@ from trainables.evaluation.evaluate import TrainedModel, load_model
 from trainables.export import predictor
 from trainables.tasks.base import Predict, Predictions, Task, difference, in_batches
 from trainables.training.loop import HALVES, eval_batch
+from trainables.values import Json
 
 NEEDED_FOR_ONNX = ("onnx", "onnxscript", "onnxruntime")
 OF_NETWORKS = ("mlflow", "numpy", "pandas", "pillow", "torch")
@@ -153,7 +154,7 @@ def _write(
     """Write the model of the checkpoint at `path` as a new folder."""
     task: Task = config.task.load()
     folder.mkdir(parents=True)
-    about: dict[str, Any] = {
+    about: Json = {
         **task.about(dataset),
         "batch": eval_batch(config, dataset, torch.device("cpu")),
     }
@@ -197,7 +198,7 @@ def _compared(
         _agree(task, "the exported network", "the checkpoint", difference)
     # Before onnxruntime has threads, which keep looking for work.
     inference = times(written.predictions, task, dataset)
-    found: dict[str, Any] = {}
+    found: Json = {}
     if (folder / predictor.ONNX).exists():
         session = in_onnxruntime(folder / predictor.ONNX, torch.get_num_threads())
         others = in_batches(lambda some: task.decode(session(some)), images, written.batch)
@@ -247,7 +248,7 @@ def _agree(task: Task, one: str, other: str, difference: float) -> None:
 
 def _write_network(
     module: nn.Module, task: Task, dataset: Dataset, batch: int, folder: Path, *, onnx: bool
-) -> dict[str, Any]:
+) -> Json:
     """Write the way from pixels to raw predictions as a program for any number of images.
 
     Where the task takes images of any size, so does the program.
@@ -307,7 +308,7 @@ def in_onnxruntime(path: Path, threads: int) -> Predict:
     return predict
 
 
-def _write_baselines(config: TrialConfig, path: Path, folder: Path) -> dict[str, Any]:
+def _write_baselines(config: TrialConfig, path: Path, folder: Path) -> Json:
     """Write the fitted classifiers (one, or one for each fold) and the code of their features.
 
     The files hold no types of this project.

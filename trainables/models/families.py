@@ -8,7 +8,7 @@ expects pixels from 0 to 1.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +24,17 @@ IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Source: https://docs.pytorch.org/vision/stable/models.html.
 """
 
-Scaling = dict[str, Any]
-"""The scaling that a network applies to pixels from 0 to 1.
 
-It has `mean` and `deviation`, each a list with a value for each channel, and `transform_input`
-where torchvision's network goes on from ImageNet's to another scaling by itself.
-"""
+class Scaling(TypedDict):
+    """The scaling that a network applies to pixels from 0 to 1, as a checkpoint has it."""
+
+    mean: list[float]
+    """A value for each channel."""
+    deviation: list[float]
+    transform_input: NotRequired[bool]
+    """True where torchvision's network goes on from ImageNet's to another scaling by itself."""
+
+
 IMAGENET: Scaling = {
     "mean": list(IMAGENET_MEAN),
     "deviation": list(IMAGENET_DEVIATION),
@@ -222,21 +227,24 @@ class Family(nn.Module):
 
     def normalise(self, scaling: Scaling) -> None:
         """Scale pixels like this from now on; a single channel's values hold for all three."""
-        for buffer, name in ((self.mean, "mean"), (self.deviation, "deviation")):
-            buffer.copy_(torch.tensor(scaling[name], dtype=buffer.dtype).view(-1, 1, 1))
+        for buffer, values in (
+            (self.mean, scaling["mean"]),
+            (self.deviation, scaling["deviation"]),
+        ):
+            buffer.copy_(torch.tensor(values, dtype=buffer.dtype).view(-1, 1, 1))
         if hasattr(self.net, "transform_input"):
-            self.net.transform_input = scaling.get("transform_input", False)
+            self.net.transform_input = scaling.get("transform_input", False)  # type: ignore[assignment]
 
     @property
     def scaling(self) -> Scaling:
         """The scaling of pixels that the network does by itself, as `normalise` takes it."""
-        found = {
+        found: Scaling = {
             "mean": self.mean.flatten().tolist(),
             "deviation": self.deviation.flatten().tolist(),
         }
-        return found | (
-            {"transform_input": True} if getattr(self.net, "transform_input", False) else {}
-        )
+        if getattr(self.net, "transform_input", False):
+            found["transform_input"] = True
+        return found
 
     @property
     def for_training(self) -> tuple[str, ...]:

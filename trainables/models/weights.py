@@ -272,7 +272,8 @@ def _valid(scaling: Any) -> Scaling:
         values = torch.tensor(scaling[name], dtype=torch.float32)
         if values.shape not in ((1,), (3,)) or not values.isfinite().all():
             raise ValueError(name)
-    return dict(scaling)
+    found: Scaling = scaling
+    return found
 
 
 def fitted(network: Family, weights: Weights, place: Path, name: str) -> Weights:

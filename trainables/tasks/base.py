@@ -22,6 +22,7 @@ from trainables.datasets.arrays import Arrays, Dataset, Images, Part, Ragged
 from trainables.datasets.targets import Targets
 from trainables.tasks.augment import draw
 from trainables.tasks.pixels import Pixels, shared_tensor
+from trainables.values import Evaluation, Json
 
 Predictions = Any
 """What a task predicts of several images: one array whose first axis counts them, or a list."""
@@ -213,7 +214,7 @@ class Task:
 
     def evaluate(
         self, predictions: Predictions, part: Part, dataset: Dataset, metric: Metric
-    ) -> dict[str, Any]:
+    ) -> Evaluation:
         """Measure predictions against the targets, as plain values.
 
         Every evaluation has `images`, their number; the primary metric under its name; and
@@ -228,17 +229,17 @@ class Task:
         """Return the primary metric of predictions."""
         raise NotImplementedError
 
-    def brief(self, evaluation: dict[str, Any]) -> dict[str, Any]:
+    def brief(self, evaluation: Evaluation) -> Evaluation:
         """Return an evaluation of the validation part as the journal takes it for each trial."""
         return self.plain(evaluation)
 
-    def plain(self, evaluation: dict[str, Any]) -> dict[str, Any]:
+    def plain(self, evaluation: Evaluation) -> Evaluation:
         """Return an evaluation without what is only there to be looked at."""
         return {name: value for name, value in evaluation.items() if name != "pictures"}
 
     # Export.
 
-    def about(self, dataset: Dataset) -> dict[str, Any]:
+    def about(self, dataset: Dataset) -> Json:
         """Return what the stand-alone predictor needs to know beside the network."""
         image = list(self.examples(dataset, 1).shape[1:])
         any_size = {"any_size": True} if self.any_size else {}

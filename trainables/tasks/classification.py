@@ -16,6 +16,7 @@ from trainables.tasks.metrics import SCORES, MetricAverage, measure
 from trainables.tasks.mistakes import confidently_wrong
 from trainables.tasks.pixels import Pixels
 from trainables.tasks.report import Probabilities, accuracy, report
+from trainables.values import Evaluation
 
 MATRIX_CLASSES = 100
 """With more classes than these, a confusion matrix is too large for the journal."""
@@ -64,7 +65,7 @@ class Classification(Task):
 
     def evaluate(
         self, predictions: Predictions, part: Part, dataset: Dataset, metric: Metric
-    ) -> dict[str, Any]:
+    ) -> Evaluation:
         """Measure class probabilities, (images, classes), against the true classes.
 
         Returns:
@@ -80,7 +81,7 @@ class Classification(Task):
         """Return the accuracy of class probabilities."""
         return accuracy(part.targets, predictions.argmax(axis=1))
 
-    def brief(self, evaluation: dict[str, Any]) -> dict[str, Any]:
+    def brief(self, evaluation: Evaluation) -> Evaluation:
         """Return an evaluation as the journal takes it for each trial.
 
         Of each curve only the area is kept; a confusion matrix of very many classes is left out.
@@ -93,12 +94,12 @@ class Classification(Task):
         }
         return {**kept, "auc": {name: curve["auc"] for name, curve in evaluation["roc"].items()}}
 
-    def plain(self, evaluation: dict[str, Any]) -> dict[str, Any]:
+    def plain(self, evaluation: Evaluation) -> Evaluation:
         """Return an evaluation without its images, and the reliability diagram's bins."""
         return {name: value for name, value in evaluation.items() if name not in ("wrong", "bins")}
 
 
-def _by_metric(metric: Metric, part: Part, chances: Probabilities) -> dict[str, Any]:
+def _by_metric(metric: Metric, part: Part, chances: Probabilities) -> Evaluation:
     """Return the metric by which trials are ranked, with its interval; of accuracy nothing."""
     if metric.name not in SCORES:
         return {}

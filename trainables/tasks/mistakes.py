@@ -2,20 +2,20 @@
 
 import base64
 import io
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from trainables.datasets.arrays import Images, Part
+from trainables.values import Json
 
 SHOWN = 12
 LARGEST, TINY = 112, 64
 """The maximum side of a thumbnail, and the side up to which an image is kept pixel by pixel."""
 
 
-def confidently_wrong(part: Part, chances: NDArray[np.float64]) -> list[dict[str, Any]]:
+def confidently_wrong(part: Part, chances: NDArray[np.float64]) -> list[Json]:
     """Return the wrong guesses of highest probability, the most confident first.
 
     Args:

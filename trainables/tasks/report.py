@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainables.datasets.arrays import Labels
+from trainables.values import Evaluation, Json
 
 CURVE_POINTS = 200
 CALIBRATION_BINS = 15
@@ -19,7 +20,7 @@ CALIBRATION_BINS = 15
 Probabilities = NDArray[np.float64]
 
 
-def report(labels: Labels, chances: Probabilities, classes: tuple[str, ...]) -> dict[str, Any]:
+def report(labels: Labels, chances: Probabilities, classes: tuple[str, ...]) -> Evaluation:
     """Measure probabilities against the true classes.
 
     Args:
@@ -136,7 +137,7 @@ def calibration_bins(
     }
 
 
-def _curve(positive: NDArray[np.bool_], score: NDArray[np.float64]) -> dict[str, Any]:
+def _curve(positive: NDArray[np.bool_], score: NDArray[np.float64]) -> Json:
     """Return one class's ROC curve, thinned to at most 200 points.
 
     It is empty where the part holds only images of this class, or none of it.

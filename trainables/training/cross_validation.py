@@ -7,13 +7,14 @@ config's seed; they differ by the images that they see.
 import math
 from collections.abc import Callable, Iterable, Iterator
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trainables.catalog.tasks import Metric
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.messages import EpochMetrics
 from trainables.training.loop import Training
+from trainables.values import State
 
 if TYPE_CHECKING:
     from trainables.baselines.fitting import Fitting
@@ -77,11 +78,11 @@ class Folds:
                 break
         return together(epoch, [each.values for each in trained], self.config.task.metrics)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """Return everything that the next epoch depends on."""
         return {"epoch": self.epoch, "folds": [training.state() for training in self.trainings]}
 
-    def load_state(self, state: dict[str, Any]) -> None:
+    def load_state(self, state: State) -> None:
         """Continue from what `state` gave."""
         for training, own in zip(self.trainings, state["folds"], strict=True):
             training.load_state(own)

@@ -11,7 +11,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,10 @@ from trainables.tasks.pixels import Pixels, scaling
 from trainables.training import optimizers
 from trainables.training.precision import precision_for
 from trainables.training.world import World
+from trainables.values import State
+
+if TYPE_CHECKING:
+    from trainables.models.families import Scaling
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 EVAL_BATCH, EVAL_PIXELS = 512, 512 * 64 * 64
@@ -112,7 +116,7 @@ class Training:
         while self.epoch < self.config.epochs:
             yield self.next_epoch()
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """Return everything that the next epoch depends on, as torch's own state dicts."""
         return {
             "epoch": self.epoch,
@@ -125,16 +129,19 @@ class Training:
         }
 
     @property
-    def scaling(self) -> dict[str, Any]:
+    def scaling(self) -> "Scaling":
         """The scaling of pixels from 0 to 1 before the first layer.
 
         A network that began with pretrained weights scales them itself.
         """
         if self.config.model.pretrained:
-            return dict(self.network.scaling)  # type: ignore[arg-type]
+            from trainables.models.families import Family
+
+            assert isinstance(self.network, Family)
+            return self.network.scaling
         return as_values(self.train.mean, self.train.deviation)
 
-    def load_state(self, state: dict[str, Any]) -> None:
+    def load_state(self, state: State) -> None:
         """Continue from what `state` gave."""
         put_weights(self.network, self.config, state)
         self.optimizer.load_state_dict(state["optimizer"])
@@ -266,11 +273,11 @@ class LossScaler:
         self.skipped.zero_()
         return found
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """Return the scaler's state as plain values."""
         return dict(self.scaler.state_dict())
 
-    def load_state(self, state: dict[str, Any]) -> None:
+    def load_state(self, state: State) -> None:
         """Continue from what `state` gave."""
         self.scaler.load_state_dict(state)
 
@@ -303,7 +310,7 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[Non
     )
 
 
-def put_weights(network: nn.Module, config: TrialConfig, state: dict[str, Any]) -> None:
+def put_weights(network: nn.Module, config: TrialConfig, state: State) -> None:
     """Give a network what a training's `state` holds of it."""
     network.load_state_dict(state["model"])
     if config.model.pretrained:
@@ -313,7 +320,7 @@ def put_weights(network: nn.Module, config: TrialConfig, state: dict[str, Any]) 
         network.normalise(state.get("scaling", IMAGENET))
 
 
-def as_values(mean: Tensor, deviation: Tensor) -> dict[str, Any]:
+def as_values(mean: Tensor, deviation: Tensor) -> "Scaling":
     """Return a scaling as a checkpoint has it, one value for each channel."""
     return {"mean": mean.flatten().tolist(), "deviation": deviation.flatten().tolist()}
 

@@ -33,7 +33,10 @@ def lean(kind: type[optim.Optimizer]) -> Callable[..., optim.Optimizer]:
 
 ADAM, ADAMW, SGD = lean(optim.Adam), lean(optim.AdamW), lean(optim.SGD)
 
-OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], OptimizerConfig], optim.Optimizer]] = {
+Groups = list[dict[str, Any]]
+"""Groups of weights as torch's optimizers take them, each with the settings that are its own."""
+
+OPTIMIZERS: dict[str, Callable[[Groups, OptimizerConfig], optim.Optimizer]] = {
     "adam": lambda weights, config: ADAM(weights, fused=True, **decoupled(config)),
     "adamw": lambda weights, config: ADAMW(weights, fused=True, **decoupled(config)),
     "sgd": lambda weights, config: SGD(
@@ -56,7 +59,7 @@ SCHEDULES: dict[str, Callable[[optim.Optimizer, OptimizerConfig, int], LRSchedul
 }
 
 
-def decoupled(config: OptimizerConfig) -> dict[str, Any]:
+def decoupled(config: OptimizerConfig) -> dict[str, float]:
     """Return the settings that all optimizers take."""
     return {"lr": config.lr, "weight_decay": config.weight_decay}
 
@@ -77,7 +80,7 @@ def build(
     return optimizer, SCHEDULES[config.schedule](optimizer, config, epochs)
 
 
-def groups(network: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
+def groups(network: nn.Module, config: OptimizerConfig) -> Groups:
     """Return the weights that are to learn, in groups, each with the settings that are its own.
 
     The head comes first: its learning rate is the one reported.

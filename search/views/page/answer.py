@@ -6,9 +6,9 @@ They come from the journal and from the workers' files.
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from search.journal.result import SearchResult, TrialResult
+from trainables.values import Evaluation, Json
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Evidence:
 
     part: str
     """`test` or `validation`."""
-    found: dict[str, Any]
+    found: Evaluation
     """The fields of `trainables.evaluation.evaluate.evaluate`, as far as they are known."""
 
     def has(self, name: str) -> bool:
@@ -25,14 +25,14 @@ class Evidence:
         return bool(self.found.get(name))
 
 
-def cost_of(result: SearchResult) -> dict[str, Any]:
+def cost_of(result: SearchResult) -> Json:
     """Return the cost of using the answer; empty where it was not measured.
 
     An answer trained for a selection has the cost of its candidate, which is the same network.
     """
     answer = result.chosen
     candidate = result.trials.get(answer.repeat_of) if answer is not None else None
-    found: dict[str, Any] = next(
+    found: Json = next(
         (
             trial.evaluation.cost
             for trial in (answer, candidate)
@@ -65,7 +65,7 @@ def evidence(result: SearchResult, folder: Path | None) -> Evidence:
     return Evidence("test" if test else "validation", {**(written if is_same else {}), **known})
 
 
-def _written(trial: TrialResult, folder: Path, name: str) -> dict[str, Any]:
+def _written(trial: TrialResult, folder: Path, name: str) -> Evaluation:
     """Return what a worker wrote about an evaluation; empty if there is none to read.
 
     A search of an earlier version has none. The file may also be of another epoch.

@@ -5,7 +5,6 @@ test said.
 """
 
 import math
-from typing import Any
 
 from search.journal.events import Selected
 from search.journal.result import Opening, SearchResult, TrialResult
@@ -34,6 +33,7 @@ from search.views.summary import (
 )
 from trainables.catalog.tasks import CLASSIFICATION, WIDTH, Metric
 from trainables.errors import printable
+from trainables.values import Evaluation
 
 Sentence = tuple[str, str]
 """A short title, and one or more sentences."""
@@ -400,7 +400,7 @@ def tiles(result: SearchResult) -> list[tuple[str, str, str]]:
     return [*found, ("search time", duration(result.wall_s), count(len(result.trials), "trial"))]
 
 
-def _primary_tile(answer: TrialResult, images: int, test: dict[str, Any]) -> tuple[str, str, str]:
+def _primary_tile(answer: TrialResult, images: int, test: Evaluation) -> tuple[str, str, str]:
     """Return the tile of the task's primary metric, where another metric comes first."""
     primary = answer.task.primary
     if test:

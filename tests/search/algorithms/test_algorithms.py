@@ -11,8 +11,9 @@ from optuna.trial import TrialState
 from search.algorithms.bayes import Bayes, Gaussian
 from search.algorithms.registry import ALGORITHMS
 from search.schedulers.base import Expected
-from search.space import Choice, Float, Params, SearchSpace
+from search.space import Choice, Float, SearchSpace
 from search.spaces.find import find
+from trainables.values import Params
 
 
 def asked(name: str, space: SearchSpace, seed: int, count: int) -> list[Params]:

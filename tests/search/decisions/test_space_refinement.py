@@ -9,9 +9,10 @@ import pytest
 
 from search.decisions.space_refinement import Observation, is_geometric, narrow
 from search.journal.events import Change
-from search.space import Cases, Choice, Domain, Float, Int, Params, SearchSpace
+from search.space import Cases, Choice, Domain, Float, Int, SearchSpace
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
+from trainables.values import Params
 
 Value = Callable[[Params], float]
 
