@@ -39,7 +39,7 @@ from search.journal.result import ENDED, FAILED, UNFINISHED, SearchResult, Trial
 from search.schedulers.base import NEW, Stop
 from trainables.config import TrialConfig
 from trainables.messages import Report
-from trainables.values import Json
+from trainables.request import TrialRequest
 
 RETRIES = {"moved": 1000, "lost": 8, "hung": 2, "memory": 1, "error": 0}
 """The number of times a trial is tried again after a failure of each kind.
@@ -210,19 +210,16 @@ class Driver:
         """Return whether another trial trains now, or will first, what this trial needs."""
         return self.policy.must_wait(trial, self.active, self.pending)
 
-    def handout(self, trial: str, config: TrialConfig) -> Json:
-        """Return what a trial that is handed out goes with, beside its config.
-
-        The names are those of `job.make_job`.
-        """
-        return {
-            "attempt": self.attempt(trial),
-            "known": self.trials[trial].reached,
-            "beginnings": self.policy.beginnings(trial),
-            "milestones": self.policy.milestones(config),
-            "with_cost": self.policy.wants_cost(config),
-            "download": self.experiment.download,
-        }
+    def handout(self, trial: str, config: TrialConfig) -> TrialRequest:
+        """Return what is asked of a trial that is handed out, beside its config."""
+        return TrialRequest(
+            attempt=self.attempt(trial),
+            known=self.trials[trial].reached,
+            beginnings=self.policy.beginnings(trial),
+            milestones=self.policy.milestones(config),
+            with_cost=self.policy.wants_cost(config),
+            mirror=self.experiment.home.place(trial).mirror,
+        )
 
     def _propose(self) -> str:
         """Return a new trial, which is in the journal; empty when there is none now."""

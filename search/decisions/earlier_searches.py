@@ -12,16 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
-from typing import Any, Self
+from typing import Self
 
 from cluster.storage.bucket import AT_ONCE, Bucket, StorageError
-from search.decisions.shared_trainings import nearness
+from search.decisions.shared_trainings import nearness, source
 from search.experiment import NAME, Experiment
 from search.journal.bucket_log import FIRST, JournalCopy
 from search.journal.journal import FILE_NAME, DamagedJournal
 from search.journal.provenance import training_fingerprint
 from search.journal.store import Storage, home
-from trainables.checkpoints.lineage import training_key
+from trainables.checkpoints.lineage import WarmStartSource, training_key
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
 
@@ -71,7 +71,7 @@ class Earlier:
         )
         self._thread.start()
 
-    def of(self, training: str, length: int, most: int) -> list[dict[str, Any]]:
+    def of(self, training: str, length: int, most: int) -> list[WarmStartSource]:
         """Return trials of this training key, as `shared_trainings.Known.of` does."""
         self._thread.join()
         found = [
@@ -79,12 +79,7 @@ class Earlier:
         ]
         nearest = sorted(found, key=lambda one: nearness(one[2], length))[:most]
         return [
-            {
-                "search": name,
-                "trial": trial,
-                "epoch": epoch,
-                **home(self.experiment.storage, name).place(trial),
-            }
+            source(name, trial, epoch, home(self.experiment.storage, name))
             for name, trial, epoch in nearest
         ]
 

@@ -15,6 +15,7 @@ from search.journal.events import Concluded, EventData, Finished, Risked
 from search.journal.journal import Event
 from search.journal.result import SearchResult, TrialResult
 from search.schedulers.base import Scheduler, Stop
+from trainables.checkpoints.lineage import WarmStartSource
 from trainables.config import TrialConfig
 from trainables.values import Json
 
@@ -109,8 +110,8 @@ class Policy(Protocol):
     def must_wait(self, trial: str, active: Collection[str], pending: Collection[str]) -> bool:
         """Return whether another trial trains now, or will first, what this one needs."""
 
-    def beginnings(self, trial: str) -> list[Json]:
-        """Return the warm start sources of a trial, as `job.beginnings_of` takes them."""
+    def beginnings(self, trial: str) -> list[WarmStartSource]:
+        """Return the warm start sources of a trial, the most useful first."""
 
     def milestones(self, config: TrialConfig) -> list[int]:
         """Return the epochs of a trial at which others of the same training may end."""

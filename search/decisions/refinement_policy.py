@@ -17,6 +17,7 @@ from search.journal.events import Change, Concluded, EventData, Finished, Refine
 from search.journal.result import Refinement, SearchResult, TrialResult
 from search.schedulers.base import Scheduler, Stop
 from search.space import SearchSpace
+from trainables.checkpoints.lineage import WarmStartSource
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
@@ -189,7 +190,7 @@ class RefinementPolicy:
         """Return whether a relative trains what this trial needs."""
         return self.search.must_wait(trial, active, pending)
 
-    def beginnings(self, trial: str) -> list[Json]:
+    def beginnings(self, trial: str) -> list[WarmStartSource]:
         """Return what relatives have trained of a trial."""
         return self.search.beginnings(trial)
 

@@ -29,7 +29,7 @@ from search.schedulers.base import Scheduler, Setting, Stop
 from search.schedulers.registry import SCHEDULERS
 from search.statistics import error_of
 from trainables.catalog.models import MODELS
-from trainables.checkpoints.lineage import training_key
+from trainables.checkpoints.lineage import WarmStartSource, training_key
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 from trainables.fusion.shapes import cost_key
@@ -332,7 +332,7 @@ class SearchPolicy:
         """Return whether a relative trains now, or will first, what this trial needs."""
         return self.relatives.must_wait(trial, self.trials, active, pending)
 
-    def beginnings(self, trial: str) -> list[Json]:
+    def beginnings(self, trial: str) -> list[WarmStartSource]:
         """Return what relatives have trained of a trial."""
         return self.relatives.beginnings(trial, self.trials, self.result.training)
 

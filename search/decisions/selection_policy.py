@@ -16,6 +16,7 @@ from search.schedulers.base import Stop
 from search.schedulers.fifo import Fifo
 from search.statistics import Comparison
 from trainables.catalog.ranking import rank
+from trainables.checkpoints.lineage import WarmStartSource
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 from trainables.values import Json
@@ -235,7 +236,7 @@ class SelectionPolicy:
         """Return False: each training is for itself."""
         return False
 
-    def beginnings(self, trial: str) -> list[Json]:
+    def beginnings(self, trial: str) -> list[WarmStartSource]:
         """Return nothing: a training with a fresh seed is trained from its beginning."""
         return []
 

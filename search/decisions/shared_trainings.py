@@ -7,13 +7,15 @@ stays a trial of its own, with its own epochs and checkpoints.
 """
 
 from collections.abc import Collection
+from dataclasses import replace
 from functools import cached_property
 from itertools import islice
-from typing import Any, Protocol
+from typing import Protocol
 
 from search.experiment import Experiment
 from search.journal.result import TrialResult
-from trainables.checkpoints.lineage import is_horizon_free, training_key_of
+from search.journal.store import Home
+from trainables.checkpoints.lineage import WarmStartSource, is_horizon_free, training_key_of
 from trainables.config import TrialConfig
 
 MAX_LENGTHS = 8
@@ -30,11 +32,10 @@ Trials = dict[str, TrialResult]
 class Known(Protocol):
     """The trainings of other searches."""
 
-    def of(self, training: str, length: int, most: int) -> list[dict[str, Any]]:
+    def of(self, training: str, length: int, most: int) -> list[WarmStartSource]:
         """Return trials of this training key, at most `most`, the most useful ones first.
 
-        They are to be of use for a training of `length` epochs. Each has `search`, `trial`, `epoch`
-        (the last one), and where its checkpoints are.
+        They are to be of use for a training of `length` epochs.
         """
 
 
@@ -65,21 +66,15 @@ class Relatives:
                 return True
         return False
 
-    def beginnings(self, trial: str, trials: Trials, training: str) -> list[dict[str, Any]]:
+    def beginnings(self, trial: str, trials: Trials, training: str) -> list[WarmStartSource]:
         """Return the warm start sources of a trial, the most useful first.
 
-        These are what relatives have trained of it beyond its own epochs, as `job.beginnings_of`
-        takes it. Of the same search, only trainings with the fingerprint `training` count, that of
-        what trains now.
+        These are what relatives have trained of it beyond its own epochs. Of the same search, only
+        trainings with the fingerprint `training` count, that of what trains now.
         """
         mine, own = trials[trial].config["epochs"], max(trials[trial].epochs, default=0)
         found = [
-            {
-                "search": self.experiment.name,
-                "trial": other.trial,
-                "epoch": max(other.epochs),
-                **self.experiment.home.place(other.trial),
-            }
+            source(self.experiment.name, other.trial, max(other.epochs), self.experiment.home)
             for other in self._others(trial, trials)
             if other.epochs and other.trainings <= {training}
         ]
@@ -88,10 +83,10 @@ class Relatives:
         if self.earlier is not None and not (model.get("weights") or model.get("pretrained")):
             found += self.earlier.of(self._training_keys[trial], mine, MAX_BEGINNINGS)
         useful = sorted(
-            (one for one in found if one["epoch"] > own),
-            key=lambda one: nearness(one["epoch"], mine),
+            (one for one in found if one.epoch > own),
+            key=lambda one: nearness(one.epoch, mine),
         )
-        return [{**one, "epoch": min(mine, one["epoch"])} for one in useful[:MAX_BEGINNINGS]]
+        return [replace(one, epoch=min(mine, one.epoch)) for one in useful[:MAX_BEGINNINGS]]
 
     def milestones(self, config: TrialConfig) -> list[int]:
         """Return the epochs of a trial at which shorter ones may end.
@@ -128,6 +123,12 @@ class Relatives:
             for name in self._trials_by_key[self._training_keys[trial]]
             if name != trial
         ]
+
+
+def source(search: str, trial: str, epoch: int, home: Home) -> WarmStartSource:
+    """Return a trial that has trained until this epoch as one to warm-start from."""
+    place = home.place(trial)
+    return WarmStartSource(search, trial, place.folder, epoch, place.mirror)
 
 
 def nearness(epoch: int, length: int) -> tuple[int, int]:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from search.execution.job import Job, request_of
+from search.execution.job import Job
+from search.execution.worker import JOB, Handed, Told
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 
@@ -39,7 +40,7 @@ class Gate:
     """
 
     def __init__(self) -> None:
-        self._reports: deque[dict[str, Any]] = deque()
+        self._reports: deque[Told] = deque()
         self._decided: dict[int, bool] = {}
         self._closed = False
         self._news = asyncio.Condition()
@@ -50,7 +51,7 @@ class Gate:
             self._reports.append({"reports": reports, "number": number})
             self._news.notify_all()
 
-    async def heard(self) -> dict[str, Any] | None:
+    async def heard(self) -> Told | None:
         """Return the next report once there is one, or None after the last.
 
         None means that the workers have ended and every report has been fetched.
@@ -80,11 +81,15 @@ class Gate:
 
 def gate_name(job: Job) -> str:
     """Return the name of a trial's gate: its folder, which no other trial has, and the attempt."""
-    return f"gate {job['attempt']} {job['folder']}"
+    return f"gate {job.request.attempt} {job.folder}"
 
 
 def train_on_workers(
-    config: Job, *, dataset: "list[ray.ObjectRef[Dataset]]", device: str, demand: dict[str, float]
+    config: Handed,
+    *,
+    dataset: "list[ray.ObjectRef[Dataset]]",
+    device: str,
+    demand: dict[str, float],
 ) -> None:
     """Train one trial data-parallel with Ray Train, and tell Tune what its first worker reports.
 
@@ -101,24 +106,25 @@ def train_on_workers(
     scaling = ScalingConfig(
         num_workers=int(demand["workers"]), use_gpu=device == "cuda", resources_per_worker=each
     )
-    trial = TrialConfig.from_dict(config["config"])
+    job: Job = config[JOB]
+    trial = TrialConfig.from_dict(job.config)
     # Ray Train reads this in this process, and hands it on.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(LOOK_S))
-    gate: Any = ray.remote(Gate).options(name=gate_name(config), num_cpus=0).remote()
+    gate: Any = ray.remote(Gate).options(name=gate_name(job), num_cpus=0).remote()
     with tempfile.TemporaryDirectory(prefix="train-") as own:
         trainer = build_trainer(
             trial,
             dataset[0],
-            Path(config["folder"]),
-            request_of(config),
+            Path(job.folder),
+            job.request,
             scaling=scaling,
             gate=gate,
             setup=WorkerSetup(
                 threads=max(1, int(demand["cpus"])),
                 gpus=demand["gpus"] if device == "cuda" else 0,
-                download=config["download"],
+                download=job.download,
             ),
-            own=own if config["bucket"] else "",
+            own=own if job.request.mirror is not None else "",
         )
         fitted = Future[None]()
         Thread(target=_fit, args=(trainer, gate, fitted), daemon=True).start()

@@ -22,6 +22,7 @@ from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
 from trainables.fusion.shapes import cost_key
+from trainables.request import TrialRequest
 
 Worker = Any
 """What a crew hands out to be asked."""
@@ -370,7 +371,8 @@ def _heard(workers: Crew, answer: Any) -> dict[str, Any]:
 
 
 def _job(experiment: Experiment, trial: TrialResult) -> Job:
-    return {"config": trial.config, **experiment.home.place(trial.trial)}
+    place = experiment.home.place(trial.trial)
+    return Job(trial.trial, trial.config, place.folder, TrialRequest(mirror=place.mirror))
 
 
 def evaluate_best(driver: Driver, dataset: Dataset, workers: Crew, *, by: str, tick: Tick) -> None:
@@ -487,5 +489,5 @@ def _test(
     except (workers.broken, Hung) as error:
         raise NotReady(
             f"the best trial could not be tested ({last_line(error)}); "
-            f"its checkpoint is in {job['folder']}"
+            f"its checkpoint is in {job.folder}"
         ) from error

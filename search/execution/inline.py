@@ -17,7 +17,7 @@ from cluster.secrets import masked
 from search.decisions.driver import Driver
 from search.execution.capacity import Tick
 from search.execution.failures import keep_traceback, kind_of, last_line
-from search.execution.job import Job, make_job, mirror_of
+from search.execution.job import Job, job_of
 from search.execution.packing import Packing
 from search.execution.process import BEYOND_REPAIR, Process, at_once
 from search.experiment import Experiment
@@ -119,13 +119,12 @@ class InlineExecutor:
         """
         while (suggestion := driver.suggest()) is not None:
             trial, config = suggestion
-            place = driver.experiment.home.place(trial)
-            job = make_job(trial, config, place, **driver.handout(trial, config))
+            job = job_of(driver, trial, config)
             driver.running(trial, host=socket.gethostname())
             try:
                 self._train(driver, job, tick)
             finally:
-                forget(job["folder"], mirror_of(job), job["attempt"])
+                forget(job.folder, job.request.mirror, job.request.attempt)
 
     def _train(self, driver: Driver, job: Job, tick: Tick) -> None:
         """Train one trial until it is over, or paused, or has failed."""
@@ -139,7 +138,7 @@ class InlineExecutor:
                 raise KeyboardInterrupt from error
             except Exception as error:  # noqa: BLE001 - whatever a training raises, it has failed
                 return _fail(driver, job, error)
-            over = [driver.report(job["trial"], report) for report in came][-1]
+            over = [driver.report(job.trial, report) for report in came][-1]
 
     def close(self) -> None:
         """Give back what this process, the command's own, held for training."""
@@ -165,8 +164,8 @@ def _fail(driver: Driver, job: Job, error: Exception) -> None:
     Raises:
         NotReady: after this error this process is fit for no other trial.
     """
-    trial, text = job["trial"], _text(error)
-    path = keep_traceback(driver.experiment.home, trial, job["attempt"], text)
+    trial, text = job.trial, _text(error)
+    path = keep_traceback(driver.experiment.home, trial, job.request.attempt, text)
     driver.fail(trial, kind_of(error), last_line(text), traceback=path)
     if type(error).__name__ in BEYOND_REPAIR:
         raise NotReady(

@@ -1,83 +1,48 @@
-"""A job: all that a worker needs to know of a trial, on whatever machine the worker is.
-
-It is a plain dict: `trial`, `config` (a `TrialConfig` as a dict), `folder` for checkpoints (with a
-`bucket`: the place in it), `attempt` (attempt number, from 1), `known` (the last epoch that the
-journal has), `beginnings` (trials that this one may warm-start from, since they have trained its
-first epochs: `search`, `trial`, `epoch`, and where their checkpoints are), `milestones` (epochs at
-which others of its kind end), `with_cost` (whether to measure what it costs to use) and `download`
-(whether weights to begin with may be fetched).
-"""
+"""A job: all that a worker needs to know of a trial, on whatever machine the worker is."""
 
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from cluster.storage.bucket import Bucket, StorageError
-from cluster.storage.mirror import Mirror
-from search.journal.store import BEATS, TRIALS
-from trainables.checkpoints.lineage import WarmStartSource
+from cluster.storage.bucket import StorageError
 from trainables.config import TrialConfig
 from trainables.request import TrialRequest
-from trainables.values import Evaluation
+from trainables.values import Evaluation, Json
 
-Job = dict[str, Any]
+if TYPE_CHECKING:
+    from search.decisions.driver import Driver
 
 WAITS = (1, 2, 5, 10, 30, 60)
 """Seconds that an evaluation waits for the storage before each new try."""
 
 
-def make_job(
-    trial: str,
-    config: TrialConfig,
-    place: dict[str, Any],
-    *,
-    attempt: int,
-    known: int,
-    beginnings: Sequence[dict[str, Any]] = (),
-    milestones: Sequence[int] = (),
-    with_cost: bool = False,
-    download: bool = False,
-) -> Job:
-    """Return the job of a trial; `place` is what `Home.place` gives."""
-    about = {
-        "attempt": attempt,
-        "known": known,
-        "beginnings": list(beginnings),
-        "milestones": list(milestones),
-        "with_cost": with_cost,
-        "download": download,
-    }
-    return {"trial": trial, "config": config.to_dict(), **place, **about}
+@dataclass(frozen=True)
+class Job:
+    """A trial as a worker gets it: plain values, which may cross to other machines."""
+
+    trial: str
+    config: Json
+    """A `TrialConfig` as a dict."""
+    folder: str
+    """The folder of its checkpoints; with a mirror the place in the bucket."""
+    request: TrialRequest
+    download: bool = False
+    """True if weights to begin with may be fetched."""
 
 
-def beginnings_of(job: Job) -> list[WarmStartSource]:
-    """Return the sources from which a job's trial may warm-start."""
-    return [
-        WarmStartSource(
-            one["search"],
-            one["trial"],
-            one["folder"],
-            one["epoch"],
-            mirror_of(one) if one["bucket"] is not None else None,
-        )
-        for one in job["beginnings"]
-    ]
-
-
-def request_of(job: Job) -> TrialRequest:
-    """Return what a job asks of its trial."""
-    return TrialRequest(
-        attempt=job["attempt"],
-        known=job["known"],
-        beginnings=beginnings_of(job),
-        milestones=job["milestones"],
-        with_cost=job["with_cost"],
-        mirror=mirror_of(job),
+def job_of(driver: "Driver", trial: str, config: TrialConfig) -> Job:
+    """Return the job of a trial that the driver hands out."""
+    return Job(
+        trial,
+        config.to_dict(),
+        driver.experiment.home.place(trial).folder,
+        driver.handout(trial, config),
+        driver.experiment.download,
     )
 
 
@@ -88,8 +53,8 @@ def checkpoint_in(job: Job, epoch: int) -> Iterator[Path]:
     It is brought to this machine first if it is kept in a bucket.
     """
     name = f"epoch-{epoch:04d}"
-    if (mirror := mirror_of(job)) is None:
-        yield Path(job["folder"]) / name
+    if (mirror := job.request.mirror) is None:
+        yield Path(job.folder) / name
         return
     with tempfile.TemporaryDirectory(prefix="checkpoint-") as folder:
         patiently(lambda: mirror.pull(Path(folder), only=name))
@@ -115,20 +80,9 @@ def keep(job: Job, name: str, found: Evaluation) -> None:
     """Write a whole evaluation beside the trial's checkpoints."""
     from trainables.checkpoints.checkpoint import write_whole
 
-    if (mirror := mirror_of(job)) is not None:
+    if (mirror := job.request.mirror) is not None:
         patiently(lambda: mirror.write(f"evidence/{name}", json.dumps(found)))
         return
-    file = Path(job["folder"]) / "evidence" / name
+    file = Path(job.folder) / "evidence" / name
     file.parent.mkdir(exist_ok=True)
     write_whole(file, json.dumps(found))
-
-
-def mirror_of(job: Job) -> Mirror | None:
-    """Return the mirror that keeps a job's trial in a bucket.
-
-    None where the trial is kept in a folder that this machine sees.
-    """
-    if job.get("bucket") is None:
-        return None
-    bucket, trial = Bucket(**job["bucket"]), Path(job["folder"]).name
-    return Mirror(bucket / TRIALS / trial, replace(bucket, quick=True) / BEATS / trial)

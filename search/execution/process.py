@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 
-from search.execution.job import Job, checkpoint_in, keep, request_of
+from search.execution.job import Job, checkpoint_in, keep
 from search.preflight.shadows import put_libraries_first
 from trainables.checkpoints.remote import folder_here
 from trainables.config import TrialConfig
@@ -104,10 +104,10 @@ class Process:
         """
         if self._dataset is None:
             raise RuntimeError("a trial needs data")
-        config, request = TrialConfig.from_dict(job["config"]), request_of(job)
-        if job["download"]:
+        config, request = TrialConfig.from_dict(job.config), job.request
+        if job.download:
             fetch_weights(config)
-        folder = folder_here(job["folder"], request.mirror, request.attempt)
+        folder = folder_here(job.folder, request.mirror, request.attempt)
         reports: Iterator[Report] = self._run.run_trial(
             config,
             self._dataset,
@@ -172,7 +172,7 @@ class Process:
         from trainables.checkpoints.checkpoint import CheckpointError
         from trainables.evaluation.evaluate import brief, evaluate, plain
 
-        config, images = TrialConfig.from_dict(job["config"]), getattr(dataset, part)
+        config, images = TrialConfig.from_dict(job.config), getattr(dataset, part)
         try:
             with checkpoint_in(job, epoch) as path:
                 found = evaluate(config, dataset, images, path, device=self._device)
@@ -205,7 +205,7 @@ class Process:
             with checkpoint_in(job, epoch) as path:
                 return {
                     "cost": cost(
-                        TrialConfig.from_dict(job["config"]),
+                        TrialConfig.from_dict(job.config),
                         self._kept(dataset),
                         path,
                         device=self._device,

@@ -39,7 +39,7 @@ from search.execution.failures import (
     reason_of,
 )
 from search.execution.hang_detector import Watch
-from search.execution.job import Job, make_job
+from search.execution.job import Job, job_of
 from search.execution.pool import Workers
 from search.execution.tune_patches import (
     Errors,
@@ -48,6 +48,7 @@ from search.execution.tune_patches import (
     drop_finished_trials,
     use_worker_pool,
 )
+from search.execution.worker import JOB, Handed, Told
 from search.journal.journal import JournalError
 from search.phrases import verb
 from trainables.messages import heard
@@ -71,6 +72,12 @@ def _nothing() -> None:
     return None
 
 
+def job_in(trial: Trial) -> Job:
+    """Return the job that a trial of Tune's stands for."""
+    job: Job = trial.config[JOB]
+    return job
+
+
 class Unpickled:
     """An object that comes out of a pickle as None."""
 
@@ -91,7 +98,7 @@ class DriverSearcher(Unpickled, Searcher):
         """Return True without setting anything: the driver knows these properties."""
         return True
 
-    def suggest(self, trial_id: str) -> Job | str | None:  # type: ignore[override]
+    def suggest(self, trial_id: str) -> Handed | str | None:  # type: ignore[override]
         """Return the next trial as a job.
 
         None while one that runs now may have to be tried again, `Searcher.FINISHED` if none will
@@ -101,15 +108,10 @@ class DriverSearcher(Unpickled, Searcher):
         if suggestion is None:
             return str(Searcher.FINISHED) if self.driver.over else None
         trial, config = suggestion
-        return make_job(
-            trial,
-            config,
-            self.driver.experiment.home.place(trial),
-            **self.driver.handout(trial, config),
-        )
+        return {JOB: job_of(self.driver, trial, config)}
 
     def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+        self, trial_id: str, result: Told | None = None, error: bool = False
     ) -> None:
         """Do nothing: the driver has heard of it already."""
 
@@ -130,22 +132,22 @@ class DriverScheduler(Unpickled, FIFOScheduler):
         super().__init__()  # type: ignore[no-untyped-call]
         self.driver = driver
 
-    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: Told) -> str:
         """Return STOP when the trial is over.
 
         A trial on several workers is told through its gate, and ends by itself.
         """
         if note := result.get("note", ""):
             self.driver.journal.complain(note)
-        reports = heard(result["reports"])
-        over = [self.driver.report(trial.config["trial"], report) for report in reports][-1]
+        reports, job = heard(result["reports"]), job_in(trial)
+        over = [self.driver.report(job.trial, report) for report in reports][-1]
         if self.driver.experiment.demand.workers == 1:
             return str(TrialScheduler.STOP if over else TrialScheduler.CONTINUE)
         if reports[-1].outcome is None:
             # Without a gate there are no workers behind it: the trial is dying, and
             # `on_trial_error` will say so.
             with suppress(ValueError):
-                ray.get_actor(gate_name(trial.config)).decide.remote(result["number"], not over)
+                ray.get_actor(gate_name(job)).decide.remote(result["number"], not over)
         return str(TrialScheduler.CONTINUE)
 
 
@@ -189,7 +191,7 @@ class DriverCallback(Unpickled, tune.Callback):
         host = ""
         with suppress(ray.exceptions.RayError):  # it died; Tune will hear of that
             host = trial.get_ray_actor_ip() or ""
-        self.driver.running(trial.config["trial"], host=host)
+        self.driver.running(job_in(trial).trial, host=host)
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -198,10 +200,11 @@ class DriverCallback(Unpickled, tune.Callback):
 
         Its process died or could not be started, or its own code raised.
         """
-        name, error = trial.config["trial"], self.errors.pop(trial.trial_id, None)
+        job, error = job_in(trial), self.errors.pop(trial.trial_id, None)
+        name, attempt = job.trial, job.request.attempt
         hung = self.watch.killed.pop(name, "")
         # It was held, and failed on its way out: its next attempt is not to blame.
-        if trial.config["attempt"] != self.driver.attempt(name):
+        if attempt != self.driver.attempt(name):
             return
         if hung:
             self.driver.fail(name, "hung", hung)
@@ -213,7 +216,7 @@ class DriverCallback(Unpickled, tune.Callback):
             else keep_traceback(
                 self.driver.experiment.home,
                 name,
-                trial.config["attempt"],
+                attempt,
                 COLOURS.sub("", str(error)),
             )
         )

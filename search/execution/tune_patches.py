@@ -46,8 +46,8 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 
 from search.decisions.driver import Driver
-from search.execution.job import Job
 from search.execution.pool import Member, Worker, Workers
+from search.execution.worker import JOB, Handed
 
 Errors = dict[str, Any]
 """The error that each failed trial ended with, by Tune's trial id."""
@@ -70,9 +70,9 @@ class PooledActorClass(ray.actor.ActorClass):  # type: ignore[type-arg]
         """Return the same actor class, with these resources."""
         return PooledActorClass(self.workers, options)
 
-    def remote(self, config: Job, **more: Any) -> Worker:
+    def remote(self, config: Handed, **more: Any) -> Worker:
         """Return a worker that has this job."""
-        return self.workers.hire(config, self.chosen)
+        return self.workers.hire(config[JOB], self.chosen)
 
 
 @contextmanager

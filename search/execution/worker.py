@@ -9,7 +9,7 @@ from typing import Any
 import ray
 
 from cluster.spot import leaving
-from search.execution.job import Job, mirror_of
+from search.execution.job import Job
 from search.execution.process import BEYOND_REPAIR, Process, at_once, in_use
 from trainables.checkpoints.remote import forget
 from trainables.config import TrialConfig
@@ -20,6 +20,12 @@ STAY_S, LEFT_S, LOOK_S = 300, 3600, 5
 """Seconds that a worker on a cluster waits for another search, and for its own, which may have been
 killed; and seconds between two looks at that.
 """
+
+JOB = "job"
+Handed = dict[str, Any]
+"""A trial's config to Tune: its job, under `JOB`, and what Tune adds to it."""
+Told = dict[str, Any]
+"""A trial's result to Tune: its reports."""
 
 
 class NodeLeaves(RuntimeError):
@@ -40,6 +46,11 @@ def _end_beyond_repair(error: BaseException) -> None:
     """End this process if it is fit for nothing after this error: another takes its place."""
     if type(error).__name__ in BEYOND_REPAIR:
         os._exit(1)
+
+
+def _forget(job: Job) -> None:
+    """Keep nothing on this machine of a trial that is kept elsewhere."""
+    forget(job.folder, job.request.mirror, job.request.attempt)
 
 
 class RayProcess(Process):
@@ -93,9 +104,7 @@ class RayProcess(Process):
         """Return the address of this process's node, and its pid."""
         return ray.util.get_node_ip_address(), os.getpid()
 
-    def get_auto_filled_metrics(
-        self, place: str = "", debug_metrics_only: bool = True
-    ) -> dict[str, Any]:
+    def get_auto_filled_metrics(self, place: str = "", debug_metrics_only: bool = True) -> Told:
         """Return what Tune knows of a trial that has not reported yet."""
         return {"done": False}
 
@@ -111,20 +120,20 @@ class TrialWorker(RayProcess):
         """Prepare the worker; with `moves`, trials are given back when the node is drained."""
         super().__init__(device=device, threads=threads, gpus=gpus)
         self._moves = moves
-        self._job: Job = {}
+        self._job: Job | None = None
         self._reports: Iterator[Report] | None = None
         self._broken = False
         self._claim = ""
         self._guard: Thread | None = None
 
-    def reset(self, new_config: Job, storage: Any = None) -> bool:
+    def reset(self, new_config: Handed, storage: Any = None) -> bool:
         """Take the next trial."""
         self._forget()
-        self._job, self._reports = new_config, None
+        self._job, self._reports = new_config[JOB], None
         return True
 
     @in_use
-    def train(self) -> dict[str, Any]:
+    def train(self) -> Told:
         """Go on to the next reports, usually one, an epoch further.
 
         An error of the trial ends the process with it: nothing of a broken trial reaches the next.
@@ -132,6 +141,7 @@ class TrialWorker(RayProcess):
         self._broken = True
         if self._moves:
             _refuse_if_node_leaves()
+        assert self._job is not None
         self._reports = self._reports or self.begin(self._job)
         reports = at_once(self._reports)
         self._broken = False
@@ -142,12 +152,12 @@ class TrialWorker(RayProcess):
         self._forget()
         if self._broken:
             ray.actor.exit_actor()
-        self._job, self._reports = {}, None
+        self._job, self._reports = None, None
 
     def _forget(self) -> None:
         """Keep nothing on this machine of a trial that is kept elsewhere."""
-        if self._job:
-            forget(self._job["folder"], mirror_of(self._job), self._job["attempt"])
+        if self._job is not None:
+            _forget(self._job)
 
     def claim(self, claim: str) -> bool:
         """Belong to the search that makes this claim, and return True, unless another one does."""
@@ -163,7 +173,7 @@ class TrialWorker(RayProcess):
         """Belong to nobody, if the claim is this one; an empty claim always releases the worker."""
         if claim in ("", self._claim):
             self._forget()
-            self._claim, self._job, self._reports = "", {}, None
+            self._claim, self._job, self._reports = "", None, None
             self._used = time.monotonic()
             self._let_go()
 
@@ -195,16 +205,16 @@ class FusedWorker(RayProcess):
         self._jobs: dict[str, Job] = {}
         self._reports: dict[str, Iterator[Report]] = {}
 
-    def reset(self, place: str, new_config: Job, storage: Any = None) -> bool:
+    def reset(self, place: str, new_config: Handed, storage: Any = None) -> bool:
         """Take the next trial at this place; a worker whose node leaves takes none."""
         if self._moves:
             _refuse_if_node_leaves()
         self.stop(place)
-        self._jobs[place] = new_config
-        self._together.join(new_config["trial"])
+        self._jobs[place] = new_config[JOB]
+        self._together.join(self._jobs[place].trial)
         return True
 
-    def train(self, place: str, heard: bool = True) -> dict[str, Any]:
+    def train(self, place: str, heard: bool = True) -> Told:
         """Go on to the next reports of the trial at this place.
 
         `heard` is the answer of `reset`, so that Ray calls this only after the worker has heard of
@@ -223,12 +233,12 @@ class FusedWorker(RayProcess):
             self.stop(place)
             raise
         if reports[-1].outcome is not None:
-            self._together.leave(job["trial"])
+            self._together.leave(job.trial)
         return {"reports": told(reports), "done": False, "note": self._together.note()}
 
     def stop(self, place: str) -> None:
         """Forget the trial at this place."""
         if (job := self._jobs.pop(place, None)) is not None:
-            self._together.leave(job["trial"])
-            forget(job["folder"], mirror_of(job), job["attempt"])
+            self._together.leave(job.trial)
+            _forget(job)
         self._reports.pop(place, None)

@@ -11,12 +11,13 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar, NamedTuple
 from uuid import uuid4
 
 from cluster.storage.bucket import AT_ONCE, SCHEME, Bucket, StorageError
+from cluster.storage.mirror import Mirror
 from search.journal.bucket_lease import BucketLease, holder_in, is_free
 from search.journal.bucket_log import JournalCopy
 from search.journal.events import Evidence
@@ -30,6 +31,15 @@ Storage = Path | Bucket
 """A place that keeps searches."""
 TRIALS, BEATS = "trials", "beats"
 Opened = tuple[Journal, list[Event]]
+
+
+class Place(NamedTuple):
+    """The place of a trial's checkpoints, as plain values that may cross to other machines."""
+
+    folder: str
+    """A folder; with a mirror the address in the bucket, for people."""
+    mirror: Mirror | None = None
+    """What keeps them in a bucket."""
 
 
 def own_path(text: str) -> Path:
@@ -134,12 +144,9 @@ class Home:
         """Return the names of the trials that have a folder."""
         return sorted(path.name for path in (self.folder / TRIALS).glob("*"))
 
-    def place(self, trial: str) -> dict[str, Any]:
-        """Return the place of a trial's checkpoints, as plain values for its job.
-
-        `bucket` holds the search's bucket, or None.
-        """
-        return {"folder": str((self.folder / TRIALS / trial).absolute()), "bucket": None}
+    def place(self, trial: str) -> Place:
+        """Return the place of a trial's checkpoints."""
+        return Place(str((self.folder / TRIALS / trial).absolute()))
 
     def has(self, checkpoint: str) -> bool:
         """Return whether this checkpoint, a path in the search's folder, is there."""
@@ -246,9 +253,10 @@ class BucketHome(Home):
         """Return the names of the trials in the bucket."""
         return sorted({part.partition("/")[0] for part in (self.bucket / TRIALS).listing()})
 
-    def place(self, trial: str) -> dict[str, Any]:
+    def place(self, trial: str) -> Place:
         """Return the place of a trial's checkpoints in the bucket."""
-        return {"folder": f"{self}/{TRIALS}/{trial}", "bucket": asdict(self.bucket)}
+        beats = replace(self.bucket, quick=True) / BEATS / trial
+        return Place(f"{self}/{TRIALS}/{trial}", Mirror(self.bucket / TRIALS / trial, beats))
 
     def has(self, checkpoint: str) -> bool:
         """Return True: a missing checkpoint is noticed when it is fetched."""

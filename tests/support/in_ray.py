@@ -13,12 +13,14 @@ from typing import Any
 from cluster.runtime.resources import Demand, Resources
 from cluster.runtime.session import session
 from search.decisions.driver import Driver
+from search.execution.job import Job
 from search.experiment import Experiment
 from search.journal.journal import Journal
 from search.spaces.smoke import space
 from trainables.config import TrialConfig
 from trainables.datasets.load import load
 from trainables.messages import heard
+from trainables.request import TrialRequest
 
 CONFIGS = [
     TrialConfig().override(
@@ -36,20 +38,9 @@ CONFIGS = [
 EXACT = [config.override({"precision": "fp32"}) for config in CONFIGS]
 
 
-Job = dict[str, Any]
-
-
 def jobs(folder: Path, configs: list[TrialConfig]) -> list[Job]:
-    from search.execution.job import make_job
-
     return [
-        make_job(
-            f"t{number}",
-            config,
-            {"folder": str(folder / f"t{number}"), "bucket": None},
-            attempt=1,
-            known=0,
-        )
+        Job(f"t{number}", config.to_dict(), str(folder / f"t{number}"), TrialRequest())
         for number, config in enumerate(configs)
     ]
 
@@ -99,7 +90,7 @@ class Asked:
         worker = self.fresh(first)
         found = [self.train(worker)]
         for job in others:
-            worker.reset.remote(job)
+            worker.reset.remote({"job": job})
             found.append(self.train(worker))
         return found
 
@@ -163,7 +154,7 @@ class Asked:
         os.mkfifo(begun)
 
         class Slow(FusedWorker):
-            def reset(self, place: str, new_config: Job, storage: Any = None) -> bool:
+            def reset(self, place: str, new_config: Any, storage: Any = None) -> bool:
                 begun.read_text()
                 return super().reset(place, new_config, storage)
 

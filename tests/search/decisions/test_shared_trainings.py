@@ -17,7 +17,7 @@ from search.decisions import earlier_searches as reading
 from search.decisions.driver import Driver
 from search.decisions.earlier_searches import FUSED, Earlier
 from search.decisions.shared_trainings import Relatives
-from search.execution.job import beginnings_of, make_job, request_of
+from search.execution.job import job_of
 from search.experiment import Experiment
 from search.journal import provenance
 from search.journal.events import Paused, Resumed, Started
@@ -41,6 +41,7 @@ from tests.support.played import (
 )
 from trainables import trial as training_a_trial
 from trainables.checkpoints import checkpoint
+from trainables.checkpoints.lineage import WarmStartSource
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.datasets.load import load
@@ -97,20 +98,9 @@ def train(driver: Driver, *, slots: int = 1, events: int = 10**6) -> Driver:
     while True:
         while len(running) < slots and (suggestion := driver.suggest()) is not None:
             trial, config = suggestion
-            about: dict[str, Any] = {
-                "attempt": driver.attempt(trial),
-                "known": max(driver.trials[trial].epochs, default=0),
-            }
-            job = make_job(
-                trial,
-                config,
-                driver.experiment.home.place(trial),
-                beginnings=driver.policy.beginnings(trial),
-                milestones=driver.policy.milestones(config),
-                **about,
-            )
+            job = job_of(driver, trial, config)
             driver.running(trial, host="here")
-            running[trial] = run_trial(config, dataset, Path(job["folder"]), request_of(job))
+            running[trial] = run_trial(config, dataset, Path(job.folder), job.request)
         if not running:
             driver.finish()
             return driver
@@ -517,12 +507,7 @@ def test_a_longer_one_waits_for_the_shorter_one_and_others_go_before_it(
         driver.report("t0001", report(epoch, outcome="completed" if epoch == 3 else None))
     assert asked(driver) == ("t0002", 6)
     (first,) = driver.policy.beginnings("t0002")
-    assert {name: first[name] for name in ("search", "trial", "epoch")} == {
-        "search": "played",
-        "trial": "t0001",
-        "epoch": 3,
-    }
-    assert first["folder"] == str(lengths.trial_folder("t0001"))
+    assert first == WarmStartSource("played", "t0001", str(lengths.trial_folder("t0001")), 3)
     assert driver.suggest() is None, "the longest waits for the second"
 
 
@@ -576,7 +561,7 @@ def test_a_paused_relative_is_not_waited_for(open_driver: OpenDriver, lengths: E
     driver.running(second)
     for epoch in range(1, 5):
         driver.report(second, report(epoch))
-    assert [one["epoch"] for one in driver.policy.beginnings(first)] == [4]
+    assert [one.epoch for one in driver.policy.beginnings(first)] == [4]
 
 
 def test_after_a_change_of_code_nothing_is_taken_over_from_before(
@@ -663,9 +648,9 @@ def test_a_bucket_is_looked_through_too(bucket: Bucket, small: Experiment) -> No
     assert "(one); --no-cache trains it anew" in said[0]
     stems = {event.data.stem for event in read(driver.journal.path) if event.kind == "suggested"}
     found = [one for stem in stems for one in earlier.of(stem, 2, 4)]
-    assert [one["epoch"] for one in found] == 2 * [2, 3, 1], "the nearest first"
-    assert {one["folder"] for one in found} >= {f"{bucket}/one/trials/t0001"}
-    assert beginnings_of({"beginnings": found})[0].mirror is not None
+    assert [one.epoch for one in found] == 2 * [2, 3, 1], "the nearest first"
+    assert {one.folder for one in found} >= {f"{bucket}/one/trials/t0001"}
+    assert found[0].mirror is not None
 
 
 def test_what_cannot_be_of_this_search_is_not_named(small: Experiment) -> None:

@@ -8,9 +8,10 @@ import pytest
 import ray
 
 from search.execution import data_parallel
-from search.execution.job import make_job
+from search.execution.job import Job
 from trainables import trainer
 from trainables.config import TrialConfig
+from trainables.request import TrialRequest
 
 
 class Played:
@@ -21,6 +22,11 @@ class Played:
 
     def __getattr__(self, name: str) -> "Played":
         return self
+
+
+def job_in(folder: Path, attempt: int) -> Job:
+    trial = folder / "trials" / "t0001"
+    return Job("t0001", TrialConfig().to_dict(), str(trial), TrialRequest(attempt=attempt))
 
 
 def test_all_trials_read_the_data_that_lie_in_the_object_store(
@@ -39,12 +45,14 @@ def test_all_trials_read_the_data_that_lie_in_the_object_store(
     monkeypatch.setattr(ray, "remote", Played())
     monkeypatch.setattr(ray, "get", lambda reference: None)  # no report, and there will be none
     monkeypatch.setattr(trainer, "build_trainer", build)
-    place = {"folder": str(tmp_path / "trials" / "t0001"), "bucket": None}
     for attempt in (1, 2):
-        job = make_job("t0001", TrialConfig(), place, attempt=attempt, known=0)
+        job = job_in(tmp_path, attempt)
         reference: Any = "a reference"
         data_parallel.train_on_workers(
-            job, dataset=[reference], device="cpu", demand={"cpus": 1, "gpus": 0, "workers": 2}
+            {"job": job},
+            dataset=[reference],
+            device="cpu",
+            demand={"cpus": 1, "gpus": 0, "workers": 2},
         )
     assert read == ["a reference"] * 2
 
@@ -77,15 +85,12 @@ def test_how_the_training_failed_is_raised_where_the_trial_waits(
     monkeypatch.setattr(ray, "remote", Played())
     monkeypatch.setattr(ray, "get", lambda reference: None)
     monkeypatch.setattr(trainer, "build_trainer", lambda *given, **about: Failing())
-    job = make_job(
-        "t0001",
-        TrialConfig(),
-        {"folder": str(tmp_path / "trials" / "t0001"), "bucket": None},
-        attempt=1,
-        known=0,
-    )
+    job = job_in(tmp_path, 1)
     reference: Any = "a reference"
     with pytest.raises(RuntimeError, match="a worker died"):
         data_parallel.train_on_workers(
-            job, dataset=[reference], device="cpu", demand={"cpus": 1, "gpus": 0, "workers": 2}
+            {"job": job},
+            dataset=[reference],
+            device="cpu",
+            demand={"cpus": 1, "gpus": 0, "workers": 2},
         )

@@ -9,11 +9,13 @@ from typing import Any, cast
 
 import pytest
 
+from search.execution.job import Job
 from search.execution.pool import Workers
 from search.execution.worker import TrialWorker
 from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig
 from trainables.datasets.load import load
+from trainables.request import TrialRequest
 from trainables.training.loop import Training
 
 CONFIG = TrialConfig().override(
@@ -21,16 +23,19 @@ CONFIG = TrialConfig().override(
 )
 
 
-class Read(dict[str, Any]):
+class Read:
     """A job that notes, each time it is read, since when its worker counts as unused."""
 
-    def __init__(self, worker: TrialWorker, **job: Any) -> None:
-        super().__init__(**job)
-        self.worker, self.used = worker, list[float]()
+    def __init__(self, worker: TrialWorker, job: Job) -> None:
+        self.worker, self.job, self.used = worker, job, list[float]()
 
-    def __getitem__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Any:
         self.used.append(self.worker._used)
-        return super().__getitem__(name)
+        return getattr(self.job, name)
+
+
+def job_in(folder: Path) -> Job:
+    return Job("t0001", CONFIG.to_dict(), str(folder), TrialRequest())
 
 
 @pytest.fixture
@@ -79,7 +84,7 @@ def test_a_worker_keeps_to_the_part_of_a_gpu_that_was_asked_for(
 def test_a_worker_that_evaluates_is_in_use(
     worker: TrialWorker, tmp_path: Path, method: str
 ) -> None:
-    job, began = Read(worker, config=CONFIG.to_dict(), folder=str(tmp_path)), time.monotonic()
+    job, began = Read(worker, job_in(tmp_path)), time.monotonic()
     assert "damaged" in getattr(worker, method)(job, load(CONFIG.data), 1)
     assert set(job.used) == {math.inf}
     assert began <= worker._used <= time.monotonic()
@@ -98,7 +103,7 @@ def test_a_worker_computes_what_its_data_say_once(
     """Each call brings a copy of the data, of which it needs none but the first, if that."""
     kept, *copies = (load(CONFIG.data).sealed for _ in range(3))
     path = checkpoint.save(tmp_path, Training(CONFIG, load(CONFIG.data)).state(), {})
-    job = {"config": CONFIG.to_dict(), "folder": str(path.parent)}
+    job = job_in(path.parent)
     if opened:
         worker.open(kept)
     else:
@@ -118,7 +123,7 @@ def test_an_evaluation_leaves_its_pictures_in_the_trials_folder_alone(
 ) -> None:
     dataset = load(CONFIG.data)
     path = checkpoint.save(tmp_path, Training(CONFIG, dataset).state(), {})
-    job = {"config": CONFIG.to_dict(), "folder": str(path.parent)}
+    job = job_in(path.parent)
     answers = {
         "val": worker.validate(job, dataset.sealed, 0)["val"],
         "test": worker.evaluate(job, dataset, 0)["test"],

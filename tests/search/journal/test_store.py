@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from cluster.storage.bucket import Bucket
-from search.execution.job import mirror_of
 from search.journal.events import Evidence, Finished, Resumed, Started
 from search.journal.journal import FILE_NAME, JournalError
 from search.journal.lease import FILE_NAME as LOCK_FILE
@@ -39,8 +38,7 @@ def test_a_folder_is_a_folder(tmp_path: Path) -> None:
         [],
         "",
     )
-    assert kept.place("t0001") == {"folder": f"{tmp_path}/s/trials/t0001", "bucket": None}
-    assert mirror_of(kept.place("t0001")) is None
+    assert kept.place("t0001") == (f"{tmp_path}/s/trials/t0001", None)
 
 
 def test_a_search_in_a_bucket_goes_on_from_another_machine(
@@ -110,16 +108,15 @@ def test_who_runs_it_is_seen_from_anywhere(bucket: Bucket) -> None:
 def test_a_trial_is_trained_in_a_copy_and_its_heartbeat_is_heard(bucket: Bucket) -> None:
     kept = home(bucket, "s")
     assert isinstance(kept, BucketHome)
-    job = kept.place("t0001")
-    mirror = mirror_of(job)
-    folder = folder_here(job["folder"], mirror, 2)
+    place, mirror = kept.place("t0001")
+    folder = folder_here(place, mirror, 2)
     assert folder.name == "t0001"
     assert (
         len(
             {
                 folder,
-                folder_here(job["folder"], mirror, 2, rank=1),
-                folder_here(job["folder"], mirror, 1),
+                folder_here(place, mirror, 2, rank=1),
+                folder_here(place, mirror, 1),
             }
         )
         == 3
@@ -131,5 +128,5 @@ def test_a_trial_is_trained_in_a_copy_and_its_heartbeat_is_heard(bucket: Bucket)
     assert found[1] is None
     assert found[0] is not None
     assert (found[0].pid, found[0].node, found[0].attempt) == (os.getpid(), "n", 2)
-    forget(job["folder"], mirror, 2)
+    forget(place, mirror, 2)
     assert not folder.exists()
