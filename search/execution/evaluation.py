@@ -5,7 +5,7 @@ Finished trials are evaluated on the validation part, then the best one on the t
 
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -14,7 +14,7 @@ from cluster.errors import NotReady, Refused
 from search.decisions.driver import Driver
 from search.decisions.selection_policy import SelectionPolicy
 from search.execution.failures import last_line, reason_of
-from search.execution.job import Job
+from search.execution.job import Answer, Job
 from search.experiment import Experiment
 from search.journal.events import Evaluated, Opened, Tested, Unevaluated
 from search.journal.result import FAILED, NO_TIME, TrialResult, checkpoint_of
@@ -23,6 +23,7 @@ from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
 from trainables.fusion.shapes import cost_key
 from trainables.request import TrialRequest
+from trainables.values import Json
 
 Worker = Any
 """What a crew hands out to be asked."""
@@ -146,11 +147,11 @@ class Evaluations:
         """The trials that could not be evaluated, by the reason."""
         self.keys: dict[str, Hashable] = {}
         """The cost key of each trial: trials with the same key cost the same to use."""
-        self.costs: dict[Hashable, dict[str, Any]] = {}
+        self.costs: dict[Hashable, Json] = {}
         self.crew: list[Worker] = []
         self.lost: set[str] = set()
         """Trials whose worker died once."""
-        self.remembered: dict[int, set[str]] = {}
+        self.remembered: dict[int, Set[str]] = {}
         """By the worker's id the trials whose best epoch it has validated and still remembers."""
         self.first = {trial.trial for trial in first}
         self.waiting: deque[TrialResult] = deque()
@@ -208,10 +209,10 @@ class Evaluations:
         for found, worker in self._answers(
             asked, enough=lambda: bool(self.crew) and time.monotonic() > until
         ):
-            if "damaged" not in found:
+            if found.damaged is None:
                 self.crew.append(worker)
                 self.workers.keep(worker)
-                self.remembered[id(worker)] = set(found.get("remembered", ()))
+                self.remembered[id(worker)] = found.remembered
 
     def _measure_costs(self) -> None:
         """Time each different network, one after another, while nothing else runs.
@@ -230,8 +231,8 @@ class Evaluations:
         worker = self.crew[0]
         answer = self.workers.ask(worker, "cost", *self._about(trial))
         for found, _ in self._answers({answer: worker}):
-            if "damaged" not in found:
-                self.costs[key] = found["cost"]
+            if found.damaged is None:
+                self.costs[key] = found.found
                 return True
             self._fail(trial, worker, found)
         return False
@@ -242,12 +243,12 @@ class Evaluations:
         for worker in list(self.crew):
             self._ask(worker, asked)
         for found, (worker, trial) in self._answers(asked):
-            if "damaged" in found:
+            if found.damaged is not None:
                 self._fail(trial, worker, found)
             else:
                 cost = self.costs[self.keys[trial.trial]]
                 self.driver.journal.append(
-                    Evaluated(trial.trial, trial.best_epoch or 0, found["val"], cost)
+                    Evaluated(trial.trial, trial.best_epoch or 0, found.found, cost)
                 )
             if (free := self._free(worker, asked)) is not None:
                 self._ask(free, asked)
@@ -301,7 +302,7 @@ class Evaluations:
 
     def _answers(
         self, asked: dict[Any, Asked], *, enough: Callable[[], bool] = lambda: False
-    ) -> Iterator[tuple[dict[str, Any], Asked]]:
+    ) -> Iterator[tuple[Answer, Asked]]:
         """Yield what each worker answers (`_heard`), with what belongs to the call in `asked`.
 
         It ends when no answer is outstanding, when there are `enough`, or when the search is
@@ -322,30 +323,30 @@ class Evaluations:
                     and time.monotonic() - since[answer] > limit
                     and not self.workers.wait([answer], 0)
                 ):
-                    yield {"damaged": HUNG.format(limit), "hung": True}, asked.pop(answer)
+                    yield Answer(damaged=HUNG.format(limit), hung=True), asked.pop(answer)
 
-    def _fail(self, trial: TrialResult, worker: Worker, found: dict[str, Any]) -> None:
+    def _fail(self, trial: TrialResult, worker: Worker, found: Answer) -> None:
         """Deal with an evaluation that failed.
 
         If the worker died, the trial is tried once more, since it may not have been at fault. A
         worker that hangs is killed, and its trial is given up. If that was the last worker, another
         one is made ready.
         """
-        if not found.get("died") or trial.trial in self.lost:
-            self._refuse(trial, found["damaged"])
+        if not found.died or trial.trial in self.lost:
+            self._refuse(trial, found.damaged or "")
         else:
             self.lost.add(trial.trial)
             self.waiting.appendleft(trial)
-        if found.get("hung"):
+        if found.hung:
             self.workers.kill(worker)
-        if found.get("died") or found.get("hung"):
+        if found.died or found.hung:
             self.crew.remove(worker)
         if not self.crew and self.waiting:
             fresh = self.workers.for_test()
             self.crew += [
                 fresh
                 for found, _ in self._answers({self.workers.ask(fresh, "get_ready"): fresh})
-                if "damaged" not in found
+                if found.damaged is None
             ]
 
     def _about(self, trial: TrialResult) -> tuple[Job, Any, int]:
@@ -356,18 +357,15 @@ class Evaluations:
         self.reasons.setdefault(reason, []).append(trial.trial)
 
 
-def _heard(workers: Crew, answer: Any) -> dict[str, Any]:
-    """Return a worker's answer.
-
-    `damaged` says why there is none, and `died` that the worker died.
-    """
+def _heard(workers: Crew, answer: Any) -> Answer:
+    """Return a worker's answer, or why there is none."""
     try:
-        found: dict[str, Any] = workers.get(answer) or {}
+        found: Answer = workers.get(answer)
         return found
     except workers.raised as error:
-        return {"damaged": last_line(error)}
+        return Answer(damaged=last_line(error))
     except workers.broken as error:
-        return {"damaged": reason_of(error, "lost"), "died": True}
+        return Answer(damaged=reason_of(error, "lost"), died=True)
 
 
 def _job(experiment: Experiment, trial: TrialResult) -> Job:
@@ -394,12 +392,12 @@ def evaluate_best(driver: Driver, dataset: Dataset, workers: Crew, *, by: str, t
             return
         if (answer := _test(driver, trial, dataset, workers, tick, by=by)) is None:
             return
-        if "test" in answer:
+        if answer.damaged is None:
             driver.journal.append(
-                Tested(trial.trial, trial.best_epoch or 0, answer["test"], passed_over)
+                Tested(trial.trial, trial.best_epoch or 0, answer.found, passed_over)
             )
             return
-        passed_over[trial.trial] = answer["damaged"]
+        passed_over[trial.trial] = answer.damaged
     if passed_over:
         first = next(iter(passed_over.values()))
         raise Refused(
@@ -427,13 +425,13 @@ def evaluate_chosen(
     for trial in policy.ranked(candidate):
         if (answer := _test(driver, trial, dataset, workers, tick, by=SELECT)) is None:
             return
-        if "test" in answer:
+        if answer.damaged is None:
             if trial is not selection.chosen:
                 driver.journal.append(replace(selection.verdict, trial=trial.trial))
-            driver.journal.append(Tested(trial.trial, trial.best_epoch or 0, answer["test"]))
+            driver.journal.append(Tested(trial.trial, trial.best_epoch or 0, answer.found))
             return
         driver.journal.complain(
-            f"passed over: {trial.trial}, whose checkpoint is damaged: {answer['damaged']}"
+            f"passed over: {trial.trial}, whose checkpoint is damaged: {answer.damaged}"
         )
     raise Refused(
         f"no training of {candidate} can be tested: no checkpoint is whole. "
@@ -463,10 +461,10 @@ def _awaited(
 
 def _test(
     driver: Driver, trial: TrialResult, dataset: Dataset, workers: Crew, tick: Tick, *, by: str
-) -> dict[str, Any] | None:
+) -> Answer | None:
     """Return the evaluation of a trial's best epoch on the test part, from a worker.
 
-    If the checkpoint is not whole, `damaged` says why instead. None if the search is interrupted
+    None if the search is interrupted
     meanwhile. The journal records that the test part is opened before it is.
 
     Raises:
@@ -477,12 +475,12 @@ def _test(
         worker = workers.for_test()
         damage = _awaited(driver, workers, tick, worker, "damage", job, epoch)
         if damage is None or damage or driver.interrupted:
-            return {"damaged": damage} if damage else None
+            return Answer(damaged=damage) if damage else None
         # Each look at the test part makes the next figure from it a little less than new.
         for opening in driver.result.openings:
             driver.journal.complain(f"note: the test part was opened before: {opening}")
         driver.journal.append(Opened(trial.trial, epoch, by))
-        found: dict[str, Any] | None = _awaited(
+        found: Answer | None = _awaited(
             driver, workers, tick, worker, "evaluate", job, dataset, epoch
         )
         return found

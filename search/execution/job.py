@@ -1,11 +1,14 @@
-"""A job: all that a worker needs to know of a trial, on whatever machine the worker is."""
+"""A job: all that a worker needs to know of a trial, on whatever machine the worker is.
+
+And what a worker answers that evaluates one.
+"""
 
 import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +36,22 @@ class Job:
     request: TrialRequest
     download: bool = False
     """True if weights to begin with may be fetched."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a worker found of a trial's checkpoint, or why it found nothing."""
+
+    found: Json = field(default_factory=dict)
+    """An evaluation, or the cost of use."""
+    remembered: frozenset[str] = frozenset()
+    """Of a worker that has got ready: the trials whose evaluation takes next to no time there."""
+    damaged: str | None = None
+    """What is wrong with the checkpoint, or with the worker; None if all is well."""
+    died: bool = False
+    """True if the worker died."""
+    hung: bool = False
+    """True if the worker gives no answer."""
 
 
 def job_of(driver: "Driver", trial: str, config: TrialConfig) -> Job:

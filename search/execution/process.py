@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 
-from search.execution.job import Job, checkpoint_in, keep
+from search.execution.job import Answer, Job, checkpoint_in, keep
 from search.preflight.shadows import put_libraries_first
 from trainables.checkpoints.remote import folder_here
 from trainables.config import TrialConfig
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from trainables.messages import Report
 
 Given = ParamSpec("Given")
-Answer = TypeVar("Answer")
+Returned = TypeVar("Returned")
 
 BEYOND_REPAIR = ("AcceleratorError", "PartialUpdateError")
 """Errors, by name, after which nothing in a process can be relied on: of a GPU's context, and of
@@ -29,12 +29,12 @@ fused weights that were only partly handed back.
 
 
 def in_use(
-    method: "Callable[Concatenate[Any, Given], Answer]",
-) -> "Callable[Concatenate[Any, Given], Answer]":
+    method: "Callable[Concatenate[Any, Given], Returned]",
+) -> "Callable[Concatenate[Any, Given], Returned]":
     """Count the process as in use while it runs this method, however long that takes."""
 
     @wraps(method)
-    def wrapped(self: Any, /, *given: Given.args, **named: Given.kwargs) -> Answer:
+    def wrapped(self: Any, /, *given: Given.args, **named: Given.kwargs) -> Returned:
         self._used = math.inf
         try:
             return method(self, *given, **named)
@@ -133,23 +133,22 @@ class Process:
         return ""
 
     @in_use
-    def evaluate(self, job: Job, dataset: Dataset, epoch: int) -> dict[str, Any]:
+    def evaluate(self, job: Job, dataset: Dataset, epoch: int) -> Answer:
         """Open the test part for one trial's checkpoint.
 
-        `test` is the evaluation without its pictures, which are in the trial's folder; or `damaged`
-        says what is wrong with the checkpoint.
+        The answer is the evaluation without its pictures, which are in the trial's folder.
         """
         if dataset.test is None:
             raise ValueError("the data set's test part is sealed")
         return self._evaluated(job, dataset, epoch, "test")
 
     @in_use
-    def validate(self, job: Job, dataset: Dataset, epoch: int) -> dict[str, Any]:
+    def validate(self, job: Job, dataset: Dataset, epoch: int) -> Answer:
         """Evaluate one trial's checkpoint on the validation part.
 
-        `val` is the evaluation without its curves and pictures; or `damaged` says what is wrong
-        with the checkpoint. The evaluation with both is in the trial's folder, from which the best
-        trials' pictures are drawn (`search.views.page.artifacts.draw`).
+        The answer is the evaluation without its curves and pictures. The evaluation with both is in
+        the trial's folder, from which the best trials' pictures are drawn
+        (`search.views.page.artifacts.draw`).
         """
         try:
             return self._evaluated(job, self._kept(dataset), epoch, "val")
@@ -163,11 +162,10 @@ class Process:
         dataset: Dataset,
         epoch: int,
         part: Literal["val", "test"],
-    ) -> dict[str, Any]:
+    ) -> Answer:
         """Evaluate one trial's checkpoint on a part, and keep all of it in the trial's folder.
 
-        What the journal takes of it is returned under the part's name; or `damaged` says what is
-        wrong with the checkpoint.
+        The answer is what the journal takes of it.
         """
         from trainables.checkpoints.checkpoint import CheckpointError
         from trainables.evaluation.evaluate import brief, evaluate, plain
@@ -177,42 +175,36 @@ class Process:
             with checkpoint_in(job, epoch) as path:
                 found = evaluate(config, dataset, images, path, device=self._device)
         except CheckpointError as error:
-            return {"damaged": str(error)}
+            return Answer(damaged=str(error))
         keep(job, f"{part}.json", found)
-        return {part: (brief if part == "val" else plain)(config, found)}
+        return Answer((brief if part == "val" else plain)(config, found))
 
     @in_use
-    def get_ready(self) -> dict[str, Any]:
-        """Import what an evaluation needs, while nothing is timed.
-
-        The `remembered` trials are those whose evaluation takes next to no time here.
-        """
+    def get_ready(self) -> Answer:
+        """Import what an evaluation needs, while nothing is timed."""
         import trainables.checkpoints.remembered
         import trainables.evaluation.cost
 
-        return {"remembered": trainables.checkpoints.remembered.MEMORY.trials}
+        return Answer(remembered=frozenset(trainables.checkpoints.remembered.MEMORY.trials))
 
     @in_use
-    def cost(self, job: Job, dataset: Dataset, epoch: int) -> dict[str, Any]:
-        """Measure what one trial's checkpoint costs to use, here and with nothing else running.
-
-        The result is under `cost`; or `damaged` says what is wrong with the checkpoint.
-        """
+    def cost(self, job: Job, dataset: Dataset, epoch: int) -> Answer:
+        """Measure what one trial's checkpoint costs to use, here and with nothing else running."""
         from trainables.checkpoints.checkpoint import CheckpointError
         from trainables.evaluation.cost import cost
 
         try:
             with checkpoint_in(job, epoch) as path:
-                return {
-                    "cost": cost(
+                return Answer(
+                    cost(
                         TrialConfig.from_dict(job.config),
                         self._kept(dataset),
                         path,
                         device=self._device,
                     )
-                }
+                )
         except CheckpointError as error:
-            return {"damaged": str(error)}
+            return Answer(damaged=str(error))
         except Exception as error:
             self._hear_error(error)
             raise

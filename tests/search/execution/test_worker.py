@@ -85,7 +85,7 @@ def test_a_worker_that_evaluates_is_in_use(
     worker: TrialWorker, tmp_path: Path, method: str
 ) -> None:
     job, began = Read(worker, job_in(tmp_path)), time.monotonic()
-    assert "damaged" in getattr(worker, method)(job, load(CONFIG.data), 1)
+    assert getattr(worker, method)(job, load(CONFIG.data), 1).damaged
     assert set(job.used) == {math.inf}
     assert began <= worker._used <= time.monotonic()
 
@@ -114,7 +114,7 @@ def test_a_worker_computes_what_its_data_say_once(
     assert not any("channel_statistics" in vars(copy) for copy in copies)
     assert (
         json.loads((tmp_path / "evidence" / "val.json").read_text())["accuracy"]
-        == found["val"]["accuracy"]
+        == found.found["accuracy"]
     )
 
 
@@ -125,8 +125,8 @@ def test_an_evaluation_leaves_its_pictures_in_the_trials_folder_alone(
     path = checkpoint.save(tmp_path, Training(CONFIG, dataset).state(), {})
     job = job_in(path.parent)
     answers = {
-        "val": worker.validate(job, dataset.sealed, 0)["val"],
-        "test": worker.evaluate(job, dataset, 0)["test"],
+        "val": worker.validate(job, dataset.sealed, 0).found,
+        "test": worker.evaluate(job, dataset, 0).found,
     }
     for part, answer in answers.items():
         kept = json.loads((tmp_path / "evidence" / f"{part}.json").read_text())
