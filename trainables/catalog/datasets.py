@@ -26,8 +26,8 @@ class DatasetEntry:
     from_folder: bool = False
     """True if the images are whatever a folder of the user's holds.
 
-    The module then has `left_out(config)` too, lines on what is not read, and `load` takes
-    `allocate`, which gives the arrays to decode into.
+    The module then has `find(config) -> Layout` instead of `files`, which finds the images, and
+    `load` takes that `layout`, and `allocate`, which gives the arrays to decode into.
     """
     tasks: tuple[str, ...] = ("classification",)
     """The tasks for which its loader gives targets (`DataConfig.task`); the first is the usual one.

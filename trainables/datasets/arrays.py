@@ -6,8 +6,8 @@ Where all images, or all targets, are of one shape, they are one array. Otherwis
 import dataclasses
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
 
@@ -31,6 +31,14 @@ SIXTEEN_BITS = (0, 65535)
 """The range of values whose images were the same before ranges were looked at.
 
 The fingerprint leaves it out, so that it is the same as then.
+"""
+MAX_LEFT_OUT = 10_000
+"""The largest number of files left out that are named one by one."""
+
+Names = tuple[str, ...] | None
+"""The file of each image, relative to the data set's root, with `/` between folders.
+
+None for images that are no files. They are as the system has them: `printable` is for people.
 """
 
 
@@ -89,6 +97,22 @@ class Ragged:
         return Ragged.of(self[int(row)] for row in rows)
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """A file or folder of the data set that is not read."""
+
+    path: str
+    """Relative to the data set's root, printable; empty in an entry that counts others."""
+    reason: str
+
+
+def bounded(left_out: Sequence[LeftOut]) -> tuple[LeftOut, ...]:
+    """Return at most `MAX_LEFT_OUT` entries, and a last one that counts the rest."""
+    rest = len(left_out) - MAX_LEFT_OUT
+    last = (LeftOut("", f"and {rest:,} more"),) if rest > 0 else ()
+    return (*left_out[:MAX_LEFT_OUT], *last)
+
+
 def in_memory(title: str, shape: tuple[int, ...]) -> Images:
     """Return a new array."""
     return np.empty(shape, np.uint8)
@@ -99,6 +123,11 @@ def taken(values: Arrays, rows: Any) -> Arrays:
     if isinstance(values, Ragged):
         return values.take(np.arange(len(values))[rows])
     return np.ascontiguousarray(values[rows])
+
+
+def taken_names(names: Names, rows: Rows) -> Names:
+    """Return the names of these rows."""
+    return None if names is None else tuple(names[row] for row in rows.tolist())
 
 
 def pixels_of(images: Arrays, rows: Any) -> Images:
@@ -120,6 +149,7 @@ class Part:
 
     images: Arrays
     targets: Arrays
+    names: Names = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -174,7 +204,9 @@ class Part:
 
     def take(self, rows: NDArray[np.intp]) -> "Part":
         """Return a copy that holds only these rows."""
-        return Part(taken(self.images, rows), taken(self.targets, rows))
+        return Part(
+            taken(self.images, rows), taken(self.targets, rows), taken_names(self.names, rows)
+        )
 
 
 class Selected(Part):
@@ -198,6 +230,11 @@ class Selected(Part):
     def images(self) -> Arrays:
         """A copy of the selected images."""
         return taken(self.whole.images, self.rows)
+
+    @cached_property
+    def names(self) -> Names:
+        """The file of each selected image."""
+        return taken_names(self.whole.names, self.rows)
 
     def take(self, rows: Rows) -> Part:
         """Return a copy that holds only these rows, counted among the selected."""
@@ -241,13 +278,18 @@ class Joined(Part):
         """A copy of all images."""
         return self.take(np.arange(len(self))).images
 
+    @cached_property
+    def names(self) -> Names:
+        """The file of each image."""
+        return joined_names(self.first.names, self.other.names)
+
     def take(self, rows: Rows) -> Part:
         """Return a copy that holds only these rows."""
         made = np.empty((len(rows), *self.shape[1:]), np.uint8)
         count = max(1, CHUNK // max(1, self.size // max(1, len(self))))
         for start in range(0, len(rows), count):
             made[start : start + count] = self._some(rows[start : start + count])
-        return Part(made, self.targets[rows])
+        return Part(made, self.targets[rows], taken_names(self.names, rows))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -263,6 +305,11 @@ class Joined(Part):
         return found
 
 
+def joined_names(first: Names, other: Names) -> Names:
+    """Return the names of two parts; None if either has none."""
+    return None if first is None or other is None else first + other
+
+
 def joined(first: Part, other: Part) -> Part:
     """Return the images of two parts as one; those of one size are not copied for it."""
     each = (first.images, first.targets, other.images, other.targets)
@@ -276,7 +323,11 @@ def joined(first: Part, other: Part) -> Part:
             return Ragged.of([*one, *two])
         return np.concatenate([one, two])
 
-    return Part(behind(first.images, other.images), behind(first.targets, other.targets))
+    return Part(
+        behind(first.images, other.images),
+        behind(first.targets, other.targets),
+        joined_names(first.names, other.names),
+    )
 
 
 @dataclass(frozen=True)
@@ -296,6 +347,8 @@ class Decoded:
     """The values that became 0 and 255, for images of more than 8 bits."""
     remarks: tuple[str, ...] = ()
     """Lines on how the images were read, for whoever begins a search."""
+    left_out: tuple[LeftOut, ...] = ()
+    """The unreadable images that were left out."""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -353,6 +406,8 @@ class Dataset:
 
     None where the targets are class numbers, which are the groups, and without folds.
     """
+    left_out: tuple[LeftOut, ...] = ()
+    """What is in the data set's folder and not read, unreadable images too (`bounded`)."""
 
     def fold(self, number: int, seed: int) -> "Dataset":
         """Return the data set of the network of one fold, numbered from 1.

@@ -6,6 +6,7 @@ or removed file gives another. The least recently used entries are removed when 
 too large.
 """
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -25,9 +26,18 @@ from trainables.caches import PARTIAL, cache_folder, cache_limit, evict, hold, m
 from trainables.catalog.datasets import DECODING
 from trainables.catalog.tasks import DEFAULT_TASK
 from trainables.config import DataConfig
-from trainables.datasets.arrays import Allocate, Arrays, Decoded, Images, Part, Ragged, in_memory
+from trainables.datasets.arrays import (
+    Allocate,
+    Arrays,
+    Decoded,
+    Images,
+    LeftOut,
+    Part,
+    Ragged,
+    in_memory,
+)
 
-VERSION = 3
+VERSION = 4
 """The version of an entry's files, raised when they change so that older ones are not taken."""
 ABOUT = "entry.json"
 PARTS = ("train", "val", "test")
@@ -74,6 +84,7 @@ def _read(folder: Path) -> Decoded:
             parts[name] = Part(
                 _shaped(_plain(images), folder / f"{name}-images{SHAPES}"),
                 _shaped(targets, folder / f"{name}-labels{SHAPES}"),
+                None if (names := entry["names"][name]) is None else tuple(names),
             )
         decoded = Decoded(
             classes=tuple(entry["classes"]),
@@ -83,6 +94,7 @@ def _read(folder: Path) -> Decoded:
             skipped=entry["skipped"],
             value_range=None if entry["value_range"] is None else tuple(entry["value_range"]),
             remarks=tuple(entry["remarks"]),
+            left_out=tuple(LeftOut(*one) for one in entry["left_out"]),
         )
         if decoded.fingerprint != entry["fingerprint"]:
             raise ValueError(f"{folder} is damaged")
@@ -194,6 +206,8 @@ def _finish(new: Path, decoded: Decoded) -> None:
         "skipped": decoded.skipped,
         "value_range": decoded.value_range,
         "remarks": decoded.remarks,
+        "left_out": [dataclasses.astuple(one) for one in decoded.left_out],
+        "names": {name: part.names for name, part in parts.items()},
         "fingerprint": decoded.fingerprint,
     }
     (new / ABOUT).write_text(json.dumps(entry))

@@ -15,7 +15,15 @@ from pathlib import Path
 import numpy as np
 
 from trainables.config import DataConfig
-from trainables.datasets.arrays import SIXTEEN_BITS, Allocate, Decoded, Images, Part, in_memory
+from trainables.datasets.arrays import (
+    SIXTEEN_BITS,
+    Allocate,
+    Decoded,
+    Images,
+    LeftOut,
+    Part,
+    in_memory,
+)
 from trainables.datasets.images import (
     DEPTHS,
     Header,
@@ -24,7 +32,7 @@ from trainables.datasets.images import (
     extremes,
     header,
 )
-from trainables.datasets.layout import Layout, Members, layout_of
+from trainables.datasets.layout import Layout, layout_of
 from trainables.datasets.memory import require_memory
 from trainables.errors import DataError, printable
 from trainables.processors import processors
@@ -41,23 +49,14 @@ FEW_LEVELS, NEARLY_ALL = 16, 0.999
 """A warning is given where this share of the pixels lies within so few of the 256 levels."""
 
 
-def files(config: DataConfig) -> list[Path]:
-    """Return every image file, in order."""
-    return [path for part in _layout(config).parts.values() for _, path in part]
-
-
-def left_out(config: DataConfig) -> list[str]:
-    """Return lines on what is not read."""
-    return _layout(config).left_out
-
-
-def load(config: DataConfig, *, download: bool, allocate: Allocate = in_memory) -> Decoded:
+def load(
+    config: DataConfig, *, download: bool, layout: Layout, allocate: Allocate = in_memory
+) -> Decoded:
     """Decode every image of the folder.
 
     The unreadable ones are refused, all at once, or with `skip_bad` left out and counted.
     """
-    parts = _layout(config).parts
-    paths = [path for part in parts.values() for _, path in part]
+    parts, paths = layout.parts, layout.paths
     classes = sorted({name for part in parts.values() for name, _ in part})
     # What Pillow would warn of is read, or is an error with its file's name.
     with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(processors()) as pool:
@@ -84,19 +83,12 @@ def load(config: DataConfig, *, download: bool, allocate: Allocate = in_memory) 
 
         made = {}
         for title, members in parts.items():
-            images = allocate(title, (len(members), *shape))
-            list(
-                pool.map(
-                    decode,
-                    [images] * len(members),
-                    range(len(members)),
-                    [path for _, path in members],
-                )
-            )
-            made[title] = images
+            images = made[title] = allocate(title, (len(members), *shape))
+            each = [path for _, path in members]
+            list(pool.map(decode, [images] * len(each), range(len(each)), each))
     if errors and not config.skip_bad:
         raise _unreadable(config, {path: errors[path] for path in paths if path in errors})
-    whole = {title: _part(made[title], parts[title], classes, errors, title) for title in parts}
+    whole = {title: _part(made[title], layout, classes, errors, title) for title in parts}
     remarks = [
         *_about_range(whole.values(), headers.values(), value_range),
         *_about_transparent(config, transparent),
@@ -109,13 +101,18 @@ def load(config: DataConfig, *, download: bool, allocate: Allocate = in_memory) 
         val=whole.get("val"),
         value_range=value_range,
         remarks=tuple(remarks),
+        left_out=tuple(
+            LeftOut(_name(config, path), f"cannot be read: {errors[path]}")
+            for path in sorted(errors)
+        ),
     )
 
 
 def _part(
-    images: Images, members: Members, classes: list[str], errors: dict[Path, DataError], title: str
+    images: Images, layout: Layout, classes: list[str], errors: dict[Path, DataError], title: str
 ) -> Part:
     """Return a part without the images that could not be read, whose gaps are closed in place."""
+    members = layout.parts[title]
     rows = [row for row, (_, path) in enumerate(members) if path not in errors]
     if not rows:
         raise DataError(f"no image of the {title} part can be read.")
@@ -126,10 +123,16 @@ def _part(
     return Part(
         images[: len(rows)] if len(rows) < len(members) else images,
         np.array([numbers[members[row][0]] for row in rows], dtype=np.int64),
+        tuple(layout.name(members[row][1]) for row in rows),
     )
 
 
-def _layout(config: DataConfig) -> Layout:
+def find(config: DataConfig) -> Layout:
+    """Find the images of the folder.
+
+    Raises:
+        DataError: there are none, or it cannot be told what they are.
+    """
     root = Path(config.root)
     try:
         if not root.is_dir():
@@ -249,7 +252,7 @@ def _about_transparent(config: DataConfig, paths: list[Path]) -> list[str]:
 
 
 def _name(config: DataConfig, path: Path) -> str:
-    return printable(str(path.relative_to(config.root)))
+    return printable(path.relative_to(config.root).as_posix())
 
 
 def _unreadable(config: DataConfig, errors: dict[Path, DataError]) -> DataError:

@@ -3,9 +3,12 @@
 import os
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
+from trainables.datasets.arrays import LeftOut
 from trainables.datasets.images import SUFFIXES
 from trainables.errors import DataError, is_text, printable
 
@@ -34,55 +37,72 @@ class Layout:
 
     root: Path
     parts: dict[str, Members] = field(default_factory=dict)
-    files: list[Path] = field(default_factory=list)
-    """Files that are no images, or of a format that is not read."""
-    links: list[Path] = field(default_factory=list)
-    """Links to folders."""
-    folders: list[Path] = field(default_factory=list)
-    """Folders beside the parts."""
-    outside: list[Path] = field(default_factory=list)
-    """Images that are in no class's folder."""
+    reasons: dict[Path, str] = field(default_factory=dict)
+    """Why each file or folder that is not read is left out."""
 
     @property
-    def left_out(self) -> list[str]:
-        """Lines on what is not read."""
-        lines = []
-        if self.files:
-            kinds = Counter(
-                printable(path.suffix.lower()[:20]) or "without a suffix" for path in self.files
-            )
-            told = [f"{count:,} {kind}" for kind, count in kinds.most_common(MAX_KINDS)]
-            told += (
-                [f"{rest:,} others"]
-                if (
-                    rest := len(self.files)
-                    - sum(count for _, count in kinds.most_common(MAX_KINDS))
-                )
-                else []
-            )
-            lines.append(
-                f"note: {_counted(self.files, 'file')} not read: {', '.join(told)} "
-                f"({self._first(self.files)}). Read are {allowed()}."
-            )
-        if self.outside:
-            lines.append(
-                f"note: {_counted(self.outside, 'image')} left out: "
-                f"in no class's folder ({self._first(self.outside)})."
-            )
-        if self.links:
-            lines.append(
-                f"note: {_counted(self.links, 'linked folder')} left out "
-                f"({self._first(self.links)}): links to images are followed, those not."
-            )
-        if self.folders:
-            lines.append(
-                f"note: {_counted(self.folders, 'folder')} left out: "
-                f"beside the parts ({self._first(self.folders)})."
-            )
-        return lines
+    def paths(self) -> list[Path]:
+        """Every image, in order."""
+        return [path for members in self.parts.values() for _, path in members]
 
-    def _first(self, paths: list[Path]) -> str:
-        return f"first: {printable(str(min(paths).relative_to(self.root)))}"
+    def name(self, path: Path) -> str:
+        """Return a path relative to the root, with `/` between folders."""
+        return path.as_posix()[self._start :]
+
+    @cached_property
+    def _start(self) -> int:
+        """The length of the root and the separator behind it: 100,000 names are cut at once."""
+        return len((self.root / "x").as_posix()) - 1
+
+    @property
+    def left_out(self) -> list[LeftOut]:
+        """What is not read, in the order of its paths."""
+        return [
+            LeftOut(printable(self.name(path)), self.reasons[path]) for path in sorted(self.reasons)
+        ]
+
+    @property
+    def remarks(self) -> list[str]:
+        """Lines on what is not read, one a reason."""
+        by_reason: dict[str, list[Path]] = {}
+        for path, reason in self.reasons.items():
+            by_reason.setdefault(reason, []).append(path)
+        return [
+            tell(by_reason[reason], f"first: {printable(self.name(min(by_reason[reason])))}")
+            for reason, tell in TELL.items()
+            if reason in by_reason
+        ]
+
+
+def _tell_not_read(paths: list[Path], first: str) -> str:
+    kinds = Counter(printable(path.suffix.lower()[:20]) or "without a suffix" for path in paths)
+    told = [f"{count:,} {kind}" for kind, count in kinds.most_common(MAX_KINDS)]
+    if rest := len(paths) - sum(count for _, count in kinds.most_common(MAX_KINDS)):
+        told.append(f"{rest:,} others")
+    return (
+        f"note: {_counted(paths, 'file')} not read: {', '.join(told)} ({first}). "
+        f"Read are {allowed()}."
+    )
+
+
+NOT_READ = "not an image format that is read"
+OUTSIDE = "in no class's folder"
+LINKED = "a linked folder"
+BESIDE = "beside the parts"
+TELL: dict[str, Callable[[list[Path], str], str]] = {
+    NOT_READ: _tell_not_read,
+    OUTSIDE: lambda paths, first: (
+        f"note: {_counted(paths, 'image')} left out: in no class's folder ({first})."
+    ),
+    LINKED: lambda paths, first: (
+        f"note: {_counted(paths, 'linked folder')} left out ({first}): links to images are "
+        "followed, those not."
+    ),
+    BESIDE: lambda paths, first: (
+        f"note: {_counted(paths, 'folder')} left out: beside the parts ({first})."
+    ),
+}
+"""For each reason to leave something out, the line that tells of it."""
 
 
 def _counted(what: list[Path], name: str) -> str:
@@ -116,7 +136,7 @@ def layout_of(root: Path) -> Layout:
         if part in parts:
             found.parts[part] = _classes(parts[part], found)
     _strays(root, found)
-    found.folders += [folder for folder in here if folder not in parts.values()]
+    found.reasons |= {folder: BESIDE for folder in here if folder not in parts.values()}
     known = {name for name, _ in found.parts["train"]}
     for part in ("val", "test"):
         if extra := sorted({name for name, _ in found.parts.get(part, [])} - known):
@@ -199,7 +219,7 @@ def _strays(root: Path, found: Layout) -> None:
     """Note the files beside class folders."""
     for path in root.iterdir():
         if not path.name.startswith(".") and not path.is_dir():
-            (found.outside if path.suffix.lower() in SUFFIXES else found.files).append(path)
+            found.reasons[path] = OUTSIDE if path.suffix.lower() in SUFFIXES else NOT_READ
 
 
 def _images(folder: Path, found: Layout) -> list[Path]:
@@ -218,9 +238,9 @@ def _images(folder: Path, found: Layout) -> list[Path]:
                 if entry.is_dir(follow_symlinks=False):
                     pending.append(entry.path)
                 elif entry.is_symlink() and path.is_dir():
-                    found.links.append(path)
+                    found.reasons[path] = LINKED
                 elif path.suffix.lower() in SUFFIXES and (entry.is_file() or not path.exists()):
                     images.append(path)
                 else:
-                    found.files.append(path)
+                    found.reasons[path] = NOT_READ
     return sorted(images)

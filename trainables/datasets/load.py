@@ -8,10 +8,11 @@ import numpy as np
 from trainables.catalog.datasets import DATASETS
 from trainables.catalog.tasks import DEFAULT_TASK, TASKS
 from trainables.config import DataConfig
-from trainables.datasets.arrays import Dataset, Decoded, Joined, Part, joined
+from trainables.datasets.arrays import Dataset, Decoded, Joined, Part, bounded, joined
 from trainables.datasets.cache import cached
+from trainables.datasets.layout import Layout
 from trainables.datasets.memory import require_memory
-from trainables.datasets.sources import decode, files, left_out
+from trainables.datasets.sources import decode, files, find
 from trainables.datasets.splits import split_off
 from trainables.datasets.targets import Targets
 from trainables.errors import ConfigError, DataError
@@ -27,7 +28,8 @@ def load(config: DataConfig, *, download: bool = False) -> Dataset:
         DataError: images or labels that cannot be used.
         Unavailable: files that are not there.
     """
-    decoded = _decoded(config, download=download)
+    found = find(config)
+    decoded = _decoded(config, found, download=download)
     targets = TASKS[config.task].load_targets()
     targets.check(decoded, config)
     if config.train_limit is None and not decoded.train.is_ragged:
@@ -37,7 +39,13 @@ def load(config: DataConfig, *, download: bool = False) -> Dataset:
         )
     dataset = split(decoded, config)
     targets.check_split(dataset)
-    return replace(dataset, remarks=(*left_out(config), *dataset.remarks))
+    if found is None:
+        return dataset
+    return replace(
+        dataset,
+        remarks=(*found.remarks, *dataset.remarks),
+        left_out=bounded([*found.left_out, *decoded.left_out]),
+    )
 
 
 def split(decoded: Decoded, config: DataConfig) -> Dataset:
@@ -128,17 +136,19 @@ def _side(decoded: Decoded, config: DataConfig) -> int | None:
     return config.image_size or min(MAX_SIDE, least)
 
 
-def _decoded(config: DataConfig, *, download: bool) -> Decoded:
+def _decoded(config: DataConfig, found: Layout | None, *, download: bool) -> Decoded:
     """Return the whole data set, from the cache where its files are known.
 
     Files that are there are not downloaded again.
     """
     try:
-        if found := files(config):
-            return cached(config, found, lambda allocate: decode(config, allocate=allocate))
+        if paths := files(config) if found is None else found.paths:
+            return cached(
+                config, paths, lambda allocate: decode(config, layout=found, allocate=allocate)
+            )
         return decode(config)
     except DataError:
-        if not download or DATASETS[config.name].from_folder:
+        if not download or found is not None:
             raise
         return decode(config, download=True)
 

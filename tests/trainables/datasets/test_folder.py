@@ -12,8 +12,10 @@ import pytest
 from PIL import Image, ImageFile
 
 from trainables.config import DataConfig
-from trainables.datasets import sources
+from trainables.datasets import folder, sources
+from trainables.datasets.arrays import LeftOut, bounded
 from trainables.datasets.images import SUFFIXES, decode, header
+from trainables.datasets.layout import layout_of
 from trainables.datasets.load import load
 from trainables.errors import DataError
 
@@ -466,8 +468,8 @@ AMBIGUOUS = {
 
 @pytest.mark.parametrize(("folders", "text"), AMBIGUOUS.values(), ids=AMBIGUOUS)
 def test_what_may_be_a_part_or_a_class_is_refused(folders, text, tmp_path, write_images):
-    for folder in folders:
-        write_images(tmp_path / folder, 3)
+    for name in folders:
+        write_images(tmp_path / name, 3)
     remedy = f"If they are classes, put all class folders into '{tmp_path / 'train'}'."
     with refused(f"{text.format(root=repr(str(tmp_path)))} {remedy}"):
         loaded(tmp_path)
@@ -919,3 +921,62 @@ def test_decoding_one_file_gives_the_size_and_mode_asked_for(two):
     assert decode(path, (4, 6), "L").shape == (6, 4, 1)
     with pytest.raises(DataError, match=r"^not an image$"):
         decode(two / "none.png", None, "L")
+
+
+# The file of each image
+
+
+def files_of(part, root):
+    """The pixels of the files that a part names."""
+    return [np.asarray(Image.open(root / name)) for name in part.names]
+
+
+def test_every_image_knows_its_file_in_every_part_and_from_the_cache(two, cache_home):
+    (two / "cat" / "bad.png").write_text("no image")
+    for _ in range(2):  # decoded, then from the cache
+        dataset = loaded(two, skip_bad=True, train_limit=4)
+        for part in (dataset.train, dataset.val, dataset.test):
+            assert np.array_equal(part.images, files_of(part, two))
+        assert dataset.train.names[0].startswith("cat/RGB-9x8-")
+    assert list(cache_home.rglob("entry.json"))
+
+
+def test_the_images_of_a_fold_know_their_files(tmp_path, write_images):
+    write_parts(tmp_path, write_images, train=4, val=3, test=2)
+    dataset = loaded(tmp_path, folds=3)
+    fold = dataset.fold(1, 0)
+    for part in (fold.train, fold.val, fold.val.take(np.array([1, 0]))):
+        assert np.array_equal(part.images, files_of(part, tmp_path))
+
+
+def test_a_relative_root_gives_the_same_names(two, monkeypatch):
+    names = decoded(two).train.names
+    monkeypatch.chdir(two)
+    assert decoded(".").train.names == names
+
+
+def test_each_file_left_out_is_named_with_its_reason(two, write_images):
+    (two / "cat" / "notes.txt").write_text("not an image")
+    (two / "dog" / "z\x1b.png").write_text("no image")
+    write_images(two, 1)
+    (two / "dog" / "more").symlink_to(two.parent)
+    for _ in range(2):  # decoded, then from the cache
+        assert loaded(two, skip_bad=True).left_out == (
+            LeftOut("RGB-9x8-0.png", "in no class's folder"),
+            LeftOut("cat/notes.txt", "not an image format that is read"),
+            LeftOut("dog/more", "a linked folder"),
+            LeftOut("dog/z\\x1b.png", "cannot be read: not an image"),
+        )
+
+
+def test_of_very_many_left_out_the_rest_is_counted():
+    many = [LeftOut(str(number), "a linked folder") for number in range(10_003)]
+    assert bounded(many)[-2:] == (many[9_999], LeftOut("", "and 3 more"))
+
+
+def test_the_folder_is_walked_once_a_load(two, monkeypatch):
+    walked = []
+    monkeypatch.setattr(folder, "layout_of", lambda root: (walked.append(root), layout_of(root))[1])
+    loaded(two)
+    loaded(two)
+    assert len(walked) == 2
