@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 from trainables.values import Json
 
@@ -65,6 +65,27 @@ class EpochMetrics:
         return ""
 
 
+class Cost(TypedDict, total=False):
+    """The cost of using a classifier, as `trainables.evaluation.cost` measures it; JSON holds it.
+
+    A journal of an earlier version may lack some of it.
+    """
+
+    parameters: int | None
+    """Weights in use; None for what is no network."""
+    multiply_adds: int | None
+    """Of one image's forward pass; None for what is no network."""
+    bytes: int
+    """Of the files that are needed to use it."""
+    inference: dict[str, dict[str, float]]
+    """`time_per_image` by batch size: `batch_1`, `batch_64`."""
+    precision: str
+    device: str
+    threads: int
+    unknown: str
+    """The reason that nothing of this could be measured."""
+
+
 @dataclass(frozen=True)
 class Report:
     """A message of a trial: after each epoch, and on two occasions between.
@@ -84,12 +105,8 @@ class Report:
     """For a network's epoch: `fp32`, `bf16` or `fp16`, as it was trained."""
     folds: list[dict[str, float]] = field(default_factory=list)
     """With folds: the metrics of each; `metrics` are their means."""
-    cost: dict[str, Any] | None = None
-    """The cost of using the classifier, as `trainables.evaluation.cost` measures it.
-
-    Comes with the first epoch that is reported, where it was asked for. If it could not be
-    measured, `unknown` says why.
-    """
+    cost: Cost | None = None
+    """The cost of using the classifier, with the first epoch that is reported, where asked for."""
     restored: list[str] | None = None
     """For a trial that goes on after `epoch`: what is wrong with newer checkpoints, a line each."""
     more: bool = field(default=False, compare=False)

@@ -17,7 +17,7 @@ from search.journal.result import SearchResult, TrialResult
 from search.schedulers.base import Scheduler, Stop
 from trainables.checkpoints.lineage import WarmStartSource
 from trainables.config import TrialConfig
-from trainables.values import Json
+from trainables.messages import Cost
 
 Decisions = Iterator[EventData]
 
@@ -101,7 +101,7 @@ class Policy(Protocol):
     def follow_up(self) -> Decisions:
         """Decide what follows from trials that have ended."""
 
-    def cost(self, trial: str, measured: Json | None) -> Decisions:
+    def cost(self, trial: str, measured: Cost | None) -> Decisions:
         """Decide what a trial costs to use, before its first epoch; `measured` is its own report's.
 
         None if it was not measured.

@@ -21,7 +21,8 @@ from trainables.checkpoints.lineage import WarmStartSource
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
-from trainables.values import Json, Params
+from trainables.messages import Cost
+from trainables.values import Params
 
 
 def next_space(
@@ -182,7 +183,7 @@ class RefinementPolicy:
         """Decide nothing."""
         return self.search.follow_up()
 
-    def cost(self, trial: str, measured: Json | None) -> Decisions:
+    def cost(self, trial: str, measured: Cost | None) -> Decisions:
         """Decide what a trial costs to use."""
         return self.search.cost(trial, measured)
 

@@ -33,7 +33,7 @@ from trainables.checkpoints.lineage import WarmStartSource, training_key
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 from trainables.fusion.shapes import cost_key
-from trainables.values import Json
+from trainables.messages import Cost
 
 
 class SearchPolicy:
@@ -53,7 +53,7 @@ class SearchPolicy:
         self.algorithm = self._algorithm()
         self.scheduler = self._scheduler()
         self.relatives = Relatives(experiment, record.earlier)
-        self.costs: dict[Hashable, Json] = {}
+        self.costs: dict[Hashable, Cost] = {}
         """The measured cost of using a classifier, once for all that are alike, where it counts."""
         self.unmeasured: set[str] = set()
         """The reasons, as told, that a cost could not be measured."""
@@ -229,7 +229,7 @@ class SearchPolicy:
             self.scheduler.begin(trial, self.trials[trial].params, training)
             self.lengths.add(self.trials[trial].config["epochs"])
 
-    def _hear_cost(self, trial: str, cost: Json) -> None:
+    def _hear_cost(self, trial: str, cost: Cost) -> None:
         with suppress(ConfigError):  # a replay may tell of a model that is no longer registered
             config = TrialConfig.from_dict(self.trials[trial].config)
             self.costs.setdefault(cost_key(config, config.precision), cost)
@@ -301,7 +301,7 @@ class SearchPolicy:
             < space.size
         )
 
-    def cost(self, trial: str, measured: Json | None) -> Decisions:
+    def cost(self, trial: str, measured: Cost | None) -> Decisions:
         """Decide what a trial costs to use, where that counts.
 
         It is the cost that was measured first, of all trials that are alike.

@@ -19,7 +19,7 @@ from trainables.catalog.ranking import rank
 from trainables.checkpoints.lineage import WarmStartSource
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
-from trainables.values import Json
+from trainables.messages import Cost
 
 MAX_SEED = 2**31
 """Seeds are below this number."""
@@ -224,7 +224,7 @@ class SelectionPolicy:
         """Return the selection's last event."""
         return Concluded(outcome, reason)
 
-    def cost(self, trial: str, measured: Json | None) -> Decisions:
+    def cost(self, trial: str, measured: Cost | None) -> Decisions:
         """Decide nothing: what a candidate costs is known."""
         yield from ()
 

@@ -22,8 +22,8 @@ from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
 from trainables.fusion.shapes import cost_key
+from trainables.messages import Cost
 from trainables.request import TrialRequest
-from trainables.values import Json
 
 Worker = Any
 """What a crew hands out to be asked."""
@@ -147,7 +147,7 @@ class Evaluations:
         """The trials that could not be evaluated, by the reason."""
         self.keys: dict[str, Hashable] = {}
         """The cost key of each trial: trials with the same key cost the same to use."""
-        self.costs: dict[Hashable, Json] = {}
+        self.costs: dict[Hashable, Cost] = {}
         self.crew: list[Worker] = []
         self.lost: set[str] = set()
         """Trials whose worker died once."""
@@ -232,7 +232,7 @@ class Evaluations:
         answer = self.workers.ask(worker, "cost", *self._about(trial))
         for found, _ in self._answers({answer: worker}):
             if found.damaged is None:
-                self.costs[key] = found.found
+                self.costs[key] = found.cost
                 return True
             self._fail(trial, worker, found)
         return False

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from cluster.storage.bucket import StorageError
 from trainables.config import TrialConfig
+from trainables.messages import Cost
 from trainables.request import TrialRequest
 from trainables.values import Evaluation, Json
 
@@ -42,8 +43,8 @@ class Job:
 class Answer:
     """What a worker found of a trial's checkpoint, or why it found nothing."""
 
-    found: Json = field(default_factory=dict)
-    """An evaluation, or the cost of use."""
+    found: Evaluation = field(default_factory=dict)
+    cost: Cost = field(default_factory=Cost)
     remembered: frozenset[str] = frozenset()
     """Of a worker that has got ready: the trials whose evaluation takes next to no time there."""
     damaged: str | None = None

@@ -32,6 +32,7 @@ from search.experiment import Experiment
 from search.journal.provenance import working_fingerprint
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
+from trainables.values import Json
 
 NAMESPACE = "image-classifier-search"
 ANSWER_S = 1.0
@@ -233,7 +234,7 @@ class Workers:
         trials: int,
         processes: dict[int, float],
         patience_s: float,
-    ) -> dict[str, Any]:
+    ) -> Json:
         """Return the answer of a worker's planner (`TrialWorker.plan`)."""
         worker = (
             self.idle[0]
@@ -246,7 +247,7 @@ class Workers:
             trials=trials,
             processes=processes,
         )
-        found: dict[str, Any] = ray.get(answer, timeout=patience_s)
+        found: Json = ray.get(answer, timeout=patience_s)
         return found
 
     def rates(self, config: TrialConfig, count: int, patience_s: float) -> float:

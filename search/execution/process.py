@@ -196,7 +196,7 @@ class Process:
         try:
             with checkpoint_in(job, epoch) as path:
                 return Answer(
-                    cost(
+                    cost=cost(
                         TrialConfig.from_dict(job.config),
                         self._kept(dataset),
                         path,

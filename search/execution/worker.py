@@ -15,6 +15,7 @@ from trainables.checkpoints.remote import forget
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.messages import Report, told
+from trainables.values import Json
 
 STAY_S, LEFT_S, LOOK_S = 300, 3600, 5
 """Seconds that a worker on a cluster waits for another search, and for its own, which may have been
@@ -65,12 +66,12 @@ class RayProcess(Process):
 
     def plan(
         self,
-        configs: list[dict[str, Any]],
+        configs: list[Json],
         dataset: Dataset,
         *,
         trials: int,
         processes: dict[int, float],
-    ) -> dict[str, Any]:
+    ) -> Json:
         """Return the `Plan` for trials like these, so many at once, as plain values.
 
         `processes` is what `planner.plan` takes under this name.
@@ -94,7 +95,7 @@ class RayProcess(Process):
             )
         )
 
-    def rate(self, config: dict[str, Any], dataset: Dataset) -> float:
+    def rate(self, config: Json, dataset: Dataset) -> float:
         """Return the images a second of a training here, beside whatever else runs."""
         from trainables.fusion.planner import rate
 

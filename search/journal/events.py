@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any, ClassVar, Self, TypeVar
 
 from search.statistics import Expected
-from trainables.messages import WarmStart
+from trainables.messages import Cost, WarmStart
 from trainables.values import Json
 
 Read = TypeVar("Read")
@@ -254,7 +254,7 @@ class Paused(TrialEvent):
 class Costed(TrialEvent):
     """The cost of using a trial's network, as measured with its first epoch."""
 
-    cost: Json
+    cost: Cost
 
 
 @dataclass(frozen=True)
@@ -284,7 +284,7 @@ class Evaluated(TrialEvent):
     epoch: int
     val: Json
     """The evaluation, without the curves."""
-    cost: Json
+    cost: Cost
     """The cost of using its network, measured with nothing beside it."""
 
 

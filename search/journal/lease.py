@@ -17,7 +17,9 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
+
+from trainables.values import Json
 
 FILE_NAME = "lock.json"
 BEAT_S = 5.0
@@ -144,7 +146,7 @@ class Lease:
             self._descriptor, json.dumps({**self.mine, "beat": count}).ljust(SIZE).encode(), 0
         )
 
-    def _read(self) -> dict[str, Any]:
+    def _read(self) -> Json:
         return parsed(os.pread(self._descriptor, SIZE, 0))
 
 
@@ -183,7 +185,7 @@ def holder_of(folder: Path) -> str:
         return ""
 
 
-def name_of(holder: dict[str, Any]) -> str:
+def name_of(holder: Json) -> str:
     """Return a holder in words."""
     return f"process {holder.get('pid', '?')} on {holder.get('host', 'an unknown host')}"
 
@@ -196,7 +198,7 @@ def boot_id() -> str:
         return socket.gethostname()
 
 
-def parsed(content: bytes) -> dict[str, Any]:
+def parsed(content: bytes) -> Json:
     """Return the values of a lock; none if it cannot be read."""
     try:
         values = json.loads(content.decode())

@@ -47,6 +47,7 @@ from search.statistics import error_of
 from trainables.catalog.ranking import rank
 from trainables.catalog.tasks import DEFAULT_TASK, TASKS, Metric, TaskEntry
 from trainables.checkpoints.lineage import training_key_of
+from trainables.messages import Cost
 from trainables.values import Json, Params
 
 FAILED = ("diverged", "failed")
@@ -107,7 +108,7 @@ class TrialResult:
     epochs: dict[int, dict[str, float]] = field(default_factory=dict)
     folds: dict[int, list[dict[str, float]]] = field(default_factory=dict)
     """Of a trial that was cross-validated: each fold's metrics, by epoch."""
-    costed: Json = field(default_factory=dict)
+    costed: Cost = field(default_factory=Cost)
     """What it costs to use, as measured beside other trials, if cost is an objective."""
     begun: list[Begun] = field(default_factory=list)
     """Trials that have trained epochs of this one."""
@@ -194,7 +195,7 @@ class TrialResult:
         return known if known is not None and known.epoch == self.best_epoch else None
 
     @property
-    def cost(self) -> Json:
+    def cost(self) -> Cost:
         """The cost of using it, as `trainables.evaluation.cost` measures it with nothing beside it.
 
         Empty if it was not measured.
@@ -641,7 +642,7 @@ class SearchResult:
         return tuple(self.started.experiment.get("objectives", ())[1:])
 
     @property
-    def costs(self) -> dict[str, Json]:
+    def costs(self) -> dict[str, Cost]:
         """The cost of using each trial's network, by trial, if it is known.
 
         If cost is an objective, all trials are compared by the same kind of measurement: with

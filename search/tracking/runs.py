@@ -40,7 +40,7 @@ from search.tracking.uri import sqlite_path
 from search.views.summary import markdown_summary
 from trainables.catalog.tasks import DEFAULT_TASK, Metric
 from trainables.messages import WarmStart
-from trainables.values import Evaluation, Json, Params
+from trainables.values import Evaluation, Params
 
 STATUS = {"completed": "FINISHED", "stopped": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
 EVIDENCE_TAG, OPENED_TAG = "search.evidence", "test.opened"
@@ -130,7 +130,7 @@ def plain_figures(evaluation: Evaluation) -> dict[str, float]:
     }
 
 
-def cost_figures(cost: Json, when: str) -> dict[str, float]:
+def cost_figures(cost: Mapping[str, Any], when: str) -> dict[str, float]:
     """Return a run's metrics of the cost of using its network.
 
     `eval/...` was measured with nothing beside it, `first/...` with its first epoch.

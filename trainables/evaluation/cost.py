@@ -17,6 +17,7 @@ from torch.utils.flop_counter import flop_registry
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Images
 from trainables.evaluation.evaluate import load_model
+from trainables.messages import Cost
 from trainables.tasks.base import Predict, Task
 
 BATCHES = (1, 64)
@@ -33,9 +34,7 @@ FOR_TRAINING = {"optimizer.safetensors", "state.json", "manifest.json"}
 """Files of a checkpoint that are not needed to use it."""
 
 
-def cost(
-    config: TrialConfig, dataset: Dataset, path: Path, *, device: str = "cpu"
-) -> dict[str, Any]:
+def cost(config: TrialConfig, dataset: Dataset, path: Path, *, device: str = "cpu") -> Cost:
     """Measure the costs of the model saved at `path`, in this process on this device.
 
     `inference` holds milliseconds per image (`time_per_image`) for each batch size: from images as

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from search.journal.result import SearchResult, TrialResult
-from trainables.values import Evaluation, Json
+from trainables.messages import Cost
+from trainables.values import Evaluation
 
 
 @dataclass(frozen=True)
@@ -25,22 +26,21 @@ class Evidence:
         return bool(self.found.get(name))
 
 
-def cost_of(result: SearchResult) -> Json:
+def cost_of(result: SearchResult) -> Cost:
     """Return the cost of using the answer; empty where it was not measured.
 
     An answer trained for a selection has the cost of its candidate, which is the same network.
     """
     answer = result.chosen
     candidate = result.trials.get(answer.repeat_of) if answer is not None else None
-    found: Json = next(
+    return next(
         (
             trial.evaluation.cost
             for trial in (answer, candidate)
             if trial is not None and trial.evaluation is not None
         ),
-        {},
+        Cost(),
     )
-    return found
 
 
 def evidence(result: SearchResult, folder: Path | None) -> Evidence:

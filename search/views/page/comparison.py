@@ -16,6 +16,7 @@ from matplotlib.ticker import LogLocator
 
 from search.journal.result import SearchResult, TrialResult
 from search.objectives import in_order, one_cost
+from search.views.page.facts import Ranged
 from search.views.page.figures import (
     ANSWER,
     FAINT,
@@ -368,9 +369,7 @@ def _points(
 
 
 @styled
-def finalists(
-    rows: Sequence[Mapping[str, Any]], narrow: bool = False, *, title: str = "accuracy"
-) -> Figure:
+def finalists(rows: Sequence[Ranged], narrow: bool = False, *, title: str = "accuracy") -> Figure:
     """Draw the candidates of a selection, one a line.
 
     A hollow circle is the value that the search saw, a stroke a training with a fresh seed, a
@@ -378,15 +377,15 @@ def finalists(
     """
     figure, axes = canvas(NARROW if narrow else WIDE, 1.1 + 0.42 * len(rows))
     for place, row in enumerate(reversed(rows)):
-        colour = ANSWER if row["state"] == "chosen" else STRONG if row["state"] == "tied" else FAINT
-        seeds = row["accuracies"]
-        if row["low"] is not None:
-            axes.hlines(place, row["low"], row["high"], color=colour, linewidth=6, alpha=0.3)
+        colour = ANSWER if row.state == "chosen" else STRONG if row.state == "tied" else FAINT
+        seeds = row.accuracies
+        if row.low is not None:
+            axes.hlines(place, row.low, row.high, color=colour, linewidth=6, alpha=0.3)
         axes.plot(seeds, [place] * len(seeds), "|", color=colour, markersize=9, markeredgewidth=1.6)
-        if row["mean"] is not None:
-            axes.plot(row["mean"], place, "D", color=colour, markersize=6.5)
+        if row.mean is not None:
+            axes.plot(row.mean, place, "D", color=colour, markersize=6.5)
         axes.plot(
-            row["search_value"],
+            row.search_value,
             place,
             "o",
             markerfacecolor="none",
@@ -394,9 +393,7 @@ def finalists(
             markersize=7.5,
             markeredgewidth=1.3,
         )
-    names = [
-        label(f"{row['candidate']} {'' if narrow else row['model']}", 28) for row in reversed(rows)
-    ]
+    names = [label(f"{row.candidate} {'' if narrow else row.model}", 28) for row in reversed(rows)]
     axes.set_yticks(range(len(rows)), names)
     axes.set(xlabel=f"validation {title}", ylim=(-0.6, len(rows) - 0.4))
     axes.grid(visible=False, axis="y")

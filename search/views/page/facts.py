@@ -6,10 +6,12 @@ everything comes from and what it cost.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from search.budget import shares_of, shares_text
 from search.decisions.refinement import refinement_sentences
+from search.journal.events import Finalist
 from search.journal.result import SearchResult, TrialResult, moment
 from search.phrases import duration
 from search.statistics import expect
@@ -128,13 +130,22 @@ def trial_rows(result: SearchResult) -> list[tuple[TrialResult, list[str]]]:
     ]
 
 
-def finalists(result: SearchResult) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Ranged(Finalist):
+    """A candidate of a selection with the interval of its mean; None where it has none."""
+
+    low: float | None
+    high: float | None
+
+
+def finalists(result: SearchResult) -> list[Ranged]:
     """Return the candidates of a selection with the interval of each mean; none before a verdict.
 
     The interval of the chosen one is the verdict's own. The leader has no difference and no
     p-value: it is not behind itself.
     """
-    verdict, rows = (result.selection.verdict if result.selection is not None else None), []
+    verdict = result.selection.verdict if result.selection is not None else None
+    rows: list[Ranged] = []
     bounds = result.metric.limits
     if verdict is None:
         return []
@@ -146,7 +157,7 @@ def finalists(result: SearchResult) -> list[dict[str, Any]]:
             alone = expect(row.accuracies, 1, verdict.level, images=result.steps, bounds=bounds)
             low, high = alone.low, alone.high
         leads = {"difference": None, "p": None} if row.candidate == verdict.leader else {}
-        rows.append({**vars(row), **leads, "low": low, "high": high})
+        rows.append(Ranged(**(vars(row) | leads), low=low, high=high))
     return rows
 
 

@@ -393,10 +393,8 @@ def tiles(result: SearchResult) -> list[tuple[str, str, str]]:
                 f"on {printable(cost.get('device') or 'this machine')}",
             )
         )
-    if cost.get("parameters") is not None:
-        found.append(
-            ("weights", f"{cost['parameters'] / 1e6:.3g} M", f"{cost['bytes'] / 1e6:.3g} MB")
-        )
+    if (weights := cost.get("parameters")) is not None:
+        found.append(("weights", f"{weights / 1e6:.3g} M", f"{cost['bytes'] / 1e6:.3g} MB"))
     return [*found, ("search time", duration(result.wall_s), count(len(result.trials), "trial"))]
 
 

@@ -283,7 +283,7 @@ def test_a_candidate_whose_first_training_failed_has_a_row_without_figures(
     failed = {"candidate": "t0030", "state": "failed", "reason": "t0030-s1 diverged: loss is inf"}
     rows = result.selection.verdict.rows  # type: ignore[union-attr]
     rows.append(replace(rows[-1], **nothing, **failed))
-    assert finalists(result)[-1]["low"] is None
+    assert finalists(result)[-1].low is None
     assert "t0030: t0030-s1 diverged: loss is inf" in words(render(result))
 
 
@@ -308,19 +308,19 @@ def test_each_finalist_has_the_interval_of_its_mean(experiment: Experiment) -> N
     result = played(experiment, 30)
     select(result)
     chosen, tied, dropped = finalists(result)
-    assert (chosen["low"], chosen["high"]) == (0.893, 0.907)
-    assert (chosen["difference"], chosen["p"], tied["difference"], tied["p"]) == (
+    assert (chosen.low, chosen.high) == (0.893, 0.907)
+    assert (chosen.difference, chosen.p, tied.difference, tied.p) == (
         None,
         None,
         0.01,
         0.3,
     )
     reach = 2.7764 * math.hypot(0.02, 1 / (50 * 12**0.5)) / 5**0.5
-    assert (tied["low"], tied["high"]) == (
+    assert (tied.low, tied.high) == (
         pytest.approx(0.89 - reach, abs=1e-5),
         pytest.approx(0.89 + reach, abs=1e-5),
     )
-    assert dropped["low"] == pytest.approx(
+    assert dropped.low == pytest.approx(
         0.8 - 12.7062 * math.hypot(0.01, 1 / (50 * 24**0.5)), abs=1e-4
     )
 
