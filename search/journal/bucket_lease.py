@@ -8,7 +8,6 @@ writing then is the journal's copy, whose pieces are written on the same conditi
 """
 
 import contextlib
-import json
 import os
 import secrets
 import socket
@@ -22,7 +21,7 @@ from typing import Self
 import psutil
 
 from cluster.storage.bucket import Bucket, StorageError, Stored, Taken
-from search.journal.lease import BEAT_S, FILE_NAME, Held, boot_id, name_of, parsed
+from search.journal.lease import BEAT_S, FILE_NAME, NOBODY, Held, Holder, boot_id
 
 PATIENCE_S = 40.0
 """Longer than on a shared folder: a storage that refuses for half a minute keeps a holder from
@@ -47,7 +46,7 @@ class BucketLease:
         """The same place with few, short retries, for the regular beat and for the release at the
         end.
         """
-        self.mine = {**_here(), "pid": os.getpid(), "token": secrets.token_hex(8)}
+        self.mine = replace(_here(), pid=os.getpid(), token=secrets.token_hex(8))
         self._tag, self._other = "", ""
         self._ended = threading.Event()
 
@@ -107,9 +106,9 @@ class BucketLease:
 
     def _held_error(self) -> Held:
         found = self.place.get()
+        holder = Holder.of(found.content) if found is not None else NOBODY
         return Held(
-            f"the search '{self.name}' is being run by "
-            f"{name_of(parsed(found.content) if found else {})}. Stop that first, or wait for its "
+            f"the search '{self.name}' is being run by {holder}. Stop that first, or wait for its "
             "end."
         )
 
@@ -125,12 +124,12 @@ class BucketLease:
                     return
 
     def _put(self, place: Bucket, count: int, tag: str) -> None:
-        content = json.dumps({**self.mine, "beat": count}).encode()
+        content = self.mine.at(count)
         try:
             self._tag = place.put(content, new=not tag, instead_of=tag)
         except Taken:
             there = place.get()  # ourselves, if an answer was lost
-            if there is None or parsed(there.content).get("token") != self.mine["token"]:
+            if there is None or Holder.of(there.content).token != self.mine.token:
                 raise
             self._tag = there.tag
 
@@ -140,13 +139,13 @@ def is_free(found: Stored) -> bool:
 
     That is so if it was released, or if its holder was a process of this machine that is dead.
     """
-    holder = parsed(found.content)
-    is_ours = all(holder.get(name) == value for name, value in _here().items())
-    return not holder or (is_ours and not psutil.pid_exists(int(holder.get("pid", 0))))
+    holder, here = Holder.of(found.content), _here()
+    is_ours = replace(here, pid=holder.pid, token=holder.token, beat=holder.beat) == holder
+    return holder == NOBODY or (is_ours and not psutil.pid_exists(holder.pid))
 
 
-def _here() -> dict[str, str]:
-    """Return the facts that identify the machine and process namespace of a process number.
+def _here() -> Holder:
+    """Return what identifies the machine and process namespace of a process number.
 
     Containers of one machine have process numbers of their own.
     """
@@ -154,7 +153,7 @@ def _here() -> dict[str, str]:
         processes = str(Path("/proc/self/ns/pid").readlink())
     except OSError:
         processes = ""
-    return {"host": socket.gethostname(), "boot": boot_id(), "processes": processes}
+    return Holder(host=socket.gethostname(), boot=boot_id(), processes=processes)
 
 
 def holder_in(found: Stored | None) -> str:
@@ -162,5 +161,5 @@ def holder_in(found: Stored | None) -> str:
 
     It cannot be told from here if that holder still lives.
     """
-    holder = parsed(found.content) if found is not None else {}
-    return name_of(holder) if holder else ""
+    holder = Holder.of(found.content) if found is not None else NOBODY
+    return str(holder) if holder != NOBODY else ""

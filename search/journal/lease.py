@@ -16,10 +16,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
-
-from trainables.values import Json
 
 FILE_NAME = "lock.json"
 BEAT_S = 5.0
@@ -30,6 +29,41 @@ SIZE = 512
 
 class Held(RuntimeError):
     """Another driver has the search."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    """The driver that a lock names, field by field as the lock has it."""
+
+    host: str = ""
+    pid: int = 0
+    boot: str = ""
+    """`boot_id` of its machine."""
+    processes: str = ""
+    """In a bucket: the namespace of its process number, of which containers have their own."""
+    token: str = ""
+    """A text that no other driver has."""
+    beat: int = 0
+    """The count that goes up while it lives."""
+
+    @classmethod
+    def of(cls, content: bytes) -> Self:
+        """Return the holder that a lock names; `NOBODY` if it cannot be read."""
+        try:
+            values = json.loads(content.decode())
+            return cls(**{name: values[name] for name in vars(NOBODY) if name in values})
+        except (ValueError, TypeError):
+            return cls()
+
+    def at(self, beat: int) -> bytes:
+        """Return the content of its lock at this count."""
+        return json.dumps({**vars(self), "beat": beat}).encode()
+
+    def __str__(self) -> str:
+        return f"process {self.pid or '?'} on {self.host or 'an unknown host'}"
+
+
+NOBODY = Holder()
 
 
 class Lease:
@@ -46,12 +80,12 @@ class Lease:
         patience_s: float = PATIENCE_S,
     ) -> None:
         self.path, self.say, self.patience_s = folder / FILE_NAME, say, patience_s
-        self.mine = {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "boot": boot_id(),
-            "token": secrets.token_hex(8),
-        }
+        self.mine = Holder(
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            boot=boot_id(),
+            token=secrets.token_hex(8),
+        )
         self._descriptor = -1
         self._ended = threading.Event()
 
@@ -95,21 +129,21 @@ class Lease:
         holder = self._read()
         os.close(self._descriptor)
         return Held(
-            f"the search '{self.path.parent.name}' is being run by {name_of(holder)}. Stop that "
+            f"the search '{self.path.parent.name}' is being run by {holder}. Stop that "
             "first, or wait for its end."
         )
 
     def other(self) -> str:
         """Return the name of another driver that has the search now; empty while it is ours."""
         holder = self._read()
-        return name_of(holder) if holder.get("token") not in (None, self.mine["token"]) else ""
+        return str(holder) if holder.token not in ("", self.mine.token) else ""
 
     def __exit__(self, *exception: object) -> None:
         """Release the lease."""
         self._ended.set()
         self._thread.join()
         with contextlib.suppress(OSError):
-            if self._read().get("token") == self.mine["token"]:
+            if self._read().token == self.mine.token:
                 os.pwrite(self._descriptor, b" " * SIZE, 0)
         os.close(self._descriptor)
 
@@ -122,14 +156,14 @@ class Lease:
             Held: it does.
         """
         before = self._read()
-        if not before or before.get("boot") == self.mine["boot"]:
+        if before == NOBODY or before.boot == self.mine.boot:
             return
         self.say(
-            f"the search was last run by {name_of(before)}; waiting {self.patience_s:g} s to see "
+            f"the search was last run by {before}; waiting {self.patience_s:g} s to see "
             "whether it still is"
         )
         time.sleep(self.patience_s)
-        if self._read() not in ({}, before):
+        if self._read() not in (NOBODY, before):
             raise Held
 
     def _beat(self) -> None:
@@ -142,12 +176,10 @@ class Lease:
                 self._write(count)
 
     def _write(self, count: int) -> None:
-        os.pwrite(
-            self._descriptor, json.dumps({**self.mine, "beat": count}).ljust(SIZE).encode(), 0
-        )
+        os.pwrite(self._descriptor, self.mine.at(count).ljust(SIZE), 0)
 
-    def _read(self) -> Json:
-        return parsed(os.pread(self._descriptor, SIZE, 0))
+    def _read(self) -> Holder:
+        return Holder.of(os.pread(self._descriptor, SIZE, 0))
 
 
 def _lock(descriptor: int) -> None:
@@ -174,20 +206,12 @@ def holder_of(folder: Path) -> str:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                return name_of(parsed(file.read(SIZE)))
-            holder = parsed(file.read(SIZE))
-            return (
-                ""
-                if holder.get("boot") == boot_id() or not holder
-                else f"{name_of(holder)}, if that still lives"
-            )
+                return str(Holder.of(file.read(SIZE)))
+            holder = Holder.of(file.read(SIZE))
+            is_here = holder == NOBODY or holder.boot == boot_id()
+            return "" if is_here else f"{holder}, if that still lives"
     except FileNotFoundError:
         return ""
-
-
-def name_of(holder: Json) -> str:
-    """Return a holder in words."""
-    return f"process {holder.get('pid', '?')} on {holder.get('host', 'an unknown host')}"
 
 
 def boot_id() -> str:
@@ -196,12 +220,3 @@ def boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return socket.gethostname()
-
-
-def parsed(content: bytes) -> Json:
-    """Return the values of a lock; none if it cannot be read."""
-    try:
-        values = json.loads(content.decode())
-    except ValueError:
-        return {}
-    return values if isinstance(values, dict) else {}

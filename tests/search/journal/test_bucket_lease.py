@@ -60,7 +60,7 @@ def test_a_holder_that_stands_still_is_waited_for_and_taken_over(bucket: Bucket)
 
 
 def test_a_holder_of_this_machine_that_is_dead_is_not_waited_for(bucket: Bucket) -> None:
-    leave_lock(bucket, **_here(), pid=2**22 + 1)
+    leave_lock(bucket, **{**vars(_here()), "pid": 2**22 + 1})
     said: list[str] = []
     with lease(bucket, say=said.append, patience_s=100):
         assert said == []
@@ -69,7 +69,7 @@ def test_a_holder_of_this_machine_that_is_dead_is_not_waited_for(bucket: Bucket)
 def test_a_process_of_another_container_of_this_machine_is_not_taken_for_dead(
     bucket: Bucket,
 ) -> None:
-    leave_lock(bucket, **{**_here(), "processes": "pid:[1]"}, pid=2**22 + 1)
+    leave_lock(bucket, **{**vars(_here()), "processes": "pid:[1]", "pid": 2**22 + 1})
     said: list[str] = []
     with lease(bucket, say=said.append):
         assert len(said) == 1

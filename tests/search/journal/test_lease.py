@@ -104,7 +104,7 @@ def test_who_lost_it_does_not_take_it_back(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(lease_module, "BEAT_S", 0.01)
     with Lease(tmp_path) as lease:
         assert lease.other() == ""
-        before = lease._read()["beat"]
+        before = lease._read().beat
         written_by_other(tmp_path)
         lease._thread.join(timeout=60)
         assert lease.other() == "process 7 on far"
