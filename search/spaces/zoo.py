@@ -8,6 +8,8 @@ from search.space import Cases, Choice, Float, SearchSpace
 FAMILIES = (
     "resnet18",
     "mobilenet_v3_small",
+    "squeezenet1_0",
+    "mobilenet_v2",
     "efficientnet_b0",
     "googlenet",
     "densenet121",
@@ -23,7 +25,7 @@ BASELINES = ("svm", "knn", "tree")
 FIRST = (*FAMILIES[:2], "svm", *FAMILIES[2:], "knn", "tree")
 """In the order in which they are tried."""
 
-UNNORMALISED = ("alexnet", "vit_b_16")
+UNNORMALISED = ("alexnet", "vit_b_16", "squeezenet1_0")
 """Without batch normalisation a large step makes these diverge."""
 NORMALISED = tuple(name for name in FAMILIES if name not in UNNORMALISED)
 DROPOUT = ("alexnet", "vgg11_bn", "vgg16_bn")

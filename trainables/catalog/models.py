@@ -151,8 +151,12 @@ MODELS: dict[str, ModelEntry] = {
     "efficientnet_b0": family(
         "efficientnet_b0", "efficientnet_b0_rwightman-7f5810bc.pth", dropout=0.2
     ),
+    "mobilenet_v2": family("mobilenet_v2", "mobilenet_v2-7ebf99e0.pth", dropout=0.2),
     "mobilenet_v3_small": family(
         "mobilenet_v3_small", "mobilenet_v3_small-047dcff4.pth", dropout=0.2
+    ),
+    "squeezenet1_0": family(
+        "squeezenet1_0", "squeezenet1_0-b66bff10.pth", min_side=21, dropout=0.5
     ),
     "vit_b_16": family("vit_b_16", "vit_b_16-c867db91.pth", dropout=0.0, multiple=16),
     "vit": ModelEntry(

@@ -102,7 +102,9 @@ ANATOMY = {
         ("classifier.",), ("features.denseblock4.", "features.norm5."), dropout="drop_rate"
     ),
     "efficientnet_b0": Anatomy(("classifier.1.",), features(7, 8)),
+    "mobilenet_v2": Anatomy(("classifier.1.",), features(17, 18)),
     "mobilenet_v3_small": Anatomy(("classifier.3.",), (*features(9, 10, 11, 12), "classifier.")),
+    "squeezenet1_0": Anatomy(("classifier.1.",), features(9, 10, 12)),
     "vit_b_16": Anatomy(("heads.",), ("encoder.layers.encoder_layer_11.", "encoder.ln.")),
     "vit": Anatomy(("heads.",), ()),
 }

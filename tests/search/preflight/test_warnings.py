@@ -166,10 +166,10 @@ def test_too_few_trials_for_what_a_space_begins_with_are_told(experiment: Experi
     zoo = changed(experiment, space=find("zoo"), algorithm="bayes", trials=3)
     told = list(notes(zoo, of_size(80)))
     assert (
-        "note: 3 trials of the 14 with which this space begins: 11 are not tried. "
-        "--trials 14 tries each once." in told
+        "note: 3 trials of the 16 with which this space begins: 13 are not tried. "
+        "--trials 16 tries each once." in told
     )
-    assert not any("begins" in line for line in notes(changed(zoo, trials=14), of_size(80)))
+    assert not any("begins" in line for line in notes(changed(zoo, trials=16), of_size(80)))
 
 
 def test_images_that_become_much_larger_are_told(experiment: Experiment) -> None:
