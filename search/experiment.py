@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -411,9 +411,13 @@ class Experiment:
         unfit = {name: found[0] for name, found in problems.items() if found and all(found)}
         if not unfit or len(unfit) == len(problems):
             return self, []
-        return replace(self, space=self.space.without("model.name", unfit)), [
+        return self.without_models(unfit), [
             f"note: left out: {problem}" for problem in unfit.values()
         ]
+
+    def without_models(self, names: Collection[str]) -> Self:
+        """Return this search without these of the models that it searches."""
+        return replace(self, space=self.space.without("model.name", names))
 
     def problems(self, dataset: Dataset) -> Iterator[str]:
         """Yield the reasons why trials cannot work with this data, each once."""

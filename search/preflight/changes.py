@@ -68,7 +68,7 @@ def changes(before: SessionStart, now: SessionStart) -> list[str]:
         for key in {**old, **new}
         if old.get(key) != new.get(key)
         and key not in UNCHECKED
-        and not key.startswith(("settings.", "data.root"))
+        and not key.startswith(("settings.", "data.root", "data.few_photographs"))
     ]
     lines = [f"  {key}: {_shown(old.get(key))} -> {_shown(new.get(key))}" for key in differ]
     if was_decoded_otherwise and "data.fingerprint" in differ:

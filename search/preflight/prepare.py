@@ -18,13 +18,15 @@ from search.journal.events import SessionStart
 from search.journal.journal import FILE_NAME
 from search.phrases import verb
 from search.preflight.disk import check_memory, check_room
+from search.preflight.first_step import few_photographs
 from search.preflight.shadows import shadows_here
 from search.preflight.warnings import notes
+from search.space import Choice
 from search.tracking.uri import check_tracking
 from trainables.catalog.datasets import DATASETS
 from trainables.datasets.arrays import Dataset
 from trainables.datasets.load import load
-from trainables.errors import ConfigError, Unavailable
+from trainables.errors import ConfigError
 from trainables.processors import processors
 
 
@@ -65,7 +67,7 @@ def prepare(
     """
     check_versions()
     local = wanted_resources(experiment)
-    waiting = Waiting()
+    waiting, weights = Waiting(), dict[str, str]()
     with waiting.counted():
         dataset = load(experiment.base.data, download=experiment.download)
     experiment, left_out = experiment.fitting(dataset)
@@ -78,7 +80,9 @@ def prepare(
     check_room(experiment, dataset, trainings)
     check_memory(dataset)
     with waiting.counted():
-        weights = check_weights(experiment, dataset) if begins else {}
+        if begins:
+            experiment, weights, of_weights = check_weights(experiment, dataset)
+            left_out += of_weights
     said = [*platform_notes(), *shadows_here(), *left_out, *notes(experiment, dataset)]
     return Prepared(experiment, dataset, local, said, weights, waiting)
 
@@ -89,42 +93,42 @@ def platform_notes() -> Iterator[str]:
         yield f"note: this program was tried on Linux alone; here is {system or 'another system'}"
 
 
-def check_weights(experiment: Experiment, dataset: Dataset) -> dict[str, str]:
+def check_weights(
+    experiment: Experiment, dataset: Dataset
+) -> tuple[Experiment, dict[str, str], list[str]]:
     """Check that the weights with which networks are to begin are there and fit.
 
-    Those that are not there are fetched, if the user has said so. Returns a digest of each file, by
-    its name.
+    Those that are not there are fetched, if the user has said so. Of several networks, those
+    without weights are left out.
+
+    Returns:
+        The search without those, a digest of each file by its name, and notes.
 
     Raises:
         ConfigError: they do not fit, or are not there.
         Unavailable: they could not be fetched.
     """
     models = {config.model for config in experiment.edges if config.model.pretrained}
-    first = {(model.name, model.weights, model.input_size): model for model in models}
-    digests: dict[str, str] = {}
-    if first:
-        from trainables.models.weights import Absent, check, digest  # imports torch
+    if not models:
+        return experiment, {}, []
+    from trainables.models.weights import check_all  # imports torch
 
-        targets = experiment.base.task.load_targets()
-        absent, missing = list[str](), list[str]()
-        for model in sorted(first.values(), key=lambda model: (model.name, model.input_size or 0)):
-            try:
-                place = check(
-                    model,
-                    targets.image(dataset),
-                    targets.width(dataset),
-                    download=experiment.download,
-                )
-                digests[place.name] = digest(place)
-            except Absent as error:
-                absent.append(str(error))
-            except Unavailable as error:
-                missing.append(str(error))
-        if absent:
-            raise ConfigError("\n".join(absent))
-        if missing:
-            raise Unavailable("\n".join(missing))
-    return digests
+    first = {(model.name, model.weights, model.input_size): model for model in models}
+    targets = experiment.base.task.load_targets()
+    checked = check_all(
+        sorted(first.values(), key=lambda model: (model.name, model.input_size or 0)),
+        targets.image(dataset),
+        targets.width(dataset),
+        download=experiment.download,
+    )
+    if not checked.missing:
+        return experiment, checked.digests, checked.notes
+    # A model that also begins from nothing cannot be left out for want of weights.
+    needed = {config.model.name for config in experiment.edges if not config.model.pretrained}
+    is_choice = isinstance(experiment.space.domains.get("model.name"), Choice)
+    if not checked.digests or not is_choice or checked.missing.keys() & needed:
+        raise checked.error()
+    return experiment.without_models(checked.missing), checked.digests, checked.notes
 
 
 def wanted_resources(experiment: Experiment) -> Resources:
@@ -213,6 +217,7 @@ def data_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
         "fingerprint": dataset.fingerprint,
         **({"folds": dataset.folds} if dataset.folds else {}),
         **({"decoding": decoding} if decoding else {}),
+        **({"few_photographs": True} if few_photographs(experiment, dataset) else {}),
     }
 
 

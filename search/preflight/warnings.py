@@ -10,6 +10,7 @@ from cluster.runtime.session import LOCAL
 from search.decisions.convergence import MIN_TRIALS
 from search.experiment import Experiment
 from search.preflight.disk import memory, room
+from search.preflight.first_step import to_trained_weights
 from trainables.catalog.models import MODELS
 from trainables.catalog.tasks import CLASSIFICATION
 from trainables.config import DataConfig
@@ -58,6 +59,7 @@ def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
             f"{experiment.planned_trials} are planned."
         )
     yield from _trained_anew(experiment)
+    yield from to_trained_weights(experiment, dataset)
     found = room(experiment, dataset)
     if found is not None and found.free < 2 * found.needed:
         yield f"warning: {found}"

@@ -1,19 +1,23 @@
-"""Fine-tuning of a network that was pretrained on other images.
+"""Fine-tuning of networks that were pretrained on other images.
 
-Searched are the part that is frozen, and the learning rates of head and backbone.
+Searched are the network, the part that is frozen, and the learning rates of head and backbone.
 """
 
 from search.space import Choice, Float, SearchSpace
 
+FAMILIES = ("resnet18", "mobilenet_v2", "squeezenet1_0")
+"""Small enough for a CPU; those whose weights are not at hand are left out."""
+
 
 def space() -> SearchSpace:
-    """Return the space of a ResNet-18 (or `--set model.name=...`); 10 epochs.
+    """Return the space of three small networks (or `--set model.name=...`); 10 epochs.
 
-    It has the frozen part, the rates of head and backbone, weight decay, batch size and
-    augmentation.
+    It has the network, the frozen part, the rates of head and backbone, weight decay, batch size
+    and augmentation.
     """
     return SearchSpace(
         {
+            "model.name": Choice(*FAMILIES),
             "model.freeze": Choice("backbone", "all_but_last_stage", "nothing"),
             "optimizer.lr": Float(1e-4, 1e-2, log=True),
             "optimizer.backbone_lr": Float(
@@ -25,7 +29,6 @@ def space() -> SearchSpace:
             "augment.jitter": Choice(0.0, 0.2),
         },
         base={
-            "model.name": "resnet18",
             "model.pretrained": True,
             "optimizer.name": "adamw",
             "optimizer.schedule": "cosine",
@@ -33,12 +36,11 @@ def space() -> SearchSpace:
         },
         trials=20,
         first=[
-            {"model.freeze": "backbone", "optimizer.lr": 3e-3, "batch_size": 32},
-            {
-                "model.freeze": "nothing",
-                "optimizer.lr": 3e-3,
-                "optimizer.backbone_lr": 3e-4,
-                "batch_size": 32,
-            },
+            {"model.name": name, "optimizer.lr": 3e-3, "batch_size": 32, **learning}
+            for learning in (
+                {"model.freeze": "backbone"},
+                {"model.freeze": "nothing", "optimizer.backbone_lr": 3e-4},
+            )
+            for name in FAMILIES
         ],
     )

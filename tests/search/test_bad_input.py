@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.models import resnet18
+from torchvision.models import resnet18, squeezenet1_0
 
 from search.spaces.find import names
 from tests.conftest import Command
@@ -260,8 +260,8 @@ CASES: list[Case] = [
         2,
     ),
     # Weights
-    (["--space", "transfer"], "the weights 'resnet18-f37072fd.pth' are not in '", 2),
-    (["--space", "transfer", "--download"], "the weights 'resnet18-f37072fd.pth' are not in '", 4),
+    (["--space", "transfer"], "none of the weights 'mobilenet_v2-7ebf99e0.pth', 'resnet18-", 2),
+    (["--space", "transfer", "--download"], "none of the weights 'mobilenet_v2-7ebf99e0.pth', ", 4),
     (
         ["--space", "transfer", "--weights", "none.pth"],
         "--weights 'none.pth' not found. Name a file, a checkpoint, or a folder of files",
@@ -278,7 +278,11 @@ CASES: list[Case] = [
         "weights to begin with, and model.pretrained=false:",
         2,
     ),
-    (["--space", "transfer", "--weights", "empty"], "weights of 'resnet18' not found: '", 2),
+    (
+        ["--space", "transfer", "--weights", "empty"],
+        "there are no weights to begin with for mobilenet_v2, resnet18, squeezenet1_0, whose",
+        2,
+    ),
     (
         ["--space", "table3", "--weights", "typo.yaml"],
         (
@@ -832,7 +836,8 @@ def test_weights_that_do_not_fit_are_told_by_the_first_difference(
     folder: Path, call: Command
 ) -> None:
     torch.save({**resnet18().state_dict(), "bn1.weight": torch.zeros(3)}, folder / "misfit.pth")
-    done = call("search.run", "--space", "transfer", "--weights", "misfit.pth")
+    resnet = ["--space", "transfer", "--set", "model.name=resnet18"]
+    done = call("search.run", *resnet, "--weights", "misfit.pth")
     assert done.returncode == 2
     assert done.stderr == (
         f"error: weights '{folder}/misfit.pth' do not fit resnet18: "
@@ -842,13 +847,29 @@ def test_weights_that_do_not_fit_are_told_by_the_first_difference(
 
 
 def test_absent_weights_say_where_to_put_them(folder: Path, call: Command) -> None:
-    done = call("search.run", "--space", "transfer", "--dry-run")
+    resnet = ["--space", "transfer", "--set", "model.name=resnet18"]
+    done = call("search.run", *resnet, "--dry-run")
     line = done.stderr
     assert done.returncode == 2
     assert f"'{folder}/cache/hub/checkpoints'. Fetch them with --download, " in line
     assert line.endswith(
         "put the file there (from https://download.pytorch.org/models/resnet18-f37072fd.pth), "
-        "or name it with --weights PATH.\n"
+        "or name it with --weights PATH; or start from nothing, as --space table3 does.\n"
+    )
+
+
+def test_transfer_goes_on_with_the_weights_at_hand_and_names_the_networks_left_out(
+    folder: Path, call: Command
+) -> None:
+    cache = folder / "cache" / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    torch.save(squeezenet1_0().state_dict(), cache / MODELS["squeezenet1_0"].weights)
+    fast = ["--trials", "1", "--set", "model.input_size=21", "--set", "data.train_limit=64"]
+    done = call("search.run", "--space", "transfer", *fast, "--dry-run")
+    assert done.returncode == 0
+    assert (
+        f"note: left out: mobilenet_v2, resnet18, whose weights are not in '{cache}' "
+        "(--download fetches them)\n" in done.stdout + done.stderr
     )
 
 

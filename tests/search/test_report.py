@@ -156,6 +156,19 @@ def test_a_users_own_images_have_no_row_of_a_papers(result: SearchResult) -> Non
     assert [title for title, _, _ in reference_rows(result)] == ["found", "the book's"]
 
 
+def test_few_photographs_from_nothing_are_led_to_trained_weights(result: SearchResult) -> None:
+    assert "Trained weights" not in dict(verdict(result))
+    data = {**result.started.data, "few_photographs": True, "train": 240}
+    result.started = replace(result.started, data=data)
+    assert dict(verdict(result))["Trained weights"] == (
+        "None were used. With so few photographs (240 to train on), networks that begin with "
+        "trained weights usually do much better: --space transfer."
+    )
+    for trial in result.trials.values():
+        trial.config["model"]["pretrained"] = True
+    assert "Trained weights" not in dict(verdict(result))
+
+
 def test_after_a_selection_its_choice_stands_before_the_highest_and_in_the_note(
     result: SearchResult,
 ) -> None:

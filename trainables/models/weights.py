@@ -2,24 +2,26 @@
 
 They lie in torch's cache, under the name that torchvision gives them, or where the user says
 (`model.weights`): in a file of torch's or of safetensors' format, in a checkpoint of this project,
-or in a folder of files with torchvision's names.
+or in a folder of files that are named after their family.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.hub import download_url_to_file, get_dir
+from torch.hub import download_url_to_file
 from torchvision import models
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from trainables.catalog.models import MODELS
+from trainables.catalog.weights import cache, cached, in_folder
 from trainables.checkpoints import checkpoint
 from trainables.config import SCALING_NAMES, ModelConfig
 from trainables.errors import ConfigError, Unavailable
@@ -40,8 +42,96 @@ SAMPLES, BLOCK = 64, 2**16
 """The number of blocks, and the bytes of each, by which files of weights are told apart."""
 
 
-class Absent(ConfigError):
+class Unfit(ConfigError):
+    """Weights with which a model cannot begin.
+
+    `why` says so in a clause that follows the model's name.
+    """
+
+    def __init__(self, text: str, why: str = "") -> None:
+        super().__init__(text)
+        self.why = why
+
+
+class Absent(Unfit):
     """Published weights that are not on this machine."""
+
+
+class Unfetched(Unavailable):
+    """Published weights that could not be downloaded; `reason` and `why` say why."""
+
+    def __init__(self, text: str, reason: str = "") -> None:
+        super().__init__(text)
+        self.reason, self.why = reason, f"whose weights could not be fetched ({reason})"
+
+
+def absent(*names: str) -> Absent:
+    """Return the error for models none of which has its weights in torch's cache."""
+    url, one, the_file = _url(names[0]), "it", "the file"
+    if len(names) > 1:
+        url, one, the_file = f"{url.rpartition('/')[0]}/", "one", "one"
+    return Absent(
+        f"{_missing(names)}. Fetch them with --download, put {the_file} there (from {url}), or "
+        f"name {one} with --weights PATH; or start from nothing, as --space table3 does."
+        f"{_others(names)}",
+        f"whose weights are not in '{cache()}' (--download fetches them)",
+    )
+
+
+def unfetched(*names: str, reason: str) -> Unfetched:
+    """Return the error for models whose weights could not be downloaded."""
+    urls, one = ", ".join(map(_url, names)), "it" if len(names) == 1 else "one"
+    return Unfetched(
+        f"{_missing(names)} and could not be fetched ({reason}). Put the file there (from {urls}), "
+        f"or name {one} with --weights PATH; or start from nothing, as --space table3 does."
+        f"{_others(names)}",
+        reason,
+    )
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The weights with which networks can begin, and the networks that have none."""
+
+    digests: dict[str, str] = field(default_factory=dict)
+    """A digest of each file, by its name."""
+    headless: list[str] = field(default_factory=list)
+    """The names of files that hold no head."""
+    missing: dict[str, Unfit | Unfetched] = field(default_factory=dict)
+    """The models without weights, each with the reason."""
+
+    @property
+    def notes(self) -> list[str]:
+        """Lines on models that are left out, and on files without a head."""
+        return [
+            *(f"note: left out: {told}" for told in self._told()),
+            *(
+                f"note: the weights '{name}' have no head; it begins with random weights"
+                for name in self.headless
+            ),
+        ]
+
+    def _told(self) -> list[str]:
+        """Return a clause for each reason, with the names of its models."""
+        names: dict[str, list[str]] = {}
+        for name, error in self.missing.items():
+            names.setdefault(error.why, []).append(name)
+        return [f"{', '.join(of)}, {why}" for why, of in names.items()]
+
+    def error(self) -> ConfigError | Unavailable:
+        """Return one error for all that is missing."""
+        errors = list(self.missing.values())
+        if len(errors) == 1:
+            return errors[0]
+        if all(isinstance(error, Absent) for error in errors):
+            return absent(*self.missing)
+        if reasons := [error.reason for error in errors if isinstance(error, Unfetched)]:
+            return unfetched(*self.missing, reason=reasons[0])
+        without = "; nor for ".join(self._told())
+        return ConfigError(
+            f"there are no weights to begin with for {without}. Name others with --weights PATH; "
+            "--set model.name=NAME says what is wrong for one of them."
+        )
 
 
 def place_of(model: ModelConfig) -> Path:
@@ -54,29 +144,27 @@ def place_of(model: ModelConfig) -> Path:
             f"there are no published weights of '{model.name}'. "
             "Name a file of your own with --weights PATH, or set model.pretrained=false."
         )
-    return Path(given or Path(get_dir()) / "checkpoints") / name
+    return in_folder(Path(given), model.name) if given else cache() / name
 
 
 def found(model: ModelConfig) -> Path:
     """Return the file, or the checkpoint's folder. Nothing is downloaded.
 
     Raises:
-        ConfigError: what the user has named is not there, or nobody has published such weights.
+        Unfit: what the user has named does not have them.
+        ConfigError: nobody has published such weights.
         Absent: torch's cache does not have them.
     """
     place = place_of(model)
     if place.exists():
         return place
     if model.options.get("weights"):
-        raise ConfigError(
+        raise Unfit(
             f"weights of '{model.name}' not found: '{place}' (--weights). Name a file, "
-            f"or a folder that holds '{MODELS[model.name].weights}'."
+            f"or a folder that holds '{MODELS[model.name].weights}'.",
+            f"whose weights are not in '{place.parent}'",
         )
-    remedy = (
-        f"Fetch them with --download, put the file there (from {_url(model)}), "
-        "or name it with --weights PATH."
-    )
-    raise Absent(f"the weights '{place.name}' are not in '{place.parent}'. {remedy}")
+    raise absent(model.name)
 
 
 def fetch(model: ModelConfig) -> Path:
@@ -86,27 +174,20 @@ def fetch(model: ModelConfig) -> Path:
 
     Raises:
         ConfigError: as `found`.
-        Unavailable: the download failed.
+        Unfetched: the download failed.
     """
     try:
         return found(model)
     except Absent:
-        place, url = place_of(model), _url(model)
+        place = place_of(model)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         download_url_to_file(
-            url, str(place), (HASH.findall(place.name) or [None])[0], progress=False
+            _url(model.name), str(place), (HASH.findall(place.name) or [None])[0], progress=False
         )
     except (OSError, RuntimeError, HTTPException) as error:
         reason = str(getattr(error, "reason", error)).splitlines()[0]
-        remedy = (
-            f"Put the file there (from {url}), or name it with --weights PATH; or start from "
-            "nothing, as --space table3 does."
-        )
-        raise Unavailable(
-            f"the weights '{place.name}' are not in '{place.parent}' and could not be fetched "
-            f"({reason}). {remedy}"
-        ) from error
+        raise unfetched(model.name, reason=reason) from error
     return place
 
 
@@ -160,24 +241,53 @@ def read(place: Path) -> Weights:
 
 def check(
     model: ModelConfig, image: tuple[int, int, int], classes: int, *, download: bool = False
-) -> Path:
-    """Check that a pre-trained model's weights are there and fit; return their path.
+) -> tuple[Path, bool]:
+    """Check that a pre-trained model's weights are there and fit.
 
     This is for use before anything is trained. The network is built without memory for its own
     weights.
 
+    Returns:
+        Their path, and whether a head is among them.
+
     Raises:
         ConfigError: they do not fit (the first difference is named), or are not there, or what lies
             beside them is damaged.
-        Unavailable: they are to be downloaded, and cannot be.
+        Unfetched: they are to be downloaded, and cannot be.
     """
     place = fetch(model) if download else found(model)
     with torch.device("meta"):
         network = MODELS[model.name].build(image, classes, **model.options)
     assert isinstance(network, Family)
-    fitted(network, read(place), place, model.name)
+    weights = read(place)
+    fitted(network, weights, place, model.name)
     scaling_of(place, lambda name: IMAGENET)
-    return place
+    return place, any(name.startswith(network.anatomy.head) for name in weights)
+
+
+def check_all(
+    models: Iterable[ModelConfig],
+    image: tuple[int, int, int],
+    classes: int,
+    *,
+    download: bool = False,
+) -> Checked:
+    """Check the weights of several models, which may be missing.
+
+    Raises:
+        ConfigError: a file cannot be read, or what lies beside it is damaged.
+    """
+    checked = Checked()
+    for model in models:
+        try:
+            place, has_head = check(model, image, classes, download=download)
+        except (Unfit, Unfetched) as error:
+            checked.missing.setdefault(model.name, error)
+            continue
+        if not has_head and place.name not in checked.headless:
+            checked.headless.append(place.name)
+        checked.digests[place.name] = digest(place)
+    return checked
 
 
 def digest(place: Path) -> str:
@@ -283,7 +393,7 @@ def fitted(network: Family, weights: Weights, place: Path, name: str) -> Weights
     taken.
 
     Raises:
-        ConfigError: naming the first that is missing, is of another shape, or belongs nowhere.
+        Unfit: naming the first that is missing, is of another shape, or belongs nowhere.
     """
     wanted = {
         key: value
@@ -293,28 +403,49 @@ def fitted(network: Family, weights: Weights, place: Path, name: str) -> Weights
     weights = _positions(
         weights, wanted.get(POSITIONS), getattr(network.net, "patch_size", 0), network.size[0]
     )
+    if difference := _difference(network, wanted, weights):
+        raise Unfit(
+            f"weights '{place}' do not fit {name}: {difference}",
+            f"which the weights '{place}' do not fit",
+        )
+    return {key: value for key, value in weights.items() if key in wanted}
+
+
+def _difference(network: Family, wanted: Weights, weights: Weights) -> str:
+    """Return the first difference between the weights that a network needs and those there are."""
     for key, value in wanted.items():
         if (
             key not in weights
             and not key.endswith("num_batches_tracked")
             and not key.startswith(network.anatomy.auxiliary)
         ):
-            raise ConfigError(f"weights '{place}' do not fit {name}: '{key}' is not there.")
+            return f"'{key}' is not there."
         if key in weights and weights[key].shape != value.shape:
-            raise ConfigError(
-                f"weights '{place}' do not fit {name}: '{key}' is {_shape(weights[key])} there, "
-                f"and {_shape(value)} in the network."
-            )
+            return f"'{key}' is {_shape(weights[key])} there, and {_shape(value)} in the network."
     apart = (*network.anatomy.head, *network.anatomy.auxiliary)
-    for key in weights:
-        if key not in wanted and not key.startswith(apart):
-            raise ConfigError(f"weights '{place}' do not fit {name}: it has no '{key}'.")
-    return {key: value for key, value in weights.items() if key in wanted}
+    unknown = (key for key in weights if key not in wanted and not key.startswith(apart))
+    return next((f"it has no '{key}'." for key in unknown), "")
 
 
-def _url(model: ModelConfig) -> str:
+def _url(model: str) -> str:
     """Return the address at which torchvision publishes a model's weights."""
-    return str(models.get_model_weights(model.name).DEFAULT.url)
+    return str(models.get_model_weights(model).DEFAULT.url)
+
+
+def _missing(of: Sequence[str]) -> str:
+    """Return which files are not in torch's cache."""
+    names = [f"'{MODELS[model].weights}'" for model in of]
+    if len(names) == 1:
+        return f"the weights {names[0]} are not in '{cache()}'"
+    return f"none of the weights {', '.join(names[:-1])} and {names[-1]} is in '{cache()}'"
+
+
+def _others(but: Sequence[str]) -> str:
+    """Return a sentence on the weights of other models that are in torch's cache, if any are."""
+    others = [name for name in cached() if name not in but]
+    return (
+        f" Those of {', '.join(others)} are there: --set model.name={others[0]}." if others else ""
+    )
 
 
 def _plain(name: str) -> str:

@@ -47,6 +47,7 @@ def verdict(result: SearchResult) -> list[Sentence]:
             ("How sure", _sure(result)),
             ("For less", quicker_text(result, f"python -m search.promote {result.name}")),
             ("A network?", _network(result)),
+            ("Trained weights", _from_nothing(result)),
             ("On new images", _tested(result)),
         ]
     return [(title, text) for title, text in said if text]
@@ -315,6 +316,17 @@ def _network(result: SearchResult) -> str:
     return (
         f"{judged}: {reached}, {name} on hand-made features "
         f"{worth(baseline.value, metric, images)}: {behind}.{_speed(network, baseline)}"
+    )
+
+
+def _from_nothing(result: SearchResult) -> str:
+    """Return that trained weights usually gain much, where few photographs had none."""
+    began = [trial.config.get("model", {}).get("pretrained") for trial in result.trials.values()]
+    if not result.started.data.get("few_photographs") or any(began):
+        return ""
+    return (
+        f"None were used. With so few photographs ({result.started.data['train']:,} to train on), "
+        "networks that begin with trained weights usually do much better: --space transfer."
     )
 
 

@@ -16,13 +16,14 @@ from torch import nn
 from torchvision import models
 
 from trainables.catalog.models import MODELS
+from trainables.catalog.weights import cache
 from trainables.checkpoints import checkpoint
 from trainables.config import ModelConfig, TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError, Unavailable
 from trainables.evaluation.evaluate import predictions
 from trainables.models import weights
-from trainables.models.families import IMAGENET, Family, Scaling
+from trainables.models.families import ANATOMY, IMAGENET, Family, Scaling
 from trainables.training.loop import Training
 
 IMAGE = (3, 32, 32)
@@ -173,6 +174,90 @@ def test_a_folder_may_hold_files_with_torchvisions_names(tmp_path: Path) -> None
         torch.save(models.get_model(name).state_dict(), tmp_path / MODELS[name].weights)
     for name in ("resnet18", "mobilenet_v3_small"):
         assert began(pretrained(name, weights=str(tmp_path))).pretrained
+
+
+def test_in_a_folder_a_file_may_be_named_after_its_family_alone(tmp_path: Path) -> None:
+    source = models.squeezenet1_0()
+    torch.save(source.state_dict(), tmp_path / "squeezenet1_0.mine.pth")
+    torch.save(models.squeezenet1_1().state_dict(), tmp_path / "squeezenet1_1.pth")
+    network = began(pretrained("squeezenet1_0", weights=str(tmp_path)))
+    assert torch.equal(network.net.features[0].weight, source.features[0].weight)
+
+
+def test_two_files_of_one_family_in_a_folder_are_refused(tmp_path: Path) -> None:
+    for name in ("resnet18.pth", "resnet18-own.safetensors"):
+        (tmp_path / name).touch()
+    with pytest.raises(ConfigError, match=r"several weights of 'resnet18' \('resnet18-own.safe"):
+        weights.found(pretrained("resnet18", weights=str(tmp_path)))
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "squeezenet1_0"])
+@pytest.mark.parametrize("width", [None, 1000])
+def test_a_file_without_a_head_or_with_another_begins_with_a_fresh_one(
+    name: str, width: int | None, tmp_path: Path
+) -> None:
+    source = models.get_model(name, num_classes=width or 1).state_dict()
+    head = ANATOMY[name].head
+    kept = {key: value for key, value in source.items() if width or not key.startswith(head)}
+    torch.save(kept, tmp_path / "w.pth")
+    model = pretrained(name, weights=str(tmp_path / "w.pth"))
+    assert weights.check_all([model], IMAGE, 3).notes == (
+        [] if width else ["note: the weights 'w.pth' have no head; it begins with random weights"]
+    )
+    network = began(model)
+    fresh = MODELS[name].build(IMAGE, 3, **model.options).net.state_dict()
+    for key, value in network.net.state_dict().items():
+        wanted = fresh[key] if key.startswith(head) else source[key]
+        assert value.shape == wanted.shape
+        assert key.startswith(head) or torch.equal(value, wanted)
+
+
+def test_models_without_weights_are_told_by_their_reason(torch_home: Path, tmp_path: Path) -> None:
+    torch.save(models.squeezenet1_0().state_dict(), tmp_path / "w.pth")
+    absent = [pretrained(name) for name in ("resnet18", "mobilenet_v2")]
+    misfit = pretrained("alexnet", weights=str(tmp_path / "w.pth"), input_size=64)
+    fits = pretrained("squeezenet1_0", weights=str(tmp_path / "w.pth"))
+    checked = weights.check_all([*absent, misfit, fits], IMAGE, 3)
+    assert list(checked.digests) == ["w.pth"]
+    assert checked.notes == [
+        f"note: left out: resnet18, mobilenet_v2, whose weights are not in '{torch_home}' "
+        "(--download fetches them)",
+        f"note: left out: alexnet, which the weights '{tmp_path / 'w.pth'}' do not fit",
+    ]
+
+
+def test_where_none_has_weights_one_line_names_the_files_the_place_and_the_ways(
+    torch_home: Path,
+) -> None:
+    (torch_home / MODELS["resnet50"].weights).touch()
+    wanted = [pretrained(name) for name in ("resnet18", "mobilenet_v2", "squeezenet1_0")]
+    assert str(weights.check_all(wanted, IMAGE, 3).error()) == (
+        "none of the weights 'resnet18-f37072fd.pth', 'mobilenet_v2-7ebf99e0.pth' and "
+        f"'squeezenet1_0-b66bff10.pth' is in '{torch_home}'. Fetch them with --download, put one "
+        "there (from https://download.pytorch.org/models/), or name one with --weights PATH; or "
+        "start from nothing, as --space table3 does. Those of resnet50 are there: "
+        "--set model.name=resnet50."
+    )
+
+
+def test_an_error_of_weights_comes_whole_through_a_pickle() -> None:
+    """A worker's errors do."""
+    for error in (weights.absent("resnet18"), weights.unfetched("resnet18", reason="no network")):
+        again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+        assert (type(again), str(again), again.why) == (type(error), str(error), error.why)
+
+
+@pytest.mark.parametrize("variables", [
+    {"TORCH_HOME": "/here"}, {"TORCH_HOME": "~/here"}, {"XDG_CACHE_HOME": "/there"}, {},
+])  # fmt: skip
+def test_the_cache_is_where_torch_has_it(
+    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TORCH_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert cache() == Path(torch.hub.get_dir()) / "checkpoints"
 
 
 SMALL = {"batch_size": 8, "epochs": 1, "precision": "fp32"}
@@ -467,7 +552,7 @@ def test_nothing_is_fetched_that_was_not_asked_for(
         f"the weights 'resnet18-f37072fd.pth' are not in '{torch_home}'. "
         "Fetch them with --download, "
         "put the file there (from https://download.pytorch.org/models/resnet18-f37072fd.pth), "
-        "or name it with --weights PATH."
+        "or name it with --weights PATH; or start from nothing, as --space table3 does."
     )
     with pytest.raises(ConfigError) as checked:
         weights.check(config.model, IMAGE, 3)

@@ -1,0 +1,61 @@
+"""A guess at whether images are photographs, so few that trained weights are a better beginning."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from search.experiment import Experiment
+from search.spaces.transfer import FAMILIES
+from trainables.catalog.tasks import CLASSIFICATION
+from trainables.catalog.weights import cached
+from trainables.datasets.arrays import Dataset, Images, Part
+
+MAX_PER_CLASS = 1000
+"""The training images a class up to which trained weights were measured to gain much.
+
+See "What to expect of how many images" in docs/benchmarks.md.
+"""
+MIN_SIDE = 32
+"""The smallest height and width of such a photograph, in pixels: CIFAR-10's."""
+SAMPLED = 20
+MIN_TINT, MIN_VARIETY = 4.0, 0.1
+"""A photograph's mean distance between the highest and the lowest channel of a pixel (of 255), and
+its number of colours as a share of its pixels. Drawings, screens and plots have few colours.
+"""
+
+
+def few_photographs(experiment: Experiment, dataset: Dataset) -> bool:
+    """Return whether most images are photographs, and few."""
+    return (
+        experiment.base.task is CLASSIFICATION
+        and len(dataset.train) <= MAX_PER_CLASS * len(dataset.classes)
+        and _are_photographs(dataset.train)
+    )
+
+
+def _are_photographs(part: Part) -> bool:
+    if part.is_ragged or not len(part) or part.shape[3] != 3 or min(part.shape[1:3]) < MIN_SIDE:
+        return False
+    rows = np.linspace(0, len(part) - 1, min(SAMPLED, len(part))).astype(int)
+    return sum(map(_is_photograph, part.images[rows])) > len(rows) / 2
+
+
+def _is_photograph(image: Images) -> bool:
+    wide = image.astype(np.int32)
+    colours = np.unique(wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2])
+    is_coloured = np.ptp(wide, axis=2).mean() >= MIN_TINT
+    return bool(is_coloured and len(colours) >= MIN_VARIETY * wide[..., 0].size)
+
+
+def to_trained_weights(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
+    """Yield a line that leads to trained weights, if they are at hand and nothing begins so."""
+    if not experiment.has_networks or any(config.model.pretrained for config in experiment.edges):
+        return
+    at_hand = sorted(cached(), key=lambda name: name not in FAMILIES)
+    if at_hand and few_photographs(experiment, dataset):
+        family = "" if at_hand[0] in FAMILIES else f" --set model.name={at_hand[0]}"
+        yield (
+            f"note: {len(dataset.train):,} training images, photographs: networks that begin with "
+            f"trained weights usually do much better with so few: --space transfer{family} "
+            f"(the weights of {', '.join(at_hand)} are in torch's cache)."
+        )
