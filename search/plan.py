@@ -3,10 +3,9 @@
 Planning starts no Ray and records nothing.
 """
 
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from statistics import mean
 
 import numpy as np
 
@@ -15,17 +14,24 @@ from cluster.runtime.session import LOCAL
 from search.budget import device_of
 from search.executors import EXECUTORS
 from search.experiment import AUTO_DEVICE, Experiment
-from search.phrases import duration, durations
+from search.phrases import durations
 from search.preflight.prepare import data_facts, prepare
 from search.schedulers.asha import expected_epochs
 from search.views.summary import classes_text, parts_text, source_text, strategy_text
 from trainables.checkpoints.lineage import training_key
+from trainables.config import TrialConfig
+from trainables.processors import Load
 from trainables.values import Json
 
-SAMPLES = 6
-MAX_SAMPLED = 1000
-MEASURE_S = 10
-"""After this many seconds no further configuration is measured."""
+MAX_SAMPLED = 200
+"""The number of configurations that stand for all, where there are more."""
+LEAST, MOST = 0.7, 1.3
+"""Factors of what is expected between which it mostly is.
+
+A step that is measured alone is not one among others, and who is stopped is not known.
+"""
+BUSY = 0.2
+"""The share of the processors from which on it is told that others used them."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +48,9 @@ class Plan:
     """Epochs with early stopping, if each rung keeps its usual share."""
     slots: int
     seconds: float
-    """Time with early stopping; searches that find many good trials stop fewer."""
+    """The least time: with early stopping, as far as one expects it."""
     most_seconds: float
+    """The most time: without early stopping."""
     epoch_s: float
     """Time of one epoch of one trial."""
     data: Json
@@ -59,7 +66,7 @@ class Plan:
             if self.expected_epochs == self.epochs
             else f", about {self.expected_epochs:,} if each rung keeps its share"
         )
-        times = duration(self.seconds) if not stops else durations(self.seconds, self.most_seconds)
+        times = durations(self.seconds, self.most_seconds)
         folds = experiment.base.data.folds
         return [
             (
@@ -132,7 +139,7 @@ def make_plan(experiment: Experiment) -> Plan:
     Raises:
         ConfigError, NotReady, Unavailable: a run would be refused.
     """
-    from trainables.evaluation.estimate import epoch_seconds
+    from trainables.evaluation.estimate import epochs_seconds
 
     prepared = prepare(experiment)
     experiment, dataset, notes = prepared.experiment, prepared.dataset, list(prepared.notes)
@@ -146,46 +153,65 @@ def make_plan(experiment: Experiment) -> Plan:
             "note: a dry run does not ask the cluster: what its trials ask for is not on this "
             "machine, so that it was measured on the CPU"
         )
-    generator = np.random.default_rng(experiment.seed)
-    configs = [experiment.config(experiment.space.sample(generator)) for _ in range(SAMPLES)]
-    costs: list[float] = []
-    start = time.monotonic()
-    for config in configs:
-        if costs and time.monotonic() - start > MEASURE_S:
-            break
-        costs.append(
-            epoch_seconds(
-                config, dataset, device=device, threads=max(1, int(experiment.demand.cpus))
-            )
-        )
-    trials = experiment.planned_trials
-    known = _lengths(experiment)
-    most = sum(known) if known else trials * experiment.horizon
-    lengths = known or [
-        experiment.config(experiment.space.sample(generator)).epochs
-        for _ in range(min(trials, MAX_SAMPLED))
-    ]
-    expected = mean(_expected_epochs(experiment, epochs) for epochs in lengths) * (
-        len(known) or trials
+    planned = _planned(experiment)
+    trials, share = experiment.planned_trials, planned.count / len(planned.configs)
+    load = Load()
+    costs = epochs_seconds(
+        planned.configs, dataset, device=device, threads=max(1, int(experiment.demand.cpus))
     )
+    if (others := load.of_others()) > BUSY:
+        notes.append(
+            f"note: measured while others kept {100 * others:.0f} % of the processors busy; the "
+            "times are for a machine that does nothing else"
+        )
+    lengths = [config.epochs for config in planned.configs]
+    expected = [_expected_epochs(experiment, epochs) for epochs in lengths]
     at_once = min(fitting, experiment.most_at_once or 10**6, trials)
-    epoch_s = mean(costs) / experiment.demand.workers
-    each = epoch_s / at_once
+    each = share / experiment.demand.workers / at_once
     start_s = EXECUTORS[experiment.executor].start_s
-    seconds, most_seconds = start_s + expected * each, start_s + most * each
-    facts = data_facts(experiment, dataset)
+    expected_s, most_s = (
+        sum(epochs * cost for epochs, cost in zip(counts, costs, strict=True))
+        for counts in (expected, lengths)
+    )
     return Plan(
         trials,
-        most,
-        round(expected),
+        sum(lengths) if planned.is_all else trials * experiment.horizon,
+        round(share * sum(expected)),
         at_once,
-        seconds,
-        most_seconds,
-        epoch_s,
-        facts,
+        start_s + LEAST * each * expected_s,
+        start_s + MOST * each * most_s,
+        expected_s / sum(expected) / experiment.demand.workers,
+        data_facts(experiment, dataset),
         device,
         tuple(notes),
     )
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """The trainings of a search, or some that stand for them."""
+
+    configs: Sequence[TrialConfig]
+    count: int
+    """The number of trainings for which they stand."""
+    is_all: bool
+    """True if they are all trainings, and it is known which."""
+
+
+def _planned(experiment: Experiment) -> _Planned:
+    """Return what will be trained: that of a whole grid, else what the space says and draws."""
+    generator = np.random.default_rng(experiment.seed)
+    if whole := _grid(experiment):
+        if len(whole) <= MAX_SAMPLED:
+            return _Planned(whole, len(whole), is_all=True)
+        some = generator.choice(len(whole), MAX_SAMPLED, replace=False)
+        return _Planned([whole[number] for number in some], len(whole), is_all=False)
+    space, trials = experiment.space, experiment.planned_trials
+    params = [
+        space.begin(number, generator) or space.sample(generator)
+        for number in range(min(trials, MAX_SAMPLED))
+    ]
+    return _Planned([experiment.config(one) for one in params], trials, is_all=False)
 
 
 def measured_on(experiment: Experiment, here: Resources) -> tuple[str, int]:
@@ -208,16 +234,18 @@ def measured_on(experiment: Experiment, here: Resources) -> tuple[str, int]:
     return "cpu", max(1, here.room(replace(with_gpu, gpus=0)) // with_gpu.workers)
 
 
-def _lengths(experiment: Experiment) -> list[int]:
-    """Return the epochs of every training, if it is known which trials there will be; else nothing.
+def _grid(experiment: Experiment) -> list[TrialConfig]:
+    """Return every training, if it is known which trials there will be; else nothing.
 
     It is known for a whole grid. Trials that differ in length alone are one training.
     """
     if experiment.algorithm != "grid" or experiment.planned_trials != experiment.space.size:
         return []
-    longest: dict[str, int] = {}
+    longest: dict[str, TrialConfig] = {}
     for config in map(experiment.config, experiment.space.points()):
-        longest[training_key(config)] = max(config.epochs, longest.get(training_key(config), 0))
+        known = longest.setdefault(key := training_key(config), config)
+        if config.epochs > known.epochs:
+            longest[key] = config
     return list(longest.values())
 
 

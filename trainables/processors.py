@@ -1,6 +1,7 @@
-"""The number of processors that there are for this process."""
+"""The processors that there are for this process, and how busy others keep them."""
 
 import os
+import time
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -8,6 +9,13 @@ CGROUP = Path("/sys/fs/cgroup")
 
 They hold a quota of time and the period in which it may be used, both in microseconds.
 """
+
+STAT = Path("/proc/stat")
+"""Where Linux counts the time of all processors."""
+IDLE = (3, 4)
+"""The places, in its first line, of the time in which they had nothing to do."""
+TICKS = os.sysconf("SC_CLK_TCK")
+"""Its units in a second."""
 
 
 def processors(cgroup: Path = CGROUP) -> int:
@@ -33,3 +41,31 @@ def _quota(cgroup: Path) -> list[str]:
     if (cgroup / "cpu.max").exists():
         return (cgroup / "cpu.max").read_text().split()
     return [(cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")]
+
+
+class Load:
+    """How busy the machine's processors are, from the moment that this is made."""
+
+    def __init__(self, stat: Path = STAT) -> None:
+        self.stat = stat
+        self.began, self.own_s = self._times(), time.process_time()
+
+    def of_others(self) -> float:
+        """Return the share of all processors' time that other processes have used since.
+
+        0 where no system says so.
+        """
+        (idle_before, before), (idle, now) = self.began, self._times()
+        if now <= before:
+            return 0.0
+        own = (time.process_time() - self.own_s) * TICKS
+        return min(1.0, max(0.0, 1 - (idle - idle_before + own) / (now - before)))
+
+    def _times(self) -> tuple[int, int]:
+        """Return the time in which nothing was to be done, and all time, in ticks."""
+        try:
+            # A guest's time, behind the first eight numbers, is a part of the others.
+            ticks = [int(text) for text in self.stat.read_text().split("\n", 1)[0].split()[1:9]]
+            return sum(ticks[place] for place in IDLE), sum(ticks)
+        except (OSError, ValueError, IndexError):
+            return 0, 0

@@ -270,7 +270,8 @@ def test_a_dry_run_of_a_cluster_is_planned_on_a_machine_without_gpus(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr(
-        "trainables.evaluation.estimate.epoch_seconds", lambda *given, **options: 1.0
+        "trainables.evaluation.estimate.epochs_seconds",
+        lambda configs, *given, **options: [1.0] * len(configs),
     )
     experiment = experiment_of([*SMOKE, "--set", "data.train_limit=100", *words])
     lines = make_plan(experiment).lines(experiment)

@@ -6,6 +6,7 @@
 Augmentation, optimizer, batch size, precision and device do not matter to it; it runs on the CPU.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,8 +29,10 @@ from trainables.values import State
 
 TRAIN_MEASURED = 1000
 """The number of training images, evenly spread, over which `train/loss` is the mean."""
-SAMPLE = 1000
-"""The number of training images that a classifier is fitted to in order to estimate its time."""
+FIRST_SAMPLE, SAMPLE = 60, 1000
+"""The numbers of training images that a classifier is fitted to in order to estimate its time: at
+first, and at most.
+"""
 BUSY_SHARE = 0.05
 """The share of the time for which a process must compute, or it sends no heartbeat."""
 
@@ -139,14 +142,35 @@ def from_images(
     return mean
 
 
-def fit_seconds(config: TrialConfig, dataset: Dataset) -> float:
+def fit_seconds(config: TrialConfig, dataset: Dataset, *, box_s: float = math.inf) -> float:
     """Estimate the seconds that a fit and its validation take, by a fit to a few images.
 
     The time grows with the square of the number of images, a tree's with the number. Features,
     which are computed once for all trials, do not count. No more neighbours vote than there are
-    images in the sample.
+    images in the sample. The second, larger sample is as large as `box_s` seconds are expected to
+    allow.
     """
-    rows = np.unique(np.linspace(0, len(dataset.train) - 1, SAMPLE).round().astype(int))
+    most = min(SAMPLE, len(dataset.train))
+    first = min(FIRST_SAMPLE, most)
+    start = time.perf_counter()
+    fit_s = _sampled_s(config, dataset, first)
+    features_s = time.perf_counter() - start - fit_s
+    count = first
+    while count < most and _grown(features_s, fit_s, min(2 * count, most) / first) <= box_s:
+        count = min(2 * count, most)
+    if count > first:
+        fit_s = _sampled_s(config, dataset, count)
+    return fit_s * (len(dataset.train) / count) ** (1 if config.model.name == "tree" else 2)
+
+
+def _grown(features_s: float, fit_s: float, times: float) -> float:
+    """Return the seconds that features and fit of so many times the images are expected to take."""
+    return features_s * times + fit_s * times**2
+
+
+def _sampled_s(config: TrialConfig, dataset: Dataset, count: int) -> float:
+    """Return the seconds of a fit to so many of the training images, evenly spread."""
+    rows = np.unique(np.linspace(0, len(dataset.train) - 1, count).round().astype(int))
     part = dataset.train.take(rows)
     inputs = _joined(config, part.images)
     if "neighbours" in config.model.options:
@@ -156,9 +180,7 @@ def fit_seconds(config: TrialConfig, dataset: Dataset) -> float:
     start = time.perf_counter()
     fitted = unfitted(config).fit(inputs, part.targets)
     fitted.predict_proba(inputs[: len(dataset.val)])
-    return (time.perf_counter() - start) * (len(dataset.train) / len(rows)) ** (
-        1 if config.model.name == "tree" else 2
-    )
+    return time.perf_counter() - start
 
 
 def most_bytes(config: ModelConfig, image: tuple[int, int, int], classes: int, images: int) -> int:

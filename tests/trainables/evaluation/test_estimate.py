@@ -1,10 +1,19 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from tests.support.networks import OWN
 from trainables.config import TrialConfig
 from trainables.evaluation import estimate
-from trainables.evaluation.estimate import checkpoint_bytes, epoch_seconds
+from trainables.evaluation.estimate import (
+    Times,
+    checkpoint_bytes,
+    epoch_seconds,
+    epochs_seconds,
+)
+from trainables.evaluation.memory import size_for
+from trainables.training.loop import Training
 from trainables.trial import run_trial
 
 
@@ -31,31 +40,77 @@ def test_a_familys_epoch_is_estimated(make_dataset):
     )
 
 
-def test_the_estimate_grows_with_the_images_at_a_third_for_validation(
-    make_config, make_dataset, monkeypatch
-):
-    clock = iter([0.0, 0.6] * 3)
-    monkeypatch.setattr(estimate.time, "perf_counter", lambda: next(clock))
-    per_image = 0.6 / 3 / 8
-    assert epoch_seconds(
-        make_config(batch_size=8), make_dataset(train=24, val=12)
-    ) == pytest.approx(per_image * (24 + 4))
-    assert epoch_seconds(
-        make_config(batch_size=8), make_dataset(train=240, val=12)
-    ) == pytest.approx(per_image * (240 + 4))
-    assert epoch_seconds(
-        make_config(batch_size=8), make_dataset(train=24, val=120)
-    ) == pytest.approx(per_image * (24 + 40))
+@pytest.mark.parametrize(("batch", "steps"), [(8, 3), (1000, 1)])
+def test_an_epoch_is_its_steps_its_images_and_a_third_for_validation(batch, steps, make_dataset):
+    epoch_s = Times(0.5, 0.1).epoch_s(batch, make_dataset(train=24, val=12))
+    assert epoch_s == pytest.approx(0.5 * steps + 0.1 * (24 + 4))
 
 
-def test_a_batch_larger_than_the_training_part_is_estimated_by_its_images(
-    make_config, make_dataset, monkeypatch
+@pytest.fixture
+def played(monkeypatch):
+    """Steps that take as many seconds as `image_s` says, of a clock that only they move; `taken`
+    are their numbers of images.
+    """
+    steps = SimpleNamespace(now=0.0, image_s=lambda training: 0.1, step_s=0.005, taken=[])
+
+    def step(training, rows, changes, means):
+        steps.taken.append((training.config.model.name, len(rows)))
+        steps.now += steps.step_s + steps.image_s(training) * len(rows)
+
+    monkeypatch.setattr(Training, "step", step)
+    monkeypatch.setattr(estimate.time, "thread_time", lambda: steps.now)
+    return steps
+
+
+def test_a_long_step_is_measured_with_few_images(played, make_config, make_dataset):
+    config, dataset = make_config(batch_size=128), make_dataset(train=256)
+    assert epoch_seconds(config, dataset) == pytest.approx(
+        0.005 * 2 + 0.1 * (256 + len(dataset.val) / 3)
+    )
+    assert max(size for _, size in played.taken) == 9
+    assert played.now < 2 * estimate.BOX_S
+
+
+def test_a_short_step_is_measured_whole(played, make_config, make_dataset):
+    played.image_s = lambda training: 1e-4
+    epoch_seconds(make_config(batch_size=128), make_dataset(train=256))
+    assert max(size for _, size in played.taken) == 128
+
+
+def test_a_batch_that_takes_much_memory_is_not_measured(
+    played, make_config, make_dataset, monkeypatch
 ):
-    clock = iter([0.0, 0.6])
-    monkeypatch.setattr(estimate.time, "perf_counter", lambda: next(clock))
-    assert epoch_seconds(
-        make_config(batch_size=1000), make_dataset(train=24, val=12)
-    ) == pytest.approx(0.6 / 3 / 24 * 28)
+    played.image_s = lambda training: 1e-4
+    config, dataset = make_config(batch_size=128), make_dataset(train=256)
+    monkeypatch.setattr(estimate, "BATCH_BYTES", 20 * size_for(config, dataset).trained_image)
+    epoch_seconds(config, dataset)
+    assert max(size for _, size in played.taken) == 20
+
+
+WIDTHS = (8, 16, 64, 128)
+
+
+@pytest.mark.parametrize("limit", [{"STEP_S": 0.5}, {"MOST_BYTES": 10}, {"ALL_S": -1}])
+def test_networks_too_large_to_be_measured_are_priced_by_their_work(
+    limit, played, make_config, make_dataset, monkeypatch
+):
+    (name, value), dataset = *limit.items(), make_dataset(train=64)
+    monkeypatch.setattr(estimate, name, value)
+    configs = [make_config(model__width=width) for width in WIDTHS]
+    works = [size_for(config, dataset).work for config in configs]
+    played.step_s = 0.0
+    played.image_s = lambda training: 0.1 * size_for(training.config, dataset).work / works[0]
+    found = epochs_seconds(configs, dataset)
+    assert [one / found[0] for one in found] == pytest.approx([work / works[0] for work in works])
+    assert played.now < 3 * estimate.BOX_S
+
+
+def test_networks_that_differ_in_their_training_alone_are_measured_once(
+    played, make_config, make_dataset
+):
+    configs = [make_config(batch_size=size, epochs=size) for size in (8, 32, 16)]
+    epochs_seconds(configs, make_dataset(train=64))
+    assert len(played.taken) == 2 + 1 + estimate.STEPS
 
 
 def test_the_estimate_runs_on_the_threads_asked_for_and_leaves_the_random_state(

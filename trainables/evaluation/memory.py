@@ -1,0 +1,143 @@
+"""The memory and the work of a training, counted on tensors that have sizes but no content.
+
+Nothing is computed: a network of any size is counted in a moment, and always the same.
+"""
+
+import weakref
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from trainables.catalog.models import MODELS
+from trainables.config import ModelConfig, TrialConfig
+from trainables.datasets.arrays import Dataset
+from trainables.training.loop import eval_batch
+from trainables.training.precision import has_bf16
+
+PROCESS_BYTES = 400 << 20
+"""Bytes that a process of torch takes before it trains."""
+MOMENTS = {"sgd": 1}
+"""The values that an optimizer keeps of each weight; of Adam's kind 2."""
+SLACK = 1.3
+"""What the layers' working memory adds, as a factor of what is kept of a batch."""
+HALF = 0.55
+"""The share of what float32 keeps of a batch that bfloat16 keeps."""
+MANY = 256
+"""Images of the batch on which it is counted."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a network takes, as far as its layers tell."""
+
+    weights: int
+    learning: int
+    """Those of the weights that are trained."""
+    trained_image: float
+    """Bytes that are kept of an image, in float32, between its forward and backward pass."""
+    tested_image: float
+    """The most bytes that a forward pass alone holds at once of an image."""
+    work: float
+    """Floating-point operations of an image's forward pass."""
+
+
+class _Counter(TorchDispatchMode):
+    """The most bytes of tensors made within that live at once, and the operations."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.peak = self._now = self.work = 0
+        self._alive: dict[int, int] = {}
+        """The bytes of each storage that lives."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return False: nothing is compiled here (as in `cost`)."""
+        return False
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Compute the sizes of one operation's results, and count those that are new."""
+        found = operation(*args, **(kwargs or {}))
+        if (count := flop_registry.get(operation.overloadpacket)) is not None:
+            self.work += count(*args, **(kwargs or {}), out_val=found)
+        for tensor in tree_leaves(found):
+            if isinstance(tensor, Tensor):
+                self._count(tensor.untyped_storage())
+        return found
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        if key not in self._alive:
+            self._alive[key] = storage.nbytes()
+            self._now += storage.nbytes()
+            self.peak = max(self.peak, self._now)
+            weakref.finalize(storage, self._drop, key)
+
+    def _drop(self, key: int) -> None:
+        self._now -= self._alive.pop(key)
+
+
+@cache
+def size_of(model: ModelConfig, image: tuple[int, int, int], outputs: int) -> Size:
+    """Return the size of a network for images (channels, height, width) and so many outputs.
+
+    Of one that does not take tensors without content, nothing but its weights is known: the other
+    numbers are 0.
+    """
+    with torch.device("meta"):
+        network = MODELS[model.name].build(image, outputs, **model.options)
+    each = list(network.parameters())
+    trained, work = _passed(network, image, train=True)
+    tested, _ = _passed(network, image, train=False)
+    return Size(
+        sum(tensor.numel() for tensor in each),
+        sum(tensor.numel() for tensor in each if tensor.requires_grad),
+        trained,
+        tested,
+        work,
+    )
+
+
+def _passed(network: nn.Module, image: tuple[int, int, int], *, train: bool) -> tuple[float, float]:
+    """Return the bytes and the operations of each image of a forward pass."""
+    network.train(train)
+    try:
+        with torch.set_grad_enabled(train), _Counter() as counted:
+            outputs = network(torch.zeros(MANY, *image, device="meta"))
+            del outputs
+    # A network may do anything here, such as look at values.
+    except Exception:  # noqa: BLE001
+        return 0.0, 0.0
+    return counted.peak / MANY, counted.work / MANY
+
+
+def size_for(config: TrialConfig, dataset: Dataset) -> Size:
+    """Return the size of this config's network for these images."""
+    targets = config.task.load_targets()
+    return size_of(config.model, targets.image(dataset), targets.width(dataset))
+
+
+def training_bytes(config: TrialConfig, dataset: Dataset) -> int:
+    """Return the most memory, in bytes, that the process which trains this config takes.
+
+    The images, which all processes of a machine share, are not counted. Of a baseline it is what
+    every process takes.
+    """
+    if config.model.is_baseline:
+        return PROCESS_BYTES
+    size = size_for(config, dataset)
+    moments = MOMENTS.get(config.optimizer.name, 2)
+    is_half = config.precision == "bf16" or (config.precision == "auto" and has_bf16())
+    kept = 4 * (size.weights + size.learning * (1 + moments)) + 2 * size.weights * is_half
+    batch = min(config.batch_size, dataset.least_trained)
+    tested = min(eval_batch(config, dataset, torch.device("cpu")), len(dataset.val))
+    images = max(batch * size.trained_image, tested * size.tested_image)
+    return PROCESS_BYTES + kept + round(images * SLACK * (HALF if is_half else 1))
