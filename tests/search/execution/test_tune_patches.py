@@ -16,11 +16,13 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.utils.callback import _create_default_callbacks
 
 from cluster.runtime.session import ENVIRONMENT
+from search.execution.job import Job
 from search.execution.pool import Member, Shared, Workers
 from search.execution.tune import SAME_DEATH_S, DriverCallback, NoProgress
 from search.execution.tune_patches import drop_finished_trials, use_worker_pool
 from search.experiment import Experiment
 from tests.support.played import OpenDriver
+from trainables.request import TrialRequest
 
 ROOT = Path(__file__).parents[3]
 MODULES = [
@@ -237,9 +239,8 @@ def test_a_late_failure_is_not_that_of_the_next_attempt(
     callback = DriverCallback(driver, {}, lambda: None, shared=False)
     callback.watch.killed[name] = "it made no step"
     for attempt, outcome in ((1, "running"), (2, "failed")):
-        trial: Any = SimpleNamespace(
-            trial_id=f"{attempt}", config={"trial": name, "attempt": attempt}
-        )
+        job = Job(name, {}, "", TrialRequest(attempt=attempt))
+        trial: Any = SimpleNamespace(trial_id=f"{attempt}", config={"job": job})
         callback.on_trial_error(0, [], trial)
         assert driver.trials[name].outcome == outcome
         assert not callback.watch.killed, "who was killed was the attempt that failed"
