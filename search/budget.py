@@ -257,8 +257,8 @@ def shares_of(result: SearchResult, wall_s: float | None = None) -> dict[str, fl
 
 
 def shares_text(shares: Mapping[str, float]) -> str:
-    """Return a text such as `43% of 2h, 12% of 500 epochs`; empty without a budget."""
-    return ", ".join(f"{share:.0%} of {text}" for text, share in shares.items())
+    """Return `43% of the 2h budget, 12% of the 500 epochs budget`; empty without a budget."""
+    return ", ".join(f"{share:.0%} of the {text} budget" for text, share in shares.items())
 
 
 def budget_options(

@@ -92,6 +92,8 @@ NOISE_SHARE = 0.5
 
 The deviation has most of it already; with this it is never zero.
 """
+MIN_RISK = 0.0001
+"""A smaller chance is told as less than this one."""
 Stake = tuple[float, int]
 """A trial's chance to be the best of all, and the epochs to its next rung."""
 
@@ -369,17 +371,17 @@ class Asha(Scheduler):
             len(self._placed[level]),
             self._depth(level),
         )
-        text = f"place {place} of {count} at epoch {self.rungs[level]} by forecast" + (
-            " and cost" if self.costs else ""
-        )
+        cost = " (cost included)" * bool(self.costs)
+        text = f"forecast {ordinal(place)} of {count}{cost} at epoch {self.rungs[level]}"
         if place <= depth:
             return Stop(f"{text}; others train first", rung=self.rungs[level], rivals=count)
-        text = f"{text}, of which {math.floor(depth)} go on"
+        text = f"{text}; the top {math.floor(depth)} continue"
         if not self._is_known(level):
             return Stop(text, rung=self.rungs[level], rivals=count)
         risk = self._chance(level, trial)
         best = "one of the best" if self.costs else "the best"
-        reason = f"{text}; the chance that it would be {best} is about {100 * risk:.2g} %"
+        chance = f"about a {risk:.2%}" if risk >= MIN_RISK else f"less than a {MIN_RISK:.2%}"
+        reason = f"{text}; {chance} chance of being {best}"
         return Stop(reason, rung=self.rungs[level], rivals=count, risk=round(risk, 6))
 
     def _is_known(self, level: int) -> bool:
@@ -519,6 +521,12 @@ class Asha(Scheduler):
                 )
                 mean = max(mean, min(stood, len(places)))
         return mean
+
+
+def ordinal(number: int) -> str:
+    """Return `1st`, `2nd`, `3rd`, `11th`."""
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10)
+    return f"{number}{ending or 'th'}"
 
 
 def mean_place(came: list[int], leading: int, *, is_next: bool) -> float:

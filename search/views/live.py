@@ -44,7 +44,7 @@ def news(event: Event) -> list[str]:
             why = last_line_of(told.reason, "no reason known")
             return [f"trial {told.trial} {told.outcome}: {why}"]
         case Retried() as told:
-            return [f"trial {told.trial} is tried again ({told.kind}): {told.reason}"]
+            return [f"trial {told.trial} is retried ({told.kind}): {told.reason}"]
         case Waiting() as told:
             return [f"trial {told.trial} waits: {told.reason}"]
         case Restored() as told:
@@ -53,7 +53,7 @@ def news(event: Event) -> list[str]:
         case Enough() as told:
             return [f"no further trial is started: {told.reason}"]
         case Dropped() as told:
-            return [f"{told.candidate} leaves the race: {told.reason}"]
+            return [f"candidate {told.candidate} is dropped: {told.reason}"]
         case Refined() as told:
             return _round(told)
         case Settled() as told:
@@ -265,11 +265,7 @@ class RaceDisplay(Display):
         ended = sum(trial.ended_ms > 0 for trial in repeats)
         running = sum(trial.outcome == "running" for trial in repeats)
         left = len(self._selection.dropped) if self._selection is not None else 0
-        gone = (
-            f"; {left} of the candidates {'has' if left == 1 else 'have'} left the race"
-            if left
-            else ""
-        )
+        gone = f"; {left} candidate{'s' * (left != 1)} dropped" if left else ""
         return (
             f"{self._elapsed():5.0f} s  {ended} trainings ended, {running} running of at most "
             f"{self.planned}{gone}"
@@ -294,6 +290,6 @@ class RaceDisplay(Display):
                     candidate,
                     str(len(values)),
                     f"{mean(values):.4f}" if values else "",
-                    "left" if candidate in selection.dropped else "",
+                    "dropped" if candidate in selection.dropped else "",
                 )
         return Group(Text(self._line()), table)

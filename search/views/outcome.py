@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from textwrap import wrap
 
 from rich.console import Console
 from rich.table import Table
@@ -36,6 +37,9 @@ from search.views.summary import (
     where_kept,
 )
 from search.views.terminal import Terminal, say
+
+TITLE_WIDTH = 7
+"""The characters of a column's title in a line; longer words stand alone."""
 
 
 class Summary(View):
@@ -89,7 +93,7 @@ def nothing_counts(experiment: Experiment, result: SearchResult) -> str:
         if result.failed
         else f"{verb('status', experiment)} --all"
     )
-    return f"no trial counts. Why: {why}"
+    return f"no trial has a result. To see why: {why}"
 
 
 def print_summary(finished: Finished, console: Console) -> None:
@@ -115,7 +119,7 @@ def _print_course(finished: Finished, console: Console) -> None:
     if result.reason:
         say(console, f"the search ended early: {result.reason}")
     if shares := shares_of(result, finished.wall_s):
-        say(console, f"of its budget it used {shares_text(shares)}")
+        say(console, f"used {shares_text(shares)}")
     for kind, trials in failures(result).items():
         say(console, f"  {kind}: {', '.join(trials[:10])}{' ...' * (len(trials) > 10)}")
     for name, reason in result.passed_over.items():
@@ -133,7 +137,7 @@ def _print_findings(experiment: Experiment, result: SearchResult, console: Conso
     else:
         say(console, nothing_counts(experiment, result))
     if compared := models_table(result):
-        console.print("\nthe best of each model" if len(compared) > 2 else "")
+        console.print("\nthe best trial of each model" if len(compared) > 2 else "")
         console.print(side_by_side(compared))
     if chosen := selection_sentences(result):
         console.print()
@@ -141,7 +145,8 @@ def _print_findings(experiment: Experiment, result: SearchResult, console: Conso
             say(console, sentence)
     if rows := front_table(result):
         console.print(
-            f"\nthe Pareto front: of each, no other is {as_good(result.metric)} and costs no more"
+            "\nthe Pareto front: for none of them is another trial at least "
+            f"{as_good(result.metric)} and costs no more"
         )
         console.print(side_by_side(rows))
         if quicker := quicker_text(result, verb("promote", experiment)):
@@ -194,7 +199,7 @@ def print_selection(finished: Finished, console: Console) -> None:
     console.print(
         f"\n[bold]{experiment.name}[/bold]: {len(selection.started.candidates)} candidates, "
         f"{len(selection.repeats)} trainings in {seconds:.0f} s, "
-        f"{share:.2g} times the search's training",
+        f"{share:.2g} times as much training as the search",
         soft_wrap=True,
     )
     if selection.outcome != "completed":
@@ -231,10 +236,10 @@ def chosen_line(experiment: Experiment, result: SearchResult) -> list[tuple[str,
 
 
 def page(experiment: Experiment) -> str:
-    """Return where the report is, if it exists, and the command that makes it anew."""
+    """Return where the report is, if it exists, and the command that redraws it."""
     command = verb("report", experiment)
     return (
-        f"{experiment.home}/{PAGE}   anew: {command}"
+        f"{experiment.home}/{PAGE}   redraw with: {command}"
         if (experiment.folder / PAGE).exists()
         else command
     )
@@ -285,9 +290,8 @@ def side_by_side(rows: list[list[str]]) -> Table:
     """Return a table with the first row as titles: names to the left, numbers to the right."""
     table = Table(box=None, pad_edge=False)
     for column, title in enumerate(rows[0]):
-        table.add_column(
-            title.replace(" ", "\n"), justify="left" if column < 2 else "right", no_wrap=True
-        )
+        lines = wrap(title, TITLE_WIDTH, break_long_words=False)
+        table.add_column("\n".join(lines), justify="left" if column < 2 else "right", no_wrap=True)
     for row in rows[1:]:
         table.add_row(*row)
     return table

@@ -14,6 +14,7 @@ from search.journal.pareto import front
 from search.journal.result import SearchResult, TrialResult, checkpoint_of, metric_of
 from search.journal.store import Home
 from search.objectives import one_cost, value_of
+from search.statistics import LEVEL
 from search.views.metric import (
     as_good,
     least_score,
@@ -119,19 +120,14 @@ def risk_text(result: SearchResult) -> str:
     if risk is None or not (chance := risk.chance):
         return ""
     stopped = sum(trial.outcome in ("stopped", "held") for trial in result.trials.values())
+    one = f"one of the {stopped} stopped trials" if stopped != 1 else "the stopped trial"
     epochs = risk.epochs
     if chance < MIN_RISK:
-        return (
-            f"That the best is among the {stopped} that were stopped is unlikely (less than "
-            f"{MIN_RISK:.0%})."
-        )
+        return f"It is unlikely (less than {MIN_RISK:.0%}) that {one} would have been the best."
     surer = 1 - chance / 2
     how = f" (--sure {surer:.2g})" if surer > result.started.experiment.get("sure", 0.0) else ""
     more = f"about {epochs:,} more epoch{'s' * (epochs != 1)} would halve it{how}"
-    told = (
-        f"The chance that the best is among the {stopped} that were stopped is about "
-        f"{chance:.0%}; {more}."
-    )
+    told = f"The chance that {one} would have been the best is about {chance:.0%}; {more}."
     # A search that ended for want of gain has said already what new trials would gain.
     has_more = risk.new and result.outcome != "gain"
     return f"{told} {_new_text(chance / 2, risk.new)}" if has_more else told
@@ -150,8 +146,8 @@ def _new_text(going_on: float, new: float) -> str:
     )
     compared = "as much" if found == other else "more" if new > going_on else "less"
     return (
-        f"New trials would gain {compared}: in as many epochs a better one with a chance of "
-        f"{found}, against {other}."
+        f"New trials promise {compared}: as many epochs of them find a better one with a chance "
+        f"of {found}, against {other}."
     )
 
 
@@ -323,10 +319,10 @@ MODEL_COLUMNS: Columns = {
     "model": ("model", str),
     "trial_id": ("trial", str),
     "macro_f1": ("macro F1", "{:.4f}".format),
-    "ms_per_image_batch_1": ("ms/image", "{:.3g}".format),
-    "ms_per_image_batch_64": ("of 64", "{:.3g}".format),
+    "ms_per_image_batch_1": ("ms/image alone", "{:.3g}".format),
+    "ms_per_image_batch_64": ("in batches of 64", "{:.3g}".format),
     "parameters": ("weights", lambda count: f"{count / 1e6:.3g} M"),
-    "train_s": ("train s", "{:.1f}".format),
+    "train_s": ("train s", lambda s: f"{s:.1f}" if s < 1000 else f"{s:.0f}"),
 }
 """The columns of the table of models beside its metrics: a title and a format by key. The times are
 for one image alone and for an image of a batch of 64.
@@ -440,22 +436,22 @@ def quicker_text(result: SearchResult, promote: str) -> str:
     if not known[least] < known[answer.trial]:
         return ""
     saved = (
-        f"{known[least] / known[answer.trial]:.2g} of the "
+        f"{known[least] / known[answer.trial]:.0%} of the "
         f"{'time' if name == 'latency' else 'weights'} of {answer.trial}"
     )
     compared = _within_chance(result.trials[least], answer, images)
-    return f"{least} takes {saved} and {compared}. To use it: {promote} --trial {least}"
+    return f"{least} takes {saved}, and {compared}. To use it: {promote} --trial {least}"
 
 
 def _within_chance(trial: TrialResult, answer: TrialResult, images: int) -> str:
     """Return how a trial compares with the answer, from which so many images do not tell it."""
     if not answer.metric.is_share:
-        return f"is as good as far as {images:,} images tell"
+        return f"is as good as far as {images:,} images can tell"
     fewer = round((answer.value - trial.value) * images)
     return (
-        f"names {fewer:,} of {images:,} images fewer right, which is within chance"
+        f"classifies {fewer:,} of {images:,} images fewer correctly, which may be chance"
         if fewer
-        else "names as many right"
+        else "classifies as many images correctly"
     )
 
 
@@ -504,14 +500,14 @@ def markdown_summary(result: SearchResult) -> str:
             *markdown_table(selection_table(result.selection.verdict)),
         ]
     if result.openings:
-        lines += ["", f"The test part was opened: {'; '.join(map(str, result.openings))}."]
+        lines += ["", f"The test images were opened {'; '.join(map(str, result.openings))}."]
     if compared := models_table(result):
         lines += ["", "The best trial of each model:", "", *markdown_table(compared)]
     if found := front_table(result):
         lines += [
             "",
             (
-                "The Pareto front, the trials of which no other is "
+                "The Pareto front, the trials for which no other is at least "
                 f"{as_good(result.metric)} and costs no more:"
             ),
             "",
@@ -537,7 +533,7 @@ def _setting_lines(result: SearchResult) -> list[str]:
             f"{len(result.trials)} trials ({outcome_text(result)}), {result.epochs_trained:,} "
             f"epochs in {result.wall_s:.0f} s."
         ),
-        *([f"N{taken_over_text(result)[1:]}."] if result.taken_over else []),
+        *([f"R{taken_over_text(result)[1:]}."] if result.taken_over else []),
     ]
 
 
@@ -591,7 +587,7 @@ def _top_lines(result: SearchResult) -> list[str]:
 SELECTION_COLUMNS: Columns = {
     "candidate": ("trial", str),
     "model": ("model", str),
-    "search_value": ("found", "{:.4f}".format),
+    "search_value": ("in search", "{:.4f}".format),
     "mean": ("mean", "{:.4f}".format),
     "std": ("std", "{:.4f}".format),
     "seeds": ("seeds", str),
@@ -623,7 +619,7 @@ def selection_table(verdict: Selected) -> list[list[str]]:
     return [[title for title, _ in SELECTION_COLUMNS.values()], *cells]
 
 
-GONE_ON = "The search has gone on since then: search.select chooses anew."
+GONE_ON = "The search has gone on since then: run search.select again."
 
 
 def selection_sentences(result: SearchResult) -> list[str]:
@@ -635,36 +631,33 @@ def selection_sentences(result: SearchResult) -> list[str]:
     metric = result.metric
     chosen, leader, count = verdict.candidate, verdict.leader, len(verdict.rows)
     found = [
-        f"Expect {expected.mean:.4f} of validation {metric.title} of {chosen}: "
-        f"{expected.low:.4f} to {expected.high:.4f} with {verdict.level:.0%} "
-        f"confidence, over {expected.seeds} fresh seeds. The search found it with "
-        f"{verdict.search_value:.4f}."
+        f"Expect a validation {metric.title} of {expected.mean:.4f} from {chosen} "
+        f"({verdict.level:.0%} interval: {expected.low:.4f} to {expected.high:.4f}, from "
+        f"{expected.seeds} fresh seeds). The search had measured {verdict.search_value:.4f}."
     ]
     if leader != chosen:
         times = {row.candidate: row.ms_per_image for row in verdict.rows}
         found.append(
             f"{leader} had the {superlative(metric)} mean; {chosen} is as good within half a "
-            f"standard error, and takes {times[chosen]:.3g} ms an image "
-            f"instead of {times[leader]:.3g}."
+            f"standard error, and takes {times[chosen]:.3g} ms per image "
+            f"instead of {times[leader]:.3g} ms."
         )
     behind = [row.candidate for row in verdict.rows if row.state == "dropped"]
     if count > 1:
         worse = (
-            f"clearly worse: {', '.join(behind)}"
-            if behind
-            else "none is clearly worse than the leader"
+            f"these are clearly worse: {', '.join(behind)}" if behind else "none is clearly worse"
         )
         found.append(
-            f"Of {count} candidates {worse} (paired t-tests, error rate "
-            f"{verdict.alpha:g} for all of them together)."
+            f"Of the {count} candidates, {worse} (paired t-tests, error rate "
+            f"{verdict.alpha:.0%} for all of them together)."
         )
     if test := selection.test:
         value, low, high = tested_interval(test, metric)
         primary = result.task.primary
         beside = "" if metric.is_primary else f"; {primary.title} {test[primary.name]:.4f}"
         found.append(
-            f"On the test part {verdict.trial} reaches {value:.4f} "
-            f"({low:.4f} to {high:.4f}, as {test['images']:,} images allow){beside}."
+            f"On the {test['images']:,} test images, {verdict.trial} reaches {value:.4f} "
+            f"({LEVEL:.0%} interval: {low:.4f} to {high:.4f}){beside}. They influenced no choice."
         )
     return [*found, GONE_ON] if result.is_selection_old else found
 
@@ -675,19 +668,18 @@ def where_kept(trial: TrialResult, home: Home) -> str:
 
 
 def taken_over_text(result: SearchResult) -> str:
-    """Return what was taken over from trainings instead of trained again; empty if nothing was.
+    """Return what was reused of trainings instead of trained again; empty if nothing was.
 
-    For example: `not trained twice: 1,620 epochs of 54 trials, from this search; 120 epochs of 5
-    trials, from 'x'`.
+    For example: `reused 1,620 epochs (54 trials) of this search; 120 epochs (5 trials) of 'x'`.
     """
     parts = []
     for search, (trials, epochs) in result.taken_over.items():
         whose = "this search" if search == result.name else f"'{search}'"
         parts.append(
-            f"{epochs:,} epoch{'s' * (epochs != 1)} of {trials:,} "
-            f"trial{'s' * (trials != 1)}, from {whose}"
+            f"{epochs:,} epoch{'s' * (epochs != 1)} ({trials:,} trial{'s' * (trials != 1)}) of "
+            f"{whose}"
         )
-    return f"not trained twice: {'; '.join(parts)}" if parts else ""
+    return f"reused {'; '.join(parts)}" if parts else ""
 
 
 def json_summary(

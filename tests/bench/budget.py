@@ -36,7 +36,7 @@ TITLES = (
     "gone on with",
     "trained twice",
 )
-USED = re.compile(r"of its budget it used (\d+%)")
+USED = re.compile(r"^used (\d+%) of the .* budget", re.MULTILINE)
 
 
 @dataclass(frozen=True)

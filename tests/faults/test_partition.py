@@ -191,7 +191,7 @@ def test_a_node_that_is_cut_off_loses_nothing_and_its_late_words_are_not_heard(
         far.kill()
         far.wait()
     assert done.code == 0, done.err
-    assert f"trial {trial} is tried again (lost)" in done.err
+    assert f"trial {trial} is retried (lost)" in done.err
     assert done.summary["trials"] == {"completed": 9}
     assert_contract(search, kills=2)
 

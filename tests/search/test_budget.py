@@ -191,7 +191,7 @@ def test_the_first_limit_that_is_used_up_counts() -> None:
     )
     assert (
         shares_text(budget.shares(result, CPU))
-        == "67% of 3 epochs, 99% of 95 cpu-seconds, 1% of 1h"
+        == "67% of the 3 epochs budget, 99% of the 95 cpu-seconds budget, 1% of the 1h budget"
     )
 
 
@@ -717,8 +717,8 @@ def test_a_resume_whose_budget_is_used_up_is_refused_before_anything_starts(
             continue
         with pytest.raises(
             ConfigError,
-            match=r"the budget of 9 epochs is used up: all sessions together used 100% of 9 "
-            r"epochs\. With a larger one .* --budget LIMIT",
+            match=r"the budget of 9 epochs is used up: all sessions together used 100% of the 9 "
+            r"epochs budget\. With a larger one .* --budget LIMIT",
         ):
             check_budget(args, experiment_of(args, result), result)
         result.is_drawn = False
@@ -873,10 +873,10 @@ def test_a_summary_says_how_much_was_used(
     )
     said = capsys.readouterr().out
     assert "the search ended early: the budget of 10 epochs is used up" in said
-    assert "of its budget it used 100% of 10 epochs" in said
+    assert "used 100% of the 10 epochs budget" in said
     assert re.search("go on .*search.resume .* --budget LIMIT", said), "a trial waits"
-    assert lines(driver.result, "", "resume")[2].endswith("used 100% of 10 epochs")
-    assert cost(driver.result).endswith("; of its budget 100% of 10 epochs")
+    assert lines(driver.result, "", "resume")[2].endswith("; used 100% of the 10 epochs budget")
+    assert cost(driver.result).endswith("; used 100% of the 10 epochs budget")
 
 
 def test_the_summary_in_json_has_the_same_time_and_share_as_the_one_in_words(
@@ -891,7 +891,7 @@ def test_the_summary_in_json_has_the_same_time_and_share_as_the_one_in_words(
     told = capsys.readouterr()
     summary = json.loads(told.out)
     assert "epochs in 50000 s" in told.err
-    assert "it used 50% of 100000s" in told.err
+    assert "used 50% of the 100000s budget" in told.err
     assert (summary["wall_s"], summary["budget"]) == (50_000.0, {"100000s": 0.5})
 
 
@@ -903,5 +903,7 @@ def test_how_much_is_used_is_shown_while_the_search_runs(
     driver.running(trial)
     driver.report(trial, report(1))
     assert (
-        Display(driver.result, 9, Terminal())._line().endswith("; used 25% of 4 epochs, 0% of 1d")
+        Display(driver.result, 9, Terminal())
+        ._line()
+        .endswith("; used 25% of the 4 epochs budget, 0% of the 1d budget")
     )

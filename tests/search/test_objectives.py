@@ -166,7 +166,7 @@ def test_none_that_stands_on_the_front_is_left_behind_at_a_rung() -> None:
     assert count == 7
     assert [come[trial] for trial in ordered[:count]] == [64] * count
     assert sum(epochs == 64 for epochs in come.values()) <= 3 * count
-    assert "by forecast and cost" in asha.why(next(iter(asha.waiting[1]))).reason
+    assert "(cost included)" in asha.why(next(iter(asha.waiting[1]))).reason
 
 
 def test_what_a_network_costs_is_asked_for_once_and_told_of_each_trial(
@@ -322,7 +322,7 @@ def test_the_front_is_told_everywhere(measured: tuple[Driver, SearchResult]) -> 
     ] == [(0.9, 1.5), (0.8, 0.5)]
     names = {trial.params["model.layers"]: trial.trial for trial in result.trials.values()}
     assert front_table(result) == [
-        ["trial", "network", "val accuracy", "epochs", "ms/image", "weights"],
+        ["trial", "network", "val accuracy", "epochs", "ms/image alone", "weights"],
         [names[15], "deep_cnn, layers 15", "0.9000", "1", "1.5", "0.015 M"],
         [names[5], "deep_cnn, layers 5", "0.8000", "1", "0.5", "0.005 M"],
     ]
@@ -388,8 +388,8 @@ def test_a_network_that_is_as_good_for_less_is_named(measured: tuple[Driver, Sea
     said = quicker_text(result, "promote it")
     promoted = f"To use it: promote it --trial {names[5]}"
     assert said == (
-        f"{names[5]} takes 0.33 of the time of {names[15]} and names 5 of 50 images fewer "
-        f"right, which is within chance. {promoted}"
+        f"{names[5]} takes 33% of the time of {names[15]}, and classifies 5 of 50 images fewer "
+        f"correctly, which may be chance. {promoted}"
     )
     result.started.data["val"] = 5000
     assert quicker_text(result, "promote it") == "", "so many images tell them apart"

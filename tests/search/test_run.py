@@ -285,7 +285,7 @@ def test_of_several_models_the_best_of_each_is_told(tmp_path: Path) -> None:
     assert [row["model"] for row in summary["models"]] == list(result.best_of_models)
     assert len(summary["models"]) == 2
     assert all(row["ms_per_image_batch_64"] > 0 for row in summary["models"])
-    assert "the best of each model" in done.stderr
+    assert "the best trial of each model" in done.stderr
 
 
 @pytest.mark.promise
@@ -396,10 +396,7 @@ def test_what_an_earlier_search_has_trained_is_not_trained_again(
         key: value for key, value in first["best"].items() if key != "checkpoint"
     }
     assert "is not trained again (first); --no-cache trains it anew" in done.stderr
-    assert (
-        f"not trained twice: {first['epochs_trained']} epochs of 6 trials, from 'first'"
-        in done.stderr
-    )
+    assert f"reused {first['epochs_trained']} epochs (6 trials) of 'first'" in done.stderr
     result = SearchResult.read(tmp_path / "searches" / "again")
     assert all(trial.evaluation for trial in result.ranking)
     begun = {
@@ -499,7 +496,7 @@ def test_the_whole_grid_is_visited_once_and_what_is_the_same_is_trained_once(
     assert done.returncode == 0
     assert summary["trials"] == {"completed": 243}
     assert (summary["epochs_trained"], summary["epochs_taken_over"]) == (81, 162)
-    assert "not trained twice: 162 epochs of 162 trials, from this search" in done.stderr
+    assert "reused 162 epochs (162 trials) of this search" in done.stderr
     result = SearchResult.read(tmp_path / "searches" / "grid")
     assert all(
         checkpoint_of(trial, tmp_path / "searches" / "grid").is_dir() and trial.evaluation

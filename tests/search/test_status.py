@@ -43,13 +43,13 @@ def test_a_finished_search_tells_its_best_and_its_counts(
     assert "on `folder pets` (" in markdown_summary(result)
     assert f"best {result.best.primary_value:.4f} ({result.best.trial})" in third  # type: ignore[union-attr]
     assert re.fullmatch(
-        r"  The chance that the best is among the \d that were stopped is about \d+%; "
+        r"  The chance that one of the \d stopped trials would have been the best is about \d+%; "
         r"about \d more epochs? would halve it \(--sure 0.9\d*\)\.",
         fourth,
     )
     assert fourth.strip() in dict(verdict(result))["How sure"]
     result.risk = Risked(0.004, 8)
-    assert lines(result, "", "go")[3].endswith("is unlikely (less than 1%).")
+    assert lines(result, "", "go")[3].startswith("  It is unlikely (less than 1%) that ")
     result.risk = None
     assert len(lines(result, "", "go")) == 3
     assert table(result).row_count == 9
@@ -61,18 +61,18 @@ def test_a_finished_search_tells_its_best_and_its_counts(
         (
             0.04,
             (
-                "New trials would gain less: in as many epochs a better one with a chance of "
-                "about 4%, against about 10%."
+                "New trials promise less: as many epochs of them find a better one with a chance "
+                "of about 4%, against about 10%."
             ),
         ),
         (
             0.13,
             (
-                "New trials would gain more: in as many epochs a better one with a chance of "
-                "about 13%, against about 10%."
+                "New trials promise more: as many epochs of them find a better one with a chance "
+                "of about 13%, against about 10%."
             ),
         ),
-        (0.101, "New trials would gain as much: "),
+        (0.101, "New trials promise as much: "),
         (0.003, "with a chance of less than 1%, against about 10%."),
     ],
 )
@@ -94,7 +94,7 @@ def test_why_a_trial_was_stopped_is_what_was_known_then_and_not_why_it_waited(
     result = play(open_driver(changed(experiment, scheduler="asha"))).result
     stopped = [trial for trial in result.trials.values() if trial.outcome == "stopped"]
     assert stopped
-    assert all(why(trial) == trial.reason and "go on" in trial.reason for trial in stopped)
+    assert all(why(trial) == trial.reason and "continue" in trial.reason for trial in stopped)
 
 
 def test_an_interrupted_search_can_be_gone_on_with(
@@ -135,7 +135,7 @@ def test_the_story_of_a_stopped_trial_names_its_rivals_at_that_moment(
     assert "suggested by grid (seed 0) when 0 trials had ended and 0 ran" in text
     assert "attempt 1 began on 10.0.0.7" in text
     assert "epoch 1: val accuracy 0.2000, its best, val loss 0.8000" in text
-    assert "held by asha: place 2 of 2 at epoch 1 by forecast; others train first" in text
+    assert "held by asha: forecast 2nd of 2 at epoch 1; others train first" in text
     assert "\n    1. t0001 0.9000\n    2. t0002 0.2000  <- this one" in text
     assert "t0003" not in text
 

@@ -328,7 +328,7 @@ def _scatter(
     handles = []
     for is_mine, colour, marker, text in (
         (False, STRONG, "o", "network"),
-        (True, SECOND, "s", "no network"),
+        (True, SECOND, "s", "baseline"),
     ):
         points = [trial for trial in trials if is_baseline(trial) == is_mine]
         if points:
@@ -398,7 +398,7 @@ def finalists(rows: Sequence[Ranged], narrow: bool = False, *, title: str = "acc
     axes.set(xlabel=f"validation {title}", ylim=(-0.6, len(rows) - 0.4))
     axes.grid(visible=False, axis="y")
     marks = (
-        ("o", INK, "none", "what the search saw"),
+        ("o", INK, "none", "measured in the search"),
         ("D", STRONG, STRONG, "mean over fresh seeds, with interval"),
     )
     handles = [

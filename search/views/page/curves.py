@@ -70,7 +70,7 @@ def search_curves(result: SearchResult, narrow: bool = False) -> Figure:
                 [],
                 color=SECOND,
                 linestyle="--",
-                label=f"no network: {baseline.config['model']['name']}",
+                label=f"best baseline: {baseline.config['model']['name']}",
             )
         )
     axes.autoscale()

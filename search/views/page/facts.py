@@ -194,7 +194,7 @@ def origin(result: SearchResult) -> list[tuple[str, str]]:
         (
             "Search",
             (
-                f"{strategy_text(experiment)}, up to {experiment['horizon']} epochs a trial, "
+                f"{strategy_text(experiment)}, up to {experiment['horizon']} epochs per trial, "
                 f"id {result.started.id}"
             ),
         ),
@@ -246,12 +246,12 @@ def cost(result: SearchResult) -> str:
     wall_s = sum(session.last_ms - session.began_ms for session in sessions) / 1000
     held_s = sum(session.slot_s for session in sessions)
     used_s = result.train_s + (result.selection.train_s if result.selection is not None else 0)
-    budget = f"; of its budget {shares_text(shares)}" if (shares := shares_of(result)) else ""
+    budget = f"; used {shares_text(shares)}" if (shares := shares_of(result)) else ""
     rounded = f" ({duration(wall_s)})" if wall_s >= 120 else ""
     spared = f" ({taken_over_text(result)})" if result.taken_over else ""
     return (
         f"{wall_s:,.0f} s{rounded} from start to end; {used_s:,.0f} s of training, "
         f"{result.epochs_trained:,} epochs of the search{spared}, on "
         f"{count(result.started.slots, 'slot')}; {used_s * devices / 3600:.3g} {unit} "
-        f"hours in training, {held_s * devices / 3600:.3g} held{budget}"
+        f"hours of training, {held_s * devices / 3600:.3g} reserved{budget}"
     )

@@ -127,7 +127,7 @@ def of_search(result: SearchResult, *, as_file: bool = False) -> dict[str, Pictu
     if rows := facts.finalists(result):
         found["finalists"] = picture(
             functools.partial(comparison.finalists, rows, title=result.metric.title),
-            "The candidates: what the search saw, and the mean over fresh seeds with its interval",
+            "The candidates: value in the search, and mean of fresh seeds with its interval",
         )
     if len(set(comparison.measured(result).values())) > 1:
         found["pareto"] = picture(
@@ -141,11 +141,11 @@ def of_search(result: SearchResult, *, as_file: bool = False) -> dict[str, Pictu
         )
     if result.ranking:
         drawn = functools.partial(curves.search_curves, result)
-        found["curves"] = picture(drawn, f"{what} by epoch, a line a trial", as_file=as_file)
+        found["curves"] = picture(drawn, f"{what} by epoch, one line per trial", as_file=as_file)
     if len(result.ranking) > 1 and len(comparison.varied(result)) > 1:
         found["parallel"] = picture(
             functools.partial(comparison.parallel, result),
-            "Parallel coordinates: an axis a hyperparameter, a line a trial",
+            "Parallel coordinates: one axis per hyperparameter, one line per trial",
         )
     if shares := importance(result):
         names = short_names(searched(result))
@@ -176,13 +176,13 @@ def of_answer(shown: Evidence, *, as_file: bool = False) -> dict[str, Picture]:
         "confusion": (
             "confusion_matrix",
             quality.confusion,
-            "Confusion matrix: true classes down, guessed ones across",
+            "Confusion matrix: true classes down, predicted ones across",
         ),
         "roc": ("roc", quality.roc, "ROC curves, one class against the rest"),
         "reliability": (
             "bins",
             quality.reliability,
-            "Reliability diagram: how often a guess is right, by how sure it was",
+            "Reliability diagram: accuracy by confidence",
         ),
     }
     return {

@@ -31,7 +31,7 @@ CORNER = 0.2
 
 @styled
 def confusion(found: Mapping[str, Any], narrow: bool = False) -> Figure:
-    """Draw the confusion matrix: true classes down, guessed ones across.
+    """Draw the confusion matrix: true classes down, predicted ones across.
 
     A cell's colour is its share of the true class's images.
     """
@@ -63,7 +63,7 @@ def confusion(found: Mapping[str, Any], narrow: bool = False) -> Figure:
                     fontsize=min(8.5, size),
                     color=colour,
                 )
-    axes.set(xlabel="guessed class", ylabel="true class")
+    axes.set(xlabel="predicted class", ylabel="true class")
     return arranged(figure)
 
 
@@ -142,7 +142,9 @@ def reliability(found: Mapping[str, Any], narrow: bool = False) -> Figure:
     edges, there = np.linspace(0, 1, len(images) + 1), images > 0
     middle, width = (edges[:-1] + edges[1:]) / 2, 0.92 / len(images)
     held = np.maximum(images, 1)
-    axes.bar(middle[there], (right / held)[there], width, color=STRONG, alpha=0.85, label="right")
+    axes.bar(
+        middle[there], (right / held)[there], width, color=STRONG, alpha=0.85, label="accuracy"
+    )
     axes.plot(
         (sure / held)[there],
         (sure / held)[there],
@@ -150,15 +152,18 @@ def reliability(found: Mapping[str, Any], narrow: bool = False) -> Figure:
         color=ANSWER,
         markersize=10,
         markeredgewidth=2.2,
-        label="as sure as it was",
+        label="mean confidence",
     )
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
-    axes.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="share that is right")
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="share correct")
     axes.tick_params(labelbottom=False)
     axes.legend(loc="best")
     counts.bar(middle, images, width, color=FAINT)
     counts.set(
-        xlim=(0, 1), xlabel="how sure (probability of the guess)", ylabel="images", yscale="symlog"
+        xlim=(0, 1),
+        xlabel="confidence (probability of the prediction)",
+        ylabel="images",
+        yscale="symlog",
     )
     counts.set_yticks([10**power for power in range(0, int(np.log10(max(images.max(), 1))) + 1, 2)])
     counts.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")

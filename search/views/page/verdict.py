@@ -11,7 +11,6 @@ from search.journal.result import Opening, SearchResult, TrialResult
 from search.phrases import duration
 from search.statistics import LEVEL
 from search.views.metric import (
-    capital,
     interval,
     least_score,
     superlative,
@@ -35,6 +34,8 @@ from trainables.catalog.tasks import CLASSIFICATION, WIDTH, Metric
 from trainables.errors import printable
 from trainables.values import Evaluation
 
+FEW_IMAGES = 1000
+"""With fewer, a sentence says `only`, and a share has one decimal."""
 Sentence = tuple[str, str]
 """A short title, and one or more sentences."""
 
@@ -53,12 +54,24 @@ def verdict(result: SearchResult) -> list[Sentence]:
     return [(title, text) for title, text in said if text]
 
 
-def percent(share: float, images: int = 1000) -> str:
+def percent(share: float, images: int = FEW_IMAGES) -> str:
     """Return `97.77%`; with one decimal where there are too few images for two."""
-    return f"{100 * share:.{2 if images >= 1000 else 1}f}%"
+    return f"{100 * share:.{2 if images >= FEW_IMAGES else 1}f}%"
 
 
-def worth(value: float, metric: Metric, images: int = 1000) -> str:
+def correct(share: float, images: int, what: str, more: str = "") -> str:
+    """Return `63 of 96 test images correctly (65.6%)`.
+
+    Args:
+        share: of the images that are classified correctly.
+        what: the images' name, such as `test images`.
+        more: what else stands in the brackets.
+    """
+    told = f"{percent(share, images)}{more and '; '}{more}"
+    return f"{round(share * images):,} of {images:,} {what} correctly ({told})"
+
+
+def worth(value: float, metric: Metric, images: int = FEW_IMAGES) -> str:
     """Return a metric's value as a sentence shows it: `97.77%`, or `0.9123`."""
     return percent(value, images) if metric.in_percent else f"{value:.4f} {metric.unit}".rstrip()
 
@@ -89,17 +102,15 @@ def _asked(result: SearchResult) -> str:
     low = "".join(f", with low {name}" for name in result.costs_wanted[:1]) + "".join(
         f" and {name}" for name in result.costs_wanted[1:]
     )
-    tell = "tells" if len(names) == 1 else "tell"
     by = "" if result.metric.is_primary else f" by {result.metric.title}"
     does = (
-        f"{tell} the {len(data['classes'])} classes of {source_text(data)} apart best"
+        f"classify {source_text(data)} ({len(data['classes'])} classes) best"
         if result.task is CLASSIFICATION
-        else f"{'is' if len(names) == 1 else 'are'} best for {result.task.title} of "
-        f"{source_text(data)}"
+        else f"are best for {result.task.title} of {source_text(data)}"
     )
     return (
-        f"Which {what} (space {experiment['space']['name']}) {does}{by}{low}? {how} search "
-        f"proposed {count(len(result.trials), 'trial')}; {until} ({outcome_text(result)})."
+        f"Which values of {what} (space {experiment['space']['name']}) {does}{by}{low}? {how} "
+        f"search proposed {count(len(result.trials), 'trial')}; {until} ({outcome_text(result)})."
     )
 
 
@@ -122,7 +133,7 @@ def _found(result: SearchResult) -> str:
         return (
             "No trial has finished an epoch."
             if not result.ranking
-            else "No trial's checkpoint is whole."
+            else "The checkpoints of all trials are damaged."
         )
     candidate = result.trials.get(answer.repeat_of, answer)
     names = short_names(searched(result))
@@ -146,26 +157,28 @@ def _found(result: SearchResult) -> str:
         )
     if folds := answer.config["data"].get("folds"):
         text += (
-            f" It is a committee: new images get the mean probabilities of {folds} such "
+            f" It is an ensemble: a new image gets the mean probabilities of {folds} such "
             "models, one trained for each fold."
         )
     lost = "".join(
-        f" {name} was better on the validation part, but its checkpoint is lost."
+        f" {name} was better on the validation images, but its checkpoint is lost."
         for name in result.passed_over
     )
     return text + lost
 
 
 def _reaches(trial: TrialResult, images: int) -> str:
-    """Return how good a trial is on the validation part: `names 97.8% of the ... images right`.
+    """Return how good a trial is: `classifies 63 of 96 validation images correctly (65.6%)`.
 
-    By another metric: `reaches a macro F1 of 0.9123 on the ... images, and names 97.8% of them
-    right`.
+    By another metric: `reaches a macro F1 of 0.9123 on the ... images, and classifies 65.6% of them
+    correctly`.
     """
     folds, primary = _folds(trial, images), trial.task.primary
-    if trial.metric.is_share:
+    if trial.metric.is_share and folds:
         right = percent(trial.value, images)
-        return f"names {right} of the {images:,} validation images right{folds}"
+        return f"classifies {right} of the {images:,} validation images correctly{folds}"
+    if trial.metric.is_share:
+        return f"classifies {correct(trial.value, images, 'validation images')}"
     reached = (
         f"reaches {with_article(trial.metric)} of {worth(trial.value, trial.metric, images)} on "
         f"the {images:,} validation images{folds}"
@@ -173,7 +186,8 @@ def _reaches(trial: TrialResult, images: int) -> str:
     if trial.metric.is_primary:
         return reached
     if primary.is_share:
-        return f"{reached}, and names {percent(trial.primary_value, images)} of them right"
+        right = percent(trial.primary_value, images)
+        return f"{reached}, and classifies {right} of them correctly"
     beside = worth(trial.primary_value, primary, images)
     return f"{reached}, and {with_article(primary)} of {beside}"
 
@@ -209,18 +223,18 @@ def _sure(result: SearchResult) -> str:
     least = least_score(answer, images)
     near = sum(trial.score >= least for trial in others)
     text = (
-        f"{images:,} images tell {with_article(metric)} between {low} and {high} "
-        f"({LEVEL:.0%} interval)."
+        f"With {'only ' * (images < FEW_IMAGES)}{images:,} images, the true {metric.title} may "
+        f"lie between {low} and {high} ({LEVEL:.0%} interval)."
     )
     if near > 0:
         text += (
             f" {count(near, f'other {one_observation(result)}')} "
-            f"{'lies' if near == 1 else 'lie'} in that range, so that luck may have decided."
+            f"{'lies' if near == 1 else 'lie'} in that range, so luck may have decided."
         )
     if others:
         several = f" {one_observation(result)}s" if one_observation(result) != "trial" else ""
         text += (
-            f" And it is the {superlative(metric)} of {len(others) + 1:,}{several} measured on "
+            f" It is also the {superlative(metric)} of {len(others) + 1:,}{several} measured on "
             "the same images, which makes it optimistic;"
         )
         later = (
@@ -228,7 +242,7 @@ def _sure(result: SearchResult) -> str:
             if result.unfinished or not (result.is_over or result.outcome == "running")
             else ""
         )
-        text += f" python -m search.select {result.name} tells by how much{later}."
+        text += f" python -m search.select {result.name} measures by how much{later}."
     return f"{text} {risk_text(result)}".rstrip()
 
 
@@ -238,15 +252,15 @@ def _selected(verdict: Selected, images: int, metric: Metric) -> str:
         worth(value, metric, images) for value in (expected.mean, expected.low, expected.high)
     )
     told = (
-        f"{mean} of the validation images are to be expected right"
+        f"classifies {mean} of the validation images correctly on average"
         if metric.is_share
-        else f"{with_article(metric)} of {mean} on the validation images is to be expected"
+        else f"reaches a mean {metric.title} of {mean} on the validation images"
     )
     return (
-        f"Trained anew with {count(expected.seeds, 'fresh seed')}, {told} "
+        f"Trained again with {count(expected.seeds, 'fresh seed')}, {verdict.candidate} {told} "
         f"({verdict.level:.0%} interval: {low} to {high}), "
         f"{_beside(expected.mean - search_value, metric)} "
-        f"{worth(search_value, metric, images)} that the search saw."
+        f"{worth(search_value, metric, images)} that the search measured."
         f"{_compared(verdict)}"
     )
 
@@ -269,13 +283,12 @@ def _compared(verdict: Selected) -> str:
     if tied:
         rate = f"{verdict.alpha:.0%}"
         text += (
-            f" {', '.join(tied)} {'is' if len(tied) == 1 else 'are'} as good as far as the "
-            f"paired tests tell (error rate {rate}); the quickest was taken."
+            f" {', '.join(tied)} {'is' if len(tied) == 1 else 'are'} as good, as far as "
+            f"paired tests can tell (error rate {rate}); the quickest was taken."
         )
     if behind:
         text += (
-            f" {', '.join(behind)} {'is' if len(behind) == 1 else 'are'} behind, which may be "
-            "chance."
+            f" {', '.join(behind)} {'is' if len(behind) == 1 else 'are'} behind, perhaps by chance."
         )
     if worse:
         text += f" {', '.join(worse)} {'is' if len(worse) == 1 else 'are'} clearly worse."
@@ -295,15 +308,15 @@ def _network(result: SearchResult) -> str:
     baseline = next((trial for trial in found if is_baseline(trial)), None)
     if baseline is None:
         return (
-            "Not known: nothing was tried but networks. The space baselines fits a "
-            "support-vector machine, neighbours and a tree on hand-made features."
+            "Not known: only networks were tried. The space baselines fits a support vector "
+            "machine, nearest neighbours and a decision tree to hand-made features."
         )
     name = baseline.config["model"]["name"]
     if network is None:
-        return f"None was tried: {name} is the best of what was fitted without one."
+        return f"No network was tried: {name} is the best of the baselines."
     metric, gain = result.metric, network.score - baseline.score
     noise = WIDTH * math.hypot(*(trial.error(images) for trial in (network, baseline)))
-    judged = "Yes" if gain > noise else "No" if gain < -noise else "Hardly"
+    judged = "Yes" if gain > noise else "No" if gain < -noise else "Not clearly"
     beyond = "beyond" if abs(gain) > noise else "within"
     behind = (
         f"{apart(gain, metric)} {'less' if network.value >= baseline.value else 'more'}, "
@@ -334,7 +347,7 @@ def _speed(network: TrialResult, baseline: TrialResult) -> str:
     times = ms_per_image(network), ms_per_image(baseline)
     if times[0] is None or times[1] is None:
         return ""
-    return f" For one image the network takes {times[0]:.3g} ms, the other {times[1]:.3g} ms."
+    return f" For one image the network takes {times[0]:.3g} ms, the baseline {times[1]:.3g} ms."
 
 
 def _tested(result: SearchResult) -> str:
@@ -343,30 +356,32 @@ def _tested(result: SearchResult) -> str:
         return f"Not known yet. {opened(result.openings)}"
     images, metric, primary = test["images"], result.metric, result.task.primary
     value, low, high = (worth(one, metric, images) for one in tested_interval(test, metric))
-    sure = f"({LEVEL:.0%} interval: {low} to {high})"
+    sure = f"{LEVEL:.0%} interval: {low} to {high}"
     first = worth(test[primary.name], primary, images)
+    name = result.chosen.trial if result.chosen is not None else ""
     text = (
-        f"{value} of the {images:,} test images are named right {sure}"
+        f"{name} classifies {correct(test[metric.name], images, 'test images', sure)}"
         if metric.is_share
-        else f"{capital(metric)} is {value} on the {images:,} test images {sure}"
+        else f"{name} reaches {with_article(metric)} of {value} on the {images:,} test images "
+        f"({sure})"
     )
     if not metric.is_primary:
         text += (
-            f", of which {first} are named right"
+            f", and classifies {first} of them correctly"
             if primary.is_share
-            else f", and {primary.title} {first}"
+            else f", and {with_article(primary)} of {first}"
         )
-    return f"{text}; nothing was chosen by them. {opened(result.openings)}"
+    return f"{text}. They influenced no choice. {opened(result.openings)}"
 
 
 def opened(openings: list[Opening]) -> str:
     """Return when the test part was opened, by what and for which trial, in a sentence."""
     if not openings:
-        return "The test part is sealed: nobody has looked at it."
+        return "The test images are sealed: nothing has been measured on them."
     first, *more = (f"on {opening}" for opening in openings)
     if not more:
-        return f"The test part was opened once, {first}."
-    return f"The test part was opened {len(openings)} times, first {first}; then {'; '.join(more)}."
+        return f"They were opened once, {first}."
+    return f"They were opened {len(openings)} times, first {first}; then {'; '.join(more)}."
 
 
 def tiles(result: SearchResult) -> list[tuple[str, str, str]]:
@@ -382,9 +397,9 @@ def tiles(result: SearchResult) -> list[tuple[str, str, str]]:
     if expected is not None:
         found = [
             (
-                f"expected {title}",
+                f"expected validation {title}",
                 worth(expected.mean, metric, images),
-                f"validation, {count(expected.seeds, 'fresh seed')}",
+                f"mean of {count(expected.seeds, 'fresh seed')}",
             )
         ]
     if test:
@@ -392,7 +407,7 @@ def tiles(result: SearchResult) -> list[tuple[str, str, str]]:
             (
                 f"test {title}",
                 worth(tested_interval(test, metric)[0], metric, test["images"]),
-                f"{test['images']:,} images, unseen",
+                f"{test['images']:,} unseen images",
             )
         )
     if not metric.is_primary:

@@ -215,7 +215,7 @@ def test_a_second_search_of_the_same_trains_nothing_and_finds_the_same(
     assert curves(second) == curves(first)
     assert (second.epochs_trained, second.train_s) == (0, 0)
     assert second.taken_over == {"one": (6, 12)}
-    assert taken_over_text(second) == "not trained twice: 12 epochs of 6 trials, from 'one'"
+    assert taken_over_text(second) == "reused 12 epochs (6 trials) of 'one'"
     events = read(small.storage / "two" / "journal.jsonl")  # type: ignore[operator]
     assert any("of 'one' had trained it" in line for line in story(events, "t0001"))
     assert search(changed(small, name="three")).result.epochs_trained == 0, (

@@ -360,8 +360,8 @@ def test_why_a_trial_waits_is_told_with_its_risk() -> None:
     assert (why.rung, why.rivals) == (1, 40)
     assert why.risk is not None
     assert 0 <= why.risk < 0.01
-    assert "place 40 of 40 at epoch 1" in why.reason
-    assert asha.why("t40").reason == "place 1 of 40 at epoch 1 by forecast; others train first"
+    assert "forecast 40th of 40 at epoch 1" in why.reason
+    assert asha.why("t40").reason == "forecast 1st of 40 at epoch 1; others train first"
     middle = asha.why("t22")
     assert middle.risk is not None
     assert middle.risk > why.risk
@@ -547,4 +547,4 @@ def test_what_a_network_costs_may_be_known_late() -> None:
         asha.cost("longer", (1.0,))
         places.append(asha.why("t5").reason)
     assert places[0] == places[1]
-    assert "place 3 of 6" in places[0], "that by front, in turn with those by value"
+    assert "forecast 3rd of 6" in places[0], "that by front, in turn with those by value"

@@ -185,15 +185,15 @@ def test_a_page_without_the_workers_files_says_what_is_missing(
         ).write_text(spoilt)
     said = words(render(result, tmp_path))
     assert "Missing: the reliability diagram" in said
-    assert "Missing: the images are kept in a file" in said
+    assert "Missing: the file with these images" in said
 
 
 def test_a_search_of_an_earlier_version_has_a_page() -> None:
     old = Path(__file__).parents[2] / "fixtures" / "search-v1"
     said = words(render(SearchResult.read(old), old))
     assert "Found deep_cnn with lr 0.003432, batch_size 32 (trial t0001)." in said
-    assert "has not been evaluated beyond its accuracy" in said
-    assert "The test part is sealed: nobody has looked at it." in said
+    assert "it has not been evaluated in detail" in said
+    assert "The test images are sealed: nothing has been measured on them." in said
 
 
 @pytest.mark.parametrize("trials", [0, 1, 2])
@@ -216,12 +216,12 @@ def test_a_search_that_stopped_nothing_says_so(experiment: Experiment) -> None:
     for trial in result.trials.values():
         trial.outcome = "completed" if trial.outcome == "stopped" else trial.outcome
     said = words(render(result))
-    assert "were stopped early and count" not in said
+    assert "stopped early count" not in said
     assert "ASHA stopped none (" in said
     result.trials = {
         name: trial for name, trial in result.trials.items() if trial.outcome == "completed"
     }
-    assert "Nothing: no trial was stopped, none failed." in words(render(result))
+    assert "None: no trial was stopped early, and none failed." in words(render(result))
 
 
 def test_a_selection_that_has_not_come_to_its_end_has_a_page(experiment: Experiment) -> None:
@@ -229,7 +229,7 @@ def test_a_selection_that_has_not_come_to_its_end_has_a_page(experiment: Experim
     select(result)
     assert result.selection is not None
     result.selection.verdict = None
-    assert "The selection has not come to its end: 1 training so far." in words(render(result))
+    assert "The selection has not finished: 1 training so far." in words(render(result))
 
 
 @pytest.mark.slow
@@ -250,11 +250,11 @@ def test_the_verdict_of_a_selection_speaks_of_the_expected_value(experiment: Exp
     said = dict(verdict(result))
     first, second, third = result.selection.started.candidates  # type: ignore[union-attr]
     assert (
-        "90.0% of the validation images are to be expected right (95% interval: 89.3% to "
-        "90.7%), 5.0 points less than the 95.0%" in said["How sure"]
+        f"{first} classifies 90.0% of the validation images correctly on average (95% interval: "
+        "89.3% to 90.7%), 5.0 points less than the 95.0%" in said["How sure"]
     )
     assert (
-        f"{second} is as good as far as the paired tests tell (error rate 5%)" in said["How sure"]
+        f"{second} is as good, as far as paired tests can tell (error rate 5%)" in said["How sure"]
     )
     assert f"{third} is clearly worse." in said["How sure"]
     assert "opened 2 times, first on 2026-11-18" in said["On new images"]
