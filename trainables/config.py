@@ -21,6 +21,8 @@ OPTIMIZER_NAMES = ("adam", "adamw", "sgd")
 SCHEDULE_NAMES = ("constant", "step", "plateau", "cosine")
 SCALING_NAMES = ("unit", "symmetric", "standard")
 PRECISION_NAMES = ("auto", "fp32", "bf16", "fp16")
+WEIGHTS_NAMES = ("none", "sqrt", "balanced")
+SAMPLING_NAMES = ("shuffled", "balanced")
 FREEZE_NAMES = ("nothing", "all_but_last_stage", "backbone")
 FEATURE_NAMES = ("hog", "lbp", "edges", "all")
 """The names in `trainables.baselines.features.FEATURES`, and `all`.
@@ -212,6 +214,32 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How much each class counts in training; validation and test are never weighted."""
+
+    class_weights: str = name_of("none", "train.class_weights", WEIGHTS_NAMES)
+    """The weight of a class's images in the training loss.
+
+    `balanced` divides by the class's number of training images, `sqrt` by its root; the mean over
+    the training images is 1.
+    """
+    sampling: str = name_of("shuffled", "train.sampling", SAMPLING_NAMES)
+    """The images of an epoch: each of them once, or as many of them drawn with replacement.
+
+    `balanced` draws every class equally often.
+    """
+
+    def __post_init__(self) -> None:
+        check(self, "train.")
+        if self.class_weights != "none" and self.sampling != "shuffled":
+            raise ConfigError(
+                f"train.class_weights={self.class_weights} with train.sampling={self.sampling} "
+                "corrects twice. Leave one of them out, or search train.class_weights only when "
+                "train.sampling is shuffled."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrialConfig:
     """Everything that decides a training's result.
 
@@ -225,6 +253,8 @@ class TrialConfig:
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """Of a baseline the class weights alone count, if its classifier takes any."""
     batch_size: int = number(64, low=2)
     precision: str = name_of("auto", "precision", PRECISION_NAMES)
     """The number format in which the network is trained.
@@ -248,6 +278,7 @@ class TrialConfig:
         self._check_task()
         if self.model.is_baseline:
             object.__setattr__(self, "epochs", 1)
+            object.__setattr__(self, "train", self._train_of_baseline())
         if self.augment.flip and not DATASETS[self.data.name].flip:
             raise ConfigError(
                 f"augment.flip: a mirrored image of '{self.data.name}' means something else. "
@@ -260,6 +291,11 @@ class TrialConfig:
                 "optimizer.backbone_lr is for a backbone that is pre-trained and learns: "
                 "set model.pretrained=true and no model.freeze=backbone."
             )
+
+    def _train_of_baseline(self) -> TrainConfig:
+        """Return what a fit, which has no batches, makes of the balance of classes."""
+        weighs = MODELS[self.model.name].takes_class_weights
+        return TrainConfig(class_weights=self.train.class_weights) if weighs else TrainConfig()
 
     def _check_task(self) -> None:
         """Check that the task has the metric, and supports what is asked for.
@@ -277,6 +313,8 @@ class TrialConfig:
             )
         if self.augment.is_on:
             task.require("augment", "augment")
+        if self.train != TrainConfig():
+            task.require("balance", "train.class_weights or train.sampling")
         if self.precision in ("bf16", "fp16"):
             task.require("half", f"precision={self.precision}")
 
@@ -341,10 +379,12 @@ class TrialConfig:
     def to_dict(self) -> Json:
         """Return a nested dict of plain values, as JSON holds it.
 
-        The default task and its primary metric are left out: such a training has the key that it
-        had when there were no others.
+        The default task and its primary metric are left out, and so is classes' balance where it
+        is not changed: such a training has the key that it had when there were no others.
         """
         values = dataclasses.asdict(self)
+        if self.train == TrainConfig():
+            del values["train"]
         if self.data.task == DEFAULT_TASK:
             del values["data"]["task"]
             if self.metric == self.task.primary.name:

@@ -17,13 +17,14 @@ from trainables.config import (
     DataConfig,
     ModelConfig,
     OptimizerConfig,
+    TrainConfig,
     TrialConfig,
     parse_setting,
     unknown_key,
 )
 from trainables.errors import ConfigError, DataError, TrainableError, Unavailable, unknown
 
-PARTS = (ModelConfig, DataConfig, AugmentConfig, OptimizerConfig, TrialConfig)
+PARTS = (ModelConfig, DataConfig, AugmentConfig, OptimizerConfig, TrainConfig, TrialConfig)
 
 
 def refused(text: str):
@@ -327,6 +328,8 @@ TRANSFERRED = TrialConfig(
 EXAMPLES = {
     "all": every_value_changed(),
     "metric": TrialConfig(metric="macro_f1"),
+    "weighted": TrialConfig(train=TrainConfig(class_weights="sqrt")),
+    "sampled": TrialConfig(train=TrainConfig(sampling="balanced")),
     "transferred": TRANSFERRED,
     "vit": TrialConfig(model=ModelConfig(name="vit", patch=8)),
     "svm": TrialConfig(model=ModelConfig(name="svm", features="all", c=3, gamma=0.1)),
@@ -367,6 +370,21 @@ def test_a_baseline_has_one_epoch_whatever_is_said(name):
     assert TrialConfig(epochs=7).epochs == 7
 
 
+def test_classes_are_not_balanced_twice():
+    with pytest.raises(ConfigError, match="corrects twice"):
+        TrialConfig().override({"train.class_weights": "sqrt", "train.sampling": "balanced"})
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"), [("svm", "balanced"), ("tree", "balanced"), ("knn", "none")]
+)
+def test_a_baseline_keeps_the_class_weights_that_it_can_take(name, kept):
+    config = TrialConfig().override({"model.name": name, "train.class_weights": "balanced"})
+    assert config.train == TrainConfig(class_weights=kept)
+    sampled = TrialConfig().override({"model.name": name, "train.sampling": "balanced"})
+    assert sampled.train == TrainConfig()
+
+
 @pytest.mark.parametrize(
     "values", [{"epoch": 3}, {"optimizer": {"lerning": 1}}, {"epochs": {"x": 1}}, {"model": 5}]
 )
@@ -392,7 +410,7 @@ def test_value_reads_a_path_and_takes_the_models_default_for_an_open_option():
 
 
 def test_paths_lead_to_every_value_of_every_part():
-    assert len(PATHS) == sum(len(dataclasses.fields(part)) for part in PARTS) - 4
+    assert len(PATHS) == sum(len(dataclasses.fields(part)) for part in PARTS) - 5
     for path in PATHS:
         TrialConfig().value(path)
 

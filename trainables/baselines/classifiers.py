@@ -61,14 +61,17 @@ class CalibratedSVC(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def __init__(self, *, c: float, gamma: float, seed: int) -> None:
         self.c, self.gamma, self.seed = c, gamma, seed
 
-    def fit(self, features: Features, labels: Labels) -> Self:
+    def fit(
+        self, features: Features, labels: Labels, sample_weight: NDArray[np.float64] | None = None
+    ) -> Self:
         """Fit twice, to the larger part and to all: about 1.6 times the time of one fit."""
         rest, drawn = split_off(
             labels, round(HELD_OUT * len(labels)), np.random.default_rng(self.seed)
         )
-        part = self._svc(features).fit(features[rest], labels[rest])
+        weights = None if sample_weight is None else sample_weight[rest]
+        part = self._svc(features).fit(features[rest], labels[rest], weights)
         self.temperature_ = temperature(part, features[drawn], labels[drawn])
-        self.svc_ = self._svc(features).fit(features, labels)
+        self.svc_ = self._svc(features).fit(features, labels, sample_weight)
         self.classes_ = self.svc_.classes_
         return self
 

@@ -23,6 +23,7 @@ from trainables.catalog.models import MODELS
 from trainables.catalog.tasks import CLASSIFICATION
 from trainables.config import ModelConfig, TrialConfig
 from trainables.datasets.arrays import Dataset, Images, Part
+from trainables.datasets.targets import class_weights
 from trainables.messages import EpochMetrics
 from trainables.tasks.metrics import SCORES, told
 from trainables.values import State
@@ -73,7 +74,7 @@ class Fitting:
         )
         measured = np.unique(np.linspace(0, len(train) - 1, TRAIN_MEASURED).round().astype(int))
         with kept_alive(self.on_step):
-            self.classifier = unfitted(self.config).fit(inputs, train.targets)
+            self.classifier = fitted(self.config, inputs, self.dataset)
             train_loss = _loss(
                 chances(self.classifier, inputs[measured], self.dataset), train.targets[measured]
             )
@@ -96,6 +97,15 @@ class Fitting:
     def load_state(self, state: State) -> None:
         """Continue from what `state` gave."""
         self.epoch, self.classifier = state["epoch"], state["classifier"]
+
+
+def fitted(config: TrialConfig, inputs: Values, dataset: Dataset) -> ClassifierMixin:
+    """Return the classifier of a config, fitted to the training part's features."""
+    labels, kind = dataset.train.targets, config.train.class_weights
+    if kind == "none":  # not all classifiers take weights
+        return unfitted(config).fit(inputs, labels)
+    weights = class_weights(kind, labels, len(dataset.classes))[labels]
+    return unfitted(config).fit(inputs, labels, sample_weight=weights)
 
 
 def unfitted(config: TrialConfig) -> ClassifierMixin:

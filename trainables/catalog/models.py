@@ -49,6 +49,8 @@ class ModelEntry:
     A network is trained in epochs by gradient descent; a baseline is a classifier that is fitted
     once to features made by hand.
     """
+    takes_class_weights: bool = True
+    """False of a baseline whose classifier cannot weigh classes."""
 
     def seen(self, image: tuple[int, int, int], options: Mapping[str, Any]) -> tuple[int, int]:
         """Return the height and width of images, in pixels, as the layers see them.
@@ -175,6 +177,7 @@ MODELS: dict[str, ModelEntry] = {
         options={"features": "hog", "neighbours": 5},
         min_side=8,
         kind="baseline",
+        takes_class_weights=False,
     ),
     "tree": ModelEntry(
         builder="trainables.baselines.classifiers:tree",

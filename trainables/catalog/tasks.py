@@ -167,6 +167,7 @@ class TaskEntry:
 
 CAPABILITIES = {
     "augment": "no augmentation is known that moves its targets too",
+    "balance": "its targets have no classes to weigh",
     "folds": "the predictions of several networks cannot be combined",
     "fuse": "its networks are not trained as one",
     "workers": "its metrics are not gathered from several processes",

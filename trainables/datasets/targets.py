@@ -6,11 +6,26 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.catalog.guesses import Guess, guesses_of
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Arrays, Dataset, Decoded, Part
 from trainables.errors import DataError, printable
 
 Labels = NDArray[np.int64]
+
+
+def class_weights(kind: str, labels: Labels, classes: int) -> NDArray[np.float64]:
+    """Return the weight of each class, (classes,), whose mean over these images is 1.
+
+    Args:
+        kind: `none`, `sqrt` or `balanced` (`TrainConfig.class_weights`).
+        labels: the class of each training image.
+        classes: their number.
+    """
+    counts = np.bincount(labels, minlength=classes)
+    weights = np.maximum(counts, 1.0) ** -{"none": 0.0, "sqrt": 0.5, "balanced": 1.0}[kind]
+    found: NDArray[np.float64] = weights * (counts.sum() / (counts @ weights))
+    return found
 
 
 class Targets:
@@ -56,6 +71,10 @@ class Targets:
 
     def about_part(self, part: Part, classes: tuple[str, ...]) -> list[str]:
         """Return remarks on a validation part that was given."""
+        return []
+
+    def guesses(self, dataset: Dataset) -> list[Guess]:
+        """Return what is reached without looking at an image; nothing where that is not known."""
         return []
 
 
@@ -130,3 +149,16 @@ class ClassNumbers(Targets):
             f"warning: the validation part has no image of class {printable(classes[number])!r}."
             for number in np.setdiff1d(np.arange(len(classes)), part.targets)
         ]
+
+    def guesses(self, dataset: Dataset) -> list[Guess]:
+        """Return what the largest class of the training part reaches, and its mix of classes."""
+        none = np.zeros(0, np.int64)
+        train, val, test = (
+            np.bincount(labels, minlength=len(dataset.classes)).tolist()
+            for labels in (
+                dataset.train.targets,
+                dataset.val.targets,
+                none if dataset.test is None else dataset.test.targets,
+            )
+        )
+        return guesses_of(dataset.classes, train, val, test)

@@ -155,7 +155,10 @@ class Stack:
             )
             for each in trainings
         ]
-        drawn = [(each.config.seed, each.epoch, each.config.augment) for each in trainings]
+        drawn = [
+            (each.config.seed, each.epoch, each.config.augment, each.config.train.sampling)
+            for each in trainings
+        ]
         self.sources, self.val_sources = (
             Sources(list(zip(data, drawn, strict=True)), self.device),
             Sources(data, self.device),
@@ -181,6 +184,8 @@ class Stack:
             self.optimizers, self.kept, self.done, self.steps
         )
         self.sums = torch.zeros(self.members, dtype=torch.float64, device=self.device)
+        self.class_weights = weights_of(trainings)
+        self.numbers = torch.arange(self.members, device=self.device)
 
     def train_epoch(self) -> list[dict[str, float]]:
         """Take all steps of the epoch, and return each member's mean training loss."""
@@ -207,8 +212,13 @@ class Stack:
         """
         with autocast(self.first.precision, self.device):
             logits = self.network(images)
-        losses = self._losses(logits, labels).mean(dim=0)
-        gradients = torch.autograd.grad(losses.sum(), self.parameters)  # a sum keeps members apart
+        each = self._losses(logits, labels)
+        losses = each.mean(dim=0)
+        followed = losses
+        if self.class_weights is not None:
+            followed = (each * self.class_weights[labels, self.numbers]).mean(dim=0)
+        # A sum keeps members apart.
+        gradients = torch.autograd.grad(followed.sum(), self.parameters)
         self.optimizer_step(
             self.weights, torch.cat([in_row(gradient) for gradient in gradients], dim=1)
         )
@@ -296,6 +306,19 @@ class Stack:
                 if kept is not None:
                     values[member].copy_(kept)
         return rows
+
+
+def weights_of(trainings: Sequence[Training]) -> Tensor | None:
+    """Return how much an image counts in each member's loss, by its class, (classes, members).
+
+    None where all images count alike for all members.
+    """
+    found = [training.class_weights for training in trainings]
+    known = next((weights for weights in found if weights is not None), None)
+    if known is None:
+        return None
+    alike = torch.ones_like(known)
+    return torch.stack([alike if weights is None else weights for weights in found], dim=1)
 
 
 class Sources:

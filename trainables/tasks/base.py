@@ -38,6 +38,8 @@ class Batch(NamedTuple):
     targets: Any
     size: int
     """The number of images."""
+    weights: Tensor | None = None
+    """How much each image counts in the training loss, (batch,); None: all alike."""
 
 
 class Losses(NamedTuple):

@@ -33,7 +33,7 @@ class Classification(Task):
         """Return the cross-entropy of a batch (`losses`)."""
         with autocast:
             outputs = network(batch.inputs)
-        return Losses(*losses(outputs, batch.targets))
+        return Losses(*losses(outputs, batch.targets, batch.weights))
 
     def meter(self, metric: Metric, pixels: Pixels, *, keeps: bool) -> "ClassMeter":
         """Return a new meter of this metric for a part."""

@@ -20,6 +20,7 @@ from trainables.catalog.models import MODELS
 from trainables.checkpoints.remembered import MAX_BYTES, Outputs
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
+from trainables.datasets.targets import class_weights
 from trainables.messages import EpochMetrics
 from trainables.tasks.base import Meter, Task
 from trainables.tasks.metrics import MetricAverage
@@ -68,6 +69,7 @@ class Training:
         self.train, self.val = (
             Pixels(part, dataset, config, self.device) for part in (dataset.train, dataset.val)
         )
+        self._balance(dataset)
         with seeded(config.seed, "weights", 0, self.device):
             network = self.task.network(config.model, dataset)
         if config.model.pretrained:
@@ -101,6 +103,19 @@ class Training:
         self._validation_part = (
             dataset.val if keeps and size is not None and size <= MAX_BYTES else None
         )
+
+    def _balance(self, dataset: Dataset) -> None:
+        """Balance the classes as the config says."""
+        wanted, labels, classes = self.config.train, dataset.train.targets, len(dataset.classes)
+        self.class_weights: Tensor | None = None
+        """How much an image counts in the training loss, by its class; None: all alike."""
+        if wanted.class_weights != "none":
+            weights = torch.from_numpy(class_weights(wanted.class_weights, labels, classes))
+            self.class_weights = weights.float().to(self.device)
+        self.chances: Tensor | None = None
+        """How likely each image is to be drawn for an epoch, on the CPU; None: each once."""
+        if wanted.sampling != "shuffled":
+            self.chances = torch.from_numpy(class_weights(wanted.sampling, labels, classes)[labels])
 
     def _compute_in(self, precision: str) -> None:
         """Set the precision.
@@ -183,8 +198,11 @@ class Training:
             The rows of its batches, (batches, size), and what each batch's augmentation takes
             (`Task.draw`).
         """
-        order = torch.randperm(
-            len(self.train), generator=generator_for(self.config.seed, "order", epoch)
+        generator = generator_for(self.config.seed, "order", epoch)
+        order = (
+            torch.randperm(len(self.train), generator=generator)
+            if self.chances is None
+            else self.chances.multinomial(len(self.train), replacement=True, generator=generator)
         )
         rows_of_batches = batches(order, self.config.batch_size)
         generator = generator_for(self.config.seed, f"augment {self.world.rank}", epoch)
@@ -211,6 +229,8 @@ class Training:
         Nothing in it waits for the device.
         """
         batch = self.task.batch(self.train, rows, changes)
+        if self.class_weights is not None:
+            batch = batch._replace(weights=self.class_weights[batch.targets])
         loss, own_loss = self.task.step(self.wrapped, batch, autocast(self.precision, self.device))
         self.optimizer.zero_grad()
         if self.scaler is None:

@@ -100,6 +100,22 @@ def test_together_is_as_alone_with(values, make_members, make_dataset):
             assert_equal_metrics(metrics, alone(config, dataset, 2)[epoch])
 
 
+def test_each_may_balance_classes_in_its_own_way(make_config, make_dataset):
+    dataset = make_dataset(train=25)  # classes of 9, 8 and 8 images
+    configs = [
+        make_config(precision="fp32", **values)
+        for values in (
+            {},
+            {"train__class_weights": "balanced"},
+            {"train__class_weights": "sqrt"},
+            {"train__sampling": "balanced"},
+        )
+    ]
+    together = train_together([Training(config, dataset) for config in configs])
+    for config, metrics in zip(configs, together, strict=True):
+        assert_equal_metrics(metrics, alone(config, dataset, 1)[0])
+
+
 def test_each_may_have_its_own_augmentation(make_config, make_dataset):
     dataset = make_dataset()
     configs = [

@@ -131,8 +131,8 @@ def test_one_of_several_measures_its_share_alone(make_config, make_dataset):
 
 def test_two_processes_train_one_network(make_config, make_dataset, tmp_path):
     options, dataset = (
-        {"optimizer__name": "sgd", "optimizer__lr": 0.05},
-        make_dataset(train=24, val=13).sealed,
+        {"optimizer__name": "sgd", "optimizer__lr": 0.05, "train__class_weights": "balanced"},
+        make_dataset(train=25, val=13).sealed,
     )
     plain, normalised = (
         make_config(metric="macro_f1", **options),
