@@ -13,10 +13,18 @@ from typing import TYPE_CHECKING
 from cluster.cli import Parser
 from cluster.errors import Refused
 from cluster.secrets import masked
-from search.cli.main import HelpFormatter, check_versions, guarded, json_option, storage_option
+from search.cli.main import (
+    HelpFormatter,
+    NoBetterThanGuessing,
+    check_versions,
+    guarded,
+    json_option,
+    storage_option,
+)
 from search.cli.secrets import refuse, refuse_in_uri
 from search.experiment import absolute
 from search.journal.events import Selected
+from search.journal.guessing import AgainstGuessing, Guessing
 from search.journal.lease import Held
 from search.journal.result import ENDED, SearchResult, TrialResult, checkpoint_of
 from search.journal.store import Home, Storage, home, own_path
@@ -24,7 +32,8 @@ from search.objectives import value_of
 from search.phrases import DECODED_OTHERWISE, verb_for
 from search.tracking.model_registry import Registered, Registry, check_name
 from search.tracking.uri import check_tracking, uri_of
-from search.views.metric import tested_value
+from search.views.guessing import above_chance, against_text
+from search.views.metric import tested_value, with_article
 from search.views.summary import (
     classes_text,
     figure_text,
@@ -58,6 +67,8 @@ def command(args: argparse.Namespace) -> int:
     refuse_in_uri(args.tracking or "")
     result = SearchResult.read(kept.opened())
     chosen = answer(result, kept, args.storage, args.trial)
+    if not args.anyway:
+        refuse_at_chance(result, chosen, args.storage)
     uri = uri_of(result, args.tracking)
     check_versions()
     check_tracking(uri)
@@ -83,7 +94,8 @@ def command(args: argparse.Namespace) -> int:
     for line in lines(result, chosen, exported, registered, uri):
         say(console, line)
     if args.json:
-        print(json.dumps(as_json(chosen, exported, registered)))
+        found = above_chance(against_guessing(result, chosen))
+        print(json.dumps({**as_json(chosen, exported, registered), "above_chance": found}))
     return 0
 
 
@@ -126,6 +138,38 @@ def answer(
             f"promote. See {verb_for('status', result.name, storage)}"
         )
     return chosen
+
+
+def refuse_at_chance(result: SearchResult, chosen: TrialResult, storage: Storage) -> None:
+    """Check that the model is better than guessing, where that is known.
+
+    Raises:
+        NoBetterThanGuessing: it is not.
+    """
+    found = against_guessing(result, chosen)
+    if found is None or found.is_above:
+        return
+    promote = verb_for("promote", result.name, storage)
+    how = "" if chosen is result.chosen else f" --trial {chosen.trial}"
+    luck = ", which may be luck" if found.difference > 0 else ""
+    raise NoBetterThanGuessing(
+        f"no better than {found.guess.doing} ({_reached(found, found.guessed)}): {chosen.trial} "
+        f"has {found.value:.4g}{luck}. To register it all the same: {promote}{how} --anyway"
+    )
+
+
+def _reached(found: AgainstGuessing, value: float) -> str:
+    """Return `0.952 of the 42 validation images`, or `a macro F1 of 0.4878 on ...`."""
+    images = f"the {found.images:,} {found.part} images"
+    if found.metric.is_share:
+        return f"{value:.4g} of {images}"
+    return f"{with_article(found.metric)} of {value:.4g} on {images}"
+
+
+def against_guessing(result: SearchResult, chosen: TrialResult) -> AgainstGuessing | None:
+    """Return how the model compares with guessing; None where that is not known."""
+    guessing = Guessing.of(result)
+    return guessing.against(chosen) if guessing is not None else None
 
 
 def config_of(chosen: TrialResult, data_root: Path) -> TrialConfig:
@@ -305,7 +349,9 @@ def figures(result: SearchResult, chosen: TrialResult, exported: "Exported") -> 
         )
     if chosen.repeat_of and result.selection is not None and result.selection.verdict is not None:
         found["expected value"] = expected_text(result.selection.verdict)
-    found |= _test_figures(on_test_part(result, chosen), metric, primary)
+    if (compared := against_guessing(result, chosen)) is not None:
+        found["guessing"] = against_text(compared, chosen.trial)
+    found |= _test_figures(result.test_of(chosen), metric, primary)
     if not is_network(exported):
         return found | {
             "time": (
@@ -340,16 +386,6 @@ def _test_figures(test: Evaluation, metric: Metric, primary: Metric) -> dict[str
         f"test {primary.title}": test[primary.name],
     }
     return {title: f"{value:.4f} on {test['images']:,} images" for title, value in values.items()}
-
-
-def on_test_part(result: SearchResult, chosen: TrialResult) -> Evaluation:
-    """Return this training's evaluation on the test part; empty if that was not opened for it."""
-    if chosen is result.chosen:
-        return result.chosen_test
-    tested = result.tested
-    if tested is None or (tested.trial, tested.epoch) != (chosen.trial, chosen.best_epoch):
-        return {}
-    return tested.test
 
 
 def not_complete(result: SearchResult, chosen: TrialResult) -> str:
@@ -458,6 +494,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=own_path,
         metavar="DIR",
         help="where the data lies now (default: as the search)",
+    )
+    parser.add_argument(
+        "--anyway", action="store_true", help="promote a model that is no better than guessing"
     )
     json_option(parser)
     args = parser.parse_args(argv)

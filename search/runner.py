@@ -19,7 +19,7 @@ from cluster.errors import NotReady, Refused
 from cluster.runtime.session import LOCAL
 from cluster.secrets import masked
 from search.budget import Budget
-from search.cli.main import SOME_FAILED, began_ms, check_versions, heed_signals, stop
+from search.cli.main import AT_CHANCE, SOME_FAILED, began_ms, check_versions, heed_signals, stop
 from search.decisions.driver import Driver
 from search.decisions.earlier_searches import Earlier
 from search.decisions.policy import MakePolicy
@@ -29,6 +29,7 @@ from search.execution.packing import Packing
 from search.executors import EXECUTORS
 from search.experiment import Experiment
 from search.journal.events import Selecting, SessionStart, Started
+from search.journal.guessing import is_answer_at_chance
 from search.journal.journal import FILE_NAME, VERSION, Journal, JournalError, Unwritten
 from search.journal.lease import FILE_NAME as LOCK_FILE
 from search.journal.provenance import provenance
@@ -552,4 +553,6 @@ def exit_code(result: SearchResult, signals: list[int], troubles: list[str]) -> 
         return REFUSED
     if troubles:
         return NOT_READY
+    if result.outcome in ENDED and is_answer_at_chance(result):
+        return AT_CHANCE
     return SOME_FAILED if result.failed or result.best is None else 0

@@ -17,13 +17,22 @@ from typing import TYPE_CHECKING
 from cluster.cli import NOT_READY, REFUSED, Parser
 from cluster.errors import Refused
 from search.budget import Budget
-from search.cli.main import HelpFormatter, began_ms, guarded, json_option, leave, storage_option
+from search.cli.main import (
+    AT_CHANCE,
+    HelpFormatter,
+    began_ms,
+    guarded,
+    json_option,
+    leave,
+    storage_option,
+)
 from search.cli.overrides import apply_overrides, change_option, place_options
 from search.decisions.driver import Driver
 from search.decisions.selection import ALPHA, MIN_SEEDS, Candidate, decide
 from search.execution.evaluation import Tick, evaluate, evaluate_chosen
 from search.experiment import Experiment
 from search.journal.events import Selecting, SessionStart
+from search.journal.guessing import is_answer_at_chance
 from search.journal.result import SearchResult, TrialResult, is_other_race, one_a_training
 from search.journal.store import home
 from search.phrases import changes_text, verb
@@ -290,7 +299,10 @@ def exit_code(result: SearchResult, signals: list[int], troubles: list[str]) -> 
         return 128 + (signals[0] if signals else signal.SIGINT)
     if selection is not None and selection.outcome == "completed" and not selection.is_tested:
         return REFUSED
-    return NOT_READY if troubles else 0
+    if troubles:
+        return NOT_READY
+    is_done = selection is not None and selection.outcome == "completed"
+    return AT_CHANCE if is_done and is_answer_at_chance(result) else 0
 
 
 def command(args: argparse.Namespace) -> int:

@@ -143,3 +143,21 @@ def of_images(share: float, images: int, level: float = LEVEL) -> tuple[float, f
 
     found = stats.binomtest(round(share * images), images).proportion_ci(level, method="wilson")
     return float(found.low), float(found.high)
+
+
+def share_bounds(share: float, images: int, error_rate: float) -> tuple[float, float]:
+    """Return bounds of a share, each of which is wrong at most at this error rate.
+
+    They are exact, by the binomial distribution (Clopper and Pearson 1934).
+    """
+    from scipy.special import betaincinv
+
+    right = round(share * images)
+    low = float(betaincinv(right, images - right + 1, error_rate)) if right else 0.0
+    high = float(betaincinv(right + 1, images - right, 1 - error_rate)) if right < images else 1.0
+    return low, high
+
+
+def shared(error_rate: float, looks: int) -> float:
+    """Return the error rate of each of several looks that have this one together (Šidák 1967)."""
+    return -math.expm1(math.log1p(-error_rate) / max(1, looks))

@@ -12,10 +12,12 @@ from cluster.cli import Parser
 from search.budget import shares_of, shares_text
 from search.cli.main import HelpFormatter, guarded, storage_option
 from search.decisions.refinement import refinement_facts, refinement_sentences
+from search.journal.guessing import answer_against
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import home
 from search.objectives import value_of
 from search.phrases import duration, going_on, last_line_of, verb_for
+from search.views.guessing import above_chance, at_chance, guessing_text, outcome_with_mark
 from search.views.summary import (
     deviation,
     figure_text,
@@ -65,7 +67,7 @@ def lines(result: SearchResult, holder: str, go_on: str, go_on_selecting: str = 
             f"  {outcome_text(result)} of {experiment['trials']}; {result.epochs_trained:,} "
             f"epochs, {duration(result.wall_s)}{sessions}{best}{used}"
         ),
-        *(f"  {text}" for text in filter(None, [risk_text(result)])),
+        *(f"  {text}" for text in filter(None, [guessing_text(result), risk_text(result)])),
         *(f"  {text}" for text in refinement_sentences(result)),
         *selection_lines(result, holder, go_on_selecting),
     ]
@@ -120,11 +122,12 @@ def table(result: SearchResult, shown: int = SHOWN) -> Table:
     ] + trials[-shown:]
     if more := len(trials) - len(wanted):
         made.caption = f"{more} more trials: --all"
+    marked = at_chance(result)
     for trial in wanted:
         figure = figure_text(trial) if trial.epochs else ""
         made.add_row(
             trial.trial,
-            trial.outcome,
+            outcome_with_mark(trial, marked),
             f"{len(trial.epochs)}/{trial.config.get('epochs', 0)}",
             figure,
             Text(printable(why(trial))),
@@ -183,6 +186,7 @@ def as_json(result: SearchResult, holder: str) -> dict[str, object]:
         "reason": result.reason,
         "holder": holder,
         "counts": result.counts,
+        "above_chance": above_chance(answer_against(result)),
         "risk": result.risk.chance if result.risk is not None else None,
         "trials": trials,
     }

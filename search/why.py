@@ -27,9 +27,11 @@ from search.journal.events import (
     Tested,
     Waiting,
 )
+from search.journal.guessing import Guessing
 from search.journal.journal import FILE_NAME, Event, read
 from search.journal.result import FAILED, SearchResult
 from search.journal.store import home
+from search.views.guessing import against_text
 from search.views.metric import tested_value
 from search.views.summary import cost_text, param_text
 from trainables.errors import ConfigError, printable
@@ -181,7 +183,18 @@ def command(args: argparse.Namespace) -> int:
     print(f"{args.trial} of {args.name}")
     for line in story(events, args.trial):
         print(printable(line))
+    if told := beside_guessing(result, args.trial):
+        print(printable(told))
     return 0
+
+
+def beside_guessing(result: SearchResult, name: str) -> str:
+    """Return that a trial is no better than guessing; empty if it is, or that is not known."""
+    guessing, trial = Guessing.of(result), result.find(name)
+    if guessing is None or trial is None:
+        return ""
+    found = guessing.against(trial)
+    return "" if found is None or found.is_above else against_text(found, name)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

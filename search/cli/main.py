@@ -3,8 +3,8 @@
 0 all well, and MLflow has it all · 1 a mistake in this code · 2 the command, config or data is
 wrong, nothing started · 3 the search ended, some trials failed · 4 the environment is not ready or
 was lost, safe to try again · 5 a person must look: a damaged journal, a search that another driver
-has, or that is not what it was · 130 and 143 stopped by SIGINT and SIGTERM · 141 nobody reads the
-output any more.
+has, or that is not what it was · 6 all went well, and the answer is no better than guessing · 130
+and 143 stopped by SIGINT and SIGTERM · 141 nobody reads the output any more.
 """
 
 import argparse
@@ -41,7 +41,11 @@ from search.journal.store import storage
 from search.phrases import DEFAULT_STORAGE
 from trainables.errors import ConfigError, Unavailable
 
-SOME_FAILED = 3
+SOME_FAILED, AT_CHANCE = 3, 6
+
+
+class NoBetterThanGuessing(Exception):
+    """What was asked for would give people a model that is no better than guessing."""
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -202,6 +206,8 @@ def _told(command: Callable[[], int]) -> int:
         return complain(error, REFUSED)
     except JournalError as error:
         return complain(error, USAGE)
+    except NoBetterThanGuessing as error:
+        return complain(error, AT_CHANCE)
     except (NotReady, Unavailable) as error:
         return complain(error, NOT_READY)
     except KeyboardInterrupt:

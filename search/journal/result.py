@@ -688,6 +688,15 @@ class SearchResult:
             else self.test
         )
 
+    def test_of(self, trial: TrialResult) -> Json:
+        """Return a training's evaluation on the test part; empty if that was not opened for it."""
+        if trial is self.chosen:
+            return self.chosen_test
+        tested = self.tested
+        if tested is None or (tested.trial, tested.epoch) != (trial.trial, trial.best_epoch):
+            return {}
+        return tested.test
+
     @property
     def is_selection_old(self) -> bool:
         """True if the search has gone on since its selection: its best may be others now."""

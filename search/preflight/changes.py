@@ -23,9 +23,10 @@ UNCHECKED = {
     "settings",
     "base.data.root",
     "download",
+    "data.guesses",
 }
 """Fields that may differ without a question: they do not decide how a search goes, or were asked
-for on the command line.
+for on the command line. Guesses follow from the images, whose fingerprint is looked at.
 """
 MAX_SHOWN = 20
 

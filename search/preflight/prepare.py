@@ -3,7 +3,7 @@
 import os
 import platform
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from cluster.cli import is_whole
@@ -204,6 +204,7 @@ def check_storage(experiment: Experiment) -> None:
 def data_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
     """Return what the journal says of the data set."""
     decoding = DATASETS[experiment.base.data.name].decoding
+    guesses = experiment.base.task.load_targets().guesses(dataset)
     return {
         "name": dataset.name,
         "root": str(Path(experiment.base.data.root).absolute())
@@ -218,6 +219,7 @@ def data_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
         **({"folds": dataset.folds} if dataset.folds else {}),
         **({"decoding": decoding} if decoding else {}),
         **({"few_photographs": True} if few_photographs(experiment, dataset) else {}),
+        **({"guesses": [asdict(guess) for guess in guesses]} if guesses else {}),
     }
 
 

@@ -13,7 +13,7 @@ from search.preflight.disk import memory, room
 from search.preflight.first_step import to_trained_weights
 from trainables.catalog.models import MODELS
 from trainables.catalog.tasks import CLASSIFICATION
-from trainables.config import DataConfig
+from trainables.config import DataConfig, TrainConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.errors import printable
 
@@ -33,6 +33,7 @@ def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
         )
     yield from _leaks(dataset)
     yield from _unbalanced(experiment, dataset)
+    yield from _unfollowed(experiment)
     yield from _sizes(experiment, dataset)
     usual, data = DataConfig(), experiment.base.data
     if idle := [
@@ -109,19 +110,58 @@ def _unbalanced(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
     """Yield a line if the share of right guesses is a poor measure of the data.
 
     That is so where always naming the largest class of the training part is right in a share of
-    `SUSPECT`, or of `SUSPECT_TIMES` the even share of a class if that is less.
+    `SUSPECT`, or of `SUSPECT_TIMES` the even share of a class if that is less. It offers a metric
+    and a training by which all classes count alike, as far as these are not asked for.
     """
     config, primary = experiment.base, CLASSIFICATION.primary.name
-    if config.task is not CLASSIFICATION or config.metric != primary or not len(dataset.train):
+    if config.task is not CLASSIFICATION or not len(dataset.train):
         return
     counts = np.bincount(dataset.train.targets.astype(np.int64), minlength=len(dataset.classes))
     largest, images = int(counts.argmax()), int(counts.sum())
-    if counts[largest] / images >= min(SUSPECT, SUSPECT_TIMES / len(dataset.classes)):
-        share = 1000 * int(counts[largest]) // images / 1000
+    by_share = config.metric == primary
+    if counts[largest] / images < min(SUSPECT, SUSPECT_TIMES / len(dataset.classes)) or not (
+        by_share or _is_unweighted(experiment)
+    ):
+        return
+    share = 1000 * int(counts[largest]) // images / 1000
+    told = (
+        f": always saying so reaches an accuracy of {share:g}. --metric balanced_accuracy or "
+        "macro_f1 ranks trials by all classes alike"
+        if by_share
+        else ""
+    )
+    offered = (
+        ". --set train.class_weights=balanced or train.sampling=balanced has all classes count "
+        "alike in training (a space of your own may search them)"
+        if _is_unweighted(experiment)
+        else ""
+    )
+    yield (
+        f"note: {100 * share:.3g}% of the training images are of class "
+        f"'{printable(dataset.classes[largest])}'{told}{offered}."
+    )
+
+
+def _is_unweighted(experiment: Experiment) -> bool:
+    """Return whether classes count by their size in all trainings."""
+    searched = any(path.startswith("train.") for path in experiment.space.domains)
+    return experiment.base.train == TrainConfig() and not searched
+
+
+def _unfollowed(experiment: Experiment) -> Iterator[str]:
+    """Yield a line for each way to balance classes that some baselines of the search ignore."""
+    train, searched = experiment.base.train, experiment.space.domains
+    baselines = {config.model.name for config in experiment.edges if config.model.is_baseline}
+    if baselines and (train.sampling != "shuffled" or "train.sampling" in searched):
         yield (
-            f"note: {100 * share:.3g}% of the training images are of class "
-            f"'{printable(dataset.classes[largest])}': always saying so reaches an accuracy of "
-            f"{share:g}. --metric balanced_accuracy or macro_f1 ranks trials by all classes alike."
+            "note: train.sampling is for networks, which train in batches; baselines "
+            f"({', '.join(sorted(baselines))}) are fitted to all images."
+        )
+    deaf = {name for name in baselines if not MODELS[name].takes_class_weights}
+    if deaf and (train.class_weights != "none" or "train.class_weights" in searched):
+        yield (
+            f"note: {', '.join(sorted(deaf))} cannot weigh classes: train.class_weights leaves it "
+            "as it is."
         )
 
 

@@ -27,6 +27,7 @@ from search.journal.events import (
     Started,
     Tested,
 )
+from search.journal.guessing import answer_against
 from search.journal.journal import Event
 from search.journal.result import (
     UNFINISHED,
@@ -37,6 +38,7 @@ from search.journal.result import (
 )
 from search.tracking.client import client_of
 from search.tracking.uri import sqlite_path
+from search.views.guessing import guess_figures
 from search.views.summary import markdown_summary
 from trainables.catalog.tasks import DEFAULT_TASK, Metric
 from trainables.messages import WarmStart
@@ -618,7 +620,8 @@ class Runs:
             tags={
                 "selection.outcome": told.outcome,
                 "mlflow.note.content": markdown_summary(self.result),
-            },
+            }
+            | self._above_chance(),
         )
         self._cut_off(
             list(self.result.selection.repeats.values())
@@ -626,6 +629,11 @@ class Runs:
             else [],
             event,
         )
+
+    def _above_chance(self) -> dict[str, str]:
+        """Return the tag that says whether the answer is better than guessing, if it is known."""
+        found = answer_against(self.result)
+        return {} if found is None else {"above_chance": str(found.is_above).lower()}
 
     def _store(self, event: Event, told: Evidence) -> None:
         """Store a copy of a file or a folder, once."""
@@ -663,10 +671,12 @@ class Runs:
             "search/slot_efficiency": result.slot_efficiency,
         }
         figures |= {"search/risk": result.risk.chance} if result.risk is not None else {}
+        figures |= guess_figures(result)
         self._queue(self.parent, metrics=figures, time_ms=event.time_ms, step=session)
         self._queue(
             self.parent,
-            tags={"outcome": result.outcome, "mlflow.note.content": markdown_summary(result)},
+            tags={"outcome": result.outcome, "mlflow.note.content": markdown_summary(result)}
+            | self._above_chance(),
         )
         self.wanted[self.parent] = (
             "FINISHED" if result.outcome in ("completed", "gain") else "KILLED",

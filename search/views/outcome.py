@@ -15,6 +15,7 @@ from search.journal.journal import FILE_NAME
 from search.journal.result import PAGE, SearchResult
 from search.phrases import going_on, program, verb
 from search.views.base import Finished, Shown, View
+from search.views.guessing import guessing_text
 from search.views.metric import as_good, tested_value
 from search.views.summary import (
     figure_text,
@@ -136,8 +137,10 @@ def _print_findings(experiment: Experiment, result: SearchResult, console: Conso
         console.print(best_table(result))
     else:
         say(console, nothing_counts(experiment, result))
+    if told := guessing_text(result):
+        say(console, told)
     if compared := models_table(result):
-        console.print("\nthe best trial of each model" if len(compared) > 2 else "")
+        console.print("\nthe best trial of each model" if len(result.best_of_models) > 1 else "")
         console.print(side_by_side(compared))
     if chosen := selection_sentences(result):
         console.print()
@@ -211,8 +214,9 @@ def print_selection(finished: Finished, console: Console) -> None:
     if selection.verdict:
         console.print(side_by_side(selection_table(selection.verdict)))
         console.print()
-    for sentence in selection_sentences(result):
-        say(console, sentence)
+    for sentence in (*selection_sentences(result), guessing_text(result)):
+        if sentence:
+            say(console, sentence)
     opened = [("opened", f"the test part, {opening}") for opening in result.openings]
     onwards = [("promote", verb("promote", experiment))] if selection.chosen is not None else []
     for title, text in [

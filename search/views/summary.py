@@ -9,12 +9,20 @@ from typing import Any
 from search.budget import shares_of
 from search.decisions.refinement import refinement_facts, refinement_sentences
 from search.journal.events import Selected
+from search.journal.guessing import answer_against
 from search.journal.journal import FILE_NAME
 from search.journal.pareto import front
 from search.journal.result import SearchResult, TrialResult, checkpoint_of, metric_of
 from search.journal.store import Home
 from search.objectives import one_cost, value_of
 from search.statistics import LEVEL
+from search.views.guessing import (
+    above_chance,
+    at_chance,
+    guess_rows,
+    guessing_text,
+    outcome_with_mark,
+)
 from search.views.metric import (
     as_good,
     least_score,
@@ -349,7 +357,7 @@ def model_columns(result: SearchResult) -> Columns:
 def models_table(result: SearchResult) -> list[list[str]]:
     """Return the models side by side as text: a row of titles, then one for each model.
 
-    Empty where the table would add nothing to the best trial.
+    Below them stand the ways to guess. Empty where the table would add nothing to the best trial.
     """
     rows, columns = models(result), model_columns(result)
     known = {key for row in rows for key, value in row.items() if value is not None}
@@ -358,10 +366,10 @@ def models_table(result: SearchResult) -> list[list[str]]:
         return []
     cells = [
         [
-            "" if row[key] is None else printable(form(row[key]))
+            "" if row.get(key) is None else printable(form(row[key]))
             for key, (_, form) in columns.items()
         ]
-        for row in rows
+        for row in (*rows, *guess_rows(result))
     ]
     return [[title for title, _ in columns.values()], *cells]
 
@@ -488,6 +496,8 @@ def markdown_table(rows: list[list[str]]) -> list[str]:
 def markdown_summary(result: SearchResult) -> str:
     """Return the search's setting, its course and its ten best trials in Markdown."""
     lines = [*_setting_lines(result), *_best_lines(result)]
+    if beside := guessing_text(result):
+        lines.append(beside)
     if risked := risk_text(result):
         lines.append(risked)
     if told := refinement_sentences(result):
@@ -575,11 +585,12 @@ def _top_lines(result: SearchResult) -> list[str]:
         "| trial | " + " | ".join(paths) + f" | epochs | val {result.metric.title} | outcome |",
         "|---" * (len(paths) + 4) + "|",
     ]
+    marked = at_chance(result)
     for trial in result.ranking[:TOP]:
         values = " | ".join(param_text(trial.params.get(path, "")) for path in paths)
         lines.append(
             f"| {trial.trial} | {values} | {len(trial.epochs)} | {figure_text(trial)} | "
-            f"{trial.outcome} |"
+            f"{outcome_with_mark(trial, marked)} |"
         )
     return lines
 
@@ -695,6 +706,8 @@ def json_summary(
         **metric_facts(result.metric),
         "outcome": result.outcome,
         "best": None if result.best is None else _best(result, result.best, home),
+        "above_chance": above_chance(answer_against(result)),
+        "guesses": result.started.data.get("guesses", []),
         "passed_over": result.passed_over,
         "models": models(result),
         "front": _front(result, home),
@@ -739,6 +752,7 @@ def json_selection(result: SearchResult, *, tracking: dict[str, str], home: Home
         },
         f"test_{result.task.primary.name}": test.get(result.task.primary.name),
         "test_value": tested_value(test, result.metric),
+        "above_chance": above_chance(answer_against(result)),
         "openings": [str(opening) for opening in result.openings],
         "checkpoint": kept,
         "trainings": len(selection.repeats) if selection is not None else 0,

@@ -310,7 +310,8 @@ def test_the_terminal_the_note_and_the_page_show_the_same_table(
     for row in (titles, *rows):
         assert re.search("".join(f"<t[hd][^>]*>{re.escape(cell)}</t[hd]>" for cell in row), page)
     printed = [line.split() for line in said_at_the_end(compared, experiment).splitlines()]
-    assert "model trial accuracy F1 alone of 64 weights train s".split() in printed
+    heads = "model trial accuracy F1 alone of 64 weights train s"
+    assert heads.split() in printed
     assert all(" ".join(row).split() in printed for row in rows)
 
 

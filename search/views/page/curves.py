@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from search.journal.guessing import Guessing
 from search.journal.result import SearchResult, TrialResult
 from search.views.page.figures import (
     ANSWER,
@@ -20,6 +21,7 @@ from search.views.page.figures import (
     WIDE,
     arranged,
     canvas,
+    label,
     styled,
 )
 from search.views.summary import is_baseline
@@ -35,7 +37,7 @@ def search_curves(result: SearchResult, narrow: bool = False) -> Figure:
     """Draw the metric on the validation part by epoch, a line for each trial.
 
     Colours tell the best, the completed and the stopped trials apart; a dashed line gives the best
-    baseline's value.
+    baseline's value, a dotted one that of the best guess.
     """
     figure, axes = canvas(*((NARROW, 3.6) if narrow else (WIDE, 4.6)))
     best, handles = result.best, []
@@ -77,6 +79,9 @@ def search_curves(result: SearchResult, narrow: bool = False) -> Figure:
     metric = result.metric
     low = metric.score(worst_shown(result))
     high = max([trial.score for trial in result.ranking], default=1.0)
+    if (guessing := Guessing.of(result)) is not None:
+        handles.append(_guess(axes, guessing))
+        high = max(high, metric.score(guessing.best.val[metric.name]))
     scores = (low, high + 0.04 * (high - low)) if high > low else (high - 0.1, high + 0.1)
     axes.set(
         xlabel="epoch",
@@ -85,6 +90,17 @@ def search_curves(result: SearchResult, narrow: bool = False) -> Figure:
     )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return arranged(figure, handles, 2 if narrow else 4)
+
+
+def _guess(axes: Any, guessing: Guessing) -> Line2D:
+    """Draw a line where the best guess is, and return its handle, which tells the value too.
+
+    The line may lie beyond the picture's edge, where all trials that are shown are better.
+    """
+    value = guessing.best.val[guessing.metric.name]
+    axes.axhline(value, color=INK, linestyle=":", linewidth=1.4)
+    text = f"{label(guessing.best.title, 24)}: {value:.3g}"
+    return Line2D([], [], color=INK, linestyle=":", label=text)
 
 
 def worst_shown(result: SearchResult) -> float:

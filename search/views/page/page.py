@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from search.journal.result import SearchResult
 from search.views import metric
+from search.views.guessing import AT_CHANCE, at_chance
 from search.views.page import comparison, curves, facts, quality
 from search.views.page.answer import Evidence, evidence
 from search.views.page.figures import Picture, picture
@@ -76,6 +77,8 @@ def render(
         failures=facts.failures(result),
         retried=facts.retried(result),
         trials=facts.trial_rows(result),
+        at_chance=at_chance(result),
+        AT_CHANCE=AT_CHANCE,
         origin=facts.origin(result),
         visible=VISIBLE_TRIALS,
         paths=searched(result),

@@ -10,6 +10,7 @@ from search.journal.events import Selected
 from search.journal.result import Opening, SearchResult, TrialResult
 from search.phrases import duration
 from search.statistics import LEVEL
+from search.views.guessing import guessing_text
 from search.views.metric import (
     interval,
     least_score,
@@ -45,6 +46,7 @@ def verdict(result: SearchResult) -> list[Sentence]:
     said = [("Asked", _asked(result)), ("Found", _found(result))]
     if result.chosen is not None:
         said += [
+            ("Guessing", guessing_text(result)),
             ("How sure", _sure(result)),
             ("For less", quicker_text(result, f"python -m search.promote {result.name}")),
             ("A network?", _network(result)),

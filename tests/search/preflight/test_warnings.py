@@ -11,6 +11,7 @@ from search.experiment import Experiment, base_of
 from search.preflight import disk as room_module
 from search.preflight.disk import DiskEstimate
 from search.preflight.warnings import notes
+from search.space import Choice, SearchSpace
 from search.spaces.find import find
 from tests.support.played import changed
 from trainables.config import TrialConfig
@@ -203,6 +204,12 @@ def with_labels(dataset: Dataset, labels: list[int], classes: tuple[str, ...]) -
     return replace(dataset, classes=classes, train=replace(dataset.train, targets=made))
 
 
+OFFERED = (
+    "--set train.class_weights=balanced or train.sampling=balanced has all classes count alike in "
+    "training (a space of your own may search them)."
+)
+
+
 @pytest.mark.parametrize(
     ("labels", "classes", "share"),
     [
@@ -228,7 +235,7 @@ def test_data_on_which_accuracy_tells_little_are_told(
     expected = [
         f"note: {share[0]} of the training images are of class 'dog': always saying so reaches an "
         f"accuracy of {share[1]}. --metric balanced_accuracy or macro_f1 ranks trials by all "
-        "classes alike."
+        f"classes alike. {OFFERED}"
         for share in (share,)
         if share is not None
     ]
@@ -236,7 +243,11 @@ def test_data_on_which_accuracy_tells_little_are_told(
     by_another = changed(
         experiment, base=experiment.base.override({"metric": "auc"}), objectives=()
     )
-    assert list(notes(by_another, unbalanced)) == []
+    assert [line[line.index("'dog'") :] for line in notes(by_another, unbalanced)] == [
+        f"'dog'. {OFFERED}" for _ in expected
+    ]
+    weighted = by_another.base.override({"train.class_weights": "sqrt"})
+    assert list(notes(changed(by_another, base=weighted), unbalanced)) == []
 
 
 def test_a_class_in_a_note_has_no_control_characters(
@@ -248,3 +259,23 @@ def test_a_class_in_a_note_has_no_control_characters(
 
 def test_of_built_in_digits_there_is_nothing_to_say(experiment: Experiment) -> None:
     assert list(notes(experiment, load(experiment.base.data))) == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ({"train.class_weights": "balanced"}, ["knn cannot weigh classes: train.class_weights"]),
+        ({"train.sampling": "balanced"}, ["train.sampling is for networks"]),
+        ({}, []),
+    ],
+)
+def test_baselines_that_cannot_follow_a_balance_are_named(
+    experiment: Experiment, dataset: Dataset, setting: dict[str, str], told: list[str]
+) -> None:
+    space = SearchSpace({"model.name": Choice("svm", "knn")})
+    baselines = changed(
+        experiment, space=space, base=TrialConfig().override(setting), algorithm="random"
+    )
+    said = [line for line in notes(baselines, dataset) if "classes" in line or "train." in line]
+    assert len(said) == len(told)
+    assert all(text in line for text, line in zip(told, said, strict=True))

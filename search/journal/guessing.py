@@ -1,0 +1,156 @@
+"""Trials against guessing: is a value better than what is reached without looking at an image?
+
+The test part answers where it was opened for a training, since nothing was chosen by it. Before
+that the validation part does. There the best of many trials and epochs is partly lucky, so that all
+looks at it share the error rate.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import NormalDist
+from typing import Any, Self
+
+from search.journal.result import SearchResult, TrialResult, one_a_training
+from search.statistics import error_of, share_bounds, shared
+from trainables.catalog.guesses import Guess
+from trainables.catalog.tasks import WIDTH, Metric
+
+ERROR_RATE = 0.05
+"""How often a search without any signal may be called better than guessing."""
+
+
+@dataclass(frozen=True)
+class AgainstGuessing:
+    """A training's value beside that of the best guess on the same images."""
+
+    guess: Guess
+    metric: Metric
+    part: str
+    """`test` or `validation`."""
+    images: int
+    value: float
+    guessed: float
+    """What the guess reaches."""
+    low: float
+    """The least that the value is better by, at the error rate; below 0 where it may be worse."""
+    high: float
+    """The most that it is better by, likewise."""
+    looks: int
+    """The number of epochs that share the error rate."""
+
+    @property
+    def difference(self) -> float:
+        """How much better the value is; negative where the guess is better."""
+        return self.metric.score(self.value) - self.metric.score(self.guessed)
+
+    @property
+    def is_above(self) -> bool:
+        """True if the value is better than the guess by more than noise."""
+        return self.low > 0
+
+
+@dataclass(frozen=True)
+class Guessing:
+    """What guessing reaches on a search's images, and how its trials compare."""
+
+    result: SearchResult
+    guesses: list[Guess]
+
+    @classmethod
+    def of(cls, result: SearchResult) -> Self | None:
+        """Return it for a search as it is now.
+
+        None where nothing is known of guessing: of a task without classes, or in a journal of an
+        earlier version.
+        """
+        found = [Guess.from_json(each) for each in result.started.data.get("guesses", ())]
+        known = [guess for guess in found if result.metric.name in guess.val]
+        return cls(result, known) if known else None
+
+    @property
+    def metric(self) -> Metric:
+        """The metric by which trials are ranked."""
+        return self.result.metric
+
+    @cached_property
+    def best(self) -> Guess:
+        """The guess that is best on the validation part; of equal ones the first."""
+        return self._best("val")
+
+    @cached_property
+    def looks(self) -> int:
+        """The number of epochs that were measured on the validation part.
+
+        Of trials that are one training in several lengths they count once.
+        """
+        repeats = self.result.selection.repeats if self.result.selection is not None else {}
+        trainings = [*one_a_training(self.result.ranking), *repeats.values()]
+        return sum(len(trial.epochs) for trial in trainings)
+
+    def _best(self, part: str) -> Guess:
+        name = self.metric.name
+        known = [guess for guess in self.guesses if name in getattr(guess, part)]
+        return max(known, key=lambda guess: self.metric.score(getattr(guess, part)[name]))
+
+    def against(self, trial: TrialResult) -> AgainstGuessing | None:
+        """Return how a training compares, on the test part where it was opened for it.
+
+        None of a trial without an epoch.
+        """
+        test = self.result.test_of(trial)
+        if test and any(self.metric.name in guess.test for guess in self.guesses):
+            return self._tested(test)
+        return self._validated(trial)
+
+    def _validated(self, trial: TrialResult) -> AgainstGuessing | None:
+        if not trial.epochs or math.isnan(trial.value):
+            return None
+        images, looks = self.result.images, self.looks
+        error = error_of(self.metric, trial.best, images)
+        return self._compared(self.best, "validation", images, trial.value, error, looks)
+
+    def _tested(self, test: dict[str, Any]) -> AgainstGuessing:
+        guess, images = self._best("test"), int(test["images"])
+        value, error = test.get(self.metric.name, math.nan), 0.0
+        if (told := test.get("metric")) is not None and not self.metric.is_share:
+            value = told["value"]
+            # One end of the interval may be cut off at what the metric can be.
+            error = max(value - told["low"], told["high"] - value) / WIDTH
+        return self._compared(guess, "test", images, value, error, 1)
+
+    def _compared(
+        self, guess: Guess, part: str, images: int, value: float, error: float, looks: int
+    ) -> AgainstGuessing:
+        metric, rate = self.metric, shared(ERROR_RATE, looks)
+        guessed = (guess.test if part == "test" else guess.val)[metric.name]
+        if metric.is_share:
+            bounds = share_bounds(value, images, rate)
+        else:
+            width = NormalDist().inv_cdf(1 - rate) * error
+            bounds = value - width, value + width
+        low, high = sorted(metric.score(bound) - metric.score(guessed) for bound in bounds)
+        return AgainstGuessing(guess, metric, part, images, value, guessed, low, high, looks)
+
+    def is_at_chance(self, trial: TrialResult) -> bool:
+        """Return whether a training is known, and not better than guessing by more than noise."""
+        found = self.against(trial)
+        return found is not None and not found.is_above
+
+
+def is_tie(result: SearchResult) -> bool:
+    """Return whether there are several trainings and all have the same value."""
+    values = [trial.value for trial in result.distinct]
+    return len(values) > 1 and max(values) - min(values) < 1e-9
+
+
+def answer_against(result: SearchResult) -> AgainstGuessing | None:
+    """Return how a search's answer, what a selection chose or else the best, compares."""
+    guessing, answer = Guessing.of(result), result.chosen
+    return guessing.against(answer) if guessing is not None and answer is not None else None
+
+
+def is_answer_at_chance(result: SearchResult) -> bool:
+    """Return whether a search's answer is known to be no better than guessing."""
+    found = answer_against(result)
+    return found is not None and not found.is_above
