@@ -17,7 +17,7 @@ from cluster.secrets import masked
 from search.decisions.driver import Driver
 from search.execution.capacity import Tick
 from search.execution.failures import keep_traceback, kind_of, last_line
-from search.execution.job import Job, job_of
+from search.execution.job import Job
 from search.execution.packing import Packing
 from search.execution.process import BEYOND_REPAIR, Process, at_once
 from search.experiment import Experiment
@@ -119,7 +119,9 @@ class InlineExecutor:
         """
         while (suggestion := driver.suggest()) is not None:
             trial, config = suggestion
-            job = job_of(driver, trial, config)
+            folder = driver.experiment.home.place(trial).folder
+            request, download = driver.handout(trial, config), driver.experiment.download
+            job = Job(trial, config.to_dict(), folder, request, download)
             driver.running(trial, host=socket.gethostname())
             try:
                 self._train(driver, job, tick)

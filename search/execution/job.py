@@ -10,16 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cluster.storage.bucket import StorageError
-from trainables.config import TrialConfig
 from trainables.messages import Cost
 from trainables.request import TrialRequest
 from trainables.values import Evaluation, Json
-
-if TYPE_CHECKING:
-    from search.decisions.driver import Driver
 
 WAITS = (1, 2, 5, 10, 30, 60)
 """Seconds that an evaluation waits for the storage before each new try."""
@@ -53,17 +48,6 @@ class Answer:
     """True if the worker died."""
     hung: bool = False
     """True if the worker gives no answer."""
-
-
-def job_of(driver: "Driver", trial: str, config: TrialConfig) -> Job:
-    """Return the job of a trial that the driver hands out."""
-    return Job(
-        trial,
-        config.to_dict(),
-        driver.experiment.home.place(trial).folder,
-        driver.handout(trial, config),
-        driver.experiment.download,
-    )
 
 
 @contextmanager

@@ -39,7 +39,7 @@ from search.execution.failures import (
     reason_of,
 )
 from search.execution.hang_detector import Watch
-from search.execution.job import Job, job_of
+from search.execution.job import Job
 from search.execution.pool import Workers
 from search.execution.tune_patches import (
     Errors,
@@ -108,7 +108,9 @@ class DriverSearcher(Unpickled, Searcher):
         if suggestion is None:
             return str(Searcher.FINISHED) if self.driver.over else None
         trial, config = suggestion
-        return {JOB: job_of(self.driver, trial, config)}
+        folder = self.driver.experiment.home.place(trial).folder
+        request, download = self.driver.handout(trial, config), self.driver.experiment.download
+        return {JOB: Job(trial, config.to_dict(), folder, request, download)}
 
     def on_trial_complete(
         self, trial_id: str, result: Told | None = None, error: bool = False

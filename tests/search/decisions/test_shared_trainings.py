@@ -17,7 +17,6 @@ from search.decisions import earlier_searches as reading
 from search.decisions.driver import Driver
 from search.decisions.earlier_searches import FUSED, Earlier
 from search.decisions.shared_trainings import Relatives
-from search.execution.job import job_of
 from search.experiment import Experiment
 from search.journal import provenance
 from search.journal.events import Paused, Resumed, Started
@@ -98,9 +97,9 @@ def train(driver: Driver, *, slots: int = 1, events: int = 10**6) -> Driver:
     while True:
         while len(running) < slots and (suggestion := driver.suggest()) is not None:
             trial, config = suggestion
-            job = job_of(driver, trial, config)
+            folder, request = driver.experiment.trial_folder(trial), driver.handout(trial, config)
             driver.running(trial, host="here")
-            running[trial] = run_trial(config, dataset, Path(job.folder), job.request)
+            running[trial] = run_trial(config, dataset, folder, request)
         if not running:
             driver.finish()
             return driver
