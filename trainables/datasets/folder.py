@@ -10,6 +10,7 @@ set, so that brightness still compares between images.
 import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ from trainables.datasets.images import (
     extremes,
     header,
 )
-from trainables.datasets.layout import Layout, layout_of
+from trainables.datasets.layout import Layout, layout_of, refused
 from trainables.datasets.memory import require_memory
 from trainables.errors import DataError, printable
 from trainables.processors import processors
@@ -45,8 +46,21 @@ UPPER_QUARTER = 63
 
 Pillow reads the upper 8 of the 16 bits.
 """
+LONG = 8
+"""An image that is more times as long as wide is told of where it is made square."""
 FEW_LEVELS, NEARLY_ALL = 16, 0.999
 """A warning is given where this share of the pixels lies within so few of the 256 levels."""
+
+
+@dataclass
+class Met:
+    """What was met in the files: their headers, and what came of decoding them."""
+
+    headers: dict[Path, Header] = field(default_factory=dict)
+    errors: dict[Path, DataError] = field(default_factory=dict)
+    transparent: list[Path] = field(default_factory=list)
+    brightest: dict[Path, int] = field(default_factory=dict)
+    """The greatest value of each image of which Pillow reads the upper 8 of 16 bits."""
 
 
 def load(
@@ -54,22 +68,23 @@ def load(
 ) -> Decoded:
     """Decode every image of the folder.
 
-    The unreadable ones are refused, all at once, or with `skip_bad` left out and counted.
+    What is wrong is refused, all at once; unreadable images are with `skip_bad` left out and named.
     """
-    parts, paths = layout.parts, layout.paths
+    parts, paths, met = layout.parts, layout.paths, Met()
     classes = sorted({name for part in parts.values() for name, _ in part})
+    problems, value_range = list(layout.problems), None
     # What Pillow would warn of is read, or is an error with its file's name.
     with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(processors()) as pool:
-        headers = {
-            path: found for path, found in zip(paths, pool.map(header, paths), strict=True) if found
-        }
-        value_range = _value_range(config, headers, pool.map)
-        size, mode = _common_form(headers.values(), config.image_size)
+        found = zip(paths, pool.map(header, paths), strict=True)
+        met.headers = {path: each for path, each in found if each}
+        try:
+            value_range = _value_range(layout, met.headers, pool.map)
+        except DataError as error:
+            problems.append(str(error))
+        size, mode = _common_form(met.headers.values(), config.image_size)
         shape = size[1], size[0], 1 if mode == "L" else 3
         if config.train_limit is None:
             require_memory(len(paths), shape)
-        errors: dict[Path, DataError] = {}
-        transparent: list[Path] = []
 
         def decode(images: Images, row: int, path: Path) -> None:
             try:
@@ -77,33 +92,35 @@ def load(
                     path, size, mode, value_range or SIXTEEN_BITS
                 )
             except DataError as error:
-                errors[path] = error
-            else:
-                transparent.extend([path] * was_transparent)
+                met.errors[path] = error
+                return
+            met.transparent.extend([path] * was_transparent)
+            if path in met.headers and met.headers[path].upper_bits:
+                met.brightest[path] = int(images[row].max())
 
         made = {}
         for title, members in parts.items():
             images = made[title] = allocate(title, (len(members), *shape))
             each = [path for _, path in members]
             list(pool.map(decode, [images] * len(each), range(len(each)), each))
-    if errors and not config.skip_bad:
-        raise _unreadable(config, {path: errors[path] for path in paths if path in errors})
-    whole = {title: _part(made[title], layout, classes, errors, title) for title in parts}
-    remarks = [
-        *_about_range(whole.values(), headers.values(), value_range),
-        *_about_transparent(config, transparent),
-    ]
+    problems += [*_about_dark(layout, met), *([] if config.skip_bad else _unreadable(layout, met))]
+    if problems:
+        raise refused(problems)
+    whole = {title: _part(made[title], layout, classes, met.errors, title) for title in parts}
     return Decoded(
         tuple(classes),
         whole["train"],
         whole.get("test"),
-        len(errors),
+        len(met.errors),
         val=whole.get("val"),
         value_range=value_range,
-        remarks=tuple(remarks),
+        remarks=(
+            *_about_range(whole.values(), met.headers.values(), value_range),
+            *_about_files(layout, met, size),
+        ),
         left_out=tuple(
-            LeftOut(_name(config, path), f"cannot be read: {errors[path]}")
-            for path in sorted(errors)
+            LeftOut(printable(layout.name(path)), f"cannot be read: {error}")
+            for path, error in sorted(met.errors.items())
         ),
     )
 
@@ -135,6 +152,11 @@ def find(config: DataConfig) -> Layout:
     """
     root = Path(config.root)
     try:
+        if root.is_file():
+            raise DataError(
+                f"{str(root)!r} is a file (--data folder:PATH). "
+                "Unpack it if it is an archive, and give the folder with one sub-folder per class."
+            )
         if not root.is_dir():
             raise DataError(
                 f"data set folder not found: {str(root)!r} (--data folder:PATH). "
@@ -160,7 +182,7 @@ def _common_form(headers: Iterable[Header], wanted: int | None) -> tuple[tuple[i
 
 
 def _value_range(
-    config: DataConfig,
+    layout: Layout,
     headers: dict[Path, Header],
     each: Callable[[Callable[[Path], ValueRange | None], list[Path]], Iterable[ValueRange | None]],
 ) -> ValueRange | None:
@@ -185,7 +207,7 @@ def _value_range(
         return SIXTEEN_BITS  # black and white are the same in both
     if len(kinds) > 1:
         told = " and ".join(
-            f"{len(paths):,} {kind} (first: {_name(config, paths[0])})"
+            f"{len(paths):,} {kind} (first: {_name(layout, paths)})"
             for kind, paths in sorted(kinds.items())
         )
         raise DataError(
@@ -203,27 +225,14 @@ def _value_range(
 def _about_range(
     parts: Iterable[Part], headers: Iterable[Header], value_range: ValueRange | None
 ) -> list[str]:
-    """Return lines on how images of more than 8 bits were read.
-
-    Raises:
-        DataError: of 16-bit colour images nearly nothing is left.
-    """
-    known = list(headers)
-    only_upper_bits = bool(known) and all(each.upper_bits for each in known)
-    if value_range is None and not only_upper_bits:
+    """Return lines on how images of more than 8 bits were read."""
+    if value_range is None:
         return []
     counts = np.zeros(256, np.int64)
     for part in parts:
         for images in part.chunks():
             counts += np.bincount(images.ravel(), minlength=256)
-    if value_range is None:
-        if (brightest := int(np.flatnonzero(counts).max(initial=0))) <= UPPER_QUARTER:
-            raise DataError(
-                "of the 16-bit colour images the upper 8 bits are read, and those reach "
-                f"{brightest} of 255. Convert the images to 8 bits, by their own range."
-            )
-        return []
-    kind = next(DEPTHS[each.mode] for each in known if each.mode in DEPTHS)
+    kind = next(DEPTHS[each.mode] for each in headers if each.mode in DEPTHS)
     lines = [
         f"note: {kind} images: values from {value_range[0]:g} to {value_range[1]:g}, "
         "the range of all images together, become 0 to 255."
@@ -241,24 +250,61 @@ def _about_range(
     return lines
 
 
-def _about_transparent(config: DataConfig, paths: list[Path]) -> list[str]:
-    if not paths:
+def _about_dark(layout: Layout, met: Met) -> list[str]:
+    """Return the problem of 16-bit colour images of which nearly nothing is left."""
+    brightest = max(met.brightest.values(), default=255)
+    if brightest > UPPER_QUARTER:
         return []
-    count = "1 image is" if len(paths) == 1 else f"{len(paths):,} images are"
     return [
-        f"note: {count} transparent in places, and laid onto white "
-        f"(first: {_name(config, min(paths))})."
+        f"of the 16-bit colour images (first: {_name(layout, met.brightest)}) the upper 8 bits are "
+        f"read, and those reach {brightest} of 255. Convert the images to 8 bits, by their own "
+        "range."
     ]
 
 
-def _name(config: DataConfig, path: Path) -> str:
-    return printable(path.relative_to(config.root).as_posix())
+def _about_files(layout: Layout, met: Met, size: tuple[int, int]) -> list[str]:
+    """Return lines on images that are not read as they are."""
+    lines = []
+    if met.transparent:
+        lines.append(
+            f"note: {_images(met.transparent)} transparent in places, and laid onto white "
+            f"(first: {_name(layout, met.transparent)})."
+        )
+    if several := [path for path, each in met.headers.items() if each.has_frames]:
+        lines.append(
+            f"note: {_images(several)} the first of several pages or frames, the others are left "
+            f"out (first: {_name(layout, several)})."
+        )
+    if long := [
+        path
+        for path, each in met.headers.items()
+        if each.size != size and max(each.size) > LONG * min(each.size)
+    ]:
+        width, height = met.headers[min(long)].size
+        lines.append(
+            f"warning: {_images(long)} more than {LONG} times as long as wide, and squashed to "
+            f"{size[0]} x {size[1]} pixels (first: {_name(layout, long)}, {width} x {height})."
+        )
+    return lines
 
 
-def _unreadable(config: DataConfig, errors: dict[Path, DataError]) -> DataError:
-    first, reason = next(iter(errors.items()))
-    return DataError(
-        f"{len(errors)} unreadable image{'s' * (len(errors) != 1)} "
-        f"(first: {_name(config, first)}: {reason}). "
+def _images(paths: list[Path]) -> str:
+    return "1 image is" if len(paths) == 1 else f"{len(paths):,} images are"
+
+
+def _name(layout: Layout, paths: Iterable[Path]) -> str:
+    """Return the name of the first of these files."""
+    return printable(layout.name(min(paths)))
+
+
+def _unreadable(layout: Layout, met: Met) -> list[str]:
+    """Return the problems of files that cannot be read, one for each reason."""
+    by_reason: dict[str, list[Path]] = {}
+    for path, error in sorted(met.errors.items()):
+        by_reason.setdefault(str(error), []).append(path)
+    return [
+        f"{len(paths):,} unreadable image{'s' * (len(paths) != 1)} "
+        f"(first: {_name(layout, paths)}: {reason}). "
         "Remove them, or leave them out with --skip-bad."
-    )
+        for reason, paths in by_reason.items()
+    ]

@@ -1,18 +1,57 @@
 """Pixels: resizing arrays and reading image files, through Pillow."""
 
+import importlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 
 from trainables.datasets.arrays import SIXTEEN_BITS, Images
 from trainables.errors import DataError
 
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
-SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+
+def _can_read_heif() -> bool:
+    """Return whether the library for an iPhone's photographs is there; Pillow then reads them."""
+    try:
+        heif = importlib.import_module("pillow_heif")
+    except ImportError:
+        return False
+    heif.register_heif_opener()
+    return True
+
+
+READ = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png",),
+    "GIF": (".gif",),
+    "BMP": (".bmp",),
+    "WEBP": (".webp",),
+    "TIFF": (".tif", ".tiff"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    **({"AVIF": (".avif",)} if features.check("avif") else {}),
+    **({"HEIF": (".heic", ".heif", ".hif")} if _can_read_heif() else {}),
+}
+"""The formats that are read, by Pillow's names, with the suffixes of their files."""
+FORMATS = tuple(READ)
+SUFFIXES = {suffix for suffixes in READ.values() for suffix in suffixes}
+OTHER_IMAGES = {
+    *(".heic", ".heif", ".hif", ".avif", ".jp2", ".j2k", ".jxl", ".psd", ".svg", ".tga", ".exr"),
+    *(".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".dcm", ".nii", ".npy"),
+} - SUFFIXES
+"""Suffixes of images that are not read."""
+SIGNATURES = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"GIF8": "GIF",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+}
+"""The first bytes of files that are known without their suffix."""
+HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"}
 MAX_PIXELS = 50_000_000
 DEPTHS = {
     "I;16": "16-bit",
@@ -42,6 +81,38 @@ class Header:
     mode: str
     upper_bits: bool
     """True for a colour image with 16 bits a value, of which Pillow gives the upper 8."""
+    has_frames: bool
+    """True if there are more pages or frames behind the first."""
+
+
+def format_of(path: Path) -> str:
+    """Return the format that a file's first bytes tell; empty if they tell none."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+    except OSError:
+        return ""
+    if start[4:8] == b"ftyp":
+        return (
+            "AVIF"
+            if start[8:12] in (b"avif", b"avis")
+            else ("HEIF" if start[8:12] in HEIF_BRANDS else "")
+        )
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        return "WEBP"
+    return next((name for sign, name in SIGNATURES.items() if start.startswith(sign)), "")
+
+
+def looks_like_an_image(path: Path) -> bool:
+    """Return whether a file without a telling suffix is an image by its first bytes."""
+    return format_of(path) in READ
+
+
+def advice(suffixes: Iterable[str]) -> str:
+    """Return what to do about images of formats that are not read."""
+    if {".heic", ".heif", ".hif"} & set(suffixes):
+        return "For .heic, `pip install pillow-heif`; convert others to PNG or JPEG."
+    return "Convert them to PNG or JPEG."
 
 
 def resize(images: Images, size: int | None) -> Images:
@@ -80,7 +151,7 @@ def open_image(path: Path) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise DataError(f"too many pixels (limit {MAX_PIXELS // 1_000_000} million)") from error
     except (OSError, ValueError, SyntaxError, TypeError) as error:
-        raise DataError("not an image") from error
+        raise DataError(_why_not(path)) from error
     if image.width * image.height > MAX_PIXELS:
         image.close()
         raise DataError(
@@ -88,6 +159,16 @@ def open_image(path: Path) -> Image.Image:
             f"(limit {MAX_PIXELS // 1_000_000} million)"
         )
     return image
+
+
+def _why_not(path: Path) -> str:
+    """Return why a file cannot be opened as an image."""
+    kind = format_of(path)
+    if kind == "HEIF" and kind not in READ:
+        return "a HEIC photograph, which `pip install pillow-heif` makes readable"
+    if kind:
+        return f"a {kind} file that is damaged or of an unusual kind"
+    return "an empty file" if path.exists() and not path.stat().st_size else "not an image"
 
 
 def header(path: Path) -> Header | None:
@@ -99,7 +180,9 @@ def header(path: Path) -> Header | None:
             raw = arguments if isinstance(arguments, str) else str((arguments or ("",))[0])
             upper_bits = image.mode not in DEPTHS and ";16" in raw
             size = image.size[::-1] if _is_sideways(image, path) else image.size
-            return Header(size, image.mode, upper_bits)
+            # What else a JPEG holds is a preview, or a map of its brightness.
+            has_frames = image.format != "MPO" and getattr(image, "is_animated", False)
+            return Header(size, image.mode, upper_bits, has_frames)
     except (DataError, OSError, SyntaxError, ValueError, TypeError):
         return None
 

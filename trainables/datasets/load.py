@@ -10,7 +10,7 @@ from trainables.catalog.tasks import DEFAULT_TASK, TASKS
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, Decoded, Joined, Part, bounded, joined
 from trainables.datasets.cache import cached
-from trainables.datasets.layout import Layout
+from trainables.datasets.layout import Layout, refused
 from trainables.datasets.memory import require_memory
 from trainables.datasets.sources import decode, files, find
 from trainables.datasets.splits import split_off
@@ -29,8 +29,14 @@ def load(config: DataConfig, *, download: bool = False) -> Dataset:
         Unavailable: files that are not there.
     """
     found = find(config)
-    decoded = _decoded(config, found, download=download)
-    targets = TASKS[config.task].load_targets()
+    targets: Targets = TASKS[config.task].load_targets()
+    try:
+        decoded = _decoded(config, found, download=download)
+    except DataError as error:
+        if found is None:
+            raise
+        more = targets.about_sizes(found.sizes, found.parts)
+        raise refused([*str(error).splitlines(), *more]) from error
     targets.check(decoded, config)
     if config.train_limit is None and not decoded.train.is_ragged:
         require_memory(
@@ -142,6 +148,9 @@ def _decoded(config: DataConfig, found: Layout | None, *, download: bool) -> Dec
     Files that are there are not downloaded again.
     """
     try:
+        # What is wrong with a folder may lie in files that are no images, and tell no entry apart.
+        if found is not None and found.problems:
+            return decode(config, layout=found)
         if paths := files(config) if found is None else found.paths:
             return cached(
                 config, paths, lambda allocate: decode(config, layout=found, allocate=allocate)

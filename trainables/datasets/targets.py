@@ -3,6 +3,8 @@
 `ClassNumbers` are those of classification; a task whose images are divided at random has `Targets`.
 """
 
+from collections.abc import Collection, Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -50,6 +52,13 @@ class Targets:
                 f"into {drawn} parts. Add images."
             )
 
+    def about_sizes(self, sizes: Mapping[str, int], given: Collection[str]) -> list[str]:
+        """Return lines on classes that have too few training images, and on there being too few.
+
+        `given` are the parts that are not drawn from the training images.
+        """
+        return []
+
     def check_split(self, dataset: Dataset) -> None:
         """Check a data set once it is divided.
 
@@ -87,23 +96,6 @@ class ClassNumbers(Targets):
         Raises:
             DataError: it does not, or images, labels and classes do not fit together.
         """
-        if len(decoded.classes) < 2:
-            raise DataError(
-                f"only one class found ({decoded.classes[0]!r}). A classifier needs two or more."
-            )
-        drawn = [
-            "a training",
-            *(
-                f"a {title}"
-                for title, part in (("validation", decoded.val), ("test", decoded.test))
-                if part is None
-            ),
-        ]
-        parts = (
-            f"{', '.join(drawn[:-1])} and {drawn[-1]} image"
-            if len(drawn) > 1
-            else "a training image"
-        )
         for part in (decoded.train, decoded.val, decoded.test):
             if part is not None and (
                 len(part.images) != len(part.targets)
@@ -113,15 +105,37 @@ class ClassNumbers(Targets):
                     f"{len(part.images)} images, {len(part.targets)} labels and "
                     f"{len(decoded.classes)} classes do not fit together. The files are damaged."
                 )
-        counts: list[int] = np.bincount(
-            decoded.train.targets, minlength=len(decoded.classes)
-        ).tolist()
-        for name, count in zip(decoded.classes, counts, strict=True):
-            if count < len(drawn):
-                raise DataError(
-                    f"class {name!r} has {count} image{'s' * (count != 1)}; each class needs "
-                    f"{parts}. Add images or remove the class."
-                )
+        counts = np.bincount(decoded.train.targets, minlength=len(decoded.classes)).tolist()
+        given = [name for name in ("val", "test") if getattr(decoded, name) is not None]
+        if lines := self.about_sizes(dict(zip(decoded.classes, counts, strict=True)), given):
+            raise DataError("\n".join(lines))
+
+    def about_sizes(self, sizes: Mapping[str, int], given: Collection[str]) -> list[str]:
+        """Return a line for each class too small to reach every part that is drawn."""
+        if len(sizes) < 2:
+            return [
+                f"only one class found ({min(sizes, default='')!r}). "
+                "A classifier needs two or more."
+            ]
+        drawn = [
+            "a training",
+            *(
+                f"a {title}"
+                for title, part in (("validation", "val"), ("test", "test"))
+                if part not in given
+            ),
+        ]
+        parts = (
+            f"{', '.join(drawn[:-1])} and {drawn[-1]} image"
+            if len(drawn) > 1
+            else "a training image"
+        )
+        return [
+            f"class {name!r} has {count} image{'s' * (count != 1)}; each class needs "
+            f"{parts}. Add images or remove the class."
+            for name, count in sizes.items()
+            if count < len(drawn)
+        ]
 
     def check_split(self, dataset: Dataset) -> None:
         """Check that every class is in every fold.
