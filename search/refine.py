@@ -93,7 +93,7 @@ def refine(args: argparse.Namespace) -> Finished | None:
     refuse_few(recorded, result)
     terms = terms_of(args, result if goes_on else None, len(result.trials))
     experiment = experiment_of(args, recorded, result, goes_on=goes_on)
-    prepared = prepare(experiment, trainings=terms.rounds * terms.trials)
+    prepared = prepare(experiment, anew=False, trainings=terms.rounds * terms.trials)
     found = changes(result.started, facts_now(recorded, prepared))
     if found and not args.allow_change:
         raise Refused(changes_text(args.name, found))

@@ -85,7 +85,9 @@ def resume(args: argparse.Namespace) -> Finished:
         return record(experiment, result, plan)
     check_budget(args, experiment, result)
     prepared = prepare(
-        experiment, begins=bool(result.unfinished) or len(result.trials) < experiment.planned_trials
+        experiment,
+        anew=False,
+        begins=bool(result.unfinished) or len(result.trials) < experiment.planned_trials,
     )
     experiment = prepared.experiment
     found = changes(result.started, facts_now(experiment, prepared))

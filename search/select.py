@@ -114,7 +114,7 @@ def select(args: argparse.Namespace) -> Finished:
         )
         return record(experiment, result, plan)
     planned = len(terms.candidates) * terms.seeds
-    prepared = prepare(experiment, trainings=planned)
+    prepared = prepare(experiment, anew=False, trainings=planned)
     refuse_changed(args, result, facts_now(experiment, prepared))
     console, candidates = Terminal(stderr=True), terms.candidates
     if note := few_text(result, candidates, terms.top or 0):

@@ -48,7 +48,11 @@ class Prepared:
 
 
 def prepare(
-    experiment: Experiment, *, begins: bool = True, trainings: int | None = None
+    experiment: Experiment,
+    *,
+    anew: bool = True,
+    begins: bool = True,
+    trainings: int | None = None,
 ) -> Prepared:
     """Check everything that can be checked before a machine starts.
 
@@ -56,6 +60,8 @@ def prepare(
     weights with which they do.
 
     Args:
+        anew: whether this is a search's beginning; later, no network is left out for want of
+            weights.
         begins: whether trials are to begin.
         trainings: the number that the storage needs room for; None: as many as there will be
             trials.
@@ -81,7 +87,7 @@ def prepare(
     check_memory(dataset)
     with waiting.counted():
         if begins:
-            experiment, weights, of_weights = check_weights(experiment, dataset)
+            experiment, weights, of_weights = check_weights(experiment, dataset, anew=anew)
             left_out += of_weights
     said = [*platform_notes(), *shadows_here(), *left_out, *notes(experiment, dataset)]
     return Prepared(experiment, dataset, local, said, weights, waiting)
@@ -94,12 +100,12 @@ def platform_notes() -> Iterator[str]:
 
 
 def check_weights(
-    experiment: Experiment, dataset: Dataset
+    experiment: Experiment, dataset: Dataset, *, anew: bool
 ) -> tuple[Experiment, dict[str, str], list[str]]:
     """Check that the weights with which networks are to begin are there and fit.
 
     Those that are not there are fetched, if the user has said so. Of several networks, those
-    without weights are left out.
+    without weights are left out where a search begins anew.
 
     Returns:
         The search without those, a digest of each file by its name, and notes.
@@ -126,7 +132,7 @@ def check_weights(
     # A model that also begins from nothing cannot be left out for want of weights.
     needed = {config.model.name for config in experiment.edges if not config.model.pretrained}
     is_choice = isinstance(experiment.space.domains.get("model.name"), Choice)
-    if not checked.digests or not is_choice or checked.missing.keys() & needed:
+    if not anew or not checked.digests or not is_choice or checked.missing.keys() & needed:
         raise checked.error()
     return experiment.without_models(checked.missing), checked.digests, checked.notes
 

@@ -15,6 +15,7 @@ from search.journal.pareto import front
 from search.journal.result import SearchResult, TrialResult, checkpoint_of, metric_of
 from search.journal.store import Home
 from search.objectives import one_cost, value_of
+from search.spaces.find import file_of
 from search.statistics import LEVEL
 from search.views.guessing import (
     above_chance,
@@ -253,9 +254,9 @@ def reference_rows(result: SearchResult) -> list[tuple[str, Params, TrialResult 
         rows.append(("found" if chosen is None else "highest found", best.params, best))
     experiment = result.started.experiment
     space = experiment["space"]
-    if space["reference"] and (
-        result.started.data["name"] != "folder" or experiment.get("space_source")
-    ):
+    source = experiment.get("space_source", "")
+    is_built_in = bool(source) and file_of(source) is None
+    if space["reference"] and not (is_built_in and result.started.data["name"] == "folder"):
         same = (
             trial
             for trial in result.trials.values()

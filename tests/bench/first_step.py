@@ -4,24 +4,26 @@
 
 FOLDER holds a data set of small photographs as `train/` and `test/` with a folder for each class,
 such as CIFAR-10 as files. For each seed and number of images a class, that many are drawn from
-`train/` (a fifth of them validates) and given to the real command as a user would type it, one
-network or classifier with settings that suit it. All are tested on the whole of `test/`. Prints
-Markdown: means over the seeds, with the range. With `--results FILE` each search's accuracy is kept
-there, and a run that was broken off goes on.
+`train/` (a fifth of them validates), and searched as a user would: one network or classifier, with
+settings that suit it. All are tested on the whole of `test/`. Prints Markdown: means over the
+seeds, with the range. With `--results FILE` each search's accuracy is kept there, and a run that
+was broken off goes on.
 """
 
 import argparse
 import json
+import os
 import random
 import shutil
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.bench.commands import execute, scratch
+from search.api import run
+from tests.bench.commands import scratch
 
 SIZES = (30, 100, 300, 1000)
-ONE = ["--algorithm", "grid", "--scheduler", "fifo", "--executor", "inline", "--device", "cpu"]
+ONE = {"algorithm": "grid", "scheduler": "fifo", "executor": "inline", "device": "cpu"}
 """All is fixed, so that the grid has one point, which is trained in full."""
 FROM_NOTHING = {
     "optimizer.lr": 0.003,
@@ -83,13 +85,18 @@ def draw(images: Path, per_class: int, seed: int, to: Path) -> None:
 
 def accuracy(space: str, settings: dict[str, object], images: Path, seed: int, here: Path) -> float:
     """Run one search in a folder, and return the accuracy on the test images."""
-    given = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-    places = ["--tracking", f"sqlite:///{here}/mlflow.db", "--storage", here / "searches"]
-    words = ["--space", space, "--data", f"folder:{images}", "--seed", seed, *ONE, *given, *places]
-    own = {"XDG_CACHE_HOME": str(here / "cache"), "OMP_NUM_THREADS": "1"}
-    printed, _, _ = execute(["search.run", *words, "--json"], here, own, longest_s=7200)
+    found = run(
+        space=space,
+        data=f"folder:{images}",
+        seed=seed,
+        set=settings,
+        **ONE,
+        storage=here / "searches",
+        tracking=f"sqlite:///{here}/mlflow.db",
+        quiet=True,
+    )
     shutil.rmtree(here / "searches")
-    return float(json.loads(printed.splitlines()[-1])["best"]["test_accuracy"])
+    return float(found.test["accuracy"])
 
 
 def measured(args: argparse.Namespace) -> Iterator[tuple[str, int, float]]:
@@ -155,6 +162,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--results", type=Path, metavar="FILE", help="where accuracies are kept")
     args = parser.parse_args()
+    os.environ["IMAGE_CACHE_GB"] = "0"
     print(*table(list(measured(args))), sep="\n")
 
 

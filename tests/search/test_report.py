@@ -150,6 +150,8 @@ def test_the_found_row_stands_beside_the_reference(result: SearchResult) -> None
 
 
 def test_a_users_own_images_have_no_row_of_a_papers(result: SearchResult) -> None:
+    result.started.experiment["space_source"] = "table3"
+    assert [title for title, _, _ in reference_rows(result)] == ["found", "the book's"]
     result.started = replace(result.started, data={**result.started.data, "name": "folder"})
     assert [title for title, _, _ in reference_rows(result)] == ["found"]
     result.started.experiment["space_source"] = "my_space.py:space"

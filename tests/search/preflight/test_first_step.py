@@ -6,17 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torchvision import models
 
 from search.experiment import Experiment, base_of
 from search.preflight.changes import changes, facts_now
 from search.preflight.first_step import few_photographs, to_trained_weights
-from search.preflight.prepare import Prepared
+from search.preflight.prepare import Prepared, check_weights
 from search.space import SearchSpace
 from search.spaces.find import find
 from tests.support.played import changed
 from trainables.catalog.models import MODELS
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
+from trainables.errors import ConfigError
 
 Images = np.ndarray
 
@@ -110,6 +113,29 @@ def test_what_is_no_photograph_or_not_few_is_none(
 ) -> None:
     assert few_photographs(experiment, of(photographs()))
     assert not few_photographs(experiment, of(images)), what
+
+
+def test_networks_without_weights_are_left_out_where_a_search_begins_and_not_later(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    torch.save(models.squeezenet1_0().state_dict(), folder / MODELS["squeezenet1_0"].weights)
+    searched = find("transfer")
+    transfer = changed(
+        experiment, space=searched, base=base_of(TrialConfig(), searched), algorithm="bayes"
+    )
+    left, digests, told = check_weights(transfer, of(photographs()), anew=True)
+    assert left.space.domains["model.name"].values == ("squeezenet1_0",)
+    assert {params["model.name"] for params in left.space.first} == {"squeezenet1_0"}
+    assert list(digests) == [MODELS["squeezenet1_0"].weights]
+    assert told == [
+        f"note: left out: mobilenet_v2, resnet18, whose weights are not in '{folder}' "
+        "(--download fetches them)"
+    ]
+    with pytest.raises(ConfigError, match="none of the weights 'mobilenet_v2-7ebf99e0"):
+        check_weights(transfer, of(photographs()), anew=False)
 
 
 def test_a_search_that_began_before_this_was_asked_goes_on(experiment: Experiment) -> None:
