@@ -21,13 +21,14 @@ from search.cli.main import (
     json_option,
     storage_option,
 )
+from search.cli.names import search_of
 from search.cli.secrets import refuse, refuse_in_uri
 from search.experiment import absolute
 from search.journal.events import Selected
 from search.journal.guessing import AgainstGuessing, Guessing
 from search.journal.lease import Held
 from search.journal.result import ENDED, SearchResult, TrialResult, checkpoint_of
-from search.journal.store import Home, Storage, home, own_path
+from search.journal.store import Home, Storage, own_path
 from search.objectives import value_of
 from search.phrases import DECODED_OTHERWISE, verb_for
 from search.tracking.model_registry import Registered, Registry, check_name
@@ -60,7 +61,7 @@ def command(args: argparse.Namespace) -> int:
 
     Everything that can be checked is checked before the network is exported and registered.
     """
-    kept = home(args.storage, args.name)
+    kept = search_of(args)
     name = args.model or args.name
     check_name(name)
     refuse("--model", name)

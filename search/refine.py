@@ -16,12 +16,12 @@ from cluster.cli import Parser
 from cluster.errors import Refused
 from search.budget import budget_options
 from search.cli.main import HelpFormatter, began_ms, guarded, json_option, leave, storage_option
+from search.cli.names import search_of
 from search.cli.overrides import apply_overrides, change_option, place_options
 from search.decisions.refinement_policy import RefinementPolicy, next_space
 from search.experiment import Experiment
 from search.journal.events import RefinementTerms, Resumed
 from search.journal.result import SearchResult
-from search.journal.store import home
 from search.phrases import changes_text, verb
 from search.preflight.changes import changes, facts_now
 from search.preflight.prepare import Prepared, prepare
@@ -80,7 +80,7 @@ def refine(args: argparse.Namespace) -> Finished | None:
         Held: another driver has it.
     """
     began = began_ms()
-    kept = home(args.storage, args.name)
+    kept = search_of(args)
     result = SearchResult.read(kept.opened())
     recorded = apply_overrides(
         Experiment.from_description(args.name, result.started.experiment, args.storage),

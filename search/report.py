@@ -4,8 +4,9 @@ from pathlib import Path
 
 from cluster.cli import Parser
 from search.cli.main import HelpFormatter, guarded, storage_option
+from search.cli.names import search_of
 from search.journal.result import PAGE, SearchResult
-from search.journal.store import Home, home, own_path
+from search.journal.store import Home, own_path
 from trainables.errors import ConfigError, printable
 
 
@@ -23,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
         "or its copy here)",
     )
     args = parser.parse_args(argv)
-    return guarded(lambda: _write(home(args.storage, args.name), args.out))
+    return guarded(lambda: _write(search_of(args), args.out))
 
 
 def _write(kept: Home, out: Path | None) -> int:

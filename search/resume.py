@@ -15,6 +15,7 @@ from cluster.cli import Parser
 from cluster.errors import Refused
 from search.budget import Budget, Limit, budget_options, shares_text
 from search.cli.main import HelpFormatter, began_ms, guarded, json_option, leave, storage_option
+from search.cli.names import search_of
 from search.cli.overrides import apply_overrides, change_option, place_options
 from search.decisions.policy import MakePolicy
 from search.decisions.refinement_policy import RefinementPolicy
@@ -23,7 +24,7 @@ from search.experiment import Experiment, base_of
 from search.journal.events import Resumed
 from search.journal.journal import FILE_NAME
 from search.journal.result import ENDED, NO_TIME, SearchResult
-from search.journal.store import TRIALS, Home, home
+from search.journal.store import TRIALS, Home
 from search.phrases import changes_text, verb_for
 from search.preflight.changes import changes, facts_now
 from search.preflight.prepare import prepare
@@ -69,7 +70,7 @@ def resume(args: argparse.Namespace) -> Finished:
         Held: another driver has it.
     """
     began = began_ms()
-    kept = home(args.storage, args.name)
+    kept = search_of(args)
     # Before the journal is read: a trial's line is written before its folder is made, so that a
     # running driver's new trial is not taken for one whose line is missing.
     trials = kept.trials()

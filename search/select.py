@@ -26,6 +26,7 @@ from search.cli.main import (
     leave,
     storage_option,
 )
+from search.cli.names import search_of
 from search.cli.overrides import apply_overrides, change_option, place_options
 from search.decisions.driver import Driver
 from search.decisions.selection import ALPHA, MIN_SEEDS, Candidate, decide
@@ -34,7 +35,6 @@ from search.experiment import Experiment
 from search.journal.events import Selecting, SessionStart
 from search.journal.guessing import is_answer_at_chance
 from search.journal.result import SearchResult, TrialResult, is_other_race, one_a_training
-from search.journal.store import home
 from search.phrases import changes_text, verb
 from search.preflight.changes import changes, facts_now
 from search.preflight.prepare import prepare
@@ -92,7 +92,7 @@ def select(args: argparse.Namespace) -> Finished:
         Held: another driver has it.
     """
     began = began_ms()
-    kept = home(args.storage, args.name)
+    kept = search_of(args)
     result = SearchResult.read(kept.opened())
     recorded = Experiment.from_description(args.name, result.started.experiment, args.storage)
     experiment = apply_overrides(replace(recorded, budget=Budget(), fuse="off"), args, result)

@@ -11,10 +11,10 @@ from rich.text import Text
 from cluster.cli import Parser
 from search.budget import shares_of, shares_text
 from search.cli.main import HelpFormatter, guarded, storage_option
+from search.cli.names import search_of
 from search.decisions.refinement import refinement_facts, refinement_sentences
 from search.journal.guessing import answer_against
 from search.journal.result import SearchResult, TrialResult
-from search.journal.store import home
 from search.objectives import value_of
 from search.phrases import duration, going_on, last_line_of, verb_for
 from search.views.guessing import above_chance, at_chance, guessing_text, outcome_with_mark
@@ -146,7 +146,7 @@ def why(trial: TrialResult) -> str:
 
 def command(args: argparse.Namespace) -> int:
     """Print the search's state and return the exit code."""
-    kept = home(args.storage, args.name)
+    kept = search_of(args)
     result, holder = SearchResult.read(kept.opened()), kept.holder()
     if not holder:
         result.cut_off()

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from cluster.cli import NOT_READY, Parser, complain
 from cluster.secrets import masked
 from search.cli.main import HelpFormatter, check_versions, guarded, storage_option
+from search.cli.names import search_of
 from search.journal.journal import FILE_NAME, Tail
 from search.journal.result import SearchResult
-from search.journal.store import home
 from search.tracking.runs import Runs
 from search.tracking.tracker import troubles
 from search.tracking.uri import check_tracking, uri_of
@@ -19,7 +19,7 @@ def command(args: argparse.Namespace) -> int:
 
     What MLflow has already is not written twice.
     """
-    kept = home(args.storage, args.name)
+    kept = search_of(args)
     result = SearchResult.read(kept.opened())
     uri = uri_of(result, args.tracking)
     check_versions()

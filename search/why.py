@@ -9,6 +9,7 @@ from typing import Any
 
 from cluster.cli import Parser
 from search.cli.main import HelpFormatter, guarded, storage_option
+from search.cli.names import search_of
 from search.journal.events import (
     Costed,
     Ended,
@@ -30,7 +31,6 @@ from search.journal.events import (
 from search.journal.guessing import Guessing
 from search.journal.journal import FILE_NAME, Event, read
 from search.journal.result import FAILED, SearchResult
-from search.journal.store import home
 from search.views.guessing import against_text
 from search.views.metric import tested_value
 from search.views.summary import cost_text, param_text
@@ -171,7 +171,7 @@ def _since(result: SearchResult, event: Event) -> str:
 
 def command(args: argparse.Namespace) -> int:
     """Print the story and return the exit code."""
-    folder = home(args.storage, args.name).opened()
+    folder = search_of(args).opened()
     events = read(folder / FILE_NAME)
     result = SearchResult.of(events, folder)
     if result.find(args.trial) is None:

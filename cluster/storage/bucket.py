@@ -181,14 +181,22 @@ class Bucket:
 
     def listing(self) -> dict[str, str]:
         """Return the tags of all objects below, by their names relative to this place."""
+        return {name: one["ETag"] for name, one in self._below().items()}
+
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes of all objects below, by their names relative to this place."""
+        return {name: one["Size"] for name, one in self._below().items()}
+
+    def _below(self) -> dict[str, dict[str, Any]]:
+        """Return what the service says of all objects below, by their relative names."""
         start = f"{self.prefix}/" if self.prefix else ""
 
-        def ask() -> dict[str, str]:
+        def ask() -> dict[str, dict[str, Any]]:
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.name, Prefix=start
             )
             return {
-                one["Key"].removeprefix(start): one["ETag"]
+                one["Key"].removeprefix(start): one
                 for page in pages
                 for one in page.get("Contents", ())
             }

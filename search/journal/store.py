@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 from uuid import uuid4
@@ -19,7 +19,7 @@ from uuid import uuid4
 from cluster.storage.bucket import AT_ONCE, SCHEME, Bucket, StorageError
 from cluster.storage.mirror import Mirror
 from search.journal.bucket_lease import BucketLease, holder_in, is_free
-from search.journal.bucket_log import JournalCopy
+from search.journal.bucket_log import FIRST, JournalCopy
 from search.journal.events import Evidence
 from search.journal.journal import FILE_NAME, Event, Journal, JournalError, read
 from search.journal.lease import FILE_NAME as LOCK_FILE
@@ -40,6 +40,14 @@ class Place(NamedTuple):
     """A folder; with a mirror the address in the bucket, for people."""
     mirror: Mirror | None = None
     """What keeps them in a bucket."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much a search holds on the disk, or in a bucket."""
+
+    files: int
+    bytes: int
 
 
 def own_path(text: str) -> Path:
@@ -83,12 +91,17 @@ def home(place: Storage, name: str) -> "Home":
 
 
 def searches_in(place: Storage) -> list[str]:
-    """Return the names of the searches in a folder; of a bucket, which is not asked, none."""
-    return (
-        sorted(path.parent.name for path in place.glob(f"*/{FILE_NAME}"))
-        if isinstance(place, Path)
-        else []
-    )
+    """Return the names of the searches that are kept there, in order.
+
+    Of a bucket these are all names that have something below them.
+
+    Raises:
+        StorageError: the bucket refuses.
+    """
+    if isinstance(place, Path):
+        return sorted(path.parent.name for path in place.glob(f"*/{FILE_NAME}"))
+    place.reach()
+    return sorted(place.folders())
 
 
 class Home:
@@ -106,6 +119,10 @@ class Home:
 
     def __str__(self) -> str:
         return str(self.folder)
+
+    def exists(self) -> bool:
+        """Return whether there is a search, whole or not."""
+        return any((self.folder / part).exists() for part in (FILE_NAME, TRIALS))
 
     def opened(self, *, files: bool = False) -> Path:
         """Return a folder with the journal, for readers.
@@ -162,6 +179,27 @@ class Home:
     def keep(self, *parts: str) -> None:
         """Copy these files or folders of the driver's to where the search is kept."""
 
+    def size(self) -> Size:
+        """Return how much it holds, beside a lock."""
+        lock = self.folder / LOCK_FILE
+        files = [path for path in self.folder.rglob("*") if path.is_file() and path != lock]
+        return Size(len(files), sum(path.stat().st_size for path in files))
+
+    def remove(self) -> None:
+        """Remove all of it, the journal last, so that what is left if this ends early has a name.
+
+        The caller holds the lease.
+        """
+        last = [self.folder / name for name in (FILE_NAME, LOCK_FILE)]
+        for path in self.folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path not in last:
+                path.unlink()
+        for path in last:
+            path.unlink(missing_ok=True)
+        self.folder.rmdir()
+
 
 class BucketHome(Home):
     """A search that is kept in a bucket."""
@@ -176,6 +214,11 @@ class BucketHome(Home):
 
     def __str__(self) -> str:
         return str(self.bucket)
+
+    def exists(self) -> bool:
+        """Return whether the bucket has the beginning of a journal."""
+        self.bucket.reach()
+        return self.bucket.has(f"{FILE_NAME}/{FIRST}")
 
     def opened(self, *, files: bool = False) -> Path:
         """Return the folder of a copy for readers, with the journal fetched anew.
@@ -290,6 +333,20 @@ class BucketHome(Home):
         self.bucket.upload(
             self.folder, [path.relative_to(self.folder).as_posix() for path in paths]
         )
+
+    def size(self) -> Size:
+        """Return how much the bucket holds of it, beside a lock."""
+        sizes = {name: size for name, size in self.bucket.sizes().items() if name != LOCK_FILE}
+        return Size(len(sizes), sum(sizes.values()))
+
+    def remove(self) -> None:
+        """Remove it from the bucket, the journal last, and its copies here."""
+        parts = list(self.bucket.listing())
+        last = [part for part in parts if part.startswith((f"{FILE_NAME}/", LOCK_FILE))]
+        self.bucket.remove([part for part in parts if part not in last])
+        self.bucket.remove(last)
+        for copy in (self.folder, self._read):
+            shutil.rmtree(copy, ignore_errors=True)
 
     def _fetch(self, folder: Path, parts: list[str]) -> None:
         for part in dict.fromkeys(parts):
