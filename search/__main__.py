@@ -12,11 +12,16 @@ VERBS = {
         "go on in ranges narrowed around the best, and widened at edges, until the gain is noise"
     ),
     "select NAME": "train the best few again with fresh seeds, choose one, and test it",
+    "predict NAME PATH": "what its model says of images",
+    "list": "all searches, the newest first",
+    "compare NAME NAME": "searches side by side: what they found, what they differ in",
     "status NAME": "what is done, what runs, what was stopped and why",
     "why NAME TRIAL": "the story of one trial",
     "sync NAME": "write to MLflow what it missed while it was away",
     "report NAME": "write a search's page: the table, the curves, the test evaluation",
     "promote NAME": "put the best network into MLflow's model registry, ready to be used elsewhere",
+    "export NAME": "every trial as CSV or JSON",
+    "delete NAME": "delete a search, its checkpoints and its runs in MLflow; it asks first",
 }
 
 
@@ -36,7 +41,7 @@ def command(words: list[str]) -> int:
         raise ConfigError(hint)
     print("Which network, trained how, is best for my images?\n")
     for verb, meaning in VERBS.items():
-        print(f"  python -m search.{verb:<14} {meaning}")
+        print(f"  python -m search.{verb:<17} {meaning}")
     print("\nEach takes --help. Start with: python -m search.run --space table3")
     return 0
 

@@ -37,7 +37,6 @@ A mistake is an exception with one line:
 
 import json
 import logging
-import math
 import os
 import signal
 import sys
@@ -53,12 +52,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO, overload
 
 from cluster.cli import Terminated
+from search.cli.names import missing
+from search.export import trial_table
 from search.journal.journal import FILE_NAME, DamagedJournal, JournalError
+from search.journal.overview import Overview
 from search.journal.result import PAGE, SearchResult, TrialResult, checkpoint_of
 from search.journal.store import Storage, home, searches_in
 from search.journal.store import storage as place_of
+from search.list import searches as listed
 from search.phrases import DEFAULT_STORAGE
-from trainables.errors import ConfigError, unknown
+from trainables.errors import ConfigError
 from trainables.values import Evaluation, Json, Params
 
 if TYPE_CHECKING:
@@ -66,11 +69,6 @@ if TYPE_CHECKING:
 
     from search.views.base import Finished
     from trainables.export.model import Model
-
-COLUMNS = ("trial", "outcome", "epochs", "value", "val_{}", "val_loss", "train_s")
-"""Columns of the table of trials, before those of the searched parameters; `{}` stands for the name
-of the task's primary metric.
-"""
 
 
 @dataclass(frozen=True)
@@ -137,16 +135,12 @@ class Search:
     def trials(self) -> "pd.DataFrame":
         """A table with a row for each trial, in the order in which they were suggested.
 
-        Behind `COLUMNS` it has a column for each searched parameter, by its dotted path. One that
-        is named as another column is, `epochs`, is called `params.epochs`.
+        Its columns are those of `search.export`.
         """
         import pandas as pd
 
-        paths = list(self._told.started.experiment["space"]["domains"])
-        columns = [column.format(self._told.task.primary.name) for column in COLUMNS]
-        titles = {path: f"params.{path}" if path in columns else path for path in paths}
-        rows = [_row(trial, titles) for trial in self._told.trials.values()]
-        return pd.DataFrame(rows, columns=[*columns, *titles.values()])
+        found = trial_table(self._told)
+        return pd.DataFrame(found.rows, columns=found.columns)
 
     def report(self) -> Path:
         """Return the path of its HTML page, which is written if it is not there.
@@ -252,11 +246,9 @@ def result(name: str, *, storage: str | Path = DEFAULT_STORAGE) -> Search:
         DamagedJournal: its journal is not as it was written.
     """
     place = _place(storage)
-    kept, known = home(place, name), searches_in(place)
-    if isinstance(place, Path) and not known:
-        raise ConfigError(f"there is no search '{name}': '{place}' has none.")
-    if known and name not in known:
-        raise ConfigError(unknown("search", name, known))
+    kept = home(place, name)
+    if not kept.exists() and name not in (known := searches_in(place)):
+        raise ConfigError(missing(name, known, place))
     try:
         told = SearchResult.read(kept.opened())
     except DamagedJournal:
@@ -266,6 +258,11 @@ def result(name: str, *, storage: str | Path = DEFAULT_STORAGE) -> Search:
     if not (is_held := bool(kept.holder())):
         told.cut_off()
     return Search(told, place, runs=is_held)
+
+
+def searches(*, storage: str | Path = DEFAULT_STORAGE) -> list[Overview]:
+    """Return the searches that are kept in a place, a line each, the newest first."""
+    return listed(_place(storage))
 
 
 def load(
@@ -300,7 +297,7 @@ def load(
         folder = Path(temporary) / "classifier"
         if text.startswith("models:"):
             folder = _registered(text, tracking, folder)
-        elif _is_folder(source, place):
+        elif is_folder(source, place):
             folder = Path(source).expanduser()
         else:
             _write(result(text, storage=storage), trial, data_root, folder)
@@ -341,7 +338,7 @@ def _place(storage: str | Path) -> Storage:
         raise ConfigError(f"storage: {error}.") from error
 
 
-def _is_folder(source: str | Path, place: Storage) -> bool:
+def is_folder(source: str | Path, place: Storage) -> bool:
     """Return whether this names a folder rather than a search."""
     if isinstance(source, Path) or "/" in source:
         return True
@@ -405,23 +402,6 @@ def _trial(told: TrialResult | None) -> Trial | None:
         dict(told.best),
         json.loads(json.dumps(told.config)),
     )
-
-
-def _row(told: TrialResult, titles: dict[str, str]) -> dict[str, Any]:
-    """Return a trial's row of the table; `titles` name the columns of the searched paths."""
-    best = told.best
-    figures = (
-        told.trial,
-        told.outcome,
-        len(told.epochs),
-        told.value,
-        told.primary_value,
-        best.get("val/loss", math.nan),
-        told.train_s,
-    )
-    params = {title: told.params.get(path) for path, title in titles.items()}
-    columns = (column.format(told.task.primary.name) for column in COLUMNS)
-    return dict(zip(columns, figures, strict=True)) | params
 
 
 class _Quiet(TextIOBase):

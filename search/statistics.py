@@ -6,6 +6,7 @@ Pure functions of numbers, below all modules that decide or show.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,3 +162,19 @@ def share_bounds(share: float, images: int, error_rate: float) -> tuple[float, f
 def shared(error_rate: float, looks: int) -> float:
     """Return the error rate of each of several looks that have this one together (Šidák 1967)."""
     return -math.expm1(math.log1p(-error_rate) / max(1, looks))
+
+
+def between(
+    values: tuple[float, float], errors: tuple[float, float], comparisons: int = 1
+) -> tuple[float, float]:
+    """Return the interval for the first value less the second, of independent measurements.
+
+    Args:
+        values: both values.
+        errors: their standard errors.
+        comparisons: the number of such intervals that share the error rate of `LEVEL`.
+    """
+    tail = (1 - LEVEL) / 2 / comparisons
+    width = NormalDist().inv_cdf(1 - tail) * math.hypot(*errors)
+    difference = values[0] - values[1]
+    return difference - width, difference + width

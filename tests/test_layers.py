@@ -32,6 +32,7 @@ DOORS = {
     # registered once, because a person asked for it.
     "mlflow": {
         "search/tracking/client.py",
+        "search/tracking/forget.py",
         "search/tracking/runs.py",
         "search/tracking/tracker.py",
         "search/tracking/model_registry.py",
@@ -70,6 +71,8 @@ DOORS = {
         "search/views/live.py",
         "search/views/outcome.py",
         "search/runner.py",
+        "search/compare.py",
+        "search/list.py",
         "search/status.py",
         "search/views/terminal.py",
     },
@@ -151,8 +154,9 @@ FLOORS = {
         preflight
         execution
         plan runner
-        promote report resume run select status sync why
+        compare delete export list promote report resume run select status sync why
         refine __main__ api
+        predict
     """,
 }
 """The rooms of each package, from the ground up, a floor a line: a room imports from lower floors
@@ -346,6 +350,7 @@ def test_importing_the_command_loads_no_torch_and_changes_nothing() -> None:
         "import os, sys; before = dict(os.environ), sorted(os.listdir('.'))\n"
         "import search.run, search.resume, search.refine, search.select, search.status, "
         "search.sync, search.why, search.promote\n"
+        "import search.compare, search.delete, search.export, search.list, search.predict\n"
         "import search.report, search.api, search.__main__\n"
         "assert (dict(os.environ), sorted(os.listdir('.'))) == before\n"
         "print(*(name for name in ('torch', 'ray', 'mlflow', 'torchvision', 'pandas') if name in "

@@ -105,6 +105,11 @@ def heed_signals() -> None:
 def storage_option(parser: argparse.ArgumentParser) -> None:
     """Add NAME and --storage, by which every verb but `run` finds a search."""
     parser.add_argument("name", metavar="NAME", help="the search's name")
+    place_option(parser)
+
+
+def place_option(parser: argparse.ArgumentParser) -> None:
+    """Add --storage, the place where searches are kept."""
     parser.add_argument(
         "--storage",
         type=storage,

@@ -76,6 +76,45 @@ class Model:
         """The names of the classes, in the order of the columns of `probabilities`."""
         return list(self._predictor.classes)
 
+    @property
+    def batch(self) -> int:
+        """How many images are predicted at once."""
+        return self._predictor.batch
+
+    def rows(self, images: list[Images]) -> list[dict[str, Any]]:
+        """Return what the model says of images as it tells it in a table: a row each, by column.
+
+        Of classification it is the most probable `class`, its `probability`, and the `margin` by
+        which that is above the next one's.
+
+        Args:
+            images: pixels, as `pixels` gives them.
+        """
+        if not images:
+            return []
+        if self.task is not CLASSIFICATION:
+            found: list[dict[str, Any]] = self._predictor.table(images).to_dict("records")
+            return found
+        chances, classes = self._predictor.predictions(images), self.classes
+        ranked = np.sort(np.pad(chances, ((0, 0), (1, 0))), axis=1)  # also where there is one class
+        return [
+            {"class": classes[best], "probability": float(first), "margin": float(first - second)}
+            for best, (second, first) in zip(chances.argmax(axis=1), ranked[:, -2:], strict=True)
+        ]
+
+    def pixels(self, path: str | PathLike[str]) -> Images:
+        """Return a file's pixels as those of the training were decoded, (height, width, channels).
+
+        Several threads may call it at once.
+
+        Raises:
+            ConfigError: there is no such file, or it is no image that this model takes.
+        """
+        found: Images = self._pixels(path)
+        if self.task is not CLASSIFICATION:
+            self._check(found.shape)
+        return found
+
     def predict(self, images: Any) -> Any:
         """Return the name of each image's most probable class.
 
@@ -156,7 +195,10 @@ class Model:
             )
 
     def _pixels(self, image: Any) -> Any:
-        """Return an image's pixels; those of files and of Pillow's images in the model's form."""
+        """Return an image's pixels; those of files and of Pillow's images in the model's form.
+
+        Files are decoded as those of the training were, large JPEGs at a fraction of their size.
+        """
         mode = MODES[self._predictor.image[2]]
         if isinstance(image, str | PathLike):
             made = self._decoded(Path(image), mode)
@@ -174,8 +216,10 @@ class Model:
             raise ConfigError(f"'{path}' is {kind}.")
         known = header(path)
         levels = self._range_of(known.mode if known is not None else "", f"'{path}'")
+        height, width, _ = self._predictor.image
+        size = (width, height) if self.task is CLASSIFICATION else None
         try:
-            return decode(path, None, mode, levels)
+            return decode(path, size, mode, levels)
         except DataError as error:
             raise DataError(f"'{path}': {error}.") from error
 

@@ -1,0 +1,74 @@
+"""Rows as CSV: into a file that --csv names, or onto stdout."""
+
+import argparse
+import csv
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from search.journal.store import own_path
+from trainables.errors import ConfigError
+
+STDOUT = Path("-")
+"""Stands for stdout, where --csv names no file."""
+
+
+def csv_option(parser: argparse.ArgumentParser) -> None:
+    """Add --csv, which may name a file."""
+    parser.add_argument(
+        "--csv",
+        type=own_path,
+        nargs="?",
+        const=STDOUT,
+        metavar="FILE",
+        help="write CSV, with a row of titles, into this file (it ends in .csv), or to stdout",
+    )
+
+
+def check_csv(file: Path | None) -> None:
+    """Check that --csv names a file that may be written.
+
+    It must end in `.csv`: so no image is overwritten that was meant to be read.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if file is None or file == STDOUT:
+        return
+    if file.suffix.lower() != ".csv":
+        raise ConfigError(
+            f"--csv '{file}' must end in .csv. For CSV on stdout put --csv behind everything else."
+        )
+    if file.is_dir() or not file.parent.is_dir():
+        raise ConfigError(f"--csv '{file}' must be a file in a folder that is there.")
+
+
+@contextmanager
+def csv_rows(file: Path, titles: Sequence[str]) -> Iterator["Rows"]:
+    """Give what writes rows below these titles, into a file or to stdout."""
+    if file == STDOUT:
+        yield Rows(sys.stdout, titles)
+        return
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        yield Rows(stream, titles)
+
+
+class Rows:
+    """Writes rows of CSV with the same columns."""
+
+    def __init__(self, stream: Any, titles: Sequence[str]) -> None:
+        self._writer = csv.DictWriter(stream, titles, restval="", lineterminator="\n")
+        self._writer.writeheader()
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Write a row; what is not known, None or NaN, is left empty."""
+        self._writer.writerow({title: _cell(value) for title, value in row.items()})
+
+
+def _cell(value: Any) -> Any:
+    if value is None or value != value:  # NaN alone differs from itself
+        return ""
+    # A name that is no UTF-8 has halves of surrogate pairs, which cannot be written.
+    return value.encode(errors="replace").decode() if isinstance(value, str) else value

@@ -1,0 +1,404 @@
+"""python -m search.compare A B ...: what searches found, side by side, and what they differ in.
+
+It says whether the differences are beyond noise: over the fresh seeds of search.select or over
+folds where all have them, else by the validation images.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from cluster.cli import Parser
+from search.cli.main import HelpFormatter, guarded, place_option
+from search.cli.names import found_name
+from search.journal.result import SearchResult, TrialResult
+from search.journal.store import Storage, home
+from search.phrases import duration
+from search.statistics import between, compare
+from search.views.metric import interval
+from search.views.summary import (
+    figure_text,
+    outcome_text,
+    param_text,
+    source_text,
+    strategy_text,
+)
+from search.views.terminal import Terminal, say
+from trainables.catalog.tasks import Metric
+from trainables.errors import ConfigError, printable
+
+SPLIT = ("val_fraction", "test_fraction", "split_seed", "val_limit", "folds")
+"""The values of a config's `data` that decide, of the same images, which ones validate."""
+ELSEWHERE = ("space", "tracking", "address", "space_source", "settings", "horizon", "cache", "base")
+"""Values of an experiment that are told in another way, or decide nothing of its result."""
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Contender:
+    """What one search found."""
+
+    name: str
+    outcome: str
+    trial: str
+    """Its best trial; empty before the first epoch, as are the figures None."""
+    value: float | None
+    low: float | None
+    """The 95 % interval that the validation images allow."""
+    high: float | None
+    expected: float | None
+    """What `search.select` says to expect of the trial that it chose; None before it."""
+    trials: int
+    epochs: int
+    wall_s: float
+    train_s: float
+    space: str
+    data: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One search beside the best of those that are compared."""
+
+    name: str
+    leader: str
+    by: str
+    """On what it rests: `seeds` or `folds` (paired), `images` (unpaired), or `nothing`."""
+    difference: float | None = None
+    """By how much the leader is better, in the metric."""
+    is_beyond_noise: bool | None = None
+    low: float | None = None
+    """Of an unpaired one: the interval of the difference, for all contrasts together."""
+    high: float | None = None
+    p: float | None = None
+    """Of a paired one: as `search.statistics.Comparison`."""
+    note: str = ""
+    """What it rests on in words; or why there is none."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Several searches side by side."""
+
+    metric: str
+    searches: list[Contender]
+    contrasts: list[Contrast]
+    params: dict[str, list[Any]]
+    """The values of the best trials that differ, by dotted path; None where one has none."""
+    settings: dict[str, list[Any]]
+    """The same of the searches' settings."""
+
+
+def compared(results: Sequence[SearchResult]) -> Compared:
+    """Compare searches, of which each has a name of its own."""
+    leader = max(results, key=_score)
+    others = [result for result in results if result is not leader]
+    bests = [result.best for result in results]
+    return Compared(
+        leader.metric.name,
+        [_contender(result) for result in results],
+        [_contrast(leader, other, len(results)) for other in others],
+        _differing([_values(best) for best in bests]),
+        _differing([_settings(result) for result in results]),
+    )
+
+
+def _score(result: SearchResult) -> float:
+    return result.best.score if result.best is not None else -np.inf
+
+
+def _contender(result: SearchResult) -> Contender:
+    best = result.best
+    low, high = (None, None) if best is None else interval(best, result.images)
+    verdict = result.selection.verdict if result.selection is not None else None
+    return Contender(
+        name=result.name,
+        outcome=result.outcome,
+        trial="" if best is None else best.trial,
+        value=None if best is None else best.value,
+        low=low,
+        high=high,
+        expected=None if verdict is None else verdict.expected.mean,
+        trials=len(result.trials),
+        epochs=result.epochs_trained,
+        wall_s=result.wall_s,
+        train_s=result.train_s,
+        space=result.started.experiment["space"]["name"],
+        data=source_text(result.started.data),
+        fingerprint=result.started.data["fingerprint"],
+    )
+
+
+def _contrast(leader: SearchResult, other: SearchResult, count: int) -> Contrast:
+    """Return how far another search is behind the leader; `count` searches are compared."""
+    if reason := _incomparable(leader, other):
+        return Contrast(other.name, leader.name, "nothing", note=reason)
+    is_same = _images(leader) == _images(other)
+    if is_same and (found := _paired(leader, other, count)) is not None:
+        return found
+    return _by_images(leader, other, count - 1, is_same=is_same)
+
+
+def _incomparable(leader: SearchResult, other: SearchResult) -> str:
+    """Return why two searches cannot be compared; empty if they can."""
+    if leader.best is None or other.best is None:
+        return "it has no result yet"
+    if leader.task != other.task:
+        return f"other task: {leader.task.title} and {other.task.title}"
+    if leader.metric != other.metric:
+        return f"other metric: {leader.metric.title} and {other.metric.title}"
+    if _source(leader) != _source(other):
+        return "other data: values on different images say nothing about each other"
+    return ""
+
+
+def _source(result: SearchResult) -> list[Any]:
+    """Return which images a search is about, in whatever size they were decoded."""
+    data = result.started.data
+    return [data["name"], data["root"], data["classes"], data["train"] + data["val"] + data["test"]]
+
+
+def _images(result: SearchResult) -> list[Any]:
+    """Return what decides which images validate, and how they look."""
+    data = result.started.experiment["base"].get("data", {})
+    return [
+        result.started.data["fingerprint"],
+        result.images,
+        *(data.get(name) for name in SPLIT),
+    ]
+
+
+def _paired(leader: SearchResult, other: SearchResult, count: int) -> Contrast | None:
+    """Return a contrast over seeds or folds; None where not both have them."""
+    for by, title, values in (
+        ("seeds", "fresh seeds of search.select", _seeds),
+        ("folds", "folds", _folds),
+    ):
+        one, two = values(leader), values(other)
+        pairs = min(len(one), len(two))
+        if pairs < 2 or (by == "folds" and len(one) != len(two)):
+            continue
+        metric = leader.metric
+        scores = np.array([[metric.score(value) for value in row[:pairs]] for row in (one, two)])
+        images = leader.steps / (pairs if by == "folds" else 1)
+        # Each of them might have been the leader.
+        first, rows = compare(scores, count * (count - 1), 1, images=images)
+        ahead, behind = (leader, other) if first == 0 else (other, leader)
+        found = rows[1 - first]
+        return Contrast(
+            behind.name,
+            ahead.name,
+            by,
+            found.difference,
+            found.p < ALPHA,
+            p=found.p,
+            note=f"paired over {pairs} {title}",
+        )
+    return None
+
+
+def _seeds(result: SearchResult) -> list[float]:
+    """Return the values of a selection's choice, by seed."""
+    verdict = result.selection.verdict if result.selection is not None else None
+    rows = () if verdict is None or result.is_selection_old else verdict.rows
+    return next((row.accuracies for row in rows if row.state == "chosen"), [])
+
+
+def _folds(result: SearchResult) -> list[float]:
+    """Return the values of the best trial, by fold."""
+    best = result.best
+    if best is None or best.best_epoch is None:
+        return []
+    return [metrics[best.metric.key] for metrics in best.folds.get(best.best_epoch, ())]
+
+
+def _by_images(
+    leader: SearchResult, other: SearchResult, contrasts: int, *, is_same: bool
+) -> Contrast:
+    """Return a contrast by the standard errors that the validation images allow."""
+    best, behind = leader.best, other.best
+    assert best is not None
+    assert behind is not None
+    errors = best.error(leader.images), behind.error(other.images)
+    low, high = between((best.score, behind.score), errors, contrasts)
+    note = (
+        f"unpaired: both on the same {leader.images:,} validation images, but which of them each "
+        "gets right is not kept"
+        if is_same
+        else f"unpaired: on {leader.images:,} and {other.images:,} validation images, which are not"
+        " the same ones, or not of the same size"
+    )
+    return Contrast(
+        other.name,
+        leader.name,
+        "images",
+        best.score - behind.score,
+        low > 0,
+        low,
+        high,
+        note=note,
+    )
+
+
+def _values(best: TrialResult | None) -> dict[str, Any]:
+    """Return all values of a trial's config by dotted path, and of its params."""
+    if best is None:
+        return {}
+    flat = dict(_flat(best.config))
+    told_as_settings = ("data.", "seed", "metric")
+    return {
+        path: value for path, value in flat.items() if not path.startswith(told_as_settings)
+    } | best.params
+
+
+def _settings(result: SearchResult) -> dict[str, Any]:
+    """Return what a search was told beside its space's domains, by name."""
+    experiment = result.started.experiment
+    told = {name: value for name, value in experiment.items() if name not in ELSEWHERE}
+    data = {f"data.{path}": value for path, value in _flat(experiment["base"].get("data", {}))}
+    commit = result.started.provenance.get("git.commit", "")
+    return {
+        "space": experiment["space"]["name"],
+        **told,
+        **{path: value for path, value in data.items() if path != "data.root"},
+        "slots": result.started.slots,
+        "code": commit[:10],
+    }
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield nested values by dotted path."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _differing(each: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Return the values by name where not all are the same."""
+    rows = {name: [one.get(name) for one in each] for one in each for name in one}
+    return {
+        name: values for name, values in rows.items() if any(one != values[0] for one in values)
+    }
+
+
+def rows_of(found: Compared, results: Sequence[SearchResult]) -> Iterator[list[str]]:
+    """Yield the rows of a table with a column for each search; the first holds their names."""
+    yield ["", *(result.name for result in results)]
+    title = f"best val {results[0].metric.title}"
+    yield [title, *("" if one.best is None else figure_text(one.best) for one in results)]
+    yield ["  95 % interval", *map(_interval_text, found.searches)]
+    yield ["  trial", *(one.trial for one in found.searches)]
+    if any(one.expected is not None for one in found.searches):
+        yield [
+            "expected (select)",
+            *("" if one.expected is None else f"{one.expected:.4f}" for one in found.searches),
+        ]
+    yield ["trials", *map(outcome_text, results)]
+    yield ["epochs", *(f"{one.epochs:,}" for one in found.searches)]
+    yield ["took", *(duration(one.wall_s) for one in found.searches)]
+    yield ["trained", *(duration(one.train_s) for one in found.searches)]
+    yield ["strategy", *(strategy_text(result.started.experiment) for result in results)]
+    yield ["data", *(one.data for one in found.searches)]
+    yield ["train / val / test", *(_parts_text(result.started.data) for result in results)]
+    for heading, values in (("best trials differ in", found.params), ("settings", found.settings)):
+        if values:
+            yield [f"{heading}:", *("" for _ in results)]
+        for name, row in values.items():
+            yield [f"  {name}", *("-" if one is None else param_text(one) for one in row)]
+
+
+def table(rows: Iterator[list[str]]) -> Table:
+    """Return these rows as a table; the first has the titles, the first column names."""
+    made = Table(box=None, pad_edge=False)
+    for number, title in enumerate(next(rows)):
+        made.add_column(title, no_wrap=number == 0, overflow="fold")
+    for row in rows:
+        made.add_row(*map(printable, row))
+    return made
+
+
+def _parts_text(data: Mapping[str, Any]) -> str:
+    return " / ".join(f"{data[part]:,}" for part in ("train", "val", "test"))
+
+
+def _interval_text(one: Contender) -> str:
+    return "" if one.low is None or one.high is None else f"{one.low:.4f} to {one.high:.4f}"
+
+
+def sentence(contrast: Contrast, metric: Metric) -> str:
+    """Return what a contrast says."""
+    if contrast.difference is None:
+        return f"{contrast.name} and {contrast.leader} cannot be compared: {contrast.note}."
+    gap = metric.gap(contrast.difference)
+    if contrast.difference == 0:
+        return f"{contrast.name} is as good as {contrast.leader} ({contrast.note})."
+    sure = "beyond noise" if contrast.is_beyond_noise else "within noise"
+    told = (
+        f"p {contrast.p:.2g}"
+        if contrast.low is None or contrast.high is None
+        else f"95 % interval {metric.gap(contrast.low)} to {metric.gap(contrast.high)}"
+    )
+    return f"{contrast.name} is {gap} behind {contrast.leader}: {sure} ({told}; {contrast.note})."
+
+
+def read(place: Storage, names: Sequence[str]) -> list[SearchResult]:
+    """Return these searches, as their journals tell them now."""
+    found = []
+    for name in names:
+        kept = home(place, name)
+        result = SearchResult.read(kept.opened())
+        if not kept.holder():
+            result.cut_off()
+        found.append(result)
+    return found
+
+
+def command(args: argparse.Namespace) -> int:
+    """Print the searches side by side, and return the exit code."""
+    names = [found_name(name, args.storage) for name in args.names]
+    if len(set(names)) < 2 or len(set(names)) < len(names):
+        raise ConfigError(
+            f"name at least two searches, each once (got {', '.join(names)}). "
+            "See python -m search.list."
+        )
+    results = read(args.storage, names)
+    found = compared(results)
+    if args.json:
+        print(json.dumps(asdict(found)))
+        return 0
+    console = Terminal()
+    console.print(table(rows_of(found, results)), markup=False)
+    console.print()
+    for contrast in found.contrasts:
+        say(console, sentence(contrast, results[0].metric))
+    if any(contrast.by == "images" for contrast in found.contrasts):
+        say(
+            console,
+            "Each is the best of many trials, in which luck has a part: search.select trains the "
+            "best few again.",
+        )
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line, print, and return the exit code (see `search.cli.main`)."""
+    parser = Parser(
+        prog="python -m search.compare", description=__doc__, formatter_class=HelpFormatter
+    )
+    parser.add_argument("names", nargs="+", metavar="NAME", help="the names of searches")
+    place_option(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    args = parser.parse_args(argv)
+    return guarded(lambda: command(args))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

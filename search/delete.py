@@ -1,0 +1,208 @@
+"""python -m search.delete NAME: delete a search, its checkpoints and its runs in MLflow.
+
+It says what would go and what stays, and asks; without a terminal it needs --yes.
+"""
+
+import argparse
+import json
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cluster.cli import Parser
+from cluster.secrets import masked
+from cluster.storage.bucket import AT_ONCE
+from search.cli.main import HelpFormatter, check_versions, guarded, storage_option
+from search.cli.names import confirmed, may_ask, search_of
+from search.experiment import NAME
+from search.journal.journal import FILE_NAME, JournalError
+from search.journal.result import SearchResult
+from search.journal.store import Home, Size, Storage, home, searches_in
+from search.tracking.forget import Traces, forget, traces_of
+from search.tracking.uri import uri_of
+from search.views.terminal import Terminal, say
+from trainables.errors import ConfigError
+
+UNITS = ("bytes", "kB", "MB", "GB", "TB")
+
+
+@dataclass(frozen=True)
+class Use:
+    """Another search that has to do with one that is to be deleted."""
+
+    search: str
+    trials: int
+    """How many of its trials began with trainings of the other; they have copies of these."""
+    needs_weights: bool
+    """True if its trainings begin with weights that lie in the other's folder."""
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """What goes with a search, and what is said of it."""
+
+    name: str
+    place: str
+    size: Size
+    traces: Traces | None
+    """Its runs, and the registered models, which stay; None where MLflow is left alone, or where
+    the journal is damaged and does not tell them."""
+    uses: tuple[Use, ...]
+
+
+def deletion_of(
+    place: Storage, name: str, *, tracking: str | None = None, keep_runs: bool = False
+) -> Deletion:
+    """Return what would go.
+
+    Args:
+        place: where the search is kept.
+        name: its name.
+        tracking: MLflow's tracking URI; None for the search's own.
+        keep_runs: whether MLflow is left alone.
+
+    Raises:
+        NotReady: MLflow is in trouble.
+        StorageError: the bucket refuses.
+    """
+    kept, traces = home(place, name), None
+    with suppress(JournalError):
+        result = SearchResult.read(kept.opened())
+        if not keep_runs:
+            check_versions()
+            traces = traces_of(result.started, uri_of(result, tracking))
+    return Deletion(name, str(kept), kept.size(), traces, tuple(uses_of(place, name)))
+
+
+def delete(kept: Home, deletion: Deletion) -> None:
+    """Delete a search; the caller holds its lease. MLflow is first, since it may not answer.
+
+    Raises:
+        NotReady: MLflow is in trouble; the search itself is still there.
+        OSError: the disk or the bucket refuses.
+    """
+    if deletion.traces is not None:
+        forget(deletion.traces)
+    kept.remove()
+
+
+def uses_of(place: Storage, name: str) -> Iterator[Use]:
+    """Yield the other searches there that have used this one."""
+    begun = re.compile(
+        rb'"event": "restored", "trial": "([^"]+)".*"begun": \{"search": "%s"'
+        % re.escape(name).encode()
+    )
+    folder = (
+        json.dumps(f"{(place / name).absolute()}/")[1:-1].encode()
+        if isinstance(place, Path)
+        else None
+    )
+
+    def use(other: str) -> Use:
+        with suppress(JournalError, OSError):
+            content = (home(place, other).opened() / FILE_NAME).read_bytes()
+            first = content.partition(b"\n")[0]
+            return Use(
+                other, len(set(begun.findall(content))), folder is not None and folder in first
+            )
+        return Use(other, 0, needs_weights=False)
+
+    others = [one for one in searches_in(place) if one != name]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield from (one for one in pool.map(use, others) if one.trials or one.needs_weights)
+
+
+def lines(deletion: Deletion) -> Iterator[str]:
+    """Yield what would go, and what stays, as text."""
+    count = deletion.size.files
+    yield f"{deletion.name}: {_counted(count, 'file')}, {size_text(deletion.size.bytes)} in"
+    yield f"  {deletion.place}"
+    if (traces := deletion.traces) is not None:
+        yield f"  {_counted(len(traces.runs), 'run')} in MLflow ({masked(traces.uri)})"
+        if traces.versions:
+            yield f"  stay: {', '.join(traces.versions)}, which have the model in them"
+    else:
+        yield "  MLflow's runs of it stay"
+    for use in deletion.uses:
+        if use.trials:
+            trials = _counted(use.trials, "trial")
+            yield f"  '{use.search}' began {trials} with its trainings, of which it has copies"
+        if use.needs_weights:
+            yield f"  '{use.search}' begins with weights that lie there: it cannot go on afterwards"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
+def size_text(size: float) -> str:
+    """Return a number of bytes as text: `12.3 MB`."""
+    unit = 0
+    while size >= 1000 and unit < len(UNITS) - 1:
+        size, unit = size / 1000, unit + 1
+    return f"{size:.3g} {UNITS[unit]}"
+
+
+def purge_text(uri: str) -> str:
+    """Return how MLflow's deleted runs are removed for good, with their files."""
+    if uri.startswith(("http:", "https:")):
+        return "mlflow gc, on MLflow's server"
+    return f"mlflow gc --backend-store-uri {shlex.quote(masked(uri))}"
+
+
+def command(args: argparse.Namespace) -> int:
+    """Say what would go, ask, delete it, and return the exit code."""
+    if not NAME.fullmatch(args.name.rstrip("/")):
+        raise ConfigError(f"'{args.name[:80]}' is no name of a search. See python -m search.list.")
+    kept = search_of(args)
+    if not kept.names():
+        raise JournalError(f"no search at '{kept}'. Check the name and --storage.")
+    console, stderr = Terminal(), Terminal(stderr=True)
+    with kept.lease(say=lambda text: say(stderr, text)):
+        found = deletion_of(
+            args.storage, args.name, tracking=args.tracking, keep_runs=args.keep_runs
+        )
+        if not args.json:
+            for line in lines(found):
+                say(console, line)
+        if not args.yes and not may_ask():
+            raise ConfigError("nobody is there to answer: --yes deletes it. Nothing was deleted.")
+        if not args.yes and not confirmed(f"Delete '{found.name}'?", yes=False):
+            say(stderr, "nothing was deleted")
+            return 0
+        delete(kept, found)
+    if args.json:
+        print(json.dumps(asdict(found)))
+        return 0
+    say(console, f"{found.name} is deleted")
+    if found.traces is not None and found.traces.runs:
+        say(console, f"  MLflow keeps deleted runs. For good: {purge_text(found.traces.uri)}")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line, delete, and return the exit code (see `search.cli.main`)."""
+    parser = Parser(
+        prog="python -m search.delete", description=__doc__, formatter_class=HelpFormatter
+    )
+    storage_option(parser)
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument(
+        "--keep-runs", action="store_true", help="leave what MLflow has of the search"
+    )
+    parser.add_argument(
+        "--tracking", metavar="URI", help="MLflow's tracking URI (default: the search's own)"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print what was deleted as one JSON object"
+    )
+    args = parser.parse_args(argv)
+    return guarded(lambda: command(args))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

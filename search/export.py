@@ -1,0 +1,105 @@
+"""python -m search.export NAME: every trial as a row, its searched parameters as columns."""
+
+import argparse
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.cli import Parser
+from search.cli.csv_output import STDOUT, check_csv, csv_option, csv_rows
+from search.cli.main import HelpFormatter, guarded, storage_option
+from search.cli.names import search_of
+from search.journal.result import SearchResult, TrialResult
+from trainables.errors import ConfigError, printable
+
+COLUMNS = ("trial", "outcome", "epochs", "value", "val_{}", "val_loss", "train_s")
+"""Columns of the table of trials, before those of the searched parameters; `{}` stands for the name
+of the task's primary metric.
+"""
+
+
+@dataclass(frozen=True)
+class TrialTable:
+    """A search's trials as a table, in the order in which they were suggested."""
+
+    columns: list[str]
+    rows: list[dict[str, Any]]
+    """By column; what is not known is None, or NaN where it is a number."""
+
+
+def trial_table(result: SearchResult) -> TrialTable:
+    """Return a row for each trial.
+
+    Behind `COLUMNS` it has a column for each searched parameter, by its dotted path. One that is
+    named as another column is, `epochs`, is called `params.epochs`.
+    """
+    paths = list(result.started.experiment["space"]["domains"])
+    columns = [column.format(result.task.primary.name) for column in COLUMNS]
+    titles = {path: f"params.{path}" if path in columns else path for path in paths}
+    rows = [
+        dict(zip(columns, _figures(trial), strict=True))
+        | {title: trial.params.get(path) for path, title in titles.items()}
+        for trial in result.trials.values()
+    ]
+    return TrialTable([*columns, *titles.values()], rows)
+
+
+def _figures(trial: TrialResult) -> tuple[Any, ...]:
+    """Return a trial's values of `COLUMNS`."""
+    return (
+        trial.trial,
+        trial.outcome,
+        len(trial.epochs),
+        trial.value,
+        trial.primary_value,
+        trial.best.get("val/loss", math.nan),
+        trial.train_s,
+    )
+
+
+def command(args: argparse.Namespace) -> int:
+    """Write the trials and return the exit code."""
+    if args.csv is not None and args.json:
+        raise ConfigError("--csv and --json: leave one of them out.")
+    check_csv(args.csv)
+    kept = search_of(args)
+    result = SearchResult.read(kept.opened())
+    if not kept.holder():
+        result.cut_off()
+    found = trial_table(result)
+    if args.json:
+        for row in found.rows:
+            print(json.dumps({title: _plain(value) for title, value in row.items()}))
+        return 0
+    file = args.csv or STDOUT
+    with csv_rows(file, found.columns) as rows:
+        for row in found.rows:
+            rows.write(row)
+    if file != STDOUT:
+        print(printable(str(file)))
+    return 0
+
+
+def _plain(value: Any) -> Any:
+    """Return None for NaN, which is no JSON."""
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line, write, and return the exit code (see `search.cli.main`)."""
+    parser = Parser(
+        prog="python -m search.export", description=__doc__, formatter_class=HelpFormatter
+    )
+    storage_option(parser)
+    csv_option(parser)
+    parser.add_argument(
+        "--json", action="store_true", help="write a JSON object a line instead of CSV"
+    )
+    args = parser.parse_args(argv)
+    return guarded(lambda: command(args))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

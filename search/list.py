@@ -1,0 +1,94 @@
+"""python -m search.list: the searches that are kept in a place, the newest first."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from functools import partial
+
+from rich.table import Table
+from rich.text import Text
+
+from cluster.cli import Parser
+from cluster.storage.bucket import AT_ONCE
+from search.cli.main import HelpFormatter, guarded, place_option
+from search.journal.overview import Overview, overview_of
+from search.journal.result import moment
+from search.journal.store import Storage, searches_in
+from search.phrases import duration
+from search.views.terminal import Terminal, say
+from trainables.errors import printable
+
+
+def searches(place: Storage) -> list[Overview]:
+    """Return a line for each search that is kept there, the newest first, broken ones last.
+
+    Raises:
+        StorageError: the bucket refuses.
+    """
+    with ThreadPoolExecutor(AT_ONCE) as pool:  # which a bucket needs; one disk is quick enough
+        found = list(pool.map(partial(overview_of, place), searches_in(place)))
+    return sorted(found, key=lambda one: (-one.began_ms, one.name))
+
+
+def table(found: Sequence[Overview]) -> Table:
+    """Return a table with a row for each search."""
+    made = Table(box=None, pad_edge=False)
+    for title in ("search", "state", "trials", "best", "data", "begun (UTC)", "took"):
+        is_number, may_wrap = title in ("trials", "took"), title in ("search", "data")
+        made.add_column(
+            title,
+            justify="right" if is_number else "left",
+            overflow="fold",
+            no_wrap=not may_wrap,
+        )
+    for one in found:
+        if one.state == "broken":
+            made.add_row(printable(one.name), "broken")
+            continue
+        cells = (
+            one.name,
+            one.state,
+            f"{one.ended}/{one.planned}",
+            "" if one.best is None else f"{one.best:.4f} {one.metric}",
+            one.data,
+            moment(one.began_ms).removesuffix(" UTC"),
+            duration(one.wall_s),
+        )
+        made.add_row(*(Text(printable(cell)) for cell in cells))
+    return made
+
+
+def command(args: argparse.Namespace) -> int:
+    """Print the searches and return the exit code."""
+    found = searches(args.storage)
+    if args.json:
+        print(json.dumps([asdict(one) for one in found]))
+        return 0
+    console = Terminal()
+    if not found:
+        say(console, f"no searches in '{args.storage}'. 'python -m search.run' starts one.")
+        return 0
+    console.print(table(found), markup=False)
+    for one in found:
+        if one.trouble:
+            say(console, f"{one.name} is broken: {one.trouble}")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line, print, and return the exit code (see `search.cli.main`)."""
+    parser = Parser(
+        prog="python -m search.list", description=__doc__, formatter_class=HelpFormatter
+    )
+    place_option(parser)
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON list, with an object for each search"
+    )
+    args = parser.parse_args(argv)
+    return guarded(lambda: command(args))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

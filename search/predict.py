@@ -1,0 +1,247 @@
+"""python -m search.predict NAME PATHS...: what a model says of images, a line each.
+
+NAME is a search (its chosen model), a promoted model (models:/NAME@champion, models:/NAME/3) or a
+folder that holds one. Folders are read with all that is below them, files in the order of their
+names; - reads paths from stdin, one a line.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cluster.cli import Parser
+from search.api import is_folder, load
+from search.cli.csv_output import check_csv, csv_option, csv_rows
+from search.cli.main import SOME_FAILED, HelpFormatter, check_versions, guarded, storage_option
+from search.cli.names import found_name
+from search.journal.store import own_path
+from search.views.terminal import Terminal, say
+from trainables.errors import ConfigError, printable
+
+if TYPE_CHECKING:
+    from trainables.export.model import Model
+    from trainables.export.stream import Answer
+
+STDIN = "-"
+TELL_S = 15.0
+"""Seconds between two lines of progress where there is no terminal."""
+FIRST = 64
+"""The number of answers by which the widths of the columns are set."""
+
+
+@dataclass
+class Files:
+    """The images that paths name, found one by one as they are asked for."""
+
+    paths: Sequence[str]
+    others: int = 0
+    """The number of files below folders that are no images by their suffix."""
+    first_other: str = ""
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield each file, in the order of the paths; those below a folder by name."""
+        for path in self.paths:
+            for one in _lines(sys.stdin) if path == STDIN else [path]:
+                yield from self._below(one) if Path(one).is_dir() else [one]
+
+    def _below(self, folder: str) -> Iterator[str]:
+        from trainables.datasets.images import SUFFIXES
+
+        for parent, folders, names in os.walk(folder):
+            folders[:] = sorted(name for name in folders if not _is_hidden(name))
+            for path in (Path(parent, name) for name in sorted(names) if not _is_hidden(name)):
+                if path.suffix.lower() in SUFFIXES:
+                    yield str(path)
+                else:
+                    self.others += 1
+                    self.first_other = self.first_other or str(path)
+
+
+def _lines(stream: Iterable[str]) -> Iterator[str]:
+    return (line.rstrip("\n") for line in stream if line.strip())
+
+
+def _is_hidden(name: str) -> bool:
+    """Return whether a name is of what systems keep beside images: `._x`, `__MACOSX`."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def predictions(model: "Model", files: Iterable[str]) -> "Iterator[Answer]":
+    """Yield what a model says of each file, in their order; see `trainables.export.stream`."""
+    from trainables.export.stream import answers
+
+    return answers(model, files)
+
+
+def model_of(args: argparse.Namespace) -> "Model":
+    """Return the model that NAME names.
+
+    Raises:
+        ConfigError, Held, Refused, NotReady, Unavailable: as `search.api.load`.
+    """
+    if not args.name.startswith("models:") and not is_folder(args.name, args.storage):
+        args.name = found_name(args.name, args.storage)
+    return load(
+        args.name,
+        trial=args.trial,
+        storage=args.storage,
+        tracking=args.tracking,
+        data_root=args.data_root,
+    )
+
+
+class Progress:
+    """The number of images so far, on stderr: in one line on a terminal, else a line at times."""
+
+    def __init__(self) -> None:
+        self.console = Terminal(stderr=True)
+        self.began = self.told = time.monotonic()
+        self.images = self.unread = 0
+
+    def __enter__(self) -> "Progress":
+        """Begin to show it, if the answers themselves do not."""
+        self._stack = ExitStack()
+        self._status = (
+            self._stack.enter_context(self.console.status("reading"))
+            if self.console.is_terminal and not sys.stdout.isatty()
+            else None
+        )
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Take it away."""
+        self._stack.close()
+
+    def take(self, answer: "Answer") -> None:
+        """Count a file; name one that could not be read."""
+        if answer.error:
+            self.unread += 1
+            say(self.console, f"not read: {answer.file}: {answer.error}")
+        else:
+            self.images += 1
+        now = time.monotonic()
+        if self._status is not None:
+            self._status.update(self.text)
+        elif now - self.told >= TELL_S and not sys.stdout.isatty():
+            self.told = now
+            say(self.console, self.text)
+
+    @property
+    def text(self) -> str:
+        """The number of images, how many a second, and how many could not be read."""
+        seconds = max(time.monotonic() - self.began, 1e-9)
+        unread = f"; {self.unread:,} not read" if self.unread else ""
+        plural = "s" * (self.images != 1)
+        return f"{self.images:,} image{plural}, {self.images / seconds:,.0f} a second{unread}"
+
+    def counted(self, answers: "Iterator[Answer]") -> "Iterator[Answer]":
+        """Yield these answers, counting them and naming what could not be read."""
+        for answer in answers:
+            self.take(answer)
+            yield answer
+
+
+def print_json(found: "Iterable[Answer]") -> None:
+    """Print an object a line, also for what could not be read."""
+    for answer in found:
+        values = {"error": answer.error} if answer.error else answer.values
+        print(json.dumps({"file": answer.file, **values}))
+
+
+def write_csv(found: "Iterator[Answer]", file: Path) -> None:
+    """Write a row for each file that could be read; without any the file is not made."""
+    if (first := next(found, None)) is None:
+        return
+    with csv_rows(file, ["file", *first.values]) as rows:
+        for answer in chain([first], found):
+            rows.write({"file": answer.file, **answer.values})
+
+
+def print_table(found: "Iterator[Answer]") -> None:
+    """Print a line for each file that could be read, below a line of titles."""
+    known = list(islice(found, FIRST))
+    if not known:
+        return
+    titles = ("file", *known[0].values)
+    cells = [titles, *(_cells(answer) for answer in known)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in chain(cells, map(_cells, found)):
+        padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(padded).rstrip())
+
+
+def _cells(answer: "Answer") -> tuple[str, ...]:
+    texts = (f"{one:.4f}" if isinstance(one, float) else str(one) for one in answer.values.values())
+    return tuple(printable(text) for text in (answer.file, *texts))
+
+
+def command(args: argparse.Namespace) -> int:
+    """Print what the model says of each image, and return the exit code."""
+    if args.csv is not None and args.json:
+        raise ConfigError("--csv and --json: leave one of them out.")
+    check_csv(args.csv)
+    check_versions()
+    model = model_of(args)
+    files = Files(args.paths)
+    with Progress() as progress:
+        found = progress.counted(predictions(model, files))
+        readable = (answer for answer in found if not answer.error)
+        if args.json:
+            print_json(found)
+        elif args.csv is not None:
+            write_csv(readable, args.csv)
+        else:
+            print_table(readable)
+    if files.others:
+        more = f"{files.others:,} other file{'s' * (files.others != 1)} left out"
+        say(progress.console, f"note: {more} (first: {files.first_other})")
+    if not progress.images:
+        raise ConfigError(f"no image was found that can be read: {', '.join(args.paths)[:200]}")
+    say(progress.console, progress.text)
+    return SOME_FAILED if progress.unread else 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line, predict, and return the exit code (see `search.cli.main`)."""
+    parser = Parser(
+        prog="python -m search.predict", description=__doc__, formatter_class=HelpFormatter
+    )
+    storage_option(parser)
+    parser.add_argument(
+        "paths", nargs="+", metavar="PATH", help="an image, a folder, or - for paths on stdin"
+    )
+    csv_option(parser)
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print a JSON object a line, also for files that cannot be read",
+    )
+    parser.add_argument(
+        "--trial", metavar="TRIAL", help="of a search, another trial than the chosen or best one"
+    )
+    parser.add_argument(
+        "--tracking",
+        metavar="URI",
+        help="of a promoted model, MLflow's tracking URI (default: $MLFLOW_TRACKING_URI, "
+        "else sqlite:///mlflow.db)",
+    )
+    parser.add_argument(
+        "--data-root",
+        type=own_path,
+        metavar="DIR",
+        help="where the search's data lies now (default: as the search)",
+    )
+    args = parser.parse_args(argv)
+    return guarded(lambda: command(args))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,129 @@
+"""Searches in a line each: as their journals tell whole, and broken ones among them."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from cluster.storage.bucket import Bucket
+from search.api import searches as from_python
+from search.experiment import Experiment
+from search.journal.events import Ended, Resumed, Tested
+from search.journal.journal import FILE_NAME
+from search.journal.lease import Lease
+from search.journal.overview import overview_of
+from search.journal.result import SearchResult
+from search.list import searches
+from tests.conftest import Command
+from tests.support.played import OpenDriver, changed, play
+
+FIXTURE = Path("tests/fixtures/search-v1").absolute()
+
+
+@pytest.fixture
+def storage(open_driver: OpenDriver, experiment: Experiment) -> Path:
+    """A place with the search `played`, which has come to its end."""
+    play(open_driver(changed(experiment, scheduler="asha")))
+    return experiment.folder.parent
+
+
+def same(place: Path, name: str) -> bool:
+    """Return whether a search's line tells what its journal, read whole, tells."""
+    line, whole = overview_of(place, name), SearchResult.read(place / name)
+    best = math.nan if whole.best is None else whole.best.value
+    ended = sum(trial.ended_ms > 0 for trial in whole.trials.values())
+    return (line.ended, line.planned, line.best, line.began_ms, round(line.wall_s, 3)) == (
+        ended,
+        whole.started.experiment["trials"],
+        best,
+        whole.started_ms,
+        round(whole.wall_s, 3),
+    )
+
+
+def test_a_line_tells_what_the_whole_journal_tells(storage: Path) -> None:
+    assert same(storage, "played")
+    assert same(FIXTURE.parent, FIXTURE.name), "of an earlier version"
+    line = overview_of(storage, "played")
+    assert (line.state, line.ended, line.planned, line.data) == ("ended", 9, 9, "digits")
+
+
+def test_trials_that_failed_or_lost_their_checkpoint_are_not_the_best(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
+    driver = play(open_driver(experiment))
+    first, second, third, *_ = [trial.trial for trial in driver.result.ranking]
+    driver.journal.append(Ended(trial=first, outcome="diverged", reason="it is NaN"))
+    driver.journal.append(Resumed(slots=1, began_ms=1))
+    driver.journal.append(
+        Tested(trial=third, epoch=1, test={}, passed_over={second: "it is damaged"})
+    )
+    place = experiment.folder.parent
+    assert same(place, "played")
+    assert overview_of(place, "played").best == driver.result.trials[third].value
+
+
+def test_one_that_was_cut_off_is_told_from_one_that_runs(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
+    play(open_driver(experiment), events=9)
+    place = experiment.folder.parent
+    assert overview_of(place, "played").state == "interrupted"
+    assert same(place, "played")
+    with Lease(experiment.folder):
+        line = overview_of(place, "played")
+    assert (line.state, line.outcome) == ("running", "running")
+
+
+@pytest.mark.parametrize(
+    ("content", "trouble"),
+    [
+        (b"", "it was cut off before it began"),
+        (b"nonsense\n", "journal.jsonl:1 is damaged"),
+        (b'{"n": 2, "time_ms": 1, "event": "slots"}\n', "journal.jsonl:1 is damaged"),
+    ],
+)
+def test_a_broken_search_is_named_and_stops_nothing(
+    content: bytes, trouble: str, storage: Path, call: Command
+) -> None:
+    (storage / "broken").mkdir()
+    (storage / "broken" / FILE_NAME).write_bytes(content)
+    assert [(one.name, one.state, one.trouble) for one in searches(storage)] == [
+        ("played", "ended", ""),
+        ("broken", "broken", trouble),
+    ]
+    done = call("search.list", "--storage", storage)
+    assert done.returncode == 0
+    assert f"broken is broken: {trouble}" in done.stdout
+
+
+def test_the_newest_comes_first(storage: Path) -> None:
+    old = storage / "old"
+    old.mkdir()
+    (old / FILE_NAME).write_bytes((FIXTURE / FILE_NAME).read_bytes())
+    assert [one.name for one in searches(storage)] == ["played", "old"]
+    assert from_python(storage=storage) == searches(storage)
+
+
+def test_the_command_prints_a_table_or_json(storage: Path, call: Command) -> None:
+    done = call("search.list", "--storage", storage)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(len(line) <= 80 for line in done.stdout.splitlines())
+    assert "played  ended     9/9" in done.stdout
+    (line,) = json.loads(call("search.list", "--storage", storage, "--json").stdout)
+    assert (line["name"], line["metric"], line["mode"]) == ("played", "accuracy", "max")
+    empty = call("search.list", "--storage", storage / "empty")
+    assert (empty.returncode, empty.stdout.startswith("no searches in ")) == (0, True)
+
+
+def test_searches_in_a_bucket_are_listed_too(storage: Path, bucket: Bucket) -> None:
+    for name in ("one", "two"):
+        content = (storage / "played" / FILE_NAME).read_bytes()
+        bucket.put(content, f"{name}/{FILE_NAME}/000001")
+    bucket.put(b"", "other/file")
+    assert [(one.name, one.state, one.ended) for one in searches(bucket)] == [
+        ("one", "ended", 9),
+        ("two", "ended", 9),
+        ("other", "broken", 0),
+    ]

@@ -1,0 +1,153 @@
+"""Images from a folder, the command line or stdin to classes, in a table, CSV or JSON."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from search.api import load
+from search.predict import Files
+from tests.conftest import Command
+from trainables.checkpoints import checkpoint
+from trainables.config import TrialConfig
+from trainables.datasets.load import load as load_data
+from trainables.export.export import write
+from trainables.training.loop import Training
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds a network for digits, trained for a moment."""
+    folder = tmp_path_factory.mktemp("exported")
+    torch.set_num_threads(1)
+    changes = {"model.name": "deep_cnn", "epochs": 1, "precision": "fp32", "data.train_limit": 40}
+    config = TrialConfig().override(changes)
+    dataset = load_data(config.data)
+    training = Training(config, dataset)
+    list(training.epochs())
+    saved = checkpoint.save(folder / "saved", training.state(), {})
+    write(config, dataset, saved, folder / "model")
+    return folder / "model"
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A folder with five images in two folders, and files that are none."""
+    generator = np.random.default_rng(0)
+    for name in ("b/1.png", "b/2.jpg", "a/3.png", "10.png", "9.png"):
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = generator.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+    for name in ("notes.txt", "._9.png", "__MACOSX/8.png", ".hidden/7.png"):
+        path = tmp_path / "images" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("no image")
+    return tmp_path / "images"
+
+
+ORDER = ["images/10.png", "images/9.png", "images/a/3.png", "images/b/1.png", "images/b/2.jpg"]
+
+
+def test_a_folder_gives_its_images_by_name_and_counts_what_is_none(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(images.parent)
+    files = Files(["images"])
+    assert list(files) == ORDER
+    assert (files.others, files.first_other) == (1, "images/notes.txt")
+
+
+def test_paths_keep_their_order_and_come_from_stdin_too(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(images.parent)
+    monkeypatch.setattr("sys.stdin", io.StringIO("images/b\n\nno such file\n"))
+    assert list(Files(["images/9.png", "-", "images/9.png"])) == [
+        "images/9.png",
+        "images/b/1.png",
+        "images/b/2.jpg",
+        "no such file",
+        "images/9.png",
+    ]
+
+
+def test_csv_says_what_the_model_says(exported: Path, images: Path, call: Command) -> None:
+    done = call("search.predict", exported, "images", "--csv", "out.csv")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "note: 1 other file left out (first: images/notes.txt)" in done.stderr
+    assert "5 images, " in done.stderr
+    rows = list(csv.DictReader((images.parent / "out.csv").read_text().splitlines()))
+    model = load(exported)
+    chances = np.sort(model.probabilities(ORDER), axis=1)
+    assert [row["file"] for row in rows] == ORDER
+    assert [row["class"] for row in rows] == model.predict(ORDER)
+    for column, values in (
+        ("probability", chances[:, -1]),
+        ("margin", chances[:, -1] - chances[:, -2]),
+    ):
+        assert [float(row[column]) for row in rows] == pytest.approx(values.tolist(), abs=1e-6)
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_goes_on(
+    exported: Path, images: Path, call: Command
+) -> None:
+    done = call("search.predict", exported, "images/notes.txt", "images/9.png", "none", "--json")
+    assert done.returncode == 3
+    first, second, third = (json.loads(line) for line in done.stdout.splitlines())
+    assert first == {"file": "images/notes.txt", "error": "not an image"}
+    assert (second["file"], third["error"]) == ("images/9.png", "is no file")
+    assert "not read: none: is no file\n" in done.stderr
+    assert "1 image, " in done.stderr
+    assert "2 not read" in done.stderr
+
+
+def test_a_table_is_printed_for_people(exported: Path, images: Path, call: Command) -> None:
+    titles, *lines = call("search.predict", exported, "images").stdout.splitlines()
+    assert titles.split() == ["file", "class", "probability", "margin"]
+    assert [line.split()[0] for line in lines] == ORDER
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["images/notes.txt"], "no image was found that can be read: images/notes.txt"),
+        (["images/9.png", "--csv", "images/10.png"], "--csv 'images/10.png' must end in .csv"),
+        (["images", "--json", "--csv"], "--csv and --json: leave one of them out."),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    words: list[str], line: str, exported: Path, images: Path, call: Command
+) -> None:
+    before = (images / "10.png").read_bytes()
+    done = call("search.predict", exported, *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"error: {line}" in done.stderr
+    assert (images / "10.png").read_bytes() == before
+
+
+def test_a_large_jpeg_is_decoded_as_in_the_training(exported: Path, tmp_path: Path) -> None:
+    from trainables.datasets.images import decode
+
+    generator = np.random.default_rng(0)
+    pixels = generator.integers(0, 256, (1000, 1200), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "large.jpg")
+    wanted = decode(tmp_path / "large.jpg", (8, 8), "L")
+    assert (load(exported).pixels(tmp_path / "large.jpg") == wanted).all()
+
+
+def test_another_task_gives_the_columns_of_its_table(exported: Path) -> None:
+    import pandas as pd
+
+    from trainables.catalog.tasks import TaskEntry
+
+    model: Any = load(exported)
+    model.task = object.__new__(TaskEntry)
+    model._predictor.table = lambda images: pd.DataFrame({"boxes": [len(images)]})
+    assert model.rows([np.zeros((8, 8, 1), np.uint8)]) == [{"boxes": 1}]
