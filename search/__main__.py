@@ -19,6 +19,7 @@ VERBS = {
     "why NAME TRIAL": "the story of one trial",
     "sync NAME": "write to MLflow what it missed while it was away",
     "report NAME": "write a search's page: the table, the curves, the test evaluation",
+    "clean NAME": "remove checkpoints that nothing needs any more, or all but the answer's",
     "promote NAME": "put the best network into MLflow's model registry, ready to be used elsewhere",
     "export NAME": "every trial as CSV or JSON",
     "delete NAME": "delete a search, its checkpoints and its runs in MLflow; it asks first",

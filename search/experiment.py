@@ -14,6 +14,7 @@ from cluster.secrets import masked
 from search.algorithms.registry import ALGORITHMS
 from search.budget import Budget
 from search.executors import DEFAULT_EXECUTOR, EXECUTORS
+from search.journal.keeping import KEEP, NEEDED
 from search.journal.store import TRIALS, Home, Storage, home
 from search.objectives import check as check_objectives
 from search.objectives import value_of
@@ -35,7 +36,7 @@ MAX_GRID, MAX_SHUFFLED = 10_000, 200_000
 SURE = 0.8
 """The default of `--sure`."""
 DECIDING = ("algorithm", "scheduler", "max_epochs", "grace", "sure", "objectives", "seed", "device")
-PLACE = ("min_gain", "address", "concurrency", "hang_timeout", "fuse", "cache", "executor")
+PLACE = ("min_gain", "address", "concurrency", "hang_timeout", "fuse", "cache", "executor", "keep")
 """The fields that decide a search's course, and those that do not.
 
 `PLACE` only says where the search runs and, beside its budget, for how long.
@@ -96,6 +97,8 @@ class Experiment:
     """
     cache: bool = True
     """True if trials reuse what earlier searches in the same storage have trained."""
+    keep: str = NEEDED
+    """The checkpoints that it keeps at its end, of `KEEP`."""
     sealed: bool = False
     """True if the test part stays closed at the search's end; a selection opens it."""
     budget: Budget = field(default_factory=Budget)
@@ -122,6 +125,8 @@ class Experiment:
             raise ConfigError(unknown("algorithm", self.algorithm, ALGORITHMS))
         if self.scheduler not in SCHEDULERS:
             raise ConfigError(unknown("scheduler", self.scheduler, SCHEDULERS))
+        if self.keep not in KEEP:
+            raise ConfigError(unknown("value of --keep", self.keep, KEEP))
         self._check_counts()
         self._check_executor()
         self._check_fuse()
@@ -436,6 +441,8 @@ class Experiment:
         }
         if self.executor == DEFAULT_EXECUTOR:
             del plain["executor"]
+        if self.keep == NEEDED:
+            del plain["keep"]
         if len(plain.pop("objectives")) > 1:
             plain["objectives"] = list(self.objectives)
         if self.download:

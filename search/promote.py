@@ -138,6 +138,15 @@ def answer(
             f"the search '{result.name}' has no trial with a result, so there is nothing to "
             f"promote. See {verb_for('status', result.name, storage)}"
         )
+    if chosen.is_freed:
+        remedy = (
+            f"The search's answer is there: {verb_for('promote', result.name, storage)}; a search "
+            "with --keep all keeps every trial's."
+        )
+        raise ConfigError(
+            f"--trial {chosen.trial}: its checkpoints were removed, as of a trial that goes no "
+            f"further. {remedy}"
+        )
     return chosen
 
 

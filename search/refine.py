@@ -17,7 +17,7 @@ from cluster.errors import Refused
 from search.budget import budget_options
 from search.cli.main import HelpFormatter, began_ms, guarded, json_option, leave, storage_option
 from search.cli.names import search_of
-from search.cli.overrides import apply_overrides, change_option, place_options
+from search.cli.overrides import apply_overrides, change_option, keep_option, place_options
 from search.decisions.refinement_policy import RefinementPolicy, next_space
 from search.experiment import Experiment
 from search.journal.events import RefinementTerms, Resumed
@@ -58,6 +58,7 @@ def parser() -> Parser:
     budget_options(made, "none", of="what may be used from now on", gain=False)
     change_option(made, "the data, the code or a library")
     place_options(made, "as the search")
+    keep_option(made)
     made.add_argument(
         "--dry-run",
         action="store_true",

@@ -16,7 +16,7 @@ from cluster.errors import Refused
 from search.budget import Budget, Limit, budget_options, shares_text
 from search.cli.main import HelpFormatter, began_ms, guarded, json_option, leave, storage_option
 from search.cli.names import search_of
-from search.cli.overrides import apply_overrides, change_option, place_options
+from search.cli.overrides import apply_overrides, change_option, keep_option, place_options
 from search.decisions.policy import MakePolicy
 from search.decisions.refinement_policy import RefinementPolicy
 from search.decisions.search_policy import SearchPolicy
@@ -48,6 +48,7 @@ def parser() -> Parser:
     )
     budget_options(made, "as before")
     place_options(made, "as before")
+    keep_option(made)
     made.add_argument("--fuse", metavar="N", help="as of search.run (default: as before)")
     made.add_argument("--space", metavar="NAME", help="another space (default: as before)")
     made.add_argument(

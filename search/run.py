@@ -20,6 +20,7 @@ from search.cli import config_file, secrets
 from search.cli.main import AUTO_COUNT, HelpFormatter, count_or_auto, guarded, json_option, leave
 from search.executors import DEFAULT_EXECUTOR, EXECUTOR_HELP
 from search.experiment import AUTO_DEVICE, SURE, Experiment, base_of
+from search.journal.keeping import KEEP_HELP, NEEDED
 from search.journal.store import own_path, storage
 from search.objectives import COSTS, parsed, value_of
 from search.phrases import DEFAULT_STORAGE
@@ -229,6 +230,9 @@ def storage_options(where: Any) -> None:
         help="train anew what an earlier search in the same storage has trained alike",
     )
     where.add_argument(
+        "--keep", default=NEEDED, metavar="WHAT", help=f"{KEEP_HELP} (default: {NEEDED})"
+    )
+    where.add_argument(
         "--tracking",
         metavar="URI",
         help=f"MLflow's tracking URI (default: $MLFLOW_TRACKING_URI, else {DEFAULT_TRACKING})",
@@ -342,6 +346,7 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
                 "storage",
                 "address",
                 "executor",
+                "keep",
                 "min_gain",
                 "hang_timeout",
                 "fuse",

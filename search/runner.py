@@ -31,6 +31,7 @@ from search.experiment import Experiment
 from search.journal.events import Selecting, SessionStart, Started
 from search.journal.guessing import is_answer_at_chance
 from search.journal.journal import FILE_NAME, VERSION, Journal, JournalError, Unwritten
+from search.journal.keeping import ALL, NEEDED, by_kind, freed, removable, remove, size_text
 from search.journal.lease import FILE_NAME as LOCK_FILE
 from search.journal.provenance import provenance
 from search.journal.result import ENDED, NO_TIME, STUDY, SearchResult
@@ -160,6 +161,34 @@ def search_through(
     driver.settle()
     evaluate_trials(driver, executor.crew, slots=driver.slots, tick=tick)
     evaluate_best(driver, dataset, executor.crew, by=by, tick=tick)
+    drop_unneeded(driver)
+
+
+def drop_unneeded(driver: Driver) -> None:
+    """Remove the checkpoints that nothing of the search needs any more, and say so.
+
+    What cannot be removed now is left for `search.clean`.
+    """
+    home, journal = driver.experiment.home, driver.journal
+    if driver.experiment.keep == ALL or driver.interrupted:
+        return
+    try:
+        if not (found := removable(driver.result, home, NEEDED)):
+            return
+        journal.append(freed(found, NEEDED))
+        remove(home, found)
+    except OSError as error:
+        journal.complain(
+            "note: checkpoints of stopped trials could not be removed "
+            f"({error.strerror or error}). Later: {verb('clean', driver.experiment)}"
+        )
+        return
+    kinds = by_kind(found)
+    titles = " and ".join(f"{count} {kind.title}" for kind, (count, _) in kinds.items())
+    journal.complain(
+        f"note: the checkpoints of {titles} were removed "
+        f"({size_text(sum(size for _, size in kinds.values()))}); --keep all keeps them"
+    )
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ whole.
 """
 
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,6 +106,17 @@ class Mirror:
         if old:
             still_ours()
             self._take_away([part for part in listing if part.partition("/")[0] in old])
+
+    def drop(self, names: Iterable[str]) -> None:
+        """Remove these checkpoints from the bucket, as far as they are there.
+
+        Raises:
+            StorageError: the storage refuses.
+        """
+        wanted = set(names)
+        parts = [part for part in self.bucket.listing() if part.partition("/")[0] in wanted]
+        if parts:
+            self._take_away(parts)
 
     def _is_same(self, folder: Path, name: str, files: list[str]) -> bool:
         """Return whether the checkpoint in the bucket is the one here.

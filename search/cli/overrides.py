@@ -8,6 +8,7 @@ from search.budget import Budget
 from search.cli.main import AUTO_COUNT, count_or_auto
 from search.executors import EXECUTOR_HELP
 from search.experiment import PLACE, Experiment
+from search.journal.keeping import KEEP_HELP
 from search.journal.result import SearchResult
 from search.journal.store import own_path
 from search.tracking.uri import uri_of
@@ -45,6 +46,11 @@ def place_options(parser: argparse.ArgumentParser, before: str) -> None:
         metavar="DIR",
         help=f"where the data lies now (default: {before})",
     )
+
+
+def keep_option(parser: argparse.ArgumentParser) -> None:
+    """Add --keep, of a verb that goes on with a search."""
+    parser.add_argument("--keep", metavar="WHAT", help=f"{KEEP_HELP} (default: as before)")
 
 
 def change_option(parser: argparse.ArgumentParser, what: str) -> None:

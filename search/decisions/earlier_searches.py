@@ -46,6 +46,8 @@ SESSION = re.compile(rb'"event": "(?:started|resumed|selecting)".*')
 
 They are of whole lines: a quotation mark inside a text has a backslash before it.
 """
+FREED = re.compile(rb'"event": "freed", "trials": \[([^\]]*)\]')
+"""The trials whose checkpoints were removed, in quotation marks."""
 TRAINING = re.compile(rb'"training": "([0-9a-f]{16}(?:-fused)?)"')
 
 
@@ -144,10 +146,11 @@ class Earlier:
         if len(kinds) != 1 or "" in kinds:
             return
         reached = {trial: int(epoch) for trial, epoch in EPOCH.findall(content)}
+        freed = {trial for names in FREED.findall(content) for trial in names.split(b'"')[1::2]}
         trials = [
             (trial, training)
             for trial, training in SUGGESTED.findall(content)
-            if reached.get(trial)
+            if reached.get(trial) and trial not in freed
         ]
         for trial, training in trials:
             self._trials.setdefault(training.decode(), []).append(

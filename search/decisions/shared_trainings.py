@@ -76,7 +76,7 @@ class Relatives:
         found = [
             source(self.experiment.name, other.trial, max(other.epochs), self.experiment.home)
             for other in self._others(trial, trials)
-            if other.epochs and other.trainings <= {training}
+            if other.epochs and other.trainings <= {training} and not other.is_freed
         ]
         model = trials[trial].config["model"]
         # A file of weights may hold others by now than an earlier search began with.

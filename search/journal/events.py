@@ -330,6 +330,17 @@ class Evidence(TrialEvent):
 
 
 @dataclass(frozen=True)
+class Freed(EventData):
+    """Checkpoints are removed that are not to be kept any more."""
+
+    trials: list[str]
+    """The trials that have none now."""
+    keep: str
+    """The checkpoints that were to be kept: `needed` or `answer`."""
+    bytes: int
+
+
+@dataclass(frozen=True)
 class Enough(EventData):
     """No further trial is started."""
 
@@ -502,6 +513,7 @@ KINDS: dict[str, type[EventData]] = {
     "opened": Opened,
     "tested": Tested,
     "evidence": Evidence,
+    "freed": Freed,
     "enough": Enough,
     "risked": Risked,
     "finished": Finished,

@@ -18,6 +18,7 @@ from search.journal.events import (
     EventData,
     Evidence,
     Finished,
+    Freed,
     Held,
     Opened,
     Paused,
@@ -128,6 +129,8 @@ class TrialResult:
     """The precision of its last epoch's training: fp32, bf16 or fp16; empty if the journal does not
     say.
     """
+    is_freed: bool = False
+    """True if its checkpoints were removed, and it has not run since."""
     evaluated: Evaluated | None = None
     """The last evaluation on the validation part (see `evaluation`)."""
 
@@ -451,7 +454,7 @@ class SearchResult:
     def apply(self, event: Event) -> None:
         """Take one event."""
         self._apply(event.data, event.time_ms)
-        if self.now:
+        if self.now and not isinstance(event.data, Freed):  # which may come days after a session
             self.now[-1].last_ms = max(event.time_ms, self.now[-1].last_ms)
 
     def _apply(self, data: EventData, time_ms: int) -> None:
@@ -475,6 +478,9 @@ class SearchResult:
                 self.is_drawn = True
             case Risked():
                 self.risk = data
+            case Freed():
+                for gone in filter(None, map(self.find, data.trials)):
+                    gone.is_freed = True
             case Finished():
                 self.outcome, self.reason = RENAMED.get(data.outcome, data.outcome), data.reason
                 self.cut_off()
@@ -839,6 +845,7 @@ def _apply_to_trial(trial: TrialResult, data: EventData, time_ms: int) -> None:
     match data:
         case Running():
             trial.outcome, trial.attempt = "running", data.attempt
+            trial.is_freed = False
             trial.started_ms = trial.started_ms or time_ms
         case Restored() if (begun := data.begun) is not None:
             epochs = list(range(max(trial.epochs, default=0) + 1, begun.epoch + 1))

@@ -8,7 +8,7 @@ its own in the bucket (`cluster.storage.mirror`).
 import argparse
 import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from typing import ClassVar, NamedTuple
 from uuid import uuid4
 
 from cluster.storage.bucket import AT_ONCE, SCHEME, Bucket, StorageError
-from cluster.storage.mirror import Mirror
+from cluster.storage.mirror import CHECKPOINT, Mirror, remove
 from search.journal.bucket_lease import BucketLease, holder_in, is_free
 from search.journal.bucket_log import FIRST, JournalCopy
 from search.journal.events import Evidence
@@ -169,6 +169,22 @@ class Home:
         """Return whether this checkpoint, a path in the search's folder, is there."""
         return (self.folder / checkpoint).is_dir()
 
+    def checkpoints(self, trials: Iterable[str]) -> dict[str, dict[str, int]]:
+        """Return the bytes of each checkpoint of these trials, by trial and name.
+
+        A file that another trial has too, which goes on from this one, counts in part.
+        """
+        found = {
+            trial: {path.name: _bytes_in(path) for path in saved(self.folder / TRIALS / trial)}
+            for trial in trials
+        }
+        return {trial: sizes for trial, sizes in found.items() if sizes}
+
+    def drop(self, trial: str, checkpoints: Iterable[str]) -> None:
+        """Remove checkpoints of a trial, as far as they are there."""
+        for name in checkpoints:
+            remove(self.folder / TRIALS / trial / name)
+
     def beats(self, folders: list[Path]) -> list[Beat | None]:
         """Return the last heartbeat of the trial of each of these folders."""
         return last_beats(folders)
@@ -305,6 +321,22 @@ class BucketHome(Home):
         """Return True: a missing checkpoint is noticed when it is fetched."""
         return True
 
+    def checkpoints(self, trials: Iterable[str]) -> dict[str, dict[str, int]]:
+        """Return the bytes of each checkpoint of these trials, by trial and name."""
+        wanted, found = set(trials), dict[str, dict[str, int]]()
+        for part, size in (self.bucket / TRIALS).sizes().items():
+            trial, name, *rest = part.split("/")
+            if rest and trial in wanted and name.startswith(CHECKPOINT):
+                sizes = found.setdefault(trial, {})
+                sizes[name] = sizes.get(name, 0) + size
+        return found
+
+    def drop(self, trial: str, checkpoints: Iterable[str]) -> None:
+        """Remove checkpoints of a trial from the bucket, as far as they are there."""
+        mirror = self.place(trial).mirror
+        assert mirror is not None
+        mirror.drop(checkpoints)
+
     def beats(self, folders: list[Path]) -> list[Beat | None]:
         """Return the last heartbeats that the bucket holds; None while it does not answer."""
         bucket = replace(self.bucket, quick=True)
@@ -369,6 +401,16 @@ def copies(kind: str, bucket: Bucket) -> Path:
         / hashlib.sha256(repr(bucket).encode()).hexdigest()[:12]
         / Path(bucket.prefix).name
     )
+
+
+def saved(trial: Path) -> list[Path]:
+    """Return the checkpoints in a trial's folder, also those that are not whole."""
+    return sorted(path for path in trial.glob(f"{CHECKPOINT}*") if path.is_dir())
+
+
+def _bytes_in(checkpoint: Path) -> int:
+    files = [path.stat() for path in checkpoint.rglob("*") if path.is_file()]
+    return sum(found.st_size // found.st_nlink for found in files)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -100,6 +100,16 @@ def test_so_are(
     assert result.epochs_trained <= 3
 
 
+def test_a_resume_after_a_clean_trains_again_what_waited(search: Search, call: Command) -> None:
+    _, before = search("--budget", "3epochs", "--scheduler", "fifo")
+    assert before.unfinished
+    done = call("search.clean", "tiny", "--keep", "answer", "--yes")
+    assert "trials that can be resumed" in done.stdout or before.best in before.unfinished
+    code, result = search("--budget", "9epochs", verb="resume")
+    assert (code, counts(result), result.is_tested) == (0, {"completed": 2}, True)
+    assert result.epochs_trained == 4
+
+
 @pytest.mark.parametrize("signals", [1, 2])
 def test_a_first_ctrl_c_ends_it_after_the_epoch_and_a_second_breaks_off(
     search: Search, epoch: Callable[[Epoch], None], signals: int

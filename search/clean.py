@@ -1,0 +1,142 @@
+"""python -m search.clean NAME: remove checkpoints of a search that has come to its end.
+
+Says first what would go, how much room that makes, and what is not possible any more without it.
+What was found, the page and MLflow stay as they are.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from cluster.cli import Parser
+from search.cli.main import HelpFormatter, guarded, json_option, storage_option
+from search.journal.keeping import (
+    ANSWER,
+    CLEANED,
+    NEEDED,
+    Removable,
+    by_kind,
+    freed,
+    removable,
+    remove,
+    size_text,
+)
+from search.journal.lease import Held
+from search.journal.result import SearchResult
+from search.journal.store import Home, home
+from search.views.terminal import Terminal, say
+from trainables.errors import ConfigError, unknown
+
+
+def command(args: argparse.Namespace) -> int:
+    """Say what would go, ask, and remove it; return the exit code.
+
+    Raises:
+        ConfigError: the options are refused, or nobody can be asked.
+        JournalError: there is no such search.
+        Held: a driver has the search.
+    """
+    if args.keep not in CLEANED:
+        raise ConfigError(unknown("value of --keep", args.keep, CLEANED))
+    kept = home(args.storage, args.name)
+    found = removable(SearchResult.read(kept.opened()), kept, args.keep)
+    if holder := kept.holder():
+        raise Held(
+            f"the search '{args.name}' is being run by {holder}. Wait for its end, or stop it first"
+        )
+    size = sum(one.size for one in found)
+    console = Terminal(stderr=args.json)
+    if not found:
+        say(console, f"{args.name}: there is nothing to remove with --keep {args.keep}")
+    else:
+        say(console, f"{args.name}: {size_text(size)} of checkpoints, with --keep {args.keep}")
+        console.print(table(found))
+    is_done = bool(found) and not args.dry_run and (args.yes or asked(args.name, size))
+    if is_done:
+        size = cleaned(kept, args.keep)
+        say(console, f"{size_text(size)} of checkpoints were removed")
+    elif found:
+        say(console, "nothing was removed")
+    if args.json:
+        print(json.dumps(as_json(found, size if is_done else 0)))
+    return 0
+
+
+def table(found: Sequence[Removable]) -> Table:
+    """Return what would go, a row for each kind of trial."""
+    made = Table(box=None, pad_edge=False)
+    for title in ("checkpoints of", "trials", "bytes", "not possible any more"):
+        made.add_column(title, justify="right" if title in ("trials", "bytes") else "left")
+    for kind, (trials, size) in by_kind(found).items():
+        made.add_row(kind.title, str(trials), size_text(size), kind.lost)
+    return made
+
+
+def asked(name: str, size: int) -> bool:
+    """Ask whether it is to be done, and return the answer.
+
+    Raises:
+        ConfigError: there is no terminal to ask at.
+    """
+    if not sys.stdin.isatty():
+        raise ConfigError("there is no terminal to ask at. Use --yes, or --dry-run to look only.")
+    answer = input(f"Remove {size_text(size)} of checkpoints of '{name}'? [y/N] ")
+    return answer.strip().lower() in ("y", "yes")
+
+
+def cleaned(kept: Home, keep: str) -> int:
+    """Remove what may go as the search is now, and return its bytes.
+
+    The journal has it first, so that a resume knows, and what a kill leaves behind is found by the
+    next call.
+
+    Raises:
+        Held: a driver has the search.
+    """
+    with kept.lease() as lease:
+        journal, events = kept.journal(new=False)
+        journal.other = lease.other
+        try:
+            found = removable(SearchResult.of(events, kept.folder), kept, keep)
+            event = freed(found, keep)
+            journal.append(event)
+            remove(kept, found)
+        finally:
+            journal.close()
+    return event.bytes
+
+
+def as_json(found: Sequence[Removable], size: int) -> dict[str, object]:
+    """Return what could go, and the bytes that were removed, as plain values."""
+    kinds = {
+        kind.title: {"trials": trials, "bytes": bytes_}
+        for kind, (trials, bytes_) in by_kind(found).items()
+    }
+    return {"removable": kinds, "removed_bytes": size}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line, clean, and return the exit code (see `search.cli.main`)."""
+    parser = Parser(
+        prog="python -m search.clean", description=__doc__, formatter_class=HelpFormatter
+    )
+    storage_option(parser)
+    parser.add_argument(
+        "--keep",
+        default=NEEDED,
+        metavar="WHAT",
+        help=f"{NEEDED}: those that a resume, a refinement or another search goes on from; "
+        f"{ANSWER}: that of the best or chosen network alone (default: {NEEDED})",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would go, and end")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    json_option(parser)
+    args = parser.parse_args(argv)
+    return guarded(lambda: command(args))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

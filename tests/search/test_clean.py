@@ -1,0 +1,294 @@
+"""Checkpoints that go: at a search's end, and by `search.clean`."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.storage.bucket import Bucket, StorageError
+from search.cli.main import USAGE
+from search.decisions.driver import Driver
+from search.decisions.earlier_searches import FREED
+from search.experiment import Experiment
+from search.journal.bucket_log import JournalCopy
+from search.journal.events import Evaluated, Finished, Freed
+from search.journal.journal import FILE_NAME
+from search.journal.keeping import ALL, ANSWER, NEEDED, freed, removable
+from search.journal.result import SearchResult, TrialResult
+from search.journal.store import Home, home
+from search.promote import answer
+from search.runner import drop_unneeded
+from tests.conftest import Command
+from tests.support.played import OpenDriver, changed, evaluation, good_lr_wins, play, report
+from trainables.config import TrialConfig
+from trainables.errors import ConfigError
+from trainables.messages import Report
+
+SIZE = 1000
+"""Bytes of a checkpoint."""
+
+
+def one_diverges(config: TrialConfig, epoch: int) -> Report:
+    """Play a training; the shortest with the largest step diverges."""
+    if (config.optimizer.lr, config.epochs) == (0.1, 3):
+        return report(epoch, outcome="diverged", reason="train/loss is nan")
+    return good_lr_wins(config, epoch)
+
+
+@pytest.fixture
+def played(open_driver: OpenDriver, experiment: Experiment) -> Callable[..., Driver]:
+    """Play a search of nine trials, a few of which are stopped and one diverges, until it has
+    written so many events; give each two checkpoints.
+    """
+
+    def make(events: int = 10**6, *, evaluated: bool = True, **changes: Any) -> Driver:
+        search = changed(experiment, scheduler="asha", sure=0.0, **changes)
+        driver = play(open_driver(search), one_diverges, slots=3, events=events)
+        for trial in driver.result.ranking if evaluated else ():
+            driver.journal.append(Evaluated(trial.trial, trial.best_epoch or 0, **evaluation()))
+        for trial in driver.trials.values():
+            for epoch in (1, trial.reached):
+                put(search.folder / "trials" / trial.trial / f"epoch-{epoch:04d}")
+        return driver
+
+    return make
+
+
+def put(path: Path) -> None:
+    """Write what stands for a checkpoint."""
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "model.safetensors").write_bytes(b"m" * (SIZE - 2))
+    (path / "manifest.json").write_text("{}")
+
+
+def left(kept: Home, result: SearchResult) -> dict[str, list[str]]:
+    return {trial: list(names) for trial, names in kept.checkpoints(result.trials).items()}
+
+
+def of(result: SearchResult, *outcomes: str) -> set[str]:
+    return {trial.trial for trial in result.trials.values() if trial.outcome in outcomes}
+
+
+def best_of(result: SearchResult) -> TrialResult:
+    assert result.best is not None
+    return result.best
+
+
+def test_of_a_search_that_ended_stopped_and_failed_trials_need_nothing(
+    played: Callable[..., Driver],
+) -> None:
+    driver = played()
+    result, kept = driver.result, driver.experiment.home
+    assert of(result, "stopped")
+    assert of(result, "completed")
+    found = removable(result, kept, NEEDED)
+    assert {one.trial for one in found} == of(result, "stopped", "diverged")
+    assert all(one.is_all for one in found)
+
+
+def test_what_may_go_on_is_needed(played: Callable[..., Driver]) -> None:
+    driver = played(events=40)
+    result, kept = driver.result, driver.experiment.home
+    assert of(result, "held", "running")
+    assert {one.trial for one in removable(result, kept, NEEDED)} <= of(result, "diverged")
+    told = {one.kind.title for one in removable(result, kept, ANSWER)}
+    assert "trials that can be resumed" in told
+
+
+def test_a_stopped_trial_is_needed_until_it_is_evaluated(played: Callable[..., Driver]) -> None:
+    driver = played(evaluated=False)
+    found = removable(driver.result, driver.experiment.home, NEEDED)
+    assert {one.trial for one in found} == of(driver.result, "diverged")
+
+
+def test_a_search_drops_them_at_its_end_and_says_so(played: Callable[..., Driver]) -> None:
+    driver, said = played(), list[str]()
+    driver.journal.complain = said.append
+    gone = of(driver.result, "stopped", "diverged")
+    drop_unneeded(driver)
+    assert left(driver.experiment.home, driver.result).keys() == of(driver.result, "completed")
+    assert {trial.trial for trial in driver.result.trials.values() if trial.is_freed} == gone
+    (line,) = said
+    assert "stopped trials" in line
+    assert "--keep all keeps them" in line
+
+
+def test_with_keep_all_it_drops_nothing(played: Callable[..., Driver]) -> None:
+    driver = played(keep=ALL)
+    drop_unneeded(driver)
+    assert left(driver.experiment.home, driver.result).keys() == driver.trials.keys()
+
+
+def test_an_interrupted_search_drops_nothing(played: Callable[..., Driver]) -> None:
+    driver = played()
+    driver.close("interrupted", "stopped by SIGINT")
+    drop_unneeded(driver)
+    assert left(driver.experiment.home, driver.result).keys() == driver.trials.keys()
+
+
+def test_storage_that_refuses_does_not_end_a_search(
+    played: Callable[..., Driver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, said = played(), list[str]()
+    driver.journal.complain = said.append
+    monkeypatch.setattr(Home, "drop", lambda *given: (_ for _ in ()).throw(StorageError("no")))
+    drop_unneeded(driver)
+    assert "could not be removed (no). Later: " in said[0]
+    assert "search.clean played" in said[0]
+
+
+@pytest.mark.parametrize("value", ["best", "", "none"])
+def test_another_keep_is_refused(experiment: Experiment, value: str) -> None:
+    with pytest.raises(ConfigError, match=r"unknown value of --keep .* Known: all, needed"):
+        changed(experiment, keep=value)
+
+
+def test_keep_is_remembered_by_the_journal(experiment: Experiment) -> None:
+    for search in (experiment, changed(experiment, keep=ALL)):
+        again = Experiment.from_description("again", search.describe(), search.storage)
+        assert again.keep == search.keep
+    assert "keep" not in experiment.describe()
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def over(
+    request: pytest.FixtureRequest, played: Callable[..., Driver], call: Command
+) -> tuple[Home, Callable[..., Any]]:
+    """A search that is over, in a folder and in a bucket, and `search.clean` of it."""
+    driver = played()
+    folder, storage = driver.experiment.folder, driver.experiment.storage
+    if request.param == "bucket":
+        storage = request.getfixturevalue("bucket")
+        assert isinstance(storage, Bucket)
+        files = [path.relative_to(folder) for path in folder.glob("trials/**/*.*")]
+        (storage / "played").upload(folder, list(map(str, files)))
+        JournalCopy(storage / "played" / FILE_NAME).append((folder / FILE_NAME).read_bytes())
+        shutil.rmtree(folder)
+    kept = home(storage, "played")
+    return kept, lambda *words: call("search.clean", "played", "--storage", storage, *words)
+
+
+Over = tuple[Home, Callable[..., Any]]
+in_a_folder = pytest.mark.parametrize("over", ["folder"], indirect=True)
+
+
+def test_clean_leaves_the_answer_alone(over: Over) -> None:
+    kept, clean = over
+    before = SearchResult.read(kept.opened())
+    best = best_of(before)
+    done = clean("--keep", ANSWER, "--yes")
+    assert done.returncode == 0, done.stderr
+    for title in ("stopped trials", "completed trials", "diverged and failed trials"):
+        assert title in done.stdout
+    result = SearchResult.read(kept.opened())
+    assert left(kept, result) == {best.trial: [f"epoch-{best.best_epoch:04d}"]}
+    assert {trial.trial for trial in result.trials.values() if not trial.is_freed} == {best.trial}
+    assert result.wall_s == before.wall_s
+    assert result.best == best
+    assert "nothing to remove" in clean("--keep", ANSWER, "--yes").stdout
+
+
+@in_a_folder
+def test_clean_tells_a_program_what_went(over: Over) -> None:
+    kept, clean = over
+    result = SearchResult.read(kept.opened())
+    gone = len(of(result, "stopped"))
+    told = json.loads(clean("--yes", "--json").stdout.splitlines()[-1])
+    assert told["removable"]["stopped trials"]["trials"] == gone
+    assert told["removed_bytes"] == sum(one["bytes"] for one in told["removable"].values())
+
+
+@in_a_folder
+@pytest.mark.parametrize("words", [["--dry-run"], [], ["--keep", "none", "--yes"]])
+def test_clean_removes_nothing_unasked(over: Over, words: list[str]) -> None:
+    kept, clean = over
+    done = clean(*words)
+    assert done.returncode == (0 if words == ["--dry-run"] else USAGE)
+    result = SearchResult.read(kept.opened())
+    assert left(kept, result).keys() == result.trials.keys()
+    assert not any(trial.is_freed for trial in result.trials.values())
+
+
+@in_a_folder
+@pytest.mark.parametrize(("said", "is_done"), [("y", True), ("", False), ("no", False)])
+def test_clean_asks(
+    over: Over, monkeypatch: pytest.MonkeyPatch, said: str, *, is_done: bool
+) -> None:
+    kept, clean = over
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda question: said)
+    assert clean().returncode == 0
+    result = SearchResult.read(kept.opened())
+    assert any(trial.is_freed for trial in result.trials.values()) == is_done
+
+
+def test_a_running_search_is_not_cleaned(over: Over) -> None:
+    kept, clean = over
+    with kept.lease():
+        done = clean("--yes")
+    assert done.returncode == 5
+    assert "is being run by" in done.stderr
+    result = SearchResult.read(kept.opened())
+    assert left(kept, result).keys() == result.trials.keys()
+
+
+def test_a_clean_that_was_killed_is_finished_by_the_next(
+    over: Over, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, clean = over
+    drop, calls = type(kept).drop, list[str]()
+
+    def killed(self: Home, trial: str, names: list[str]) -> None:
+        calls.append(trial)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        drop(self, trial, names)
+
+    monkeypatch.setattr(type(kept), "drop", killed)
+    assert clean("--keep", ANSWER, "--yes").returncode == 130
+    monkeypatch.setattr(type(kept), "drop", drop)
+    result = SearchResult.read(kept.opened())
+    assert len(left(kept, result)) > 1
+    assert clean("--keep", ANSWER, "--yes").returncode == 0
+    assert left(kept, result).keys() == {best_of(result).trial}
+
+
+def test_a_trial_without_checkpoints_is_not_promoted(played: Callable[..., Driver]) -> None:
+    driver = played()
+    driver.journal.append(Finished("completed", ""))
+    stopped = min(of(driver.result, "stopped"))
+    kept, storage = driver.experiment.home, driver.experiment.storage
+    assert answer(driver.result, kept, storage, stopped).trial == stopped
+    drop_unneeded(driver)
+    with pytest.raises(ConfigError, match="its checkpoints were removed"):
+        answer(driver.result, kept, storage, stopped)
+    assert answer(driver.result, kept, storage) == driver.result.best
+
+
+def test_nothing_begins_with_what_was_removed(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
+    """Of trials that are the beginnings of others, until they have run again."""
+    space = experiment.space.fixed({"optimizer.schedule": "constant"})
+    driver = open_driver(changed(experiment, space=space, base=TrialConfig().override(space.base)))
+    play(driver)
+    longest = max(driver.trials.values(), key=lambda trial: trial.config["epochs"]).trial
+    others = driver.result.trials[longest]
+    others.epochs.clear()
+    named = {one.trial for one in driver.policy.beginnings(longest)}
+    assert named
+    driver.journal.append(Freed(sorted(named), NEEDED, 0))
+    assert not named & {one.trial for one in driver.policy.beginnings(longest)}
+
+
+def test_other_searches_read_in_the_journal_what_was_removed(
+    played: Callable[..., Driver],
+) -> None:
+    driver = played()
+    found = removable(driver.result, driver.experiment.home, NEEDED)
+    driver.journal.append(freed(found, NEEDED))
+    (names,) = FREED.findall((driver.experiment.folder / FILE_NAME).read_bytes())
+    assert set(json.loads(b"[" + names + b"]")) == of(driver.result, "stopped", "diverged")
