@@ -6,6 +6,7 @@ from search.cli.main import guarded
 from trainables.errors import ConfigError, unknown
 
 VERBS = {
+    "data DATA": "look at a data set: classes, copies, leaks, what is left out",
     "run": "start a search",
     "resume NAME": "go on with a search that was cut off",
     "refine NAME": (

@@ -20,6 +20,7 @@ from search.schedulers.asha import expected_epochs
 from search.views.summary import classes_text, parts_text, source_text, strategy_text
 from trainables.checkpoints.lineage import training_key
 from trainables.config import TrialConfig
+from trainables.inspection.report import DataReport
 from trainables.processors import Load
 from trainables.values import Json
 
@@ -32,6 +33,19 @@ A step that is measured alone is not one among others, and who is stopped is not
 """
 BUSY = 0.2
 """The share of the processors from which on it is told that others used them."""
+
+PLAIN = (
+    "trials",
+    "epochs",
+    "expected_epochs",
+    "slots",
+    "seconds",
+    "most_seconds",
+    "epoch_s",
+    "device",
+    "notes",
+)
+"""The fields of a plan that `--json` prints as they are."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +72,12 @@ class Plan:
     device: str = "cpu"
     """The device on which the steps were measured."""
     notes: tuple[str, ...] = ()
+    report: DataReport | None = None
+
+    def to_json(self) -> Json:
+        """Return the plan as plain values, with the whole report on the data."""
+        plain = {name: getattr(self, name) for name in PLAIN}
+        return plain | {"data": None if self.report is None else self.report.to_json()}
 
     def lines(self, experiment: Experiment) -> list[str]:
         """Return the plan as lines of text."""
@@ -184,6 +204,7 @@ def make_plan(experiment: Experiment) -> Plan:
         data_facts(experiment, dataset),
         device,
         tuple(notes),
+        prepared.report,
     )
 
 

@@ -226,9 +226,9 @@ def dataset_of(result: SearchResult, config: TrialConfig) -> "Dataset":
         ConfigError, Unavailable: they cannot be read.
     """
     from trainables.catalog.datasets import DATASETS
-    from trainables.datasets.load import load
+    from trainables.inspection.leaks import load_clean
 
-    dataset = load(config.data)
+    dataset = load_clean(config.data)
     data = result.started.data
     if dataset.fingerprint != data["fingerprint"]:
         if data.get("decoding") != DATASETS[config.data.name].decoding:

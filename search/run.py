@@ -4,6 +4,7 @@ It runs on this machine or a cluster.
 """
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -81,6 +82,26 @@ def what_options(made: Parser) -> None:
         help=f"{', '.join(sorted(set(DATASETS) - {'folder'}))}, or folder:PATH "
         "(one sub-folder per class)",
     )
+    data_options(what)
+    what.add_argument(
+        "--weights",
+        type=own_path,
+        metavar="PATH",
+        help="begin with the weights in this file, a checkpoint, or a folder of files with "
+        "torchvision's names (default: torchvision's, from its cache)",
+    )
+    what.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="set a value of every trial (keys: trainables/config.py); fixes a searched key",
+    )
+
+
+def data_options(what: Any) -> None:
+    """Add the options that say where the images are, and how they are read."""
     what.add_argument(
         "--data-root",
         type=own_path,
@@ -105,21 +126,6 @@ def what_options(made: Parser) -> None:
         "--skip-bad",
         action="store_true",
         help="leave unreadable images out, rather than refuse the folder",
-    )
-    what.add_argument(
-        "--weights",
-        type=own_path,
-        metavar="PATH",
-        help="begin with the weights in this file, a checkpoint, or a folder of files with "
-        "torchvision's names (default: torchvision's, from its cache)",
-    )
-    what.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="settings",
-        help="set a value of every trial (keys: trainables/config.py); fixes a searched key",
     )
 
 
@@ -503,9 +509,11 @@ def command(args: argparse.Namespace) -> int:
     """Print the plan, or run the search and print the result; return the exit code."""
     experiment = experiment_of(args)
     if args.dry_run:
-        terminal = Terminal()
-        for line in make_plan(experiment).lines(experiment):
+        terminal, plan = Terminal(stderr=args.json), make_plan(experiment)
+        for line in plan.lines(experiment):
             say(terminal, line)
+        if args.json:
+            sys.stdout.write(json.dumps(plan.to_json()) + "\n")
         return 0
     return run(experiment, as_json=args.json).exit_code
 

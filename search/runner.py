@@ -1,5 +1,6 @@
 """The composition root: what happens in a search, from top to bottom."""
 
+import json
 import signal
 import sys
 import time
@@ -28,13 +29,20 @@ from search.execution.evaluation import Crew, Tick, evaluate_best, evaluate_tria
 from search.execution.packing import Packing
 from search.executors import EXECUTORS
 from search.experiment import Experiment
-from search.journal.events import Selecting, SessionStart, Started
+from search.journal.events import Evidence, Selecting, SessionStart, Started
 from search.journal.guessing import is_answer_at_chance
 from search.journal.journal import FILE_NAME, VERSION, Journal, JournalError, Unwritten
 from search.journal.keeping import ALL, NEEDED, by_kind, freed, removable, remove, size_text
 from search.journal.lease import FILE_NAME as LOCK_FILE
 from search.journal.provenance import provenance
-from search.journal.result import ENDED, NO_TIME, STUDY, SearchResult
+from search.journal.result import (
+    DATA_PICTURE,
+    DATA_REPORT,
+    ENDED,
+    NO_TIME,
+    STUDY,
+    SearchResult,
+)
 from search.phrases import verb
 from search.preflight.prepare import Prepared, data_facts, prepare, refuse_taken, session_facts
 from search.spaces.find import sha256_of
@@ -48,6 +56,8 @@ from trainables.catalog.entries import imported
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
+from trainables.inspection.pictures import picture
+from trainables.inspection.words import headline
 
 ExitCode = Callable[[SearchResult, list[int], list[str]], int]
 """Gives the exit code for a result, the signals that came and the troubles that were reported."""
@@ -68,7 +78,7 @@ def run(experiment: Experiment, *, as_json: bool = False) -> Finished:
     refuse_taken(experiment)
     prepared = prepare(experiment)
     console = Terminal(stderr=True)
-    for line in prepared.notes:
+    for line in (headline(prepared.report), *prepared.notes):
         say(console, line)
     experiment = prepared.experiment
     if (limit := experiment.budget.time) is not None and now_ms() - began > limit.amount * 1000:
@@ -284,6 +294,9 @@ def run_session(
         with views, interruptible(driver, note) as signals:
             heed_signals()
             write_first_event(running, prepared, about, signals)
+            if plan.is_first:
+                keep = partial(keep_report, driver, prepared)
+                tried(troubles, "the report on the data", keep)
             carry_out(running, prepared.dataset, signals)
         # Here, not later: an executor that broke may end this process as it is left.
         tell_troubles(troubles, experiment, tracker)
@@ -316,6 +329,17 @@ def write_first_event(
         running.driver.journal.append(running.plan.first.changed_by(facts).changed_by(about))
     except (KeyboardInterrupt, Unwritten):
         stop(signals[0] if signals else signal.SIGINT, None)
+
+
+def keep_report(driver: Driver, prepared: Prepared) -> None:
+    """Keep the report on the data with the search, for its page and for MLflow."""
+    report = prepared.report
+    for name, content in (
+        (DATA_REPORT, json.dumps(report.to_json(), indent=1).encode()),
+        (DATA_PICTURE, picture(report, prepared.looked)),
+    ):
+        driver.experiment.home.write(name, content)
+        driver.journal.append(Evidence("", name, ""))
 
 
 def carry_out(running: Running, dataset: Dataset, signals: list[int]) -> None:

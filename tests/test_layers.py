@@ -131,6 +131,7 @@ FLOORS = {
         catalog fields caches
         config
         datasets
+        inspection
         tasks
         baselines
         checkpoints
@@ -155,7 +156,7 @@ FLOORS = {
         execution
         plan runner
         compare delete export list promote report resume run select status sync why
-        refine __main__ api
+        refine __main__ api data
         predict
     """,
 }
@@ -350,8 +351,8 @@ def test_importing_the_command_loads_no_torch_and_changes_nothing() -> None:
         "import os, sys; before = dict(os.environ), sorted(os.listdir('.'))\n"
         "import search.run, search.resume, search.refine, search.select, search.status, "
         "search.sync, search.why, search.promote\n"
-        "import search.compare, search.delete, search.export, search.list, search.predict\n"
-        "import search.report, search.api, search.__main__\n"
+        "import search.compare, search.data, search.delete, search.export, search.list\n"
+        "import search.predict, search.report, search.api, search.__main__\n"
         "assert (dict(os.environ), sorted(os.listdir('.'))) == before\n"
         "print(*(name for name in ('torch', 'ray', 'mlflow', 'torchvision', 'pandas') if name in "
         "sys.modules))"

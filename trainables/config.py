@@ -23,6 +23,8 @@ SCALING_NAMES = ("unit", "symmetric", "standard")
 PRECISION_NAMES = ("auto", "fp32", "bf16", "fp16")
 WEIGHTS_NAMES = ("none", "sqrt", "balanced")
 SAMPLING_NAMES = ("shuffled", "balanced")
+DROP, KEEP = "drop", "keep"
+LEAKS_NAMES = (DROP, KEEP)
 FREEZE_NAMES = ("nothing", "all_but_last_stage", "backbone")
 FEATURE_NAMES = ("hog", "lbp", "edges", "all")
 """The names in `trainables.baselines.features.FEATURES`, and `all`.
@@ -142,6 +144,12 @@ class DataConfig:
 
     Each trial trains one network a fold, each on all images outside the test part but those of its
     fold, and measures it on that fold. There is then no separate validation part.
+    """
+    leaks: str = name_of(DROP, "data.leaks", LEAKS_NAMES)
+    """What is done with copies, in a validation or test part, of pictures in an earlier part.
+
+    `drop` leaves them in the earlier part alone (`trainables.inspection.leaks`); `keep` leaves them
+    in both. Data sets that come by name are published so, and stay as they are.
     """
 
     def __post_init__(self) -> None:
@@ -380,11 +388,14 @@ class TrialConfig:
         """Return a nested dict of plain values, as JSON holds it.
 
         The default task and its primary metric are left out, and so is classes' balance where it
-        is not changed: such a training has the key that it had when there were no others.
+        is not changed: such a training has the key that it had when there were no others. So are
+        leaks that are kept, as all were once.
         """
         values = dataclasses.asdict(self)
         if self.train == TrainConfig():
             del values["train"]
+        if self.data.leaks == KEEP:
+            del values["data"]["leaks"]
         if self.data.task == DEFAULT_TASK:
             del values["data"]["task"]
             if self.metric == self.task.primary.name:
@@ -394,7 +405,8 @@ class TrialConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Build a config from what `to_dict` returned."""
-        flat = {
+        flat = {"data.leaks": KEEP} if "data" in values else {}
+        flat |= {
             f"{key}.{name}": inner
             for key, value in values.items()
             if isinstance(value, Mapping)

@@ -60,6 +60,7 @@ UNFINISHED = ("pending", "running", "interrupted", "held")
 """Outcomes that a resume goes on with."""
 
 PICTURES, PAGE, STUDY = "pictures", "report.html", "optuna.log"
+DATA_REPORT, DATA_PICTURE = "data.json", "data.png"
 """Names in the search's folder: the folder of the search's own pictures, the report, and Optuna's
 study. Once the pictures are there, everything is drawn.
 """

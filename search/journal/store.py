@@ -195,6 +195,11 @@ class Home:
     def keep(self, *parts: str) -> None:
         """Copy these files or folders of the driver's to where the search is kept."""
 
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file, whole or not at all, and keep it."""
+        _write(self.folder / name, content)
+        self.keep(name)
+
     def size(self) -> Size:
         """Return how much it holds, beside a lock."""
         lock = self.folder / LOCK_FILE

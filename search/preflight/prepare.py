@@ -27,6 +27,9 @@ from trainables.catalog.datasets import DATASETS
 from trainables.datasets.arrays import Dataset
 from trainables.datasets.load import load
 from trainables.errors import ConfigError
+from trainables.inspection.leaks import Looked, look
+from trainables.inspection.report import DataReport, report_of
+from trainables.inspection.words import warnings
 from trainables.processors import processors
 
 
@@ -38,13 +41,20 @@ class Prepared:
     """
 
     experiment: Experiment
-    dataset: Dataset
+    looked: Looked
+    """The data, looked through for copies."""
+    report: DataReport
     local: Resources
     notes: list[str]
     weights: dict[str, str] = field(default_factory=dict)
     """A digest of each file of weights with which trials are to begin, by its name."""
     waiting: Waiting = field(default_factory=Waiting)
     """The time that it took to have the data, and those files."""
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data to search with."""
+        return self.looked.dataset
 
 
 def prepare(
@@ -76,6 +86,9 @@ def prepare(
     waiting, weights = Waiting(), dict[str, str]()
     with waiting.counted():
         dataset = load(experiment.base.data, download=experiment.download)
+        looked = look(dataset, experiment.base.data)
+        report = report_of(looked, experiment.base.data)
+    dataset = looked.dataset
     experiment, left_out = experiment.fitting(dataset)
     problems = list(experiment.problems(dataset))
     if problems:
@@ -89,8 +102,9 @@ def prepare(
         if begins:
             experiment, weights, of_weights = check_weights(experiment, dataset, anew=anew)
             left_out += of_weights
-    said = [*platform_notes(), *shadows_here(), *left_out, *notes(experiment, dataset)]
-    return Prepared(experiment, dataset, local, said, weights, waiting)
+    about_data = [*left_out, *warnings(report), *notes(experiment, dataset)]
+    said = [*platform_notes(), *shadows_here(), *about_data]
+    return Prepared(experiment, looked, report, local, said, weights, waiting)
 
 
 def platform_notes() -> Iterator[str]:

@@ -1,8 +1,6 @@
 """Warnings and notes before a search begins, on what is allowed but worth knowing."""
 
-import hashlib
 from collections.abc import Iterator
-from itertools import combinations
 
 import numpy as np
 
@@ -14,7 +12,7 @@ from search.preflight.first_step import to_trained_weights
 from trainables.catalog.models import MODELS
 from trainables.catalog.tasks import CLASSIFICATION
 from trainables.config import DataConfig, TrainConfig
-from trainables.datasets.arrays import Dataset, Part
+from trainables.datasets.arrays import Dataset
 from trainables.errors import printable
 
 SUSPECT, SUSPECT_TIMES = 0.6, 2.5
@@ -31,7 +29,6 @@ def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
             f"note: {_images(dataset.skipped)} cannot be read and "
             f"{'are' if dataset.skipped > 1 else 'is'} left out."
         )
-    yield from _leaks(dataset)
     yield from _unbalanced(experiment, dataset)
     yield from _unfollowed(experiment)
     yield from _sizes(experiment, dataset)
@@ -163,38 +160,6 @@ def _unfollowed(experiment: Experiment) -> Iterator[str]:
             f"note: {', '.join(sorted(deaf))} cannot weigh classes: train.class_weights leaves it "
             "as it is."
         )
-
-
-def _leaks(dataset: Dataset) -> Iterator[str]:
-    """Yield a line on images that occur twice, pixel by pixel.
-
-    They are in two parts or, with folds, twice in the training part.
-    """
-    # With folds, the validation part is the training part.
-    validation = dataset.val if dataset.folds is None else None
-    parts = {"training": dataset.train, "validation": validation, "test": dataset.test}
-    digests = {title: list(_digests(part)) for title, part in parts.items() if part is not None}
-    for one, other in combinations(digests, 2):
-        known = set(digests[one])
-        count = sum(digest in known for digest in digests[other])
-        if count:
-            yield (
-                f"warning: {_images(count)} occur{'s' * (count == 1)} in both the {one} and "
-                f"the {other} part."
-            )
-    if dataset.folds is not None and (count := len(dataset.train) - len(set(digests["training"]))):
-        yield (
-            f"warning: {_images(count)} of the training part occur{'s' * (count == 1)} there "
-            "before: a network may be validated on what it was trained on."
-        )
-
-
-def _digests(part: Part) -> Iterator[bytes]:
-    """Return a digest of each image; 60,000 of MNIST take 0.06 s."""
-    return (
-        hashlib.sha256(str(image.shape).encode() + image.tobytes()).digest()
-        for image in part.each()
-    )
 
 
 def _images(count: int) -> str:

@@ -1,5 +1,6 @@
 """A search's result in words and tables: for the terminal, for MLflow's note, for `--json`."""
 
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -12,7 +13,13 @@ from search.journal.events import Selected
 from search.journal.guessing import answer_against
 from search.journal.journal import FILE_NAME
 from search.journal.pareto import front
-from search.journal.result import SearchResult, TrialResult, checkpoint_of, metric_of
+from search.journal.result import (
+    DATA_REPORT,
+    SearchResult,
+    TrialResult,
+    checkpoint_of,
+    metric_of,
+)
 from search.journal.store import Home
 from search.objectives import one_cost, value_of
 from search.spaces.find import file_of
@@ -724,7 +731,17 @@ def json_summary(
         "budget": {limit: round(share, 4) for limit, share in shares_of(result, wall_s).items()},
         "mlflow": tracking,
         "journal": f"{home}/{FILE_NAME}",
+        "data": _data(home),
     }
+
+
+def _data(home: Home) -> Json | None:
+    """Return the report on the data that is kept with a search; None where there is none."""
+    try:
+        found: Json = json.loads(home.read(DATA_REPORT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found
 
 
 def json_selection(result: SearchResult, *, tracking: dict[str, str], home: Home) -> Json:

@@ -417,6 +417,7 @@ def test_the_json_summary_has_every_promised_key(result: SearchResult) -> None:
     )
     assert summary.keys() == {
         "name",
+        "data",
         "metric",
         "mode",
         "outcome",

@@ -11,6 +11,7 @@ import trainables
 from trainables.catalog.datasets import DATASETS
 from trainables.catalog.models import MODELS
 from trainables.catalog.tasks import TASKS
+from trainables.checkpoints.lineage import training_key
 from trainables.config import (
     PATHS,
     AugmentConfig,
@@ -300,6 +301,7 @@ def every_value_changed() -> TrialConfig:
             val_fraction=0.1,
             test_fraction=0.3,
             split_seed=4,
+            leaks="keep",
         ),
         augment=AugmentConfig(rotation=5, scale=0.1, crop=2, flip=True, jitter=0.2),
         optimizer=OptimizerConfig(
@@ -345,6 +347,16 @@ EXAMPLES = {
 )
 def test_a_config_survives_the_way_through_json(config):
     assert TrialConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_copies_across_parts_stay_in_a_config_of_a_version_that_kept_them():
+    config = TrialConfig()
+    assert config.data.leaks == "drop"
+    earlier = config.to_dict()
+    del earlier["data"]["leaks"]
+    assert TrialConfig.from_dict(earlier).data.leaks == "keep"
+    assert TrialConfig.from_dict(earlier).to_dict() == earlier
+    assert training_key(TrialConfig.from_dict(earlier)) == training_key(config)
 
 
 def test_the_round_trip_examples_change_every_value():

@@ -21,7 +21,7 @@ HORIZON_FREE = ("constant", "step", "plateau")
 
 `cosine` does: it reaches its end with the last epoch.
 """
-ELSEWHERE = ("root", "skip_bad")
+ELSEWHERE = ("root", "skip_bad", "leaks")
 """Fields of `DataConfig` that are left out of the training key.
 
 Where the images lie, and how they were read, says nothing about them: their fingerprint does.

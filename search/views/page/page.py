@@ -11,7 +11,7 @@ from markupsafe import Markup
 from search.journal.result import SearchResult
 from search.views import metric
 from search.views.guessing import AT_CHANCE, at_chance
-from search.views.page import comparison, curves, facts, quality
+from search.views.page import comparison, curves, data, facts, quality
 from search.views.page.answer import Evidence, evidence
 from search.views.page.figures import Picture, picture
 from search.views.page.importance import BEST_SHARE, MIN_TRIALS, importance
@@ -72,6 +72,7 @@ def render(
         models=models_table(result),
         front=front_table(result),
         shown=shown,
+        data_section=data.section(folder),
         mistakes=facts.mistakes(shown.found) if shown.has("confusion_matrix") else [],
         stops=facts.stops(result),
         failures=facts.failures(result),

@@ -1,6 +1,5 @@
 """Warnings and notes before a search begins."""
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +7,6 @@ import numpy as np
 import pytest
 
 from search.experiment import Experiment, base_of
-from search.preflight import disk as room_module
 from search.preflight.disk import DiskEstimate
 from search.preflight.warnings import notes
 from search.space import Choice, SearchSpace
@@ -50,19 +48,6 @@ def test_there_is_nothing_to_say_of_good_data(experiment: Experiment, dataset: D
     assert list(notes(experiment, dataset)) == []
 
 
-def test_images_in_two_parts_are_counted(experiment: Experiment, dataset: Dataset) -> None:
-    assert dataset.test is not None
-    dataset.val.images[:12] = dataset.train.images[3]
-    dataset.test.images[0] = dataset.train.images[5]
-    dataset.test.images[1:3] = dataset.val.images[15]
-    assert list(notes(experiment, dataset)) == [
-        "warning: 12 images occur in both the training and the validation part.",
-        "warning: 1 image occurs in both the training and the test part.",
-        "warning: 2 images occur in both the validation and the test part.",
-    ]
-    assert len(list(notes(experiment, dataset.sealed))) == 1
-
-
 def test_it_is_told_where_nothing_of_earlier_searches_is_used(
     experiment: Experiment, dataset: Dataset
 ) -> None:
@@ -81,19 +66,6 @@ def test_it_is_told_where_nothing_of_earlier_searches_is_used(
     assert (
         "note: what begins with trained weights is trained anew, whatever earlier "
         "searches have trained." in list(notes(begins, of_size(128)))
-    )
-
-
-def test_with_folds_images_that_are_there_twice_are_counted(
-    experiment: Experiment, dataset: Dataset
-) -> None:
-    folded = replace(dataset, val=dataset.train, folds=5)
-    assert list(notes(experiment, folded)) == []
-    dataset.train.images[10:12] = dataset.train.images[3]
-    (said,) = notes(experiment, folded)
-    assert (
-        said == "warning: 2 images of the training part occur there before: a network may be "
-        "validated on what it was trained on."
     )
 
 
@@ -145,22 +117,6 @@ def test_a_storage_that_is_nearly_too_small_is_told(
         lambda *_: DiskEstimate(10**9, 4 * 10**9, 8 * 10**9, Path("here")),
     )
     assert list(notes(experiment, dataset)) == []
-
-
-def test_sixty_thousand_images_are_compared_in_well_under_a_second(
-    experiment: Experiment, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(room_module, "AMPLE", 0)
-    images = np.random.default_rng(0).integers(0, 256, (60_000, 28, 28, 1), dtype=np.uint8)
-    large = replace(
-        dataset,
-        train=Part(images[:50_000], np.zeros(50_000, np.int64)),
-        val=Part(images[45_000:], np.zeros(15_000, np.int64)),
-    )
-    start = time.process_time()
-    (said, *_) = notes(experiment, large)
-    assert time.process_time() - start < 0.7
-    assert said == "warning: 5,000 images occur in both the training and the validation part."
 
 
 def test_too_few_trials_for_what_a_space_begins_with_are_told(experiment: Experiment) -> None:

@@ -1,0 +1,101 @@
+"""python -m search.data DATA: look at a data set before a search trains on it.
+
+It prints the classes by part, what the files are and how they are read, what is left out, copies
+and leaks, and what the parts are large enough for. Nothing is trained or changed.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cluster.cli import Parser
+from search.cli.main import HelpFormatter, guarded, json_option
+from search.journal.store import own_path
+from search.run import data_options, data_source
+from search.views.terminal import Terminal, say
+from trainables.config import DataConfig, TrialConfig, parse_setting
+from trainables.datasets.load import load, with_root
+from trainables.errors import ConfigError
+from trainables.inspection.leaks import look
+from trainables.inspection.pictures import picture
+from trainables.inspection.report import report_of
+from trainables.inspection.words import lines
+
+
+def parser() -> Parser:
+    """Return the parser of this command's options."""
+    made = Parser(prog="python -m search.data", description=__doc__, formatter_class=HelpFormatter)
+    made.add_argument(
+        "data", metavar="DATA", help="as --data of search.run takes it, or a folder's path"
+    )
+    data_options(made)
+    made.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="data.KEY=VALUE",
+        dest="settings",
+        help="set a value of how the data are read and divided, as for search.run",
+    )
+    made.add_argument(
+        "--out",
+        type=own_path,
+        metavar="FILE",
+        help="write a page too (HTML), with a row of samples a class",
+    )
+    json_option(made)
+    return made
+
+
+def config_of(args: argparse.Namespace) -> DataConfig:
+    """Return the config of the data that the command line names.
+
+    Raises:
+        ConfigError: it names none, or a setting is of something else.
+    """
+    data = f"folder:{args.data}" if is_path(args.data) else args.data
+    source = data_source(data)
+    settings = dict(parse_setting(text) for text in args.settings)
+    if other := [path for path in settings if not path.startswith("data.")]:
+        raise ConfigError(f"--set {other[0]}: only data.KEY says something about the data.")
+    base = TrialConfig().override({"data.skip_bad": args.skip_bad})
+    root = "" if source == "digits" else str(args.data_root)
+    named = base.on(with_root(base.data, data, root, task=args.task))
+    return named.override(settings).data
+
+
+def is_path(data: str) -> bool:
+    """Return whether this names a folder, and no data set."""
+    return os.sep in data.partition(":")[0] or Path(data).is_dir()
+
+
+def command(args: argparse.Namespace) -> int:
+    """Print the report, write the page if one is wanted, and return the exit code."""
+    from search.views.page.data import write_alone  # Jinja is not needed before
+
+    if args.out is not None and (args.out.is_dir() or not args.out.parent.is_dir()):
+        raise ConfigError(f"--out '{args.out}': name a file in a folder that is there.")
+    config = config_of(args)
+    looked = look(load(config, download=args.download), config)
+    report = report_of(looked, config)
+    terminal = Terminal(stderr=args.json)
+    for line in lines(report):
+        say(terminal, line)
+    if args.out is not None:
+        write_alone(report, picture(report, looked), args.out)
+        say(terminal, f"  page: {args.out}")
+    if args.json:
+        sys.stdout.write(json.dumps({"data": report.to_json()}) + "\n")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line, look at the data, and return the exit code."""
+    return guarded(lambda: command(parser().parse_args(argv)))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

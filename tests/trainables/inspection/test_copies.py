@@ -1,0 +1,120 @@
+"""Copies of images: equal, nearly equal, mirrored, and what is none."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from trainables.datasets.arrays import Images, Part, Ragged
+from trainables.inspection.copies import find_copies
+from trainables.inspection.hashes import MIRROR, hashes, thumbnails
+
+
+def photographs(count: int, *, side: int = 48, seed: int = 0) -> Images:
+    """Smooth colour images with some detail, no two alike."""
+    noise = np.random.default_rng(seed).normal(size=(count, side, side, 3))
+    smooth = gaussian_filter(noise, (0, side / 16, side / 16, 0.5)) * 400
+    fine = gaussian_filter(noise, (0, 1, 1, 0)) * 20
+    return np.clip(128 + smooth + fine, 0, 255).astype(np.uint8)
+
+
+def part(images: Images) -> Part:
+    return Part(images, np.zeros(len(images), np.int64))
+
+
+def as_jpeg(image: Images) -> Images:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=60)
+    return np.asarray(Image.open(buffer))
+
+
+def resized(image: Images) -> Images:
+    side = len(image)
+    small = Image.fromarray(image).resize((side * 3 // 4, side * 3 // 4))
+    return np.asarray(small.resize((side, side)))
+
+
+def darker(image: Images) -> Images:
+    return (image * 0.7 + 20).astype(np.uint8)
+
+
+CHANGES = {"compressed": as_jpeg, "resized": resized, "darker": darker}
+
+
+def test_equal_images_are_found_in_and_across_parts() -> None:
+    train, test = photographs(20), photographs(10, seed=1)
+    train[7], test[3] = train[2], train[5]
+    found = find_copies([part(train), part(test)])
+    expected = np.arange(30)
+    expected[[7, 23]] = 2, 5
+    np.testing.assert_array_equal(found.original, expected)
+    assert found.limit == ""
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_picture_that_was_changed_a_little_is_found(change: str) -> None:
+    train, test = photographs(40), photographs(20, seed=1)
+    for row in range(8):
+        test[row] = CHANGES[change](train[row])
+    found = find_copies([part(train), part(test)])
+    np.testing.assert_array_equal(found.near, [(row, 40 + row) for row in range(8)])
+    assert len(found.mirrored) == 0
+
+
+def test_a_mirrored_picture_is_no_equal_one() -> None:
+    images = photographs(30)
+    images[9] = images[4][:, ::-1]
+    found = find_copies([part(images)])
+    assert len(found.near) == 0
+    np.testing.assert_array_equal(found.mirrored, [(4, 9)])
+
+
+def test_no_two_of_different_pictures_are_taken_for_one() -> None:
+    found = find_copies([part(photographs(300))])
+    assert (len(found.near), len(found.mirrored)) == (0, 0)
+
+
+def test_images_with_nothing_on_them_are_no_copies_of_each_other() -> None:
+    images = photographs(30)
+    images[:5] = np.arange(5).reshape(-1, 1, 1, 1)
+    images[:5, 10, 10] += 1
+    assert len(find_copies([part(images)]).near) == 0
+
+
+def test_of_tiny_images_equal_ones_alone_are_looked_for() -> None:
+    images = photographs(10, side=8)
+    images[3] = images[1]
+    found = find_copies([part(images)])
+    assert found.limit == "images of fewer than 24 pixels a side"
+    assert found.original[3] == 1
+
+
+def test_images_that_all_look_alike_are_not_taken_for_copies() -> None:
+    """As of a camera that never moves."""
+    ground = photographs(1, side=64)
+    noise = np.random.default_rng(0).integers(-9, 10, (40, 64, 64, 3))
+    found = find_copies([part(np.clip(ground + noise, 0, 255).astype(np.uint8))])
+    assert len(found.near) == 0
+    assert found.limit == "the images look too much alike"
+
+
+def test_copies_of_other_sizes_are_found_among_images_of_mixed_sizes() -> None:
+    images = list(photographs(30, side=64))
+    images.append(np.asarray(Image.fromarray(images[3]).resize((48, 40))))
+    found = find_copies([Part(Ragged.of(images), np.zeros(31, np.int64))])
+    np.testing.assert_array_equal(found.near, [(3, 30)])
+
+
+def test_the_hash_of_a_mirror_image_is_known() -> None:
+    images = photographs(20)
+    np.testing.assert_array_equal(hashes(images[:, :, ::-1]), hashes(images) ^ MIRROR)
+
+
+def test_thumbnails_are_means_of_pixels() -> None:
+    images = photographs(3, side=48)
+    means = images.reshape(3, 16, 3, 16, 3, 3).mean(axis=(2, 4)).swapaxes(2, 3)
+    means -= means.mean(axis=(1, 2, 3), keepdims=True)
+    means /= np.linalg.norm(means.reshape(3, -1), axis=1).reshape(3, 1, 1, 1)
+    np.testing.assert_allclose(thumbnails(images, 16), means, atol=1e-5)

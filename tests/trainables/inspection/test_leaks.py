@@ -1,0 +1,108 @@
+"""Leaks across parts, and what is removed because of them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.trainables.inspection.test_copies import as_jpeg, photographs
+from trainables.config import DataConfig
+from trainables.datasets.arrays import Dataset, Part
+from trainables.errors import DataError
+from trainables.inspection.leaks import look
+from trainables.inspection.report import DataReport, report_of
+from trainables.inspection.words import warnings
+
+FOLDER = DataConfig(name="folder", root="/data")
+
+
+def named(images: np.ndarray, title: str) -> Part:
+    names = tuple(f"{title}/{row}.png" for row in range(len(images)))
+    return Part(images, np.arange(len(images)) % 2, names)
+
+
+@pytest.fixture
+def dataset() -> Dataset:
+    """24 training, 12 validation and 12 test images of two classes in turn."""
+    images = photographs(48, side=32)
+    parts = named(images[:24], "train"), named(images[24:36], "val"), named(images[36:], "test")
+    return Dataset("folder", ("cat", "dog"), *parts, "f00d")
+
+
+def reported(dataset: Dataset, config: DataConfig = FOLDER) -> DataReport:
+    return report_of(look(dataset, config), config)
+
+
+def test_data_without_leaks_stay_as_they_are(dataset: Dataset) -> None:
+    assert look(dataset, FOLDER).dataset is dataset
+
+
+def test_copies_stay_in_training_alone_and_that_is_told(dataset: Dataset) -> None:
+    assert dataset.test is not None
+    dataset.test.images[2] = dataset.train.images[4]
+    dataset.val.images[5] = as_jpeg(dataset.train.images[7])
+    looked = look(dataset, FOLDER)
+    left = looked.dataset
+    assert left.test is not None
+    assert (len(left.train), len(left.val), len(left.test)) == (24, 11, 11)
+    assert "test/2.png" not in (left.test.names or ())
+    assert left.fingerprint != dataset.fingerprint
+    told = list(warnings(report_of(looked, FOLDER)))
+    keeps = "(--set data.leaks=keep keeps them)"
+    assert told[:2] == [
+        "warning: 1 of 12 test images is a copy of a training image (first: test/2.png = "
+        f"train/4.png): it is left out of the test part {keeps}.",
+        "warning: 1 of 12 validation images nearly equals a training image (first: val/5.png ~ "
+        f"train/7.png): it is left out of the validation part {keeps}.",
+    ]
+
+
+def test_a_copy_of_a_validation_image_is_not_tested_on(dataset: Dataset) -> None:
+    assert dataset.test is not None
+    dataset.test.images[0] = dataset.val.images[6]
+    left = look(dataset, FOLDER).dataset
+    assert left.test is not None
+    assert (len(left.val), len(left.test)) == (12, 11)
+
+
+def test_leaks_are_kept_on_request_and_told(dataset: Dataset) -> None:
+    assert dataset.test is not None
+    dataset.test.images[:2] = dataset.train.images[:2]
+    keeping = replace(FOLDER, leaks="keep")
+    assert look(dataset, keeping).dataset is dataset
+    told = list(warnings(reported(dataset, keeping)))
+    assert told[0] == (
+        "warning: 2 of 12 test images are copies of training images "
+        "(first: test/0.png = train/0.png)."
+    )
+
+
+def test_published_data_stay_as_they_are(dataset: Dataset) -> None:
+    dataset.val.images[0] = dataset.train.images[0]
+    assert look(dataset, DataConfig(name="cifar10")).dataset is dataset
+
+
+def test_a_near_copy_of_another_class_stays_and_is_told(dataset: Dataset) -> None:
+    dataset.val.images[5] = as_jpeg(dataset.train.images[6])
+    looked = look(dataset, FOLDER)
+    assert looked.dataset is dataset
+    assert (
+        "warning: 1 image has another class than an image that it nearly equals "
+        "(first: val/5.png ~ train/6.png, 'dog' and 'cat')."
+    ) in warnings(report_of(looked, FOLDER))
+
+
+def test_with_folds_no_picture_is_there_twice(dataset: Dataset) -> None:
+    dataset.train.images[[8, 9]] = dataset.train.images[2]
+    folded = replace(dataset, val=dataset.train, folds=3)
+    left = look(folded, FOLDER).dataset
+    assert left.val is left.train
+    assert len(left.train) == 22
+
+
+def test_a_part_of_nothing_but_copies_is_refused(dataset: Dataset) -> None:
+    assert dataset.test is not None
+    dataset.test.images[:] = dataset.train.images[:12]
+    with pytest.raises(DataError, match="every image of the test part is a copy") as refused:
+        look(dataset, FOLDER)
+    assert "--set data.leaks=keep" in str(refused.value)

@@ -1,0 +1,109 @@
+"""The report on a data set: its facts, their way through JSON, and the words."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.trainables.inspection.test_copies import photographs
+from trainables.config import DataConfig
+from trainables.datasets.arrays import Dataset, Part
+from trainables.datasets.load import load
+from trainables.inspection.leaks import Looked, look
+from trainables.inspection.pictures import SIDE, picture
+from trainables.inspection.report import DataReport, half_width, report_of
+from trainables.inspection.words import lines, warnings
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Pets in three parts: leaks, a class too small, files that are no images."""
+    images = photographs(60, side=40)
+    for number in range(60):
+        part = ("train", "train", "train", "val", "test")[number % 5]
+        path = tmp_path / "pets" / part / ("cat", "dog")[number // 5 % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(images[number]).save(path)
+    train = tmp_path / "pets" / "train"
+    Image.fromarray(images[0]).save(tmp_path / "pets" / "test" / "dog" / "copy.png")
+    (train / "cow").mkdir()
+    for number in range(3):
+        Image.fromarray(photographs(3, side=40, seed=9)[number]).save(
+            train / "cow" / f"{number}.png"
+        )
+    (train / "cat" / "notes.txt").write_text("seen")
+    return tmp_path / "pets"
+
+
+def looked_at(folder: Path) -> tuple[Looked, DataReport]:
+    config = DataConfig(name="folder", root=str(folder))
+    looked = look(load(config), config)
+    return looked, report_of(looked, config)
+
+
+def test_the_facts_of_a_folder(folder: Path) -> None:
+    _, report = looked_at(folder)
+    assert report.classes == ("cat", "cow", "dog")
+    assert report.counts == {"train": (18, 3, 18), "val": (6, 0, 6), "test": (6, 0, 6)}
+    assert report.removed == {"test": 1}
+    assert report.small_classes == {"cow": 3}
+    assert report.missing == {"val": ("cow",), "test": ("cow",)}
+    assert [one.path for one in report.left_out] == ["train/cat/notes.txt"]
+    assert report.files is not None
+    assert report.files.sizes == {"40 x 40": 64}
+    assert [(match.image.name, match.same_as.name) for match in report.matches] == [
+        ("test/dog/copy.png", "train/cat/0.png")
+    ]
+
+
+def test_a_report_survives_the_way_through_json(folder: Path) -> None:
+    _, report = looked_at(folder)
+    later = json.loads(json.dumps(report.to_json())) | {"of a later version": 1}
+    assert DataReport.from_json(later) == report
+
+
+def test_all_that_is_wrong_is_said_at_once(folder: Path) -> None:
+    _, report = looked_at(folder)
+    said = "\n".join(warnings(report))
+    for text in (
+        "1 of 13 test images is a copy of a training image",
+        "1 image has another class than an image that it equals",
+        "the test part has no image of class 'cow'",
+        "1 class of 3 has fewer than 10 training images (fewest: 'cow', 3)",
+        "an accuracy of 0.9 is known to within ±18 points on 12 validation images",
+    ):
+        assert text in said
+
+
+def test_the_whole_report_fits_a_terminal(folder: Path) -> None:
+    _, report = looked_at(folder)
+    told = lines(report)
+    assert max(map(len, told)) <= 80
+    assert "cow           3           0     0" in told
+    assert "  test/dog/copy.png = train/cat/0.png" in told
+
+
+def test_the_picture_has_a_row_for_each_class_and_pair(folder: Path) -> None:
+    looked, report = looked_at(folder)
+    with Image.open(io.BytesIO(picture(report, looked))) as drawn:
+        assert drawn.height // SIDE == 4
+
+
+def test_control_characters_in_names_do_not_reach_the_terminal() -> None:
+    images = photographs(12, side=32)
+    parts = [
+        Part(images[first : first + 4], np.arange(4) % 2, tuple(f"\x1b[2J{i}" for i in range(4)))
+        for first in (0, 4, 8)
+    ]
+    parts[2].images[0] = parts[0].images[0]
+    dataset = Dataset("folder", ("\x1b[2J", "b"), *parts, "f00d")
+    config = DataConfig(name="folder", root="/data", leaks="keep")
+    assert "\x1b" not in "".join(lines(report_of(look(dataset, config), config)))
+
+
+@pytest.mark.parametrize(("images", "expected"), [(100, 0.059), (1000, 0.0187), (10_000, 0.00588)])
+def test_a_larger_part_is_more_precise(images: int, expected: float) -> None:
+    assert half_width(images) == pytest.approx(expected, rel=0.02)

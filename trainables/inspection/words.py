@@ -1,0 +1,265 @@
+"""A data report in words and tables: what is said at a search's start, and the whole of it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import wrap
+
+from trainables.errors import printable
+from trainables.inspection.leaks import TITLES
+from trainables.inspection.matches import EXACT, MIRRORED, NEAR, Image, Match
+from trainables.inspection.report import EXPECTED, MIN_CLASS, DataReport, MatchCount
+
+COARSE = 0.05
+"""A part on which an accuracy is known less precisely than this is worth a note at the start."""
+WIDTH, MAX_NAMED, MAX_PAIRS, MAX_NAME = 80, 20, 5, 40
+MODES = {
+    "1": "black and white",
+    "L": "grey",
+    "LA": "grey with transparency",
+    "P": "palette",
+    "RGB": "colour",
+    "RGBA": "colour with transparency",
+    "CMYK": "CMYK",
+}
+"""Pillow's modes, in words; those not here are told as they are."""
+DOES = {
+    EXACT: ("is a copy of {}", "are copies of {}"),
+    NEAR: ("nearly equals {}", "nearly equal {}"),
+    MIRRORED: ("nearly mirrors {}", "nearly mirror {}"),
+}
+"""What an image, and what several, are or do to others."""
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Return `1 image`, `1,200 images`."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def source(report: DataReport) -> str:
+    """Return the data set's name; of a folder that and its own name."""
+    return f"folder {printable(Path(report.root).name)}" if report.root else report.name
+
+
+def headline(report: DataReport) -> str:
+    """Return what there is, in one line."""
+    parts = [
+        f"{images:,} {_title(report, part)}" for part, images in report.images.items() if images
+    ]
+    classes = f" in {counted(len(report.classes), 'class', 'classes')}" if report.classes else ""
+    return (
+        f"{source(report)}: {counted(sum(report.images.values()), 'image')}{classes} "
+        f"({', '.join(parts)}), {form(report)}"
+    )
+
+
+def form(report: DataReport) -> str:
+    """Return what the images were made into: `32 x 32 pixels, colour`."""
+    height, width, channels = report.shape
+    size = f"up to {width} x {height}" if report.is_ragged else f"{width} x {height}"
+    return f"{size} pixels, {'grey' if channels == 1 else 'colour'}"
+
+
+def _title(report: DataReport, part: str) -> str:
+    return f"in {report.folds} folds" if report.folds and part == "train" else TITLES[part]
+
+
+def warnings(report: DataReport) -> Iterator[str]:
+    """Yield lines that begin with `warning:` or `note:`, for whoever begins a search."""
+    yield from _leaks(report)
+    yield from _contradictions(report)
+    yield from _classes(report)
+    coarse = [
+        f"±{100 * report.precision(part):.0f} points on "
+        f"{counted(report.images[part], f'{TITLES[part]} image')}"
+        for part in ("val", "test")
+        if report.classes and report.images.get(part) and report.precision(part) > COARSE
+    ]
+    if coarse:
+        told = " and ".join(coarse)
+        yield f"note: an accuracy of {EXPECTED:g} is known to within {told} (95 %)."
+
+
+def _leaks(report: DataReport) -> Iterator[str]:
+    """Yield lines on pictures that are in two parts, or with folds twice in what is divided."""
+    for count in report.match_counts:
+        if count.part == count.same_as and report.folds is None:
+            continue
+        first = next((match for match in report.matches if _is_of(match, count)), None)
+        named = f" (first: {match_text(first)})" if first and first.image.name else ""
+        kind = "note" if count.kind == MIRRORED else "warning"
+        gone = _gone(count) if count.removed else ""
+        yield f"{kind}: {match_count_text(report, count)}{named}{gone}."
+
+
+def match_count_text(report: DataReport, count: MatchCount) -> str:
+    """Return `400 of 436 test images are copies of training images`."""
+    every = report.images[count.part] + report.removed.get(count.part, 0)
+    of = f" of {every:,}" if every > count.images else ""
+    does = DOES[count.kind][count.images > 1].format(
+        f"{'a ' * (count.images == 1)}{TITLES[count.same_as]} image{'s' * (count.images > 1)}"
+    )
+    return f"{count.images:,}{of} {TITLES[count.part]} image{'s' * (every > 1)} {does}"
+
+
+def _is_of(match: Match, count: MatchCount) -> bool:
+    return (match.kind, match.image.part, match.same_as.part) == (
+        count.kind,
+        count.part,
+        count.same_as,
+    )
+
+
+def _gone(count: MatchCount) -> str:
+    some = f"{count.removed:,} of them {'is' if count.removed == 1 else 'are'}"
+    every = "it is" if count.removed == 1 else "they are"
+    who = every if count.removed == count.images else some
+    return f": {who} left out of the {TITLES[count.part]} part (--set data.leaks=keep keeps them)"
+
+
+def _contradictions(report: DataReport) -> Iterator[str]:
+    for kind, told in ((EXACT, "equals"), (NEAR, "nearly equals")):
+        counts = [count for count in report.match_counts if count.kind == kind]
+        if number := sum(count.disagree for count in counts):
+            first = next(
+                (match for match in report.matches if match.disagrees and match.kind == kind), None
+            )
+            named = (
+                f" (first: {match_text(first)}, '{printable(first.image.label)}' and "
+                f"'{printable(first.same_as.label)}')"
+                if first
+                else ""
+            )
+            yield (
+                f"warning: {counted(number, 'image')} {'has' if number == 1 else 'have'} another "
+                f"class than an image that {'it' if number == 1 else 'each'} {told}{named}."
+            )
+
+
+def _classes(report: DataReport) -> Iterator[str]:
+    for part, names in report.missing.items():
+        # Of a validation part that was given, its loader tells.
+        if part == "test":
+            yield f"warning: the test part has no image of {_named(names, 'class', 'classes')}."
+    if small := report.small_classes:
+        fewest = min(small, key=lambda name: small[name])
+        yield (
+            f"warning: {counted(len(small), 'class', 'classes')} of {len(report.classes):,} "
+            f"{'has' if len(small) == 1 else 'have'} fewer than {MIN_CLASS} training images "
+            f"(fewest: '{printable(fewest)}', {small[fewest]:,}): too few to be told apart. "
+            "Add images."
+        )
+
+
+def _named(names: tuple[str, ...], one: str, many: str) -> str:
+    """Return `class 'a'`, or `3 classes ('a', 'b', ...)`."""
+    told = ", ".join(f"'{printable(name)}'" for name in names[:3])
+    if len(names) == 1:
+        return f"{one} {told}"
+    return f"{counted(len(names), one, many)} ({told}{', ...' if len(names) > 3 else ''})"
+
+
+def match_text(match: Match) -> str:
+    """Return `test/cat/1.png = train/cat/7.png`; without names the images' numbers."""
+    sign = {EXACT: "=", NEAR: "~", MIRRORED: "mirrors"}[match.kind]
+    return f"{image_text(match.image)} {sign} {image_text(match.same_as)}"
+
+
+def image_text(image: Image) -> str:
+    """Return an image's file; without one its part and its number there, from 1."""
+    return image.name or f"{TITLES[image.part]} image {image.row + 1:,}"
+
+
+def class_table(report: DataReport) -> list[list[str]]:
+    """Return the classes with their numbers of images by part, titles first and sums last."""
+    titles = ["class", *(_title(report, part) for part in report.counts)]
+    rows = [
+        [printable(name), *(f"{counts[row]:,}" for counts in report.counts.values())]
+        for row, name in enumerate(report.classes)
+    ]
+    return [titles, *rows, ["all", *(f"{images:,}" for images in report.images.values())]]
+
+
+def facts(report: DataReport) -> list[tuple[str, str]]:
+    """Return what was read and made of it, each with a title; what there is not is left out."""
+    files, found = report.files, [("read as", form(report))]
+    if report.value_range is not None:
+        low, high = report.value_range
+        found.append(("brightness", f"values from {low:g} to {high:g} became 0 to 255"))
+    if files is not None:
+        more = [f"{files.other_sizes:,} other sizes"] if files.other_sizes else []
+        seen = sum(files.formats.values())
+        part = f" (of {files.looked_at:,} files looked at)" if files.looked_at < seen else ""
+        sizes = [f"{size} ({count:,})" for size, count in files.sizes.items()]
+        modes = [f"{MODES.get(mode, mode)} ({count:,})" for mode, count in files.modes.items()]
+        formats = [f"{suffix} ({count:,})" for suffix, count in files.formats.items()]
+        found += [
+            ("formats", ", ".join(formats)),
+            ("sizes", ", ".join([*sizes, *more]) + part),
+            ("colours", ", ".join(modes) + part),
+        ]
+    if report.counts:
+        name, share = report.majority
+        told = f"{100 * share:.3g} % of the training images are '{printable(name)}'"
+        found.append(("largest class", told))
+        found += [
+            (
+                f"{TITLES[part]} part",
+                f"an accuracy of {EXPECTED:g} on {counted(report.images[part], 'image')} is known "
+                f"to within ±{100 * report.precision(part):.1f} points (95 %)",
+            )
+            for part in ("val", "test")
+            if report.images.get(part)
+        ]
+    found.append(("copies", _copies(report)))
+    if report.left_out_count:
+        found.append(("left out", f"{counted(report.left_out_count, 'file')}"))
+    return found
+
+
+def _copies(report: DataReport) -> str:
+    """Return what copies there are, and what was not looked for."""
+    told = [match_count_text(report, count) for count in report.match_counts]
+    limit = f" (nearly equal ones were not looked for: {report.compared})" * bool(report.compared)
+    return ("; ".join(told) or "none found") + limit
+
+
+def lines(report: DataReport) -> list[str]:
+    """Return the whole report for a terminal of 80 columns, warnings first."""
+    said = list(dict.fromkeys([*report.remarks, *warnings(report)]))
+    found = [*wrap(headline(report), WIDTH, subsequent_indent="  "), ""]
+    for line in sorted(said, key=lambda line: not line.startswith("warning")):
+        found += wrap(line, WIDTH, subsequent_indent="  ", break_long_words=False)
+    if report.counts:
+        found += ["", *aligned(class_table(report))]
+    found.append("")
+    for title, text in facts(report):
+        found += wrap(
+            f"{title:<16}{text}", WIDTH, subsequent_indent=" " * 16, break_long_words=False
+        )
+    found += [f"  {one.path}: {one.reason}" for one in report.left_out[:MAX_NAMED]]
+    if report.left_out_count > MAX_NAMED:
+        found.append(f"  and {report.left_out_count - MAX_NAMED:,} more")
+    for count in report.match_counts:
+        some = [match_text(match) for match in report.matches if _is_of(match, count)]
+        found += [f"  {text}" for text in some[:MAX_PAIRS]]
+        if count.images > MAX_PAIRS:
+            found.append(f"  and {count.images - MAX_PAIRS:,} more")
+    return found
+
+
+def aligned(rows: list[list[str]]) -> list[str]:
+    """Return a table as lines: names to the left, numbers to the right."""
+    rows = [[shortened(row[0]), *row[1:]] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def shortened(name: str) -> str:
+    """Return a name of at most `MAX_NAME` letters."""
+    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
