@@ -71,6 +71,7 @@ DOORS = {
         "search/views/live.py",
         "search/views/outcome.py",
         "search/runner.py",
+        "search/clean.py",
         "search/compare.py",
         "search/list.py",
         "search/status.py",
@@ -155,7 +156,7 @@ FLOORS = {
         preflight
         execution
         plan runner
-        compare delete export list promote report resume run select status sync why
+        clean compare delete export list promote report resume run select status sync why
         refine __main__ api data
         predict
     """,
@@ -351,8 +352,8 @@ def test_importing_the_command_loads_no_torch_and_changes_nothing() -> None:
         "import os, sys; before = dict(os.environ), sorted(os.listdir('.'))\n"
         "import search.run, search.resume, search.refine, search.select, search.status, "
         "search.sync, search.why, search.promote\n"
-        "import search.compare, search.data, search.delete, search.export, search.list\n"
-        "import search.predict, search.report, search.api, search.__main__\n"
+        "import search.clean, search.compare, search.data, search.delete, search.export\n"
+        "import search.list, search.predict, search.report, search.api, search.__main__\n"
         "assert (dict(os.environ), sorted(os.listdir('.'))) == before\n"
         "print(*(name for name in ('torch', 'ray', 'mlflow', 'torchvision', 'pandas') if name in "
         "sys.modules))"
