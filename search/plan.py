@@ -15,6 +15,7 @@ from search.budget import device_of
 from search.executors import EXECUTORS
 from search.experiment import AUTO_DEVICE, Experiment
 from search.phrases import durations
+from search.preflight.memory import trial_memory
 from search.preflight.prepare import data_facts, prepare
 from search.schedulers.asha import expected_epochs
 from search.views.summary import classes_text, parts_text, source_text, strategy_text
@@ -43,6 +44,7 @@ PLAIN = (
     "most_seconds",
     "epoch_s",
     "device",
+    "memory",
     "notes",
 )
 """The fields of a plan that `--json` prints as they are."""
@@ -73,6 +75,8 @@ class Plan:
     """The device on which the steps were measured."""
     notes: tuple[str, ...] = ()
     report: DataReport | None = None
+    memory: str = ""
+    """The memory that a trial takes; empty where it is not known."""
 
     def to_json(self) -> Json:
         """Return the plan as plain values, with the whole report on the data."""
@@ -109,6 +113,7 @@ class Plan:
                 else []
             ),
             f"  {self.slots} at once on this machine ({self.device}), about {times}",
+            *([f"  {self.memory}"] if self.memory else []),
             *self._budget_lines(experiment),
             *(
                 [f"  with --fuse {experiment.fuse} more run at once, and those of one shape faster"]
@@ -187,6 +192,7 @@ def make_plan(experiment: Experiment) -> Plan:
     lengths = [config.epochs for config in planned.configs]
     expected = [_expected_epochs(experiment, epochs) for epochs in lengths]
     at_once = min(fitting, experiment.most_at_once or 10**6, trials)
+    found = trial_memory(experiment, dataset, at_once, exactly=True)
     each = share / experiment.demand.workers / at_once
     start_s = EXECUTORS[experiment.executor].start_s
     expected_s, most_s = (
@@ -205,6 +211,7 @@ def make_plan(experiment: Experiment) -> Plan:
         device,
         tuple(notes),
         prepared.report,
+        str(found) if found is not None else "",
     )
 
 

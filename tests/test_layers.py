@@ -67,11 +67,11 @@ DOORS = {
         "trainables/trainer.py",
     },
     "rich": {
+        "search/clean.py",
         "search/views/base.py",
         "search/views/live.py",
         "search/views/outcome.py",
         "search/runner.py",
-        "search/clean.py",
         "search/compare.py",
         "search/list.py",
         "search/status.py",

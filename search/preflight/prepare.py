@@ -19,6 +19,7 @@ from search.journal.journal import FILE_NAME
 from search.phrases import verb
 from search.preflight.disk import check_memory, check_room
 from search.preflight.first_step import few_photographs
+from search.preflight.memory import check_trials
 from search.preflight.shadows import shadows_here
 from search.preflight.warnings import notes
 from search.space import Choice
@@ -102,7 +103,8 @@ def prepare(
         if begins:
             experiment, weights, of_weights = check_weights(experiment, dataset, anew=anew)
             left_out += of_weights
-    about_data = [*left_out, *warnings(report), *notes(experiment, dataset)]
+    local, of_memory = check_trials(experiment, dataset, local)
+    about_data = [*left_out, *of_memory, *warnings(report), *notes(experiment, dataset)]
     said = [*platform_notes(), *shadows_here(), *about_data]
     return Prepared(experiment, looked, report, local, said, weights, waiting)
 
