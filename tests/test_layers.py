@@ -33,6 +33,7 @@ DOORS = {
     "mlflow": {
         "search/tracking/client.py",
         "search/tracking/forget.py",
+        "search/tracking/data_inputs.py",
         "search/tracking/runs.py",
         "search/tracking/tracker.py",
         "search/tracking/model_registry.py",

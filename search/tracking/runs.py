@@ -37,6 +37,7 @@ from search.journal.result import (
     task_of,
 )
 from search.tracking.client import client_of
+from search.tracking.data_inputs import data_input
 from search.tracking.uri import sqlite_path
 from search.views.guessing import guess_figures
 from search.views.summary import markdown_summary
@@ -278,6 +279,7 @@ class Runs:
             self.experiment_id = self._restored(found)
             self._find()
         self.parent = self._run_of("", event, {"search.role": "search"}, facts.name)
+        self.client.log_inputs(self.parent, datasets=[data_input(facts.data)])
         plain = {
             name: value
             for name, value in facts.experiment.items()

@@ -1,0 +1,34 @@
+"""The data set of a search as MLflow holds it: name, digest, source, schema and profile."""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from search.views.summary import source_text
+
+if TYPE_CHECKING:
+    from mlflow.entities import DatasetInput
+
+
+def data_input(data: Mapping[str, Any]) -> "DatasetInput":
+    """Return the data set that the journal describes, as an input of the search's run."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    channels, height, width = data["image"]
+    spec = {"dtype": "uint8", "shape": [-1, height, width, channels]}
+    feature = {"name": "images", "type": "tensor", "tensor-spec": spec}
+    profile = {
+        "classes": len(data["classes"]),
+        **{part: data[part] for part in ("train", "val", "test")},
+    }
+    dataset = Dataset(
+        name=source_text(data)[:500],
+        digest=data["fingerprint"],
+        source_type="local",
+        source=json.dumps({"uri": data["root"] or data["name"]}),
+        schema=json.dumps(
+            {"mlflow_tensorspec": {"features": json.dumps([feature]), "targets": None}}
+        ),
+        profile=json.dumps(profile),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "search")])

@@ -1,0 +1,115 @@
+"""The verb that looks at data, and what a search keeps of it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+
+from search.journal.result import SearchResult
+from search.views.page.data import section
+from search.views.page.page import render
+from tests.conftest import Command
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    """30 images of two classes in three parts; two of the test images are copies."""
+    generator = np.random.default_rng(0)
+    for number in range(30):
+        part = ("train", "train", "train", "val", "test")[number % 5]
+        path = tmp_path / "pets" / part / ("cat", "dog")[number // 5 % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (8, 8), np.uint8)).save(path)
+    for number in (0, 10):
+        copied = tmp_path / "pets" / "train" / "cat" / f"{number}.png"
+        (tmp_path / "pets" / "test" / "cat" / f"<b>{number}.png").write_bytes(copied.read_bytes())
+    return tmp_path / "pets"
+
+
+@pytest.mark.parametrize("prefix", ["", "folder:"])
+def test_a_folder_is_reported_on(call: Command, pets: Path, prefix: str) -> None:
+    done = call("search.data", f"{prefix}{pets}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "warning: 2 of 8 test images are copies of training images" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_the_report_as_json(call: Command, pets: Path) -> None:
+    done = call("search.data", pets, "--json", "--set", "data.leaks=keep")
+    told = json.loads(done.stdout)["data"]
+    assert told["images"] == {"train": 18, "val": 6, "test": 8}
+    assert [count["images"] for count in told["match_counts"]] == [2]
+
+
+def test_a_page_of_the_data_alone(call: Command, pets: Path, tmp_path: Path) -> None:
+    call("search.data", pets, "--out", tmp_path / "data.html")
+    page = (tmp_path / "data.html").read_text()
+    assert "data:image/png;base64," in page
+    assert "test/cat/&lt;b&gt;0.png" in page
+    assert "<b>" not in page
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["./nowhere"], "data set folder not found: 'nowhere'"),
+        (["minst"], "unknown data set 'minst'"),
+        (["digits", "--set", "epochs=3"], "--set epochs: only data.KEY"),
+        (["digits", "--out", "no/where.html"], "--out 'no/where.html': name a file in a folder"),
+    ],
+)
+def test_what_cannot_be_looked_at_is_refused(call: Command, words: list[str], said: str) -> None:
+    done = call("search.data", *words)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_built_in_data_have_a_report(call: Command) -> None:
+    done = call("search.data", "digits")
+    assert "1,797 images in 10 classes (1,079 training, 359 validation, 359 test)" in done.stdout
+    assert "none found (nearly equal ones were not looked for: " in done.stdout.replace(
+        "\n                ", " "
+    )
+
+
+def test_a_dry_run_tells_of_the_data_as_json(call: Command, pets: Path) -> None:
+    words = ("--space", "baselines", "--data", f"folder:{pets}", "--set", "model.name=knn")
+    done = call("search.run", *words, "--dry-run", "--json")
+    told = json.loads(done.stdout)
+    assert told["trials"] > 0
+    assert told["data"]["counts"]["test"] == [3, 3]
+    assert done.stderr.count("copies of training images") == 1
+
+
+def test_a_search_keeps_its_report(
+    call: Command, pets: Path, tmp_path: Path, database: str
+) -> None:
+    """The page, MLflow and the result as JSON have it."""
+    words = ("--space", "baselines", "--set", "model.name=knn", "--trials", 1, "--name", "tiny")
+    done = call(
+        *("search.run", "--data", f"folder:{pets}", "--executor", "inline", "--json"),
+        *(*words, "--tracking", database),
+    )
+    assert done.stderr.count("copies of training images") == 1
+    told, home = json.loads(done.stdout), tmp_path / "searches" / "tiny"
+    assert told["data"] == json.loads((home / "data.json").read_text())
+    assert told["data"]["images"] == {"train": 18, "val": 6, "test": 6}
+    page = render(SearchResult.read(home), home)
+    assert '<section id="data">' in page
+    assert "2 of 8 test images are copies of training images" in page
+    client, run = MlflowClient(database), told["mlflow"]["parent_run_id"]
+    (logged,) = client.get_run(run).inputs.dataset_inputs
+    assert (logged.dataset.name, logged.dataset.digest) == (
+        "folder pets",
+        told["data"]["fingerprint"],
+    )
+    assert {"data.json", "data.png"} <= {file.path for file in client.list_artifacts(run)}
+
+
+def test_a_search_of_an_earlier_version_has_no_such_section(tmp_path: Path) -> None:
+    assert section(None) == section(tmp_path) == ""
+    (tmp_path / "data.json").write_text('{"half":')
+    assert section(tmp_path) == ""
