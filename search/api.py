@@ -54,6 +54,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO, overload
 from cluster.cli import Terminated
 from search.cli.names import missing
 from search.export import trial_table
+from search.journal.guessing import answer_against
 from search.journal.journal import FILE_NAME, DamagedJournal, JournalError
 from search.journal.overview import Overview
 from search.journal.result import PAGE, SearchResult, TrialResult, checkpoint_of
@@ -130,6 +131,12 @@ class Search:
     def test(self) -> Evaluation:
         """The chosen training's evaluation on the test images; empty while they are sealed."""
         return self._told.chosen_test
+
+    @property
+    def above_chance(self) -> bool | None:
+        """True if the chosen training is better than guessing; None if that is not known."""
+        found = answer_against(self._told)
+        return None if found is None else found.is_above
 
     @property
     def trials(self) -> "pd.DataFrame":

@@ -9,10 +9,11 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import NormalDist
-from typing import Any, Self
+from typing import Self
 
+from search.journal.events import Json
 from search.journal.result import SearchResult, TrialResult, one_a_training
-from search.statistics import error_of, share_bounds, shared
+from search.statistics import share_bounds, shared
 from trainables.catalog.guesses import Guess
 from trainables.catalog.tasks import WIDTH, Metric
 
@@ -74,11 +75,6 @@ class Guessing:
         return self.result.metric
 
     @cached_property
-    def best(self) -> Guess:
-        """The guess that is best on the validation part; of equal ones the first."""
-        return self._best("val")
-
-    @cached_property
     def looks(self) -> int:
         """The number of epochs that were measured on the validation part.
 
@@ -88,54 +84,65 @@ class Guessing:
         trainings = [*one_a_training(self.result.ranking), *repeats.values()]
         return sum(len(trial.epochs) for trial in trainings)
 
-    def _best(self, part: str) -> Guess:
-        name = self.metric.name
+    def best(self, part: str, metric: Metric | None = None) -> Guess | None:
+        """Return the guess that is best on a part, `val` or `test`; of equal ones the first.
+
+        None where no guess has the metric there, by default that by which trials are ranked.
+        """
+        by, name = metric or self.metric, (metric or self.metric).name
         known = [guess for guess in self.guesses if name in getattr(guess, part)]
-        return max(known, key=lambda guess: self.metric.score(getattr(guess, part)[name]))
+        return max(known, key=lambda guess: by.score(getattr(guess, part)[name]), default=None)
+
+    @cached_property
+    def tests(self) -> dict[str, Json]:
+        """The evaluations on the test part, by the training for which it was opened."""
+        result, tested = self.result, self.result.tested
+        known = (result.chosen, result.trials.get(tested.trial) if tested is not None else None)
+        found = {trial.trial: result.test_of(trial) for trial in known if trial is not None}
+        return {name: test for name, test in found.items() if test}
 
     def against(self, trial: TrialResult) -> AgainstGuessing | None:
         """Return how a training compares, on the test part where it was opened for it.
 
         None of a trial without an epoch.
         """
-        test = self.result.test_of(trial)
-        if test and any(self.metric.name in guess.test for guess in self.guesses):
-            return self._tested(test)
-        return self._validated(trial)
-
-    def _validated(self, trial: TrialResult) -> AgainstGuessing | None:
-        if not trial.epochs or math.isnan(trial.value):
+        test = self.tests.get(trial.trial)
+        if test is not None and (guess := self.best("test")) is not None:
+            value, error = _tested(test, self.metric)
+            return self._compared(guess, "test", int(test["images"]), value, error)
+        guess, images = self.best("val"), self.result.images
+        if guess is None or not trial.epochs or math.isnan(trial.value):
             return None
-        images, looks = self.result.images, self.looks
-        error = error_of(self.metric, trial.best, images)
-        return self._compared(self.best, "validation", images, trial.value, error, looks)
-
-    def _tested(self, test: dict[str, Any]) -> AgainstGuessing:
-        guess, images = self._best("test"), int(test["images"])
-        value, error = test.get(self.metric.name, math.nan), 0.0
-        if (told := test.get("metric")) is not None and not self.metric.is_share:
-            value = told["value"]
-            # One end of the interval may be cut off at what the metric can be.
-            error = max(value - told["low"], told["high"] - value) / WIDTH
-        return self._compared(guess, "test", images, value, error, 1)
+        return self._compared(guess, "validation", images, trial.value, trial.error(images))
 
     def _compared(
-        self, guess: Guess, part: str, images: int, value: float, error: float, looks: int
+        self, guess: Guess, part: str, images: int, value: float, error: float
     ) -> AgainstGuessing:
-        metric, rate = self.metric, shared(ERROR_RATE, looks)
-        guessed = (guess.test if part == "test" else guess.val)[metric.name]
-        if metric.is_share:
-            bounds = share_bounds(value, images, rate)
-        else:
-            width = NormalDist().inv_cdf(1 - rate) * error
-            bounds = value - width, value + width
-        low, high = sorted(metric.score(bound) - metric.score(guessed) for bound in bounds)
+        metric, is_test = self.metric, part == "test"
+        looks = 1 if is_test else self.looks
+        guessed = (guess.test if is_test else guess.val)[metric.name]
+        blind = (guess.test_error if is_test else guess.val_error).get(metric.name, 0.0)
+        rate = shared(ERROR_RATE, looks)
+        width = NormalDist().inv_cdf(1 - rate) * max(error, blind)
+        ends = (
+            share_bounds(value, images, rate) if metric.is_share else (value - width, value + width)
+        )
+        low, high = sorted(metric.score(end) - metric.score(guessed) for end in ends)
         return AgainstGuessing(guess, metric, part, images, value, guessed, low, high, looks)
 
     def is_at_chance(self, trial: TrialResult) -> bool:
         """Return whether a training is known, and not better than guessing by more than noise."""
         found = self.against(trial)
         return found is not None and not found.is_above
+
+
+def _tested(test: Json, metric: Metric) -> tuple[float, float]:
+    """Return a metric's value in an evaluation, and its standard error if it is no share."""
+    if metric.is_share:
+        return float(test[metric.name]), 0.0
+    value, low, high = (float(test["metric"][name]) for name in ("value", "low", "high"))
+    # One end of the interval may be cut off at what the metric can be.
+    return value, max(value - low, high - value) / WIDTH
 
 
 def is_tie(result: SearchResult) -> bool:

@@ -110,14 +110,13 @@ def above_chance(found: AgainstGuessing | None) -> dict[str, Any] | None:
 
 
 def guess_figures(result: SearchResult) -> dict[str, float]:
-    """Return what the best guess reaches by the metric and the primary one, by MLflow's names."""
-    guessing = Guessing.of(result)
-    if guessing is None:
-        return {}
-    names = dict.fromkeys((result.metric.name, result.task.primary.name))
-    return {
-        f"guess/{part}_{name}": values[name]
-        for part, values in (("val", guessing.best.val), ("test", guessing.best.test))
-        for name in names
-        if name in values
-    }
+    """Return the best that guessing reaches by the metric and the primary one, by MLflow's names.
+
+    That may be a different guess for each of them.
+    """
+    guessing, figures = Guessing.of(result), dict[str, float]()
+    for metric in dict.fromkeys((result.metric, result.task.primary)):
+        for part in ("val", "test"):
+            if guessing is not None and (best := guessing.best(part, metric)) is not None:
+                figures[f"guess/{part}_{metric.name}"] = getattr(best, part)[metric.name]
+    return figures

@@ -11,6 +11,7 @@ from rich.table import Table
 from search.budget import shares_of, shares_text
 from search.decisions.refinement import edges, refinement_sentences
 from search.experiment import Experiment
+from search.journal.guessing import is_answer_at_chance
 from search.journal.journal import FILE_NAME
 from search.journal.result import PAGE, SearchResult
 from search.phrases import going_on, program, verb
@@ -174,11 +175,8 @@ def _next_steps(finished: Finished) -> list[tuple[str, str]]:
         ("MLflow", mlflow_command(finished.tracking)),
     ]
     if result.best is not None:
-        steps += [
-            (name, verb(name, experiment))
-            for name in ("select", "promote")
-            if name != "select" or result.is_over
-        ]
+        wanted = {"select": result.is_over, "promote": not is_answer_at_chance(result)}
+        steps += [(name, verb(name, experiment)) for name, is_wanted in wanted.items() if is_wanted]
     if result.refinement is None and result.is_over and len(experiment.objectives) == 1:
         steps += [
             ("edge", f"{flag}: {verb('refine', experiment)} looks beyond it")
@@ -218,7 +216,8 @@ def print_selection(finished: Finished, console: Console) -> None:
         if sentence:
             say(console, sentence)
     opened = [("opened", f"the test part, {opening}") for opening in result.openings]
-    onwards = [("promote", verb("promote", experiment))] if selection.chosen is not None else []
+    is_good = selection.chosen is not None and not is_answer_at_chance(result)
+    onwards = [("promote", verb("promote", experiment))] if is_good else []
     for title, text in [
         *chosen_line(experiment, result),
         *opened,

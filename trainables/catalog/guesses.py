@@ -21,6 +21,9 @@ class Guess:
     """On the validation part."""
     test: dict[str, float] = field(default_factory=dict)
     """On the test part."""
+    val_error: dict[str, float] = field(default_factory=dict)
+    """The standard error that a metric has without any signal, where its own would be too small."""
+    test_error: dict[str, float] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -35,7 +38,8 @@ class Guess:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Return the guess that these plain values describe."""
-        return cls(values["says"], values.get("val", {}), values.get("test", {}))
+        parts = ("val", "test", "val_error", "test_error")
+        return cls(values["says"], *(values.get(part, {}) for part in parts))
 
 
 def guesses_of(
@@ -55,7 +59,9 @@ def guesses_of(
     always = [float(number == largest) for number in range(len(train))]
     mix = [count / images for count in train]
     return [
-        Guess(says, guessed(shares, val), guessed(shares, test))
+        Guess(
+            says, guessed(shares, val), guessed(shares, test), blind_error(val), blind_error(test)
+        )
         for says, shares in ((classes[largest], always), ("", mix))
     ]
 
@@ -85,6 +91,22 @@ def guessed(shares: Sequence[float], counts: Sequence[int]) -> dict[str, float]:
     if all(share for share, true in pairs if true):
         found["log_loss"] = -math.fsum(true * math.log(share) for share, true in pairs if true)
     return found
+
+
+def blind_error(counts: Sequence[int]) -> dict[str, float]:
+    """Return the standard error of AUC without any signal, by Mann and Whitney 1947.
+
+    The metric's own vanishes as the area nears 1, which two images of a class may well be by luck.
+
+    Args:
+        counts: the number of images of each class.
+    """
+    images = sum(counts)
+    known = [count for count in counts if 0 < count < images]
+    if not known:
+        return {}
+    mean = _mean((images + 1) / (12 * count * (images - count)) for count in known)
+    return {"auc": math.sqrt(mean / (1 if len(known) == 2 else len(known)))}
 
 
 def _mean(values: Iterable[float]) -> float:

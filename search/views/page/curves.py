@@ -79,9 +79,10 @@ def search_curves(result: SearchResult, narrow: bool = False) -> Figure:
     metric = result.metric
     low = metric.score(worst_shown(result))
     high = max([trial.score for trial in result.ranking], default=1.0)
-    if (guessing := Guessing.of(result)) is not None:
-        handles.append(_guess(axes, guessing))
-        high = max(high, metric.score(guessing.best.val[metric.name]))
+    guessing = Guessing.of(result)
+    if guessing is not None and (guess := guessing.best("val")) is not None:
+        handles.append(_guess(axes, guess.title, guess.val[metric.name]))
+        high = max(high, metric.score(guess.val[metric.name]))
     scores = (low, high + 0.04 * (high - low)) if high > low else (high - 0.1, high + 0.1)
     axes.set(
         xlabel="epoch",
@@ -92,15 +93,13 @@ def search_curves(result: SearchResult, narrow: bool = False) -> Figure:
     return arranged(figure, handles, 2 if narrow else 4)
 
 
-def _guess(axes: Any, guessing: Guessing) -> Line2D:
+def _guess(axes: Any, title: str, value: float) -> Line2D:
     """Draw a line where the best guess is, and return its handle, which tells the value too.
 
     The line may lie beyond the picture's edge, where all trials that are shown are better.
     """
-    value = guessing.best.val[guessing.metric.name]
     axes.axhline(value, color=INK, linestyle=":", linewidth=1.4)
-    text = f"{label(guessing.best.title, 24)}: {value:.3g}"
-    return Line2D([], [], color=INK, linestyle=":", label=text)
+    return Line2D([], [], color=INK, linestyle=":", label=f"{label(title, 24)}: {value:.3g}")
 
 
 def worst_shown(result: SearchResult) -> float:
