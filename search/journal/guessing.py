@@ -11,11 +11,11 @@ from functools import cached_property
 from statistics import NormalDist
 from typing import Self
 
-from search.journal.events import Json
 from search.journal.result import SearchResult, TrialResult, one_a_training
 from search.statistics import share_bounds, shared
 from trainables.catalog.guesses import Guess
 from trainables.catalog.tasks import WIDTH, Metric
+from trainables.values import Json
 
 ERROR_RATE = 0.05
 """How often a search without any signal may be called better than guessing."""
