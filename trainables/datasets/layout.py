@@ -45,6 +45,8 @@ TABLES, ARCHIVES = (
 MAX_KINDS = 5
 """The largest number of suffixes of files not read that are counted by themselves."""
 MAX_PROBLEMS = 20
+DEPTH = 2
+"""The depth of a folder, below which links to folders are not followed."""
 NEAR = 1000
 """The largest number of entries that are looked at in a folder outside the data set."""
 
@@ -89,19 +91,12 @@ class Folder:
             found |= folder.not_read
         return found
 
-    def follow(self) -> "Folder":
-        """Take links to folders, in place of a class or a part, for the folders themselves."""
-        self.folders = sorted(
-            [*self.folders, *map(_walked, self.links)], key=lambda folder: folder.path
-        )
-        self.links = []
-        return self
 
+def _walked(path: Path, depth: int = 0) -> Folder:
+    """Return what lies in a folder, which is so deep in the data set.
 
-def _walked(path: Path) -> Folder:
-    """Return what lies in a folder.
-
-    A link that leads nowhere counts as an image, and is reported as unreadable later. A pipe does
+    Links to folders are followed where they may stand for classes or parts, but not on and on. A
+    link that leads nowhere counts as an image, and is reported as unreadable later. A pipe does
     not: reading it would wait for ever.
     """
     found = Folder(path)
@@ -111,7 +106,7 @@ def _walked(path: Path) -> Folder:
             if entry.name.startswith(".") or entry.name.lower() in SYSTEM:
                 found.others[one] = HIDDEN
             elif entry.is_dir(follow_symlinks=False):
-                found.folders.append(_walked(one))
+                found.folders.append(_walked(one, depth + 1))
             elif entry.is_symlink() and one.is_dir():
                 found.links.append(one)
             elif not entry.is_file() and one.exists():
@@ -122,6 +117,10 @@ def _walked(path: Path) -> Folder:
                 found.images.append(one)
             else:
                 found.others[one] = OTHER_FORMAT if suffix in OTHER_IMAGES else NOT_READ
+    if depth == 0 or (depth <= DEPTH and not found.images):
+        linked = [_walked(one, depth + 1) for one in found.links]
+        found.folders = sorted([*found.folders, *linked], key=lambda folder: folder.path)
+        found.links = []
     return found
 
 
@@ -156,8 +155,8 @@ class Layout:
         return len((self.root / "x").as_posix()) - 1
 
     def shown(self, folder: Folder) -> str:
-        """Return a folder's name relative to the root, in quotes."""
-        return repr(printable(self.name(folder.path)))
+        """Return a folder's name relative to the root, in quotes; of the root all of it."""
+        return repr(printable(self.name(folder.path) or str(self.root)))
 
     @property
     def left_out(self) -> list[LeftOut]:
@@ -268,7 +267,7 @@ def layout_of(root: Path) -> Layout:
         DataError: there are none, or it cannot be told what is a part and what a class.
         OSError: a folder cannot be read.
     """
-    found, whole = Layout(root), _walked(root).follow()
+    found, whole = Layout(root), _walked(root)
     top = _innermost(whole)
     _tell_inner(whole, top, found)
     if parts := _parts(top, found):
@@ -286,7 +285,7 @@ def _innermost(folder: Folder, *, is_part: bool = False) -> Folder:
     """Return the folder of the classes or parts, where it lies alone in others."""
     chain = [folder]
     while not chain[-1].images and len(chain[-1].filled) == 1:
-        chain.append(chain[-1].filled[0].follow())
+        chain.append(chain[-1].filled[0])
     if chain[-1].images:  # one class alone
         return folder
     if not is_part and not _is_set(chain[-1]):
@@ -308,7 +307,8 @@ def _tell_inner(outer: Folder, inner: Folder, found: Layout) -> None:
     if inner is outer:
         return
     found.notes.append(
-        f"note: the data set is read from {found.shown(inner)}: beside it lie no images."
+        f"note: the images are read from {found.shown(inner)}: elsewhere in "
+        f"{found.shown(outer)} are none."
     )
     while outer is not inner:
         _strays(outer, found)
@@ -381,9 +381,14 @@ def _take_parts(top: Folder, parts: dict[str, Folder], found: Layout) -> None:
     for part in TITLES:
         if part not in parts:
             continue
-        folder = parts[part].follow()
+        folder = parts[part]
         inner = _innermost(folder, is_part=True)
         _tell_inner(folder, inner, found)
+        if _is_set(inner):
+            raise found.refuse(
+                f"{found.shown(inner)} is the {TITLES[part]} part, and holds parts itself. "
+                f"Put the parts beside one another in {str(top.path)!r}."
+            )
         if inner.filled or part == "train":
             found.parts[part] = _classes(inner, found)
         else:  # images that nobody has sorted say nothing about how good a model is
@@ -496,10 +501,14 @@ def _tell_nested(folder: Folder, found: Layout) -> None:
     names = {key_of(each.name) for each in filled}
     for each in filled:
         if not each.images and (same := [one for one in each.filled if key_of(one.name) in names]):
-            found.notes.append(
-                f"warning: {found.shown(each)} is read as a class, but it holds folders named "
-                f"like other classes (first: {found.shown(same[0])})."
+            told = (
+                f"{found.shown(each)} lies beside classes, but holds folders named like them "
+                f"(first: {found.shown(same[0])})"
             )
+            if part_of(each.name):
+                found.problems.append(f"{told}. If it is a part, take it out of there.")
+            else:
+                found.notes.append(f"warning: {told}. It is read as a class.")
 
 
 def _hint_at_classes(only: Folder, found: Layout) -> None:

@@ -177,8 +177,8 @@ ZOO["parts: seg_train dev seg_test"] = Animal(
 ZOO["parts: twice the same folder"] = Animal(
     in_parts("train/train", "test/test"),
     (
-        "note: the data set is read from 'train/train': beside it lie no images.",
-        "note: the data set is read from 'test/test': beside it lie no images.",
+        "note: the images are read from 'train/train': elsewhere in 'train' are none.",
+        "note: the images are read from 'test/test': elsewhere in 'test' are none.",
     ),
     given=(None, 6),
 )
@@ -243,20 +243,49 @@ ZOO["parts: a class is spelled otherwise, another is new"] = Animal(
     ),
     refused=True,
 )
+ZOO["parts: one in another"] = Animal(
+    in_parts("train/train", "train/val", "test"),
+    (
+        "'train' is the training part, and holds parts itself. Put the parts beside one another "
+        "in '{root}'.",
+    ),
+    refused=True,
+)
+ZOO["parts: one among the classes of another"] = Animal(
+    in_parts("train", "train/val", "test"),
+    (
+        "'train/val' lies beside classes, but holds folders named like them (first: "
+        "'train/val/cat'). If it is a part, take it out of there.",
+    ),
+    refused=True,
+)
+ZOO["parts and classes that are links"] = Animal(
+    lambda root: (
+        fill(root.parent, "cats", "dogs"),
+        [(root / part).mkdir() for part in ("train", "test")],
+        [
+            (root / part / name).symlink_to(root.parent / f"{name}s")
+            for part in ("train", "test")
+            for name in PLAIN
+        ],
+    ),
+    given=(None, 6),
+    names=12,
+)
 ZOO["one folder too high"] = Animal(
     lambda root: (
         fill(root, "flowers/flowers/cat", "flowers/flowers/dog"),
         fill(root, "__MACOSX/flowers/cat"),
     ),
     (
-        "note: the data set is read from 'flowers/flowers': beside it lie no images.",
+        "note: the images are read from 'flowers/flowers': elsewhere in '{root}' are none.",
         "note: 1 hidden or system file is left out (first: __MACOSX).",
     ),
     names=6,
 )
 ZOO["one folder too high, in parts"] = Animal(
     in_parts("flowers/train", "flowers/test"),
-    ("note: the data set is read from 'flowers': beside it lie no images.",),
+    ("note: the images are read from 'flowers': elsewhere in '{root}' are none.",),
     given=(None, 6),
 )
 ZOO["one folder too low"] = Animal(
@@ -290,8 +319,8 @@ ZOO["the same folders in each class"] = Animal(
 ZOO["classes once more in one of them"] = Animal(
     lambda root: fill(root, "cat", "dog", "old/cat", "old/dog"),
     (
-        "warning: 'old' is read as a class, but it holds folders named like other classes "
-        "(first: 'old/cat').",
+        "warning: 'old' lies beside classes, but holds folders named like them (first: "
+        "'old/cat'). It is read as a class.",
     ),
     classes=("cat", "dog", "old"),
 )
@@ -630,7 +659,7 @@ ZOO["cut off"] = Animal(
 ZOO["cut off and empty, left out"] = Animal(
     lambda root: (
         wrong("", "dog/8.png")(root),
-        os.truncate(save(root / "cat" / "9.png", drawn()), 100),
+        os.truncate(save(root / "cat" / "9.png", drawn()), 80),
     ),
     names=6,
     options=(("skip_bad", True),),
