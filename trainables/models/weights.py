@@ -67,24 +67,17 @@ class Unfetched(Unavailable):
 
 def absent(*names: str) -> Absent:
     """Return the error for models none of which has its weights in torch's cache."""
-    url, one, the_file = _url(names[0]), "it", "the file"
-    if len(names) > 1:
-        url, one, the_file = f"{url.rpartition('/')[0]}/", "one", "one"
     return Absent(
-        f"{_missing(names)}. Fetch them with --download, put {the_file} there (from {url}), or "
-        f"name {one} with --weights PATH; or start from nothing, as --space table3 does."
-        f"{_others(names)}",
+        f"{_missing(names)}. Fetch them with --download, {_remedy(names)}",
         f"whose weights are not in '{cache()}' (--download fetches them)",
     )
 
 
 def unfetched(*names: str, reason: str) -> Unfetched:
     """Return the error for models whose weights could not be downloaded."""
-    urls, one = ", ".join(map(_url, names)), "it" if len(names) == 1 else "one"
+    remedy = _remedy(names)
     return Unfetched(
-        f"{_missing(names)} and could not be fetched ({reason}). Put the file there (from {urls}), "
-        f"or name {one} with --weights PATH; or start from nothing, as --space table3 does."
-        f"{_others(names)}",
+        f"{_missing(names)} and could not be fetched ({reason}). {remedy[0].upper()}{remedy[1:]}",
         reason,
     )
 
@@ -440,11 +433,18 @@ def _missing(of: Sequence[str]) -> str:
     return f"none of the weights {', '.join(names[:-1])} and {names[-1]} is in '{cache()}'"
 
 
-def _others(but: Sequence[str]) -> str:
-    """Return a sentence on the weights of other models that are in torch's cache, if any are."""
-    others = [name for name in cached() if name not in but]
-    return (
+def _remedy(names: Sequence[str]) -> str:
+    """Return what to do without a download: `put the file there ...`."""
+    url, one, what = _url(names[0]), "it", "the file"
+    if len(names) > 1:
+        url, one, what = f"{url.rpartition('/')[0]}/", "one", "one"
+    others = [name for name in cached() if name not in names]
+    there = (
         f" Those of {', '.join(others)} are there: --set model.name={others[0]}." if others else ""
+    )
+    return (
+        f"put {what} there (from {url}), or name {one} with --weights PATH; or start from nothing, "
+        f"as --space table3 does.{there}"
     )
 
 
