@@ -24,7 +24,7 @@ PROCESS_BYTES = 400 << 20
 """Bytes that a process of torch takes before it trains."""
 MOMENTS = {"sgd": 1}
 """The values that an optimizer keeps of each weight; of Adam's kind 2."""
-SLACK = 1.3
+SLACK = 1.5
 """What the layers' working memory adds, as a factor of what is kept of a batch."""
 HALF = 0.55
 """The share of what float32 keeps of a batch that bfloat16 keeps."""
