@@ -16,6 +16,7 @@ from rich.table import Table
 from cluster.cli import Parser
 from search.cli.main import HelpFormatter, guarded, place_option
 from search.cli.names import found_name
+from search.experiment import PLACE
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Storage, home
 from search.phrases import duration
@@ -34,7 +35,7 @@ from trainables.errors import ConfigError, printable
 
 SPLIT = ("val_fraction", "test_fraction", "split_seed", "val_limit", "folds")
 """The values of a config's `data` that decide, of the same images, which ones validate."""
-ELSEWHERE = ("space", "tracking", "address", "space_source", "settings", "horizon", "cache", "base")
+ELSEWHERE = (*PLACE, "tracking", "space", "space_source", "settings", "horizon", "cache", "base")
 """Values of an experiment that are told in another way, or decide nothing of its result."""
 ALPHA = 0.05
 

@@ -36,6 +36,18 @@ def going_on(resume: str, outcome: str) -> str:
     return f"{resume} --budget LIMIT (a larger one)" if outcome == "budget" else resume
 
 
+def more_trials(experiment: "Experiment", outcome: str) -> str:
+    """Return the command with which a search that has had all its trials gets as many again.
+
+    Empty if it ended in another way, or if its space has no more.
+    """
+    planned, size = experiment.planned_trials, experiment.space.size
+    wanted = 2 * planned if size is None else min(2 * planned, size)
+    if outcome != "completed" or wanted <= planned:
+        return ""
+    return f"{verb('resume', experiment)} --trials {wanted}"
+
+
 def changes_text(search: str, found: Iterable[str]) -> str:
     """Return why a search cannot go on as it was: its changes, a line each."""
     title = (

@@ -2,22 +2,31 @@
 
 import argparse
 import json
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 
+from rich.console import Console, Group
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from cluster.cli import Parser
+from cluster.secrets import masked
 from search.budget import shares_of, shares_text
 from search.cli.main import HelpFormatter, guarded, storage_option
 from search.cli.names import search_of
 from search.decisions.refinement import refinement_facts, refinement_sentences
+from search.experiment import Experiment
 from search.journal.guessing import answer_against
+from search.journal.journal import FILE_NAME, Event, Tail
 from search.journal.result import SearchResult, TrialResult
+from search.journal.store import BucketHome, Home
 from search.objectives import value_of
-from search.phrases import duration, going_on, last_line_of, verb_for
+from search.phrases import duration, going_on, last_line_of, more_trials, verb_for
 from search.views.guessing import above_chance, at_chance, guessing_text, outcome_with_mark
+from search.views.live import news
 from search.views.summary import (
     deviation,
     figure_text,
@@ -29,10 +38,14 @@ from search.views.summary import (
     strategy_text,
 )
 from search.views.terminal import Terminal, say
-from trainables.errors import printable
+from trainables.errors import ConfigError, printable
 
 SHOWN = 40
 """The number of last trials that the table shows."""
+EVERY_S = 10.0
+"""Seconds between two looks at a search in a bucket that is followed; in a folder a fifth."""
+MIN_ROWS, BESIDE = 3, 4
+"""The fewest rows of trials on a screen; and its lines for titles, what is left out and prompt."""
 
 
 def state(result: SearchResult, holder: str, go_on: str) -> str:
@@ -99,13 +112,18 @@ def selection_lines(result: SearchResult, holder: str, go_on: str) -> list[str]:
     ]
 
 
-def table(result: SearchResult, shown: int = SHOWN) -> Table:
+def table(result: SearchResult, shown: int = SHOWN, *, rows: int | None = None) -> Table:
     """Return a table with a row for each of the trials that are worth showing.
 
     They are the last ones, the best, and all that have not ended except those that are held at a
     rung, which may be most.
+
+    Args:
+        result: the search.
+        shown: the number of last ones.
+        rows: of a screen, on which each trial takes one and no more than these are shown.
     """
-    made = Table(box=None, pad_edge=False)
+    made = Table(box=None, pad_edge=False, expand=rows is not None)
     for title, justify in (
         ("trial", "left"),
         ("outcome", "left"),
@@ -113,14 +131,20 @@ def table(result: SearchResult, shown: int = SHOWN) -> Table:
         (f"val {result.metric.title}", "right"),
         ("why", "left"),
     ):
-        made.add_column(title, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    trials, best = list(result.trials.values()), result.best
-    wanted = [
-        trial
-        for trial in trials[:-shown]
-        if trial is best or not (trial.ended_ms or trial.outcome == "held")
-    ] + trials[-shown:]
-    if more := len(trials) - len(wanted):
+        made.add_column(
+            title,
+            justify=justify,  # type: ignore[arg-type]
+            overflow="fold" if rows is None else "ellipsis",
+            no_wrap=rows is not None,
+            ratio=1 if rows is not None and title == "why" else None,  # the rest of the line
+        )
+    wanted = _shown(result, shown)
+    if rows is not None and len(wanted) > rows:
+        # The best comes first, then those that go on, then the last ones.
+        best, order = result.best, list(reversed(wanted))
+        order.sort(key=lambda trial: (trial is not best, bool(trial.ended_ms)))
+        wanted = [trial for trial in wanted if trial in order[:rows]]
+    if more := len(result.trials) - len(wanted):
         made.caption = f"{more} more trials: --all"
     marked = at_chance(result)
     for trial in wanted:
@@ -135,6 +159,15 @@ def table(result: SearchResult, shown: int = SHOWN) -> Table:
     return made
 
 
+def _shown(result: SearchResult, shown: int) -> list[TrialResult]:
+    trials, best = list(result.trials.values()), result.best
+    return [
+        trial
+        for trial in trials[:-shown]
+        if trial is best or not (trial.ended_ms or trial.outcome == "held")
+    ] + trials[-shown:]
+
+
 def why(trial: TrialResult) -> str:
     """Return the reason for a trial's state, in short."""
     again = f"tried again after: {', '.join(trial.retries)}" if trial.retries else ""
@@ -147,20 +180,95 @@ def why(trial: TrialResult) -> str:
 def command(args: argparse.Namespace) -> int:
     """Print the search's state and return the exit code."""
     kept = search_of(args)
+    if args.follow:
+        if args.json or args.all:
+            raise ConfigError("--follow: leave --json and --all out.")
+        return Follow(args, kept).run()
     result, holder = SearchResult.read(kept.opened()), kept.holder()
     if not holder:
         result.cut_off()
     if args.json:
         print(json.dumps(as_json(result, holder)))
         return 0
-    console = Terminal()
-    for line in lines(
-        result, holder, *(verb_for(verb, args.name, args.storage) for verb in ("resume", "select"))
-    ):
+    console, told = Terminal(), told_of(args, result, holder)
+    for line in told:
         say(console, line)
     if result.trials:
-        console.print(table(result, len(result.trials) if args.all else SHOWN), markup=False)
+        shown = len(result.trials) if args.all else SHOWN
+        rows = rows_left(console, told) if console.is_terminal and not args.all else None
+        console.print(table(result, shown, rows=rows), markup=False)
     return 0
+
+
+def told_of(args: argparse.Namespace, result: SearchResult, holder: str) -> list[str]:
+    """Return the search in a few lines, with the commands to go on with it."""
+    verbs = (verb_for(verb, args.name, args.storage) for verb in ("resume", "select"))
+    found, asked = lines(result, holder, *verbs), result.started.experiment
+    with suppress(ConfigError):  # of another version, whose search this one cannot go on with
+        experiment = Experiment.from_description(args.name, asked, args.storage)
+        if result.refinement is None and (more := more_trials(experiment, result.outcome)):
+            found.append(f"  more trials: {more}")
+    return found
+
+
+def rows_left(console: Console, told: list[str]) -> int:
+    """Return how many rows of trials a screen has room for below these lines."""
+    used = sum(max(1, math.ceil(len(line) / console.width)) for line in told)
+    return max(MIN_ROWS, console.height - used - BESIDE)
+
+
+class Follow:
+    """The search's state until it ends: drawn anew on a terminal, else a line for each change."""
+
+    def __init__(
+        self, args: argparse.Namespace, kept: Home, wait: Callable[[float], None] = time.sleep
+    ) -> None:
+        """`wait` waits so many seconds between two looks."""
+        self.args, self.kept, self.wait = args, kept, wait
+        self.console, self.result = Terminal(), SearchResult()
+        self.tail = Tail(kept.opened() / FILE_NAME)
+        self.last = ""
+
+    def run(self) -> int:
+        """Show it to its end, and return the exit code."""
+        live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
+        with live or nullcontext():
+            while True:
+                holder = self.kept.holder()  # before the journal, whose last lines come before it
+                self.kept.opened()
+                events = self.tail.new()
+                for event in events:
+                    self.result.apply(event)
+                if not holder:
+                    self.result.cut_off()
+                if live is not None:
+                    live.update(self._drawn(holder), refresh=True)
+                else:
+                    self._print(events, holder)
+                if not holder:
+                    return 0
+                self.wait(EVERY_S if isinstance(self.kept, BucketHome) else EVERY_S / 5)
+
+    def _drawn(self, holder: str) -> Group:
+        told = told_of(self.args, self.result, holder)
+        texts = [Text(printable(masked(line))) for line in told]
+        rows = rows_left(self.console, told)
+        return Group(*texts, *([table(self.result, rows=rows)] if self.result.trials else []))
+
+    def _print(self, events: list[Event], holder: str) -> None:
+        """Print what is new in lines; the whole state at the beginning and at the end."""
+        if not self.last or not holder:
+            for line in told_of(self.args, self.result, holder):
+                say(self.console, line)
+        else:
+            for line in (line for event in events for line in news(event)):
+                say(self.console, line)
+        best = self.result.best
+        reached = f"; best {figure_text(best)} ({best.trial})" if best is not None else ""
+        line = f"{outcome_text(self.result)} of {self.result.started.experiment['trials']}{reached}"
+        if self.last and holder and line != self.last:
+            say(self.console, line)
+        self.last = line
 
 
 def as_json(result: SearchResult, holder: str) -> dict[str, object]:
@@ -213,6 +321,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     storage_option(parser)
     parser.add_argument("--all", action="store_true", help="show all trials, however many they are")
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        help="go on until the search ends: drawn anew on a terminal, elsewhere a line a change",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args(argv)
     return guarded(lambda: command(args))

@@ -1,5 +1,8 @@
+import io
 import json
 import re
+from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,10 +11,12 @@ from search.experiment import Experiment
 from search.journal.events import Concluded, Risked, Selecting, Suggested
 from search.journal.journal import read
 from search.journal.lease import Lease
-from search.phrases import duration
-from search.status import lines, table, why
+from search.journal.store import home
+from search.phrases import duration, more_trials
+from search.status import Follow, lines, table, why
 from search.views.page.verdict import verdict
 from search.views.summary import markdown_summary, risk_text
+from search.views.terminal import Terminal
 from search.why import story
 from tests.conftest import Command
 from tests.support.played import OpenDriver, changed, play, report
@@ -237,3 +242,68 @@ def test_a_selection_that_runs_or_was_cut_off_is_told_apart_from_its_search(
         "candidate": None,
         "trial": None,
     }
+
+
+def test_a_screen_is_not_overflown(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver = play(open_driver(changed(experiment, scheduler="asha")), events=40)
+    shown = table(driver.result, rows=4)
+    names = [str(cell) for cell in shown.columns[0]._cells]
+    best = driver.result.best
+    assert best is not None
+    assert len(names) == 4
+    assert best.trial in names
+    with Terminal(width=80, record=True, file=io.StringIO()) as console:
+        console.print(shown)
+    drawn = console.export_text().splitlines()
+    assert len(drawn) == 6, "each trial takes one line, below the titles"
+    assert all(len(line) <= 80 for line in drawn)
+
+
+def test_a_search_that_is_followed_is_told_line_by_line_to_its_end(
+    open_driver: OpenDriver, experiment: Experiment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    driver = play(open_driver(experiment), events=9)
+    args = Namespace(name="played", storage=experiment.folder.parent, json=False, all=False)
+    kept = home(experiment.folder.parent, "played")
+    holders = iter(["process 7", "process 7", "process 7", ""])
+    kept.holder = lambda: next(holders)  # type: ignore[method-assign]
+    steps: list[float] = []
+
+    def wait(seconds: float) -> None:
+        steps.append(seconds)
+        if len(steps) == 2:
+            trial = next(name for name in driver.trials if not driver.trials[name].ended_ms)
+            driver.report(trial, report(2, outcome="diverged", reason="loss is NaN"))
+        if len(steps) == 3:
+            play(driver)
+
+    assert Follow(args, kept, wait).run() == 0
+    said = capsys.readouterr().out
+    assert said.count("running now (process 7)") == 1, "nothing is said while nothing changes"
+    assert "diverged: loss is NaN\n" in said
+    assert "1 diverged of 9; best " in said
+    assert said.count("\n  8 completed, 1 diverged of 9; ") == 1
+
+
+def test_following_takes_no_json(call: Command, tmp_path: Path) -> None:
+    (tmp_path / "searches" / "one" / "trials").mkdir(parents=True)
+    done = call("search.status", "one", "--follow", "--json")
+    assert (done.returncode, done.stderr) == (2, "error: --follow: leave --json and --all out.\n")
+
+
+@pytest.mark.parametrize(
+    ("trials", "outcome", "more"),
+    [
+        (4, "completed", "--trials 8"),
+        (6, "completed", "--trials 9"),
+        (9, "completed", ""),
+        (4, "budget", ""),
+    ],
+)
+def test_a_search_that_had_all_its_trials_says_how_to_get_more(
+    trials: int, outcome: str, more: str, experiment: Experiment
+) -> None:
+    wanted = replace(experiment, algorithm="random", trials=trials)
+    said = more_trials(wanted, outcome)
+    assert said.endswith(more)
+    assert bool(said) is bool(more)

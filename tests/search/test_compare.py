@@ -1,0 +1,183 @@
+"""Searches side by side: what differs, and whether it is beyond noise."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from cluster.storage.bucket import Bucket
+from search.compare import Compared, compared, sentence
+from search.experiment import Experiment
+from search.journal.journal import FILE_NAME
+from search.journal.result import SearchResult
+from search.statistics import between
+from tests.conftest import Command
+from tests.support.played import OpenDriver, changed, play, report
+from trainables.config import TrialConfig
+from trainables.messages import Report
+
+Played = Callable[..., SearchResult]
+
+
+def constant(accuracy: float, folds: list[float] | None = None) -> Callable[..., Report]:
+    """A training whose accuracy is the same in each epoch, or the mean of these folds."""
+
+    def train(config: TrialConfig, epoch: int) -> Report:
+        told = report(epoch, accuracy, "completed" if epoch == config.epochs else None)
+        if folds is not None:
+            told = replace(told, folds=[{**told.metrics, "val/accuracy": one} for one in folds])
+        return told
+
+    return train
+
+
+@pytest.fixture
+def search(open_driver: OpenDriver, experiment: Experiment) -> Played:
+    """Plays a search of this name, in which every trial reaches this accuracy."""
+
+    def make(
+        name: str,
+        accuracy: float,
+        *,
+        images: int = 1000,
+        folds: list[float] | None = None,
+        data: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> SearchResult:
+        driver = open_driver(changed(experiment, name=name, **options))
+        driver.result.started.data.update(val=images, **(data or {}))
+        return play(driver, constant(accuracy, folds)).result
+
+    return make
+
+
+def said(found: Compared, result: SearchResult) -> str:
+    (contrast,) = found.contrasts
+    return sentence(contrast, result.metric)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "is_beyond", "words"),
+    [(0.70, True, "10.00 points behind a: beyond noise"), (0.79, False, "within noise")],
+)
+def test_on_images_a_difference_is_held_against_both_standard_errors(
+    accuracy: float, is_beyond: bool, words: str, search: Played
+) -> None:
+    better, worse = search("a", 0.80), search("b", accuracy)
+    found = compared([worse, better])
+    (contrast,) = found.contrasts
+    assert (contrast.name, contrast.leader, contrast.by) == ("b", "a", "images")
+    assert contrast.is_beyond_noise is is_beyond
+    assert words in said(found, better)
+    assert "on the same 1,000 validation images" in said(found, better)
+
+
+def test_over_folds_of_the_same_split_the_difference_is_paired(search: Played) -> None:
+    """One that is better in each fold is, though the folds differ more than the searches do."""
+    folds = [0.60, 0.75, 0.80, 0.90, 0.95]
+    better = search("a", 0.80, folds=folds)
+    worse = search("b", 0.78, folds=[one - 0.02 - one / 1000 for one in folds])
+    (contrast,) = compared([better, worse]).contrasts
+    assert (contrast.by, contrast.is_beyond_noise) == ("folds", True)
+    assert contrast.p is not None
+    assert contrast.p < 0.01
+    assert contrast.note == "paired over 5 folds"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"data": {"root": "/elsewhere"}}, "other data"),
+        ({"data": {"classes": ["a", "b", "c"]}}, "other data"),
+        ({"metric": "macro_f1"}, "other metric: accuracy and macro F1"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(
+    changes: dict[str, Any], reason: str, search: Played, experiment: Experiment
+) -> None:
+    better = search("a", 0.80)
+    options = {key: value for key, value in changes.items() if key != "metric"}
+    worse = search("b", 0.70, **options)
+    if "metric" in changes:
+        worse.started.experiment["base"]["metric"] = changes["metric"]
+        for trial in worse.trials.values():
+            trial.config["metric"] = changes["metric"]
+            for metrics in trial.epochs.values():
+                metrics["val/macro_f1"] = 0.5
+    found = compared([better, worse])
+    assert found.contrasts[0].by == "nothing"
+    assert reason in said(found, better)
+
+
+def test_other_splits_of_the_same_images_are_compared_unpaired(search: Played) -> None:
+    folds = [0.8, 0.8]
+    better, worse = search("a", 0.80, folds=folds), search("b", 0.70, folds=folds)
+    worse.started.experiment["base"]["data"]["split_seed"] = 7
+    (contrast,) = compared([better, worse]).contrasts
+    assert contrast.by == "images"
+    assert "not the same ones" in contrast.note
+
+
+def test_what_differs_is_listed_and_what_does_not_is_not(
+    search: Played, experiment: Experiment
+) -> None:
+    one = search("a", 0.80)
+    two = search("b", 0.70, sure=0.5, base=experiment.base.override({"batch_size": 32}))
+    found = compared([one, two])
+    assert found.params == {"batch_size": [experiment.base.batch_size, 32]}
+    assert found.settings == {"sure": [experiment.sure, 0.5]}
+
+
+def test_a_search_without_a_result_is_told_too(
+    search: Played, open_driver: OpenDriver, experiment: Experiment
+) -> None:
+    better = search("a", 0.80)
+    empty = open_driver(changed(experiment, name="empty")).result
+    found = compared([empty, better])
+    assert said(found, better) == "empty and a cannot be compared: it has no result yet."
+
+
+def test_an_interval_for_a_difference_allows_for_several_of_them() -> None:
+    low, high = between((0.8, 0.7), (0.03, 0.04))
+    assert (low, high) == pytest.approx((0.1 - 0.098, 0.1 + 0.098), abs=1e-3)
+    wide = between((0.8, 0.7), (0.03, 0.04), comparisons=3)
+    assert wide[0] < low < high < wide[1]
+
+
+def test_the_command_prints_a_table_or_json(
+    search: Played, experiment: Experiment, call: Command
+) -> None:
+    search("first", 0.80)
+    search("second", 0.70, seed=3)
+    where = ("--storage", experiment.folder.parent)
+    done = call("search.compare", "first", "second", *where)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "best val accuracy       0.8000            0.7000" in done.stdout
+    assert "second is 10.00 points behind first" in done.stdout
+    told = json.loads(call("search.compare", "first", "second", *where, "--json").stdout)
+    assert [one["value"] for one in told["searches"]] == [0.8, 0.7]
+    for words, line in (
+        (["first"], "name at least two searches"),
+        (["first", "first"], "each once"),
+        (["first", "secnd"], "Did you mean 'second'?"),
+    ):
+        refused = call("search.compare", *words, *where)
+        assert (refused.returncode, line in refused.stderr) == (2, True)
+
+
+def test_searches_in_a_bucket_are_compared_too(
+    search: Played,
+    experiment: Experiment,
+    bucket: Bucket,
+    call: Command,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(experiment.folder.parent / "cache"))
+    for name, accuracy in (("first", 0.8), ("second", 0.7)):
+        search(name, accuracy)
+        content = (experiment.folder.parent / name / FILE_NAME).read_bytes()
+        bucket.put(content, f"{name}/{FILE_NAME}/000001")
+    done = call("search.compare", "first", "second", "--storage", bucket)
+    assert (done.returncode, "points behind first" in done.stdout) == (0, True)
