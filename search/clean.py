@@ -6,13 +6,13 @@ What was found, the page and MLflow stay as they are.
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 
 from rich.table import Table
 
 from cluster.cli import Parser
 from search.cli.main import HelpFormatter, guarded, json_option, storage_option
+from search.cli.names import confirmed, may_ask, search_of
 from search.journal.keeping import (
     ANSWER,
     CLEANED,
@@ -26,7 +26,7 @@ from search.journal.keeping import (
 )
 from search.journal.lease import Held
 from search.journal.result import SearchResult
-from search.journal.store import Home, home
+from search.journal.store import Home
 from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError, unknown
 
@@ -41,7 +41,7 @@ def command(args: argparse.Namespace) -> int:
     """
     if args.keep not in CLEANED:
         raise ConfigError(unknown("value of --keep", args.keep, CLEANED))
-    kept = home(args.storage, args.name)
+    kept = search_of(args)
     found = removable(SearchResult.read(kept.opened()), kept, args.keep)
     if holder := kept.holder():
         raise Held(
@@ -81,10 +81,9 @@ def asked(name: str, size: int) -> bool:
     Raises:
         ConfigError: there is no terminal to ask at.
     """
-    if not sys.stdin.isatty():
+    if not may_ask():
         raise ConfigError("there is no terminal to ask at. Use --yes, or --dry-run to look only.")
-    answer = input(f"Remove {size_text(size)} of checkpoints of '{name}'? [y/N] ")
-    return answer.strip().lower() in ("y", "yes")
+    return confirmed(f"Remove {size_text(size)} of checkpoints of '{name}'?", yes=False)
 
 
 def cleaned(kept: Home, keep: str) -> int:

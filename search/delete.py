@@ -20,14 +20,13 @@ from search.cli.main import HelpFormatter, check_versions, guarded, storage_opti
 from search.cli.names import confirmed, may_ask, search_of
 from search.experiment import NAME
 from search.journal.journal import FILE_NAME, JournalError
+from search.journal.keeping import size_text
 from search.journal.result import SearchResult
 from search.journal.store import Home, Size, Storage, home, searches_in
 from search.tracking.forget import Traces, forget, traces_of
 from search.tracking.uri import uri_of
 from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError
-
-UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 @dataclass(frozen=True)
@@ -137,14 +136,6 @@ def lines(deletion: Deletion) -> Iterator[str]:
 
 def _counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'s' * (count != 1)}"
-
-
-def size_text(size: float) -> str:
-    """Return a number of bytes as text: `12.3 MB`."""
-    unit = 0
-    while size >= 1000 and unit < len(UNITS) - 1:
-        size, unit = size / 1000, unit + 1
-    return f"{size:.3g} {UNITS[unit]}"
 
 
 def purge_text(uri: str) -> str:

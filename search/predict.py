@@ -24,6 +24,8 @@ from search.cli.main import SOME_FAILED, HelpFormatter, check_versions, guarded,
 from search.cli.names import found_name
 from search.journal.store import own_path
 from search.views.terminal import Terminal, say
+from trainables.datasets.images import SUFFIXES
+from trainables.datasets.layout import SYSTEM
 from trainables.errors import ConfigError, printable
 
 if TYPE_CHECKING:
@@ -53,8 +55,6 @@ class Files:
                 yield from self._below(one) if Path(one).is_dir() else [one]
 
     def _below(self, folder: str) -> Iterator[str]:
-        from trainables.datasets.images import SUFFIXES
-
         for parent, folders, names in os.walk(folder):
             folders[:] = sorted(name for name in folders if not _is_hidden(name))
             for path in (Path(parent, name) for name in sorted(names) if not _is_hidden(name)):
@@ -71,7 +71,7 @@ def _lines(stream: Iterable[str]) -> Iterator[str]:
 
 def _is_hidden(name: str) -> bool:
     """Return whether a name is of what systems keep beside images: `._x`, `__MACOSX`."""
-    return name.startswith(".") or name == "__MACOSX"
+    return name.startswith(".") or name.lower() in SYSTEM
 
 
 def predictions(model: "Model", files: Iterable[str]) -> "Iterator[Answer]":

@@ -204,7 +204,7 @@ class Home:
         """Return how much it holds, beside a lock."""
         lock = self.folder / LOCK_FILE
         files = [path for path in self.folder.rglob("*") if path.is_file() and path != lock]
-        return Size(len(files), sum(path.stat().st_size for path in files))
+        return Size(len(files), _bytes_of(files))
 
     def remove(self) -> None:
         """Remove all of it, the journal last, so that what is left if this ends early has a name.
@@ -414,8 +414,12 @@ def saved(trial: Path) -> list[Path]:
 
 
 def _bytes_in(checkpoint: Path) -> int:
-    files = [path.stat() for path in checkpoint.rglob("*") if path.is_file()]
-    return sum(found.st_size // found.st_nlink for found in files)
+    return _bytes_of(path for path in checkpoint.rglob("*") if path.is_file())
+
+
+def _bytes_of(files: Iterable[Path]) -> int:
+    """Return the bytes of files; one with several names counts in part under each."""
+    return sum(found.st_size // found.st_nlink for found in map(Path.stat, files))
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -1,5 +1,6 @@
 """Checkpoints that go: at a search's end, and by `search.clean`."""
 
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -218,8 +219,8 @@ def test_clean_asks(
     over: Over, monkeypatch: pytest.MonkeyPatch, said: str, *, is_done: bool
 ) -> None:
     kept, clean = over
-    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    monkeypatch.setattr("builtins.input", lambda question: said)
+    monkeypatch.setattr("search.clean.may_ask", lambda: True)
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{said}\n"))
     assert clean().returncode == 0
     result = SearchResult.read(kept.opened())
     assert any(trial.is_freed for trial in result.trials.values()) == is_done

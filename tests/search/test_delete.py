@@ -10,10 +10,11 @@ from mlflow import MlflowClient
 from cluster.storage.bucket import Bucket
 from search import sync
 from search.cli import names
-from search.delete import deletion_of, lines, size_text
+from search.delete import deletion_of, lines
 from search.experiment import Experiment
 from search.journal.events import Restored
 from search.journal.journal import FILE_NAME
+from search.journal.keeping import size_text
 from search.journal.lease import Lease
 from search.journal.result import SearchResult
 from tests.conftest import Command
