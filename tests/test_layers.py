@@ -80,9 +80,7 @@ DOORS = {
     },
     "jsonschema": {"cluster/preflight/schema.py"},
     "yaml": {"cluster/definition.py", "cluster/runtime/nodes.py", "search/cli/config_file.py"},
-    "matplotlib": {
-        f"search/views/page/{name}.py" for name in ("comparison", "curves", "figures", "quality")
-    },
+    "matplotlib": {f"search/views/page/{name}.py" for name in ("comparison", "curves", "figures")},
     # A table of trials, and what a promoted model answers.
     "pandas": {
         "search/api.py",

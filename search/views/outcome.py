@@ -265,28 +265,29 @@ def best_table(result: SearchResult) -> Table:
                 path,
                 *(
                     value_text(trial, path)
-                    if trial and trial is result.best
+                    if trial and trial is result.chosen
                     else param_text(params.get(path, ""))
                     for _, params, trial in rows
                 ),
             )
     metric = result.metric
     table.add_row(f"val {metric.title}", *(reached_text(trial) for _, _, trial in rows))
+    test = result.chosen_test
     tested = (
-        f"{tested_value(result.test, metric):.4f}"
-        if result.test
+        f"{tested_value(test, metric):.4f}"
+        if test
         else "sealed"
         if result.is_sealed and not result.openings
         else ""
     )
-    tests = (tested if trial is result.best else "" for _, _, trial in rows)
+    tests = (tested if trial is result.chosen else "" for _, _, trial in rows)
     table.add_row(f"test {metric.title}", *tests)
     if not metric.is_primary:
         primary = result.task.primary
         table.add_row(f"val {primary.title}", *(primary_text(trial) for _, _, trial in rows))
-        if result.test:
-            right = f"{result.test[primary.name]:.4f}"
-            marks = (right if trial is result.best else "" for _, _, trial in rows)
+        if test:
+            right = f"{test[primary.name]:.4f}"
+            marks = (right if trial is result.chosen else "" for _, _, trial in rows)
             table.add_row(f"test {primary.title}", *marks)
     return table
 

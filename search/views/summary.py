@@ -248,17 +248,13 @@ def ms_per_image(trial: TrialResult) -> float | None:
 def reference_rows(result: SearchResult) -> list[tuple[str, Params, TrialResult | None]]:
     """Return the configurations to compare, each with its title, parameters and trial.
 
-    The first is the best one found; after a selection, the one that it chose, followed by the
-    highest of the search if that is another. Where the space names a reference, that comes last,
-    with its trial if it was tried. The reference of a built-in space belongs to the data that it
-    was published for, so that it is left out beside a user's own images.
+    The first is the best one found; after a selection, the training that it chose. Where the space
+    names a reference, that comes last, with its trial if it was tried. The reference of a built-in
+    space belongs to the data that it was published for, so it is left out beside a user's images.
     """
     rows: list[tuple[str, Params, TrialResult | None]] = []
-    best, chosen = result.best, chosen_candidate(result)
-    if chosen is not None:
-        rows.append(("chosen", chosen.params, chosen))
-    if best is not None and best is not chosen:
-        rows.append(("found" if chosen is None else "highest found", best.params, best))
+    if (answer := result.chosen) is not None:
+        rows.append(("chosen" if answer.repeat_of else "found", answer.params, answer))
     experiment = result.started.experiment
     space = experiment["space"]
     source = experiment.get("space_source", "")
@@ -273,10 +269,13 @@ def reference_rows(result: SearchResult) -> list[tuple[str, Params, TrialResult 
     return rows
 
 
-def chosen_candidate(result: SearchResult) -> TrialResult | None:
-    """Return the search's trial that a selection chose; None before a selection."""
-    chosen = result.selection.chosen if result.selection is not None else None
-    return result.trials.get(chosen.repeat_of) if chosen is not None else None
+def answer_trial(result: SearchResult) -> TrialResult | None:
+    """Return the search's trial that is the answer: the one that a selection chose, else the best.
+
+    None where no trial has a result.
+    """
+    answer = result.chosen
+    return result.trials.get(answer.repeat_of, answer) if answer is not None else None
 
 
 def _is_at(config: TrialConfig, reference: Params) -> bool:
@@ -513,7 +512,7 @@ def markdown_summary(result: SearchResult) -> str:
     if result.selection is not None and result.selection.verdict:
         lines += [
             "",
-            "Chosen: " + " ".join(selection_sentences(result)),
+            " ".join(selection_sentences(result)),
             "",
             *markdown_table(selection_table(result.selection.verdict)),
         ]
@@ -569,17 +568,19 @@ def _best_lines(result: SearchResult) -> list[str]:
         f"`{result.best.trial}`, validation {metric.title} {figure_text(result.best)}"
         f"{tested}{beside}"
     )
-    selection, chosen = result.selection, chosen_candidate(result)
-    if selection is None or selection.verdict is None or chosen is None:
+    selection = result.selection
+    if selection is None or selection.verdict is None:
         return [f"Best: {highest}."]
-    mean = selection.verdict.expected.mean
+    verdict, test = selection.verdict, selection.test
+    on_test = f", test {metric.title} {tested_value(test, metric):.4f}" if test else ""
     return [
         (
-            f"Best by a selection: `{chosen.trial}`, expected validation {metric.title} "
-            f"{mean:.4f} (`selected/{value_of(metric.name)}_mean`)."
+            f"Chosen: `{verdict.candidate}`, trained again as `{verdict.trial}`, expected "
+            f"validation {metric.title} {verdict.expected.mean:.4f} "
+            f"(`selected/{value_of(metric.name)}_mean`){on_test}."
         ),
         (
-            f"The {superlative(metric)} of the search, which luck had a part in: {highest} "
+            f"The {superlative(metric)} of the search itself, partly by luck: {highest} "
             f"(`best/{value_of(metric.name)}`)."
         ),
     ]

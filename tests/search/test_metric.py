@@ -464,7 +464,7 @@ def test_mlflows_note_and_json_have_a_selections_values(selected: Searched) -> N
     note = markdown_summary(result)
     assert f"expected validation {metric.title} 0.4500 (`selected/val_{metric.name}_mean`)" in note
     assert (
-        f"The {extreme(metric)} of the search, which luck had a part in: `{selected.best.trial}`"
+        f"The {extreme(metric)} of the search itself, partly by luck: `{selected.best.trial}`"
     ) in note
     assert json_selection(result, tracking={}, home=Home(Path("s")))["test_value"] == 0.4321
 

@@ -77,11 +77,12 @@ def test_the_page_needs_nothing_beside_it_and_escapes_names(result: SearchResult
     page = render(result)
     assert not re.findall(r'(?:src|srcset|href)="(?!data:|#)', page)
     assert "default-src 'none'" in page
-    assert "<script>" not in page
+    assert "<script>alert" not in page
     assert "&lt;script&gt;" in page
     shown = re.findall(r'alt="([^"]+)"', page)
     assert [alt.partition(":")[0] for alt in shown] == [
         "Validation accuracy by epoch, one line per trial",
+        "Validation accuracy of each trial in turn, and the best so far",
         f"Loss and validation accuracy of {result.best.trial} by epoch",  # type: ignore[union-attr]
         "Parallel coordinates",
         "Confusion matrix",
@@ -171,7 +172,7 @@ def test_few_photographs_from_nothing_are_led_to_trained_weights(result: SearchR
     assert "Trained weights" not in dict(verdict(result))
 
 
-def test_after_a_selection_its_choice_stands_before_the_highest_and_in_the_note(
+def test_after_a_selection_its_choice_stands_everywhere_and_the_highest_in_the_note(
     result: SearchResult,
 ) -> None:
     best, second = result.ranking[:2]
@@ -189,16 +190,20 @@ def test_after_a_selection_its_choice_stands_before_the_highest_and_in_the_note(
     result.selection.verdict = Selected(
         second.trial, "s1", second.trial, expected, second.primary_value, [], 0.05, 0.95
     )
-    assert [(title, trial) for title, _, trial in reference_rows(result)][:2] == [
-        ("chosen", second),
-        ("highest found", best),
-    ]
+    titles = [title for title, _, _ in reference_rows(result)]
+    assert titles == ["chosen", "the book's"]
+    assert reference_rows(result)[0][2] is result.selection.repeats["s1"]
+    assert dict(verdict(result))["Chosen"].endswith(
+        f"In the search itself, {best.trial} had the highest validation accuracy "
+        f"({100 * best.value:.1f}%), partly by luck."
+    )
+    assert f'class="best"><th scope="row">{second.trial}</th>' in render(result)
     note = markdown_summary(result)
     assert (
-        f"Best by a selection: `{second.trial}`, expected validation accuracy 0.5104 "
+        f"Chosen: `{second.trial}`, trained again as `s1`, expected validation accuracy 0.5104 "
         "(`selected/val_accuracy_mean`)."
     ) in note
-    assert f"The highest of the search, which luck had a part in: `{best.trial}`" in note
+    assert f"The highest of the search itself, partly by luck: `{best.trial}`" in note
 
 
 @pytest.mark.parametrize("fixed", [{"optimizer.lr": 0.01}, {"model.layers": 10}])

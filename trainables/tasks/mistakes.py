@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from trainables.datasets.arrays import Images, Part
+from trainables.errors import printable
 from trainables.values import Json
 
 SHOWN = 12
@@ -24,7 +25,8 @@ def confidently_wrong(part: Part, chances: NDArray[np.float64]) -> list[Json]:
 
     Returns:
         At most `SHOWN`, as plain values: `row` in the part, class numbers `true` and `guess`, the
-        guess's probability `confidence`, and the image as a WebP in base64, `webp`.
+        guess's probability `confidence`, the image as a WebP in base64, `webp`, and where the image
+        is a file its `name` below the data set's root.
     """
     guesses = chances.argmax(axis=1)
     wrong = np.flatnonzero(guesses != part.targets)
@@ -36,6 +38,7 @@ def confidently_wrong(part: Part, chances: NDArray[np.float64]) -> list[Json]:
             "guess": int(guesses[row]),
             "confidence": float(chances[row, guesses[row]]),
             "webp": shown(part.images[row]),
+            **({} if part.names is None else {"name": printable(part.names[row])}),
         }
         for row in surest
     ]

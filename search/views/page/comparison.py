@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from matplotlib import patheffects
 from matplotlib.collections import LineCollection
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
@@ -26,13 +25,14 @@ from search.views.page.figures import (
     SECOND,
     STRONG,
     WIDE,
+    Figure,
     arranged,
     canvas,
     label,
     length,
     styled,
 )
-from search.views.summary import is_baseline, param_text, searched, short_names
+from search.views.summary import answer_trial, is_baseline, param_text, searched, short_names
 
 MISSING = -0.14
 """The position, on an axis of parallel coordinates, of a trial that does not have the parameter;
@@ -54,7 +54,7 @@ Box = tuple[float, float, float, float]
 def parallel(result: SearchResult, narrow: bool = False) -> Figure:
     """Draw parallel coordinates: an axis for each parameter, a line for each trial.
 
-    The better a trial, the darker its line; the best one has a colour of its own. On a narrow
+    The better a trial, the darker its line; the answer's has a colour of its own. On a narrow
     screen the axes are horizontal.
     """
     trials, paths, names = result.ranking[::-1], varied(result), short_names(searched(result))
@@ -82,7 +82,8 @@ def parallel(result: SearchResult, narrow: bool = False) -> Figure:
     )
     drawn.set_array([metric.score(score) for score in np.maximum(scores, floor)])
     axes.add_collection(drawn)
-    axes.plot(*lines[-1].T, color=ANSWER, linewidth=2.6, zorder=4)
+    if (answer := answer_trial(result)) in trials:
+        axes.plot(*lines[trials.index(answer)].T, color=ANSWER, linewidth=2.6, zorder=4)
     for place, path, scale in zip(places, paths, scales, strict=True):
         has_missing = any(path not in trial.params for trial in trials)
         _axis(
@@ -245,12 +246,16 @@ def importance_bars(
     values = np.array([shares[path] for path in paths]).reshape(-1, 3)
     axes.barh(range(len(paths)), values[:, 0], color=STRONG, height=0.6, alpha=0.85)
     axes.hlines(range(len(paths)), values[:, 1], values[:, 2], color=INK, linewidth=1.6)
+    for place, (path, (mean, low, high)) in enumerate(zip(paths, values, strict=True)):
+        figure.tell(axes, mean, place, f"{names[path]}: {mean:.0%} ({low:.0%} to {high:.0%})")
     axes.set_yticks(range(len(paths)), [label(names[path], 18) for path in paths])
     axes.set(xlim=(0, 1.02), xlabel="share of the importance")
     axes.grid(visible=False, axis="y")
     return arranged(figure)
 
 
+UNITS = {"latency": "ms", "parameters": "weights"}
+"""The unit of each cost."""
 AXES = {"latency": "milliseconds for one image", "parameters": "weights of the network"}
 """The title of each cost's axis."""
 
@@ -280,6 +285,10 @@ def pareto(result: SearchResult, narrow: bool = False, *, cost: str = "latency")
     trials = [trial for trial in result.ranking if trial.trial in costs]
     best_of_models = {trial.trial for trial in result.best_of_models.values()}
     handles = _scatter(axes, trials, costs, best_of_models)
+    for trial in trials:
+        model, paid = trial.config["model"]["name"], costs[trial.trial]
+        text = f"{trial.trial}, {model}: {trial.value:.4f}, {paid:,.4g} {UNITS[cost]}"
+        figure.tell(axes, paid, trial.value, text)
     edge = [
         result.trials[name] for name in front({trial.trial: trial.score for trial in trials}, costs)
     ]
@@ -382,7 +391,11 @@ def finalists(rows: Sequence[Ranged], narrow: bool = False, *, title: str = "acc
         if row.low is not None:
             axes.hlines(place, row.low, row.high, color=colour, linewidth=6, alpha=0.3)
         axes.plot(seeds, [place] * len(seeds), "|", color=colour, markersize=9, markeredgewidth=1.6)
+        text = f"{row.candidate}: {row.search_value:.4f} in the search"
+        figure.tell(axes, row.search_value, place, text)
         if row.mean is not None:
+            text = f"{row.candidate}: mean {row.mean:.4f} of {row.seeds} seeds"
+            figure.tell(axes, row.mean, place, text)
             axes.plot(row.mean, place, "D", color=colour, markersize=6.5)
         axes.plot(
             row.search_value,

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.collections import LineCollection
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
@@ -19,12 +18,13 @@ from search.views.page.figures import (
     SECOND,
     STRONG,
     WIDE,
+    Figure,
     arranged,
     canvas,
     label,
     styled,
 )
-from search.views.summary import is_baseline
+from search.views.summary import answer_trial, is_baseline
 
 WORST_SHARE = 0.25
 """The share of the trials, the worst ones, that may lie beyond the picture's edge: the good ones
@@ -40,7 +40,7 @@ def search_curves(result: SearchResult, narrow: bool = False) -> Figure:
     baseline's value, a dotted one that of the best guess.
     """
     figure, axes = canvas(*((NARROW, 3.6) if narrow else (WIDE, 4.6)))
-    best, handles = result.best, []
+    best, handles = answer_trial(result), []
     networks = [trial for trial in result.ranking if not is_baseline(trial)]
     for colour, name, wanted in ((FAINT, "stopped early", True), (STRONG, "completed", False)):
         trials = [
@@ -62,7 +62,8 @@ def search_curves(result: SearchResult, narrow: bool = False) -> Figure:
             markersize=4 if len(epochs) < 40 else 0,
             zorder=4,
         )
-        handles.append(Line2D([], [], color=ANSWER, linewidth=2.4, label=f"best: {best.trial}"))
+        title = "best" if best is result.chosen else "chosen"
+        handles.append(Line2D([], [], color=ANSWER, linewidth=2.4, label=f"{title}: {best.trial}"))
     baseline = next((trial for trial in result.ranking if is_baseline(trial)), None)
     if baseline is not None:
         axes.axhline(baseline.value, color=SECOND, linestyle="--", linewidth=1.4)
@@ -75,7 +76,16 @@ def search_curves(result: SearchResult, narrow: bool = False) -> Figure:
                 label=f"best baseline: {baseline.config['model']['name']}",
             )
         )
+    for trial in [best, *result.ranking] if best is not None else []:
+        _tell(figure, axes, trial)
     axes.autoscale()
+    axes.set(xlabel="epoch", ylabel=f"validation {result.metric.title}", ylim=_ends(result))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    return arranged(figure, handles, 2 if narrow else 4)
+
+
+def _ends(result: SearchResult) -> list[float]:
+    """Return the ends of the vertical axis: some of the worst trials may lie beyond."""
     metric = result.metric
     low = metric.score(worst_shown(result))
     high = max([trial.score for trial in result.ranking], default=1.0)
@@ -84,13 +94,7 @@ def search_curves(result: SearchResult, narrow: bool = False) -> Figure:
         handles.append(_guess(axes, guess.title, guess.val[metric.name]))
         high = max(high, metric.score(guess.val[metric.name]))
     scores = (low, high + 0.04 * (high - low)) if high > low else (high - 0.1, high + 0.1)
-    axes.set(
-        xlabel="epoch",
-        ylabel=f"validation {metric.title}",
-        ylim=sorted(map(metric.score, scores)),
-    )
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    return arranged(figure, handles, 2 if narrow else 4)
+    return sorted(map(metric.score, scores))
 
 
 def _guess(axes: Any, title: str, value: float) -> Line2D:
@@ -113,6 +117,47 @@ def worst_shown(result: SearchResult) -> float:
     best = map(metric.score, _curve(result.ranking[0])[1])
     worst = min(float(np.quantile(scores, WORST_SHARE)), *best)
     return metric.score(worst - 0.04 * (max(scores) - worst))
+
+
+@styled
+def best_so_far(result: SearchResult, narrow: bool = False) -> Figure:
+    """Draw each trial's value in the order of proposal, and the best value up to there."""
+    figure, axes = canvas(*((NARROW, 3.2) if narrow else (WIDE, 3.4)))
+    metric, counted = result.metric, {trial.trial for trial in result.ranking}
+    trials = [
+        (number, trial)
+        for number, trial in enumerate(result.trials.values(), 1)
+        if trial.trial in counted
+    ]
+    places, values = [number for number, _ in trials], [trial.value for _, trial in trials]
+    best = np.maximum if metric.mode == "max" else np.minimum
+    reached = best.accumulate(values)
+    axes.plot(
+        places, values, "o", color=STRONG, markersize=4, alpha=0.65, rasterized=len(trials) > MANY
+    )
+    axes.step(
+        [*places, len(result.trials)],
+        [*reached, reached[-1]],
+        where="post",
+        color=ANSWER,
+        linewidth=2,
+    )
+    for (number, trial), so_far in zip(trials, reached, strict=True):
+        text = f"{trial.trial}: {trial.value:.4f} ({trial.outcome}); best so far {so_far:.4f}"
+        figure.tell(axes, number, trial.value, text)
+    axes.set(xlabel="trials proposed", ylabel=f"validation {metric.title}", ylim=_ends(result))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    handles = [
+        Line2D([], [], color=STRONG, marker="o", linestyle="none", label="trial"),
+        Line2D([], [], color=ANSWER, linewidth=2, label="best so far"),
+    ]
+    return arranged(figure, handles, 2)
+
+
+def _tell(figure: Figure, axes: Any, trial: TrialResult) -> None:
+    """Tell a trial's values, epoch by epoch, under the mouse."""
+    for epoch, value in zip(*_curve(trial), strict=True):
+        figure.tell(axes, epoch, value, f"{trial.trial}, epoch {epoch}: {value:.4f}")
 
 
 def _curve(trial: TrialResult) -> tuple[list[int], list[float]]:
@@ -190,6 +235,13 @@ def trial_curves(trial: TrialResult, narrow: bool = False) -> Figure:
         )
         losses.axvline(trial.best_epoch, color=INK, linewidth=0.8, linestyle=":")
     own.set(xlabel="epoch", ylabel=f"validation {trial.metric.title}")
+    _tell(figure, own, trial)
+    for epoch, metrics in trial.epochs.items():
+        for name in ("train/loss", "val/loss"):
+            if name in metrics:
+                figure.tell(
+                    losses, epoch, metrics[name], f"{name}, epoch {epoch}: {metrics[name]:.4f}"
+                )
     for axes in (losses, own):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return arranged(figure)

@@ -15,6 +15,7 @@ from search.journal.events import Finalist
 from search.journal.result import SearchResult, TrialResult, moment
 from search.phrases import duration
 from search.statistics import expect
+from search.views.page.quality import MAX_NAMES
 from search.views.page.verdict import count
 from search.views.summary import (
     classes_text,
@@ -26,7 +27,7 @@ from search.views.summary import (
     taken_over_text,
 )
 
-SHOWN_NAMES, SHOWN_REASONS, SHOWN_MISTAKES = 4, 2, 8
+SHOWN_NAMES, SHOWN_REASONS, SHOWN_MISTAKES, SHOWN_WEAKEST = 4, 2, 8, 15
 LONGEST_REASON = 160
 Row = tuple[str, ...]
 
@@ -107,6 +108,7 @@ def _shortened(text: str) -> str:
 def mistakes(found: Mapping[str, Any]) -> list[Row]:
     """Return the most frequent mistakes: true class, guessed class, how many, of how many."""
     matrix, classes = found["confusion_matrix"], found["classes"]
+    shown = SHOWN_WEAKEST if len(classes) > MAX_NAMES else SHOWN_MISTAKES
     wrong = [
         (number, row, column)
         for row, counts in enumerate(matrix)
@@ -115,7 +117,26 @@ def mistakes(found: Mapping[str, Any]) -> list[Row]:
     ]
     return [
         (classes[row], classes[column], str(number), f"{sum(matrix[row]):,}")
-        for number, row, column in sorted(wrong, key=lambda cell: -cell[0])[:SHOWN_MISTAKES]
+        for number, row, column in sorted(wrong, key=lambda cell: -cell[0])[:shown]
+    ]
+
+
+def weakest(found: Mapping[str, Any]) -> list[Row]:
+    """Return the classes of lowest recall: name, images found, of how many, recall.
+
+    Empty where the classes are few enough for a confusion matrix to be read.
+    """
+    matrix, classes = found["confusion_matrix"], found["classes"]
+    if len(classes) <= MAX_NAMES:
+        return []
+    rows = [
+        (counts[number] / sum(counts), classes[number], counts[number], sum(counts))
+        for number, counts in enumerate(matrix)
+        if sum(counts)
+    ]
+    return [
+        (name, f"{right:,}", f"{images:,}", f"{recall:.1%}")
+        for recall, name, right, images in sorted(rows)[:SHOWN_WEAKEST]
     ]
 
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.axis import XAxis, YAxis
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as PlainFigure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.gridspec import GridSpec
 from matplotlib.lines import Line2D
@@ -26,6 +26,9 @@ are from the palette of Okabe and Ito, which colour-blind people can tell apart.
 """
 MANY = 150
 """More lines than these are rasterized inside the SVG, which stays small and quick."""
+
+MAX_HINTS = 600
+"""The most values that are to be read under the mouse on one picture."""
 
 PIXELS = 140
 """The resolution, in pixels an inch, of what is rasterized."""
@@ -63,6 +66,42 @@ STYLE: Any = {
 styled = rc_context(STYLE)
 """The decorator of every function that makes or writes a figure."""
 
+
+class Figure(PlainFigure):
+    """A figure with values to read under the mouse."""
+
+    def __init__(self, width: float, height: float) -> None:
+        """Make an empty figure; sizes are in inches."""
+        super().__init__(figsize=(width, height))
+        self.values: list[tuple[Axes, float, float, str]] = []
+
+    def tell(self, axes: Axes, across: float, up: float, text: str) -> None:
+        """Tell `text` under the mouse at a point, which is in the axes' data coordinates."""
+        self.values.append((axes, across, up, text))
+
+    def hints(self) -> "list[Hint]":
+        """Return what is to be read where; the figure has been drawn, so that its axes are still.
+
+        Points outside their axes, and those above the first `MAX_HINTS`, are left out.
+        """
+        found = []
+        for axes, *point, text in self.values:
+            across, up = axes.transData.transform(point)
+            if axes.bbox.padded(1).contains(across, up):
+                left, top = across / self.bbox.width, 1 - up / self.bbox.height
+                found.append(Hint(round(100 * left, 2), round(100 * top, 2), text))
+        return found[:MAX_HINTS]
+
+
+@dataclass(frozen=True)
+class Hint:
+    """A text to read under the mouse at a point of a picture, in percent of its size."""
+
+    left: float
+    top: float
+    text: str
+
+
 Draw = Callable[[bool], Figure]
 """A function that draws for a phone (True) or a laptop (False)."""
 WIDE, HALF, NARROW = 9.6, 4.7, 3.75
@@ -89,12 +128,15 @@ class Picture:
     alt: str
     png: bytes = b""
     """The wide image as a PNG file."""
+    hints: Sequence[Hint] = ()
+    """The values to read under the mouse, on the wide image."""
 
 
 def picture(draw: Draw, alt: str, *, as_file: bool = False) -> Picture:
     """Draw for both widths, and for a file if that is wanted."""
     wide = draw(False)
-    return Picture(_inline(wide), _inline(draw(True)), alt, png(wide) if as_file else b"")
+    told = _inline(wide), _inline(draw(True)), alt, png(wide) if as_file else b""
+    return Picture(*told, wide.hints())
 
 
 @styled
@@ -126,7 +168,7 @@ def save(drawn: bytes, path: Path) -> None:
 
 def canvas(width: float, height: float, *, rows: int = 1, columns: int = 1) -> tuple[Figure, Any]:
     """Return a figure and its axes; sizes are in inches."""
-    figure = Figure(figsize=(width, height))
+    figure = Figure(width, height)
     return figure, figure.subplots(rows, columns)
 
 

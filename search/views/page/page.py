@@ -1,6 +1,11 @@
-"""The report as one HTML file that needs nothing beside it: no network, no script, no data set."""
+"""The report as one HTML file that needs nothing beside it: no network, no data set.
 
+Its one script sorts and filters the table of trials; all is there to read without it.
+"""
+
+import base64
 import functools
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +22,9 @@ from search.views.page.figures import Picture, picture
 from search.views.page.importance import BEST_SHARE, MIN_TRIALS, importance
 from search.views.page.verdict import count, one_observation, tiles, verdict
 from search.views.summary import (
+    answer_trial,
     front_table,
+    is_baseline,
     models_table,
     param_text,
     reached_text,
@@ -30,8 +37,20 @@ from trainables.catalog.tasks import CLASSIFICATION
 from trainables.errors import printable
 
 TEMPLATE = Path(__file__).with_name("page.html")
+SCRIPT = Path(__file__).with_name("trials.js")
 VISIBLE_TRIALS = 100
 """The number of trials that are visible; the others are a click away."""
+
+
+@functools.cache
+def script() -> Markup:
+    """Return the page's script, which is part of this project and has nothing from users."""
+    return Markup(SCRIPT.read_text(encoding="utf-8"))
+
+
+def script_source() -> str:
+    """Return the one script that the page may run, by its hash, for a Content-Security-Policy."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script().encode()).digest()).decode()}'"
 
 
 @functools.cache
@@ -57,7 +76,7 @@ def render(
             without their files, the page says what is missing.
         pictures: all of them, if they are drawn already.
     """
-    shown = evidence(result, folder)
+    shown, highlighted = evidence(result, folder), answer_trial(result)
     if pictures is None:
         pictures = of_search(result) | of_training(result) | of_answer(shown)
     return template().render(
@@ -74,14 +93,19 @@ def render(
         shown=shown,
         data_section=data.section(folder),
         mistakes=facts.mistakes(shown.found) if shown.has("confusion_matrix") else [],
+        weakest=facts.weakest(shown.found) if shown.has("confusion_matrix") else [],
+        has_networks=any(not is_baseline(trial) for trial in result.ranking),
         stops=facts.stops(result),
         failures=facts.failures(result),
         retried=facts.retried(result),
         trials=facts.trial_rows(result),
         at_chance=at_chance(result),
         AT_CHANCE=AT_CHANCE,
+        highlighted=highlighted.trial if highlighted is not None else "",
         origin=facts.origin(result),
         visible=VISIBLE_TRIALS,
+        script=script(),
+        script_source=Markup(script_source()),
         paths=searched(result),
         names=short_names(searched(result)),
         text=param_text,
@@ -143,9 +167,7 @@ def of_search(result: SearchResult, *, as_file: bool = False) -> dict[str, Pictu
         found["pareto_parameters"] = picture(
             drawn, f"{what} against the number of weights, with the Pareto front"
         )
-    if result.ranking:
-        drawn = functools.partial(curves.search_curves, result)
-        found["curves"] = picture(drawn, f"{what} by epoch, one line per trial", as_file=as_file)
+    found |= _course(result, what, as_file=as_file)
     if len(result.ranking) > 1 and len(comparison.varied(result)) > 1:
         found["parallel"] = picture(
             functools.partial(comparison.parallel, result),
@@ -160,6 +182,19 @@ def of_search(result: SearchResult, *, as_file: bool = False) -> dict[str, Pictu
             functools.partial(comparison.importance_bars, shares, names), alt
         )
     return found
+
+
+def _course(result: SearchResult, what: str, *, as_file: bool) -> dict[str, Picture]:
+    """Draw the learning curves and the best so far; of baselines alone the latter as `curves`."""
+    in_turn = functools.partial(curves.best_so_far, result)
+    told = f"{what} of each trial in turn, and the best so far"
+    if not result.ranking:
+        return {}
+    if all(map(is_baseline, result.ranking)):
+        return {"curves": picture(in_turn, told, as_file=as_file)}
+    drawn = functools.partial(curves.search_curves, result)
+    found = {"curves": picture(drawn, f"{what} by epoch, one line per trial", as_file=as_file)}
+    return found | ({"progress": picture(in_turn, told)} if len(result.ranking) > 1 else {})
 
 
 def of_training(result: SearchResult, *, as_file: bool = False) -> dict[str, Picture]:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from search.views.page.figures import (
     ANSWER,
@@ -13,6 +12,7 @@ from search.views.page.figures import (
     INK,
     NARROW,
     STRONG,
+    Figure,
     arranged,
     canvas,
     label,
@@ -63,6 +63,10 @@ def confusion(found: Mapping[str, Any], narrow: bool = False) -> Figure:
                     fontsize=min(8.5, size),
                     color=colour,
                 )
+    for row, column in np.argwhere(counts):
+        number, whole = counts[row, column], counts[row].sum()
+        text = f"{classes[row]} predicted as {classes[column]}: {number:,} of {whole:,}"
+        figure.tell(axes, column, row, text)
     axes.set(xlabel="predicted class", ylabel="true class")
     return arranged(figure)
 
@@ -158,6 +162,10 @@ def reliability(found: Mapping[str, Any], narrow: bool = False) -> Figure:
     axes.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="share correct")
     axes.tick_params(labelbottom=False)
     axes.legend(loc="best")
+    for place in np.flatnonzero(there):
+        share, mean = right[place] / held[place], sure[place] / held[place]
+        text = f"{images[place]:,.0f} images: {share:.1%} correct, mean confidence {mean:.1%}"
+        figure.tell(axes, middle[place], share, text)
     counts.bar(middle, images, width, color=FAINT)
     counts.set(
         xlim=(0, 1),

@@ -43,7 +43,8 @@ Sentence = tuple[str, str]
 
 def verdict(result: SearchResult) -> list[Sentence]:
     """Return the sentences in a reader's order, without those on what is not known yet."""
-    said = [("Asked", _asked(result)), ("Found", _found(result))]
+    title = "Chosen" if result.chosen is not None and result.chosen.repeat_of else "Found"
+    said = [("Asked", _asked(result)), (title, _found(result))]
     if result.chosen is not None:
         said += [
             ("Guessing", guessing_text(result)),
@@ -166,7 +167,19 @@ def _found(result: SearchResult) -> str:
         f" {name} was better on the validation images, but its checkpoint is lost."
         for name in result.passed_over
     )
-    return text + lost
+    return text + lost + _highest(result, candidate)
+
+
+def _highest(result: SearchResult, candidate: TrialResult) -> str:
+    """Return which trial was the best in the search, where a selection chose another one."""
+    best, metric = result.best, result.metric
+    if best is None or candidate is best:
+        return ""
+    value = worth(best.value, metric, result.started.data["val"])
+    return (
+        f" In the search itself, {best.trial} had the {superlative(metric)} validation "
+        f"{metric.title} ({value}), partly by luck."
+    )
 
 
 def _reaches(trial: TrialResult, images: int) -> str:

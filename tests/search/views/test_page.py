@@ -3,6 +3,8 @@
 And the page as a browser shows it.
 """
 
+import base64
+import hashlib
 import itertools
 import json
 import math
@@ -23,8 +25,9 @@ from search.journal.result import SearchResult
 from search.space import Cases, Choice, Float, Int, SearchSpace
 from search.views.page import page
 from search.views.page.answer import evidence
-from search.views.page.curves import search_curves
-from search.views.page.facts import failures, finalists, stops
+from search.views.page.curves import best_so_far, search_curves
+from search.views.page.facts import failures, finalists, mistakes, stops, weakest
+from search.views.page.figures import picture
 from search.views.page.importance import importance
 from search.views.page.page import render
 from search.views.page.verdict import percent, verdict
@@ -160,10 +163,10 @@ def test_the_page_of_odd_names_escapes_them_and_shows_the_images(
 ) -> None:
     result = played(experiment, 30, NAMES)
     page = render(result, keep(result, tmp_path, NAMES))
-    assert "<script" not in page
+    assert "<script>alert" not in page
     assert not [letter for letter in page if letter != "\n" and not letter.isprintable()]
     assert page.count("data:image/webp;base64,") == 12
-    assert page.count("data:image/svg+xml;base64,") == 2 * 8
+    assert page.count("data:image/svg+xml;base64,") == 2 * 9
     assert f"{LONG}</b> 90.0%" in page
     assert "Missing" not in page
     assert "boom &lt;b&gt;" in page
@@ -232,6 +235,70 @@ def test_a_selection_that_has_not_come_to_its_end_has_a_page(experiment: Experim
     assert "The selection has not finished: 1 training so far." in words(render(result))
 
 
+def test_a_mistakes_file_is_named_where_it_is_known(experiment: Experiment, tmp_path: Path) -> None:
+    result = played(experiment, 3)
+    assert result.best is not None
+    told = keep(result, tmp_path, ("a", "b")) / f"trials/{result.best.trial}/evidence/test.json"
+    test = json.loads(told.read_text())
+    test["wrong"][0]["name"] = "test/a/cat 1.png"
+    told.write_text(json.dumps(test))
+    page = render(result, tmp_path)
+    assert page.count("test/a/cat 1.png") == 2
+    assert 'alt="test image 1"' in page
+
+
+def test_of_many_classes_tables_of_the_worst_stand_for_the_confusion_matrix() -> None:
+    classes = tuple(f"class {number}" for number in range(40))
+    found = evaluated(classes)
+    rows = weakest(found)
+    recalls = [row["recall"] for row in found["per_class"].values()]
+    assert len(rows) == len(mistakes(found)) == 15
+    assert rows[0][3] == f"{min(recalls):.1%}"
+    assert weakest(evaluated(("a", "b"))) == []
+
+
+def test_a_search_of_baselines_alone_shows_the_best_so_far_and_no_empty_curves(
+    experiment: Experiment,
+) -> None:
+    result = played(experiment, 9)
+    for trial in result.trials.values():
+        trial.config["model"]["name"] = "svm"
+    page = render(result)
+    assert '<section id="curves"><h2>Best so far</h2>' in page
+    assert "Learning curves" not in page
+    assert "No network was tried: svm is the best of the baselines." in page
+
+
+def test_the_best_so_far_never_gets_worse(experiment: Experiment) -> None:
+    result = played(experiment, 30)
+    (axes,) = best_so_far(result).axes
+    _, step = axes.lines
+    values = list(step.get_ydata())
+    assert values == sorted(values)
+    assert result.best is not None
+    assert values[-1] == result.best.value
+
+
+def test_a_pictures_values_lie_where_its_points_are_drawn(experiment: Experiment) -> None:
+    result = played(experiment, 30)
+    drawn = picture(lambda narrow: best_so_far(result, narrow), "")
+    first = next(iter(result.trials.values()))
+    (hint,) = (hint for hint in drawn.hints if hint.text.startswith(first.trial))
+    dots = best_so_far(result).axes[0]
+    assert f"{first.value:.4f}" in hint.text
+    assert hint.left / 100 == pytest.approx(dots.get_position().x0, abs=0.06)
+    assert all(0 <= hint.left <= 100 and 0 <= hint.top <= 100 for hint in drawn.hints)
+
+
+def test_the_pages_one_script_is_the_one_that_its_policy_allows(experiment: Experiment) -> None:
+    page = render(played(experiment, 3))
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]+)"', page)
+    assert "default-src 'none'" in policy
+    assert f"script-src 'sha256-{digest}';" in policy
+
+
 @pytest.mark.slow
 def test_a_thousand_trials_of_a_hundred_classes_are_a_small_page(
     experiment: Experiment, tmp_path: Path
@@ -260,7 +327,7 @@ def test_the_verdict_of_a_selection_speaks_of_the_expected_value(experiment: Exp
     assert "opened 2 times, first on 2026-11-18" in said["On new images"]
     assert f"by search.select for {first}-s1" in said["On new images"]
     page = render(result)
-    assert "<script" not in page
+    assert "<script>alert" not in page
     assert "0.9000 ± 0.0100" in page
     assert "selection 77" in words(page)
 

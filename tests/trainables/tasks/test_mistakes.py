@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from trainables.datasets.arrays import Part
+from trainables.errors import printable
 from trainables.tasks.mistakes import LARGEST, SHOWN, confidently_wrong, thumbnail
 
 
@@ -60,3 +61,11 @@ def test_a_large_image_is_small_and_keeps_its_shape():
     data = thumbnail(np.broadcast_to(gradient[None, :, None], (300, 600, 3)).copy())
     assert opened(data).shape == (LARGEST // 2, LARGEST, 3)
     assert len(data) < 20_000
+
+
+def test_an_image_that_is_a_file_is_named_printably():
+    images = np.zeros((3, 8, 8, 1), np.uint8)
+    part = Part(images, np.array([0, 1, 1]), ("a/1.png", "b/2\x1b.png", "b/3.png"))
+    (one,) = confidently_wrong(part, np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]]))
+    assert one["name"] == printable("b/2\x1b.png")
+    assert "name" not in confidently_wrong(Part(images, part.targets), np.eye(2)[[1, 1, 1]])[0]
