@@ -28,8 +28,8 @@ from search.views.summary import (
     param_text,
     primary_text,
     quicker_text,
-    reached_text,
     reference_rows,
+    reference_text,
     risk_text,
     searched,
     selection_sentences,
@@ -271,7 +271,7 @@ def best_table(result: SearchResult) -> Table:
                 ),
             )
     metric = result.metric
-    table.add_row(f"val {metric.title}", *(reached_text(trial) for _, _, trial in rows))
+    table.add_row(f"val {metric.title}", *(reference_text(result, trial) for _, _, trial in rows))
     test = result.chosen_test
     tested = (
         f"{tested_value(test, metric):.4f}"

@@ -269,6 +269,14 @@ def reference_rows(result: SearchResult) -> list[tuple[str, Params, TrialResult 
     return rows
 
 
+def reference_text(result: SearchResult, trial: TrialResult | None) -> str:
+    """Return what a trial of `reference_rows` reached; of a selection's choice what to expect."""
+    verdict = result.selection.verdict if result.selection is not None else None
+    if trial is None or verdict is None or trial is not result.chosen:
+        return reached_text(trial)
+    return f"{verdict.expected.mean:.4f} (mean of {verdict.expected.seeds} seeds)"
+
+
 def answer_trial(result: SearchResult) -> TrialResult | None:
     """Return the search's trial that is the answer: the one that a selection chose, else the best.
 

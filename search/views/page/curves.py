@@ -25,6 +25,7 @@ from search.views.page.figures import (
     styled,
 )
 from search.views.summary import answer_trial, is_baseline
+from trainables.catalog.guesses import Guess
 
 WORST_SHARE = 0.25
 """The share of the trials, the worst ones, that may lie beyond the picture's edge: the good ones
@@ -79,6 +80,7 @@ def search_curves(result: SearchResult, narrow: bool = False) -> Figure:
     for trial in [best, *result.ranking] if best is not None else []:
         _tell(figure, axes, trial)
     axes.autoscale()
+    handles += _draw_guess(axes, result)
     axes.set(xlabel="epoch", ylabel=f"validation {result.metric.title}", ylim=_ends(result))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return arranged(figure, handles, 2 if narrow else 4)
@@ -89,21 +91,29 @@ def _ends(result: SearchResult) -> list[float]:
     metric = result.metric
     low = metric.score(worst_shown(result))
     high = max([trial.score for trial in result.ranking], default=1.0)
-    guessing = Guessing.of(result)
-    if guessing is not None and (guess := guessing.best("val")) is not None:
-        handles.append(_guess(axes, guess.title, guess.val[metric.name]))
+    if (guess := _guess(result)) is not None:
         high = max(high, metric.score(guess.val[metric.name]))
     scores = (low, high + 0.04 * (high - low)) if high > low else (high - 0.1, high + 0.1)
     return sorted(map(metric.score, scores))
 
 
-def _guess(axes: Any, title: str, value: float) -> Line2D:
+def _guess(result: SearchResult) -> Guess | None:
+    """Return the best guess; None where guessing was not measured."""
+    guessing = Guessing.of(result)
+    return guessing.best("val") if guessing is not None else None
+
+
+def _draw_guess(axes: Any, result: SearchResult) -> list[Line2D]:
     """Draw a line where the best guess is, and return its handle, which tells the value too.
 
     The line may lie beyond the picture's edge, where all trials that are shown are better.
     """
+    if (guess := _guess(result)) is None:
+        return []
+    value = guess.val[result.metric.name]
     axes.axhline(value, color=INK, linestyle=":", linewidth=1.4)
-    return Line2D([], [], color=INK, linestyle=":", label=f"{label(title, 24)}: {value:.3g}")
+    text = f"{label(guess.title, 24)}: {value:.3g}"
+    return [Line2D([], [], color=INK, linestyle=":", label=text)]
 
 
 def worst_shown(result: SearchResult) -> float:
@@ -150,8 +160,9 @@ def best_so_far(result: SearchResult, narrow: bool = False) -> Figure:
     handles = [
         Line2D([], [], color=STRONG, marker="o", linestyle="none", label="trial"),
         Line2D([], [], color=ANSWER, linewidth=2, label="best so far"),
+        *_draw_guess(axes, result),
     ]
-    return arranged(figure, handles, 2)
+    return arranged(figure, handles, 2 if narrow else 4)
 
 
 def _tell(figure: Figure, axes: Any, trial: TrialResult) -> None:
