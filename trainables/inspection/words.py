@@ -226,7 +226,7 @@ def _copies(report: DataReport) -> str:
 def lines(report: DataReport) -> list[str]:
     """Return the whole report for a terminal of 80 columns, warnings first."""
     said = list(dict.fromkeys([*report.remarks, *warnings(report)]))
-    found = [*wrap(headline(report), WIDTH, subsequent_indent="  "), ""]
+    found = [*wrap(headline(report), WIDTH, subsequent_indent="  "), *([""] if said else [])]
     for line in sorted(said, key=lambda line: not line.startswith("warning")):
         found += wrap(line, WIDTH, subsequent_indent="  ", break_long_words=False)
     if report.counts:
