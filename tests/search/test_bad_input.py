@@ -683,7 +683,7 @@ def write_images(root: Path, counts: Mapping[str, int], side: int = 8) -> None:
     for name, count in counts.items():
         (root / name).mkdir(parents=True)
         for number in range(count):
-            Image.fromarray(np.full((side, side), len(name) + 2 * number, np.uint8)).save(
+            Image.fromarray(np.full((side, side), ord(name[0]) + 2 * number, np.uint8)).save(
                 root / name / f"{number}.png"
             )
 
@@ -711,6 +711,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_images(root / "only", {"a": 5})
     write_images(root / "single", {"a": 5, "b": 1})
     (root / "flat").mkdir()
+    (root / "empty").mkdir()
     write_images(root / "gif", {"a": 5, "b": 0})
     Image.new("L", (8, 8)).save(root / "gif" / "b" / "a.gif")
     write_images(root / "dots", {"a": 60, "b": 60}, side=1)

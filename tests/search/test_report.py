@@ -427,6 +427,8 @@ def test_the_json_summary_has_every_promised_key(result: SearchResult) -> None:
         "mode",
         "outcome",
         "best",
+        "above_chance",
+        "guesses",
         "trials",
         "epochs_trained",
         "epochs_taken_over",

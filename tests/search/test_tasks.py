@@ -24,11 +24,10 @@ import search.select
 import search.status
 import search.why
 from search.journal.result import SearchResult
-from search.preflight.warnings import _leaks
 from tests.support.tasks import boxes, registered, resolution, segmentation
 from trainables.catalog.tasks import TASKS
 from trainables.config import DataConfig, TrialConfig
-from trainables.datasets.arrays import Dataset, Part, Ragged, joined
+from trainables.datasets.arrays import Part, Ragged, joined
 from trainables.datasets.load import load, with_root
 from trainables.errors import ConfigError
 from trainables.evaluation.evaluate import evaluate
@@ -261,14 +260,6 @@ def test_images_of_mixed_sizes_are_predicted_each_in_its_own(searched: Searched)
 
 def ragged(*shapes: tuple[int, int]) -> Ragged:
     return Ragged.of(np.full((*shape, 3), number, np.uint8) for number, shape in enumerate(shapes))
-
-
-def test_images_of_mixed_sizes_that_occur_twice_are_counted_as_images() -> None:
-    one = Part(ragged((4, 5), (6, 4)), np.arange(2))
-    other = Part(Ragged.of([one.images[1], np.zeros((9, 3, 3), np.uint8)]), np.arange(2))
-    dataset = Dataset("made", (), one, other, None, "f00d")
-    (told,) = [line for line in _leaks(dataset) if "occur" in line]
-    assert told.startswith("warning: 1 image occurs in both the training and the validation part")
 
 
 @pytest.mark.parametrize("first", [np.zeros((2, 4, 4, 3), np.uint8), ragged((4, 4), (5, 5))])

@@ -1,6 +1,7 @@
 """One picture of a data set: a row of samples a class, and pairs of images that are copies."""
 
 import io
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -15,7 +16,8 @@ from trainables.inspection.words import image_text
 
 SIDE, GAP, TEXT, LINE = 64, 6, 150, 16
 """Pixels: of an image's side, between images, of the names' column and of a line of text."""
-SAMPLES, MAX_CLASSES, MAX_PAIRS = 8, 30, 12
+SAMPLES, MAX_CLASSES, MAX_PAIRS = 8, 30, 4
+"""The most samples of a class, classes, and pairs of a kind in two parts."""
 WIDTH = TEXT + SAMPLES * (SIDE + GAP)
 INK, PAPER = "#1f2933", "white"
 Row = tuple[list[str], list[Images], list[str]]
@@ -77,8 +79,13 @@ def _images(part: Part, rows: Sequence[int]) -> list[Images]:
 
 
 def _pairs(report: DataReport, looked: Looked) -> Iterator[Row]:
-    """Yield a row for each of some pairs that show the same picture."""
-    for match in report.matches[:MAX_PAIRS]:
+    """Yield a row for each of some pairs that show the same picture, a few of each kind."""
+    told: Counter[tuple[str, str, str]] = Counter()
+    for match in report.matches:
+        group = (match.kind, match.image.part, match.same_as.part)
+        told[group] += 1
+        if told[group] > MAX_PAIRS:
+            continue
         pair = (match.image, match.same_as)
         images = [_images(looked.places.parts[one.part], [one.row])[0] for one in pair]
         names = [image_text(one) for one in pair]

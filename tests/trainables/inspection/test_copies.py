@@ -107,6 +107,12 @@ def test_copies_of_other_sizes_are_found_among_images_of_mixed_sizes() -> None:
     np.testing.assert_array_equal(found.near, [(3, 30)])
 
 
+def test_equal_images_are_found_among_images_of_mixed_sizes() -> None:
+    one, other, third = (np.full((*shape, 3), 1, np.uint8) for shape in ((4, 5), (5, 4), (4, 5)))
+    found = find_copies([Part(Ragged.of([one, other]), np.arange(2)), part(third[None])])
+    np.testing.assert_array_equal(found.original, [0, 1, 0])
+
+
 def test_the_hash_of_a_mirror_image_is_known() -> None:
     images = photographs(20)
     np.testing.assert_array_equal(hashes(images[:, :, ::-1]), hashes(images) ^ MIRROR)
