@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from search.experiment import Experiment
 from search.journal.journal import FILE_NAME
 from search.journal.result import SearchResult
 from tests.conftest import Command
@@ -29,6 +30,13 @@ def test_an_old_journal_tells_its_search() -> None:
     assert result.best.primary_value == pytest.approx(0.5042, abs=1e-4)
     for trial in result.trials.values():
         assert TrialConfig.from_dict(trial.config).model.width == 2
+
+
+def test_an_old_search_keeps_the_data_that_it_had() -> None:
+    described = SearchResult.read(OLD).started.experiment
+    experiment = Experiment.from_description("v1", described, Path("searches"))
+    assert experiment.base.data.leaks == "keep"
+    assert "leaks" not in experiment.describe()["base"]["data"]
 
 
 def test_old_checkpoints_verify_and_load() -> None:

@@ -41,6 +41,17 @@ def test_a_folder_is_a_folder(tmp_path: Path) -> None:
     assert kept.place("t0001") == (f"{tmp_path}/s/trials/t0001", None)
 
 
+def test_a_written_file_is_in_the_bucket(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    kept = home(bucket, "s")
+    kept.folder.mkdir(parents=True)
+    kept.write("data.json", b"{}")
+    assert [path.name for path in kept.folder.iterdir()] == ["data.json"]
+    elsewhere(monkeypatch, tmp_path)
+    assert home(bucket, "s").read("data.json").read_bytes() == b"{}"
+
+
 def test_a_search_in_a_bucket_goes_on_from_another_machine(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
