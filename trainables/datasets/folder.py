@@ -59,8 +59,17 @@ class Met:
     headers: dict[Path, Header] = field(default_factory=dict)
     errors: dict[Path, DataError] = field(default_factory=dict)
     transparent: list[Path] = field(default_factory=list)
+    blank: list[Path] = field(default_factory=list)
+    """Transparent images of which nothing is seen on white."""
     brightest: dict[Path, int] = field(default_factory=dict)
     """The greatest value of each image of which Pillow reads the upper 8 of 16 bits."""
+
+    def note(self, path: Path, pixels: Images, *, was_transparent: bool) -> None:
+        """Note what is remarkable about a decoded image."""
+        if was_transparent:
+            (self.blank if pixels.min() == 255 else self.transparent).append(path)
+        if path in self.headers and self.headers[path].upper_bits:
+            self.brightest[path] = int(pixels.max())
 
 
 def load(
@@ -94,9 +103,7 @@ def load(
             except DataError as error:
                 met.errors[path] = error
                 return
-            met.transparent.extend([path] * was_transparent)
-            if path in met.headers and met.headers[path].upper_bits:
-                met.brightest[path] = int(images[row].max())
+            met.note(path, images[row], was_transparent=was_transparent)
 
         made = {}
         for title, members in parts.items():
@@ -269,6 +276,11 @@ def _about_files(layout: Layout, met: Met, size: tuple[int, int]) -> list[str]:
         lines.append(
             f"note: {_images(met.transparent)} transparent in places, and laid onto white "
             f"(first: {_name(layout, met.transparent)})."
+        )
+    if met.blank:
+        lines.append(
+            f"warning: {_images(met.blank)} plain white once laid onto white: white on nothing, "
+            f"or transparent everywhere (first: {_name(layout, met.blank)})."
         )
     if several := [path for path, each in met.headers.items() if each.has_frames]:
         lines.append(

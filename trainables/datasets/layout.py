@@ -307,8 +307,7 @@ def _tell_inner(outer: Folder, inner: Folder, found: Layout) -> None:
     if inner is outer:
         return
     found.notes.append(
-        f"note: the images are read from {found.shown(inner)}: elsewhere in "
-        f"{found.shown(outer)} are none."
+        f"note: {found.shown(inner)} is read, the one folder with images in {found.shown(outer)}."
     )
     while outer is not inner:
         _strays(outer, found)
@@ -484,20 +483,19 @@ def _tell_nested(folder: Folder, found: Layout) -> None:
     """Note what suggests that the classes are one folder deeper."""
     filled = folder.filled
     inner = [{key_of(one.name) for one in each.filled} for each in filled]
-    if (
-        len(filled) > 1
-        and len(inner[0]) > 1
-        and inner[0] == inner[-1]
-        and not any(
-            each.images or names != inner[0] for each, names in zip(filled, inner, strict=True)
-        )
+    if len(filled) > 1 < len(inner[0]) and not any(
+        each.images or names != inner[0] for each, names in zip(filled, inner, strict=True)
     ):
         shown = " and ".join(repr(printable(one.name)) for one in filled[0].filled[:2])
-        found.notes.append(
-            f"warning: {found.shown(filled[0])}, {found.shown(filled[1])} and so on are read as "
-            f"the classes, but each holds the same folders, such as {shown}. If those are the "
-            "classes, put the images of each into one folder."
+        told = (
+            f"{found.shown(filled[0])}, {found.shown(filled[1])} and so on would be the classes, "
+            f"but each holds the same folders, such as {shown}. If those are the classes, put the "
+            "images of each into one folder."
         )
+        if any(part_of(each.name, LIKE_A_PART) for each in filled):
+            found.problems.append(f"{told} If they are parts, name them 'train' and 'test'.")
+        else:
+            found.notes.append(f"warning: {told}")
     names = {key_of(each.name) for each in filled}
     for each in filled:
         if not each.images and (same := [one for one in each.filled if key_of(one.name) in names]):

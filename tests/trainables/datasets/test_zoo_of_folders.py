@@ -177,8 +177,8 @@ ZOO["parts: seg_train dev seg_test"] = Animal(
 ZOO["parts: twice the same folder"] = Animal(
     in_parts("train/train", "test/test"),
     (
-        "note: the images are read from 'train/train': elsewhere in 'train' are none.",
-        "note: the images are read from 'test/test': elsewhere in 'test' are none.",
+        "note: 'train/train' is read, the one folder with images in 'train'.",
+        "note: 'test/test' is read, the one folder with images in 'test'.",
     ),
     given=(None, 6),
 )
@@ -201,6 +201,15 @@ ZOO["parts: a test part without classes"] = Animal(
 ZOO["parts: training images without classes"] = Animal(
     lambda root: fill(root, "train", "test/cat", "test/dog"),
     ("no class folders in '{root}/train'. Expected one sub-folder per class, holding its images.",),
+    refused=True,
+)
+ZOO["parts: two of a kind, numbered"] = Animal(
+    in_parts("train_1", "train_2"),
+    (
+        "'train_1', 'train_2' and so on would be the classes, but each holds the same folders, "
+        "such as 'cat' and 'dog'. If those are the classes, put the images of each into one "
+        "folder. If they are parts, name them 'train' and 'test'.",
+    ),
     refused=True,
 )
 ZOO["parts: within each class"] = Animal(
@@ -278,14 +287,14 @@ ZOO["one folder too high"] = Animal(
         fill(root, "__MACOSX/flowers/cat"),
     ),
     (
-        "note: the images are read from 'flowers/flowers': elsewhere in '{root}' are none.",
+        "note: 'flowers/flowers' is read, the one folder with images in '{root}'.",
         "note: 1 hidden or system file is left out (first: __MACOSX).",
     ),
     names=6,
 )
 ZOO["one folder too high, in parts"] = Animal(
     in_parts("flowers/train", "flowers/test"),
-    ("note: the images are read from 'flowers': elsewhere in '{root}' are none.",),
+    ("note: 'flowers' is read, the one folder with images in '{root}'.",),
     given=(None, 6),
 )
 ZOO["one folder too low"] = Animal(
@@ -311,9 +320,9 @@ ZOO["folders in classes"] = Animal(
 ZOO["the same folders in each class"] = Animal(
     lambda root: fill(root, "cat/left", "cat/right", "dog/left", "dog/right"),
     (
-        "warning: 'cat', 'dog' and so on are read as the classes, but each holds the same "
-        "folders, such as 'left' and 'right'. If those are the classes, put the images of each "
-        "into one folder.",
+        "warning: 'cat', 'dog' and so on would be the classes, but each holds the same folders, "
+        "such as 'left' and 'right'. If those are the classes, put the images of each into one "
+        "folder.",
     ),
 )
 ZOO["classes once more in one of them"] = Animal(
@@ -525,6 +534,21 @@ ZOO["black on nothing"] = Animal(
         ),
     ),
     ("note: 6 images are transparent in places, and laid onto white (first: cat/0.png).",),
+    read=on_white,
+    within=1,
+)
+ZOO["white on nothing"] = Animal(
+    lambda root: write(
+        root,
+        lambda path, number: save(
+            path.with_suffix(".png"),
+            np.dstack([np.full((HEIGHT, WIDTH, 3), 255, np.uint8), drawn(number)[..., :1]]),
+        ),
+    ),
+    (
+        "warning: 6 images are plain white once laid onto white: white on nothing, or transparent "
+        "everywhere (first: cat/0.png).",
+    ),
     read=on_white,
     within=1,
 )
