@@ -12,6 +12,10 @@ from trainables.export.model import Model
 
 AHEAD = 2
 """The number of batches that may wait, decoded, for the model."""
+LARGEST = 64
+"""The most images in a batch: the model takes larger ones where images are small, but decoding and
+computing overlap only where there are several.
+"""
 
 
 @dataclass(frozen=True)
@@ -37,16 +41,17 @@ def answers(model: Model, files: Iterable[str], threads: int | None = None) -> I
         threads: how many decode at once (default: as many as there are processors).
     """
     source, waiting = iter(files), deque[tuple[str, Future[Any]]]()
+    size = min(model.batch, LARGEST)
     pool = ThreadPoolExecutor(threads or os.cpu_count())
 
     def decode_ahead() -> None:
-        while len(waiting) < AHEAD * model.batch and (file := next(source, None)) is not None:
+        while len(waiting) < AHEAD * size and (file := next(source, None)) is not None:
             waiting.append((file, pool.submit(model.pixels, file)))
 
     try:
         decode_ahead()
         while waiting:
-            count = min(model.batch, len(waiting))
+            count = min(size, len(waiting))
             decoded = [_decoded(*waiting.popleft()) for _ in range(count)]
             decode_ahead()  # by the threads, while the model computes
             yield from _answered(model, decoded)
