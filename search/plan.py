@@ -184,11 +184,7 @@ def make_plan(experiment: Experiment) -> Plan:
     costs = epochs_seconds(
         planned.configs, dataset, device=device, threads=max(1, int(experiment.demand.cpus))
     )
-    if (others := load.of_others()) > BUSY:
-        notes.append(
-            f"note: measured while others kept {100 * others:.0f} % of the processors busy; the "
-            "times are for a machine that does nothing else"
-        )
+    notes += _busy_notes(load, device)
     lengths = [config.epochs for config in planned.configs]
     expected = [_expected_epochs(experiment, epochs) for epochs in lengths]
     at_once = min(fitting, experiment.most_at_once or 10**6, trials)
@@ -213,6 +209,18 @@ def make_plan(experiment: Experiment) -> Plan:
         prepared.report,
         str(found) if found is not None else "",
     )
+
+
+def _busy_notes(load: Load, device: str) -> list[str]:
+    """Return a note if others have used the processors while steps were measured."""
+    if (others := load.of_others()) <= BUSY:
+        return []
+    times = load.slowdown()
+    longer = f"; as busy as now, about {times:.0f} times as long" if times >= 2 else ""
+    return [
+        f"note: measured while others kept {100 * others:.0f} % of the processors busy. The times "
+        f"are for a machine that does nothing else{longer if device == 'cpu' else ''}."
+    ]
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ class Load:
     def __init__(self, stat: Path = STAT) -> None:
         self.stat = stat
         self.began, self.own_s = self._times(), time.process_time()
+        self.began_s = time.monotonic()
 
     def of_others(self) -> float:
         """Return the share of all processors' time that other processes have used since.
@@ -60,6 +61,14 @@ class Load:
             return 0.0
         own = (time.process_time() - self.own_s) * TICKS
         return min(1.0, max(0.0, 1 - (idle - idle_before + own) / (now - before)))
+
+    def slowdown(self) -> float:
+        """Return how many times as long this process has taken as it would have had alone.
+
+        It has computed all the time, on one processor.
+        """
+        own_s = time.process_time() - self.own_s
+        return max(1.0, (time.monotonic() - self.began_s) / own_s) if own_s > 0 else 1.0
 
     def _times(self) -> tuple[int, int]:
         """Return the time in which nothing was to be done, and all time, in ticks."""

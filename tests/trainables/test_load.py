@@ -34,3 +34,12 @@ def test_nothing_is_said_where_no_system_counts(text: str, tmp_path: Path) -> No
     (tmp_path / "stat").write_text(text)
     assert Load(tmp_path / "stat").of_others() == 0
     assert Load(tmp_path / "none").of_others() == 0
+
+
+def test_a_process_that_got_a_quarter_of_the_time_took_four_times_as_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own, clock = iter([1.0, 3.0]), iter([10.0, 18.0])
+    monkeypatch.setattr(processors.time, "process_time", lambda: next(own))
+    monkeypatch.setattr(processors.time, "monotonic", lambda: next(clock))
+    assert Load().slowdown() == 4.0
