@@ -80,11 +80,11 @@ def _images(part: Part, rows: Sequence[int]) -> list[Images]:
 
 def _pairs(report: DataReport, looked: Looked) -> Iterator[Row]:
     """Yield a row for each of some pairs that show the same picture, a few of each kind."""
-    told: Counter[tuple[str, str, str]] = Counter()
+    shown: Counter[tuple[str, str, str]] = Counter()
     for match in report.matches:
         group = (match.kind, match.image.part, match.same_as.part)
-        told[group] += 1
-        if told[group] > MAX_PAIRS:
+        shown[group] += 1
+        if shown[group] > MAX_PAIRS:
             continue
         pair = (match.image, match.same_as)
         images = [_images(looked.places.parts[one.part], [one.row])[0] for one in pair]
