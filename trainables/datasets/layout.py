@@ -256,7 +256,7 @@ def part_of(name: str, names: re.Pattern[str] = PART) -> str:
 
 
 def key_of(name: str) -> str:
-    """Return what names of one class have in common: case, spaces and accents do not count."""
+    """Return a name without its case, and without how spaces and accents in it are written."""
     return re.sub("[ _-]+", " ", unicodedata.normalize("NFC", name)).strip().casefold()
 
 
@@ -330,8 +330,8 @@ def _parts(top: Folder, found: Layout) -> dict[str, Folder]:
     like = [(part, one) for one in top.filled if (part := part_of(one.name, LIKE_A_PART))]
     named = [(part, one) for one in top.filled if (part := part_of(one.name))]
     if len(named) < len(like) == len(dict(like)) and _are_alike(dict(like)):
-        told = [f"{found.shown(one)} as the {TITLES[part]} part" for part, one in like]
-        found.notes.append(f"note: read are {', '.join(told)}.")
+        told = [f"{found.shown(one)} is the {TITLES[part]} part" for part, one in like]
+        found.notes.append(f"note: by its name and its classes, {', '.join(told)}.")
         return dict(like)
     parts = dict(reversed(named))
     others = [one for one in top.filled if not part_of(one.name)]
@@ -413,8 +413,8 @@ def _holds_parts_inside(top: Folder, found: Layout) -> bool:
     if sets := [one for one in divided if _is_set(one)]:
         names = ", ".join(found.shown(one) for one in sets)
         raise found.refuse(
-            f"{place} holds parts not itself, but in {names}. "
-            f"Give one of these: --data folder:{shlex.quote(str(sets[0].path))}"
+            f"{place} holds no parts itself, but these do: {names}. "
+            f"Give one of them: --data folder:{shlex.quote(str(sets[0].path))}"
         )
     if not divided:
         return False
@@ -488,9 +488,9 @@ def _tell_nested(folder: Folder, found: Layout) -> None:
     ):
         shown = " and ".join(repr(printable(one.name)) for one in filled[0].filled[:2])
         told = (
-            f"{found.shown(filled[0])}, {found.shown(filled[1])} and so on would be the classes, "
-            f"but each holds the same folders, such as {shown}. If those are the classes, put the "
-            "images of each into one folder."
+            f"{found.shown(filled[0])}, {found.shown(filled[1])} and so on are taken for the "
+            f"classes, but each holds the same folders, such as {shown}. If those are the classes, "
+            "put the images of each into one folder."
         )
         if any(part_of(each.name, LIKE_A_PART) for each in filled):
             found.problems.append(f"{told} If they are parts, name them 'train' and 'test'.")
@@ -514,7 +514,7 @@ def _hint_at_classes(only: Folder, found: Layout) -> None:
     empty = sorted(path for path, reason in found.reasons.items() if reason == EMPTY)
     if empty:
         found.problems.append(
-            f"{_counted(empty, 'folder')} without images (first: "
+            f"{len(empty):,} folder{'s hold' if len(empty) > 1 else ' holds'} no images (first: "
             f"{printable(found.name(empty[0]))}). Read are {allowed()}."
         )
     if len(only.filled) > 1:

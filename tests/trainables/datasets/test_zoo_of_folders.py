@@ -169,8 +169,8 @@ for parts in (
 ZOO["parts: seg_train dev seg_test"] = Animal(
     in_parts("seg_train", "dev", "seg_test"),
     (
-        "note: read are 'dev' as the validation part, 'seg_test' as the test part, 'seg_train' "
-        "as the training part.",
+        "note: by its name and its classes, 'dev' is the validation part, 'seg_test' is the test "
+        "part, 'seg_train' is the training part.",
     ),
     given=(6, 6),
 )
@@ -206,9 +206,9 @@ ZOO["parts: training images without classes"] = Animal(
 ZOO["parts: two of a kind, numbered"] = Animal(
     in_parts("train_1", "train_2"),
     (
-        "'train_1', 'train_2' and so on would be the classes, but each holds the same folders, "
-        "such as 'cat' and 'dog'. If those are the classes, put the images of each into one "
-        "folder. If they are parts, name them 'train' and 'test'.",
+        "'train_1', 'train_2' and so on are taken for the classes, but each holds the same "
+        "folders, such as 'cat' and 'dog'. If those are the classes, put the images of each "
+        "into one folder. If they are parts, name them 'train' and 'test'.",
     ),
     refused=True,
 )
@@ -228,7 +228,7 @@ ZOO["parts: within one class alone"] = Animal(
 ZOO["parts: in each of two folders"] = Animal(
     in_parts("one/train", "one/test", "two/train", "two/test"),
     (
-        "'{root}' holds parts not itself, but in 'one', 'two'. Give one of these: "
+        "'{root}' holds no parts itself, but these do: 'one', 'two'. Give one of them: "
         "--data folder:{root}/one",
     ),
     refused=True,
@@ -320,9 +320,9 @@ ZOO["folders in classes"] = Animal(
 ZOO["the same folders in each class"] = Animal(
     lambda root: fill(root, "cat/left", "cat/right", "dog/left", "dog/right"),
     (
-        "warning: 'cat', 'dog' and so on would be the classes, but each holds the same folders, "
-        "such as 'left' and 'right'. If those are the classes, put the images of each into one "
-        "folder.",
+        "warning: 'cat', 'dog' and so on are taken for the classes, but each holds the same "
+        "folders, such as 'left' and 'right'. If those are the classes, put the images of "
+        "each into one folder.",
     ),
 )
 ZOO["classes once more in one of them"] = Animal(
@@ -353,7 +353,7 @@ ZOO["an empty class"] = Animal(
 ZOO["one class beside empty ones"] = Animal(
     lambda root: (fill(root, "cat"), (root / "dog").mkdir(), (root / "emu").mkdir()),
     (
-        f"2 folders are without images (first: dog). Read are {allowed()}.",
+        f"2 folders hold no images (first: dog). Read are {allowed()}.",
         "only one class found ('cat'). A classifier needs two or more.",
     ),
     refused=True,
