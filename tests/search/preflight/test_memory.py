@@ -76,9 +76,18 @@ def test_as_many_run_at_once_as_fit(wide: Experiment, free: SimpleNamespace, at_
 def test_one_that_does_not_fit_is_refused_with_what_to_do(
     wide: Experiment, free: SimpleNamespace
 ) -> None:
-    free.free = most(wide) - 1
+    free.free = round(module.SURELY * most(wide)) - 1
     with pytest.raises(NotReady, match=r"deep_cnn.* GB are free\. Use smaller batches \(--set"):
         check_trials(wide, DATASET, FOUR)
+
+
+def test_one_that_may_not_fit_is_tried_alone_with_a_warning(
+    wide: Experiment, free: SimpleNamespace
+) -> None:
+    free.free = most(wide) - 1
+    local, (note,) = check_trials(wide, DATASET, FOUR)
+    assert local.cpus == 1
+    assert note.startswith("warning: it may not fit, also with one trial at once: a trial of deep_")
 
 
 def test_who_says_how_many_is_warned(wide: Experiment, free: SimpleNamespace) -> None:
@@ -94,7 +103,7 @@ def test_the_workers_of_a_trial_count_each(wide: Experiment, free: SimpleNamespa
     two = changed(wide, demand=changed(wide.demand, workers=2))
     free.free = 3 * most(wide)
     assert check_trials(two, DATASET, FOUR)[0].cpus == 2
-    free.free = most(wide)
+    free.free = most(wide)  # half of what two take
     with pytest.raises(NotReady):
         check_trials(two, DATASET, FOUR)
 
