@@ -14,6 +14,9 @@ if TYPE_CHECKING:  # so that whoever wants a text alone imports no search
 DEFAULT_STORAGE = Path("searches")
 """Where searches are kept unless another place is named."""
 
+RUN_LIST = "models"
+"""The key of the view of MLflow's run list that has the columns of a search."""
+
 DECODED_OTHERWISE = (
     "this version decodes large JPEGs, transparent images and those of more than 8 bits "
     "differently than the version that began the search"

@@ -4,6 +4,7 @@ There is a parent run, below it a child run for each trial, and below that one f
 is the only module that writes them.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,16 +37,19 @@ from search.journal.result import (
     metric_of,
     task_of,
 )
+from search.phrases import RUN_LIST, last_line_of
 from search.tracking.client import client_of
 from search.tracking.data_inputs import data_input
 from search.tracking.uri import sqlite_path
 from search.views.guessing import guess_figures
-from search.views.summary import markdown_summary
+from search.views.summary import markdown_summary, param_text, reached_text
 from trainables.catalog.tasks import DEFAULT_TASK, Metric
 from trainables.messages import WarmStart
 from trainables.values import Evaluation, Params
 
 STATUS = {"completed": "FINISHED", "stopped": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
+VIEW_TAG = "mlflow.sharedViewState."
+"""The experiment's tag with a view of its run list, before the view's key (MLflow 3.17)."""
 EVIDENCE_TAG, OPENED_TAG = "search.evidence", "test.opened"
 BATCH = {"metrics": 1000, "params": 100, "tags": 100}
 """The most that MLflow takes in one `log_batch`."""
@@ -165,6 +169,14 @@ def best_figures(metrics: dict[str, float], epoch: int, trial: TrialResult) -> d
         if one.deviation_key in metrics:
             figures[f"{primary(one)}_std"] = metrics[one.deviation_key]
     return figures
+
+
+def trial_note(trial: TrialResult) -> str:
+    """Return what MLflow shows as a trial's description: its params, and what became of it."""
+    params = ", ".join(f"{path} {param_text(value)}" for path, value in trial.params.items())
+    reason = f" ({last_line_of(trial.reason)})" if trial.reason else ""
+    reached = f"validation {trial.metric.title} {reached_text(trial)}" if trial.epochs else ""
+    return f"{params}: {trial.outcome}{reason}{reached and '; '}{reached}."
 
 
 def fold_key(trial: str, number: int | str) -> str:
@@ -326,12 +338,25 @@ class Runs:
                     ("mlflow.experiment.primaryMetric.greaterIsBetter", higher),
                 ):
                     self.client.set_experiment_tag(made, key, value)
+                self._offer_list(made)
                 return made
             except MlflowException:
                 found = self.client.get_experiment_by_name(title)  # another search was faster
                 if found is None:
                     raise
+        if f"{VIEW_TAG}{RUN_LIST}" not in found.tags:
+            self._offer_list(found.experiment_id)
         return self._restored(found)
+
+    def _offer_list(self, experiment: str) -> None:
+        """Keep a view of the run list that shows the metric, with the experiment."""
+        names = dict.fromkeys((self.result.metric, self.result.task.primary))
+        columns = [f"metrics.`{primary(metric)}`" for metric in names]
+        columns += [f"metrics.`test/{metric.name}`" for metric in names]
+        view = {"orderByKey": "attributes.start_time", "orderByAsc": False}
+        chosen = ["attributes.`Dataset`", *columns]
+        told = json.dumps({**view, "selectedColumns": chosen})
+        self.client.set_experiment_tag(experiment, f"{VIEW_TAG}{RUN_LIST}", told)
 
     def _restored(self, found: Any) -> str:
         """Return an experiment's id; restore it first if it was deleted."""
@@ -529,7 +554,7 @@ class Runs:
         self._set_status(trial, STATUS[trial.outcome], event.time_ms, outcome=trial.outcome)
         self._queue(
             run_id,
-            tags={"outcome.reason": trial.reason[-5000:]}
+            tags={"outcome.reason": trial.reason[-5000:], "mlflow.note.content": trial_note(trial)}
             | ({"outcome.kind": trial.kind} if trial.kind else {}),
         )
 

@@ -14,7 +14,7 @@ from search.experiment import Experiment
 from search.journal.guessing import is_answer_at_chance
 from search.journal.journal import FILE_NAME
 from search.journal.result import PAGE, SearchResult
-from search.phrases import going_on, more_trials, program, verb
+from search.phrases import RUN_LIST, going_on, more_trials, program, verb
 from search.views.base import Finished, Shown, View
 from search.views.guessing import guessing_text
 from search.views.metric import as_good, tested_value
@@ -40,8 +40,12 @@ from search.views.summary import (
 )
 from search.views.terminal import Terminal, say
 
-TITLE_WIDTH = 7
-"""The characters of a column's title in a line; longer words stand alone."""
+MODELS_VIEW = "?workflowType=machine_learning"
+"""What MLflow's pages take to show runs as trainings of models, not as a language model's."""
+TITLE_WIDTH, NAME_WIDTH = 7, 18
+"""The characters of a column's title in a line, where longer words stand alone; and the most of a
+name in the first column: so a table fits a terminal of 80 columns.
+"""
 
 
 class Summary(View):
@@ -173,6 +177,7 @@ def _next_steps(finished: Finished) -> list[tuple[str, str]]:
         ("journal", f"{experiment.home}/{FILE_NAME}"),
         ("page", page(experiment)),
         ("MLflow", mlflow_command(finished.tracking)),
+        *run_list(finished.tracking),
     ]
     if result.best is not None:
         wanted = {"select": result.is_over, "promote": not is_answer_at_chance(result)}
@@ -297,17 +302,32 @@ def side_by_side(rows: list[list[str]]) -> Table:
     table = Table(box=None, pad_edge=False)
     for column, title in enumerate(rows[0]):
         lines = wrap(title, TITLE_WIDTH, break_long_words=False)
-        table.add_column("\n".join(lines), justify="left" if column < 2 else "right", no_wrap=True)
+        table.add_column(
+            "\n".join(lines),
+            justify="left" if column < 2 else "right",
+            no_wrap=True,
+            max_width=None if column else NAME_WIDTH,
+        )
     for row in rows[1:]:
         table.add_row(*row)
     return table
+
+
+def run_list(tracking: dict[str, str]) -> list[tuple[str, str]]:
+    """Return the address of MLflow's list of all searches of the same space and data."""
+    if not tracking["parent_run_id"]:
+        return []
+    uri = tracking["tracking_uri"]
+    server = uri.rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
+    page = f"#/experiments/{tracking['experiment_id']}/runs{MODELS_VIEW}"
+    return [("runs", f"{server}/{page}&viewStateShareKey={RUN_LIST}")]
 
 
 def mlflow_command(tracking: dict[str, str]) -> str:
     """Return the command, or the address, with which to look at the runs."""
     uri, page = (
         tracking["tracking_uri"],
-        f"#/experiments/{tracking['experiment_id']}/runs/{tracking['parent_run_id']}",
+        f"#/experiments/{tracking['experiment_id']}/runs/{tracking['parent_run_id']}{MODELS_VIEW}",
     )
     if not tracking["parent_run_id"]:
         return f"{uri} has nothing of it yet"

@@ -372,6 +372,22 @@ def test_the_longest_names_and_numbers_fit_a_terminal_of_80_columns() -> None:
     assert [*longest[:6], "0.0123", "M", "12346"] in [line.split() for line in printed.splitlines()]
 
 
+def test_a_long_name_leaves_the_numbers_their_room() -> None:
+    console = Console(file=io.StringIO(), width=80)
+    titles = [title for title, _ in MODEL_COLUMNS.values()]
+    console.print(side_by_side([titles, ["always 'breed-00-of-flower'", *6 * ["0.1234"]]]))
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert printed.splitlines()[-1].split()[-6:] == 6 * ["0.1234"]
+
+
+def test_mlflows_links_open_its_view_of_trained_models(
+    compared: SearchResult, experiment: Experiment
+) -> None:
+    said = said_at_the_end(compared, experiment)
+    assert "#/experiments/1/runs/r?workflowType=machine_learning\n" in said
+    assert "runs?workflowType=machine_learning&viewStateShareKey=models\n" in said
+
+
 def test_one_model_that_was_not_measured_makes_no_table(result: SearchResult) -> None:
     assert models_table(result) == []
     page = render(result)

@@ -116,6 +116,7 @@ def test_a_search_in_mlflow_is_the_search_in_the_journal(
             == {"completed": "FINISHED", "stopped": "KILLED", "diverged": "FAILED"}[trial.outcome]
         )
         assert child.data.tags["outcome"] == trial.outcome
+        assert f": {trial.outcome}" in child.data.tags["mlflow.note.content"]
         for metric in ("train/loss", "val/loss", "val/accuracy", "lr", "time/epoch_s"):
             points = {
                 point.step: point.value
@@ -134,6 +135,7 @@ def test_a_search_in_mlflow_is_the_search_in_the_journal(
     assert "| t0" in parent.data.tags["mlflow.note.content"]
     tags = client.get_experiment(tracker.experiment_id).tags
     assert tags["mlflow.experiment.primaryMetric.name"] == "best/val_accuracy"
+    assert "metrics.`best/val_accuracy`" in tags["mlflow.sharedViewState.models"]
 
 
 def test_test_figures_and_artifacts_reach_the_best_trial_and_the_parent(
