@@ -23,6 +23,7 @@ from search.journal.journal import FILE_NAME, JournalError
 from search.journal.keeping import size_text
 from search.journal.result import SearchResult
 from search.journal.store import Home, Size, Storage, home, searches_in
+from search.phrases import program
 from search.tracking.forget import Traces, forget, traces_of
 from search.tracking.uri import uri_of
 from search.views.terminal import Terminal, say
@@ -142,7 +143,8 @@ def purge_text(uri: str) -> str:
     """Return how MLflow's deleted runs are removed for good, with their files."""
     if uri.startswith(("http:", "https:")):
         return "mlflow gc, on MLflow's server"
-    return f"mlflow gc --backend-store-uri {shlex.quote(masked(uri))}"
+    address = shlex.quote(masked(uri))
+    return f"{program('mlflow')} gc --backend-store-uri {address} --tracking-uri {address}"
 
 
 def command(args: argparse.Namespace) -> int:

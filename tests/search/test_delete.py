@@ -128,7 +128,7 @@ def test_mlflow_has_its_runs_deleted_and_a_registered_model_stays(
     done = call("search.delete", *WHERE, "--yes")
     assert f"  10 runs in MLflow ({database})\n" in done.stdout
     assert "  stay: models:/flowers/1, which have the model in them\n" in done.stdout
-    assert f"mlflow gc --backend-store-uri {database}" in done.stdout
+    assert f"mlflow gc --backend-store-uri {database} --tracking-uri {database}" in done.stdout
     assert client.search_runs([experiment.experiment_id]) == []
     assert client.get_model_version("flowers", "1").version in ("1", 1)
 
