@@ -37,6 +37,7 @@ BANDS, WINDOW = 4, 64
 such, in order, with the next `WINDOW`."""
 MAX_PAIRS = 100_000
 """The most pairs that are kept."""
+NOT_LOOKED_FOR = "nearly equal ones were not looked for"
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Copies:
     mirrored: Rows
     """Pairs of originals of which one is nearly the mirror image of the other, (pairs, 2)."""
     limit: str = ""
-    """The reason that only exact copies were looked for; empty if others were too."""
+    """A clause on what was not looked for, and why; empty if all was."""
 
 
 def find_copies(parts: Sequence[Part]) -> Copies:
@@ -58,12 +59,13 @@ def find_copies(parts: Sequence[Part]) -> Copies:
     original = _originals(parts)
     none, sides = np.empty((0, 2), np.int64), [_least_side(part) for part in parts if len(part)]
     if min(sides, default=0) < MIN_SIDE:
-        return Copies(original, none, none, f"images of fewer than {MIN_SIDE} pixels a side")
+        small = f"images of fewer than {MIN_SIDE} pixels a side"
+        return Copies(original, none, none, f"{NOT_LOOKED_FOR}: {small}")
     distinct = np.unique(original)
     look = _Look(parts, min(THUMBNAIL, *sides))
     likeness = _likeness(look, distinct)
     if likeness >= ALIKE or len(distinct) < 2:
-        return Copies(original, none, none, "the images look too much alike")
+        return Copies(original, none, none, f"{NOT_LOOKED_FOR}: the images look too much alike")
     similarity, distance = (
         (MIN_SIMILARITY, MAX_DISTANCE)
         if likeness < VARIED
@@ -74,7 +76,8 @@ def find_copies(parts: Sequence[Part]) -> Copies:
     near = _verified(look, distinct[plain], similarity, mirror=False)
     is_known = np.isin(_keys(distinct[turned], len(original)), _keys(near, len(original)))
     other = _verified(look, distinct[turned][~is_known], similarity, mirror=True)
-    return Copies(original, near, other)
+    is_cut = MAX_PAIRS in (len(near), len(other))
+    return Copies(original, near, other, f"cut off at {MAX_PAIRS:,} pairs" if is_cut else "")
 
 
 def _least_side(part: Part) -> int:
@@ -140,7 +143,7 @@ def _candidates(found: Hashes, distance: int) -> tuple[Rows, Rows]:
     """
     count = len(found)
     both = np.concatenate([found, found ^ MIRROR])
-    pairs = []
+    keys = []
     for band in range(BANDS):
         bits = both & np.uint64(sum(1 << bit for bit in range(band, 64, BANDS)))
         order = np.lexsort((both, bits))
@@ -152,14 +155,17 @@ def _candidates(found: Hashes, distance: int) -> tuple[Rows, Rows]:
                 break
             one, other = order[here], order[here + step]
             is_near = np.bitwise_count(both[one] ^ both[other]) <= distance
-            pairs.append(np.stack([one[is_near], other[is_near]], axis=1))
-    every = np.sort(np.concatenate(pairs), axis=1) if pairs else np.empty((0, 2), np.int64)
-    is_plain = every[:, 1] < count
-    is_turned = (every[:, 0] < count) & (every[:, 1] >= count)
-    turned = np.sort(every[is_turned] - [0, count], axis=1)
-    return np.unique(every[is_plain], axis=0), np.unique(
-        turned[turned[:, 0] < turned[:, 1]], axis=0
-    )
+            low = np.minimum(one[is_near], other[is_near])
+            high = np.maximum(one[is_near], other[is_near])
+            wanted = low < count  # of two mirrored ones, the plain ones are a pair too
+            keys.append(np.unique(low[wanted] * (2 * count) + high[wanted]))
+    every = np.unique(np.concatenate(keys)) if keys else np.empty(0, np.int64)
+    low, high = np.divmod(every, 2 * count)
+    is_plain = high < count
+    other = high - count
+    crossed = np.minimum(low, other) * count + np.maximum(low, other)
+    turned = np.stack(np.divmod(np.unique(crossed[~is_plain]), count), axis=1)
+    return np.stack([low, high], axis=1)[is_plain], turned[turned[:, 0] < turned[:, 1]]
 
 
 def _keys(pairs: Rows, count: int) -> Rows:

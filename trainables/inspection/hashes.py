@@ -25,6 +25,10 @@ MIRROR = np.uint64(sum(1 << bit for bit, (_, across) in enumerate(LOWEST) if acr
 """The bits that differ between the hash of an image and that of its mirror image."""
 GREY = np.array([0.299, 0.587, 0.114], np.float32)
 """The shares of red, green and blue in brightness (ITU-R BT.601)."""
+NOISE = 0.01
+"""What a frequency must reach, in levels, for its bit: of a symmetric image half of them are 0, but
+for rounding.
+"""
 FLAT = 2.0
 """An image whose thumbnail has a smaller standard deviation, of 255 levels, shows nothing."""
 
@@ -58,8 +62,8 @@ def hashes(images: Images) -> Hashes:
     """Return the hash of each image, uint64 (count,), of uint8 (count, height, width, channels)."""
     _, height, width, channels = images.shape
     found = _transformed(images, _waves(height), _waves(width))
-    grey = found[:, :, 0] if channels == 1 else np.tensordot(found, GREY, (2, 0))
-    bits = np.stack([grey[:, down, across] > 0 for down, across in LOWEST], axis=1)
+    grey = np.tensordot(found, GREY, (2, 0)) if channels == 3 else found.mean(axis=2)
+    bits = np.stack([grey[:, down, across] > NOISE for down, across in LOWEST], axis=1)
     packed: Hashes = np.packbits(bits, axis=1, bitorder="little").view(np.uint64)[:, 0]
     return packed
 

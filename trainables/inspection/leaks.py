@@ -78,13 +78,15 @@ def _leaks(pairs: Pairs, places: Places, *, in_folds: bool) -> NDArray[np.bool_]
     """Return for each pair whether its image must not stay.
 
     With folds, every image is validated on by a network that was trained on the others: no picture
-    may be there twice.
+    may be there twice. Where targets are no classes, nearly equal images may well have different
+    ones: they stay.
     """
     part, strata = places.part, places.strata
     is_across = part[pairs.image] > part[pairs.same_as]
-    is_same = (pairs.kind == EXACT) | (
-        (pairs.kind == NEAR) & (strata[pairs.image] == strata[pairs.same_as])
-    )
+    is_of_one_class = strata[pairs.image] == strata[pairs.same_as]
+    is_same = pairs.kind == EXACT
+    if places.classes:
+        is_same |= (pairs.kind == NEAR) & is_of_one_class
     found: NDArray[np.bool_] = is_same & (is_across | (in_folds & (part[pairs.image] == 0)))
     return found
 
@@ -101,7 +103,8 @@ def _without(dataset: Dataset, places: Places, images: NDArray[np.int64]) -> Dat
         if is_gone.all():
             raise DataError(
                 f"every image of the {TITLES[name]} part is a copy of one in an earlier part. "
-                "Put other images there, or keep the copies with --set data.leaks=keep."
+                "Give parts whose images differ (train/, val/, test/), or keep the copies with "
+                "--set data.leaks=keep."
             )
         kept[name] = part.take(np.flatnonzero(~is_gone)) if is_gone.any() else part
     strata = dataset.strata

@@ -114,12 +114,16 @@ def pairs_of(copies: Copies, places: Places) -> Pairs:
     part = np.append(places.part, len(places.parts))
     best, kind = np.full(count, nobody), np.full(count, "", dtype="U8")
     is_copy = copies.original != np.arange(count)
+    stratum = np.append(places.strata, -1)
+    own = copies.near[stratum[copies.near[:, 0]] == stratum[copies.near[:, 1]]]
     for name, same in (
         (EXACT, np.where(is_copy, copies.original, nobody)),
+        (NEAR, _first_of(own, count)[copies.original]),
         (NEAR, _first_of(copies.near, count)[copies.original]),
         (MIRRORED, _first_of(copies.mirrored, count)[copies.original]),
     ):
-        is_better = (part[same] < part[best]) & (same != nobody)
+        # One in an earlier part is the leak: what is less sure does not take its place.
+        is_better = (part[same] < part[best]) & (part[best] >= places.part)
         best, kind = np.where(is_better, same, best), np.where(is_better, name, kind)
     images = np.flatnonzero(best != nobody)
     return Pairs(images, best[images], kind[images])

@@ -7,6 +7,7 @@ import tempfile
 from contextlib import suppress
 from dataclasses import astuple
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -16,8 +17,11 @@ from trainables.datasets.arrays import Dataset
 from trainables.inspection.copies import Copies, find_copies
 from trainables.inspection.matches import parts_of
 
-VERSION = 1
-"""The version of how copies are found, raised when others are found."""
+VERSION = 2
+"""The version of how copies are found, raised when others are found.
+
+With it `DECODING` is raised, since a search without its copies has other data then.
+"""
 FILE = "copies.npz"
 MIN_IMAGES, LIMIT = 5000, 100_000_000
 """Copies among fewer images are looked for each time; the bytes of all entries together."""
@@ -35,8 +39,10 @@ def copies_in(dataset: Dataset, config: DataConfig) -> Copies:
     folder = cache_folder("copies") / key
     try:
         with np.load(folder / FILE, allow_pickle=False) as kept:
-            return Copies(kept["original"], kept["near"], kept["mirrored"], str(kept["limit"]))
-    except (OSError, ValueError, KeyError, EOFError):
+            known = Copies(kept["original"], kept["near"], kept["mirrored"], str(kept["limit"]))
+        folder.touch()  # the least recently used goes first
+        return known
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         found = find_copies(parts)
     with suppress(OSError):
         _keep(found, folder)
@@ -54,6 +60,7 @@ def _keep(copies: Copies, folder: Path) -> None:
     try:
         original, near, mirrored, limit = astuple(copies)
         np.savez(new / FILE, original=original, near=near, mirrored=mirrored, limit=limit)
+        shutil.rmtree(folder, ignore_errors=True)  # a damaged one
         new.rename(folder)
         evict(folder.parent, LIMIT, name=FILE, spare=folder)
     finally:

@@ -66,6 +66,12 @@ def _title(report: DataReport, part: str) -> str:
 def warnings(report: DataReport) -> Iterator[str]:
     """Yield lines that begin with `warning:` or `note:`, for whoever begins a search."""
     yield from _leaks(report)
+    for part, gone in report.removed.items():
+        if gone > report.images[part]:
+            yield (
+                f"warning: more than half of the {TITLES[part]} part is left out so. Where images "
+                "come in series, such as frames of a film, give parts that share none."
+            )
     yield from _contradictions(report)
     yield from _classes(report)
     coarse = [
@@ -219,7 +225,7 @@ def facts(report: DataReport) -> list[tuple[str, str]]:
 def _copies(report: DataReport) -> str:
     """Return what copies there are, and what was not looked for."""
     told = [match_count_text(report, count) for count in report.match_counts]
-    limit = f" (nearly equal ones were not looked for: {report.compared})" * bool(report.compared)
+    limit = f" ({report.compared})" if report.compared else ""
     return ("; ".join(told) or "none found") + limit
 
 

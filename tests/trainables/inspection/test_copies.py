@@ -124,3 +124,12 @@ def test_thumbnails_are_means_of_pixels() -> None:
     means -= means.mean(axis=(1, 2, 3), keepdims=True)
     means /= np.linalg.norm(means.reshape(3, -1), axis=1).reshape(3, 1, 1, 1)
     np.testing.assert_allclose(thumbnails(images, 16), means, atol=1e-5)
+
+
+def test_a_copy_of_a_symmetric_picture_is_found() -> None:
+    """Half of its frequencies are 0, but for rounding."""
+    train, test = photographs(20), photographs(10, seed=1)
+    train[:, :, 24:] = train[:, :, 23::-1]
+    test[:6] = [darker(image) for image in train[:6]]
+    near = find_copies([part(train), part(test)]).near
+    assert {(row, 20 + row) for row in range(6)} <= set(map(tuple, near.tolist()))

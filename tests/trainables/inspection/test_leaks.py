@@ -9,7 +9,7 @@ from tests.trainables.inspection.test_copies import as_jpeg, photographs
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.errors import DataError
-from trainables.inspection.leaks import look
+from trainables.inspection.leaks import _leaks, look
 from trainables.inspection.report import DataReport, report_of
 from trainables.inspection.words import warnings
 
@@ -106,3 +106,35 @@ def test_a_part_of_nothing_but_copies_is_refused(dataset: Dataset) -> None:
     with pytest.raises(DataError, match="every image of the test part is a copy") as refused:
         look(dataset, FOLDER)
     assert "--set data.leaks=keep" in str(refused.value)
+
+
+@pytest.mark.parametrize("beside", ["mirrored", "of another class"])
+def test_a_likeness_in_training_does_not_hide_a_copy_of_a_validation_image(
+    beside: str, dataset: Dataset
+) -> None:
+    assert dataset.test is not None
+    dataset.test.images[0] = dataset.val.images[6]
+    picture = dataset.val.images[6]
+    if beside == "mirrored":
+        dataset.train.images[0] = picture[:, ::-1]
+    else:
+        dataset.train.images[1] = as_jpeg(picture)
+    left = look(dataset, FOLDER).dataset
+    assert left.test is not None
+    assert "test/0.png" not in (left.test.names or ())
+
+
+def test_a_part_of_which_little_is_left_is_told(dataset: Dataset) -> None:
+    assert dataset.test is not None
+    dataset.test.images[:8] = dataset.train.images[:8]
+    told = list(warnings(reported(dataset)))
+    assert any(line.startswith("warning: more than half of the test part") for line in told)
+
+
+def test_without_classes_equal_images_alone_are_leaks(dataset: Dataset) -> None:
+    dataset.val.images[4] = as_jpeg(dataset.train.images[6])
+    dataset.val.images[5] = dataset.train.images[7]
+    assert len(look(dataset, FOLDER).dataset.val) == 10
+    places = replace(look(dataset, FOLDER).places, classes=())
+    pairs = look(dataset, FOLDER).pairs
+    assert _leaks(pairs, places, in_folds=False).sum() == 1
