@@ -40,10 +40,7 @@ if TYPE_CHECKING:
     Trained = Training | Fitting | Folds
 
 NEWEST_KEPT = 2
-"""The newest checkpoints that are kept: one that is damaged has another before it.
-
-A trial that has come to its end goes on from none, so that its last one is enough.
-"""
+"""The newest checkpoints that are kept: one that is damaged has another before it."""
 ATTEMPT = "attempt"
 LEAVINGS = re.compile(
     rf"\.epoch-\d+(?:\.(?P<attempt>\d+))?{re.escape(checkpoint.PARTIAL)}"
@@ -352,10 +349,9 @@ class TrialCheckpoints:
             )
             self.unfit.discard(trained.epoch)
             passed = [milestone for milestone in self.milestones if milestone <= trained.epoch]
-            newest = 1 if trained.epoch == self.config.epochs else NEWEST_KEPT
             wanted = {
                 best,
-                *range(trained.epoch - newest + 1, trained.epoch + 1),
+                *range(trained.epoch - NEWEST_KEPT + 1, trained.epoch + 1),
                 *passed,
                 *map(self._best_until, passed),
             }

@@ -66,6 +66,7 @@ def test_images_are_decoded_by_as_many_threads_as_there_are_processors(
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         Image.new("L", (8, 8)).save(tmp_path / name / "one.png")
-    folder.load(DataConfig(name="folder", root=str(tmp_path)), download=False)
+    config = DataConfig(name="folder", root=str(tmp_path))
+    folder.load(config, download=False, layout=folder.find(config))
     assert asked
     assert set(asked) == {3}

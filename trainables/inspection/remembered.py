@@ -38,7 +38,7 @@ def copies_in(dataset: Dataset, config: DataConfig) -> Copies:
     key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]
     folder = cache_folder("copies") / key
     try:
-        with np.load(folder / FILE, allow_pickle=False) as kept:
+        with (folder / FILE).open("rb") as file, np.load(file, allow_pickle=False) as kept:
             known = Copies(kept["original"], kept["near"], kept["mirrored"], str(kept["limit"]))
         folder.touch()  # the least recently used goes first
         return known
