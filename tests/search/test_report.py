@@ -459,8 +459,6 @@ def test_the_json_summary_has_every_promised_key(result: SearchResult) -> None:
         "models",
         "front",
         "risk",
-        "above_chance",
-        "guesses",
     }
     assert summary["best"].keys() == {
         "trial_id",
