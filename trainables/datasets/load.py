@@ -76,7 +76,7 @@ def split(decoded: Decoded, config: DataConfig) -> Dataset:
         rest, drawn = split_off(strata, round(config.test_fraction * len(train)), generator)
         rows, test = rest, train.take(drawn)
     if val is not None:
-        val, told = _limited(val, decoded.classes, config.val_limit, generator, targets)
+        val, told = _limited(val, config.val_limit, generator, targets)
         remarks += told
         if config.val_fraction != DataConfig().val_fraction:
             remarks.append("note: the validation part is given: data.val_fraction has no say.")
@@ -106,22 +106,17 @@ def split(decoded: Decoded, config: DataConfig) -> Dataset:
 
 
 def _limited(
-    val: Part,
-    classes: tuple[str, ...],
-    limit: int,
-    generator: np.random.Generator,
-    targets: Targets,
+    val: Part, limit: int, generator: np.random.Generator, targets: Targets
 ) -> tuple[Part, list[str]]:
     """Return a given validation part, cut to the limit, and the remarks on it."""
-    remarks, count = [], len(val)
-    if limit < count:
-        _, kept = split_off(targets.strata(val.targets), limit, generator, left=0)
-        val = val.take(kept)
-        remarks.append(
-            f"note: {len(val):,} of the {count:,} given validation images are used "
-            f"(--set data.val_limit={count} uses all)."
-        )
-    return val, [*remarks, *targets.about_part(val, classes)]
+    if (count := len(val)) <= limit:
+        return val, []
+    _, kept = split_off(targets.strata(val.targets), limit, generator, left=0)
+    told = (
+        f"note: {len(kept):,} of the {count:,} given validation images are used "
+        f"(--set data.val_limit={count} uses all)."
+    )
+    return val.take(kept), [told]
 
 
 def _side(decoded: Decoded, config: DataConfig) -> int | None:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from trainables.catalog.guesses import Guess, guesses_of
 from trainables.config import DataConfig
-from trainables.datasets.arrays import Arrays, Dataset, Decoded, Part
-from trainables.errors import DataError, printable
+from trainables.datasets.arrays import Arrays, Dataset, Decoded
+from trainables.errors import DataError
 
 Labels = NDArray[np.int64]
 
@@ -77,10 +77,6 @@ class Targets:
     def strata(self, targets: Arrays) -> Labels:
         """Return the group of each image, int64 (images,): every part gets its share of each."""
         return np.zeros(len(targets), np.int64)
-
-    def about_part(self, part: Part, classes: tuple[str, ...]) -> list[str]:
-        """Return remarks on a validation part that was given."""
-        return []
 
     def guesses(self, dataset: Dataset) -> list[Guess]:
         """Return what is reached without looking at an image; nothing where that is not known."""
@@ -156,13 +152,6 @@ class ClassNumbers(Targets):
         """Return the class of each image."""
         labels: Labels = targets
         return labels
-
-    def about_part(self, part: Part, classes: tuple[str, ...]) -> list[str]:
-        """Return a line for each class of which the part has no image."""
-        return [
-            f"warning: the validation part has no image of class {printable(classes[number])!r}."
-            for number in np.setdiff1d(np.arange(len(classes)), part.targets)
-        ]
 
     def guesses(self, dataset: Dataset) -> list[Guess]:
         """Return what the largest class of the training part reaches, and its mix of classes."""

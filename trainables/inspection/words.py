@@ -143,9 +143,9 @@ def _contradictions(report: DataReport) -> Iterator[str]:
 
 def _classes(report: DataReport) -> Iterator[str]:
     for part, names in report.missing.items():
-        # Of a validation part that was given, its loader tells.
-        if part == "test":
-            yield f"warning: the test part has no image of {_named(names, 'class', 'classes')}."
+        if part != "train":
+            told = _named(names, "class", "classes")
+            yield f"warning: the {TITLES[part]} part has no image of {told}."
     if small := report.small_classes:
         fewest = min(small, key=lambda name: small[name])
         yield (

@@ -429,12 +429,6 @@ def test_a_given_validation_part_is_limited_too_and_that_is_told(tmp_path, write
     assert len(dataset.train) + len(dataset.test) == 12
 
 
-def test_a_class_without_validation_images_is_told(tmp_path, write_images):
-    write_parts(tmp_path, write_images, train=6, val=8)
-    write_images(tmp_path / "train" / "c", 6)
-    assert loaded(tmp_path).remarks == ("warning: the validation part has no image of class 'c'.",)
-
-
 def test_a_class_of_trains_is_a_class(tmp_path, write_images):
     for name in ("bus", "car", "train"):
         write_images(tmp_path / name, 3)

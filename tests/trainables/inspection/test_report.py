@@ -71,11 +71,25 @@ def test_all_that_is_wrong_is_said_at_once(folder: Path) -> None:
     for text in (
         "1 of 13 test images is a copy of a training image",
         "1 image has another class than an image that it equals",
+        "the validation part has no image of class 'cow'",
         "the test part has no image of class 'cow'",
         "1 class of 3 has fewer than 10 training images (fewest: 'cow', 3)",
         "an accuracy of 0.9 is known to within ±18 points on 12 validation images",
     ):
         assert text in said
+
+
+def test_a_class_whose_every_validation_image_is_a_copy_is_told(folder: Path) -> None:
+    for number in range(12):
+        image = folder / "val" / "cat" / f"{5 * number + 3}.png"
+        if image.exists():
+            copied = sorted((folder / "train" / "cat").glob("*.png"))[number]
+            image.write_bytes(copied.read_bytes())
+    _, report = looked_at(folder)
+    assert report.removed["val"] == 6
+    assert "warning: the validation part has no image of 2 classes ('cat', 'cow')." in warnings(
+        report
+    )
 
 
 def test_the_whole_report_fits_a_terminal(folder: Path) -> None:
