@@ -34,7 +34,10 @@ from trainables.catalog.tasks import Metric
 from trainables.errors import ConfigError, printable
 
 SPLIT = ("val_fraction", "test_fraction", "split_seed", "val_limit", "folds")
-"""The values of a config's `data` that decide, of the same images, which ones validate."""
+"""The values of a config's `data` that decide, of the same images, which ones validate.
+
+Whether copies are removed is not among them: the fingerprint tells which ones were.
+"""
 ELSEWHERE = (*PLACE, "tracking", "space", "space_source", "settings", "horizon", "cache", "base")
 """Values of an experiment that are told in another way, or decide nothing of its result."""
 ALPHA = 0.05
@@ -160,9 +163,13 @@ def _incomparable(leader: SearchResult, other: SearchResult) -> str:
 
 
 def _source(result: SearchResult) -> list[Any]:
-    """Return which images a search is about, in whatever size they were decoded."""
+    """Return which images a search is about, in whatever size they were decoded.
+
+    How many of them are removed as copies depends on how they were divided.
+    """
     data = result.started.data
-    return [data["name"], data["root"], data["classes"], data["train"] + data["val"] + data["test"]]
+    images = data["train"] + data["val"] + data["test"] + data.get("removed", 0)
+    return [data["name"], data["root"], data["classes"], images]
 
 
 def _images(result: SearchResult) -> list[Any]:

@@ -18,8 +18,9 @@ RUN_LIST = "models"
 """The key of the view of MLflow's run list that has the columns of a search."""
 
 DECODED_OTHERWISE = (
-    "this version decodes large JPEGs, transparent images and those of more than 8 bits "
-    "differently than the version that began the search"
+    "this version reads more formats and layouts of folders, and may decode large JPEGs, "
+    "transparent images and those of more than 8 bits differently, than the version that began "
+    "the search"
 )
 
 

@@ -24,9 +24,11 @@ UNCHECKED = {
     "base.data.root",
     "download",
     "data.guesses",
+    "data.removed",
 }
 """Fields that may differ without a question: they do not decide how a search goes, or were asked
-for on the command line. Guesses follow from the images, whose fingerprint is looked at.
+for on the command line. Guesses, and how many copies are removed, follow from the images, whose
+fingerprint is looked at.
 """
 MAX_SHOWN = 20
 

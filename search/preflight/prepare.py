@@ -247,8 +247,9 @@ def data_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
 
 def session_facts(experiment: Experiment, prepared: Prepared) -> SessionStart:
     """Describe the search and what it was prepared with, as the journal has it of every session."""
+    removed = int(prepared.looked.removed.sum())
     return SessionStart(
         experiment=experiment.describe(),
-        data=data_facts(experiment, prepared.dataset),
+        data=data_facts(experiment, prepared.dataset) | ({"removed": removed} if removed else {}),
         weights=prepared.weights,
     )

@@ -86,10 +86,20 @@ def test_over_folds_of_the_same_split_the_difference_is_paired(search: Played) -
     assert contrast.note == "paired over 5 folds"
 
 
+def test_searches_of_which_the_split_decides_how_many_copies_go_are_compared(
+    search: Played,
+) -> None:
+    better = search("a", 0.80, data={"removed": 3})
+    worse = search("b", 0.70, images=998, data={"removed": 5})
+    (contrast,) = compared([better, worse]).contrasts
+    assert (contrast.by, contrast.difference) == ("images", pytest.approx(0.10))
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"data": {"root": "/elsewhere"}}, "other data"),
+        ({"data": {"removed": 3}}, "other data"),
         ({"data": {"classes": ["a", "b", "c"]}}, "other data"),
         ({"metric": "macro_f1"}, "other metric: accuracy and macro F1"),
     ],

@@ -97,7 +97,9 @@ def test_a_search_keeps_its_report(
     told, home = json.loads(done.stdout), tmp_path / "searches" / "tiny"
     assert told["data"] == json.loads((home / "data.json").read_text())
     assert told["data"]["images"] == {"train": 18, "val": 6, "test": 6}
-    page = render(SearchResult.read(home), home)
+    result = SearchResult.read(home)
+    assert result.started.data["removed"] == 2
+    page = render(result, home)
     assert '<section id="data">' in page
     assert "2 of 8 test images are copies of training images" in page
     client, run = MlflowClient(database), told["mlflow"]["parent_run_id"]

@@ -24,6 +24,7 @@ from search.journal.journal import Journal, JournalError
 from search.journal.lease import Held
 from search.journal.provenance import provenance
 from search.journal.result import NO_TIME, SearchResult
+from search.phrases import DECODED_OTHERWISE
 from search.resume import changes, check_trials, experiment_of, is_done, parser, resume
 from search.run import experiment_of as experiment_of_run
 from search.run import parser as run_parser
@@ -36,6 +37,7 @@ from search.views.outcome import mlflow_command
 from search.views.terminal import Terminal
 from tests.conftest import Command
 from tests.support.played import OpenDriver, changed, play, reopened, started_event
+from trainables.catalog.datasets import DECODING
 
 SPACE = """
 from search.space import Choice, SearchSpace
@@ -123,17 +125,21 @@ def test_what_decides_a_search_is_compared_and_what_only_says_where_it_runs_is_n
 
 def test_pixels_that_another_version_decoded_are_no_images_that_changed() -> None:
     before, now = facts(), facts()
-    now = replace(now, data={"fingerprint": "f00d", "decoding": 2})
+    now = replace(now, data={"fingerprint": "f00d", "decoding": DECODING})
     assert changes(before, now) == []  # none of the images is decoded otherwise
-    now = replace(now, data={"fingerprint": "beef", "decoding": 2})
-    said = (
-        "this version decodes large JPEGs, transparent images and those of more than 8 bits "
-        "differently than the version that began the search"
-    )
+    now = replace(now, data={"fingerprint": "beef", "decoding": DECODING})
     remedy = "the images may be the same: then go on with that version, or with --allow-change"
-    assert changes(before, now) == [f"  data.fingerprint: f00d -> beef ({said}; {remedy})"]
-    before.data["decoding"] = 2
+    told = [f"  data.fingerprint: f00d -> beef ({DECODED_OTHERWISE}; {remedy})"]
+    assert changes(before, now) == told
+    before.data["decoding"] = 2  # which read fewer formats
+    assert changes(before, now) == told
+    before.data["decoding"] = DECODING
     assert changes(before, now) == ["  data.fingerprint: f00d -> beef"]
+
+
+def test_the_number_of_copies_removed_is_no_change_beside_the_fingerprint() -> None:
+    now = replace(facts(), data={"fingerprint": "f00d", "removed": 3})
+    assert changes(facts(), now) == []
 
 
 def test_other_weights_to_begin_with_are_a_change_where_both_are_known() -> None:

@@ -6,11 +6,12 @@ To add one: write `load(config, *, download)` and `files(config)` in a file of
 
 from dataclasses import dataclass
 
-DECODING = 2
-"""The version of decoding, raised when files of images decode to other pixels.
+DECODING = 3
+"""The version of decoding, raised when a folder's images decode to other pixels, or more are read.
 
 Arrays decoded before are then not taken. A search's journal names it, except in version 1, which
-read large JPEGs, transparent images and those of more than 8 bits in another way.
+read large JPEGs, transparent images and those of more than 8 bits in another way. Version 2 read
+fewer formats and layouts.
 """
 
 
