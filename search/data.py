@@ -14,10 +14,11 @@ from pathlib import Path
 from cluster.cli import Parser
 from search.cli.main import HelpFormatter, guarded, json_option
 from search.journal.store import own_path
-from search.run import data_options, data_source
+from search.run import data_config, data_options
 from search.views.terminal import Terminal, say
-from trainables.config import DataConfig, TrialConfig, parse_setting
-from trainables.datasets.load import load, with_root
+from trainables.catalog.datasets import DATASETS
+from trainables.config import DataConfig, parse_setting
+from trainables.datasets.load import load
 from trainables.errors import ConfigError
 from trainables.inspection.leaks import look
 from trainables.inspection.pictures import picture
@@ -32,6 +33,13 @@ def parser() -> Parser:
         "data", metavar="DATA", help="as --data of search.run takes it, or a folder's path"
     )
     data_options(made)
+    made.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="as for search.run: decides which images are in which part",
+    )
     made.add_argument(
         "--set",
         action="append",
@@ -57,19 +65,16 @@ def config_of(args: argparse.Namespace) -> DataConfig:
         ConfigError: it names none, or a setting is of something else.
     """
     data = f"folder:{args.data}" if is_path(args.data) else args.data
-    source = data_source(data)
     settings = dict(parse_setting(text) for text in args.settings)
     if other := [path for path in settings if not path.startswith("data.")]:
         raise ConfigError(f"--set {other[0]}: only data.KEY says something about the data.")
-    base = TrialConfig().override({"data.skip_bad": args.skip_bad})
-    root = "" if source == "digits" else str(args.data_root)
-    named = base.on(with_root(base.data, data, root, task=args.task))
-    return named.override(settings).data
+    return data_config(args, data).override(settings).data
 
 
 def is_path(data: str) -> bool:
     """Return whether this names a folder, and no data set."""
-    return os.sep in data.partition(":")[0] or Path(data).is_dir()
+    name = data.partition(":")[0]
+    return name not in DATASETS and (os.sep in name or Path(data).is_dir())
 
 
 def command(args: argparse.Namespace) -> int:

@@ -320,7 +320,7 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
     space, space_name, space_source = space_of(args.space)
     settings = with_weights(args.weights, space, settings)
     space = space.fixed(settings)
-    base = base_config(args, source, space)
+    base = base_of(data_config(args, args.data), space)
     device, gpus = device_and_gpus(args)
     return Experiment(
         name=args.name
@@ -410,19 +410,18 @@ def settings_of(args: argparse.Namespace) -> Params:
     return settings
 
 
-def base_config(args: argparse.Namespace, source: str, space: SearchSpace) -> TrialConfig:
-    """Return the config that all trials share, of the data set `source`.
+def data_config(args: argparse.Namespace, data: str) -> TrialConfig:
+    """Return a config on a data set, divided by the seed and read as the options say.
 
     Raises:
-        ConfigError: the options or the space's base make no valid config.
+        ConfigError: there is no such data set, or the options make no valid config.
     """
     base = TrialConfig().override(
         {"seed": args.seed, "data.split_seed": args.seed, "data.skip_bad": args.skip_bad}
     )
     # The digits come with scikit-learn and have no folder.
-    root = "" if source == "digits" else str(args.data_root)
-    data = with_root(base.data, args.data, root, task=args.task)
-    return base_of(base.on(data), space)
+    root = "" if data_source(data) == "digits" else str(args.data_root)
+    return base.on(with_root(base.data, data, root, task=args.task))
 
 
 def with_weights(weights: Path | None, space: SearchSpace, settings: Params) -> Params:

@@ -8,7 +8,10 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
+from search.data import config_of, parser
 from search.journal.result import SearchResult
+from search.run import experiment_of
+from search.run import parser as run_parser
 from search.views.page.data import section
 from search.views.page.page import render
 from tests.conftest import Command
@@ -35,6 +38,21 @@ def test_a_folder_is_reported_on(call: Command, pets: Path, prefix: str) -> None
     assert (done.returncode, done.stderr) == (0, "")
     assert "warning: 2 of 8 test images are copies of training images" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_a_data_set_that_has_a_name_is_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "digits").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert config_of(parser().parse_args(["digits"])).name == "digits"
+
+
+def test_the_seed_divides_the_images_as_in_a_search() -> None:
+    of_search = run_parser().parse_args(["--space", "table3", "--data", "digits", "--seed", "3"])
+    of_data = parser().parse_args(["digits", "--seed", "3"])
+    assert config_of(of_data) == experiment_of(of_search).base.data
+    assert config_of(of_data).split_seed == 3
 
 
 def test_the_report_as_json(call: Command, pets: Path) -> None:
