@@ -27,7 +27,7 @@ from search.phrases import program
 from search.tracking.forget import Traces, forget, traces_of
 from search.tracking.uri import uri_of
 from search.views.terminal import Terminal, say
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, counted
 
 
 @dataclass(frozen=True)
@@ -119,24 +119,20 @@ def uses_of(place: Storage, name: str) -> Iterator[Use]:
 def lines(deletion: Deletion) -> Iterator[str]:
     """Yield what would go, and what stays, as text."""
     count = deletion.size.files
-    yield f"{deletion.name}: {_counted(count, 'file')}, {size_text(deletion.size.bytes)} in"
+    yield f"{deletion.name}: {counted(count, 'file')}, {size_text(deletion.size.bytes)} in"
     yield f"  {deletion.place}"
     if (traces := deletion.traces) is not None:
-        yield f"  {_counted(len(traces.runs), 'run')} in MLflow ({masked(traces.uri)})"
+        yield f"  {counted(len(traces.runs), 'run')} in MLflow ({masked(traces.uri)})"
         if traces.versions:
             yield f"  stay: {', '.join(traces.versions)}, which have the model in them"
     else:
         yield "  MLflow's runs of it stay"
     for use in deletion.uses:
         if use.trials:
-            trials = _counted(use.trials, "trial")
+            trials = counted(use.trials, "trial")
             yield f"  '{use.search}' began {trials} with its trainings, of which it has copies"
         if use.needs_weights:
             yield f"  '{use.search}' begins with weights that lie there: it cannot go on afterwards"
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def purge_text(uri: str) -> str:

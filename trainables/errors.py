@@ -42,6 +42,11 @@ def unknown(kind: str, name: str, known: Iterable[str], *, listed: Iterable[str]
     return f"unknown {kind} '{name}'. Known: {', '.join(sorted(listed) or names)}.{hint}"
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Return `1 image`, `1,200 images`."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
 def printable(text: str) -> str:
     """Return the text as it may reach a terminal or a page.
 

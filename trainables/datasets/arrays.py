@@ -6,7 +6,7 @@ Where all images, or all targets, are of one shape, they are one array. Otherwis
 import dataclasses
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
@@ -32,8 +32,10 @@ SIXTEEN_BITS = (0, 65535)
 
 The fingerprint leaves it out, so that it is the same as then.
 """
-MAX_LEFT_OUT = 10_000
+MAX_LEFT_OUT = 200
 """The largest number of files left out that are named one by one."""
+TITLES = {"train": "training", "val": "validation", "test": "test"}
+"""The parts, in words."""
 
 Names = tuple[str, ...] | None
 """The file of each image, relative to the data set's root, with `/` between folders.
@@ -102,15 +104,8 @@ class LeftOut:
     """A file or folder of the data set that is not read."""
 
     path: str
-    """Relative to the data set's root, printable; empty in an entry that counts others."""
+    """Relative to the data set's root, printable."""
     reason: str
-
-
-def bounded(left_out: Sequence[LeftOut]) -> tuple[LeftOut, ...]:
-    """Return at most `MAX_LEFT_OUT` entries, and a last one that counts the rest."""
-    rest = len(left_out) - MAX_LEFT_OUT
-    last = (LeftOut("", f"and {rest:,} more"),) if rest > 0 else ()
-    return (*left_out[:MAX_LEFT_OUT], *last)
 
 
 def in_memory(title: str, shape: tuple[int, ...]) -> Images:
@@ -407,7 +402,10 @@ class Dataset:
     None where the targets are class numbers, which are the groups, and without folds.
     """
     left_out: tuple[LeftOut, ...] = ()
-    """What is in the data set's folder and not read, unreadable images too (`bounded`)."""
+    """What is in the data set's folder and not read, unreadable images too; `MAX_LEFT_OUT` of it.
+    """
+    left_out_count: int = 0
+    """The number of all that is left out."""
 
     def fold(self, number: int, seed: int) -> "Dataset":
         """Return the data set of the network of one fold, numbered from 1.

@@ -33,7 +33,7 @@ from trainables.datasets.images import (
     extremes,
     header,
 )
-from trainables.datasets.layout import Layout, layout_of, refused
+from trainables.datasets.layout import Layout, are, layout_of, refused
 from trainables.datasets.memory import require_memory
 from trainables.errors import DataError, printable
 from trainables.processors import processors
@@ -171,9 +171,8 @@ def find(config: DataConfig) -> Layout:
             )
         return layout_of(root)
     except OSError as error:
-        raise DataError(
-            f"data set folder {str(root)!r} cannot be read ({error.strerror})."
-        ) from error
+        place = printable(str(error.filename or root))
+        raise DataError(f"data set folder {place!r} cannot be read ({error.strerror}).") from error
 
 
 def _common_form(headers: Iterable[Header], wanted: int | None) -> tuple[tuple[int, int], str]:
@@ -274,18 +273,18 @@ def _about_files(layout: Layout, met: Met, size: tuple[int, int]) -> list[str]:
     lines = []
     if met.transparent:
         lines.append(
-            f"note: {_images(met.transparent)} transparent in places, and laid onto white "
+            f"note: {are(met.transparent, 'image')} transparent in places, and laid onto white "
             f"(first: {_name(layout, met.transparent)})."
         )
     if met.blank:
         lines.append(
-            f"warning: {_images(met.blank)} plain white once laid onto white: white on nothing, "
-            f"or transparent everywhere (first: {_name(layout, met.blank)})."
+            f"warning: {are(met.blank, 'image')} plain white once laid onto white: white on "
+            f"nothing, or transparent everywhere (first: {_name(layout, met.blank)})."
         )
     if several := [path for path, each in met.headers.items() if each.has_frames]:
         lines.append(
-            f"note: {_images(several)} the first of several pages or frames, the others are left "
-            f"out (first: {_name(layout, several)})."
+            f"note: {are(several, 'image')} the first of several pages or frames, the others are "
+            f"left out (first: {_name(layout, several)})."
         )
     if long := [
         path
@@ -294,14 +293,10 @@ def _about_files(layout: Layout, met: Met, size: tuple[int, int]) -> list[str]:
     ]:
         width, height = met.headers[min(long)].size
         lines.append(
-            f"warning: {_images(long)} more than {LONG} times as long as wide, and squashed to "
-            f"{size[0]} x {size[1]} pixels (first: {_name(layout, long)}, {width} x {height})."
+            f"warning: {are(long, 'image')} more than {LONG} times as long as wide, and squashed "
+            f"to {size[0]} x {size[1]} pixels (first: {_name(layout, long)}, {width} x {height})."
         )
     return lines
-
-
-def _images(paths: list[Path]) -> str:
-    return "1 image is" if len(paths) == 1 else f"{len(paths):,} images are"
 
 
 def _name(layout: Layout, paths: Iterable[Path]) -> str:

@@ -16,9 +16,9 @@ from functools import cached_property
 from itertools import islice, pairwise
 from pathlib import Path
 
-from trainables.datasets.arrays import LeftOut
+from trainables.datasets.arrays import TITLES, LeftOut
 from trainables.datasets.images import OTHER_IMAGES, SUFFIXES, advice, looks_like_an_image
-from trainables.errors import DataError, is_text, printable
+from trainables.errors import DataError, counted, is_text, printable
 
 _TRAIN, _VAL, _TEST = "train(?:ing)?", "val(?:id(?:ation)?)?", "test(?:ing)?"
 PART = re.compile(
@@ -35,7 +35,6 @@ LIKE_A_PART = re.compile(
     re.IGNORECASE,
 )
 """Names that mean a part only where all of them hold the same classes: `flowers_train`, `dev`."""
-TITLES = {"train": "training", "val": "validation", "test": "test"}
 SYSTEM = {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found"}
 """Files and folders that systems leave, in lower case, beside those that begin with a dot."""
 TABLES, ARCHIVES = (
@@ -62,9 +61,9 @@ class Folder:
     images: list[Path] = field(default_factory=list)
     folders: list["Folder"] = field(default_factory=list)
     links: list[Path] = field(default_factory=list)
-    """Links to folders."""
+    """Links to folders outside the data set."""
     others: dict[Path, str] = field(default_factory=dict)
-    """Files that are not read, and why."""
+    """What else is not read, and why."""
 
     @property
     def name(self) -> str:
@@ -92,12 +91,12 @@ class Folder:
         return found
 
 
-def _walked(path: Path, depth: int = 0) -> Folder:
-    """Return what lies in a folder, which is so deep in the data set.
+def _walked(path: Path, root: Path, depth: int = 0) -> Folder:
+    """Return what lies in a folder, which is so deep in the data set, whose root is resolved.
 
-    Links to folders are followed where they may stand for classes or parts, but not on and on. A
-    link that leads nowhere counts as an image, and is reported as unreadable later. A pipe does
-    not: reading it would wait for ever.
+    Links to folders are followed where they may stand for classes or parts, but not on and on, nor
+    to what is read without them. A link that leads nowhere counts as an image, and is reported as
+    unreadable later. A pipe does not: reading it would wait for ever.
     """
     found = Folder(path)
     with os.scandir(path) as entries:
@@ -106,9 +105,12 @@ def _walked(path: Path, depth: int = 0) -> Folder:
             if entry.name.startswith(".") or entry.name.lower() in SYSTEM:
                 found.others[one] = HIDDEN
             elif entry.is_dir(follow_symlinks=False):
-                found.folders.append(_walked(one, depth + 1))
+                found.folders.append(_walked(one, root, depth + 1))
             elif entry.is_symlink() and one.is_dir():
-                found.links.append(one)
+                if _is_within_or_above(one.resolve(), root):
+                    found.others[one] = LINKED
+                else:
+                    found.links.append(one)
             elif not entry.is_file() and one.exists():
                 found.others[one] = NOT_READ
             elif suffix in SUFFIXES or (
@@ -118,10 +120,14 @@ def _walked(path: Path, depth: int = 0) -> Folder:
             else:
                 found.others[one] = OTHER_FORMAT if suffix in OTHER_IMAGES else NOT_READ
     if depth == 0 or (depth <= DEPTH and not found.images):
-        linked = [_walked(one, depth + 1) for one in found.links]
+        linked = [_walked(one, root, depth + 1) for one in found.links]
         found.folders = sorted([*found.folders, *linked], key=lambda folder: folder.path)
         found.links = []
     return found
+
+
+def _is_within_or_above(path: Path, root: Path) -> bool:
+    return path.is_relative_to(root) or root.is_relative_to(path)
 
 
 @dataclass
@@ -194,8 +200,14 @@ def refused(problems: list[str]) -> DataError:
     return DataError("\n".join([*problems[:MAX_PROBLEMS], *last]))
 
 
+def kind_of(path: Path) -> str:
+    """Return a file's suffix in lower case; `without a suffix` where no letter is in it."""
+    suffix = path.suffix.lower()
+    return printable(suffix[:20]) if re.search("[a-z]", suffix) else "without a suffix"
+
+
 def _kinds(paths: list[Path]) -> str:
-    kinds = Counter(printable(path.suffix.lower()[:20]) or "without a suffix" for path in paths)
+    kinds = Counter(map(kind_of, paths))
     told = [f"{count:,} {kind}" for kind, count in kinds.most_common(MAX_KINDS)]
     if rest := len(paths) - sum(count for _, count in kinds.most_common(MAX_KINDS)):
         told.append(f"{rest:,} others")
@@ -211,37 +223,35 @@ LINKED = "a linked folder"
 BESIDE = "beside the parts"
 TELL: dict[str, Callable[[list[Path], str], str]] = {
     OTHER_FORMAT: lambda paths, first: (
-        f"warning: {_counted(paths, 'image')} not read: {_kinds(paths)} ({first}). "
+        f"warning: {are(paths, 'image')} not read: {_kinds(paths)} ({first}). "
         f"{advice(path.suffix.lower() for path in paths)}"
     ),
     NOT_READ: lambda paths, first: (
-        f"note: {_counted(paths, 'file')} not read: {_kinds(paths)} ({first}). "
-        f"Read are {allowed()}."
+        f"note: {are(paths, 'file')} not read: {_kinds(paths)} ({first}). Read are {allowed()}."
     ),
     OUTSIDE: lambda paths, first: (
-        f"warning: {_counted(paths, 'image')} left out: in no class's folder ({first})."
+        f"warning: {are(paths, 'image')} left out: in no class's folder ({first})."
     ),
     EMPTY: lambda paths, first: (
-        f"warning: {_counted(paths, 'folder')} left out: no images in it ({first})."
+        f"warning: {are(paths, 'folder')} left out: no images in it ({first})."
         if len(paths) == 1
-        else f"warning: {_counted(paths, 'folder')} left out: no images in them ({first})."
+        else f"warning: {are(paths, 'folder')} left out: no images in them ({first})."
     ),
     LINKED: lambda paths, first: (
-        f"note: {_counted(paths, 'linked folder')} left out ({first}): links to images are "
+        f"note: {are(paths, 'linked folder')} left out ({first}): links to images are "
         "followed, those not."
     ),
     BESIDE: lambda paths, first: (
-        f"note: {_counted(paths, 'folder')} left out: beside the parts ({first})."
+        f"note: {are(paths, 'folder')} left out: beside the parts ({first})."
     ),
-    HIDDEN: lambda paths, first: (
-        f"note: {_counted(paths, 'hidden or system file')} left out ({first})."
-    ),
+    HIDDEN: lambda paths, first: f"note: {are(paths, 'hidden or system file')} left out ({first}).",
 }
 """For each reason to leave something out, the line that tells of it."""
 
 
-def _counted(what: list[Path], name: str) -> str:
-    return f"{len(what):,} {name} is" if len(what) == 1 else f"{len(what):,} {name}s are"
+def are(what: list[Path], noun: str) -> str:
+    """Return `1 image is`, `1,200 images are`."""
+    return f"{counted(len(what), noun)} {'is' if len(what) == 1 else 'are'}"
 
 
 def allowed() -> str:
@@ -267,7 +277,7 @@ def layout_of(root: Path) -> Layout:
         DataError: there are none, or it cannot be told what is a part and what a class.
         OSError: a folder cannot be read.
     """
-    found, whole = Layout(root), _walked(root)
+    found, whole = Layout(root), _walked(root, root.resolve())
     top = _innermost(whole)
     _tell_inner(whole, top, found)
     if parts := _parts(top, found):

@@ -8,7 +8,7 @@ import numpy as np
 from trainables.catalog.datasets import DATASETS
 from trainables.catalog.tasks import DEFAULT_TASK, TASKS
 from trainables.config import DataConfig
-from trainables.datasets.arrays import Dataset, Decoded, Joined, Part, bounded, joined
+from trainables.datasets.arrays import MAX_LEFT_OUT, Dataset, Decoded, Joined, Part, joined
 from trainables.datasets.cache import cached
 from trainables.datasets.layout import Layout, refused
 from trainables.datasets.memory import require_memory
@@ -47,10 +47,12 @@ def load(config: DataConfig, *, download: bool = False) -> Dataset:
     targets.check_split(dataset)
     if found is None:
         return dataset
+    left_out = (*found.left_out, *decoded.left_out)
     return replace(
         dataset,
         remarks=(*found.remarks, *dataset.remarks),
-        left_out=bounded([*found.left_out, *decoded.left_out]),
+        left_out=left_out[:MAX_LEFT_OUT],
+        left_out_count=len(left_out),
     )
 
 

@@ -27,9 +27,11 @@ def find(config: DataConfig) -> Layout | None:
 
 
 def files(config: DataConfig) -> list[Path]:
-    """Return the files that `decode` reads; none when the data comes with a package."""
-    found = find(config)
-    paths: list[Path] = _module(config).files(config) if found is None else found.paths
+    """Return the files that `decode` reads; none when the data comes with a package.
+
+    Of a folder of the user's `find` tells them.
+    """
+    paths: list[Path] = _module(config).files(config)
     return paths
 
 

@@ -15,14 +15,12 @@ from numpy.typing import NDArray
 from trainables.catalog.datasets import DATASETS
 from trainables.catalog.tasks import TASKS
 from trainables.config import DROP, DataConfig
-from trainables.datasets.arrays import Dataset, Part
+from trainables.datasets.arrays import TITLES, Dataset, Part
 from trainables.datasets.load import load
 from trainables.errors import DataError
 from trainables.inspection.copies import Copies
 from trainables.inspection.matches import EXACT, NEAR, Pairs, Places, pairs_of, parts_of
 from trainables.inspection.remembered import copies_in
-
-TITLES = {"train": "training", "val": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)

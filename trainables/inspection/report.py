@@ -17,14 +17,15 @@ from trainables.catalog.tasks import TASKS, WIDTH
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, LeftOut, Part
 from trainables.datasets.images import header
+from trainables.datasets.layout import kind_of
 from trainables.datasets.targets import ClassNumbers, Targets
 from trainables.inspection.leaks import Looked
 from trainables.inspection.matches import Image, Match, parts_of
 from trainables.values import Json
 
-MAX_LEFT_OUT, MAX_MATCHES, MAX_SIZES, MAX_HEADERS = 200, 25, 8, 2000
-"""The most files left out that are named, matches of a kind in two parts, sizes that are counted by
-themselves, and files whose headers are read."""
+MAX_MATCHES, MAX_SIZES, MAX_HEADERS = 25, 8, 2000
+"""The most matches of a kind in two parts, sizes that are counted by themselves, and files whose
+headers are read."""
 MIN_CLASS = 10
 """A class of fewer training images is hardly learned."""
 EXPECTED = 0.9
@@ -36,7 +37,7 @@ class Files:
     """The image files, before they were read."""
 
     formats: dict[str, int]
-    """Their number by suffix, in lower case."""
+    """Their number by suffix, in lower case (`kind_of`)."""
     looked_at: int
     """The number whose headers were read, evenly spread: `sizes` and `modes` are of these."""
     sizes: dict[str, int]
@@ -187,8 +188,8 @@ def report_of(looked: Looked, config: DataConfig) -> DataReport:
         is_ragged=dataset.train.is_ragged,
         value_range=dataset.value_range,
         remarks=dataset.remarks,
-        left_out=dataset.left_out[:MAX_LEFT_OUT],
-        left_out_count=len(dataset.left_out),
+        left_out=dataset.left_out,
+        left_out_count=dataset.left_out_count,
         files=_files(list(looked.places.parts.values()), config),
         matches=_matches(looked),
         match_counts=_match_counts(looked),
@@ -205,7 +206,7 @@ def _files(parts: list[Part], config: DataConfig) -> Files | None:
     headers = [found for row in chosen if (found := header(Path(config.root, names[row])))]
     sizes = Counter(f"{width} x {height}" for width, height in (each.size for each in headers))
     return Files(
-        formats=dict(Counter(Path(name).suffix.lower() for name in names).most_common()),
+        formats=dict(Counter(kind_of(Path(name)) for name in names).most_common()),
         looked_at=len(headers),
         sizes=dict(sizes.most_common(MAX_SIZES)),
         other_sizes=max(0, len(sizes) - MAX_SIZES),

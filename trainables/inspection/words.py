@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from textwrap import wrap
 
-from trainables.errors import printable
-from trainables.inspection.leaks import TITLES
+from trainables.datasets.arrays import TITLES
+from trainables.errors import counted, printable
 from trainables.inspection.matches import EXACT, MIRRORED, NEAR, Image, Match
 from trainables.inspection.report import EXPECTED, MIN_CLASS, DataReport, MatchCount
 
@@ -28,11 +28,6 @@ DOES = {
     MIRRORED: ("nearly mirrors {}", "nearly mirror {}"),
 }
 """What an image, and what several, are or do to others."""
-
-
-def counted(count: int, noun: str, plural: str = "") -> str:
-    """Return `1 image`, `1,200 images`."""
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def source(report: DataReport) -> str:
@@ -88,7 +83,7 @@ def warnings(report: DataReport) -> Iterator[str]:
 def _leaks(report: DataReport) -> Iterator[str]:
     """Yield lines on pictures that are in two parts, or with folds twice in what is divided."""
     for count in report.match_counts:
-        if count.part == count.same_as and report.folds is None:
+        if count.part == count.same_as and not (report.folds and count.part == "train"):
             continue
         first = next((match for match in report.matches if _is_of(match, count)), None)
         named = f" (first: {match_text(first)})" if first and first.image.name else ""

@@ -11,11 +11,11 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from search.journal.result import DATA_PICTURE, DATA_REPORT
-from trainables.errors import printable
+from trainables.errors import counted, printable
 from trainables.inspection.matches import EXACT, MIRRORED, NEAR, Match
 from trainables.inspection.pictures import WIDTH
 from trainables.inspection.report import DataReport
-from trainables.inspection.words import class_table, counted, facts, headline, image_text, warnings
+from trainables.inspection.words import class_table, facts, headline, image_text, warnings
 
 SECTION, ALONE = "data.html", "data_alone.html"
 """The templates of the section, and of a page that holds nothing else."""

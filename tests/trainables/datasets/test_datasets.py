@@ -15,7 +15,7 @@ from trainables.catalog.datasets import DATASETS
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, Decoded, Part
 from trainables.datasets.load import load, split, with_root
-from trainables.datasets.sources import decode, files
+from trainables.datasets.sources import decode, files, find
 from trainables.errors import DataError, Unavailable
 
 TORCHVISION = ("mnist", "fashion_mnist", "cifar10")
@@ -457,7 +457,9 @@ def test_a_dataset_source_is_a_name_or_a_folder():
 
 @each
 def test_every_file_that_is_read_is_listed(name, source):
-    found = files(source(name))
+    config = source(name)
+    layout = find(config)
+    found = files(config) if layout is None else layout.paths
     assert all(path.is_file() for path in found)
     assert (
         len(found)

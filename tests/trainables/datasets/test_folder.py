@@ -13,7 +13,7 @@ from PIL import Image, ImageFile
 
 from trainables.config import DataConfig
 from trainables.datasets import folder, sources
-from trainables.datasets.arrays import LeftOut, bounded
+from trainables.datasets.arrays import MAX_LEFT_OUT, LeftOut
 from trainables.datasets.images import SUFFIXES, decode, header
 from trainables.datasets.layout import layout_of
 from trainables.datasets.load import load
@@ -816,7 +816,7 @@ def test_a_class_of_which_nothing_can_be_read_is_refused(two):
 def test_a_link_that_leads_nowhere_is_unreadable_and_a_pipe_is_no_image(two):
     os.mkfifo(two / "cat" / "pipe.png")
     (two / "cat" / "folder.png").mkdir()
-    assert len(sources.files(DataConfig(name="folder", root=str(two)))) == 10
+    assert len(layout_of(two).paths) == 10
     (two / "dog" / "z.png").symlink_to("nowhere.png")
     with refused(
         "1 unreadable image (first: dog/z.png: not an image). Remove them, "
@@ -988,9 +988,30 @@ def test_each_file_left_out_is_named_with_its_reason(two, write_images):
         )
 
 
-def test_of_very_many_left_out_the_rest_is_counted():
-    many = [LeftOut(str(number), "a linked folder") for number in range(10_003)]
-    assert bounded(many)[-2:] == (many[9_999], LeftOut("", "and 3 more"))
+def test_of_very_many_left_out_some_are_named_and_all_counted(two):
+    for number in range(MAX_LEFT_OUT + 3):
+        (two / "cat" / f"{number}.txt").touch()
+    found = loaded(two)
+    assert (len(found.left_out), found.left_out_count) == (MAX_LEFT_OUT, MAX_LEFT_OUT + 3)
+
+
+@pytest.mark.parametrize("target", [".", "cat", "..", "/"])
+def test_a_link_into_the_data_set_or_above_it_is_no_class(two, target):
+    (two / "all").symlink_to(target)
+    found = loaded(two)
+    assert found.classes == ("cat", "dog")
+    assert found.left_out == (LeftOut("all", "a linked folder"),)
+
+
+def test_a_sub_folder_that_cannot_be_read_is_named(two, monkeypatch):
+    def scandir(path, really=os.scandir):
+        if path == two / "dog":
+            raise PermissionError(13, "Permission denied", str(path))
+        return really(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with refused(f"data set folder '{two / 'dog'}' cannot be read (Permission denied)."):
+        loaded(two)
 
 
 def test_the_folder_is_walked_once_a_load(two, monkeypatch):

@@ -121,3 +121,21 @@ def test_control_characters_in_names_do_not_reach_the_terminal() -> None:
 @pytest.mark.parametrize(("images", "expected"), [(100, 0.059), (1000, 0.0187), (10_000, 0.00588)])
 def test_a_larger_part_is_more_precise(images: int, expected: float) -> None:
     assert half_width(images) == pytest.approx(expected, rel=0.02)
+
+
+def test_files_whose_suffix_is_a_number_are_one_format(folder: Path) -> None:
+    for place, one in enumerate(sorted((folder / "train" / "cat").glob("*.png"))):
+        one.rename(one.with_name(f"scan.{place:04}"))
+    _, report = looked_at(folder)
+    assert report.files is not None
+    assert report.files.formats == {".png": 46, "without a suffix": 18}
+
+
+def test_with_folds_copies_within_the_test_part_are_no_warning(folder: Path) -> None:
+    copied = folder / "test" / "cat" / "again.png"
+    copied.write_bytes((folder / "test" / "cat" / "4.png").read_bytes())
+    config = DataConfig(name="folder", root=str(folder), folds=2)
+    (folder / "train" / "cow").rename(folder.parent / "cow")
+    report = report_of(look(load(config), config), config)
+    assert ("test", "test") in {(count.part, count.same_as) for count in report.match_counts}
+    assert "copy of a test image" not in "\n".join(warnings(report))
