@@ -12,7 +12,7 @@ from rich.table import Table
 
 from cluster.cli import Parser
 from search.cli.main import HelpFormatter, guarded, json_option, storage_option
-from search.cli.names import confirmed, may_ask, search_of
+from search.cli.names import confirmed, may_ask, refuse_cut_off, search_of
 from search.journal.keeping import (
     ANSWER,
     CLEANED,
@@ -26,7 +26,7 @@ from search.journal.keeping import (
 )
 from search.journal.lease import Held
 from search.journal.result import SearchResult
-from search.journal.store import Home
+from search.journal.store import Home, Storage
 from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError, unknown
 
@@ -38,15 +38,18 @@ def command(args: argparse.Namespace) -> int:
         ConfigError: the options are refused, or nobody can be asked.
         JournalError: there is no such search.
         Held: a driver has the search.
+        Refused: the search, or its selection, was cut off.
     """
     if args.keep not in CLEANED:
         raise ConfigError(unknown("value of --keep", args.keep, CLEANED))
     kept = search_of(args)
-    found = removable(SearchResult.read(kept.opened()), kept, args.keep)
+    result = SearchResult.read(kept.opened())
     if holder := kept.holder():
         raise Held(
             f"the search '{args.name}' is being run by {holder}. Wait for its end, or stop it first"
         )
+    refuse_cut_off(result, args.storage)
+    found = removable(result, kept, args.keep)
     size = sum(one.size for one in found)
     console = Terminal(stderr=args.json)
     if not found:
@@ -56,7 +59,7 @@ def command(args: argparse.Namespace) -> int:
         console.print(table(found))
     is_done = bool(found) and not args.dry_run and (args.yes or asked(args.name, size))
     if is_done:
-        size = cleaned(kept, args.keep)
+        size = cleaned(kept, args.storage, args.keep)
         say(console, f"{size_text(size)} of checkpoints were removed")
     elif found:
         say(console, "nothing was removed")
@@ -86,7 +89,7 @@ def asked(name: str, size: int) -> bool:
     return confirmed(f"Remove {size_text(size)} of checkpoints of '{name}'?", yes=False)
 
 
-def cleaned(kept: Home, keep: str) -> int:
+def cleaned(kept: Home, storage: Storage, keep: str) -> int:
     """Remove what may go as the search is now, and return its bytes.
 
     The journal has it first, so that a resume knows, and what a kill leaves behind is found by the
@@ -94,12 +97,15 @@ def cleaned(kept: Home, keep: str) -> int:
 
     Raises:
         Held: a driver has the search.
+        Refused: the search, or its selection, has been cut off meanwhile.
     """
     with kept.lease() as lease:
         journal, events = kept.journal(new=False)
         journal.other = lease.other
         try:
-            found = removable(SearchResult.of(events, kept.folder), kept, keep)
+            result = SearchResult.of(events, kept.folder)
+            refuse_cut_off(result, storage)
+            found = removable(result, kept, keep)
             event = freed(found, keep)
             journal.append(event)
             remove(kept, found)
@@ -128,7 +134,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         default=NEEDED,
         metavar="WHAT",
         help=f"{NEEDED}: those that a resume, a refinement or another search goes on from; "
-        f"{ANSWER}: that of the best or chosen network alone (default: {NEEDED})",
+        f"{ANSWER}: that of the best or chosen network, and the best one of each candidate of a "
+        f"selection (default: {NEEDED})",
     )
     parser.add_argument("--dry-run", action="store_true", help="say what would go, and end")
     parser.add_argument("--yes", action="store_true", help="do not ask")

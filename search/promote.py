@@ -21,7 +21,7 @@ from search.cli.main import (
     json_option,
     storage_option,
 )
-from search.cli.names import search_of
+from search.cli.names import refuse_cut_off, search_of
 from search.cli.secrets import refuse, refuse_in_uri
 from search.experiment import absolute
 from search.journal.events import Selected
@@ -118,16 +118,7 @@ def answer(
             f"the search '{result.name}' is being run by {holder}. "
             f"Wait for its end, or stop it first; if it lives no more: {dead}"
         )
-    if result.outcome == "running":
-        raise Refused(
-            f"the search '{result.name}' was cut off. Go on with it first: "
-            f"{verb_for('resume', result.name, storage)}"
-        )
-    if result.selection is not None and result.selection.outcome == "running":
-        raise Refused(
-            f"the selection of the search '{result.name}' was cut off. Go on with it first: "
-            f"{verb_for('select', result.name, storage)}"
-        )
+    refuse_cut_off(result, storage)
     if trial is not None and trial not in {known.trial for known in result.ranking}:
         remedy = f"See {verb_for('status', result.name, storage)} --all"
         raise ConfigError(

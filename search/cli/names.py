@@ -6,7 +6,10 @@ from collections.abc import Iterable
 from difflib import SequenceMatcher
 from pathlib import Path
 
+from cluster.errors import Refused
+from search.journal.result import SearchResult
 from search.journal.store import Home, Storage, home, searches_in
+from search.phrases import verb_for
 from trainables.errors import ConfigError, printable
 
 NEAR, CLEAR = 0.6, 0.1
@@ -81,6 +84,24 @@ def missing(name: str, known: Iterable[str], place: Storage) -> str:
     more = f" and {len(listed) - SHOWN:,} more" if len(listed) > SHOWN else ""
     there = f"{', '.join(listed[:SHOWN])}{more}"
     return f"no search '{name}' in '{place}'.{hint} There are: {there} (python -m search.list)."
+
+
+def refuse_cut_off(result: SearchResult, place: Storage) -> None:
+    """Check that neither the search nor its selection was cut off.
+
+    Raises:
+        Refused: one of them was.
+    """
+    if result.outcome == "running":
+        raise Refused(
+            f"the search '{result.name}' was cut off. Go on with it first: "
+            f"{verb_for('resume', result.name, place)}"
+        )
+    if result.selection is not None and result.selection.outcome == "running":
+        raise Refused(
+            f"the selection of the search '{result.name}' was cut off. Go on with it first: "
+            f"{verb_for('select', result.name, place)}"
+        )
 
 
 def may_ask() -> bool:

@@ -107,13 +107,20 @@ class SelectionPolicy:
                     self._failed.append(ended)
 
     def ranked(self, candidate: str) -> list[TrialResult]:
-        """Return a candidate's trainings that came to their end, the best first."""
+        """Return a candidate's trainings that came to their end, the best first.
+
+        Those whose checkpoints were removed come last.
+        """
         completed = (
             trial
             for trial in self.trials.values()
             if trial.repeat_of == candidate and trial.outcome == "completed"
         )
-        return sorted(completed, key=lambda trial: rank(trial.best, trial.metric), reverse=True)
+        return sorted(
+            completed,
+            key=lambda trial: (not trial.is_freed, rank(trial.best, trial.metric)),
+            reverse=True,
+        )
 
     @property
     def best(self) -> dict[str, TrialResult]:

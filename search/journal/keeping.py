@@ -15,6 +15,7 @@ from search.journal.events import Freed
 from search.journal.pareto import front
 from search.journal.result import FAILED, UNFINISHED, SearchResult, TrialResult
 from search.journal.store import Home
+from trainables.catalog.ranking import rank
 from trainables.datasets.memory import gigabytes
 
 NEEDED, ALL, ANSWER = "needed", "all", "answer"
@@ -39,7 +40,7 @@ STOPPED = Kind("stopped trials", "to promote one; another search trains them aga
 COMPLETED = Kind("completed trials", STOPPED.lost)
 WAITING = Kind("trials that can be resumed", "a resume trains them again from epoch 1")
 RACED = Kind("others of the selection", "a race with more seeds trains those it cut off again")
-EPOCHS = Kind("other epochs of the answer", "a longer training begins again at epoch 1")
+EPOCHS = Kind("other epochs of those that stay", "a longer training begins again at epoch 1")
 
 
 @dataclass(frozen=True)
@@ -77,16 +78,33 @@ def _goes(result: SearchResult, keep: str) -> Iterator[tuple[TrialResult, Kind, 
     answers = {trial.trial for trial in (result.chosen, result.best) if trial is not None}
     named = answers | {trial.trial for trial in front(result)}
     repeats = result.selection.repeats if result.selection is not None else {}
+    finalists = _finalists(repeats.values())
     for trial in (*result.trials.values(), *repeats.values()):
         if trial.outcome in FAILED:
             yield trial, LOST, ""
         elif keep == NEEDED:
             if trial.outcome == "stopped" and trial.evaluation and trial.trial not in named:
                 yield trial, STOPPED, ""
-        elif trial.trial in answers:
+        elif trial.trial in answers | finalists:
             yield trial, EPOCHS, f"epoch-{trial.best_epoch:04d}"
+        elif not trial.repeat_of and trial.outcome not in UNFINISHED and not trial.evaluation:
+            continue  # a resume evaluates it
         else:
             yield trial, _kind(trial), ""
+
+
+def _finalists(repeats: Iterable[TrialResult]) -> set[str]:
+    """Return the best training of each candidate: another race may choose any candidate."""
+    best = dict[str, TrialResult]()
+    for trial in repeats:
+        known = best.get(trial.repeat_of)
+        if trial.outcome == "completed" and (known is None or _rank(trial) > _rank(known)):
+            best[trial.repeat_of] = trial
+    return {trial.trial for trial in best.values()}
+
+
+def _rank(trial: TrialResult) -> tuple[float, ...]:
+    return rank(trial.best, trial.metric)
 
 
 def _kind(trial: TrialResult) -> Kind:

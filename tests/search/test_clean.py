@@ -15,7 +15,16 @@ from search.decisions.driver import Driver
 from search.decisions.earlier_searches import FREED
 from search.experiment import Experiment
 from search.journal.bucket_log import JournalCopy
-from search.journal.events import Evaluated, Finished, Freed
+from search.journal.events import (
+    Concluded,
+    Ended,
+    Epoch,
+    Evaluated,
+    Finished,
+    Freed,
+    Selecting,
+    Suggested,
+)
 from search.journal.journal import FILE_NAME
 from search.journal.keeping import ALL, ANSWER, NEEDED, freed, removable
 from search.journal.result import SearchResult, TrialResult
@@ -234,6 +243,66 @@ def test_a_running_search_is_not_cleaned(over: Over) -> None:
     assert "is being run by" in done.stderr
     result = SearchResult.read(kept.opened())
     assert left(kept, result).keys() == result.trials.keys()
+
+
+def select(driver: Driver) -> list[str]:
+    """Begin a selection between the best two trials, and end two trainings of each; return the
+    better ones.
+    """
+    first, second = (trial.trial for trial in driver.result.ranking[:2])
+    driver.journal.append(
+        Selecting(candidates=[first, second], seeds=2, alpha=0.05, slots=2, began_ms=1)
+    )
+    for candidate in (first, second):
+        for seed, accuracy in ((1, 0.5), (2, 0.75)):
+            name, known = f"{candidate}-s{seed}", driver.result.trials[candidate]
+            driver.journal.append(
+                Suggested(
+                    trial=name,
+                    params=known.params,
+                    config=known.config,
+                    repeat_of=candidate,
+                    seed=seed,
+                )
+            )
+            driver.journal.append(Epoch(name, 1, report(1, accuracy).metrics))
+            driver.journal.append(Ended(name, "completed", ""))
+            put(driver.experiment.folder / "trials" / name / "epoch-0001")
+    return [f"{first}-s2", f"{second}-s2"]
+
+
+def test_of_a_selection_the_best_training_of_each_candidate_stays(
+    played: Callable[..., Driver],
+) -> None:
+    driver = played()
+    better = select(driver)
+    driver.journal.append(Concluded("completed", ""))
+    gone = {one.trial for one in removable(driver.result, driver.experiment.home, ANSWER)}
+    assert driver.result.selection is not None
+    assert gone & set(driver.result.selection.repeats) == {name[:-1] + "1" for name in better}
+
+
+@pytest.mark.parametrize("what", ["search", "selection"])
+def test_what_was_cut_off_is_not_cleaned(
+    played: Callable[..., Driver], call: Command, what: str
+) -> None:
+    driver = played() if what == "selection" else played(events=40)
+    if what == "selection":
+        select(driver)
+    storage = driver.experiment.storage
+    done = call("search.clean", "played", "--storage", storage, "--keep", ANSWER, "--yes")
+    assert (done.returncode, done.stdout) == (5, "")
+    assert "was cut off. Go on with it first: " in done.stderr
+    assert f"-m search.{'select' if what == 'selection' else 'resume'} played" in done.stderr
+    assert left(driver.experiment.home, driver.result).keys() == driver.result.trials.keys()
+
+
+def test_a_trial_that_is_still_to_be_evaluated_stays(played: Callable[..., Driver]) -> None:
+    driver = played(evaluated=False)
+    found = removable(driver.result, driver.experiment.home, ANSWER)
+    assert not of(driver.result, "completed", "stopped") & {
+        one.trial for one in found if one.is_all
+    }
 
 
 def test_a_clean_that_was_killed_is_finished_by_the_next(

@@ -17,7 +17,7 @@ from search.budget import Budget, limit
 from search.decisions.driver import Driver
 from search.decisions.selection_policy import SelectionPolicy, number_of, training
 from search.experiment import Experiment
-from search.journal.events import Opened, Resumed, Selecting, Tested, Unevaluated
+from search.journal.events import Freed, Opened, Resumed, Selecting, Tested, Unevaluated
 from search.journal.journal import FILE_NAME, Journal
 from search.journal.result import SearchResult, TrialResult
 from search.select import best_few, few_text, refuse_changed, terms_of
@@ -182,6 +182,15 @@ def test_a_kill_between_a_failure_and_what_follows_from_it_changes_nothing(begin
     again = play(begin(), one_diverges)
     assert again.policy.race.out == whole.policy.race.out
     assert again.policy.race.rounds == whole.policy.race.rounds == 4
+
+
+def test_a_training_without_its_checkpoints_is_the_last_to_stand_for_its_candidate(
+    begin: Any,
+) -> None:
+    driver: Driver = play(begin(), noisy)
+    first, *others = driver.policy.ranked(driver.policy.race.alive[0])
+    driver.journal.append(Freed([first.trial], "answer", 0))
+    assert driver.policy.ranked(first.repeat_of) == [*others, first]
 
 
 def test_more_seeds_go_on_from_those_there_are(begin: Any) -> None:
