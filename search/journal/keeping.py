@@ -10,6 +10,7 @@ failed goes no further.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from search.journal.events import Freed
 from search.journal.pareto import front
@@ -76,7 +77,7 @@ def removable(result: SearchResult, home: Home, keep: str) -> list[Removable]:
 def _goes(result: SearchResult, keep: str) -> Iterator[tuple[TrialResult, Kind, str]]:
     """Yield the trials of which checkpoints may go, and the name of the one that stays."""
     answers = {trial.trial for trial in (result.chosen, result.best) if trial is not None}
-    named = answers | {trial.trial for trial in front(result)}
+    named = answers | {trial.trial for trial in front(result)} | _next_best(result)
     repeats = result.selection.repeats if result.selection is not None else {}
     finalists = _finalists(repeats.values())
     for trial in (*result.trials.values(), *repeats.values()):
@@ -91,6 +92,16 @@ def _goes(result: SearchResult, keep: str) -> Iterator[tuple[TrialResult, Kind, 
             continue  # a resume evaluates it
         else:
             yield trial, _kind(trial), ""
+
+
+def _next_best(result: SearchResult) -> set[str]:
+    """Return the best trial that has ended: the answer, if a better one diverges when it goes on."""
+    ended = (
+        trial.trial
+        for trial in result.ranking
+        if trial.outcome not in UNFINISHED and trial.trial not in result.passed_over
+    )
+    return set(islice(ended, 1))
 
 
 def _finalists(repeats: Iterable[TrialResult]) -> set[str]:

@@ -114,6 +114,20 @@ def test_a_stopped_trial_is_needed_until_it_is_evaluated(played: Callable[..., D
     assert {one.trial for one in found} == of(driver.result, "diverged")
 
 
+def test_the_best_that_ended_stays_while_a_better_one_may_still_diverge(
+    played: Callable[..., Driver],
+) -> None:
+    driver = played()
+    result, best = driver.result, best_of(driver.result)
+    best.outcome = "interrupted"
+    second = result.ranking[1]
+    second.outcome = "stopped"
+    found = {one.trial for one in removable(result, driver.experiment.home, NEEDED)}
+    assert not found & {best.trial, second.trial}
+    best.outcome = "completed"
+    assert second.trial in {one.trial for one in removable(result, driver.experiment.home, NEEDED)}
+
+
 def test_a_search_drops_them_at_its_end_and_says_so(played: Callable[..., Driver]) -> None:
     driver, said = played(), list[str]()
     driver.journal.complain = said.append
