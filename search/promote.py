@@ -129,6 +129,12 @@ def answer(
             f"the search '{result.name}' has no trial with a result, so there is nothing to "
             f"promote. See {verb_for('status', result.name, storage)}"
         )
+    if chosen.is_freed and trial is None:
+        promote, status = (verb_for(name, result.name, storage) for name in ("promote", "status"))
+        raise ConfigError(
+            f"the checkpoints of {chosen.trial}, the answer of '{result.name}', were removed. "
+            f"Promote another trial: {promote} --trial TRIAL (which there are: {status} --all)"
+        )
     if chosen.is_freed:
         remedy = (
             f"The search's answer is there: {verb_for('promote', result.name, storage)}; a search "

@@ -95,7 +95,7 @@ def _goes(result: SearchResult, keep: str) -> Iterator[tuple[TrialResult, Kind, 
 
 
 def _next_best(result: SearchResult) -> set[str]:
-    """Return the best trial that has ended: the answer, if a better one diverges when it goes on."""
+    """Return the best trial that has ended: the answer, if a better one diverges later."""
     ended = (
         trial.trial
         for trial in result.ranking

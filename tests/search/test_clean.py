@@ -350,6 +350,13 @@ def test_a_trial_without_checkpoints_is_not_promoted(played: Callable[..., Drive
     with pytest.raises(ConfigError, match="its checkpoints were removed"):
         answer(driver.result, kept, storage, stopped)
     assert answer(driver.result, kept, storage) == driver.result.best
+    best = best_of(driver.result)
+    driver.journal.append(Freed([best.trial], ANSWER, 0))
+    with pytest.raises(
+        ConfigError, match=f"the checkpoints of {best.trial}, the answer of"
+    ) as told:
+        answer(driver.result, kept, storage)
+    assert "its checkpoints were removed, as of" not in str(told.value)
 
 
 def test_nothing_begins_with_what_was_removed(
