@@ -230,21 +230,27 @@ class Follow:
         self.last = ""
 
     def run(self) -> int:
-        """Show it to its end, and return the exit code."""
+        """Show it to its end, and return the exit code.
+
+        Raises:
+            JournalError: it was cut off before it began.
+        """
         live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
         with live or nullcontext():
             while True:
                 holder = self.kept.holder()  # before the journal, whose last lines come before it
                 self.kept.opened()
-                events = self.tail.new()
+                events = self.tail.new() if self.tail.path.exists() else []
                 for event in events:
                     self.result.apply(event)
                 if not holder:
                     self.result.cut_off()
-                if live is not None:
+                if self.result.sessions and live is not None:
                     live.update(self._drawn(holder), refresh=True)
-                else:
+                elif self.result.sessions:
                     self._print(events, holder)
+                elif not holder:
+                    SearchResult.read(self.kept.opened())  # which says what is wrong
                 if not holder:
                     return 0
                 self.wait(EVERY_S if isinstance(self.kept, BucketHome) else EVERY_S / 5)

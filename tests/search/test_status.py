@@ -9,7 +9,7 @@ import pytest
 
 from search.experiment import Experiment
 from search.journal.events import Concluded, Risked, Selecting, Suggested
-from search.journal.journal import read
+from search.journal.journal import FILE_NAME, JournalError, read
 from search.journal.lease import Lease
 from search.journal.store import home
 from search.phrases import duration, more_trials
@@ -283,6 +283,22 @@ def test_a_search_that_is_followed_is_told_line_by_line_to_its_end(
     assert "diverged: loss is NaN\n" in said
     assert "1 diverged of 9; best " in said
     assert said.count("\n  8 completed, 1 diverged of 9; ") == 1
+
+
+@pytest.mark.parametrize("is_empty", [True, False])
+def test_a_search_that_has_not_begun_is_followed_until_it_has_or_its_driver_is_gone(
+    tmp_path: Path, *, is_empty: bool
+) -> None:
+    (tmp_path / "new" / "trials").mkdir(parents=True)
+    if is_empty:
+        (tmp_path / "new" / FILE_NAME).touch()
+    kept, steps = home(tmp_path, "new"), list[float]()
+    holders = iter(["process 7", ""])
+    kept.holder = lambda: next(holders)  # type: ignore[method-assign]
+    args = Namespace(name="new", storage=tmp_path, json=False, all=False)
+    with pytest.raises(JournalError):
+        Follow(args, kept, steps.append).run()
+    assert len(steps) == 1
 
 
 def test_following_takes_no_json(call: Command, tmp_path: Path) -> None:
