@@ -228,6 +228,8 @@ class Follow:
         self.console, self.result = Terminal(), SearchResult()
         self.tail = Tail(kept.opened() / FILE_NAME)
         self.last = ""
+        self.lock, self.quiet_s = b"", 0.0
+        """The lock as it was last seen, and for how long neither it nor the journal has changed."""
 
     def run(self) -> int:
         """Show it to its end, and return the exit code.
@@ -243,6 +245,9 @@ class Follow:
                 events = self.tail.new() if self.tail.path.exists() else []
                 for event in events:
                     self.result.apply(event)
+                gone = self._gone(holder, events)
+                if gone:
+                    holder = ""
                 if not holder:
                     self.result.cut_off()
                 if self.result.sessions and live is not None:
@@ -252,8 +257,25 @@ class Follow:
                 elif not holder:
                     SearchResult.read(self.kept.opened())  # which says what is wrong
                 if not holder:
-                    return 0
-                self.wait(EVERY_S if isinstance(self.kept, BucketHome) else EVERY_S / 5)
+                    break
+                every_s = EVERY_S if isinstance(self.kept, BucketHome) else EVERY_S / 5
+                self.wait(every_s)
+                self.quiet_s += every_s
+        if gone:
+            say(self.console, gone)
+        return 0
+
+    def _gone(self, holder: str, events: list[Event]) -> str:
+        """Return that the driver is gone, as far as can be told; empty while it lives.
+
+        One that was killed on another machine has left its lock behind.
+        """
+        lock = self.kept.lock()
+        if events or lock != self.lock:
+            self.lock, self.quiet_s = lock, 0.0
+        if not holder or self.quiet_s <= self.kept.patience_s:
+            return ""
+        return f"cut off, as it seems: {holder}; nothing was written for {duration(self.quiet_s)}"
 
     def _drawn(self, holder: str) -> Group:
         told = told_of(self.args, self.result, holder)

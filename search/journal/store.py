@@ -18,12 +18,13 @@ from uuid import uuid4
 
 from cluster.storage.bucket import AT_ONCE, SCHEME, Bucket, StorageError
 from cluster.storage.mirror import CHECKPOINT, Mirror, remove
+from search.journal.bucket_lease import PATIENCE_S as BUCKET_PATIENCE_S
 from search.journal.bucket_lease import BucketLease, holder_in, is_free
 from search.journal.bucket_log import FIRST, JournalCopy
 from search.journal.events import Evidence
 from search.journal.journal import FILE_NAME, Event, Journal, JournalError, read
 from search.journal.lease import FILE_NAME as LOCK_FILE
-from search.journal.lease import Lease, holder_of
+from search.journal.lease import PATIENCE_S, Lease, holder_of
 from trainables.caches import cache_folder
 from trainables.checkpoints.heartbeat import TELL_S, Beat, beat_of, last_beats
 
@@ -112,6 +113,8 @@ class Home:
     beats_every_s: ClassVar = 1.0
     beats_late_s: ClassVar = 0.0
     """Seconds between two looks for heartbeats, and how many seconds late these may be seen."""
+    patience_s: ClassVar = PATIENCE_S
+    """Seconds after which a driver whose lock has not changed counts as dead."""
 
     def __init__(self, folder: Path) -> None:
         """Take `folder`, the driver's."""
@@ -144,6 +147,13 @@ class Home:
     def holder(self) -> str:
         """Return the driver that runs it now, as far as can be told; empty for none."""
         return holder_of(self.folder)
+
+    def lock(self) -> bytes:
+        """Return the content of its lock, which its driver changes every few seconds."""
+        try:
+            return (self.folder / LOCK_FILE).read_bytes()
+        except FileNotFoundError:
+            return b""
 
     def journal(self, *, new: bool) -> Opened:
         """Return its journal to write to, and the events so far. The caller holds the lease."""
@@ -228,6 +238,7 @@ class BucketHome(Home):
     is_shared: ClassVar = False
     beats_every_s: ClassVar = TELL_S
     beats_late_s: ClassVar = 2 * TELL_S
+    patience_s: ClassVar = BUCKET_PATIENCE_S
 
     def __init__(self, bucket: Bucket, name: str) -> None:
         super().__init__(copies("driven", bucket))
@@ -284,6 +295,11 @@ class BucketHome(Home):
             if found is not None and not is_free(found)
             else ""
         )
+
+    def lock(self) -> bytes:
+        """Return the content of its lock in the bucket."""
+        found = self.bucket.get(LOCK_FILE)
+        return b"" if found is None else found.content
 
     def journal(self, *, new: bool) -> Opened:
         """Begin the driver's copy anew and return its journal with the events so far.

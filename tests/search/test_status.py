@@ -10,6 +10,7 @@ import pytest
 from search.experiment import Experiment
 from search.journal.events import Concluded, Risked, Selecting, Suggested
 from search.journal.journal import FILE_NAME, JournalError, read
+from search.journal.lease import FILE_NAME as LOCK
 from search.journal.lease import Lease
 from search.journal.store import home
 from search.phrases import duration, more_trials
@@ -299,6 +300,27 @@ def test_a_search_that_has_not_begun_is_followed_until_it_has_or_its_driver_is_g
     with pytest.raises(JournalError):
         Follow(args, kept, steps.append).run()
     assert len(steps) == 1
+
+
+def test_a_search_whose_driver_was_killed_elsewhere_is_not_followed_for_ever(
+    open_driver: OpenDriver, experiment: Experiment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    play(open_driver(experiment), events=9)
+    kept, steps = home(experiment.folder.parent, "played"), list[float]()
+    kept.holder = lambda: "process 7 on far, if that still lives"  # type: ignore[method-assign]
+    lock = experiment.folder / LOCK
+
+    def wait(seconds: float) -> None:
+        steps.append(seconds)
+        if len(steps) == 5:
+            lock.write_bytes(b"it lived until now")
+
+    args = Namespace(name="played", storage=experiment.folder.parent, json=False, all=False)
+    assert Follow(args, kept, wait).run() == 0
+    assert sum(steps[5:]) == pytest.approx(kept.patience_s, abs=2 * max(steps))
+    said = capsys.readouterr().out
+    assert "cut off, as it seems: process 7 on far, if that still lives; nothing was" in said
+    assert "go on with: " in said
 
 
 def test_following_takes_no_json(call: Command, tmp_path: Path) -> None:
