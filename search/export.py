@@ -35,7 +35,10 @@ def trial_table(result: SearchResult) -> TrialTable:
     Behind `COLUMNS` it has a column for each searched parameter, by its dotted path. One that is
     named as another column is, `epochs`, is called `params.epochs`.
     """
-    paths = list(result.started.experiment["space"]["domains"])
+    domains = result.started.experiment["space"]["domains"]
+    # A search that went on with another space had other parameters before.
+    searched = (path for trial in result.trials.values() for path in trial.params)
+    paths = list(dict.fromkeys([*domains, *searched]))
     columns = [column.format(result.task.primary.name) for column in COLUMNS]
     titles = {path: f"params.{path}" if path in columns else path for path in paths}
     rows = [

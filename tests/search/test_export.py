@@ -34,6 +34,16 @@ def test_csv_holds_what_pandas_has(storage: Path, call: Command) -> None:
     pd.testing.assert_frame_equal(read, result("played", storage=storage).trials)
 
 
+def test_parameters_of_an_earlier_space_keep_their_column(storage: Path) -> None:
+    told = result("played", storage=storage)._told
+    whole = trial_table(told)
+    path, *_ = domains = told.started.experiment["space"]["domains"]
+    del domains[path]
+    later = trial_table(told)
+    assert set(later.columns) == set(whole.columns)
+    assert later.rows == whole.rows
+
+
 def test_without_a_file_it_goes_to_stdout_and_what_is_unknown_is_empty(
     storage: Path, call: Command
 ) -> None:
