@@ -145,7 +145,8 @@ def purge_text(uri: str) -> str:
 
 def command(args: argparse.Namespace) -> int:
     """Say what would go, ask, delete it, and return the exit code."""
-    if not NAME.fullmatch(args.name.rstrip("/")):
+    args.name = args.name.rstrip("/")
+    if not NAME.fullmatch(args.name):
         raise ConfigError(f"'{args.name[:80]}' is no name of a search. See python -m search.list.")
     kept = search_of(args)
     if not kept.names():

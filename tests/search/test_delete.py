@@ -45,6 +45,18 @@ def test_it_is_gone_with_all_its_files(played: Path, call: Command) -> None:
     assert played.parent.exists()
 
 
+def test_a_slash_behind_the_name_is_none_of_it(
+    played: Path, call: Command, open_driver: OpenDriver, experiment: Experiment
+) -> None:
+    heir = open_driver(changed(experiment, name="heir", tracking=""))
+    begun = WarmStart("played", "t0001", 1)
+    heir.journal.append(Restored(trial="t0001", epoch=0, damaged=[], begun=begun))
+    done = call("search.delete", "played/", *WHERE[1:], "--yes", "--keep-runs")
+    assert done.stdout.splitlines()[-1] == "played is deleted"
+    assert "'heir' began 1 trial with its trainings" in done.stdout
+    assert (heir.experiment.folder / FILE_NAME).exists()
+
+
 @pytest.mark.parametrize("answer", [True, False])
 def test_on_a_terminal_it_asks(
     answer: bool, played: Path, call: Command, monkeypatch: pytest.MonkeyPatch
