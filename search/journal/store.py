@@ -229,7 +229,10 @@ class Home:
                 path.unlink()
         for path in last:
             path.unlink(missing_ok=True)
-        self.folder.rmdir()
+        if self.folder.is_symlink():
+            self.folder.unlink()
+        else:
+            self.folder.rmdir()
 
 
 class BucketHome(Home):

@@ -17,6 +17,7 @@ from search.journal.journal import FILE_NAME
 from search.journal.keeping import size_text
 from search.journal.lease import Lease
 from search.journal.result import SearchResult
+from search.journal.store import home
 from tests.conftest import Command
 from tests.support.played import OpenDriver, changed, play
 from trainables.messages import WarmStart
@@ -43,6 +44,14 @@ def test_it_is_gone_with_all_its_files(played: Path, call: Command) -> None:
     assert last == "played is deleted"
     assert not played.exists()
     assert played.parent.exists()
+
+
+def test_a_link_goes_with_the_search_that_it_leads_to(played: Path) -> None:
+    elsewhere = played.rename(played.parent.parent / "elsewhere")
+    played.symlink_to(elsewhere)
+    home(played.parent, "played").remove()
+    assert not played.is_symlink()
+    assert not list(elsewhere.iterdir())
 
 
 def test_a_slash_behind_the_name_is_none_of_it(
