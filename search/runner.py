@@ -194,7 +194,7 @@ def drop_unneeded(driver: Driver) -> None:
         )
         return
     kinds = by_kind(found)
-    titles = " and ".join(f"{count} {kind.title}" for kind, (count, _) in kinds.items())
+    titles = " and ".join(kind.counted(count) for kind, (count, _) in kinds.items())
     journal.complain(
         f"note: the checkpoints of {titles} were removed "
         f"({size_text(sum(size for _, size in kinds.values()))}); --keep all keeps them"

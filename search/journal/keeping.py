@@ -35,8 +35,12 @@ class Kind:
     lost: str
     """What is not possible any more without them."""
 
+    def counted(self, count: int) -> str:
+        """Return so many of them as text: `1 stopped trial`."""
+        return f"{count} {self.title if count != 1 else self.title.removesuffix('s')}"
 
-LOST = Kind("diverged and failed trials", "nothing")
+
+LOST = Kind("diverged or failed trials", "nothing")
 STOPPED = Kind("stopped trials", "to promote one; another search trains them again")
 COMPLETED = Kind("completed trials", STOPPED.lost)
 WAITING = Kind("trials that can be resumed", "a resume trains them again from epoch 1")
