@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DATA_ROOT ?= data
 SECONDS ?= 600
 # The tests run in so many processes at once, each with a Ray of its own; the slow ones wait more than they compute.
-JOBS ?= 2
+JOBS ?= 3
 SLOW_JOBS ?= 3
 PYTEST := $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder --ignore tests/test_layers.py
 

@@ -441,7 +441,6 @@ def test_without_costs_there_is_no_front(experiment: Experiment, open_driver: Op
 
 @pytest.mark.usefixtures("database")
 @pytest.mark.promise
-@pytest.mark.ray
 @pytest.mark.slow
 def test_a_real_search_finds_networks_of_several_sizes(tmp_path: Path, command: Command) -> None:
     words = [
@@ -459,7 +458,7 @@ def test_a_real_search_finds_networks_of_several_sizes(tmp_path: Path, command: 
         "small",
     ]
     done, summary = run_in(
-        tmp_path, *words, "--objective", "val_accuracy,latency,parameters", "--concurrency", 1
+        tmp_path, *words, "--objective", "val_accuracy,latency,parameters", "--executor", "inline"
     )
     assert done.returncode == 0, done.stderr
     assert "the Pareto front" in done.stderr

@@ -115,14 +115,13 @@ def search_the_planted_edge(command: Command, folder: Path) -> subprocess.Comple
     """Search it, as `edge`, in a space whose file is gone: a refinement needs it no more."""
     file = folder / "edge.py"
     file.write_text(SPACE)
-    how = ("--scheduler", "fifo", "--algorithm", "random", "--fuse", "off", "--json")
+    how = ("--scheduler", "fifo", "--algorithm", "random", "--executor", "inline", "--json")
     done = command("search.run", "--space", f"{file.name}:space", "--name", "edge", *how)
     file.unlink()
     return done
 
 
 @pytest.mark.promise
-@pytest.mark.ray
 @pytest.mark.slow
 def test_a_search_with_a_planted_edge_is_refined_beyond_it(
     command: Command, tmp_path: Path

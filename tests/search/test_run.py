@@ -412,7 +412,7 @@ def test_what_an_earlier_search_has_trained_is_not_trained_again(
 @pytest.mark.slow(60)
 def test_two_workers_stop_when_told_and_train_on_to_the_accuracy_of_one(tmp_path: Path) -> None:
     """They are stopped by a budget as at a rung: between two epochs, by the trial's gate."""
-    settings = ["--set", "data.train_limit=none", "--set", "epochs=4", "--set", "optimizer.lr=0.01"]
+    settings = ["--set", "data.train_limit=400", "--set", "epochs=4", "--set", "optimizer.lr=0.01"]
     words = ["--space", "smoke", "--scheduler", "fifo", "--trials", 1, "--max-epochs", 4, *settings]
     _, one = run_in(tmp_path, *words, "--name", "one")
     done, cut = run_in(tmp_path, *words, "--name", "two", "--workers", 2, "--budget", "2epochs")
@@ -491,6 +491,8 @@ def test_the_whole_grid_is_visited_once_and_what_is_the_same_is_trained_once(
         1,
         "--set",
         "data.train_limit=200",
+        "--executor",
+        "inline",
     ]
     done, summary = run_in(tmp_path, *words, "--name", "grid")
     assert done.returncode == 0
@@ -686,8 +688,10 @@ def test_the_traditional_way_is_searched_like_networks(
     resume finds nothing left to do.
     """
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    words = ("--algorithm", "random", "--trials", 6, "--set", "data.train_limit=300")
-    done, summary = run_in(tmp_path, "--space", "baselines", "--name", "old", *words)
+    words = ("--executor", "inline", "--trials", 6, "--set", "data.train_limit=300")
+    done, summary = run_in(
+        tmp_path, "--space", "baselines", "--name", "old", "--algorithm", "random", *words
+    )
     assert done.returncode == 0, done.stderr
     result = SearchResult.read((tmp_path / summary["journal"]).parent)
     assert {trial.outcome for trial in result.trials.values()} == {"completed"}
