@@ -49,6 +49,8 @@ class Contender:
 
     name: str
     outcome: str
+    metric: str
+    """That by which it ranked its trials."""
     trial: str
     """Its best trial; empty before the first epoch, as are the figures None."""
     value: float | None
@@ -68,7 +70,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Contrast:
-    """One search beside the best of those that are compared."""
+    """One search beside the best of those by its metric."""
 
     name: str
     leader: str
@@ -91,6 +93,7 @@ class Compared:
     """Several searches side by side."""
 
     metric: str
+    """That of the first search."""
     searches: list[Contender]
     contrasts: list[Contrast]
     params: dict[str, list[Any]]
@@ -100,15 +103,22 @@ class Compared:
 
 
 def compared(results: Sequence[SearchResult]) -> Compared:
-    """Compare searches, of which each has a name of its own."""
-    leader = max(results, key=_score)
-    others = [result for result in results if result is not leader]
-    bests = [result.best for result in results]
+    """Compare searches, of which each has a name of its own.
+
+    Those by one metric are compared with the best of them, which is held against nothing else.
+    """
+    groups = dict[tuple[str, str], list[SearchResult]]()
+    for result in results:
+        groups.setdefault((result.task.title, result.metric.name), []).append(result)
+    contrasts, (first, *others) = [], [max(group, key=_score) for group in groups.values()]
+    for leader, group in zip((first, *others), groups.values(), strict=True):
+        rivals = [result for result in group if result is not leader]
+        contrasts += [_contrast(leader, rival, len(group)) for rival in rivals]
     return Compared(
-        leader.metric.name,
+        first.metric.name,
         [_contender(result) for result in results],
-        [_contrast(leader, other, len(results)) for other in others],
-        _differing([_values(best) for best in bests]),
+        contrasts + [_contrast(first, other, len(results)) for other in others],
+        _differing([_values(result.best) for result in results]),
         _differing([_settings(result) for result in results]),
     )
 
@@ -124,6 +134,7 @@ def _contender(result: SearchResult) -> Contender:
     return Contender(
         name=result.name,
         outcome=result.outcome,
+        metric=result.metric.name,
         trial="" if best is None else best.trial,
         value=None if best is None else best.value,
         low=low,
@@ -300,8 +311,11 @@ def _differing(each: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 def rows_of(found: Compared, results: Sequence[SearchResult]) -> Iterator[list[str]]:
     """Yield the rows of a table with a column for each search; the first holds their names."""
     yield ["", *(result.name for result in results)]
-    title = f"best val {results[0].metric.title}"
-    yield [title, *("" if one.best is None else figure_text(one.best) for one in results)]
+    titles = {one.metric.title for one in results}
+    yield [
+        f"best val {titles.pop()}" if len(titles) == 1 else "best val",
+        *("" if one.best is None else _best_text(one.best, named=bool(titles)) for one in results),
+    ]
     yield ["  95 % interval", *map(_interval_text, found.searches)]
     yield ["  trial", *(one.trial for one in found.searches)]
     if any(one.expected is not None for one in found.searches):
@@ -335,6 +349,10 @@ def table(rows: Iterator[list[str]]) -> Table:
 
 def _parts_text(data: Mapping[str, Any]) -> str:
     return " / ".join(f"{data[part]:,}" for part in ("train", "val", "test"))
+
+
+def _best_text(best: TrialResult, *, named: bool) -> str:
+    return f"{figure_text(best)} ({best.metric.title})" if named else figure_text(best)
 
 
 def _interval_text(one: Contender) -> str:
@@ -385,8 +403,9 @@ def command(args: argparse.Namespace) -> int:
     console = Terminal()
     console.print(table(rows_of(found, results)), markup=False)
     console.print()
+    metrics = {result.name: result.metric for result in results}
     for contrast in found.contrasts:
-        say(console, sentence(contrast, results[0].metric))
+        say(console, sentence(contrast, metrics[contrast.leader]))
     if any(contrast.by == "images" for contrast in found.contrasts):
         say(
             console,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cluster.storage.bucket import Bucket
-from search.compare import Compared, compared, sentence
+from search.compare import Compared, compared, rows_of, sentence
 from search.experiment import Experiment
 from search.journal.journal import FILE_NAME
 from search.journal.result import SearchResult
@@ -119,6 +119,23 @@ def test_what_cannot_be_compared_is_said(
     found = compared([better, worse])
     assert found.contrasts[0].by == "nothing"
     assert reason in said(found, better)
+
+
+def test_searches_by_unlike_metrics_are_each_compared_among_their_own(search: Played) -> None:
+    """A loss of 0.9 is no better than an accuracy of 0.8."""
+    results = [search("a", 0.80), search("b", 0.60), search("c", 0.80), search("d", 0.60)]
+    for result in results[1::2]:
+        result.started.experiment["base"]["metric"] = "macro_f1"
+        for trial in result.trials.values():
+            trial.config["metric"] = "macro_f1"
+            for metrics in trial.epochs.values():
+                metrics["val/macro_f1"] = 0.9 if result.name == "b" else 0.7
+    found = compared(results)
+    pairs = [(one.leader, one.name, one.by) for one in found.contrasts]
+    assert pairs == [("a", "c", "images"), ("b", "d", "images"), ("a", "b", "nothing")]
+    assert [one.metric for one in found.searches] == ["accuracy", "macro_f1"] * 2
+    _, (title, *cells), *_ = rows_of(found, results)
+    assert (title, cells[1].endswith("0.9000 (macro F1)")) == ("best val", True)
 
 
 def test_other_splits_of_the_same_images_are_compared_unpaired(search: Played) -> None:
