@@ -200,12 +200,12 @@ def _paired(leader: SearchResult, other: SearchResult, count: int) -> Contrast |
         ("folds", "folds", _folds),
     ):
         one, two = values(leader), values(other)
-        pairs = min(len(one), len(two))
-        if pairs < 2 or (by == "folds" and len(one) != len(two)):
+        both = [key for key in one if key in two]
+        if len(both) < 2 or (by == "folds" and len(one) != len(two)):
             continue
         metric = leader.metric
-        scores = np.array([[metric.score(value) for value in row[:pairs]] for row in (one, two)])
-        images = leader.steps / (pairs if by == "folds" else 1)
+        scores = np.array([[metric.score(row[key]) for key in both] for row in (one, two)])
+        images = leader.steps / (len(both) if by == "folds" else 1)
         # Each of them might have been the leader.
         first, rows = compare(scores, count * (count - 1), 1, images=images)
         ahead, behind = (leader, other) if first == 0 else (other, leader)
@@ -217,24 +217,30 @@ def _paired(leader: SearchResult, other: SearchResult, count: int) -> Contrast |
             found.difference,
             found.p < ALPHA,
             p=found.p,
-            note=f"paired over {pairs} {title}",
+            note=f"paired over {len(both)} {title}",
         )
     return None
 
 
-def _seeds(result: SearchResult) -> list[float]:
+def _seeds(result: SearchResult) -> dict[int, float]:
     """Return the values of a selection's choice, by seed."""
-    verdict = result.selection.verdict if result.selection is not None else None
-    rows = () if verdict is None or result.is_selection_old else verdict.rows
-    return next((row.accuracies for row in rows if row.state == "chosen"), [])
+    selection = result.selection
+    if selection is None or selection.verdict is None or result.is_selection_old:
+        return {}
+    return {
+        int(trial.config["seed"]): trial.value
+        for trial in selection.repeats.values()
+        if trial.repeat_of == selection.verdict.candidate and trial.outcome == "completed"
+    }
 
 
-def _folds(result: SearchResult) -> list[float]:
+def _folds(result: SearchResult) -> dict[int, float]:
     """Return the values of the best trial, by fold."""
     best = result.best
     if best is None or best.best_epoch is None:
-        return []
-    return [metrics[best.metric.key] for metrics in best.folds.get(best.best_epoch, ())]
+        return {}
+    folds = best.folds.get(best.best_epoch, ())
+    return {number: metrics[best.metric.key] for number, metrics in enumerate(folds)}
 
 
 def _by_images(

@@ -10,9 +10,10 @@ import pytest
 from cluster.storage.bucket import Bucket
 from search.compare import Compared, compared, rows_of, sentence
 from search.experiment import Experiment
+from search.journal.events import Selected, Selecting
 from search.journal.journal import FILE_NAME
-from search.journal.result import SearchResult
-from search.statistics import between
+from search.journal.result import SearchResult, Selection, TrialResult
+from search.statistics import Expected, between
 from tests.conftest import Command
 from tests.support.played import OpenDriver, changed, play, report
 from trainables.config import TrialConfig
@@ -95,6 +96,38 @@ def test_searches_of_which_the_split_decides_how_many_copies_go_are_compared(
     assert (contrast.by, contrast.difference) == ("images", pytest.approx(0.10))
 
 
+def selected(result: SearchResult, values: dict[int, float]) -> SearchResult:
+    """Give a search a selection whose choice has these values, by seed."""
+    assert result.best is not None
+    name = result.best.trial
+    repeats = {}
+    for number, (seed, value) in enumerate(values.items(), 1):
+        made = TrialResult(f"{name}-s{number}", {}, {**result.best.config, "seed": seed})
+        made.repeat_of, made.outcome = name, "completed"
+        made.epochs = {1: report(1, value).metrics}
+        repeats[made.trial] = made
+    terms = Selecting(candidates=[name], seeds=len(values), alpha=0.05, slots=1, began_ms=1)
+    expected = Expected(0.5, 0.4, 0.6, 0.1, len(values))
+    verdict = Selected(name, f"{name}-s1", name, expected, 0.5, [], 0.05, 0.95)
+    result.selection = Selection(terms, [], repeats, verdict=verdict)
+    result.now = result.selection.sessions
+    return result
+
+
+def test_fresh_seeds_are_paired_by_seed_and_not_by_their_place(search: Played) -> None:
+    better = selected(search("a", 0.80), {1: 0.60, 2: 0.70, 3: 0.80, 4: 0.90})
+    worse = selected(search("b", 0.78), {4: 0.879, 3: 0.78, 2: 0.681, 9: 0.1})
+    (contrast,) = compared([better, worse]).contrasts
+    assert (contrast.by, contrast.note) == ("seeds", "paired over 3 fresh seeds of search.select")
+    assert contrast.difference == pytest.approx(0.02)
+
+
+def test_selections_with_other_seeds_are_compared_by_their_images(search: Played) -> None:
+    better = selected(search("a", 0.80), {1: 0.60, 2: 0.70})
+    worse = selected(search("b", 0.78), {3: 0.58, 4: 0.68})
+    assert compared([better, worse]).contrasts[0].by == "images"
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -122,7 +155,7 @@ def test_what_cannot_be_compared_is_said(
 
 
 def test_searches_by_unlike_metrics_are_each_compared_among_their_own(search: Played) -> None:
-    """A loss of 0.9 is no better than an accuracy of 0.8."""
+    """A macro F1 of 0.9 leads no accuracy of 0.8."""
     results = [search("a", 0.80), search("b", 0.60), search("c", 0.80), search("d", 0.60)]
     for result in results[1::2]:
         result.started.experiment["base"]["metric"] = "macro_f1"
