@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,6 +47,8 @@ class Files:
     others: int = 0
     """The number of files below folders that are no images by their suffix."""
     first_other: str = ""
+    unread: list[OSError] = field(default_factory=list)
+    """What kept folders from being read."""
 
     def __iter__(self) -> Iterator[str]:
         """Yield each file, in the order of the paths; those below a folder by name."""
@@ -55,8 +57,13 @@ class Files:
                 yield from self._below(one) if Path(one).is_dir() else [one]
 
     def _below(self, folder: str) -> Iterator[str]:
-        for parent, folders, names in os.walk(folder):
-            folders[:] = sorted(name for name in folders if not _is_hidden(name))
+        seen = {os.path.realpath(folder)}  # a link may lead back
+        for parent, folders, names in os.walk(folder, onerror=self.unread.append, followlinks=True):
+            folders[:] = sorted(
+                name
+                for name in folders
+                if not _is_hidden(name) and _is_new(os.path.realpath(Path(parent, name)), seen)
+            )
             for path in (Path(parent, name) for name in sorted(names) if not _is_hidden(name)):
                 if path.suffix.lower() in SUFFIXES:
                     yield str(path)
@@ -67,6 +74,13 @@ class Files:
 
 def _lines(stream: Iterable[str]) -> Iterator[str]:
     return (line.rstrip("\n") for line in stream if line.strip())
+
+
+def _is_new(path: str, seen: set[str]) -> bool:
+    """Return whether a path has not been seen, and remember it."""
+    is_new = path not in seen
+    seen.add(path)
+    return is_new
 
 
 def _is_hidden(name: str) -> bool:
@@ -200,6 +214,9 @@ def command(args: argparse.Namespace) -> int:
             write_csv(readable, args.csv)
         else:
             print_table(readable)
+    for error in files.unread:
+        say(progress.console, f"not read: {error.filename}: {error.strerror}")
+    progress.unread += len(files.unread)
     if files.others:
         more = f"{files.others:,} other file{'s' * (files.others != 1)} left out"
         say(progress.console, f"note: {more} (first: {files.first_other})")

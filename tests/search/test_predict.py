@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,28 @@ def test_a_folder_gives_its_images_by_name_and_counts_what_is_none(
     files = Files(["images"])
     assert list(files) == ORDER
     assert (files.others, files.first_other) == (1, "images/notes.txt")
+
+
+def test_links_are_followed_once_and_folders_that_cannot_be_read_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    far, near = tmp_path / "far", tmp_path / "near"
+    for folder in (far, near, near / "closed"):
+        folder.mkdir()
+    (far / "a.png").touch()
+    (far / "back").symlink_to(near)
+    (near / "link").symlink_to(far)
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    files = Files([str(near)])
+    assert list(files) == [str(near / "link" / "a.png")]
+    assert [error.filename for error in files.unread] == [str(near / "closed")]
 
 
 def test_paths_keep_their_order_and_come_from_stdin_too(
