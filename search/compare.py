@@ -119,7 +119,11 @@ def compared(results: Sequence[SearchResult]) -> Compared:
         [_contender(result) for result in results],
         contrasts + [_contrast(first, other, len(results)) for other in others],
         _differing([_values(result.best) for result in results]),
-        _differing([_settings(result) for result in results]),
+        {
+            name: values
+            for name, values in _differing([_settings(result) for result in results]).items()
+            if None not in values  # one that an older journal does not hold is no difference
+        },
     )
 
 

@@ -190,6 +190,12 @@ def test_what_differs_is_listed_and_what_does_not_is_not(
     assert found.settings == {"sure": [experiment.sure, 0.5]}
 
 
+def test_what_an_older_journal_does_not_hold_is_no_difference(search: Played) -> None:
+    one, two = search("a", 0.80), search("b", 0.70, sure=0.5)
+    del two.started.experiment["scheduler"]
+    assert list(compared([one, two]).settings) == ["sure"]
+
+
 def test_a_search_without_a_result_is_told_too(
     search: Played, open_driver: OpenDriver, experiment: Experiment
 ) -> None:
