@@ -119,11 +119,7 @@ def compared(results: Sequence[SearchResult]) -> Compared:
         [_contender(result) for result in results],
         contrasts + [_contrast(first, other, len(results)) for other in others],
         _differing([_values(result.best) for result in results]),
-        {
-            name: values
-            for name, values in _differing([_settings(result) for result in results]).items()
-            if None not in values  # one that an older journal does not hold is no difference
-        },
+        _differing(_known_to_all([_settings(result) for result in results])),
     )
 
 
@@ -299,6 +295,14 @@ def _settings(result: SearchResult) -> dict[str, Any]:
         "slots": result.started.slots,
         "code": commit[:10],
     }
+
+
+def _known_to_all(each: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the values by name that all have: what an older journal does not hold differs not."""
+    return [
+        {name: value for name, value in one.items() if all(name in other for other in each)}
+        for one in each
+    ]
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -18,7 +18,7 @@ CHECKPOINTS = 3
 is searched, it also keeps the last one and the best one until there.
 """
 
-AMPLE, AMPLE_FOR_FAMILIES = 10**9, 6 * 10**9
+AMPLE_ROOM, AMPLE_ROOM_FOR_FAMILIES = 10**9, 6 * 10**9
 """With this many free bytes for each trial, and each fold of it, nothing is computed; the second
 number is for models of torchvision, whose largest network keeps five thousand million.
 """
@@ -61,7 +61,8 @@ def room(
     place = experiment.storage.absolute()
     free = shutil.disk_usage(next(path for path in (place, *place.parents) if path.exists())).free
     configs = {config.model: config for config in experiment.edges}
-    ample = AMPLE_FOR_FAMILIES if any(MODELS[model.name].weights for model in configs) else AMPLE
+    has_family = any(MODELS[model.name].weights for model in configs)
+    ample = AMPLE_ROOM_FOR_FAMILIES if has_family else AMPLE_ROOM
     networks = dataset.folds or 1
     if free >= count * networks * ample:
         return None
