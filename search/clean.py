@@ -22,12 +22,12 @@ from search.journal.keeping import (
     freed,
     removable,
     remove,
-    size_text,
 )
 from search.journal.lease import Held
 from search.journal.result import SearchResult
 from search.journal.store import Home, Storage
 from search.views.terminal import Terminal, say
+from trainables.datasets.memory import size_text
 from trainables.errors import ConfigError, unknown
 
 

@@ -20,13 +20,13 @@ from search.cli.main import HelpFormatter, check_versions, guarded, storage_opti
 from search.cli.names import confirmed, may_ask, search_of
 from search.experiment import NAME
 from search.journal.journal import FILE_NAME, JournalError
-from search.journal.keeping import size_text
 from search.journal.result import SearchResult
 from search.journal.store import Home, Size, Storage, home, searches_in
 from search.phrases import program
 from search.tracking.forget import Traces, forget, traces_of
 from search.tracking.uri import uri_of
 from search.views.terminal import Terminal, say
+from trainables.datasets.memory import size_text
 from trainables.errors import ConfigError, counted
 
 

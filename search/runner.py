@@ -32,7 +32,7 @@ from search.experiment import Experiment
 from search.journal.events import Evidence, Selecting, SessionStart, Started
 from search.journal.guessing import is_answer_at_chance
 from search.journal.journal import FILE_NAME, VERSION, Journal, JournalError, Unwritten
-from search.journal.keeping import ALL, NEEDED, by_kind, freed, removable, remove, size_text
+from search.journal.keeping import ALL, NEEDED, by_kind, freed, removable, remove
 from search.journal.lease import FILE_NAME as LOCK_FILE
 from search.journal.provenance import provenance
 from search.journal.result import (
@@ -55,6 +55,7 @@ from search.views.terminal import Terminal, say
 from trainables.catalog.entries import imported
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
+from trainables.datasets.memory import size_text
 from trainables.errors import ConfigError
 from trainables.inspection.pictures import picture
 from trainables.inspection.words import headline

@@ -17,7 +17,6 @@ from search.journal.pareto import front
 from search.journal.result import FAILED, UNFINISHED, SearchResult, TrialResult
 from search.journal.store import Home
 from trainables.catalog.ranking import rank
-from trainables.datasets.memory import gigabytes
 
 NEEDED, ALL, ANSWER = "needed", "all", "answer"
 KEEP = (NEEDED, ALL)
@@ -155,10 +154,3 @@ def by_kind(found: Iterable[Removable]) -> Mapping[Kind, tuple[int, int]]:
         trials[one.kind] += 1
         sizes[one.kind] += one.size
     return {kind: (trials[kind], size) for kind, size in sizes.most_common()}
-
-
-def size_text(count: int) -> str:
-    """Return bytes as text: `45 GB`, `1.8 GB`, `12 MB`, `3 kB`."""
-    if count >= 10**9:
-        return gigabytes(count)
-    return f"{count / 1e6:,.0f} MB" if count >= 10**6 else f"{count / 1e3:,.0f} kB"

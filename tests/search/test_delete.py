@@ -14,12 +14,12 @@ from search.delete import deletion_of, lines
 from search.experiment import Experiment
 from search.journal.events import Restored
 from search.journal.journal import FILE_NAME
-from search.journal.keeping import size_text
 from search.journal.lease import Lease
 from search.journal.result import SearchResult
 from search.journal.store import home
 from tests.conftest import Command
 from tests.support.played import OpenDriver, changed, play
+from trainables.datasets.memory import size_text
 from trainables.messages import WarmStart
 
 WHERE = ("played", "--storage", "searches")

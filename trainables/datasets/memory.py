@@ -57,3 +57,10 @@ def require_memory(count: int, shape: tuple[int, ...]) -> None:
 def gigabytes(count: int) -> str:
     """Return a number of bytes as text: `45 GB`, `1.8 GB`."""
     return f"{count / 1e9:,.0f} GB" if count >= 10**10 else f"{count / 1e9:.1f} GB"
+
+
+def size_text(count: int) -> str:
+    """Return bytes as text: `45 GB`, `1.8 GB`, `12 MB`, `3 kB`."""
+    if count >= 10**9:
+        return gigabytes(count)
+    return f"{count / 1e6:,.0f} MB" if count >= 10**6 else f"{count / 1e3:,.0f} kB"

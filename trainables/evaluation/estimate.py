@@ -65,21 +65,12 @@ class Times:
         return self.step_s * steps + self.image_s * (count + VALIDATION_SHARE * len(dataset.val))
 
 
-def epoch_seconds(
-    config: TrialConfig, dataset: Dataset, *, device: str = "cpu", threads: int = 1
-) -> float:
-    """Estimate the seconds of one epoch of `config`.
-
-    An epoch is training and validation, of all folds if there are any.
-    """
-    (found,) = epochs_seconds([config], dataset, device=device, threads=threads)
-    return found
-
-
 def epochs_seconds(
     configs: Sequence[TrialConfig], dataset: Dataset, *, device: str = "cpu", threads: int = 1
 ) -> list[float]:
     """Estimate the seconds of one epoch of each config.
+
+    An epoch is training and validation, of all folds if there are any.
 
     Networks that differ in nothing but their training are measured once, and at most
     `MOST_MEASURED` of them: those whose work stands evenly between the least and the most.

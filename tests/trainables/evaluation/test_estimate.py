@@ -9,7 +9,6 @@ from trainables.evaluation import estimate
 from trainables.evaluation.estimate import (
     Times,
     checkpoint_bytes,
-    epoch_seconds,
     epochs_seconds,
 )
 from trainables.evaluation.memory import size_for
@@ -26,16 +25,16 @@ def threads_put_back():
 
 @pytest.mark.parametrize("name", OWN)
 def test_every_models_epoch_is_estimated(name, make_config, make_dataset):
-    assert 0 < epoch_seconds(make_config(model__name=name), make_dataset()) < 10
+    assert 0 < epochs_seconds([make_config(model__name=name)], make_dataset())[0] < 10
 
 
 def test_a_familys_epoch_is_estimated(make_dataset):
     assert (
         0
-        < epoch_seconds(
-            TrialConfig().override({"model.name": "mobilenet_v3_small", "batch_size": 8}),
+        < epochs_seconds(
+            [TrialConfig().override({"model.name": "mobilenet_v3_small", "batch_size": 8})],
             make_dataset(),
-        )
+        )[0]
         < 10
     )
 
@@ -64,7 +63,7 @@ def played(monkeypatch):
 
 def test_a_long_step_is_measured_with_few_images(played, make_config, make_dataset):
     config, dataset = make_config(batch_size=128), make_dataset(train=256)
-    assert epoch_seconds(config, dataset) == pytest.approx(
+    assert epochs_seconds([config], dataset)[0] == pytest.approx(
         0.005 * 2 + 0.1 * (256 + len(dataset.val) / 3)
     )
     assert max(size for _, size in played.taken) == 9
@@ -73,7 +72,7 @@ def test_a_long_step_is_measured_with_few_images(played, make_config, make_datas
 
 def test_a_short_step_is_measured_whole(played, make_config, make_dataset):
     played.image_s = lambda training: 1e-4
-    epoch_seconds(make_config(batch_size=128), make_dataset(train=256))
+    epochs_seconds([make_config(batch_size=128)], make_dataset(train=256))
     assert max(size for _, size in played.taken) == 128
 
 
@@ -83,7 +82,7 @@ def test_a_batch_that_takes_much_memory_is_not_measured(
     played.image_s = lambda training: 1e-4
     config, dataset = make_config(batch_size=128), make_dataset(train=256)
     monkeypatch.setattr(estimate, "BATCH_BYTES", 20 * size_for(config, dataset).trained_image)
-    epoch_seconds(config, dataset)
+    epochs_seconds([config], dataset)
     assert max(size for _, size in played.taken) == 20
 
 
@@ -117,7 +116,7 @@ def test_the_estimate_runs_on_the_threads_asked_for_and_leaves_the_random_state(
     make_config, make_dataset
 ):
     state = torch.get_rng_state()
-    epoch_seconds(make_config(), make_dataset(), threads=2)
+    epochs_seconds([make_config()], make_dataset(), threads=2)
     assert torch.get_num_threads() == 2
     assert torch.equal(torch.get_rng_state(), state)
 

@@ -14,7 +14,7 @@ from trainables.datasets.arrays import Dataset, Part, Selected
 from trainables.datasets.load import load
 from trainables.errors import DataError
 from trainables.evaluation.cost import cost
-from trainables.evaluation.estimate import epoch_seconds
+from trainables.evaluation.estimate import epochs_seconds
 from trainables.evaluation.evaluate import evaluate, load_model, predictions
 from trainables.fusion.planner import unfit
 from trainables.messages import EpochMetrics, heard, told
@@ -354,7 +354,7 @@ def test_features_are_computed_once_however_the_images_are_divided(
 def test_folds_are_not_fused_and_their_time_is_that_of_all(config, folded):
     assert unfit(config, folded(), "cpu", 8) == "the folds of a trial are trained in turn"
     one, three = (
-        min(epoch_seconds(config, dataset) for _ in range(3))
+        min(epochs_seconds([config], dataset)[0] for _ in range(3))
         for dataset in (folded().fold(1, 0), folded())
     )
     assert 1.5 < three / one < 6
