@@ -38,10 +38,14 @@ Search = Callable[..., Done]
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
-    """One finished search with Bayesian suggestions and early stops, one trial at a time."""
+    """One finished search with Bayesian suggestions and early stops, one trial at a time; with the
+    checkpoints of all of them.
+    """
     folder = tmp_path_factory.mktemp("smoke")
     return folder, run_in(
         folder,
+        "--keep",
+        "all",
         "--space",
         "smoke",
         "--name",
@@ -326,6 +330,8 @@ def test_nothing_of_tunes_own_files_is_left(smoke: tuple[Path, Done]) -> None:
     folder, (_, summary) = smoke
     home = (folder / summary["journal"]).parent
     assert {path.name for path in home.iterdir()} == {
+        "data.json",
+        "data.png",
         "journal.jsonl",
         "lock.json",
         "optuna.log",
