@@ -115,7 +115,7 @@ def test_mlflow_has_the_trainings_the_verdict_and_the_opening(
     assert parent.data.metrics["test/accuracy"] == done.summary["test_accuracy"]
     assert parent.data.tags["test.opened"].endswith(f"by search.select for {done.summary['trial']}")
     assert repeats[done.summary["trial"]].data.tags["selected"] == "true"
-    assert "Chosen: Expect" in parent.data.tags["mlflow.note.content"]
+    assert "Expect a validation accuracy of " in parent.data.tags["mlflow.note.content"]
 
 
 @pytest.mark.promise
