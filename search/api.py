@@ -62,7 +62,7 @@ from search.journal.store import Storage, home, searches_in
 from search.journal.store import storage as place_of
 from search.list import searches as listed
 from search.phrases import DEFAULT_STORAGE
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, DataError
 from trainables.values import Evaluation, Json, Params
 
 if TYPE_CHECKING:
@@ -385,9 +385,16 @@ def _write(found: Search, trial: str | None, data_root: str | Path | None, folde
     check_versions()
     config = config_of(chosen, Path(data_root or told.started.data["root"]))
     try:
+        dataset = dataset_of(told, config)
+    except DataError as error:
+        raise ConfigError(
+            f"{error} The model of a search is compared with its checkpoint on the search's "
+            f"images first; a promoted one needs none: models:/{found.name}@champion."
+        ) from error
+    try:
         write(
             config,
-            dataset_of(told, config),
+            dataset,
             kept.read(str(checkpoint_of(chosen, Path()))),
             folder,
         )

@@ -182,6 +182,7 @@ def _next_steps(finished: Finished) -> list[tuple[str, str]]:
     if result.best is not None:
         wanted = {"select": result.is_over, "promote": not is_answer_at_chance(result)}
         steps += [(name, verb(name, experiment)) for name, is_wanted in wanted.items() if is_wanted]
+        steps.append(("predict", f"{verb('predict', experiment)} PATHS"))
     if result.refinement is None and (more := more_trials(experiment, result.outcome)):
         steps.append(("more", f"{more} tries new ones"))
     if result.refinement is None and result.is_over and len(experiment.objectives) == 1:
@@ -225,6 +226,8 @@ def print_selection(finished: Finished, console: Console) -> None:
     opened = [("opened", f"the test part, {opening}") for opening in result.openings]
     is_good = selection.chosen is not None and not is_answer_at_chance(result)
     onwards = [("promote", verb("promote", experiment))] if is_good else []
+    if selection.chosen is not None:
+        onwards.append(("predict", f"{verb('predict', experiment)} PATHS"))
     for title, text in [
         *chosen_line(experiment, result),
         *opened,
