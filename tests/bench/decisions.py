@@ -52,6 +52,7 @@ OMITTED = {
     "metrics",
     "slots",
     "cost",
+    "bytes",
 }
 DIGITS = 9
 """Digits that are told of a number: the last of a double are the processor's."""
