@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from search.cli.main import AT_CHANCE
 from search.journal.result import SearchResult
 from tests.conftest import Command
 
@@ -43,7 +44,8 @@ def test_a_search_and_its_page_take_any_names(
         "cpu",
     ]
     done = command("search.run", "--space", "smoke", *words)
-    assert done.returncode == 0, done.stderr
+    # So few images may not tell a network from guessing.
+    assert done.returncode in (0, AT_CHANCE), done.stderr
     assert f"{PLACE}/odd/journal.jsonl" in done.stdout
     assert "\x1b" not in done.stdout + done.stderr
     assert "Warning" not in done.stderr
