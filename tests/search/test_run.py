@@ -658,6 +658,8 @@ def test_a_search_is_recorded_on_a_real_server(tmp_path: Path, mlflow_server: st
     assert f"{mlflow_server}/#/experiments/" in done.stderr
     assert {item.path for item in client.list_artifacts(summary["mlflow"]["parent_run_id"])} == {
         "curves.png",
+        "data.json",
+        "data.png",
         "report.html",
     }
 
