@@ -257,14 +257,12 @@ def result(name: str, *, storage: str | Path = DEFAULT_STORAGE) -> Search:
     if not kept.exists() and name not in (known := searches_in(place)):
         raise ConfigError(missing(name, known, place))
     try:
-        told = SearchResult.read(kept.opened())
+        told, holder = SearchResult.kept_in(kept)
     except DamagedJournal:
         raise
     except JournalError as error:
         raise ConfigError(str(error)) from error
-    if not (is_held := bool(kept.holder())):
-        told.cut_off()
-    return Search(told, place, runs=is_held)
+    return Search(told, place, runs=bool(holder))
 
 
 def searches(*, storage: str | Path = DEFAULT_STORAGE) -> list[Overview]:

@@ -20,6 +20,7 @@ from search.experiment import PLACE
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Storage, home
 from search.phrases import duration
+from search.preflight.changes import flat
 from search.statistics import between, compare
 from search.views.metric import interval
 from search.views.summary import (
@@ -45,7 +46,7 @@ ALPHA = 0.05
 
 @dataclass(frozen=True)
 class Contender:
-    """What one search found."""
+    """A search's best trial, and what it took."""
 
     name: str
     outcome: str
@@ -275,10 +276,9 @@ def _values(best: TrialResult | None) -> dict[str, Any]:
     """Return all values of a trial's config by dotted path, and of its params."""
     if best is None:
         return {}
-    flat = dict(_flat(best.config))
     told_as_settings = ("data.", "seed", "metric")
     return {
-        path: value for path, value in flat.items() if not path.startswith(told_as_settings)
+        path: value for path, value in flat(best.config) if not path.startswith(told_as_settings)
     } | best.params
 
 
@@ -286,7 +286,7 @@ def _settings(result: SearchResult) -> dict[str, Any]:
     """Return what a search was told beside its space's domains, by name."""
     experiment = result.started.experiment
     told = {name: value for name, value in experiment.items() if name not in ELSEWHERE}
-    data = {f"data.{path}": value for path, value in _flat(experiment["base"].get("data", {}))}
+    data = {f"data.{path}": value for path, value in flat(experiment["base"].get("data", {}))}
     commit = result.started.provenance.get("git.commit", "")
     return {
         "space": experiment["space"]["name"],
@@ -303,15 +303,6 @@ def _known_to_all(each: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         {name: value for name, value in one.items() if all(name in other for other in each)}
         for one in each
     ]
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield nested values by dotted path."""
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _differing(each: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -391,14 +382,7 @@ def sentence(contrast: Contrast, metric: Metric) -> str:
 
 def read(place: Storage, names: Sequence[str]) -> list[SearchResult]:
     """Return these searches, as their journals tell them now."""
-    found = []
-    for name in names:
-        kept = home(place, name)
-        result = SearchResult.read(kept.opened())
-        if not kept.holder():
-            result.cut_off()
-        found.append(result)
-    return found
+    return [SearchResult.kept_in(home(place, name))[0] for name in names]
 
 
 def command(args: argparse.Namespace) -> int:

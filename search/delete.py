@@ -43,7 +43,7 @@ class Use:
 
 @dataclass(frozen=True)
 class Deletion:
-    """What goes with a search, and what is said of it."""
+    """A search that is to be deleted, with all that goes with it."""
 
     name: str
     place: str

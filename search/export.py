@@ -68,10 +68,7 @@ def command(args: argparse.Namespace) -> int:
         raise ConfigError("--csv and --json: leave one of them out.")
     check_csv(args.csv)
     kept = search_of(args)
-    result = SearchResult.read(kept.opened())
-    if not kept.holder():
-        result.cut_off()
-    found = trial_table(result)
+    found = trial_table(SearchResult.kept_in(kept)[0])
     if args.json:
         for row in found.rows:
             print(json.dumps({title: _plain(value) for title, value in row.items()}))

@@ -20,6 +20,9 @@ from search.phrases import duration
 from search.views.terminal import Terminal, say
 from trainables.errors import printable
 
+BEFORE_ALL = {"budget": "budget used", "gain": "gain small"}
+"""The states, in words, of searches that ended before all their trials."""
+
 
 def searches(place: Storage) -> list[Overview]:
     """Return a line for each search that is kept there, the newest first, broken ones last.
@@ -49,7 +52,7 @@ def table(found: Sequence[Overview]) -> Table:
             continue
         cells = (
             one.name,
-            one.state,
+            BEFORE_ALL.get(one.outcome, one.state) if one.state == "ended" else one.state,
             f"{one.ended}/{one.planned}",
             "" if one.best is None else f"{one.best:.4f} {one.metric}",
             one.data,

@@ -25,7 +25,7 @@ from search.cli.names import found_name
 from search.journal.store import own_path
 from search.views.terminal import Terminal, say
 from trainables.datasets.images import SUFFIXES
-from trainables.datasets.layout import SYSTEM
+from trainables.datasets.layout import is_hidden
 from trainables.errors import ConfigError, printable
 
 if TYPE_CHECKING:
@@ -62,9 +62,9 @@ class Files:
             folders[:] = sorted(
                 name
                 for name in folders
-                if not _is_hidden(name) and _is_new(os.path.realpath(Path(parent, name)), seen)
+                if not is_hidden(name) and _is_new(os.path.realpath(Path(parent, name)), seen)
             )
-            for path in (Path(parent, name) for name in sorted(names) if not _is_hidden(name)):
+            for path in (Path(parent, name) for name in sorted(names) if not is_hidden(name)):
                 if path.suffix.lower() in SUFFIXES:
                     yield str(path)
                 else:
@@ -83,11 +83,6 @@ def _is_new(path: str, seen: set[str]) -> bool:
     return is_new
 
 
-def _is_hidden(name: str) -> bool:
-    """Return whether a name is of what systems keep beside images: `._x`, `__MACOSX`."""
-    return name.startswith(".") or name.lower() in SYSTEM
-
-
 def predictions(model: "Model", files: Iterable[str]) -> "Iterator[Answer]":
     """Yield what a model says of each file, in their order; see `trainables.export.stream`."""
     from trainables.export.stream import answers
@@ -103,6 +98,8 @@ def model_of(args: argparse.Namespace) -> "Model":
     """
     if not args.name.startswith("models:") and not is_folder(args.name, args.storage):
         args.name = found_name(args.name, args.storage)
+        # It is exported and compared with its checkpoint, which takes seconds.
+        say(Terminal(stderr=True), f"preparing the model of {args.name}")
     return load(
         args.name,
         trial=args.trial,

@@ -184,9 +184,7 @@ def command(args: argparse.Namespace) -> int:
         if args.json or args.all:
             raise ConfigError("--follow: leave --json and --all out.")
         return Follow(args, kept).run()
-    result, holder = SearchResult.read(kept.opened()), kept.holder()
-    if not holder:
-        result.cut_off()
+    result, holder = SearchResult.kept_in(kept)
     if args.json:
         print(json.dumps(as_json(result, holder)))
         return 0

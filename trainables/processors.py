@@ -44,7 +44,7 @@ def _quota(cgroup: Path) -> list[str]:
 
 
 class Load:
-    """How busy the machine's processors are, from the moment that this is made."""
+    """The load of the machine's processors, from the moment that this is made."""
 
     def __init__(self, stat: Path = STAT) -> None:
         self.stat = stat

@@ -46,15 +46,18 @@ SOME_FAILED, AT_CHANCE = 3, 6
 
 
 class NoBetterThanGuessing(Exception):
-    """What was asked for would give people a model that is no better than guessing."""
+    """A model that people would get is no better than guessing."""
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Shows a default where there is one that the text does not name."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
+        is_named = "(default" in (action.help or "")
         return (
-            action.help if action.default in (None, [], False) else super()._get_help_string(action)
+            action.help
+            if is_named or action.default in (None, [], False)
+            else super()._get_help_string(action)
         )
 
 

@@ -36,7 +36,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a worker found of a trial's checkpoint, or why it found nothing."""
+    """A worker's answer: what it found of a trial's checkpoint, or why it found nothing."""
 
     found: Evaluation = field(default_factory=dict)
     cost: Cost = field(default_factory=Cost)

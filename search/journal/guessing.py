@@ -42,7 +42,7 @@ class AgainstGuessing:
 
     @property
     def difference(self) -> float:
-        """How much better the value is; negative where the guess is better."""
+        """The lead of the value over the guess; negative where the guess is better."""
         return self.metric.score(self.value) - self.metric.score(self.guessed)
 
     @property
@@ -53,7 +53,7 @@ class AgainstGuessing:
 
 @dataclass(frozen=True)
 class Guessing:
-    """What guessing reaches on a search's images, and how its trials compare."""
+    """Ways to guess on a search's images, beside which its trials are held."""
 
     result: SearchResult
     guesses: list[Guess]

@@ -70,7 +70,7 @@ def overview_of(place: Storage, name: str) -> Overview:
 
 
 class _Lines:
-    """What the lines of one journal add up to."""
+    """A sum over the lines of one journal."""
 
     def __init__(self) -> None:
         self.result = SearchResult()

@@ -43,6 +43,7 @@ from search.journal.events import (
     Waiting,
 )
 from search.journal.journal import FILE_NAME, DamagedJournal, Event, JournalError, read
+from search.journal.store import Home
 from search.objectives import costs_of
 from search.statistics import error_of
 from trainables.catalog.ranking import rank
@@ -60,10 +61,11 @@ UNFINISHED = ("pending", "running", "interrupted", "held")
 """Outcomes that a resume goes on with."""
 
 PICTURES, PAGE, STUDY = "pictures", "report.html", "optuna.log"
-DATA_REPORT, DATA_PICTURE = "data.json", "data.png"
 """Names in the search's folder: the folder of the search's own pictures, the report, and Optuna's
 study. Once the pictures are there, everything is drawn.
 """
+DATA_REPORT, DATA_PICTURE = "data.json", "data.png"
+"""Likewise the report on the data, and its picture."""
 
 ENDED = ("completed", "budget", "gain")
 """Outcomes of a search that has done what it was asked to: all trials, as many as its budget
@@ -429,6 +431,20 @@ class SearchResult:
             JournalError: no search there, or its journal is damaged.
         """
         return cls.of(read(folder / FILE_NAME), folder)
+
+    @classmethod
+    def kept_in(cls, home: Home) -> tuple[Self, str]:
+        """Return the result of a search as it stands, and the driver that has it now, if any does.
+
+        Without one, trials that were at work are cut off.
+
+        Raises:
+            JournalError: no search there, or its journal is damaged.
+        """
+        result, holder = cls.read(home.opened()), home.holder()
+        if not holder:
+            result.cut_off()
+        return result, holder
 
     @classmethod
     def of(cls, events: list[Event], folder: Path) -> Self:

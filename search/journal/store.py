@@ -45,7 +45,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Size:
-    """How much a search holds on the disk, or in a bucket."""
+    """The room that a search takes on the disk, or in a bucket."""
 
     files: int
     bytes: int

@@ -1,4 +1,4 @@
-"""What MLflow has of a search, to be deleted with it.
+"""Removal of a search's traces from MLflow.
 
 Deleted runs are kept by MLflow until `mlflow gc`. Versions of registered models stay: each has a
 copy of its model.

@@ -135,8 +135,10 @@ def risk_text(result: SearchResult) -> str:
     risk = result.risk
     if risk is None or not (chance := risk.chance):
         return ""
-    stopped = sum(trial.outcome in ("stopped", "held") for trial in result.trials.values())
-    one = f"one of the {stopped} stopped trials" if stopped != 1 else "the stopped trial"
+    counts = Counter(trial.outcome for trial in result.trials.values())
+    stopped = counts["stopped"] + counts["held"]
+    state = "held" if not counts["stopped"] else "stopped or held" if counts["held"] else "stopped"
+    one = f"one of the {stopped} {state} trials" if stopped != 1 else f"the {state} trial"
     epochs = risk.epochs
     if chance < MIN_RISK:
         return f"It is unlikely (less than {MIN_RISK:.0%}) that {one} would have been the best."

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import pytest
+from rich.text import Text
 
 from cluster.storage.bucket import Bucket
 from search.api import searches as from_python
@@ -12,9 +13,9 @@ from search.experiment import Experiment
 from search.journal.events import Ended, Resumed, Tested
 from search.journal.journal import FILE_NAME
 from search.journal.lease import Lease
-from search.journal.overview import overview_of
+from search.journal.overview import Overview, overview_of
 from search.journal.result import SearchResult
-from search.list import searches
+from search.list import searches, table
 from tests.conftest import Command
 from tests.support.played import OpenDriver, changed, play
 
@@ -115,6 +116,17 @@ def test_the_command_prints_a_table_or_json(storage: Path, call: Command) -> Non
     assert (line["name"], line["metric"], line["mode"]) == ("played", "accuracy", "max")
     empty = call("search.list", "--storage", storage / "empty")
     assert (empty.returncode, empty.stdout.startswith("no searches in ")) == (0, True)
+
+
+def test_a_search_whose_budget_was_used_up_is_not_listed_as_one_with_all_its_trials() -> None:
+    cut = Overview("cut", "ended", "budget", ended=2, planned=20)
+    whole = Overview("whole", "ended", "completed", ended=20, planned=20)
+    going = Overview("going", "running", "budget", ended=2, planned=20)
+    assert list(table([cut, whole, going]).columns[1].cells) == [
+        Text("budget used"),
+        Text("ended"),
+        Text("running"),
+    ]
 
 
 def test_searches_in_a_bucket_are_listed_too(storage: Path, bucket: Bucket) -> None:

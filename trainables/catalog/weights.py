@@ -1,4 +1,4 @@
-"""Where trained weights lie on this machine, free of torch."""
+"""Files of trained weights on this machine, found without torch."""
 
 import os
 from pathlib import Path

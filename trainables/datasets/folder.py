@@ -54,7 +54,7 @@ FEW_LEVELS, NEARLY_ALL = 16, 0.999
 
 @dataclass
 class Met:
-    """What was met in the files: their headers, and what came of decoding them."""
+    """Remarkable files that were met: their headers, and what came of decoding them."""
 
     headers: dict[Path, Header] = field(default_factory=dict)
     errors: dict[Path, DataError] = field(default_factory=dict)

@@ -55,7 +55,7 @@ Members = list[tuple[str, Path]]
 
 @dataclass
 class Folder:
-    """What lies in a folder, as far as it is not a system's own."""
+    """A folder's content, as far as it is not a system's own."""
 
     path: Path
     images: list[Path] = field(default_factory=list)
@@ -84,7 +84,7 @@ class Folder:
 
     @property
     def not_read(self) -> dict[Path, str]:
-        """What is not read in it and in its sub-folders, and why."""
+        """The reason for each thing in it and in its sub-folders that is not read."""
         found = self.others | dict.fromkeys(self.links, LINKED)
         for folder in self.folders:
             found |= folder.not_read
@@ -102,7 +102,7 @@ def _walked(path: Path, root: Path, depth: int = 0) -> Folder:
     with os.scandir(path) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             one, suffix = path / entry.name, Path(entry.name).suffix.lower()
-            if entry.name.startswith(".") or entry.name.lower() in SYSTEM:
+            if is_hidden(entry.name):
                 found.others[one] = HIDDEN
             elif entry.is_dir(follow_symlinks=False):
                 found.folders.append(_walked(one, root, depth + 1))
@@ -124,6 +124,11 @@ def _walked(path: Path, root: Path, depth: int = 0) -> Folder:
         found.folders = sorted([*found.folders, *linked], key=lambda folder: folder.path)
         found.links = []
     return found
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a name is of what systems keep beside images: `._x`, `__MACOSX`."""
+    return name.startswith(".") or name.lower() in SYSTEM
 
 
 def _is_within_or_above(path: Path, root: Path) -> bool:
@@ -166,7 +171,7 @@ class Layout:
 
     @property
     def left_out(self) -> list[LeftOut]:
-        """What is not read, in the order of its paths."""
+        """All that is not read, in the order of its paths."""
         return [
             LeftOut(printable(self.name(path)), self.reasons[path]) for path in sorted(self.reasons)
         ]

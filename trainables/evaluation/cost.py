@@ -98,7 +98,7 @@ def for_training(network: nn.Module) -> tuple[str, ...]:
     return found
 
 
-class _Operations(TorchDispatchMode):
+class Operations(TorchDispatchMode):
     """Sum of what torch counts as floating-point operations while this lasts.
 
     Torch's own counter imports its compiler for it, which takes longer than everything else that is
@@ -138,7 +138,7 @@ def multiply_adds(network: nn.Module, image: tuple[int, int, int]) -> int:
     place, fast = next(network.parameters()).device, torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), _Operations() as counted:
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), Operations() as counted:
             network(torch.zeros(1, *image, device=place))
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)

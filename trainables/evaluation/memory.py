@@ -10,13 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
 
 from trainables.catalog.models import MODELS
 from trainables.config import ModelConfig, TrialConfig
 from trainables.datasets.arrays import Dataset
+from trainables.evaluation.cost import Operations
 from trainables.training.loop import eval_batch
 from trainables.training.precision import has_bf16
 
@@ -34,7 +33,7 @@ MANY = 256
 
 @dataclass(frozen=True)
 class Size:
-    """What a network takes, as far as its layers tell."""
+    """The memory and the work of a network, as far as its layers tell."""
 
     weights: int
     learning: int
@@ -47,27 +46,20 @@ class Size:
     """Floating-point operations of an image's forward pass."""
 
 
-class _Counter(TorchDispatchMode):
-    """The most bytes of tensors made within that live at once, and the operations."""
+class _Counter(Operations):
+    """The most bytes of tensors made within that live at once, beside the operations."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.peak = self._now = self.work = 0
+        super().__init__()
+        self.peak = self._now = 0
         self._alive: dict[int, int] = {}
         """The bytes of each storage that lives."""
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Return False: nothing is compiled here (as in `cost`)."""
-        return False
 
     def __torch_dispatch__(
         self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         """Compute the sizes of one operation's results, and count those that are new."""
-        found = operation(*args, **(kwargs or {}))
-        if (count := flop_registry.get(operation.overloadpacket)) is not None:
-            self.work += count(*args, **(kwargs or {}), out_val=found)
+        found = super().__torch_dispatch__(operation, types, args, kwargs)
         for tensor in tree_leaves(found):
             if isinstance(tensor, Tensor):
                 self._count(tensor.untyped_storage())
@@ -116,7 +108,7 @@ def _passed(network: nn.Module, image: tuple[int, int, int], *, train: bool) -> 
     # A network may do anything here, such as look at values.
     except Exception:  # noqa: BLE001
         return 0.0, 0.0
-    return counted.peak / MANY, counted.work / MANY
+    return counted.peak / MANY, counted.total / MANY
 
 
 def size_for(config: TrialConfig, dataset: Dataset) -> Size:

@@ -1,6 +1,5 @@
 """Many files through a model: decoded by threads while the model computes, in bounded memory."""
 
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,6 +8,7 @@ from typing import Any
 
 from trainables.errors import ConfigError
 from trainables.export.model import Model
+from trainables.processors import processors
 
 AHEAD = 2
 """The number of batches that may wait, decoded, for the model."""
@@ -20,7 +20,7 @@ computing overlap only where there are several.
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says of one file."""
+    """A file, with what a model says of it."""
 
     file: str
     values: dict[str, Any] = field(default_factory=dict)
@@ -42,7 +42,7 @@ def answers(model: Model, files: Iterable[str], threads: int | None = None) -> I
     """
     source, waiting = iter(files), deque[tuple[str, Future[Any]]]()
     size = min(model.batch, LARGEST)
-    pool = ThreadPoolExecutor(threads or os.cpu_count())
+    pool = ThreadPoolExecutor(threads or processors())
 
     def decode_ahead() -> None:
         while len(waiting) < AHEAD * size and (file := next(source, None)) is not None:

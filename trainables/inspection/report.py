@@ -29,7 +29,7 @@ headers are read."""
 MIN_CLASS = 10
 """A class of fewer training images is hardly learned."""
 EXPECTED = 0.9
-"""The accuracy for which it is told how precise a part can measure it."""
+"""The share of right answers for which it is told how precise a part can measure it."""
 
 
 @dataclass(frozen=True)
@@ -150,14 +150,14 @@ class DataReport:
         return {part: names for part, names in found.items() if names}
 
     def precision(self, part: str) -> float:
-        """Return the half-width of the 95 % interval of an accuracy of `EXPECTED` on this part."""
+        """Return the half-width of the 95 % interval of a share of `EXPECTED` of this part."""
         return half_width(self.images[part])
 
 
-def half_width(images: int, accuracy: float = EXPECTED) -> float:
-    """Return the half-width of the 95 % interval of an accuracy on so many images (Wilson)."""
+def half_width(images: int, share: float = EXPECTED) -> float:
+    """Return the half-width of the 95 % interval of a share of so many images (Wilson)."""
     square = WIDTH**2
-    spread = sqrt(accuracy * (1 - accuracy) / images + square / (4 * images**2))
+    spread = sqrt(share * (1 - share) / images + square / (4 * images**2))
     return WIDTH * spread / (1 + square / images)
 
 
