@@ -131,5 +131,8 @@ def test_a_search_keeps_its_report(
 
 def test_a_search_of_an_earlier_version_has_no_such_section(tmp_path: Path) -> None:
     assert section(None) == section(tmp_path) == ""
+
+
+def test_a_damaged_report_is_told_of_on_the_page(tmp_path: Path) -> None:
     (tmp_path / "data.json").write_text('{"half":')
-    assert section(tmp_path) == ""
+    assert "data.json, the report on the data, cannot be read" in section(tmp_path)

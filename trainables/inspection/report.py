@@ -92,7 +92,7 @@ class DataReport:
     """Images that show the picture of an earlier one, those in two parts first."""
     match_counts: tuple[MatchCount, ...] = ()
     compared: str = ""
-    """The reason that only exact copies were looked for; empty if others were too."""
+    """A clause on what was not looked for, and why; empty if all was (`Copies.limit`)."""
 
     def to_json(self) -> Json:
         """Return plain values."""

@@ -14,6 +14,7 @@ from search.journal.store import TRIALS, Home
 from search.views.page import curves, figures, importance, page
 from search.views.page.answer import evidence
 from search.views.page.figures import Picture
+from search.views.page.templates import template
 from search.views.summary import TOP
 
 
@@ -41,7 +42,7 @@ def draw_untested(result: SearchResult, *, few: bool = False) -> Drawn:
 
     If only a `few` are wanted, because time is short, those of the other best trials are left out.
     """
-    page.template()
+    template(page.TEMPLATE)  # compiled now, while the search still waits
     about, shown = _about(result), _shown(result, few)
     pictures = page.of_search(result, as_file=True) | page.of_training(result, as_file=True)
     drawn = {

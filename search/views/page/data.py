@@ -7,11 +7,11 @@ import base64
 import json
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from search.journal.result import DATA_PICTURE, DATA_REPORT
-from trainables.errors import counted, printable
+from search.views.page.templates import template
+from trainables.errors import counted
 from trainables.inspection.matches import EXACT, MIRRORED, NEAR, Match
 from trainables.inspection.pictures import WIDTH
 from trainables.inspection.report import DataReport
@@ -19,17 +19,26 @@ from trainables.inspection.words import class_table, facts, headline, image_text
 
 SECTION, ALONE = "data.html", "data_alone.html"
 """The templates of the section, and of a page that holds nothing else."""
+DAMAGED = (
+    '<section id="data"><h2>The data</h2>\n'
+    f'<p class="note">{DATA_REPORT}, the report on the data, cannot be read.</p></section>'
+)
 VISIBLE_CLASSES = 30
 """The number of classes that are visible; the others are a click away."""
 KINDS = {EXACT: "equal", NEAR: "nearly equal", MIRRORED: "mirrored"}
 
 
 def section(folder: Path | None) -> Markup:
-    """Return the section of the search that is kept in this folder; empty where it kept none."""
+    """Return the section of the search that is kept in this folder; empty where it kept none.
+
+    A damaged report is told of.
+    """
     try:
         report = DataReport.from_json(json.loads(_read(folder, DATA_REPORT)))
-    except (OSError, ValueError, KeyError, TypeError):
+    except FileNotFoundError:
         return Markup()
+    except (OSError, ValueError, KeyError, TypeError):
+        return Markup(DAMAGED)
     try:
         picture = _read(folder, DATA_PICTURE)
     except OSError:
@@ -48,8 +57,7 @@ def rendered(report: DataReport, picture: bytes) -> Markup:
     titles, *rows = class_table(report) if report.counts else [[]]
     matched = sum(count.images for count in report.match_counts)
     said = dict.fromkeys([*warnings(report), *report.remarks])
-    return _filled(
-        SECTION,
+    filled = template(SECTION).render(
         headline=headline(report),
         said=sorted(said, key=lambda line: not line.startswith("warning")),
         titles=titles,
@@ -64,19 +72,7 @@ def rendered(report: DataReport, picture: bytes) -> Markup:
         left_out=[(one.path, one.reason) for one in report.left_out],
         left_out_count=counted(report.left_out_count, "file"),
     )
-
-
-def _filled(template: str, **values: object) -> Markup:
-    """Return a template with these values, of which all that is no markup is escaped."""
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_readable,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    text = Path(__file__).with_name(template).read_text(encoding="utf-8")
-    return Markup(environment.from_string(text).render(values))
+    return Markup(filled)
 
 
 def _row(match: Match) -> tuple[str, str, str, str]:
@@ -88,13 +84,9 @@ def _inline(picture: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(picture).decode()}" if picture else ""
 
 
-def _readable(value: object) -> object:
-    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
 def write_alone(report: DataReport, picture: bytes, path: Path) -> None:
     """Write a page that holds this section alone."""
-    page = _filled(ALONE, title=headline(report), section=rendered(report, picture))
+    page = template(ALONE).render(title=headline(report), section=rendered(report, picture))
     partial = path.with_name(path.name + ".partial")
     partial.write_text(page, encoding="utf-8")
     partial.replace(path)

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from search.journal.result import SearchResult
@@ -20,6 +19,7 @@ from search.views.page import comparison, curves, data, facts, quality
 from search.views.page.answer import Evidence, evidence
 from search.views.page.figures import Picture, picture
 from search.views.page.importance import BEST_SHARE, MIN_TRIALS, importance
+from search.views.page.templates import template
 from search.views.page.verdict import count, one_observation, tiles, verdict
 from search.views.summary import (
     answer_trial,
@@ -34,9 +34,8 @@ from search.views.summary import (
     source_text,
 )
 from trainables.catalog.tasks import CLASSIFICATION
-from trainables.errors import printable
 
-TEMPLATE = Path(__file__).with_name("page.html")
+TEMPLATE = "page.html"
 SCRIPT = Path(__file__).with_name("trials.js")
 VISIBLE_TRIALS = 100
 """The number of trials that are visible; the others are a click away."""
@@ -53,19 +52,6 @@ def script_source() -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(script().encode()).digest()).decode()}'"
 
 
-@functools.cache
-def template() -> Template:
-    """Return the page's template, compiled."""
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_readable,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-
-
 def render(
     result: SearchResult, folder: Path | None = None, pictures: Mapping[str, Picture] | None = None
 ) -> str:
@@ -79,7 +65,7 @@ def render(
     shown, highlighted = evidence(result, folder), answer_trial(result)
     if pictures is None:
         pictures = of_search(result) | of_training(result) | of_answer(shown)
-    return template().render(
+    return template(TEMPLATE).render(
         result=result,
         experiment=result.started.experiment,
         data=result.started.data,
@@ -135,14 +121,6 @@ def write(
     partial = path.with_name(path.name + ".partial")
     partial.write_text(render(result, folder, pictures), encoding="utf-8")
     partial.replace(path)
-
-
-def _readable(value: object) -> object:
-    """Return a value for the template without control characters.
-
-    Text that the template itself has made stays as it is.
-    """
-    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def of_search(result: SearchResult, *, as_file: bool = False) -> dict[str, Picture]:

@@ -1,0 +1,30 @@
+"""Jinja's templates of the page, in which all that comes from users is escaped."""
+
+import functools
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
+
+from trainables.errors import printable
+
+
+@functools.cache
+def template(name: str) -> Template:
+    """Return the template in a file beside this one, compiled."""
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_readable,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.from_string(Path(__file__).with_name(name).read_text(encoding="utf-8"))
+
+
+def _readable(value: object) -> object:
+    """Return a value for the template without control characters.
+
+    Text that the template itself has made stays as it is.
+    """
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
