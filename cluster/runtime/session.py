@@ -11,6 +11,7 @@ This is the only module that calls `ray.init`. Two inner parts of Ray (2.60) are
   without: `test_a_signal_while_ray_starts` |
 """
 
+import gc
 import logging
 import math
 import os
@@ -187,7 +188,7 @@ def _end(address: str, *, tidy: bool = False) -> None:
         await_end(family, GONE_S)
 
     folder = Path(node.get_session_dir_path()) if node is not None and address == LOCAL else None
-    with patch.object(Node, "kill_all_processes", at_once):
+    with patch.object(Node, "kill_all_processes", at_once), _no_garbage_collection():
         ray.shutdown()
     if tidy and folder is not None:
         shutil.rmtree(folder, ignore_errors=True)
@@ -195,6 +196,22 @@ def _end(address: str, *, tidy: bool = False) -> None:
         with suppress(OSError):
             if latest.readlink() == folder:
                 latest.unlink()
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Collect no garbage within.
+
+    Ray ends the process, with exit code 1, if another thread frees a reference to one of its
+    objects while `ray.shutdown` runs.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def await_end(family: list[psutil.Process], timeout_s: float) -> None:

@@ -1,5 +1,6 @@
 """A session on this machine must open nothing to others."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -140,6 +141,19 @@ def test_a_session_that_came_to_its_end_keeps_its_logs_where_they_are_wanted(
     with pytest.raises(KeyError), session("auto", local=Resources(cpus=1)):
         raise KeyError
     assert ended == [is_tidy, False]
+
+
+def test_no_garbage_is_collected_while_ray_shuts_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray ends the process with code 1 if a thread then frees a reference to one of its objects."""
+    import ray
+
+    from cluster.runtime.session import _end
+
+    collecting = list[bool]()
+    monkeypatch.setattr(ray, "shutdown", lambda: collecting.append(gc.isenabled()))
+    _end("auto")
+    assert collecting == [False]
+    assert gc.isenabled()
 
 
 @pytest.mark.ray
