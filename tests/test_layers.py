@@ -157,7 +157,8 @@ FLOORS = {
         plan runner
         clean compare delete export list promote report resume run select status sync why
         refine __main__ api data
-        predict
+        feedback predict
+        serving
     """,
 }
 """The rooms of each package, from the ground up, a floor a line: a room imports from lower floors

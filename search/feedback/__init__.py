@@ -1,0 +1,5 @@
+"""What a model in use has met, and what is learned from it.
+
+`records` keeps images, answers and corrections in a folder or a bucket; all else here writes or
+reads them. May import all that searches, exports and promotes; never `serving`, which is above it.
+"""

@@ -1,0 +1,188 @@
+"""What a model in use has met: images, what was said of them, and corrections.
+
+A place, a folder or in a bucket, has for one model:
+
+| object | what |
+|---|---|
+| `about.json` | whose records these are (`About`) |
+| `images/SHA256` | an image as it came (one that came as an array: PNG), once |
+| `seen/TIME-WRITER-NUMBER.jsonl` | a line for each answer (`Seen`); none is changed later |
+| `corrections/TIME-WRITER-NUMBER.json` | what an image really shows (`Correction`) |
+
+Several processes may write to it at once. Times are Unix times in milliseconds; names in their
+order are in the order of time.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import count
+from pathlib import Path
+
+from cluster.storage.bucket import Bucket, Taken
+from cluster.storage.folder import Objects, objects
+from trainables.errors import ConfigError, unknown
+
+ABOUT, IMAGES, SEEN, CORRECTIONS = "about.json", "images", "seen", "corrections"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class About:
+    """The model whose records a place holds."""
+
+    model: str
+    """The name under which it is served, without a version: `models:/pets`, a search, a folder."""
+    classes: tuple[str, ...]
+    version: int = VERSION
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An answer that was given."""
+
+    id: str
+    time_ms: int
+    image: str
+    """The SHA-256 of the image as it came, by which it is found among `images/` if it was kept."""
+    version: str
+    """The version of the model."""
+    probabilities: tuple[float, ...]
+    kept: str = ""
+    """Why the image was kept: `usual` (in the sample), `uncertain`, `asked`; empty if it was not.
+    """
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What an image really shows, by a person."""
+
+    image: str
+    label: str
+    time_ms: int
+    by: str
+    """Where it was said: `page`, `label`, `api`."""
+
+
+@dataclass
+class Records:
+    """The records of one model in a place."""
+
+    place: Objects
+    _writer: str = field(default_factory=lambda: f"{os.getpid()}.{secrets.token_hex(4)}")
+    _number: "count[int]" = field(default_factory=count)
+
+    @classmethod
+    def at(cls, place: Path | Bucket) -> "Records":
+        """Return the records in this place, of which there may be none yet."""
+        return cls(objects(place))
+
+    @property
+    def about(self) -> About | None:
+        """Whose records these are; None where there are none.
+
+        Raises:
+            ConfigError: a newer version has written them.
+        """
+        if (found := self.place.get(ABOUT)) is None:
+            return None
+        told = json.loads(found.content)
+        if told["version"] > VERSION:
+            raise ConfigError(
+                f"the records in '{self.place}' were written by a newer version. Use that."
+            )
+        return About(told["model"], tuple(told["classes"]), told["version"])
+
+    def begin(self, about: About) -> None:
+        """Say whose records these are.
+
+        Raises:
+            ConfigError: they are those of another model, or of one with other classes.
+        """
+        try:
+            self.place.put(json.dumps(asdict(about)).encode(), ABOUT, new=True)
+        except Taken:
+            if (there := self.about) is not None and there != about:
+                what = "other classes" if there.model == about.model else f"'{there.model}'"
+                raise ConfigError(
+                    f"'{self.place}' holds the records of {what}. Use another place for those of "
+                    f"'{about.model}'."
+                ) from None
+
+    def keep_image(self, content: bytes) -> str:
+        """Keep an image and return the name by which it is found."""
+        name = image_name(content)
+        if not self.place.has(f"{IMAGES}/{name}"):
+            self.place.put(content, f"{IMAGES}/{name}")
+        return name
+
+    def image(self, name: str) -> bytes | None:
+        """Return an image as it came; None if it was not kept, or was removed."""
+        if len(name) != 64 or not name.isalnum():
+            return None
+        found = self.place.get(f"{IMAGES}/{name}")
+        return None if found is None else found.content
+
+    def images(self) -> dict[str, int]:
+        """Return the bytes of each image that is kept."""
+        return (self.place / IMAGES).sizes()
+
+    def remove_images(self, names: list[str]) -> None:
+        """Remove images; what was said of them stays."""
+        (self.place / IMAGES).remove(names)
+
+    def write_seen(self, answers: Sequence[Seen]) -> None:
+        """Add answers, in one object."""
+        lines = "".join(json.dumps(asdict(one)) + "\n" for one in answers)
+        self.place.put(lines.encode(), f"{SEEN}/{self._new_name()}.jsonl")
+
+    def seen(self, since_ms: int = 0) -> Iterator[Seen]:
+        """Yield the answers since then, in the order in which they were written."""
+        for name in sorted((self.place / SEEN).sizes()):
+            # An object is written after its last answer.
+            if int(name.partition("-")[0]) < since_ms:
+                continue
+            if (found := self.place.get(f"{SEEN}/{name}")) is None:
+                continue
+            for line in found.content.splitlines():
+                told = json.loads(line)
+                if told["time_ms"] >= since_ms:
+                    yield Seen(**{**told, "probabilities": tuple(told["probabilities"])})
+
+    def correct(self, image: str, label: str, by: str) -> Correction:
+        """Keep what an image really shows; the last word on an image counts.
+
+        Raises:
+            ConfigError: the model has no such class, or the image is not kept.
+        """
+        about = self.about
+        if about is None or label not in about.classes:
+            raise ConfigError(unknown("class", label, about.classes if about is not None else ()))
+        if self.image(image) is None:
+            raise ConfigError(f"no image '{image[:80]}' is kept.")
+        correction = Correction(image, label, time.time_ns() // 1_000_000, by)
+        self.place.put(
+            json.dumps(asdict(correction)).encode(), f"{CORRECTIONS}/{self._new_name()}.json"
+        )
+        return correction
+
+    def corrections(self) -> dict[str, Correction]:
+        """Return the last correction of each corrected image."""
+        found = {}
+        for name in sorted((self.place / CORRECTIONS).sizes()):
+            if (stored := self.place.get(f"{CORRECTIONS}/{name}")) is not None:
+                one = Correction(**json.loads(stored.content))
+                found[one.image] = one
+        return found
+
+    def _new_name(self) -> str:
+        return f"{time.time_ns() // 1_000_000:015d}-{self._writer}-{next(self._number):06d}"
+
+
+def image_name(content: bytes) -> str:
+    """Return the name by which an image's bytes are kept: their SHA-256."""
+    return hashlib.sha256(content).hexdigest()
