@@ -443,7 +443,7 @@ class Finalist:
     std: float | None
     seeds: int
     accuracies: list[float]
-    """The metric's values by seed; the field was named when accuracy was the only metric."""
+    """The metric's values by seed, under a name from when there was one metric alone."""
     difference: float | None
     """The leader's mean less its own, over the seeds of both.
 
