@@ -45,16 +45,16 @@ class Folder:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
         partial.touch(mode=0o600)
-        partial.write_bytes(content)
-        if not new:
-            partial.replace(path)
-            return
         try:
-            path.hardlink_to(partial)
+            partial.write_bytes(content)
+            if new:
+                path.hardlink_to(partial)
+            else:
+                partial.replace(path)
         except FileExistsError as error:
             raise Taken(f"{path} is there already") from error
         finally:
-            partial.unlink()
+            partial.unlink(missing_ok=True)
 
     def sizes(self) -> dict[str, int]:
         """Return the bytes of all files below, by their names relative to this folder."""

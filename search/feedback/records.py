@@ -53,7 +53,8 @@ class Seen:
     """The version of the model."""
     probabilities: tuple[float, ...]
     kept: str = ""
-    """Why the image was kept: `usual` (in the sample), `uncertain`, `asked`; empty if it was not.
+    """Why the image was kept: `usual` (in the sample) or `uncertain`; empty if it was not, or only
+    later, when somebody corrected it.
     """
 
 
@@ -75,6 +76,8 @@ class Records:
     place: Objects
     _writer: str = field(default_factory=lambda: f"{os.getpid()}.{secrets.token_hex(4)}")
     _number: "count[int]" = field(default_factory=count)
+    _corrections: dict[str, Correction] = field(default_factory=dict)
+    """Those that were read, by their objects' names."""
 
     @classmethod
     def at(cls, place: Path | Bucket) -> "Records":
@@ -135,23 +138,38 @@ class Records:
         """Remove images; what was said of them stays."""
         (self.place / IMAGES).remove(names)
 
-    def write_seen(self, answers: Sequence[Seen]) -> None:
-        """Add answers, in one object."""
-        lines = "".join(json.dumps(asdict(one)) + "\n" for one in answers)
-        self.place.put(lines.encode(), f"{SEEN}/{self._new_name()}.jsonl")
+    def write_seen(self, answers: Sequence[Seen], time_ms: int = 0) -> tuple[str, int]:
+        """Add answers, in one object; return its name and its bytes.
+
+        Args:
+            answers: in the order of time.
+            time_ms: when, if not now; not before the last of them.
+        """
+        content = "".join(json.dumps(asdict(one)) + "\n" for one in answers).encode()
+        name = f"{self._new_name(time_ms)}.jsonl"
+        self.place.put(content, f"{SEEN}/{name}")
+        return name, len(content)
 
     def seen(self, since_ms: int = 0) -> Iterator[Seen]:
         """Yield the answers since then, in the order in which they were written."""
-        for name in sorted((self.place / SEEN).sizes()):
+        for name in sorted(self.seen_objects()):
             # An object is written after its last answer.
-            if int(name.partition("-")[0]) < since_ms:
-                continue
-            if (found := self.place.get(f"{SEEN}/{name}")) is None:
-                continue
-            for line in found.content.splitlines():
-                told = json.loads(line)
-                if told["time_ms"] >= since_ms:
-                    yield Seen(**{**told, "probabilities": tuple(told["probabilities"])})
+            if int(name.partition("-")[0]) >= since_ms:
+                yield from (one for one in self.seen_in(name) if one.time_ms >= since_ms)
+
+    def seen_objects(self) -> dict[str, int]:
+        """Return the bytes of each object that holds answers; in their order they are by time."""
+        return (self.place / SEEN).sizes()
+
+    def seen_in(self, name: str) -> list[Seen]:
+        """Return the answers in an object; none if it was removed."""
+        found = self.place.get(f"{SEEN}/{name}")
+        told = map(json.loads, found.content.splitlines()) if found is not None else ()
+        return [Seen(**{**one, "probabilities": tuple(one["probabilities"])}) for one in told]
+
+    def remove_seen(self, names: list[str]) -> None:
+        """Remove objects that hold answers."""
+        (self.place / SEEN).remove(names)
 
     def correct(self, image: str, label: str, by: str) -> Correction:
         """Keep what an image really shows; the last word on an image counts.
@@ -174,13 +192,16 @@ class Records:
         """Return the last correction of each corrected image."""
         found = {}
         for name in sorted((self.place / CORRECTIONS).sizes()):
-            if (stored := self.place.get(f"{CORRECTIONS}/{name}")) is not None:
-                one = Correction(**json.loads(stored.content))
-                found[one.image] = one
+            if name not in self._corrections:
+                if (stored := self.place.get(f"{CORRECTIONS}/{name}")) is None:
+                    continue
+                self._corrections[name] = Correction(**json.loads(stored.content))
+            found[self._corrections[name].image] = self._corrections[name]
         return found
 
-    def _new_name(self) -> str:
-        return f"{time.time_ns() // 1_000_000:015d}-{self._writer}-{next(self._number):06d}"
+    def _new_name(self, time_ms: int = 0) -> str:
+        when = time_ms or time.time_ns() // 1_000_000
+        return f"{when:015d}-{self._writer}-{next(self._number):06d}"
 
 
 def image_name(content: bytes) -> str:
