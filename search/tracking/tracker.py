@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cluster.secrets import masked
-from search.journal.events import Started, Suggested
+from search.journal.events import Evidence, Started, Suggested
 from search.journal.journal import FILE_NAME, DamagedJournal, Event, Tail
 from search.tracking.runs import Runs
 
@@ -62,9 +62,9 @@ class Tracker:
         """Hear of an event and return at once.
 
         Events before the first trial runs are not written until it does: the processors have enough
-        to do.
+        to do. What is kept as evidence can wait for the next event, or for the end.
         """
-        if not isinstance(event.data, Started | Suggested):
+        if not isinstance(event.data, Started | Suggested | Evidence):
             self._news.set()
 
     def close(self, patience_s: float = PATIENCE_S) -> None:

@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, ClassVar
+from types import SimpleNamespace
+from typing import Any, ClassVar, cast
 
 import mlflow
 import pytest
@@ -34,7 +35,7 @@ from search.journal.events import (
     Tested,
     Unevaluated,
 )
-from search.journal.journal import Journal
+from search.journal.journal import Event, Journal
 from search.journal.result import SearchResult
 from search.statistics import Expected
 from search.sync import main as sync
@@ -598,6 +599,16 @@ def test_an_answer_that_was_lost_makes_no_second_run_and_no_second_point(
         sum(len(client.get_metric_history(child.info.run_id, "val/loss")) for child in children)
         == driver.result.epochs_trained
     )
+
+
+@pytest.mark.parametrize(
+    ("data", "is_news"), [(Evidence("", "data.json", ""), False), (Running("t0001", 1), True)]
+)
+def test_mlflow_is_left_alone_until_a_trial_runs(data: Any, is_news: bool) -> None:
+    """On a small machine its import would delay the first trials by seconds."""
+    waiting = SimpleNamespace(_news=threading.Event())
+    Tracker.__call__(cast(Tracker, waiting), Event(1, 0, data))
+    assert waiting._news.is_set() == is_news
 
 
 def test_runs_deleted_in_the_ui_are_brought_back(
