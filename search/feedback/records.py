@@ -31,6 +31,10 @@ ABOUT, IMAGES, SEEN, CORRECTIONS = "about.json", "images", "seen", "corrections"
 VERSION = 1
 
 
+class NotKept(ConfigError):
+    """An image that is not kept, or not any more."""
+
+
 @dataclass(frozen=True)
 class About:
     """The model whose records a place holds."""
@@ -138,7 +142,7 @@ class Records:
         """Remove images; what was said of them stays."""
         (self.place / IMAGES).remove(names)
 
-    def write_seen(self, answers: Sequence[Seen], time_ms: int = 0) -> tuple[str, int]:
+    def write_seen(self, answers: Sequence[Seen], time_ms: int | None = None) -> tuple[str, int]:
         """Add answers, in one object; return its name and its bytes.
 
         Args:
@@ -162,10 +166,18 @@ class Records:
         return (self.place / SEEN).sizes()
 
     def seen_in(self, name: str) -> list[Seen]:
-        """Return the answers in an object; none if it was removed."""
-        found = self.place.get(f"{SEEN}/{name}")
-        told = map(json.loads, found.content.splitlines()) if found is not None else ()
-        return [Seen(**{**one, "probabilities": tuple(one["probabilities"])}) for one in told]
+        """Return the answers in an object; none if it was removed.
+
+        Raises:
+            ConfigError: it is damaged.
+        """
+        if (found := self.place.get(f"{SEEN}/{name}")) is None:
+            return []
+        try:
+            told = [json.loads(line) for line in found.content.splitlines()]
+            return [Seen(**{**one, "probabilities": tuple(one["probabilities"])}) for one in told]
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigError(f"'{self.place / SEEN / name}' is damaged. Remove it.") from error
 
     def remove_seen(self, names: list[str]) -> None:
         """Remove objects that hold answers."""
@@ -175,13 +187,14 @@ class Records:
         """Keep what an image really shows; the last word on an image counts.
 
         Raises:
-            ConfigError: the model has no such class, or the image is not kept.
+            ConfigError: the model has no such class.
+            NotKept: the image is not kept.
         """
         about = self.about
         if about is None or label not in about.classes:
             raise ConfigError(unknown("class", label, about.classes if about is not None else ()))
         if self.image(image) is None:
-            raise ConfigError(f"no image '{image[:80]}' is kept.")
+            raise NotKept(f"no image '{image[:80]}' is kept.")
         correction = Correction(image, label, time.time_ns() // 1_000_000, by)
         self.place.put(
             json.dumps(asdict(correction)).encode(), f"{CORRECTIONS}/{self._new_name()}.json"
@@ -199,8 +212,8 @@ class Records:
             found[self._corrections[name].image] = self._corrections[name]
         return found
 
-    def _new_name(self, time_ms: int = 0) -> str:
-        when = time_ms or time.time_ns() // 1_000_000
+    def _new_name(self, time_ms: int | None = None) -> str:
+        when = time.time_ns() // 1_000_000 if time_ms is None else time_ms
         return f"{when:015d}-{self._writer}-{next(self._number):06d}"
 
 

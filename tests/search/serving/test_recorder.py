@@ -1,0 +1,251 @@
+"""What a recorder keeps of answers, and what it costs them if the storage is slow or away."""
+
+import errno
+import io
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cluster.storage.bucket import Bucket
+from cluster.storage.folder import Folder
+from search.feedback.records import About, NotKept, Records, image_name
+from search.serving import recorder
+from search.serving.observer import Answered
+from search.serving.recorder import Keeping, NoRoom, Recorder
+from trainables.errors import ConfigError
+
+ABOUT = About("models:/pets", ("cat", "dog"))
+SURE, UNSURE = (0.9, 0.1), (0.6, 0.4)
+ALL, NONE = Keeping(share=1), Keeping(share=0)
+Maker = Callable[..., Recorder]
+
+
+def answered(number: int, chances: tuple[float, ...] = SURE, content: bytes = b"") -> Answered:
+    return Answered(
+        f"a{number}",
+        content or f"image {number}".encode(),
+        np.zeros((2, 3, 3), dtype=np.uint8),
+        "3",
+        np.array(chances, dtype=np.float32),
+        1000 + number,
+    )
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | Bucket:
+    found: Path | Bucket = tmp_path / "met"
+    return request.getfixturevalue("bucket") if request.param == "bucket" else found
+
+
+@pytest.fixture
+def told() -> list[str]:
+    """Return the lines that recorders say."""
+    return []
+
+
+@pytest.fixture
+def record(told: list[str]) -> Iterator[Maker]:
+    """Makes recorders, and closes them at the end."""
+    made: list[Recorder] = []
+
+    def make(place: Path | Bucket, keeping: Keeping = ALL, **options: Any) -> Recorder:
+        made.append(Recorder(place, ABOUT, keeping, tell=told.append, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def test_answers_are_kept_in_their_order_with_uncertain_images(
+    place: Path | Bucket, record: Maker, told: list[str]
+) -> None:
+    made = record(place, NONE)
+    made.answered([answered(1), answered(2, UNSURE)])
+    made.answered([answered(3)])
+    made.close()
+    records = Records.at(place)
+    assert records.about == ABOUT
+    assert [(one.id, one.kept) for one in records.seen()] == [
+        ("a1", ""),
+        ("a2", "uncertain"),
+        ("a3", ""),
+    ]
+    second = list(records.seen())[1]
+    assert second.probabilities == (0.6, 0.4)
+    assert (second.version, second.time_ms) == ("3", 1002)
+    assert records.image(second.image) == b"image 2"
+    assert len(records.images()) == 1
+    assert told == []
+
+
+def test_a_share_of_the_usual_images_is_kept_the_same_by_each_process() -> None:
+    names = [image_name(str(number).encode()) for number in range(2000)]
+    kept = [bool(Keeping(share=0.2).why(name, np.array(SURE, np.float32))) for name in names]
+    assert 330 < sum(kept) < 470
+    assert kept == [
+        bool(Keeping(share=0.2).why(name, np.array(SURE, np.float32))) for name in names
+    ]
+    assert {Keeping(share=1).why(name, np.array(SURE, np.float32)) for name in names} == {"usual"}
+    assert {Keeping(share=0).why(name, np.array(SURE, np.float32)) for name in names} == {""}
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_an_array_is_kept_as_png(tmp_path: Path, record: Maker, channels: int) -> None:
+    pixels = np.arange(5 * 4 * channels, dtype=np.uint8).reshape(5, 4, channels)
+    made = record(tmp_path / "met")
+    made.answered([Answered("a", b"", pixels, "1", np.array(SURE, np.float32), 5)])
+    made.close()
+    (name,) = made.records.images()
+    content = made.records.image(name)
+    assert content is not None
+    assert image_name(content) == name == next(made.records.seen()).image
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(content))).reshape(5, 4, -1), pixels)
+
+
+def test_answers_are_written_when_there_are_enough(
+    tmp_path: Path, record: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "PIECE", 4)
+    written = threading.Event()
+    put = Folder.put
+
+    def note(self: Folder, content: bytes, part: str = "", **options: Any) -> None:
+        put(self, content, part, **options)
+        if part.startswith("seen/"):
+            written.set()
+
+    monkeypatch.setattr(Folder, "put", note)
+    made = record(tmp_path / "met", NONE, every_s=3600)
+    made.answered([answered(number) for number in range(4)])
+    assert written.wait(20)
+    assert len(list(made.records.seen())) == 4
+
+
+def test_a_slow_storage_costs_records_and_no_answer(
+    tmp_path: Path, record: Maker, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "WAITING", 10)
+    made = record(tmp_path / "met", NONE)
+    may_write = threading.Event()
+    write = made._bounded.write
+    monkeypatch.setattr(made._bounded, "write", lambda seen: (may_write.wait(20), write(seen)))
+    made.answered([answered(number) for number in range(15)])
+    assert made.counts.lost == 5
+    may_write.set()
+    made.close()
+    assert [one.id for one in made.records.seen()] == [f"a{number}" for number in range(10)]
+    assert told == [
+        f"answers come faster than '{tmp_path / 'met'}' takes them: some are lost",
+        "5 answers could not be recorded",
+    ]
+
+
+def test_a_storage_that_refuses_is_told_once_and_tried_again(
+    tmp_path: Path, record: Maker, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, refusals = Folder.put, iter(range(3))
+
+    def refuse(self: Folder, content: bytes, part: str = "", **options: Any) -> None:
+        if part.startswith("seen/") and next(refusals, None) is not None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        put(self, content, part, **options)
+
+    made = record(tmp_path / "met", every_s=0.001)
+    monkeypatch.setattr(Folder, "put", refuse)
+    made.answered([answered(1), answered(2)])
+    while made.counts.written < 2:
+        threading.Event().wait(0.001)
+    made.close()
+    assert [one.id for one in made.records.seen()] == ["a1", "a2"]
+    assert [line.partition(":")[0] for line in told] == [
+        "answers cannot be recorded for now",
+        "answers are recorded again",
+    ]
+    assert "No space left" in told[0]
+
+
+def test_what_is_unwritten_at_the_end_is_told(
+    tmp_path: Path, record: Maker, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = record(tmp_path / "met", every_s=3600)
+    monkeypatch.setattr(Folder, "put", lambda *args, **options: _refuse())
+    made.answered([answered(1)])
+    made.close()
+    assert told[-1] == "1 answer could not be recorded"
+
+
+def _refuse() -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_corrected_image_is_kept_whatever_the_sample_says(
+    place: Path | Bucket, record: Maker
+) -> None:
+    made = record(place, NONE)
+    made.answered([answered(1)])
+    said = made.correct("dog", "page", answer="a1")
+    made.close()
+    records = Records.at(place)
+    assert records.image(said.image) == b"image 1"
+    assert {one.label for one in records.corrections().values()} == {"dog"}
+    assert next(records.seen()).image == said.image
+
+
+def test_an_image_that_is_kept_is_corrected_by_its_name(tmp_path: Path, record: Maker) -> None:
+    made = record(tmp_path / "met")
+    name = made.records.keep_image(b"image")
+    assert made.correct("cat", "api", image=name).image == name
+
+
+def test_an_answer_of_another_process_is_corrected_with_its_image(
+    tmp_path: Path, record: Maker
+) -> None:
+    made = record(tmp_path / "met")
+    with pytest.raises(NotKept, match="send its image with it"):
+        made.correct("cat", "page", answer="elsewhere")
+    said = made.correct("cat", "page", answer="elsewhere", content=b"image")
+    assert made.records.image(said.image) == b"image"
+
+
+def test_a_correction_to_no_class_keeps_nothing(tmp_path: Path, record: Maker) -> None:
+    made = record(tmp_path / "met", NONE)
+    made.answered([answered(1)])
+    with pytest.raises(ConfigError, match=r"unknown class 'cow'\. Known: cat, dog"):
+        made.correct("cow", "page", answer="a1")
+    assert made.records.images() == {}
+
+
+def test_the_latest_images_alone_are_held(
+    tmp_path: Path, record: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "HELD_BYTES", 3 * (recorder.OVERHEAD + len(b"image 1")))
+    made = record(tmp_path / "met", NONE)
+    made.answered([answered(number) for number in range(5)])
+    assert list(made._held.answers) == ["a2", "a3", "a4"]
+
+
+def test_a_place_full_of_corrections_is_told_once(
+    tmp_path: Path, record: Maker, told: list[str]
+) -> None:
+    made = record(tmp_path / "met", Keeping(share=1, limit=4000))
+    for number in range(3):
+        made.correct("cat", "api", content=bytes([number]) * 950)
+    made.answered([answered(number, content=bytes([number]) * 950) for number in (7, 8)])
+    made.close()
+    assert [one.kept for one in made.records.seen()] == ["", ""]
+    assert len(told) == 1
+    assert "has no room for another image beside the corrected ones (4,000 bytes" in told[0]
+    with pytest.raises(NoRoom, match="--record-bytes"):
+        made.correct("cat", "api", content=b"9" * 950)
+
+
+def test_the_records_of_another_model_are_refused(tmp_path: Path, record: Maker) -> None:
+    Records.at(tmp_path / "met").begin(About("models:/cars", ("fast", "slow")))
+    with pytest.raises(ConfigError, match="holds the records of 'models:/cars'"):
+        record(tmp_path / "met")
