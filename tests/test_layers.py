@@ -158,6 +158,7 @@ FLOORS = {
         clean compare delete export list promote report resume run select status sync why
         refine __main__ api data
         feedback predict
+        serving/pages
         serving
     """,
 }

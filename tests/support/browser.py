@@ -7,12 +7,14 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 
+Found = TypeVar("Found")
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 START_S = 120
 PIECE = 1800
@@ -59,110 +61,105 @@ ASKED = """(async () => {
 })()"""
 
 
-async def _look(page: Path, width: int, picture: Path | None, port: int) -> Shown:
-    async with aiohttp.ClientSession() as session:
-        targets = await (await session.get(f"http://127.0.0.1:{port}/json")).json()
-        address = next(
-            target["webSocketDebuggerUrl"] for target in targets if target["type"] == "page"
-        )
-        async with session.ws_connect(address, max_msg_size=0) as socket:
-            return await _ask(socket, page, width, picture)
+class Tab:
+    """A page in a browser, over its DevTools protocol."""
 
+    def __init__(self, socket: Any) -> None:
+        self._socket, self._numbers = socket, itertools.count(1)
+        self._heard = list[dict[str, Any]]()
 
-async def _ask(socket: Any, page: Path, width: int, picture: Path | None) -> Shown:
-    numbers, heard = itertools.count(1), list[dict[str, Any]]()
-
-    async def until(found: Any) -> dict[str, Any]:
+    async def until(self, found: Callable[[dict[str, Any]], bool]) -> None:
+        """Wait for a message of the browser."""
         while True:
-            message = await asyncio.wait_for(socket.receive_json(), 120)
-            heard.append(message)
+            message = await asyncio.wait_for(self._socket.receive_json(), 120)
+            self._heard.append(message)
             if found(message):
-                return message
+                return
 
-    async def call(method: str, **params: Any) -> dict[str, Any]:
-        number = next(numbers)
-        await socket.send_json({"id": number, "method": method, "params": params})
-        answer = await until(lambda message: message.get("id") == number)
-        result: dict[str, Any] = answer["result"]
+    async def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """Return the result of a method of the protocol."""
+        number = next(self._numbers)
+        await self._socket.send_json({"id": number, "method": method, "params": params})
+        await self.until(lambda message: message.get("id") == number)
+        result: dict[str, Any] = self._heard[-1]["result"]
         return result
 
-    for domain in ("Page", "Network", "Runtime", "Log"):
-        await call(f"{domain}.enable")
-    await call(
-        "Emulation.setDeviceMetricsOverride",
-        width=width,
-        height=850,
-        deviceScaleFactor=2 if width < 500 else 1,
-        mobile=width < 500,
-    )
-    await call("Performance.enable")
-    await call("Page.navigate", url=page.absolute().as_uri())
-    await until(lambda message: message.get("method") == "Page.loadEventFired")
-    metrics = {
-        one["name"]: one["value"] for one in (await call("Performance.getMetrics"))["metrics"]
-    }
-    value = (
-        await call("Runtime.evaluate", expression=ASKED, awaitPromise=True, returnByValue=True)
-    )["result"]["value"]
-    if picture is not None:
-        height = (await call("Page.getLayoutMetrics"))["cssContentSize"]["height"]
-        for number, top in enumerate(range(0, int(height), PIECE)):
-            clip = {
-                "x": 0,
-                "y": top,
-                "width": width,
-                "height": min(PIECE, height - top),
-                "scale": 1,
-            }
-            shot = await call("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
+    async def open(self, address: str, width: int, *, dark: bool = False) -> None:
+        """Open a page at this width in CSS pixels and wait until it is loaded.
+
+        Below 500 the browser acts as a phone with two device pixels to each.
+        """
+        for domain in ("Page", "Network", "Runtime", "Log", "Performance"):
+            await self.call(f"{domain}.enable")
+        await self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=850,
+            deviceScaleFactor=2 if width < 500 else 1,
+            mobile=width < 500,
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        await self.call("Emulation.setEmulatedMedia", features=[scheme])
+        await self.call("Page.navigate", url=address)
+        await self.until(lambda message: message.get("method") == "Page.loadEventFired")
+
+    async def value(self, expression: str) -> Any:
+        """Return the value of JavaScript, of a promise when it is kept."""
+        found = await self.call(
+            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
+        )
+        assert "exceptionDetails" not in found, found
+        return found["result"].get("value")
+
+    async def wait_for(self, expression: str) -> None:
+        """Wait until JavaScript is true."""
+        await self.value(
+            "new Promise(done => { const look = () => "
+            f"({expression}) ? done() : setTimeout(look, 5); look(); }})"
+        )
+
+    async def press(self, key: str) -> None:
+        """Press a key: a letter, a digit, or as `KeyboardEvent.key` calls it."""
+        texts = {"text": "\r" if key == "Enter" else key} if len(key) == 1 or key == "Enter" else {}
+        await self.call("Input.dispatchKeyEvent", type="keyDown", key=key, **texts)
+        await self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
+
+    async def shoot(self, picture: Path) -> None:
+        """Write PNGs of the whole page, piece by piece: `page.png` becomes `page-00.png` ..."""
+        size = (await self.call("Page.getLayoutMetrics"))["cssContentSize"]
+        for number, top in enumerate(range(0, int(size["height"]), PIECE)):
+            height = min(PIECE, size["height"] - top)
+            clip = {"x": 0, "y": top, "width": size["width"], "height": height, "scale": 1}
+            shot = await self.call("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
             picture.with_stem(f"{picture.stem}-{number:02}").write_bytes(
                 base64.b64decode(shot["data"])
             )
-    return Shown(
-        metrics["ProcessTime"],
-        value["width"],
-        _messages(heard),
-        _requests(heard, page),
-        value["wanting"],
-    )
+
+    @property
+    def messages(self) -> list[str]:
+        """Messages of the console, and errors."""
+        return _messages(self._heard)
+
+    @property
+    def requests(self) -> list[str]:
+        """Addresses that were asked for, except those of data."""
+        return _requests(self._heard)
 
 
-def _messages(heard: list[dict[str, Any]]) -> list[str]:
-    kinds = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
-    return [str(message["params"]) for message in heard if message.get("method") in kinds]
-
-
-def _requests(heard: list[dict[str, Any]], page: Path) -> list[str]:
-    asked = [
-        message["params"]["request"]["url"]
-        for message in heard
-        if message.get("method") == "Network.requestWillBeSent"
-    ]
-    return [
-        address
-        for address in asked
-        if not address.startswith("data:") and address != page.absolute().as_uri()
-    ]
-
-
-def look(page: Path, width: int, profile: Path, *, picture: Path | None = None) -> Shown:
-    """Open a page in a fresh browser at this width in CSS pixels.
-
-    Below 500 the browser acts as a phone with two device pixels to each.
+def browse(profile: Path, steps: Callable[[Tab], Awaitable[Found]]) -> Found:
+    """Return what comes of steps in a fresh browser.
 
     Args:
         profile: a folder for the browser's files.
-        picture: where to write PNGs of the whole page, piece by piece: `page.png` becomes
-            `page-00.png`, `page-01.png` ...
+        steps: what is done in its tab.
     """
     program = browser()
     assert program is not None
-    environment = {**os.environ, "HOME": str(profile)}
     running = subprocess.Popen(
         [program, *WORDS, f"--user-data-dir={profile}", "about:blank"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env=environment,
+        env={**os.environ, "HOME": str(profile)},
     )
     try:
         told, until = profile / "DevToolsActivePort", time.monotonic() + START_S
@@ -170,7 +167,59 @@ def look(page: Path, width: int, profile: Path, *, picture: Path | None = None) 
             assert running.poll() is None, "the browser did not start"
             assert time.monotonic() < until, "the browser did not answer"
             time.sleep(0.05)
-        return asyncio.run(_look(page, width, picture, int(told.read_text().split()[0])))
+        return asyncio.run(_in_tab(int(told.read_text().split()[0]), steps))
     finally:
         running.terminate()
         running.wait()
+
+
+async def _in_tab(port: int, steps: Callable[[Tab], Awaitable[Found]]) -> Found:
+    async with aiohttp.ClientSession() as session:
+        targets = await (await session.get(f"http://127.0.0.1:{port}/json")).json()
+        address = next(
+            target["webSocketDebuggerUrl"] for target in targets if target["type"] == "page"
+        )
+        async with session.ws_connect(address, max_msg_size=0) as socket:
+            return await steps(Tab(socket))
+
+
+def _messages(heard: list[dict[str, Any]]) -> list[str]:
+    kinds = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
+    return [str(message["params"]) for message in heard if message.get("method") in kinds]
+
+
+def _requests(heard: list[dict[str, Any]]) -> list[str]:
+    asked = [
+        message["params"]["request"]["url"]
+        for message in heard
+        if message.get("method") == "Network.requestWillBeSent"
+    ]
+    return [address for address in asked if not address.startswith("data:")]
+
+
+def look(page: Path, width: int, profile: Path, *, picture: Path | None = None) -> Shown:
+    """Open a file's page in a fresh browser; see `Tab.open`.
+
+    Args:
+        page: the file.
+        width: in CSS pixels.
+        profile: a folder for the browser's files.
+        picture: where to write PNGs of it; see `Tab.shoot`.
+    """
+    address = page.absolute().as_uri()
+
+    async def steps(tab: Tab) -> Shown:
+        await tab.open(address, width)
+        metrics = (await tab.call("Performance.getMetrics"))["metrics"]
+        value = await tab.value(ASKED)
+        if picture is not None:
+            await tab.shoot(picture)
+        return Shown(
+            next(one["value"] for one in metrics if one["name"] == "ProcessTime"),
+            value["width"],
+            tab.messages,
+            [asked for asked in tab.requests if asked != address],
+            value["wanting"],
+        )
+
+    return browse(profile, steps)

@@ -1,0 +1,162 @@
+// Images that are dropped, pasted or chosen go to the model; its answers can be corrected.
+import { bars, choice, element, facts, heard, percent, seconds, send, shown } from "./common.js";
+
+const AT_ONCE = 4;
+const TRIES = 5;
+const KEPT = 200;
+const SMALL = 160;
+
+const answers = document.getElementById("answers");
+const waiting = [];
+let running = 0;
+
+document.title = shown(facts.model);
+document.getElementById("model").textContent = shown(facts.model);
+const count = facts.classes.length;
+document.getElementById("about").textContent = `version ${shown(facts.version)} · ${count} classes`;
+document.getElementById("kept").textContent = facts.records
+  ? "What you send is recorded: answers, some images, and each one that you correct."
+  : "Corrections are not kept: this server was started without --record.";
+
+function add(files) {
+  for (const file of files) {
+    const picture = element("img", { alt: "", src: URL.createObjectURL(file) });
+    picture.onload = () => picture.classList.toggle("small", picture.naturalWidth <= SMALL);
+    picture.onerror = () => picture.classList.add("unseen");
+    const said = element("div", {}, element("p", { className: "note" }, "waiting"));
+    const row = element("li", {}, picture, said);
+    answers.prepend(row);
+    waiting.push({ file, said });
+    while (answers.children.length > KEPT) {
+      URL.revokeObjectURL(answers.lastChild.firstChild.src);
+      answers.lastChild.remove();
+    }
+  }
+  work();
+}
+
+async function work() {
+  while (running < AT_ONCE && waiting.length) {
+    running += 1;
+    const { file, said } = waiting.shift();
+    ask(file, said).finally(() => {
+      running -= 1;
+      work();
+    });
+  }
+}
+
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+async function ask(file, said) {
+  const headers = { "Content-Type": "application/octet-stream" };
+  let told;
+  for (let number = 0; number < TRIES; number += 1) {
+    const began = performance.now();
+    told = await heard(() => fetch("predict", { method: "POST", body: file, headers }));
+    told.took = performance.now() - began;
+    if (told.status !== 503) break;
+    said.replaceChildren(element("p", { className: "note" }, "the server is busy; trying again"));
+    await pause(1000 * (told.after || 1));
+  }
+  if (told.error || !told.predictions) {
+    const why = told.error ?? "the server's answer is not understood";
+    said.replaceChildren(
+      element("h2", {}, shown(file.name)),
+      element("p", { className: "bad" }, shown(why)),
+    );
+    return;
+  }
+  show(file, said, told);
+}
+
+function show(file, said, told) {
+  const one = told.predictions[0];
+  const time = `${seconds(told.took_ms)} in the server, ${seconds(told.took)} in all`;
+  said.replaceChildren(
+    element("h2", {}, `${shown(one.class)}, ${percent(one.probability)}`),
+    bars(Object.entries(one.probabilities)),
+    element(
+      "p",
+      { className: "note" },
+      `${shown(file.name)} · version ${shown(one.version)} · ${time}`,
+    ),
+  );
+  if (facts.records) said.append(correction(file, one));
+}
+
+function correction(file, one) {
+  const said = element("p", { className: "note", role: "status" });
+  const box = element("div", {});
+  const open = element("button", { type: "button", className: "plain" }, "That was wrong, it is ...");
+  const others = facts.classes.filter((name) => name !== one.class);
+  const choose = async (name) => {
+    said.textContent = "keeping it";
+    const kept = await correct(file, one.id, name);
+    said.classList.toggle("bad", Boolean(kept.error));
+    said.textContent = kept.error ? shown(kept.error) : `Kept as ${shown(name)}.`;
+    if (kept.error) return;
+    box.replaceChildren();
+    open.textContent = "Change that";
+    open.hidden = false;
+    open.focus();
+  };
+  open.onclick = () => {
+    const list = choice(kept(others, one.class), choose);
+    box.replaceChildren(list);
+    open.hidden = true;
+    list.querySelector("input, button").focus();
+  };
+  box.onkeydown = (event) => {
+    if (event.key !== "Escape") return;
+    box.replaceChildren();
+    open.hidden = false;
+    open.focus();
+  };
+  return element("div", {}, open, box, said);
+}
+
+// After a first correction the class that was answered may be right after all: it comes last.
+const kept = (others, answered) => [...others, answered];
+
+// Another process of the server, or one that has forgotten, is sent the image again.
+async function correct(file, id, name) {
+  const told = await send("corrections", { id, class: name });
+  if (told.status !== 404) return told;
+  return send("corrections", { content: await base64(file), class: name });
+}
+
+async function base64(file) {
+  const address = await new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result);
+    reader.onerror = reject;
+    reader.readAsDataURL(file);
+  });
+  return address.slice(address.indexOf(",") + 1);
+}
+
+const files = document.getElementById("files");
+document.getElementById("choose").onclick = () => files.click();
+files.onchange = () => {
+  add([...files.files]);
+  files.value = "";
+};
+document.addEventListener("paste", (event) => {
+  const pasted = [...event.clipboardData.files];
+  if (pasted.length) add(pasted);
+});
+for (const kind of ["dragenter", "dragover"]) {
+  document.addEventListener(kind, (event) => {
+    event.preventDefault();
+    document.body.classList.add("over");
+  });
+}
+document.addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) document.body.classList.remove("over");
+});
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  document.body.classList.remove("over");
+  add([...event.dataTransfer.files]);
+});

@@ -1,0 +1,154 @@
+"""What a page and its calls are answered with, and to whom: its own pages, and programs.
+
+A browser says where a page comes from that sends something; one of another site is refused, and so
+is one whose name leads here although it is not this server's (DNS rebinding).
+"""
+
+import json
+from collections.abc import Awaitable, Callable, Collection
+from functools import cache
+from importlib.resources import files
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from trainables.errors import printable
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+"""The names of a server that only its own machine reaches."""
+READING = {"GET", "HEAD", "OPTIONS"}
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+TYPES = {"js": "text/javascript", "css": "text/css"}
+
+
+def allowed_hosts(host: str) -> frozenset[str] | None:
+    """Return the names by which a server that listens there may be called; None allows any."""
+    try:
+        is_own = ip_address(host).is_loopback
+    except ValueError:
+        is_own = host in LOOPBACK
+    return LOOPBACK | {host} if is_own else None
+
+
+class SameOrigin:
+    """Refuses requests that another site's page has made a browser send."""
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str] | None = None) -> None:
+        """Stand before an app.
+
+        Args:
+            app: what answers the others.
+            hosts: the names by which this server may be called; None allows any.
+        """
+        self.app, self.hosts = app, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or let the app answer."""
+        refused = refusal(scope, self.hosts) if scope["type"] == "http" else ""
+        answer = error(403, refused) if refused else self.app
+        await answer(scope, receive, send)
+
+
+def refusal(scope: Scope, hosts: Collection[str] | None) -> str:
+    """Return why a request is refused; empty if it is not."""
+    headers = Headers(scope=scope)
+    host = headers.get("host", "")
+    if hosts is not None and _name(f"//{host}") not in hosts:
+        return f"this server is not '{host[:200]}'. Call it by {' or '.join(sorted(hosts))}."
+    if scope["method"] in READING:
+        return ""
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    is_own = (
+        site in ("same-origin", "none")
+        if site is not None
+        else origin is None or origin.partition("//")[2] == host
+    )
+    return "" if is_own else "only this server's own pages and programs may send that."
+
+
+def _name(address: str) -> str:
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return ""
+
+
+def error(status: int, text: str) -> JSONResponse:
+    """Return an answer that says in one line what is wrong."""
+    return JSONResponse({"error": printable(text)}, status, HEADERS)
+
+
+def answer(told: Any) -> JSONResponse:
+    """Return an answer with values."""
+    return JSONResponse(told, headers=HEADERS)
+
+
+async def body(request: Request, limit: int) -> bytes:
+    """Return a request's body.
+
+    Raises:
+        ValueError: it has more bytes than `limit`.
+    """
+    content = bytearray()
+    async for piece in request.stream():
+        content += piece
+        if len(content) > limit:
+            raise ValueError(f"at most {limit:,} bytes are taken")
+    return bytes(content)
+
+
+@cache
+def text_of(name: str) -> str:
+    """Return the text of a file beside this one."""
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def page(name: str, facts: dict[str, Any]) -> Response:
+    """Return a page from the file of this name; its script reads the facts from it.
+
+    They are the only thing in it that comes from outside.
+    """
+    # No `<` can end the element or begin a comment in it.
+    told = json.dumps(facts).replace("<", "\\u003c")
+    content = text_of(name).replace("{{ facts }}", told)
+    return Response(content, headers={**HEADERS, "Content-Type": "text/html; charset=utf-8"})
+
+
+def own_files(*names: str) -> Route:
+    """Return the route `/page/NAME` of these files, which pages ask for."""
+
+    async def send(request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in names:
+            return error(404, "there is no such file.")
+        kind = f"{TYPES[name.rpartition('.')[2]]}; charset=utf-8"
+        return Response(text_of(name), headers={**HEADERS, "Content-Type": kind})
+
+    return Route("/page/{name}", send)
+
+
+def guarded(
+    path: str,
+    method: str,
+    endpoint: Callable[[Request], Awaitable[Response]],
+    hosts: Collection[str] | None,
+) -> Route:
+    """Return a route that other sites' pages cannot use."""
+    return Route(path, endpoint, methods=[method], middleware=[Middleware(SameOrigin, hosts=hosts)])

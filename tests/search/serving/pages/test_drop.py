@@ -1,0 +1,240 @@
+"""The page to drop images on: who may send corrections, and what a browser shows."""
+
+import base64
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from search.feedback.records import About, image_name
+from search.serving.observer import Answered
+from search.serving.pages.drop import Context, routes
+from search.serving.pages.guard import allowed_hosts
+from search.serving.recorder import Keeping, Recorder
+from tests.support.asgi import ask, listening
+from tests.support.browser import Tab, browse, browser
+
+CLASSES = ("cat", "dog", "<script>alert(1)</script>", "two\nlines")
+MANY = tuple(f"class {number}" for number in range(1000))
+
+
+def png(value: int) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.full((8, 8, 3), value, dtype=np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def answered(content: bytes, name: str = "a1") -> Answered:
+    chances = np.array([0.9, 0.1, 0, 0], dtype=np.float32)
+    return Answered(name, content, np.zeros((1, 1, 3), np.uint8), "3", chances, 1000)
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Iterator[Recorder]:
+    made = Recorder(tmp_path / "met", About("models:/pets", CLASSES), Keeping(share=0))
+    yield made
+    made.close()
+
+
+def app_of(recorder: Recorder | None, classes: tuple[str, ...] = CLASSES) -> Starlette:
+    correct = recorder.correct if recorder is not None else None
+    context = Context("models:/pets", classes, lambda: "3", correct)
+
+    async def predict(request: Request) -> Response:
+        content = await request.body()
+        if content.startswith(b"no image"):
+            return JSONResponse({"error": "not an image"}, 422)
+        name = image_name(content)[:12]
+        if recorder is not None:
+            recorder.answered([answered(content, name)])
+        chances = dict.fromkeys(classes, 0.0) | {classes[0]: 0.9, classes[1]: 0.1}
+        one = {"id": name, "class": classes[0], "probability": 0.9, "probabilities": chances}
+        told = {"predictions": [{**one, "version": "3"}], "time_ms": 0, "took_ms": 1.25}
+        return JSONResponse(told)
+
+    return Starlette(routes=[*routes(context), Route("/predict", predict, methods=["POST"])])
+
+
+def test_a_correction_by_an_answers_name_is_kept(recorder: Recorder) -> None:
+    recorder.answered([answered(png(1))])
+    reply = ask(app_of(recorder), "POST", "/corrections", {"id": "a1", "class": "dog"})
+    assert (reply.status, reply.json) == (200, {"image": image_name(png(1)), "class": "dog"})
+    (said,) = recorder.records.corrections().values()
+    assert (said.label, said.by) == ("dog", "api")
+    assert recorder.records.image(said.image) == png(1)
+
+
+def test_a_correction_by_the_page_says_so(recorder: Recorder) -> None:
+    recorder.answered([answered(png(1))])
+    headers = {"origin": "http://127.0.0.1:8000"}
+    told = {"id": "a1", "class": "two\nlines"}
+    assert ask(app_of(recorder), "POST", "/corrections", told, headers).status == 200
+    (said,) = recorder.records.corrections().values()
+    assert (said.label, said.by) == ("two\nlines", "page")
+
+
+def test_an_image_is_sent_again_where_its_answer_is_not_known(recorder: Recorder) -> None:
+    told = {"id": "elsewhere", "class": "dog"}
+    assert ask(app_of(recorder), "POST", "/corrections", told).status == 404
+    told["content"] = base64.b64encode(png(2)).decode()
+    assert ask(app_of(recorder), "POST", "/corrections", told).status == 200
+    assert list(recorder.records.corrections()) == [image_name(png(2))]
+
+
+@pytest.mark.parametrize(
+    ("told", "status", "why"),
+    [
+        (b"{", 400, "a correction is"),
+        (b"[]", 400, "a correction is"),
+        pytest.param(b"[" * 100_000, 400, "a correction is", id="deep"),
+        ({"id": "a1"}, 400, "a correction is"),
+        ({"id": 1, "class": "cat"}, 400, "a correction is"),
+        ({"id": "a1", "class": "cat", "by": "label"}, 400, "a correction is"),
+        ({"id": "a1", "class": "cow"}, 400, "unknown class 'cow'"),
+        ({"image": "../about.json", "class": "cat"}, 404, "is kept"),
+        ({"image": "0" * 64, "class": "cat"}, 404, "is kept"),
+        ({"id": "b", "class": "cat"}, 404, "not known any more"),
+        ({"content": "?", "class": "cat"}, 400, "no image in base64"),
+        ({"content": base64.b64encode(b"<svg/>").decode(), "class": "cat"}, 400, "no image"),
+        ({"content": base64.b64encode(b"x" * 999).decode(), "class": "cat"}, 400, "no image"),
+    ],
+)
+def test_what_is_no_correction_is_refused_in_one_line(
+    recorder: Recorder, told: Any, status: int, why: str
+) -> None:
+    reply = ask(app_of(recorder), "POST", "/corrections", told)
+    assert reply.status == status
+    assert why in reply.json["error"]
+    assert "\n" not in reply.json["error"]
+    assert recorder.records.corrections() == {}
+
+
+def test_too_large_a_correction_is_refused(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.serving.pages.drop.MAX_BYTES", 100)
+    told = {"content": "A" * 100, "class": "cat"}
+    reply = ask(app_of(recorder), "POST", "/corrections", told)
+    assert (reply.status, reply.json) == (413, {"error": "at most 100 bytes are taken."})
+
+
+def test_without_records_a_correction_is_refused() -> None:
+    reply = ask(app_of(None), "POST", "/corrections", {"id": "a1", "class": "cat"})
+    assert reply.status == 403
+    assert reply.json == {
+        "error": "this server keeps no corrections: start it with --record PLACE."
+    }
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://127.0.0.1:9000"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site", "origin": "http://127.0.0.1:8000"},
+        {"host": "evil.example"},
+        {"host": "evil.example", "origin": "http://evil.example", "sec-fetch-site": "same-origin"},
+        {"host": "[", "origin": "http://["},
+    ],
+)
+def test_another_sites_page_cannot_correct(recorder: Recorder, headers: dict[str, str]) -> None:
+    recorder.answered([answered(png(1))])
+    reply = ask(app_of(recorder), "POST", "/corrections", {"id": "a1", "class": "dog"}, headers)
+    assert reply.status == 403
+    assert recorder.records.corrections() == {}
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed"),
+    [
+        ("127.0.0.1", {"127.0.0.1", "localhost", "::1"}),
+        ("127.0.0.5", {"127.0.0.1", "127.0.0.5", "localhost", "::1"}),
+        ("localhost", {"127.0.0.1", "localhost", "::1"}),
+        ("0.0.0.0", None),
+        ("gpu-box", None),
+    ],
+)
+def test_a_server_of_its_own_machine_has_that_machines_names(
+    host: str, allowed: set[str] | None
+) -> None:
+    assert allowed_hosts(host) == allowed
+
+
+def test_the_page_has_a_strict_policy_and_all_names_escaped() -> None:
+    reply = ask(app_of(None), "GET", "/")
+    policy = reply.headers["content-security-policy"]
+    assert "unsafe" not in policy
+    assert {"default-src 'none'", "script-src 'self'"} <= set(policy.split("; "))
+    text = reply.content.decode()
+    assert "<script>alert" not in text
+    (told,) = re.findall(r'id="facts">(.*?)</script>', text)
+    assert tuple(json.loads(told)["classes"]) == CLASSES
+
+
+def test_only_the_pages_files_are_sent() -> None:
+    assert ask(app_of(None), "GET", "/page/drop.js").headers["content-type"].startswith("text/java")
+    for name in ("guard.py", "..%2fguard.py", "drop.html", ""):
+        assert ask(app_of(None), "GET", f"/page/{name}").status == 404
+
+
+DROP = """(() => {
+    const files = new DataTransfer();
+    for (const [name, text] of %s) {
+        const bytes = Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
+        files.items.add(new File([bytes], name));
+    }
+    document.dispatchEvent(new DragEvent("drop", {dataTransfer: files, cancelable: true}));
+})()"""
+
+
+def drop(**files: bytes) -> str:
+    pairs = [[name, base64.b64encode(content).decode()] for name, content in files.items()]
+    return DROP % json.dumps(pairs)
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(browser() is None, reason="needs Chromium")
+@pytest.mark.parametrize("classes", [CLASSES, MANY], ids=["odd", "many"])
+def test_a_browser_shows_answers_and_corrects_them(
+    tmp_path: Path, classes: tuple[str, ...]
+) -> None:
+    """By keyboard alone, at both widths, in light and dark, without a message of the console."""
+    made = Recorder(tmp_path / "met", About("models:/pets", classes), Keeping(share=0))
+    with listening(app_of(made, classes)) as address:
+
+        async def steps(tab: Tab) -> None:
+            for width, dark in ((1280, False), (390, True)):
+                await tab.open(address, width, dark=dark)
+                await tab.value(drop(one=png(1), two=b"no image"))
+                await tab.wait_for("document.querySelectorAll('#answers h2').length == 2")
+                assert await tab.value("document.documentElement.scrollWidth") <= width
+                assert "not an image" in await tab.value("document.body.innerText")
+                await tab.value("document.querySelector('#answers button').focus()")
+                await tab.press("Enter")
+                if classes is MANY:
+                    for letter in "class 77":
+                        await tab.press(letter)
+                    await tab.press("ArrowDown")
+                await tab.press("Enter")
+                await tab.wait_for("document.body.innerText.includes('Kept as')")
+                await tab.shoot(tmp_path / f"drop-{len(classes)}-{width}.png")
+            # The browser itself notes an answer of 422.
+            assert [one for one in tab.messages if "422" not in one] == []
+            assert [one for one in tab.requests if not one.startswith((address, "blob:"))] == []
+
+        browse(tmp_path / "profile", steps)
+    made.close()
+    (said,) = made.records.corrections().values()
+    assert (said.by, said.label) == ("page", "class 770" if classes is MANY else "dog")
