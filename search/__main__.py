@@ -22,6 +22,7 @@ VERBS = {
     "report NAME": "write a search's page: the table, the curves, the test evaluation",
     "clean NAME": "remove checkpoints that nothing needs any more, or all but the answer's",
     "promote NAME": "put the best network into MLflow's model registry, ready to be used elsewhere",
+    "label PLACE": "correct images that a served model has met, the most useful first",
     "export NAME": "every trial as CSV or JSON",
     "delete NAME": "delete a search, its checkpoints and its runs in MLflow; it asks first",
 }

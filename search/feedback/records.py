@@ -196,20 +196,29 @@ class Records:
         if self.image(image) is None:
             raise NotKept(f"no image '{image[:80]}' is kept.")
         correction = Correction(image, label, time.time_ns() // 1_000_000, by)
-        self.place.put(
-            json.dumps(asdict(correction)).encode(), f"{CORRECTIONS}/{self._new_name()}.json"
-        )
+        name = f"{self._new_name()}.json"
+        self.place.put(json.dumps(asdict(correction)).encode(), f"{CORRECTIONS}/{name}")
+        self._corrections[name] = correction
         return correction
+
+    def take_back(self, image: str) -> None:
+        """Remove the last correction of an image, if there is any; one before counts again."""
+        names = [name for name, one in self._read_corrections().items() if one.image == image]
+        (self.place / CORRECTIONS).remove(names[-1:])
 
     def corrections(self) -> dict[str, Correction]:
         """Return the last correction of each corrected image."""
+        return {one.image: one for one in self._read_corrections().values()}
+
+    def _read_corrections(self) -> dict[str, Correction]:
+        """Return all corrections by their objects' names, in the order of time."""
         found = {}
         for name in sorted((self.place / CORRECTIONS).sizes()):
             if name not in self._corrections:
                 if (stored := self.place.get(f"{CORRECTIONS}/{name}")) is None:
                     continue
                 self._corrections[name] = Correction(**json.loads(stored.content))
-            found[self._corrections[name].image] = self._corrections[name]
+            found[name] = self._corrections[name]
         return found
 
     def _new_name(self, time_ms: int | None = None) -> str:

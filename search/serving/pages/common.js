@@ -38,8 +38,9 @@ export function bars(pairs, count = 5) {
   return element("div", { className: "bars" }, ...rows);
 }
 
-// Buttons of all classes, or a field that finds one among many. `key(place)` names a button's key.
-export function choice(classes, choose, key = () => "") {
+// Buttons of all classes if they are few, or a field that finds one among many. `key(place)` names
+// a button's key.
+export function choice(classes, choose, key = () => "", few = FEW) {
   const list = element("ul", { className: "choices" });
   const show = (names) => {
     const buttons = names.map((name) => {
@@ -51,7 +52,7 @@ export function choice(classes, choose, key = () => "") {
     });
     list.replaceChildren(...buttons);
   };
-  if (classes.length <= FEW) {
+  if (classes.length <= few) {
     show(classes);
     return element("div", {}, list);
   }

@@ -1,0 +1,144 @@
+"""python -m search.label PLACE: a page on which images that a model has met are corrected.
+
+PLACE is where python -m search.serve keeps what it meets (--record): a folder, or
+s3://BUCKET/PREFIX. The most useful images come first: those on which answers disagree, those of
+which the model is not sure, and those unlike any other. All is done by keys. "Right as it is" is
+kept too: it counts as much as a correction.
+"""
+
+import argparse
+import os
+import secrets
+import socket
+import threading
+import webbrowser
+from collections.abc import Sequence
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from cluster.cli import Parser
+from cluster.storage.bucket import Bucket
+from search.cli.main import HelpFormatter, check_versions, guarded
+from search.feedback.labelling import Labelling
+from search.feedback.records import Records
+from search.journal.store import storage
+from search.serving.pages.guard import LOOPBACK, allowed_hosts
+from search.serving.pages.label import routes
+from search.views.terminal import Terminal, say
+from trainables.errors import ConfigError, counted
+
+PORT = 8001
+LAST_PORT = 65_535
+
+
+def labelling_of(args: argparse.Namespace) -> Labelling:
+    """Return the images that are to be corrected.
+
+    Raises:
+        ConfigError: there are no records in that place.
+        StorageError: the bucket refuses.
+    """
+    if isinstance(args.place, Bucket):
+        args.place.reach()
+    records = Records.at(args.place)
+    if (about := records.about) is None:
+        raise ConfigError(
+            f"there are no records in '{args.place}'. "
+            f"`python -m search.serve MODEL --record {args.place}` keeps some."
+        )
+    return Labelling(records, about)
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """Return a socket that listens there.
+
+    Raises:
+        ConfigError: the port is taken, or the host is not this machine's.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise ConfigError(
+            f"nothing can listen on {host}, port {port} ({error.strerror or error}). "
+            "Use another --port or --host."
+        ) from error
+
+
+def command(args: argparse.Namespace) -> int:
+    """Serve the page until it is stopped, and return the exit code."""
+    check_versions()
+    console = Terminal()
+    labelling = labelling_of(args)
+    progress = labelling.progress
+    # Other users of this machine reach the port too, but not what the address hides.
+    token = secrets.token_urlsafe(16)
+    app = Starlette(routes=[Mount(f"/{token}", routes=routes(labelling, allowed_hosts(args.host)))])
+    with listening(args.host, args.port) as port:
+        shown = f"[{args.host}]" if ":" in args.host else args.host
+        address = f"http://{shown}:{port.getsockname()[1]}/{token}/"
+        images = counted(progress.left, "image")
+        say(
+            console, f"{labelling.about.model}: {images} to correct, {progress.corrected} corrected"
+        )
+        say(console, f"label at {address} (Ctrl-C ends it)")
+        if args.host not in LOOPBACK and allowed_hosts(args.host) is None:
+            say(console, "note: whoever is told that address can see the images and correct them")
+        if args.browser and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+            webbrowser.open(address)
+        try:
+            serve(app, labelling, port)
+        finally:
+            say(console, f"{counted(labelling.progress.here, 'image')} corrected")
+    return 0
+
+
+def serve(app: Starlette, labelling: Labelling, port: socket.socket) -> None:
+    """Answer until SIGINT or SIGTERM."""
+    stop = threading.Event()
+    looking = threading.Thread(target=labelling.compare, args=[stop], name="looking", daemon=True)
+    looking.start()
+    config = uvicorn.Config(app, ws="none", log_level="error", server_header=False)
+    try:
+        uvicorn.Server(config).run(sockets=[port])
+    finally:
+        stop.set()
+        looking.join()
+
+
+def port_number(text: str) -> int:
+    """Return a port, as an option's type; 0 takes one that is free.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    if not (text.isascii() and text.isdecimal() and int(text[:6]) <= LAST_PORT):
+        raise argparse.ArgumentTypeError(
+            f"a port is a number from 0 to {LAST_PORT} (got '{text[:80]}')"
+        )
+    return int(text)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line, serve the page, and return the exit code (see `search.cli.main`)."""
+    parser = Parser(
+        prog="python -m search.label", description=__doc__, formatter_class=HelpFormatter
+    )
+    parser.add_argument(
+        "place", type=storage, metavar="PLACE", help="the records: a folder, or s3://BUCKET/PREFIX"
+    )
+    parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="where it listens")
+    parser.add_argument(
+        "--port", type=port_number, default=PORT, metavar="N", help="its port; 0 takes a free one"
+    )
+    parser.add_argument(
+        "--no-browser", action="store_false", dest="browser", help="open no browser"
+    )
+    args = parser.parse_args(argv)
+    return guarded(lambda: command(args))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,184 @@
+// One image after another: a key says what it shows, and the next is there at once.
+import { bars, choice, element, facts, heard, send, shown } from "./common.js";
+
+const FEW = 5;
+const AHEAD = 4;
+const BEHIND = 20;
+const SMALL = 160;
+const POLL_MS = 5000;
+const KEYS = "1234567890abcdefghijklmnopqrtvwxyz";
+const PROBABLE = 9;
+const REASONS = {
+  disagrees: "Answers disagree",
+  uncertain: "The model is not sure",
+  new: "Unlike what is usual or corrected",
+  rest: "",
+};
+
+const { classes } = facts;
+const every = classes.length <= KEYS.length;
+const at = (id) => document.getElementById(id);
+
+const waiting = [];
+const pictures = new Map();
+const done = [];
+let now = null;
+let fetching = false;
+let sending = Promise.resolve();
+
+document.title = `Correct images: ${shown(facts.model)}`;
+at("model").textContent = shown(facts.model);
+
+// The pictures of the next images are loaded before they are shown.
+function picture(item) {
+  if (!pictures.has(item.image)) {
+    const made = element("img", { alt: "The image to be corrected" });
+    made.onload = () => made.classList.toggle("small", made.naturalWidth <= SMALL);
+    made.src = `images/${item.image}`;
+    pictures.set(item.image, made);
+  }
+  return pictures.get(item.image);
+}
+
+function tell(told) {
+  if (told.error) {
+    at("problem").textContent = shown(told.error);
+    at("problem").hidden = false;
+    return false;
+  }
+  const all = told.corrected + told.left;
+  at("progress").textContent =
+    `${told.corrected} corrected, ${told.here} of them now · ${told.left} left`;
+  at("done").max = all || 1;
+  at("done").value = told.corrected;
+  return true;
+}
+
+async function fill() {
+  if (fetching || waiting.length > FEW) return;
+  fetching = true;
+  // What was said but has not arrived would be handed out again.
+  await sending;
+  const known = [...waiting, ...(now ? [now] : [])].map((item) => item.image);
+  const told = await heard(() => fetch(`next?without=${known.join(",")}`));
+  fetching = false;
+  if (!tell(told)) return;
+  // What was said meanwhile, or brought back.
+  const here = [...waiting, ...done.filter((one) => one.label !== null).map((one) => one.item)];
+  const taken = new Set([now, ...here].map((item) => item?.image));
+  waiting.push(...told.items.filter((item) => !taken.has(item.image)));
+  waiting.slice(0, AHEAD).forEach(picture);
+  if (!now) show();
+}
+
+const best = (item) =>
+  item.probabilities
+    .map((share, number) => [classes[number], share])
+    .sort((one, other) => other[1] - one[1]);
+
+function show() {
+  now = waiting.shift() ?? null;
+  at("one").hidden = !now;
+  at("end").hidden = Boolean(now);
+  for (const id of ["undo", "back"]) at(id).disabled = !done.length;
+  fill();
+  if (!now) return;
+  waiting.slice(0, AHEAD).forEach(picture);
+  at("picture").replaceChildren(picture(now));
+  const order = best(now);
+  now.predicted = order.length ? order[0][0] : null;
+  at("why").textContent = reason(now);
+  at("said").replaceChildren(bars(order));
+  at("right").hidden = now.predicted === null;
+  at("predicted").textContent = now.predicted === null ? "" : `It is ${shown(now.predicted)}`;
+  if (!every) offer(order.slice(0, PROBABLE).map(([name]) => name));
+  window.scrollTo(0, 0);
+}
+
+function reason(item) {
+  const versions = Object.entries(item.versions);
+  const said = versions.map(([version, name]) => `version ${shown(version)}: ${shown(name)}`);
+  return [REASONS[item.why], ...(versions.length > 1 ? said : [])].filter(Boolean).join(" · ");
+}
+
+// All classes with a key each, or the most probable and a field for the others.
+let keyed = classes;
+function offer(names) {
+  keyed = names;
+  const key = (place) => KEYS[names.indexOf(classes[place])]?.toUpperCase() ?? "";
+  const first = choice(names, say, (place) => KEYS[place].toUpperCase(), names.length);
+  if (every) {
+    at("classes").replaceChildren(first);
+    return;
+  }
+  const others = choice(classes, say, key);
+  const note = element("p", { className: "note" }, element("kbd", {}, "/"), "another class");
+  at("classes").replaceChildren(first, note, others);
+}
+
+function next(action, address, told) {
+  const item = now;
+  done.push({ ...action, item });
+  if (done.length > BEHIND) pictures.delete(done[done.length - BEHIND - 1].item.image);
+  at("problem").hidden = true;
+  document.activeElement?.blur();
+  sending = sending.then(async () => {
+    const kept = await send(address, told);
+    if (tell(kept)) return;
+    // It was not kept: it comes again.
+    done.splice(done.findIndex((one) => one.item === item), 1);
+    if (kept.status !== 404) waiting.unshift(item);
+    if (!now) show();
+  });
+  show();
+}
+
+function say(name) {
+  if (now) next({ label: name }, "labels", { image: now.image, class: name });
+}
+
+function skip() {
+  if (now) next({ label: null }, "skips", { image: now.image });
+}
+
+function undo() {
+  const last = done.pop();
+  if (!last) return;
+  if (now) waiting.unshift(now);
+  waiting.unshift(last.item);
+  if (last.label !== null) {
+    sending = sending.then(async () => {
+      tell(await send(`labels/${last.item.image}`, undefined, "DELETE"));
+    });
+  }
+  show();
+}
+
+const right = () => now && now.predicted !== null && say(now.predicted);
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing) return;
+  if (event.target instanceof HTMLInputElement) {
+    if (event.key === "Escape") event.target.blur();
+    return;
+  }
+  const key = event.key.toLowerCase();
+  const place = KEYS.indexOf(key);
+  const field = document.querySelector("input[type=search]");
+  const onButton = event.target instanceof HTMLButtonElement;
+  if (key === "enter" && !onButton) right();
+  else if (key === "s") skip();
+  else if (key === "u") undo();
+  else if (key === "/" && field) field.focus();
+  else if (key.length === 1 && place >= 0 && place < keyed.length) say(keyed[place]);
+  else return;
+  event.preventDefault();
+});
+at("right").onclick = right;
+at("skip").onclick = skip;
+at("undo").onclick = undo;
+at("back").onclick = undo;
+setInterval(() => !now && fill(), POLL_MS);
+
+if (every) offer(classes);
+fill();

@@ -1,0 +1,150 @@
+"""The page on which kept images are corrected, one after another, and the calls that it makes.
+
+| call | what |
+|---|---|
+| `GET /next?count=N&without=SHA256,...` | the images that come next (`Item`), and the progress |
+| `GET /images/SHA256` | an image as PNG |
+| `POST /labels` `{"image": SHA256, "class": NAME}` | what an image shows |
+| `DELETE /labels/SHA256` | take that back |
+| `POST /skips` `{"image": SHA256}` | put an image behind all others |
+"""
+
+import json
+from collections.abc import Callable, Collection
+from dataclasses import asdict
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from search.feedback.labelling import Labelling
+from search.feedback.pictures import as_png
+from search.feedback.records import NotKept
+from search.serving.pages.guard import HEADERS, answer, body, error, guarded, own_files, page
+from trainables.errors import ConfigError, DataError
+
+MAX_BYTES = 100_000
+MOST = 100
+"""The number of images that one call names."""
+
+
+def routes(labelling: Labelling, hosts: Collection[str] | None) -> list[BaseRoute]:
+    """Return the page's routes.
+
+    Args:
+        labelling: the images.
+        hosts: the names by which the server may be called; None allows any.
+    """
+    calls = Calls(labelling)
+    return [
+        guarded("/", "GET", calls.show, hosts),
+        own_files("label.js", "common.js", "common.css"),
+        guarded("/next", "GET", calls.next, hosts),
+        guarded("/images/{image}", "GET", calls.image, hosts),
+        guarded("/labels", "POST", calls.correct, hosts),
+        guarded("/labels/{image}", "DELETE", calls.take_back, hosts),
+        guarded("/skips", "POST", calls.skip, hosts),
+    ]
+
+
+class Calls:
+    """What the page asks for; nothing blocks the server's loop."""
+
+    def __init__(self, labelling: Labelling) -> None:
+        self._labelling = labelling
+
+    async def show(self, request: Request) -> Response:
+        """Answer with the page."""
+        about = self._labelling.about
+        return page("label.html", {"model": about.model, "classes": about.classes})
+
+    async def next(self, request: Request) -> Response:
+        """Answer with the images that come next."""
+        count = request.query_params.get("count", "20")
+        if not (count.isascii() and count.isdecimal() and 0 < int(count[:9]) <= MOST):
+            return error(400, f"count is a number from 1 to {MOST} (got '{count[:80]}').")
+        without = request.query_params.get("without", "").split(",")
+        return await self._told(lambda: self._next(int(count), without))
+
+    def _next(self, count: int, without: list[str]) -> dict[str, Any]:
+        items = self._labelling.next(count, without)
+        return {"items": [asdict(one) for one in items], **asdict(self._labelling.progress)}
+
+    async def image(self, request: Request) -> Response:
+        """Answer with an image."""
+        try:
+            content = await run_in_threadpool(self._png, request.path_params["image"])
+        except (DataError, NotKept) as refused:
+            return error(404, str(refused))
+        except OSError as refused:
+            return _away(refused)
+        return Response(content, headers={**HEADERS, "Content-Type": "image/png"})
+
+    def _png(self, name: str) -> bytes:
+        if (content := self._labelling.records.image(name)) is None:
+            raise NotKept("that image is not kept (any more).")
+        return as_png(content)
+
+    async def correct(self, request: Request) -> Response:
+        """Keep what an image shows."""
+        try:
+            told = await _fields(request, "image", "class")
+        except ValueError as refused:
+            return error(400, str(refused))
+        return await self._done(lambda: self._labelling.correct(told["image"], told["class"]))
+
+    async def take_back(self, request: Request) -> Response:
+        """Take back what was kept."""
+        name = request.path_params["image"]
+        return await self._done(lambda: self._labelling.take_back(name))
+
+    async def skip(self, request: Request) -> Response:
+        """Put an image behind all others."""
+        try:
+            told = await _fields(request, "image")
+        except ValueError as refused:
+            return error(400, str(refused))
+        return await self._done(lambda: self._labelling.skip(told["image"]))
+
+    async def _done(self, change: Callable[[], None]) -> Response:
+        """Make a change, and answer with the progress."""
+
+        def made() -> dict[str, Any]:
+            change()
+            return asdict(self._labelling.progress)
+
+        return await self._told(made)
+
+    async def _told(self, ask: Callable[[], dict[str, Any]]) -> Response:
+        try:
+            return answer(await run_in_threadpool(ask))
+        except NotKept as refused:
+            return error(404, str(refused))
+        except ConfigError as refused:
+            return error(400, str(refused))
+        except OSError as refused:
+            return _away(refused)
+
+
+def _away(refused: OSError) -> Response:
+    return error(503, f"the storage refuses, try again: {refused.strerror or refused}")
+
+
+async def _fields(request: Request, *names: str) -> dict[str, str]:
+    """Return the fields of a JSON object.
+
+    Raises:
+        ValueError: it is something else, or one is missing.
+    """
+    wanted = f"an object is wanted with {' and '.join(names)}, both of them text."
+    try:
+        told = json.loads(await body(request, MAX_BYTES))
+    except (ValueError, RecursionError):
+        raise ValueError(wanted) from None
+    if not isinstance(told, dict) or told.keys() != set(names):
+        raise ValueError(wanted)
+    if not all(isinstance(value, str) for value in told.values()):
+        raise ValueError(wanted)
+    return told
