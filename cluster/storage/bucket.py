@@ -217,6 +217,21 @@ class Bucket:
                 for one in page.get("CommonPrefixes", ())
             ]
 
+        # Some servers, such as SeaweedFS, keep the empty folder of what was removed.
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            named = self._asked("list_objects_v2", ask)
+            kept = pool.map(lambda name: (self / name)._holds_any(), named)
+            return [name for name, holds in zip(named, kept, strict=True) if holds]
+
+    def _holds_any(self) -> bool:
+        """Return whether there is an object below."""
+
+        def ask() -> bool:
+            found = self._client.list_objects_v2(
+                Bucket=self.name, Prefix=f"{self.prefix}/", MaxKeys=1
+            )
+            return bool(found.get("Contents"))
+
         return self._asked("list_objects_v2", ask)
 
     def remove(self, parts: list[str]) -> None:

@@ -2,11 +2,13 @@ import io
 import json
 import re
 from argparse import Namespace
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from cluster.storage.bucket import Bucket
 from search.experiment import Experiment
 from search.journal.events import Concluded, Risked, Selecting, Suggested
 from search.journal.journal import FILE_NAME, JournalError, read
@@ -299,6 +301,21 @@ def test_a_search_that_has_not_begun_is_followed_until_it_has_or_its_driver_is_g
     args = Namespace(name="new", storage=tmp_path, json=False, all=False)
     with pytest.raises(JournalError):
         Follow(args, kept, steps.append).run()
+    assert len(steps) == 1
+
+
+def test_a_search_that_has_not_begun_in_a_bucket_is_waited_for(bucket: Bucket) -> None:
+    kept, steps = home(bucket, "new"), list[float]()
+    args = Namespace(name="new", storage=bucket, json=False, all=False)
+    with ExitStack() as stack:
+        stack.enter_context(kept.lease())
+
+        def wait(seconds: float) -> None:
+            steps.append(seconds)
+            stack.close()
+
+        with pytest.raises(JournalError, match="no search at"):
+            Follow(args, kept, wait).run()
     assert len(steps) == 1
 
 
