@@ -18,9 +18,8 @@ from search.run import data_config, data_options
 from search.views.terminal import Terminal, say
 from trainables.catalog.datasets import DATASETS
 from trainables.config import DataConfig, parse_setting
-from trainables.datasets.load import load
 from trainables.errors import ConfigError
-from trainables.inspection.leaks import look
+from trainables.inspection.leaks import load_looked
 from trainables.inspection.pictures import picture
 from trainables.inspection.report import report_of
 from trainables.inspection.words import lines
@@ -84,7 +83,7 @@ def command(args: argparse.Namespace) -> int:
     if args.out is not None and (args.out.is_dir() or not args.out.parent.is_dir()):
         raise ConfigError(f"--out '{args.out}': name a file in a folder that is there.")
     config = config_of(args)
-    looked = look(load(config, download=args.download), config)
+    looked = load_looked(config, download=args.download)
     report = report_of(looked, config)
     terminal = Terminal(stderr=args.json)
     for line in lines(report):

@@ -23,8 +23,8 @@ SCALING_NAMES = ("unit", "symmetric", "standard")
 PRECISION_NAMES = ("auto", "fp32", "bf16", "fp16")
 WEIGHTS_NAMES = ("none", "sqrt", "balanced")
 SAMPLING_NAMES = ("shuffled", "balanced")
-DROP, KEEP = "drop", "keep"
-LEAKS_NAMES = (DROP, KEEP)
+TOGETHER, DROP, KEEP = "together", "drop", "keep"
+LEAKS_NAMES = (TOGETHER, DROP, KEEP)
 FREEZE_NAMES = ("nothing", "all_but_last_stage", "backbone")
 FEATURE_NAMES = ("hog", "lbp", "edges", "all")
 """The names in `trainables.baselines.features.FEATURES`, and `all`.
@@ -145,11 +145,13 @@ class DataConfig:
     Each trial trains one network a fold, each on all images outside the test part but those of its
     fold, and measures it on that fold. There is then no separate validation part.
     """
-    leaks: str = name_of(DROP, "data.leaks", LEAKS_NAMES)
-    """What is done with copies, in a validation or test part, of pictures in an earlier part.
+    leaks: str = name_of(TOGETHER, "data.leaks", LEAKS_NAMES)
+    """What is done so that copies of a picture are not in two parts.
 
-    `drop` leaves them in the earlier part alone (`trainables.inspection.leaks`); `keep` leaves them
-    in both. Data sets that come by name are published so, and stay as they are.
+    `together` draws the parts so that copies are in one of them (`trainables.inspection.leaks`);
+    where that cannot be, as between parts that are given, it is as `drop`, which leaves copies in
+    the earlier part alone. `keep` does nothing. Data sets that come by name are published so, and
+    stay as they are.
     """
 
     def __post_init__(self) -> None:

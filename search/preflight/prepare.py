@@ -26,9 +26,8 @@ from search.space import Choice
 from search.tracking.uri import check_tracking
 from trainables.catalog.datasets import DATASETS
 from trainables.datasets.arrays import Dataset
-from trainables.datasets.load import load
 from trainables.errors import ConfigError
-from trainables.inspection.leaks import Looked, look
+from trainables.inspection.leaks import Looked, load_looked
 from trainables.inspection.report import DataReport, report_of
 from trainables.inspection.words import warnings
 from trainables.processors import processors
@@ -86,8 +85,7 @@ def prepare(
     local = wanted_resources(experiment)
     waiting, weights = Waiting(), dict[str, str]()
     with waiting.counted():
-        dataset = load(experiment.base.data, download=experiment.download)
-        looked = look(dataset, experiment.base.data)
+        looked = load_looked(experiment.base.data, download=experiment.download)
         report = report_of(looked, experiment.base.data)
     dataset = looked.dataset
     experiment, left_out = experiment.fitting(dataset)

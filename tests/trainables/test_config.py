@@ -351,7 +351,7 @@ def test_a_config_survives_the_way_through_json(config):
 
 def test_copies_across_parts_stay_in_a_config_of_a_version_that_kept_them():
     config = TrialConfig()
-    assert config.data.leaks == "drop"
+    assert config.data.leaks == "together"
     earlier = config.to_dict()
     del earlier["data"]["leaks"]
     assert TrialConfig.from_dict(earlier).data.leaks == "keep"

@@ -108,6 +108,11 @@ class LeftOut:
     reason: str
 
 
+def derived(fingerprint: str, change: NDArray[np.int64]) -> str:
+    """Return the fingerprint of data of which something else is made than these numbers say."""
+    return hashlib.sha256(fingerprint.encode() + change.tobytes()).hexdigest()[:16]
+
+
 def in_memory(title: str, shape: tuple[int, ...]) -> Images:
     """Return a new array."""
     return np.empty(shape, np.uint8)
@@ -345,6 +350,18 @@ class Decoded:
     left_out: tuple[LeftOut, ...] = ()
     """The unreadable images that were left out."""
 
+    @property
+    def parts(self) -> dict[str, Part]:
+        """The parts by name, in the order in which their images are counted through."""
+        found = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: part for name, part in found.items() if part is not None}
+
+    @property
+    def numbers(self) -> dict[str, Rows]:
+        """The numbers of each part's images, counted through the parts."""
+        ends = np.cumsum([len(part) for part in self.parts.values()])
+        return dict(zip(self.parts, np.split(np.arange(ends[-1]), ends[:-1]), strict=True))
+
     @cached_property
     def fingerprint(self) -> str:
         """The first 16 hex digits of the SHA-256 over pixels, targets and class names."""
@@ -401,6 +418,8 @@ class Dataset:
 
     None where the targets are class numbers, which are the groups, and without folds.
     """
+    groups: Labels | None = None
+    """With folds the group of each training image that no fold divides; None without groups."""
     left_out: tuple[LeftOut, ...] = ()
     """What is in the data set's folder and not read, unreadable images too; `MAX_LEFT_OUT` of it.
     """
@@ -422,7 +441,7 @@ class Dataset:
             self._divided.clear()  # trials of a search share their seed
             self._divided[seed] = [
                 self._without(rows)
-                for rows in in_folds(self._strata, self.folds, (self.split_seed, seed))
+                for rows in in_folds(self._strata, self.folds, (self.split_seed, seed), self.groups)
             ]
         return self._divided[seed][number - 1]
 
@@ -452,7 +471,11 @@ class Dataset:
         """Return the data set with these rows to validate, and all others to train on."""
         others = np.setdiff1d(np.arange(len(self.train)), rows)
         return dataclasses.replace(
-            self, train=Selected(self.train, others), val=Selected(self.train, rows), folds=None
+            self,
+            train=Selected(self.train, others),
+            val=Selected(self.train, rows),
+            folds=None,
+            groups=None,
         )
 
     @property

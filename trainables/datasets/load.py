@@ -1,6 +1,6 @@
 """Loading: from a `DataConfig` to a split `Dataset`, each data set decoded once (see `cache`)."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -8,21 +8,49 @@ import numpy as np
 from trainables.catalog.datasets import DATASETS
 from trainables.catalog.tasks import DEFAULT_TASK, TASKS
 from trainables.config import DataConfig
-from trainables.datasets.arrays import MAX_LEFT_OUT, Dataset, Decoded, Joined, Part, joined
+from trainables.datasets.arrays import (
+    MAX_LEFT_OUT,
+    TITLES,
+    Dataset,
+    Decoded,
+    Joined,
+    Part,
+    derived,
+    joined,
+)
 from trainables.datasets.cache import cached
 from trainables.datasets.layout import Layout, refused
 from trainables.datasets.memory import require_memory
 from trainables.datasets.sources import decode, files, find
-from trainables.datasets.splits import split_off
+from trainables.datasets.splits import Labels, Rows, divisible, split_off, split_off_groups
 from trainables.datasets.targets import Targets
-from trainables.errors import ConfigError, DataError
+from trainables.errors import ConfigError, DataError, counted
 
 MAX_SIDE = 224
 """The largest side that networks see of images of mixed sizes, unless asked otherwise."""
 
 
+@dataclass(frozen=True)
+class Whole:
+    """A data set that is decoded and checked, and not divided yet."""
+
+    decoded: Decoded
+    layout: Layout | None
+    """What was found of a folder of the user's; None for another data set."""
+
+
 def load(config: DataConfig, *, download: bool = False) -> Dataset:
     """Decode (or find in the cache), check and split a data set.
+
+    Raises:
+        DataError: images or labels that cannot be used.
+        Unavailable: files that are not there.
+    """
+    return divide(read(config, download=download), config)[0]
+
+
+def read(config: DataConfig, *, download: bool = False) -> Whole:
+    """Decode (or find in the cache) and check a data set.
 
     Raises:
         DataError: images or labels that cannot be used.
@@ -39,21 +67,30 @@ def load(config: DataConfig, *, download: bool = False) -> Dataset:
         raise refused([*str(error).splitlines(), *more]) from error
     targets.check(decoded, config)
     if config.train_limit is None and not decoded.train.is_ragged:
-        require_memory(
-            sum(len(part) for part in (decoded.train, decoded.val, decoded.test) if part),
-            decoded.train.shape[1:],
+        require_memory(sum(map(len, decoded.parts.values())), decoded.train.shape[1:])
+    return Whole(decoded, found)
+
+
+def divide(whole: Whole, config: DataConfig, groups: Labels | None = None) -> tuple[Dataset, Rows]:
+    """Split a data set; return it, and for each of its images the number that it had before.
+
+    Images are counted through `parts`, before and after. `groups` are those of all images before:
+    none is divided wherever that can be.
+
+    Raises:
+        DataError: the images do not suffice.
+    """
+    dataset, numbers = _divided(whole.decoded, config, groups)
+    TASKS[config.task].load_targets().check_split(dataset)
+    if whole.layout is not None:
+        left_out = (*whole.layout.left_out, *whole.decoded.left_out)
+        dataset = replace(
+            dataset,
+            remarks=(*whole.layout.remarks, *dataset.remarks),
+            left_out=left_out[:MAX_LEFT_OUT],
+            left_out_count=len(left_out),
         )
-    dataset = split(decoded, config)
-    targets.check_split(dataset)
-    if found is None:
-        return dataset
-    left_out = (*found.left_out, *decoded.left_out)
-    return replace(
-        dataset,
-        remarks=(*found.remarks, *dataset.remarks),
-        left_out=left_out[:MAX_LEFT_OUT],
-        left_out_count=len(left_out),
-    )
+    return dataset, numbers
 
 
 def split(decoded: Decoded, config: DataConfig) -> Dataset:
@@ -63,62 +100,118 @@ def split(decoded: Decoded, config: DataConfig) -> Dataset:
     are folds), then `train_limit`; each from `config.split_seed`. With folds, a given validation
     part is divided among them like the training part.
     """
-    targets: Targets = TASKS[config.task].load_targets()
-    strata = targets.strata(decoded.train.targets)
-    generator = np.random.default_rng(config.split_seed)
-    train, val, test, remarks = decoded.train, decoded.val, decoded.test, list(decoded.remarks)
+    return _divided(decoded, config, None)[0]
+
+
+def _divided(decoded: Decoded, config: DataConfig, groups: Labels | None) -> tuple[Dataset, Rows]:
+    """Return the same as `divide`, without the words on what was found of a folder."""
+    train, val, test, numbers = decoded.train, decoded.val, decoded.test, decoded.numbers
+    remarks = list(decoded.remarks)
     if val is not None and config.folds is not None:
         train, val = joined(train, val), None
-        strata = targets.strata(train.targets)
+        numbers["train"] = np.concatenate([numbers["train"], numbers.pop("val")])
         remarks.append(
             "note: with folds, the images of the given validation part are divided among them too."
         )
+    draw = _Draw(train, numbers["train"], groups, config)
+    behind = config.folds or 1 + (val is None)  # the groups that are needed once a test is drawn
+    remarks += draw.keep_together(behind + (test is None))
     rows = np.arange(len(train))
     if test is None:
-        rest, drawn = split_off(strata, round(config.test_fraction * len(train)), generator)
-        rows, test = rest, train.take(drawn)
+        count = round(config.test_fraction * len(train))
+        rows, test, numbers["test"] = draw.part(rows, count, left=behind)
     if val is not None:
-        val, told = _limited(val, config.val_limit, generator, targets)
-        remarks += told
-        if config.val_fraction != DataConfig().val_fraction:
-            remarks.append("note: the validation part is given: data.val_fraction has no say.")
+        val, kept, told = _limited(val, config, draw)
+        remarks, numbers["val"] = [*remarks, *told], numbers["val"][kept]
     elif config.folds is None:
-        wanted = round(config.val_fraction * len(decoded.train))
-        rest, drawn = split_off(strata[rows], min(wanted, config.val_limit), generator)
-        rows, val = rows[rest], train.take(rows[drawn])
+        count = min(round(config.val_fraction * len(decoded.train)), config.val_limit)
+        rows, val, numbers["val"] = draw.part(rows, count)
     if config.train_limit is not None and config.train_limit < len(rows):
-        _, kept = split_off(strata[rows], config.train_limit, generator, left=0)
+        _, kept = split_off(draw.strata[rows], config.train_limit, draw.generator, left=0)
         rows = rows[kept]
     train = train.take(rows) if len(rows) < len(train) or isinstance(train, Joined) else train
-    return Dataset(
+    in_folds = config.folds is not None
+    dataset = Dataset(
         config.name,
         decoded.classes,
         train,
         train if val is None else val,
         test,
-        decoded.fingerprint,
+        decoded.fingerprint if draw.groups is None else derived(decoded.fingerprint, draw.groups),
         decoded.skipped,
         config.folds,
         config.split_seed,
         decoded.value_range,
         tuple(remarks),
         _side(decoded, config),
-        None if config.folds is None or strata is decoded.train.targets else strata[rows],
+        draw.strata[rows] if in_folds and draw.strata is not decoded.train.targets else None,
+        draw.groups[rows] if in_folds and draw.groups is not None else None,
     )
+    numbers["train"] = numbers["train"][rows]
+    return dataset, np.concatenate([numbers[name] for name in TITLES if name in numbers])
 
 
-def _limited(
-    val: Part, limit: int, generator: np.random.Generator, targets: Targets
-) -> tuple[Part, list[str]]:
-    """Return a given validation part, cut to the limit, and the remarks on it."""
-    if (count := len(val)) <= limit:
-        return val, []
-    _, kept = split_off(targets.strata(val.targets), limit, generator, left=0)
+class _Draw:
+    """Draws parts from the training images of a data set."""
+
+    def __init__(
+        self, train: Part, numbers: Rows, groups: Labels | None, config: DataConfig
+    ) -> None:
+        """`groups` are those of all images, of which the training images have these numbers."""
+        targets: Targets = TASKS[config.task].load_targets()
+        self.train, self.numbers = train, numbers
+        self.strata = targets.strata(train.targets)
+        self.groups = None if groups is None else groups[numbers]
+        self.generator = np.random.default_rng(config.split_seed)
+
+    def keep_together(self, needed: int) -> list[str]:
+        """Dissolve groups of classes that have fewer than are needed; return a line on the others.
+
+        Without any, parts are drawn as if there never were groups.
+        """
+        if self.groups is None:
+            return []
+        self.groups = divisible(self.strata, self.groups, needed)
+        sizes = np.bincount(self.groups)
+        several = sizes[sizes > 1]
+        if not len(several):
+            self.groups = None
+            return []
+        return [
+            f"note: {several.sum():,} images are copies or near copies of one another, in "
+            f"{counted(len(several), 'group')}: the parts were drawn so that none is divided."
+        ]
+
+    def part(self, rows: Rows, count: int, *, left: int = 1) -> tuple[Rows, Part, Rows]:
+        """Draw a part of `count` of these rows; return the others, the part and its numbers.
+
+        Of groups, `left` of each class stay among the others.
+        """
+        if self.groups is None:
+            rest, drawn = split_off(self.strata[rows], count, self.generator)
+        else:
+            rest, drawn = split_off_groups(
+                self.strata[rows], self.groups[rows], count, self.generator, left=left
+            )
+        return rows[rest], self.train.take(rows[drawn]), self.numbers[rows[drawn]]
+
+
+def _limited(val: Part, config: DataConfig, draw: _Draw) -> tuple[Part, Rows, list[str]]:
+    """Return a given validation part, cut to the limit, its rows, and the remarks on it."""
     told = (
+        ["note: the validation part is given: data.val_fraction has no say."]
+        if config.val_fraction != DataConfig().val_fraction
+        else []
+    )
+    if (count := len(val)) <= config.val_limit:
+        return val, np.arange(count), told
+    targets: Targets = TASKS[config.task].load_targets()
+    _, kept = split_off(targets.strata(val.targets), config.val_limit, draw.generator, left=0)
+    cut = (
         f"note: {len(kept):,} of the {count:,} given validation images are used "
         f"(--set data.val_limit={count} uses all)."
     )
-    return val.take(kept), [told]
+    return val.take(kept), kept, [cut, *told]
 
 
 def _side(decoded: Decoded, config: DataConfig) -> int | None:

@@ -53,6 +53,20 @@ class Copies:
     limit: str = ""
     """A clause on what was not looked for, and why; empty if all was."""
 
+    def among(self, rows: Rows) -> "Copies":
+        """Return the copies among these images, in this order."""
+        nobody = len(rows)
+        first = np.full(len(self.original), nobody)
+        np.minimum.at(first, self.original[rows], np.arange(nobody))
+
+        def pairs(found: Rows) -> Rows:
+            moved = np.unique(np.sort(first[found], axis=1), axis=0)
+            return moved[moved[:, 1] < nobody]
+
+        return Copies(
+            first[self.original[rows]], pairs(self.near), pairs(self.mirrored), self.limit
+        )
+
 
 def find_copies(parts: Sequence[Part]) -> Copies:
     """Find the copies among the images of these parts."""

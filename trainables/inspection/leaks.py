@@ -1,12 +1,12 @@
 """The data of a search without leaks: no picture is in two of its parts.
 
-Copies of a picture that is trained on are removed from the validation and the test part, and copies
-of what is validated on from the test part. Nearly equal images are removed if they are of one
+Parts, and folds, are drawn so that copies are together in one of them. Where that cannot be,
+copies of a picture that is trained on are removed from the validation and the test part, and copies
+of what is validated on from the test part. Nearly equal images count as copies if they are of one
 class: where classes differ in a detail, two images may be nearly equal and no copies. Mirror images
-are left, since mirrored a picture may mean something else.
+do not, since mirrored a picture may mean something else.
 """
 
-import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from trainables.catalog.datasets import DATASETS
 from trainables.catalog.tasks import TASKS
-from trainables.config import DROP, DataConfig
-from trainables.datasets.arrays import TITLES, Dataset, Part
-from trainables.datasets.load import load
+from trainables.config import KEEP, TOGETHER, DataConfig
+from trainables.datasets.arrays import TITLES, Dataset, Decoded, Part, derived
+from trainables.datasets.load import divide, load, read
+from trainables.datasets.targets import ClassNumbers, Labels
 from trainables.errors import DataError
 from trainables.inspection.copies import Copies
 from trainables.inspection.matches import EXACT, NEAR, Pairs, Places, pairs_of, parts_of
-from trainables.inspection.remembered import copies_in
+from trainables.inspection.remembered import copies_before, copies_in
 
 
 @dataclass(frozen=True)
@@ -44,28 +45,66 @@ def load_clean(config: DataConfig, *, download: bool = False) -> Dataset:
         DataError: images or labels that cannot be used, or a part that holds nothing but copies.
         Unavailable: files that are not there.
     """
-    dataset = load(config, download=download)
-    return look(dataset, config).dataset if removes(config) else dataset
+    if removes(config):
+        return load_looked(config, download=download).dataset
+    return load(config, download=download)
+
+
+def load_looked(config: DataConfig, *, download: bool = False) -> Looked:
+    """Load a data set and look for copies, which make no leaks unless the config keeps them.
+
+    Raises:
+        DataError, Unavailable: as `load_clean`.
+    """
+    whole = read(config, download=download)
+    if not draws_together(config, whole.decoded):
+        return look(divide(whole, config)[0], config)
+    copies = copies_before(whole.decoded)
+    dataset, numbers = divide(whole, config, groups_of(copies, whole.decoded, config))
+    return look(dataset, config, copies.among(numbers))
 
 
 def removes(config: DataConfig) -> bool:
     """Return whether leaks are removed: never from published data, whose parts everybody knows."""
-    return config.leaks == DROP and DATASETS[config.name].from_folder
+    return config.leaks != KEEP and DATASETS[config.name].from_folder
 
 
-def look(dataset: Dataset, config: DataConfig) -> Looked:
-    """Look for copies, and remove leaks unless the config keeps them.
+def draws_together(config: DataConfig, decoded: Decoded) -> bool:
+    """Return whether copies are to be in one part, of the parts or folds that are drawn."""
+    is_drawn = decoded.val is None or decoded.test is None or config.folds is not None
+    return config.leaks == TOGETHER and is_drawn and DATASETS[config.name].from_folder
+
+
+def groups_of(copies: Copies, decoded: Decoded, config: DataConfig) -> Labels:
+    """Return the group of each image: with all its copies, their copies, and so on."""
+    from scipy.sparse import coo_array  # takes a while to import
+    from scipy.sparse.csgraph import connected_components
+
+    targets = TASKS[config.task].load_targets()
+    strata = np.concatenate([targets.strata(part.targets) for part in decoded.parts.values()])
+    near = copies.near if isinstance(targets, ClassNumbers) else copies.near[:0]
+    near = near[strata[near[:, 0]] == strata[near[:, 1]]]
+    count = len(strata)
+    ends = np.concatenate([np.stack([copies.original, np.arange(count)], axis=1), near]).T
+    joins = coo_array((np.ones(len(ends[0])), (ends[0], ends[1])), shape=(count, count))
+    return np.asarray(connected_components(joins, directed=False)[1], np.int64)
+
+
+def look(dataset: Dataset, config: DataConfig, copies: Copies | None = None) -> Looked:
+    """Look for copies, unless they are known, and remove leaks unless the config keeps them.
 
     Raises:
         DataError: a part holds nothing but copies, or what is left cannot be used.
     """
     targets = TASKS[config.task].load_targets()
     places = Places.of(dataset, targets)
-    copies = copies_in(dataset, config)
+    copies = copies_in(dataset, config) if copies is None else copies
     pairs = pairs_of(copies, places)
     removed = np.zeros(len(pairs), bool)
     if removes(config):
         removed = _leaks(pairs, places, in_folds=dataset.folds is not None)
+        if dataset.groups is not None:
+            removed &= ~_are_together(pairs, places, dataset.groups)
         if removed.any():
             dataset = _without(dataset, places, pairs.image[removed])
             targets.check_split(dataset)
@@ -89,6 +128,13 @@ def _leaks(pairs: Pairs, places: Places, *, in_folds: bool) -> NDArray[np.bool_]
     return found
 
 
+def _are_together(pairs: Pairs, places: Places, groups: Labels) -> NDArray[np.bool_]:
+    """Return for each pair whether its images are of one group of what is divided into folds."""
+    of_group = np.append(groups, -np.arange(1, len(places.row) - len(groups) + 1))
+    found: NDArray[np.bool_] = of_group[pairs.image] == of_group[pairs.same_as]
+    return found
+
+
 def _without(dataset: Dataset, places: Places, images: NDArray[np.int64]) -> Dataset:
     """Return the data set without these images, which are counted through its parts.
 
@@ -105,17 +151,13 @@ def _without(dataset: Dataset, places: Places, images: NDArray[np.int64]) -> Dat
                 "--set data.leaks=keep."
             )
         kept[name] = part.take(np.flatnonzero(~is_gone)) if is_gone.any() else part
-    strata = dataset.strata
+    strata, groups = dataset.strata, dataset.groups
     return replace(
         dataset,
         train=kept["train"],
         val=kept["train" if dataset.folds is not None else "val"],
         test=kept.get("test"),
         strata=None if strata is None else strata[~gone[places.part == 0]],
-        fingerprint=_changed(dataset.fingerprint, images),
+        groups=None if groups is None else groups[~gone[places.part == 0]],
+        fingerprint=derived(dataset.fingerprint, images),
     )
-
-
-def _changed(fingerprint: str, images: NDArray[np.int64]) -> str:
-    """Return the fingerprint of the data without these images."""
-    return hashlib.sha256(fingerprint.encode() + images.tobytes()).hexdigest()[:16]

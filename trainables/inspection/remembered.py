@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import astuple
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 
 from trainables.caches import PARTIAL, cache_folder, evict, make_private
 from trainables.config import DataConfig
-from trainables.datasets.arrays import Dataset
+from trainables.datasets.arrays import Dataset, Decoded, Part
 from trainables.inspection.copies import Copies, find_copies
 from trainables.inspection.matches import parts_of
 
@@ -31,10 +32,19 @@ DIVIDED_BY = ("train_limit", "val_limit", "val_fraction", "test_fraction", "spli
 
 def copies_in(dataset: Dataset, config: DataConfig) -> Copies:
     """Return the copies in a data set: found now, or before."""
-    parts = list(parts_of(dataset).values())
+    about = [VERSION, dataset.fingerprint, *(getattr(config, name) for name in DIVIDED_BY)]
+    return _found(list(parts_of(dataset).values()), about)
+
+
+def copies_before(decoded: Decoded) -> Copies:
+    """Return the copies in a data set that is not divided yet: found now, or before."""
+    return _found(list(decoded.parts.values()), [VERSION, decoded.fingerprint])
+
+
+def _found(parts: Sequence[Part], about: list[object]) -> Copies:
+    """Return the copies among the images of these parts, which `about` tells from all others."""
     if sum(map(len, parts)) < MIN_IMAGES:
         return find_copies(parts)
-    about = [VERSION, dataset.fingerprint, *(getattr(config, name) for name in DIVIDED_BY)]
     key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]
     folder = cache_folder("copies") / key
     try:

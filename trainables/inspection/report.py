@@ -91,6 +91,8 @@ class DataReport:
     matches: tuple[Match, ...] = ()
     """Images that show the picture of an earlier one, those in two parts first."""
     match_counts: tuple[MatchCount, ...] = ()
+    together: bool = False
+    """True if no fold divides copies of one picture that were not removed."""
     compared: str = ""
     """A clause on what was not looked for, and why; empty if all was (`Copies.limit`)."""
 
@@ -193,6 +195,7 @@ def report_of(looked: Looked, config: DataConfig) -> DataReport:
         files=_files(list(looked.places.parts.values()), config),
         matches=_matches(looked),
         match_counts=_match_counts(looked),
+        together=dataset.groups is not None,
         compared=looked.copies.limit,
     )
 

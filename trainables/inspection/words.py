@@ -83,7 +83,8 @@ def warnings(report: DataReport) -> Iterator[str]:
 def _leaks(report: DataReport) -> Iterator[str]:
     """Yield lines on pictures that are in two parts, or with folds twice in what is divided."""
     for count in report.match_counts:
-        if count.part == count.same_as and not (report.folds and count.part == "train"):
+        is_twice_in_folds = report.folds and count.part == "train" and not report.together
+        if count.part == count.same_as and not (is_twice_in_folds or count.removed):
             continue
         first = next((match for match in report.matches if _is_of(match, count)), None)
         named = f" (first: {match_text(first)})" if first and first.image.name else ""

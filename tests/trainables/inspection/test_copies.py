@@ -133,3 +133,16 @@ def test_a_copy_of_a_symmetric_picture_is_found() -> None:
     test[:6] = [darker(image) for image in train[:6]]
     near = find_copies([part(train), part(test)]).near
     assert {(row, 20 + row) for row in range(6)} <= set(map(tuple, near.tolist()))
+
+
+def test_copies_are_known_among_some_of_the_images_in_another_order() -> None:
+    images = photographs(24, side=32)
+    images[5], images[9], images[11] = images[2], as_jpeg(images[2]), images[7]
+    images[20] = images[8][:, ::-1]
+    rows = np.random.default_rng(0).permutation(24)[:20]
+    rows = np.array([9, 20, 5, 8, *(row for row in rows if row not in (2, 5, 8, 9, 20))])
+    known, found = find_copies([part(images)]).among(rows), find_copies([part(images[rows])])
+    np.testing.assert_array_equal(known.original, found.original)
+    np.testing.assert_array_equal(known.near, found.near)
+    np.testing.assert_array_equal(known.mirrored, found.mirrored)
+    assert (known.near.tolist(), known.mirrored.tolist()) == ([[0, 2]], [[1, 3]])

@@ -1,15 +1,18 @@
 """Leaks across parts, and what is removed because of them."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.trainables.inspection.test_copies import as_jpeg, photographs
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, Part
+from trainables.datasets.load import load
 from trainables.errors import DataError
-from trainables.inspection.leaks import _leaks, look
+from trainables.inspection.leaks import _leaks, load_looked, look
 from trainables.inspection.report import DataReport, report_of
 from trainables.inspection.words import warnings
 
@@ -138,3 +141,94 @@ def test_without_classes_equal_images_alone_are_leaks(dataset: Dataset) -> None:
     places = replace(look(dataset, FOLDER).places, classes=())
     pairs = look(dataset, FOLDER).pairs
     assert _leaks(pairs, places, in_folds=False).sum() == 1
+
+
+SCENES, FRAMES = 24, 5
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two classes, with twelve scenes each of five nearly equal frames."""
+    folder = tmp_path_factory.mktemp("film")
+    for scene, picture in enumerate(photographs(SCENES, side=32)):
+        place = folder / ("cat" if scene % 2 else "dog")
+        place.mkdir(exist_ok=True)
+        for frame in range(FRAMES):
+            changed = (picture * (1 - frame / 100)).astype(np.uint8)
+            Image.fromarray(changed).save(place / f"{scene:02}-{frame}.png")
+    return folder
+
+
+def scenes_of(part: Part | None) -> set[str]:
+    assert part is not None
+    return {name.split("/")[1][:2] for name in part.names or ()}
+
+
+def test_frames_of_a_scene_are_drawn_into_one_part(film: Path) -> None:
+    config = DataConfig(name="folder", root=str(film))
+    looked = load_looked(config)
+    parts = (looked.dataset.train, looked.dataset.val, looked.dataset.test)
+    scenes = [scenes_of(part) for part in parts]
+    assert sum(map(len, scenes)) == SCENES, "no scene is in two parts"
+    assert [len(part) for part in parts if part] == [80, 20, 20]
+    assert np.bincount(looked.dataset.val.targets).tolist() == [10, 10]
+    assert not looked.removed.any()
+    told = (
+        "note: 120 images are copies or near copies of one another, in 24 groups: the parts "
+        "were drawn so that none is divided."
+    )
+    assert told in looked.dataset.remarks
+    again = load_looked(config).dataset
+    assert (again.train.names, again.fingerprint) == (
+        looked.dataset.train.names,
+        looked.dataset.fingerprint,
+    )
+
+
+def test_a_search_of_a_version_that_dropped_copies_draws_as_it_did(film: Path) -> None:
+    config = DataConfig(name="folder", root=str(film), leaks="drop")
+    drawn = load(config)
+    assert scenes_of(drawn.train) & scenes_of(drawn.val)
+    with pytest.raises(DataError, match="every image of the validation part is a copy"):
+        load_looked(config)
+    kept = load_looked(replace(config, leaks="keep")).dataset
+    assert (kept.train.names, kept.fingerprint) == (drawn.train.names, drawn.fingerprint)
+    assert load_looked(replace(config, leaks="together")).dataset.fingerprint != drawn.fingerprint
+
+
+def test_without_copies_parts_are_drawn_image_by_image(tmp_path: Path) -> None:
+    for row, picture in enumerate(photographs(40, side=32)):
+        (tmp_path / str(row % 2)).mkdir(exist_ok=True)
+        Image.fromarray(picture).save(tmp_path / str(row % 2) / f"{row}.png")
+    config = DataConfig(name="folder", root=str(tmp_path))
+    found, drawn = load_looked(config).dataset, load(config)
+    assert (found.train.names, found.fingerprint) == (drawn.train.names, drawn.fingerprint)
+    assert found.remarks == drawn.remarks
+
+
+def test_a_class_of_fewer_scenes_than_parts_is_drawn_image_by_image(film: Path) -> None:
+    few = film.parent / "few"
+    for path in sorted(film.glob("*/*.png")):
+        if path.parent.name == "dog" or path.name < "04":
+            (few / path.parent.name).mkdir(parents=True, exist_ok=True)
+            (few / path.parent.name / path.name).hardlink_to(path)
+    looked = load_looked(DataConfig(name="folder", root=str(few)))
+    parts = {"train": looked.dataset.train, "val": looked.dataset.val, "test": looked.dataset.test}
+    dogs = [
+        {name[4:6] for name in (part and part.names) or () if name.startswith("dog")}
+        for part in parts.values()
+    ]
+    assert sum(map(len, dogs)) == SCENES / 2
+    assert looked.removed.any(), "the cats of the two scenes stay in training alone"
+
+
+def test_no_fold_divides_a_scene(film: Path) -> None:
+    config = DataConfig(name="folder", root=str(film), folds=3)
+    looked = load_looked(config)
+    assert not looked.removed.any()
+    for number in (1, 2, 3):
+        fold = looked.dataset.fold(number, seed=0)
+        assert not scenes_of(fold.train) & scenes_of(fold.val)
+        assert set(fold.val.targets) == {0, 1}
+    report = report_of(looked, config)
+    assert not [line for line in warnings(report) if "nearly equal" in line]
