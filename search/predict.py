@@ -25,7 +25,7 @@ from search.cli.names import found_name
 from search.journal.store import own_path
 from search.views.terminal import Terminal, say
 from trainables.datasets.images import SUFFIXES
-from trainables.datasets.layout import is_hidden
+from trainables.datasets.names import is_hidden
 from trainables.errors import ConfigError, printable
 
 if TYPE_CHECKING:

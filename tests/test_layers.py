@@ -91,9 +91,9 @@ DOORS = {
     "torchmetrics": set(),
     "onnxruntime": {"trainables/export/export.py"},
     "torchvision": {
-        "trainables/datasets/mnist.py",
-        "trainables/datasets/fashion_mnist.py",
-        "trainables/datasets/cifar10.py",
+        "trainables/datasets/published/mnist.py",
+        "trainables/datasets/published/fashion_mnist.py",
+        "trainables/datasets/published/cifar10.py",
         "trainables/models/families.py",
         "trainables/models/weights.py",
     },
@@ -102,7 +102,7 @@ DOORS = {
         "trainables/baselines/classifiers.py",
         "trainables/baselines/fitting.py",
         "trainables/baselines/store.py",
-        "trainables/datasets/digits.py",
+        "trainables/datasets/published/digits.py",
         "trainables/datasets/splits.py",
         "trainables/catalog/models.py",
     },
@@ -131,6 +131,7 @@ FLOORS = {
         catalog fields caches
         config
         datasets
+        datasets/published
         inspection
         tasks
         baselines

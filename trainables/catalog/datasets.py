@@ -43,9 +43,9 @@ class DatasetEntry:
 
 
 DATASETS: dict[str, DatasetEntry] = {
-    "digits": DatasetEntry(module="trainables.datasets.digits"),
-    "mnist": DatasetEntry(module="trainables.datasets.mnist"),
-    "fashion_mnist": DatasetEntry(module="trainables.datasets.fashion_mnist", flip=True),
-    "cifar10": DatasetEntry(module="trainables.datasets.cifar10", flip=True),
+    "digits": DatasetEntry(module="trainables.datasets.published.digits"),
+    "mnist": DatasetEntry(module="trainables.datasets.published.mnist"),
+    "fashion_mnist": DatasetEntry(module="trainables.datasets.published.fashion_mnist", flip=True),
+    "cifar10": DatasetEntry(module="trainables.datasets.published.cifar10", flip=True),
     "folder": DatasetEntry(module="trainables.datasets.folder", flip=True, from_folder=True),
 }

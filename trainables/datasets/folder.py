@@ -33,8 +33,9 @@ from trainables.datasets.images import (
     extremes,
     header,
 )
-from trainables.datasets.layout import Layout, are, layout_of, refused
+from trainables.datasets.layout import Layout, are, refused
 from trainables.datasets.memory import require_memory
+from trainables.datasets.parts import layout_of
 from trainables.errors import DataError, printable
 from trainables.processors import processors
 

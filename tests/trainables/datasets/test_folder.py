@@ -15,8 +15,9 @@ from trainables.config import DataConfig
 from trainables.datasets import folder, sources
 from trainables.datasets.arrays import MAX_LEFT_OUT, LeftOut
 from trainables.datasets.images import SUFFIXES, decode, header
-from trainables.datasets.layout import layout_of
 from trainables.datasets.load import load
+from trainables.datasets.names import NO_CLASS, key_of
+from trainables.datasets.parts import layout_of
 from trainables.errors import DataError
 
 
@@ -1020,3 +1021,31 @@ def test_the_folder_is_walked_once_a_load(two, monkeypatch):
     loaded(two)
     loaded(two)
     assert len(walked) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "is_class"),
+    [
+        ("Unsorted", False),
+        ("un-labelled", True),
+        ("unlabeled images", False),
+        ("New Folder (2)", False),
+        ("new", False),
+        ("newt", True),
+        ("template", True),
+        ("TODO", False),
+        ("other", True),
+    ],
+)
+def test_names_that_are_seldom_a_class(name, is_class):
+    assert (NO_CLASS.fullmatch(key_of(name)) is None) == is_class
+
+
+def test_a_folder_beside_folders_without_images_is_no_data_set(tmp_path):
+    for name in ("photos", "screens"):
+        (tmp_path / name).mkdir()
+        Image.new("L", (8, 8)).save(tmp_path / name / "1.png")
+    (tmp_path / "src").mkdir()
+    with pytest.raises(DataError) as refused:
+        layout_of(tmp_path / "photos")
+    assert "folder above" not in str(refused.value)

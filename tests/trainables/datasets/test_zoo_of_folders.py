@@ -305,6 +305,22 @@ ZOO["one folder too low"] = Animal(
     ),
     refused=True,
 )
+ZOO["photographs in a folder where somebody works"] = Animal(
+    lambda root: (
+        fill(root.parent, root.name, "screenshots"),
+        (root.parent / "train.py").write_text("x"),
+    ),
+    ("no class folders in '{root}'. Expected one sub-folder per class, holding its images.",),
+    refused=True,
+)
+ZOO["a folder of what is not sorted yet"] = Animal(
+    lambda root: fill(root, "cat", "dog", "to_sort"),
+    (
+        "warning: 'to_sort' is read as a class. If its images are not sorted yet, take it out of "
+        "the folder.",
+    ),
+    classes=("cat", "dog", "to_sort"),
+)
 ZOO["nothing but an archive and a table"] = Animal(
     lambda root: [(root / name).write_text("x") for name in ("labels.csv", "images.zip")],
     (

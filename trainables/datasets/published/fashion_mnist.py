@@ -6,8 +6,8 @@ from typing import Any
 
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Decoded
-from trainables.datasets.mnist import NAMES
-from trainables.datasets.torchvision_files import existing, read_idx
+from trainables.datasets.published.mnist import NAMES
+from trainables.datasets.published.torchvision_files import existing, read_idx
 
 CLASSES = (
     "T-shirt/top",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Decoded
-from trainables.datasets.torchvision_files import existing, read
+from trainables.datasets.published.torchvision_files import existing, read
 
 NAMES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Decoded
-from trainables.datasets.torchvision_files import existing, read_idx
+from trainables.datasets.published.torchvision_files import existing, read_idx
 
 NAMES = (
     "train-images-idx3-ubyte",
