@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from search.execution.job import Job
-from search.execution.worker import JOB, Handed, Told
+from search.execution.job import JOB, Handed, Job
+from search.execution.worker import Told
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 

@@ -10,12 +10,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cluster.storage.bucket import StorageError
 from trainables.messages import Cost
 from trainables.request import TrialRequest
 from trainables.values import Evaluation, Json
 
+JOB = "job"
+Handed = dict[str, Any]
+"""A trial's config to Tune: its job, under `JOB`, and what Tune adds to it."""
 WAITS = (1, 2, 5, 10, 30, 60)
 """Seconds that an evaluation waits for the storage before each new try."""
 

@@ -27,7 +27,7 @@ from ray.util.scheduling_strategies import (
 
 from cluster.runtime.session import LOCAL
 from search.execution.job import Job
-from search.execution.worker import JOB, FusedWorker, TrialWorker
+from search.execution.worker import FusedWorker, TrialWorker
 from search.experiment import Experiment
 from search.journal.provenance import working_fingerprint
 from trainables.config import TrialConfig
@@ -119,7 +119,7 @@ class Workers:
             node = _node_of(options["scheduling_strategy"].placement_group)
             worker = (self._warm(node) if self.stay else None) or self._new_on(node)
         worker.open.remote(self.dataset)
-        worker.reset.remote({JOB: job})
+        worker.reset.remote(job)
         return worker
 
     def returned(self, worker: Worker, *, over: bool) -> None:
@@ -432,7 +432,7 @@ class Member:
         Until the worker has heard it, Ray holds back further training calls at this place: the
         worker has several threads, and a later call could overtake this one.
         """
-        self._heard = [self.reset.remote({JOB: job})]
+        self._heard = [self.reset.remote(job)]
         return self._heard[0]
 
     def leave(self) -> None:

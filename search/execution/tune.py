@@ -39,7 +39,7 @@ from search.execution.failures import (
     reason_of,
 )
 from search.execution.hang_detector import Watch
-from search.execution.job import Job
+from search.execution.job import JOB, Handed, Job
 from search.execution.pool import Workers
 from search.execution.tune_patches import (
     Errors,
@@ -48,7 +48,7 @@ from search.execution.tune_patches import (
     drop_finished_trials,
     use_worker_pool,
 )
-from search.execution.worker import JOB, Handed, Told
+from search.execution.worker import Told
 from search.journal.journal import JournalError
 from search.phrases import verb
 from trainables.messages import heard

@@ -22,9 +22,6 @@ STAY_S, LEFT_S, LOOK_S = 300, 3600, 5
 killed; and seconds between two looks at that.
 """
 
-JOB = "job"
-Handed = dict[str, Any]
-"""A trial's config to Tune: its job, under `JOB`, and what Tune adds to it."""
 Told = dict[str, Any]
 """A trial's result to Tune: its reports."""
 
@@ -127,10 +124,10 @@ class TrialWorker(RayProcess):
         self._claim = ""
         self._guard: Thread | None = None
 
-    def reset(self, new_config: Handed, storage: Any = None) -> bool:
+    def reset(self, job: Job) -> bool:
         """Take the next trial."""
         self._forget()
-        self._job, self._reports = new_config[JOB], None
+        self._job, self._reports = job, None
         return True
 
     @in_use
@@ -206,13 +203,13 @@ class FusedWorker(RayProcess):
         self._jobs: dict[str, Job] = {}
         self._reports: dict[str, Iterator[Report]] = {}
 
-    def reset(self, place: str, new_config: Handed, storage: Any = None) -> bool:
+    def reset(self, place: str, job: Job) -> bool:
         """Take the next trial at this place; a worker whose node leaves takes none."""
         if self._moves:
             _refuse_if_node_leaves()
         self.stop(place)
-        self._jobs[place] = new_config[JOB]
-        self._together.join(self._jobs[place].trial)
+        self._jobs[place] = job
+        self._together.join(job.trial)
         return True
 
     def train(self, place: str, heard: bool = True) -> Told:

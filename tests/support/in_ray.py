@@ -154,9 +154,9 @@ class Asked:
         os.mkfifo(begun)
 
         class Slow(FusedWorker):
-            def reset(self, place: str, new_config: Any, storage: Any = None) -> bool:
+            def reset(self, place: str, job: Any) -> bool:
                 begun.read_text()
-                return super().reset(place, new_config, storage)
+                return super().reset(place, job)
 
         pool.FusedWorker, pool.START_S = Slow, 0.0  # type: ignore[misc]
         self.workers.share(2, 1)
