@@ -90,7 +90,7 @@ class Asked:
         worker = self.fresh(first)
         found = [self.train(worker)]
         for job in others:
-            worker.reset.remote({"job": job})
+            worker.reset.remote(job)
             found.append(self.train(worker))
         return found
 
