@@ -38,13 +38,13 @@ export function bars(pairs, count = 5) {
   return element("div", { className: "bars" }, ...rows);
 }
 
-// Buttons of all classes if they are few, or a field that finds one among many. `key(place)` names
-// a button's key.
-export function choice(classes, choose, key = () => "", few = FEW) {
+// Buttons of all classes if they are few, or a field that finds one among many. `key(name)` is the
+// key of a class; without `listed` none are shown before something is typed.
+export function choice(classes, choose, { key = () => "", few = FEW, listed = true } = {}) {
   const list = element("ul", { className: "choices" });
   const show = (names) => {
     const buttons = names.map((name) => {
-      const label = key(classes.indexOf(name));
+      const label = key(name).toUpperCase();
       const inside = label ? [element("kbd", {}, label), shown(name)] : [shown(name)];
       const button = element("button", { type: "button", onclick: () => choose(name) }, ...inside);
       button.dataset.name = name;
@@ -75,7 +75,7 @@ export function choice(classes, choose, key = () => "", few = FEW) {
     const others = classes.filter(
       (_, number) => lower[number].includes(words) && !lower[number].startsWith(words),
     );
-    found = [...starts, ...others].slice(0, LISTED);
+    found = words || listed ? [...starts, ...others].slice(0, LISTED) : [];
     place = 0;
     show(found);
     mark();

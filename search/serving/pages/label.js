@@ -48,7 +48,7 @@ function tell(told) {
   }
   const all = told.corrected + told.left;
   at("progress").textContent =
-    `${told.corrected} corrected, ${told.here} of them now · ${told.left} left`;
+    `${told.corrected} corrected${told.here ? `, ${told.here} of them now` : ""} · ${told.left} left`;
   at("done").max = all || 1;
   at("done").value = told.corrected;
   return true;
@@ -102,18 +102,28 @@ function reason(item) {
 }
 
 // All classes with a key each, or the most probable and a field for the others.
-let keyed = classes;
+let keys = new Map();
 function offer(names) {
-  keyed = names;
-  const key = (place) => KEYS[names.indexOf(classes[place])]?.toUpperCase() ?? "";
-  const first = choice(names, say, (place) => KEYS[place].toUpperCase(), names.length);
+  keys = keyed(names);
+  const key = (name) => keys.get(name) ?? "";
+  const first = choice(names, say, { key, few: names.length });
   if (every) {
     at("classes").replaceChildren(first);
     return;
   }
-  const others = choice(classes, say, key);
+  const others = choice(classes, say, { key, listed: false });
   const note = element("p", { className: "note" }, element("kbd", {}, "/"), "another class");
   at("classes").replaceChildren(first, note, others);
+}
+
+// A class that is called as a key has that one: 7 is for "7", not for the seventh.
+function keyed(names) {
+  const own = names.filter((name) => name.length === 1 && KEYS.includes(name.toLowerCase()));
+  const found = new Map(own.map((name) => [name, name.toLowerCase()]));
+  const taken = new Set(found.values());
+  const free = [...KEYS].filter((key) => !taken.has(key));
+  for (const name of names) if (!found.has(name)) found.set(name, free.shift());
+  return found;
 }
 
 function next(action, address, told) {
@@ -163,14 +173,14 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   const key = event.key.toLowerCase();
-  const place = KEYS.indexOf(key);
+  const named = [...keys].find(([, own]) => own === key);
   const field = document.querySelector("input[type=search]");
   const onButton = event.target instanceof HTMLButtonElement;
   if (key === "enter" && !onButton) right();
   else if (key === "s") skip();
   else if (key === "u") undo();
   else if (key === "/" && field) field.focus();
-  else if (key.length === 1 && place >= 0 && place < keyed.length) say(keyed[place]);
+  else if (named) say(named[0]);
   else return;
   event.preventDefault();
 });
