@@ -60,15 +60,24 @@ class BoundedRecords:
         with self._lock:
             if self._unlooked > self.limit * LOOK_SHARE:
                 self._look()
-            if name not in self._images:
+            if is_new := name not in self._images:
                 if not self._make_room(len(content)):
                     return False
-                self.records.keep_image(content)
-                self._images[name] = len(content)
-                self._image_bytes += len(content)
-                self._unlooked += len(content)
+                self._count(name, len(content))
             self._note(name, kept, time_ms)
-            return True
+        if is_new:
+            try:
+                self.records.keep_image(content)
+            except OSError:
+                with self._lock:
+                    self._image_bytes -= self._images.pop(name, 0)
+                raise
+        return True
+
+    def _count(self, name: str, size: int) -> None:
+        self._images[name] = size
+        self._image_bytes += size
+        self._unlooked += size
 
     def write(self, answers: Sequence[Seen]) -> None:
         """Add answers, in one object."""

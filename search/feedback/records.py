@@ -121,10 +121,9 @@ class Records:
                 ) from None
 
     def keep_image(self, content: bytes) -> str:
-        """Keep an image and return the name by which it is found."""
+        """Keep an image and return the name by which it is found; the same one is kept once."""
         name = image_name(content)
-        if not self.place.has(f"{IMAGES}/{name}"):
-            self.place.put(content, f"{IMAGES}/{name}")
+        self.place.put(content, f"{IMAGES}/{name}")
         return name
 
     def image(self, name: str) -> bytes | None:

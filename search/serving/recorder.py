@@ -11,6 +11,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cluster.storage.bucket import Bucket, StorageError
+from cluster.storage.bucket import AT_ONCE, Bucket, StorageError
 from search.feedback.bounded import UNCERTAIN, USUAL, BoundedRecords
 from search.feedback.records import About, Correction, NotKept, Records, Seen, image_name
 from search.serving.observer import Answered
@@ -107,6 +108,7 @@ class Recorder:
         """
         # What fails is tried again here.
         quick = replace(place, quick=True) if isinstance(place, Bucket) else place
+        self._at_once = AT_ONCE if isinstance(place, Bucket) else 1
         self.about, self.keeping, self.counts = about, keeping or Keeping(), Counts()
         self.records = Records.at(quick)
         self.records.begin(about)
@@ -203,7 +205,9 @@ class Recorder:
     def _wrote(self, batch: Sequence[Answered]) -> bool:
         """Write answers and their images; return False if the storage refuses."""
         try:
-            self._bounded.write([self._seen(one) for one in batch])
+            with ThreadPoolExecutor(self._at_once) as pool:
+                seen = list(pool.map(self._seen, batch))
+            self._bounded.write(seen)
         except (OSError, ConfigError) as error:
             if not self.counts.is_refused:
                 why = error.strerror if isinstance(error, StorageError) else error
@@ -213,7 +217,8 @@ class Recorder:
         if self.counts.is_refused:
             self._tell("answers are recorded again")
         self.counts.is_refused = False
-        self.counts.written += len(batch)
+        self.counts.written += len(seen)
+        self.counts.kept += sum(bool(one.kept) for one in seen)
         return True
 
     def _seen(self, one: Answered) -> Seen:
@@ -226,7 +231,6 @@ class Recorder:
             if not self._is_full:
                 self._tell(f"{self._no_room} Answers are recorded still")
             self._is_full = True
-        self.counts.kept += bool(kept)
         chances = tuple(round(float(chance), 6) for chance in one.probabilities)
         return Seen(one.id, one.time_ms, name, one.version, chances, kept)
 
