@@ -24,7 +24,7 @@ NOT_RECORDED = "this server keeps no corrections: start it with --record PLACE."
 
 
 class Correct(Protocol):
-    """Keeps what an image really shows; see `search.serving.recorder.Recorder.correct`."""
+    """Keeps what an image really shows; see `search.feedback.recorder.Recorder.correct`."""
 
     def __call__(
         self, label: str, by: str, *, answer: str = "", image: str = "", content: bytes = b""

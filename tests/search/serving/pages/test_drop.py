@@ -16,11 +16,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from search.feedback.observer import Answered
+from search.feedback.recorder import Keeping, Recorder
 from search.feedback.records import About, image_name
-from search.serving.observer import Answered
 from search.serving.pages.drop import Context, routes
 from search.serving.pages.guard import allowed_hosts
-from search.serving.recorder import Keeping, Recorder
 from tests.support.asgi import ask, listening
 from tests.support.browser import Tab, browse, browser
 

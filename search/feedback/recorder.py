@@ -21,8 +21,8 @@ from PIL import Image
 
 from cluster.storage.bucket import AT_ONCE, Bucket, StorageError
 from search.feedback.bounded import UNCERTAIN, USUAL, BoundedRecords
+from search.feedback.observer import Answered
 from search.feedback.records import About, Correction, NotKept, Records, Seen, image_name
-from search.serving.observer import Answered
 from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError, counted, unknown
 

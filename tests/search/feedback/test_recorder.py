@@ -13,10 +13,10 @@ from PIL import Image
 
 from cluster.storage.bucket import Bucket
 from cluster.storage.folder import Folder
+from search.feedback import recorder
+from search.feedback.observer import Answered
+from search.feedback.recorder import Keeping, NoRoom, Recorder
 from search.feedback.records import About, NotKept, Records, image_name
-from search.serving import recorder
-from search.serving.observer import Answered
-from search.serving.recorder import Keeping, NoRoom, Recorder
 from trainables.errors import ConfigError
 
 ABOUT = About("models:/pets", ("cat", "dog"))
