@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from search.feedback.records import Records, Seen
+from trainables.errors import ConfigError
 
 IMAGES_SHARE = 0.75
 LEAVE = 0.9
@@ -24,6 +25,10 @@ USUAL, UNCERTAIN = "usual", "uncertain"
 LATEST = 2**63
 FULL_S = 60.0
 """Seconds after which it is tried again whether there is room."""
+
+
+class NoRoom(ConfigError):
+    """Corrected images fill a place."""
 
 
 @dataclass

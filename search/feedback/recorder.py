@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cluster.storage.bucket import AT_ONCE, Bucket, StorageError
-from search.feedback.bounded import UNCERTAIN, USUAL, BoundedRecords
+from search.feedback.bounded import UNCERTAIN, USUAL, BoundedRecords, NoRoom
 from search.feedback.observer import Answered
 from search.feedback.records import About, Correction, NotKept, Records, Seen, image_name
 from search.views.terminal import Terminal, say
@@ -37,10 +37,6 @@ HELD_BYTES = 64_000_000
 OVERHEAD = 1000
 """The bytes that an answer takes beside its image, about."""
 NO_PIXELS = np.empty((0, 0, 1), dtype=np.uint8)
-
-
-class NoRoom(ConfigError):
-    """Corrected images fill the place."""
 
 
 @dataclass(frozen=True)

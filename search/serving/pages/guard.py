@@ -4,6 +4,7 @@ A browser says where a page comes from that sends something; one of another site
 is one whose name leads here although it is not this server's (DNS rebinding).
 """
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Collection
 from functools import cache
@@ -13,16 +14,21 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from trainables.errors import printable
+from search.feedback.bounded import NoRoom
+from search.feedback.records import NotKept
+from trainables.errors import ConfigError, printable
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 """The names of a server that only its own machine reaches."""
+RECEIVE_S = 15.0
+"""Seconds within which a body has to arrive."""
 READING = {"GET", "HEAD", "OPTIONS"}
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -35,6 +41,7 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+Endpoint = Callable[[Request], Awaitable[Response]]
 TYPES = {"js": "text/javascript", "css": "text/css"}
 
 
@@ -100,18 +107,32 @@ def answer(told: Any) -> JSONResponse:
     return JSONResponse(told, headers=HEADERS)
 
 
-async def body(request: Request, limit: int) -> bytes:
-    """Return a request's body.
+async def fields(request: Request, limit: int, wanted: str) -> dict[str, str]:
+    """Return the fields of a JSON object whose values are text.
+
+    Args:
+        request: with the object as its body.
+        limit: the bytes that it may have.
+        wanted: what it should be, in words.
 
     Raises:
-        ValueError: it has more bytes than `limit`.
+        HTTPException: it is something else, too large or too slow.
     """
     content = bytearray()
-    async for piece in request.stream():
-        content += piece
-        if len(content) > limit:
-            raise ValueError(f"at most {limit:,} bytes are taken")
-    return bytes(content)
+    try:
+        async with asyncio.timeout(RECEIVE_S):
+            async for piece in request.stream():
+                content += piece
+                if len(content) > limit:
+                    raise HTTPException(413, f"at most {limit:,} bytes are taken.")
+        told = json.loads(bytes(content))
+    except TimeoutError:
+        raise HTTPException(408, f"the body did not arrive within {RECEIVE_S:g} s.") from None
+    except (ValueError, RecursionError):
+        raise HTTPException(400, wanted) from None
+    if not isinstance(told, dict) or not all(isinstance(value, str) for value in told.values()):
+        raise HTTPException(400, wanted)
+    return told
 
 
 @cache
@@ -144,11 +165,29 @@ def own_files(*names: str) -> Route:
     return Route("/page/{name}", send)
 
 
-def guarded(
-    path: str,
-    method: str,
-    endpoint: Callable[[Request], Awaitable[Response]],
-    hosts: Collection[str] | None,
-) -> Route:
-    """Return a route that other sites' pages cannot use."""
-    return Route(path, endpoint, methods=[method], middleware=[Middleware(SameOrigin, hosts=hosts)])
+def guarded(path: str, method: str, endpoint: Endpoint, hosts: Collection[str] | None) -> Route:
+    """Return a route that other sites' pages cannot use, and whose refusals are lines.
+
+    Args:
+        path: as Starlette has it.
+        method: the one that it takes.
+        endpoint: answers, or raises what one may.
+        hosts: the names by which the server may be called; None allows any.
+    """
+
+    async def answered(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except HTTPException as refused:
+            return error(refused.status_code, refused.detail)
+        except NotKept as refused:
+            return error(404, str(refused))
+        except NoRoom as refused:
+            return error(507, str(refused))
+        except ConfigError as refused:
+            return error(400, str(refused))
+        except OSError as refused:
+            return error(503, f"the storage refuses, try again: {refused.strerror or refused}")
+
+    guard = Middleware(SameOrigin, hosts=hosts)
+    return Route(path, answered, methods=[method], middleware=[guard])

@@ -9,12 +9,12 @@
 | `POST /skips` `{"image": SHA256}` | put an image behind all others |
 """
 
-import json
 from collections.abc import Callable, Collection
 from dataclasses import asdict
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
@@ -22,8 +22,7 @@ from starlette.routing import BaseRoute
 from search.feedback.labelling import Labelling
 from search.feedback.pictures import as_png
 from search.feedback.records import NotKept
-from search.serving.pages.guard import HEADERS, answer, body, error, guarded, own_files, page
-from trainables.errors import ConfigError, DataError
+from search.serving.pages.guard import HEADERS, answer, fields, guarded, own_files, page
 
 MAX_BYTES = 100_000
 MOST = 100
@@ -64,9 +63,9 @@ class Calls:
         """Answer with the images that come next."""
         count = request.query_params.get("count", "20")
         if not (count.isascii() and count.isdecimal() and 0 < int(count[:9]) <= MOST):
-            return error(400, f"count is a number from 1 to {MOST} (got '{count[:80]}').")
+            raise HTTPException(400, f"count is a number from 1 to {MOST} (got '{count[:80]}').")
         without = request.query_params.get("without", "").split(",")
-        return await self._told(lambda: self._next(int(count), without))
+        return answer(await run_in_threadpool(self._next, int(count), without))
 
     def _next(self, count: int, without: list[str]) -> dict[str, Any]:
         items = self._labelling.next(count, without)
@@ -74,12 +73,7 @@ class Calls:
 
     async def image(self, request: Request) -> Response:
         """Answer with an image."""
-        try:
-            content = await run_in_threadpool(self._png, request.path_params["image"])
-        except (DataError, NotKept) as refused:
-            return error(404, str(refused))
-        except OSError as refused:
-            return _away(refused)
+        content = await run_in_threadpool(self._png, request.path_params["image"])
         return Response(content, headers={**HEADERS, "Content-Type": "image/png"})
 
     def _png(self, name: str) -> bytes:
@@ -89,10 +83,7 @@ class Calls:
 
     async def correct(self, request: Request) -> Response:
         """Keep what an image shows."""
-        try:
-            told = await _fields(request, "image", "class")
-        except ValueError as refused:
-            return error(400, str(refused))
+        told = await _fields(request, "image", "class")
         return await self._done(lambda: self._labelling.correct(told["image"], told["class"]))
 
     async def take_back(self, request: Request) -> Response:
@@ -102,49 +93,19 @@ class Calls:
 
     async def skip(self, request: Request) -> Response:
         """Put an image behind all others."""
-        try:
-            told = await _fields(request, "image")
-        except ValueError as refused:
-            return error(400, str(refused))
+        told = await _fields(request, "image")
         return await self._done(lambda: self._labelling.skip(told["image"]))
 
     async def _done(self, change: Callable[[], None]) -> Response:
         """Make a change, and answer with the progress."""
-
-        def made() -> dict[str, Any]:
-            change()
-            return asdict(self._labelling.progress)
-
-        return await self._told(made)
-
-    async def _told(self, ask: Callable[[], dict[str, Any]]) -> Response:
-        try:
-            return answer(await run_in_threadpool(ask))
-        except NotKept as refused:
-            return error(404, str(refused))
-        except ConfigError as refused:
-            return error(400, str(refused))
-        except OSError as refused:
-            return _away(refused)
-
-
-def _away(refused: OSError) -> Response:
-    return error(503, f"the storage refuses, try again: {refused.strerror or refused}")
+        await run_in_threadpool(change)
+        return answer(asdict(self._labelling.progress))
 
 
 async def _fields(request: Request, *names: str) -> dict[str, str]:
-    """Return the fields of a JSON object.
-
-    Raises:
-        ValueError: it is something else, or one is missing.
-    """
-    wanted = f"an object is wanted with {' and '.join(names)}, both of them text."
-    try:
-        told = json.loads(await body(request, MAX_BYTES))
-    except (ValueError, RecursionError):
-        raise ValueError(wanted) from None
-    if not isinstance(told, dict) or told.keys() != set(names):
-        raise ValueError(wanted)
-    if not all(isinstance(value, str) for value in told.values()):
-        raise ValueError(wanted)
+    """Return the fields of these names; see `guard.fields`."""
+    wanted = f"an object is wanted with {' and '.join(names)}, each of them text."
+    told = await fields(request, MAX_BYTES, wanted)
+    if told.keys() != set(names):
+        raise HTTPException(400, wanted)
     return told

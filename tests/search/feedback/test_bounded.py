@@ -116,12 +116,8 @@ def test_an_image_larger_than_all_removes_nothing(opened: Opener) -> None:
     assert kept(records) == {0}
 
 
-@pytest.mark.parametrize("kind", ["folder", "bucket"])
-def test_the_oldest_answers_go_but_for_those_on_images_that_are_kept(
-    request: pytest.FixtureRequest, tmp_path: Path, kind: str
-) -> None:
-    place = tmp_path / "met" if kind == "folder" else request.getfixturevalue("bucket")
-    records = opener(place)()
+def test_the_oldest_answers_go_but_for_those_on_images_that_are_kept(opened: Opener) -> None:
+    records = opened()
     keep(records, 0)
     for number in range(1, 50):
         records.write([seen(number)])

@@ -14,8 +14,9 @@ from PIL import Image
 from cluster.storage.bucket import Bucket
 from cluster.storage.folder import Folder
 from search.feedback import recorder
+from search.feedback.bounded import NoRoom
 from search.feedback.observer import Answered
-from search.feedback.recorder import Keeping, NoRoom, Recorder
+from search.feedback.recorder import Keeping, Recorder
 from search.feedback.records import About, NotKept, Records, image_name
 from trainables.errors import ConfigError
 

@@ -47,8 +47,7 @@ def recorder(tmp_path: Path) -> Iterator[Recorder]:
 
 
 def app_of(recorder: Recorder | None, classes: tuple[str, ...] = CLASSES) -> Starlette:
-    correct = recorder.correct if recorder is not None else None
-    context = Context("models:/pets", classes, lambda: "3", correct)
+    context = Context("models:/pets", classes, lambda: "3", recorder)
 
     async def predict(request: Request) -> Response:
         content = await request.body()
@@ -104,9 +103,9 @@ def test_an_image_is_sent_again_where_its_answer_is_not_known(recorder: Recorder
         ({"image": "../about.json", "class": "cat"}, 404, "is kept"),
         ({"image": "0" * 64, "class": "cat"}, 404, "is kept"),
         ({"id": "b", "class": "cat"}, 404, "not known any more"),
-        ({"content": "?", "class": "cat"}, 400, "no image in base64"),
-        ({"content": base64.b64encode(b"<svg/>").decode(), "class": "cat"}, 400, "no image"),
-        ({"content": base64.b64encode(b"x" * 999).decode(), "class": "cat"}, 400, "no image"),
+        ({"content": "?", "class": "cat"}, 400, "an image in base64"),
+        ({"content": base64.b64encode(b"<svg/>").decode(), "class": "cat"}, 400, "not an image"),
+        ({"content": base64.b64encode(b"x" * 999).decode(), "class": "cat"}, 400, "not an image"),
     ],
 )
 def test_what_is_no_correction_is_refused_in_one_line(

@@ -65,10 +65,10 @@ def test_an_image_is_sent_as_png_alone(tmp_path: Path) -> None:
     assert (reply.status, reply.headers["content-type"]) == (200, "image/png")
     assert reply.headers["x-content-type-options"] == "nosniff"
     assert reply.content.startswith(b"\x89PNG")
-    for name in (hostile, "0" * 64, "..%2fabout.json", "about.json"):
-        reply = ask(app, "GET", f"/images/{name}")
-        assert reply.status == 404
-        assert b"script" not in reply.content
+    reply = ask(app, "GET", f"/images/{hostile}")
+    assert (reply.status, b"script" in reply.content) == (400, False)
+    for name in ("0" * 64, "..%2fabout.json", "about.json"):
+        assert ask(app, "GET", f"/images/{name}").status == 404
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,8 @@ def test_an_image_is_sent_as_png_alone(tmp_path: Path) -> None:
         (b'{"class": "cat"}', "an object is wanted"),
         (b'{"image": "a", "class": "cow"}', "unknown class 'cow'"),
         (b'{"image": "a", "class": "cat", "by": "page"}', "an object is wanted"),
-        (b"x" * 200_000, "an object is wanted"),
     ],
-    ids=range(7),
+    ids=range(6),
 )
 def test_what_is_no_correction_is_refused(tmp_path: Path, body: bytes, why: str) -> None:
     reply = ask(app_of(labelling_of(tmp_path / "met", 1)), "POST", "/labels", body)
