@@ -20,14 +20,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from trainables.catalog.tasks import DEFAULT_TASK, TaskEntry
+from trainables.catalog.tasks import CLASSIFICATION, DEFAULT_TASK, TaskEntry
 from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Images
 from trainables.errors import ConfigError, Unavailable
 from trainables.evaluation.cost import BATCHES, time_per_image
 from trainables.evaluation.evaluate import TrainedModel, load_model
-from trainables.export import predictor
+from trainables.export import predictor, reference
 from trainables.tasks.base import Predict, Predictions, Task, difference, in_batches
 from trainables.training.loop import HALVES, eval_batch
 from trainables.values import Json
@@ -129,10 +129,13 @@ def export(
     return _compared(config, dataset, before, folder, saved.precision)
 
 
-def write(config: TrialConfig, dataset: Dataset, path: Path, folder: Path) -> None:
+def write(
+    config: TrialConfig, dataset: Dataset, path: Path, folder: Path, *, watched: bool = False
+) -> None:
     """Write the checkpoint at `path` as a new folder, as `export` does.
 
-    It is compared with the checkpoint on one batch alone, and not timed.
+    It is compared with the checkpoint on one batch alone, and not timed. It has a reference
+    (`reference`) only if it is to be `watched`.
 
     Raises:
         CheckpointError: the checkpoint is damaged.
@@ -140,6 +143,9 @@ def write(config: TrialConfig, dataset: Dataset, path: Path, folder: Path) -> No
     """
     with load_model(config, dataset, path) as saved:
         _write(saved, config, dataset, path, folder, onnx=False)
+    if watched and config.task is CLASSIFICATION:
+        images = dataset.val.take(reference.sample(dataset)).images
+        reference.write(folder, dataset, predictor.Predictor(folder).predictions(images))
 
 
 def _write(
@@ -196,6 +202,8 @@ def _compared(
     difference = task.difference(before, after)
     if precision not in HALVES:
         _agree(task, "the exported network", "the checkpoint", difference)
+    if config.task is CLASSIFICATION:
+        reference.write(folder, dataset, after[reference.sample(dataset)])
     # Before onnxruntime has threads, which keep looking for work.
     inference = times(written.predictions, task, dataset)
     found: Json = {}

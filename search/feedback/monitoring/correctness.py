@@ -1,0 +1,205 @@
+"""Is a model still right, and are its probabilities still what they say?
+
+Where people correct images, the uncertain ones first, the corrected ones are no sample of all. So
+images are divided by the model's confidence (the probability of the class that it names) into parts
+of the same size, and each part of the corrected ones counts as much as its part of all (Cochran
+1977, post-stratification): within a part they are taken to be a sample.
+"""
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.statistics import LEVEL, standard_error
+
+Values = NDArray[np.float64]
+PARTS, LEAST = 5, 5
+"""The number of parts, and the corrected images that each must have; else there are fewer parts."""
+SHUFFLES, REPEATS = 999, 400
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Images whose class is known: how sure the model was of each, and whether it was right."""
+
+    confidence: Values
+    right: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, probabilities: Values, targets: NDArray[np.int64]) -> "Judged":
+        """Return what the model said of images of these classes."""
+        return cls(probabilities.max(axis=1), probabilities.argmax(axis=1) == targets)
+
+    @property
+    def gaps(self) -> Values:
+        """How much surer the model was of each image than it was right."""
+        return self.confidence - self.right
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """An accuracy on corrected images, as it would be on all."""
+
+    value: float
+    low: float
+    high: float
+    """The ends of its 95 % interval (Wilson's, for as many images as it is worth)."""
+    p: float
+    """The probability of so low a value if it were still that of the validation images."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far confidence and accuracy are apart, as it would be on all images."""
+
+    error: float
+    """The expected calibration error, in as many bins as there are parts."""
+    before: float
+    """That of the validation images, in the same bins."""
+    surer: float
+    """How much surer the model is than it is right, on average; negative: less sure."""
+    low: float
+    high: float
+    """The ends of the 95 % interval of `surer`."""
+    p: float
+    """The probability of so large a difference from the validation images, if there were none."""
+
+
+@dataclass(frozen=True)
+class Suggested:
+    """An accuracy that the confidences of images without a known class suggest."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Parts:
+    """Parts by confidence, each with so many of all images, and some corrected ones."""
+
+    def __init__(self, confidence: Values, corrected: Judged) -> None:
+        """Divide all images by their confidence, so that each part has corrected ones."""
+        for count in range(PARTS, 1, -1):
+            self.edges = np.unique(np.quantile(confidence, np.arange(1, count) / count))
+            self.corrected = self.part(corrected.confidence)
+            held = np.bincount(self.corrected, minlength=len(self.edges) + 1)
+            if held.min() >= LEAST:
+                break
+        self.weights: Values = np.bincount(
+            self.part(confidence), minlength=len(self.edges) + 1
+        ) / len(confidence)
+        self.is_covered = bool((held >= LEAST)[self.weights > 0].all())
+        """False if some images are so sure or unsure that none like them was corrected."""
+
+    def part(self, confidence: Values) -> NDArray[np.int64]:
+        """Return the part of each image."""
+        return np.searchsorted(self.edges, confidence, side="right").astype(np.int64)
+
+    def means(self, part: NDArray[np.int64], values: Values) -> Values:
+        """Return the mean of values in each part; 0 where it has none."""
+        count = len(self.weights)
+        held = np.maximum(np.bincount(part, minlength=count), 1)
+        return np.bincount(part, values, minlength=count) / held
+
+
+def accuracy(parts: Parts, corrected: Judged, reference: Judged) -> Accuracy:
+    """Return the accuracy on corrected images, and how it compares with the validation images'."""
+    count = len(parts.weights)
+    held = np.bincount(parts.corrected, minlength=count)
+    each = parts.means(parts.corrected, corrected.right.astype(float))
+    value = float(parts.weights @ each)
+    smoothed = (each * held + 1) / (held + 2)
+    variance = float(parts.weights**2 @ (smoothed * (1 - smoothed) / np.maximum(held, 1)))
+    before = float(reference.right.mean())
+    error = math.hypot(math.sqrt(variance), standard_error(before, len(reference.right)))
+    low, high = _wilson(value, _worth(value, variance))
+    return Accuracy(value, low, high, NormalDist().cdf((value - before) / error))
+
+
+def _worth(value: float, variance: float) -> float:
+    """Return the number of images of which a share has this variance."""
+    inside = min(max(value, 0.01), 0.99)
+    return inside * (1 - inside) / variance
+
+
+def _wilson(share: float, images: float) -> tuple[float, float]:
+    """Return Wilson's interval of a share of so many images, which need not be a whole number."""
+    z = NormalDist().inv_cdf(1 - (1 - LEVEL) / 2)
+    middle = (share + z * z / (2 * images)) / (1 + z * z / images)
+    width = (
+        z * math.sqrt(share * (1 - share) / images + (z / (2 * images)) ** 2) / (1 + z * z / images)
+    )
+    return max(0.0, middle - width), min(1.0, middle + width)
+
+
+def calibration(
+    parts: Parts, corrected: Judged, reference: Judged, generator: np.random.Generator
+) -> Calibration:
+    """Compare confidence and accuracy on corrected images with those on the validation images.
+
+    It is a permutation test: within each part, which images are corrected ones is shuffled.
+    """
+    before = parts.part(reference.confidence)
+    part = np.concatenate([parts.corrected, before])
+    gaps = np.concatenate([corrected.gaps, reference.gaps])
+    is_new = np.arange(len(part)) < len(corrected.gaps)
+    counted = parts.weights * (np.bincount(before, minlength=len(parts.weights)) > 0)
+
+    def difference(new: NDArray[np.bool_]) -> float:
+        now, then = (parts.means(part[some], gaps[some]) for some in (new, ~new))
+        return float(counted @ np.abs(now - then))
+
+    found = difference(is_new)
+    order = np.argsort(part, kind="stable")
+    shuffled = np.empty_like(is_new)
+    larger = 1
+    for _ in range(SHUFFLES):
+        mixed = np.lexsort((generator.random(len(part)), part))
+        shuffled[order] = is_new[mixed]
+        larger += difference(shuffled) >= found - 1e-12
+    now, then = parts.means(parts.corrected, corrected.gaps), parts.means(before, reference.gaps)
+    surer = float(parts.weights @ now)
+    error = _error(parts, corrected)
+    z = NormalDist().inv_cdf(1 - (1 - LEVEL) / 2)
+    return Calibration(
+        float(parts.weights @ np.abs(now)),
+        float(parts.weights @ np.abs(then)),
+        surer,
+        surer - z * error,
+        surer + z * error,
+        larger / (SHUFFLES + 1),
+    )
+
+
+def _error(parts: Parts, corrected: Judged) -> float:
+    """Return the standard error of the mean gap of corrected images, weighted by part."""
+    count = len(parts.weights)
+    held = np.maximum(np.bincount(parts.corrected, minlength=count), 1)
+    each = parts.means(parts.corrected, corrected.gaps)
+    spread = parts.means(parts.corrected, (corrected.gaps - each[parts.corrected]) ** 2)
+    return float(np.sqrt(parts.weights**2 @ (spread / np.maximum(held - 1, 1))))
+
+
+def suggested(reference: Judged, confidence: Values) -> Suggested:
+    """Return the accuracy that confidences suggest (average thresholded confidence).
+
+    Garg et al. 2022: the share of images above the confidence that as many of the validation images
+    exceed as are right.
+    """
+    before = float(reference.right.mean())
+    threshold = np.quantile(reference.confidence, 1 - before)
+    # As many of equal confidence count as there.
+    above, equal = (
+        float(np.mean(some))
+        for some in (reference.confidence > threshold, reference.confidence == threshold)
+    )
+    share = (before - above) / equal if equal else 0.0
+    value = float(np.mean(confidence > threshold) + share * np.mean(confidence == threshold))
+    error = math.hypot(
+        standard_error(value, len(confidence)), standard_error(before, len(reference.right))
+    )
+    z = NormalDist().inv_cdf(1 - (1 - LEVEL) / 2)
+    return Suggested(value, max(0.0, value - z * error), min(1.0, value + z * error))

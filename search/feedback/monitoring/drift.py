@@ -1,0 +1,132 @@
+"""Tests of whether images are as those of the validation part were.
+
+Each gives the probability of so large a difference where nothing has changed, so that whoever acts
+when it is below a rate is wrong at most at that rate. Images are taken to be independent.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.floating]
+PERMUTATIONS = 499
+SHRINKAGE = 0.05
+"""Added to the variance in each direction, in units of the features' own variances."""
+LEAST_DEVIATION = 1e-3
+"""Features that were the same in all validation images count as having this deviation."""
+EXACT = 1000
+"""Above so many answers the asymptotic distribution of Kolmogorov and Smirnov is used."""
+MOST = 1000
+"""The images of each side that are compared by their features."""
+
+
+def outputs_differ(reference: Values, seen: Values) -> float:
+    """Return the probability of so large a difference between what a model said then and now.
+
+    It is black-box shift detection (Lipton et al. 2018; Rabanser et al. 2019): the test of
+    Kolmogorov and Smirnov for each class's probability, the smallest of them times the number of
+    classes (Bonferroni).
+
+    Args:
+        reference: probabilities, (images, classes).
+        seen: those of the answers, (images, classes).
+    """
+    from scipy.stats import ks_2samp
+
+    method = "auto" if len(seen) <= EXACT else "asymp"
+    found = [
+        ks_2samp(before, now, method=method).pvalue
+        for before, now in zip(reference.T, seen.T, strict=True)
+    ]
+    return float(min(1.0, min(found) * len(found)))
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """Features turned and scaled so that those of the reference are uncorrelated, with variance 1.
+
+    So a change shows that is small beside what features vary by, but not beside what they vary by
+    together: of two images that are equally rich in contrast, one is blurred.
+    """
+
+    centre: Values
+    matrix: Values
+
+    @classmethod
+    def of(cls, features: Values) -> Self:
+        """Return the whitening of these features, (images, features)."""
+        deviations = np.maximum(features.std(axis=0), LEAST_DEVIATION)
+        scaled = (features - features.mean(axis=0)) / deviations
+        variances, directions = np.linalg.eigh(scaled.T @ scaled / len(scaled))
+        turned = directions / np.sqrt(np.maximum(variances, 0) + SHRINKAGE)
+        return cls(features.mean(axis=0), turned / deviations[:, None])
+
+    def __call__(self, features: Values) -> NDArray[np.float32]:
+        """Return the whitened features."""
+        return ((features - self.centre) @ self.matrix).astype(np.float32)
+
+
+def features_differ(
+    reference: NDArray[np.float32], seen: NDArray[np.float32], generator: np.random.Generator
+) -> float:
+    """Return the probability of so large a difference between whitened features then and now.
+
+    It is the permutation test of the maximum mean discrepancy (Gretton et al. 2012) with a Gaussian
+    kernel, as wide as the median distance in the reference.
+
+    Args:
+        reference: whitened features, (images, features); the first `MOST` count.
+        seen: those of the kept images.
+        generator: draws the permutations.
+    """
+    before, now = reference[:MOST], seen[:MOST]
+    kernel = _kernel(np.concatenate([before, now]), len(before))
+    weights = shuffled_weights(len(before), len(now), generator)
+    found = ((kernel @ weights) * weights).sum(axis=0)
+    return _p(found)
+
+
+def _kernel(values: NDArray[np.float32], reference: int) -> NDArray[np.float32]:
+    """Return the kernel of all pairs; an image's own value is left out."""
+    squares = (values**2).sum(axis=1)
+    distances = np.maximum(squares[:, None] + squares[None] - 2 * values @ values.T, 0)
+    width = float(np.median(distances[:reference, :reference])) or 1.0
+    kernel: NDArray[np.float32] = np.exp(-distances / width)
+    np.fill_diagonal(kernel, 0)
+    return kernel
+
+
+def shuffled_weights(before: int, now: int, generator: np.random.Generator) -> NDArray[np.float32]:
+    """Return what each image counts in the difference of two means, (images, 1 + permutations).
+
+    The first column is as the images are, in the others they are shuffled.
+    """
+    weights = np.full((before + now, 1 + PERMUTATIONS), 1 / now, dtype=np.float32)
+    weights[:before, 0] = -1 / before
+    for column in range(1, 1 + PERMUTATIONS):
+        weights[generator.permutation(before + now)[:before], column] = -1 / before
+    return weights
+
+
+def _p(found: Values) -> float:
+    """Return the share of shuffles whose value is at least the first one's."""
+    return float(np.mean(found >= found[0] * (1 - 1e-6)))
+
+
+def mix_differs(reference: Values, seen: Values, generator: np.random.Generator) -> float:
+    """Return the probability of so large a difference between the classes named then and now.
+
+    It is the permutation test of the largest standardized difference among the classes' mean
+    probabilities.
+
+    Args:
+        reference: probabilities, (images, classes).
+        seen: those of the answers, (images, classes).
+        generator: draws the permutations.
+    """
+    values = np.concatenate([reference, seen]).astype(np.float32)
+    deviations = np.maximum(values.std(axis=0), 1e-6)
+    differences = (values / deviations).T @ shuffled_weights(len(reference), len(seen), generator)
+    return _p(np.abs(differences).max(axis=0))

@@ -1,0 +1,285 @@
+"""Everything that is asked of what a model has met, and what came of it."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from search.feedback.monitoring.class_mix import ClassShare, class_shares
+from search.feedback.monitoring.class_mix import needed as needed_for_class
+from search.feedback.monitoring.correctness import (
+    Accuracy,
+    Calibration,
+    Judged,
+    Parts,
+    Suggested,
+    accuracy,
+    calibration,
+    suggested,
+)
+from search.feedback.monitoring.drift import (
+    Whitening,
+    features_differ,
+    mix_differs,
+    outputs_differ,
+)
+from search.feedback.monitoring.window import Window
+from search.statistics import shared
+from trainables.export.image_features import features_of
+from trainables.export.reference import Reference
+
+RATE = 0.05
+"""The false-alarm rate of all tests together."""
+LEAST = 20
+"""The images without which nothing is tested."""
+SEED = 20
+POWER = 0.8
+"""The probability with which a change of the stated size is to be seen."""
+QUARTER, DEVIATIONS, DROP, SURER = 0.25, 3.0, 0.05, 0.1
+"""The stated sizes: a quarter of the images answered unlike any before; a quarter of them three
+standard deviations away; an accuracy lower by 5 points; a confidence off by 10 points.
+"""
+LARGEST = 10_000_000
+OUTPUTS, FEATURES, MIX = "outputs", "features", "class mix"
+ACCURACY, CALIBRATION = "accuracy", "calibration"
+UNUSUAL = 12
+"""The most unusual images that are named."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A test."""
+
+    name: str
+    images: int
+    """The new images that it had."""
+    p: float
+    """The probability of so large a difference if nothing had changed."""
+    rate: float
+    """Its share of the false-alarm rate: it says `changed` if `p` is at most that."""
+    size: str
+    """The size of a change that ought to be seen, in words."""
+    needed: int | None
+    """The images with which that is seen four times of five; None if no number is enough, for want
+    of validation images.
+    """
+
+    @property
+    def changed(self) -> bool:
+        """True if more has changed than noise explains."""
+        return self.p <= self.rate
+
+    @property
+    def is_enough(self) -> bool:
+        """True if there were images enough to see a change of that size."""
+        return self.needed is not None and self.images >= self.needed
+
+
+@dataclass
+class Findings:
+    """What came of all tests."""
+
+    model: str
+    version: str
+    first_ms: int
+    last_ms: int
+    """The times of the first and the last answer that is tested."""
+    answered: int
+    images: int
+    """The answers in this time, and the different images that are tested of them."""
+    others: dict[str, int]
+    """The answers by each other version."""
+    rate: float
+    corrected: int
+    by_visitors: int
+    validation_accuracy: float | None = None
+    """None where nothing is known of the validation images: with folds."""
+    checks: list[Check] = field(default_factory=list)
+    shares: list[ClassShare] = field(default_factory=list)
+    accuracy: Accuracy | None = None
+    is_covered: bool = True
+    """False if too few are corrected of those of which the model was sure (or unsure)."""
+    calibration: Calibration | None = None
+    suggested: Suggested | None = None
+    unusual: list[str] = field(default_factory=list)
+    """The names of the most unusual images of the sample."""
+    unusual_share: float | None = None
+    """The share of images that are more unusual than 99 % of the validation images."""
+
+    @property
+    def changed(self) -> list[str]:
+        """The names of the tests that found a change."""
+        return [check.name for check in self.checks if check.changed]
+
+    def check(self, name: str) -> Check | None:
+        """Return the test of this name; None if it could not be made."""
+        return next((check for check in self.checks if check.name == name), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of it as plain values."""
+        checks = [
+            {**asdict(check), "changed": check.changed, "is_enough": check.is_enough}
+            for check in self.checks
+        ]
+        return {**asdict(self), "changed": self.changed, "checks": checks}
+
+
+@dataclass(frozen=True)
+class _Test:
+    """A test that can be made."""
+
+    name: str
+    images: int
+    size: str
+    run: Callable[[], float]
+    """Gives its `Check.p`."""
+    sees: Callable[[int, float], bool]
+    """Tells of a number of images and a rate whether a change of that size is seen."""
+
+
+def find(model: str, reference: Reference, window: Window, rate: float = RATE) -> Findings:
+    """Put all tests that can be made to a window.
+
+    Args:
+        model: what the model is called in texts.
+        reference: its own.
+        window: what it has met.
+        rate: the false-alarm rate of all tests together.
+    """
+    found = Findings(
+        model,
+        window.version,
+        window.answers[0].time_ms,
+        window.answers[-1].time_ms,
+        window.answered,
+        len(window.answers),
+        window.others,
+        rate,
+        len(window.corrected),
+        window.by_visitors,
+    )
+    generator = np.random.default_rng(SEED)
+    tests = [
+        *_of_answers(found, reference, window, generator),
+        *_of_features(found, reference, window, generator),
+        *_of_corrected(found, reference, window, generator),
+    ]
+    own = shared(rate, len(tests))
+    for test in tests:
+        needed = _least(lambda images, test=test: test.sees(images, own))  # type: ignore[misc]
+        found.checks.append(Check(test.name, test.images, test.run(), own, test.size, needed))
+    return found
+
+
+def _of_answers(
+    found: Findings, reference: Reference, window: Window, generator: np.random.Generator
+) -> list[_Test]:
+    """Return the tests of what was answered, and estimate what follows from it."""
+    before, now = reference.probabilities, window.probabilities
+    if len(before) < LEAST or len(now) < LEAST:
+        return []
+    judged = Judged.of(before, reference.targets)
+    found.validation_accuracy = float(judged.right.mean())
+    found.suggested = suggested(judged, now.max(axis=1))
+    found.shares = class_shares(reference.classes, reference.targets, before, now, generator)
+    classes, m = len(reference.classes), len(before)
+    recalls = [
+        (share.before, float(judged.right[reference.targets == number].mean()))
+        for number, share in enumerate(found.shares)
+        if share.before
+    ]
+
+    def sees_output(n: int, rate: float) -> bool:
+        critical = math.sqrt(-math.log(rate / classes / 2) / 2 * (1 / n + 1 / m))
+        return critical + _z(POWER) * math.sqrt(QUARTER * (1 - QUARTER) / n) <= QUARTER
+
+    def sees_class(n: int, rate: float) -> bool:
+        each = [needed_for_class(share, recall, m, rate / classes) for share, recall in recalls]
+        return n >= sorted(each)[len(each) // 2]
+
+    quarter = "a quarter of the images answered unlike any before"
+    return [
+        _Test(OUTPUTS, len(now), quarter, lambda: outputs_differ(before, now), sees_output),
+        _Test(
+            MIX,
+            len(now),
+            "a class twice as frequent",
+            lambda: mix_differs(before, now, generator),
+            sees_class,
+        ),
+    ]
+
+
+def _of_features(
+    found: Findings, reference: Reference, window: Window, generator: np.random.Generator
+) -> list[_Test]:
+    """Return the test of the images themselves, and name the most unusual ones."""
+    if len(window.sample) < LEAST or len(reference.features) < LEAST:
+        return []
+    whitening = Whitening.of(reference.features)
+    before = whitening(reference.features)
+    now = whitening(features_of(np.stack([one.pixels for one in window.sample])))
+    distances = (now**2).sum(axis=1)
+    found.unusual = [window.sample[row].name for row in np.argsort(-distances)[:UNUSUAL]]
+    usual = np.quantile((before**2).sum(axis=1), 0.99)
+    found.unusual_share = float((distances > usual).mean())
+
+    def sees(n: int, rate: float) -> bool:
+        m, dimensions = len(before), before.shape[1]
+        moved = (QUARTER * DEVIATIONS) ** 2 * n * m / (n + m)
+        return moved >= math.sqrt(2 * dimensions) * (_z(1 - rate) + _z(POWER))
+
+    size = f"a quarter of the images {DEVIATIONS:.0f} standard deviations from the usual"
+    return [_Test(FEATURES, len(now), size, lambda: features_differ(before, now, generator), sees)]
+
+
+def _of_corrected(
+    found: Findings, reference: Reference, window: Window, generator: np.random.Generator
+) -> list[_Test]:
+    """Return the tests of corrected images."""
+    if len(window.corrected) < LEAST or len(reference.probabilities) < LEAST:
+        return []
+    before = Judged.of(reference.probabilities, reference.targets)
+    corrected = Judged.of(
+        np.array([one.probabilities for one, _ in window.corrected]),
+        np.array([number for _, number in window.corrected]),
+    )
+    parts = Parts(window.probabilities.max(axis=1), corrected)
+    found.is_covered = parts.is_covered
+    if not parts.is_covered:
+        return []
+    right = found.accuracy = accuracy(parts, corrected, before)
+    sure = found.calibration = calibration(parts, corrected, before, generator)
+    share, spread, m = float(before.right.mean()), float(before.gaps.var()), len(before.right)
+
+    def sees_drop(n: int, rate: float) -> bool:
+        error = math.sqrt(share * (1 - share) * (1 / n + 1 / m))
+        return (_z(1 - rate) + _z(POWER)) * error <= DROP
+
+    def sees_surer(n: int, rate: float) -> bool:
+        return (_z(1 - rate / 2) + _z(POWER)) * math.sqrt(spread * (1 / n + 1 / m)) <= SURER
+
+    count = len(window.corrected)
+    drop, off = "an accuracy lower by 5 points", "confidences off by 10 points"
+    return [
+        _Test(ACCURACY, count, drop, lambda: right.p, sees_drop),
+        _Test(CALIBRATION, count, off, lambda: sure.p, sees_surer),
+    ]
+
+
+def _z(share: float) -> float:
+    return NormalDist().inv_cdf(share)
+
+
+def _least(sees: Callable[[int], bool]) -> int | None:
+    """Return the least number of images with which a change is seen; None if none is enough."""
+    if not sees(LARGEST):
+        return None
+    low, high = 0, LARGEST
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if sees(middle) else (middle, high)
+    return high

@@ -1,0 +1,169 @@
+"""What a model has met in a time, as its tests take it."""
+
+import tempfile
+from collections import Counter
+from collections.abc import Container, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.storage.bucket import AT_ONCE
+from search.feedback.monitoring.drift import MOST
+from search.feedback.records import Records, Seen
+from trainables.datasets.arrays import Images
+from trainables.errors import ConfigError, DataError
+from trainables.export.reference import Reference
+
+ANSWERS = 10_000
+"""The most answers that are tested: the latest, each of another image."""
+UNCERTAIN, PAGE = "uncertain", "page"
+"""A reason for which an image was kept (`Seen.kept`); a place of a correction (`Correction.by`)."""
+SEED = 20
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An image that was kept, as the model saw it."""
+
+    name: str
+    pixels: Images
+    """(height, width, channels)."""
+
+
+@dataclass
+class Window:
+    """The answers in a time, by one version of a model."""
+
+    version: str
+    answers: list[Seen]
+    """The latest of each image, at most `ANSWERS`; the oldest first."""
+    answered: int
+    """The number of all answers by this version in this time."""
+    others: dict[str, int]
+    """The number of answers by each other version."""
+    corrected: list[tuple[Seen, int]]
+    """Answers on images whose class a person has told, with its number."""
+    by_visitors: int
+    """The number of corrected images that are left out: visitors of a page told of them, who mostly
+    tell of mistakes.
+    """
+    sample: list[Kept] = field(default_factory=list)
+    """A random sample of the images, as far as they were kept and can be read."""
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """What the model said of each image, (images, classes)."""
+        return np.array([one.probabilities for one in self.answers], dtype=np.float64)
+
+
+def window_of(
+    records: Records, reference: Reference, since_ms: int = 0, version: str = ""
+) -> Window:
+    """Read what was met since then, by this version, or else by the one of the latest answer.
+
+    Raises:
+        ConfigError: there are no records, they are of other classes, or nothing was met.
+    """
+    about = records.about
+    if about is None:
+        raise ConfigError(
+            f"no records in '{records.place}'. A server keeps them: "
+            "python -m search.serve MODEL --record PLACE"
+        )
+    if about.classes != reference.classes:
+        raise ConfigError(
+            f"'{records.place}' has the records of '{about.model}', whose classes are others: "
+            f"{len(about.classes)}, not the {len(reference.classes)} of this model in their order."
+        )
+    seen = [
+        one for one in records.seen(since_ms) if len(one.probabilities) == len(reference.classes)
+    ]
+    if not seen:
+        raise ConfigError(f"'{records.place}' has no answers in that time. Use a longer --since.")
+    counts = Counter(one.version for one in seen)
+    version = version or seen[-1].version
+    if version not in counts:
+        known = ", ".join(f"{name or '(none)'} ({count:,})" for name, count in counts.items())
+        raise ConfigError(
+            f"'{records.place}' has no answers by version '{version}' in that time. "
+            f"There are of: {known}."
+        )
+    others = {name: count for name, count in counts.items() if name != version}
+    return _window(records, reference, [one for one in seen if one.version == version], others)
+
+
+def _window(
+    records: Records, reference: Reference, seen: list[Seen], others: dict[str, int]
+) -> Window:
+    """Return the window of all answers by one version."""
+    latest = {one.image: one for one in seen}
+    told = records.corrections()
+    corrected, by_visitors = [], 0
+    for image in sorted(latest.keys() & told.keys()):
+        if told[image].by == PAGE:
+            by_visitors += 1
+        elif told[image].label in reference.classes:
+            corrected.append((latest[image], reference.classes.index(told[image].label)))
+    answers = sorted(latest.values(), key=lambda one: one.time_ms)[-ANSWERS:]
+    found = Window(seen[-1].version, answers, len(seen), others, corrected, by_visitors)
+    found.sample = _read(records, reference, sampled(answers, records.images()))
+    return found
+
+
+def sampled(answers: Sequence[Seen], there: Container[str]) -> list[str]:
+    """Return the names of images that are a random sample of all these, in random order.
+
+    Of images of whose class the model was not sure more are kept than of others: so many of either
+    side are drawn that each has its share of all.
+
+    Args:
+        answers: all, one for each image.
+        there: the images that are kept still.
+    """
+    generator = np.random.default_rng(SEED)
+    kept = [one for one in answers if one.kept and one.image in there]
+    below = max((confidence(one) for one in kept if one.kept == UNCERTAIN), default=0.0)
+    sides = [
+        [
+            [one for one in some if (confidence(one) <= below) is is_unsure]
+            for some in (answers, kept)
+        ]
+        for is_unsure in (False, True)
+    ]
+    share = min((len(own) / len(all_) for all_, own in sides if all_), default=0.0)
+    drawn = [
+        own[number].image
+        for all_, own in sides
+        for number in generator.permutation(len(own))[: round(share * len(all_))]
+    ]
+    return [drawn[number] for number in generator.permutation(len(drawn))[:MOST]]
+
+
+def confidence(one: Seen) -> float:
+    """Return the probability of the class that was named."""
+    return max(one.probabilities)
+
+
+def _read(records: Records, reference: Reference, names: Sequence[str]) -> list[Kept]:
+    """Return these images as the model saw them; without those that are gone or cannot be read."""
+    with (
+        tempfile.TemporaryDirectory(prefix="monitor-") as folder,
+        ThreadPoolExecutor(AT_ONCE) as pool,
+    ):
+
+        def one(name: str) -> Kept | None:
+            if (content := records.image(name)) is None:
+                return None
+            path = Path(folder) / name
+            path.write_bytes(content)
+            try:
+                return Kept(name, reference.pixels(path))
+            except DataError:
+                return None
+            finally:
+                path.unlink()
+
+        return [found for found in pool.map(one, names) if found is not None]
