@@ -297,23 +297,48 @@ def load(
             checkpoint is damaged.
         NotReady, Unavailable: MLflow or the data is not there now.
     """
-    place, text = _place(storage), str(source)
     with _unchanged(), tempfile.TemporaryDirectory(prefix="load-") as temporary:
-        folder = Path(temporary) / "classifier"
-        if text.startswith("models:"):
-            folder = _registered(text, tracking, folder)
-        elif is_folder(source, place):
-            folder = Path(source).expanduser()
-        else:
-            _write(result(text, storage=storage), trial, data_root, folder)
-        from trainables.export.model import Model, folder_in
+        folder = prepared(
+            source,
+            Path(temporary) / "classifier",
+            trial=trial,
+            storage=storage,
+            tracking=tracking,
+            data_root=data_root,
+        )
+        from trainables.export.model import Model
 
-        if (found := folder_in(folder)) is None:
-            raise ConfigError(
-                f"'{folder}' holds no promoted model (a folder with about.json). Known searches: "
-                f"{', '.join(searches_in(place)) or 'none'}."
-            )
-        return Model(found, text)
+        return Model(folder, str(source))
+
+
+def prepared(
+    source: str | Path,
+    into: Path,
+    *,
+    trial: str | None = None,
+    storage: str | Path = DEFAULT_STORAGE,
+    tracking: str | None = None,
+    data_root: str | Path | None = None,
+) -> Path:
+    """Return the folder of a trained model, which is `into` if it is not on this machine yet.
+
+    The arguments and the errors are those of `load`.
+    """
+    place, folder = _place(storage), into
+    if str(source).startswith("models:"):
+        folder = _registered(str(source), tracking, into)
+    elif is_folder(source, place):
+        folder = Path(source).expanduser()
+    else:
+        _write(result(str(source), storage=storage), trial, data_root, into)
+    from trainables.export.model import folder_in
+
+    if (found := folder_in(folder)) is None:
+        raise ConfigError(
+            f"'{folder}' holds no promoted model (a folder with about.json). Known searches: "
+            f"{', '.join(searches_in(place)) or 'none'}."
+        )
+    return found
 
 
 def _arguments(options: dict[str, Any]) -> Namespace:
@@ -354,16 +379,21 @@ def is_folder(source: str | Path, place: Storage) -> bool:
     return folder_in(Path(source)) is not None
 
 
-def _registered(uri: str, tracking: str | None, folder: Path) -> Path:
-    """Return the folder of a registered model, downloaded into `folder` if need be."""
+def tracking_uri(tracking: str | None) -> str:
+    """Return MLflow's tracking URI: the one asked for, the environment's, or the default."""
     from search.experiment import absolute
-    from search.tracking.model_registry import fetch
     from search.tracking.uri import DEFAULT_TRACKING
 
-    folder.mkdir()
-    where = tracking or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING
     # MLflow keeps what it opened by its address, which must not mean two files.
-    return fetch(uri, absolute(where), folder)
+    return absolute(tracking or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING)
+
+
+def _registered(uri: str, tracking: str | None, folder: Path) -> Path:
+    """Return the folder of a registered model, downloaded into `folder` if need be."""
+    from search.tracking.model_registry import fetch
+
+    folder.mkdir()
+    return fetch(uri, tracking_uri(tracking), folder)
 
 
 def _write(found: Search, trial: str | None, data_root: str | Path | None, folder: Path) -> None:

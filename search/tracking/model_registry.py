@@ -7,10 +7,11 @@ is a step of its own, asked for by a person, and done once.
 import re
 import tempfile
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cluster.errors import NotReady
 from cluster.secrets import masked
@@ -26,9 +27,12 @@ from trainables.errors import ConfigError, unknown
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion
     from mlflow.models import ModelSignature
 
     from trainables.export.export import Exported
+
+Answer = TypeVar("Answer")
 
 ALIAS = "champion"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ -]{0,127}")
@@ -168,12 +172,42 @@ def _reason(error: Exception) -> str:
     return f"({masked(reason)[:300]})."
 
 
+def version_at(uri: str, tracking: str) -> str:
+    """Return the version of the registered model that an address names now.
+
+    Raises:
+        ConfigError: there is no such model, or no such address.
+        NotReady: MLflow does not answer.
+    """
+    return _asked(uri, tracking, lambda client, version: str(version.version))
+
+
 def fetch(uri: str, tracking: str, folder: Path) -> Path:
     """Return the folder of the registered model at an address, downloaded into `folder` if need be.
 
     Raises:
         ConfigError: there is no such model, or no such address.
         NotReady: MLflow does not answer.
+    """
+
+    def downloaded(client: "MlflowClient", version: "ModelVersion") -> Path:
+        from mlflow.artifacts import download_artifacts
+
+        source = client.get_model_version_download_uri(version.name, version.version)
+        return Path(
+            download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=tracking)
+        )
+
+    return _asked(uri, tracking, downloaded)
+
+
+def _asked(
+    uri: str, tracking: str, ask: "Callable[[MlflowClient, ModelVersion], Answer]"
+) -> Answer:
+    """Return what `ask` makes of the version at an address.
+
+    Raises:
+        ConfigError, NotReady: as `fetch`.
     """
     asked = ADDRESS.fullmatch(uri)
     if asked is None:
@@ -182,19 +216,15 @@ def fetch(uri: str, tracking: str, folder: Path) -> Path:
     if tracking.startswith("sqlite:///") and not sqlite_path(tracking).exists():
         raise ConfigError(f"there is no MLflow database at '{sqlite_path(tracking)}' (tracking).")
     client, name = client_of(tracking), asked["name"]
-    from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
     refused = f"MLflow ({masked(tracking)}) did not give '{uri}'"
     try:
-        version = (
+        return ask(
+            client,
             client.get_model_version_by_alias(name, asked["alias"])
             if asked["alias"]
-            else client.get_model_version(name, asked["version"])
-        )
-        source = client.get_model_version_download_uri(name, version.version)
-        return Path(
-            download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=tracking)
+            else client.get_model_version(name, asked["version"]),
         )
     except MlflowException as error:
         if error.error_code in ABSENT:
