@@ -89,7 +89,7 @@ DOORS = {
     },
     "safetensors": {"trainables/checkpoints/checkpoint.py"},
     "torchmetrics": set(),
-    "onnxruntime": {"trainables/export/export.py"},
+    "onnxruntime": {"trainables/export/export.py", "trainables/export/runtime.py"},
     "torchvision": {
         "trainables/datasets/published/mnist.py",
         "trainables/datasets/published/fashion_mnist.py",

@@ -1,6 +1,7 @@
 """Pixels: resizing arrays and reading image files, through Pillow."""
 
 import importlib
+import io
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -69,6 +70,11 @@ PHOTOGRAPH = 1_000_000
 DRAFT = 2
 """Such a JPEG is decoded at no less than this many times the wanted size, and then resized."""
 
+
+class TooManyPixels(DataError):
+    """An image that is not decoded, since it would need too much memory."""
+
+
 ValueRange = tuple[float, float]
 """The values that become 0 and 255."""
 
@@ -85,11 +91,10 @@ class Header:
     """True if there are more pages or frames behind the first."""
 
 
-def format_of(path: Path) -> str:
-    """Return the format that a file's first bytes tell; empty if they tell none."""
+def format_of(image: Path | bytes) -> str:
+    """Return the format that the first bytes of a file tell; empty if they tell none."""
     try:
-        with path.open("rb") as file:
-            start = file.read(16)
+        start = image[:16] if isinstance(image, bytes) else _start(image)
     except OSError:
         return ""
     if start[4:8] == b"ftyp":
@@ -101,6 +106,11 @@ def format_of(path: Path) -> str:
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
         return "WEBP"
     return next((name for sign, name in SIGNATURES.items() if start.startswith(sign)), "")
+
+
+def _start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(16)
 
 
 def looks_like_an_image(path: Path) -> bool:
@@ -138,8 +148,8 @@ def as_array(image: Image.Image) -> Images:
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
-def open_image(path: Path) -> Image.Image:
-    """Read the header of an image of an allowed format and size.
+def open_image(source: Path | bytes) -> Image.Image:
+    """Read the header of an image, a file or its content, of an allowed format and size.
 
     Its first frame counts, turned as its EXIF tag says.
 
@@ -147,28 +157,33 @@ def open_image(path: Path) -> Image.Image:
         DataError: not an image, of a format not allowed, or of more than 50 million pixels.
     """
     try:
-        image = Image.open(path, formats=FORMATS)
+        image = Image.open(
+            io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS
+        )
     except Image.DecompressionBombError as error:
-        raise DataError(f"too many pixels (limit {MAX_PIXELS // 1_000_000} million)") from error
+        raise TooManyPixels(f"too many pixels (limit {MAX_PIXELS // 1_000_000} million)") from error
     except (OSError, ValueError, SyntaxError, TypeError) as error:
-        raise DataError(_why_not(path)) from error
+        raise DataError(_why_not(source)) from error
     if image.width * image.height > MAX_PIXELS:
         image.close()
-        raise DataError(
+        raise TooManyPixels(
             f"{image.width * image.height // 1_000_000} million pixels "
             f"(limit {MAX_PIXELS // 1_000_000} million)"
         )
     return image
 
 
-def _why_not(path: Path) -> str:
-    """Return why a file cannot be opened as an image."""
-    kind = format_of(path)
+def _why_not(source: Path | bytes) -> str:
+    """Return why a file, or its content, cannot be opened as an image."""
+    kind = format_of(source)
     if kind == "HEIF" and kind not in READ:
         return "a HEIC photograph, which `pip install pillow-heif` makes readable"
     if kind:
         return f"a {kind} file that is damaged or of an unusual kind"
-    return "an empty file" if path.exists() and not path.stat().st_size else "not an image"
+    is_empty = (
+        not source if isinstance(source, bytes) else source.exists() and not source.stat().st_size
+    )
+    return "an empty file" if is_empty else "not an image"
 
 
 def header(path: Path) -> Header | None:
@@ -249,26 +264,27 @@ def decode_telling(
 ) -> tuple[Images, bool]:
     """Decode as `decode` does, and return also whether the image was transparent somewhere."""
     with open_image(path) as image:
-        try:
-            if (
-                size is not None
-                and image.format == "JPEG"
-                and image.width * image.height >= PHOTOGRAPH
-            ):
-                image.draft(None, (DRAFT * max(size), DRAFT * max(size)))
-            ImageOps.exif_transpose(image, in_place=True)
-            upright, was_transparent = _in_mode(image, mode, value_range)
-        except (OSError, SyntaxError, ValueError, TypeError) as error:
-            raise (
-                error
-                if isinstance(error, DataError)
-                else DataError("the image is damaged or cut off")
-            ) from error
-        made = as_array(
-            upright.resize(size, Image.Resampling.BILINEAR)
-            if size and upright.size != size
-            else upright
-        )
+        return decode_opened(image, size, mode, value_range)
+
+
+def decode_opened(
+    image: Image.Image, size: tuple[int, int] | None, mode: str, value_range: ValueRange
+) -> tuple[Images, bool]:
+    """Decode as `decode_telling` does what `open_image` has opened."""
+    try:
+        if size is not None and image.format == "JPEG" and image.width * image.height >= PHOTOGRAPH:
+            image.draft(None, (DRAFT * max(size), DRAFT * max(size)))
+        ImageOps.exif_transpose(image, in_place=True)
+        upright, was_transparent = _in_mode(image, mode, value_range)
+    except (OSError, SyntaxError, ValueError, TypeError) as error:
+        raise (
+            error if isinstance(error, DataError) else DataError("the image is damaged or cut off")
+        ) from error
+    made = as_array(
+        upright.resize(size, Image.Resampling.BILINEAR)
+        if size and upright.size != size
+        else upright
+    )
     return made, was_transparent
 
 

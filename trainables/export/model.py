@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from trainables.catalog.tasks import CLASSIFICATION, DEFAULT_TASK, TASKS
-from trainables.datasets.images import DEPTHS, decode, header, pixels_of
+from trainables.datasets.images import DEPTHS, decode_opened, open_image, pixels_of
 from trainables.errors import ConfigError, DataError, unknown
 from trainables.export import predictor
 from trainables.export.predictor import ABOUT, MODES, Images, Probabilities
@@ -51,10 +51,13 @@ class Predictor(Protocol):
 class Model:
     """A trained model, ready for images."""
 
-    def __init__(self, folder: Path, source: str) -> None:
+    def __init__(self, folder: Path, source: str, made: Predictor | None = None) -> None:
         """Read the model in a folder, which is not needed afterwards.
 
-        `source` is what it is called in texts.
+        Args:
+            folder: the model's.
+            source: what it is called in texts.
+            made: what predicts, if not the class in the folder's own code.
 
         Raises:
             ConfigError: it is for a task that this version does not know.
@@ -65,7 +68,9 @@ class Model:
         if name not in TASKS:
             raise ConfigError(unknown("task", name, TASKS))
         self.task = TASKS[name]
-        self._predictor: Predictor = importlib.import_module(self.task.predictor).Predictor(folder)
+        self._predictor: Predictor = made or importlib.import_module(self.task.predictor).Predictor(
+            folder
+        )
         self._any_size = bool(about.get("any_size"))
         self._levels: tuple[float, float] | None = (
             tuple(about["value_range"]) if "value_range" in about else None
@@ -80,6 +85,17 @@ class Model:
     def batch(self) -> int:
         """How many images are predicted at once."""
         return self._predictor.batch
+
+    @property
+    def signature(self) -> tuple[Any, ...]:
+        """What has to be equal of two models for one to take the other's place."""
+        told = self._predictor
+        return self.task.name, told.image, self._any_size, self._levels, tuple(told.classes)
+
+    @property
+    def image(self) -> tuple[int, int, int]:
+        """(height, width, channels: 1 or 3) of the images that it was trained with."""
+        return self._predictor.image
 
     def rows(self, images: list[Images]) -> list[dict[str, Any]]:
         """Return what the model says of images as it tells it in a table: a row each, by column.
@@ -114,6 +130,41 @@ class Model:
         if self.task is not CLASSIFICATION:
             self._check(found.shape)
         return found
+
+    def decoded(self, image: Image.Image, name: str = "") -> Images:
+        """Return the pixels of an image that `open_image` has opened, as `pixels` does.
+
+        `name` is what it is called in texts.
+
+        Raises:
+            DataError: it is damaged, or has more than 8 bits and those of the training had not.
+            ConfigError: this model takes no such image.
+        """
+        levels = self._range_of(image.mode, name or "the image")
+        height, width, channels = self.image
+        size = (width, height) if self.task is CLASSIFICATION else None
+        try:
+            made = decode_opened(image, size, MODES[channels], levels)[0]
+        except DataError as error:
+            raise DataError(f"{name}: {error}." if name else f"{error}.") from error
+        if self.task is not CLASSIFICATION:
+            self._check(made.shape)
+        return made
+
+    def accepted(self, images: Any) -> list[Images]:
+        """Return pixels as `pixels` does, from arrays in any form that `probabilities` takes.
+
+        Raises:
+            ConfigError: these are no such images.
+        """
+        given = self._checked(images)
+        if self.task is not CLASSIFICATION:
+            return list(given)
+        return [predictor.as_trained(image[None], self.image)[0] for image in given]
+
+    def predictions(self, images: Any) -> Any:
+        """Return what the task predicts of images, whose pixels are as `pixels` gives them."""
+        return self._predictor.predictions(images)
 
     def predict(self, images: Any) -> Any:
         """Return the name of each image's most probable class.
@@ -171,6 +222,10 @@ class Model:
         return [one for some in found for one in some]
 
     def _of_pixels(self, images: Any) -> Any:
+        return self._predictor.predictions(self._checked(images))
+
+    def _checked(self, images: Any) -> Any:
+        """Return arrays as `predictor.as_images` does, if this model takes them."""
         try:
             given = predictor.as_images(images)
         except ValueError as error:
@@ -178,7 +233,7 @@ class Model:
         if self.task is not CLASSIFICATION:
             for image in given:
                 self._check(image.shape)
-        return self._predictor.predictions(given)
+        return given
 
     def _check(self, shape: tuple[int, ...]) -> None:
         """Check that an image of this shape, (height, width, channels), is as in the training.
@@ -199,29 +254,26 @@ class Model:
 
         Files are decoded as those of the training were, large JPEGs at a fraction of their size.
         """
-        mode = MODES[self._predictor.image[2]]
         if isinstance(image, str | PathLike):
-            made = self._decoded(Path(image), mode)
+            made = self._decoded(Path(image))
         elif isinstance(image, Image.Image):
-            made = pixels_of(image, mode, self._range_of(image.mode, "an image"))
+            made = pixels_of(image, MODES[self.image[2]], self._range_of(image.mode, "an image"))
         else:
             return image
         if self.task is not CLASSIFICATION:
             return made
         return predictor.as_trained(made[None], self._predictor.image)[0]
 
-    def _decoded(self, path: Path, mode: str) -> Images:
+    def _decoded(self, path: Path) -> Images:
         if not path.is_file():
             kind = "a folder: name the files in it" if path.is_dir() else "no file"
             raise ConfigError(f"'{path}' is {kind}.")
-        known = header(path)
-        levels = self._range_of(known.mode if known is not None else "", f"'{path}'")
-        height, width, _ = self._predictor.image
-        size = (width, height) if self.task is CLASSIFICATION else None
         try:
-            return decode(path, size, mode, levels)
+            image = open_image(path)
         except DataError as error:
             raise DataError(f"'{path}': {error}.") from error
+        with image:
+            return self.decoded(image, f"'{path}'")
 
     def _range_of(self, mode: str, image: str) -> tuple[float, float]:
         """Return the values that become 0 and 255 in images of more than 8 bits.

@@ -19,12 +19,14 @@ import importlib.util
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Images = NDArray[np.uint8]
 Probabilities = NDArray[np.float64]
@@ -80,8 +82,10 @@ class Predictor:
             return np.concatenate([as_trained(image[None], self.image) for image in images])
         return as_trained(images, self.image)
 
-    def table(self, images: Any) -> pd.DataFrame:
+    def table(self, images: Any) -> "pd.DataFrame":
         """Return a table of the classes and their probabilities, one row for each image."""
+        import pandas as pd  # which takes half a second, and a server does without
+
         chances = self.predictions(images)
         columns: dict[str, Any] = {
             "class": [self.classes[number] for number in chances.argmax(axis=1)],
