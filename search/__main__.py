@@ -14,6 +14,7 @@ VERBS = {
     ),
     "select NAME": "train the best few again with fresh seeds, choose one, and test it",
     "predict NAME PATH": "what its model says of images",
+    "serve MODEL": "a trained model over HTTP",
     "list": "all searches, the newest first",
     "compare NAME NAME": "searches side by side: what they found, what they differ in",
     "status NAME": "what is done, what runs, what was stopped and why",

@@ -161,7 +161,7 @@ FLOORS = {
         feedback predict
         serving/pages
         serving
-        label
+        label serve
     """,
 }
 """The rooms of each package, from the ground up, a floor a line: a room imports from lower floors
@@ -356,7 +356,7 @@ def test_importing_the_command_loads_no_torch_and_changes_nothing() -> None:
         "import search.run, search.resume, search.refine, search.select, search.status, "
         "search.sync, search.why, search.promote\n"
         "import search.clean, search.compare, search.data, search.delete, search.export\n"
-        "import search.label, search.list, search.predict, search.report, search.api\n"
+        "import search.label, search.list, search.predict, search.report, search.serve, search.api\n"
         "import search.__main__\n"
         "assert (dict(os.environ), sorted(os.listdir('.'))) == before\n"
         "print(*(name for name in ('torch', 'ray', 'mlflow', 'torchvision', 'pandas') if name in "

@@ -1,12 +1,15 @@
 """Folders of promoted models, made in milliseconds: a linear network in ONNX, or a real one."""
 
+import io
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
 from trainables.export import predictor
 
@@ -53,6 +56,13 @@ def linear(
     (folder / predictor.ABOUT).write_text(json.dumps(about), encoding="utf-8")
     shutil.copy(predictor.__file__, folder / predictor.CODE)
     return folder
+
+
+def png(pixels: NDArray[np.uint8], kind: str = "PNG") -> bytes:
+    """Return an image as a file would hold it."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind)
+    return file.getvalue()
 
 
 def trained(folder: Path) -> None:

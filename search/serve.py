@@ -1,0 +1,208 @@
+"""python -m search.serve MODEL: a trained model over HTTP.
+
+MODEL is a promoted model (models:/NAME@champion, models:/NAME/3), a folder that holds one, or a
+search (its chosen model). When the alias moves to another version, that takes over without a
+failed request. POST images to /predict; /docs says how.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from cluster.cli import Parser, is_whole, seconds
+from cluster.errors import NotReady
+from search.api import is_folder
+from search.cli.main import HelpFormatter, guarded, place_option
+from search.cli.names import found_name
+from search.journal.store import own_path
+from search.serving.messages import Question, Settings
+from search.serving.supervisor import Plan, bound, serve
+from search.tracking.model_registry import ADDRESS
+from trainables.errors import ConfigError
+from trainables.export.model import folder_in
+from trainables.processors import processors
+
+MOST_WORKERS = 256
+
+
+def whole(least: int, most: int, what: str) -> "type[int]":
+    """Return an option's type: a whole number between two."""
+
+    def parse(text: str) -> int:
+        if not is_whole(text) or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(
+                f"{what} is a whole number from {least} to {most:,} (got '{text[:80]}')"
+            )
+        return int(text)
+
+    return parse  # type: ignore[return-value]
+
+
+def share(text: str) -> float:
+    """Parse a share, above 0 and at most 1.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found <= 1:
+        raise argparse.ArgumentTypeError(
+            f"a share above 0 and at most 1 is needed (got '{text[:80]}')"
+        )
+    return found
+
+
+def question(args: argparse.Namespace, source: str, into: Path) -> Question:
+    """Return what is to be fetched into a folder."""
+    found = ADDRESS.fullmatch(source)
+    return Question(
+        source=source,
+        into=str(into),
+        storage=str(args.storage),
+        trial=args.trial,
+        tracking=args.tracking,
+        data_root=None if args.data_root is None else str(args.data_root),
+        registered="" if found is None else found["name"],
+        moves=found is not None and found["alias"] is not None,
+        poll_s=args.poll,
+    )
+
+
+def source_of(args: argparse.Namespace, folder: Path) -> Question | Path:
+    """Return the model: a folder, or what is to be fetched.
+
+    Raises:
+        ConfigError: there is no such model.
+    """
+    if args.model.startswith("models:"):
+        return question(args, args.model, folder / "model")
+    if not is_folder(args.model, args.storage):
+        return question(args, found_name(args.model, args.storage), folder / "model")
+    if (found := folder_in(Path(args.model).expanduser())) is None:
+        raise ConfigError(f"'{args.model}' holds no promoted model (a folder with about.json).")
+    return found
+
+
+def shadow_of(args: argparse.Namespace, folder: Path) -> Question | None:
+    """Return the second model.
+
+    Raises:
+        ConfigError: the first has no aliases.
+    """
+    if args.shadow is None:
+        return None
+    found = ADDRESS.fullmatch(args.model)
+    if found is None:
+        raise ConfigError(
+            f"--shadow names an alias of a registered model, and '{args.model}' is none. Serve "
+            "models:/NAME@champion."
+        )
+    return question(args, f"models:/{found['name']}@{args.shadow}", folder / "shadow")
+
+
+def command(args: argparse.Namespace) -> int:
+    """Serve, and return the exit code."""
+    with tempfile.TemporaryDirectory(prefix="serve-") as temporary:
+        folder = Path(temporary)
+        source, shadow = source_of(args, folder), shadow_of(args, folder)
+        try:
+            listening = bound(args.host, args.port)
+        except OSError as error:
+            raise NotReady(
+                f"nothing can be served at {args.host}, port {args.port} ({error.strerror}). Use "
+                "another --port, or another --host."
+            ) from error
+        with listening:
+            found = ADDRESS.fullmatch(args.model)
+            settings = Settings(
+                name=args.model if found is None else f"models:/{found['name']}",
+                descriptor=listening.fileno(),
+                threads=max(1, processors() // args.workers),
+                delay_s=args.max_delay / 1000,
+                shadow_share=args.shadow_share if shadow is not None else 0.0,
+            )
+            host, port = listening.getsockname()[:2]
+            address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            return serve(Plan(settings, address, args.workers, source, shadow), folder)
+
+
+def options() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = Parser(
+        prog="python -m search.serve", description=__doc__, formatter_class=HelpFormatter
+    )
+    parser.add_argument(
+        "model", metavar="MODEL", help="models:/NAME@champion, a folder, or a search's name"
+    )
+    place_option(parser)
+    parser.add_argument(
+        "--port",
+        type=whole(0, 65535, "a port"),
+        default=8000,
+        metavar="N",
+        help="0 for any that is free",
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="0.0.0.0 to be reached from other machines"
+    )
+    parser.add_argument(
+        "--workers",
+        type=whole(1, MOST_WORKERS, "the number of processes"),
+        default=1,
+        metavar="N",
+        help="how many processes answer",
+    )
+    parser.add_argument(
+        "--max-delay",
+        type=whole(1, 10_000, "a delay in milliseconds"),
+        default=50,
+        metavar="MS",
+        help="the longest that a batch of images may be computed, for which the next have to wait",
+    )
+    parser.add_argument(
+        "--poll",
+        type=seconds,
+        default=5.0,
+        metavar="S",
+        help="seconds between two looks at where an alias is",
+    )
+    parser.add_argument(
+        "--shadow",
+        metavar="ALIAS",
+        help="another alias of the model, which answers a share of the images for comparison alone",
+    )
+    parser.add_argument(
+        "--shadow-share", type=share, default=0.1, metavar="SHARE", help="of the images"
+    )
+    parser.add_argument(
+        "--trial", metavar="TRIAL", help="of a search, another trial than the chosen or best one"
+    )
+    parser.add_argument(
+        "--tracking",
+        metavar="URI",
+        help="MLflow's tracking URI (default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db)",
+    )
+    parser.add_argument(
+        "--data-root",
+        type=own_path,
+        metavar="DIR",
+        help="where a search's data lies now (default: as the search)",
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line, serve, and return the exit code (see `search.cli.main`).
+
+    After SIGTERM all that has arrived is answered, and the exit code is 0.
+    """
+    args = options().parse_args(argv)
+    return guarded(lambda: command(args))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

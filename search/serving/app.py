@@ -1,0 +1,322 @@
+"""The server as an ASGI application.
+
+`POST /predict` and `POST /invocations` are answered here, all else by Starlette.
+"""
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from itertools import count
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
+
+import numpy as np
+from numpy.typing import NDArray
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute
+from starlette.types import Message, Receive, Scope, Send
+
+from search.serving import inputs, protocol, routes
+from search.serving.admission import Admission, Ticket
+from search.serving.answers import plain, table
+from search.serving.batching import Batcher
+from search.serving.limits import Limits, Refusal
+from search.serving.metrics import Metrics
+from search.serving.observer import Answered, Observer
+from search.serving.observing import Observing
+from search.serving.shadow import Shadow
+from search.serving.versions import Served, Versions
+from trainables.datasets.images import TooManyPixels, open_image
+from trainables.errors import ConfigError, counted
+from trainables.processors import processors
+
+SMALL_BYTES, SMALL_PIXELS = 16_384, 128 * 128
+"""What is decoded sooner than a thread could be asked to."""
+LARGE_BODY = 262_144
+"""Bytes of a body that a thread takes apart."""
+
+Pixels = NDArray[np.uint8]
+Made = TypeVar("Made")
+
+
+class Gone(Exception):
+    """The client has left."""
+
+
+class App:
+    """Answers requests with the version that is in use."""
+
+    def __init__(
+        self,
+        name: str,
+        versions: Versions,
+        limits: Limits,
+        metrics: Metrics,
+        *,
+        observers: Iterable[Observer] = (),
+        more_routes: Sequence[BaseRoute] = (),
+        shadow: Shadow | None = None,
+    ) -> None:
+        """Prepare to answer; it begins with ASGI's lifespan.
+
+        Args:
+            name: what the model is called.
+            versions: which version answers.
+            limits: what a request may ask for.
+            metrics: what is told of all this.
+            observers: hear of each answer after it was sent.
+            more_routes: more that Starlette is to answer.
+            shadow: asks a second model; it is an observer too.
+        """
+        self.name, self.versions, self.limits, self.metrics = name, versions, limits, metrics
+        self.shadow = shadow
+        self._observers = [*observers, *([shadow] if shadow is not None else [])]
+        self._watching: list[Observing] = []
+        self._prefix, self._number = secrets.token_hex(6), count()
+        self._hot: dict[str, Callable[[Scope, Receive, Ticket], Awaitable[str]]] = {
+            "/predict": self._predict,
+            "/invocations": self._invocations,
+        }
+        self._others = Starlette(
+            routes=[*routes.routes(self), *more_routes],
+            exception_handlers=routes.HANDLERS,
+            lifespan=self._lifespan,
+        )
+
+    @asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        self._batcher = Batcher(lambda: self.versions.current, self.metrics.batch)
+        self.admission = Admission(
+            self.limits, self.metrics, lambda: self._batcher.seconds_per_image
+        )
+        self._threads = ThreadPoolExecutor(processors(), thread_name_prefix="decoding")
+        self._watching = [Observing(one, self.metrics) for one in self._observers]
+        yield
+        self._batcher.close()
+        self._threads.shutdown()
+        for one in self._watching:
+            one.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, as ASGI has it."""
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in self._hot:
+            await self._others(scope, receive, send)
+            return
+        began, ticket, status, headers = time.perf_counter(), Ticket(), 200, []
+        try:
+            text = await self._hot[scope["path"]](scope, receive, ticket)
+        except Gone:
+            return
+        except Refusal as refusal:
+            status, text = refusal.status, protocol.error_text(refusal.text)
+            headers = protocol.headers_of(refusal)
+        except ConfigError as error:  # of the images
+            status = 413 if isinstance(error, TooManyPixels) else 422
+            text = protocol.error_text(str(error))
+        except Exception as error:  # noqa: BLE001 - the batcher has logged it
+            status, text = 500, protocol.error_text(f"the model failed ({type(error).__name__})")
+        finally:
+            self.admission.release(ticket)
+        await _send(send, status, text.encode(), headers)
+        self.metrics.request(scope["path"], status, time.perf_counter() - began)
+        if ticket.answered:
+            for one in self._watching:
+                one.tell(ticket.answered)
+
+    async def _predict(self, scope: Scope, receive: Receive, ticket: Ticket) -> str:
+        began = time.perf_counter()
+        top = _top(scope["query_string"])
+        kind, body = await self._body(scope, receive, ticket)
+        given = await self._in_thread(len(body) > LARGE_BODY, inputs.read, kind, body, self.limits)
+        self.admission.take_images(ticket, len(given))
+        images = await self._pixels(given)
+        answers = await self._batcher.answers(images)
+        names = [f"{self._prefix}{next(self._number):x}" for _ in answers]
+        self._keep(ticket, given, images, answers, names)
+        told = ",".join(
+            served.encoder.image(found, name, top)
+            for (found, served), name in zip(answers, names, strict=True)
+        )
+        took_ms = (time.perf_counter() - began) * 1000
+        head = answers[0][1].encoder.head
+        return f'{head}{told}],"time_ms":{time.time_ns() // 1_000_000},"took_ms":{took_ms:.2f}}}\n'
+
+    async def _invocations(self, scope: Scope, receive: Receive, ticket: Ticket) -> str:
+        """Answer as MLflow's scoring server does."""
+        kind, body = await self._body(scope, receive, ticket)
+        if kind.partition(";")[0].strip().lower() != "application/json":
+            raise Refusal(415, "the Content-Type must be application/json")
+        given = await self._in_thread(len(body) > LARGE_BODY, inputs.tensors, body, self.limits)
+        self.admission.take_images(ticket, len(given))
+        model = self.versions.current.model
+        images = await self._in_thread(len(body) > LARGE_BODY, model.accepted, given)
+        if not self.versions.current.is_classifier:
+            rows = await self._in_thread(True, model.rows, images)
+            return json.dumps({"predictions": plain(rows)}) + "\n"
+        answers = await self._batcher.answers(images)
+        names = [f"{self._prefix}{next(self._number):x}" for _ in answers]
+        self._keep(ticket, [b""] * len(images), images, answers, names)
+        rows = table([found for found, _ in answers], model.classes)
+        return json.dumps({"predictions": rows}) + "\n"
+
+    def _keep(
+        self,
+        ticket: Ticket,
+        given: Iterable[Any],
+        images: Sequence[Pixels],
+        answers: Sequence[tuple[Any, Served]],
+        names: Sequence[str],
+    ) -> None:
+        """Note what the observers are to hear of."""
+        if not self._watching or not self.versions.current.is_classifier:
+            return
+        now = time.time_ns() // 1_000_000
+        ticket.answered = [
+            Answered(
+                name,
+                content if isinstance(content, bytes) else b"",
+                pixels,
+                served.version,
+                np.asarray(found, dtype=np.float32),
+                now,
+            )
+            for name, content, pixels, (found, served) in zip(
+                names, given, images, answers, strict=True
+            )
+        ]
+
+    async def _pixels(self, given: inputs.Contents | Pixels) -> list[Pixels]:
+        """Return the pixels of images, in the form that the model takes."""
+        model = self.versions.current.model
+        if not isinstance(given, list):
+            return await self._in_thread(given.nbytes > LARGE_BODY, model.accepted, given)
+        if len(given) == 1:
+            return [await self._decoded(given[0])]
+        made = await asyncio.gather(*map(self._decoded, given), return_exceptions=True)
+        for number, one in enumerate(made, 1):
+            if isinstance(one, BaseException):
+                raise _of_image(one, number, len(given))
+        return [one for one in made if not isinstance(one, BaseException)]
+
+    async def _decoded(self, content: bytes) -> Pixels:
+        """Return the pixels of a file's content."""
+        if len(content) > SMALL_BYTES:
+            return await self._in_thread(True, self._decode, content)
+        with self._opened(content) as image:
+            is_large = image.width * image.height > SMALL_PIXELS
+            model = self.versions.current.model
+            return await self._in_thread(is_large, model.decoded, image)
+
+    def _decode(self, content: bytes) -> Pixels:
+        with self._opened(content) as image:
+            return self.versions.current.model.decoded(image)
+
+    def _opened(self, content: bytes) -> Any:
+        """Read the header of an image.
+
+        Raises:
+            DataError: it is none, or is too large.
+        """
+        image = open_image(content)
+        if image.width * image.height > self.limits.pixels:
+            image.close()
+            raise TooManyPixels(
+                f"the image has {image.width * image.height:,} pixels (limit "
+                f"{self.limits.pixels:,})"
+            )
+        return image
+
+    async def _in_thread(self, is_wanted: bool, call: Callable[..., Made], *arguments: Any) -> Made:
+        """Call at once, or by a thread that decodes."""
+        if not is_wanted:
+            return call(*arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
+
+    async def _body(self, scope: Scope, receive: Receive, ticket: Ticket) -> tuple[str, bytes]:
+        """Return a request's Content-Type and its body.
+
+        Raises:
+            Refusal: the body is too large, too slow or compressed.
+            Gone: the client has left.
+        """
+        kind, length = _described(scope["headers"])
+        if length > self.limits.body_bytes:
+            raise self._too_large()
+        self.admission.take_bytes(ticket, length)
+        pieces: list[bytes] = []
+        try:
+            async with asyncio.timeout(self.limits.receive_s):
+                while (message := await receive())["type"] == "http.request":
+                    pieces.append(self._piece(message, ticket, pieces, length))
+                    if not message.get("more_body"):
+                        return kind, pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        except TimeoutError as error:
+            raise Refusal(
+                408, f"the body did not arrive within {self.limits.receive_s:g} s"
+            ) from error
+        raise Gone
+
+    def _piece(self, message: Message, ticket: Ticket, before: list[bytes], length: int) -> bytes:
+        """Return a piece of a body, for which room is reserved."""
+        piece: bytes = message.get("body", b"")
+        if not length:  # it was not announced
+            if ticket.size + len(piece) > self.limits.body_bytes:
+                raise self._too_large()
+            self.admission.take_bytes(ticket, len(piece))
+        return piece
+
+    def _too_large(self) -> Refusal:
+        return Refusal(413, f"the body is too large (limit {self.limits.body_bytes:,} bytes)")
+
+
+def _described(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, int]:
+    """Return a body's type and its length; 0 where that is not told."""
+    kind, length = "", 0
+    for name, value in headers:
+        if name == b"content-type":
+            kind = value.decode("latin-1")
+        elif name == b"content-length":
+            length = int(value)  # httptools has checked it
+        elif name == b"content-encoding" and value.lower() != b"identity":
+            raise Refusal(415, "a compressed body is not read: leave Content-Encoding out")
+    return kind, length
+
+
+def _top(query: bytes) -> int | None:
+    """Return the number of classes that are to be told; None for all.
+
+    Raises:
+        Refusal: the address asks for something else.
+    """
+    if not query:
+        return None
+    given = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    if len(given) != 1 or given[0][0] != "top":
+        raise Refusal(400, "the address may have ?top=NUMBER and nothing else")
+    text = given[0][1]
+    if not (text.isascii() and text.isdecimal() and 1 <= len(text) <= 6 and int(text)):
+        raise Refusal(400, "?top= needs a whole number above 0")
+    return int(text)
+
+
+def _of_image(error: BaseException, number: int, total: int) -> BaseException:
+    """Return an error that says which of several images it is about."""
+    if not isinstance(error, ConfigError):
+        return error
+    return type(error)(f"image {number} of {counted(total, 'image')}: {error}")
+
+
+async def _send(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    size = str(len(body)).encode()
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [*protocol.JSON_HEADERS, (b"content-length", size), *headers],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,134 @@
+"""Images of several requests computed together, without any that waits for others to come.
+
+A thread computes. What arrives meanwhile is the next batch; an image that comes while nothing is
+computed is begun at once, so that batches are as large as the load is.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.serving.versions import Served
+
+LOG = logging.getLogger(__name__)
+SMOOTHING = 0.2
+"""The weight of the last batch in the mean time of an image."""
+
+
+@dataclass(slots=True)
+class Job:
+    """The images of a request, and what is said of them as it becomes known."""
+
+    images: Sequence[NDArray[np.uint8]]
+    done: "asyncio.Future[None]"
+    answers: list[tuple[Any, Served]] = field(default_factory=list)
+    """What the model said of each image, and which it was."""
+
+
+Batch = list[tuple[Job, int]]
+"""Images, each by its job and its number there."""
+
+
+@dataclass(slots=True)
+class Finished:
+    """A batch that was computed, or that could not be."""
+
+    batch: Batch
+    served: Served
+    found: Any
+    """What the model said of each image, in their order."""
+    error: Exception | None
+    seconds: float
+
+
+class Batcher:
+    """Computes what is waiting, as soon as the batch before is ready."""
+
+    def __init__(self, current: Callable[[], Served], computed: Callable[[Finished], None]) -> None:
+        """Begin the thread that computes.
+
+        Args:
+            current: returns the version that is to answer now.
+            computed: hears of each batch, before its answers are sent.
+        """
+        self._current, self._computed = current, computed
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[tuple[Job, int]] = deque()
+        self._is_busy = False
+        self._work: SimpleQueue[Batch | None] = SimpleQueue()
+        self.seconds_per_image = 0.0
+        """A moving mean; 0 before the first batch."""
+        self._thread = threading.Thread(target=self._compute_all, name="inference", daemon=True)
+        self._thread.start()
+
+    async def answers(self, images: Sequence[NDArray[np.uint8]]) -> list[tuple[Any, Served]]:
+        """Return what the model says of each image, and the version that said it.
+
+        Raises:
+            Exception: whatever the model raised.
+        """
+        job = Job(images, self._loop.create_future())
+        self._waiting.extend((job, number) for number in range(len(images)))
+        if not self._is_busy:
+            self._is_busy = True
+            # After all that has arrived at the same moment.
+            self._loop.call_soon(self._begin)
+        await job.done
+        return job.answers
+
+    def close(self) -> None:
+        """End the thread; nothing may be waiting."""
+        self._work.put(None)
+        self._thread.join()
+
+    def _begin(self) -> None:
+        """Hand what waits to the thread."""
+        largest = self._current().largest
+        batch = list(islice(self._waiting, largest))
+        for _ in batch:
+            self._waiting.popleft()
+        self._is_busy = bool(batch)
+        if batch:
+            self._work.put(batch)
+
+    def _compute_all(self) -> None:
+        while (batch := self._work.get()) is not None:
+            self._loop.call_soon_threadsafe(self._answer, self._compute(batch))
+
+    def _compute(self, batch: Batch) -> Finished:
+        served, began = self._current(), time.perf_counter()
+        found, error = None, None
+        try:
+            images = [job.images[number] for job, number in batch]
+            found = served.predictions(images)
+        except Exception as raised:  # noqa: BLE001 - a request is answered whatever a model does
+            LOG.error("version %s could not answer: %r", served.version, raised)
+            error = raised
+        return Finished(batch, served, found, error, time.perf_counter() - began)
+
+    def _answer(self, finished: Finished) -> None:
+        """Begin the next batch, then tell the requests of this one."""
+        self._begin()
+        each = finished.seconds / len(finished.batch)
+        before = self.seconds_per_image or each
+        self.seconds_per_image = before + SMOOTHING * (each - before)
+        self._computed(finished)
+        if finished.error is not None:
+            for job, _ in finished.batch:
+                if not job.done.done():
+                    job.done.set_exception(finished.error)
+            return
+        for (job, _), found in zip(finished.batch, finished.found, strict=True):
+            job.answers.append((found, finished.served))
+            if len(job.answers) == len(job.images) and not job.done.done():
+                job.done.set_result(None)

@@ -1,0 +1,36 @@
+"""What a request may ask for, and how one that asks for too much is refused."""
+
+from dataclasses import dataclass
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The bounds of a server's memory and patience."""
+
+    body_bytes: int = 32 * MIB
+    """Of one request."""
+    images: int = 256
+    """In one request."""
+    pixels: int = 50_000_000
+    """Of one image, before it is resized."""
+    queue_images: int = 1024
+    """That may wait in a process."""
+    queue_bytes: int = 256 * MIB
+    """Of all requests that a process reads or works on."""
+    wait_s: float = 2.0
+    """How long an image may be expected to wait before others are refused."""
+    receive_s: float = 15.0
+    """How long a request may take to arrive, its header and its body each."""
+    header_bytes: int = 32 * 1024
+    connections: int = 4096
+    """To a process."""
+
+
+class Refusal(Exception):
+    """A request that is answered with an error: HTTP's status and one line."""
+
+    def __init__(self, status: int, text: str, retry_after_s: int | None = None) -> None:
+        super().__init__(text)
+        self.status, self.text, self.retry_after_s = status, text, retry_after_s

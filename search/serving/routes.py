@@ -1,0 +1,160 @@
+"""What the server tells of itself, and its page of documentation."""
+
+import hashlib
+import json
+from base64 import b64encode
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from search.serving.inputs import TYPES
+
+if TYPE_CHECKING:
+    from search.serving.app import App
+
+PAGE = Path(__file__).with_name("docs.html")
+ANSWERS = {
+    "400": "The request is not as it should be",
+    "408": "The request arrived too slowly",
+    "413": "Too large, too many images, or too many pixels",
+    "415": "A Content-Type that is not read",
+    "422": "An image that cannot be read",
+    "503": "Too many images wait: try again after the seconds of Retry-After",
+}
+
+
+def routes(app: "App") -> list[BaseRoute]:
+    """Return the routes of what the server tells of itself."""
+
+    async def health(request: Request) -> Response:
+        return JSONResponse({"status": "ok", **told(app)})
+
+    async def ready(request: Request) -> Response:
+        return JSONResponse({"ready": True, **told(app)})
+
+    async def version(request: Request) -> Response:
+        return JSONResponse({"model": app.name, "version": app.versions.current.version})
+
+    async def ping(request: Request) -> Response:
+        return Response("\n", media_type="application/json")
+
+    async def metrics(request: Request) -> Response:
+        app.admission.measure()
+        return Response(app.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def openapi(request: Request) -> Response:
+        return JSONResponse(described(app))
+
+    async def docs(request: Request) -> Response:
+        return HTMLResponse(PAGE.read_text(encoding="utf-8"), headers=_page_headers())
+
+    pages = {
+        "/health": health,
+        "/ready": ready,
+        "/version": version,
+        "/ping": ping,
+        "/metrics": metrics,
+        "/openapi.json": openapi,
+        "/docs": docs,
+    }
+    return [Route(path, page, methods=["GET"]) for path, page in pages.items()]
+
+
+def told(app: "App") -> dict[str, Any]:
+    """Return what this process uses, what it refused, and how a second model differs."""
+    current, refused = app.versions.current, app.versions.refused
+    found: dict[str, Any] = {
+        "model": app.name,
+        "version": current.version,
+        "engine": current.runtime.engine,
+        "threads": current.runtime.threads,
+        "largest_batch": current.largest,
+        "refused": None if refused is None else {"version": refused[0], "reason": refused[1]},
+    }
+    if app.shadow is not None:
+        served = app.shadow.served
+        found["shadow"] = {
+            "version": None if served is None else served.version,
+            "images": int(app.metrics.value("serving_shadow_images_total")),
+            "differ": int(app.metrics.value("serving_shadow_differences_total")),
+        }
+    return found
+
+
+@cache
+def _page_headers() -> dict[str, str]:
+    """Return headers by which the page loads nothing but its own style."""
+    style = PAGE.read_text(encoding="utf-8").partition("<style>")[2].partition("</style>")[0]
+    digest = b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return {
+        "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{digest}'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        "X-Content-Type-Options": "nosniff",
+    }
+
+
+def described(app: "App") -> dict[str, Any]:
+    """Return the description of the server by OpenAPI."""
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    image = {"type": "string", "contentEncoding": "base64"}
+    images = {"type": "object", "properties": {"images": {"type": "array", "items": image}}}
+    files = {"type": "object", "additionalProperties": {"type": "string", "format": "binary"}}
+    errors = {code: {"description": text} for code, text in ANSWERS.items()}
+    tensors = {"type": "object", "properties": {"inputs": {"type": "array"}}}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": app.name, "version": app.versions.current.version},
+        "paths": {
+            "/predict": {
+                "post": {
+                    "summary": f"What the model says of images ({TYPES})",
+                    "parameters": [
+                        {"name": "top", "in": "query", "schema": {"type": "integer", "minimum": 1}}
+                    ],
+                    "requestBody": {
+                        "content": {
+                            "image/*": binary,
+                            "multipart/form-data": {"schema": files},
+                            "application/json": {"schema": images},
+                            "application/x-npy": binary,
+                        }
+                    },
+                    "responses": {"200": {"description": "A prediction for each image"}, **errors},
+                }
+            },
+            "/invocations": {
+                "post": {
+                    "summary": "The same by MLflow's scoring protocol",
+                    "requestBody": {"content": {"application/json": {"schema": tensors}}},
+                    "responses": {"200": {"description": "A row for each image"}, **errors},
+                }
+            },
+            **{
+                path: {"get": {"summary": text, "responses": {"200": {"description": "OK"}}}}
+                for path, text in {
+                    "/health": "Whether it runs, and with what",
+                    "/ready": "Whether it answers, and what it refused",
+                    "/version": "The version that answers",
+                    "/metrics": "Figures for Prometheus",
+                }.items()
+            },
+        },
+    }
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    text, headers = str(error.detail), dict(error.headers or {})
+    if error.status_code == 404 and request.url.path in ("/predict", "/invocations"):
+        error.status_code, text, headers = 405, "Method Not Allowed: use POST", {"Allow": "POST"}
+    body = json.dumps({"error": text}) + "\n"
+    return Response(body, error.status_code, headers, media_type="application/json")
+
+
+HANDLERS: Any = {HTTPException: _refused}
+"""What Starlette answers itself, as JSON."""

@@ -1,0 +1,323 @@
+"""The processes of a server: those that answer, which share a socket, and those that watch models.
+
+A new version goes to one of the answering processes first, and to the others if that uses it. One
+that ends is started again with the version that was last used.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.multiprocess import mark_process_dead
+
+from cluster.cli import BUG, REFUSED, USAGE, complain
+from cluster.errors import Refused
+from search.serving.messages import (
+    DRAIN_S,
+    FIGURES,
+    MAIN,
+    SHADOW,
+    Came,
+    Coming,
+    Fetched,
+    Question,
+    Settings,
+)
+from trainables.errors import ConfigError, counted, printable
+
+FAILURES = 3
+"""So many times in a row a process may end before it has answered."""
+PAUSE_S = 1.0
+"""Before a process is started again that has ended before it answered, or that watched."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be served, and how."""
+
+    settings: Settings
+    address: str
+    """Where it is served, for people."""
+    workers: int
+    source: Question | Path
+    """The model; a folder is there already."""
+    shadow: Question | None = None
+
+
+@dataclass
+class Slot:
+    """The place of one answering process, which one after another may have."""
+
+    process: Process | None = None
+    reply: "asyncio.Future[Came] | None" = None
+    """Of the version that it was told of."""
+    is_ready: bool = False
+    failures: int = 0
+
+
+@dataclass
+class Supervisor:
+    """Starts processes, tells them of versions, and ends them."""
+
+    plan: Plan
+    folder: Path
+    """Its own, for versions and figures."""
+    _slots: list[Slot] = field(init=False)
+    _used: dict[str, Coming] = field(default_factory=dict)
+    """The version that is used, by its role."""
+
+    def __post_init__(self) -> None:
+        self._slots = [Slot() for _ in range(self.plan.workers)]
+
+    async def run(self) -> int:
+        """Serve until a signal, and return the exit code."""
+        self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._coming: asyncio.Queue[Coming] = asyncio.Queue()
+        self._watchers: list[Process] = []
+        for number, code in ((signal.SIGTERM, 0), (signal.SIGINT, 128 + signal.SIGINT)):
+            asyncio.get_running_loop().add_signal_handler(number, self._end, code)
+        tasks = [asyncio.create_task(self._guarded(one)) for one in self._all()]
+        code = await self._ended
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._drain()
+        return code
+
+    def _all(self) -> list[Coroutine[Any, Any, None]]:
+        found = [self._roll_out()]
+        if isinstance(self.plan.source, Path):
+            self._coming.put_nowait(_found(Fetched(str(self.plan.source)), MAIN))
+        else:
+            found.append(self._watch(self.plan.source, MAIN))
+        if self.plan.shadow is not None:
+            found.append(self._watch(self.plan.shadow, SHADOW))
+        return found
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do a part of the work; what goes wrong with it ends the server."""
+        try:
+            await work
+        except ConfigError as error:
+            self._end(complain(error, USAGE))
+        except Refused as error:
+            self._end(complain(error, REFUSED))
+        except Exception as error:  # noqa: BLE001 - no task's error may be lost
+            self._end(complain(RuntimeError(f"a mistake in the program: {error!r}"), BUG))
+
+    def _end(self, code: int) -> None:
+        if not self._ended.done():
+            self._ended.set_result(code)
+            return
+        for slot in self._slots:  # a second signal
+            if slot.process is not None and slot.process.returncode is None:
+                slot.process.kill()
+
+    async def _watch(self, question: Question, role: str) -> None:
+        """Hear of the versions of a model."""
+        Path(question.into).mkdir()
+        while True:
+            process = await _started("search.serving.watch", question.text)
+            self._watchers.append(process)
+            assert process.stdout is not None
+            async for line in process.stdout:
+                coming = _found(Fetched(**json.loads(line)), role)
+                if coming != self._used.get(role):
+                    self._coming.put_nowait(coming)
+            code = await process.wait()
+            if code > 0 and role not in self._used:
+                self._end(code)  # it has said why
+            if code == 0 and not question.moves:
+                return
+            await asyncio.sleep(PAUSE_S)
+
+    async def _roll_out(self) -> None:
+        """Let the processes use each version that comes."""
+        early: list[Coming] = []
+        while MAIN not in self._used:  # a second model waits for the first
+            coming = await self._coming.get()
+            if coming.role == MAIN:
+                await self._begin(coming)
+            else:
+                early.append(coming)
+        for coming in early:
+            await self._change(coming)
+        while True:
+            await self._change(await self._coming.get())
+
+    async def _begin(self, coming: Coming) -> None:
+        """Start all processes with the first version."""
+        self._used[MAIN] = coming
+        self._keepers = [asyncio.create_task(self._guarded(self._keep(one))) for one in self._slots]
+        while not all(slot.is_ready for slot in self._slots):
+            await asyncio.sleep(0.01)
+        plan = self.plan
+        workers = f" by {counted(plan.workers, 'process', 'processes')}" * (plan.workers > 1)
+        _say(f"serving {plan.settings.name}, version {coming.version}, at {plan.address}{workers}")
+
+    async def _change(self, coming: Coming) -> None:
+        """Let one process use a version, then the others."""
+        before, is_used = self._used.get(coming.role), False
+        for slot in self._slots:
+            came = await self._asked(slot, coming)
+            if came.refused:
+                stays = f"; version {before.version} stays" if before is not None else ""
+                _say(f"note: {_words(coming)} is not used: {came.refused.rstrip('.')}{stays}")
+                if not is_used:
+                    self._forget(coming)
+                    return
+            elif not is_used:
+                self._used[coming.role], is_used = coming, True
+        _say(f"{_words(coming)} is in use now")
+        if before is not None and before.folder != coming.folder:
+            self._forget(before)
+
+    async def _asked(self, slot: Slot, coming: Coming) -> Came:
+        """Return what becomes of a version in a process."""
+        if slot.process is None or slot.process.stdin is None or not slot.is_ready:
+            return Came(coming.version, coming.role)  # it will begin with it
+        slot.reply = asyncio.get_running_loop().create_future()
+        slot.process.stdin.write(coming.line)
+        came = await slot.reply
+        slot.reply = None
+        return came
+
+    async def _keep(self, slot: Slot) -> None:
+        """Have a process answer, and start another when it ends."""
+        while not self._ended.done():
+            await self._answer(slot)
+            if slot.reply is not None and not slot.reply.done():
+                slot.reply.set_result(Came("", MAIN, "a process ended while it loaded it"))
+            if not slot.is_ready:
+                slot.failures += 1
+                if slot.failures >= FAILURES:
+                    raise Refused(f"a process ended {FAILURES} times before it could answer.")
+                await asyncio.sleep(PAUSE_S)
+            slot.is_ready = False
+
+    async def _answer(self, slot: Slot) -> None:
+        """Start a process and hear what it says, until it ends."""
+        settings = self.plan.settings
+        slot.process = process = await _started(
+            "search.serving.worker",
+            settings.text,
+            stdin=PIPE,
+            pass_fds=[settings.descriptor],
+            env={**os.environ, FIGURES: str(self.folder / "metrics")},
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for role in (MAIN, SHADOW):
+            if role in self._used:
+                process.stdin.write(self._used[role].line)
+        async for line in process.stdout:
+            came = Came(**json.loads(line))
+            if came.refused and not slot.is_ready and came.role == MAIN:
+                raise ConfigError(f"'{settings.name}' cannot be served: {came.refused}")
+            if slot.reply is not None and not slot.reply.done():
+                slot.reply.set_result(came)
+            if came.role == MAIN:
+                slot.is_ready, slot.failures = True, 0
+        code = await process.wait()
+        mark_process_dead(process.pid, str(self.folder / "metrics"))  # type: ignore[no-untyped-call]
+        if not self._ended.done():
+            _say(f"note: a process ended ({_ending(code)}); another takes its place")
+
+    async def _drain(self) -> None:
+        """Let the processes answer what has arrived, and end all."""
+        for watcher in self._watchers:
+            if watcher.returncode is None:
+                watcher.kill()
+        running = [
+            slot.process
+            for slot in self._slots
+            if slot.process is not None and slot.process.returncode is None
+        ]
+        for process in running:
+            process.terminate()
+        waiting = [asyncio.create_task(process.wait()) for process in running]
+        if waiting:
+            await asyncio.wait(waiting, timeout=DRAIN_S + 5)
+        for process in running:
+            if process.returncode is None:
+                process.kill()
+        await asyncio.gather(*getattr(self, "_keepers", []), return_exceptions=True)
+
+    def _forget(self, coming: Coming) -> None:
+        """Remove the folder of a version, if it is one of ours."""
+        path = Path(coming.folder)
+        if path.is_relative_to(self.folder):
+            place = self.folder.joinpath(*path.relative_to(self.folder).parts[:2])
+            shutil.rmtree(place, ignore_errors=True)
+
+
+async def _started(module: str, argument: str, **how: Any) -> Process:
+    """Start one of our modules, apart from the terminal, whose Ctrl-C is ours to handle."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", module, argument, stdout=PIPE, start_new_session=True, **how
+    )
+
+
+def _found(fetched: Fetched, role: str) -> Coming:
+    """Return a version with a name: the registry's, or one that its content gives."""
+    return Coming(fetched.version or fingerprint(Path(fetched.folder)), fetched.folder, role)
+
+
+def fingerprint(folder: Path) -> str:
+    """Return a name for what a folder holds: the beginning of its SHA-256."""
+    whole = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.is_file():
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256")
+            whole.update(path.name.encode() + digest.digest())
+    return whole.hexdigest()[:12]
+
+
+def _words(coming: Coming) -> str:
+    second = " of the second model" if coming.role == SHADOW else ""
+    return f"version {coming.version}{second}"
+
+
+def _ending(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def _say(text: str) -> None:
+    print(printable(text), flush=True)
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """Return a socket at an address, which nobody can reach before a process listens.
+
+    Raises:
+        OSError: it is taken, or there is no such address.
+    """
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    made = socket.socket(family, kind, protocol)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+    except OSError:
+        made.close()
+        raise
+    made.set_inheritable(True)
+    return made
+
+
+def serve(plan: Plan, folder: Path) -> int:
+    """Serve until a signal, and return the exit code; versions are kept in `folder`."""
+    (folder / "metrics").mkdir()
+    return asyncio.run(Supervisor(plan, folder).run())

@@ -1,0 +1,176 @@
+"""A process that answers requests at a socket, which others may share.
+
+    python -m search.serving.worker SETTINGS
+
+It is started by `supervisor`, which tells it on stdin what to serve, a `Coming` a line, and hears
+on stdout what came of that, a `Came` a line. At the end of stdin, and at SIGTERM, it answers what
+has arrived and ends.
+"""
+
+import gc
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NoReturn
+
+import uvicorn
+
+from search.serving import protocol, versions
+from search.serving.app import App
+from search.serving.messages import DRAIN_S, MAIN, SHADOW, Came, Coming, Settings
+from search.serving.metrics import Metrics
+from search.serving.shadow import Shadow
+from search.serving.versions import Served, Versions
+from trainables.errors import ConfigError
+
+KEEP_ALIVE_S = 75
+
+
+class Worker:
+    """Serves one model, and a second one beside it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._metrics = Metrics()
+        self._shadow = (
+            Shadow(settings.shadow_share, self._metrics) if settings.shadow_share else None
+        )
+
+    def run(self) -> int:
+        """Load the first version, serve until SIGTERM, and return the exit code."""
+        for coming in _told():
+            if coming.role == MAIN:
+                break
+        else:
+            return 0
+        try:
+            first = self._ready(coming)
+        except ConfigError as error:
+            _say(Came(coming.version, MAIN, str(error)))
+            return 0
+        self._versions = Versions(first)
+        self._metrics.version(first.version, first.runtime.engine, is_used=True)
+        self._server = self._made()
+        threading.Thread(target=self._listen, name="versions", daemon=True).start()
+        # What is there now stays; looking through it would hold answers up.
+        gc.collect()
+        gc.freeze()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)  # uvicorn raises them again at its end
+        self._server.run(sockets=[socket.socket(fileno=self.settings.descriptor)])
+        return 0
+
+    def _made(self) -> uvicorn.Server:
+        app = App(
+            self.settings.name,
+            self._versions,
+            self.settings.limits,
+            self._metrics,
+            shadow=self._shadow,
+        )
+        config = uvicorn.Config(
+            app,
+            http=protocol.protocol(self.settings.limits),
+            loop="uvloop",
+            ws="none",
+            lifespan="on",
+            interface="asgi3",
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=DRAIN_S,
+        )
+        return _Server(config, lambda: _say(Came(self._versions.current.version, MAIN)))
+
+    def _ready(self, coming: Coming) -> Served:
+        return versions.ready(
+            Path(coming.folder),
+            self.settings.name,
+            coming.version,
+            threads=self.settings.threads,
+            delay_s=self.settings.delay_s,
+        )
+
+    def _listen(self) -> None:
+        """Use the versions that come, until stdin ends."""
+        for coming in _told():
+            with suppress(OSError):
+                _say(self._used(coming))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def _used(self, coming: Coming) -> Came:
+        """Load a version beside the one in use, and let it take its place."""
+        try:
+            new = self._ready(coming)
+            if coming.role == SHADOW:
+                self._use_shadow(new)
+            else:
+                self._use(new)
+        except ConfigError as error:
+            if coming.role == MAIN:
+                self._versions.refused = (coming.version, str(error))
+            self._metrics.swapped("refused")
+            return Came(coming.version, coming.role, str(error))
+        return Came(coming.version, coming.role)
+
+    def _use(self, new: Served) -> None:
+        before = self._versions.current
+        self._versions.swap(new)
+        self._metrics.swapped("swapped")
+        self._metrics.version(before.version, before.runtime.engine, is_used=False)
+        self._metrics.version(new.version, new.runtime.engine, is_used=True)
+
+    def _use_shadow(self, new: Served) -> None:
+        if text := versions.why_not(self._versions.current.model, new.model):
+            raise ConfigError(text)
+        if self._shadow is not None:
+            self._shadow.served = new
+
+
+class _Server(uvicorn.Server):
+    """Says when it listens."""
+
+    def __init__(self, config: uvicorn.Config, listening: Any) -> None:
+        super().__init__(config)
+        self._listening = listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen."""
+        await super().startup(sockets)
+        self._listening()
+
+
+def _told() -> Iterator[Coming]:
+    """Yield what the supervisor tells."""
+    while line := sys.stdin.readline():
+        yield Coming(**json.loads(line))
+
+
+def _say(came: Came) -> None:
+    sys.stdout.write(json.dumps(asdict(came)) + "\n")
+    sys.stdout.flush()
+
+
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Serve, and end this process."""
+    logging.basicConfig(level=logging.ERROR, format="error: %(message)s")
+    (text,) = sys.argv[1:] if argv is None else argv
+    code = Worker(Settings.of(text)).run()
+    sys.stdout.flush()
+    # A thread still reads stdin, which Python's own end does not bear.
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

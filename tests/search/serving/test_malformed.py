@@ -1,0 +1,217 @@
+"""Requests that are wrong, each answered with its own error in one line, and the server alive."""
+
+import base64
+import io
+import json
+import socket
+import struct
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from search.serving.limits import Limits
+from tests.search.serving.test_app import as_json, as_npy, form
+from tests.support.promoted import png
+from tests.support.serving import Running, running
+
+LIMITS = Limits(body_bytes=200_000, images=8, pixels=1_000_000, receive_s=0.5)
+PNG, JSON, NPY = "image/png", "application/json", "application/x-npy"
+GREY = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
+GOOD = png(GREY)
+FORM, FORM_KIND = form([GOOD])
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[Running]:
+    with running(folder, limits=LIMITS) as made:
+        yield made
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A small PNG that says that it has many pixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checked = kind + content
+        size, sum_ = struct.pack(">I", len(content)), struct.pack(">I", zlib.crc32(checked))
+        return size + checked + sum_
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    data = zlib.compress(bytes(1000))
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    )
+
+
+def deep() -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 900).save(file, "PNG")
+    return file.getvalue()
+
+
+def floats() -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.ones((8, 8), dtype=np.float32)).save(file, "TIFF")
+    return file.getvalue()
+
+
+def wrapped(images: object) -> bytes:
+    return json.dumps({"images": images}).encode()
+
+
+def tensors(value: object) -> bytes:
+    return json.dumps({"inputs": value}).encode()
+
+
+TEXT = base64.b64encode(GOOD).decode()
+FIELD = b'--b0\r\nContent-Disposition: form-data; name="a"\r\n\r\nhello\r\n--b0--\r\n'
+CODE = as_npy(GREY).replace(b"{'descr'", b"{__dict_")
+PICKLED = io.BytesIO()
+np.save(PICKLED, np.array([{}], dtype=object), allow_pickle=True)
+
+CASES: dict[str, tuple[str, bytes, str | None, int, str]] = {
+    "no type": ("/predict", GOOD, None, 415, "no Content-Type"),
+    "an address": ("/predict", b"http://a/b.png", "text/uri-list", 415, "text/uri-list"),
+    "curl's own type": ("/predict", GOOD, "application/x-www-form-urlencoded", 415, "must be"),
+    "a type that is none": ("/predict", GOOD, ";;;", 415, "must be"),
+    "a PDF": ("/predict", b"%PDF-1.7", "application/pdf", 415, "application/pdf"),
+    "nothing": ("/predict", b"", PNG, 422, "an empty file"),
+    "text": ("/predict", b"hello", PNG, 422, "not an image"),
+    "SVG": ("/predict", b"<svg onload='alert(1)'/>", "image/svg+xml", 422, "not an image"),
+    "a cut PNG": ("/predict", GOOD[: len(GOOD) // 2], PNG, 422, "damaged"),
+    "half a header": ("/predict", GOOD[:20], PNG, 422, "PNG file that is damaged"),
+    "a JPEG's first bytes": ("/predict", b"\xff\xd8\xff\xe0", "image/jpeg", 422, "damaged"),
+    "changed pixels": ("/predict", GOOD[:45] + b"\0\0\0\0" + GOOD[49:], PNG, 422, "damaged"),
+    "16 bits": ("/predict", deep(), PNG, 422, "16-bit values"),
+    "floating point": ("/predict", floats(), "image/tiff", 422, "floating-point values"),
+    "too many pixels": ("/predict", bomb(1001, 1000), PNG, 413, "1,001,000 pixels"),
+    "a bomb": ("/predict", bomb(30_000, 30_000), PNG, 413, "pixels"),
+    "a huge bomb": ("/predict", bomb(2**31 - 1, 2**31 - 1), PNG, 413, "pixels"),
+    "no width": ("/predict", bomb(0, 8), PNG, 422, ""),
+    "a large body": ("/predict", bytes(200_001), PNG, 413, "the body is too large"),
+    "no JSON": ("/predict", b"{", JSON, 400, "not JSON"),
+    "no text": ("/predict", b"\xff\xfe\xfd", JSON, 400, "not JSON"),
+    "deep JSON": ("/predict", b"[" * 100_000, JSON, 400, "not JSON"),
+    "a long number": ("/predict", b"9" * 10_000, JSON, 400, "not JSON"),
+    "a list": ("/predict", b"[]", JSON, 400, "JSON must be"),
+    "an empty object": ("/predict", b"{}", JSON, 400, "JSON must be"),
+    "a text for a list": ("/predict", wrapped(TEXT), JSON, 400, "JSON must be"),
+    "numbers for images": ("/predict", wrapped([1, 2]), JSON, 400, "JSON must be"),
+    "another key": ("/predict", b'{"images": [], "url": "http://a"}', JSON, 400, "JSON must be"),
+    "no images": ("/predict", wrapped([]), JSON, 400, "no image"),
+    "no base64": ("/predict", wrapped(["%%%"]), JSON, 400, "not base64"),
+    "letters beyond ASCII": ("/predict", wrapped(["ü"]), JSON, 400, "not base64"),
+    "an address in JSON": ("/predict", wrapped(["http://a/b.png"]), JSON, 400, "not base64"),
+    "too many images": ("/predict", as_json([GOOD] * 9), JSON, 413, "too many images"),
+    "one bad of two": ("/predict", as_json([GOOD, b"x"]), JSON, 422, "image 2 of 2 images"),
+    "a form without boundary": ("/predict", FORM, "multipart/form-data", 400, "boundary"),
+    "another boundary": ("/predict", FORM, "multipart/form-data; boundary=x", 400, "broken"),
+    "a long boundary": ("/predict", FORM, f"multipart/form-data; boundary={'x' * 999}", 400, ""),
+    "a cut form": ("/predict", FORM[:-10], FORM_KIND, 400, "ends before"),
+    "an empty form": ("/predict", b"--b0--\r\n", FORM_KIND, 400, ""),
+    "a field that is no file": ("/predict", FIELD, FORM_KIND, 400, "'a' of the form is no file"),
+    "too many files": ("/predict", form([b""] * 9)[0], FORM_KIND, 413, "too many images"),
+    "no array": ("/predict", b"hello", NPY, 400, "numpy.save"),
+    "a pickle": ("/predict", PICKLED.getvalue(), NPY, 422, "uint8"),
+    "floats": ("/predict", as_npy(np.ones((2, 8, 8))), NPY, 422, "float64"),
+    "a vector": ("/predict", as_npy(np.zeros(9, np.uint8)), NPY, 422, "must be uint8"),
+    "a cut array": ("/predict", as_npy(np.zeros((1, 8, 8), np.uint8))[:-1], NPY, 400, "follow"),
+    "an array too long": ("/predict", as_npy(GREY) + b"0", NPY, 400, "follow"),
+    "a code in its header": (
+        "/predict",
+        as_npy(GREY).replace(b"{'descr'", b"{__dict_"),
+        NPY,
+        400,
+        "",
+    ),
+    "no side": ("/predict", as_npy(np.zeros((1, 8, 0), np.uint8)), NPY, 422, "must be uint8"),
+    "five channels": ("/predict", as_npy(np.zeros((1, 8, 8, 5), np.uint8)), NPY, 422, "channels"),
+    "too many in an array": ("/predict", as_npy(np.zeros((9, 8, 8), np.uint8)), NPY, 413, "many"),
+    "another question": ("/predict?url=http://a", GOOD, PNG, 400, "?top=NUMBER"),
+    "top without number": ("/predict?top=all", GOOD, PNG, 400, "whole number"),
+    "top below 1": ("/predict?top=0", GOOD, PNG, 400, "above 0"),
+    "MLflow's CSV": ("/invocations", b"a,b\n1,2", "text/csv", 415, "application/json"),
+    "MLflow's table": ("/invocations", b'{"dataframe_split": {}}', JSON, 400, "inputs"),
+    "both keys": ("/invocations", b'{"inputs": [1], "instances": [1]}', JSON, 400, "inputs"),
+    "no list": ("/invocations", tensors({"a": 1}), JSON, 400, "a list of images"),
+    "an empty list": ("/invocations", tensors([]), JSON, 400, "a list of images"),
+    "pixels above 255": ("/invocations", tensors([[[256] * 8] * 8]), JSON, 422, "uint8"),
+    "shares for pixels": ("/invocations", tensors([[[0.5] * 8] * 8]), JSON, 422, "uint8"),
+    "texts for pixels": ("/invocations", tensors([[["a"] * 8] * 8]), JSON, 422, "uint8"),
+    "rows of two lengths": ("/invocations", tensors([[[1, 2], [3]]]), JSON, 400, "equal length"),
+    "a huge pixel": ("/invocations", tensors([[[10**30] * 8] * 8]), JSON, 422, "uint8"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_wrong_is_said_in_one_line(server: Running, name: str) -> None:
+    path, body, kind, status, words = CASES[name]
+    answer = server.ask(path, body, kind)
+    text = answer.json["error"]
+    assert (answer.status, "\n" in text, "Traceback" in text) == (status, False, False), text
+    assert words in text
+    assert answer.headers["content-type"] == "application/json"
+    assert len(answer.body) < 500
+    assert (server.app.admission.size, server.app.admission.images) == (0, 0)
+
+
+def test_the_server_still_answers_after_all_of_it(server: Running) -> None:
+    assert server.ask("/predict", GOOD, PNG).status == 200
+
+
+def test_a_compressed_body_is_not_read(server: Running) -> None:
+    assert server.ask("/predict", GOOD, PNG, Content_Encoding="gzip").status == 415
+
+
+def test_other_methods_and_addresses_are_told(server: Running) -> None:
+    assert server.ask("/predict").status == 405
+    assert server.ask("/predict").json["error"] == "Method Not Allowed: use POST"
+    assert server.ask("/nowhere").status == 404
+    assert server.ask("/health", b"", PNG).status == 405
+
+
+HEAD = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"hello\r\n\r\n", b"400"),
+        (b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03", b"400"),
+        (HEAD + b"Content-Length: -1\r\n\r\n", b"400"),
+        (HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", b"400"),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", b"400"),
+        (HEAD + b"A: " + b"x" * 40_000, b"431"),
+        (HEAD + b"Content-Length: 9999999999\r\n\r\n", b"413"),
+        (HEAD + b"Content-Length: 100\r\n\r\nhalf", b"408"),
+        (HEAD, b"408"),
+        (b"", b"408"),
+    ],
+)
+def test_bytes_that_are_no_request_are_answered_and_the_connection_ends(
+    server: Running, sent: bytes, status: bytes
+) -> None:
+    found = server.raw(sent)
+    assert found.startswith(b"HTTP/1.1 " + status), found
+    assert b'{"error": ' in found
+
+
+def test_a_body_without_a_length_is_bounded_too(server: Running) -> None:
+    pieces = [b"20000\r\n" + bytes(0x20000) + b"\r\n"] * 2
+    head = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+    assert server.raw(head, *pieces).startswith(b"HTTP/1.1 413")
+
+
+def test_a_client_that_leaves_costs_nothing(server: Running) -> None:
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.sendall(HEAD + b"Content-Length: 1000\r\n\r\nhalf")
+    until = time.monotonic() + 10
+    while server.app.admission.size and time.monotonic() < until:
+        server.ask("/ping")
+    assert server.app.admission.size == 0
+    assert server.ask("/predict", GOOD, PNG).status == 200
