@@ -127,7 +127,7 @@ def command(args: argparse.Namespace) -> int:
             )
             host, port = listening.getsockname()[:2]
             address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-            return serve(Plan(settings, address, args.workers, source, shadow), folder)
+            return serve(Plan(settings, address, args.workers, source, shadow), folder, listening)
 
 
 def options() -> argparse.ArgumentParser:

@@ -72,6 +72,8 @@ class Supervisor:
     plan: Plan
     folder: Path
     """Its own, for versions and figures."""
+    listening: socket.socket
+    """What the processes share."""
     _slots: list[Slot] = field(init=False)
     _used: dict[str, Coming] = field(default_factory=dict)
     """The version that is used, by its role."""
@@ -235,6 +237,7 @@ class Supervisor:
 
     async def _drain(self) -> None:
         """Let the processes answer what has arrived, and end all."""
+        self.listening.close()
         for watcher in self._watchers:
             if watcher.returncode is None:
                 watcher.kill()
@@ -317,7 +320,7 @@ def bound(host: str, port: int) -> socket.socket:
     return made
 
 
-def serve(plan: Plan, folder: Path) -> int:
-    """Serve until a signal, and return the exit code; versions are kept in `folder`."""
+def serve(plan: Plan, folder: Path, listening: socket.socket) -> int:
+    """Serve at a socket until a signal, and return the exit code; versions are in `folder`."""
     (folder / "metrics").mkdir()
-    return asyncio.run(Supervisor(plan, folder).run())
+    return asyncio.run(Supervisor(plan, folder, listening).run())

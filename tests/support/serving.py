@@ -3,14 +3,19 @@
 import asyncio
 import http.client
 import json
+import re
 import socket
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import uvicorn
 
 from search.serving.app import App
@@ -37,7 +42,8 @@ class Answer:
 class Running:
     """A server that answers."""
 
-    app: App
+    app: Any
+    """The application, if it is in this process."""
     port: int
 
     def ask(
@@ -108,3 +114,71 @@ def running(
         server.should_exit = True
         thread.join(30)
         assert not thread.is_alive()
+
+
+def until(condition: Callable[[], bool], limit_s: float = 60) -> None:
+    """Look often until the condition holds."""
+    for _ in range(int(limit_s * 50)):
+        if condition():
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"waited {limit_s:g} seconds in vain")
+
+
+@dataclass
+class Commanded:
+    """`python -m search.serve` as a user runs it, and what it has said."""
+
+    process: subprocess.Popen[str]
+    lines: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+
+    def said(self, words: str) -> str:
+        """Wait for a line with these words."""
+
+        def found() -> str:
+            return next((line for line in self.lines if words in line), "")
+
+        until(lambda: bool(found()) or self.process.poll() is not None)
+        assert found(), f"'{words}' was not said: {self.lines}"
+        return found()
+
+    @property
+    def running(self) -> Running:
+        """Where it is asked."""
+        port = re.search(r"at http://127\.0\.0\.1:(\d+)", self.said("serving "))
+        assert port is not None
+        return Running(None, int(port[1]))
+
+    def answering(self) -> list[int]:
+        """The processes that answer."""
+        return [
+            child.pid
+            for child in psutil.Process(self.process.pid).children()
+            if "search.serving.worker" in child.cmdline()
+        ]
+
+
+@contextmanager
+def commanded(*words: object) -> Iterator[Commanded]:
+    """Run the command for as long as a test needs it."""
+    made = subprocess.Popen(
+        [sys.executable, "-m", "search.serve", *map(str, words), "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        yield Commanded(made)
+    finally:
+        made.terminate()
+        made.wait(60)
+        assert made.stdout is not None
+        made.stdout.close()
