@@ -178,6 +178,12 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--shadow-share", type=share, default=0.1, metavar="SHARE", help="of the images"
     )
+    model_options(parser)
+    return parser
+
+
+def model_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options by which a model is found."""
     parser.add_argument(
         "--trial", metavar="TRIAL", help="of a search, another trial than the chosen or best one"
     )
@@ -192,7 +198,6 @@ def options() -> argparse.ArgumentParser:
         metavar="DIR",
         help="where a search's data lies now (default: as the search)",
     )
-    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:

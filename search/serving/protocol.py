@@ -24,92 +24,96 @@ def headers_of(refusal: Refusal) -> list[tuple[bytes, bytes]]:
     return [(b"retry-after", str(refusal.retry_after_s).encode())]
 
 
-def protocol(limits: Limits) -> type[HttpToolsProtocol]:
-    """Return uvicorn's protocol with bounds on what comes before a request's body."""
+class Bounded(HttpToolsProtocol):
+    """Uvicorn's protocol with bounds on what comes before a request's body.
 
-    class Bounded(HttpToolsProtocol):
-        """Ends connections whose headers are too long, or take too long."""
+    Connections whose headers are too long, or take too long, are ended.
+    """
 
-        _timer: asyncio.TimerHandle | None = None
-        _lingering: asyncio.TimerHandle | None = None
-        _is_in_header = True
-        _header_bytes = 0
+    limits = Limits()
+    _timer: asyncio.TimerHandle | None = None
+    _lingering: asyncio.TimerHandle | None = None
+    _is_in_header = True
+    _header_bytes = 0
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            """Begin to wait for a header."""
-            super().connection_made(transport)
-            if len(self.connections) > limits.connections:
-                self._refuse(Refusal(503, "too many connections; try again in 1 s", 1))
-                return
-            self._timer = self.loop.call_later(limits.receive_s, self._late)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a header."""
+        super().connection_made(transport)
+        if len(self.connections) > self.limits.connections:
+            self._refuse(Refusal(503, "too many connections; try again in 1 s", 1))
+            return
+        self._timer = self.loop.call_later(self.limits.receive_s, self._late)
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            """Wait for nothing more."""
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing more."""
+        self._stop()
+        self._linger_no_more()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, and bound a header that is not whole."""
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
+        if not self._is_in_header:
             self._stop()
-            self._linger_no_more()
-            super().connection_lost(exc)
+            return
+        self._header_bytes += len(data)
+        if self._header_bytes > self.limits.header_bytes:
+            limit = f"{self.limits.header_bytes:,} bytes"
+            self._refuse(Refusal(431, f"the header is too long (limit {limit})"))
+        elif self._timer is None:
+            self._timer = self.loop.call_later(self.limits.receive_s, self._late)
 
-        def data_received(self, data: bytes) -> None:
-            """Parse what came, and bound a header that is not whole."""
-            if self.transport.is_closing():
-                return
-            super().data_received(data)
-            if not self._is_in_header:
-                self._stop()
-                return
-            self._header_bytes += len(data)
-            if self._header_bytes > limits.header_bytes:
-                limit = f"{limits.header_bytes:,} bytes"
-                self._refuse(Refusal(431, f"the header is too long (limit {limit})"))
-            elif self._timer is None:
-                self._timer = self.loop.call_later(limits.receive_s, self._late)
+    def on_message_begin(self) -> None:
+        """Begin a header."""
+        self._is_in_header, self._header_bytes = True, 0
+        super().on_message_begin()
 
-        def on_message_begin(self) -> None:
-            """Begin a header."""
-            self._is_in_header, self._header_bytes = True, 0
-            super().on_message_begin()
+    def on_headers_complete(self) -> None:
+        """Begin to answer."""
+        self._is_in_header = False
+        super().on_headers_complete()
 
-        def on_headers_complete(self) -> None:
-            """Begin to answer."""
-            self._is_in_header = False
-            super().on_headers_complete()
+    def on_response_complete(self) -> None:
+        """Read the rest of what was refused for a while: many clients send it all first."""
+        super().on_response_complete()
+        if self.cycle.more_body and self.cycle.response_complete and not self._lingering:
+            self._lingering = self.loop.call_later(self.limits.receive_s, self.transport.close)
 
-        def on_response_complete(self) -> None:
-            """Read the rest of what was refused for a while: many clients send it all first."""
-            super().on_response_complete()
-            if self.cycle.more_body and self.cycle.response_complete and not self._lingering:
-                self._lingering = self.loop.call_later(limits.receive_s, self.transport.close)
+    def on_message_complete(self) -> None:
+        """End a request."""
+        self._linger_no_more()
+        super().on_message_complete()
 
-        def on_message_complete(self) -> None:
-            """End a request."""
-            self._linger_no_more()
-            super().on_message_complete()
+    def send_400_response(self, msg: str) -> None:
+        """Say that this is not HTTP, and end the connection."""
+        self._refuse(Refusal(400, "this is not HTTP/1.1"))
 
-        def send_400_response(self, msg: str) -> None:
-            """Say that this is not HTTP, and end the connection."""
-            self._refuse(Refusal(400, "this is not HTTP/1.1"))
-
-        def _stop(self) -> None:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-
-        def _linger_no_more(self) -> None:
-            if self._lingering is not None:
-                self._lingering.cancel()
-                self._lingering = None
-
-        def _late(self) -> None:
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
             self._timer = None
-            self._refuse(Refusal(408, f"the header did not arrive within {limits.receive_s:g} s"))
 
-        def _refuse(self, refusal: Refusal) -> None:
-            if self.transport.is_closing():
-                return
-            self.transport.write(_whole(refusal))
-            self.transport.close()
+    def _linger_no_more(self) -> None:
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
 
-    return Bounded
+    def _late(self) -> None:
+        self._timer = None
+        self._refuse(Refusal(408, f"the header did not arrive within {self.limits.receive_s:g} s"))
+
+    def _refuse(self, refusal: Refusal) -> None:
+        if self.transport.is_closing():
+            return
+        self.transport.write(_whole(refusal))
+        self.transport.close()
+
+
+def protocol(limits: Limits) -> type[Bounded]:
+    """Return the protocol with these bounds."""
+    return type("Bounded", (Bounded,), {"limits": limits})
 
 
 def _whole(refusal: Refusal) -> bytes:
