@@ -1,7 +1,8 @@
 """Images of several requests computed together, without any that waits for others to come.
 
-A thread computes. What arrives meanwhile is the next batch; an image that comes while nothing is
-computed is begun at once, so that batches are as large as the load is.
+A thread computes, or the event loop's own where that takes less time than to ask another. What
+arrives meanwhile is the next batch; an image that comes while nothing is computed is begun at once,
+so that batches are as large as the load is.
 """
 
 import asyncio
@@ -92,14 +93,17 @@ class Batcher:
         self._thread.join()
 
     def _begin(self) -> None:
-        """Hand what waits to the thread."""
-        largest = self._current().largest
-        batch = list(islice(self._waiting, largest))
+        """Compute what waits, if that is quick; else hand it to the thread."""
+        served = self._current()
+        batch = list(islice(self._waiting, served.largest))
         for _ in batch:
             self._waiting.popleft()
         self._is_busy = bool(batch)
-        if batch:
+        if len(batch) > served.quick:
             self._work.put(batch)
+        elif batch:
+            self._tell(self._compute(batch))
+            self._loop.call_soon(self._begin)
 
     def _compute_all(self) -> None:
         while (batch := self._work.get()) is not None:
@@ -119,6 +123,9 @@ class Batcher:
     def _answer(self, finished: Finished) -> None:
         """Begin the next batch, then tell the requests of this one."""
         self._begin()
+        self._tell(finished)
+
+    def _tell(self, finished: Finished) -> None:
         each = finished.seconds / len(finished.batch)
         before = self.seconds_per_image or each
         self.seconds_per_image = before + SMOOTHING * (each - before)

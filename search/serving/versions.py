@@ -1,6 +1,5 @@
 """The version of a model that answers, and how another takes its place."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,8 @@ from trainables.errors import ConfigError, printable
 from trainables.export.model import Model, folder_in
 from trainables.export.runtime import Runtime, load
 
-LOG = logging.getLogger(__name__)
+QUICK_S = 0.001
+"""What takes no longer than this may hold up the event loop."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Served:
     runtime: Runtime
     largest: int
     """The most images that it computes at once."""
+    quick: int
+    """The most images that it computes sooner than a thread could be asked to; 0 if none."""
     encoder: Encoder
 
     @property
@@ -66,7 +68,8 @@ def ready(folder: Path, name: str, version: str, *, threads: int, delay_s: float
     except Exception as error:  # whatever a damaged file makes its library raise
         raise ConfigError(f"it cannot be loaded ({reason(error)})") from error
     encoder = Encoder(name, version, tuple(runtime.model.classes))
-    return Served(version, runtime, runtime.batch_within(delay_s), encoder)
+    largest = max(1, runtime.batch_within(delay_s))
+    return Served(version, runtime, largest, runtime.batch_within(QUICK_S), encoder)
 
 
 def reason(error: Exception) -> str:

@@ -71,8 +71,8 @@ class Runtime:
     """How long a batch takes, by its number of images."""
 
     def batch_within(self, limit_s: float) -> int:
-        """Return the most images that are computed within this time; at least 1."""
-        return max((size for size, took in self.seconds.items() if took <= limit_s), default=1)
+        """Return the most images that are computed within this time; 0 if none is."""
+        return max((size for size, took in self.seconds.items() if took <= limit_s), default=0)
 
 
 def load(folder: Path, source: str, most_threads: int) -> Runtime:
