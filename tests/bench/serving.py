@@ -1,12 +1,12 @@
 """Speed of `python -m search.serve` beside MLflow's server, LitServe and a FastAPI endpoint.
 
-    python -m tests.bench.serving [digits cifar resnet18] [--litserve PYTHON] [--repetitions N]
+    python -m tests.bench.serving [digits cifar resnet18] [--litserve PYTHON] [--rounds N]
 
 All serve the same network exported to ONNX, MLflow the pyfunc model that `search.promote` makes.
 `wrk` sends single images over 1, 8 and 64 connections that stay open: ours and the others get a PNG
-file as it is, in a form or as base64, MLflow pixels as JSON. The servers are started, asked and
-ended in turn, A B C D A B C D ..., one at a time. Prints a Markdown table: medians over the
-repetitions, and of ratios the medians of each repetition's.
+file as it is, in a form or as base64, MLflow pixels as JSON. They are started one after the other,
+then asked in turn, A B C D A B C D ..., for a second each, while the others have nothing to do.
+Prints a Markdown table: medians over these rounds, and of ratios the medians of each round's.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -230,29 +230,58 @@ def load(url: str, body: Path, kind: str, clients: int, seconds: float) -> dict[
 
 
 Figures = dict[tuple[str, str], list[float]]
-"""The figures of each repetition, by server and name."""
+"""The figures of each round, by server and name."""
 
 
-def measured(server: Server, model: Path, work: Path, seconds: float, figures: Figures) -> None:
-    """Measure one server once."""
+@dataclass(frozen=True)
+class Asked:
+    """A server that runs, and what it is asked."""
+
+    server: Server
+    process: psutil.Process
+    url: str
+    body: Path
+    kind: str
+
+    def load(self, clients: int, seconds: float) -> dict[str, float]:
+        """Ask it; see `load`. `cpu` is its processor time for a request in ms."""
+        before = processor_s(self.process)
+        found = load(self.url, self.body, self.kind, clients, seconds)
+        found["cpu"] = (processor_s(self.process) - before) / found["rps"] / seconds * 1000
+        return found
+
+
+def measured(
+    compared: list[Server], model: Path, work: Path, rounds: int, seconds: float
+) -> Figures:
+    """Measure servers of one network."""
     about = json.loads((model / "about.json").read_text())
     pixels = np.random.default_rng(1).integers(0, 256, about["image"], dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels.squeeze()).save(file, "PNG")
-    request = server.body(file.getvalue(), pixels)
-    body = work / f"{server.title}.body"
-    body.write_bytes(request[0])
-    (port,) = free_ports(1)
-    url = f"http://127.0.0.1:{port}{server.path}"
-    with started(server, model, port, request) as (first_s, process):
-        figures.setdefault((server.title, "first"), []).append(first_s)
-        load(url, body, request[1], 8, 1)  # warm
+    figures: Figures = {}
+    with ExitStack() as stack:
+        running = []
+        for server in compared:
+            progress(f"starting {server.title}")
+            body, kind = server.body(file.getvalue(), pixels)
+            path = work / f"{server.title}.body"
+            path.write_bytes(body)
+            (port,) = free_ports(1)
+            begun = started(server, model, port, (body, kind))
+            first_s, process = stack.enter_context(begun)
+            figures[server.title, "first"] = [first_s]
+            url = f"http://127.0.0.1:{port}{server.path}"
+            running.append(Asked(server, process, url, path, kind))
         for clients in CLIENTS:
-            before = processor_s(process)
-            found = load(url, body, request[1], clients, seconds)
-            found["cpu"] = (processor_s(process) - before) / found["rps"] / seconds * 1000
-            for name, value in found.items():
-                figures.setdefault((server.title, f"{name} {clients}"), []).append(value)
+            for number in range(rounds + 1):
+                progress(f"{clients} clients, round {number} of {rounds}")
+                for one in running:
+                    found = one.load(clients, seconds)
+                    for name, value in found.items() if number else ():  # the first warms
+                        title = one.server.title
+                        figures.setdefault((title, f"{name} {clients}"), []).append(value)
+    return figures
 
 
 def processor_s(process: psutil.Process) -> float:
@@ -276,10 +305,11 @@ def rows(network: str, titles: list[str], figures: Figures) -> Iterator[str]:
 
 
 def ratio(title: str, clients: int, figures: Figures) -> str:
-    """Return how many times as many requests ours answers, repetition by repetition."""
+    """Return how many times as many requests ours answers, round by round."""
     name = f"rps {clients}"
     found = [
-        own / other for own, other in zip(figures["ours", name], figures[title, name], strict=True)
+        own / other
+        for own, other in zip(figures.get(("ours", name), []), figures[title, name], strict=False)
     ]
     return "1x" if title == "ours" or not found else f"ours {statistics.median(found):.1f}x"
 
@@ -293,8 +323,8 @@ def options() -> argparse.Namespace:
     parser.add_argument(
         "--litserve", metavar="PYTHON", help="a Python that has litserve (default: left out)"
     )
-    parser.add_argument("--repetitions", type=int, default=3, metavar="N")
-    parser.add_argument("--seconds", type=float, default=5.0, metavar="S", help="of each load")
+    parser.add_argument("--rounds", type=int, default=9, metavar="N")
+    parser.add_argument("--seconds", type=float, default=1.0, metavar="S", help="of each load")
     parser.add_argument("--models", metavar="DIR", help="where exported networks are kept")
     parser.add_argument("--only", metavar="SERVER", help="measure this one alone")
     return parser.parse_args()
@@ -308,14 +338,10 @@ def main() -> None:
     print(f"| network | server | first answer | {counts} |")
     print("|---|---|---|" + "---|" * len(CLIENTS), flush=True)
     for network in args.networks:
-        figures: Figures = {}
         with tempfile.TemporaryDirectory() as folder:
             kept = Path(args.models or folder) / network
             model = kept / "model" if kept.exists() else exported(network, kept)
-            for repetition in range(args.repetitions):
-                for server in compared:
-                    progress(f"{network} {repetition + 1}/{args.repetitions} {server.title}")
-                    measured(server, model, Path(folder), args.seconds, figures)
+            figures = measured(compared, model, Path(folder), args.rounds, args.seconds)
         for line in rows(network, [one.title for one in compared], figures):
             print(line, flush=True)
     print(
