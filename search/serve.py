@@ -15,8 +15,8 @@ from cluster.errors import NotReady
 from search.api import is_folder
 from search.cli.main import HelpFormatter, guarded, place_option
 from search.cli.names import found_name
-from search.journal.store import own_path
-from search.serving.messages import Question, Settings
+from search.journal.store import own_path, storage
+from search.serving.messages import Question, Recording, Settings
 from search.serving.supervisor import Plan, bound, serve
 from search.tracking.model_registry import ADDRESS
 from trainables.errors import ConfigError
@@ -104,6 +104,13 @@ def shadow_of(args: argparse.Namespace, folder: Path) -> Question | None:
     return question(args, f"models:/{found['name']}@{args.shadow}", folder / "shadow")
 
 
+def recording_of(args: argparse.Namespace) -> Recording | None:
+    """Return where what is met is kept, if anywhere."""
+    if args.record is None:
+        return None
+    return Recording(str(args.record), args.record_below, args.record_share, args.record_bytes)
+
+
 def command(args: argparse.Namespace) -> int:
     """Serve, and return the exit code."""
     with tempfile.TemporaryDirectory(prefix="serve-") as temporary:
@@ -120,10 +127,12 @@ def command(args: argparse.Namespace) -> int:
             found = ADDRESS.fullmatch(args.model)
             settings = Settings(
                 name=args.model if found is None else f"models:/{found['name']}",
+                host=args.host,
                 descriptor=listening.fileno(),
                 threads=max(1, processors() // args.workers),
                 delay_s=args.max_delay / 1000,
                 shadow_share=args.shadow_share if shadow is not None else 0.0,
+                record=recording_of(args),
             )
             host, port = listening.getsockname()[:2]
             address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -179,6 +188,7 @@ def options() -> argparse.ArgumentParser:
         "--shadow-share", type=share, default=0.1, metavar="SHARE", help="of the images"
     )
     model_options(parser)
+    record_options(parser)
     return parser
 
 
@@ -197,6 +207,39 @@ def model_options(parser: argparse.ArgumentParser) -> None:
         type=own_path,
         metavar="DIR",
         help="where a search's data lies now (default: as the search)",
+    )
+
+
+def record_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options about what is kept of what is met."""
+    keeping = Recording("", 0.7, 0.05, 1_000_000_000)
+    parser.add_argument(
+        "--record",
+        type=storage,
+        metavar="PLACE",
+        help="keep answers and images there, for search.label, search.monitor and search.improve: "
+        "a folder, or s3://BUCKET/PREFIX (default: nothing is kept)",
+    )
+    parser.add_argument(
+        "--record-bytes",
+        type=whole(1_000_000, 10**15, "a number of bytes"),
+        default=keeping.limit,
+        metavar="N",
+        help="of all that is kept; the oldest goes first",
+    )
+    parser.add_argument(
+        "--record-below",
+        type=share,
+        default=keeping.below,
+        metavar="P",
+        help="images are kept for whose class the model gives a lower probability",
+    )
+    parser.add_argument(
+        "--record-share",
+        type=share,
+        default=keeping.share,
+        metavar="SHARE",
+        help="of the other images that are kept",
     )
 
 

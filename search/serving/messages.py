@@ -13,24 +13,40 @@ FIGURES = "PROMETHEUS_MULTIPROC_DIR"
 
 
 @dataclass(frozen=True)
+class Recording:
+    """Where a server keeps what it meets, and how much of it."""
+
+    place: str
+    """A folder, or s3://BUCKET/PREFIX."""
+    below: float
+    share: float
+    limit: int
+    """These three as `search.serving.recorder.Keeping` has them."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """What a worker is started with."""
 
     name: str
     """What the model is called."""
+    host: str
+    """The address at which it is served."""
     descriptor: int
     """Of the socket."""
     threads: int
     delay_s: float
     shadow_share: float = 0.0
     """Of the images that a second model is asked too; 0 where there is none."""
+    record: Recording | None = None
     limits: Limits = field(default_factory=Limits)
 
     @classmethod
     def of(cls, text: str) -> "Settings":
         """Return the settings from JSON."""
         told = json.loads(text)
-        return cls(**{**told, "limits": Limits(**told["limits"])})
+        record = None if told["record"] is None else Recording(**told["record"])
+        return cls(**{**told, "limits": Limits(**told["limits"]), "record": record})
 
     @property
     def text(self) -> str:

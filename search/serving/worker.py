@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import uvicorn
 
@@ -27,9 +27,14 @@ from search.serving import protocol, versions
 from search.serving.app import App
 from search.serving.messages import DRAIN_S, MAIN, SHADOW, Came, Coming, Settings
 from search.serving.metrics import Metrics
+from search.serving.pages import drop
+from search.serving.pages.guard import allowed_hosts
 from search.serving.shadow import Shadow
 from search.serving.versions import Served, Versions
 from trainables.errors import ConfigError
+
+if TYPE_CHECKING:
+    from search.serving.recorder import Recorder
 
 KEEP_ALIVE_S = 75
 
@@ -53,27 +58,54 @@ class Worker:
             return 0
         try:
             first = self._ready(coming)
-        except ConfigError as error:
+            recorder = self._recorder(first)
+        except (ConfigError, OSError) as error:
             _say(Came(coming.version, MAIN, str(error)))
             return 0
         self._versions = Versions(first)
         self._metrics.version(first.version, first.runtime.engine, is_used=True)
-        self._server = self._made()
+        server = self._made(recorder)
         threading.Thread(target=self._listen, name="versions", daemon=True).start()
         # What is there now stays; looking through it would hold answers up.
         gc.collect()
         gc.freeze()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)  # uvicorn raises them again at its end
-        self._server.run(sockets=[socket.socket(fileno=self.settings.descriptor)])
+        server.run(sockets=[socket.socket(fileno=self.settings.descriptor)])
         return 0
 
-    def _made(self) -> uvicorn.Server:
+    def _recorder(self, first: Served) -> "Recorder | None":
+        """Begin to keep what is met, if that is asked for.
+
+        Raises:
+            ConfigError: the place holds the records of another model.
+            OSError: it cannot be written.
+        """
+        if (record := self.settings.record) is None:
+            return None
+        from search.feedback.records import About
+        from search.journal.store import storage
+        from search.serving.recorder import Keeping, Recorder
+
+        about = About(self.settings.name, tuple(first.model.classes))
+        keeping = Keeping(record.below, record.share, record.limit)
+        return Recorder(storage(record.place), about, keeping)
+
+    def _made(self, recorder: "Recorder | None") -> uvicorn.Server:
+        page = drop.Context(
+            self.settings.name,
+            tuple(self._versions.current.model.classes),
+            lambda: self._versions.current.version,
+            None if recorder is None else recorder.correct,
+            allowed_hosts(self.settings.host),
+        )
         app = App(
             self.settings.name,
             self._versions,
             self.settings.limits,
             self._metrics,
+            observers=[] if recorder is None else [recorder],
+            more_routes=drop.routes(page),
             shadow=self._shadow,
         )
         config = uvicorn.Config(

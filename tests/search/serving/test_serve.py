@@ -1,5 +1,6 @@
 """The command as a user runs it: processes, versions that move, and the end."""
 
+import json
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from search.feedback.records import About, Records, image_name
 from tests.conftest import Command
 from tests.support.promoted import linear
 from tests.support.serving import Answer, Commanded, Running, commanded, until
@@ -182,3 +184,30 @@ def test_a_damaged_model_is_said_and_nothing_is_served(tmp_path: Path, command: 
     assert done.returncode == 2
     assert "cannot be served: it cannot be loaded" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_is_met_is_recorded_and_corrected(
+    folder: Path, tmp_path: Path, digits: list[bytes]
+) -> None:
+    place = tmp_path / "met"
+    words = ["--record", place, "--record-share", "1"]
+    with commanded(folder, *words) as made:
+        server = made.running
+        (told,) = server.ask("/predict", digits[0], PNG).json["predictions"]
+        body = json.dumps({"id": told["id"], "class": "7"}).encode()
+        answer = server.ask("/corrections", body, "application/json")
+        assert answer.status == 200, answer.body
+        assert server.ask("/").status == 200
+    records = Records.at(place)
+    assert [one.id for one in records.seen()] == [told["id"]]
+    assert [one.label for one in records.corrections().values()] == ["7"]
+    assert records.image(image_name(digits[0])) == digits[0]
+
+
+def test_a_place_that_holds_another_models_records_is_refused(
+    folder: Path, tmp_path: Path, command: Command
+) -> None:
+    Records.at(tmp_path / "met").begin(About("another", ("a", "b")))
+    done = command("search.serve", folder, "--record", tmp_path / "met", "--port", "0")
+    assert done.returncode == 2
+    assert "holds the records of 'another'" in done.stderr
