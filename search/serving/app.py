@@ -27,8 +27,7 @@ from search.serving.batching import Batcher
 from search.serving.limits import Limits, Refusal
 from search.serving.metrics import Metrics
 from search.serving.observer import Answered, Observer
-from search.serving.observing import Observing
-from search.serving.shadow import Shadow
+from search.serving.observing import Observing, Shadow
 from search.serving.versions import Served, Versions
 from trainables.datasets.images import TooManyPixels, open_image
 from trainables.errors import ConfigError, counted

@@ -27,9 +27,9 @@ from search.serving import protocol, versions
 from search.serving.app import App
 from search.serving.messages import DRAIN_S, MAIN, SHADOW, Came, Coming, Settings
 from search.serving.metrics import Metrics
+from search.serving.observing import Shadow
 from search.serving.pages import drop
 from search.serving.pages.guard import allowed_hosts
-from search.serving.shadow import Shadow
 from search.serving.versions import Served, Versions
 from trainables.errors import ConfigError
 
