@@ -319,10 +319,12 @@ def prepared(
     storage: str | Path = DEFAULT_STORAGE,
     tracking: str | None = None,
     data_root: str | Path | None = None,
+    watched: bool = False,
 ) -> Path:
     """Return the folder of a trained model, which is `into` if it is not on this machine yet.
 
-    The arguments and the errors are those of `load`.
+    The arguments and the errors are those of `load`; that of a search has a reference
+    (`trainables.export.reference`) if it is to be `watched`.
     """
     place, folder = _place(storage), into
     if str(source).startswith("models:"):
@@ -330,15 +332,16 @@ def prepared(
     elif is_folder(source, place):
         folder = Path(source).expanduser()
     else:
-        _write(result(str(source), storage=storage), trial, data_root, into)
+        found = result(str(source), storage=storage)
+        _write(found, trial, data_root, into, watched=watched)
     from trainables.export.model import folder_in
 
-    if (found := folder_in(folder)) is None:
+    if (inner := folder_in(folder)) is None:
         raise ConfigError(
             f"'{folder}' holds no promoted model (a folder with about.json). Known searches: "
             f"{', '.join(searches_in(place)) or 'none'}."
         )
-    return found
+    return inner
 
 
 def _arguments(options: dict[str, Any]) -> Namespace:
@@ -396,7 +399,14 @@ def _registered(uri: str, tracking: str | None, folder: Path) -> Path:
     return fetch(uri, tracking_uri(tracking), folder)
 
 
-def _write(found: Search, trial: str | None, data_root: str | Path | None, folder: Path) -> None:
+def _write(
+    found: Search,
+    trial: str | None,
+    data_root: str | Path | None,
+    folder: Path,
+    *,
+    watched: bool = False,
+) -> None:
     """Write the classifier of a search into a new folder.
 
     Raises:
@@ -425,6 +435,7 @@ def _write(found: Search, trial: str | None, data_root: str | Path | None, folde
             dataset,
             kept.read(str(checkpoint_of(chosen, Path()))),
             folder,
+            watched=watched,
         )
     except (CheckpointError, Disagreement) as error:
         raise Refused(f"trial {chosen.trial} cannot be used: {error}") from error

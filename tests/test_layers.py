@@ -37,6 +37,7 @@ DOORS = {
         "search/tracking/runs.py",
         "search/tracking/tracker.py",
         "search/tracking/model_registry.py",
+        "search/tracking/monitoring.py",
         "search/tracking/pyfunc_model.py",
     },
     "ray.tune": {
@@ -159,6 +160,8 @@ FLOORS = {
         clean compare delete export list promote report resume run select status sync why
         refine __main__ api data
         feedback predict
+        feedback/monitoring
+        monitor
         serving/pages
         serving
         label serve
@@ -356,7 +359,8 @@ def test_importing_the_command_loads_no_torch_and_changes_nothing() -> None:
         "import search.run, search.resume, search.refine, search.select, search.status, "
         "search.sync, search.why, search.promote\n"
         "import search.clean, search.compare, search.data, search.delete, search.export\n"
-        "import search.label, search.list, search.predict, search.report, search.serve\n"
+        "import search.label, search.list, search.monitor, search.predict, search.report\n"
+        "import search.serve\n"
         "import search.api, search.__main__\n"
         "assert (dict(os.environ), sorted(os.listdir('.'))) == before\n"
         "print(*(name for name in ('torch', 'ray', 'mlflow', 'torchvision', 'pandas') if name in "

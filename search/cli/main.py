@@ -4,8 +4,9 @@
 wrong, nothing started · 3 the search ended, some trials failed · 4 the environment is not ready or
 was lost, safe to try again · 5 a person must look: a damaged journal, a search that another driver
 has, or that is not what it was · 6 the search ended, and its answer is no
-better than guessing (trials may have failed) · 130 and 143 stopped by SIGINT and SIGTERM · 141
-nobody reads the output any more.
+better than guessing (trials may have failed) · 7 something has changed for a model in use
+(`search.monitor`) · 130 and 143 stopped by SIGINT and SIGTERM · 141 nobody reads the output any
+more.
 """
 
 import argparse
@@ -42,7 +43,7 @@ from search.journal.store import storage
 from search.phrases import DEFAULT_STORAGE
 from trainables.errors import ConfigError, Unavailable
 
-SOME_FAILED, AT_CHANCE = 3, 6
+SOME_FAILED, AT_CHANCE, CHANGED = 3, 6, 7
 
 
 class NoBetterThanGuessing(Exception):

@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.datasets.arrays import SIXTEEN_BITS, Dataset
+from trainables.catalog.tasks import DEFAULT_TASK
+from trainables.datasets.arrays import SIXTEEN_BITS, Dataset, Images
 from trainables.datasets.images import ValueRange, decode
-from trainables.errors import DataError
+from trainables.errors import ConfigError, DataError
 from trainables.export import image_features
 from trainables.export.image_features import Features, features_of
-from trainables.export.predictor import ABOUT, MODES, Images, Probabilities
+
+Probabilities = NDArray[np.float64]
 
 FILE = "reference.npz"
 IMAGES = 2000
@@ -48,6 +50,8 @@ class Reference:
         Raises:
             DataError: it is no image.
         """
+        from trainables.export.predictor import MODES  # which imports pandas
+
         height, width, channels = self.image
         return decode(path, (width, height), MODES[channels], self.value_range)
 
@@ -85,11 +89,16 @@ def read(folder: Path) -> Reference | None:
     None where there is none, as of a model that an earlier version has promoted.
 
     Raises:
+        ConfigError: the model is for another task.
         DataError: it cannot be read, or another version has written it.
     """
+    from trainables.export.predictor import ABOUT
+
+    about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    if (task := about.get("task", DEFAULT_TASK)) != DEFAULT_TASK:
+        raise ConfigError(f"this model is for {task}: only those for classification are watched.")
     if not (folder / FILE).exists():
         return None
-    about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     try:
         with np.load(folder / FILE, allow_pickle=False) as kept:
             if int(kept["version"]) != image_features.VERSION:

@@ -21,6 +21,7 @@ from search.feedback.monitoring.correctness import (
     suggested,
 )
 from search.feedback.monitoring.drift import (
+    LEAST_DEVIATION,
     Whitening,
     features_differ,
     mix_differs,
@@ -28,7 +29,7 @@ from search.feedback.monitoring.drift import (
 )
 from search.feedback.monitoring.window import Window
 from search.statistics import shared
-from trainables.export.image_features import features_of
+from trainables.export.image_features import features_of, shown
 from trainables.export.reference import Reference
 
 RATE = 0.05
@@ -45,8 +46,8 @@ standard deviations away; an accuracy lower by 5 points; a confidence off by 10 
 LARGEST = 10_000_000
 OUTPUTS, FEATURES, MIX = "outputs", "features", "class mix"
 ACCURACY, CALIBRATION = "accuracy", "calibration"
-UNUSUAL = 12
-"""The most unusual images that are named."""
+UNLIKE = 12
+"""The number of images that are named as most unlike the validation images."""
 
 
 @dataclass(frozen=True)
@@ -104,10 +105,12 @@ class Findings:
     """False if too few are corrected of those of which the model was sure (or unsure)."""
     calibration: Calibration | None = None
     suggested: Suggested | None = None
-    unusual: list[str] = field(default_factory=list)
-    """The names of the most unusual images of the sample."""
-    unusual_share: float | None = None
-    """The share of images that are more unusual than 99 % of the validation images."""
+    moved: dict[str, float] = field(default_factory=dict)
+    """How much brighter, richer in contrast and so on the images are on average (`shown`), in
+    standard deviations of the validation images.
+    """
+    unlike: list[str] = field(default_factory=list)
+    """The names of the images of the sample that are most unlike the validation images."""
 
     @property
     def changed(self) -> list[str]:
@@ -216,16 +219,18 @@ def _of_answers(
 def _of_features(
     found: Findings, reference: Reference, window: Window, generator: np.random.Generator
 ) -> list[_Test]:
-    """Return the test of the images themselves, and name the most unusual ones."""
+    """Return the test of the images themselves, and name the most unlike ones."""
     if len(window.sample) < LEAST or len(reference.features) < LEAST:
         return []
     whitening = Whitening.of(reference.features)
-    before = whitening(reference.features)
-    now = whitening(features_of(np.stack([one.pixels for one in window.sample])))
-    distances = (now**2).sum(axis=1)
-    found.unusual = [window.sample[row].name for row in np.argsort(-distances)[:UNUSUAL]]
-    usual = np.quantile((before**2).sum(axis=1), 0.99)
-    found.unusual_share = float((distances > usual).mean())
+    features = features_of(np.stack([one.pixels for one in window.sample]))
+    before, now = whitening(reference.features), whitening(features)
+    then, new = (shown(some, reference.image[2]) for some in (reference.features, features))
+    for title, values in then.items():
+        spread = max(float(values.std()), LEAST_DEVIATION)
+        found.moved[title] = float(new[title].mean() - values.mean()) / spread
+    told = features_differ(before, now, generator)
+    found.unlike = [window.sample[row].name for row in np.argsort(-told.unlike)[:UNLIKE]]
 
     def sees(n: int, rate: float) -> bool:
         m, dimensions = len(before), before.shape[1]
@@ -233,7 +238,7 @@ def _of_features(
         return moved >= math.sqrt(2 * dimensions) * (_z(1 - rate) + _z(POWER))
 
     size = f"a quarter of the images {DEVIATIONS:.0f} standard deviations from the usual"
-    return [_Test(FEATURES, len(now), size, lambda: features_differ(before, now, generator), sees)]
+    return [_Test(FEATURES, len(now), size, lambda: told.p, sees)]
 
 
 def _of_corrected(

@@ -1,0 +1,265 @@
+"""python -m search.monitor MODEL --from PLACE: is a model in use still what it was?
+
+MODEL is as for search.predict; PLACE has the records that python -m search.serve keeps (--record).
+Asked is whether images, answers and class mix are as those of the validation part were, and, of
+images that people have corrected, whether the model is still right and its confidence still what it
+says. If nothing has changed, a call says that something has at most at the rate of --rate. The exit
+code is 7 if something has changed, and 0 if not, or if there are too few images to tell.
+"""
+
+import argparse
+import json
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from cluster.cli import Parser
+from cluster.storage.bucket import Bucket
+from search.api import is_folder, prepared, tracking_uri
+from search.cli.main import (
+    CHANGED,
+    HelpFormatter,
+    check_versions,
+    guarded,
+    json_option,
+    place_option,
+)
+from search.cli.names import found_name
+from search.feedback.monitoring.findings import RATE, Findings, find
+from search.feedback.monitoring.window import Window, window_of
+from search.feedback.monitoring.words import facts, verdict
+from search.feedback.records import Records
+from search.journal.store import own_path, storage
+from search.tracking.model_registry import version_at
+from search.views.terminal import Terminal, say
+from trainables.errors import ConfigError
+from trainables.export.reference import Reference, read
+
+UNITS = {"m": 60, "h": 3600, "d": 86_400}
+REGISTERED = "models:"
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A model that is watched."""
+
+    name: str
+    """What it is called in texts."""
+    reference: Reference
+    version: str
+    """Its version in the registry; empty if it is not of there."""
+
+
+def since(text: str) -> int:
+    """Return the Unix time in milliseconds that `1d`, `90m` or a date names, as an option's type.
+
+    Raises:
+        argparse.ArgumentTypeError: it names none.
+    """
+    if found := re.fullmatch(r"([0-9]{1,6})([mhd])", text):
+        return int((time.time() - int(found[1]) * UNITS[found[2]]) * 1000)
+    try:
+        return int(datetime.fromisoformat(text).timestamp() * 1000)
+    except (ValueError, OverflowError) as error:
+        raise argparse.ArgumentTypeError(
+            f"a time such as 90m, 12h, 1d, 2026-11-28 or 2026-11-28T14:00 is needed (got "
+            f"'{text[:80]}')"
+        ) from error
+
+
+def rate(text: str) -> float:
+    """Return a rate, as an option's type.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not between 0.01 and 0.5.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.01 <= value <= 0.5:
+        raise argparse.ArgumentTypeError(f"a rate from 0.01 to 0.5 is needed (got '{text[:80]}')")
+    return value
+
+
+def watched_model(args: argparse.Namespace) -> Watched:
+    """Return the model that MODEL names, as it was when it was promoted.
+
+    Raises:
+        ConfigError: it has no reference, or is for another task.
+        Held, Refused, NotReady, Unavailable: as `search.api.load`.
+    """
+    name, version = args.model, ""
+    if name.startswith(REGISTERED):
+        version = version_at(name, tracking_uri(args.tracking))
+        base = re.split("[@/]", name.removeprefix(f"{REGISTERED}/"))[0]
+        # The answers of a version that was in use before are held to that one.
+        version = args.version or version
+        name = f"{REGISTERED}/{base}/{version}"
+    elif not is_folder(name, args.storage):
+        name = found_name(name, args.storage)
+        say(Terminal(stderr=True), f"preparing the model of {name}")
+    with tempfile.TemporaryDirectory(prefix="monitor-") as temporary:
+        folder = prepared(
+            name,
+            Path(temporary) / "classifier",
+            trial=args.trial,
+            storage=args.storage,
+            tracking=args.tracking,
+            data_root=args.data_root,
+            watched=True,
+        )
+        reference = read(folder)
+    if reference is None:
+        raise ConfigError(
+            f"'{name}' was promoted by an earlier version and says nothing of its validation "
+            "images, which new ones are held to. Promote it again."
+        )
+    return Watched(name, reference, version)
+
+
+def figures(found: Findings) -> dict[str, float]:
+    """Return the numbers of what was found, by their names in MLflow."""
+    made: dict[str, float | None] = {
+        "images": found.images,
+        "changed": bool(found.changed),
+        "corrected": found.corrected,
+    }
+    made |= {f"{check.name.replace(' ', '_')}_p": check.p for check in found.checks}
+    made |= {f"moved_{title.replace(' ', '_')}": moved for title, moved in found.moved.items()}
+    if found.accuracy is not None:
+        right = found.accuracy
+        made |= {"accuracy": right.value, "accuracy_low": right.low, "accuracy_high": right.high}
+    if found.calibration is not None:
+        made["calibration_error"] = found.calibration.error
+    if found.suggested is not None:
+        made["suggested_accuracy"] = found.suggested.value
+    return {f"monitor/{key}": float(value) for key, value in made.items() if value is not None}
+
+
+def command(args: argparse.Namespace) -> int:
+    """Read, test and tell; return the exit code."""
+    if args.page is not None and (args.page.is_dir() or not args.page.parent.is_dir()):
+        raise ConfigError(f"--page '{args.page}': name a file in a folder that is there.")
+    if args.track and not args.model.startswith(REGISTERED):
+        raise ConfigError("--track needs a registered model (models:/NAME@champion).")
+    if isinstance(args.place, Bucket):
+        args.place.reach()
+    check_versions()
+    records = Records.at(args.place)
+    watched = watched_model(args)
+    window = window_of(records, watched.reference, args.since or 0, args.version or watched.version)
+    found = find(watched.name, watched.reference, window, args.rate)
+    tell(found, Terminal(stderr=args.json))
+    if args.page is not None:
+        write_page(args.page, found, watched.reference, window)
+        say(Terminal(stderr=args.json), f"  page         {args.page}")
+    if args.track:
+        from search.tracking.monitoring import log_monitoring
+
+        log_monitoring(watched.name, tracking_uri(args.tracking), figures(found))
+    if args.json:
+        sys.stdout.write(json.dumps(found.to_json()) + "\n")
+    return CHANGED if found.changed else 0
+
+
+def write_page(path: Path, found: Findings, reference: Reference, window: Window) -> None:
+    """Write the page."""
+    from search.feedback.monitoring.page import render  # Jinja is not needed before
+
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(render(found, reference, window), encoding="utf-8")
+    partial.replace(path)
+
+
+def tell(found: Findings, terminal: Terminal) -> None:
+    """Print what was found."""
+    say(terminal, f"{found.model}: {verdict(found)}")
+    for title, text in facts(found):
+        say(terminal, f"  {title:<12} {text}")
+
+
+def parser() -> Parser:
+    """Return the parser of this command's options."""
+    made = Parser(
+        prog="python -m search.monitor", description=__doc__, formatter_class=HelpFormatter
+    )
+    made.add_argument(
+        "model",
+        metavar="MODEL",
+        help="a search's name, models:/NAME@champion, models:/NAME/3, or a promoted model's folder",
+    )
+    made.add_argument(
+        "--from",
+        dest="place",
+        type=storage,
+        required=True,
+        metavar="PLACE",
+        help="where the records are: a folder, or s3://BUCKET/PREFIX",
+    )
+    _which_answers(made)
+    made.add_argument(
+        "--rate", type=rate, default=RATE, metavar="P", help="the false-alarm rate of a call"
+    )
+    made.add_argument("--page", type=own_path, metavar="FILE", help="write a page too (HTML)")
+    made.add_argument(
+        "--track",
+        action="store_true",
+        help="add the figures (monitor/...) to a run of this version in its search's experiment "
+        "in MLflow",
+    )
+    _where_the_model_is(made)
+    json_option(made)
+    return made
+
+
+def _which_answers(parser: Parser) -> None:
+    """Add the options that choose answers."""
+    parser.add_argument(
+        "--since",
+        type=since,
+        metavar="TIME",
+        help="only what was met since then: 90m, 12h, 1d, or 2026-11-28 (default: all; of more "
+        "than 10,000 images the latest count)",
+    )
+    parser.add_argument(
+        "--version",
+        metavar="V",
+        help="answers by this version (default: the one that MODEL names in the registry, else "
+        "that of the latest answer)",
+    )
+
+
+def _where_the_model_is(parser: Parser) -> None:
+    """Add the options by which the model is found."""
+    place_option(parser)
+    parser.add_argument(
+        "--trial", metavar="TRIAL", help="of a search, another trial than the chosen or best one"
+    )
+    parser.add_argument(
+        "--tracking",
+        metavar="URI",
+        help="of a registered model, MLflow's tracking URI (default: $MLFLOW_TRACKING_URI, "
+        "else sqlite:///mlflow.db)",
+    )
+    parser.add_argument(
+        "--data-root",
+        type=own_path,
+        metavar="DIR",
+        help="where a search's data lies now (default: as the search)",
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line, look, and return the exit code (see `search.cli.main`)."""
+    args = parser().parse_args(argv)
+    return guarded(lambda: command(args))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

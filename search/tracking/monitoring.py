@@ -1,0 +1,61 @@
+"""A model's watching in MLflow: a run for each version, in its search's experiment."""
+
+import time
+from collections.abc import Mapping
+
+from cluster.errors import NotReady
+from cluster.secrets import masked
+from search.tracking.client import client_of
+from search.tracking.model_registry import ADDRESS, version_at
+from search.tracking.tracker import troubles
+from trainables.errors import ConfigError
+
+ROLE, MODEL = "search.role", "monitor.model"
+
+
+def log_monitoring(uri: str, tracking: str, figures: Mapping[str, float]) -> str:
+    """Add figures to the run of a registered model's version, and return its id.
+
+    Each call adds a point, in the order of time, to the run's curves.
+
+    Args:
+        uri: `models:/NAME/VERSION` or `models:/NAME@ALIAS`.
+        tracking: MLflow's tracking URI.
+        figures: by their names.
+
+    Raises:
+        ConfigError: it is no registered model's address, or there is no such version.
+        NotReady: MLflow does not answer.
+    """
+    asked = ADDRESS.fullmatch(uri)
+    if asked is None:
+        raise ConfigError("--track needs a registered model, whose search has an experiment.")
+    name, version = asked["name"], version_at(uri, tracking)
+    from mlflow.entities import Metric
+
+    try:
+        client = client_of(tracking)
+        source = client.get_model_version(name, version).run_id
+        experiment = client.get_run(str(source)).info.experiment_id
+        wanted = f"tags.`{MODEL}` = '{name}/{version}'"
+        runs = client.search_runs([experiment], wanted, max_results=1)
+        run = (
+            runs[0]
+            if runs
+            else client.create_run(
+                experiment,
+                tags={ROLE: "monitor", MODEL: f"{name}/{version}"},
+                run_name=f"monitor {name} {version}",
+            )
+        ).info.run_id
+        now = time.time_ns() // 1_000_000
+        client.log_batch(
+            run, metrics=[Metric(key, value, now, now // 1000) for key, value in figures.items()]
+        )
+        return str(run)
+    except troubles() as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise NotReady(
+            f"MLflow ({masked(tracking)}) did not take the figures ({masked(reason)[:300]}). "
+            "Try again later."
+        ) from error
