@@ -4,9 +4,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from search.feedback.observer import Answered
 from search.serving.limits import Limits, Refusal
 from search.serving.metrics import Metrics
-from search.serving.observer import Answered
 
 
 @dataclass(slots=True)

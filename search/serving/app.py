@@ -20,13 +20,13 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 from starlette.types import Message, Receive, Scope, Send
 
+from search.feedback.observer import Answered, Observer
 from search.serving import inputs, protocol, routes
 from search.serving.admission import Admission, Ticket
 from search.serving.answers import plain, table
 from search.serving.batching import Batcher
 from search.serving.limits import Limits, Refusal
 from search.serving.metrics import Metrics
-from search.serving.observer import Answered, Observer
 from search.serving.observing import Observing, Shadow
 from search.serving.versions import Served, Versions
 from trainables.datasets.images import TooManyPixels, open_image

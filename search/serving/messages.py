@@ -21,7 +21,7 @@ class Recording:
     below: float
     share: float
     limit: int
-    """These three as `search.serving.recorder.Keeping` has them."""
+    """These three as `search.feedback.recorder.Keeping` has them."""
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 
+from search.feedback.observer import Answered, Observer
 from search.serving.metrics import Metrics
-from search.serving.observer import Answered, Observer
 from search.serving.versions import Served
 
 LOG = logging.getLogger(__name__)

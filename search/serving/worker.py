@@ -34,7 +34,7 @@ from search.serving.versions import Served, Versions
 from trainables.errors import ConfigError
 
 if TYPE_CHECKING:
-    from search.serving.recorder import Recorder
+    from search.feedback.recorder import Recorder
 
 KEEP_ALIVE_S = 75
 
@@ -83,9 +83,9 @@ class Worker:
         """
         if (record := self.settings.record) is None:
             return None
+        from search.feedback.recorder import Keeping, Recorder
         from search.feedback.records import About
         from search.journal.store import storage
-        from search.serving.recorder import Keeping, Recorder
 
         about = About(self.settings.name, tuple(first.model.classes))
         keeping = Keeping(record.below, record.share, record.limit)
@@ -96,7 +96,7 @@ class Worker:
             self.settings.name,
             tuple(self._versions.current.model.classes),
             lambda: self._versions.current.version,
-            None if recorder is None else recorder.correct,
+            recorder,
             allowed_hosts(self.settings.host),
         )
         app = App(

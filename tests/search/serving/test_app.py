@@ -12,8 +12,8 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from search.feedback.observer import Answered
 from search.serving.limits import Limits
-from search.serving.observer import Answered
 from tests.support.promoted import linear, png
 from tests.support.serving import Answer, Running, running
 from trainables.datasets.images import open_image
