@@ -78,6 +78,22 @@ class PooledActorClass(ray.actor.ActorClass):  # type: ignore[type-arg]
         return self.workers.hire(config[JOB], self.chosen)
 
 
+def reset_by_job(
+    controller: TuneController, trial: Trial, new_config: Handed, new_experiment_tag: str
+) -> None:
+    """Hand a trial's job, without more, to the worker that it was given."""
+    trial.set_experiment_tag(new_experiment_tag)
+    trial.set_config(new_config)
+    controller._resetting_trials.add(trial)
+    controller._schedule_trial_task(
+        trial=trial,
+        method_name="reset",
+        args=(new_config[JOB],),
+        on_result=controller._on_trial_reset,
+        on_error=controller._trial_task_failure,
+    )
+
+
 @contextmanager
 def use_worker_pool(workers: Workers, driver: Driver) -> Iterator[None]:
     """Have Tune take its actors for `PlaceholderTrainable` from the workers, and give them back.
@@ -124,20 +140,6 @@ def use_worker_pool(workers: Workers, driver: Driver) -> Iterator[None]:
         flush(
             controller,
             force_all=force_all or (not workers.is_local and len(driver.active) >= driver.at_once),
-        )
-
-    def reset_by_job(
-        controller: TuneController, trial: Trial, new_config: Handed, new_experiment_tag: str
-    ) -> None:
-        trial.set_experiment_tag(new_experiment_tag)
-        trial.set_config(new_config)
-        controller._resetting_trials.add(trial)
-        controller._schedule_trial_task(
-            trial=trial,
-            method_name="reset",
-            args=(new_config[JOB],),
-            on_result=controller._on_trial_reset,
-            on_error=controller._trial_task_failure,
         )
 
     with (
