@@ -4,6 +4,7 @@ import asyncio
 import base64
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -12,9 +13,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from search.feedback.pictures import opened
-from search.feedback.recorder import Recorder
 from search.serving.pages.guard import LOOPBACK, answer, error, fields, guarded, own_files, page
 from trainables.errors import ConfigError
+
+if TYPE_CHECKING:  # it would take a fifth of a second of a server's start
+    from search.feedback.recorder import Recorder
 
 MAX_BYTES = 45_000_000
 """The largest body of a correction: an image of 32 MiB in base64."""
@@ -33,7 +36,7 @@ class Context:
     classes: tuple[str, ...]
     version: Callable[[], str]
     """Returns the version that answers now."""
-    recorder: Recorder | None = None
+    recorder: "Recorder | None" = None
     """None if nothing is recorded."""
     hosts: Collection[str] | None = LOOPBACK
     """The names by which the server may be called; None allows any."""
@@ -66,7 +69,7 @@ def routes(context: Context) -> list[BaseRoute]:
     ]
 
 
-async def corrected(request: Request, recorder: Recorder) -> Response:
+async def corrected(request: Request, recorder: "Recorder") -> Response:
     """Keep `{"id" or "image" or "content": ..., "class": NAME}`.
 
     Raises:
