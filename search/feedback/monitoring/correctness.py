@@ -18,7 +18,7 @@ from search.statistics import LEVEL, standard_error
 Values = NDArray[np.float64]
 PARTS, LEAST = 5, 5
 """The number of parts, and the corrected images that each must have; else there are fewer parts."""
-SHUFFLES, REPEATS = 999, 400
+SHUFFLES = 999
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,6 @@ class Accuracy:
     low: float
     high: float
     """The ends of its 95 % interval (Wilson's, for as many images as it is worth)."""
-    p: float
-    """The probability of so low a value if it were still that of the validation images."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +62,6 @@ class Calibration:
     low: float
     high: float
     """The ends of the 95 % interval of `surer`."""
-    p: float
-    """The probability of so large a difference from the validation images, if there were none."""
 
 
 @dataclass(frozen=True)
@@ -105,18 +101,28 @@ class Parts:
         return np.bincount(part, values, minlength=count) / held
 
 
-def accuracy(parts: Parts, corrected: Judged, reference: Judged) -> Accuracy:
-    """Return the accuracy on corrected images, and how it compares with the validation images'."""
-    count = len(parts.weights)
-    held = np.bincount(parts.corrected, minlength=count)
-    each = parts.means(parts.corrected, corrected.right.astype(float))
-    value = float(parts.weights @ each)
-    smoothed = (each * held + 1) / (held + 2)
-    variance = float(parts.weights**2 @ (smoothed * (1 - smoothed) / np.maximum(held, 1)))
+def accuracy(parts: Parts, corrected: Judged) -> Accuracy:
+    """Return the accuracy on corrected images, as it would be on all."""
+    value, variance = _accuracy(parts, corrected)
+    return Accuracy(value, *_wilson(value, _worth(value, variance)))
+
+
+def accuracy_fell(parts: Parts, corrected: Judged, reference: Judged) -> float:
+    """Return the probability of so low an accuracy if it were that of the validation images."""
+    value, variance = _accuracy(parts, corrected)
     before = float(reference.right.mean())
     error = math.hypot(math.sqrt(variance), standard_error(before, len(reference.right)))
-    low, high = _wilson(value, _worth(value, variance))
-    return Accuracy(value, low, high, NormalDist().cdf((value - before) / error))
+    return NormalDist().cdf((value - before) / error)
+
+
+def _accuracy(parts: Parts, corrected: Judged) -> tuple[float, float]:
+    """Return the accuracy weighted by part, and its variance."""
+    held = np.bincount(parts.corrected, minlength=len(parts.weights))
+    each = parts.means(parts.corrected, corrected.right.astype(float))
+    # As if one more were right and one wrong, so that a part with none wrong has a variance too.
+    smoothed = (each * held + 1) / (held + 2)
+    variance = parts.weights**2 @ (smoothed * (1 - smoothed) / np.maximum(held, 1))
+    return float(parts.weights @ each), float(variance)
 
 
 def _worth(value: float, variance: float) -> float:
@@ -127,7 +133,7 @@ def _worth(value: float, variance: float) -> float:
 
 def _wilson(share: float, images: float) -> tuple[float, float]:
     """Return Wilson's interval of a share of so many images, which need not be a whole number."""
-    z = NormalDist().inv_cdf(1 - (1 - LEVEL) / 2)
+    z = _z()
     middle = (share + z * z / (2 * images)) / (1 + z * z / images)
     width = (
         z * math.sqrt(share * (1 - share) / images + (z / (2 * images)) ** 2) / (1 + z * z / images)
@@ -135,10 +141,24 @@ def _wilson(share: float, images: float) -> tuple[float, float]:
     return max(0.0, middle - width), min(1.0, middle + width)
 
 
-def calibration(
+def calibration(parts: Parts, corrected: Judged, reference: Judged) -> Calibration:
+    """Compare confidence and accuracy on corrected images, as they would be on all."""
+    now = parts.means(parts.corrected, corrected.gaps)
+    then = parts.means(parts.part(reference.confidence), reference.gaps)
+    surer, width = float(parts.weights @ now), _z() * _error(parts, corrected)
+    return Calibration(
+        float(parts.weights @ np.abs(now)),
+        float(parts.weights @ np.abs(then)),
+        surer,
+        surer - width,
+        surer + width,
+    )
+
+
+def calibration_differs(
     parts: Parts, corrected: Judged, reference: Judged, generator: np.random.Generator
-) -> Calibration:
-    """Compare confidence and accuracy on corrected images with those on the validation images.
+) -> float:
+    """Return the probability of gaps so unlike those of the validation images.
 
     It is a permutation test: within each part, which images are corrected ones is shuffled.
     """
@@ -146,32 +166,18 @@ def calibration(
     part = np.concatenate([parts.corrected, before])
     gaps = np.concatenate([corrected.gaps, reference.gaps])
     is_new = np.arange(len(part)) < len(corrected.gaps)
-    counted = parts.weights * (np.bincount(before, minlength=len(parts.weights)) > 0)
+    weights = parts.weights * (np.bincount(before, minlength=len(parts.weights)) > 0)
 
     def difference(new: NDArray[np.bool_]) -> float:
         now, then = (parts.means(part[some], gaps[some]) for some in (new, ~new))
-        return float(counted @ np.abs(now - then))
+        return float(weights @ np.abs(now - then))
 
-    found = difference(is_new)
-    order = np.argsort(part, kind="stable")
-    shuffled = np.empty_like(is_new)
-    larger = 1
+    found, larger = difference(is_new) - 1e-12, 1
+    order, shuffled = np.argsort(part, kind="stable"), np.empty_like(is_new)
     for _ in range(SHUFFLES):
-        mixed = np.lexsort((generator.random(len(part)), part))
-        shuffled[order] = is_new[mixed]
-        larger += difference(shuffled) >= found - 1e-12
-    now, then = parts.means(parts.corrected, corrected.gaps), parts.means(before, reference.gaps)
-    surer = float(parts.weights @ now)
-    error = _error(parts, corrected)
-    z = NormalDist().inv_cdf(1 - (1 - LEVEL) / 2)
-    return Calibration(
-        float(parts.weights @ np.abs(now)),
-        float(parts.weights @ np.abs(then)),
-        surer,
-        surer - z * error,
-        surer + z * error,
-        larger / (SHUFFLES + 1),
-    )
+        shuffled[order] = is_new[np.lexsort((generator.random(len(part)), part))]
+        larger += difference(shuffled) >= found
+    return larger / (SHUFFLES + 1)
 
 
 def _error(parts: Parts, corrected: Judged) -> float:
@@ -201,5 +207,9 @@ def suggested(reference: Judged, confidence: Values) -> Suggested:
     error = math.hypot(
         standard_error(value, len(confidence)), standard_error(before, len(reference.right))
     )
-    z = NormalDist().inv_cdf(1 - (1 - LEVEL) / 2)
-    return Suggested(value, max(0.0, value - z * error), min(1.0, value + z * error))
+    return Suggested(value, max(0.0, value - _z() * error), min(1.0, value + _z() * error))
+
+
+def _z() -> float:
+    """Return the half width of an interval in standard errors."""
+    return NormalDist().inv_cdf(1 - (1 - LEVEL) / 2)

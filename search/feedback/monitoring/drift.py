@@ -68,26 +68,13 @@ class Whitening:
         return ((features - self.centre) @ self.matrix).astype(np.float32)
 
 
-@dataclass(frozen=True)
-class Discrepancy:
-    """How far features of new images are from those of the reference, and which are the farthest.
-
-    It is the maximum mean discrepancy (Gretton et al. 2012) with a Gaussian kernel, as wide as the
-    median distance in the reference.
-    """
-
-    p: float
-    """The probability of so large a discrepancy if nothing has changed, by permutation."""
-    unlike: Values
-    """For each new image that counts, how much more the new ones are like it than those of the
-    reference are: the discrepancy's witness function.
-    """
-
-
 def features_differ(
     reference: NDArray[np.float32], seen: NDArray[np.float32], generator: np.random.Generator
-) -> Discrepancy:
-    """Compare whitened features then and now.
+) -> float:
+    """Return the probability of so large a difference between whitened features then and now.
+
+    It is the permutation test of the maximum mean discrepancy (Gretton et al. 2012) with a Gaussian
+    kernel, as wide as the median distance in the reference.
 
     Args:
         reference: whitened features, (images, features); the first `MOST` count.
@@ -97,8 +84,18 @@ def features_differ(
     before, now = reference[:MOST], seen[:MOST]
     kernel = _kernel(np.concatenate([before, now]), len(before))
     weights = shuffled_weights(len(before), len(now), generator)
-    sums = kernel @ weights
-    return Discrepancy(_p((sums * weights).sum(axis=0)), sums[len(before) :, 0])
+    return _p(((kernel @ weights) * weights).sum(axis=0))
+
+
+def unlike(reference: NDArray[np.float32], seen: NDArray[np.float32]) -> Values:
+    """Return how much more each new image is like the others than like the reference.
+
+    It is the witness function of the maximum mean discrepancy, of the first `MOST` of each.
+    """
+    before, now = reference[:MOST], seen[:MOST]
+    kernel = _kernel(np.concatenate([before, now]), len(before))[len(before) :]
+    found: Values = kernel[:, len(before) :].mean(axis=1) - kernel[:, : len(before)].mean(axis=1)
+    return found
 
 
 def _kernel(values: NDArray[np.float32], reference: int) -> NDArray[np.float32]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from statistics import NormalDist
 from typing import Any
 
@@ -17,7 +18,9 @@ from search.feedback.monitoring.correctness import (
     Parts,
     Suggested,
     accuracy,
+    accuracy_fell,
     calibration,
+    calibration_differs,
     suggested,
 )
 from search.feedback.monitoring.drift import (
@@ -26,10 +29,11 @@ from search.feedback.monitoring.drift import (
     features_differ,
     mix_differs,
     outputs_differ,
+    unlike,
 )
 from search.feedback.monitoring.window import Window
 from search.statistics import shared
-from trainables.export.image_features import features_of, shown
+from trainables.export.image_features import shown
 from trainables.export.reference import Reference
 
 RATE = 0.05
@@ -131,7 +135,7 @@ class Findings:
 
 
 @dataclass(frozen=True)
-class _Test:
+class Test:
     """A test that can be made."""
 
     name: str
@@ -165,72 +169,30 @@ def find(model: str, reference: Reference, window: Window, rate: float = RATE) -
         window.by_visitors,
     )
     generator = np.random.default_rng(SEED)
-    tests = [
-        *_of_answers(found, reference, window, generator),
-        *_of_features(found, reference, window, generator),
-        *_of_corrected(found, reference, window, generator),
-    ]
+    tests = tests_of(reference, window, generator)
     own = shared(rate, len(tests))
     for test in tests:
-        needed = _least(lambda images, test=test: test.sees(images, own))  # type: ignore[misc]
+        needed = _least(partial(_sees, test, own))
         found.checks.append(Check(test.name, test.images, test.run(), own, test.size, needed))
+    _estimate(found, reference, window, generator)
     return found
 
 
-def _of_answers(
-    found: Findings, reference: Reference, window: Window, generator: np.random.Generator
-) -> list[_Test]:
-    """Return the tests of what was answered, and estimate what follows from it."""
-    before, now = reference.probabilities, window.probabilities
-    if len(before) < LEAST or len(now) < LEAST:
-        return []
-    judged = Judged.of(before, reference.targets)
-    found.validation_accuracy = float(judged.right.mean())
-    found.suggested = suggested(judged, now.max(axis=1))
-    found.shares = class_shares(reference.classes, reference.targets, before, now, generator)
-    classes, m = len(reference.classes), len(before)
-    recalls = [
-        (share.before, float(judged.right[reference.targets == number].mean()))
-        for number, share in enumerate(found.shares)
-        if share.before
-    ]
-
-    def sees_output(n: int, rate: float) -> bool:
-        critical = math.sqrt(-math.log(rate / classes / 2) / 2 * (1 / n + 1 / m))
-        return critical + _z(POWER) * math.sqrt(QUARTER * (1 - QUARTER) / n) <= QUARTER
-
-    def sees_class(n: int, rate: float) -> bool:
-        each = [needed_for_class(share, recall, m, rate / classes) for share, recall in recalls]
-        return n >= sorted(each)[len(each) // 2]
-
-    quarter = "a quarter of the images answered unlike any before"
+def tests_of(reference: Reference, window: Window, generator: np.random.Generator) -> list[Test]:
+    """Return the tests that can be made of a window; each has its share of the rate."""
     return [
-        _Test(OUTPUTS, len(now), quarter, lambda: outputs_differ(before, now), sees_output),
-        _Test(
-            MIX,
-            len(now),
-            "a class twice as frequent",
-            lambda: mix_differs(before, now, generator),
-            sees_class,
-        ),
+        *_of_images(reference, window, generator),
+        *_of_answers(reference, window, generator),
+        *_of_corrected(reference, window, generator),
     ]
 
 
-def _of_features(
-    found: Findings, reference: Reference, window: Window, generator: np.random.Generator
-) -> list[_Test]:
-    """Return the test of the images themselves, and name the most unlike ones."""
-    if len(window.sample) < LEAST or len(reference.features) < LEAST:
+def _of_images(reference: Reference, window: Window, generator: np.random.Generator) -> list[Test]:
+    """Return the test of the images themselves."""
+    if min(len(window.features), len(reference.features)) < LEAST:
         return []
     whitening = Whitening.of(reference.features)
-    features = features_of(np.stack([one.pixels for one in window.sample]))
-    before, now = whitening(reference.features), whitening(features)
-    then, new = (shown(some, reference.image[2]) for some in (reference.features, features))
-    for title, values in then.items():
-        spread = max(float(values.std()), LEAST_DEVIATION)
-        found.moved[title] = float(new[title].mean() - values.mean()) / spread
-    told = features_differ(before, now, generator)
-    found.unlike = [window.sample[row].name for row in np.argsort(-told.unlike)[:UNLIKE]]
+    before, now = whitening(reference.features), whitening(window.features)
 
     def sees(n: int, rate: float) -> bool:
         m, dimensions = len(before), before.shape[1]
@@ -238,26 +200,45 @@ def _of_features(
         return moved >= math.sqrt(2 * dimensions) * (_z(1 - rate) + _z(POWER))
 
     size = f"a quarter of the images {DEVIATIONS:.0f} standard deviations from the usual"
-    return [_Test(FEATURES, len(now), size, lambda: told.p, sees)]
+    return [Test(FEATURES, len(now), size, lambda: features_differ(before, now, generator), sees)]
+
+
+def _of_answers(reference: Reference, window: Window, generator: np.random.Generator) -> list[Test]:
+    """Return the tests of what was answered."""
+    before, now = reference.probabilities, window.probabilities
+    if min(len(before), len(now)) < LEAST:
+        return []
+    classes, m = len(reference.classes), len(before)
+    right = before.argmax(axis=1) == reference.targets
+    recalls = [
+        (float(mask.mean()), float(right[mask].mean()))
+        for mask in (reference.targets == number for number in range(classes))
+        if mask.any()
+    ]
+
+    def sees_output(n: int, rate: float) -> bool:
+        critical = math.sqrt(-math.log(rate / classes / 2) / 2 * (1 / n + 1 / m))
+        return critical + _z(POWER) * math.sqrt(QUARTER * (1 - QUARTER) / n) <= QUARTER
+
+    def sees_class(n: int, rate: float) -> bool:
+        each = sorted(needed_for_class(*one, m, rate / classes) for one in recalls)
+        return n >= each[len(each) // 2]
+
+    quarter = "a quarter of the images answered unlike any before"
+    double = "a class twice as frequent"
+    return [
+        Test(OUTPUTS, len(now), quarter, lambda: outputs_differ(before, now), sees_output),
+        Test(MIX, len(now), double, lambda: mix_differs(before, now, generator), sees_class),
+    ]
 
 
 def _of_corrected(
-    found: Findings, reference: Reference, window: Window, generator: np.random.Generator
-) -> list[_Test]:
+    reference: Reference, window: Window, generator: np.random.Generator
+) -> list[Test]:
     """Return the tests of corrected images."""
-    if len(window.corrected) < LEAST or len(reference.probabilities) < LEAST:
+    if (told := _judged(reference, window)) is None or not told[0].is_covered:
         return []
-    before = Judged.of(reference.probabilities, reference.targets)
-    corrected = Judged.of(
-        np.array([one.probabilities for one, _ in window.corrected]),
-        np.array([number for _, number in window.corrected]),
-    )
-    parts = Parts(window.probabilities.max(axis=1), corrected)
-    found.is_covered = parts.is_covered
-    if not parts.is_covered:
-        return []
-    right = found.accuracy = accuracy(parts, corrected, before)
-    sure = found.calibration = calibration(parts, corrected, before, generator)
+    parts, now, before = told
     share, spread, m = float(before.right.mean()), float(before.gaps.var()), len(before.right)
 
     def sees_drop(n: int, rate: float) -> bool:
@@ -270,9 +251,59 @@ def _of_corrected(
     count = len(window.corrected)
     drop, off = "an accuracy lower by 5 points", "confidences off by 10 points"
     return [
-        _Test(ACCURACY, count, drop, lambda: right.p, sees_drop),
-        _Test(CALIBRATION, count, off, lambda: sure.p, sees_surer),
+        Test(ACCURACY, count, drop, lambda: accuracy_fell(parts, now, before), sees_drop),
+        Test(
+            CALIBRATION,
+            count,
+            off,
+            lambda: calibration_differs(parts, now, before, generator),
+            sees_surer,
+        ),
     ]
+
+
+def _judged(reference: Reference, window: Window) -> tuple[Parts, Judged, Judged] | None:
+    """Return the corrected images, by part, and the validation images; None for too few."""
+    if min(len(window.corrected), len(reference.probabilities)) < LEAST:
+        return None
+    corrected = Judged.of(
+        np.array([one.probabilities for one, _ in window.corrected]),
+        np.array([number for _, number in window.corrected]),
+    )
+    parts = Parts(window.probabilities.max(axis=1), corrected)
+    return parts, corrected, Judged.of(reference.probabilities, reference.targets)
+
+
+def _estimate(
+    found: Findings, reference: Reference, window: Window, generator: np.random.Generator
+) -> None:
+    """Add what is estimated, and which images are told of."""
+    before, now = reference.probabilities, window.probabilities
+    if min(len(before), len(now)) >= LEAST:
+        judged = Judged.of(before, reference.targets)
+        found.validation_accuracy = float(judged.right.mean())
+        found.suggested = suggested(judged, now.max(axis=1))
+        found.shares = class_shares(reference.classes, reference.targets, before, now, generator)
+    if (told := _judged(reference, window)) is not None:
+        parts, corrected, judged = told
+        if found.check(ACCURACY) is not None:
+            found.accuracy = accuracy(parts, corrected)
+            found.calibration = calibration(parts, corrected, judged)
+        found.is_covered = parts.is_covered
+    if found.check(FEATURES) is not None:
+        whitening = Whitening.of(reference.features)
+        rows = np.argsort(-unlike(whitening(reference.features), whitening(window.features)))
+        found.unlike = [window.sample[row].name for row in rows[:UNLIKE]]
+        then, new = (
+            shown(some, reference.image[2]) for some in (reference.features, window.features)
+        )
+        for title, values in then.items():
+            spread = max(float(values.std()), LEAST_DEVIATION)
+            found.moved[title] = float(new[title].mean() - values.mean()) / spread
+
+
+def _sees(test: Test, rate: float, images: int) -> bool:
+    return test.sees(images, rate)
 
 
 def _z(share: float) -> float:

@@ -20,7 +20,7 @@ from search.feedback.monitoring.findings import (
 from search.feedback.monitoring.window import Kept, Window
 from search.feedback.monitoring.words import facts, verdict
 from search.views.page.templates import template
-from trainables.export.image_features import features_of, shown
+from trainables.export.image_features import shown
 from trainables.export.reference import Reference
 
 TEMPLATE = "monitor.html"
@@ -101,11 +101,10 @@ def charts(reference: Reference, window: Window) -> list[Chart]:
         confidence = (some.max(axis=1) for some in (reference.probabilities, window.probabilities))
         found.append(chart("confidence", *confidence))
     if window.sample:
-        channels = reference.image[2]
-        now = features_of(np.stack([one.pixels for one in window.sample]))
-        pairs = (shown(some, channels) for some in (reference.features, now))
-        before, new = pairs
-        found += [chart(title, before[title], new[title]) for title in before]
+        before, now = (
+            shown(some, reference.image[2]) for some in (reference.features, window.features)
+        )
+        found += [chart(title, before[title], now[title]) for title in before]
     return found
 
 

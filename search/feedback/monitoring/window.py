@@ -15,6 +15,7 @@ from search.feedback.monitoring.drift import MOST
 from search.feedback.records import Records, Seen
 from trainables.datasets.arrays import Images
 from trainables.errors import ConfigError, DataError
+from trainables.export.image_features import Features, features_of
 from trainables.export.reference import Reference
 
 ANSWERS = 10_000
@@ -52,6 +53,8 @@ class Window:
     """
     sample: list[Kept] = field(default_factory=list)
     """A random sample of the images, as far as they were kept and can be read."""
+    features: Features = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    """Their features, (images, features)."""
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
@@ -110,6 +113,8 @@ def _window(
     answers = sorted(latest.values(), key=lambda one: one.time_ms)[-ANSWERS:]
     found = Window(seen[-1].version, answers, len(seen), others, corrected, by_visitors)
     found.sample = _read(records, reference, sampled(answers, records.images()))
+    if found.sample:
+        found.features = features_of(np.stack([one.pixels for one in found.sample]))
     return found
 
 
