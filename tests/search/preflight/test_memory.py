@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from cluster.errors import NotReady
 from cluster.runtime.resources import Resources
@@ -152,3 +153,23 @@ def test_what_is_kept_of_an_image_is_what_the_layers_put_out() -> None:
     assert size.trained_image > 4 * 64 * (SIDE // 2) ** 2
     assert size.tested_image < size.trained_image / 2
     assert size.work == pytest.approx(2 * 37e6, rel=0.1)
+
+
+def test_attention_keeps_no_matrix_of_tokens_by_tokens() -> None:
+    tokens, width = 400, 16
+
+    class Attention(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attend = torch.nn.MultiheadAttention(width, 4, batch_first=True)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            rows = images.flatten(1, 2)
+            found: torch.Tensor = self.attend(rows, rows, rows, need_weights=False)[0]
+            return found
+
+    with torch.device("meta"):
+        network = Attention()
+    kept, work = counted._passed(network, (20, tokens // 20, width), train=True)
+    assert 4 * tokens * width * 4 < kept < 4 * tokens * tokens
+    assert work == 2 * (4 * tokens * width**2 + 2 * tokens**2 * width)
