@@ -603,7 +603,9 @@ class SearchSpace:
                 params: Params = {}
                 for path in self.domains:
                     if (domain := self.under(path, params)) is not None:
-                        probes = chosen.get(path, domain.probes)
+                        # Of several cases a parent has those of the one that exists here.
+                        held = [probe for probe in chosen.get(path, ()) if domain.holds(probe)]
+                        probes = held or domain.probes
                         params[path] = probes[number % len(probes)]
                 yield params
 

@@ -444,3 +444,22 @@ def test_more_values_than_can_be_told_apart_are_refused(domain: Domain, words: s
 def test_a_search_has_one_metric() -> None:
     with pytest.raises(ConfigError, match="choose it with --metric"):
         SearchSpace({"metric": Choice("accuracy", "auc")})
+
+
+def test_edges_take_a_parents_values_of_the_case_that_exists():
+    space = SearchSpace(
+        {
+            "warm_start": Choice("champion", ""),
+            "optimizer.name": Cases(
+                Choice("sgd", when={"warm_start": "champion"}),
+                Choice("adam", "sgd", when={"warm_start": ""}),
+            ),
+            "optimizer.lr": Float(0.001, 0.1),
+            "optimizer.momentum": Float(0.5, 0.9, when={"optimizer.name": "sgd"}),
+        }
+    )
+    names = {
+        (params["warm_start"], params["optimizer.name"], "optimizer.momentum" in params)
+        for params in space.edges()
+    }
+    assert names == {("champion", "sgd", True), ("", "adam", False), ("", "sgd", True)}
