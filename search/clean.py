@@ -27,8 +27,8 @@ from search.journal.lease import Held
 from search.journal.result import SearchResult
 from search.journal.store import Home, Storage
 from search.views.terminal import Terminal, say
-from trainables.datasets.memory import size_text
 from trainables.errors import ConfigError, unknown
+from trainables.memory import size_text
 
 
 def command(args: argparse.Namespace) -> int:

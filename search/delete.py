@@ -26,8 +26,8 @@ from search.phrases import program
 from search.tracking.forget import Traces, forget, traces_of
 from search.tracking.uri import uri_of
 from search.views.terminal import Terminal, say
-from trainables.datasets.memory import size_text
 from trainables.errors import ConfigError, counted
+from trainables.memory import size_text
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,8 @@ from trainables.datasets.load import with_root
 from trainables.errors import ConfigError, is_text, unknown
 from trainables.values import Params
 
+NAMED = {name for name, entry in DATASETS.items() if not entry.is_own}
+"""The data sets that `--data` may name."""
 MAX_NAME, MAX_TEXT = 255, 4000
 """The limits of file systems: bytes of a file name, and characters of a path."""
 
@@ -79,8 +81,7 @@ def what_options(made: Parser) -> None:
         "--data",
         default="digits",
         metavar="DATA",
-        help=f"{', '.join(sorted(set(DATASETS) - {'folder'}))}, or folder:PATH "
-        "(one sub-folder per class)",
+        help=f"{', '.join(sorted(NAMED - {'folder'}))}, or folder:PATH (one sub-folder per class)",
     )
     data_options(what)
     what.add_argument(
@@ -386,8 +387,8 @@ def data_source(data: str) -> str:
         raise ConfigError(f"'{data}' is a folder: use --data folder:{data}.")
     if data == "folder:":
         raise ConfigError("'folder:' names no folder: use --data folder:PATH.")
-    if source not in DATASETS or (source != "folder" and ":" in data):
-        raise ConfigError(unknown("data set", data, set(DATASETS) - {"folder"} | {"folder:PATH"}))
+    if source not in NAMED or (source != "folder" and ":" in data):
+        raise ConfigError(unknown("data set", data, NAMED - {"folder"} | {"folder:PATH"}))
     return source
 
 

@@ -8,6 +8,7 @@ import dataclasses
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 from trainables.catalog.datasets import DATASETS
@@ -276,6 +277,11 @@ class TrialConfig:
     epochs: int = number(20, low=1)
     """For a baseline always 1, because it is fitted once."""
     seed: int = number(0, low=0, high=2**31)
+    warm_start: str = ""
+    """A checkpoint whose network, the head too, this training begins with; empty: with none.
+
+    A path, relative to the data's folder (`data.root`). The optimizer begins anew.
+    """
     metric: str = ""
     """The metric of the validation part by which epochs, and so trials, are ranked.
 
@@ -286,6 +292,11 @@ class TrialConfig:
         check(self)
         object.__setattr__(self, "metric", self.metric or self.task.primary.name)
         self._check_task()
+        if self.warm_start and (self.model.is_baseline or self.data.folds is not None):
+            raise ConfigError(
+                f"warm_start={self.warm_start}: one network goes on from a checkpoint, neither a "
+                "baseline nor the networks of data.folds. Leave it out."
+            )
         if self.model.is_baseline:
             object.__setattr__(self, "epochs", 1)
             object.__setattr__(self, "train", self._train_of_baseline())
@@ -377,6 +388,11 @@ class TrialConfig:
         return getattr(getattr(self, part) if part else self, name)
 
     @property
+    def begins_with(self) -> Path | None:
+        """The checkpoint of `warm_start`; None for none."""
+        return Path(self.data.root, self.warm_start) if self.warm_start else None
+
+    @property
     def task(self) -> TaskEntry:
         """The task."""
         return TASKS[self.data.task]
@@ -389,13 +405,15 @@ class TrialConfig:
     def to_dict(self) -> Json:
         """Return a nested dict of plain values, as JSON holds it.
 
-        The default task and its primary metric are left out, and so is classes' balance where it
-        is not changed: such a training has the key that it had when there were no others. So are
-        leaks that are kept, as all were once.
+        The default task and its primary metric are left out, and so are classes' balance and a
+        warm start where there are none: such a training has the key that it had when there were no
+        others. So are leaks that are kept, as all were once.
         """
         values = dataclasses.asdict(self)
         if self.train == TrainConfig():
             del values["train"]
+        if not self.warm_start:
+            del values["warm_start"]
         if self.data.leaks == KEEP:
             del values["data"]["leaks"]
         if self.data.task == DEFAULT_TASK:

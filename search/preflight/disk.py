@@ -11,7 +11,7 @@ from search.decisions.shared_trainings import Relatives
 from search.experiment import Experiment
 from trainables.catalog.models import MODELS
 from trainables.datasets.arrays import Dataset
-from trainables.datasets.memory import free_memory, gigabytes
+from trainables.memory import free_memory, gigabytes
 
 CHECKPOINTS = 3
 """Checkpoints that a trial keeps: its best epoch and the newest two. For each shorter length that

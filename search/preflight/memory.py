@@ -12,7 +12,7 @@ from search.preflight.disk import memory
 from trainables.catalog.models import MODELS
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
-from trainables.datasets.memory import gigabytes
+from trainables.memory import gigabytes
 
 AMPLE, AMPLE_FOR_FAMILIES = 10**9, 6 * 10**9
 """With this many free bytes for each trial, and `AMPLE_FOR_PIXEL` beside, nothing is counted; the

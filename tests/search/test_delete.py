@@ -19,7 +19,7 @@ from search.journal.result import SearchResult
 from search.journal.store import home
 from tests.conftest import Command
 from tests.support.played import OpenDriver, changed, play
-from trainables.datasets.memory import size_text
+from trainables.memory import size_text
 from trainables.messages import WarmStart
 
 WHERE = ("played", "--storage", "searches")

@@ -166,8 +166,8 @@ def test_a_value_on_its_limit_is_taken(path, value):
         (
             "data.name",
             "minst",
-            "unknown data set 'minst'. Known: cifar10, digits, fashion_mnist, folder, mnist. "
-            "Did you mean 'mnist'?",
+            "unknown data set 'minst'. Known: cifar10, digits, fashion_mnist, folder, joined, "
+            "mnist. Did you mean 'mnist'?",
         ),
         (
             "data.scaling",
@@ -331,6 +331,7 @@ EXAMPLES = {
     "all": every_value_changed(),
     "metric": TrialConfig(metric="macro_f1"),
     "weighted": TrialConfig(train=TrainConfig(class_weights="sqrt")),
+    "warm": TrialConfig(warm_start="champion-1"),
     "sampled": TrialConfig(train=TrainConfig(sampling="balanced")),
     "transferred": TRANSFERRED,
     "vit": TrialConfig(model=ModelConfig(name="vit", patch=8)),

@@ -33,6 +33,8 @@ class DatasetEntry:
     tasks: tuple[str, ...] = ("classification",)
     """The tasks for which its loader gives targets (`DataConfig.task`); the first is the usual one.
     """
+    is_own: bool = False
+    """True if a command of this project writes it: nobody names it to search on."""
     flip: bool = False
     """True if an image mirrored left to right still means the same."""
 
@@ -48,4 +50,5 @@ DATASETS: dict[str, DatasetEntry] = {
     "fashion_mnist": DatasetEntry(module="trainables.datasets.published.fashion_mnist", flip=True),
     "cifar10": DatasetEntry(module="trainables.datasets.published.cifar10", flip=True),
     "folder": DatasetEntry(module="trainables.datasets.folder", flip=True, from_folder=True),
+    "joined": DatasetEntry(module="trainables.datasets.joined", flip=True, is_own=True),
 }

@@ -49,7 +49,7 @@ def cached(config: DataConfig, files: list[Path], make: Callable[[Allocate], Dec
     """Return the data set of these files, from the cache or as `make` decodes it."""
     folder = cache_folder() / _key(config, files)
     try:
-        return _read(folder)
+        return read_entry(folder)
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return _made(folder, make)
 
@@ -65,7 +65,7 @@ def _key(config: DataConfig, files: list[Path]) -> str:
     return digest.hexdigest()[:32]
 
 
-def _read(folder: Path) -> Decoded:
+def read_entry(folder: Path) -> Decoded:
     """Return the data set of an entry, with its arrays mapped into memory.
 
     The entry is not evicted while they are in use.
@@ -148,7 +148,7 @@ def _keep(decoded: Decoded, new: Path, folder: Path, limit: int) -> None:
     Raises:
         OSError: the disk is full or refuses.
     """
-    _finish(new, decoded)
+    write_entry(new, decoded)
     if sum(path.stat().st_size for path in new.iterdir()) <= limit:
         shutil.rmtree(folder, ignore_errors=True)
         new.rename(folder)
@@ -189,7 +189,8 @@ def _shaped(values: NDArray[Any], shapes: Path) -> Arrays:
     return Ragged(values, np.load(shapes, allow_pickle=False)) if shapes.exists() else values
 
 
-def _finish(new: Path, decoded: Decoded) -> None:
+def write_entry(new: Path, decoded: Decoded) -> None:
+    """Write a data set into an empty folder, where `read_entry` finds it."""
     parts = {name: part for name in PARTS if (part := getattr(decoded, name)) is not None}
     for name, part in parts.items():
         path, images = new / f"{name}-images.npy", _flat(part.images)

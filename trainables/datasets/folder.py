@@ -34,9 +34,9 @@ from trainables.datasets.images import (
     header,
 )
 from trainables.datasets.layout import Layout, are, refused
-from trainables.datasets.memory import require_memory
 from trainables.datasets.parts import layout_of
 from trainables.errors import DataError, printable
+from trainables.memory import require_memory
 from trainables.processors import processors
 
 DEFAULT_SIDE = 224

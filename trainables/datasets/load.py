@@ -20,11 +20,11 @@ from trainables.datasets.arrays import (
 )
 from trainables.datasets.cache import cached
 from trainables.datasets.layout import Layout, refused
-from trainables.datasets.memory import require_memory
 from trainables.datasets.sources import decode, files, find
 from trainables.datasets.splits import Labels, Rows, divisible, split_off, split_off_groups
 from trainables.datasets.targets import Targets
 from trainables.errors import ConfigError, DataError, counted
+from trainables.memory import require_memory
 
 MAX_SIDE = 224
 """The largest side that networks see of images of mixed sizes, unless asked otherwise."""

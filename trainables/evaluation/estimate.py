@@ -17,8 +17,8 @@ import torch
 from trainables.catalog.models import MODELS
 from trainables.config import ModelConfig, TrialConfig
 from trainables.datasets.arrays import Dataset
-from trainables.datasets.memory import free_memory
 from trainables.evaluation.memory import size_for, training_bytes
+from trainables.memory import free_memory
 from trainables.tasks.metrics import MetricAverage
 from trainables.training.loop import Training, generator_for
 from trainables.training.process import prepare

@@ -14,9 +14,9 @@ def shape_key(config: TrialConfig) -> Hashable | None:
 
     These have one network, batch size, kind of optimizer, precision and data; everything else is
     each trial's own. The key is None for what cannot be fused: a baseline, which has no
-    network, and trials of a task that does not support it.
+    network, one that begins with a checkpoint, and trials of a task that does not support it.
     """
-    if config.model.is_baseline or "fuse" not in config.task.can:
+    if config.model.is_baseline or config.warm_start or "fuse" not in config.task.can:
         return None
     options = tuple(
         sorted((name, value) for name, value in config.model.options.items() if name != "dropout")

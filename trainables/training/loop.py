@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.catalog.models import MODELS
+from trainables.checkpoints import checkpoint
 from trainables.checkpoints.remembered import MAX_BYTES, Outputs
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
@@ -54,9 +55,10 @@ class Training:
         world: World | None = None,
         on_step: Callable[[], None] | None = None,
     ) -> None:
-        """Build the network, with pretrained weights if the config says so, and its optimizer.
+        """Build the network, with trained weights if the config says so, and its optimizer.
 
         Raises:
+            CheckpointError: the checkpoint that it is to begin with is damaged.
             ValueError: the data set is divided into folds; a network is trained on one of them
                 (`Dataset.fold`).
         """
@@ -72,11 +74,7 @@ class Training:
         self._balance(dataset)
         with seeded(config.seed, "weights", 0, self.device):
             network = self.task.network(config.model, dataset)
-        if config.model.pretrained:
-            # torchvision, which few trials need, takes two seconds to import.
-            from trainables.models.weights import start_from
-
-            start_from(network, config.model, lambda name: as_values(*scaling(name, dataset)))
+        self._begin(network, dataset)
         precision = precision_for(
             config.precision if "half" in config.task.can else "fp32",
             network,
@@ -103,6 +101,17 @@ class Training:
         self._validation_part = (
             dataset.val if keeps and size is not None and size <= MAX_BYTES else None
         )
+
+    def _begin(self, network: nn.Module, dataset: Dataset) -> None:
+        """Give a new network the trained weights that the config says it begins with, if any."""
+        config = self.config
+        if config.begins_with is not None:
+            put_weights(network, config, checkpoint.load(config.begins_with))
+        elif config.model.pretrained:
+            # torchvision, which few trials need, takes two seconds to import.
+            from trainables.models.weights import start_from
+
+            start_from(network, config.model, lambda name: as_values(*scaling(name, dataset)))
 
     def _balance(self, dataset: Dataset) -> None:
         """Balance the classes as the config says."""

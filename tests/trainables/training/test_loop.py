@@ -7,8 +7,12 @@ import torch
 
 from tests.support.card import CARD, watched
 from tests.support.networks import OWN
-from trainables.config import OPTIMIZER_NAMES, SCALING_NAMES
+from trainables.checkpoints import checkpoint
+from trainables.checkpoints.lineage import training_key
+from trainables.config import OPTIMIZER_NAMES, SCALING_NAMES, TrialConfig
 from trainables.datasets.arrays import Part
+from trainables.errors import ConfigError
+from trainables.fusion.shapes import shape_key
 from trainables.messages import DIVERGED_LOSS, EpochMetrics
 from trainables.tasks.augment import draw
 from trainables.tasks.pixels import Pixels, scaling
@@ -480,3 +484,35 @@ def test_a_card_gets_an_epochs_draws_at_once_and_nobody_waits_for_it_in_a_step(
         assert len(trained) == 2
         assert validated == []
         assert waits == []
+
+
+# Warm starts
+
+
+def test_a_training_begins_with_a_checkpoints_network_head_and_all(
+    make_config, make_dataset, tmp_path
+):
+    dataset = make_dataset()
+    before = Training(make_config(), dataset)
+    next(before.epochs())
+    checkpoint.save(tmp_path, before.state(), {})
+    config = make_config(data__root=str(tmp_path), warm_start="epoch-0001", seed=5)
+    begun = Training(config, dataset)
+    for name, value in before.network.state_dict().items():
+        assert torch.equal(value, begun.network.state_dict()[name]), name
+    assert begun.epoch == 0
+    assert next(begun.epochs()).epoch == 1
+
+
+def test_a_warm_start_makes_another_training(make_config):
+    cold, warm = make_config(), make_config(warm_start="champion-1")
+    assert "warm_start" not in cold.to_dict()
+    assert training_key(cold) != training_key(warm)
+    assert shape_key(cold) is not None
+    assert shape_key(warm) is None
+
+
+@pytest.mark.parametrize("values", [{"model.name": "knn"}, {"data.folds": 3}])
+def test_what_cannot_go_on_from_a_checkpoint_is_refused(values):
+    with pytest.raises(ConfigError, match="warm_start=champion-1: one network goes on"):
+        TrialConfig().override({"warm_start": "champion-1", **values})

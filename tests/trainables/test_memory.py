@@ -10,8 +10,8 @@ from trainables.config import DataConfig
 from trainables.datasets import arrays, memory
 from trainables.datasets.arrays import Dataset, Decoded, Part, Selected
 from trainables.datasets.load import load, split
-from trainables.datasets.memory import free_memory, require_memory
 from trainables.errors import DataError
+from trainables.memory import free_memory, require_memory
 
 
 def peak(call) -> int:

@@ -1,0 +1,66 @@
+"""Labels that may be wrong: their share, and which they are."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from trainables.config import TrialConfig
+from trainables.datasets.load import load
+from trainables.evaluation.doubts import MIN_IMAGES, doubts, features_of
+from trainables.trial import run_trial
+
+CLASSES = 5
+
+
+def drawn(
+    wrong: float, *, count: int = 300, apart: float = 1.2, seed: int = 0
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_]]:
+    """Return features that overlap between classes, labels, and which of these are wrong."""
+    generator = np.random.default_rng(seed)
+    truth = generator.integers(0, CLASSES, count)
+    features = generator.normal(size=(count, 12))
+    features[:, :CLASSES] += apart * np.eye(CLASSES)[truth] * 2
+    is_wrong = generator.random(count) < wrong
+    labels = np.where(is_wrong, (truth + generator.integers(1, CLASSES, count)) % CLASSES, truth)
+    return features, labels, is_wrong
+
+
+@pytest.mark.parametrize("wrong", [0.1, 0.3])
+def test_the_share_of_wrong_labels_is_told(wrong: float) -> None:
+    found = [doubts(*drawn(wrong, seed=seed)[:2], CLASSES).share for seed in range(2)]
+    assert np.mean(found) == pytest.approx(wrong, abs=0.07)
+
+
+@pytest.mark.parametrize("apart", [0.5, 1.2, 3.0], ids=["hard", "usual", "easy"])
+def test_labels_that_are_only_hard_to_tell_are_not_doubted(apart: float) -> None:
+    found = [doubts(*drawn(0, apart=apart, seed=seed)[:2], CLASSES).share for seed in range(2)]
+    assert np.mean(found) <= 0.05
+
+
+def test_wrong_labels_are_the_likeliest_to_be_wrong() -> None:
+    features, labels, is_wrong = drawn(0.2)
+    chances = doubts(features, labels, CLASSES).chances
+    likely = chances >= 0.5
+    assert is_wrong[likely].mean() > 0.7
+    assert is_wrong[likely].sum() > 0.5 * is_wrong.sum()
+
+
+def test_of_few_images_and_of_one_class_nothing_is_told() -> None:
+    features, labels, _ = drawn(0.4, count=MIN_IMAGES - 1)
+    assert doubts(features, labels, CLASSES).share == 0
+    features, labels, _ = drawn(0.4)
+    assert doubts(features, np.zeros_like(labels), CLASSES).share == 0
+
+
+@pytest.mark.parametrize(("model", "width"), [("deep_cnn", 64), ("squeezenet1_0", 10), ("knn", 0)])
+def test_features_are_what_the_last_layer_gets(model, width, tmp_path):
+    options = {"model.name": model, "epochs": 1, "data.train_limit": 60, "precision": "fp32"}
+    if model == "squeezenet1_0":
+        options["model.input_size"] = 24
+    config = TrialConfig().override(options)
+    dataset = load(config.data)
+    list(run_trial(config, dataset, tmp_path))
+    found = features_of(config, dataset, next(tmp_path.glob("epoch-*")), dataset.val.images[:7])
+    assert len(found) == 7
+    assert found.shape[1] == width or (model == "knn" and found.shape[1] > 10)
+    assert np.isfinite(found).all()

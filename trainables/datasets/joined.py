@@ -1,0 +1,38 @@
+"""The data of an earlier search with images that were met later (`search.improve`).
+
+Its parts are kept as they were divided and decoded, so that the validation and the test part are
+those of the earlier search to the pixel.
+"""
+
+from pathlib import Path
+
+from trainables.config import DataConfig
+from trainables.datasets.arrays import Decoded
+from trainables.datasets.cache import read_entry, write_entry
+from trainables.errors import DataError
+
+
+def files(config: DataConfig) -> list[Path]:
+    """Return no files: what is kept is decoded already, and needs no cache."""
+    return []
+
+
+def load(config: DataConfig, *, download: bool) -> Decoded:
+    """Read the parts, with their images mapped into memory.
+
+    Raises:
+        DataError: they are not there, or not as they were written.
+    """
+    try:
+        return read_entry(Path(config.root))
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"the joined images in '{config.root}' cannot be read ({error}). Bring the folder back "
+            "from a copy, or name the place it has now (--data-root)."
+        ) from error
+
+
+def write(folder: Path, decoded: Decoded) -> None:
+    """Write the parts into a new folder."""
+    folder.mkdir(parents=True, mode=0o700)
+    write_entry(folder, decoded)
