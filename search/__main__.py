@@ -22,6 +22,7 @@ VERBS = {
     "sync NAME": "write to MLflow what it missed while it was away",
     "report NAME": "write a search's page: the table, the curves, the test evaluation",
     "clean NAME": "remove checkpoints that nothing needs any more, or all but the answer's",
+    "improve MODEL": "learn from corrected images: challengers, held against the champion",
     "promote NAME": "put the best network into MLflow's model registry, ready to be used elsewhere",
     "label PLACE": "correct images that a served model has met, the most useful first",
     "export NAME": "every trial as CSV or JSON",

@@ -4,9 +4,9 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -55,10 +55,10 @@ from search.views.terminal import Terminal, say
 from trainables.catalog.entries import imported
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
-from trainables.datasets.memory import size_text
 from trainables.errors import ConfigError
 from trainables.inspection.pictures import picture
 from trainables.inspection.words import headline
+from trainables.memory import size_text
 
 ExitCode = Callable[[SearchResult, list[int], list[str]], int]
 """Gives the exit code for a result, the signals that came and the troubles that were reported."""
@@ -221,6 +221,8 @@ class SessionPlan:
     """Whether its trials may warm-start from what earlier searches have trained."""
     as_json: bool = False
     """Whether its result is printed as JSON too."""
+    evidence: Mapping[str, bytes] = field(default_factory=dict)
+    """Files that are kept with the search from its beginning, by name."""
 
     @property
     def is_selection(self) -> bool:
@@ -296,7 +298,7 @@ def run_session(
             heed_signals()
             write_first_event(running, prepared, about, signals)
             if plan.is_first:
-                keep = partial(keep_report, driver, prepared)
+                keep = partial(keep_files, driver, prepared, plan.evidence)
                 tried(troubles, "the report on the data", keep)
             carry_out(running, prepared.dataset, signals)
         # Here, not later: an executor that broke may end this process as it is left.
@@ -332,12 +334,13 @@ def write_first_event(
         stop(signals[0] if signals else signal.SIGINT, None)
 
 
-def keep_report(driver: Driver, prepared: Prepared) -> None:
-    """Keep the report on the data with the search, for its page and for MLflow."""
+def keep_files(driver: Driver, prepared: Prepared, more: Mapping[str, bytes]) -> None:
+    """Keep the report on the data, and more files, with the search, for its page and for MLflow."""
     report = prepared.report
     for name, content in (
         (DATA_REPORT, json.dumps(report.to_json(), indent=1).encode()),
         (DATA_PICTURE, picture(report, prepared.looked)),
+        *more.items(),
     ):
         driver.experiment.home.write(name, content)
         driver.journal.append(Evidence("", name, ""))

@@ -105,6 +105,7 @@ DOORS = {
         "trainables/baselines/store.py",
         "trainables/datasets/published/digits.py",
         "trainables/datasets/splits.py",
+        "trainables/evaluation/doubts.py",
         "trainables/catalog/models.py",
     },
     "skops": {
@@ -128,6 +129,7 @@ FLOORS = {
     """,
     "trainables": """
         errors disk processors values
+        memory
         messages
         catalog fields caches
         config
@@ -162,9 +164,10 @@ FLOORS = {
         feedback predict
         feedback/monitoring
         monitor
+        feedback/learning
         serving/pages
         serving
-        label serve
+        label serve improve
     """,
 }
 """The rooms of each package, from the ground up, a floor a line: a room imports from lower floors
@@ -359,6 +362,7 @@ def test_importing_the_command_loads_no_torch_and_changes_nothing() -> None:
         "import search.run, search.resume, search.refine, search.select, search.status, "
         "search.sync, search.why, search.promote\n"
         "import search.clean, search.compare, search.data, search.delete, search.export\n"
+        "import search.improve\n"
         "import search.label, search.list, search.monitor, search.predict, search.report\n"
         "import search.serve\n"
         "import search.api, search.__main__\n"

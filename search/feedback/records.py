@@ -8,6 +8,7 @@ A place, a folder or in a bucket, has for one model:
 | `images/SHA256` | an image as it came (one that came as an array: PNG), once |
 | `seen/TIME-WRITER-NUMBER.jsonl` | a line for each answer (`Seen`); none is changed later |
 | `corrections/TIME-WRITER-NUMBER.json` | what an image really shows (`Correction`) |
+| `aside/USE/SHA256` | an image that is never trained on, again (see `set_aside`) |
 
 Several processes may write to it at once. Times are Unix times in milliseconds; names in their
 order are in the order of time.
@@ -28,6 +29,7 @@ from cluster.storage.folder import Objects, objects
 from trainables.errors import ConfigError, unknown
 
 ABOUT, IMAGES, SEEN, CORRECTIONS = "about.json", "images", "seen", "corrections"
+ASIDE = "aside"
 VERSION = 1
 
 
@@ -219,6 +221,20 @@ class Records:
                 self._corrections[name] = Correction(**json.loads(stored.content))
             found[name] = self._corrections[name]
         return found
+
+    def set_aside(self, use: str, image: str, content: bytes) -> None:
+        """Keep an image from training for good; it stays when those in `images/` are removed."""
+        self.place.put(content, f"{ASIDE}/{use}/{image}")
+
+    def aside(self) -> dict[str, str]:
+        """Return the use for which each image was set aside."""
+        names = (name.partition("/") for name in sorted((self.place / ASIDE).sizes()))
+        return {image: use for use, _, image in names}
+
+    def aside_image(self, use: str, image: str) -> bytes | None:
+        """Return an image that was set aside; None if it is gone."""
+        found = self.place.get(f"{ASIDE}/{use}/{image}")
+        return None if found is None else found.content
 
     def _new_name(self, time_ms: int | None = None) -> str:
         when = time.time_ns() // 1_000_000 if time_ms is None else time_ms

@@ -7,7 +7,7 @@ is a step of its own, asked for by a person, and done once.
 import re
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
-ALIAS = "champion"
+ALIAS, CHALLENGER = "champion", "challenger"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ -]{0,127}")
 ADDRESS = re.compile(r"models:/(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<version>[0-9]+))")
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
@@ -111,12 +111,17 @@ class Registry:
         )
 
     def register(
-        self, name: str, exported: "Exported", description: str, tags: dict[str, str]
+        self,
+        name: str,
+        exported: "Exported",
+        description: str,
+        tags: dict[str, str],
+        aliases: Sequence[str] = (ALIAS,),
     ) -> Registered:
-        """Try the model as MLflow loads it, store it and make it the champion of this name.
+        """Try the model as MLflow loads it, store it and give it these aliases of this name.
 
-        It is stored with the search's parent run. The champion changes last, so that everybody who
-        asks for it gets the old one or the new one, whole.
+        It is stored with the search's parent run. The aliases change last, so that everybody who
+        asks for the champion gets the old one or the new one, whole.
 
         Raises:
             NotReady: MLflow did not take it; the champion has not changed.
@@ -145,7 +150,8 @@ class Registry:
                 description=description[:LONGEST],
                 model_id=model.model_id,
             )
-            self.client.set_registered_model_alias(name, ALIAS, str(made.version))
+            for alias in aliases:
+                self.client.set_registered_model_alias(name, alias, str(made.version))
         except troubles() as error:
             raise self._trouble(error) from error
         return Registered(name, str(made.version), before)
@@ -180,6 +186,29 @@ def version_at(uri: str, tracking: str) -> str:
         NotReady: MLflow does not answer.
     """
     return _asked(uri, tracking, lambda client, version: str(version.version))
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a version of a registered model was registered as, and from."""
+
+    name: str
+    version: str
+    tags: dict[str, str]
+
+
+def origin_of(uri: str, tracking: str) -> Origin:
+    """Return where the registered model at an address comes from.
+
+    Raises:
+        ConfigError: there is no such model, or no such address.
+        NotReady: MLflow does not answer.
+    """
+    return _asked(
+        uri,
+        tracking,
+        lambda client, found: Origin(found.name, str(found.version), dict(found.tags)),
+    )
 
 
 def fetch(uri: str, tracking: str, folder: Path) -> Path:

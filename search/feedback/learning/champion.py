@@ -1,0 +1,107 @@
+"""The model that is to be improved: by its address in MLflow's registry, or by its search."""
+
+import argparse
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cluster.errors import Refused
+from search.cli.names import found_name
+from search.cli.overrides import apply_overrides
+from search.experiment import Experiment, absolute
+from search.feedback.learning.challengers import Known
+from search.feedback.learning.joining import Champion
+from search.journal.result import SearchResult, TrialResult, checkpoint_of
+from search.journal.store import Home, home
+from search.promote import answer, config_of, dataset_of
+from search.tracking.model_registry import origin_of
+from search.tracking.uri import DEFAULT_TRACKING, check_tracking, uri_of
+from trainables.catalog.tasks import CLASSIFICATION
+from trainables.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Found:
+    """The model that is to be improved."""
+
+    source: str
+    """What `search.api.load` loads it by."""
+    champion: Champion
+    home: Home
+    known: Known
+    tracking: str
+
+    @property
+    def checkpoint(self) -> Path:
+        """The champion's checkpoint, fetched if need be."""
+        return self.home.read(str(checkpoint_of(self.known.trial, Path())))
+
+
+def found_model(args: argparse.Namespace) -> Found:
+    """Return the model that is to be improved, with its search and its data.
+
+    Raises:
+        ConfigError: there is no such model or search, or it cannot be improved.
+        Refused: its search is not the one that it was registered from.
+    """
+    name, version, trial, wanted, own = args.model, "", None, "", ""
+    given = args.tracking or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING
+    tracking = absolute(given)
+    if args.model.startswith("models:"):
+        at = origin_of(args.model, tracking)
+        if not at.tags.get("search.name"):
+            raise ConfigError(f"{args.model} was not registered by search.promote.")
+        name, version, trial = at.tags["search.name"], at.version, at.tags["search.trial"]
+        own, wanted = at.name, at.tags["search.id"]
+    else:
+        name = found_name(args.model, args.storage)
+    kept = home(args.storage, name)
+    if not kept.exists():
+        raise ConfigError(
+            f"{args.model} is from the search '{name}', which is not in '{args.storage}'. Name its "
+            "place with --storage."
+        )
+    result = SearchResult.read(kept.opened())
+    if wanted and wanted != result.started.id:
+        raise Refused(
+            f"the search '{name}' in '{args.storage}' is another than the one that {args.model} "
+            "was registered from."
+        )
+    chosen = result.find(trial) if trial else None
+    chosen = chosen or answer(result, kept, args.storage)
+    tracking = tracking if own else absolute(uri_of(result, args.tracking))
+    champion = Champion(
+        args.register or own or name, version, name, result.started.id, chosen.trial
+    )
+    known = known_of(args, result, chosen, tracking)
+    return Found(args.model if own else name, champion, kept, known, tracking)
+
+
+def known_of(
+    args: argparse.Namespace, result: SearchResult, chosen: TrialResult, tracking: str
+) -> Known:
+    """Return what is known of the champion.
+
+    Raises:
+        ConfigError: it is of a kind that cannot be improved, or its images are not there.
+        Refused: its images are not those of its search.
+    """
+    recorded = Experiment.from_description(result.name, result.started.experiment, args.storage)
+    recorded = replace(apply_overrides(recorded, args, result), tracking=tracking)
+    config = config_of(chosen, args.data_root or Path(result.started.data["root"]))
+    if config.task is not CLASSIFICATION:
+        raise ConfigError(
+            f"'{result.name}' is of {config.task.title}: what is corrected are classes."
+        )
+    if config.data.folds is not None:
+        raise ConfigError(
+            f"'{result.name}' is a search with --folds: its champion is several networks, and it "
+            "has no validation part that could stay as it is."
+        )
+    check_tracking(tracking)
+    dataset = dataset_of(result, config)
+    if dataset.value_range is not None:
+        raise ConfigError(
+            f"the images of '{result.name}' have more than 8 bits, and those that a model meets 8."
+        )
+    return Known(recorded, result, chosen, config, dataset)

@@ -1,0 +1,184 @@
+"""The decision: the best challenger beside the champion, on what neither has seen.
+
+The challenger is chosen by the old validation part and by new images that were set aside for it.
+Then both are held against each other on new images that were set aside for that, and on the old
+test part.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+from search.feedback.learning.paired import (
+    ALPHA,
+    POWER,
+    Paired,
+    difference_found,
+    differing_allowed,
+    images_needed,
+)
+from trainables.values import Json
+
+CHAMPION, CHALLENGER, UNCHANGED = "champion", "challenger", "unchanged"
+MARGIN = 0.01
+DIFFERENCES = (0.02, 0.05, 0.1)
+DIFFERING = 0.25
+"""The share of new images on which two models are supposed to differ, before that is known."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A challenger, as the choice among them sees it."""
+
+    trial: str
+    validation: float
+    """Its accuracy on the old validation part."""
+    new: float
+    """Its accuracy on the new images that were set aside to choose by."""
+
+    @property
+    def mean(self) -> float:
+        """Both count alike: a challenger is to be good at what was and at what is."""
+        return (self.validation + self.new) / 2
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What became of an improvement, and why."""
+
+    trial: str
+    """The challenger."""
+    candidates: tuple[Candidate, ...]
+    new: Paired
+    old: Paired
+    champion_new: float
+    """The champion's accuracy on the new images that were held out."""
+    champion_old: float
+    margin: float
+    champion_ms: float
+    """Milliseconds for one image alone, both measured after each other."""
+    challenger_ms: float
+
+    @property
+    def is_better(self) -> bool:
+        """True if it is better on the new images, beyond chance."""
+        return self.new.p_better <= ALPHA
+
+    @property
+    def is_not_worse(self) -> bool:
+        """True if it is shown not to be worse on the old images by the margin."""
+        return self.old.p_worse_by(self.margin) <= ALPHA
+
+    @property
+    def is_worse(self) -> bool:
+        """True if it is shown to be worse on the old images by more than the margin."""
+        return self.old.interval(1 - 2 * ALPHA)[1] < -self.margin
+
+    @property
+    def outcome(self) -> str:
+        """What the challenger becomes."""
+        if self.new.difference <= 0 or self.is_worse:
+            return UNCHANGED
+        return CHAMPION if self.is_better and self.is_not_worse else CHALLENGER
+
+    def lines(self) -> list[str]:
+        """Return the decision in words."""
+        return [
+            f"{self.trial} is the best of {len(self.candidates)} challengers, by validation images "
+            "and new images that were set aside to choose by",
+            f"  new images, held out: {_compared(self.new, self.champion_new)}; {self._on_new()}",
+            f"  old test images: {_compared(self.old, self.champion_old)}; {self._on_old()}",
+            f"  to use: {self.challenger_ms:.3g} ms an image, the champion "
+            f"{self.champion_ms:.3g} ms",
+            self._outcome_text(),
+        ]
+
+    def _on_new(self) -> str:
+        p = f"p = {self.new.p_better:.2g}, one-sided McNemar test"
+        if self.is_better:
+            return f"it is better ({p})"
+        needed = f", which about {self._needed():,} images would tell" if self._needed() else ""
+        return f"not shown to be better ({p}; {ALPHA:g} is asked for{needed})"
+
+    def _needed(self) -> int:
+        differing = (self.new.gained + self.new.lost) / max(1, self.new.images)
+        if self.new.difference <= 0:
+            return 0
+        return images_needed(self.new.difference, max(differing, self.new.difference))
+
+    def _on_old(self) -> str:
+        p, points = self.old.p_worse_by(self.margin), f"{100 * self.margin:g} point"
+        points += "s" * (self.margin != 0.01)
+        if self.is_not_worse:
+            return f"it is not worse by {points} (p = {p:.2g})"
+        if self.is_worse:
+            return f"it is worse by more than {points}"
+        return f"that it is not worse by {points} is not shown (p = {p:.2g})"
+
+    def _outcome_text(self) -> str:
+        if self.outcome == CHAMPION:
+            return "better on the new and not worse on the old: it is the new champion"
+        if self.outcome == CHALLENGER:
+            return "it may be better, but that is not shown: it is a challenger, the champion stays"
+        return "not better: nothing changed"
+
+    def to_json(self) -> Json:
+        """Return the decision as plain values."""
+        return {
+            "outcome": self.outcome,
+            "challenger": self.trial,
+            "candidates": [asdict(one) | {"mean": one.mean} for one in self.candidates],
+            "new": _facts(self.new, self.champion_new) | {"p": self.new.p_better},
+            "old": _facts(self.old, self.champion_old)
+            | {"p": self.old.p_worse_by(self.margin), "margin": self.margin},
+            "alpha": ALPHA,
+            "champion_ms": self.champion_ms,
+            "challenger_ms": self.challenger_ms,
+        }
+
+
+def _compared(paired: Paired, champion: float) -> str:
+    """Return a text such as `0.6111 against 0.5000 of 90 (+11.1 points, +2.0 to +20.1)`."""
+    low, high = paired.interval()
+    return (
+        f"{champion + paired.difference:.4f} against the champion's {champion:.4f} of "
+        f"{paired.images:,} ({100 * paired.difference:+.1f} points, 95 % interval "
+        f"{100 * low:+.1f} to {100 * high:+.1f})"
+    )
+
+
+def _facts(paired: Paired, champion: float) -> Json:
+    low, high = paired.interval()
+    return {
+        **asdict(paired),
+        "champion_accuracy": champion,
+        "challenger_accuracy": champion + paired.difference,
+        "difference": paired.difference,
+        "low": low,
+        "high": high,
+    }
+
+
+def best_of(candidates: Sequence[Candidate]) -> Candidate:
+    """Return the best challenger; of equals the first."""
+    return max(candidates, key=lambda one: one.mean)
+
+
+def needed(held: int, test: int, margin: float) -> Iterator[str]:
+    """Yield lines on what so many images can tell, before anything is trained."""
+    rates = f"error rate {100 * ALPHA:g} %, found {100 * POWER:g} % of the time"
+    yield (
+        f"to tell that a challenger is better on new images ({rates}, if they differ on "
+        f"{100 * DIFFERING:g} % of them):"
+    )
+    for difference in DIFFERENCES:
+        count = images_needed(difference, DIFFERING)
+        yield f"  by {100 * difference:g} points: {count:,} images held out"
+    found = difference_found(held, DIFFERING)
+    found_text = "no difference" if math.isinf(found) else f"{100 * found:.0f} points or more"
+    yield f"  {held:,} are held out: {found_text} would be found"
+    yield (
+        f"to tell that it is not worse on the {test:,} old test images by {100 * margin:g} "
+        f"point{'s' * (margin != 0.01)}: equals pass if they differ on at most "
+        f"{100 * min(1.0, differing_allowed(test, margin)):.2g} % of them"
+    )

@@ -1,0 +1,137 @@
+"""The corrections of a place, examined: what joins, what is left out, and what is not believed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from cluster.errors import Refused
+from search.api import load
+from search.feedback.learning.champion import Found
+from search.feedback.learning.corrected import (
+    CHOOSING,
+    CONTRADICTS,
+    DOUBTED,
+    GONE,
+    HELD,
+    SAME,
+    TEST,
+    TRAINED,
+    UNREADABLE,
+    VAL,
+    Gathered,
+    gather,
+    part_of,
+)
+from search.feedback.learning.joining import listed
+from search.feedback.records import Records
+from trainables.errors import ConfigError
+
+FEWEST = {TRAINED: 10, CHOOSING: 5, HELD: 10}
+"""The fewest new images of each use."""
+MAX_SUSPECTED = 0.1
+"""The share of corrections that may be wrong; with more nothing is learned."""
+LIKELY = 0.5
+"""How likely a label must be to be wrong to be left out."""
+
+
+def examined(
+    records: Records, found: Found, data_root: Path | None, *, anyway: bool
+) -> tuple[Gathered, float]:
+    """Return the new images, and the share of corrections that is probably wrong.
+
+    Args:
+        records: what the champion has met.
+        found: the champion.
+        data_root: where its search's data lies now, if it has moved.
+        anyway: whether corrections that are probably wrong are kept.
+
+    Raises:
+        ConfigError: there are no records of this model.
+        Refused: too many corrections are probably wrong.
+    """
+    dataset = found.known.dataset
+    if (told := records.about) is None:
+        raise ConfigError(
+            f"'{records.place}' holds no records (--from). A server writes them: --record PLACE."
+        )
+    if told.classes != dataset.classes:
+        raise ConfigError(
+            f"'{records.place}' holds the records of '{told.model}', whose classes are not those "
+            f"of {found.source}."
+        )
+    model = load(
+        found.source,
+        storage=str(found.known.experiment.storage),
+        tracking=found.tracking,
+        data_root=data_root,
+    )
+    gathered = gather(records, model, dataset)
+    if not gathered.new:
+        return gathered, 0.0
+    suspected, wrong = suspicion(found, gathered)
+    if not wrong or anyway:
+        return gathered, suspected
+    left = gathered.without(wrong)
+    if suspected > MAX_SUSPECTED:
+        told_lines = "\n".join(f"  {line}" for line in listed(left.why(DOUBTED)))
+        raise Refused(
+            f"about {100 * suspected:.0f} % of the {len(gathered.new):,} corrections are probably "
+            f"wrong, more than {100 * MAX_SUSPECTED:g} %: nothing was started. Look at those that "
+            "contradict the others most, correct them, or train on all with --anyway:\n"
+            f"{told_lines}"
+        )
+    return left, suspected
+
+
+def suspicion(found: Found, gathered: Gathered) -> tuple[float, dict[str, str]]:
+    """Return the share of corrections that is probably wrong, and why each of those is doubted."""
+    from trainables.evaluation.doubts import doubts, features_of
+
+    known, new = found.known, list(gathered.new)
+    part = part_of(new, known.dataset.classes)
+    features = features_of(known.config, known.dataset, found.checkpoint, part.images)
+    told = doubts(features, part.targets, len(known.dataset.classes))
+    ranked = np.argsort(-told.chances, kind="stable")
+    return told.share, {
+        new[row].image: f"{100 * told.chances[row]:.0f} % likely"
+        for row in ranked
+        if told.chances[row] >= LIKELY
+    }
+
+
+def refuse_few(gathered: Gathered) -> None:
+    """Check that there are enough new images of each use.
+
+    Raises:
+        ConfigError: there are not.
+    """
+    counts = {use: len(gathered.of(use)) for use in FEWEST}
+    if all(counts[use] >= fewest for use, fewest in FEWEST.items()):
+        return
+    raise ConfigError(
+        f"too few corrected images: {counts[TRAINED]} to train on, {counts[CHOOSING]} to choose "
+        f"by, {counts[HELD]} held out; at least {FEWEST[TRAINED]}, {FEWEST[CHOOSING]} and "
+        f"{FEWEST[HELD]} are needed. About 60 corrections are enough: correct more with "
+        "search.label, or on the server's page."
+    )
+
+
+def data_lines(gathered: Gathered, suspected: float) -> Iterator[str]:
+    """Yield what the corrections come to, as lines of text."""
+    counts = {use: len(gathered.of(use)) for use in FEWEST}
+    yield (
+        f"new images: {counts[TRAINED]:,} join the training part, {counts[CHOOSING]:,} are set "
+        f"aside to choose by, {counts[HELD]:,} are held out"
+    )
+    for reason in (TEST, VAL, CONTRADICTS, DOUBTED, UNREADABLE, GONE, SAME):
+        if not (images := gathered.why(reason)):
+            continue
+        verb_text = "refused" if reason in (TEST, VAL) else "left out"
+        yield f"  {len(images):,} {verb_text}: {reason}"
+        if reason not in (SAME, GONE):
+            yield from (f"    {line}" for line in listed(images))
+    if gathered.limit:
+        yield f"  note: {gathered.limit}"
+    if suspected:
+        yield f"  about {100 * suspected:.0f} % of the corrections are probably wrong"

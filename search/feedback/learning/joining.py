@@ -1,0 +1,146 @@
+"""The folder with everything of an improvement: the joined data, the champion, where all is from.
+
+It lies in the folder of the improvement's search, which so needs neither the champion's search nor
+the records any more.
+
+| file | what |
+|---|---|
+| `about.json` | the champion, and each new image: its label, its use, when it came (`About`) |
+| `entry.json`, `*.npy` | the data to search on (`trainables.datasets.joined`) |
+| `met/` | the images that were set aside, likewise: to choose by as `val`, held out as `test` |
+| `champion-DIGEST/` | the champion's checkpoint; none of a baseline |
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from search.feedback.learning.corrected import CHOOSING, HELD, TRAINED, Gathered, LeftOut, New
+from trainables.config import DataConfig
+from trainables.datasets.arrays import Dataset, Decoded, Part, joined
+from trainables.values import Json
+
+FOLDER, ABOUT, MET = "joined", "about.json", "met"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The model that is to be improved."""
+
+    model: str
+    """The name under which it is registered."""
+    version: str
+    """Its version there; empty where it is not registered yet."""
+    search: str
+    id: str
+    """Its search's own."""
+    trial: str
+
+
+@dataclass(frozen=True)
+class About:
+    """What an improvement is about."""
+
+    champion: Champion
+    place: str
+    """The place of the records."""
+    images: tuple[Json, ...]
+    """Each new image: its name, label and use, by whom and when it was corrected and met."""
+    left_out: tuple[LeftOut, ...]
+    suspected: float
+    """The share of the corrections that is probably wrong."""
+    warm_start: str
+    """The champion's checkpoint, relative to the folder; empty of a baseline."""
+    version: int = VERSION
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read it from the folder of an improvement."""
+        told = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        return cls(
+            **{
+                **told,
+                "champion": Champion(**told["champion"]),
+                "images": tuple(told["images"]),
+                "left_out": tuple(LeftOut(**one) for one in told["left_out"]),
+            }
+        )
+
+    def count(self, use: str) -> int:
+        """Return the number of new images of one use."""
+        return sum(one["use"] == use for one in self.images)
+
+
+def origin(new: New) -> Json:
+    """Return where a new image is from, as plain values."""
+    return {
+        name: getattr(new, name)
+        for name in ("image", "label", "use", "corrected_ms", "by", "seen_ms")
+    }
+
+
+def about(
+    champion: Champion, place: str, gathered: Gathered, suspected: float, warm_start: str
+) -> About:
+    """Return what an improvement is about."""
+    images = tuple(origin(one) for one in gathered.new)
+    return About(champion, place, images, gathered.left_out, suspected, warm_start)
+
+
+def write(
+    folder: Path, told: About, dataset: Dataset, gathered: Gathered, checkpoint: Path
+) -> None:
+    """Write a new folder, whole or not at all."""
+    from trainables.datasets.joined import write as write_data
+
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    trained = gathered.part(TRAINED, dataset.classes)
+    whole = joined(dataset.train, trained)
+    write_data(
+        partial,
+        Decoded(dataset.classes, whole, val=dataset.val, test=dataset.test),
+    )
+    aside = {use: gathered.part(use, dataset.classes) for use in (CHOOSING, HELD)}
+    write_data(
+        partial / MET, Decoded(dataset.classes, trained, val=aside[CHOOSING], test=aside[HELD])
+    )
+    if told.warm_start:
+        shutil.copytree(checkpoint, partial / told.warm_start)
+    (partial / ABOUT).write_text(json.dumps(asdict(told), indent=1), encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def aside(folder: Path) -> dict[str, Part]:
+    """Return the images that were set aside, by their use."""
+    from trainables.datasets.cache import read_entry
+
+    found = read_entry(folder / MET)
+    assert found.val is not None
+    assert found.test is not None
+    return {CHOOSING: found.val, HELD: found.test}
+
+
+def data_config(config: DataConfig, folder: Path) -> DataConfig:
+    """Return the config of the joined data, given the champion's."""
+    plain = DataConfig()
+    return replace(
+        config,
+        name="joined",
+        root=str(folder.absolute()),
+        image_size=None,
+        train_limit=None,
+        val_fraction=plain.val_fraction,
+        test_fraction=plain.test_fraction,
+    )
+
+
+def listed(left_out: Sequence[LeftOut], most: int = 10) -> list[str]:
+    """Return images that are left out, a line each, and how many more there are."""
+    more = [f"and {len(left_out) - most:,} more"] if len(left_out) > most else []
+    return [*map(str, left_out[:most]), *more]

@@ -1,0 +1,193 @@
+"""Which corrected images may be learned from, and what for."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from search.feedback.learning.corrected import (
+    CHOOSING,
+    CONTRADICTS,
+    DOUBTED,
+    GONE,
+    HELD,
+    SAME,
+    TEST,
+    TRAINED,
+    UNREADABLE,
+    VAL,
+    Gathered,
+    drawn,
+    gather,
+    set_aside,
+)
+from search.feedback.records import About, Records, Seen
+from trainables.datasets.arrays import Dataset, Images, Part
+from trainables.datasets.images import decode
+
+CLASSES = ("cat", "dog")
+SIDE = 32
+
+
+class Opened:
+    """A model, as far as images are brought to its form."""
+
+    def pixels(self, path: Path) -> Images:
+        return decode(path, (SIDE, SIDE), "RGB")
+
+
+def pictures(count: int, seed: int) -> Images:
+    """Return pictures of which no two look alike, (count, 32, 32, 3)."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (count, 8, 8, 3)).astype(np.uint8)
+    return np.stack([np.asarray(Image.fromarray(one).resize((SIDE, SIDE))) for one in coarse])
+
+
+def part(count: int, seed: int) -> Part:
+    return Part(pictures(count, seed), np.arange(count) % 2)
+
+
+@pytest.fixture
+def dataset() -> Dataset:
+    return Dataset("pets", CLASSES, part(40, 1), part(10, 2), part(10, 3), "0" * 16)
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Records:
+    made = Records.at(tmp_path / "met")
+    made.begin(About("models:/pets", CLASSES))
+    return made
+
+
+def png(image: Images) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "png")
+    return file.getvalue()
+
+
+def nearly(image: Images) -> Images:
+    """Return an image that differs a little in every pixel."""
+    noise = np.random.default_rng(0).integers(-3, 4, image.shape)
+    return np.clip(image.astype(int) + noise, 0, 255).astype(np.uint8)
+
+
+def correct(records: Records, image: Images, label: str = "cat") -> str:
+    return records.correct(records.keep_image(png(image)), label, "page").image
+
+
+def gathered(records: Records, dataset: Dataset) -> Gathered:
+    return gather(records, Opened(), dataset)  # type: ignore[arg-type]
+
+
+def one_for(use: str, *, seed: int = 7) -> Images:
+    """Return an image whose content is drawn for this use."""
+    return next(image for image in pictures(60, seed) if drawn(image) == use)
+
+
+def test_images_are_drawn_for_each_use_in_its_share() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (3000, 2, 2, 1)).astype(np.uint8)
+    uses = [drawn(image) for image in noise]
+    assert uses.count(HELD) / 3000 == pytest.approx(0.3, abs=0.03)
+    assert uses.count(CHOOSING) / 3000 == pytest.approx(0.15, abs=0.02)
+
+
+def test_what_is_new_is_learned_from_and_its_origin_is_kept(
+    records: Records, dataset: Dataset
+) -> None:
+    name = correct(records, pictures(1, 9)[0], "dog")
+    records.write_seen([Seen("a", 5, name, "1", (0.9, 0.1)), Seen("b", 9, name, "1", (0.9, 0.1))])
+    (new,) = gathered(records, dataset).new
+    assert (new.image, new.label, new.by, new.seen_ms) == (name, "dog", "page", 5)
+    assert new.corrected_ms > 5
+    assert np.array_equal(new.pixels, pictures(1, 9)[0])
+
+
+@pytest.mark.parametrize("change", [np.asarray, nearly, np.fliplr], ids=["same", "near", "mirror"])
+def test_what_shows_a_test_or_a_validation_image_is_refused_by_name(
+    records: Records, dataset: Dataset, change: object
+) -> None:
+    assert dataset.test is not None
+    assert callable(change)
+    test = correct(records, change(dataset.test.images[4]))
+    val = correct(records, change(dataset.val.images[3]), "dog")
+    found = gathered(records, dataset)
+    assert found.new == ()
+    assert [one.image for one in found.why(TEST)] == [test]
+    assert [one.image for one in found.why(VAL)] == [val]
+    assert "shows a test image: test image 4 (cat)" in str(found.why(TEST)[0])
+
+
+def test_what_is_trained_on_already_adds_nothing(records: Records, dataset: Dataset) -> None:
+    correct(records, nearly(dataset.train.images[2]), "cat")
+    found = gathered(records, dataset)
+    assert (found.new, [one.why for one in found.left_out]) == ((), [SAME])
+
+
+def test_what_contradicts_the_training_part_is_told(records: Records, dataset: Dataset) -> None:
+    correct(records, dataset.train.images[2], "dog")
+    (told,) = gathered(records, dataset).why(CONTRADICTS)
+    assert "training image 2 (cat)" in str(told)
+
+
+def test_an_image_that_came_twice_is_learned_from_once(records: Records, dataset: Dataset) -> None:
+    image = pictures(1, 9)[0]
+    first, again = correct(records, image), correct(records, nearly(image))
+    found = gathered(records, dataset)
+    assert [one.image for one in found.new] == [first]
+    assert [one.image for one in found.why(SAME)] == [again]
+
+
+def test_corrections_that_contradict_each_other_are_all_left_out(
+    records: Records, dataset: Dataset
+) -> None:
+    image = pictures(1, 9)[0]
+    names = [correct(records, image, "cat"), correct(records, nearly(image), "dog")]
+    names.append(correct(records, nearly(nearly(image)), "cat"))
+    found = gathered(records, dataset)
+    assert found.new == ()
+    assert sorted(one.image for one in found.why(CONTRADICTS)) == sorted(names)
+
+
+def test_what_cannot_be_read_or_is_gone_is_told(records: Records, dataset: Dataset) -> None:
+    broken = records.correct(records.keep_image(b"no image"), "cat", "page").image
+    gone = correct(records, pictures(1, 9)[0])
+    records.remove_images([gone])
+    found = gathered(records, dataset)
+    assert [one.image for one in found.why(UNREADABLE)] == [broken]
+    assert "not an image" in str(found.why(UNREADABLE)[0])
+    assert [one.image for one in found.why(GONE)] == [gone]
+
+
+def test_what_is_held_out_stays_so_in_every_round(records: Records, dataset: Dataset) -> None:
+    """Also once the records have removed it, and where it comes again nearly the same."""
+    held, trained = one_for(HELD), one_for(TRAINED)
+    names = [correct(records, held), correct(records, trained)]
+    first = gathered(records, dataset)
+    set_aside(records, first)
+    records.remove_images(names)
+    assert records.aside() == {names[0]: HELD}
+    again = next(
+        image
+        for step in range(1, 200)
+        if drawn(
+            image := np.clip(held.astype(int) + step % 3 - 1 + (held > step), 0, 255).astype(
+                np.uint8
+            )
+        )
+        == TRAINED
+    )
+    nearly_held = correct(records, again)
+    second = gathered(records, dataset)
+    assert [(one.image, one.use, one.is_aside) for one in second.new] == [(names[0], HELD, True)]
+    assert [one.image for one in second.why(SAME)] == [nearly_held]
+    assert np.array_equal(second.new[0].pixels, first.of(HELD)[0].pixels)
+
+
+def test_doubted_images_are_left_out_the_likeliest_first(
+    records: Records, dataset: Dataset
+) -> None:
+    names = [correct(records, image) for image in pictures(3, 9)]
+    left = gathered(records, dataset).without({names[2]: "97 % likely", names[0]: "60 % likely"})
+    assert [one.image for one in left.new] == [names[1]]
+    assert [one.image for one in left.why(DOUBTED)] == [names[2], names[0]]

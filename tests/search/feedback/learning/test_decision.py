@@ -1,0 +1,82 @@
+"""What becomes of a challenger."""
+
+from dataclasses import replace
+
+import pytest
+
+from search.feedback.learning.decision import (
+    CHALLENGER,
+    CHAMPION,
+    UNCHANGED,
+    Candidate,
+    Decision,
+    best_of,
+    needed,
+)
+from search.feedback.learning.paired import Paired
+
+BETTER, MAYBE, EQUAL, WORSE = (
+    Paired(100, 20, 4),
+    Paired(100, 8, 5),
+    Paired(100, 5, 5),
+    Paired(100, 2, 9),
+)
+SAFE, UNSURE, DAMAGED = Paired(4000, 60, 60), Paired(300, 8, 10), Paired(4000, 50, 200)
+
+
+def decision(new: Paired, old: Paired) -> Decision:
+    return Decision("t0002", (Candidate("t0002", 0.9, 0.6),), new, old, 0.5, 0.9, 0.01, 0.2, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "outcome"),
+    [
+        (BETTER, SAFE, CHAMPION),
+        (BETTER, UNSURE, CHALLENGER),
+        (BETTER, DAMAGED, UNCHANGED),
+        (MAYBE, SAFE, CHALLENGER),
+        (MAYBE, UNSURE, CHALLENGER),
+        (MAYBE, DAMAGED, UNCHANGED),
+        (EQUAL, SAFE, UNCHANGED),
+        (WORSE, SAFE, UNCHANGED),
+    ],
+)
+def test_a_challenger_becomes(new: Paired, old: Paired, outcome: str) -> None:
+    found = decision(new, old)
+    assert found.outcome == outcome
+    assert found.to_json()["outcome"] == outcome
+
+
+def test_a_wider_margin_lets_more_pass() -> None:
+    found = decision(BETTER, UNSURE)
+    assert replace(found, margin=0.05).outcome == CHAMPION
+
+
+def test_the_words_say_what_was_shown_and_what_would_be_needed() -> None:
+    champion = "\n".join(decision(BETTER, SAFE).lines())
+    assert "0.6600 against the champion's 0.5000 of 100 (+16.0 points" in champion
+    assert "it is not worse by 1 point (p =" in champion
+    assert "to use: 0.3 ms an image, the champion 0.2 ms" in champion
+    assert "it is the new champion" in champion
+    maybe = "\n".join(decision(MAYBE, SAFE).lines())
+    assert "not shown to be better" in maybe
+    assert "images would tell" in maybe
+    assert "the champion stays" in maybe
+    assert decision(WORSE, SAFE).lines()[-1] == "not better: nothing changed"
+
+
+def test_the_best_is_good_on_the_old_and_the_new_alike() -> None:
+    old, both, new = (
+        Candidate("a", 0.95, 0.3),
+        Candidate("b", 0.92, 0.6),
+        Candidate("c", 0.5, 0.7),
+    )
+    assert best_of([old, both, new]) is both
+
+
+def test_before_anything_is_trained_it_says_what_so_many_images_tell() -> None:
+    lines = "\n".join(needed(80, 4000, 0.01))
+    assert "by 5 points: 617 images held out" in lines
+    assert "80 are held out: 14 points or more would be found" in lines
+    assert "by 1 point: equals pass if they differ on at most 6.5 % of them" in lines
+    assert "no difference would be found" in "\n".join(needed(3, 4000, 0.01))

@@ -1,0 +1,109 @@
+"""The folder of an improvement: the joined data, the champion, and where images are from."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from search.feedback.learning.corrected import CHOOSING, HELD, TRAINED, Gathered, LeftOut, New
+from search.feedback.learning.joining import About, Champion, about, aside, data_config, write
+from trainables.config import DataConfig
+from trainables.datasets.arrays import Dataset
+from trainables.datasets.load import load
+from trainables.errors import DataError
+from trainables.inspection.leaks import load_clean
+
+PETS = Champion("pets", "3", "pets", "1d", "t0001")
+
+
+def new(number: int, use: str) -> New:
+    pixels = np.full((8, 8, 1), number, np.uint8)
+    return New(f"{number:064d}", str(number % 10), pixels, 20 + number, "page", number, use)
+
+
+GATHERED = Gathered(
+    tuple(new(number, use) for number, use in enumerate([TRAINED] * 3 + [CHOOSING] * 2 + [HELD])),
+    (LeftOut("f" * 64, "3", "shows a test image", "test image 4 (3)"),),
+)
+
+
+@pytest.fixture
+def dataset() -> Dataset:
+    return load(DataConfig(train_limit=100))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, dataset: Dataset) -> Path:
+    checkpoint = tmp_path / "epoch-0001"
+    checkpoint.mkdir()
+    (checkpoint / "manifest.json").write_text("{}")
+    made = tmp_path / "joined"
+    write(made, about(PETS, "met", GATHERED, 0.02, "champion-1"), dataset, GATHERED, checkpoint)
+    return made
+
+
+def joined(folder: Path) -> DataConfig:
+    return data_config(DataConfig(train_limit=100, val_fraction=0.3), folder)
+
+
+def test_new_images_join_the_training_part_alone(folder: Path, dataset: Dataset) -> None:
+    found = load_clean(joined(folder))
+    assert len(found.train) == 100 + 3
+    assert np.array_equal(found.train.images[:100], dataset.train.images)
+    assert np.array_equal(found.train.images[100:], [new(n, TRAINED).pixels for n in range(3)])
+    assert found.train.targets[100:].tolist() == [0, 1, 2]
+    assert found.classes == dataset.classes
+    assert found.fingerprint != dataset.fingerprint
+
+
+def test_the_validation_and_the_test_part_stay_to_the_pixel(folder: Path, dataset: Dataset) -> None:
+    found = load_clean(joined(folder))
+    for now, before in ((found.val, dataset.val), (found.test, dataset.test)):
+        assert now is not None
+        assert before is not None
+        assert np.array_equal(now.images, before.images)
+        assert np.array_equal(now.targets, before.targets)
+
+
+def test_what_was_set_aside_is_in_no_part_of_the_data(folder: Path) -> None:
+    parts = aside(folder)
+    assert [part.targets.tolist() for part in (parts[CHOOSING], parts[HELD])] == [[3, 4], [5]]
+    found = load_clean(joined(folder))
+    known = {image.tobytes() for part in (found.train, found.val) for image in part.images}
+    assert not known & {image.tobytes() for part in parts.values() for image in part.images}
+
+
+def test_the_origin_of_each_image_is_kept(folder: Path) -> None:
+    told = About.read(folder)
+    assert told.champion == PETS
+    assert told.images[4] == {
+        "image": f"{4:064d}",
+        "label": "4",
+        "use": CHOOSING,
+        "corrected_ms": 24,
+        "by": "page",
+        "seen_ms": 4,
+    }
+    assert told.left_out == GATHERED.left_out
+    assert [told.count(use) for use in (TRAINED, CHOOSING, HELD)] == [3, 2, 1]
+    assert (folder / told.warm_start / "manifest.json").exists()
+
+
+def test_joined_data_can_be_joined_again(folder: Path, dataset: Dataset, tmp_path: Path) -> None:
+    first = load_clean(joined(folder))
+    more = Gathered(tuple(new(n, use) for n, use in ((50, TRAINED), (51, CHOOSING), (52, HELD))))
+    write(tmp_path / "second", about(PETS, "met", more, 0, ""), first, more, tmp_path)
+    found = load_clean(data_config(joined(folder), tmp_path / "second"))
+    assert len(found.train) == 104
+    assert np.array_equal(found.val.images, dataset.val.images)
+
+
+def test_a_changed_or_missing_file_is_told(folder: Path) -> None:
+    entry = json.loads((folder / "entry.json").read_text())
+    (folder / "entry.json").write_text(json.dumps(entry | {"fingerprint": "other"}))
+    with pytest.raises(DataError, match="cannot be read"):
+        load_clean(joined(folder))
+    (folder / "entry.json").unlink()
+    with pytest.raises(DataError, match="name the place it has now"):
+        load_clean(joined(folder))

@@ -1,0 +1,254 @@
+"""Learning from corrected images, from the records to the new champion."""
+
+import io
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+
+from search.api import run
+from search.feedback.records import About, Records
+from search.improve import IMPROVEMENT, ORIGINS, main
+from search.journal.result import SearchResult
+from search.promote import main as promote
+from search.space import Choice, Float, SearchSpace
+from tests.conftest import MakeOnce
+from trainables.config import DataConfig
+from trainables.datasets.load import load
+
+KNN = SearchSpace({"model.neighbours": Choice(1, 3)}, base={"model.name": "knn"})
+NETWORK = SearchSpace(
+    {"optimizer.lr": Float(0.001, 0.01, log=True)},
+    base={"model.name": "table2", "model.width": 8, "epochs": 1, "precision": "fp32"},
+    trials=2,
+)
+CLASSES = tuple("0123456789")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder with a champion, and the records of what it met."""
+
+    folder: Path
+    met: Records
+
+    def improve(self, *words: str) -> int:
+        return main([*words, "--from", "met", "--tracking", "sqlite:///mlflow.db"])
+
+
+Champion = Callable[[str], Place]
+
+
+@pytest.fixture
+def champion(
+    make_once: MakeOnce, empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Champion:
+    """Copy a folder with a promoted model of digits, searched once for all tests."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def make(name: str) -> Place:
+        def fill(folder: Path) -> None:
+            shutil.copy(empty_database, folder)
+            with monkeypatch.context() as patched:
+                patched.chdir(folder)
+                space = {"knn": KNN, "network": NETWORK}[name]
+                tracking = f"sqlite:///{folder}/mlflow.db"
+                run(
+                    space=space,
+                    data="digits",
+                    executor="inline",
+                    name=name,
+                    quiet=True,
+                    tracking=tracking,
+                )
+                assert promote([name]) == 0
+
+        place = tmp_path / "place"
+        shutil.copytree(make_once(f"champion-{name}", fill), place)
+        monkeypatch.chdir(place)
+        met = Records.at(Path("met"))
+        met.begin(About(f"models:/{name}", CLASSES))
+        return Place(place, met)
+
+    return make
+
+
+def turned(seed: int = 0) -> tuple[Any, Any]:
+    """Return digits that no part has: upside down and with a little noise, and what they are."""
+    digits = load(DataConfig())
+    noise = np.random.default_rng(seed).integers(-9, 10, digits.train.shape)
+    images = np.clip(digits.train.images[:, ::-1, ::-1].astype(int) + noise, 0, 255)
+    return images.astype(np.uint8), digits.train.targets
+
+
+def correct(place: Place, count: int = 150, *, wrong: float = 0.0) -> None:
+    """Correct so many images that the champion has met, some of them wrongly."""
+    generator = np.random.default_rng(0)
+    for image, target in zip(*(some[:count] for some in turned()), strict=True):
+        label = target + (generator.integers(1, 10) if generator.random() < wrong else 0)
+        place.met.correct(keep(place, image), CLASSES[label % 10], "page")
+
+
+def keep(place: Place, image: Any) -> str:
+    file = io.BytesIO()
+    Image.fromarray(image[..., 0]).save(file, "png")
+    return place.met.keep_image(file.getvalue())
+
+
+def aliases(name: str) -> dict[str, str]:
+    found = MlflowClient(f"sqlite:///{Path.cwd()}/mlflow.db").get_registered_model(name).aliases
+    return {alias: str(version) for alias, version in found.items()}
+
+
+def searched() -> SearchResult:
+    (folder,) = Path("searches").glob("*-improved-*")
+    return SearchResult.read(folder)
+
+
+def test_a_champion_learns_from_what_it_met(
+    champion: Champion, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = champion("knn")
+    correct(place)
+    assert place.improve("models:/knn@champion", "--margin", "5", "--json") == 0
+    said = capsys.readouterr()
+    told = json.loads(said.out.splitlines()[-1])
+    assert told["outcome"] == "champion"
+    assert told["new"]["low"] > 0.05
+    assert told["version"] == "2"
+    assert aliases("knn") == {"champion": "2", "challenger": "2"}
+    assert "it is the new champion" in said.err
+    version = MlflowClient(f"sqlite:///{Path.cwd()}/mlflow.db").get_model_version("knn", "2")
+    assert version.tags["search.name"] == told["search"]
+    assert version.tags["improves.version"] == "1"
+    assert "new images, held out" in version.description
+    result = searched()
+    origins = json.loads((Path("searches") / result.name / ORIGINS).read_text())
+    assert len(origins["images"]) == sum(told["images"].values())
+    assert {one["by"] for one in origins["images"]} == {"page"}
+    assert result.started.data["train"] == 1079 + told["images"]["trained"]
+
+    # Called again, it trains and registers nothing.
+    assert place.improve("models:/knn/1", "--margin", "5", "--json") == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == told
+    assert aliases("knn") == {"champion": "2", "challenger": "2"}
+
+
+def test_a_second_round_learns_on_with_the_same_images_held_out(
+    champion: Champion, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = champion("knn")
+    correct(place, 120)
+    place.improve("models:/knn@champion", "--margin", "5", "--json")
+    first = json.loads(capsys.readouterr().out.splitlines()[-1])
+    held = {image for image, use in place.met.aside().items() if use == "held"}
+    correct(place, 240)
+    assert place.improve("models:/knn@champion", "--margin", "5", "--json") == 0
+    second = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert second["champion"]["search"] == first["search"]
+    again = {image for image, use in place.met.aside().items() if use == "held"}
+    assert held < again
+    assert second["images"]["held"] == len(again)
+    known = [one for one in second["left_out"] if one["why"] == "is known already"]
+    assert len(known) == first["images"]["trained"]
+
+
+def test_with_a_fifth_of_the_corrections_wrong_it_tells_and_refuses(
+    champion: Champion, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = champion("network")
+    correct(place, 300, wrong=0.25)
+    assert place.improve("models:/network@champion") == 5
+    said = capsys.readouterr().err
+    assert "% of the 300 corrections are probably wrong, more than 10 %" in said
+    assert "is probably labelled wrong" in said
+    assert "--anyway" in said
+    assert [path.name for path in Path("searches").iterdir()] == ["network"]
+    assert place.met.aside() == {}
+
+
+def test_copies_of_test_images_are_refused_by_name(
+    champion: Champion, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, digits = champion("knn"), load(DataConfig())
+    assert digits.test is not None
+    for image, target in zip(digits.test.images[:70], digits.test.targets[:70], strict=True):
+        place.met.correct(keep(place, image), CLASSES[target], "page")
+    assert place.improve("models:/knn@champion") == 2
+    said = capsys.readouterr().err
+    assert "70 refused: shows a test image" in said
+    assert "shows a test image: test image 0 (" in said
+    assert "too few corrected images: 0 to train on" in said
+
+
+def test_a_dry_run_says_what_would_join_and_what_it_takes_to_tell(
+    champion: Champion, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = champion("network")
+    correct(place)
+    assert place.improve("models:/network@champion", "--dry-run", "--budget", "1h") == 0
+    said = capsys.readouterr()
+    assert "join the training part" in said.err
+    assert "8 challengers of up to 1 epochs: the champion trained on (2)" in said.out
+    assert "by 5 points: 617 images held out" in said.out
+    assert "nothing was started" in said.out
+    assert [path.name for path in Path("searches").iterdir()] == ["network"]
+    assert place.met.aside() == {}
+
+
+def test_an_improvement_that_was_killed_goes_on(
+    champion: Champion, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = champion("network")
+    correct(place)
+    words = ("network", "--name", "better", "--trials", "3", "--margin", "5", "--json")
+
+    class Killed(BaseException):
+        pass
+
+    def end(*_: Any, **__: Any) -> Any:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr("search.runner.evaluate_trials", end)
+        with pytest.raises(Killed):
+            place.improve(*words)
+    assert len(SearchResult.read(Path("searches/better")).trials) == 3
+    assert place.improve(*words) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    result = SearchResult.read(Path("searches/better"))
+    assert told["outcome"] in ("champion", "challenger", "unchanged")
+    assert Path("searches/better", IMPROVEMENT).exists()
+    starts = [trial.config.get("warm_start", "") for trial in result.trials.values()]
+    assert [bool(start) for start in starts] == [True, True, False]
+    assert len(result.sessions) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("models:/other@champion",), "unknown model 'other'. Known: knn"),
+        (("nosuch",), "no search 'nosuch' in 'searches'"),
+        (("knn", "--trials", "2"), "--trials must be >= 3 (got 2)"),
+        (("knn", "--margin", "0"), "--margin must be > 0 and < 100 points (got 0)"),
+        (("knn", "--name", "a/b"), "got 'a/b' (--name)"),
+        (("knn", "--name", "knn"), "the search 'knn' is no improvement"),
+        (("knn",), "'met' holds the records of 'models:/knn', whose classes are not those of knn"),
+    ],
+)
+def test_what_is_wrong_is_told_in_a_line(
+    champion: Champion, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], told: str
+) -> None:
+    place = champion("knn")
+    shutil.rmtree("met", ignore_errors=True)
+    place.met.begin(About("models:/knn", ("a", "b")))
+    capsys.readouterr()
+    assert place.improve(*words) == 2
+    assert told in capsys.readouterr().err
