@@ -6,6 +6,7 @@ failed request. POST images to /predict; /docs says how.
 """
 
 import argparse
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -111,11 +112,71 @@ def recording_of(args: argparse.Namespace) -> Recording | None:
     return Recording(str(args.record), args.record_below, args.record_share, args.record_bytes)
 
 
+def name_of(model: str) -> str:
+    """Return what a model is called: a registered one without its version."""
+    found = ADDRESS.fullmatch(model)
+    return model if found is None else f"models:/{found['name']}"
+
+
+def on_cluster(args: argparse.Namespace, source: Question | Path, folder: Path) -> int:
+    """Serve on a running cluster, and return the exit code.
+
+    Raises:
+        ConfigError: an option is for one machine alone.
+    """
+    from search.serving.ray_serve import Wanted, serve_on_cluster
+
+    if args.shadow is not None or args.workers != 1:
+        option = "--shadow" if args.shadow is not None else "--workers"
+        remedy = "Use --replicas" if args.shadow is None else "Serve it on one machine"
+        raise ConfigError(f"{option} is not for a cluster (--address). {remedy}.")
+    settings = Settings(
+        name=name_of(args.model),
+        host=args.host,
+        descriptor=-1,  # Ray Serve listens
+        threads=1,
+        delay_s=args.max_delay / 1000,
+        record=recording_of(args),
+    )
+    wanted = Wanted(settings, args.address, args.port, args.prefix, args.replicas, source)
+    return serve_on_cluster(wanted, folder)
+
+
+def replicas(text: str) -> tuple[int, int]:
+    """Parse the fewest and the most replicas, such as `1:4`, or one number for both.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    fewest, colon, most = text.partition(":")
+    numbers = [fewest, most] if colon else [fewest, fewest]
+    if not all(map(is_whole, numbers)) or not 1 <= int(numbers[0]) <= int(numbers[1]) <= 1000:
+        raise argparse.ArgumentTypeError(
+            f"the fewest and the most replicas are needed, such as 1:4 (got '{text[:80]}')"
+        )
+    return int(numbers[0]), int(numbers[1])
+
+
+def prefix(text: str) -> str:
+    """Parse where a model stands below the port.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no such path.
+    """
+    if not re.fullmatch("/|(/[A-Za-z0-9_-]+)+", text):
+        raise argparse.ArgumentTypeError(
+            f"a path of letters, digits, _ and - is needed, such as /flowers (got '{text[:80]}')"
+        )
+    return text
+
+
 def command(args: argparse.Namespace) -> int:
     """Serve, and return the exit code."""
     with tempfile.TemporaryDirectory(prefix="serve-") as temporary:
         folder = Path(temporary)
         source, shadow = source_of(args, folder), shadow_of(args, folder)
+        if args.address is not None:
+            return on_cluster(args, source, folder)
         try:
             listening = bound(args.host, args.port)
         except OSError as error:
@@ -124,9 +185,8 @@ def command(args: argparse.Namespace) -> int:
                 "another --port, or another --host."
             ) from error
         with listening:
-            found = ADDRESS.fullmatch(args.model)
             settings = Settings(
-                name=args.model if found is None else f"models:/{found['name']}",
+                name=name_of(args.model),
                 host=args.host,
                 descriptor=listening.fileno(),
                 threads=max(1, processors() // args.workers),
@@ -189,7 +249,31 @@ def options() -> argparse.ArgumentParser:
     )
     model_options(parser)
     record_options(parser)
+    cluster_options(parser)
     return parser
+
+
+def cluster_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options for a cluster."""
+    parser.add_argument(
+        "--address",
+        metavar="ADDRESS",
+        help="serve on this Ray cluster, by Ray Serve: auto, or HOST:PORT",
+    )
+    parser.add_argument(
+        "--replicas",
+        type=replicas,
+        default=(1, 1),
+        metavar="FEWEST:MOST",
+        help="on a cluster, how many processes answer, which follow the load (default: 1)",
+    )
+    parser.add_argument(
+        "--prefix",
+        type=prefix,
+        default="/",
+        metavar="PATH",
+        help="on a cluster, where this model stands below the port, such as /flowers",
+    )
 
 
 def model_options(parser: argparse.ArgumentParser) -> None:

@@ -65,6 +65,7 @@ DOORS = {
         "search/execution/tune.py",
         "search/execution/hang_detector.py",
         "search/execution/pool.py",
+        "search/serving/ray_serve.py",
         "trainables/worker.py",
         "trainables/trainer.py",
     },

@@ -102,12 +102,16 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, as ASGI has it."""
-        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in self._hot:
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self._others(scope, receive, send)
+            return
+        path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+        if path not in self._hot:
             await self._others(scope, receive, send)
             return
         began, ticket, status, headers = time.perf_counter(), Ticket(), 200, []
         try:
-            text = await self._hot[scope["path"]](scope, receive, ticket)
+            text = await self._hot[path](scope, receive, ticket)
         except Gone:
             return
         except Refusal as refusal:
@@ -121,7 +125,7 @@ class App:
         finally:
             self.admission.release(ticket)
         await _send(send, status, text.encode(), headers)
-        self.metrics.request(scope["path"], status, time.perf_counter() - began)
+        self.metrics.request(path, status, time.perf_counter() - began)
         if ticket.answered:
             for one in self._watching:
                 one.tell(ticket.answered)

@@ -23,8 +23,8 @@ from search.tracking.model_registry import fetch, version_at
 from trainables.errors import ConfigError, printable
 
 
-def bring(question: Question, version: str) -> None:
-    """Bring a version into a folder of its own, and say so."""
+def fetched(question: Question, version: str) -> Fetched:
+    """Bring a version into a folder of its own."""
     into = Path(question.into) / (version or "model")
     if version:
         into.mkdir(exist_ok=True)
@@ -38,7 +38,12 @@ def bring(question: Question, version: str) -> None:
             storage=question.storage,
             data_root=question.data_root,
         )
-    print(json.dumps(asdict(Fetched(str(found), version))), flush=True)
+    return Fetched(str(found), version)
+
+
+def bring(question: Question, version: str) -> None:
+    """Bring a version, and say so."""
+    print(json.dumps(asdict(fetched(question, version))), flush=True)
 
 
 def version_now(question: Question) -> str:

@@ -25,7 +25,7 @@ import uvicorn
 
 from search.serving import protocol, versions
 from search.serving.app import App
-from search.serving.messages import DRAIN_S, MAIN, SHADOW, Came, Coming, Settings
+from search.serving.messages import DRAIN_S, MAIN, SHADOW, Came, Coming, Recording, Settings
 from search.serving.metrics import Metrics
 from search.serving.observing import Shadow
 from search.serving.pages import drop
@@ -37,6 +37,50 @@ if TYPE_CHECKING:
     from search.feedback.recorder import Recorder
 
 KEEP_ALIVE_S = 75
+
+
+def recorder_of(record: Recording | None, name: str, first: Served) -> "Recorder | None":
+    """Begin to keep what is met, if that is asked for.
+
+    Raises:
+        ConfigError: the place holds the records of another model.
+        OSError: it cannot be written.
+    """
+    if record is None:
+        return None
+    from search.feedback.recorder import Keeping, Recorder
+    from search.feedback.records import About
+    from search.journal.store import storage
+
+    about = About(name, tuple(first.model.classes))
+    keeping = Keeping(record.below, record.share, record.limit)
+    return Recorder(storage(record.place), about, keeping)
+
+
+def app_of(
+    settings: Settings,
+    versions: Versions,
+    metrics: Metrics,
+    recorder: "Recorder | None",
+    shadow: Shadow | None = None,
+) -> App:
+    """Return the application with its page."""
+    page = drop.Context(
+        settings.name,
+        tuple(versions.current.model.classes),
+        lambda: versions.current.version,
+        recorder,
+        allowed_hosts(settings.host),
+    )
+    return App(
+        settings.name,
+        versions,
+        settings.limits,
+        metrics,
+        observers=[] if recorder is None else [recorder],
+        more_routes=drop.routes(page),
+        shadow=shadow,
+    )
 
 
 class Worker:
@@ -58,7 +102,7 @@ class Worker:
             return 0
         try:
             first = self._ready(coming)
-            recorder = self._recorder(first)
+            recorder = recorder_of(self.settings.record, self.settings.name, first)
         except (ConfigError, OSError) as error:
             _say(Came(coming.version, MAIN, str(error)))
             return 0
@@ -74,40 +118,8 @@ class Worker:
         server.run(sockets=[socket.socket(fileno=self.settings.descriptor)])
         return 0
 
-    def _recorder(self, first: Served) -> "Recorder | None":
-        """Begin to keep what is met, if that is asked for.
-
-        Raises:
-            ConfigError: the place holds the records of another model.
-            OSError: it cannot be written.
-        """
-        if (record := self.settings.record) is None:
-            return None
-        from search.feedback.recorder import Keeping, Recorder
-        from search.feedback.records import About
-        from search.journal.store import storage
-
-        about = About(self.settings.name, tuple(first.model.classes))
-        keeping = Keeping(record.below, record.share, record.limit)
-        return Recorder(storage(record.place), about, keeping)
-
     def _made(self, recorder: "Recorder | None") -> uvicorn.Server:
-        page = drop.Context(
-            self.settings.name,
-            tuple(self._versions.current.model.classes),
-            lambda: self._versions.current.version,
-            recorder,
-            allowed_hosts(self.settings.host),
-        )
-        app = App(
-            self.settings.name,
-            self._versions,
-            self.settings.limits,
-            self._metrics,
-            observers=[] if recorder is None else [recorder],
-            more_routes=drop.routes(page),
-            shadow=self._shadow,
-        )
+        app = app_of(self.settings, self._versions, self._metrics, recorder, self._shadow)
         config = uvicorn.Config(
             app,
             http=protocol.protocol(self.settings.limits),

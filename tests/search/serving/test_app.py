@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from search.serving.observer import Answered
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
