@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cluster.cli import Parser, is_whole, seconds
 from cluster.errors import NotReady
+from cluster.runtime.session import LOCAL
 from search.api import is_folder
 from search.cli.main import HelpFormatter, guarded, place_option
 from search.cli.names import found_name
@@ -247,6 +248,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--shadow-share", type=share, default=0.1, metavar="SHARE", help="of the images"
     )
+    cluster_options(parser)
     model_options(parser)
     record_options(parser)
     cluster_options(parser)

@@ -45,6 +45,7 @@ DOORS = {
         "search/execution/tune_patches.py",
         "search/execution/tune.py",
     },
+    "ray.serve": {"search/serving/ray_serve.py"},
     "ray.train": {
         "search/execution/data_parallel.py",
         "trainables/worker.py",

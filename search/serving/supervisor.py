@@ -99,7 +99,7 @@ class Supervisor:
     def _all(self) -> list[Coroutine[Any, Any, None]]:
         found = [self._roll_out()]
         if isinstance(self.plan.source, Path):
-            self._coming.put_nowait(_found(Fetched(str(self.plan.source)), MAIN))
+            self._coming.put_nowait(named(Fetched(str(self.plan.source)), MAIN))
         else:
             found.append(self._watch(self.plan.source, MAIN))
         if self.plan.shadow is not None:
@@ -133,7 +133,7 @@ class Supervisor:
             self._watchers.append(process)
             assert process.stdout is not None
             async for line in process.stdout:
-                coming = _found(Fetched(**json.loads(line)), role)
+                coming = named(Fetched(**json.loads(line)), role)
                 if coming != self._used.get(role):
                     self._coming.put_nowait(coming)
             code = await process.wait()
@@ -165,7 +165,7 @@ class Supervisor:
             await asyncio.sleep(0.01)
         plan = self.plan
         workers = f" by {counted(plan.workers, 'process', 'processes')}" * (plan.workers > 1)
-        _say(f"serving {plan.settings.name}, version {coming.version}, at {plan.address}{workers}")
+        say(f"serving {plan.settings.name}, version {coming.version}, at {plan.address}{workers}")
 
     async def _change(self, coming: Coming) -> None:
         """Let one process use a version, then the others."""
@@ -174,13 +174,13 @@ class Supervisor:
             came = await self._asked(slot, coming)
             if came.refused:
                 stays = f"; version {before.version} stays" if before is not None else ""
-                _say(f"note: {_words(coming)} is not used: {came.refused.rstrip('.')}{stays}")
+                say(f"note: {_words(coming)} is not used: {came.refused.rstrip('.')}{stays}")
                 if not is_used:
                     self._forget(coming)
                     return
             elif not is_used:
                 self._used[coming.role], is_used = coming, True
-        _say(f"{_words(coming)} is in use now")
+        say(f"{_words(coming)} is in use now")
         if before is not None and before.folder != coming.folder:
             self._forget(before)
 
@@ -233,7 +233,7 @@ class Supervisor:
         code = await process.wait()
         mark_process_dead(process.pid, str(self.folder / "metrics"))  # type: ignore[no-untyped-call]
         if not self._ended.done():
-            _say(f"note: a process ended ({_ending(code)}); another takes its place")
+            say(f"note: a process ended ({_ending(code)}); another takes its place")
 
     async def _drain(self) -> None:
         """Let the processes answer what has arrived, and end all."""
@@ -271,7 +271,7 @@ async def _started(module: str, argument: str, **how: Any) -> Process:
     )
 
 
-def _found(fetched: Fetched, role: str) -> Coming:
+def named(fetched: Fetched, role: str) -> Coming:
     """Return a version with a name: the registry's, or one that its content gives."""
     return Coming(fetched.version or fingerprint(Path(fetched.folder)), fetched.folder, role)
 
@@ -296,7 +296,8 @@ def _ending(code: int) -> str:
     return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Print a line for whoever runs the server."""
     print(printable(text), flush=True)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import os
 import re
 import socket
 import subprocess
@@ -167,10 +168,13 @@ class Commanded:
 
 
 @contextmanager
-def commanded(*words: object) -> Iterator[Commanded]:
+def commanded(
+    *words: object, port: int = 0, environment: dict[str, str] | None = None
+) -> Iterator[Commanded]:
     """Run the command for as long as a test needs it."""
     made = subprocess.Popen(
-        [sys.executable, "-m", "search.serve", *map(str, words), "--port", "0"],
+        [sys.executable, "-m", "search.serve", *map(str, words), "--port", str(port)],
+        env={**os.environ, **(environment or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
