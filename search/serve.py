@@ -119,7 +119,7 @@ def name_of(model: str) -> str:
     return model if found is None else f"models:/{found['name']}"
 
 
-def on_cluster(args: argparse.Namespace, source: Question | Path, folder: Path) -> int:
+def on_cluster(args: argparse.Namespace, source: Question | Path) -> int:
     """Serve on a running cluster, and return the exit code.
 
     Raises:
@@ -127,6 +127,8 @@ def on_cluster(args: argparse.Namespace, source: Question | Path, folder: Path) 
     """
     from search.serving.ray_serve import Wanted, serve_on_cluster
 
+    if args.address == LOCAL:
+        raise ConfigError(f"--address {LOCAL}: leave it out to serve on this machine.")
     if args.shadow is not None or args.workers != 1:
         option = "--shadow" if args.shadow is not None else "--workers"
         remedy = "Use --replicas" if args.shadow is None else "Serve it on one machine"
@@ -140,7 +142,7 @@ def on_cluster(args: argparse.Namespace, source: Question | Path, folder: Path) 
         record=recording_of(args),
     )
     wanted = Wanted(settings, args.address, args.port, args.prefix, args.replicas, source)
-    return serve_on_cluster(wanted, folder)
+    return serve_on_cluster(wanted)
 
 
 def replicas(text: str) -> tuple[int, int]:
@@ -153,7 +155,7 @@ def replicas(text: str) -> tuple[int, int]:
     numbers = [fewest, most] if colon else [fewest, fewest]
     if not all(map(is_whole, numbers)) or not 1 <= int(numbers[0]) <= int(numbers[1]) <= 1000:
         raise argparse.ArgumentTypeError(
-            f"the fewest and the most replicas are needed, such as 1:4 (got '{text[:80]}')"
+            f"MIN:MAX replicas are needed, such as 1:4 (got '{text[:80]}')"
         )
     return int(numbers[0]), int(numbers[1])
 
@@ -177,7 +179,7 @@ def command(args: argparse.Namespace) -> int:
         folder = Path(temporary)
         source, shadow = source_of(args, folder), shadow_of(args, folder)
         if args.address is not None:
-            return on_cluster(args, source, folder)
+            return on_cluster(args, source)
         try:
             listening = bound(args.host, args.port)
         except OSError as error:
@@ -248,7 +250,6 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--shadow-share", type=share, default=0.1, metavar="SHARE", help="of the images"
     )
-    cluster_options(parser)
     model_options(parser)
     record_options(parser)
     cluster_options(parser)
@@ -265,9 +266,9 @@ def cluster_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--replicas",
         type=replicas,
-        default=(1, 1),
-        metavar="FEWEST:MOST",
-        help="on a cluster, how many processes answer, which follow the load (default: 1)",
+        default="1:4",
+        metavar="MIN:MAX",
+        help="on a cluster, how many processes answer, by the load",
     )
     parser.add_argument(
         "--prefix",

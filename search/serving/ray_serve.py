@@ -17,11 +17,11 @@ from typing import Any
 
 from cluster.errors import NotReady
 from cluster.runtime.resources import Resources
-from cluster.runtime.session import session
+from cluster.runtime.session import check_address, session
 from search.serving.app import App
-from search.serving.messages import Fetched, Question, Settings
+from search.serving.messages import DRAIN_S, MAIN, Coming, Fetched, Question, Settings
 from search.serving.metrics import Metrics
-from search.serving.supervisor import fingerprint
+from search.serving.supervisor import named, say
 from search.serving.versions import Served, Versions, ready, why_not
 from search.serving.watch import fetched, version_now
 from search.serving.worker import app_of, recorder_of
@@ -86,8 +86,8 @@ class Replica:
         return self._app
 
 
-def serve_on_cluster(wanted: Wanted, folder: Path) -> int:
-    """Serve on a cluster until a signal, and return the exit code; versions are in `folder`.
+def serve_on_cluster(wanted: Wanted) -> int:
+    """Serve on a cluster until a signal, and return the exit code.
 
     Raises:
         ConfigError: the model cannot be served.
@@ -99,7 +99,8 @@ def serve_on_cluster(wanted: Wanted, folder: Path) -> int:
         raise NotReady(
             f"--address needs Ray Serve ({error}). Install: pip install 'ray[serve]'"
         ) from error
-    found = _find(wanted, folder)
+    check_address(wanted.address)
+    found = _find(wanted)
     current = _ready(wanted, found)
     # The whole cluster is Ray Serve's to give: this process asks for nothing itself.
     with (
@@ -109,11 +110,11 @@ def serve_on_cluster(wanted: Wanted, folder: Path) -> int:
         _start(wanted)
         try:
             _deploy(wanted, found)
-            _say(
+            say(
                 f"serving {wanted.settings.name}, version {found.version}, on port "
                 f"{wanted.port} of each node, at {wanted.prefix}"
             )
-            _follow(wanted, folder, found, current, stopped)
+            _follow(wanted, found, current, stopped)
         finally:
             ray.serve.delete(_app_name(wanted))
             if not ray.serve.status().applications:
@@ -146,9 +147,7 @@ def _start(wanted: Wanted) -> None:
         )
 
 
-def _follow(
-    wanted: Wanted, folder: Path, found: Fetched, current: Served, stopped: "Stopped"
-) -> None:
+def _follow(wanted: Wanted, found: Coming, current: Served, stopped: "Stopped") -> None:
     """Let the replicas use each version to which an alias moves, until a signal."""
     source, trouble, refused = wanted.source, "", found.version
     while isinstance(source, Question) and source.moves and not stopped.wait(source.poll_s):
@@ -156,36 +155,36 @@ def _follow(
             if (version := version_now(source)) in (found.version, refused):
                 continue
             refused = version
-            coming = _find(wanted, folder)
+            coming = _find(wanted)
             if why := why_not(current.model, (new := _ready(wanted, coming)).model):
                 raise ConfigError(f"{why}.")
             _deploy(wanted, coming)
             found, current, trouble = coming, new, ""
-            _say(f"version {found.version} is in use now")
+            say(f"version {found.version} is in use now")
         except (ConfigError, NotReady, OSError) as error:
             if str(error) != trouble:
                 text = str(error).rstrip(".")
-                _say(f"note: {text}; version {found.version} stays")
+                say(f"note: {text}; version {found.version} stays")
             trouble = str(error)
     stopped.wait(None)
 
 
-def _find(wanted: Wanted, folder: Path) -> Fetched:
-    """Return the model that is wanted now, in a folder."""
-    if isinstance(wanted.source, Path):
-        found = Fetched(str(wanted.source))
-    else:
-        found = fetched(wanted.source, version_now(wanted.source))
-    return found if found.version else Fetched(found.folder, fingerprint(Path(found.folder)))
+def _find(wanted: Wanted) -> Coming:
+    """Return the version that is wanted now, in a folder."""
+    source = wanted.source
+    found = (
+        Fetched(str(source)) if isinstance(source, Path) else fetched(source, version_now(source))
+    )
+    return named(found, MAIN)
 
 
-def _ready(wanted: Wanted, found: Fetched) -> Served:
+def _ready(wanted: Wanted, found: Coming) -> Served:
     """Try a version here, before any replica is told of it."""
     name, delay_s = wanted.settings.name, wanted.settings.delay_s
     return ready(Path(found.folder), name, found.version, threads=1, delay_s=delay_s)
 
 
-def _deploy(wanted: Wanted, found: Fetched) -> None:
+def _deploy(wanted: Wanted, found: Coming) -> None:
     """Start the replicas, or replace them one by one, and wait until they answer.
 
     Raises:
@@ -194,7 +193,8 @@ def _deploy(wanted: Wanted, found: Fetched) -> None:
     """
     from ray import serve
 
-    files = {path.name: path.read_bytes() for path in Path(found.folder).iterdir()}
+    folder = Path(found.folder)
+    files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     if (size := sum(map(len, files.values()))) > MOST_BYTES:
         raise ConfigError(
             f"the model has {size / 1e6:,.0f} MB; on a cluster at most {MOST_BYTES / 1e6:,.0f} MB "
@@ -206,6 +206,7 @@ def _deploy(wanted: Wanted, found: Fetched) -> None:
         serve.ingress()(Replica),
         name="model",
         max_ongoing_requests=AT_ONCE,
+        graceful_shutdown_timeout_s=DRAIN_S,
         autoscaling_config={
             "min_replicas": fewest,
             "max_replicas": most,
@@ -254,7 +255,3 @@ def until_stopped() -> Iterator[Stopped]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _say(text: str) -> None:
-    print(printable(text), flush=True)

@@ -27,7 +27,7 @@ def fetched(question: Question, version: str) -> Fetched:
     """Bring a version into a folder of its own."""
     into = Path(question.into) / (version or "model")
     if version:
-        into.mkdir(exist_ok=True)
+        into.mkdir(parents=True, exist_ok=True)
         source = f"models:/{question.registered}/{version}"
         found = fetch(source, tracking_uri(question.tracking), into)
     else:

@@ -1,21 +1,25 @@
-"""The server on a cluster of two hosts, by Ray Serve."""
+"""The server on a cluster, by Ray Serve."""
 
 import io
 import json
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from search.serve import replicas
+from tests.conftest import Command
 from tests.support.hosts import Host, network
 from tests.support.nodes import QUICK
 from tests.support.promoted import linear
 
 PORT, RAY_PORT, TOKEN = 8123, 6390, "a" * 32
+Answers = list[tuple[float, str, int, str]]
+"""When each was asked for, the class, the status and the process."""
 
 LOAD = """
 import json, sys, threading, time, urllib.error, urllib.request
@@ -29,11 +33,12 @@ def ask():
         began = time.time()
         try:
             with urllib.request.urlopen(request, timeout=120) as answer:
-                said = json.load(answer)["predictions"][0]["class"], answer.status
+                found = json.load(answer)["predictions"][0]
+                said = found["class"], answer.status, found["id"][:12]
         except urllib.error.HTTPError as error:
-            said = "", error.code
+            said = "", error.code, ""
         except OSError as error:
-            said = repr(error), 0
+            said = repr(error), 0, ""
         answers.append((began, *said))
 
 threads = [threading.Thread(target=ask) for _ in range(8)]
@@ -48,18 +53,40 @@ for thread in threads:
 print(json.dumps([time.time(), answers]), flush=True)
 """
 """Asks the server from eight threads until stdin ends; for each line there, and at the end, prints
-the time and all answers: when each was asked for, the class and the status.
+the time and all answers: when each was asked for, the class, the status and the process.
 """
+
+
+def test_replicas_are_a_number_or_a_range() -> None:
+    assert (replicas("2"), replicas("1:4")) == ((2, 2), (1, 4))
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--address", "local"], "--address local: leave it out to serve on this machine."),
+        (["--address", "auto", "--workers", "2"], "--workers is not for a cluster"),
+        (["--address", "auto", "--replicas", "4:1"], "MIN:MAX replicas are needed, such as 1:4"),
+    ],
+)
+def test_what_a_cluster_cannot_do_is_said(
+    folder: Path, call: Command, words: list[str], text: str
+) -> None:
+    done = call("search.serve", folder, *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert text in done.stderr
 
 
 @pytest.fixture
 def hosts(tmp_path: Path) -> Iterator[tuple[Host, Host]]:
-    """Provide two hosts, each a node of one Ray cluster with two CPUs."""
-    settings = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, **QUICK}
+    """Provide two hosts, each a node of one Ray cluster with one CPU, which one replica takes."""
+    # By itself a node's own replica is preferred, and the other would have nothing to lose.
+    routing = {"RAY_SERVE_PROXY_PREFER_LOCAL_NODE_ROUTING": "0"}
+    settings = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, **QUICK, **routing}
     bashrc = "\n".join(f"export {name}={value}" for name, value in settings.items())
     with network(tmp_path / "net", ("head", "other"), shared=[tmp_path], bashrc=bashrc) as made:
         head, other = made.hosts.values()
-        given = ["--num-cpus", 2, "--disable-usage-stats", "--include-dashboard", "false"]
+        given = ["--num-cpus", 1, "--disable-usage-stats", "--include-dashboard", "false"]
         head.run(
             *["ray", "start", "--head", "--port", RAY_PORT, *given],
             *["--node-ip-address", head.address],
@@ -101,20 +128,39 @@ def test_a_node_that_is_cut_off_leaves_no_request_unanswered(
     assert load.stdin is not None
     assert load.stdout is not None
     load.stdout.readline()
+    asked(load, lambda answers, _: len(processes(answers)) == 2)
     other.cut()
-    began = time.monotonic()
+    cut = time.time()
+    # As long as it takes to notice, and a while more.
+    answers = asked(load, lambda answers, now: now > cut + 20 and len(after(answers, now - 3)) > 50)
+    load.stdin.close()
+    answers = json.loads(load.stdout.readline())[1]
+    assert Counter(status for _, _, status, _ in answers).keys() <= {200, 500, 503}
+    assert {said for _, said, status, _ in answers if status == 200} == {"3"}
+    last = after(answers, answers[-1][0] - 3)
+    assert {status for _, _, status, _ in last} == {200}
+    assert len(processes(last)) == 1
+    with served, load:
+        served.terminate()
+
+
+def asked(load: "subprocess.Popen[str]", is_enough: Callable[[Answers, float], bool]) -> Answers:
+    """Return the answers so far, once they are enough at this time."""
+    assert load.stdin is not None
+    assert load.stdout is not None
     while True:
         load.stdin.write("\n")
         load.stdin.flush()
-        cut, answers = json.loads(load.stdout.readline())
-        recent = [answer for answer in answers if answer[0] > cut - 2]
-        if len(recent) > 50 and time.monotonic() - began > 20:
-            break
-    load.stdin.close()
-    _, answers = json.loads(load.stdout.readline())
-    statuses = Counter(status for _, _, status in answers)
-    print(statuses)
-    assert statuses[0] == 0, statuses
-    assert {said for _, said, status in answers if status == 200} == {"3"}
-    assert {status for began, _, status in answers if began > cut - 2} == {200}
-    served.terminate()
+        now, answers = json.loads(load.stdout.readline())
+        if is_enough(answers, now):
+            return answers  # type: ignore[no-any-return]
+
+
+def after(answers: Answers, time: float) -> Answers:
+    """Return the answers to what was asked since then."""
+    return [answer for answer in answers if answer[0] > time]
+
+
+def processes(answers: Answers) -> set[str]:
+    """Return the replicas that have answered."""
+    return {process for _, _, status, process in answers if status == 200}
