@@ -3,6 +3,7 @@
 import importlib
 import io
 import os
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,19 @@ DRAFT = 2
 class TooManyPixels(DataError):
     """An image that is not decoded, since it would need too much memory."""
 
+
+DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    EOFError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+    struct.error,
+)
+"""The errors by which Pillow and its libraries say that a file is damaged, of whatever format."""
 
 ValueRange = tuple[float, float]
 """The values that become 0 and 255."""
@@ -162,7 +176,7 @@ def open_image(source: Path | bytes) -> Image.Image:
         )
     except Image.DecompressionBombError as error:
         raise TooManyPixels(f"too many pixels (limit {MAX_PIXELS // 1_000_000} million)") from error
-    except (OSError, ValueError, SyntaxError, TypeError) as error:
+    except DAMAGED as error:
         raise DataError(_why_not(source)) from error
     if image.width * image.height > MAX_PIXELS:
         image.close()
@@ -198,7 +212,7 @@ def header(path: Path) -> Header | None:
             # What else a JPEG holds is a preview, or a map of its brightness.
             has_frames = image.format != "MPO" and getattr(image, "is_animated", False)
             return Header(size, image.mode, upper_bits, has_frames)
-    except (DataError, OSError, SyntaxError, ValueError, TypeError):
+    except DAMAGED:
         return None
 
 
@@ -241,7 +255,7 @@ def extremes(path: Path) -> ValueRange | None:
             values = np.asarray(image)
             found = float(values.min()), float(values.max())
             return found if np.isfinite(found).all() else None
-    except (DataError, OSError, SyntaxError, ValueError, TypeError):
+    except DAMAGED:
         return None
 
 
@@ -276,7 +290,7 @@ def decode_opened(
             image.draft(None, (DRAFT * max(size), DRAFT * max(size)))
         ImageOps.exif_transpose(image, in_place=True)
         upright, was_transparent = _in_mode(image, mode, value_range)
-    except (OSError, SyntaxError, ValueError, TypeError) as error:
+    except DAMAGED as error:
         raise (
             error if isinstance(error, DataError) else DataError("the image is damaged or cut off")
         ) from error
@@ -307,7 +321,7 @@ def pixels_of(image: Image.Image, mode: str, value_range: ValueRange = SIXTEEN_B
     try:
         upright: Image.Image = ImageOps.exif_transpose(image)
         return as_array(_in_mode(upright, mode, value_range)[0])
-    except (OSError, SyntaxError, ValueError, TypeError) as error:
+    except DAMAGED as error:
         raise (
             error if isinstance(error, DataError) else DataError("the image is damaged or cut off")
         ) from error

@@ -69,6 +69,7 @@ def tensors(value: object) -> bytes:
 
 TEXT = base64.b64encode(GOOD).decode()
 FIELD = b'--b0\r\nContent-Disposition: form-data; name="a"\r\n\r\nhello\r\n--b0--\r\n'
+AVIF = png(GREY, "AVIF").replace(b"pitm", b"pixm")
 CODE = as_npy(GREY).replace(b"{'descr'", b"{__dict_")
 PICKLED = io.BytesIO()
 np.save(PICKLED, np.array([{}], dtype=object), allow_pickle=True)
@@ -85,6 +86,7 @@ CASES: dict[str, tuple[str, bytes, str | None, int, str]] = {
     "a cut PNG": ("/predict", GOOD[: len(GOOD) // 2], PNG, 422, "damaged"),
     "half a header": ("/predict", GOOD[:20], PNG, 422, "PNG file that is damaged"),
     "a JPEG's first bytes": ("/predict", b"\xff\xd8\xff\xe0", "image/jpeg", 422, "damaged"),
+    "a changed AVIF": ("/predict", AVIF, "image/avif", 422, "damaged"),
     "changed pixels": ("/predict", GOOD[:45] + b"\0\0\0\0" + GOOD[49:], PNG, 422, "damaged"),
     "16 bits": ("/predict", deep(), PNG, 422, "16-bit values"),
     "floating point": ("/predict", floats(), "image/tiff", 422, "floating-point values"),
