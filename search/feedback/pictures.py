@@ -7,28 +7,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from trainables.datasets.arrays import Images
-from trainables.datasets.images import FORMATS, MAX_PIXELS, pixels_of
-from trainables.errors import DataError
+from trainables.datasets.images import open_image, pixels_of
 from trainables.inspection.hashes import thumbnails
 
 LARGEST = 1024
 """The largest side of an image that is shown, in pixels."""
 THUMBNAIL = 16
-
-
-def opened(content: bytes) -> Image.Image:
-    """Read the header of an image.
-
-    Raises:
-        DataError: not an image, of a format not allowed, or of more than 50 million pixels.
-    """
-    try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
-    except (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError) as error:
-        raise DataError("not an image that can be read") from error
-    if image.width * image.height > MAX_PIXELS:
-        raise DataError(f"too many pixels (limit {MAX_PIXELS // 1_000_000} million)")
-    return image
 
 
 def pixels(content: bytes) -> Images:
@@ -37,7 +21,7 @@ def pixels(content: bytes) -> Images:
     Raises:
         DataError: it cannot be read.
     """
-    with opened(content) as image:
+    with open_image(content) as image:
         image.draft(None, (2 * LARGEST, 2 * LARGEST))
         return pixels_of(image, "RGB")
 

@@ -25,7 +25,8 @@ export const shown = (name) =>
 
 export const percent = (share) => `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`;
 
-export const seconds = (ms) => (ms < 1000 ? `${ms.toPrecision(2)} ms` : `${(ms / 1000).toFixed(1)} s`);
+export const seconds = (ms) =>
+  ms < 1000 ? `${ms.toFixed(ms < 10 ? 1 : 0)} ms` : `${(ms / 1000).toFixed(1)} s`;
 
 // The most probable classes, of pairs [class, probability].
 export function bars(pairs, count = 5) {

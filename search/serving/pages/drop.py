@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from search.feedback.pictures import opened
 from search.serving.pages.guard import LOOPBACK, answer, error, fields, guarded, own_files, page
+from trainables.datasets.images import open_image
 from trainables.errors import ConfigError
 
 if TYPE_CHECKING:  # it would take a fifth of a second of a server's start
@@ -102,5 +102,5 @@ def _image(text: str) -> bytes:
     except ValueError:
         raise ConfigError("`content` must be an image in base64.") from None
     if content:
-        opened(content).close()
+        open_image(content).close()
     return content
