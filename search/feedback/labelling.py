@@ -82,7 +82,7 @@ class Labelling:
                 self._refresh()
             left = [
                 name
-                for name in self._images
+                for name in self._by_margin
                 if not (name in self._corrected or name in without or name in self._unreadable)
             ]
             return [self._item(name, why) for name, why in islice(self._ordered(left), count)]
@@ -165,8 +165,8 @@ class Labelling:
                     self._answers.setdefault(one.image, {})[one.version] = one
             self._read.add(name)
         self._corrected = self._labels()
-        by_margin = sorted(self._images, key=self._margin)
-        mixed = chain.from_iterable(zip_longest(by_margin, reversed(by_margin)))
+        self._by_margin = sorted(self._images, key=self._margin)
+        mixed = chain.from_iterable(zip_longest(self._by_margin, reversed(self._by_margin)))
         self._unseen = deque(islice(dict.fromkeys(filter(None, mixed)), MOST))
         self._refreshed = time.monotonic()
 
@@ -174,19 +174,18 @@ class Labelling:
         return {name: one.label for name, one in self.records.corrections().items()}
 
     def _ordered(self, left: list[str]) -> Iterator[tuple[str, str]]:
-        """Yield images in their order, each with the reason."""
-        by_margin = sorted(left, key=self._margin)
+        """Yield images, given by their margin, in the order of use, each with the reason."""
         new = [name for name in left if name in self._likeness]
         new = [name for name in new if self._likeness.to_known(name) < NEW]
         why = {
-            DISAGREES: [name for name in by_margin if self._disagrees(name)],
-            UNCERTAIN: [name for name in by_margin if self._is_uncertain(name)],
+            DISAGREES: [name for name in left if self._disagrees(name)],
+            UNCERTAIN: [name for name in left if self._is_uncertain(name)],
             NEW_ONE: sorted(new, key=self._likeness.to_known),
         }
         in_turn = zip_longest(*([(name, key) for name in names] for key, names in why.items()))
         first = (pair for pair in chain.from_iterable(in_turn) if pair is not None)
         reasons: dict[str, str] = {}
-        for name, key in chain(first, ((name, REST) for name in by_margin)):
+        for name, key in chain(first, ((name, REST) for name in left)):
             reasons.setdefault(name, key)
         is_late = {name for name in reasons if self._likeness.to_corrected(name) >= NEAR}
         skipped = [name for name in self._skipped if name in reasons]
@@ -210,6 +209,8 @@ class Labelling:
 
     def _disagrees(self, name: str) -> bool:
         same = [name, *self._likeness.near.get(name, ())]
+        if len(same) == 1 and len(self._answers.get(name, ())) < 2:
+            return False
         return len(set[str]().union(*map(self._classes, same))) > 1
 
     def _is_uncertain(self, name: str) -> bool:
