@@ -101,15 +101,19 @@ def read(folder: Path) -> Reference | None:
         return None
     try:
         with np.load(folder / FILE, allow_pickle=False) as kept:
-            if int(kept["version"]) != image_features.VERSION:
-                raise DataError(f"{FILE} in '{folder}' is of another version: promote it again.")
-            return Reference(
-                tuple(about["classes"]),
-                tuple(about["image"]),
-                tuple(about.get("value_range", SIXTEEN_BITS)),
-                kept["targets"],
-                kept["probabilities"].astype(np.float64),
-                kept["features"],
+            version, *arrays = (
+                kept[name] for name in ("version", "targets", "probabilities", "features")
             )
-    except (OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{FILE} in '{folder}' cannot be read: promote it again.") from error
+    if int(version) != image_features.VERSION:
+        raise DataError(f"{FILE} in '{folder}' is of another version: promote it again.")
+    targets, probabilities, features = arrays
+    return Reference(
+        tuple(about["classes"]),
+        tuple(about["image"]),
+        tuple(about.get("value_range", SIXTEEN_BITS)),
+        targets,
+        probabilities.astype(np.float64),
+        features,
+    )

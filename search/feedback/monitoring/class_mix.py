@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from search.statistics import LEVEL
 
 Values = NDArray[np.float64]
-STEPS, REPEATS, WORK = 100, 200, 20_000_000
-"""Steps to the most likely shares, samples of the bootstrap, and the numbers that all of these may
-have together: with many classes there are fewer samples.
+STEPS, REPEATS, WORK = 100, 200, 200_000
+"""Steps to the most likely shares, samples of the bootstrap, and the numbers in all their tables of
+confusions: with many classes there are fewer samples.
 """
 
 
@@ -55,14 +55,12 @@ def class_shares(
     count = len(classes)
     pairs = np.bincount(targets * count + reference.argmax(axis=1), minlength=count**2)
     named = np.bincount(seen.argmax(axis=1), minlength=count)
-    before, now = pairs.reshape(count, count).sum(axis=1) / len(targets), _shares(pairs, named)
-    drawn = np.array(
-        [
-            _resampled(pairs, named, generator)
-            for _ in range(min(REPEATS, 20 + WORK // (STEPS * count**2)))
-        ]
-    )
-    error, difference = drawn[:, 1].std(axis=0), (drawn[:, 1] - drawn[:, 0]).std(axis=0)
+    before, now = _class_totals(pairs[None])[0], _shares(pairs[None], named[None])[0]
+    repeats = min(REPEATS, 20 + WORK // count**2)
+    drawn = generator.multinomial(pairs.sum(), pairs / pairs.sum(), repeats)
+    again = generator.multinomial(named.sum(), named / named.sum(), repeats)
+    estimates = _shares(drawn, again)
+    error, difference = estimates.std(axis=0), (estimates - _class_totals(drawn)).std(axis=0)
     width = _width(1) * error
     changed = np.abs(now - before) > _width(count) * np.maximum(difference, 1 / len(seen))
     return [
@@ -83,30 +81,32 @@ def _width(comparisons: int) -> float:
     return NormalDist().inv_cdf(1 - (1 - LEVEL) / 2 / comparisons)
 
 
-def _resampled(
-    pairs: NDArray[np.int64], named: NDArray[np.int64], generator: np.random.Generator
-) -> tuple[Values, Values]:
-    """Return the shares in a sample of the validation images, and the estimate with one of both."""
-    drawn = generator.multinomial(pairs.sum(), pairs / pairs.sum())
-    again = generator.multinomial(named.sum(), named / named.sum())
-    return drawn.reshape(len(named), -1).sum(axis=1) / pairs.sum(), _shares(drawn, again)
+def _class_totals(pairs: NDArray[np.int64]) -> Values:
+    """Return the share of each class among validation images, (samples, classes)."""
+    count = math.isqrt(pairs.shape[1])
+    totals: Values = (
+        pairs.reshape(len(pairs), count, count).sum(axis=2) / pairs.sum(axis=1)[:, None]
+    )
+    return totals
 
 
 def _shares(pairs: NDArray[np.int64], named: NDArray[np.int64]) -> Values:
     """Return the most likely shares of the classes, by expectation and maximization.
 
     Args:
-        pairs: the number of validation images of each class and named class, (classes * classes,).
-        named: the number of new images named as each class, (classes,).
+        pairs: of each sample, the number of validation images of each class and named class,
+            (samples, classes * classes).
+        named: of each, the number of new images named as each class, (samples, classes).
     """
-    count = len(named)
-    # Half an image more, so that what was not met there is unlikely, and not impossible.
-    confusion = pairs.reshape(count, count) + 0.5 / count + np.eye(count) * 0.5
-    confusion = confusion / confusion.sum(axis=1, keepdims=True)
-    shares: Values = np.full(count, 1 / count)
+    count = named.shape[1]
+    # An image more of each class, so that what was not met there is unlikely, and not impossible.
+    confusion = pairs.reshape(-1, count, count) + 0.5 / count + np.eye(count) * 0.5
+    confusion = confusion / confusion.sum(axis=2, keepdims=True)
+    observed = (named / named.sum(axis=1, keepdims=True))[:, None]
+    shares: Values = np.full((len(named), 1, count), 1 / count)
     for _ in range(STEPS):
-        shares = shares * (confusion @ (named / named.sum() / (shares @ confusion)))
-    return shares
+        shares = shares * ((observed / (shares @ confusion)) @ confusion.transpose(0, 2, 1))
+    return shares[:, 0]
 
 
 def needed(before: float, recall: float, images: int, rate: float) -> float:

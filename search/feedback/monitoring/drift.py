@@ -4,9 +4,6 @@ Each gives the probability of so large a difference where nothing has changed, s
 when it is below a rate is wrong at most at that rate. Images are taken to be independent.
 """
 
-from dataclasses import dataclass
-from typing import Self
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,69 +40,59 @@ def outputs_differ(reference: Values, seen: Values) -> float:
     return float(min(1.0, min(found) * len(found)))
 
 
-@dataclass(frozen=True)
-class Whitening:
-    """Features turned and scaled so that those of the reference are uncorrelated, with variance 1.
+def features_differ(reference: Values, seen: Values, generator: np.random.Generator) -> float:
+    """Return the probability of so large a difference between features then and now.
 
-    So a change shows that is small beside what features vary by, but not beside what they vary by
-    together: of two images that are equally rich in contrast, one is blurred.
-    """
-
-    centre: Values
-    matrix: Values
-
-    @classmethod
-    def of(cls, features: Values) -> Self:
-        """Return the whitening of these features, (images, features)."""
-        deviations = np.maximum(features.std(axis=0), LEAST_DEVIATION)
-        scaled = (features - features.mean(axis=0)) / deviations
-        variances, directions = np.linalg.eigh(scaled.T @ scaled / len(scaled))
-        turned = directions / np.sqrt(np.maximum(variances, 0) + SHRINKAGE)
-        return cls(features.mean(axis=0), turned / deviations[:, None])
-
-    def __call__(self, features: Values) -> NDArray[np.float32]:
-        """Return the whitened features."""
-        return ((features - self.centre) @ self.matrix).astype(np.float32)
-
-
-def features_differ(
-    reference: NDArray[np.float32], seen: NDArray[np.float32], generator: np.random.Generator
-) -> float:
-    """Return the probability of so large a difference between whitened features then and now.
-
-    It is the permutation test of the maximum mean discrepancy (Gretton et al. 2012) with a Gaussian
-    kernel, as wide as the median distance in the reference.
+    It is the permutation test of the maximum mean discrepancy (Gretton et al. 2012) of whitened
+    features with a Gaussian kernel.
 
     Args:
-        reference: whitened features, (images, features); the first `MOST` count.
+        reference: features, (images, features); the first `MOST` count.
         seen: those of the kept images; the first `MOST` count.
         generator: draws the permutations.
     """
-    before, now = reference[:MOST], seen[:MOST]
-    kernel = _kernel(np.concatenate([before, now]), len(before))
-    weights = shuffled_weights(len(before), len(now), generator)
+    kernel, before = _kernel(reference, seen)
+    weights = shuffled_weights(before, len(kernel) - before, generator)
     return _p(((kernel @ weights) * weights).sum(axis=0))
 
 
-def unlike(reference: NDArray[np.float32], seen: NDArray[np.float32]) -> Values:
+def unlike(reference: Values, seen: Values) -> Values:
     """Return how much more each new image is like the others than like the reference.
 
     It is the witness function of the maximum mean discrepancy, of the first `MOST` of each.
     """
-    before, now = reference[:MOST], seen[:MOST]
-    kernel = _kernel(np.concatenate([before, now]), len(before))[len(before) :]
-    found: Values = kernel[:, len(before) :].mean(axis=1) - kernel[:, : len(before)].mean(axis=1)
-    return found
+    kernel, before = _kernel(reference, seen)
+    rows: Values = kernel[before:, before:].mean(axis=1) - kernel[before:, :before].mean(axis=1)
+    return rows
 
 
-def _kernel(values: NDArray[np.float32], reference: int) -> NDArray[np.float32]:
-    """Return the kernel of all pairs; an image's own value is left out."""
+def _kernel(reference: Values, seen: Values) -> tuple[NDArray[np.float32], int]:
+    """Return the kernel of all pairs of images, and how many of them are of the reference.
+
+    It is as wide as the median distance; an image's own value is left out. What scales it is of all
+    images together, as if nobody knew which are new: else the test would not keep its rate.
+    """
+    values = whitened(np.concatenate([reference[:MOST], seen[:MOST]]))
     squares = (values**2).sum(axis=1)
     distances = np.maximum(squares[:, None] + squares[None] - 2 * values @ values.T, 0)
-    width = float(np.median(distances[:reference, :reference])) or 1.0
+    width = float(np.median(distances[::4, ::4])) or 1.0
     kernel: NDArray[np.float32] = np.exp(-distances / width)
     np.fill_diagonal(kernel, 0)
-    return kernel
+    return kernel, min(len(reference), MOST)
+
+
+def whitened(features: Values) -> NDArray[np.float32]:
+    """Return features turned and scaled so that they are uncorrelated, with variance 1.
+
+    So a change shows that is small beside what features vary by, but not beside what they vary by
+    together: of two images that are equally rich in contrast, one is blurred.
+    """
+    centred = features - features.mean(axis=0)
+    scaled = centred / np.maximum(features.std(axis=0), LEAST_DEVIATION)
+    variances, directions = np.linalg.eigh(scaled.T @ scaled / len(scaled))
+    turned = scaled @ (directions / np.sqrt(np.maximum(variances, 0) + SHRINKAGE))
+    found: NDArray[np.float32] = turned.astype(np.float32)
+    return found
 
 
 def shuffled_weights(before: int, now: int, generator: np.random.Generator) -> NDArray[np.float32]:

@@ -25,7 +25,6 @@ from search.feedback.monitoring.correctness import (
 )
 from search.feedback.monitoring.drift import (
     LEAST_DEVIATION,
-    Whitening,
     features_differ,
     mix_differs,
     outputs_differ,
@@ -191,8 +190,7 @@ def _of_images(reference: Reference, window: Window, generator: np.random.Genera
     """Return the test of the images themselves."""
     if min(len(window.features), len(reference.features)) < LEAST:
         return []
-    whitening = Whitening.of(reference.features)
-    before, now = whitening(reference.features), whitening(window.features)
+    before, now = reference.features, window.features
 
     def sees(n: int, rate: float) -> bool:
         m, dimensions = len(before), before.shape[1]
@@ -291,8 +289,7 @@ def _estimate(
             found.calibration = calibration(parts, corrected, judged)
         found.is_covered = parts.is_covered
     if found.check(FEATURES) is not None:
-        whitening = Whitening.of(reference.features)
-        rows = np.argsort(-unlike(whitening(reference.features), whitening(window.features)))
+        rows = np.argsort(-unlike(reference.features, window.features))
         found.unlike = [window.sample[row].name for row in rows[:UNLIKE]]
         then, new = (
             shown(some, reference.image[2]) for some in (reference.features, window.features)

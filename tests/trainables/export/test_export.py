@@ -20,6 +20,7 @@ from trainables.config import TrialConfig
 from trainables.datasets.images import decode
 from trainables.errors import ConfigError
 from trainables.evaluation.evaluate import predictions
+from trainables.export import reference
 from trainables.export.export import (
     Disagreement,
     _agree,
@@ -69,6 +70,8 @@ def test_every_model_gives_what_its_checkpoint_gives(name, exported):
     again = Predictor(found.folder)
     assert difference(again.predictions(dataset.val.images), before) < 1e-5
     assert again.classes == list(dataset.classes)
+    kept = reference.read(found.folder)
+    assert difference(kept.probabilities, before[reference.sample(dataset)]) < 1e-5
     for count in (0, 1, 5):
         assert again.predictions(dataset.val.images[:count]).shape == (count, 3)
 

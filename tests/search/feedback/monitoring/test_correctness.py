@@ -1,0 +1,108 @@
+"""Accuracy and calibration on images that people have corrected, the uncertain ones first."""
+
+import numpy as np
+import pytest
+
+from search.feedback.monitoring import correctness
+from search.feedback.monitoring.correctness import (
+    Judged,
+    Parts,
+    accuracy,
+    accuracy_fell,
+    calibration,
+    calibration_differs,
+    suggested,
+)
+from tests.search.feedback.monitoring.made_up import answers
+
+
+@pytest.fixture(autouse=True)
+def few_shuffles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(correctness, "SHUFFLES", 99)
+
+
+def judged(count: int, generator: np.random.Generator) -> Judged:
+    targets, chances = answers(count, generator)
+    return Judged.of(chances, targets)
+
+
+def some(of: Judged, rows: np.ndarray) -> Judged:
+    return Judged(of.confidence[rows], of.right[rows])
+
+
+def uncertain_first(of: Judged, generator: np.random.Generator) -> Judged:
+    chance = np.where(of.confidence < 0.7, 0.5, 0.1)
+    return some(of, np.flatnonzero(generator.random(len(of.right)) < chance))
+
+
+def test_accuracy_is_that_of_all_though_uncertain_ones_are_corrected_first() -> None:
+    generator = np.random.default_rng(0)
+    held, plain, weighted = 0, [], []
+    for _ in range(60):
+        everything = judged(2000, generator)
+        corrected = uncertain_first(everything, generator)
+        found = accuracy(Parts(everything.confidence, corrected), corrected)
+        truth = everything.right.mean()
+        held += found.low <= truth <= found.high
+        plain.append(corrected.right.mean() - truth)
+        weighted.append(found.value - truth)
+    assert np.mean(plain) < -0.05
+    assert abs(np.mean(weighted)) < 0.01
+    assert held >= 53
+
+
+def test_a_fall_is_seen_and_no_fall_is_not() -> None:
+    generator = np.random.default_rng(0)
+    before, everything = judged(1000, generator), judged(2000, generator)
+    corrected = uncertain_first(everything, generator)
+    parts = Parts(everything.confidence, corrected)
+    assert accuracy_fell(parts, corrected, before) > 0.05
+    worse = Judged(
+        corrected.confidence, corrected.right & (generator.random(len(corrected.right)) < 0.8)
+    )
+    assert accuracy_fell(parts, worse, before) < 0.001
+
+
+def test_where_sure_images_are_not_corrected_nothing_is_said() -> None:
+    everything = judged(1000, np.random.default_rng(0))
+    unsure = some(everything, np.flatnonzero(everything.confidence < 0.6))
+    assert not Parts(everything.confidence, unsure).is_covered
+    assert Parts(everything.confidence, everything).is_covered
+
+
+def test_confidences_that_are_all_one_are_one_part() -> None:
+    right = np.array([True] * 30 + [False] * 10)
+    sure = Judged(np.ones(40), right)
+    parts = Parts(np.ones(500), sure)
+    assert parts.is_covered
+    assert accuracy(parts, sure).value == pytest.approx(0.75)
+    assert suggested(sure, np.ones(500)).value == pytest.approx(0.75)
+
+
+def test_calibration_raises_false_alarms_at_its_rate_and_sees_overconfidence() -> None:
+    generator = np.random.default_rng(0)
+    p = []
+    for _ in range(60):
+        before, everything = judged(400, generator), judged(500, generator)
+        corrected = uncertain_first(everything, generator)
+        p.append(
+            calibration_differs(
+                Parts(everything.confidence, corrected), corrected, before, generator
+            )
+        )
+    assert 0 < np.mean(np.array(p) <= 0.05) <= 0.14
+    surer = Judged(corrected.confidence**0.3, corrected.right)
+    parts = Parts(everything.confidence**0.3, surer)
+    assert calibration_differs(parts, surer, before, generator) <= 0.02
+    found = calibration(parts, surer, before)
+    assert found.low > 0
+    assert found.low < found.surer < found.high
+
+
+def test_confidences_suggest_an_accuracy() -> None:
+    generator = np.random.default_rng(0)
+    before, now = judged(2000, generator), judged(2000, generator)
+    rows = np.argsort(now.confidence)[:1500]  # the sure ones stay away
+    told = suggested(before, now.confidence[rows])
+    assert abs(told.value - now.right[rows].mean()) < 0.05
+    assert told.high < before.right.mean()
