@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from trainables import memory
 from trainables.config import DataConfig
-from trainables.datasets import arrays, memory
+from trainables.datasets import arrays
 from trainables.datasets.arrays import Dataset, Decoded, Part, Selected
 from trainables.datasets.load import load, split
 from trainables.errors import DataError
