@@ -1,13 +1,24 @@
 """The folder of an improvement: the joined data, the champion, and where images are from."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cluster.storage.bucket import Bucket
 from search.feedback.learning.corrected import CHOOSING, HELD, TRAINED, Gathered, LeftOut, New
-from search.feedback.learning.joining import About, Champion, about, aside, data_config, write
+from search.feedback.learning.joining import (
+    FOLDER,
+    About,
+    Champion,
+    about,
+    aside,
+    data_config,
+    write,
+)
+from search.journal.store import home
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset
 from trainables.datasets.load import load
@@ -34,7 +45,8 @@ def dataset() -> Dataset:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, dataset: Dataset) -> Path:
+def folder(tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     checkpoint = tmp_path / "epoch-0001"
     checkpoint.mkdir()
     (checkpoint / "manifest.json").write_text("{}")
@@ -97,6 +109,16 @@ def test_joined_data_can_be_joined_again(folder: Path, dataset: Dataset, tmp_pat
     found = load_clean(data_config(joined(folder), tmp_path / "second"))
     assert len(found.train) == 104
     assert np.array_equal(found.val.images, dataset.val.images)
+
+
+def test_it_is_kept_in_a_bucket_too(folder: Path, bucket: Bucket, tmp_path: Path) -> None:
+    kept = home(bucket, "better")
+    shutil.copytree(folder, kept.folder / FOLDER)
+    kept.keep(FOLDER)
+    shutil.rmtree(kept.folder)
+    again = home(bucket, "better").read(FOLDER)
+    assert About.read(again) == About.read(folder)
+    assert len(load_clean(joined(again)).train) == 103
 
 
 def test_a_changed_or_missing_file_is_told(folder: Path) -> None:
