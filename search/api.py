@@ -35,6 +35,7 @@ A mistake is an exception with one line:
     trainables.errors.ConfigError: unknown option 'trails'. ... Did you mean 'trials'?
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -57,8 +58,9 @@ from search.export import trial_table
 from search.journal.guessing import answer_against
 from search.journal.journal import FILE_NAME, DamagedJournal, JournalError
 from search.journal.overview import Overview
+from search.journal.provenance import versions, working_fingerprint
 from search.journal.result import PAGE, SearchResult, TrialResult, checkpoint_of
-from search.journal.store import Storage, home, searches_in
+from search.journal.store import Home, Storage, home, searches_in
 from search.journal.store import storage as place_of
 from search.list import searches as listed
 from search.phrases import DEFAULT_STORAGE
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from search.views.base import Finished
+    from trainables.config import TrialConfig
     from trainables.export.model import Model
 
 
@@ -281,7 +284,8 @@ def load(
     """Return a trained model, ready for images of any size.
 
     The model of a search is the one that `search.promote` would register, and gives the same
-    probabilities; its images have to be there still.
+    probabilities. It is exported at the first time, for which the search's images have to be there
+    still, and kept in the cache.
 
     Args:
         source: a search's name; or `models:/NAME@champion` or `models:/NAME/3` in MLflow's
@@ -333,7 +337,7 @@ def prepared(
         folder = Path(source).expanduser()
     else:
         found = result(str(source), storage=storage)
-        _write(found, trial, data_root, into, watched=watched)
+        _export(found, trial, data_root, into, watched=watched)
     from trainables.export.model import folder_in
 
     if (inner := folder_in(folder)) is None:
@@ -399,29 +403,56 @@ def _registered(uri: str, tracking: str | None, folder: Path) -> Path:
     return fetch(uri, tracking_uri(tracking), folder)
 
 
-def _write(
+def _export(
     found: Search,
     trial: str | None,
     data_root: str | Path | None,
     folder: Path,
     *,
-    watched: bool = False,
+    watched: bool,
 ) -> None:
-    """Write the classifier of a search into a new folder.
+    """Write a search's model into a new folder, as it was kept or else made now.
 
     Raises:
         Held, Refused, ConfigError, Unavailable: as `load`.
     """
-    from cluster.errors import Refused
     from search.cli.main import check_versions
-    from search.promote import answer, config_of, dataset_of
-    from trainables.checkpoints.checkpoint import CheckpointError
-    from trainables.export.export import Disagreement, write
+    from search.promote import answer, config_of
+    from trainables.export import kept as models
 
     told, kept = found._told, home(found.storage, found.name)
     chosen = answer(told, kept, found.storage, trial)
     check_versions()
+    key = models.key_of(*_about(told, chosen, kept), watched)
+    if models.fetch(key, folder):
+        return
     config = config_of(chosen, Path(data_root or told.started.data["root"]))
+    _write(found, chosen, config, folder, watched=watched)
+    models.keep(folder, key)
+
+
+def _about(told: SearchResult, chosen: TrialResult, kept: Home) -> list[object]:
+    """Return what tells an exported model from all others, the code that exports it included."""
+    manifest = kept.read(f"{checkpoint_of(chosen, Path())}/manifest.json")
+    content = manifest.read_bytes() if manifest.is_file() else b""  # `_write` says what is wrong
+    digest = hashlib.sha256(content).hexdigest()
+    return [told.started.id, chosen.trial, digest, working_fingerprint(), versions()]
+
+
+def _write(
+    found: Search, chosen: TrialResult, config: "TrialConfig", folder: Path, *, watched: bool
+) -> None:
+    """Write a trial's model into a new folder.
+
+    Raises:
+        Refused, ConfigError, Unavailable: as `load`.
+    """
+    from cluster.errors import Refused
+    from search.promote import dataset_of
+    from trainables.checkpoints.checkpoint import CheckpointError
+    from trainables.export.export import Disagreement, write
+
+    told, kept = found._told, home(found.storage, found.name)
     try:
         dataset = dataset_of(told, config)
     except DataError as error:
@@ -430,13 +461,8 @@ def _write(
             f"images first; a promoted one needs none: models:/{found.name}@champion."
         ) from error
     try:
-        write(
-            config,
-            dataset,
-            kept.read(str(checkpoint_of(chosen, Path()))),
-            folder,
-            watched=watched,
-        )
+        checkpoint = kept.read(str(checkpoint_of(chosen, Path())))
+        write(config, dataset, checkpoint, folder, watched=watched)
     except (CheckpointError, Disagreement) as error:
         raise Refused(f"trial {chosen.trial} cannot be used: {error}") from error
 

@@ -12,12 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-from search.api import load
+from search.api import load, run
 from search.predict import Files
 from tests.conftest import Command
 from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig
 from trainables.datasets.load import load as load_data
+from trainables.export import kept
 from trainables.export.export import write
 from trainables.training.loop import Training
 
@@ -174,3 +175,43 @@ def test_another_task_gives_the_columns_of_its_table(exported: Path) -> None:
     model.task = object.__new__(TaskEntry)
     model._predictor.table = lambda images: pd.DataFrame({"boxes": [len(images)]})
     assert model.rows([np.zeros((8, 8, 1), np.uint8)]) == [{"boxes": 1}]
+
+
+def test_a_searchs_model_is_exported_once_and_again_when_its_checkpoint_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    changes = {"epochs": 1, "data.train_limit": 40, "precision": "fp32"}
+    options = {"algorithm": "random", "scheduler": "fifo", "executor": "inline", "quiet": True}
+    run(space="smoke", trials=1, name="one", set=changes, tracking=database, **options)
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1), dtype=np.uint8)
+    first = load("one").probabilities(pixels)
+
+    def refused(*given: object) -> None:
+        raise AssertionError("exported anew")
+
+    monkeypatch.setattr("trainables.export.export.write", refused)
+    np.testing.assert_array_equal(load("one").probabilities(pixels), first)
+    (manifest,) = Path("searches/one/trials/t0001").glob("*/manifest.json")
+    manifest.write_text(manifest.read_text() + " ")
+    with pytest.raises(AssertionError, match="exported anew"):
+        load("one")
+
+
+def test_a_disk_that_is_full_keeps_no_model(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def full(*given: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.copytree", full)
+        kept.keep(exported, "key")
+    assert not kept.fetch("key", tmp_path / "none")
+    assert not list((tmp_path / "cache").rglob("partial-*"))
+    kept.keep(exported, "key")
+    assert kept.fetch("key", tmp_path / "copy")
+    assert (tmp_path / "copy" / "about.json").read_text() == (exported / "about.json").read_text()
