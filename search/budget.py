@@ -199,16 +199,9 @@ class Budget:
         limits = (one for one in self.limits if one.of == "time")
         return min(limits, key=lambda one: one.amount, default=None)
 
-    def shares(
-        self, result: SearchResult, demand: Demand, wall_s: float | None = None
-    ) -> dict[str, float]:
-        """Return the share of each limit that the search has used, by the limit's text.
-
-        `wall_s` means what it means in `used`.
-        """
-        return {
-            one.text: self.used(one.of, result, demand, wall_s) / one.amount for one in self.limits
-        }
+    def shares(self, result: SearchResult, demand: Demand) -> dict[str, float]:
+        """Return the share of each limit that the search has used, by the limit's text."""
+        return {one.text: self.used(one.of, result, demand) / one.amount for one in self.limits}
 
     def per_epoch(self, of: str, demand: Demand, *, epoch_s: float, at_once: int) -> float:
         """Return how much of a limit of kind `of` one epoch of a trial takes.
@@ -241,11 +234,10 @@ def device_of(demand: Demand) -> str:
     return "gpu" if demand.gpus else "cpu"
 
 
-def shares_of(result: SearchResult, wall_s: float | None = None) -> dict[str, float]:
+def shares_of(result: SearchResult) -> dict[str, float]:
     """Return the shares of its budget that a search has used; empty without a budget.
 
-    They are computed from its journal alone, but for `wall_s`, which means what it means in
-    `Budget.used`.
+    They are computed from its journal alone: so they are the same wherever they are told.
     """
     facts = result.started.experiment
     if not facts.get("budget") and not facts.get("time_budget"):
@@ -253,7 +245,7 @@ def shares_of(result: SearchResult, wall_s: float | None = None) -> dict[str, fl
     demand = Demand(
         cpus=facts["cpus_per_trial"], gpus=facts["gpus_per_trial"], workers=facts["workers"]
     )
-    return Budget.of(facts).shares(result, demand, wall_s)
+    return Budget.of(facts).shares(result, demand)
 
 
 def shares_text(shares: Mapping[str, float]) -> str:

@@ -32,7 +32,7 @@ from search.experiment import Experiment
 from search.journal.events import Evidence, Selecting, SessionStart, Started
 from search.journal.guessing import is_answer_at_chance
 from search.journal.journal import FILE_NAME, VERSION, Journal, JournalError, Unwritten
-from search.journal.keeping import ALL, NEEDED, by_kind, freed, removable, remove
+from search.journal.keeping import ALL, NEEDED, by_kind, freed, goes_at_once, removable, remove
 from search.journal.lease import FILE_NAME as LOCK_FILE
 from search.journal.provenance import provenance
 from search.journal.result import (
@@ -43,6 +43,7 @@ from search.journal.result import (
     STUDY,
     SearchResult,
 )
+from search.journal.store import evidence
 from search.phrases import verb
 from search.preflight.prepare import Prepared, data_facts, prepare, refuse_taken, session_facts
 from search.spaces.find import sha256_of
@@ -168,11 +169,35 @@ def search_through(
     driver: Driver, dataset: Dataset, executor: Executor, *, by: str, tick: Tick
 ) -> None:
     """Run a search: its trials, the evaluation of each, and the best one's test."""
-    executor.train(driver, tick=tick)
+    executor.train(driver, tick=dropping_failed(driver, tick))
     driver.settle()
     evaluate_trials(driver, executor.crew, slots=driver.slots, tick=tick)
     evaluate_best(driver, dataset, executor.crew, by=by, tick=tick)
     drop_unneeded(driver)
+
+
+def dropping_failed(driver: Driver, tick: Tick) -> Tick:
+    """Return a tick that also removes the checkpoints of trials that have failed for good.
+
+    What cannot be removed now is tried again at the search's end.
+    """
+    experiment, journal = driver.experiment, driver.journal
+    if experiment.keep == ALL or not goes_at_once(experiment.space):
+        return tick
+    known = set[str]()
+
+    def ticked() -> None:
+        tick()
+        failed = {trial.trial for trial in driver.result.failed} - known
+        known.update(failed)
+        if not failed:
+            return
+        with suppress(OSError):
+            if found := removable(driver.result, experiment.home, NEEDED, among=failed):
+                journal.append(freed(found, NEEDED))
+                remove(experiment.home, found)
+
+    return ticked
 
 
 def drop_unneeded(driver: Driver) -> None:
@@ -297,7 +322,7 @@ def run_session(
         with views, interruptible(driver, note) as signals:
             heed_signals()
             write_first_event(running, prepared, about, signals)
-            if plan.is_first:
+            if not {DATA_REPORT, DATA_PICTURE} <= set(evidence(events)):
                 keep = partial(keep_files, driver, prepared, plan.evidence)
                 tried(troubles, "the report on the data", keep)
             carry_out(running, prepared.dataset, signals)

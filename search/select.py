@@ -9,9 +9,10 @@ with other --top, --seeds or --alpha the race is judged anew, from the trainings
 """
 
 import argparse
+import json
 import signal
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from cluster.cli import NOT_READY, REFUSED, Parser
@@ -35,7 +36,7 @@ from search.experiment import Experiment
 from search.journal.events import Selecting, SessionStart
 from search.journal.guessing import is_answer_at_chance
 from search.journal.result import SearchResult, TrialResult, is_other_race, one_a_training
-from search.phrases import changes_text, verb
+from search.phrases import changes_text, duration, verb
 from search.preflight.changes import changes, facts_now
 from search.preflight.prepare import prepare
 from search.runner import Executor, SessionPlan, first_line, record, run_session
@@ -44,7 +45,7 @@ from search.views.summary import ms_per_image
 from search.views.terminal import Terminal, say
 from trainables.checkpoints.lineage import training_key_of
 from trainables.datasets.arrays import Dataset
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, counted
 
 if TYPE_CHECKING:
     from search.decisions.selection_policy import SelectionPolicy
@@ -76,14 +77,19 @@ def parser() -> Parser:
         metavar="P",
         help=f"error rate of all comparisons together (default: as before, else {ALPHA})",
     )
+    made.add_argument(
+        "--dry-run", action="store_true", help="say what it would train and how long, and end"
+    )
     change_option(made, "the data, the code or a library")
     place_options(made, "as the search")
     json_option(made)
     return made
 
 
-def select(args: argparse.Namespace) -> Finished:
+def select(args: argparse.Namespace) -> Finished | None:
     """Choose among the best trials of the search that the command line names; print the choice.
+
+    Returns None for a dry run.
 
     Raises:
         JournalError: there is no such search.
@@ -112,13 +118,19 @@ def select(args: argparse.Namespace) -> Finished:
             f"{args.name}: chosen before, among the same candidates with the same seeds; "
             "nothing is left to do",
         )
-        return record(experiment, result, plan)
+        return None if args.dry_run else record(experiment, result, plan)
     planned = len(terms.candidates) * terms.seeds
     prepared = prepare(experiment, anew=False, trainings=planned)
     refuse_changed(args, result, facts_now(experiment, prepared))
     console, candidates = Terminal(stderr=True), terms.candidates
     if note := few_text(result, candidates, terms.top or 0):
         say(console, note)
+    cost = cost_of(result, terms)
+    if args.dry_run:
+        told = f"{args.name}: {', '.join(candidates)} would be trained again: {cost}"
+        print(json.dumps({"candidates": candidates, **asdict(cost)})) if args.json else print(told)
+        return None
+    say(console, str(cost))
     opening = first_line(
         experiment, f"{', '.join(candidates)}, each with up to {terms.seeds} fresh seeds"
     )
@@ -126,6 +138,37 @@ def select(args: argparse.Namespace) -> Finished:
 
     plan = replace(plan, planned=planned, policy=SelectionPolicy)
     return run_session(prepared, console, began, opening, plan)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The most that a selection trains from now on; candidates that are clearly worse end early."""
+
+    trainings: int
+    epochs: int
+    seconds: float
+    """As fast as the search trained these candidates, and as many at once."""
+
+    def __str__(self) -> str:
+        return (
+            f"at most {counted(self.trainings, 'training')} and {counted(self.epochs, 'epoch')}, "
+            f"about {duration(self.seconds)} at the search's pace; fewer where candidates drop out"
+        )
+
+
+def cost_of(result: SearchResult, terms: Selecting) -> Cost:
+    """Return the most that the race of these candidates trains; what was trained before is off."""
+    repeats = result.selection.repeats.values() if result.selection is not None else ()
+    trainings, epochs, seconds = 0, 0, 0.0
+    for name in terms.candidates:
+        trial = result.trials[name]
+        before = [repeat for repeat in repeats if repeat.repeat_of == name][: terms.seeds]
+        length, done = trial.config["epochs"], [len(repeat.epochs) for repeat in before]
+        left = max(0, terms.seeds * length - sum(done))
+        trainings += terms.seeds - sum(count >= length for count in done)
+        epochs += left
+        seconds += left * trial.train_s / max(1, len(trial.epochs))
+    return Cost(trainings, epochs, seconds / max(1, result.started.slots))
 
 
 def refuse_unfinished(experiment: Experiment, result: SearchResult) -> None:
@@ -307,7 +350,8 @@ def exit_code(result: SearchResult, signals: list[int], troubles: list[str]) -> 
 
 def command(args: argparse.Namespace) -> int:
     """Select, and return the exit code."""
-    return select(args).exit_code
+    found = select(args)
+    return 0 if found is None else found.exit_code
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -16,6 +16,7 @@ from search.journal.events import (
     Epoch,
     EventData,
     Evidence,
+    Freed,
     Held,
     Opened,
     Paused,
@@ -44,7 +45,7 @@ def story(events: list[Event], trial: str) -> Iterator[str]:
     result = SearchResult()
     for event in events:
         result.apply(event)
-        if event.trial == trial:
+        if event.trial == trial or (isinstance(event.data, Freed) and trial in event.data.trials):
             yield from (f"{_since(result, event):>9}  {line}" for line in tell(event.data, result))
 
 
@@ -80,6 +81,8 @@ def tell(event: EventData, result: SearchResult) -> Iterator[str]:
             yield f"to be tried again ({event.kind}): {event.reason}"
         case Evidence():
             yield f"kept: {event.file}"
+        case Freed():
+            yield f"its checkpoints were removed ({event.keep} ones were to be kept)"
         case Ended():
             kind = f" ({event.kind})" if event.kind else ""
             is_told = event.reason and event.outcome != "stopped"

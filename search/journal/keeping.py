@@ -4,11 +4,12 @@ A trial that waits, at a rung or for a resume, goes on from its newest checkpoin
 has waited: the scheduler may change its mind until the search's end, and a larger budget may come
 after it. So none of it goes before. What a completed trial has stays too: a longer training goes
 on from it, of a later search as well. A trial that was stopped at the search's end, diverged or
-failed goes no further.
+failed goes no further. Of one that diverged or failed, a longer trial of the same training may
+still go on while the search runs; where there are none, its checkpoints go at once.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
@@ -16,6 +17,7 @@ from search.journal.events import Freed
 from search.journal.pareto import front
 from search.journal.result import FAILED, UNFINISHED, SearchResult, TrialResult
 from search.journal.store import Home
+from search.space import SearchSpace
 from trainables.catalog.ranking import rank
 
 NEEDED, ALL, ANSWER = "needed", "all", "answer"
@@ -60,13 +62,26 @@ class Removable:
     """True if the trial has no other."""
 
 
-def removable(result: SearchResult, home: Home, keep: str) -> list[Removable]:
+def goes_at_once(space: SearchSpace) -> bool:
+    """Return whether no trial of this space goes on from one that has failed."""
+    return "epochs" not in space.domains
+
+
+def removable(
+    result: SearchResult, home: Home, keep: str, *, among: Collection[str] | None = None
+) -> list[Removable]:
     """Return the checkpoints that may go, if those are kept that `keep` names (`CLEANED`).
+
+    `among` are the trials that are looked at; None for all.
 
     Raises:
         OSError: the storage refuses.
     """
-    goes = {trial.trial: (kind, kept) for trial, kind, kept in _goes(result, keep)}
+    goes = {
+        trial.trial: (kind, kept)
+        for trial, kind, kept in _goes(result, keep)
+        if among is None or trial.trial in among
+    }
     found = home.checkpoints(goes) if goes else {}
     made = []
     for trial, sizes in found.items():

@@ -1,7 +1,7 @@
 """The progress of a running search as a view: a live table on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from statistics import mean
 
 from rich.console import Console, Group
@@ -113,6 +113,7 @@ class Display(View):
         self.result, self.planned, self.may_train = result, planned, may_train
         self.console = console
         self.start, self.before = time.monotonic(), result.epochs_trained
+        self.used_before = shares_of(result)
         self.said_at, self.draw_at = self.start, self.start
         self.last = ""
         self.live = (
@@ -208,7 +209,8 @@ class Display(View):
         """Return the time that is left, as text.
 
         With asha, where trials wait at rungs, the estimate takes as many to be promoted as usual;
-        otherwise it takes the rest to last as long as the trials that have ended.
+        otherwise it takes the rest to last as long as the trials that have ended. A budget that is
+        used up before then ends the search.
         """
         trials = self.result.trials.values()
         ended = sum(trial.ended_ms > 0 for trial in trials)
@@ -223,9 +225,16 @@ class Display(View):
             seconds = self._elapsed() / ended * (self.planned - ended) if ended else 0
         if seconds <= 0:
             return "time left unknown"
+        seconds = min([seconds, *self._budget_s()])
         return (
             f"about {seconds:.0f} s left" if seconds < 120 else f"about {seconds / 60:.0f} min left"
         )
+
+    def _budget_s(self) -> Iterator[float]:
+        """Yield the seconds until each limit of the budget is used up, as fast as until now."""
+        for limit, share in shares_of(self.result).items():
+            if used := share - self.used_before.get(limit, 0.0):
+                yield self._elapsed() / used * max(0.0, 1 - share)
 
     def _table(self) -> Group:
         result = self.result

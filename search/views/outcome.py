@@ -124,7 +124,7 @@ def _print_course(finished: Finished, console: Console) -> None:
         say(console, f"  {risked}")
     if result.reason:
         say(console, f"the search ended early: {result.reason}")
-    if shares := shares_of(result, finished.wall_s):
+    if shares := shares_of(result):
         say(console, f"used {shares_text(shares)}")
     for kind, trials in failures(result).items():
         say(console, f"  {kind}: {', '.join(trials[:10])}{' ...' * (len(trials) > 10)}")

@@ -127,6 +127,12 @@ def outcome_text(result: SearchResult) -> str:
     )
 
 
+def state_text(result: SearchResult) -> str:
+    """Return the state of trials that did not go on: `stopped`, `held`, or `stopped or held`."""
+    states = [state for state in ("stopped", "held") if state in result.counts]
+    return " or ".join(states) or "stopped"
+
+
 def risk_text(result: SearchResult) -> str:
     """Return the risk that was taken by stopping trials, in words.
 
@@ -135,9 +141,8 @@ def risk_text(result: SearchResult) -> str:
     risk = result.risk
     if risk is None or not (chance := risk.chance):
         return ""
-    counts = Counter(trial.outcome for trial in result.trials.values())
-    stopped = counts["stopped"] + counts["held"]
-    state = "held" if not counts["stopped"] else "stopped or held" if counts["held"] else "stopped"
+    counts, state = result.counts, state_text(result)
+    stopped = counts.get("stopped", 0) + counts.get("held", 0)
     one = f"one of the {stopped} {state} trials" if stopped != 1 else f"the {state} trial"
     epochs = risk.epochs
     if chance < MIN_RISK:
@@ -739,7 +744,7 @@ def json_summary(
         "train_s": round(result.train_s, 3),
         "slots": result.started.slots,
         "slot_efficiency": round(result.slot_efficiency, 4),
-        "budget": {limit: round(share, 4) for limit, share in shares_of(result, wall_s).items()},
+        "budget": {limit: round(share, 4) for limit, share in shares_of(result).items()},
         "mlflow": tracking,
         "journal": f"{home}/{FILE_NAME}",
         "data": _data(home),

@@ -879,10 +879,10 @@ def test_a_summary_says_how_much_was_used(
     assert cost(driver.result).endswith("; used 100% of the 10 epochs budget")
 
 
-def test_the_summary_in_json_has_the_same_time_and_share_as_the_one_in_words(
+def test_the_summary_in_json_has_the_share_of_the_one_in_words_and_of_the_page(
     open_driver: OpenDriver, experiment: Experiment, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    driver = play(open_driver(changed(experiment, budget=Budget((limit("100000s"),)))))
+    driver = play(open_driver(changed(experiment, budget=Budget((limit("10epochs"),)))))
     tracking = {"tracking_uri": "http://here", "experiment_id": "1", "parent_run_id": "2"}
     finished = Finished(driver.experiment, driver.result, tracking, 0, 50_000.0)
     shown = Shown(Terminal(stderr=True), as_json=True)
@@ -891,8 +891,11 @@ def test_the_summary_in_json_has_the_same_time_and_share_as_the_one_in_words(
     told = capsys.readouterr()
     summary = json.loads(told.out)
     assert "epochs in 50000 s" in told.err
-    assert "used 50% of the 100000s budget" in told.err
-    assert (summary["wall_s"], summary["budget"]) == (50_000.0, {"100000s": 0.5})
+    share = shares_of(driver.result)["10 epochs"]
+    used = f"used {share:.0%} of the 10 epochs budget"
+    assert used in told.err
+    assert used in cost(driver.result)
+    assert (summary["wall_s"], summary["budget"]) == (50_000.0, {"10 epochs": share})
 
 
 def test_how_much_is_used_is_shown_while_the_search_runs(

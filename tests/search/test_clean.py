@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,14 @@ from search.journal.events import (
     Selecting,
     Suggested,
 )
-from search.journal.journal import FILE_NAME
+from search.journal.journal import FILE_NAME, read
 from search.journal.keeping import ALL, ANSWER, NEEDED, freed, removable
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Home, home
 from search.promote import answer
-from search.runner import drop_unneeded
+from search.runner import drop_unneeded, dropping_failed
+from search.space import Choice
+from search.why import story
 from tests.conftest import Command
 from tests.support.played import OpenDriver, changed, evaluation, good_lr_wins, play, report
 from trainables.config import TrialConfig
@@ -383,3 +386,41 @@ def test_other_searches_read_in_the_journal_what_was_removed(
     driver.journal.append(freed(found, NEEDED))
     (names,) = FREED.findall((driver.experiment.folder / FILE_NAME).read_bytes())
     assert set(json.loads(b"[" + names + b"]")) == of(driver.result, "stopped", "diverged")
+
+
+def test_a_trial_that_failed_for_good_loses_its_checkpoints_before_the_search_ends(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
+    space = replace(experiment.space, domains={"optimizer.lr": Choice(0.01, 0.1, 0.2)})
+    driver = open_driver(changed(experiment, space=space))
+    ticks: list[str] = []
+    tick = dropping_failed(driver, lambda: ticks.append("drawn"))
+    for outcome in ("diverged", None):
+        name, _ = driver.suggest()  # type: ignore[misc]
+        driver.running(name)
+        put(experiment.folder / "trials" / name / "epoch-0001")
+        driver.report(name, report(1, outcome=outcome))
+        tick()
+    tick()
+    assert left(experiment.home, driver.result) == {"t0002": ["epoch-0001"]}
+    assert driver.result.trials["t0001"].is_freed
+    assert ticks == ["drawn"] * 3
+    told = "\n".join(story(read(driver.journal.path), "t0001"))
+    assert "its checkpoints were removed (needed ones were to be kept)" in told
+    assert "removed" not in "\n".join(story(read(driver.journal.path), "t0002"))
+
+
+@pytest.mark.parametrize("changes", [{"keep": "all"}, {}], ids=["all are kept", "lengths vary"])
+def test_checkpoints_that_are_kept_or_that_longer_trials_go_on_from_stay_until_the_end(
+    open_driver: OpenDriver, experiment: Experiment, changes: dict[str, Any]
+) -> None:
+    space = experiment.space
+    if changes:
+        space = replace(space, domains={"optimizer.lr": Choice(0.01, 0.1)})
+    driver = open_driver(changed(experiment, space=space, **changes))
+    name, _ = driver.suggest()  # type: ignore[misc]
+    driver.running(name)
+    put(experiment.folder / "trials" / name / "epoch-0001")
+    driver.report(name, report(1, outcome="diverged"))
+    dropping_failed(driver, lambda: None)()
+    assert left(experiment.home, driver.result) == {name: ["epoch-0001"]}

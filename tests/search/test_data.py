@@ -9,6 +9,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from search.data import config_of, parser
+from search.journal.journal import FILE_NAME, read
 from search.journal.result import SearchResult
 from search.run import experiment_of
 from search.run import parser as run_parser
@@ -127,6 +128,27 @@ def test_a_search_keeps_its_report(
         told["data"]["fingerprint"],
     )
     assert {"data.json", "data.png"} <= {file.path for file in client.list_artifacts(run)}
+
+
+def test_a_report_that_was_not_kept_is_kept_by_the_next_session(
+    call: Command, pets: Path, tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: object) -> bytes:
+        raise OSError(28, "No space left on device")
+
+    words = ("--space", "baselines", "--set", "model.name=knn", "--trials", 1, "--name", "tiny")
+    with monkeypatch.context() as patched:
+        patched.setattr("search.runner.picture", full)
+        call(
+            *("search.run", "--data", f"folder:{pets}", "--executor", "inline"),
+            *(*words, "--tracking", database),
+        )
+    home = tmp_path / "searches" / "tiny"
+    assert not (home / "data.png").exists()
+    call("search.resume", "tiny", "--trials", 2)
+    assert json.loads((home / "data.json").read_text())["counts"]["train"] == [9, 9]
+    files = [event.data.file for event in read(home / FILE_NAME) if event.kind == "evidence"]
+    assert {"data.json", "data.png"} <= set(files)
 
 
 def test_a_search_of_an_earlier_version_has_no_such_section(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from search.views.page.figures import (
     label,
     styled,
 )
-from search.views.summary import answer_trial, is_baseline
+from search.views.summary import answer_trial, is_baseline, state_text
 from trainables.catalog.guesses import Guess
 
 WORST_SHARE = 0.25
@@ -37,13 +37,13 @@ are to be told apart.
 def search_curves(result: SearchResult, narrow: bool = False) -> Figure:
     """Draw the metric on the validation part by epoch, a line for each trial.
 
-    Colours tell the best, the completed and the stopped trials apart; a dashed line gives the best
-    baseline's value, a dotted one that of the best guess.
+    Colours tell the best, the completed and the stopped or held trials apart; a dashed line gives
+    the best baseline's value, a dotted one that of the best guess.
     """
     figure, axes = canvas(*((NARROW, 3.6) if narrow else (WIDE, 4.6)))
     best, handles = answer_trial(result), []
     networks = [trial for trial in result.ranking if not is_baseline(trial)]
-    for colour, name, wanted in ((FAINT, "stopped early", True), (STRONG, "completed", False)):
+    for colour, name, wanted in ((FAINT, state_text(result), True), (STRONG, "completed", False)):
         trials = [
             trial
             for trial in networks

@@ -94,12 +94,9 @@ def _asked(result: SearchResult) -> str:
         "random": "Random",
         "grid": "Grid",
     }.get(experiment["algorithm"], experiment["algorithm"])
-    stopped = (
-        "those that fell behind"
-        if any(trial.outcome == "stopped" for trial in result.trials.values())
-        else "none"
-    )
-    until = {"fifo": "each was trained to its end", "asha": f"ASHA stopped {stopped}"}.get(
+    stopped = "those that fell behind" if "stopped" in result.counts else "none"
+    held = f" and {result.counts['held']} are held" if "held" in result.counts else ""
+    until = {"fifo": "each was trained to its end", "asha": f"ASHA stopped {stopped}{held}"}.get(
         experiment["scheduler"], experiment["scheduler"]
     )
     low = "".join(f", with low {name}" for name in result.costs_wanted[:1]) + "".join(

@@ -20,7 +20,7 @@ from search.experiment import Experiment
 from search.journal.events import Freed, Opened, Resumed, Selecting, Tested, Unevaluated
 from search.journal.journal import FILE_NAME, Journal
 from search.journal.result import SearchResult, TrialResult
-from search.select import best_few, few_text, refuse_changed, terms_of
+from search.select import best_few, cost_of, few_text, refuse_changed, terms_of
 from search.space import SearchSpace
 from tests.support.played import OpenDriver, changed, good_lr_wins, play, reopened, report
 from trainables.config import TrialConfig
@@ -379,6 +379,25 @@ def test_candidates_are_asked_for_anew_once_the_search_has_gone_on(
     assert terms_of(args, driver.result).candidates == list(reversed(few))
     driver.journal.append(Resumed(slots=2, began_ms=time.time_ns() // 1_000_000))
     assert terms_of(args, driver.result).candidates == few
+
+
+def test_a_selections_cost_is_told_and_what_was_trained_before_is_off(
+    begin: Any, searched: Driver
+) -> None:
+    few = [trial.trial for trial in best_few(searched.result, 2)]
+    lengths = [searched.result.trials[name].config["epochs"] for name in few]
+    terms = Selecting(candidates=few, seeds=3, alpha=0.05)
+    cost = cost_of(searched.result, terms)
+    assert (cost.trainings, cost.epochs) == (6, 3 * sum(lengths))
+    assert cost.seconds == pytest.approx(0.25 * cost.epochs / searched.result.started.slots)
+    assert str(cost).startswith(f"at most 6 trainings and {cost.epochs} epochs, about ")
+    driver = begin(candidates=few, seeds=3)
+    name, config = driver.suggest()
+    driver.running(name)
+    for epoch in range(1, config.epochs + 1):
+        driver.report(name, report(epoch))
+    after = cost_of(driver.result, terms)
+    assert (after.trainings, after.epochs) == (5, cost.epochs - config.epochs)
 
 
 def test_two_trials_that_differ_by_their_seed_alone_are_one_candidate(searched: Driver) -> None:

@@ -91,6 +91,24 @@ def test_where_trials_wait_for_each_other_the_time_left_is_of_expected_epochs(
     assert 0.5 * truth < int(left.split()[1]) < 3 * truth
 
 
+def test_the_time_left_ends_with_the_budget(
+    experiment: Experiment, open_driver: OpenDriver
+) -> None:
+    budget = Budget((limit("20epochs"),))
+    driver = open_driver(changed(experiment, budget=budget))
+    display = Display(driver.result, 9, Console(file=io.StringIO()))
+    told: dict[int, str] = {}
+
+    def look(event: Event) -> None:
+        display.start = time.monotonic() - 300
+        told[driver.result.epochs_trained] = display._left()
+
+    driver.journal.listeners.append(look)
+    play(driver)
+    assert told[15] == "about 100 s left", "20 epochs of 45, of which 15 took 300 s"
+    assert driver.result.epochs_trained < 30
+
+
 def test_trials_that_could_not_be_evaluated_are_told_in_one_line(
     experiment: Experiment, open_driver: OpenDriver
 ) -> None:

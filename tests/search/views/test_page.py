@@ -224,7 +224,19 @@ def test_a_search_that_stopped_nothing_says_so(experiment: Experiment) -> None:
     result.trials = {
         name: trial for name, trial in result.trials.items() if trial.outcome == "completed"
     }
-    assert "None: no trial was stopped early, and none failed." in words(render(result))
+    assert "None: no trial was stopped, and none failed." in words(render(result))
+
+
+def test_trials_that_are_held_are_called_so_in_text_and_picture(experiment: Experiment) -> None:
+    result = played(experiment, 30)
+    stopped = [trial for trial in result.trials.values() if trial.outcome == "stopped"]
+    for trial in stopped:
+        trial.outcome = "held"
+    said = words(render(result))
+    assert f"ASHA stopped none and {len(stopped)} are held (" in said
+    assert f"{len(stopped)} held: the search ended while they waited at a rung" in said
+    (legend,) = search_curves(result).legends
+    assert "held" in [text.get_text() for text in legend.get_texts()]
 
 
 def test_a_selection_that_has_not_come_to_its_end_has_a_page(experiment: Experiment) -> None:
