@@ -208,7 +208,10 @@ def until_answered(
 
 
 def load(url: str, body: Path, kind: str, clients: int, seconds: float) -> dict[str, float]:
-    """Ask over so many connections for a time; return requests a second, p50 and p99 in ms."""
+    """Ask over so many connections for a time; return requests a second, p50 and p99 in ms.
+
+    Those that are refused do not count; a server that answers none counts as if it had one.
+    """
     script = body.with_suffix(".lua")
     script.write_text(LUA)
     words = ["wrk", "-t1", f"-c{clients}", f"-d{seconds:g}s", "--timeout", "20s"]
@@ -220,10 +223,8 @@ def load(url: str, body: Path, kind: str, clients: int, seconds: float) -> dict[
         check=True,
     )
     found = json.loads(re.findall(r"^\{.*\}$", done.stdout, re.MULTILINE)[-1])
-    if found["errors"]:
-        raise RuntimeError(f"{found['errors']} requests failed at {url}")
     return {
-        "rps": max(1, found["requests"]) / found["us"] * 1e6,  # slow servers may answer none
+        "rps": max(1, found["requests"] - found["errors"]) / found["us"] * 1e6,
         "p50": found["p50"] / 1000,
         "p99": found["p99"] / 1000,
     }
