@@ -121,7 +121,7 @@ def parser() -> Parser:
         action="store_true",
         help="say which images would join, the plan, and what it takes to tell; start nothing",
     )
-    change_option(made, "of one that was cut off, the code or a library")
+    change_option(made, "the code or a library")
     place_options(made, "as the champion's search")
     json_option(made)
     return made
