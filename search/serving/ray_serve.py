@@ -97,7 +97,8 @@ def serve_on_cluster(wanted: Wanted) -> int:
         import ray.serve
     except ImportError as error:
         raise NotReady(
-            f"--address needs Ray Serve ({error}). Install: pip install 'ray[serve]'"
+            f"--address needs Ray Serve ({error}). "
+            "Install: pip install 'image-classifier-search[ray-serve]'"
         ) from error
     check_address(wanted.address)
     found = _find(wanted)
