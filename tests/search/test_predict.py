@@ -188,7 +188,7 @@ def test_a_searchs_model_is_exported_once_and_again_when_its_checkpoint_has_chan
     pixels = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1), dtype=np.uint8)
     first = load("one").probabilities(pixels)
 
-    def refused(*given: object) -> None:
+    def refused(*given: object, **options: object) -> None:
         raise AssertionError("exported anew")
 
     monkeypatch.setattr("trainables.export.export.write", refused)
