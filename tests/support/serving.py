@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -160,11 +160,11 @@ class Commanded:
 
     def answering(self) -> list[int]:
         """The processes that answer."""
-        return [
-            child.pid
-            for child in psutil.Process(self.process.pid).children()
-            if "search.serving.worker" in child.cmdline()
-        ]
+        found = []
+        for child in psutil.Process(self.process.pid).children():
+            with suppress(psutil.Error):  # it has just ended
+                found += [child.pid] * ("search.serving.worker" in child.cmdline())
+        return found
 
 
 @contextmanager
