@@ -19,6 +19,7 @@ from search.improve import IMPROVEMENT, ORIGINS, main
 from search.journal.result import SearchResult
 from search.promote import main as promote
 from search.space import Choice, Float, SearchSpace
+from search.tracking.model_registry import Registered
 from tests.conftest import MakeOnce
 from trainables.config import DataConfig
 from trainables.datasets.load import load
@@ -102,6 +103,12 @@ def keep(place: Place, image: Any) -> str:
     return place.met.keep_image(file.getvalue())
 
 
+@pytest.fixture
+def unregistered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Register nothing, which takes seconds."""
+    monkeypatch.setattr("search.improve.register", lambda *_: Registered("knn", "2", "1"))
+
+
 def aliases(name: str) -> dict[str, str]:
     found = MlflowClient(f"sqlite:///{Path.cwd()}/mlflow.db").get_registered_model(name).aliases
     return {alias: str(version) for alias, version in found.items()}
@@ -141,6 +148,7 @@ def test_a_champion_learns_from_what_it_met(
     assert aliases("knn") == {"champion": "2", "challenger": "2"}
 
 
+@pytest.mark.usefixtures("unregistered")
 def test_a_second_round_learns_on_with_the_same_images_held_out(
     champion: Champion, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -150,7 +158,7 @@ def test_a_second_round_learns_on_with_the_same_images_held_out(
     first = json.loads(capsys.readouterr().out.splitlines()[-1])
     held = {image for image, use in place.met.aside().items() if use == "held"}
     correct(place, 240)
-    assert place.improve("models:/knn@champion", "--margin", "5", "--json") == 0
+    assert place.improve(first["search"], "--margin", "5", "--json") == 0
     second = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert second["champion"]["search"] == first["search"]
     again = {image for image, use in place.met.aside().items() if use == "held"}
@@ -203,6 +211,7 @@ def test_a_dry_run_says_what_would_join_and_what_it_takes_to_tell(
     assert place.met.aside() == {}
 
 
+@pytest.mark.usefixtures("unregistered")
 def test_an_improvement_that_was_killed_goes_on(
     champion: Champion, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
