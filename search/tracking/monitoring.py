@@ -52,6 +52,7 @@ def log_monitoring(uri: str, tracking: str, figures: Mapping[str, float]) -> str
         client.log_batch(
             run, metrics=[Metric(key, value, now, now // 1000) for key, value in figures.items()]
         )
+        client.set_terminated(run)
         return str(run)
     except troubles() as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]

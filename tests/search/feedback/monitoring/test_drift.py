@@ -14,7 +14,7 @@ from search.feedback.monitoring.drift import (
 from tests.search.feedback.monitoring.made_up import answers, images
 from trainables.export.image_features import features_of
 
-RUNS = 100
+RUNS = 60
 
 
 @pytest.fixture(autouse=True)
@@ -40,8 +40,8 @@ def test_answers_raise_false_alarms_at_their_rate() -> None:
             for _ in range(RUNS)
         ]
     )
-    # Of 100 runs at a rate of 5 % more than 11 raise an alarm once in two hundred times.
-    assert np.all((found <= 0.05).mean(axis=0) <= 0.11)
+    # Of 60 runs at a rate of 5 % more than 8 raise an alarm once in two hundred times.
+    assert np.all((found <= 0.05).mean(axis=0) <= 0.14)
     assert (found[:, 1] <= 0.05).mean() >= 0.01
     assert 0.4 < found[:, 1].mean() < 0.6
 
@@ -53,7 +53,7 @@ def test_images_raise_false_alarms_at_their_rate() -> None:
     for _ in range(RUNS):
         rows = generator.permutation(len(pool))
         found.append(features_differ(pool[rows[:100]], pool[rows[100:150]], generator))
-    assert 0.01 <= np.mean(np.array(found) <= 0.05) <= 0.11
+    assert 0.01 <= np.mean(np.array(found) <= 0.05) <= 0.14
 
 
 def test_a_share_of_noisier_images_is_seen_and_they_are_named() -> None:
