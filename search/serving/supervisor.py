@@ -59,10 +59,20 @@ class Slot:
     """The place of one answering process, which one after another may have."""
 
     process: Process | None = None
+    asked: Coming | None = None
+    """The version that it was told of."""
     reply: "asyncio.Future[Came] | None" = None
-    """Of the version that it was told of."""
+    """What becomes of that."""
     is_ready: bool = False
     failures: int = 0
+    """Processes in a row that have not answered yet, the one that is running among them."""
+
+    def hear(self, came: Came) -> None:
+        """Settle the wait for this version, if there is one."""
+        if self.reply is None or self.asked is None or self.reply.done():
+            return
+        if (came.role, came.version) == (self.asked.role, self.asked.version):
+            self.reply.set_result(came)
 
 
 @dataclass
@@ -77,6 +87,8 @@ class Supervisor:
     _slots: list[Slot] = field(init=False)
     _used: dict[str, Coming] = field(default_factory=dict)
     """The version that is used, by its role."""
+    _wishes: dict[str, Coming] = field(default_factory=dict)
+    """The newest version that came and is not looked at yet, by its role."""
 
     def __post_init__(self) -> None:
         self._slots = [Slot() for _ in range(self.plan.workers)]
@@ -84,7 +96,7 @@ class Supervisor:
     async def run(self) -> int:
         """Serve until a signal, and return the exit code."""
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._coming: asyncio.Queue[Coming] = asyncio.Queue()
+        self._wished = asyncio.Event()
         self._watchers: list[Process] = []
         for number, code in ((signal.SIGTERM, 0), (signal.SIGINT, 128 + signal.SIGINT)):
             asyncio.get_running_loop().add_signal_handler(number, self._end, code)
@@ -99,7 +111,7 @@ class Supervisor:
     def _all(self) -> list[Coroutine[Any, Any, None]]:
         found = [self._roll_out()]
         if isinstance(self.plan.source, Path):
-            self._coming.put_nowait(named(Fetched(str(self.plan.source)), MAIN))
+            self._wish(named(Fetched(str(self.plan.source)), MAIN))
         else:
             found.append(self._watch(self.plan.source, MAIN))
         if self.plan.shadow is not None:
@@ -133,9 +145,7 @@ class Supervisor:
             self._watchers.append(process)
             assert process.stdout is not None
             async for line in process.stdout:
-                coming = named(Fetched(**json.loads(line)), role)
-                if coming != self._used.get(role):
-                    self._coming.put_nowait(coming)
+                self._wish(named(Fetched(**json.loads(line)), role))
             code = await process.wait()
             if code > 0 and role not in self._used:
                 self._end(code)  # it has said why
@@ -143,19 +153,32 @@ class Supervisor:
                 return
             await asyncio.sleep(PAUSE_S)
 
+    def _wish(self, coming: Coming) -> None:
+        """Note a version as the next; one that nobody has looked at is not wanted any more."""
+        if (passed := self._wishes.get(coming.role)) is not None:
+            self._forget(passed)
+        self._wishes[coming.role] = coming
+        self._wished.set()
+
     async def _roll_out(self) -> None:
-        """Let the processes use each version that comes."""
-        early: list[Coming] = []
-        while MAIN not in self._used:  # a second model waits for the first
-            coming = await self._coming.get()
-            if coming.role == MAIN:
-                await self._begin(coming)
-            else:
-                early.append(coming)
-        for coming in early:
-            await self._change(coming)
+        """Let the processes use each version that comes; a second model waits for the first."""
         while True:
-            await self._change(await self._coming.get())
+            await self._wished.wait()
+            self._wished.clear()
+            if MAIN in self._wishes:
+                await self._take(self._wishes.pop(MAIN))
+            if MAIN in self._used and SHADOW in self._wishes:
+                await self._take(self._wishes.pop(SHADOW))
+
+    async def _take(self, coming: Coming) -> None:
+        """Let the processes use a version, if they do not."""
+        before = self._used.get(coming.role)
+        if before is not None and before.version == coming.version:
+            self._forget(coming)
+        elif before is None and coming.role == MAIN:
+            await self._begin(coming)
+        else:
+            await self._change(coming)
 
     async def _begin(self, coming: Coming) -> None:
         """Start all processes with the first version."""
@@ -181,35 +204,39 @@ class Supervisor:
             elif not is_used:
                 self._used[coming.role], is_used = coming, True
         say(f"{_words(coming)} is in use now")
-        if before is not None and before.folder != coming.folder:
+        if before is not None:
             self._forget(before)
 
     async def _asked(self, slot: Slot, coming: Coming) -> Came:
-        """Return what becomes of a version in a process."""
-        if slot.process is None or slot.process.stdin is None or not slot.is_ready:
-            return Came(coming.version, coming.role)  # it will begin with it
-        slot.reply = asyncio.get_running_loop().create_future()
+        """Return what becomes of a version in a process.
+
+        One that is just starting was told of the version in use, so it is waited for.
+        """
+        while not slot.is_ready:
+            await asyncio.sleep(0.01)
+        assert slot.process is not None
+        assert slot.process.stdin is not None
+        slot.asked, slot.reply = coming, asyncio.get_running_loop().create_future()
         slot.process.stdin.write(coming.line)
         came = await slot.reply
-        slot.reply = None
+        slot.asked = slot.reply = None
         return came
 
     async def _keep(self, slot: Slot) -> None:
         """Have a process answer, and start another when it ends."""
         while not self._ended.done():
             await self._answer(slot)
-            if slot.reply is not None and not slot.reply.done():
-                slot.reply.set_result(Came("", MAIN, "a process ended while it loaded it"))
-            if not slot.is_ready:
-                slot.failures += 1
-                if slot.failures >= FAILURES:
-                    raise Refused(f"a process ended {FAILURES} times before it could answer.")
+            if (asked := slot.asked) is not None:
+                slot.hear(Came(asked.version, asked.role, "a process ended while it loaded it"))
+            if slot.failures >= FAILURES:
+                raise Refused(f"a process ended {FAILURES} times before it could answer.")
+            if slot.failures:
                 await asyncio.sleep(PAUSE_S)
-            slot.is_ready = False
 
     async def _answer(self, slot: Slot) -> None:
         """Start a process and hear what it says, until it ends."""
         settings = self.plan.settings
+        slot.failures += 1
         slot.process = process = await _started(
             "search.serving.worker",
             settings.text,
@@ -217,6 +244,8 @@ class Supervisor:
             pass_fds=[settings.descriptor],
             env={**os.environ, FIGURES: str(self.folder / "metrics")},
         )
+        if self._ended.done():  # the signal came meanwhile, and did not find it
+            process.terminate()
         assert process.stdin is not None
         assert process.stdout is not None
         for role in (MAIN, SHADOW):
@@ -226,10 +255,10 @@ class Supervisor:
             came = Came(**json.loads(line))
             if came.refused and not slot.is_ready and came.role == MAIN:
                 raise ConfigError(f"'{settings.name}' cannot be served: {came.refused}")
-            if slot.reply is not None and not slot.reply.done():
-                slot.reply.set_result(came)
+            slot.hear(came)
             if came.role == MAIN:
                 slot.is_ready, slot.failures = True, 0
+        slot.is_ready = False
         code = await process.wait()
         mark_process_dead(process.pid, str(self.folder / "metrics"))  # type: ignore[no-untyped-call]
         if not self._ended.done():
@@ -258,10 +287,16 @@ class Supervisor:
 
     def _forget(self, coming: Coming) -> None:
         """Remove the folder of a version, if it is one of ours."""
-        path = Path(coming.folder)
-        if path.is_relative_to(self.folder):
-            place = self.folder.joinpath(*path.relative_to(self.folder).parts[:2])
-            shutil.rmtree(place, ignore_errors=True)
+        for source in (self.plan.source, self.plan.shadow):
+            if isinstance(source, Question):
+                forget(coming, Path(source.into))
+
+
+def forget(coming: Coming, into: Path) -> None:
+    """Remove what was fetched into a folder for a version, if that is where it is."""
+    path = Path(coming.folder)
+    if path.is_relative_to(into):
+        shutil.rmtree(into / path.relative_to(into).parts[0], ignore_errors=True)
 
 
 async def _started(module: str, argument: str, **how: Any) -> Process:

@@ -9,7 +9,9 @@ is its exit code and a line on stderr, each later one a line on stderr, once.
 
 import json
 import os
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -24,21 +26,29 @@ from trainables.errors import ConfigError, printable
 
 
 def fetched(question: Question, version: str) -> Fetched:
-    """Bring a version into a folder of its own."""
-    into = Path(question.into) / (version or "model")
-    if version:
-        into.mkdir(parents=True, exist_ok=True)
-        source = f"models:/{question.registered}/{version}"
-        found = fetch(source, tracking_uri(question.tracking), into)
-    else:
-        found = prepared(
-            question.source,
-            into,
-            trial=question.trial,
-            storage=question.storage,
-            data_root=question.data_root,
-        )
+    """Bring a version into a folder of its own, which no other look at it shares."""
+    Path(question.into).mkdir(parents=True, exist_ok=True)
+    own = Path(tempfile.mkdtemp(dir=question.into))
+    try:
+        found = _fetched(question, version, own / (version or "model"))
+    except BaseException:
+        shutil.rmtree(own, ignore_errors=True)
+        raise
     return Fetched(str(found), version)
+
+
+def _fetched(question: Question, version: str, into: Path) -> Path:
+    if version:
+        into.mkdir()
+        source = f"models:/{question.registered}/{version}"
+        return fetch(source, tracking_uri(question.tracking), into)
+    return prepared(
+        question.source,
+        into,
+        trial=question.trial,
+        storage=question.storage,
+        data_root=question.data_root,
+    )
 
 
 def bring(question: Question, version: str) -> None:

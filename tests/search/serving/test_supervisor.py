@@ -1,0 +1,187 @@
+"""Which version each process is told of, with processes that are played."""
+
+import asyncio
+import json
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.serving import supervisor
+from search.serving.messages import MAIN, SHADOW, Came, Coming, Question, Settings
+from search.serving.supervisor import Plan, Supervisor
+
+Work = Callable[["Server"], Awaitable[None]]
+
+
+class Process:
+    """A process that says what it is told to say."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid, self.returncode = pid, None
+        self.told = list[Coming]()
+        self.stdin, self.stdout = self, asyncio.StreamReader()
+        self.ended = asyncio.Event()
+
+    def write(self, line: bytes) -> None:
+        """Hear a line of the supervisor's."""
+        self.told.append(Coming(**json.loads(line)))
+
+    def says(self, version: str, role: str = MAIN, refused: str = "") -> None:
+        self.stdout.feed_data(json.dumps(asdict(Came(version, role, refused))).encode() + b"\n")
+
+    def terminate(self) -> None:
+        self.stdout.feed_eof()
+        self.ended.set()
+
+    kill = terminate
+
+    async def wait(self) -> int:
+        await self.ended.wait()
+        return 0
+
+    @property
+    def last(self) -> str:
+        return self.told[-1].version if self.told else ""
+
+
+class Server:
+    """A supervisor and its processes, by when they were started."""
+
+    def __init__(self, folder: Path, workers: int) -> None:
+        self.folder, self.processes = folder, list[Process]()
+        self.lines = list[str]()
+        """What is said; the first is that it serves."""
+        question = Question("m", str(folder / "main"), "", None, None, None, "m", True, 1.0)
+        Path(question.into).mkdir()
+        listening = socket.socket()
+        plan = Plan(Settings("m", "", listening.fileno(), 1, 0.1), "", workers, question)
+        self.supervisor = Supervisor(plan, folder, listening)
+
+    async def started(self, *_: Any, **__: Any) -> Process:
+        self.processes.append(Process(len(self.processes)))
+        return self.processes[-1]
+
+    def wish(self, version: str, role: str = MAIN) -> Path:
+        """Have a version come; return its folder."""
+        folder = self.folder / "main" / f"{version}-{len(list(self.folder.rglob('*')))}"
+        folder.mkdir()
+        self.supervisor._wish(Coming(version, str(folder), role))
+        return folder
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the supervisor work until something holds."""
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+def supervised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, work: Work) -> None:
+    """Do some work with a supervisor that is running."""
+    monkeypatch.setattr(supervisor, "PAUSE_S", 0)
+
+    async def main() -> None:
+        server = Server(tmp_path, workers)
+        monkeypatch.setattr(supervisor, "_started", server.started)
+        monkeypatch.setattr(supervisor, "say", server.lines.append)
+        monkeypatch.setattr(supervisor, "mark_process_dead", lambda *_: None)
+        monkeypatch.setattr(Supervisor, "_watch", lambda *_: asyncio.sleep(0))
+        running = asyncio.create_task(server.supervisor.run())
+        await until(lambda: hasattr(server.supervisor, "_watchers"))
+        try:
+            await work(server)
+        finally:
+            server.supervisor._end(0)
+            await running
+
+    asyncio.run(main())
+
+
+def test_a_process_that_starts_is_told_of_a_new_version_once_it_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(server: Server) -> None:
+        old = server.wish("3")
+        await until(lambda: len(server.processes) == 1)
+        server.processes[0].says("3")
+        await until(lambda: bool(server.lines))
+        server.processes[0].terminate()
+        await until(lambda: len(server.processes) == 2 and server.processes[1].last == "3")
+        server.wish("4")
+        await until(lambda: not server.supervisor._wishes)
+        assert server.supervisor._used[MAIN].version == "3"
+        assert old.is_dir()
+        server.processes[1].says("3")
+        await until(lambda: server.processes[1].last == "4")
+        server.processes[1].says("4")
+        await until(lambda: not old.is_dir())
+        assert server.supervisor._used[MAIN].version == "4"
+
+    supervised(tmp_path, monkeypatch, 1, work)
+
+
+def test_an_alias_that_comes_back_while_a_version_loads_is_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(server: Server) -> None:
+        server.wish("3")
+        await until(lambda: len(server.processes) == 1)
+        (process,) = server.processes
+        process.says("3")
+        await until(lambda: bool(server.lines))
+        server.wish("4")
+        await until(lambda: process.last == "4")
+        passed, again = server.wish("5"), server.wish("3")
+        process.says("4")
+        await until(lambda: process.last == "3")
+        process.says("3")
+        await until(lambda: server.supervisor._used[MAIN].version == "3")
+        assert [one.version for one in process.told] == ["3", "4", "3"]
+        assert (passed.is_dir(), again.is_dir()) == (False, True)
+
+    supervised(tmp_path, monkeypatch, 1, work)
+
+
+def test_what_came_of_the_second_model_says_nothing_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(server: Server) -> None:
+        server.wish("3")
+        await until(lambda: len(server.processes) == 1)
+        (process,) = server.processes
+        process.says("3")
+        await until(lambda: bool(server.lines))
+        server.wish("4")
+        await until(lambda: process.last == "4")
+        process.says("4", SHADOW)
+        process.says("4", MAIN, "its classes differ")
+        await until(lambda: server.supervisor._slots[0].asked is None)
+        assert server.supervisor._used[MAIN].version == "3"
+
+    supervised(tmp_path, monkeypatch, 1, work)
+
+
+def test_a_process_that_starts_as_the_signal_comes_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(server: Server) -> None:
+        came, started = asyncio.Event(), server.started
+
+        async def slowly(*_: Any, **__: Any) -> Process:
+            came.set()
+            await server.supervisor._ended
+            for _number in range(20):  # the drain has looked for processes by then
+                await asyncio.sleep(0)
+            return await started()
+
+        monkeypatch.setattr(supervisor, "_started", slowly)
+        server.wish("3")
+        await came.wait()
+        server.supervisor._end(0)
+        await until(lambda: bool(server.processes) and server.processes[0].ended.is_set())
+
+    supervised(tmp_path, monkeypatch, 1, work)
