@@ -115,6 +115,8 @@ class Batcher:
         try:
             images = [job.images[number] for job, number in batch]
             found = served.predictions(images)
+            if len(found) != len(images):
+                raise ValueError(f"it gave {len(found)} answers to {len(images)} images")
         except Exception as raised:  # noqa: BLE001 - a request is answered whatever a model does
             LOG.error("version %s could not answer: %r", served.version, raised)
             error = raised
@@ -129,11 +131,16 @@ class Batcher:
         each = finished.seconds / len(finished.batch)
         before = self.seconds_per_image or each
         self.seconds_per_image = before + SMOOTHING * (each - before)
-        self._computed(finished)
-        if finished.error is not None:
+        error = finished.error
+        try:
+            self._computed(finished)
+        except Exception as raised:  # noqa: BLE001 - what is wrong with a batch may not end the loop
+            LOG.error("what version %s said is not understood: %r", finished.served.version, raised)
+            error = error or raised
+        if error is not None:
             for job, _ in finished.batch:
                 if not job.done.done():
-                    job.done.set_exception(finished.error)
+                    job.done.set_exception(error)
             return
         for (job, _), found in zip(finished.batch, finished.found, strict=True):
             job.answers.append((found, finished.served))

@@ -3,6 +3,7 @@
 import binascii
 import io
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -149,15 +150,17 @@ def _npy(content_type: str, body: bytes, limits: Limits) -> NDArray[np.uint8]:
         major, _ = npy.read_magic(file)
         read_header = npy.read_array_header_1_0 if major == 1 else npy.read_array_header_2_0
         shape, is_fortran, kind = read_header(file)
-    except (ValueError, OSError, SyntaxError, TypeError) as error:
+        size, start = math.prod(shape), file.tell()
+    except Exception as error:  # whatever Python's own parser makes of a header
         raise Refusal(400, "the body is not an array as numpy.save writes it") from error
+    if any(type(side) is not int or not 0 <= side <= len(body) for side in shape):
+        raise Refusal(400, "the sides in the array's header are no such numbers")
     if kind != np.uint8 or is_fortran or not 2 <= len(shape) <= 4:
         raise Refusal(
             422,
             "an array must be uint8 (count, height, width, channels) in C order "
             f"(got {kind} {shape}{' in Fortran order' * is_fortran})"[:200],
         )
-    size, start = int(np.prod(shape, dtype=object)), file.tell()
     if size != len(body) - start:
         raise Refusal(
             400, f"the array's header says {size:,} bytes, and {len(body) - start:,} follow"
@@ -188,18 +191,32 @@ def tensors(body: bytes, limits: Limits) -> Any:
     told = parsed(body)
     keys = [key for key in ("inputs", "instances") if isinstance(told, dict) and key in told]
     if len(keys) != 1:
-        raise Refusal(
-            400, 'JSON must be {"inputs": [...]} or {"instances": [...]}: pixels, 0 to 255'
-        )
+        raise Refusal(400, TENSORS_FORM)
     given = told[keys[0]]
     if not isinstance(given, list) or not given:
         raise Refusal(400, f"'{keys[0]}' must be a list of images")
     if len(given) > limits.images:
         raise _too_many(limits)
+    _check_numbers(given, axes=4)
     try:
         return np.array(given)
     except (ValueError, OverflowError):  # of several sizes
         return [_array(image) for image in given]
+
+
+def _check_numbers(given: list[Any], axes: int) -> None:
+    """Check that lists in lists hold numbers alone: NumPy makes each text as long as the longest.
+
+    Raises:
+        Refusal: they hold something else, or lists in more than `axes` lists.
+    """
+    kinds = set(map(type, given))
+    if kinds <= {int, float}:
+        return
+    if kinds != {list} or axes == 1:
+        raise Refusal(422, "images must be lists of numbers in rows of equal length, as uint8 are")
+    for one in given:
+        _check_numbers(one, axes - 1)
 
 
 def _array(image: Any) -> NDArray[Any]:

@@ -63,6 +63,7 @@ def ready(folder: Path, name: str, version: str, *, threads: int, delay_s: float
         raise ConfigError(f"'{folder}' holds no promoted model (a folder with about.json).")
     try:
         runtime = load(found, name, threads)
+        _check_answers(runtime.model)
     except ConfigError:
         raise
     except Exception as error:  # whatever a damaged file makes its library raise
@@ -70,6 +71,22 @@ def ready(folder: Path, name: str, version: str, *, threads: int, delay_s: float
     encoder = Encoder(name, version, tuple(runtime.model.classes))
     largest = max(1, runtime.batch_within(delay_s))
     return Served(version, runtime, largest, runtime.batch_within(QUICK_S), encoder)
+
+
+def _check_answers(model: Model) -> None:
+    """Check that a classifier gives each image a probability of each class.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if model.task is not CLASSIFICATION:
+        return
+    wanted = (2, len(model.classes))
+    chances = np.asarray(model.predictions(np.zeros((2, *model.image), dtype=np.uint8)))
+    if chances.shape != wanted:
+        raise ConfigError(f"it answers two images with {chances.shape} numbers, not {wanted}.")
+    if not np.isfinite(chances).all():
+        raise ConfigError("its probabilities are no numbers (NaN or infinite).")
 
 
 def reason(error: Exception) -> str:

@@ -131,3 +131,36 @@ def test_each_answer_is_of_the_version_that_computed_it() -> None:
         assert told == ["1", "2"]
 
     asyncio.run(main())
+
+
+def test_what_metrics_do_not_understand_ends_its_batch_alone() -> None:
+    served = Played(quick=4)
+    served.let.set()
+
+    async def main() -> None:
+        def computed(finished: Finished) -> None:
+            if finished.found == [7]:
+                raise ValueError("no axis 1")
+
+        batcher = Batcher(lambda: served, computed)  # type: ignore[arg-type,return-value]
+        try:
+            with pytest.raises(ValueError, match="no axis 1"):
+                await batcher.answers([IMAGE + 7])
+            assert [value for value, _ in await batcher.answers([IMAGE])] == [0]
+        finally:
+            batcher.close()
+
+    asyncio.run(main())
+
+
+def test_too_few_answers_are_an_error_of_all_that_were_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    served = Played()
+    monkeypatch.setattr(served, "predictions", lambda images: [0])
+
+    async def work(batcher: Batcher) -> None:
+        for outcome in await asyncio.gather(*asked(batcher, 2), return_exceptions=True):
+            assert "1 answers to 2 images" in str(outcome)
+
+    played(served, work)

@@ -67,6 +67,12 @@ def tensors(value: object) -> bytes:
     return json.dumps({"inputs": value}).encode()
 
 
+def headed(shape: str) -> bytes:
+    """An array's file that says its shape in these words, with 12 bytes of content."""
+    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".ljust(191) + "\n"
+    return b"\x93NUMPY\x01\0" + struct.pack("<H", len(text)) + text.encode() + bytes(12)
+
+
 TEXT = base64.b64encode(GOOD).decode()
 FIELD = b'--b0\r\nContent-Disposition: form-data; name="a"\r\n\r\nhello\r\n--b0--\r\n'
 AVIF = png(GREY, "AVIF").replace(b"pitm", b"pixm")
@@ -130,6 +136,11 @@ CASES: dict[str, tuple[str, bytes, str | None, int, str]] = {
         400,
         "",
     ),
+    "sides below 0": ("/predict", headed("(-1, -2, 2, 3)"), NPY, 400, "header"),
+    "a huge side": ("/predict", headed(f"(1, {10**30}, 0, 3)"), NPY, 400, "header"),
+    "a longer side": ("/predict", headed(f"(0x{'f' * 99}, 1)"), NPY, 400, "header"),
+    "truths for sides": ("/predict", headed("(True, True)"), NPY, 400, "header"),
+    "a cut header": ("/predict", headed("("), NPY, 400, "numpy.save"),
     "no side": ("/predict", as_npy(np.zeros((1, 8, 0), np.uint8)), NPY, 422, "must be uint8"),
     "five channels": ("/predict", as_npy(np.zeros((1, 8, 8, 5), np.uint8)), NPY, 422, "channels"),
     "too many in an array": ("/predict", as_npy(np.zeros((9, 8, 8), np.uint8)), NPY, 413, "many"),
@@ -144,6 +155,15 @@ CASES: dict[str, tuple[str, bytes, str | None, int, str]] = {
     "pixels above 255": ("/invocations", tensors([[[256] * 8] * 8]), JSON, 422, "uint8"),
     "shares for pixels": ("/invocations", tensors([[[0.5] * 8] * 8]), JSON, 422, "uint8"),
     "texts for pixels": ("/invocations", tensors([[["a"] * 8] * 8]), JSON, 422, "uint8"),
+    "long texts": ("/invocations", tensors([["a" * 1000, *[""] * 9]]), JSON, 422, "numbers"),
+    "no pixel": ("/invocations", tensors([[[None] * 8] * 8]), JSON, 422, "numbers"),
+    "lists in lists": (
+        "/invocations",
+        b'{"inputs": ' + b"[" * 99 + b"]" * 99 + b"}",
+        JSON,
+        422,
+        "",
+    ),
     "rows of two lengths": ("/invocations", tensors([[[1, 2], [3]]]), JSON, 400, "equal length"),
     "a huge pixel": ("/invocations", tensors([[[10**30] * 8] * 8]), JSON, 422, "uint8"),
 }
