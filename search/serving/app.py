@@ -7,7 +7,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from itertools import count
@@ -28,6 +28,7 @@ from search.serving.batching import Batcher
 from search.serving.limits import Limits, Refusal
 from search.serving.metrics import Metrics
 from search.serving.observing import Observing, Shadow
+from search.serving.pages.guard import LOOPBACK, error, refusal
 from search.serving.versions import Served, Versions
 from trainables.datasets.images import TooManyPixels, open_image
 from trainables.errors import ConfigError, counted
@@ -59,6 +60,7 @@ class App:
         observers: Iterable[Observer] = (),
         more_routes: Sequence[BaseRoute] = (),
         shadow: Shadow | None = None,
+        hosts: Collection[str] | None = LOOPBACK,
     ) -> None:
         """Prepare to answer; it begins with ASGI's lifespan.
 
@@ -70,9 +72,10 @@ class App:
             observers: hear of each answer after it was sent.
             more_routes: more that Starlette is to answer.
             shadow: asks a second model; it is an observer too.
+            hosts: the names by which the server may be called; None allows any.
         """
         self.name, self.versions, self.limits, self.metrics = name, versions, limits, metrics
-        self.shadow = shadow
+        self.shadow, self._hosts = shadow, hosts
         self._observers = [*observers, *([shadow] if shadow is not None else [])]
         self._watching: list[Observing] = []
         self._prefix, self._number = secrets.token_hex(6), count()
@@ -102,6 +105,10 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, as ASGI has it."""
+        refused = refusal(scope, self._hosts) if scope["type"] == "http" else ""
+        if refused:
+            await error(403, refused)(scope, receive, send)
+            return
         if scope["type"] != "http" or scope["method"] != "POST":
             await self._others(scope, receive, send)
             return
@@ -114,14 +121,14 @@ class App:
             text = await self._hot[path](scope, receive, ticket)
         except Gone:
             return
-        except Refusal as refusal:
-            status, text = refusal.status, protocol.error_text(refusal.text)
-            headers = protocol.headers_of(refusal)
-        except ConfigError as error:  # of the images
-            status = 413 if isinstance(error, TooManyPixels) else 422
-            text = protocol.error_text(str(error))
-        except Exception as error:  # noqa: BLE001 - the batcher has logged it
-            status, text = 500, protocol.error_text(f"the model failed ({type(error).__name__})")
+        except Refusal as raised:
+            status, text = raised.status, protocol.error_text(raised.text)
+            headers = protocol.headers_of(raised)
+        except ConfigError as raised:  # of the images
+            status = 413 if isinstance(raised, TooManyPixels) else 422
+            text = protocol.error_text(str(raised))
+        except Exception as raised:  # noqa: BLE001 - the batcher has logged it
+            status, text = 500, protocol.error_text(f"the model failed ({type(raised).__name__})")
         finally:
             self.admission.release(ticket)
         await _send(send, status, text.encode(), headers)

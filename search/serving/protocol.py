@@ -35,6 +35,10 @@ class Bounded(HttpToolsProtocol):
     _lingering: asyncio.TimerHandle | None = None
     _is_in_header = True
     _header_bytes = 0
+    _has_completed = False
+    """Whether a request's end was in the bytes that came last."""
+    _refusal: Refusal | None = None
+    """What ends the connection once the requests before it are answered."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a header."""
@@ -52,13 +56,15 @@ class Bounded(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, and bound a header that is not whole."""
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._refusal is not None:
             return
+        self._has_completed = False
         super().data_received(data)
         if not self._is_in_header:
             self._stop()
             return
-        self._header_bytes += len(data)
+        if not self._has_completed:  # else most of them may be of the request before
+            self._header_bytes += len(data)
         if self._header_bytes > self.limits.header_bytes:
             limit = f"{self.limits.header_bytes:,} bytes"
             self._refuse(Refusal(431, f"the header is too long (limit {limit})"))
@@ -78,12 +84,15 @@ class Bounded(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Read the rest of what was refused for a while: many clients send it all first."""
         super().on_response_complete()
-        if self.cycle.more_body and self.cycle.response_complete and not self._lingering:
+        if self._refusal is not None and self.cycle.response_complete:
+            self._refuse(self._refusal)
+        elif self.cycle.more_body and self.cycle.response_complete and not self._lingering:
             self._lingering = self.loop.call_later(self.limits.receive_s, self.transport.close)
 
     def on_message_complete(self) -> None:
         """End a request."""
         self._linger_no_more()
+        self._has_completed = True
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
@@ -105,7 +114,11 @@ class Bounded(HttpToolsProtocol):
         self._refuse(Refusal(408, f"the header did not arrive within {self.limits.receive_s:g} s"))
 
     def _refuse(self, refusal: Refusal) -> None:
+        """Answer and end the connection, after the requests that have arrived are answered."""
         if self.transport.is_closing():
+            return
+        if self.cycle is not None and not (self.cycle.response_complete or self.cycle.more_body):
+            self._refusal = refusal
             return
         self.transport.write(_whole(refusal))
         self.transport.close()

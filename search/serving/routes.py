@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 PAGE = Path(__file__).with_name("docs.html")
 ANSWERS = {
     "400": "The request is not as it should be",
+    "403": "Another site's page asks, or by a name that is not this server's",
     "408": "The request arrived too slowly",
     "413": "Too large, too many images, or too many pixels",
     "415": "A Content-Type that is not read",

@@ -65,12 +65,13 @@ def app_of(
     shadow: Shadow | None = None,
 ) -> App:
     """Return the application with its page."""
+    hosts = allowed_hosts(settings.host)
     page = drop.Context(
         settings.name,
         tuple(versions.current.model.classes),
         lambda: versions.current.version,
         recorder,
-        allowed_hosts(settings.host),
+        hosts,
     )
     return App(
         settings.name,
@@ -80,6 +81,7 @@ def app_of(
         observers=[] if recorder is None else [recorder],
         more_routes=drop.routes(page),
         shadow=shadow,
+        hosts=hosts,
     )
 
 

@@ -7,13 +7,12 @@ is one whose name leads here although it is not this server's (DNS rebinding).
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Collection
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -29,6 +28,8 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 """The names of a server that only its own machine reaches."""
 RECEIVE_S = 15.0
 """Seconds within which a body has to arrive."""
+ASKED = frozenset({b"host", b"origin", b"sec-fetch-site"})
+"""The headers that tell who asks, and by which name."""
 READING = {"GET", "HEAD", "OPTIONS"}
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -75,21 +76,22 @@ class SameOrigin:
 
 def refusal(scope: Scope, hosts: Collection[str] | None) -> str:
     """Return why a request is refused; empty if it is not."""
-    headers = Headers(scope=scope)
-    host = headers.get("host", "")
+    headers = {name: value for name, value in scope["headers"] if name in ASKED}
+    host = headers.get(b"host", b"").decode("latin-1")
     if hosts is not None and _name(f"//{host}") not in hosts:
         return f"this server is not '{host[:200]}'. Call it by {' or '.join(sorted(hosts))}."
     if scope["method"] in READING:
         return ""
-    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin")
     is_own = (
-        site in ("same-origin", "none")
+        site in (b"same-origin", b"none")
         if site is not None
-        else origin is None or origin.partition("//")[2] == host
+        else origin is None or origin.partition(b"//")[2] == headers.get(b"host", b"")
     )
     return "" if is_own else "only this server's own pages and programs may send that."
 
 
+@lru_cache(maxsize=64)
 def _name(address: str) -> str:
     try:
         return urlsplit(address).hostname or ""

@@ -196,7 +196,7 @@ def test_other_methods_and_addresses_are_told(server: Running) -> None:
     assert server.ask("/health", b"", PNG).status == 405
 
 
-HEAD = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\n"
+HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
 
 
 @pytest.mark.parametrize(
@@ -237,3 +237,30 @@ def test_a_client_that_leaves_costs_nothing(server: Running) -> None:
         server.ask("/ping")
     assert server.app.admission.size == 0
     assert server.ask("/predict", GOOD, PNG).status == 200
+
+
+def test_an_answer_is_sent_before_the_next_request_is_refused(server: Running) -> None:
+    """The next header begins in the bytes in which a body ends that is longer than one may be."""
+    photograph = bytes(120_000)
+    first = HEAD + f"Content-Length: {len(photograph)}\r\n\r\n".encode() + photograph
+    whole = server.raw(first + HEAD, b"Content-Length: 1\r\nConnection: close\r\n\r\n0")
+    assert whole.count(b"HTTP/1.1 422") == 2
+    cut = server.raw(first + HEAD + b"A: ", b"x" * 40_000)
+    assert cut.startswith(b"HTTP/1.1 422")
+    assert b"HTTP/1.1 431" in cut
+
+
+@pytest.mark.parametrize("path", ["/predict", "/invocations", "/health", "/metrics", "/"])
+def test_a_name_that_is_not_the_servers_is_refused(server: Running, path: str) -> None:
+    for body in (None, GOOD):
+        answer = server.ask(path, body, PNG, Host="evil.example:80")
+        assert answer.status == 403
+        assert "evil.example" in answer.json["error"]
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Sec_Fetch_Site": "cross-site"}, {"Origin": "https://evil.example"}]
+)
+def test_another_sites_form_sends_no_images(server: Running, headers: dict[str, str]) -> None:
+    assert server.ask("/predict", GOOD, PNG, **headers).status == 403
+    assert server.ask("/predict", GOOD, PNG, Sec_Fetch_Site="same-origin").status == 200

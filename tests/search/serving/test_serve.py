@@ -167,7 +167,9 @@ def test_what_cannot_be_served_is_said_in_a_line(
 
 
 def test_a_model_that_is_not_there_is_said(command: Command) -> None:
-    done = command("search.serve", "models:/pets@champion", "--tracking", "sqlite:///no.db")
+    done = command(
+        "search.serve", "models:/pets@champion", "--tracking", "sqlite:///no.db", "--port", 0
+    )
     assert (done.returncode, done.stdout) == (2, "")
     assert "error: there is no MLflow database at" in done.stderr
 
