@@ -4,6 +4,8 @@ What keeps objects in a place need not know which of the two it is.
 """
 
 import hashlib
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -36,7 +38,7 @@ class Folder:
         return (self.path / part).is_file()
 
     def put(self, content: bytes, part: str = "", *, new: bool = False) -> None:
-        """Write a file, whole or not at all.
+        """Write a file, whole or not at all; it survives a power cut.
 
         Raises:
             Taken: it was to be `new`, and there is one already.
@@ -46,11 +48,15 @@ class Folder:
         partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
         partial.touch(mode=0o600)
         try:
-            partial.write_bytes(content)
+            with partial.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
             if new:
                 path.hardlink_to(partial)
             else:
                 partial.replace(path)
+            _sync_names(path.parent)
         except FileExistsError as error:
             raise Taken(f"{path} is there already") from error
         finally:
@@ -61,13 +67,23 @@ class Folder:
         found = {}
         for path in sorted(self.path.rglob("*")):
             if path.is_file() and not path.name.startswith("."):
-                found[path.relative_to(self.path).as_posix()] = path.stat().st_size
+                with suppress(FileNotFoundError):  # another process has removed it meanwhile
+                    found[path.relative_to(self.path).as_posix()] = path.stat().st_size
         return found
 
     def remove(self, parts: list[str]) -> None:
         """Remove the files of these names, as far as they are there."""
         for part in parts:
             (self.path / part).unlink(missing_ok=True)
+
+
+def _sync_names(folder: Path) -> None:
+    """Wait until the list of a folder's names would survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 Objects = Folder | Bucket

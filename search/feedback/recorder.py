@@ -104,7 +104,6 @@ class Recorder:
         """
         # What fails is tried again here.
         quick = replace(place, quick=True) if isinstance(place, Bucket) else place
-        self._at_once = AT_ONCE if isinstance(place, Bucket) else 1
         self.about, self.keeping, self.counts = about, keeping or Keeping(), Counts()
         self.records = Records.at(quick)
         self.records.begin(about)
@@ -201,10 +200,10 @@ class Recorder:
     def _wrote(self, batch: Sequence[Answered]) -> bool:
         """Write answers and their images; return False if the storage refuses."""
         try:
-            with ThreadPoolExecutor(self._at_once) as pool:
+            with ThreadPoolExecutor(AT_ONCE) as pool:
                 seen = list(pool.map(self._seen, batch))
             self._bounded.write(seen)
-        except (OSError, ConfigError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong, the next are recorded
             if not self.counts.is_refused:
                 why = error.strerror if isinstance(error, StorageError) else error
                 self._tell(f"answers cannot be recorded for now: {why}. It is tried again")

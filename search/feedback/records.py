@@ -26,11 +26,14 @@ from pathlib import Path
 
 from cluster.storage.bucket import Bucket, Taken
 from cluster.storage.folder import Objects, objects
+from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError, unknown
 
 ABOUT, IMAGES, SEEN, CORRECTIONS = "about.json", "images", "seen", "corrections"
 ASIDE = "aside"
 VERSION = 1
+DAMAGE = (ValueError, TypeError, KeyError)
+"""What it raises to read an object that is damaged."""
 
 
 class NotKept(ConfigError):
@@ -84,6 +87,8 @@ class Records:
     _number: "count[int]" = field(default_factory=count)
     _corrections: dict[str, Correction] = field(default_factory=dict)
     """Those that were read, by their objects' names."""
+    _damaged: set[str] = field(default_factory=set)
+    """The objects of which it was said that they are damaged."""
 
     @classmethod
     def at(cls, place: Path | Bucket) -> "Records":
@@ -95,16 +100,23 @@ class Records:
         """Whose records these are; None where there are none.
 
         Raises:
-            ConfigError: a newer version has written them.
+            ConfigError: a newer version has written them, or that is damaged.
         """
         if (found := self.place.get(ABOUT)) is None:
             return None
-        told = json.loads(found.content)
-        if told["version"] > VERSION:
+        try:
+            told = json.loads(found.content)
+            about = About(told["model"], tuple(told["classes"]), int(told["version"]))
+        except DAMAGE as error:
+            raise ConfigError(
+                f"'{self.place / ABOUT}' is damaged. Remove it: "
+                "`python -m search.serve MODEL --record` writes it again."
+            ) from error
+        if about.version > VERSION:
             raise ConfigError(
                 f"the records in '{self.place}' were written by a newer version. Use that."
             )
-        return About(told["model"], tuple(told["classes"]), told["version"])
+        return about
 
     def begin(self, about: About) -> None:
         """Say whose records these are.
@@ -167,18 +179,15 @@ class Records:
         return (self.place / SEEN).sizes()
 
     def seen_in(self, name: str) -> list[Seen]:
-        """Return the answers in an object; none if it was removed.
-
-        Raises:
-            ConfigError: it is damaged.
-        """
+        """Return the answers in an object; none if it was removed or is damaged, which is said."""
         if (found := self.place.get(f"{SEEN}/{name}")) is None:
             return []
         try:
             told = [json.loads(line) for line in found.content.splitlines()]
             return [Seen(**{**one, "probabilities": tuple(one["probabilities"])}) for one in told]
-        except (ValueError, TypeError, KeyError) as error:
-            raise ConfigError(f"'{self.place / SEEN / name}' is damaged. Remove it.") from error
+        except DAMAGE:
+            self._leave_out(f"{SEEN}/{name}")
+            return []
 
     def remove_seen(self, names: list[str]) -> None:
         """Remove objects that hold answers."""
@@ -212,15 +221,29 @@ class Records:
         return {one.image: one for one in self._read_corrections().values()}
 
     def _read_corrections(self) -> dict[str, Correction]:
-        """Return all corrections by their objects' names, in the order of time."""
+        """Return all corrections by their objects' names, in the order of time.
+
+        Those that are damaged are left out, which is said.
+        """
         found = {}
         for name in sorted((self.place / CORRECTIONS).sizes()):
             if name not in self._corrections:
                 if (stored := self.place.get(f"{CORRECTIONS}/{name}")) is None:
                     continue
-                self._corrections[name] = Correction(**json.loads(stored.content))
+                try:
+                    self._corrections[name] = Correction(**json.loads(stored.content))
+                except DAMAGE:
+                    self._leave_out(f"{CORRECTIONS}/{name}")
+                    continue
             found[name] = self._corrections[name]
         return found
+
+    def _leave_out(self, part: str) -> None:
+        """Say of an object, once, that it is damaged."""
+        if part not in self._damaged:
+            self._damaged.add(part)
+            damaged = f"'{self.place / part}' is damaged and left out. Remove it."
+            say(Terminal(stderr=True), f"note: {damaged}")
 
     def set_aside(self, use: str, image: str, content: bytes) -> None:
         """Keep an image from training for good; it stays when those in `images/` are removed."""

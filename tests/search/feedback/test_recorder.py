@@ -171,6 +171,25 @@ def test_a_storage_that_refuses_is_told_once_and_tried_again(
     assert "No space left" in told[0]
 
 
+def test_whatever_goes_wrong_once_the_next_is_recorded(
+    tmp_path: Path, record: Maker, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = record(tmp_path / "met", NONE, every_s=0.001)
+    write, errors = made._bounded.write, iter([ZeroDivisionError("division by zero")])
+
+    def fail_once(seen: list[Any]) -> None:
+        for error in errors:
+            raise error
+        write(seen)
+
+    monkeypatch.setattr(made._bounded, "write", fail_once)
+    made.answered([answered(1)])
+    while made._thread.is_alive() and not made.counts.written:
+        threading.Event().wait(0.001)
+    assert [one.id for one in made.records.seen()] == ["a1"]
+    assert "cannot be recorded for now: division by zero" in told[0]
+
+
 def test_what_is_unwritten_at_the_end_is_told(
     tmp_path: Path, record: Maker, told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

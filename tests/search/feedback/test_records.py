@@ -1,5 +1,6 @@
 """Records of what a model has met, in a folder and in a bucket."""
 
+import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cluster.storage.bucket import Bucket
+from cluster.storage.folder import Folder
 from search.feedback.records import About, Records, Seen, image_name
 from trainables.errors import ConfigError
 
@@ -97,3 +99,65 @@ def test_a_folder_with_records_is_for_its_owner_alone(tmp_path: Path) -> None:
         for part in ("", "images", f"images/{name}", "about.json")
     ]
     assert modes == [0o700, 0o700, 0o600, 0o600]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]", b'{"label": "cat"}', b"\n1\n"])
+def test_what_is_damaged_is_named_once_and_left_out(
+    opened: Reader, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    records = opened()
+    records.begin(PETS)
+    name = records.keep_image(b"pixels")
+    records.correct(name, "cat", "page")
+    records.write_seen([seen(1)])
+    records.place.put(content, "corrections/1-x-1.json")
+    records.place.put(content or b"{", "seen/1-x-1.jsonl")
+    again = opened()
+    for _ in range(2):
+        assert {image: one.label for image, one in again.corrections().items()} == {name: "cat"}
+        assert list(again.seen()) == [seen(1)]
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.removeprefix(f"note: '{records.place}/") for line in lines] == [
+        "corrections/1-x-1.json' is damaged and left out. Remove it.",
+        "seen/1-x-1.jsonl' is damaged and left out. Remove it.",
+    ]
+
+
+def test_a_place_whose_owner_cannot_be_read_is_refused(opened: Reader) -> None:
+    opened().begin(PETS)
+    opened().place.put(b"", "about.json")
+    with pytest.raises(ConfigError, match=r"about\.json' is damaged\. Remove it"):
+        opened().begin(PETS)
+
+
+def test_what_a_folder_keeps_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The content is there before its name, and the name before anybody hears of it."""
+    fsync, synced = os.fsync, list[str]()
+
+    def note(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.append("names" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "content")
+        assert (tmp_path / "met" / "a").exists() == (synced[-1] == "names")
+
+    monkeypatch.setattr(os, "fsync", note)
+    Folder(tmp_path / "met").put(b"1", "a")
+    assert synced == ["content", "names"]
+
+
+def test_a_file_that_is_removed_meanwhile_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("gone", "here"):
+        Folder(tmp_path).put(b"12", name)
+    is_file = Path.is_file
+
+    def removed(self: Path) -> bool:
+        found = is_file(self)
+        if self.name == "gone":
+            self.unlink()
+        return found
+
+    monkeypatch.setattr(Path, "is_file", removed)
+    assert Folder(tmp_path).sizes() == {"here": 2}
