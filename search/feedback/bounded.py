@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from search.feedback.records import Records, Seen
+from search.feedback.records import Records, Seen, lines_of
 from trainables.errors import ConfigError
 
 IMAGES_SHARE = 0.75
@@ -85,17 +85,22 @@ class BoundedRecords:
         self._unlooked += size
 
     def write(self, answers: Sequence[Seen]) -> None:
-        """Add answers, in one object."""
+        """Add answers, in one object, after the oldest were removed if need be.
+
+        Raises:
+            OSError: the storage refuses; none was added.
+        """
+        lines = lines_of(answers)
         with self._lock:
-            name, size = self.records.write_seen(answers)
-            self._answers[name] = size
-            self._read.add(name)
-            self._answer_bytes += size
-            self._unlooked += size
-            if self._answer_bytes > self._answers_limit:
+            if self._answer_bytes + len(lines) > self._answers_limit:
                 self._look()
-            if self._answer_bytes > self._answers_limit:
+            if self._answer_bytes + len(lines) > self._answers_limit:
                 self._drop_answers()
+            name = self.records.write_lines(lines)
+            self._answers[name] = len(lines)
+            self._read.add(name)
+            self._answer_bytes += len(lines)
+            self._unlooked += len(lines)
 
     @property
     def _answers_limit(self) -> float:
@@ -154,8 +159,9 @@ class BoundedRecords:
     def _drop_answers(self) -> None:
         """Remove the oldest half of the answers, but for the last of each image that is kept.
 
-        What stays takes at most half of what was removed. Processes that do so at the same time
-        may leave an answer twice.
+        What stays takes at most half of what was removed, and the place of the latest of it: so it
+        is there once if the storage then refuses to remove the others, however often that is tried.
+        Processes that do so at the same time may leave an answer twice.
         """
         taken, size = list[str](), 0
         for name in sorted(self._answers):
@@ -167,9 +173,9 @@ class BoundedRecords:
         last = {one.image: one for one in answers if one.image in self._images}
         staying = sorted(last.values(), key=lambda one: one.time_ms)[-(len(answers) // 2) :]
         if staying and len(answers) > 1:
-            name, size = self.records.write_seen(staying, staying[-1].time_ms)
-            self._answers[name] = size
-            self._read.add(name)
+            lines = lines_of(staying)
+            name = self.records.write_lines(lines, taken.pop())
+            self._answers[name] = len(lines)
         self.records.remove_seen(taken)
         for name in taken:
             del self._answers[name]

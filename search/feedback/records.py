@@ -6,7 +6,7 @@ A place, a folder or in a bucket, has for one model:
 |---|---|
 | `about.json` | whose records these are (`About`) |
 | `images/SHA256` | an image as it came (one that came as an array: PNG), once |
-| `seen/TIME-WRITER-NUMBER.jsonl` | a line for each answer (`Seen`); none is changed later |
+| `seen/TIME-WRITER-NUMBER.jsonl` | a line for each answer (`Seen`); none is changed, some go |
 | `corrections/TIME-WRITER-NUMBER.json` | what an image really shows (`Correction`) |
 | `aside/USE/SHA256` | an image that is never trained on, again (see `set_aside`) |
 
@@ -155,17 +155,20 @@ class Records:
         """Remove images; what was said of them stays."""
         (self.place / IMAGES).remove(names)
 
-    def write_seen(self, answers: Sequence[Seen], time_ms: int | None = None) -> tuple[str, int]:
-        """Add answers, in one object; return its name and its bytes.
+    def write_seen(self, answers: Sequence[Seen]) -> str:
+        """Add answers, which are in the order of time, in one object; return its name."""
+        return self.write_lines(lines_of(answers))
+
+    def write_lines(self, lines: bytes, name: str = "") -> str:
+        """Add answers as `lines_of` gives them, in one object; return its name.
 
         Args:
-            answers: in the order of time.
-            time_ms: when, if not now; not before the last of them.
+            lines: of answers in the order of time.
+            name: the object in whose place they are, if not a new one; not older than the answers.
         """
-        content = "".join(json.dumps(asdict(one)) + "\n" for one in answers).encode()
-        name = f"{self._new_name(time_ms)}.jsonl"
-        self.place.put(content, f"{SEEN}/{name}")
-        return name, len(content)
+        name = name or f"{self._new_name()}.jsonl"
+        self.place.put(lines, f"{SEEN}/{name}")
+        return name
 
     def seen(self, since_ms: int = 0) -> Iterator[Seen]:
         """Yield the answers since then, in the order in which they were written."""
@@ -259,9 +262,13 @@ class Records:
         found = self.place.get(f"{ASIDE}/{use}/{image}")
         return None if found is None else found.content
 
-    def _new_name(self, time_ms: int | None = None) -> str:
-        when = time.time_ns() // 1_000_000 if time_ms is None else time_ms
-        return f"{when:015d}-{self._writer}-{next(self._number):06d}"
+    def _new_name(self) -> str:
+        return f"{time.time_ns() // 1_000_000:015d}-{self._writer}-{next(self._number):06d}"
+
+
+def lines_of(answers: Sequence[Seen]) -> bytes:
+    """Return answers as they are kept: a line of JSON each."""
+    return "".join(json.dumps(asdict(one)) + "\n" for one in answers).encode()
 
 
 def image_name(content: bytes) -> str:

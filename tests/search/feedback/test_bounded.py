@@ -127,6 +127,30 @@ def test_the_oldest_answers_go_but_for_those_on_images_that_are_kept(opened: Ope
     assert numbers[1] > 25
 
 
+def test_a_storage_that_removes_nothing_has_no_answer_twice(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = opened()
+    keep(records, 0)
+    remove = Records.remove_seen
+    monkeypatch.setattr(Records, "remove_seen", lambda *args: _refuse())
+    number = 1
+    with pytest.raises(OSError, match="refused"):
+        for number in range(1, 50):  # noqa: B007
+            records.write([seen(number)])
+    for _ in range(5):
+        with pytest.raises(OSError, match="refused"):
+            records.write([seen(number)])
+    monkeypatch.setattr(Records, "remove_seen", remove)
+    records.write([seen(number)])
+    numbers = [one.time_ms for one in records.records.seen()]
+    assert numbers == [0, *range(numbers[1], number + 1)]
+
+
+def _refuse() -> None:
+    raise OSError("refused")
+
+
 def test_a_place_that_was_full_is_tried_again_later(
     opened: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
