@@ -53,7 +53,9 @@ class BoundedRecords:
     _full_until: float = 0.0
     _lock: "threading.Lock" = field(default_factory=threading.Lock)
 
-    def keep(self, name: str, content: bytes, kept: str, time_ms: int) -> bool:
+    def keep(
+        self, name: str, content: bytes, kept: str, time_ms: int, *, again: bool = False
+    ) -> bool:
         """Keep an image under its name; return False if there is no room for it.
 
         Args:
@@ -61,6 +63,7 @@ class BoundedRecords:
             content: the image.
             kept: why, `usual` or `uncertain`.
             time_ms: when it was met.
+            again: write it even if it was kept: another process, or the owner, may have removed it.
         """
         with self._lock:
             if self._unlooked > self.limit * LOOK_SHARE:
@@ -70,7 +73,7 @@ class BoundedRecords:
                     return False
                 self._count(name, len(content))
             self._note(name, kept, time_ms)
-        if is_new:
+        if is_new or again:
             try:
                 self.records.keep_image(content)
             except OSError:
@@ -132,6 +135,9 @@ class BoundedRecords:
                     break
                 used -= self._images[name]
                 gone.append(name)
+            # It may have taken a while to read why images were kept.
+            corrected = self.records.corrections()
+            gone = [name for name in gone if name not in corrected]
             self.records.remove_images(gone)
             for name in gone:
                 self._image_bytes -= self._images.pop(name)

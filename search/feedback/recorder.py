@@ -163,7 +163,7 @@ class Recorder:
             raise NotKept("that answer is not known any more: send its image with it, as content.")
         name = image_name(content) if content else image
         now_ms = time.time_ns() // 1_000_000
-        if content and not self._bounded.keep(name, content, UNCERTAIN, now_ms):
+        if content and not self._bounded.keep(name, content, UNCERTAIN, now_ms, again=True):
             raise NoRoom(self._no_room)
         return self.records.correct(name, label, by)
 

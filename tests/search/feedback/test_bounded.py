@@ -92,6 +92,24 @@ def test_another_process_knows_what_was_kept_and_why(
     assert kept(first) == {0, 1, 2, *range(5, 11)}
 
 
+def test_an_image_stays_that_is_corrected_while_room_is_made(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records, other = opened(), opened().records
+    for number in range(10):
+        keep(records, number)
+    sort = BoundedRecords._oldest_first
+
+    def corrected_meanwhile(self: BoundedRecords) -> list[str]:
+        found = sort(self)
+        other.correct(name(0), "cat", "label")
+        return found
+
+    monkeypatch.setattr(BoundedRecords, "_oldest_first", corrected_meanwhile)
+    assert keep(records, 10)
+    assert kept(records) == {0, *range(2, 11)}
+
+
 def test_what_others_keep_counts_towards_the_limit(opened: Opener) -> None:
     processes = [opened() for _ in range(3)]
     for number in range(60):

@@ -233,6 +233,16 @@ def test_an_answer_of_another_process_is_corrected_with_its_image(
     assert made.records.image(said.image) == b"image"
 
 
+def test_a_corrected_image_is_kept_again_if_somebody_removed_it(
+    place: Path | Bucket, record: Maker
+) -> None:
+    made = record(place)
+    name = made.correct("cat", "page", content=b"image").image
+    Records.at(place).remove_images([name])
+    made.correct("dog", "page", content=b"image")
+    assert Records.at(place).image(name) == b"image"
+
+
 def test_a_correction_to_no_class_keeps_nothing(tmp_path: Path, record: Maker) -> None:
     made = record(tmp_path / "met", NONE)
     made.answered([answered(1)])
