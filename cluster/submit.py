@@ -27,7 +27,7 @@ from cluster.secrets import KEY, masked
 PACKAGES = ("search", "trainables", "cluster")
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc")
 LARGEST_FILE = 10 * 1024 * 1024
-TAKE_ADDRESS = ("search.run", "search.resume", "search.refine", "search.select")
+TAKE_ADDRESS = ("search.improve", "search.refine", "search.resume", "search.run", "search.select")
 KEEP_NOTHING = ("--help", "-h", "--dry-run")
 STOPPED, INTERRUPTED = 143, 130
 PATIENCE_S = 300
