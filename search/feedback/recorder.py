@@ -22,7 +22,15 @@ from PIL import Image
 from cluster.storage.bucket import AT_ONCE, Bucket, StorageError
 from search.feedback.bounded import UNCERTAIN, USUAL, BoundedRecords, NoRoom
 from search.feedback.observer import Answered
-from search.feedback.records import About, Correction, NotKept, Records, Seen, image_name
+from search.feedback.records import (
+    DECIMALS,
+    About,
+    Correction,
+    NotKept,
+    Records,
+    Seen,
+    image_name,
+)
 from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError, counted, unknown
 
@@ -226,7 +234,7 @@ class Recorder:
             if not self._is_full:
                 self._tell(f"{self._no_room} Answers are recorded still")
             self._is_full = True
-        chances = tuple(round(float(chance), 6) for chance in one.probabilities)
+        chances = tuple(round(float(chance), DECIMALS) for chance in one.probabilities)
         return Seen(one.id, one.time_ms, name, one.version, chances, kept)
 
 

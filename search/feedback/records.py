@@ -34,6 +34,8 @@ ASIDE = "aside"
 VERSION = 1
 DAMAGE = (ValueError, TypeError, KeyError)
 """What it raises to read an object that is damaged."""
+DECIMALS = 6
+"""Of recorded probabilities."""
 
 
 class NotKept(ConfigError):

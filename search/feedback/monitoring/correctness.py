@@ -13,6 +13,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from search.feedback.monitoring.drift import comparable
 from search.statistics import LEVEL, standard_error
 
 Values = NDArray[np.float64]
@@ -31,7 +32,8 @@ class Judged:
     @classmethod
     def of(cls, probabilities: Values, targets: NDArray[np.int64]) -> "Judged":
         """Return what the model said of images of these classes."""
-        return cls(probabilities.max(axis=1), probabilities.argmax(axis=1) == targets)
+        confidence = comparable(probabilities.max(axis=1))
+        return cls(confidence, probabilities.argmax(axis=1) == targets)
 
     @property
     def gaps(self) -> Values:

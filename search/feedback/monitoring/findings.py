@@ -268,7 +268,7 @@ def _judged(reference: Reference, window: Window) -> tuple[Parts, Judged, Judged
         np.array([one.probabilities for one, _ in window.corrected]),
         np.array([number for _, number in window.corrected]),
     )
-    parts = Parts(window.probabilities.max(axis=1), corrected)
+    parts = Parts(window.confidence, corrected)
     return parts, corrected, Judged.of(reference.probabilities, reference.targets)
 
 
@@ -280,7 +280,7 @@ def _estimate(
     if min(len(before), len(now)) >= LEAST:
         judged = Judged.of(before, reference.targets)
         found.validation_accuracy = float(judged.right.mean())
-        found.suggested = suggested(judged, now.max(axis=1))
+        found.suggested = suggested(judged, window.confidence)
         found.shares = class_shares(reference.classes, reference.targets, before, now, generator)
     if (told := _judged(reference, window)) is not None:
         parts, corrected, judged = told

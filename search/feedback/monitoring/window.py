@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.storage.bucket import AT_ONCE
-from search.feedback.monitoring.drift import MOST
+from search.feedback.bounded import UNCERTAIN
+from search.feedback.monitoring.drift import MOST, comparable
 from search.feedback.records import Records, Seen
 from trainables.datasets.arrays import Images
 from trainables.errors import ConfigError, DataError
@@ -20,8 +21,8 @@ from trainables.export.reference import Reference
 
 ANSWERS = 10_000
 """The most answers that are tested: the latest, each of another image."""
-UNCERTAIN, PAGE = "uncertain", "page"
-"""A reason for which an image was kept (`Seen.kept`); a place of a correction (`Correction.by`)."""
+PAGE = "page"
+"""A place of a correction (`Correction.by`)."""
 SEED = 20
 
 
@@ -60,6 +61,11 @@ class Window:
     def probabilities(self) -> NDArray[np.float64]:
         """What the model said of each image, (images, classes)."""
         return np.array([one.probabilities for one in self.answers], dtype=np.float64)
+
+    @property
+    def confidence(self) -> NDArray[np.float64]:
+        """How sure the model was of each image, as it is compared, (images,)."""
+        return comparable(self.probabilities.max(axis=1))
 
 
 def window_of(

@@ -86,3 +86,8 @@ def test_other_answers_are_seen() -> None:
     assert outputs_differ(then, flat) < 1e-6
     _, rare = answers(200, generator, mix=(0.1, 0.45, 0.45))
     assert mix_differs(then, rare, generator) <= 0.01
+
+
+def test_images_that_are_all_the_same_have_not_changed() -> None:
+    same = np.zeros((50, 3), np.float32)
+    assert features_differ(same[:30], same[30:], np.random.default_rng(0)) > 0.5
