@@ -154,7 +154,7 @@ def test_a_storage_that_removes_nothing_has_no_answer_twice(
     monkeypatch.setattr(Records, "remove_seen", lambda *args: _refuse())
     number = 1
     with pytest.raises(OSError, match="refused"):
-        for number in range(1, 50):  # noqa: B007
+        for number in range(1, 50):
             records.write([seen(number)])
     for _ in range(5):
         with pytest.raises(OSError, match="refused"):
