@@ -22,7 +22,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from search.feedback.observer import Answered, Observer
 from search.serving import inputs, protocol, routes
-from search.serving.admission import Admission, Ticket
+from search.serving.admission import Admission, Decoding, Ticket
 from search.serving.answers import plain, table
 from search.serving.batching import Batcher
 from search.serving.limits import Limits, Refusal
@@ -36,6 +36,8 @@ from trainables.processors import processors
 
 SMALL_BYTES, SMALL_PIXELS = 16_384, 128 * 128
 """What is decoded sooner than a thread could be asked to."""
+MEASURE_S = 1.0
+"""Seconds between two notes of how much waits."""
 LARGE_BODY = 262_144
 """Bytes of a body that a thread takes apart."""
 
@@ -92,16 +94,28 @@ class App:
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         self._batcher = Batcher(lambda: self.versions.current, self.metrics.batch)
+        self._decoding = Decoding(processors())
         self.admission = Admission(
-            self.limits, self.metrics, lambda: self._batcher.seconds_per_image
+            self.limits,
+            self.metrics,
+            lambda: self._batcher.seconds_per_image,
+            lambda: self._decoding.wait_s,
         )
         self._threads = ThreadPoolExecutor(processors(), thread_name_prefix="decoding")
+        measuring = asyncio.create_task(self._measure())
         self._watching = [Observing(one, self.metrics) for one in self._observers]
         yield
+        measuring.cancel()
         self._batcher.close()
         self._threads.shutdown()
         for one in self._watching:
             one.close()
+
+    async def _measure(self) -> None:
+        """Tell often what is reserved, since another process may be asked for the figures."""
+        while True:
+            self.admission.measure()
+            await asyncio.sleep(MEASURE_S)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, as ASGI has it."""
@@ -163,7 +177,8 @@ class App:
         given = await self._in_thread(len(body) > LARGE_BODY, inputs.tensors, body, self.limits)
         self.admission.take_images(ticket, len(given))
         model = self.versions.current.model
-        images = await self._in_thread(len(body) > LARGE_BODY, model.accepted, given)
+        is_long = len(given) > 1 or len(body) > LARGE_BODY
+        images = await self._in_thread(is_long, model.accepted, given)
         if not self.versions.current.is_classifier:
             rows = await self._in_thread(True, model.rows, images)
             return json.dumps({"predictions": plain(rows)}) + "\n"
@@ -203,10 +218,11 @@ class App:
         """Return the pixels of images, in the form that the model takes."""
         model = self.versions.current.model
         if not isinstance(given, list):
-            return await self._in_thread(given.nbytes > LARGE_BODY, model.accepted, given)
+            is_long = len(given) > 1 or given.nbytes > LARGE_BODY  # each of them is resized
+            return await self._in_thread(is_long, model.accepted, given)
         if len(given) == 1:
             return [await self._decoded(given[0])]
-        made = await asyncio.gather(*map(self._decoded, given), return_exceptions=True)
+        made = await asyncio.gather(*map(self._decoded_apart, given), return_exceptions=True)
         for number, one in enumerate(made, 1):
             if isinstance(one, BaseException):
                 raise _of_image(one, number, len(given))
@@ -215,30 +231,20 @@ class App:
     async def _decoded(self, content: bytes) -> Pixels:
         """Return the pixels of a file's content."""
         if len(content) > SMALL_BYTES:
-            return await self._in_thread(True, self._decode, content)
-        with self._opened(content) as image:
-            is_large = image.width * image.height > SMALL_PIXELS
-            model = self.versions.current.model
-            return await self._in_thread(is_large, model.decoded, image)
+            return await self._decoded_apart(content)
+        with open_image(content, self.limits.pixels) as image:
+            if image.width * image.height <= SMALL_PIXELS:
+                return self.versions.current.model.decoded(image)
+        return await self._decoded_apart(content)
+
+    async def _decoded_apart(self, content: bytes) -> Pixels:
+        """Return the same by a thread."""
+        with self._decoding.one():
+            return await self._in_thread(True, self._decoding.timed, self._decode, content)
 
     def _decode(self, content: bytes) -> Pixels:
-        with self._opened(content) as image:
+        with open_image(content, self.limits.pixels) as image:
             return self.versions.current.model.decoded(image)
-
-    def _opened(self, content: bytes) -> Any:
-        """Read the header of an image.
-
-        Raises:
-            DataError: it is none, or is too large.
-        """
-        image = open_image(content)
-        if image.width * image.height > self.limits.pixels:
-            image.close()
-            raise TooManyPixels(
-                f"the image has {image.width * image.height:,} pixels (limit "
-                f"{self.limits.pixels:,})"
-            )
-        return image
 
     async def _in_thread(self, is_wanted: bool, call: Callable[..., Made], *arguments: Any) -> Made:
         """Call at once, or by a thread that decodes."""
@@ -256,12 +262,11 @@ class App:
         kind, length = _described(scope["headers"])
         if length > self.limits.body_bytes:
             raise self._too_large()
-        self.admission.take_bytes(ticket, length)
         pieces: list[bytes] = []
         try:
             async with asyncio.timeout(self.limits.receive_s):
                 while (message := await receive())["type"] == "http.request":
-                    pieces.append(self._piece(message, ticket, pieces, length))
+                    pieces.append(self._piece(message, ticket))
                     if not message.get("more_body"):
                         return kind, pieces[0] if len(pieces) == 1 else b"".join(pieces)
         except TimeoutError as error:
@@ -270,13 +275,16 @@ class App:
             ) from error
         raise Gone
 
-    def _piece(self, message: Message, ticket: Ticket, before: list[bytes], length: int) -> bytes:
-        """Return a piece of a body, for which room is reserved."""
+    def _piece(self, message: Message, ticket: Ticket) -> bytes:
+        """Return a piece of a body, for which room is reserved: what is only announced takes none.
+
+        Raises:
+            Refusal: the body is too large, or all requests together are.
+        """
         piece: bytes = message.get("body", b"")
-        if not length:  # it was not announced
-            if ticket.size + len(piece) > self.limits.body_bytes:
-                raise self._too_large()
-            self.admission.take_bytes(ticket, len(piece))
+        if ticket.size + len(piece) > self.limits.body_bytes:
+            raise self._too_large()
+        self.admission.take_bytes(ticket, len(piece))
         return piece
 
     def _too_large(self) -> Refusal:

@@ -162,13 +162,13 @@ def as_array(image: Image.Image) -> Images:
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
-def open_image(source: Path | bytes) -> Image.Image:
+def open_image(source: Path | bytes, most_pixels: int = MAX_PIXELS) -> Image.Image:
     """Read the header of an image, a file or its content, of an allowed format and size.
 
     Its first frame counts, turned as its EXIF tag says.
 
     Raises:
-        DataError: not an image, of a format not allowed, or of more than 50 million pixels.
+        DataError: not an image, of a format not allowed, or of more than `most_pixels`.
     """
     try:
         image = Image.open(
@@ -178,11 +178,11 @@ def open_image(source: Path | bytes) -> Image.Image:
         raise TooManyPixels(f"too many pixels (limit {MAX_PIXELS // 1_000_000} million)") from error
     except DAMAGED as error:
         raise DataError(_why_not(source)) from error
-    if image.width * image.height > MAX_PIXELS:
+    if image.width * image.height > most_pixels:
         image.close()
         raise TooManyPixels(
             f"{image.width * image.height // 1_000_000} million pixels "
-            f"(limit {MAX_PIXELS // 1_000_000} million)"
+            f"(limit {most_pixels // 1_000_000} million)"
         )
     return image
 

@@ -4,8 +4,9 @@ import base64
 import io
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from search.feedback.observer import Answered
+from search.serving.admission import Admission
 from search.serving.limits import Limits
 from tests.support.promoted import linear, png
 from tests.support.serving import Answer, Running, running
 from trainables.datasets.images import open_image
+from trainables.export.model import Model
 from trainables.export.predictor import column
 from trainables.export.runtime import load
 
@@ -250,3 +253,28 @@ def test_a_model_that_fails_is_told_and_the_next_request_answered(
             {"error": "the model failed (AttributeError)"},
         )
         assert server.ask("/predict", digits[0], "image/png").status == 200
+
+
+def test_several_images_are_made_by_threads_and_figures_kept_up_to_date(
+    folder: Path, digits: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads, measured = list[str](), threading.Event()
+    accepted, decoded = Model.accepted, Model.decoded
+
+    def named(call: Callable[..., Any]) -> Callable[..., Any]:
+        def made(*arguments: Any) -> Any:
+            threads.append(threading.current_thread().name.partition("_")[0])
+            return call(*arguments)
+
+        return made
+
+    monkeypatch.setattr(Admission, "measure", lambda _: measured.set())
+    with running(folder) as server:
+        monkeypatch.setattr(Model, "accepted", named(accepted))
+        monkeypatch.setattr(Model, "decoded", named(decoded))
+        server.ask("/predict", as_npy(pixels_of(digits)), "application/x-npy")
+        server.ask("/predict", as_json(digits), "application/json")
+        body = json.dumps({"inputs": pixels_of(digits).tolist()}).encode()
+        server.ask("/invocations", body, "application/json")
+        assert measured.wait(5)
+    assert threads == ["decoding"] * 6

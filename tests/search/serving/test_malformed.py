@@ -8,6 +8,7 @@ import struct
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from tests.search.serving.test_app import as_json, as_npy, form
 from tests.support.promoted import png
 from tests.support.serving import Running, running
 
-LIMITS = Limits(body_bytes=200_000, images=8, pixels=1_000_000, receive_s=0.5)
+LIMITS = Limits(body_bytes=200_000, queue_bytes=800_000, images=8, pixels=1_000_000, receive_s=0.5)
 PNG, JSON, NPY = "image/png", "application/json", "application/x-npy"
 GREY = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
 GOOD = png(GREY)
@@ -96,7 +97,7 @@ CASES: dict[str, tuple[str, bytes, str | None, int, str]] = {
     "changed pixels": ("/predict", GOOD[:45] + b"\0\0\0\0" + GOOD[49:], PNG, 422, "damaged"),
     "16 bits": ("/predict", deep(), PNG, 422, "16-bit values"),
     "floating point": ("/predict", floats(), "image/tiff", 422, "floating-point values"),
-    "too many pixels": ("/predict", bomb(1001, 1000), PNG, 413, "1,001,000 pixels"),
+    "too many pixels": ("/predict", bomb(2000, 1000), PNG, 413, "2 million pixels"),
     "a bomb": ("/predict", bomb(30_000, 30_000), PNG, 413, "pixels"),
     "a huge bomb": ("/predict", bomb(2**31 - 1, 2**31 - 1), PNG, 413, "pixels"),
     "no width": ("/predict", bomb(0, 8), PNG, 422, ""),
@@ -264,3 +265,11 @@ def test_a_name_that_is_not_the_servers_is_refused(server: Running, path: str) -
 def test_another_sites_form_sends_no_images(server: Running, headers: dict[str, str]) -> None:
     assert server.ask("/predict", GOOD, PNG, **headers).status == 403
     assert server.ask("/predict", GOOD, PNG, Sec_Fetch_Site="same-origin").status == 200
+
+
+def test_a_body_that_is_only_announced_takes_no_room(server: Running) -> None:
+    with ExitStack() as stack:
+        for _ in range(20):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            connection.sendall(HEAD + b"Content-Length: 200000\r\n\r\n")
+        assert server.ask("/predict", GOOD, PNG).status == 200

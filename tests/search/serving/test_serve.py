@@ -58,7 +58,7 @@ def test_sigterm_answers_what_has_arrived_and_ends_with_0(
 ) -> None:
     with commanded(folder) as made:
         server = made.running
-        head = f"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: {len(digits[0])}\r\n"
+        head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(digits[0])}\r\n"
         with socket.create_connection(("127.0.0.1", server.port)) as connection:
             connection.sendall(f"{head}Content-Type: image/png\r\n\r\n".encode() + digits[0][:20])
             until(lambda: "queue_bytes 0.0" not in server.ask("/metrics").body.decode())
