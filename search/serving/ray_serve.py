@@ -21,10 +21,10 @@ from cluster.runtime.session import check_address, session
 from search.serving.app import App
 from search.serving.messages import DRAIN_S, MAIN, Coming, Fetched, Question, Settings
 from search.serving.metrics import Metrics
-from search.serving.supervisor import named, say
+from search.serving.supervisor import forget, named, say
 from search.serving.versions import Served, Versions, ready, why_not
 from search.serving.watch import fetched, version_now
-from search.serving.worker import app_of, recorder_of
+from search.serving.worker import app_of, check_task, recorder_of
 from trainables.errors import ConfigError, printable
 
 AT_ONCE = 512
@@ -103,6 +103,7 @@ def serve_on_cluster(wanted: Wanted) -> int:
     check_address(wanted.address)
     found = _find(wanted)
     current = _ready(wanted, found)
+    check_task(wanted.settings, current)
     # The whole cluster is Ray Serve's to give: this process asks for nothing itself.
     with (
         session(wanted.address, local=Resources(cpus=1)),
@@ -152,21 +153,26 @@ def _follow(wanted: Wanted, found: Coming, current: Served, stopped: "Stopped") 
     """Let the replicas use each version to which an alias moves, until a signal."""
     source, trouble, refused = wanted.source, "", found.version
     while isinstance(source, Question) and source.moves and not stopped.wait(source.poll_s):
+        coming = None
         try:
             if (version := version_now(source)) in (found.version, refused):
                 continue
-            refused = version
             coming = _find(wanted)
             if why := why_not(current.model, (new := _ready(wanted, coming)).model):
                 raise ConfigError(f"{why}.")
             _deploy(wanted, coming)
-            found, current, trouble = coming, new, ""
+            coming, found, current, trouble = found, coming, new, ""
             say(f"version {found.version} is in use now")
         except (ConfigError, NotReady, OSError) as error:
+            # What passes is tried again; a version that is no good is not.
+            refused = version if coming and isinstance(error, ConfigError) else refused
             if str(error) != trouble:
                 text = str(error).rstrip(".")
                 say(f"note: {text}; version {found.version} stays")
             trouble = str(error)
+        finally:
+            if coming is not None:  # the one before, or one that is not used
+                forget(coming, Path(source.into))
     stopped.wait(None)
 
 

@@ -39,6 +39,22 @@ if TYPE_CHECKING:
 KEEP_ALIVE_S = 75
 
 
+def check_task(settings: Settings, first: Served) -> None:
+    """Check that what the settings ask for can be done with this model.
+
+    Raises:
+        ConfigError: it is no classifier, and is to be recorded or compared.
+    """
+    asked = ["--record"] * (settings.record is not None) + ["--shadow"] * bool(
+        settings.shadow_share
+    )
+    if asked and not first.is_classifier:
+        raise ConfigError(
+            f"{' and '.join(asked)} take classifiers alone, and this model is for "
+            f"{first.model.task.title}. Leave {'them' if len(asked) > 1 else 'it'} out."
+        )
+
+
 def recorder_of(record: Recording | None, name: str, first: Served) -> "Recorder | None":
     """Begin to keep what is met, if that is asked for.
 
@@ -104,6 +120,7 @@ class Worker:
             return 0
         try:
             first = self._ready(coming)
+            check_task(self.settings, first)
             recorder = recorder_of(self.settings.record, self.settings.name, first)
         except (ConfigError, OSError) as error:
             _say(Came(coming.version, MAIN, str(error)))

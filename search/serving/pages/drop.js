@@ -72,17 +72,24 @@ async function ask(file, said) {
 
 function show(file, said, told) {
   const one = told.predictions[0];
+  const isClassified = one.class !== undefined;
   const time = `${seconds(told.took_ms)} in the server, ${seconds(told.took)} in all`;
   said.replaceChildren(
-    element("h2", {}, `${shown(one.class)}, ${percent(one.probability)}`),
-    bars(Object.entries(one.probabilities)),
+    element(
+      "h2",
+      {},
+      isClassified ? `${shown(one.class)}, ${percent(one.probability)}` : shown(file.name),
+    ),
+    isClassified
+      ? bars(Object.entries(one.probabilities))
+      : element("pre", {}, JSON.stringify(one.prediction, null, 1)),
     element(
       "p",
       { className: "note" },
       `${shown(file.name)} · version ${shown(one.version)} · ${time}`,
     ),
   );
-  if (facts.records) said.append(correction(file, one));
+  if (facts.records && isClassified) said.append(correction(file, one));
 }
 
 function correction(file, one) {

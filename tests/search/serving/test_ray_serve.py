@@ -7,15 +7,21 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from search.serve import replicas
+from search.serving import ray_serve
+from search.serving.messages import Coming, Question, Settings
+from search.serving.ray_serve import Stopped, Wanted
 from tests.conftest import Command
 from tests.support.hosts import Host, network
 from tests.support.nodes import QUICK
 from tests.support.promoted import linear
+from trainables.errors import ConfigError
 
 PORT, RAY_PORT, TOKEN = 8123, 6390, "a" * 32
 Answers = list[tuple[float, str, int, str]]
@@ -75,6 +81,44 @@ def test_what_a_cluster_cannot_do_is_said(
     done = call("search.serve", folder, *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert text in done.stderr
+
+
+def test_only_a_version_that_is_no_good_is_not_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Version 4 cannot be fetched at first; 5 is no model."""
+    source = Question("m", str(tmp_path), "", None, None, None, "m", True, 1.0)
+    wanted = Wanted(Settings("m", "", 0, 1, 0.1), "", 1, "/", (1, 1), source)
+    versions, found, deployed = iter("44455"), list[str](), list[str]()
+    monkeypatch.setattr(ray_serve, "version_now", lambda _: versions_now[-1])
+    versions_now = ["3"]
+
+    def find(_: Wanted) -> Coming:
+        found.append(versions_now[-1])
+        if found == ["4"]:
+            raise OSError("a passing error")
+        (tmp_path / str(len(found))).mkdir()
+        return Coming(versions_now[-1], str(tmp_path / str(len(found))))
+
+    def ready(_: Wanted, coming: Coming) -> Any:
+        if coming.version == "5":
+            raise ConfigError("it is no model.")
+        return SimpleNamespace(model=None)
+
+    class Signal(Stopped):
+        def wait(self, seconds: float | None) -> bool:
+            versions_now.append(next(versions, ""))
+            return not versions_now[-1]
+
+    monkeypatch.setattr(ray_serve, "_find", find)
+    monkeypatch.setattr(ray_serve, "_ready", ready)
+    monkeypatch.setattr(ray_serve, "why_not", lambda *_: "")
+    monkeypatch.setattr(ray_serve, "_deploy", lambda _, coming: deployed.append(coming.version))
+    (tmp_path / "0").mkdir()
+    first = Coming("3", str(tmp_path / "0"))
+    ray_serve._follow(wanted, first, ready(wanted, first), Signal())
+    assert (found, deployed) == (["4", "4", "5"], ["4"])
+    assert [path.name for path in tmp_path.iterdir()] == ["2"]
 
 
 @pytest.fixture

@@ -1,11 +1,16 @@
 """Which models are used, and which are refused before a request reaches them."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from search.serving.messages import Settings
 from search.serving.versions import ready
+from search.serving.worker import check_task
 from trainables.errors import ConfigError
 from trainables.export.predictor import Predictor
 from trainables.export.runtime import _Onnx
@@ -22,3 +27,13 @@ def test_a_model_whose_answers_are_no_probabilities_is_refused(
         monkeypatch.setattr(kind, "predictions", lambda self, images: said)
     with pytest.raises(ConfigError, match=why):
         ready(folder, "pets", "1", threads=1, delay_s=0.05)
+
+
+def test_only_classifiers_are_recorded_and_compared() -> None:
+    served: Any = SimpleNamespace(
+        is_classifier=False, model=SimpleNamespace(task=SimpleNamespace(title="boxes"))
+    )
+    settings = Settings("m", "", 0, 1, 0.1, shadow_share=0.1)
+    with pytest.raises(ConfigError, match=r"--shadow take classifiers alone.* for boxes"):
+        check_task(settings, served)
+    check_task(replace(settings, shadow_share=0.0), served)
