@@ -23,10 +23,11 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from search.api import Search, load, run
+from search.feedback.bounded import UNCERTAIN, USUAL
 from search.feedback.monitoring.correctness import Judged, suggested
 from search.feedback.monitoring.findings import RATE, tests_of
 from search.feedback.monitoring.window import Window
-from search.feedback.records import Seen
+from search.feedback.records import DECIMALS, Seen
 from search.promote import config_of, dataset_of
 from search.statistics import shared
 from tests.bench.commands import scratch
@@ -179,8 +180,15 @@ def alarms(case: Case, val: Met, count: int, seed: int) -> list[str]:
     )
     new = case.draw(count, draw)
     answers = [
-        Seen(str(row), row, str(row), "1", tuple(chances))
-        for row, chances in enumerate(new.probabilities.tolist())
+        Seen(
+            str(row),
+            row,
+            str(row),
+            "1",
+            tuple(chances),
+            USUAL if max(chances) >= UNSURE else UNCERTAIN,
+        )
+        for row, chances in enumerate(new.probabilities.round(DECIMALS).tolist())
     ]
     window = Window("1", answers, count, {}, [], 0, features=new.features)
     if case.corrects:

@@ -2,7 +2,8 @@
 
 Where people correct images, the uncertain ones first, the corrected ones are no sample of all. So
 images are divided by the model's confidence (the probability of the class that it names) into parts
-of the same size, and each part of the corrected ones counts as much as its part of all (Cochran
+of the same size, and at the confidence below which a server keeps all images, of which more are
+corrected than of others. Each part of the corrected ones counts as much as its part of all (Cochran
 1977, post-stratification): within a part they are taken to be a sample.
 """
 
@@ -78,10 +79,19 @@ class Suggested:
 class Parts:
     """Parts by confidence, each with so many of all images, and some corrected ones."""
 
-    def __init__(self, confidence: Values, corrected: Judged) -> None:
-        """Divide all images by their confidence, so that each part has corrected ones."""
-        for count in range(PARTS, 1, -1):
-            self.edges = np.unique(np.quantile(confidence, np.arange(1, count) / count))
+    def __init__(self, confidence: Values, corrected: Judged, unsure: float | None = None) -> None:
+        """Divide all images by their confidence, so that each part has corrected ones.
+
+        Args:
+            confidence: that of all images.
+            corrected: those that were corrected.
+            unsure: the largest confidence at which all images are kept. It divides parts too, if
+                there are corrected ones on both sides.
+        """
+        between = [] if unsure is None else [float(np.nextafter(unsure, 2))]
+        tried = [(count, between) for count in range(PARTS, 0, -1) if between]
+        for count, own in [*tried, *((count, []) for count in range(PARTS, 1, -1))]:
+            self.edges = np.unique([*np.quantile(confidence, np.arange(1, count) / count), *own])
             self.corrected = self.part(corrected.confidence)
             held = np.bincount(self.corrected, minlength=len(self.edges) + 1)
             if held.min() >= LEAST:

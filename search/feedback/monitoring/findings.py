@@ -268,7 +268,7 @@ def _judged(reference: Reference, window: Window) -> tuple[Parts, Judged, Judged
         np.array([one.probabilities for one, _ in window.corrected]),
         np.array([number for _, number in window.corrected]),
     )
-    parts = Parts(window.confidence, corrected)
+    parts = Parts(window.confidence, corrected, window.unsure)
     return parts, corrected, Judged.of(reference.probabilities, reference.targets)
 
 

@@ -67,6 +67,12 @@ class Window:
         """How sure the model was of each image, as it is compared, (images,)."""
         return comparable(self.probabilities.max(axis=1))
 
+    @property
+    def unsure(self) -> float | None:
+        """The largest confidence, as it is compared, at which all images were kept, if any were."""
+        kept = np.array([one.kept == UNCERTAIN for one in self.answers])
+        return float(self.confidence[kept].max()) if kept.any() else None
+
 
 def window_of(
     records: Records, reference: Reference, since_ms: int = 0, version: str = ""

@@ -51,6 +51,20 @@ def test_accuracy_is_that_of_all_though_uncertain_ones_are_corrected_first() -> 
     assert held >= 53
 
 
+def test_a_part_is_not_divided_between_images_of_which_all_and_of_which_few_are_kept() -> None:
+    """0.7 lies within a part: a quarter of the images are below, a fifth make a part."""
+    generator = np.random.default_rng(0)
+    off = []
+    for _ in range(60):
+        everything = judged(2000, generator)
+        unsure = everything.confidence < 0.7
+        told = generator.random(2000) < np.where(unsure, 0.8, 0.05)
+        corrected = some(everything, np.flatnonzero(told))
+        parts = Parts(everything.confidence, corrected, everything.confidence[unsure].max())
+        off.append(accuracy(parts, corrected).value - everything.right.mean())
+    assert abs(np.mean(off)) < 0.006
+
+
 def test_a_fall_is_seen_and_no_fall_is_not() -> None:
     generator = np.random.default_rng(0)
     before, everything = judged(1000, generator), judged(2000, generator)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from search.feedback.monitoring.window import sampled, window_of
+from search.feedback.monitoring.window import Window, sampled, window_of
 from search.feedback.records import About, Records, Seen
 from tests.search.feedback.monitoring.made_up import START_MS, made_reference, meet
 from trainables.errors import ConfigError
@@ -93,3 +93,13 @@ def test_other_classes_and_no_records_are_refused(records: Records) -> None:
     records.begin(About("models:/cars", ("fast", "slow")))
     with pytest.raises(ConfigError, match="the records of 'models:/cars', whose classes"):
         window_of(records, made_reference())
+
+
+def test_the_confidence_below_which_all_is_kept_is_known_by_the_images_that_were() -> None:
+    seen = [
+        Seen("a", 1, "a", "1", (0.62, 0.38), "uncertain"),
+        Seen("b", 2, "b", "1", (0.6912345, 0.3087655), "uncertain"),
+        Seen("c", 3, "c", "1", (0.9, 0.1), "usual"),
+    ]
+    assert Window("1", seen, 3, {}, [], 0).unsure == 0.6912
+    assert Window("1", seen[2:], 1, {}, [], 0).unsure is None
