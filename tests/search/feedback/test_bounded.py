@@ -1,6 +1,7 @@
 """Records that take no more than so many bytes: which images and answers go, and which stay."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -152,10 +153,11 @@ def test_a_storage_that_removes_nothing_has_no_answer_twice(
     keep(records, 0)
     remove = Records.remove_seen
     monkeypatch.setattr(Records, "remove_seen", lambda *args: _refuse())
-    number = 1
-    with pytest.raises(OSError, match="refused"):
+    number = 0
+    with suppress(OSError):  # once there is no room for more
         for number in range(1, 50):
             records.write([seen(number)])
+    assert number < 49
     for _ in range(5):
         with pytest.raises(OSError, match="refused"):
             records.write([seen(number)])
