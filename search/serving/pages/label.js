@@ -68,7 +68,8 @@ async function fill() {
   const taken = new Set([now, ...here].map((item) => item?.image));
   waiting.push(...told.items.filter((item) => !taken.has(item.image)));
   waiting.slice(0, AHEAD).forEach(picture);
-  if (!now) show();
+  // With nothing to show once the end is said, `setInterval` asks again.
+  if (!now && (waiting.length || at("end").hidden)) show();
 }
 
 const best = (item) =>
