@@ -82,18 +82,22 @@ def experiment_of(
 def space_of(known: Known, warm: str) -> SearchSpace:
     """Return the space of the challengers, with the champion's family alone."""
     params, model = effective(known.trial), known.config.model.name
-    space = known.experiment.space
+    space = _anew(known.experiment.space)
     if MODEL in params:
         space = space.fixed({MODEL: model})
-    params = {path: value for path, value in params.items() if path != MODEL}
+    params = {path: value for path, value in params.items() if path not in (MODEL, WARM)}
     base = {path: value for path, value in space.base.items() if _applies(path, model)}
     space = replace(space, base=base, trials=None, reference={}, first=())
     if not warm:
         return replace(space, domains={}, base={**base, **params})
-    observed = [one for one in observations(known.result) if one.params.get(MODEL, model) == model]
+    observed = [
+        one
+        for one in observations(known.result)
+        if one.params.get(MODEL, model) == model and not one.params.get(WARM)
+    ]
     if len(observed) >= MIN_OBSERVED:
         refuses = partial(refusal, known.experiment, known.dataset)
-        space, _ = narrow(space, observed, effective(known.trial), refuses)
+        space, _ = narrow(space, observed, params, refuses)
     rate = known.config.optimizer.lr
     domains: dict[str, Domain] = {WARM: Choice(warm, "")}
     for path in (*space.domains, *({LR} - space.domains.keys())):
@@ -107,6 +111,21 @@ def space_of(known: Known, warm: str) -> SearchSpace:
     on = {**anew, WARM: warm, LR: rate}
     first = (on, {**on, LR: rate / SLOWER}, anew)
     return replace(space, domains=domains, first=first)
+
+
+def _anew(space: SearchSpace) -> SearchSpace:
+    """Return a space without what it had for trainings that went on from an earlier champion."""
+    domains: dict[str, Domain] = {}
+    for path, domain in space.domains.items():
+        cases = [
+            _under(case, {name: value for name, value in case.when.items() if name != WARM})
+            for case in (domain.cases if isinstance(domain, Cases) else (domain,))
+            if not case.when.get(WARM)
+        ]
+        if path != WARM and cases:
+            domains[path] = cases[0] if len(cases) == 1 else Cases(*cases)
+    base = {path: value for path, value in space.base.items() if path != WARM}
+    return replace(space, domains=domains, base=base, first=())
 
 
 def _applies(path: str, model: str) -> bool:

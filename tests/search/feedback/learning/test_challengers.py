@@ -1,6 +1,7 @@
 """The space in which a challenger is searched for."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +108,16 @@ def test_a_baseline_is_fitted_anew_alone(champion: Champion) -> None:
     made = experiment_of("i", known, known.config.data, "", trials=8, budget=Budget())
     assert made.planned_trials == 1
     assert made.config({}) == known.config
+
+
+def test_an_improved_champion_is_improved_again(champion: Champion) -> None:
+    """Whether it was trained on or anew: what its search had for the first does not count."""
+    once = champion()
+    space = space_of(once, "champion-1")
+    for trial in ("t0001", "t0003"):
+        known = champion(space=replace(space, trials=4), trial=trial, name=f"again-{trial}")
+        made = experiment_of("i", known, known.config.data, "champion-2", trials=6, budget=Budget())
+        starts = {made.config(params).warm_start for params in drawn(made.space)}
+        assert starts == {"champion-2", ""}
+        first = [made.space.begin(n, np.random.default_rng(0)) or {} for n in range(3)]
+        assert [made.config(one).warm_start for one in first] == ["champion-2", "champion-2", ""]
