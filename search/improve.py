@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+
 from cluster.cli import Parser
 from search import resume
 from search.budget import Budget, budget_options
@@ -34,7 +36,7 @@ from search.cli.overrides import change_option, place_options
 from search.cli.secrets import refuse, refuse_in_uri
 from search.experiment import NAME, Experiment
 from search.feedback.learning.challengers import TRIALS, experiment_of
-from search.feedback.learning.champion import Found, found_model
+from search.feedback.learning.champion import Found, found_again, found_model
 from search.feedback.learning.corrected import (
     CHOOSING,
     HELD,
@@ -52,13 +54,21 @@ from search.feedback.learning.decision import (
     needed,
 )
 from search.feedback.learning.examined import FEWEST, data_lines, examined, refuse_few
-from search.feedback.learning.joining import FOLDER, About, Champion, about, aside, data_config
+from search.feedback.learning.joining import (
+    ABOUT,
+    FOLDER,
+    About,
+    Champion,
+    about,
+    aside,
+    data_config,
+)
 from search.feedback.learning.joining import write as write_joined
 from search.feedback.learning.paired import Paired
 from search.feedback.learning.trained import Trained
 from search.feedback.records import Records
 from search.journal.result import ENDED, SearchResult, checkpoint_of
-from search.journal.store import Home, home, storage
+from search.journal.store import Home, home, searches_in, storage
 from search.plan import make_plan
 from search.preflight.prepare import prepare
 from search.promote import config_of, dataset_of, description, exported_from, tags
@@ -140,12 +150,13 @@ def improve(args: argparse.Namespace) -> int:
     began = began_ms()
     check_options(args)
     check_versions()
-    found = found_model(args)
+    if args.name is not None and home(args.storage, args.name).exists():
+        return settle(args, home(args.storage, args.name))
+    found, records = found_model(args), Records.at(args.place)
     note = Terminal(stderr=True)
     say(note, f"the champion is {found.known.trial.trial} of {found.champion.search}")
-    if args.name is not None and home(args.storage, args.name).exists():
-        return settle(args, found, home(args.storage, args.name))
-    records = Records.at(args.place)
+    if args.name is None and (begun := begun_with(args, found, records)) is not None:
+        return settle(args, begun)
     gathered, suspected = examined(records, found, args.data_root, anyway=args.anyway)
     for line in data_lines(gathered, suspected):
         say(note, line)
@@ -155,8 +166,7 @@ def improve(args: argparse.Namespace) -> int:
     if args.dry_run:
         return plan(args, found, gathered, suspected, name)
     if kept.exists():
-        return settle(args, found, kept)
-    set_aside(records, gathered)
+        return settle(args, kept)
     told = join(found, gathered, suspected, args.place, kept.folder / FOLDER)
     kept.keep(FOLDER)
     experiment = challengers(args, found, told, name, kept.read(FOLDER))
@@ -169,8 +179,9 @@ def improve(args: argparse.Namespace) -> int:
         started(prepared.experiment, prepared.dataset),
         evidence={ORIGINS: json.dumps(asdict(told), indent=1).encode()},
     )
+    set_aside(records, gathered)
     finished = run_session(prepared, note, began, opening, session)
-    return finish(args, found, kept, finished.exit_code)
+    return finish(args, kept, finished.exit_code)
 
 
 def check_options(args: argparse.Namespace) -> None:
@@ -201,20 +212,53 @@ def name_of(champion: Champion, gathered: Gathered) -> str:
         champion.trial,
         *sorted((one.image, one.label) for one in gathered.new),
     ]
-    digest = hashlib.sha256(json.dumps(about_it).encode()).hexdigest()[:6]
+    return stem_of(champion) + hashlib.sha256(json.dumps(about_it).encode()).hexdigest()[:6]
+
+
+def stem_of(champion: Champion) -> str:
+    """Return what the names of a model's improvements begin with."""
     stem = re.sub("[^A-Za-z0-9._-]+", "-", champion.model).lstrip(".-")[:45]
-    return f"{stem or 'model'}-improved-{digest}"
+    return f"{stem or 'model'}-improved-"
+
+
+def begun_with(args: argparse.Namespace, found: Found, records: Records) -> Home | None:
+    """Return the improvement that this call goes on with, or tells of; None if it is a new one.
+
+    That is one of this champion, from this place, that has no decision yet; or the one that made
+    this champion, if nothing was corrected since.
+    """
+    champion = found.champion
+    for name in searches_in(args.storage):
+        kept = home(args.storage, name)
+        if not name.startswith(stem_of(champion)) or IMPROVEMENT in (names := kept.names()):
+            continue
+        if FOLDER in names:
+            told = about_of(kept)
+            same = (told.champion.id, told.champion.trial) == (champion.id, champion.trial)
+            if same and told.place == str(args.place):
+                return kept
+    if FOLDER not in found.home.names() or (told := about_of(found.home)).place != str(args.place):
+        return None
+    known = {(one["image"], one["label"]) for one in told.images}
+    known |= {(one.image, one.label) for one in told.left_out}
+    now = {(one.image, one.label) for one in records.corrections().values()}
+    return found.home if now <= known else None
+
+
+def about_of(kept: Home) -> About:
+    """Return what an improvement is about, of its folder that alone."""
+    return About.read(kept.read(f"{FOLDER}/{ABOUT}").parent)
 
 
 def join(found: Found, gathered: Gathered, suspected: float, place: object, folder: Path) -> About:
     """Write the joined data into a folder, unless they are there; return what they are about."""
-    if (folder / "about.json").exists():
-        return About.read(folder)
     warm, checkpoint = "", found.checkpoint
     if not found.known.config.model.is_baseline:
         manifest = (checkpoint / "manifest.json").read_bytes()
         warm = f"champion-{hashlib.sha256(manifest).hexdigest()[:8]}"
     told = about(found.champion, str(place), gathered, suspected, warm)
+    if (folder / ABOUT).exists() and (there := About.read(folder)).is_as(told):
+        return there
     folder.parent.mkdir(parents=True, exist_ok=True)
     write_joined(folder, told, found.known.dataset, gathered, checkpoint)
     return told
@@ -227,7 +271,7 @@ def challengers(
     return experiment_of(
         name,
         found.known,
-        data_config(found.known.config.data, folder),
+        data_config(found.known.config.data, folder, len(found.known.dataset.val)),
         told.warm_start,
         trials=args.trials,
         budget=Budget(tuple(args.budget), args.price),
@@ -261,8 +305,8 @@ def plan(
         for line in planned.lines(experiment):
             say(terminal, line)
     assert found.known.dataset.test is not None
-    held, test = len(gathered.of(HELD)), len(found.known.dataset.test)
-    for line in needed(held, test, args.margin / 100):
+    fair, test = len(told.fair()), len(found.known.dataset.test)
+    for line in needed(fair * (fair >= FEWEST[HELD]), test, args.margin / 100, told.alpha()):
         say(terminal, line)
     if args.json:
         facts = data_facts(told) | {"name": name, "plan": planned.to_json() | {"data": None}}
@@ -281,30 +325,53 @@ def data_facts(told: About) -> Json:
     }
 
 
-def settle(args: argparse.Namespace, found: Found, kept: Home) -> int:
+def settle(args: argparse.Namespace, kept: Home) -> int:
     """Go on with an improvement that was begun, to its decision; return the exit code."""
     name = kept.folder.name if isinstance(args.storage, Path) else str(kept).rpartition("/")[2]
     result = SearchResult.read(kept.opened())
-    if not (kept.read(FOLDER) / "about.json").exists():
+    if FOLDER not in kept.names():
         raise ConfigError(f"the search '{name}' is no improvement. Use another --name.")
     if args.dry_run:
         say(Terminal(), f"{name} was begun ({result.outcome}); without --dry-run it goes on")
         return 0
-    if IMPROVEMENT in kept.names():
-        facts = json.loads(kept.read(IMPROVEMENT).read_text())
+    if (facts := facts_in(kept)) is not None and (facts["version"] or is_unchanged(facts)):
         return tell(args, facts, [f"{name} was decided before:", *facts["text"]])
-    if result.outcome in ENDED and result.ranking:
-        return finish(args, found, kept, 0)
     words = [name, "--storage", str(args.storage), "--data-root", str(kept.read(FOLDER))]
     words += [f"--budget={limit}" for limit in args.budget]
+    words += [f"--price={args.price}"] if args.price else []
     words += ["--allow-change"] if args.allow_change else []
-    finished = resume.resume(resume.parser().parse_args(words))
-    return finish(args, found, kept, finished.exit_code)
+    on = resume.parser().parse_args(words)
+    if facts is not None or (
+        result.outcome in ENDED and result.ranking and not may_go_on(on, result)
+    ):
+        return finish(args, kept, 0)
+    return finish(args, kept, resume.resume(on).exit_code)
 
 
-def finish(args: argparse.Namespace, found: Found, kept: Home, code: int) -> int:
+def may_go_on(args: argparse.Namespace, result: SearchResult) -> bool:
+    """Return whether a search that its budget has ended is given a larger one."""
+    if result.outcome != "budget" or not (args.budget or args.price):
+        return False
+    return resume.used_up(resume.experiment_of(args, result), result) is None
+
+
+def facts_in(kept: Home) -> Json | None:
+    """Return what was decided; None before that."""
+    if IMPROVEMENT not in kept.names():
+        return None
+    facts: Json = json.loads(kept.read(IMPROVEMENT).read_text())
+    return facts
+
+
+def is_unchanged(facts: Json) -> bool:
+    """Return whether there is nothing to register."""
+    return bool(facts["outcome"] == UNCHANGED)
+
+
+def finish(args: argparse.Namespace, kept: Home, code: int) -> int:
     """Decide, register what is to be registered, and say so; return the exit code.
 
+    What was decided is written first, so that a call that ends in between is gone on with.
     `code` is the search's.
     """
     result = SearchResult.read(kept.opened(files=True))
@@ -312,19 +379,26 @@ def finish(args: argparse.Namespace, found: Found, kept: Home, code: int) -> int
         return code
     folder = kept.read(FOLDER)
     told = About.read(folder)
-    decision = decided(args, found, kept, result, folder)
-    registered = None
-    if decision.outcome != UNCHANGED:
-        registered = register(args, found, kept, result, decision, told)
-    facts = {
-        "search": result.name,
-        **decision.to_json(),
-        "model": found.champion.model,
-        "version": registered.version if registered else None,
-        **data_facts(told),
-        "text": [*decision.lines(), *registered_lines(registered, decision)],
-    }
-    kept.write(IMPROVEMENT, json.dumps(facts, indent=1).encode())
+    # Not the one that MODEL names now, which may have followed while this was cut off.
+    found = found_again(args, told.champion)
+    facts = facts_in(kept)
+    if facts is None:
+        decision = decided(args, found, kept, result, told)
+        facts = {
+            "search": result.name,
+            **decision.to_json(),
+            "model": found.champion.model,
+            "version": None,
+            **data_facts(told),
+            "text": decision.lines(),
+        }
+        kept.write(IMPROVEMENT, json.dumps(facts, indent=1).encode())
+    if not is_unchanged(facts):
+        registered = register(args, found, kept, result, facts)
+        facts["text"] += registered_lines(registered, facts)
+        facts["outcome"] = CHAMPION if ALIAS in registered.aliases else CHALLENGER
+        facts["version"] = registered.version
+        kept.write(IMPROVEMENT, json.dumps(facts, indent=1).encode())
     return tell(args, facts, facts["text"])
 
 
@@ -338,23 +412,29 @@ def tell(args: argparse.Namespace, facts: Json, lines: Sequence[str]) -> int:
     return 0
 
 
-def registered_lines(registered: Registered | None, decision: Decision) -> list[str]:
+def registered_lines(registered: Registered, facts: Json) -> list[str]:
     """Return where the challenger is registered, as lines of text."""
-    if registered is None:
-        return []
-    before = f"; it was version {registered.before}" if registered.before else ""
-    alias = ALIAS if decision.outcome == CHAMPION else CHALLENGER
+    name, before = registered.name, registered.before
+    line = f"version {registered.version} of {name} is models:/{name}@{registered.aliases[-1]}"
+    if facts["outcome"] != CHAMPION:
+        return [line]
+    if ALIAS in registered.aliases:
+        return [f"{line}; it was version {before}" if before else line]
     return [
-        f"version {registered.version} of {registered.name} is models:/{registered.name}@{alias}"
-        + (before if decision.outcome == CHAMPION else "")
+        f"{line} alone: the champion is version {before} by now, beside which it was not held. "
+        "Try it with search.serve --shadow challenger, or make it the champion yourself: "
+        f"search.promote {facts['search']} --trial {facts['challenger']} --model {name}"
     ]
 
 
 def decided(
-    args: argparse.Namespace, found: Found, kept: Home, result: SearchResult, folder: Path
+    args: argparse.Namespace, found: Found, kept: Home, result: SearchResult, told: About
 ) -> Decision:
     """Hold the best challenger against the champion."""
-    parts, known = aside(folder), found.known
+    folder, known = kept.read(FOLDER), found.known
+    parts, fair = aside(folder), told.fair()
+    if is_fair := len(fair) >= FEWEST[HELD]:
+        parts[HELD] = parts[HELD].take(np.array(fair))
     trials = [trial for trial in result.ranking if not trial.is_freed]
     dataset = dataset_of(result, config_of(trials[0], folder))
     challengers = {
@@ -385,6 +465,8 @@ def decided(
         args.margin / 100,
         champion.ms_per_image(),
         best.ms_per_image(),
+        told.alpha(),
+        is_fair,
     )
 
 
@@ -393,17 +475,34 @@ def register(
     found: Found,
     kept: Home,
     result: SearchResult,
-    decision: Decision,
-    told: About,
+    facts: Json,
 ) -> Registered:
-    """Register the challenger under the aliases that the decision gives it.
+    """Register the challenger, unless it is, and give it the aliases that were decided.
 
     Raises:
         NotReady, Refused: as `search.promote`; calling the command again goes on here.
     """
-    chosen = result.trials[decision.trial]
-    aliases = [CHALLENGER, *([ALIAS] if decision.outcome == CHAMPION else [])]
+    chosen, champion = result.trials[facts["challenger"]], found.champion
+    aliases = [CHALLENGER, *([ALIAS] if facts["outcome"] == CHAMPION else [])]
     registry = Registry(found.tracking, result, args.storage)
+    own = tags(result, chosen)
+    version = registry.version_with(champion.model, own)
+    if not version:
+        version = registered_as(args, found, kept, result, facts, registry)
+    over = {"search.id": champion.id, "search.trial": champion.trial}
+    return registry.give(champion.model, version, aliases, over)
+
+
+def registered_as(
+    args: argparse.Namespace,
+    found: Found,
+    kept: Home,
+    result: SearchResult,
+    facts: Json,
+    registry: Registry,
+) -> str:
+    """Export the challenger and register it, without an alias; return its version."""
+    chosen = result.trials[facts["challenger"]]
     with tempfile.TemporaryDirectory(prefix="promote-") as temporary:
         exported = exported_from(
             result,
@@ -418,12 +517,12 @@ def register(
                 description(result, chosen, exported),
                 "",
                 f"It improves on {found.champion.trial} of the search {found.champion.search}, "
-                f"with {told.count(TRAINED):,} corrected images: {'; '.join(decision.lines())}.",
+                f"with {facts['images'][TRAINED]:,} corrected images: {'; '.join(facts['text'])}.",
             ]
         )
         improves = {"improves.version": found.champion.version} if found.champion.version else {}
         return registry.register(
-            found.champion.model, exported, text, tags(result, chosen) | improves, aliases
+            found.champion.model, exported, text, tags(result, chosen) | improves
         )
 
 

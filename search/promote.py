@@ -88,9 +88,10 @@ def command(args: argparse.Namespace) -> int:
             Path(temporary) / "classifier",
             onnx=args.onnx,
         )
-        registered = registry.register(
+        version = registry.register(
             name, exported, description(result, chosen, exported), tags(result, chosen)
         )
+    registered = registry.give(name, version)
     console = Terminal()
     for line in lines(result, chosen, exported, registered, uri):
         say(console, line)

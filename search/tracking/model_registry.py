@@ -7,7 +7,7 @@ is a step of its own, asked for by a person, and done once.
 import re
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -54,6 +54,8 @@ class Registered:
     version: str
     before: str
     """The version that was the champion until now; empty if there was none."""
+    aliases: tuple[str, ...] = (ALIAS,)
+    """Those that it was given."""
 
     @property
     def uri(self) -> str:
@@ -116,15 +118,13 @@ class Registry:
         exported: "Exported",
         description: str,
         tags: dict[str, str],
-        aliases: Sequence[str] = (ALIAS,),
-    ) -> Registered:
-        """Try the model as MLflow loads it, store it and give it these aliases of this name.
+    ) -> str:
+        """Try the model as MLflow loads it, store it under this name, and return its version.
 
-        It is stored with the search's parent run. The aliases change last, so that everybody who
-        asks for the champion gets the old one or the new one, whole.
+        It is stored with the search's parent run, and has no alias yet.
 
         Raises:
-            NotReady: MLflow did not take it; the champion has not changed.
+            NotReady: MLflow did not take it.
         """
         from mlflow.entities import LoggedModelOutput
 
@@ -141,7 +141,7 @@ class Registry:
                 self.client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
             self.client.finalize_logged_model(model.model_id, "READY")
             self.client.log_outputs(run.run_id, [LoggedModelOutput(model.model_id, step=0)])
-            before = self._champion(name)
+            self._make_known(name)
             made = self.client.create_model_version(
                 name,
                 model.artifact_location,
@@ -150,20 +150,64 @@ class Registry:
                 description=description[:LONGEST],
                 model_id=model.model_id,
             )
-            for alias in aliases:
-                self.client.set_registered_model_alias(name, alias, str(made.version))
         except troubles() as error:
             raise self._trouble(error) from error
-        return Registered(name, str(made.version), before)
+        return str(made.version)
 
-    def _champion(self, name: str) -> str:
-        """Return the version that has the alias; empty if none has.
+    def version_with(self, name: str, tags: Mapping[str, str]) -> str:
+        """Return the version of this name that has these tags; empty if none has.
 
-        The name is made known to the registry if it is not.
+        Raises:
+            NotReady: MLflow does not answer.
         """
+        try:
+            found = self.client.search_model_versions(f"name = '{name}'")
+        except troubles() as error:
+            raise self._trouble(error) from error
+        return next((str(one.version) for one in found if tags.items() <= one.tags.items()), "")
+
+    def give(
+        self,
+        name: str,
+        version: str,
+        aliases: Sequence[str] = (ALIAS,),
+        over: Mapping[str, str] | None = None,
+    ) -> Registered:
+        """Give a version these aliases, the last step: everybody gets the old one or it, whole.
+
+        Args:
+            name: the registered model.
+            version: the version.
+            aliases: in this order.
+            over: the tags of the champion that it is to follow. Where another one is the champion
+                by now, that stays.
+
+        Raises:
+            NotReady: MLflow did not take an alias; the error says which it has taken.
+        """
+        given: list[str] = []
+        try:
+            before = str(self.client.get_registered_model(name).aliases.get(ALIAS, ""))
+            before = "" if before == version else before
+            if over is not None and before:
+                is_still = over.items() <= self.client.get_model_version(name, before).tags.items()
+                aliases = [alias for alias in aliases if alias != ALIAS or is_still]
+            for alias in aliases:
+                self.client.set_registered_model_alias(name, alias, version)
+                given.append(alias)
+        except troubles() as error:
+            so_far = f"it is models:/{name}@{given[-1]}" if given else "it has no alias yet"
+            raise NotReady(
+                f"MLflow ({masked(self.uri)}) did not take an alias {_reason(error)} Version "
+                f"{version} of {name} is registered, {so_far}; the champion is as it was. Try "
+                "again later."
+            ) from error
+        return Registered(name, version, before, tuple(given))
+
+    def _make_known(self, name: str) -> None:
+        """Make the name known to the registry if it is not."""
         if not self.client.search_registered_models(f"name = '{name}'"):
             self.client.create_registered_model(name)
-        return str(self.client.get_registered_model(name).aliases.get(ALIAS, ""))
 
     def _trouble(self, error: Exception) -> NotReady:
         return NotReady(

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from search.api import run
-from search.feedback.records import About, Records
+from search.feedback.records import About, Records, Seen
 from search.improve import IMPROVEMENT, ORIGINS, main
 from search.journal.result import SearchResult
 from search.promote import main as promote
@@ -92,9 +92,15 @@ def turned(seed: int = 0) -> tuple[Any, Any]:
 def correct(place: Place, count: int = 150, *, wrong: float = 0.0) -> None:
     """Correct so many images that the champion has met, some of them wrongly."""
     generator = np.random.default_rng(0)
-    for image, target in zip(*(some[:count] for some in turned()), strict=True):
+    answers = []
+    for number, (image, target) in enumerate(
+        zip(*(some[:count] for some in turned()), strict=True)
+    ):
         label = target + (generator.integers(1, 10) if generator.random() < wrong else 0)
-        place.met.correct(keep(place, image), CLASSES[label % 10], "page")
+        name = keep(place, image)
+        answers.append(Seen(str(number), number + 1, name, "1", (0.1,) * 10, "usual"))
+        place.met.correct(name, CLASSES[label % 10], "api")
+    place.met.write_seen(answers)
 
 
 def keep(place: Place, image: Any) -> str:
@@ -139,7 +145,7 @@ def test_a_champion_learns_from_what_it_met(
     result = searched()
     origins = json.loads((Path("searches") / result.name / ORIGINS).read_text())
     assert len(origins["images"]) == sum(told["images"].values())
-    assert {one["by"] for one in origins["images"]} == {"page"}
+    assert {one["by"] for one in origins["images"]} == {"api"}
     assert result.started.data["train"] == 1079 + told["images"]["trained"]
 
     # Called again, it trains and registers nothing.

@@ -44,17 +44,22 @@ def found_model(args: argparse.Namespace) -> Found:
         ConfigError: there is no such model or search, or it cannot be improved.
         Refused: its search is not the one that it was registered from.
     """
-    name, version, trial, wanted, own = args.model, "", None, "", ""
-    given = args.tracking or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING
-    tracking = absolute(given)
-    if args.model.startswith("models:"):
-        at = origin_of(args.model, tracking)
-        if not at.tags.get("search.name"):
-            raise ConfigError(f"{args.model} was not registered by search.promote.")
-        name, version, trial = at.tags["search.name"], at.version, at.tags["search.trial"]
-        own, wanted = at.name, at.tags["search.id"]
-    else:
-        name = found_name(args.model, args.storage)
+    if not args.model.startswith("models:"):
+        return found_again(args, Champion("", "", found_name(args.model, args.storage), "", ""))
+    at = origin_of(args.model, tracking_of(args))
+    if not at.tags.get("search.name"):
+        raise ConfigError(f"{args.model} was not registered by search.promote.")
+    tags = (at.tags[f"search.{name}"] for name in ("name", "id", "trial"))
+    return found_again(args, Champion(at.name, at.version, *tags))
+
+
+def found_again(args: argparse.Namespace, wanted: Champion) -> Found:
+    """Return the model that is described; where no trial is named, its search's answer.
+
+    Raises:
+        ConfigError, Refused: as `found_model`.
+    """
+    name, source = wanted.search, f"models:/{wanted.model}/{wanted.version}"
     kept = home(args.storage, name)
     if not kept.exists():
         raise ConfigError(
@@ -62,19 +67,29 @@ def found_model(args: argparse.Namespace) -> Found:
             "place with --storage."
         )
     result = SearchResult.read(kept.opened())
-    if wanted and wanted != result.started.id:
+    if wanted.id and wanted.id != result.started.id:
         raise Refused(
             f"the search '{name}' in '{args.storage}' is another than the one that {args.model} "
             "was registered from."
         )
-    chosen = result.find(trial) if trial else None
+    chosen = result.find(wanted.trial) if wanted.trial else None
     chosen = chosen or answer(result, kept, args.storage)
-    tracking = tracking if own else absolute(uri_of(result, args.tracking))
+    tracking = tracking_of(args) if wanted.version else absolute(uri_of(result, args.tracking))
     champion = Champion(
-        args.register or own or name, version, name, result.started.id, chosen.trial
+        args.register or wanted.model or name,
+        wanted.version,
+        name,
+        result.started.id,
+        chosen.trial,
     )
     known = known_of(args, result, chosen, tracking)
-    return Found(args.model if own else name, champion, kept, known, tracking)
+    return Found(source if wanted.version else name, champion, kept, known, tracking)
+
+
+def tracking_of(args: argparse.Namespace) -> str:
+    """Return the tracking URI of a registered model."""
+    given = args.tracking or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING
+    return absolute(given)
 
 
 def known_of(

@@ -7,7 +7,8 @@ than the champion.
 
 import hashlib
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from search.feedback.records import Correction, Records
+from search.feedback.bounded import USUAL
+from search.feedback.records import Correction, Records, Seen
 from trainables.datasets.arrays import Dataset, Part
 from trainables.errors import ConfigError, printable
 from trainables.inspection.copies import Copies, find_copies
@@ -29,7 +31,11 @@ train on. Images of the first two are never trained on.
 """
 MET = "met/"
 """What the name of an image that was met begins with, among those of a data set."""
+ASIDE = "set-aside"
+"""The part of the images that were set aside, and whose corrections were taken back."""
 SHARES = {HELD: 0.3, CHOOSING: 0.15}
+COMPLETE = 0.9
+"""The share of a sample that has to be corrected or confirmed to speak for the whole of it."""
 TEST, VAL, SAME, CONTRADICTS, UNREADABLE, GONE, DOUBTED = (
     "shows a test image",
     "shows a validation image",
@@ -58,6 +64,8 @@ class New:
     use: str
     is_aside: bool = False
     """True if an earlier round has set it aside."""
+    is_fair: bool = False
+    """True if it was corrected whatever the champion says of it (see `seen_of`)."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +133,7 @@ def gather(records: Records, model: "Model", dataset: Dataset) -> Gathered:
     met = list(_met(records, model, dataset, left_out))
     if not met:
         return Gathered((), tuple(left_out))
-    sifted = _Sifted(dataset, met)
+    sifted = _Sifted(dataset, met, list(_taken_back(records, model)))
     # In one order, whatever was set aside before: the same images make the same search.
     kept = sorted(sifted.kept(), key=lambda one: (one.corrected_ms, one.image))
     return Gathered(tuple(kept), (*left_out, *sifted.left_out), sifted.copies.limit)
@@ -156,7 +164,7 @@ def _met(
 ) -> Iterator[New]:
     """Yield each corrected image that can be read: those set aside first, then in time's order."""
     aside, corrections = records.aside(), records.corrections()
-    first = _first_seen(records, corrections)
+    first, fair = seen_of(records.seen(), corrections)
     ordered = sorted(
         corrections.values(), key=lambda one: (one.image not in aside, one.time_ms, one.image)
     )
@@ -181,28 +189,65 @@ def _met(
                 *(one.image, one.label, pixels, one.time_ms, one.by, first.get(one.image, 0)),
                 use=use or drawn(pixels),
                 is_aside=bool(use),
+                is_fair=one.image in fair,
             )
 
 
-def _first_seen(records: Records, wanted: Mapping[str, Correction]) -> dict[str, int]:
-    """Return when each of these images was met first."""
-    found: dict[str, int] = {}
-    for answer in records.seen():
-        if answer.image in wanted:
-            found.setdefault(answer.image, answer.time_ms)
-    return found
+def _taken_back(records: Records, model: "Model") -> Iterator[NDArray[np.uint8]]:
+    """Yield the images that were set aside and have no correction any more."""
+    corrections = records.corrections()
+    with tempfile.TemporaryDirectory(prefix="improve-") as folder:
+        file = Path(folder) / "image"
+        for image, use in records.aside().items():
+            content = None if image in corrections else records.aside_image(use, image)
+            if content is not None:
+                file.write_bytes(content)
+                with suppress(ConfigError):  # what cannot be read is no copy
+                    yield model.pixels(file)
+
+
+def seen_of(
+    answers: Iterable[Seen], corrections: Mapping[str, Correction]
+) -> tuple[dict[str, int], set[str]]:
+    """Return when each corrected image was met first, and which of them are fair to the champion.
+
+    People correct what they see to be wrong. By its mistakes alone a champion is worse than any
+    model that is as good, so it is judged by images that were chosen without regard to what it
+    said: those of the sample, by their hash. If `COMPLETE` of the sample's images, up to the last
+    that was corrected, were corrected or confirmed (not on the server's page), all those are fair;
+    else those of which it was sure that `search.label` has shown, where a person says of each
+    what it is.
+    """
+    first: dict[str, int] = {}
+    usual: set[str] = set()
+    for answer in answers:
+        first.setdefault(answer.image, answer.time_ms)
+        if answer.kept == USUAL:
+            usual.add(answer.image)
+    said = {image: first[image] for image in corrections.keys() & first.keys()}
+    last, end = max(usual, default=""), max(said.values(), default=0)
+    # As many of the unsure ones as of the usual: those that would have been drawn as usual, too.
+    sample = {image for image, time_ms in first.items() if image <= last and time_ms <= end}
+    asked = {image for image in sample & said.keys() if corrections[image].by != "page"}
+    if len(asked) < COMPLETE * len(sample):
+        asked = {image for image in asked & usual if corrections[image].by == "label"}
+    return said, asked
 
 
 class _Sifted:
     """New images beside those of the champion's parts, counted through: the new ones last."""
 
-    def __init__(self, dataset: Dataset, met: list[New]) -> None:
+    def __init__(
+        self, dataset: Dataset, met: list[New], taken_back: list[NDArray[np.uint8]]
+    ) -> None:
         assert dataset.test is not None
         self.met, self.classes = met, dataset.classes
+        unlabelled = np.zeros(len(taken_back), dtype=np.int64)
         parts = {
             "training": dataset.train,
             "validation": dataset.val,
             "test": dataset.test,
+            **({ASIDE: Part(np.stack(taken_back), unlabelled)} if taken_back else {}),
             "": part_of(met, dataset.classes),
         }
         self.part = np.repeat(list(parts), [len(part) for part in parts.values()])
@@ -223,11 +268,15 @@ class _Sifted:
             same = self._with(row, self.copies.near) - {row}
             turned = self._with(row, self.copies.mirrored) - {row}
             before = sorted(same & (kept.keys() | disputed))
-            aside = sorted(other for other in turned & kept.keys() if kept[other].use != TRAINED)
+            trained = [other for other in sorted(same) if self.part[other] == "training"]
             why, beside = self._refused(same | turned)
-            if not why and not one.is_aside:
-                trained = [other for other in sorted(same) if self.part[other] == "training"]
-                why, beside = self._known(row, [*before, *trained], aside)
+            if not why and one.is_aside:
+                why, beside = self._known(row, trained, self._mirrored(one, turned, {}))
+            elif not why:
+                turned_known = self._mirrored(one, turned, kept)
+                why, beside = self._known(row, [*before, *trained], turned_known)
+            if not why and not one.is_aside and (shown := self._aside(same | turned)):
+                why, beside = SAME, self._told(shown[0])
             if not why:
                 kept[row] = one
                 continue
@@ -249,6 +298,19 @@ class _Sifted:
                 return why, self._told(found[0])
         return "", ""
 
+    def _mirrored(self, one: New, turned: set[int], kept: Mapping[int, New]) -> list[int]:
+        """Return the mirror images by which an image adds nothing.
+
+        One to train on may be the mirror image of another; no other one may be of any.
+        """
+        if one.use == TRAINED:
+            return sorted(row for row in turned & kept.keys() if kept[row].use != TRAINED)
+        return sorted(row for row in turned if row in kept or self.part[row] == "training")
+
+    def _aside(self, same: set[int]) -> list[int]:
+        """Return those of these images that were set aside, and whose label was taken back."""
+        return [row for row in sorted(same) if self.part[row] == ASIDE]
+
     def _known(self, row: int, same: list[int], turned: list[int]) -> tuple[str, str]:
         """Return why an image adds nothing to those that show the same, or its mirror image."""
         for other in same:
@@ -267,5 +329,7 @@ class _Sifted:
     def _told(self, row: int) -> str:
         """Return an image's name and class."""
         name, label = self.names[row].removeprefix(MET), self.classes[self.labels[row]]
+        if self.part[row] == ASIDE:
+            return printable(name)
         name = name[:12] if self.part[row] == "" else name
         return f"{printable(name)} ({printable(label)})"

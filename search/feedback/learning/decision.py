@@ -22,6 +22,10 @@ from trainables.values import Json
 CHAMPION, CHALLENGER, UNCHANGED = "champion", "challenger", "unchanged"
 MARGIN = 0.01
 DIFFERENCES = (0.02, 0.05, 0.1)
+UNFAIR = (
+    "too few were chosen without regard to what the champion says of them. Correct or confirm the "
+    "usual images too, in search.label, or all of a sample (docs/feedback.md, Learn)"
+)
 DIFFERING = 0.25
 """The share of new images on which two models are supposed to differ, before that is known."""
 
@@ -58,11 +62,15 @@ class Decision:
     champion_ms: float
     """Milliseconds for one image alone, both measured after each other."""
     challenger_ms: float
+    alpha: float = ALPHA
+    """The error rate of the test on the new images, in this round (see `alpha_of`)."""
+    is_fair: bool = True
+    """False if the new images were chosen by what the champion says of them."""
 
     @property
     def is_better(self) -> bool:
         """True if it is better on the new images, beyond chance."""
-        return self.new.p_better <= ALPHA
+        return self.is_fair and self.new.p_better <= self.alpha
 
     @property
     def is_not_worse(self) -> bool:
@@ -97,14 +105,16 @@ class Decision:
         p = f"p = {self.new.p_better:.2g}, one-sided McNemar test"
         if self.is_better:
             return f"it is better ({p})"
+        if not self.is_fair:
+            return f"that shows nothing ({p}): {UNFAIR}"
         needed = f", which about {self._needed():,} images would tell" if self._needed() else ""
-        return f"not shown to be better ({p}; {ALPHA:g} is asked for{needed})"
+        return f"not shown to be better ({p}; {self.alpha:.2g} is asked for{needed})"
 
     def _needed(self) -> int:
         differing = (self.new.gained + self.new.lost) / max(1, self.new.images)
-        if self.new.difference <= 0:
+        if self.new.difference <= 0 or not self.alpha:
             return 0
-        return images_needed(self.new.difference, max(differing, self.new.difference))
+        return images_needed(self.new.difference, max(differing, self.new.difference), self.alpha)
 
     def _on_old(self) -> str:
         p, points = self.old.p_worse_by(self.margin), f"{100 * self.margin:g} point"
@@ -131,7 +141,8 @@ class Decision:
             "new": _facts(self.new, self.champion_new) | {"p": self.new.p_better},
             "old": _facts(self.old, self.champion_old)
             | {"p": self.old.p_worse_by(self.margin), "margin": self.margin},
-            "alpha": ALPHA,
+            "alpha": self.alpha,
+            "is_fair": self.is_fair,
             "champion_ms": self.champion_ms,
             "challenger_ms": self.challenger_ms,
         }
@@ -164,21 +175,38 @@ def best_of(candidates: Sequence[Candidate]) -> Candidate:
     return max(candidates, key=lambda one: one.mean)
 
 
-def needed(held: int, test: int, margin: float) -> Iterator[str]:
+def alpha_of(new: int, held: int) -> float:
+    """Return the error rate of a round: of so many images held out so many decide the first time.
+
+    The others have been looked at in an earlier round, whose error rate counts for them.
+    """
+    return ALPHA * new / held if held else 0.0
+
+
+def needed(held: int, test: int, margin: float, alpha: float = ALPHA) -> Iterator[str]:
     """Yield lines on what so many images can tell, before anything is trained."""
-    rates = f"error rate {100 * ALPHA:g} %, found {100 * POWER:g} % of the time"
-    yield (
-        f"to tell that a challenger is better on new images ({rates}, if they differ on "
-        f"{100 * DIFFERING:g} % of them):"
-    )
-    for difference in DIFFERENCES:
-        count = images_needed(difference, DIFFERING)
-        yield f"  by {100 * difference:g} points: {count:,} images held out"
-    found = difference_found(held, DIFFERING)
-    found_text = "no difference" if math.isinf(found) else f"{100 * found:.0f} points or more"
-    yield f"  {held:,} are held out: {found_text} would be found"
+    if not held:
+        yield f"no difference on new images can be told: {UNFAIR}"
+    elif not alpha:
+        yield "no difference on new images can be told: all have decided in an earlier round"
+    else:
+        yield from _needed_to_be_better(held, alpha)
     yield (
         f"to tell that it is not worse on the {test:,} old test images by {100 * margin:g} "
         f"point{'s' * (margin != 0.01)}: equals pass if they differ on at most "
         f"{100 * min(1.0, differing_allowed(test, margin)):.2g} % of them"
     )
+
+
+def _needed_to_be_better(held: int, alpha: float) -> Iterator[str]:
+    rates = f"error rate {100 * alpha:.2g} %, found {100 * POWER:g} % of the time"
+    yield (
+        f"to tell that a challenger is better on new images ({rates}, if they differ on "
+        f"{100 * DIFFERING:g} % of them):"
+    )
+    for difference in DIFFERENCES:
+        count = images_needed(difference, DIFFERING, alpha)
+        yield f"  by {100 * difference:g} points: {count:,} images held out"
+    found = difference_found(held, DIFFERING, alpha)
+    found_text = "no difference" if math.isinf(found) else f"{100 * found:.0f} points or more"
+    yield f"  {held:,} are held out: {found_text} would be found"

@@ -72,16 +72,26 @@ def examined(
     suspected, wrong = suspicion(found, gathered)
     if not wrong or anyway:
         return gathered, suspected
-    left = gathered.without(wrong)
     if suspected > MAX_SUSPECTED:
-        told_lines = "\n".join(f"  {line}" for line in listed(left.why(DOUBTED)))
+        doubted = gathered.without(wrong).why(DOUBTED)
+        told_lines = "\n".join(f"  {line}" for line in listed(doubted))
         raise Refused(
             f"about {100 * suspected:.0f} % of the {len(gathered.new):,} corrections are probably "
             f"wrong, more than {100 * MAX_SUSPECTED:g} %: nothing was started. Look at those that "
             "contradict the others most, correct them, or train on all with --anyway:\n"
             f"{told_lines}"
         )
-    return left, suspected
+    return gathered.without(in_training(gathered, wrong)), suspected
+
+
+def in_training(gathered: Gathered, wrong: dict[str, str]) -> dict[str, str]:
+    """Return the doubted images that would be trained on.
+
+    The others stay: the doubt is by what the champion sees, and so are not to be what it is judged
+    by.
+    """
+    trained = {one.image for one in gathered.of(TRAINED)}
+    return {image: why for image, why in wrong.items() if image in trained}
 
 
 def suspicion(found: Found, gathered: Gathered) -> tuple[float, dict[str, str]]:

@@ -1,7 +1,6 @@
 """The folder with everything of an improvement: the joined data, the champion, where all is from.
 
-It lies in the folder of the improvement's search, which so needs neither the champion's search nor
-the records any more.
+It lies in the folder of the improvement's search, which so needs the records no more.
 
 | file | what |
 |---|---|
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Self
 
 from search.feedback.learning.corrected import CHOOSING, HELD, TRAINED, Gathered, LeftOut, New
+from search.feedback.learning.decision import alpha_of
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, Decoded, Part, joined
 from trainables.values import Json
@@ -74,12 +74,36 @@ class About:
         """Return the number of new images of one use."""
         return sum(one["use"] == use for one in self.images)
 
+    def fair(self) -> list[int]:
+        """Return which of the held-out images, in their order, are fair to the champion."""
+        held = [one for one in self.images if one["use"] == HELD]
+        return [row for row, one in enumerate(held) if one.get("is_fair", False)]
+
+    def alpha(self) -> float:
+        """Return the error rate with which these tell that a challenger is better."""
+        held = [one for one in self.images if one["use"] == HELD]
+        fair = [held[row] for row in self.fair()]
+        return alpha_of(sum(not one["is_aside"] for one in fair), len(fair))
+
+    def is_as(self, other: "About") -> bool:
+        """Return whether this is about the same champion and images."""
+
+        def key(told: About) -> Json:
+            names = ("image", "label", "use", "is_fair")
+            images = [[one.get(name) for name in names] for one in told.images]
+            return {**asdict(told), "images": images, "left_out": 0, "suspected": 0}
+
+        return key(self) == key(other)
+
 
 def origin(new: New) -> Json:
     """Return where a new image is from, as plain values."""
     return {
         name: getattr(new, name)
-        for name in ("image", "label", "use", "corrected_ms", "by", "seen_ms")
+        for name in (
+            *("image", "label", "use", "corrected_ms", "by", "seen_ms"),
+            *("is_aside", "is_fair"),
+        )
     }
 
 
@@ -126,8 +150,8 @@ def aside(folder: Path) -> dict[str, Part]:
     return {CHOOSING: found.val, HELD: found.test}
 
 
-def data_config(config: DataConfig, folder: Path) -> DataConfig:
-    """Return the config of the joined data, given the champion's."""
+def data_config(config: DataConfig, folder: Path, validation: int) -> DataConfig:
+    """Return the config of the joined data, given the champion's and its validation images."""
     plain = DataConfig()
     return replace(
         config,
@@ -135,6 +159,7 @@ def data_config(config: DataConfig, folder: Path) -> DataConfig:
         root=str(folder.absolute()),
         image_size=None,
         train_limit=None,
+        val_limit=max(config.val_limit, validation),
         val_fraction=plain.val_fraction,
         test_fraction=plain.test_fraction,
     )

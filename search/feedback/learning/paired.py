@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ALPHA = 0.05
-"""The error rate of each test."""
+"""The error rate of each test, where all its images decide the first time."""
 POWER = 0.8
 """The chance to find a difference that is there, for which images are counted."""
 MAX_IMAGES = 10**7
@@ -87,26 +87,27 @@ class Paired:
         return distance / math.sqrt(variance)
 
 
-def images_needed(difference: float, differing: float) -> int:
+def images_needed(difference: float, differing: float, alpha: float = ALPHA) -> int:
     """Return the images with which a true difference is found as often as `POWER` says.
 
     Args:
         difference: by how much one is more often right, above 0.
         differing: the share of images on which one is right and the other wrong.
+        alpha: the test's error rate.
     """
     normal = NormalDist()
-    width = normal.inv_cdf(1 - ALPHA) * math.sqrt(differing)
+    width = normal.inv_cdf(1 - alpha) * math.sqrt(differing)
     width += normal.inv_cdf(POWER) * math.sqrt(max(0.0, differing - difference**2))
     return min(MAX_IMAGES, math.ceil((width / difference) ** 2))
 
 
-def difference_found(images: int, differing: float) -> float:
+def difference_found(images: int, differing: float, alpha: float = ALPHA) -> float:
     """Return the least true difference that so many images find as often as `POWER` says.
 
     It is at most `differing`; infinite where not even that is found.
     """
     steps = np.linspace(0, differing, 1001)[1:]
-    found = [step for step in steps if images_needed(float(step), differing) <= images]
+    found = [step for step in steps if images_needed(float(step), differing, alpha) <= images]
     return float(found[0]) if found else math.inf
 
 

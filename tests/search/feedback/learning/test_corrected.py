@@ -1,12 +1,15 @@
 """Which corrected images may be learned from, and what for."""
 
 import io
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from search.feedback.bounded import USUAL
 from search.feedback.learning.corrected import (
     CHOOSING,
     CONTRADICTS,
@@ -21,10 +24,11 @@ from search.feedback.learning.corrected import (
     Gathered,
     drawn,
     gather,
+    seen_of,
     set_aside,
 )
-from search.feedback.records import About, Records, Seen
-from trainables.datasets.arrays import Dataset, Images, Part
+from search.feedback.records import About, Correction, Records, Seen
+from trainables.datasets.arrays import Dataset, Images, Part, joined
 from trainables.datasets.images import decode
 
 CLASSES = ("cat", "dog")
@@ -147,6 +151,79 @@ def test_corrections_that_contradict_each_other_are_all_left_out(
     found = gathered(records, dataset)
     assert found.new == ()
     assert sorted(one.image for one in found.why(CONTRADICTS)) == sorted(names)
+
+
+def sampled(count: int, *, sure: str = USUAL) -> list[Seen]:
+    return [Seen(str(n), n, f"{n:02x}" * 32, "1", (0.9, 0.1), sure) for n in range(count)]
+
+
+def said(images: Iterable[int], by: str) -> dict[str, Correction]:
+    names = [f"{n:02x}" * 32 for n in images]
+    return {name: Correction(name, "cat", 99, by) for name in names}
+
+
+@pytest.mark.parametrize(
+    ("by", "count", "fair"),
+    [
+        *(("api", 20, 20), ("api", 19, 19), ("page", 20, 0), ("label", 20, 20)),
+        # Of a sample that is corrected in part those count that a person was shown.
+        *(("label", 10, 9), ("page", 10, 0), ("api", 10, 0)),
+    ],
+)
+def test_a_champion_is_judged_by_what_was_not_chosen_for_its_mistakes(
+    by: str, count: int, fair: int
+) -> None:
+    answers = sampled(20)
+    answers[0] = replace(answers[0], kept="uncertain")
+    chosen = [*range(count - 1), 19]
+    assert len(seen_of(answers, said(chosen, by))[1]) == fair
+
+
+def test_of_the_unsure_ones_as_many_count_as_of_the_usual() -> None:
+    unsure = sampled(20, sure="uncertain")
+    answers = [*sampled(5), *unsure[5:]]
+    assert seen_of(answers, said(range(20), "api"))[1] == set(said(range(5), "api"))
+
+
+@pytest.mark.parametrize("use", [HELD, CHOOSING])
+def test_a_mirror_image_of_what_is_trained_on_judges_nothing(
+    records: Records, dataset: Dataset, use: str
+) -> None:
+    old = next(image for image in dataset.train.images if drawn(np.fliplr(image)) == use)
+    new = next(
+        image
+        for image in pictures(200, 7)
+        if drawn(image) == TRAINED and drawn(np.fliplr(image)) == use
+    )
+    kept = correct(records, new)
+    for image in (old, new):
+        correct(records, np.fliplr(image))
+    found = gathered(records, dataset)
+    assert [one.image for one in found.new] == [kept]
+    assert [one.why for one in found.left_out] == [SAME] * 2
+
+
+def test_what_was_set_aside_and_is_trained_on_now_judges_nothing(
+    records: Records, dataset: Dataset
+) -> None:
+    image = one_for(HELD)
+    name = correct(records, image)
+    set_aside(records, gathered(records, dataset))
+    now = replace(dataset, train=joined(dataset.train, Part(image[None], np.zeros(1, np.int64))))
+    found = gathered(records, now)
+    assert (found.new, [one.image for one in found.why(SAME)]) == ((), [name])
+
+
+def test_what_shows_an_image_set_aside_is_not_trained_on_though_that_was_taken_back(
+    records: Records, dataset: Dataset
+) -> None:
+    image = one_for(HELD)
+    name = correct(records, image)
+    set_aside(records, gathered(records, dataset))
+    records.take_back(name)
+    again = correct(records, nearly(image))
+    found = gathered(records, dataset)
+    assert (found.new, [one.image for one in found.why(SAME)]) == ((), [again])
 
 
 def test_what_cannot_be_read_or_is_gone_is_told(records: Records, dataset: Dataset) -> None:

@@ -10,6 +10,7 @@ from search.feedback.learning.decision import (
     UNCHANGED,
     Candidate,
     Decision,
+    alpha_of,
     best_of,
     needed,
 )
@@ -63,6 +64,18 @@ def test_the_words_say_what_was_shown_and_what_would_be_needed() -> None:
     assert "images would tell" in maybe
     assert "the champion stays" in maybe
     assert decision(WORSE, SAFE).lines()[-1] == "not better: nothing changed"
+
+
+def test_images_chosen_for_the_champions_mistakes_make_no_champion() -> None:
+    found = replace(decision(BETTER, SAFE), is_fair=False)
+    assert found.outcome == CHALLENGER
+    assert "that shows nothing" in "\n".join(found.lines())
+
+
+def test_images_that_have_decided_before_count_less() -> None:
+    assert [alpha_of(new, 100) for new in (100, 50, 0)] == [0.05, 0.025, 0]
+    assert replace(decision(BETTER, SAFE), alpha=0.0).outcome == CHALLENGER
+    assert "all have decided" in "\n".join(needed(80, 4000, 0.01, 0.0))
 
 
 def test_the_best_is_good_on_the_old_and_the_new_alike() -> None:

@@ -56,7 +56,7 @@ def folder(tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def joined(folder: Path) -> DataConfig:
-    return data_config(DataConfig(train_limit=100, val_fraction=0.3), folder)
+    return data_config(DataConfig(train_limit=100, val_fraction=0.3, val_limit=5), folder, 359)
 
 
 def test_new_images_join_the_training_part_alone(folder: Path, dataset: Dataset) -> None:
@@ -96,6 +96,8 @@ def test_the_origin_of_each_image_is_kept(folder: Path) -> None:
         "corrected_ms": 24,
         "by": "page",
         "seen_ms": 4,
+        "is_aside": False,
+        "is_fair": False,
     }
     assert told.left_out == GATHERED.left_out
     assert [told.count(use) for use in (TRAINED, CHOOSING, HELD)] == [3, 2, 1]
@@ -106,7 +108,7 @@ def test_joined_data_can_be_joined_again(folder: Path, dataset: Dataset, tmp_pat
     first = load_clean(joined(folder))
     more = Gathered(tuple(new(n, use) for n, use in ((50, TRAINED), (51, CHOOSING), (52, HELD))))
     write(tmp_path / "second", about(PETS, "met", more, 0, ""), first, more, tmp_path)
-    found = load_clean(data_config(joined(folder), tmp_path / "second"))
+    found = load_clean(data_config(joined(folder), tmp_path / "second", len(first.val)))
     assert len(found.train) == 104
     assert np.array_equal(found.val.images, dataset.val.images)
 
