@@ -27,7 +27,7 @@ from tests.faults.harness import ROOT, wait_for
 from tests.support.ports import free_port
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Decoded, Part
-from trainables.datasets.load import split
+from trainables.datasets.load import Whole, divide
 from trainables.datasets.sources import decode
 
 SPACE = (
@@ -152,8 +152,8 @@ def split_rows(work: Work, seed: int) -> dict[str, np.ndarray]:
     decoded = decode(DataConfig(name="mnist", root=work.data_root))
     numbers = Part(np.arange(len(decoded.train.targets)), decoded.train.targets)
     numbered = Decoded(decoded.classes, numbers, decoded.test)
-    parts = split(
-        numbered,
+    parts, _ = divide(
+        Whole(numbered, None),
         DataConfig(name="mnist", train_limit=work.train, val_limit=work.val, split_seed=seed),
     )
     return {"train": parts.train.images, "val": parts.val.images}

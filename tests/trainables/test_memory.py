@@ -10,7 +10,7 @@ from trainables import memory
 from trainables.config import DataConfig
 from trainables.datasets import arrays
 from trainables.datasets.arrays import Dataset, Decoded, Part, Selected
-from trainables.datasets.load import load, split
+from trainables.datasets.load import Whole, divide, load
 from trainables.errors import DataError
 from trainables.memory import free_memory, require_memory
 
@@ -64,8 +64,8 @@ def test_a_given_validation_part_is_divided_among_folds_without_a_second_copy(is
     decoded = Decoded(
         ("a", "b"), first, first.take(np.arange(9)) if is_test_given else None, val=other
     )
-    found = []
-    taken = peak(lambda: found.append(split(decoded, DataConfig(name="folder", folds=3))))
+    found, config = [], DataConfig(name="folder", folds=3)
+    taken = peak(lambda: found.append(divide(Whole(decoded, None), config)[0]))
     assert taken < 1.25 * (first.size + other.size)
     (dataset,) = found
     both = np.concatenate([first.images, other.images])

@@ -30,6 +30,10 @@ MAX_SIDE = 224
 """The largest side that networks see of images of mixed sizes, unless asked otherwise."""
 
 
+TOLERATED = 0.1
+"""The share by which a part's size may be off without a word."""
+
+
 @dataclass(frozen=True)
 class Whole:
     """A data set that is decoded and checked, and not divided yet."""
@@ -74,6 +78,10 @@ def read(config: DataConfig, *, download: bool = False) -> Whole:
 def divide(whole: Whole, config: DataConfig, groups: Labels | None = None) -> tuple[Dataset, Rows]:
     """Split a data set; return it, and for each of its images the number that it had before.
 
+    First the test part is drawn (unless given), then the validation part (unless given, or there
+    are folds), then `train_limit`; each from `config.split_seed`. With folds, a given validation
+    part is divided among them like the training part.
+
     Images are counted through `parts`, before and after. `groups` are those of all images before:
     none is divided wherever that can be.
 
@@ -93,16 +101,6 @@ def divide(whole: Whole, config: DataConfig, groups: Labels | None = None) -> tu
     return dataset, numbers
 
 
-def split(decoded: Decoded, config: DataConfig) -> Dataset:
-    """Divide the images into the parts of a data set.
-
-    First the test part is drawn (unless given), then the validation part (unless given, or there
-    are folds), then `train_limit`; each from `config.split_seed`. With folds, a given validation
-    part is divided among them like the training part.
-    """
-    return _divided(decoded, config, None)[0]
-
-
 def _divided(decoded: Decoded, config: DataConfig, groups: Labels | None) -> tuple[Dataset, Rows]:
     """Return the same as `divide`, without the words on what was found of a folder."""
     train, val, test, numbers = decoded.train, decoded.val, decoded.test, decoded.numbers
@@ -120,12 +118,14 @@ def _divided(decoded: Decoded, config: DataConfig, groups: Labels | None) -> tup
     if test is None:
         count = round(config.test_fraction * len(train))
         rows, test, numbers["test"] = draw.part(rows, count, left=behind)
+        remarks += draw.off("test", len(test), count)
     if val is not None:
         val, kept, told = _limited(val, config, draw)
         remarks, numbers["val"] = [*remarks, *told], numbers["val"][kept]
     elif config.folds is None:
         count = min(round(config.val_fraction * len(decoded.train)), config.val_limit)
         rows, val, numbers["val"] = draw.part(rows, count)
+        remarks += draw.off("validation", len(val), count)
     if config.train_limit is not None and config.train_limit < len(rows):
         _, kept = split_off(draw.strata[rows], config.train_limit, draw.generator, left=0)
         rows = rows[kept]
@@ -194,6 +194,15 @@ class _Draw:
                 self.strata[rows], self.groups[rows], count, self.generator, left=left
             )
         return rows[rest], self.train.take(rows[drawn]), self.numbers[rows[drawn]]
+
+    def off(self, part: str, drawn: int, count: int) -> list[str]:
+        """Return a line if groups made a part much larger or smaller than was asked for."""
+        if self.groups is None or abs(drawn - count) <= TOLERATED * count:
+            return []
+        return [
+            f"note: the {part} part has {counted(drawn, 'image')}, where {count:,} were asked for: "
+            "each class is in it, and no group of copies is divided."
+        ]
 
 
 def _limited(val: Part, config: DataConfig, draw: _Draw) -> tuple[Part, Rows, list[str]]:

@@ -14,7 +14,7 @@ from PIL import Image
 from trainables.catalog.datasets import DATASETS
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, Decoded, Part
-from trainables.datasets.load import load, split, with_root
+from trainables.datasets.load import Whole, divide, load, with_root
 from trainables.datasets.sources import decode, files, find
 from trainables.errors import DataError, Unavailable
 
@@ -423,6 +423,10 @@ def decoded_of(sizes, *, test=None):
     )
 
 
+def divided(decoded, **values):
+    return divide(Whole(decoded, None), DataConfig(**values))[0]
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize(
     ("sizes", "test", "values"),
@@ -437,13 +441,13 @@ def decoded_of(sizes, *, test=None):
     ],
 )
 def test_every_class_is_in_every_part(sizes, test, values, seed):
-    dataset = split(decoded_of(sizes, test=test), DataConfig(split_seed=seed, **values))
+    dataset = divided(decoded_of(sizes, test=test), split_seed=seed, **values)
     for part in parts_of(dataset).values():
         assert set(part.targets) == set(range(len(sizes)))
 
 
 def test_a_train_limit_is_exact_for_imbalanced_classes():
-    assert len(split(decoded_of([200, 5, 5, 5, 5]), DataConfig(train_limit=12)).train) == 12
+    assert len(divided(decoded_of([200, 5, 5, 5, 5]), train_limit=12).train) == 12
 
 
 def test_a_dataset_source_is_a_name_or_a_folder():

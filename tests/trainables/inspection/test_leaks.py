@@ -185,6 +185,17 @@ def test_frames_of_a_scene_are_drawn_into_one_part(film: Path) -> None:
     )
 
 
+def test_a_part_far_from_the_size_that_was_asked_for_is_told(film: Path) -> None:
+    asked = load_looked(DataConfig(name="folder", root=str(film), test_fraction=0.04)).dataset
+    assert len(asked.test) == 10
+    assert (
+        "note: the test part has 10 images, where 5 were asked for: each class is in it, and no "
+        "group of copies is divided."
+    ) in asked.remarks
+    sixth = DataConfig(name="folder", root=str(film), test_fraction=1 / 6, val_fraction=1 / 6)
+    assert not any("were asked for" in told for told in load_looked(sixth).dataset.remarks)
+
+
 def test_a_search_of_a_version_that_dropped_copies_draws_as_it_did(film: Path) -> None:
     config = DataConfig(name="folder", root=str(film), leaks="drop")
     drawn = load(config)
