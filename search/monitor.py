@@ -35,7 +35,7 @@ from search.feedback.monitoring.window import Window, window_of
 from search.feedback.monitoring.words import facts, verdict
 from search.feedback.records import Records
 from search.journal.store import own_path, storage
-from search.tracking.model_registry import version_at
+from search.tracking.model_registry import ADDRESS, version_at
 from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError
 from trainables.export.reference import Reference, read
@@ -97,10 +97,11 @@ def watched_model(args: argparse.Namespace) -> Watched:
     name, version = args.model, ""
     if name.startswith(REGISTERED):
         version = version_at(name, tracking_uri(args.tracking))
-        base = re.split("[@/]", name.removeprefix(f"{REGISTERED}/"))[0]
+        asked = ADDRESS.fullmatch(name)
+        assert asked is not None  # else it has no version
         # The answers of a version that was in use before are held to that one.
         version = args.version or version
-        name = f"{REGISTERED}/{base}/{version}"
+        name = f"{REGISTERED}/{asked['name']}/{version}"
     elif not is_folder(name, args.storage):
         name = found_name(name, args.storage)
         say(Terminal(stderr=True), f"preparing the model of {name}")
