@@ -103,9 +103,10 @@ class Labelling:
                 self._likeness.note(image, corrected=True)
 
     def take_back(self, image: str) -> None:
-        """Remove what was kept last of an image.
+        """Remove what was said last of an image here.
 
         Raises:
+            NotKept: nothing was.
             OSError: the storage refuses.
         """
         self.records.take_back(image)

@@ -216,10 +216,24 @@ class Records:
         self._corrections[name] = correction
         return correction
 
-    def take_back(self, image: str) -> None:
-        """Remove the last correction of an image, if there is any; one before counts again."""
-        names = [name for name, one in self._read_corrections().items() if one.image == image]
-        (self.place / CORRECTIONS).remove(names[-1:])
+    def take_back(self, image: str) -> Correction | None:
+        """Remove the last correction of an image that was made here, not what others said of it.
+
+        Returns:
+            the one that counts now, if there is any.
+
+        Raises:
+            NotKept: none was made here.
+        """
+        all_of_it = {
+            name: one for name, one in self._read_corrections().items() if one.image == image
+        }
+        own = [name for name in all_of_it if f"-{self._writer}-" in name]
+        if not own:
+            raise NotKept("nothing that was said of that image here is kept.")
+        (self.place / CORRECTIONS).remove(own[-1:])
+        del all_of_it[own[-1]]
+        return next(reversed(all_of_it.values()), None)
 
     def corrections(self) -> dict[str, Correction]:
         """Return the last correction of each corrected image."""

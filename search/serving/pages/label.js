@@ -174,6 +174,11 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   const key = event.key.toLowerCase();
+  if (event.repeat) {
+    // A key that is held would say the same of images that nobody has seen.
+    if (key === "enter") event.preventDefault();
+    return;
+  }
   const named = [...keys].find(([, own]) => own === key);
   const field = document.querySelector("input[type=search]");
   const onButton = event.target instanceof HTMLButtonElement;

@@ -5,7 +5,7 @@
 | `GET /next?count=N&without=SHA256,...` | the images that come next (`Item`), and the progress |
 | `GET /images/SHA256` | an image as PNG |
 | `POST /labels` `{"image": SHA256, "class": NAME}` | what an image shows |
-| `DELETE /labels/SHA256` | take that back |
+| `DELETE /labels/SHA256` | take back what was said last of it here |
 | `POST /skips` `{"image": SHA256}` | put an image behind all others |
 """
 

@@ -9,7 +9,7 @@ import pytest
 
 from cluster.storage.bucket import Bucket
 from cluster.storage.folder import Folder
-from search.feedback.records import About, Records, Seen, image_name
+from search.feedback.records import About, NotKept, Records, Seen, image_name
 from trainables.errors import ConfigError
 
 PETS = About("models:/pets", ("cat", "dog"))
@@ -69,6 +69,21 @@ def test_the_last_correction_of_an_image_counts(opened: Reader) -> None:
     records.correct(name, "cat", "page")
     records.correct(name, "dog", "label")
     assert {image: one.label for image, one in opened().corrections().items()} == {name: "dog"}
+
+
+def test_nobody_takes_back_what_another_said(opened: Reader) -> None:
+    first, second = opened(), opened()
+    first.begin(PETS)
+    name = first.keep_image(b"pixels")
+    first.correct(name, "cat", "label")
+    second.correct(name, "dog", "label")
+    now = first.take_back(name)
+    assert now is not None
+    assert now.label == opened().corrections()[name].label == "dog"
+    with pytest.raises(NotKept, match="nothing that was said of that image here"):
+        first.take_back(name)
+    assert second.take_back(name) is None
+    assert opened().corrections() == {}
 
 
 def test_a_correction_names_a_class_and_an_image_that_is_kept(opened: Reader) -> None:
