@@ -18,7 +18,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from cluster.cli import Parser
+from cluster.cli import Parser, is_whole
 from cluster.storage.bucket import Bucket
 from search.cli.main import HelpFormatter, check_versions, guarded
 from search.feedback.labelling import Labelling
@@ -114,7 +114,7 @@ def port_number(text: str) -> int:
     Raises:
         argparse.ArgumentTypeError: it is none.
     """
-    if not (text.isascii() and text.isdecimal() and int(text[:6]) <= LAST_PORT):
+    if not (is_whole(text) and int(text) <= LAST_PORT):
         raise argparse.ArgumentTypeError(
             f"a port is a number from 0 to {LAST_PORT} (got '{text[:80]}')"
         )

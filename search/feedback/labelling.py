@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
+from math import isfinite
 
 from search.feedback.bounded import UNCERTAIN, USUAL
 from search.feedback.likeness import NEAR, Likeness
@@ -162,7 +163,8 @@ class Labelling:
         self._images = self.records.images()
         for name in sorted(objects.keys() - self._read):
             for one in self.records.seen_in(name):
-                if one.image in self._images:
+                # A model that is broken says NaN, which is nothing to go by.
+                if one.image in self._images and all(map(isfinite, one.probabilities)):
                     self._answers.setdefault(one.image, {})[one.version] = one
             self._read.add(name)
         self._corrected = self._labels()

@@ -49,7 +49,7 @@ def test_a_port_that_is_taken_is_refused(
     assert "Use another --port or --host." in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("port", ["-1", "65536", "x", "²", "1" * 5000])
+@pytest.mark.parametrize("port", ["-1", "65536", "x", "²", "1" * 5000, "000001" * 9])
 def test_what_is_no_port_is_refused(port: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["met", f"--port={port}"])

@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from cluster.cli import is_whole
 from search.feedback.labelling import Labelling
 from search.feedback.pictures import as_png
 from search.feedback.records import NotKept
@@ -62,7 +63,7 @@ class Calls:
     async def next(self, request: Request) -> Response:
         """Answer with the images that come next."""
         count = request.query_params.get("count", "20")
-        if not (count.isascii() and count.isdecimal() and 0 < int(count[:9]) <= MOST):
+        if not (is_whole(count) and 0 < int(count) <= MOST):
             raise HTTPException(400, f"count is a number from 1 to {MOST} (got '{count[:80]}').")
         without = request.query_params.get("without", "").split(",")
         return answer(await run_in_threadpool(self._next, int(count), without))
@@ -99,7 +100,8 @@ class Calls:
     async def _done(self, change: Callable[[], None]) -> Response:
         """Make a change, and answer with the progress."""
         await run_in_threadpool(change)
-        return answer(asdict(self._labelling.progress))
+        # It may wait while the records are read.
+        return answer(asdict(await run_in_threadpool(lambda: self._labelling.progress)))
 
 
 async def _fields(request: Request, *names: str) -> dict[str, str]:

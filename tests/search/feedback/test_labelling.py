@@ -167,6 +167,11 @@ def test_an_image_without_an_answer_comes_too(records: Records) -> None:
     assert Labelling(records, ABOUT).next(9) == [Item(name, "rest", (), {})]
 
 
+def test_an_answer_that_is_no_number_is_none(records: Records, meet: Meet) -> None:
+    name = meet(picture(1), (float("nan"), 0.5, 0.5))
+    assert Labelling(records, ABOUT).next(9) == [Item(name, "rest", (), {})]
+
+
 def test_what_is_no_class_or_not_kept_is_refused(records: Records, meet: Meet) -> None:
     name = meet(picture(1), (0.5, 0.5, 0))
     labelling = Labelling(records, ABOUT)
