@@ -151,6 +151,13 @@ def test_a_champion_learns_from_what_it_met(
     # Called again, it trains and registers nothing.
     assert place.improve("models:/knn/1", "--margin", "5", "--json") == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == told
+    # Nor if it was killed before it had noted what it registered, by the new champion's name.
+    noted = Path("searches") / result.name / IMPROVEMENT
+    noted.write_text(json.dumps({**told, "version": None, "text": told["text"][:-1]}))
+    for _ in range(2):
+        assert place.improve("models:/knn@champion", "--margin", "5", "--json") == 0
+        again = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert (again["version"], again["outcome"]) == ("2", "champion")
     assert aliases("knn") == {"champion": "2", "challenger": "2"}
 
 
