@@ -189,6 +189,8 @@ class Supervisor:
         plan = self.plan
         workers = f" by {counted(plan.workers, 'process', 'processes')}" * (plan.workers > 1)
         say(f"serving {plan.settings.name}, version {coming.version}, at {plan.address}{workers}")
+        if (record := plan.settings.record) is not None:
+            say(f"what it meets is kept in {record.place}")
 
     async def _change(self, coming: Coming) -> None:
         """Let one process use a version, then the others."""
