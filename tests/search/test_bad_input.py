@@ -103,8 +103,8 @@ CASES: list[Case] = [
     (
         ["--space", "table3", "--set", "lr=1"],
         (
-            "unknown key 'lr'. Known: batch_size, epochs, metric, precision, seed. "
-            "Did you mean 'optimizer.lr'?"
+            "unknown key 'lr'. Known: batch_size, epochs, metric, precision, seed, "
+            "warm_start. Did you mean 'optimizer.lr'?"
         ),
         2,
     ),
