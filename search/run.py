@@ -40,8 +40,6 @@ from trainables.datasets.load import with_root
 from trainables.errors import ConfigError, is_text, unknown
 from trainables.values import Params
 
-NAMED = {name for name, entry in DATASETS.items() if not entry.is_own}
-"""The data sets that `--data` may name."""
 MAX_NAME, MAX_TEXT = 255, 4000
 """The limits of file systems: bytes of a file name, and characters of a path."""
 
@@ -81,7 +79,7 @@ def what_options(made: Parser) -> None:
         "--data",
         default="digits",
         metavar="DATA",
-        help=f"{', '.join(sorted(NAMED - {'folder'}))}, or folder:PATH (one sub-folder per class)",
+        help=f"{', '.join(sorted(named() - {'folder'}))}, or folder:PATH (one sub-folder per class)",
     )
     data_options(what)
     what.add_argument(
@@ -376,6 +374,11 @@ def space_of(given: str | SearchSpace) -> tuple[SearchSpace, str, str]:
     return find(given), Path(given.partition(":")[0]).stem, absolute_source(given)
 
 
+def named() -> set[str]:
+    """Return the data sets that `--data` may name."""
+    return {name for name, entry in DATASETS.items() if not entry.is_own}
+
+
 def data_source(data: str) -> str:
     """Return the name of the data set that `--data` names, which is `folder` for a folder.
 
@@ -387,8 +390,8 @@ def data_source(data: str) -> str:
         raise ConfigError(f"'{data}' is a folder: use --data folder:{data}.")
     if data == "folder:":
         raise ConfigError("'folder:' names no folder: use --data folder:PATH.")
-    if source not in NAMED or (source != "folder" and ":" in data):
-        raise ConfigError(unknown("data set", data, NAMED - {"folder"} | {"folder:PATH"}))
+    if source not in named() or (source != "folder" and ":" in data):
+        raise ConfigError(unknown("data set", data, named() - {"folder"} | {"folder:PATH"}))
     return source
 
 
