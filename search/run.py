@@ -79,7 +79,7 @@ def what_options(made: Parser) -> None:
         "--data",
         default="digits",
         metavar="DATA",
-        help=f"{', '.join(sorted(named() - {'folder'}))}, or folder:PATH (one sub-folder per class)",
+        help=f"{', '.join(sorted(named() - {'folder'}))}, or folder:PATH (a sub-folder per class)",
     )
     data_options(what)
     what.add_argument(
