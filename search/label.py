@@ -30,6 +30,8 @@ from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError, counted
 
 PORT = 8001
+END_S = 3
+"""Seconds that requests may still take when it is stopped."""
 LAST_PORT = 65_535
 
 
@@ -100,7 +102,10 @@ def serve(app: Starlette, labelling: Labelling, port: socket.socket) -> None:
     stop = threading.Event()
     looking = threading.Thread(target=labelling.compare, args=[stop], name="looking", daemon=True)
     looking.start()
-    config = uvicorn.Config(app, ws="none", log_level="error", server_header=False)
+    # A browser that keeps a connection open is not waited for.
+    config = uvicorn.Config(
+        app, ws="none", log_level="error", server_header=False, timeout_graceful_shutdown=END_S
+    )
     try:
         uvicorn.Server(config).run(sockets=[port])
     finally:
