@@ -17,7 +17,7 @@ TIMEOUT_S = 30
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
 Listed = Mapping[str, Any]
-"""What the dashboard lists: a node, a job, resources by name."""
+"""A thing that the dashboard lists: a node, a job, resources by name."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,7 +59,7 @@ class Contender:
     """The 95 % interval that the validation images allow."""
     high: float | None
     expected: float | None
-    """What `search.select` says to expect of the trial that it chose; None before it."""
+    """The value that `search.select` says to expect of the trial that it chose; None before it."""
     trials: int
     epochs: int
     wall_s: float
@@ -86,7 +86,7 @@ class Contrast:
     p: float | None = None
     """Of a paired one: as `search.statistics.Comparison`."""
     note: str = ""
-    """What it rests on in words; or why there is none."""
+    """Its basis in words; or the reason why there is none."""
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ class Use:
 
     search: str
     trials: int
-    """How many of its trials began with trainings of the other; they have copies of these."""
+    """The number of its trials that began with trainings of the other, and have copies of these."""
     needs_weights: bool
     """True if its trainings begin with weights that lie in the other's folder."""
 

@@ -49,7 +49,7 @@ class Watched:
     """A model that is watched."""
 
     name: str
-    """What it is called in texts."""
+    """Its name in texts."""
     reference: Reference
     version: str
     """Its version in the registry; empty if it is not of there."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # so that whoever wants a text alone imports no search
     from search.journal.store import Storage
 
 DEFAULT_STORAGE = Path("searches")
-"""Where searches are kept unless another place is named."""
+"""The place where searches are kept unless another is named."""
 
 RUN_LIST = "models"
 """The key of the view of MLflow's run list that has the columns of a search."""

@@ -48,7 +48,7 @@ class Files:
     """The number of files below folders that are no images by their suffix."""
     first_other: str = ""
     unread: list[OSError] = field(default_factory=list)
-    """What kept folders from being read."""
+    """The errors that kept folders from being read."""
 
     def __iter__(self) -> Iterator[str]:
         """Yield each file, in the order of the paths; those below a folder by name."""

@@ -243,9 +243,9 @@ class SessionPlan:
     go_through: Callable[..., None] = search_through
     exit_code: ExitCode | None = None
     takes_over: bool = True
-    """Whether its trials may warm-start from what earlier searches have trained."""
+    """True if its trials may warm-start from what earlier searches have trained."""
     as_json: bool = False
-    """Whether its result is printed as JSON too."""
+    """True if its result is printed as JSON too."""
     evidence: Mapping[str, bytes] = field(default_factory=dict)
     """Files that are kept with the search from its beginning, by name."""
 

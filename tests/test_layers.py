@@ -277,6 +277,19 @@ def test_every_room_says_what_it_is_for() -> None:
         assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text())), folder
 
 
+def test_docstrings_say_what_a_thing_is() -> None:
+    """They are imperatives or noun phrases (PEP 257), not clauses that begin with a question."""
+    questions = {"What", "Whether", "Who", "How", "Where", "Why", "Which", "When"}
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    assert [
+        f"{name_of(path)}: {docstring.splitlines()[0]}"
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, documented) and (docstring := ast.get_docstring(node))
+        if docstring.split()[0].rstrip(",") in questions
+    ] == []
+
+
 def test_search_never_imports_torch() -> None:
     assert [name_of(path) for path in modules("search") if reaches(imports(path), "torch")] == []
 

@@ -54,7 +54,7 @@ class ModelConfig:
     Pixels are then scaled as those weights require, whatever `data.scaling` says.
     """
     weights: str | None = None
-    """Where such weights lie (see `models/weights.py`), if not in torch's cache."""
+    """The place of such weights (see `models/weights.py`), if not in torch's cache."""
     freeze: str | None = name_of(None, "model.freeze", FREEZE_NAMES)
     """The part of a network that is not trained.
 
@@ -129,7 +129,7 @@ class DataConfig:
 
     name: str = name_of("digits", "data set", DATASETS)
     task: str = name_of(DEFAULT_TASK, "task", TASKS)
-    """What is to be learned of the images."""
+    """The task that is to be learned on the images."""
     root: str = ""
     image_size: int | None = number(None, low=1, high=4096)
     skip_bad: bool = False
@@ -147,7 +147,7 @@ class DataConfig:
     fold, and measures it on that fold. There is then no separate validation part.
     """
     leaks: str = name_of(TOGETHER, "data.leaks", LEAKS_NAMES)
-    """What is done so that copies of a picture are not in two parts.
+    """The treatment of copies of a picture, so that they are not in two parts.
 
     `together` draws the parts so that copies are in one of them (`trainables.inspection.leaks`);
     where that cannot be, as between parts that are given, it is as `drop`, which leaves copies in
@@ -226,7 +226,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How much each class counts in training; validation and test are never weighted."""
+    """The weight of each class in training; validation and test are never weighted."""
 
     class_weights: str = name_of("none", "train.class_weights", WEIGHTS_NAMES)
     """The weight of a class's images in the training loss.

@@ -11,7 +11,7 @@ They hold a quota of time and the period in which it may be used, both in micros
 """
 
 STAT = Path("/proc/stat")
-"""Where Linux counts the time of all processors."""
+"""The file in which Linux counts the time of all processors."""
 IDLE = (3, 4)
 """The places, in its first line, of the time in which they had nothing to do."""
 TICKS = os.sysconf("SC_CLK_TCK")

@@ -26,6 +26,6 @@ class TrialRequest:
     with_cost: bool = False
     """True if it is to be measured too what the network costs to use."""
     mirror: Mirror | None = None
-    """Where the checkpoints are kept, if the trial's folder is only this machine's: they are there
-    before the report is out.
+    """The place where the checkpoints are kept, if the trial's folder is only this machine's: they
+    are there before the report is out.
     """

@@ -22,7 +22,7 @@ It is what a checkpoint holds.
 """
 
 Evaluation = dict[str, Any]
-"""How good predictions are on a part of the data, as JSON holds it.
+"""A record of how good predictions are on a part of the data, as JSON holds it.
 
 A task decides what is in it (`trainables.tasks.base.Task.evaluate`).
 """

@@ -49,7 +49,7 @@ from trainables.values import Params
 MIN_COMPARED = 10
 """The minimum number of trials to compare, once there are so many."""
 TRIES, DRAWS = 8, 1000
-"""How often TPE, and then random sampling, is asked for params that are new."""
+"""The times that TPE, and then random sampling, is asked for params that are new."""
 CHANCE_EVERY = 3
 """While values at the horizon are only predicted, one of so many proposals is drawn at random."""
 STARTUP = 10
@@ -79,7 +79,7 @@ class Known:
     values: dict[int, float] = field(default_factory=dict)
     """By epoch, the best value so far."""
     costs: Costs = ()
-    """What its network costs, if cost is an objective."""
+    """The costs of its network, if cost is an objective."""
     outcome: str = ""
     is_inside: bool = True
     """True if it is a point of the space: nothing is learned from others."""

@@ -13,7 +13,7 @@ from search.phrases import verb_for
 from trainables.errors import ConfigError, printable
 
 NEAR, CLEAR = 0.6, 0.1
-"""How alike a name must be to be meant (`SequenceMatcher.ratio`), and how much more so than all
+"""The likeness that a name must have to be meant (`SequenceMatcher.ratio`), and its lead over all
 others to be the only one.
 """
 SHOWN = 8

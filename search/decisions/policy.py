@@ -27,7 +27,7 @@ class Record:
     """The facts that a policy may know of its search, beside what it has decided."""
 
     result: SearchResult
-    """What the journal adds up to."""
+    """The result that the journal adds up to."""
     events: Callable[[], list[Event]]
     """Reads the journal from its beginning."""
     note: Callable[[str], None]

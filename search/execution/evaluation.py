@@ -26,7 +26,7 @@ from trainables.messages import Cost
 from trainables.request import TrialRequest
 
 Worker = Any
-"""What a crew hands out to be asked."""
+"""A worker that a crew hands out to be asked."""
 Asked = TypeVar("Asked")
 Tick = Callable[[], None]
 LOOK_S = 0.5

@@ -47,7 +47,7 @@ class Answer:
     remembered: frozenset[str] = frozenset()
     """Of a worker that has got ready: the trials whose evaluation takes next to no time there."""
     damaged: str | None = None
-    """What is wrong with the checkpoint, or with the worker; None if all is well."""
+    """The fault of the checkpoint, or of the worker; None if all is well."""
     died: bool = False
     """True if the worker died."""
     hung: bool = False

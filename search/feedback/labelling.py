@@ -1,4 +1,4 @@
-"""Which of the images that were kept are to be corrected next: the most useful first.
+"""The order in which images that were kept are to be corrected: the most useful first.
 
 In turn one on which answers disagree, one of which the model is not sure, and one that is new:
 
@@ -50,7 +50,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Progress:
-    """How many images are corrected and how many are left."""
+    """The numbers of images that are corrected and that are left."""
 
     corrected: int
     here: int
@@ -124,7 +124,7 @@ class Labelling:
 
     @property
     def progress(self) -> Progress:
-        """How many images are corrected, and how many are left."""
+        """The numbers of images that are corrected, and that are left, by now."""
         with self._lock:
             corrected = sum(name in self._corrected for name in self._images)
             left = len(self._images) - corrected - len(self._unreadable - self._corrected.keys())

@@ -1,4 +1,4 @@
-"""How like images are to others, by the correlation of their thumbnails."""
+"""The likeness of images to others: the correlation of their thumbnails."""
 
 from dataclasses import dataclass, field
 

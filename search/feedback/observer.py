@@ -1,4 +1,4 @@
-"""What hears of each answer that is served, such as a recorder or a second model."""
+"""Observers of each answer that is served, such as a recorder or a second model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

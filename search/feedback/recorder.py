@@ -49,7 +49,7 @@ NO_PIXELS = np.empty((0, 0, 1), dtype=np.uint8)
 
 @dataclass(frozen=True)
 class Keeping:
-    """Which images are kept, and how much of all."""
+    """The choice of the images that are kept, and the limit of all that is."""
 
     below: float = 0.7
     """An image is uncertain, and kept, if the probability of its class is below this."""
@@ -74,7 +74,7 @@ class Keeping:
 
 @dataclass
 class Counts:
-    """What became of the answers so far."""
+    """The numbers of answers so far, by what became of them."""
 
     written: int = 0
     kept: int = 0

@@ -1,4 +1,4 @@
-"""What a model in use has met: images, what was said of them, and corrections.
+"""The records of what a model in use has met: images, what was said of them, and corrections.
 
 A place, a folder or in a bucket, has for one model:
 
@@ -33,7 +33,7 @@ ABOUT, IMAGES, SEEN, CORRECTIONS = "about.json", "images", "seen", "corrections"
 ASIDE = "aside"
 VERSION = 1
 DAMAGE = (ValueError, TypeError, KeyError)
-"""What it raises to read an object that is damaged."""
+"""The errors that reading a damaged object raises."""
 DECIMALS = 6
 """Of recorded probabilities."""
 
@@ -64,20 +64,20 @@ class Seen:
     """The version of the model."""
     probabilities: tuple[float, ...]
     kept: str = ""
-    """Why the image was kept: `usual` (in the sample) or `uncertain`; empty if it was not, or only
-    later, when somebody corrected it.
+    """The reason why the image was kept: `usual` (in the sample) or `uncertain`; empty if it was
+    not, or only later, when somebody corrected it.
     """
 
 
 @dataclass(frozen=True)
 class Correction:
-    """What an image really shows, by a person."""
+    """A person's word on what an image really shows."""
 
     image: str
     label: str
     time_ms: int
     by: str
-    """Where it was said: `page`, `label`, `api`."""
+    """The place where it was said: `page`, `label`, `api`."""
 
 
 @dataclass

@@ -121,7 +121,7 @@ class Resumed(SessionStart):
 
     HOLDS: ClassVar = {"refining": RefinementTerms}
     changes: list[str] | None = None
-    """What has changed since the search began, a line each."""
+    """The changes since the search began, a line each."""
     space_sha256: str | None = None
     """The checksum of the space file that was named for this session."""
     refining: RefinementTerms | None = None
@@ -183,7 +183,7 @@ class Restored(TrialEvent):
     epoch: int
     """The epoch from which it goes on; 0: from the beginning."""
     damaged: list[str]
-    """What is wrong with newer checkpoints, a line each."""
+    """The faults of newer checkpoints, a line each."""
     begun: WarmStart | None = None
     """The warm start, if its epochs are not in the journal yet; they follow as the trial's own."""
 

@@ -18,7 +18,7 @@ from trainables.catalog.tasks import WIDTH, Metric
 from trainables.values import Json
 
 ERROR_RATE = 0.05
-"""How often a search without any signal may be called better than guessing."""
+"""The share of searches without any signal that may be called better than guessing."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class AgainstGuessing:
     images: int
     value: float
     guessed: float
-    """What the guess reaches."""
+    """The value that the guess reaches."""
     low: float
     """The least that the value is better by, at the error rate; below 0 where it may be worse."""
     high: float

@@ -34,7 +34,7 @@ class Kind:
 
     title: str
     lost: str
-    """What is not possible any more without them."""
+    """The uses that are lost without them."""
 
     def counted(self, count: int) -> str:
         """Return so many of them as text: `1 stopped trial`."""

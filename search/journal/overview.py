@@ -36,7 +36,7 @@ class Overview:
     state: str
     """`running`, `ended`, `interrupted`, or `broken` if its journal cannot be read."""
     outcome: str = ""
-    """How it ended, as `SearchResult.outcome`."""
+    """The way in which it ended, as `SearchResult.outcome`."""
     ended: int = 0
     """The number of trials that have ended."""
     planned: int = 0
@@ -55,7 +55,7 @@ class Overview:
     holder: str = ""
     """The driver that has it now."""
     trouble: str = ""
-    """Why it is broken."""
+    """The reason why it is broken."""
 
 
 def overview_of(place: Storage, name: str) -> Overview:

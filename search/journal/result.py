@@ -113,7 +113,7 @@ class TrialResult:
     folds: dict[int, list[dict[str, float]]] = field(default_factory=dict)
     """Of a trial that was cross-validated: each fold's metrics, by epoch."""
     costed: Cost = field(default_factory=Cost)
-    """What it costs to use, as measured beside other trials, if cost is an objective."""
+    """The costs of using it, as measured beside other trials, if cost is an objective."""
     begun: list[Begun] = field(default_factory=list)
     """Trials that have trained epochs of this one."""
     trainings: set[str] = field(default_factory=set)
@@ -421,7 +421,7 @@ class SearchResult:
     outcome: str = "running"
     reason: str = ""
     risk: Risked | None = None
-    """What is risked by having stopped trials at the search's end; None where that is not known."""
+    """The risk of having stopped trials at the search's end; None where that is not known."""
 
     @classmethod
     def read(cls, folder: Path) -> Self:

@@ -40,7 +40,7 @@ class Place(NamedTuple):
     folder: str
     """A folder; with a mirror the address in the bucket, for people."""
     mirror: Mirror | None = None
-    """What keeps them in a bucket."""
+    """The mirror that keeps them in a bucket."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ second number is for models of torchvision.
 AMPLE_FOR_PIXEL = 8_000
 """Bytes for each pixel of a batch, in 2,000 feature maps of full size."""
 RAY_BYTES = 10**9
-"""What Ray's own processes take, and what is kept free for all else."""
+"""The bytes that Ray's own processes take and that are kept free for all else, together."""
 MAX_COUNTED = 64
 """The number of networks that are counted; of more, those whose options are the largest."""
 

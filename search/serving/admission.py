@@ -1,4 +1,4 @@
-"""How much of the server's memory and time is spoken for, and the refusal of what would be more."""
+"""The server's memory and time that are spoken for, and the refusal of what would be more."""
 
 import math
 import time
@@ -19,7 +19,7 @@ Made = TypeVar("Made")
 
 @dataclass(slots=True)
 class Ticket:
-    """What one request has reserved, and what it was told."""
+    """The room that one request has reserved, and the answers that it was given."""
 
     size: int = 0
     images: int = 0
@@ -34,7 +34,7 @@ class Decoding:
 
     @property
     def wait_s(self) -> float:
-        """How long another image would wait for a thread, by the mean time of the last ones."""
+        """The seconds that another image would wait for a thread, by the mean time of the last."""
         return self._count * self._each_s / self._threads
 
     @contextmanager

@@ -35,7 +35,9 @@ from trainables.errors import ConfigError, counted
 from trainables.processors import processors
 
 SMALL_BYTES, SMALL_PIXELS = 16_384, 128 * 128
-"""What is decoded sooner than a thread could be asked to."""
+"""The bytes of a file and the pixels of an image up to which it is decoded sooner than a thread
+could be asked to.
+"""
 MEASURE_S = 1.0
 """Seconds between two notes of how much waits."""
 LARGE_BODY = 262_144

@@ -33,7 +33,7 @@ class Job:
     images: Sequence[NDArray[np.uint8]]
     done: "asyncio.Future[None]"
     answers: list[tuple[Any, Served]] = field(default_factory=list)
-    """What the model said of each image, and which it was."""
+    """The model's answer on each image, with the version that gave it."""
 
 
 Batch = list[tuple[Job, int]]
@@ -47,7 +47,7 @@ class Finished:
     batch: Batch
     served: Served
     found: Any
-    """What the model said of each image, in their order."""
+    """The model's answers on the images, in their order."""
     error: Exception | None
     seconds: float
 

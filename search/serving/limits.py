@@ -1,4 +1,4 @@
-"""What a request may ask for, and how one that asks for too much is refused."""
+"""The limits of what a request may ask for, and the refusal of one that asks for too much."""
 
 from dataclasses import dataclass
 
@@ -20,9 +20,9 @@ class Limits:
     queue_bytes: int = 256 * MIB
     """Of all requests that a process reads or works on."""
     wait_s: float = 2.0
-    """How long an image may be expected to wait before others are refused."""
+    """The seconds that an image may be expected to wait before others are refused."""
     receive_s: float = 15.0
-    """How long a request may take to arrive, its header and its body each."""
+    """The seconds that a request may take to arrive, its header and its body each."""
     header_bytes: int = 32 * 1024
     connections: int = 4096
     """To a process."""

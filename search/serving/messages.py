@@ -1,4 +1,4 @@
-"""What the processes of a server tell each other, as lines of JSON."""
+"""The messages between the processes of a server, as lines of JSON."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from search.serving.limits import Limits
 
 DRAIN_S = 30
-"""How long requests that have arrived may take to be answered at the end."""
+"""The seconds that requests that have arrived may take to be answered at the end."""
 MAIN, SHADOW = "main", "shadow"
 FIGURES = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable that names the folder in which processes share their figures."""
@@ -14,7 +14,7 @@ FIGURES = "PROMETHEUS_MULTIPROC_DIR"
 
 @dataclass(frozen=True)
 class Recording:
-    """Where a server keeps what it meets, and how much of it."""
+    """The place where a server keeps what it meets, and the bounds of how much."""
 
     place: str
     """A folder, or s3://BUCKET/PREFIX."""
@@ -26,10 +26,10 @@ class Recording:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a worker is started with."""
+    """The settings that a worker is started with."""
 
     name: str
-    """What the model is called."""
+    """The name of the model."""
     host: str
     """The address at which it is served."""
     descriptor: int
@@ -70,12 +70,12 @@ class Coming:
 
 @dataclass(frozen=True)
 class Came:
-    """What became of a version in a worker."""
+    """A worker's reply on a version: that it is used, or why not."""
 
     version: str
     role: str
     refused: str = ""
-    """Why it is not used."""
+    """The reason why it is not used; empty if it is."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Question:
     registered: str
     """The name of a registered model; empty if it is a search's."""
     moves: bool
-    """Whether it is an alias, which other versions may get."""
+    """True if it is an alias, which other versions may get."""
     poll_s: float
     """Seconds between two looks at where an alias is."""
 

@@ -1,4 +1,4 @@
-"""What Prometheus is told, of all processes of a server together.
+"""The figures that Prometheus is told, of all processes of a server together.
 
 The processes share a folder, which `PROMETHEUS_MULTIPROC_DIR` names before this is imported.
 """

@@ -12,7 +12,7 @@ from search.serving.versions import Served
 
 LOG = logging.getLogger(__name__)
 MOST_IMAGES, MOST_BYTES = 4096, 64 * 2**20
-"""What may wait for an observer; what comes beyond is counted, and not told to it."""
+"""The most that may wait for an observer; what comes beyond is counted, and not told to it."""
 BATCH = 256
 
 

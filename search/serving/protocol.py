@@ -36,9 +36,9 @@ class Bounded(HttpToolsProtocol):
     _is_in_header = True
     _header_bytes = 0
     _has_completed = False
-    """Whether a request's end was in the bytes that came last."""
+    """True if a request's end was in the bytes that came last."""
     _refusal: Refusal | None = None
-    """What ends the connection once the requests before it are answered."""
+    """The refusal that ends the connection once the requests before it are answered."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a header."""

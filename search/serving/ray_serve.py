@@ -37,7 +37,7 @@ MOST_BYTES = 400_000_000
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be served on a cluster, and how."""
+    """The model that is to be served on a cluster, with its settings and its place there."""
 
     settings: Settings
     """Of each replica."""
@@ -45,7 +45,7 @@ class Wanted:
     """The cluster's."""
     port: int
     prefix: str
-    """Where the server stands below the port, such as `/flowers`; `/` for all of it."""
+    """The path below the port where the server stands, such as `/flowers`; `/` for all of it."""
     replicas: tuple[int, int]
     """The fewest and the most."""
     source: Question | Path
@@ -54,7 +54,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Given:
-    """What a replica is started with."""
+    """The settings and the model that a replica is started with."""
 
     settings: Settings
     version: str

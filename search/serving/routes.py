@@ -1,4 +1,4 @@
-"""What the server tells of itself, and its page of documentation."""
+"""The server's account of itself, and its page of documentation."""
 
 import hashlib
 import json
@@ -158,4 +158,4 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 HANDLERS: Any = {HTTPException: _refused}
-"""What Starlette answers itself, as JSON."""
+"""The handlers of the errors that Starlette answers itself: as JSON."""

@@ -43,11 +43,11 @@ PAUSE_S = 1.0
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be served, and how."""
+    """The model that is to be served, with the settings and the number of its processes."""
 
     settings: Settings
     address: str
-    """Where it is served, for people."""
+    """The address where it is served, for people."""
     workers: int
     source: Question | Path
     """The model; a folder is there already."""
@@ -62,7 +62,7 @@ class Slot:
     asked: Coming | None = None
     """The version that it was told of."""
     reply: "asyncio.Future[Came] | None" = None
-    """What becomes of that."""
+    """The reply on that version, once it comes."""
     is_ready: bool = False
     failures: int = 0
     """Processes in a row that have not answered yet, the one that is running among them."""
@@ -83,7 +83,7 @@ class Supervisor:
     folder: Path
     """Its own, for versions and figures."""
     listening: socket.socket
-    """What the processes share."""
+    """The socket that the processes share."""
     _slots: list[Slot] = field(init=False)
     _used: dict[str, Coming] = field(default_factory=dict)
     """The version that is used, by its role."""

@@ -15,7 +15,7 @@ from trainables.export.model import Model, folder_in
 from trainables.export.runtime import Runtime, load
 
 QUICK_S = 0.001
-"""What takes no longer than this may hold up the event loop."""
+"""The longest computation, in seconds, that may hold up the event loop."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Served:
 
     @property
     def is_classifier(self) -> bool:
-        """Whether it gives probabilities of classes."""
+        """True if it gives probabilities of classes."""
         return self.model.task is CLASSIFICATION
 
     def predictions(self, images: Sequence[NDArray[np.uint8]]) -> Any:

@@ -234,7 +234,7 @@ def version_at(uri: str, tracking: str) -> str:
 
 @dataclass(frozen=True)
 class Origin:
-    """What a version of a registered model was registered as, and from."""
+    """A version of a registered model, with its tags, which tell where it comes from."""
 
     name: str
     version: str

@@ -41,7 +41,7 @@ from search.views.summary import (
 from search.views.terminal import Terminal, say
 
 MODELS_VIEW = "?workflowType=machine_learning"
-"""What MLflow's pages take to show runs as trainings of models, not as a language model's."""
+"""The query by which MLflow's pages show runs as trainings of models, not as a language model's."""
 TITLE_WIDTH, NAME_WIDTH = 7, 18
 """The characters of a column's title in a line, where longer words stand alone; and the most of a
 name in the first column: so a table fits a terminal of 80 columns.

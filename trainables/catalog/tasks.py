@@ -21,11 +21,11 @@ class Metric:
     """A figure of the validation part by which trials are ranked, stopped and chosen."""
 
     name: str
-    """How it is asked for (`--metric NAME`)."""
+    """The name by which it is asked for (`--metric NAME`)."""
     title: str
-    """How people read it."""
+    """Its name for people."""
     key: str
-    """What an epoch reports it as."""
+    """Its name in an epoch's report."""
     mode: str = "max"
     """`max` where higher is better, `min` where lower is."""
     is_share: bool = False
@@ -103,9 +103,9 @@ class TaskEntry:
     """The facts about a task that are known before torch is imported."""
 
     name: str
-    """How a config names it."""
+    """Its name in a config."""
     title: str
-    """How people read it."""
+    """Its name for people."""
     implementation: str
     """The `trainables.tasks.base.Task`, as `module:Class`."""
     predictor: str
@@ -115,11 +115,11 @@ class TaskEntry:
     describes it.
     """
     metrics: tuple[Metric, ...]
-    """What its trials can be ranked by; the first, its primary metric, unless asked otherwise."""
+    """The metrics to rank its trials by; the first, its primary one, unless asked otherwise."""
     targets: str = "trainables.datasets.targets:Targets"
-    """What is known of its targets without torch, as `module:Class`."""
+    """The class that knows its targets without torch, as `module:Class`."""
     can: frozenset[str] = frozenset()
-    """What it supports beyond a network on one process: some of `CAPABILITIES`."""
+    """The abilities beyond a network on one process that it has: some of `CAPABILITIES`."""
 
     def __post_init__(self) -> None:
         if [metric.is_primary for metric in self.metrics] != [True] + [False] * (
@@ -174,7 +174,7 @@ CAPABILITIES = {
     "half": "its targets do not survive half precision",
     "onnx": "its networks have no ONNX form",
 }
-"""What a task may support, and what is said where it does not."""
+"""The capabilities that a task may have, and what is said where it lacks one."""
 
 UNIT = (0.0, 1.0)
 """The limits of a value that is a fraction of something."""

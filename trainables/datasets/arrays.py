@@ -421,8 +421,7 @@ class Dataset:
     groups: Labels | None = None
     """With folds the group of each training image that no fold divides; None without groups."""
     left_out: tuple[LeftOut, ...] = ()
-    """What is in the data set's folder and not read, unreadable images too; `MAX_LEFT_OUT` of it.
-    """
+    """The files and folders that are not read, unreadable images too; `MAX_LEFT_OUT` of them."""
     left_out_count: int = 0
     """The number of all that is left out."""
 

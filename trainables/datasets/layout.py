@@ -34,7 +34,7 @@ class Layout:
     root: Path
     parts: dict[str, Members] = field(default_factory=dict)
     reasons: dict[Path, str] = field(default_factory=dict)
-    """Why each file or folder that is not read is left out."""
+    """The reason for which each file or folder that is not read is left out."""
     notes: list[str] = field(default_factory=list)
     """Lines on how the folder was understood."""
     problems: list[str] = field(default_factory=list)

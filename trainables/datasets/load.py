@@ -40,7 +40,7 @@ class Whole:
 
     decoded: Decoded
     layout: Layout | None
-    """What was found of a folder of the user's; None for another data set."""
+    """The layout that was found of a folder of the user's; None for another data set."""
 
 
 def load(config: DataConfig, *, download: bool = False) -> Dataset:

@@ -27,7 +27,7 @@ class Folder:
     links: list[Path] = field(default_factory=list)
     """Links to folders outside the data set."""
     others: dict[Path, str] = field(default_factory=dict)
-    """What else is not read, and why."""
+    """All else that is not read, each with the reason."""
 
     @property
     def name(self) -> str:

@@ -41,7 +41,7 @@ class Doubts:
     share: float
     """The likeliest share of wrong labels; 0 unless there are some beyond chance."""
     chances: Floats
-    """How likely each label is to be wrong, (images)."""
+    """The probability that each label is wrong, (images,)."""
 
 
 def doubts(features: Floats, labels: NDArray[np.int64], classes: int) -> Doubts:

@@ -27,7 +27,7 @@ PROCESS_BYTES = 400 << 20
 MOMENTS = {"sgd": 1}
 """The values that an optimizer keeps of each weight; of Adam's kind 2."""
 SLACK = 1.5
-"""What the layers' working memory adds, as a factor of what is kept of a batch."""
+"""The factor on what is kept of a batch that makes room for the layers' working memory."""
 HALF = 0.55
 """The share of what float32 keeps of a batch that bfloat16 keeps."""
 MANY = 256

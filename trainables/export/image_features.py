@@ -15,12 +15,14 @@ VERSION = 1
 """Becomes another whenever the features of an image do."""
 QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
 SCALES, SMALLEST = 3, 4
-"""How often an image is halved, and the side in pixels below which it is not."""
+"""The most scales of an image, each half the one before, and the side in pixels below which there
+is none.
+"""
 THUMBNAIL = 4
 FAINT = 1e-3
 """Added to what is near 0 before its logarithm is taken; a quarter of one step of 255."""
 TITLES = ("brightness", "contrast", "colour", "fine detail")
-"""What people are shown of the features (`shown`)."""
+"""The names by which people are shown the features (`shown`)."""
 CHUNK = 4_000_000
 """The values of images that are worked on at once."""
 

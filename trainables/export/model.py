@@ -39,7 +39,7 @@ class Predictor(Protocol):
     image: tuple[int, int, int]
     """(height, width, channels: 1 or 3) of the images that it was trained with."""
     batch: int
-    """How many images are predicted at once."""
+    """The number of images that are predicted at once."""
 
     def predictions(self, images: Any) -> Any:
         """Return what the task predicts of uint8 images, one array or a list of arrays."""
@@ -83,12 +83,12 @@ class Model:
 
     @property
     def batch(self) -> int:
-        """How many images are predicted at once."""
+        """The number of images that are predicted at once."""
         return self._predictor.batch
 
     @property
     def signature(self) -> tuple[Any, ...]:
-        """What has to be equal of two models for one to take the other's place."""
+        """The facts that have to be equal of two models for one to take the other's place."""
         told = self._predictor
         return self.task.name, told.image, self._any_size, self._levels, tuple(told.classes)
 

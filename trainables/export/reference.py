@@ -1,4 +1,4 @@
-"""What a classifier says of its validation images, kept in its folder: what new ones are held to.
+"""A classifier's record of its validation images, kept in its folder: new ones are held to it.
 
 Of up to 2,000 of them it has the class, the probabilities and features (`image_features`); the
 images themselves are not kept. Networks of folds have together seen every image, so what they say
@@ -40,7 +40,7 @@ class Reference:
     targets: NDArray[np.int64]
     """The class of each image, (images,)."""
     probabilities: Probabilities
-    """What the classifier says of each image, (images, classes); (0, classes) with folds."""
+    """The classifier's probabilities for each image, (images, classes); (0, classes) with folds."""
     features: Features
     """Features of each image, (images, features)."""
 

@@ -64,11 +64,11 @@ class Runtime:
 
     model: Model
     engine: str
-    """What computes: `ONNX Runtime`, `torch` or `scikit-learn`."""
+    """The library that computes: `ONNX Runtime`, `torch` or `scikit-learn`."""
     threads: int
-    """How many threads it computes with; 0 where that is not ours to say."""
+    """The number of threads that it computes with; 0 where that is not ours to say."""
     seconds: dict[int, float]
-    """How long a batch takes, by its number of images."""
+    """The seconds that a batch takes, by its number of images."""
 
     def batch_within(self, limit_s: float) -> int:
         """Return the most images that are computed within this time; 0 if none is."""

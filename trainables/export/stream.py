@@ -26,7 +26,7 @@ class Answer:
     values: dict[str, Any] = field(default_factory=dict)
     """As `Model.rows` has them; empty where the file could not be read."""
     error: str = ""
-    """Why it could not be read."""
+    """The reason why it could not be read; empty if it could."""
 
 
 def answers(model: Model, files: Iterable[str], threads: int | None = None) -> Iterator[Answer]:

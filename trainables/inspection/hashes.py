@@ -26,8 +26,8 @@ MIRROR = np.uint64(sum(1 << bit for bit, (_, across) in enumerate(LOWEST) if acr
 GREY = np.array([0.299, 0.587, 0.114], np.float32)
 """The shares of red, green and blue in brightness (ITU-R BT.601)."""
 NOISE = 0.01
-"""What a frequency must reach, in levels, for its bit: of a symmetric image half of them are 0, but
-for rounding.
+"""The amplitude of a frequency, in levels, above which its bit is set: half of all amplitudes of a
+symmetric image are 0, but for rounding.
 """
 FLAT = 2.0
 """An image whose thumbnail has a smaller standard deviation, of 255 levels, shows nothing."""

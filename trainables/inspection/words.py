@@ -27,7 +27,7 @@ DOES = {
     NEAR: ("nearly equals {}", "nearly equal {}"),
     MIRRORED: ("nearly mirrors {}", "nearly mirror {}"),
 }
-"""What an image, and what several, are or do to others."""
+"""The words for what an image, and what several, are or do to others."""
 
 
 def source(report: DataReport) -> str:

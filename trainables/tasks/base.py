@@ -25,7 +25,7 @@ from trainables.tasks.pixels import Pixels, shared_tensor
 from trainables.values import Evaluation, Json
 
 Predictions = Any
-"""What a task predicts of several images: one array whose first axis counts them, or a list."""
+"""A task's predictions of several images: one array whose first axis counts them, or a list."""
 Predict = Callable[[Images], Predictions]
 """From images, uint8 (count, height, width, channels), to what the task predicts of them."""
 
@@ -34,12 +34,12 @@ class Batch(NamedTuple):
     """Images and targets as a step takes them."""
 
     inputs: Any
-    """What the network takes, mostly float32 (batch, channels, height, width)."""
+    """The network's input, mostly float32 (batch, channels, height, width)."""
     targets: Any
     size: int
     """The number of images."""
     weights: Tensor | None = None
-    """How much each image counts in the training loss, (batch,); None: all alike."""
+    """The weight of each image in the training loss, (batch,); None: all alike."""
 
 
 class Losses(NamedTuple):

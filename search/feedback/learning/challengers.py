@@ -32,12 +32,12 @@ LR, WARM, MODEL = "optimizer.lr", "warm_start", "model.name"
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a champion."""
+    """A champion, with its search, its trial and its data."""
 
     experiment: Experiment
     """Its search."""
     result: SearchResult
-    """What that came to."""
+    """The result of that search."""
     trial: TrialResult
     config: TrialConfig
     """Of its trial, with the place of the data now."""

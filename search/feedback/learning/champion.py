@@ -25,7 +25,7 @@ class Found:
     """The model that is to be improved."""
 
     source: str
-    """What `search.api.load` loads it by."""
+    """The name or address by which `search.api.load` loads it."""
     champion: Champion
     home: Home
     known: Known

@@ -30,7 +30,7 @@ HELD, CHOOSING, TRAINED = "held", "choosing", "trained"
 train on. Images of the first two are never trained on.
 """
 MET = "met/"
-"""What the name of an image that was met begins with, among those of a data set."""
+"""The beginning of the name of an image that was met, among those of a data set."""
 ASIDE = "set-aside"
 """The part of the images that were set aside, and whose corrections were taken back."""
 SHARES = {HELD: 0.3, CHOOSING: 0.15}
@@ -45,7 +45,7 @@ TEST, VAL, SAME, CONTRADICTS, UNREADABLE, GONE, DOUBTED = (
     "is no longer kept",
     "is probably labelled wrong",
 )
-"""Why an image is left out."""
+"""The reasons for which an image is left out."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class New:
     corrected_ms: int
     by: str
     seen_ms: int
-    """When it was met first; 0 where that is not recorded."""
+    """The Unix time in milliseconds when it was met first; 0 where that is not recorded."""
     use: str
     is_aside: bool = False
     """True if an earlier round has set it aside."""
@@ -85,7 +85,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Gathered:
-    """What the corrections of a place come to."""
+    """The corrected images of a place: those that may be learned from, and those left out."""
 
     new: tuple[New, ...]
     left_out: tuple[LeftOut, ...] = ()

@@ -48,7 +48,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Decision:
-    """What became of an improvement, and why."""
+    """The outcome of an improvement, with the figures that it rests on."""
 
     trial: str
     """The challenger."""
@@ -84,7 +84,7 @@ class Decision:
 
     @property
     def outcome(self) -> str:
-        """What the challenger becomes."""
+        """The outcome for the challenger: `champion`, `challenger` or `unchanged`."""
         if self.new.difference <= 0 or self.is_worse:
             return UNCHANGED
         return CHAMPION if self.is_better and self.is_not_worse else CHALLENGER

@@ -32,7 +32,7 @@ FEWEST = {TRAINED: 10, CHOOSING: 5, HELD: 10}
 MAX_SUSPECTED = 0.1
 """The share of corrections that may be wrong; with more nothing is learned."""
 LIKELY = 0.5
-"""How likely a label must be to be wrong to be left out."""
+"""The probability of being wrong from which on a label is left out."""
 
 
 def examined(

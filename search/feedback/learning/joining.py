@@ -43,7 +43,7 @@ class Champion:
 
 @dataclass(frozen=True)
 class About:
-    """What an improvement is about."""
+    """The subject of an improvement: its champion, and the corrections that it learns from."""
 
     champion: Champion
     place: str

@@ -1,4 +1,4 @@
-"""How frequent each class is among new images, from what a model said of them.
+"""The share of each class among new images, estimated from what a model said of them.
 
 It is known how often the model names each class for images of each (its confusion on the validation
 part). The shares under which the answers are most likely are estimated from that (Lipton et al.

@@ -38,7 +38,7 @@ class Judged:
 
     @property
     def gaps(self) -> Values:
-        """How much surer the model was of each image than it was right."""
+        """The confidence in each image's class, less 1 where that is right, (images,)."""
         return self.confidence - self.right
 
 
@@ -54,14 +54,14 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far confidence and accuracy are apart, as it would be on all images."""
+    """The gap between confidence and accuracy, as it would be on all images."""
 
     error: float
     """The expected calibration error, in as many bins as there are parts."""
     before: float
     """That of the validation images, in the same bins."""
     surer: float
-    """How much surer the model is than it is right, on average; negative: less sure."""
+    """The mean confidence less the accuracy; negative where the model is less sure than right."""
     low: float
     high: float
     """The ends of the 95 % interval of `surer`."""

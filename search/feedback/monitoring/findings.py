@@ -84,7 +84,7 @@ class Check:
 
 @dataclass
 class Findings:
-    """What came of all tests."""
+    """The findings of all tests."""
 
     model: str
     version: str
@@ -109,8 +109,8 @@ class Findings:
     calibration: Calibration | None = None
     suggested: Suggested | None = None
     moved: dict[str, float] = field(default_factory=dict)
-    """How much brighter, richer in contrast and so on the images are on average (`shown`), in
-    standard deviations of the validation images.
+    """The mean change of brightness, contrast and so on (`shown`) from the validation images, in
+    standard deviations of those.
     """
     unlike: list[str] = field(default_factory=list)
     """The names of the images of the sample that are most unlike the validation images."""

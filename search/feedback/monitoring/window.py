@@ -1,4 +1,4 @@
-"""What a model has met in a time, as its tests take it."""
+"""The images and answers of a model in a time, as its tests take them."""
 
 import tempfile
 from collections import Counter
@@ -59,12 +59,12 @@ class Window:
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
-        """What the model said of each image, (images, classes)."""
+        """The model's probabilities for each image, (images, classes)."""
         return np.array([one.probabilities for one in self.answers], dtype=np.float64)
 
     @property
     def confidence(self) -> NDArray[np.float64]:
-        """How sure the model was of each image, as it is compared, (images,)."""
+        """The model's confidence in its class of each image, as it is compared, (images,)."""
         return comparable(self.probabilities.max(axis=1))
 
     @property

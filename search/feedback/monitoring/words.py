@@ -1,4 +1,4 @@
-"""What was found, in sentences."""
+"""The findings, in sentences."""
 
 from datetime import datetime
 

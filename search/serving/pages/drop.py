@@ -29,7 +29,7 @@ NOT_RECORDED = "this server keeps no corrections: start it with --record PLACE."
 
 @dataclass(frozen=True)
 class Context:
-    """What the page says of a model, and what keeps corrections."""
+    """The facts that the page tells of a model, and the recorder that keeps corrections."""
 
     model: str
     """The name under which it is served."""

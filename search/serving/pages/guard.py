@@ -1,4 +1,4 @@
-"""What a page and its calls are answered with, and to whom: its own pages, and programs.
+"""The answers to a page and its calls, for those who may have them: its own pages, and programs.
 
 A browser says where a page comes from that sends something; one of another site is refused, and so
 is one whose name leads here although it is not this server's (DNS rebinding).

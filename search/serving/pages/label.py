@@ -50,7 +50,7 @@ def routes(labelling: Labelling, hosts: Collection[str] | None) -> list[BaseRout
 
 
 class Calls:
-    """What the page asks for; nothing blocks the server's loop."""
+    """The answers to the page's calls; none of them blocks the server's loop."""
 
     def __init__(self, labelling: Labelling) -> None:
         self._labelling = labelling
