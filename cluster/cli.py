@@ -56,12 +56,45 @@ def expanded(text: str) -> Path:
     return Path(text)
 
 
+LAST_PORT = 65_535
+
+
 def is_whole(text: str) -> bool:
     """Return whether a text consists of digits alone and its number fits 64 bits.
 
     `str.isdigit` also accepts characters such as ², which `int` refuses.
     """
     return text.isascii() and text.isdecimal() and len(text) <= 18
+
+
+def whole(least: int, most: int, what: str) -> Callable[[str], int]:
+    """Return an option's type: a whole number from `least` to `most`; `what` says what it is."""
+
+    def parse(text: str) -> int:
+        if not is_whole(text) or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(
+                f"{what} is a whole number from {least} to {most:,} (got '{text[:80]}')"
+            )
+        return int(text)
+
+    return parse
+
+
+def port(text: str) -> int:
+    """Parse an option's value as a port; 0 takes one that is free.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    return whole(0, LAST_PORT, "a port")(text)
+
+
+def cannot_listen(host: str, port: int, error: OSError) -> NotReady:
+    """Return the error of an address at which nothing can be served."""
+    return NotReady(
+        f"nothing can be served at {host}, port {port} ({error.strerror or error}). Use another "
+        "--port, or another --host."
+    )
 
 
 def seconds(text: str) -> float:

@@ -18,7 +18,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from cluster.cli import Parser, is_whole
+from cluster.cli import Parser, cannot_listen, port
 from cluster.storage.bucket import Bucket
 from search.cli.main import HelpFormatter, check_versions, guarded
 from search.feedback.labelling import Labelling
@@ -32,7 +32,6 @@ from trainables.errors import ConfigError, counted
 PORT = 8001
 END_S = 3
 """Seconds that requests may still take when it is stopped."""
-LAST_PORT = 65_535
 
 
 def labelling_of(args: argparse.Namespace) -> Labelling:
@@ -57,16 +56,13 @@ def listening(host: str, port: int) -> socket.socket:
     """Return a socket that listens there.
 
     Raises:
-        ConfigError: the port is taken, or the host is not this machine's.
+        NotReady: the port is taken, or the host is not this machine's.
     """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        raise ConfigError(
-            f"nothing can listen on {host}, port {port} ({error.strerror or error}). "
-            "Use another --port or --host."
-        ) from error
+        raise cannot_listen(host, port, error) from error
 
 
 def command(args: argparse.Namespace) -> int:
@@ -78,9 +74,9 @@ def command(args: argparse.Namespace) -> int:
     # Other users of this machine reach the port too, but not what the address hides.
     token = secrets.token_urlsafe(16)
     app = Starlette(routes=[Mount(f"/{token}", routes=routes(labelling, allowed_hosts(args.host)))])
-    with listening(args.host, args.port) as port:
+    with listening(args.host, args.port) as made:
         shown = f"[{args.host}]" if ":" in args.host else args.host
-        address = f"http://{shown}:{port.getsockname()[1]}/{token}/"
+        address = f"http://{shown}:{made.getsockname()[1]}/{token}/"
         images = counted(progress.left, "image")
         say(
             console, f"{labelling.about.model}: {images} to correct, {progress.corrected} corrected"
@@ -91,13 +87,13 @@ def command(args: argparse.Namespace) -> int:
         if args.browser and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             webbrowser.open(address)
         try:
-            serve(app, labelling, port)
+            serve(app, labelling, made)
         finally:
             say(console, f"{counted(labelling.progress.here, 'image')} corrected")
     return 0
 
 
-def serve(app: Starlette, labelling: Labelling, port: socket.socket) -> None:
+def serve(app: Starlette, labelling: Labelling, listening: socket.socket) -> None:
     """Answer until SIGINT or SIGTERM."""
     stop = threading.Event()
     looking = threading.Thread(target=labelling.compare, args=[stop], name="looking", daemon=True)
@@ -107,23 +103,10 @@ def serve(app: Starlette, labelling: Labelling, port: socket.socket) -> None:
         app, ws="none", log_level="error", server_header=False, timeout_graceful_shutdown=END_S
     )
     try:
-        uvicorn.Server(config).run(sockets=[port])
+        uvicorn.Server(config).run(sockets=[listening])
     finally:
         stop.set()
         looking.join()
-
-
-def port_number(text: str) -> int:
-    """Return a port, as an option's type; 0 takes one that is free.
-
-    Raises:
-        argparse.ArgumentTypeError: it is none.
-    """
-    if not (is_whole(text) and int(text) <= LAST_PORT):
-        raise argparse.ArgumentTypeError(
-            f"a port is a number from 0 to {LAST_PORT} (got '{text[:80]}')"
-        )
-    return int(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -136,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="where it listens")
     parser.add_argument(
-        "--port", type=port_number, default=PORT, metavar="N", help="its port; 0 takes a free one"
+        "--port", type=port, default=PORT, metavar="N", help="its port; 0 takes a free one"
     )
     parser.add_argument(
         "--no-browser", action="store_false", dest="browser", help="open no browser"

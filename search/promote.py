@@ -5,6 +5,7 @@ From there it can be used without this project.
 
 import argparse
 import json
+import shlex
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ from search.journal.lease import Held
 from search.journal.result import ENDED, SearchResult, TrialResult, checkpoint_of
 from search.journal.store import Home, Storage, own_path
 from search.objectives import value_of
-from search.phrases import DECODED_OTHERWISE, verb_for
+from search.phrases import DECODED_OTHERWISE, program, verb_for
 from search.tracking.model_registry import Registered, Registry, check_name
 from search.tracking.uri import check_tracking, uri_of
 from search.views.guessing import above_chance, against_text
@@ -451,6 +452,10 @@ def lines(
         (
             f'  use it: import mlflow; mlflow.set_tracking_uri("{masked(absolute(uri))}"); '
             f'model = mlflow.pyfunc.load_model("{registered.uri}")'
+        ),
+        (
+            f"  serve it: {program('python')} -m search.serve {shlex.quote(registered.uri)} "
+            f"--tracking {shlex.quote(masked(absolute(uri)))}"
         ),
     ]
 

@@ -11,8 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from cluster.cli import Parser, is_whole, seconds
-from cluster.errors import NotReady
+from cluster.cli import Parser, cannot_listen, is_whole, port, seconds, whole
 from cluster.runtime.session import LOCAL
 from search.api import is_folder
 from search.cli.main import HelpFormatter, guarded, place_option
@@ -26,19 +25,6 @@ from trainables.export.model import folder_in
 from trainables.processors import processors
 
 MOST_WORKERS = 256
-
-
-def whole(least: int, most: int, what: str) -> "type[int]":
-    """Return an option's type: a whole number between two."""
-
-    def parse(text: str) -> int:
-        if not is_whole(text) or not least <= int(text) <= most:
-            raise argparse.ArgumentTypeError(
-                f"{what} is a whole number from {least} to {most:,} (got '{text[:80]}')"
-            )
-        return int(text)
-
-    return parse  # type: ignore[return-value]
 
 
 def share(text: str) -> float:
@@ -107,9 +93,17 @@ def shadow_of(args: argparse.Namespace, folder: Path) -> Question | None:
 
 
 def recording_of(args: argparse.Namespace) -> Recording | None:
-    """Return where what is met is kept, if anywhere."""
+    """Return where what is met is kept, if anywhere.
+
+    Raises:
+        ConfigError: the place is a file.
+    """
     if args.record is None:
         return None
+    if isinstance(args.record, Path) and args.record.exists() and not args.record.is_dir():
+        raise ConfigError(
+            f"--record '{args.record}' is a file. Name a folder, or s3://BUCKET/PREFIX."
+        )
     return Recording(str(args.record), args.record_below, args.record_share, args.record_bytes)
 
 
@@ -183,10 +177,7 @@ def command(args: argparse.Namespace) -> int:
         try:
             listening = bound(args.host, args.port)
         except OSError as error:
-            raise NotReady(
-                f"nothing can be served at {args.host}, port {args.port} ({error.strerror}). Use "
-                "another --port, or another --host."
-            ) from error
+            raise cannot_listen(args.host, args.port, error) from error
         with listening:
             settings = Settings(
                 name=name_of(args.model),
@@ -197,8 +188,8 @@ def command(args: argparse.Namespace) -> int:
                 shadow_share=args.shadow_share if shadow is not None else 0.0,
                 record=recording_of(args),
             )
-            host, port = listening.getsockname()[:2]
-            address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            host, number = listening.getsockname()[:2]
+            address = f"http://{f'[{host}]' if ':' in host else host}:{number}"
             return serve(Plan(settings, address, args.workers, source, shadow), folder, listening)
 
 
@@ -213,7 +204,7 @@ def options() -> argparse.ArgumentParser:
     place_option(parser)
     parser.add_argument(
         "--port",
-        type=whole(0, 65535, "a port"),
+        type=port,
         default=8000,
         metavar="N",
         help="0 for any that is free",

@@ -511,6 +511,7 @@ def test_from_the_command_line(command: Command, tmp_path: Path) -> None:
     )
     check_use(version, SearchResult.read(tmp_path / "searches" / "small"), tmp_path)
     (use,) = [line for line in done.stdout.splitlines() if line.startswith("  use it: ")]
+    assert "-m search.serve models:/small@champion --tracking sqlite:///" in done.stdout
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     pasted = [

@@ -277,17 +277,18 @@ def _estimate(
 ) -> None:
     """Add what is estimated, and which images are told of."""
     before, now = reference.probabilities, window.probabilities
-    if min(len(before), len(now)) >= LEAST:
-        judged = Judged.of(before, reference.targets)
-        found.validation_accuracy = float(judged.right.mean())
-        found.suggested = suggested(judged, window.confidence)
-        found.shares = class_shares(reference.classes, reference.targets, before, now, generator)
     if (told := _judged(reference, window)) is not None:
         parts, corrected, judged = told
         if found.check(ACCURACY) is not None:
             found.accuracy = accuracy(parts, corrected)
             found.calibration = calibration(parts, corrected, judged)
         found.is_covered = parts.is_covered
+    if min(len(before), len(now)) >= LEAST:
+        judged = Judged.of(before, reference.targets)
+        found.validation_accuracy = float(judged.right.mean())
+        if found.accuracy is None:
+            found.suggested = suggested(judged, window.confidence)
+        found.shares = class_shares(reference.classes, reference.targets, before, now, generator)
     if found.check(FEATURES) is not None:
         rows = np.argsort(-unlike(reference.features, window.features))
         found.unlike = [window.sample[row].name for row in rows[:UNLIKE]]

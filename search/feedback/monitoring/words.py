@@ -112,7 +112,7 @@ def mix_text(found: Findings) -> str:
 def share_text(share: ClassShare) -> str:
     """Return how frequent a class was and is."""
     return (
-        f"{share.name} {100 * share.before:.0f} % before, {100 * share.now:.0f} % now "
+        f"'{share.name}' {100 * share.before:.0f} % before, {100 * share.now:.0f} % now "
         f"({100 * share.low:.0f} to {100 * share.high:.0f})"
     )
 

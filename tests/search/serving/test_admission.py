@@ -43,7 +43,9 @@ def test_images_beyond_the_queue_are_refused_however_quick_they_are() -> None:
 
 
 def test_an_idle_server_takes_any_request() -> None:
-    made(each_s=100).take_images(Ticket(), 256)
+    ticket = Ticket()
+    made(each_s=100).take_images(ticket, 256)
+    assert ticket.images == 256
 
 
 def test_images_are_refused_where_decoding_would_take_too_long(

@@ -75,9 +75,19 @@ class Server:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Let the supervisor work until something holds."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0)
+
+
+async def serving(server: Server, version: str) -> Process:
+    """Have the one process serve a version, and return it."""
+    server.wish(version)
+    await until(lambda: len(server.processes) == 1)
+    (process,) = server.processes
+    process.says(version)
+    await until(lambda: bool(server.lines))
+    return process
 
 
 def supervised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, work: Work) -> None:
@@ -128,11 +138,7 @@ def test_an_alias_that_comes_back_while_a_version_loads_is_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def work(server: Server) -> None:
-        server.wish("3")
-        await until(lambda: len(server.processes) == 1)
-        (process,) = server.processes
-        process.says("3")
-        await until(lambda: bool(server.lines))
+        process = await serving(server, "3")
         server.wish("4")
         await until(lambda: process.last == "4")
         passed, again = server.wish("5"), server.wish("3")
@@ -150,11 +156,7 @@ def test_what_came_of_the_second_model_says_nothing_of_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def work(server: Server) -> None:
-        server.wish("3")
-        await until(lambda: len(server.processes) == 1)
-        (process,) = server.processes
-        process.says("3")
-        await until(lambda: bool(server.lines))
+        process = await serving(server, "3")
         server.wish("4")
         await until(lambda: process.last == "4")
         process.says("4", SHADOW)
