@@ -52,6 +52,19 @@ MAX_COUNT = 10**9
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 
 
+def check_search_name(name: str) -> None:
+    """Check that a search may have this name.
+
+    Raises:
+        ConfigError: it may not.
+    """
+    if not NAME.fullmatch(name):
+        raise ConfigError(
+            "a name may use A-Z a-z 0-9 . _ - (1 to 64, not first . or -); "
+            f"got '{name[:80]}' (--name)."
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
     """Everything that decides what a search does.
@@ -116,11 +129,7 @@ class Experiment:
     settings: Params = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not NAME.fullmatch(self.name):
-            raise ConfigError(
-                "a name may use A-Z a-z 0-9 . _ - (1 to 64, not first . or -); "
-                f"got '{self.name[:80]}' (--name)."
-            )
+        check_search_name(self.name)
         if self.algorithm not in ALGORITHMS:
             raise ConfigError(unknown("algorithm", self.algorithm, ALGORITHMS))
         if self.scheduler not in SCHEDULERS:

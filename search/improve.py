@@ -34,7 +34,7 @@ from search.cli.main import (
 )
 from search.cli.overrides import change_option, place_options
 from search.cli.secrets import refuse, refuse_in_uri
-from search.experiment import NAME, Experiment
+from search.experiment import Experiment, check_search_name
 from search.feedback.learning.challengers import TRIALS, experiment_of
 from search.feedback.learning.champion import Found, found_again, found_model
 from search.feedback.learning.corrected import (
@@ -194,11 +194,8 @@ def check_options(args: argparse.Namespace) -> None:
         raise ConfigError(f"--trials must be >= 3 (got {args.trials}).")
     if not 0 < args.margin < 100:
         raise ConfigError(f"--margin must be > 0 and < 100 points (got {args.margin:g}).")
-    if args.name is not None and not NAME.fullmatch(args.name):
-        raise ConfigError(
-            f"a name may use A-Z a-z 0-9 . _ - (1 to 64, not first . or -); got "
-            f"'{args.name[:80]}' (--name)."
-        )
+    if args.name is not None:
+        check_search_name(args.name)
     if args.register is not None:
         check_name(args.register)
         refuse("--register", args.register)
