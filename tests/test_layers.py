@@ -170,6 +170,9 @@ FLOORS = {
         serving/pages
         serving
         label serve improve
+        views/web
+        views/web/pages
+        ui
     """,
 }
 """The rooms of each package, from the ground up, a floor a line: a room imports from lower floors

@@ -1,0 +1,104 @@
+"""python -m search.ui: web pages on all searches of a place: see them, start them, steer them.
+
+The address that is printed has a token: whoever has it may do here what you may. It listens on this
+machine alone, unless --host says otherwise.
+"""
+
+import argparse
+import os
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvicorn
+
+from cluster.cli import Parser, port
+from cluster.storage.bucket import Bucket
+from search.cli.main import HelpFormatter, check_versions, guarded, place_option
+from search.label import END_S, listening
+from search.serving.pages.guard import LOOPBACK
+from search.tracking.uri import DEFAULT_TRACKING
+from search.views.terminal import Terminal, say
+from search.views.web.access import TOKEN, Access
+from search.views.web.app import app_of
+from search.views.web.pages.registry import PAGES
+from search.views.web.site import Site
+from trainables.errors import ConfigError
+
+PORT = 8420
+MIN_TOKEN = 16
+
+
+def command(args: argparse.Namespace) -> int:
+    """Serve the pages until they are stopped, and return the exit code."""
+    check_versions()
+    console = Terminal()
+    if isinstance(args.storage, Bucket):
+        args.storage.reach()
+    is_own = args.host in LOOPBACK
+    if not is_own and args.data_root is None:
+        raise ConfigError(
+            f"--host {args.host}: other machines reach it there. Say with --data-root DIR below "
+            "which folder the images lie that they may name."
+        )
+    site = Site(
+        args.storage, args.tracking, Access(args.host, args.token or ""), PAGES, args.data_root
+    )
+    with listening(args.host, args.port) as made:
+        shown = f"[{args.host}]" if ":" in args.host else args.host
+        address = f"http://{shown}:{made.getsockname()[1]}/?{TOKEN}={site.access.token}"
+        say(console, f"searches in {args.storage}: {address} (Ctrl-C ends it)")
+        if not is_own:
+            say(console, "note: whoever is told that address can start and stop searches as you")
+        if args.browser and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+            webbrowser.open(address)
+        config = uvicorn.Config(
+            app_of(site),
+            ws="none",
+            log_level="error",
+            server_header=False,
+            timeout_graceful_shutdown=END_S,
+        )
+        uvicorn.Server(config).run(sockets=[made])
+    return 0
+
+
+def token(text: str) -> str:
+    """Return a token that is long enough."""
+    if len(text) < MIN_TOKEN or not text.isascii() or not text.isprintable() or " " in text:
+        raise argparse.ArgumentTypeError(
+            f"at least {MIN_TOKEN} letters, digits and signs without a space"
+        )
+    return text
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line, serve the pages, and return the exit code (see `search.cli.main`)."""
+    parser = Parser(prog="python -m search.ui", description=__doc__, formatter_class=HelpFormatter)
+    place_option(parser)
+    parser.add_argument(
+        "--tracking",
+        default=os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING,
+        metavar="URI",
+        help=f"MLflow's tracking URI (default: $MLFLOW_TRACKING_URI, else {DEFAULT_TRACKING})",
+    )
+    parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="where it listens")
+    parser.add_argument(
+        "--port", type=port, default=PORT, metavar="N", help="its port; 0 takes a free one"
+    )
+    parser.add_argument("--token", type=token, metavar="TEXT", help="the token; default: a new one")
+    parser.add_argument(
+        "--data-root",
+        type=Path,
+        metavar="DIR",
+        help="forms may name folders of images below it alone; default: any, on this machine",
+    )
+    parser.add_argument(
+        "--no-browser", action="store_false", dest="browser", help="open no browser"
+    )
+    args = parser.parse_args(argv)
+    return guarded(lambda: command(args))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
