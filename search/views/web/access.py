@@ -1,4 +1,4 @@
-"""Who may use the pages: whoever has the token, from a page of this server.
+"""Access to the pages: for whoever has the token, from a page of this server.
 
 The address that the terminal shows has the token; it is changed for a cookie once, which only this
 process knows, so that a later one knows it no more.

@@ -1,4 +1,4 @@
-"""What every page has: where searches are kept, who may use it, and the look.
+"""The parts that every page has: the place of the searches, access, and the look.
 
 A page's routes are made by `Site.shows` and `Site.changes`, which turn what an endpoint raises into
 a line on the page; a change is a form that is posted with the session's CSRF token.
@@ -53,7 +53,7 @@ class Page(Protocol):
 
 @dataclass(frozen=True)
 class Site:
-    """What every page has."""
+    """The parts that every page has."""
 
     place: Storage
     """Where searches are kept."""
