@@ -10,7 +10,7 @@ is that of the one measured that is most like it, by the operations of a forward
 import math
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -30,6 +30,8 @@ VALIDATION_SHARE = 1 / 3
 """A forward pass takes about a third of a training step's time."""
 BOX_S = 3.0
 """Seconds that the steps of one network, or the fits of one baseline, may take."""
+LONG_S = 0.5
+"""A step of so many seconds varies so little that one of it is enough."""
 STEP_S = 5.0
 """Seconds that a step with two images is expected to take at most, or it is not taken."""
 ALL_S = 90.0
@@ -115,7 +117,9 @@ def _kind(config: TrialConfig) -> Hashable:
     """Return a key that configs share whose steps, or fits, take equally long for one image."""
     if config.model.is_baseline:
         return config.model.name, config.model.options["features"]
-    return config.model, config.augment, config.precision
+    # A rate of dropout changes nothing of that, but none does.
+    model = replace(config.model, dropout=None)
+    return model, config.model.dropout == 0, config.augment, config.precision
 
 
 def _spread(kinds: Sequence[Hashable]) -> list[Hashable]:
@@ -185,27 +189,26 @@ def _times(
     means = MetricAverage("loss", device=training.device)
     generator = generator_for(config.seed, "estimate", 0)
 
-    def step_s(size: int, times: int = 1) -> float:
-        """Return the time of the quickest of some steps, after one that prepares them."""
-        taken = []
-        for _ in range(1 + times):
-            start = clock()
-            (changes,) = training.task.draw(config.augment, 1, size, generator, training.device)
-            training.step(torch.arange(size), changes, means)
-            means.means("train")
-            taken.append(clock() - start)
-        return min(taken[1:])
+    def step_s(size: int) -> float:
+        """Return the time of a step."""
+        start = clock()
+        (changes,) = training.task.draw(config.augment, 1, size, generator, training.device)
+        training.step(torch.arange(size), changes, means)
+        means.means("train")
+        return clock() - start
 
     training.wrapped.train()
     most = min(config.batch_size, len(dataset.train))
     first = min(FIRST, most)
+    step_s(first)  # prepares what later ones use
     least_s = step_s(first)
+    steps = 1 + (1 if least_s > LONG_S else STEPS)
     kept = max(1.0, size_for(config, dataset).trained_image)
-    fits = min(BOX_S / (1 + STEPS) / least_s * first, BATCH_BYTES / kept)
+    fits = min(BOX_S / steps / least_s * first, BATCH_BYTES / kept)
     size = min(most, max(2 * first, int(fits)))
     if size == first:
         return Times(0.0, least_s / first, work)
-    full_s = step_s(size, STEPS)
+    full_s = min([step_s(size) for _ in range(steps)][1:])
     # What is measured of two images is rough where a step is short.
     image_s = max((full_s - least_s) / (size - first), full_s / size / 2)
     return Times(max(0.0, full_s - size * image_s), image_s, work)
