@@ -76,9 +76,11 @@ from search.runner import SessionPlan, first_line, run_session, started
 from search.tracking.model_registry import (
     ALIAS,
     CHALLENGER,
+    ONNX,
     Registered,
     Registry,
     check_name,
+    origin_of,
 )
 from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError
@@ -122,7 +124,11 @@ def parser() -> Parser:
         metavar="NAME",
         help="the model's name in the registry (default: as it is, or the search's)",
     )
-    made.add_argument("--onnx", action="store_true", help="register it as ONNX too")
+    made.add_argument(
+        "--onnx",
+        action=argparse.BooleanOptionalAction,
+        help="register it as ONNX too (default: if the champion is)",
+    )
     made.add_argument(
         "--anyway", action="store_true", help="train on corrections that are probably wrong, too"
     )
@@ -177,6 +183,7 @@ def improve(args: argparse.Namespace) -> int:
     session = SessionPlan(
         "search.improve",
         started(prepared.experiment, prepared.dataset),
+        advises=False,
         evidence={ORIGINS: json.dumps(asdict(told), indent=1).encode()},
     )
     set_aside(records, gathered)
@@ -342,7 +349,7 @@ def settle(args: argparse.Namespace, kept: Home) -> int:
         result.outcome in ENDED and result.ranking and not may_go_on(on, result)
     ):
         return finish(args, kept, 0)
-    return finish(args, kept, resume.resume(on).exit_code)
+    return finish(args, kept, resume.resume(on, advises=False).exit_code)
 
 
 def may_go_on(args: argparse.Namespace, result: SearchResult) -> bool:
@@ -507,7 +514,7 @@ def registered_as(
             config_of(chosen, kept.read(FOLDER)),
             kept.read(str(checkpoint_of(chosen, Path()))),
             Path(temporary) / "classifier",
-            onnx=args.onnx,
+            onnx=is_wanted_as_onnx(args, found),
         )
         text = "\n".join(
             [
@@ -521,6 +528,13 @@ def registered_as(
         return registry.register(
             found.champion.model, exported, text, tags(result, chosen) | improves
         )
+
+
+def is_wanted_as_onnx(args: argparse.Namespace, found: Found) -> bool:
+    """Return whether the challenger is registered as ONNX too."""
+    if args.onnx is not None or not found.champion.version:
+        return bool(args.onnx)
+    return ONNX in origin_of(found.source, found.tracking).tags
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -61,8 +61,10 @@ def parser() -> Parser:
     return made
 
 
-def resume(args: argparse.Namespace) -> Finished:
+def resume(args: argparse.Namespace, *, advises: bool = True) -> Finished:
     """Go on with the search that the command line names, and print what was found.
+
+    `advises` says whether it is to say what may be done next.
 
     Raises:
         JournalError: there is no such search.
@@ -78,7 +80,7 @@ def resume(args: argparse.Namespace) -> Finished:
     result = SearchResult.read(kept.opened())
     check_trials(kept, trials, result)
     experiment = experiment_of(args, result)
-    plan = SessionPlan("search.resume", Resumed(), as_json=args.json)
+    plan = SessionPlan("search.resume", Resumed(), as_json=args.json, advises=advises)
     if is_done(result, experiment, args):
         say(
             Terminal(stderr=True),

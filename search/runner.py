@@ -246,6 +246,8 @@ class SessionPlan:
     """True if its trials may warm-start from what earlier searches have trained."""
     as_json: bool = False
     """True if its result is printed as JSON too."""
+    advises: bool = True
+    """True if its last lines say what may be done next (`Shown.advises`)."""
     evidence: Mapping[str, bytes] = field(default_factory=dict)
     """Files that are kept with the search from its beginning, by name."""
 
@@ -312,7 +314,15 @@ def run_session(
         )
         driver.replay(events)
         views = OpenViews(
-            Shown(console, plan.is_selection, plan.as_json, driver, planned, executor.shows_table)
+            Shown(
+                console,
+                plan.is_selection,
+                plan.as_json,
+                driver,
+                planned,
+                plan.advises,
+                executor.shows_table,
+            )
         )
         journal.complain = note
         tracker = Tracker(experiment.tracking, folder, say=note, until=lambda: journal.size)
@@ -446,7 +456,8 @@ def record(experiment: Experiment, result: SearchResult, plan: SessionPlan) -> F
     troubles = list[str]()
     tell_troubles(troubles, experiment, tracker)
     finished = ended(experiment, result, tracker, [], troubles, plan.exit_code or exit_code)
-    with OpenViews(Shown(Terminal(stderr=True), plan.is_selection, plan.as_json)) as views:
+    shown = Shown(Terminal(stderr=True), plan.is_selection, plan.as_json, advises=plan.advises)
+    with OpenViews(shown) as views:
         pass  # no event follows
     return rendered(views, finished)
 

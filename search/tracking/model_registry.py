@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 ALIAS, CHALLENGER = "champion", "challenger"
+ONNX = "search.onnx"
+"""The tag of a version that is there as ONNX too."""
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ -]{0,127}")
 ADDRESS = re.compile(r"models:/(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<version>[0-9]+))")
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
@@ -146,7 +148,7 @@ class Registry:
                 name,
                 model.artifact_location,
                 run.run_id,
-                tags=tags,
+                tags=tags if exported.onnx_inference is None else {**tags, ONNX: "true"},
                 description=description[:LONGEST],
                 model_id=model.model_id,
             )

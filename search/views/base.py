@@ -44,6 +44,8 @@ class Shown:
     result to show."""
     planned: int = 0
     """The number of trials, or of a selection the most trainings, that are planned."""
+    advises: bool = True
+    """True if it is to say what may be done next, since no other part of the command does."""
     may_draw: bool = True
     """True if a table may be drawn on a terminal while the executor trains."""
 

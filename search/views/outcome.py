@@ -56,8 +56,11 @@ class Summary(View):
 
     def render(self, finished: Finished) -> None:
         """Print what was found or chosen, and where to look."""
-        write = print_selection if self.shown.is_selection else print_summary
-        write(finished, Terminal(stderr=self.shown.as_json))
+        console = Terminal(stderr=self.shown.as_json)
+        if self.shown.is_selection:
+            print_selection(finished, console)
+        else:
+            print_summary(finished, console, advises=self.shown.advises)
 
 
 def open_json(shown: Shown) -> "JsonSummary | None":
@@ -102,11 +105,11 @@ def nothing_counts(experiment: Experiment, result: SearchResult) -> str:
     return f"no trial has a result. To see why: {why}"
 
 
-def print_summary(finished: Finished, console: Console) -> None:
-    """Print what was found, beside what is known, and where to look."""
+def print_summary(finished: Finished, console: Console, *, advises: bool = True) -> None:
+    """Print what was found, beside what is known, where to look, and what may be done next."""
     _print_course(finished, console)
     _print_findings(finished.experiment, finished.result, console)
-    for title, text in _next_steps(finished):
+    for title, text in [*_places(finished), *(_next_steps(finished) if advises else [])]:
         say(console, f"  {title:<8} {text}")
 
 
@@ -163,22 +166,33 @@ def _print_findings(experiment: Experiment, result: SearchResult, console: Conso
         say(console, sentence)
 
 
-def _next_steps(finished: Finished) -> list[tuple[str, str]]:
-    """Return where everything is and what may be done next, each with its title."""
+def _places(finished: Finished) -> list[tuple[str, str]]:
+    """Return where everything is, each with its title."""
     experiment, result = finished.experiment, finished.result
     best = (
         [("best", f"{result.best.trial}, {where_kept(result.best, experiment.home)}")]
         if result.best is not None
         else []
     )
-    found = [*best, *chosen_line(experiment, result)]
-    steps = [
-        *found,
+    go_on = result.unfinished or (
+        len(result.trials) < experiment.planned_trials and result.outcome not in ("budget", "gain")
+    )
+    onwards = [("go on", going_on(verb("resume", experiment), result.outcome))] if go_on else []
+    return [
+        *onwards,
+        *best,
+        *chosen_line(experiment, result),
         ("journal", f"{experiment.home}/{FILE_NAME}"),
         ("page", page(experiment)),
         ("MLflow", mlflow_command(finished.tracking)),
         *run_list(finished.tracking),
     ]
+
+
+def _next_steps(finished: Finished) -> list[tuple[str, str]]:
+    """Return what may be done next, each with its title."""
+    experiment, result = finished.experiment, finished.result
+    steps = list[tuple[str, str]]()
     if result.best is not None:
         wanted = {"select": result.is_over, "promote": not is_answer_at_chance(result)}
         steps += [(name, verb(name, experiment)) for name, is_wanted in wanted.items() if is_wanted]
@@ -190,10 +204,6 @@ def _next_steps(finished: Finished) -> list[tuple[str, str]]:
             ("edge", f"{flag}: {verb('refine', experiment)} looks beyond it")
             for flag in edges(result, experiment.space)
         ]
-    if result.unfinished or (
-        len(result.trials) < experiment.planned_trials and result.outcome not in ("budget", "gain")
-    ):
-        steps.insert(0, ("go on", going_on(verb("resume", experiment), result.outcome)))
     return steps
 
 

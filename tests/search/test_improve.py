@@ -14,12 +14,13 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from search.api import run
+from search.feedback.learning.champion import found_model
 from search.feedback.records import About, Records, Seen
-from search.improve import IMPROVEMENT, ORIGINS, main
+from search.improve import IMPROVEMENT, ORIGINS, is_wanted_as_onnx, main, parser
 from search.journal.result import SearchResult
 from search.promote import main as promote
 from search.space import Choice, Float, SearchSpace
-from search.tracking.model_registry import Registered
+from search.tracking.model_registry import ONNX, Registered
 from tests.conftest import MakeOnce
 from trainables.config import DataConfig
 from trainables.datasets.load import load
@@ -159,6 +160,21 @@ def test_a_champion_learns_from_what_it_met(
         again = json.loads(capsys.readouterr().out.splitlines()[-1])
         assert (again["version"], again["outcome"]) == ("2", "champion")
     assert aliases("knn") == {"champion": "2", "challenger": "2"}
+
+
+def test_a_challenger_is_there_as_onnx_if_the_champion_is(champion: Champion) -> None:
+    champion("knn")
+    database = "sqlite:///mlflow.db"
+
+    def wanted(*words: str) -> bool:
+        given = ["models:/knn/1", "--from", "met", "--tracking", database, *words]
+        args = parser().parse_args(given)
+        return is_wanted_as_onnx(args, found_model(args))
+
+    assert not wanted()
+    MlflowClient(database).set_model_version_tag("knn", "1", ONNX, "true")
+    assert wanted()
+    assert not wanted("--no-onnx")
 
 
 @pytest.mark.usefixtures("unregistered")

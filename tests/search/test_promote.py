@@ -261,6 +261,7 @@ def test_the_champion_is_described_and_can_be_used_without_this_project(
         "search.name": "small",
         "search.id": "1d",
         "search.trial": result.chosen.trial,
+        "search.onnx": "true",
     }
     parent = client().get_run(version.run_id)
     assert parent.data.tags["search.role"] == "search"
