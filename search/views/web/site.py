@@ -66,18 +66,21 @@ class Site:
 
     def render(self, request: Request, template: str, status: int = 200, **facts: Any) -> Response:
         """Return a page, or a part of one, made of a template in `templates/`."""
-        content = (
+        return HTMLResponse(self.text(template, request.url.path, **facts), status, HEADERS)
+
+    def text(self, template: str, path: str = "", **facts: Any) -> str:
+        """Return the text of a page, whose address has this path, or of a part of one."""
+        return (
             _environment()
             .get_template(template)
             .render(
                 nav=[page.NAV for page in self.pages if page.NAV],
-                path=request.url.path,
+                path=path,
                 csrf=self.access.csrf,
                 place=str(self.place),
                 **facts,
             )
         )
-        return HTMLResponse(content, status, HEADERS)
 
     def shows(self, path: str, endpoint: Endpoint) -> Route:
         """Return the route of something to see; `path` is as Starlette has it."""
