@@ -5,7 +5,6 @@ import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from functools import partial
 
 from rich.table import Table
 from rich.text import Text
@@ -13,7 +12,7 @@ from rich.text import Text
 from cluster.cli import Parser
 from cluster.storage.bucket import AT_ONCE
 from search.cli.main import HelpFormatter, guarded, place_option
-from search.journal.overview import Overview, overview_of
+from search.journal.overview import Overview, Overviews
 from search.journal.result import moment
 from search.journal.store import Storage, searches_in
 from search.phrases import duration
@@ -24,14 +23,20 @@ BEFORE_ALL = {"budget": "budget used", "gain": "gain small"}
 """The states, in words, of searches that ended before all their trials."""
 
 
-def searches(place: Storage) -> list[Overview]:
+def searches(place: Storage, known: Overviews | None = None) -> list[Overview]:
     """Return a line for each search that is kept there, the newest first, broken ones last.
+
+    Args:
+        place: of the searches.
+        known: lines of it that were read before, for a caller that asks again.
 
     Raises:
         StorageError: the bucket refuses.
     """
+    known, names = known or Overviews(place), searches_in(place)
+    known.keep(names)
     with ThreadPoolExecutor(AT_ONCE) as pool:  # which a bucket needs; one disk is quick enough
-        found = list(pool.map(partial(overview_of, place), searches_in(place)))
+        found = list(pool.map(known.of, names))
     return sorted(found, key=lambda one: (-one.began_ms, one.name))
 
 

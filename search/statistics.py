@@ -150,6 +150,18 @@ def of_images(share: float, images: int, level: float = LEVEL) -> tuple[float, f
     return (low if right > 0 else 0.0), (high if right < 1 else 1.0)
 
 
+def interval_of(metric: Metric, metrics: Mapping[str, float], images: int) -> tuple[float, float]:
+    """Return the 95 % interval that so many images tell for a metric's value.
+
+    It is Wilson's for a share of the images; otherwise it is the value with its standard error to
+    either side, within what the metric can be.
+    """
+    value = metrics.get(metric.key, math.nan)
+    if metric.is_share:
+        return of_images(value, images)
+    return metric.interval(value, error_of(metric, metrics, images))
+
+
 def share_bounds(share: float, images: int, error_rate: float) -> tuple[float, float]:
     """Return bounds of a share, each of which is wrong at most at this error rate.
 

@@ -8,7 +8,7 @@ second to write is refused.
 from concurrent.futures import ThreadPoolExecutor
 
 from cluster.storage.bucket import Bucket, StorageError, Taken
-from search.journal.journal import DamagedJournal
+from search.journal.journal import DamagedJournal, Event, Replaced, parsed
 
 PIECE = 64_000
 """A piece of this many bytes or more is not added to any more; the next line begins a new one."""
@@ -51,6 +51,26 @@ class JournalCopy:
             self.number, self.piece, self.tag = len(found), found[-1].content, found[-1].tag
         return b"".join(piece.content for piece in found)
 
+    def read_on(self) -> bytes:
+        """Return what was written since it was last read.
+
+        Raises:
+            Replaced: what is there is no longer what was read.
+            StorageError: the storage refuses.
+        """
+        found = b""
+        while (stored := self.place.get(_name(self.number))) is not None:
+            if not stored.content.startswith(self.piece):
+                raise Replaced(f"{self.place}: another journal is there now")
+            found += stored.content[len(self.piece) :]
+            self.piece, self.tag = stored.content, stored.tag
+            if len(self.piece) < PIECE:
+                return found
+            self.number, self.piece, self.tag = self.number + 1, b"", ""
+        if self.piece:
+            raise Replaced(f"{self.place}: the journal that was read is gone")
+        return found
+
     def append(self, line: bytes) -> None:
         """Add a whole line. Adding it again because the answer was lost changes nothing.
 
@@ -71,6 +91,28 @@ class JournalCopy:
                 raise
             tag = there.tag
         self.piece, self.tag = content, tag
+
+
+class CopyTail:
+    """Reader of a journal in a bucket that is still being written: it fetches what is new alone."""
+
+    def __init__(self, place: Bucket) -> None:
+        """Begin before the first line of the journal whose pieces are there."""
+        self._copy, self._lines = JournalCopy(place), 0
+
+    def new(self) -> list[Event]:
+        """Return the events since the last call.
+
+        Raises:
+            DamagedJournal: a line is damaged, or a piece is missing.
+            Replaced: what is there is no longer what was read.
+            StorageError: the storage refuses.
+        """
+        content = self._copy.read_on() if self._lines else self._copy.read()
+        lines = content.split(b"\n")[:-1]
+        events = list(parsed(lines, self._copy.place, self._lines + 1))
+        self._lines += len(lines)
+        return events
 
 
 def _name(number: int) -> str:

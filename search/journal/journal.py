@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from cluster.storage.bucket import Taken
+from cluster.storage.bucket import Bucket, Taken
 from search.journal.events import EventData, from_json, kind_of
 from trainables.disk import sync
 
@@ -33,6 +33,10 @@ class JournalError(RuntimeError):
 
 class TakenOver(JournalError):
     """Another driver writes this journal now."""
+
+
+class Replaced(JournalError):
+    """Another journal is where the one was that was read."""
 
 
 class Unwritten(JournalError):
@@ -306,7 +310,7 @@ def read(path: Path) -> list[Event]:
     return list(parsed(lines, path, 1))
 
 
-def parsed(lines: list[bytes], path: Path, first: int) -> Iterator[Event]:
+def parsed(lines: list[bytes], path: Path | Bucket, first: int) -> Iterator[Event]:
     """Yield the events of whole lines, the first of which has the number `first`.
 
     Raises:
@@ -339,16 +343,21 @@ class Tail:
         more; None stands for all that is there.
         """
         self.path, self.until = path, until
-        self._offset, self._number = 0, 0
+        self._offset, self._number, self._inode = 0, 0, 0
 
     def new(self) -> list[Event]:
         """Return the events since the last call.
 
         Raises:
             DamagedJournal: a line is damaged or missing.
+            Replaced: the file is no longer the one that was read.
         """
         end = self.until()
         with self.path.open("rb") as file:
+            found = os.fstat(file.fileno())
+            if self._offset and (found.st_ino != self._inode or found.st_size < self._offset):
+                raise Replaced(f"{self.path} is another journal now")
+            self._inode = found.st_ino
             file.seek(self._offset)
             *lines, _ = file.read(-1 if end is None else max(0, end - self._offset)).split(b"\n")
         events = list(parsed(lines, self.path, self._number + 1))

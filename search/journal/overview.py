@@ -4,9 +4,10 @@ Most of a journal are epochs, of which only the metric is looked at: a list of h
 takes as long as two of them read whole.
 """
 
+import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +16,7 @@ from search.journal.events import Tested
 from search.journal.journal import FILE_NAME, Event, JournalError
 from search.journal.result import ENDED, FAILED, SearchResult
 from search.journal.store import Storage, home
+from search.statistics import interval_of
 
 HEAD = re.compile(
     rb'\{"n": (?P<n>\d+), "time_ms": \d+, "event": "(?P<kind>\w+)"'
@@ -26,6 +28,8 @@ BEGINNINGS = frozenset(b"started resumed selecting".split())
 """Those among them that begin a session."""
 OUTCOME = re.compile(rb'"outcome": "(\w+)"')
 REPEAT = b'"repeat_of": "'
+MAX_RISES = 40
+"""The most points of `Overview.course`."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,15 @@ class Overview:
     planned: int = 0
     best: float | None = None
     """The metric of the best trial; None before the first epoch."""
+    low: float | None = None
+    """The 95 % interval of that."""
+    high: float | None = None
+    course: tuple[tuple[int, float], ...] = ()
+    """After which number of epochs of all trials the best so far had which value."""
     metric: str = ""
     mode: str = ""
     """`max` or `min`."""
+    task: str = ""
     space: str = ""
     data: str = ""
     """The data set's name, or its folder."""
@@ -60,13 +70,37 @@ class Overview:
 
 def overview_of(place: Storage, name: str) -> Overview:
     """Return a search's line; of one that cannot be read it says why."""
-    kept = home(place, name)
-    try:
-        holder = kept.holder()
-        return _Lines.read(kept.opened()).overview(name, holder)
-    except (JournalError, OSError, ValueError, KeyError, TypeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        return Overview(name, "broken", trouble=reason)
+    return Overviews(place).of(name)
+
+
+class Overviews:
+    """The lines of a place's searches; a journal is read again only where it has changed."""
+
+    def __init__(self, place: Storage) -> None:
+        self.place = place
+        self._known: dict[str, tuple[str, Overview]] = {}
+        """Of each search its journal's stamp, and its line as if nobody had it now."""
+
+    def of(self, name: str) -> Overview:
+        """Return a search's line; of one that cannot be read it says why."""
+        kept = home(self.place, name)
+        try:
+            holder, stamp = kept.holder(), kept.stamp()
+            known, line = self._known.get(name, ("", None))
+            if line is None or stamp != known:
+                line = _Lines.read(kept.opened()).overview(name)
+                self._known[name] = stamp, line
+        except (JournalError, OSError, ValueError, KeyError, TypeError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            return Overview(name, "broken", trouble=reason)
+        if holder:
+            return replace(line, state="running", holder=holder)
+        outcome = "interrupted" if line.outcome == "running" else line.outcome
+        return replace(line, outcome=outcome)
+
+    def keep(self, names: list[str]) -> None:
+        """Forget all searches but these."""
+        self._known = {name: self._known[name] for name in names if name in self._known}
 
 
 class _Lines:
@@ -77,8 +111,10 @@ class _Lines:
         self.trials: set[bytes] = set()
         self.outcomes: dict[bytes, str] = {}
         """The outcome of each trial that has ended."""
-        self.best: dict[bytes, float] = {}
-        """The highest score of each trial."""
+        self.epochs = 0
+        """The number of epochs of all trials."""
+        self.rises: dict[bytes, list[tuple[int, float, bytes]]] = {}
+        """The rises of each trial's best: the number of epochs by then, the score, the line."""
         self.passed_over: set[bytes] = set()
         """Trials whose checkpoints are damaged."""
 
@@ -117,34 +153,53 @@ class _Lines:
             self.outcomes[trial] = outcome[1].decode()
         # Metrics stand before those of the folds, which have the same names.
         elif kind == b"epoch" and trial in self.trials and (value := self.value.search(line)):
-            score = self.metric.score(float(value[1]))
-            self.best[trial] = max(score, self.best.get(trial, score))
+            self.epochs += 1
+            score, rises = self.metric.score(float(value[1])), self.rises.setdefault(trial, [])
+            if not rises or score > rises[-1][1]:
+                rises.append((self.epochs, score, line))
 
-    def overview(self, name: str, holder: str) -> Overview:
-        """Return the search's line."""
+    def overview(self, name: str) -> Overview:
+        """Return the search's line, as if no driver had it now."""
         result, metric = self.result, self.metric
-        scores = [
-            score
-            for trial, score in self.best.items()
-            if self.outcomes.get(trial) not in FAILED and trial not in self.passed_over
-        ]
         data: dict[str, Any] = result.started.data
         folder = Path(data["root"]).name if data["name"] == "folder" else ""
-        return Overview(
+        line = Overview(
             name=name,
-            state="running" if holder else "ended" if result.outcome in ENDED else "interrupted",
-            outcome=result.outcome if holder or result.outcome != "running" else "interrupted",
+            state="ended" if result.outcome in ENDED else "interrupted",
+            outcome=result.outcome,
             ended=len(self.outcomes.keys() & self.trials),
             planned=int(result.started.experiment["trials"]),
-            best=metric.score(max(scores)) if scores else None,
             metric=metric.name,
             mode=metric.mode,
+            task=result.task.title,
             space=result.started.experiment["space"]["name"],
             data=folder or data["name"],
             began_ms=result.started_ms,
             wall_s=result.wall_s,
-            holder=holder,
         )
+        return self._with_best(line)
+
+    def _with_best(self, line: Overview) -> Overview:
+        """Return a line with the best of the trials that count, where there is one."""
+        counted = [
+            rise
+            for trial, rises in self.rises.items()
+            if self.outcomes.get(trial) not in FAILED and trial not in self.passed_over
+            for rise in rises
+        ]
+        records: list[tuple[int, float, bytes]] = []
+        for rise in sorted(counted):
+            if not records or rise[1] > records[-1][1]:
+                records.append(rise)
+        if not records:
+            return line
+        metrics = json.loads(records[-1][2])["metrics"]
+        low, high = interval_of(self.metric, metrics, self.result.images)
+        # The first ones rise most, but the last ones are looked at.
+        step = -(-len(records) // MAX_RISES)
+        course = [(at, self.metric.score(score)) for at, score, _ in records[::-step][::-1]]
+        best = course[-1][1]
+        return replace(line, best=best, low=low, high=high, course=(*course, (self.epochs, best)))
 
 
 def _whole_lines(path: Path) -> Iterator[tuple[re.Match[bytes], bytes]]:

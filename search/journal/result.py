@@ -136,6 +136,8 @@ class TrialResult:
     """True if its checkpoints were removed, and it has not run since."""
     evaluated: Evaluated | None = None
     """The last evaluation on the validation part (see `evaluation`)."""
+    _best: tuple[int, int | None] = field(default=(-1, None), init=False, repr=False, compare=False)
+    """The best epoch of so many epochs: it is asked for often, of all trials."""
 
     @property
     def best_epoch(self) -> int | None:
@@ -143,11 +145,17 @@ class TrialResult:
 
         Among equally good ones it is the one with the lowest validation loss, then the first.
         """
-        return max(
-            self.epochs,
-            key=lambda epoch: (*rank(self.epochs[epoch], self.metric), -epoch),
-            default=None,
-        )
+        if self._best[0] != len(self.epochs):
+            metric = self.metric
+            self._best = (
+                len(self.epochs),
+                max(
+                    self.epochs,
+                    key=lambda epoch: (*rank(self.epochs[epoch], metric), -epoch),
+                    default=None,
+                ),
+            )
+        return self._best[1]
 
     @property
     def best(self) -> dict[str, float]:
@@ -868,7 +876,7 @@ def _apply_to_trial(trial: TrialResult, data: EventData, time_ms: int) -> None:
             epochs = list(range(max(trial.epochs, default=0) + 1, begun.epoch + 1))
             trial.begun.append(Begun(begun.search, begun.trial, epochs))
         case Epoch():
-            trial.epochs[data.epoch] = data.metrics
+            trial.epochs[data.epoch], trial._best = data.metrics, (-1, None)
             trial.folds |= {data.epoch: data.folds} if data.folds else {}
             trial.precision = data.precision
         case Costed():

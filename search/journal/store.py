@@ -20,9 +20,9 @@ from cluster.storage.bucket import AT_ONCE, SCHEME, Bucket, StorageError
 from cluster.storage.mirror import CHECKPOINT, Mirror, remove
 from search.journal.bucket_lease import PATIENCE_S as BUCKET_PATIENCE_S
 from search.journal.bucket_lease import BucketLease, holder_in, is_free
-from search.journal.bucket_log import FIRST, JournalCopy
+from search.journal.bucket_log import FIRST, CopyTail, JournalCopy
 from search.journal.events import Evidence
-from search.journal.journal import FILE_NAME, Event, Journal, JournalError, read
+from search.journal.journal import FILE_NAME, Event, Journal, JournalError, Tail, read
 from search.journal.lease import FILE_NAME as LOCK_FILE
 from search.journal.lease import PATIENCE_S, Lease, holder_of
 from trainables.caches import cache_folder
@@ -133,6 +133,18 @@ class Home:
         With `files` it also holds what the journal names as evidence.
         """
         return self.folder
+
+    def tail(self) -> Tail | CopyTail:
+        """Return a reader of its journal that goes on where it ended."""
+        return Tail(self.folder / FILE_NAME)
+
+    def stamp(self) -> str:
+        """Return a text that changes with its journal; empty where there is none."""
+        try:
+            found = (self.folder / FILE_NAME).stat()
+        except FileNotFoundError:
+            return ""
+        return f"{found.st_ino} {found.st_size} {found.st_mtime_ns}"
 
     def read(self, part: str) -> Path:
         """Return a file or folder of the search, for readers."""
@@ -274,6 +286,14 @@ class BucketHome(Home):
         if files:
             self._fetch(folder, evidence(read(folder / FILE_NAME)))
         return folder
+
+    def tail(self) -> Tail | CopyTail:
+        """Return a reader of its journal in the bucket that goes on where it ended."""
+        return CopyTail(self.bucket / FILE_NAME)
+
+    def stamp(self) -> str:
+        """Return a text that changes with its journal: of its pieces only the last one grows."""
+        return repr(max((self.bucket / FILE_NAME).listing().items(), default=""))
 
     def read(self, part: str) -> Path:
         """Fetch a file or folder into the readers' copy and return its path there."""

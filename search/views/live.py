@@ -1,8 +1,10 @@
 """The progress of a running search as a view: a live table on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from statistics import mean
+from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -75,6 +77,54 @@ def _round(told: Refined) -> list[str]:
     return [title, *(f"  {change.text}" for change in told.changes)]
 
 
+@dataclass(frozen=True)
+class Before:
+    """What a search had used before its session began."""
+
+    epochs: int
+    shares: dict[str, float]
+    """Of each limit of its budget."""
+
+    @classmethod
+    def of(cls, result: SearchResult) -> Self:
+        """Return what it has used until now."""
+        return cls(result.epochs_trained, shares_of(result))
+
+
+def time_left(result: SearchResult, planned: int, before: Before, elapsed_s: float) -> float | None:
+    """Return about how many seconds of a session are left; None where that is not known.
+
+    With asha, where trials wait at rungs, the estimate takes as many to be promoted as usual;
+    otherwise it takes the rest to last as long as the trials that have ended. A budget that is
+    used up before then ends the search.
+
+    Args:
+        result: the search.
+        planned: the number of its trials.
+        before: what it had used when the session began.
+        elapsed_s: the seconds since then.
+    """
+    trials, experiment = result.trials.values(), result.started.experiment
+    ended = sum(trial.ended_ms > 0 for trial in trials)
+    trained = result.epochs_trained
+    if experiment.get("scheduler") == "asha" and trained > before.epochs:
+        rungs = experiment["horizon"], experiment.get("grace"), experiment.get("sure", 0.0)
+        usual = mean(
+            expected_epochs(trial.config["epochs"], *rungs) for trial in trials if trial.config
+        )
+        seconds = (usual * planned - trained) * elapsed_s / (trained - before.epochs)
+    else:
+        seconds = elapsed_s / ended * (planned - ended) if ended else 0
+    if seconds <= 0:
+        return None
+    budget = [
+        elapsed_s / used * max(0.0, 1 - share)
+        for limit, share in shares_of(result).items()
+        if (used := share - before.shares.get(limit, 0.0))
+    ]
+    return min([seconds, *budget])
+
+
 def open_display(shown: Shown) -> "Display | None":
     """Return the view, shown from now on; None where nothing runs."""
     driver = shown.driver
@@ -112,8 +162,7 @@ class Display(View):
         """
         self.result, self.planned, self.may_train = result, planned, may_train
         self.console = console
-        self.start, self.before = time.monotonic(), result.epochs_trained
-        self.used_before = shares_of(result)
+        self.start, self.before = time.monotonic(), Before.of(result)
         self.said_at, self.draw_at = self.start, self.start
         self.last = ""
         self.live = (
@@ -203,38 +252,16 @@ class Display(View):
         return time.monotonic() - self.start
 
     def _speed(self) -> float:
-        return (self.result.epochs_trained - self.before) / max(self._elapsed(), 1e-9)
+        return (self.result.epochs_trained - self.before.epochs) / max(self._elapsed(), 1e-9)
 
     def _left(self) -> str:
-        """Return the time that is left, as text.
-
-        With asha, where trials wait at rungs, the estimate takes as many to be promoted as usual;
-        otherwise it takes the rest to last as long as the trials that have ended. A budget that is
-        used up before then ends the search.
-        """
-        trials = self.result.trials.values()
-        ended = sum(trial.ended_ms > 0 for trial in trials)
-        experiment = self.result.started.experiment
-        if experiment.get("scheduler") == "asha" and self._speed():
-            rungs = experiment["horizon"], experiment.get("grace"), experiment.get("sure", 0.0)
-            usual = mean(
-                expected_epochs(trial.config["epochs"], *rungs) for trial in trials if trial.config
-            )
-            seconds = (usual * self.planned - self.result.epochs_trained) / self._speed()
-        else:
-            seconds = self._elapsed() / ended * (self.planned - ended) if ended else 0
-        if seconds <= 0:
+        """Return the time that is left, as text."""
+        seconds = time_left(self.result, self.planned, self.before, self._elapsed())
+        if seconds is None:
             return "time left unknown"
-        seconds = min([seconds, *self._budget_s()])
         return (
             f"about {seconds:.0f} s left" if seconds < 120 else f"about {seconds / 60:.0f} min left"
         )
-
-    def _budget_s(self) -> Iterator[float]:
-        """Yield the seconds until each limit of the budget is used up, as fast as until now."""
-        for limit, share in shares_of(self.result).items():
-            if used := share - self.used_before.get(limit, 0.0):
-                yield self._elapsed() / used * max(0.0, 1 - share)
 
     def _table(self) -> Group:
         result = self.result

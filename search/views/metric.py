@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from search.journal.result import TrialResult
-from search.statistics import of_images
+from search.statistics import interval_of, of_images
 from trainables.catalog.tasks import Metric
 
 
@@ -29,15 +29,8 @@ def as_good(metric: Metric) -> str:
 
 
 def interval(trial: TrialResult, images: int) -> tuple[float, float]:
-    """Return the 95 % interval that so many images tell for a trial's value.
-
-    It is Wilson's for a share of the images; otherwise it is the value with its standard error to
-    either side, within what the metric can be.
-    """
-    metric, value = trial.metric, trial.value
-    if metric.is_share:
-        return of_images(value, images)
-    return metric.interval(value, trial.error(images))
+    """Return the 95 % interval that so many images tell for a trial's value."""
+    return interval_of(trial.metric, trial.best, images)
 
 
 def least_score(trial: TrialResult, images: int) -> float:
