@@ -6,6 +6,7 @@ machine alone, unless --host says otherwise.
 
 import argparse
 import os
+import socket
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from search.tracking.uri import DEFAULT_TRACKING
 from search.views.terminal import Terminal, say
 from search.views.web.access import TOKEN, Access
 from search.views.web.app import app_of
+from search.views.web.feed import Feed
 from search.views.web.pages.registry import PAGES
 from search.views.web.site import Site
 from trainables.errors import ConfigError
@@ -59,8 +61,21 @@ def command(args: argparse.Namespace) -> int:
             server_header=False,
             timeout_graceful_shutdown=END_S,
         )
-        uvicorn.Server(config).run(sockets=[made])
+        _Server(config, site.feed).run(sockets=[made])
     return 0
+
+
+class _Server(uvicorn.Server):
+    """A server whose open pages do not keep it from ending."""
+
+    def __init__(self, config: uvicorn.Config, feed: Feed) -> None:
+        super().__init__(config)
+        self.feed = feed
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End what pages watch, then as any server."""
+        self.feed.end()
+        await super().shutdown(sockets)
 
 
 def token(text: str) -> str:

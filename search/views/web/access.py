@@ -67,7 +67,7 @@ class Access:
 
     def is_known(self, headers: Headers) -> bool:
         """Return whether a request brings the session's cookie."""
-        cookies = SimpleCookie[str]()
+        cookies = SimpleCookie()
         try:
             cookies.load(headers.get("cookie", ""))
         except CookieError:

@@ -8,6 +8,7 @@ import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +24,7 @@ from cluster.errors import NotReady, Refused
 from search.journal.journal import JournalError
 from search.journal.store import Storage
 from search.views.web.access import HEADERS, Access
+from search.views.web.feed import Feed
 from trainables.errors import ConfigError, printable
 
 RECEIVE_S = 15.0
@@ -44,8 +46,9 @@ Change = Callable[[Request, FormData], Awaitable[Response]]
 class Page(Protocol):
     """A module of `pages/`."""
 
-    NAV: tuple[str, str] | None
-    """The title and the path of its link on every page; None where it has none."""
+    @property
+    def NAV(self) -> tuple[str, str] | None:
+        """The title and the path of its link on every page; None where it has none."""
 
     def routes(self, site: "Site") -> list[BaseRoute]:
         """Return its routes, made by `site`."""
@@ -63,6 +66,15 @@ class Site:
     pages: Sequence[Page] = ()
     data_root: Path | None = None
     """Below which folders of images may lie that a form names; None allows any."""
+
+    @functools.cached_property
+    def feed(self) -> Feed:
+        """The searches that are looked at."""
+        return Feed(self.place)
+
+    def json(self, text: str) -> Response:
+        """Return an answer that is JSON, for a script."""
+        return Response(text, headers={**HEADERS, "Content-Type": "application/json"})
 
     def render(self, request: Request, template: str, status: int = 200, **facts: Any) -> Response:
         """Return a page, or a part of one, made of a template in `templates/`."""
@@ -147,7 +159,7 @@ async def received(request: Request, limit: int) -> FormData:
 
 @functools.cache
 def _environment() -> Environment:
-    return Environment(
+    made = Environment(
         loader=PackageLoader("search.views.web", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -155,6 +167,19 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters["clock"] = lambda time_ms: f"{_at(time_ms):%H:%M:%S} UTC"
+    made.filters["lines"] = _lines
+    made.filters["iso"] = lambda time_ms: _at(time_ms).isoformat()
+    return made
+
+
+def _lines(text: str) -> Markup:
+    """Return a text of several lines, which stay."""
+    return Markup("\n").join(printable(line) for line in text.splitlines())
+
+
+def _at(time_ms: float) -> datetime:
+    return datetime.fromtimestamp(time_ms / 1000, UTC)
 
 
 def _readable(value: object) -> object:

@@ -5,17 +5,69 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from search.journal.overview import Overview, Overviews
+from search.journal.result import moment
 from search.list import searches
+from search.phrases import duration
+from search.views.web.charts import line
+from search.views.web.listing import Cell, Column, Query, Row, listed
 from search.views.web.site import Site
+from search.views.web.words import overview_state
 
 NAV = ("Searches", "/")
+CURVE = (120, 28)
+"""Width and height of a curve in the table."""
+COLUMNS = (
+    Column("name", "search"),
+    Column("state", "state"),
+    Column("trials", "trials", is_number=True, hint="trials that have ended, of those planned"),
+    Column("best", "best", is_number=True, hint="on the validation images, with its 95 % interval"),
+    Column("course", "best so far", hint="from the first epoch to the last"),
+    Column("data", "images"),
+    Column("task", "task"),
+    Column("space", "space"),
+    Column("begun", "begun (UTC)", is_number=True),
+    Column("took", "took", is_number=True),
+)
 
 
 def routes(site: Site) -> list[BaseRoute]:
     """Return the page's routes."""
+    known = Overviews(site.place)
+
+    def rendered(request: Request) -> Response:
+        found = searches(site.place, known)
+        lines = {one.name: one for one in found}
+        curves = {one.name: line(one.course, *CURVE) for one in found}
+        table = listed([row(one) for one in found], COLUMNS, Query.of(request.query_params))
+        return site.render(
+            request, "searches.html", table=table, lines=lines, curves=curves, size=CURVE
+        )
 
     async def show(request: Request) -> Response:
-        found = await run_in_threadpool(searches, site.place)
-        return site.render(request, "searches.html", found=found)
+        return await run_in_threadpool(rendered, request)
 
     return [site.shows("/", show)]
+
+
+def row(one: Overview) -> Row:
+    """Return a search's row."""
+    state = overview_state(one)
+    if one.state == "broken":
+        return Row(one.name, state, {"state": Cell(state, state), "name": Cell("", one.name)})
+    cells = {
+        "name": Cell("", one.name),
+        "state": Cell(state, state),
+        "trials": Cell(f"{one.ended:,} of {one.planned:,}", one.ended),
+        "best": Cell(_best(one), one.best),
+        "data": Cell(one.data, one.data),
+        "task": Cell(one.task, one.task),
+        "space": Cell(one.space, one.space),
+        "begun": Cell(moment(one.began_ms).removesuffix(" UTC"), one.began_ms),
+        "took": Cell(duration(one.wall_s), one.wall_s),
+    }
+    return Row(one.name, state, cells)
+
+
+def _best(one: Overview) -> str:
+    return "" if one.best is None else f"{one.best:.4f} {one.metric}"

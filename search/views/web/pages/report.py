@@ -1,0 +1,62 @@
+"""The report of a search, drawn as its journal stands, and what mattered in it."""
+
+import json
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import BaseRoute
+
+from search.journal.result import SearchResult
+from search.views.summary import searched, short_names
+from search.views.web.access import HEADERS
+from search.views.web.feed import Followed
+from search.views.web.site import Site
+from search.views.web.slow import Slow
+
+NAV = None
+POLICY = (
+    "sandbox allow-scripts; default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+    "script-src {source}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""The report is a page by itself, whose one script is told by its hash; it can reach nothing."""
+
+
+def routes(site: Site) -> list[BaseRoute]:
+    """Return the pages' routes."""
+    drawn, weighed = Slow(_report), Slow(_importance)
+
+    async def report(request: Request) -> Response:
+        from search.views.page.page import script_source  # imports matplotlib
+
+        followed = await site.feed.follow(request.path_params["name"])
+        policy = POLICY.format(source=script_source())
+        headers = {**HEADERS, "Content-Security-Policy": policy}
+        return HTMLResponse(await drawn.of(followed), headers=headers)
+
+    async def importance(request: Request) -> Response:
+        followed = await site.feed.follow(request.path_params["name"])
+        shares = json.loads(await weighed.of(followed))
+        return site.render(request, "importance.html", search=followed.name, **shares)
+
+    return [
+        site.shows("/searches/{name}/report", report),
+        site.shows("/searches/{name}/importance", importance),
+    ]
+
+
+def _report(followed: Followed) -> str:
+    """Return the report, as `search.report` writes it."""
+    from search.views.page.page import render
+
+    folder = followed.home.opened(files=True)
+    return render(SearchResult.read(folder), folder)
+
+
+def _importance(followed: Followed) -> str:
+    """Return each parameter's share of the importance, and its bounds, as JSON."""
+    from search.views.page.importance import MIN_TRIALS, importance  # imports Optuna
+
+    result = SearchResult.read(followed.home.opened())
+    names = short_names(searched(result))
+    rows = [[names[path], *shares] for path, shares in importance(result).items()]
+    return json.dumps({"rows": rows, "needed": MIN_TRIALS, "trainings": len(result.distinct)})

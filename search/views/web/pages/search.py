@@ -1,0 +1,129 @@
+"""The page of a search: live while it runs, with its verdict once it is over."""
+
+import json
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from search.budget import shares_of
+from search.journal.result import SearchResult
+from search.phrases import duration
+from search.views.metric import interval
+from search.views.page.verdict import tiles, verdict
+from search.views.summary import (
+    figure_text,
+    models_table,
+    searched,
+    selection_sentences,
+    source_text,
+    strategy_text,
+)
+from search.views.web.charts import course_line, of_search, top
+from search.views.web.feed import Followed
+from search.views.web.listing import Query
+from search.views.web.site import Site
+from search.views.web.stream import streamed
+from search.views.web.trials import table_of
+from search.views.web.words import left_text, stand, stand_text
+
+NAV = None
+CURVE = (720, 240)
+"""Width and height of the chart that is there without a script."""
+PARTS = ("now", "told", "rows")
+"""The parts of the page that change while it is open: `search_NAME.html`, shown in `#NAME`."""
+
+
+def routes(site: Site) -> list[BaseRoute]:
+    """Return the page's routes."""
+
+    async def show(request: Request) -> Response:
+        followed = await site.feed.follow(request.path_params["name"])
+        return await run_in_threadpool(_page, site, request, followed)
+
+    async def events(request: Request) -> Response:
+        followed = await site.feed.follow(request.path_params["name"])
+        query = Query.of(request.query_params)
+
+        def make(result: SearchResult) -> str:
+            facts = facts_of(followed, query)
+            parts = {name: site.text(f"search_{name}.html", **facts) for name in PARTS}
+            stands = {"stand": facts["stand"], "version": facts["version"]}
+            return json.dumps({"parts": parts, "top": top(result), **stands})
+
+        return streamed(request, site.feed, followed, query, make)
+
+    async def charts(request: Request) -> Response:
+        followed = await site.feed.follow(request.path_params["name"])
+        view = followed.view("charts")
+        await view.renew(followed, lambda result: json.dumps(of_search(followed)))
+        return site.json(view.text)
+
+    return [
+        site.shows("/searches/{name}", show),
+        site.shows("/searches/{name}/events", events),
+        site.shows("/searches/{name}/charts", charts),
+    ]
+
+
+def _page(site: Site, request: Request, followed: Followed) -> Response:
+    with followed.reading() as result:
+        facts = facts_of(followed, Query.of(request.query_params))
+        over = result.chosen is not None and facts["stand"] != "running"
+        return site.render(
+            request,
+            "search.html",
+            **facts,
+            verdict=verdict(result) if over else [],
+            selection=selection_sentences(result),
+            models=models_table(result) if over else [],
+            title=source_text(result.started.data),
+            strategy=strategy_text(result.started.experiment),
+            curve=course_line(followed.course, *CURVE) if followed.course is not None else "",
+            size=CURVE,
+            has_axes=len(searched(result)) > 1,
+        )
+
+
+def facts_of(followed: Followed, query: Query) -> dict[str, Any]:
+    """Return what the changing parts of the page are made of."""
+    result, holder = followed.result, followed.holder
+    stands = stand(result, holder)
+    planned = int(result.started.experiment["trials"])
+    return {
+        "search": followed.name,
+        "version": followed.version,
+        "result": result,
+        "holder": holder,
+        "stand": stands,
+        "stand_text": stand_text(result, holder),
+        "trouble": followed.trouble,
+        "left": left_text(result, followed.before, planned) if stands == "running" else "",
+        "ended": sum(trial.ended_ms > 0 for trial in result.trials.values()),
+        "planned": planned,
+        "shares": shares_of(result),
+        "tiles": tiles(result) if stands == "over" else _live_tiles(result),
+        "told": list(reversed(followed.told)),
+        "table": table_of(followed, query),
+        "best": result.best.trial if result.best is not None else "",
+    }
+
+
+def _live_tiles(result: SearchResult) -> list[tuple[str, str, str]]:
+    """Return the few numbers to see while it runs: title, number, and what it is about."""
+    best, metric = result.best, result.metric
+    found = [(f"best validation {metric.title}", "none yet", "before the first epoch")]
+    if best is not None:
+        low, high = interval(best, result.images)
+        about = f"{best.trial}; 95 % interval {low:.4f} to {high:.4f}"
+        found = [(f"best validation {metric.title}", figure_text(best), about)]
+    counts = result.counts
+    return [
+        *found,
+        ("at work", str(counts.get("running", 0)), "trials now"),
+        ("stopped early", f"{counts.get('stopped', 0):,}", "trials that fell behind"),
+        ("epochs", f"{result.epochs_trained:,}", "trained in all"),
+        ("search time", duration(result.wall_s), "without its pauses"),
+    ]

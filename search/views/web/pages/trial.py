@@ -1,0 +1,178 @@
+"""The page of a trial: its params, its curves, its story, and the files that are kept of it."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from search.experiment import NAME
+from search.journal.journal import FILE_NAME, read
+from search.journal.result import FAILED, SearchResult, TrialResult
+from search.journal.store import TRIALS
+from search.preflight.changes import flat
+from search.status import why
+from search.views.metric import interval
+from search.views.summary import figure_text, param_text, value_text
+from search.views.web.access import HEADERS
+from search.views.web.charts import of_trial
+from search.views.web.feed import Followed
+from search.views.web.site import Site
+from search.views.web.stream import streamed
+from search.why import beside_guessing, story
+
+NAV = None
+EVIDENCE = "evidence"
+MAX_FILES, MAX_BYTES = 200, 200_000
+"""The number of files that are listed, and the bytes of one that are shown."""
+PNG = b"\x89PNG\r\n\x1a\n"
+CLOCK = 9
+"""The width of the time at the beginning of a story's line."""
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that is kept of a trial."""
+
+    name: str
+    """Its path in the folder of the trial's evidence."""
+    path: Path
+    size: int
+
+
+def routes(site: Site) -> list[BaseRoute]:
+    """Return the page's routes."""
+
+    async def show(request: Request) -> Response:
+        followed, name = await _asked(site, request)
+        return await run_in_threadpool(_page, site, request, followed, name)
+
+    async def events(request: Request) -> Response:
+        followed, name = await _asked(site, request)
+
+        def make(result: SearchResult) -> str:
+            trial = result.find(name)
+            assert trial is not None
+            part = site.text("trial_now.html", **_facts(followed, trial))
+            stands = {"stand": trial.outcome, "version": followed.version}
+            return json.dumps({"parts": {"now": part}, **stands})
+
+        return streamed(request, site.feed, followed, ("trial", name), make)
+
+    async def chart(request: Request) -> Response:
+        followed, name = await _asked(site, request)
+        with followed.reading() as result:
+            trial = result.find(name)
+            assert trial is not None
+            return site.json(json.dumps({"number": followed.number, **of_trial(trial)}))
+
+    async def file(request: Request) -> Response:
+        followed, name = await _asked(site, request)
+        return await run_in_threadpool(_file, site, request, followed, name)
+
+    address = "/searches/{name}/trials/{trial}"
+    return [
+        site.shows(address, show),
+        site.shows(f"{address}/events", events),
+        site.shows(f"{address}/chart", chart),
+        site.shows(f"{address}/files/{{file:path}}", file),
+    ]
+
+
+async def _asked(site: Site, request: Request) -> tuple[Followed, str]:
+    """Return the search and the name of the trial that an address names.
+
+    Raises:
+        HTTPException: the search has no such trial.
+    """
+    followed = await site.feed.follow(request.path_params["name"])
+    name = request.path_params["trial"]
+    if not NAME.fullmatch(name) or followed.result.find(name) is None:
+        raise HTTPException(404, f"there is no such trial in {followed.name}.")
+    return followed, name
+
+
+def _page(site: Site, request: Request, followed: Followed, name: str) -> Response:
+    """Return the page; its story is read from the journal anew, with what it is held against."""
+    version, folder = followed.version, followed.home.opened()
+    events = read(folder / FILE_NAME)
+    result = SearchResult.of(events, folder)
+    if not followed.holder:
+        result.cut_off()
+    trial = result.find(name)
+    assert trial is not None
+    lines = [(line[:CLOCK].strip(), line[CLOCK:].rstrip()) for line in story(events, name)]
+    return site.render(
+        request,
+        "trial.html",
+        **_facts(followed, trial),
+        version=version,
+        params=[(path, value_text(trial, path)) for path in trial.params],
+        config=[(path, param_text(value)) for path, value in flat(trial.config)],
+        story=lines,
+        guessing=beside_guessing(result, name),
+        files=_files(followed, name),
+    )
+
+
+def _facts(followed: Followed, trial: TrialResult) -> dict[str, Any]:
+    """Return what the changing part of the page is made of."""
+    images, metric = followed.result.images, trial.metric
+    tiles = [("state", trial.outcome, f"attempt {trial.attempt}" if trial.attempt > 1 else "")]
+    if trial.epochs:
+        low, high = interval(trial, images)
+        value = figure_text(trial) if trial.outcome not in FAILED else "none that counts"
+        about = f"95 % interval {low:.4f} to {high:.4f}, at epoch {trial.best_epoch}"
+        tiles.insert(0, (f"validation {metric.title}", value, about))
+    tiles += [
+        ("epochs", f"{len(trial.epochs)}", f"of {trial.config.get('epochs', 0)}"),
+        ("training", f"{trial.train_s:.1f} s", "of training and validation"),
+    ]
+    return {
+        "search": followed.name,
+        "trial": trial,
+        "tiles": tiles,
+        "why": why(trial),
+        "is_best": followed.result.best is trial,
+    }
+
+
+def _files(followed: Followed, name: str) -> list[File]:
+    """Return the files that are kept of a trial; links are left out."""
+    folder = followed.home.read(f"{TRIALS}/{name}/{EVIDENCE}")
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink()]
+    return [
+        File(path.relative_to(folder).as_posix(), path, path.stat().st_size)
+        for path in paths[:MAX_FILES]
+    ]
+
+
+def _file(site: Site, request: Request, followed: Followed, name: str) -> Response:
+    """Return a kept file: a picture as it is, all else as text on a page.
+
+    Raises:
+        HTTPException: there is no such file.
+    """
+    wanted = request.path_params["file"]
+    found = next((one for one in _files(followed, name) if one.name == wanted), None)
+    if found is None:
+        raise HTTPException(404, "there is no such file.")
+    with found.path.open("rb") as file:
+        content = file.read(MAX_BYTES if not found.name.endswith(".png") else 20 * MAX_BYTES)
+    if content.startswith(PNG):
+        return Response(content, headers={**HEADERS, "Content-Type": "image/png"})
+    return site.render(
+        request,
+        "file.html",
+        search=followed.name,
+        trial=name,
+        name=found.name,
+        text=content[:MAX_BYTES].decode("utf-8", "replace"),
+        is_cut=found.size > MAX_BYTES,
+        size=found.size,
+    )

@@ -1,0 +1,93 @@
+// Charts by uPlot, in the page's own colours.
+const charts = (() => {
+  const LINES = ["answer", "line-1", "line-2", "line-3", "line-4", "line-5", "line-6", "line-7", "line-8", "line-9"];
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const all = new Set();
+
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  const lineColour = (place) => colour(LINES[place % LINES.length]);
+
+  function duration(seconds) {
+    if (seconds < 120) return `${Math.round(seconds)} s`;
+    if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
+    if (seconds < 172800) return `${+(seconds / 3600).toFixed(1)} h`;
+    return `${+(seconds / 86400).toFixed(1)} days`;
+  }
+
+  const figure = (value) => (value == null ? "" : Math.abs(value) >= 1000 ? value.toFixed(0) : +value.toPrecision(5) + "");
+
+  // A chart that fills a box. `make` returns uPlot's series, scales and hooks; it is asked again
+  // when the system turns dark or light.
+  class Chart {
+    constructor(box, make) {
+      [this.box, this.make, this.data, this.plot] = [box, make, null, null];
+      this.height = Math.max(240, box.clientHeight);
+      new ResizeObserver(() => this.plot?.setSize(this.size())).observe(box);
+      all.add(this);
+    }
+
+    size() {
+      return { width: Math.max(220, this.box.clientWidth), height: this.height };
+    }
+
+    set(data) {
+      this.data = data;
+      if (this.plot) this.plot.setData(data);
+      else this.draw();
+    }
+
+    draw() {
+      if (!this.data) return;
+      this.plot?.destroy();
+      this.box.replaceChildren();
+      const { series, y = {}, hooks = {}, across = figure, legend = true } = this.make();
+      const axis = { stroke: colour("soft"), grid: { stroke: colour("line"), width: 1 }, ticks: { stroke: colour("line"), width: 1 }, font: "12px system-ui, sans-serif" };
+      this.plot = new uPlot({
+        ...this.size(),
+        series: [{ label: "at", value: (_, x) => (x == null ? "" : across(x)) }, ...series.map((one) => ({ value: (_, value) => figure(value), points: { show: false }, ...one }))],
+        scales: { x: { time: false }, y },
+        axes: [{ ...axis, values: (_, ticks) => ticks.map(across) }, { ...axis, size: 64, values: (_, ticks) => ticks.map(figure) }],
+        legend: { show: legend },
+        cursor: { points: { size: 7 }, drag: { x: false, y: false } },
+        hooks,
+      }, this.data, this.box);
+    }
+  }
+
+  dark.addEventListener("change", () => all.forEach((chart) => chart.draw()));
+
+  // The best so far of one search or several: points [seconds, epochs, value], as a stepped line
+  // that goes on to the present. `at` is 0 for seconds, 1 for epochs.
+  function courses(searches, at) {
+    const across = [...new Set(searches.flatMap((one) => [...one.course.map((record) => record[at]), at ? one.epochs : one.seconds]))].sort((a, b) => a - b);
+    const columns = searches.map(({ course, seconds, epochs }) => {
+      let place = 0, value = null;
+      const end = at ? epochs : seconds;
+      return across.map((x) => {
+        while (place < course.length && course[place][at] <= x) value = course[place++][2];
+        return x <= end ? value : null;
+      });
+    });
+    return [across, ...columns];
+  }
+
+  const stepped = () => uPlot.paths.stepped({ align: 1 });
+
+  function courseChart(box, names, at) {
+    return new Chart(box, () => ({
+      series: names.map((name, place) => ({ label: name, stroke: lineColour(place), width: 2, paths: stepped() })),
+      across: at ? figure : duration,
+    }));
+  }
+
+  // Times in the reader's own zone.
+  function localise(root) {
+    for (const time of root.querySelectorAll("time[datetime]")) {
+      const at = new Date(time.dateTime);
+      time.textContent = at.toLocaleTimeString();
+      time.title = at.toLocaleString();
+    }
+  }
+
+  return { Chart, colour, lineColour, courses, courseChart, stepped, figure, duration, localise };
+})();

@@ -1,0 +1,12 @@
+// The courses of several searches over one another.
+(async () => {
+  const box = document.getElementById("by-time");
+  if (!box) return;
+  const answer = await fetch(`/compare/charts${location.search}`);
+  if (!answer.ok) return;
+  const { searches } = await answer.json();
+  const names = searches.map((one) => one.name);
+  ["by-time", "by-epochs"].forEach((id, at) => {
+    charts.courseChart(document.getElementById(id), names, at).set(charts.courses(searches, at));
+  });
+})();

@@ -1,0 +1,181 @@
+// The page of a search while it is open: charts, and what changes, as the server tells it.
+(() => {
+  const live = document.getElementById("live");
+  const at = (name) => document.getElementById(name);
+  const { address } = live.dataset;
+  const newest = at("newest");
+  const DRAWN_MS = 250, PARALLEL_MS = 3000;
+
+  let told = null; // all that the charts show
+  let number = 0; // of the last event that is in it
+  let seen = live.dataset.version; // the version of which the parts are
+  let source = null, drawing = 0, parallelAt = 0;
+  let shown = ""; // the trials that have a line of their own
+  const before = new Map(); // the parts as they were sent last
+
+  const better = (value, other) => other == null || (told.metric.mode === "max" ? value > other : value < other);
+
+  // What a chart needs of a trial: its params, its best value, its epochs and their values.
+  const trial = ([name, params, value, epochs, values]) => [name, { params, value: value ?? null, epochs: epochs ?? [], values: values ?? [] }];
+
+  const byTime = charts.courseChart(at("by-time"), ["best so far"], 0);
+  const byEpochs = charts.courseChart(at("by-epochs"), ["best so far"], 1);
+  const byEpoch = new charts.Chart(at("by-epoch"), () => ({
+    series: told.top.map((name, place) => ({ label: name, stroke: charts.lineColour(place), width: place ? 1.5 : 2.5, spanGaps: true })),
+    y: { range: reach },
+    hooks: { drawAxes: [drawOthers] },
+  }));
+  const lines = at("parallel") && parallel(at("parallel"), at("pointed"));
+
+  // The worst quarter of the trials may lie beyond the edge: the good ones are to be told apart.
+  function reach() {
+    const values = [...told.trials.values()].map((one) => one.value).filter((value) => value != null).sort((a, b) => (better(a, b) ? -1 : 1));
+    if (!values.length) return [0, 1];
+    const own = told.trials.get(told.top[0])?.values ?? [];
+    const ends = [values[0], values[Math.floor((values.length - 1) * 0.75)], ...own];
+    const [low, high] = [Math.min(...ends), Math.max(...ends)];
+    const margin = (high - low) * 0.04 || Math.abs(high) * 0.1 || 0.1;
+    return [low - margin, high + margin];
+  }
+
+  function drawOthers(plot) {
+    if (!at("crowd").checked) return;
+    const { ctx, bbox, scales: { x, y } } = plot;
+    const across = bbox.width / (x.max - x.min || 1), up = bbox.height / (y.max - y.min || 1);
+    const own = new Set(told.top);
+    ctx.save();
+    ctx.beginPath();
+    ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
+    ctx.clip();
+    ctx.strokeStyle = charts.colour("edge");
+    ctx.globalAlpha = Math.min(0.6, Math.max(0.12, 30 / told.trials.size));
+    ctx.lineWidth = devicePixelRatio;
+    ctx.beginPath();
+    for (const [name, { epochs, values }] of told.trials) {
+      if (own.has(name)) continue;
+      for (let place = 0; place < epochs.length; place++) {
+        const left = bbox.left + (epochs[place] - x.min) * across, top = bbox.top + (y.max - values[place]) * up;
+        if (place) ctx.lineTo(left, top);
+        else ctx.moveTo(left, top);
+      }
+    }
+    ctx.stroke();
+    ctx.restore();
+  }
+
+  function curves() {
+    let last = 1;
+    for (const { epochs } of told.trials.values()) if (epochs.length) last = Math.max(last, epochs[epochs.length - 1]);
+    const across = Array.from({ length: last }, (_, place) => place + 1);
+    const columns = told.top.map((name) => {
+      const column = new Array(last).fill(null);
+      const { epochs, values } = told.trials.get(name);
+      epochs.forEach((epoch, place) => { column[epoch - 1] = values[place]; });
+      return column;
+    });
+    return [across, ...columns];
+  }
+
+  function draw() {
+    drawing = 0;
+    if (!told || !told.course.length) return;
+    told.top = told.top.filter((name) => told.trials.has(name));
+    byTime.set(charts.courses([told], 0));
+    byEpochs.set(charts.courses([told], 1));
+    const now = told.top.join();
+    if (now === shown) byEpoch.set(curves());
+    else {
+      byEpoch.data = curves();
+      byEpoch.draw();
+      shown = now;
+    }
+    if (lines && performance.now() >= parallelAt) {
+      parallelAt = performance.now() + PARALLEL_MS;
+      lines(told);
+    }
+  }
+
+  function soon() {
+    drawing ||= setTimeout(() => requestAnimationFrame(draw), DRAWN_MS);
+  }
+
+  function hear({ points, trials, course }) {
+    for (const one of trials) if (!told.trials.has(one[0])) told.trials.set(...trial(one));
+    for (const [name, epoch, value, seconds, epochs] of points) {
+      const one = told.trials.get(name);
+      if (!one) continue;
+      const { epochs: known } = one;
+      const place = known.length && known[known.length - 1] >= epoch ? known.indexOf(epoch) : known.length;
+      if (place >= 0) [known[place], one.values[place]] = [epoch, value];
+      if (better(value, one.value)) one.value = value;
+      [told.seconds, told.epochs] = [seconds, epochs];
+      newest.textContent = `${name} finished epoch ${epoch}: ${charts.figure(value)}`;
+    }
+    if (course) told.course = course;
+    soon();
+  }
+
+  // Whoever reads or types in a part keeps it as it is until the next time.
+  function replace(name, text) {
+    const part = at(name), selection = getSelection();
+    if (before.get(name) === text || (!selection.isCollapsed && part.contains(selection.anchorNode))) return;
+    const focused = part.contains(document.activeElement) ? document.activeElement.id : "";
+    before.set(name, text);
+    const left = part.querySelector(".box")?.scrollLeft;
+    part.innerHTML = text;
+    if (left) part.querySelector(".box").scrollLeft = left;
+    charts.localise(part);
+    htmx.process(part);
+    if (focused) at(focused)?.focus({ preventScroll: true });
+  }
+
+  function hearParts({ parts, top, stand, version }) {
+    seen = version;
+    if (stand !== live.dataset.stand) return location.reload();
+    for (const [name, text] of Object.entries(parts)) replace(name, text);
+    told.top = top;
+    soon();
+  }
+
+  function listen() {
+    source?.close();
+    source = new EventSource(`${address}/events${location.search ? `${location.search}&` : "?"}after=${number}&seen=${seen}`);
+    source.addEventListener("epochs", (event) => {
+      number = +event.lastEventId;
+      hear(JSON.parse(event.data));
+    });
+    source.addEventListener("parts", (event) => hearParts(JSON.parse(event.data)));
+    source.addEventListener("reset", begin);
+    source.onerror = () => {
+      newest.textContent = source.readyState === EventSource.CLOSED
+        ? "The server answers no more, or was started anew: open the address that it shows."
+        : "The connection was lost; trying again.";
+    };
+  }
+
+  async function begin() {
+    source?.close();
+    try {
+      const answer = await fetch(`${address}/charts`);
+      if (!answer.ok) throw new Error(answer.status);
+      told = await answer.json();
+    } catch {
+      newest.textContent = "The charts could not be fetched; trying again.";
+      setTimeout(begin, 5000);
+      return;
+    }
+    told.trials = new Map(told.trials.map(trial));
+    number = told.number;
+    [shown, parallelAt] = ["", 0];
+    draw();
+    listen();
+  }
+
+  at("crowd").addEventListener("change", () => byEpoch.plot?.redraw());
+  document.body.addEventListener("htmx:pushedIntoHistory", () => {
+    before.clear();
+    listen();
+  });
+  charts.localise(document);
+  begin();
+})();

@@ -1,0 +1,97 @@
+"""Words of the web pages: where a search stands, and what was decided in it just now, and why."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from search.journal.events import Ended, Held, Promoted, Stopped, TrialEvent
+from search.journal.journal import Event
+from search.journal.overview import Overview
+from search.journal.result import ENDED, FAILED, SearchResult
+from search.phrases import duration
+from search.views.live import Before, news, time_left
+from search.why import tell
+from trainables.errors import counted
+
+STANDS = {
+    "running": "running",
+    "completed": "done",
+    "budget": "budget used",
+    "gain": "gain small",
+    "interrupted": "interrupted",
+    "lost": "cluster lost",
+}
+"""Where a search stands, in a word or two, by its outcome."""
+WHY = {
+    "completed": "Over: all trials are done.",
+    "budget": "Over: its budget is used up.",
+    "gain": "Over: more trials would hardly find a better one.",
+    "lost": "It ended when its machines were lost. It can go on where it was.",
+    "interrupted": "It was interrupted, and can go on where it was.",
+}
+
+
+@dataclass(frozen=True)
+class Told:
+    """Something that was decided, or has happened, in a line."""
+
+    time_ms: int
+    trial: str
+    """The trial that it is about; empty if it is about none."""
+    text: str
+
+
+def told(event: Event, result: SearchResult) -> Iterator[Told]:
+    """Yield what a person wants to hear of an event; `result` has it already."""
+    match event.data:
+        case Stopped() | Held() | Promoted():
+            texts = [next(tell(event.data, result))]
+        case Ended() as ended if ended.outcome not in (*FAILED, "stopped"):
+            texts = [ended.outcome]
+        case _:
+            texts = news(event)
+    trial = event.trial if isinstance(event.data, TrialEvent) else ""
+    for text in texts:
+        yield Told(event.time_ms, trial, text.removeprefix(f"trial {trial} "))
+
+
+def overview_state(line: Overview) -> str:
+    """Return where a search stands, in a word or two."""
+    if line.state in ("broken", "running"):
+        return line.state
+    return STANDS.get(line.outcome, line.outcome)
+
+
+def stand(result: SearchResult, holder: str) -> str:
+    """Return where a search stands, in a word: `running`, `choosing`, `over` or `halted`."""
+    if holder and result.selection is not None and result.now is result.selection.sessions:
+        return "choosing"
+    if result.outcome in ENDED:
+        return "over"
+    return "running" if holder else "halted"
+
+
+def stand_text(result: SearchResult, holder: str) -> str:
+    """Return where a search stands, in a sentence."""
+    match stand(result, holder):
+        case "running":
+            return f"Running{_at_work(result)}."
+        case "choosing":
+            return "Its best trials are being trained again with fresh seeds, to choose one."
+        case "halted" if result.outcome == "running":
+            ago = max(0.0, time.time() - result.sessions[-1].last_ms / 1000)
+            return f"Cut off {duration(ago)} ago: nothing runs it now. It can go on where it was."
+    why = WHY.get(result.outcome, f"It ended: {result.outcome}.")
+    return f"{why} ({result.reason})" if result.reason and result.outcome != "completed" else why
+
+
+def _at_work(result: SearchResult) -> str:
+    running = result.counts.get("running", 0)
+    return f": {counted(running, 'trial')} at work" if running else ""
+
+
+def left_text(result: SearchResult, before: Before, planned: int) -> str:
+    """Return the time that is left of a running session, in words; empty where it is not known."""
+    elapsed_s = time.time() - result.sessions[-1].began_ms / 1000
+    seconds = time_left(result, planned, before, max(elapsed_s, 1e-3))
+    return "" if seconds is None else f"about {duration(seconds)} left"
