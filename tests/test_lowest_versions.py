@@ -47,9 +47,11 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     own = sysconfig.get_path("purelib", vars={"base": str(folder)})
     (Path(own) / "this.pth").write_text(here)
     pins = [f"{name}=={low}" for name, low in bounds().items()]
+    # What is imported is compiled then; all of it would be half the time.
+    quick = ["--quiet", "--disable-pip-version-check", "--no-compile"]
     try:
         done = subprocess.run(
-            [found, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *pins],
+            [found, "-m", "pip", "install", *quick, *pins],
             capture_output=True,
             text=True,
             check=False,

@@ -46,12 +46,12 @@ def test_old_checkpoints_verify_and_load() -> None:
     assert [checkpoint.load(path)["epoch"] for path in saved] == [5, 6, 3, 4]
 
 
-@pytest.mark.ray
 @pytest.mark.slow
-def test_an_old_search_is_gone_on_with(command: Command, tmp_path: Path) -> None:
+def test_an_old_search_is_gone_on_with(call: Command, database: str, tmp_path: Path) -> None:
     """The fourth epoch of its second trial was trained and saved, but never reached the journal."""
     shutil.copytree(OLD, tmp_path / "searches" / "v1")
-    done = command("search.resume", "v1", "--allow-change", "--tracking", "sqlite:///new.db")
+    how = ("--executor", "inline", "--tracking", database)
+    done = call("search.resume", "v1", "--allow-change", *how)
     assert done.returncode == 0, done.stderr
     again = SearchResult.read(tmp_path / "searches" / "v1")
     assert {trial.outcome for trial in again.trials.values()} == {"completed"}

@@ -135,13 +135,13 @@ def test_a_cache_entry_that_is_a_pickle_is_decoded_anew(
 
 @pytest.mark.parametrize("form", ["pickle", ".pt", ".npy"])
 def test_a_journal_that_is_a_pickle_is_refused(
-    tmp_path: Path, trap: Path, form: str, command: Command
+    tmp_path: Path, trap: Path, form: str, call: Command
 ) -> None:
     (tmp_path / "searches" / "planted").mkdir(parents=True)
     (tmp_path / "searches" / "planted" / "journal.jsonl").write_bytes(
         forms(trap, tmp_path)[form] + b"\n"
     )
-    done = command("search.report", "planted")
+    done = call("search.report", "planted")
     assert done.returncode == 5
     assert done.stderr.startswith("error: searches/planted/journal.jsonl:1 is damaged")
     assert done.stderr.count("\n") == 1
@@ -151,7 +151,7 @@ def test_a_journal_that_is_a_pickle_is_refused(
 
 @pytest.mark.parametrize("form", ["pickle", ".pt", ".npy"])
 def test_an_image_or_a_config_that_is_a_pickle_is_refused(
-    tmp_path: Path, trap: Path, form: str, command: Command
+    tmp_path: Path, trap: Path, form: str, call: Command
 ) -> None:
     for name in ("a.yaml", "images/a/0.png", "images/b/0.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -160,7 +160,7 @@ def test_an_image_or_a_config_that_is_a_pickle_is_refused(
         (["--config", "a.yaml"], "error: config file 'a.yaml' is not UTF-8"),
         (["--data", "folder:images"], "error: 2 unreadable images"),
     ):
-        done = command("search.run", "--space", "smoke", *words)
+        done = call("search.run", "--space", "smoke", *words)
         assert done.returncode == 2
         assert done.stderr.startswith(text)
     assert not trap.exists()

@@ -159,12 +159,10 @@ def test_a_clouds_workers_are_counted_without_its_head(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("verb", ["up", "down", "status", "submit"])
-def test_each_verb_names_its_mistake_in_one_line(
-    command: Command, tmp_path: Path, verb: str
-) -> None:
+def test_each_verb_names_its_mistake_in_one_line(call: Command, tmp_path: Path, verb: str) -> None:
     (tmp_path / "bad.yaml").write_text("a: [")
     for file, said in (("none.yaml", "cannot be read"), ("bad.yaml", "is no YAML")):
-        done = command(
+        done = call(
             f"cluster.{verb}",
             file,
             *(["--", "python", "-m", "trainables"] if verb == "submit" else []),
@@ -174,7 +172,7 @@ def test_each_verb_names_its_mistake_in_one_line(
         assert done.stderr.count("\n") == 1
         assert done.stderr.startswith(f"error: {file}")
         assert said in done.stderr
-    done = command(f"cluster.{verb}")
+    done = call(f"cluster.{verb}")
     assert done.returncode == 2
     assert done.stderr == (
         f"error: the following arguments are required: FILE. See python -m cluster.{verb} --help.\n"

@@ -24,6 +24,8 @@ ROOT = HERE.parent.parent
 TINY = f"{HERE / 'tiny.py'}:space"
 GRID = ("--space", TINY, "--algorithm", "grid", "--scheduler", "fifo")
 """Nine trials of three epochs (t0001 to t0009) whose metrics depend on nothing but the seed."""
+INLINE = ("--executor", "inline")
+"""For what a test rests on and does not try: it comes to the same journal, without Ray's start."""
 
 
 def wait_for(condition: Callable[[], bool], *, timeout: float = 300, what: str = "") -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from search import resume
 from tests.faults.conftest import OpenSearch
-from tests.faults.harness import GRID, HERE, Done, Search
+from tests.faults.harness import GRID, HERE, INLINE, Done, Search
 from tests.faults.oracle import assert_contract, assert_same_best
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -166,7 +166,7 @@ def refused_or_whole(
     if is_refused(done):
         assert search.truth() == before
         return done
-    done = search.resume().finish()
+    done = search.resume(*INLINE).finish()
     assert "Traceback" not in done.err
     assert done.code == 0, done.err
     assert_contract(search, kills=kills, undisturbed=undisturbed[0])
@@ -235,7 +235,7 @@ def test_a_search_without_any_checkpoint_still_comes_to_its_end(
 ) -> None:
     """F7: `trials/` is gone: the two trials in the midst start again, the journal's facts stay."""
     shutil.rmtree(paused.home / "trials")
-    done = paused.resume().finish()
+    done = paused.resume(*INLINE).finish()
     assert done.code == 0, done.err
     assert_contract(paused, kills=4, undisturbed=undisturbed[0])
     assert_same_best(done, undisturbed[1])
@@ -254,7 +254,7 @@ def test_a_best_trial_without_its_checkpoint_is_passed_over(
             "file": "model.safetensors",
         }
     )
-    first = paused.resume().finish()
+    first = paused.resume(*INLINE).finish()
     assert first.code == REFUSED, first.err
     assert (
         f"passed over: {best['trial_id']} ({best['val_accuracy']:.4f}), whose checkpoint is lost"
@@ -265,7 +265,7 @@ def test_a_best_trial_without_its_checkpoint_is_passed_over(
     opened = [event["trial"] for event in paused.events("opened")]
     assert opened == [first.summary["best"]["trial_id"]]
     before = paused.truth()
-    second = paused.resume().finish()
+    second = paused.resume(*INLINE).finish()
     assert (second.code, second.summary["best"]) == (REFUSED, first.summary["best"])
     assert [event["trial"] for event in paused.events("opened")] == opened
     assert paused.truth() == before
@@ -293,7 +293,7 @@ def test_a_changed_space_may_be_allowed(paused: Search) -> None:
     """F22: the search goes on; what was found before stays."""
     path = paused.folder / SPACE
     path.write_text(path.read_text().replace("0.003", "0.004"))
-    done = paused.resume("--space", f"{path}:space", "--allow-change").finish()
+    done = paused.resume("--space", f"{path}:space", "--allow-change", *INLINE).finish()
     assert done.code == 0, done.err
     assert_contract(paused)
 

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from tests.faults.conftest import OpenSearch
-from tests.faults.harness import Done, Search
+from tests.faults.harness import INLINE, Done, Search
 from tests.faults.oracle import assert_contract, assert_same_best, assert_stops_explained, stops
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -32,7 +32,7 @@ SEEDS = [1, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(2, 11
 def decided(open_search: OpenSearch) -> tuple[Search, Done]:
     """All of Table III, Bayesian suggestions and early stops, one trial at a time, undisturbed."""
     search = open_search()
-    return search, search.run(*BAYES).finish()
+    return search, search.run(*BAYES, *INLINE).finish()
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.faults.conftest import OpenSearch
+from tests.faults.harness import INLINE
 from tests.faults.oracle import assert_contract, story, taken_over
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -31,15 +32,13 @@ def test_a_folded_grid_that_is_killed_comes_to_the_end_of_one_that_was_not(
         "grid",
         "--scheduler",
         "fifo",
-        "--concurrency",
-        SLOTS,
     )
-    expected = undisturbed.run(*words).finish()
+    expected = undisturbed.run(*words, *INLINE).finish()
     assert expected.code == 0, expected.err
     assert (expected.summary["epochs_trained"], expected.summary["epochs_taken_over"]) == (10, 8)
     assert assert_contract(undisturbed).trained == len(undisturbed.truth()) == 10
     search.plan({"do": "sleep", "seconds": 0.3})
-    search.run(*words).wait_for_epochs(4).kill9()
+    search.run(*words, "--concurrency", SLOTS).wait_for_epochs(4).kill9()
     search.plan()
     done = search.resume().finish()
     assert done.code == 0, done.err

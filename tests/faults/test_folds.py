@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.faults.conftest import OpenSearch
-from tests.faults.harness import TINY, Search
+from tests.faults.harness import INLINE, TINY, Search
 from tests.faults.oracle import all_runs, story
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -53,7 +53,7 @@ def test_kills_in_the_middle_of_an_epochs_folds_change_nothing(open_search: Open
     and each point in MLflow once.
     """
     undisturbed, search = open_search(), open_search()
-    assert undisturbed.run(*WORDS).finish().code == 0
+    assert undisturbed.run(*WORDS, *INLINE).finish().code == 0
     search.plan({"do": "sleep", "seconds": 0.15})
     search.run(*WORDS).wait_for_epochs(FOLDS + 2)
     os.kill(search.truth()[-1]["pid"], signal.SIGKILL)

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 
 from search import select as selection
 from tests.faults.conftest import OpenSearch
-from tests.faults.harness import GRID, Done, Search
+from tests.faults.harness import GRID, INLINE, Done, Search
 from tests.faults.oracle import all_runs, assert_contract
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -26,7 +26,7 @@ TERMS = ("--top", "3", "--seeds", "3")
 def sealed(open_search: OpenSearch) -> Search:
     """A search that has come to its end and left the test part closed."""
     search = open_search()
-    done = search.run(*GRID, "--sealed", "--concurrency", "1").finish()
+    done = search.run(*GRID, "--sealed", *INLINE).finish()
     assert done.code == 0, done.err
     assert done.summary["best"]["test_accuracy"] is None
     assert not search.events("opened")
@@ -43,10 +43,9 @@ def copy_of(search: Search, open_search: OpenSearch, folder: Path) -> Search:
     return copy
 
 
-def select(search: Search, *terms: str) -> Search:
-    return search.start(
-        "select", search.name, "--tracking", search.tracking, "--json", *(terms or TERMS)
-    )
+def select(search: Search, *terms: str, executor: str = "inline") -> Search:
+    words = ("--tracking", search.tracking, "--json", "--executor", executor)
+    return search.start("select", search.name, *words, *(terms or TERMS))
 
 
 def verdict_of(done: Done) -> dict[str, Any]:
@@ -168,14 +167,14 @@ def test_a_selection_that_is_killed_and_paused_comes_to_the_same_verdict(
 ) -> None:
     """Killed early, paused by Ctrl-C, killed late."""
     search = copy_of(sealed, open_search, tmp_path)
-    trained(select(search), 3).kill9()
-    trained(select(search), 3).interrupt(signal.SIGINT)
+    trained(select(search, executor="tune"), 3).kill9()
+    trained(select(search, executor="tune"), 3).interrupt(signal.SIGINT)
     paused = search.finish()
     assert paused.code == 130
     assert paused.summary["outcome"] == "interrupted"
     assert not search.events("opened")
-    trained(select(search), 3).kill9()
-    done = select(search).finish()
+    trained(select(search, executor="tune"), 3).kill9()
+    done = select(search, executor="tune").finish()
     assert done.code == 0, done.err
     assert verdict_of(done) == verdict_of(selected[1])
     assert len(search.events("opened")) == len(search.events("tested")) == 1

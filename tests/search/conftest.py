@@ -2,7 +2,8 @@
 would.
 """
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,12 @@ from search.experiment import Experiment
 from search.journal.events import Started
 from search.journal.journal import Journal
 from search.space import Choice, SearchSpace
+from tests.conftest import Command
 from tests.support.played import OpenDriver, started_event
+from tests.support.real import Done
 from trainables.config import TrialConfig
+
+Inline = Callable[..., Done]
 
 
 @pytest.fixture
@@ -34,6 +39,21 @@ def experiment(tmp_path: Path) -> Experiment:
         scheduler="fifo",
         storage=tmp_path / "searches",
     )
+
+
+@pytest.fixture
+def inline(call: Command, database: str) -> Inline:
+    """Run a verb on a search in this process, without Ray; returns what it said and its `--json`
+    line.
+    """
+
+    def run(verb: str, *words: object) -> Done:
+        how = ("--json", "--executor", "inline", "--tracking", database)
+        done = call(f"search.{verb}", *words, *how)
+        assert done.stdout, done.stderr
+        return done, json.loads(done.stdout.splitlines()[-1])
+
+    return run
 
 
 @pytest.fixture

@@ -327,7 +327,7 @@ own = SearchSpace(
     base={"model.name": "deep_cnn", "epochs": 2, "data.train_limit": 300},
 )
 before = state()
-found = run(**{**SMALL, "space": own, "name": "own", "fuse": "off"})
+found = run(**{**SMALL, "space": own, "name": "own", "executor": "inline"})
 assert state() == before
 assert found.best == result("own").best
 assert len(found.trials) == 2
@@ -369,7 +369,6 @@ def searched(make_once: MakeOnce, empty_database: Path) -> Path:
     return make_once("api", fill)
 
 
-@pytest.mark.ray
 @pytest.mark.slow(60)
 def test_a_loaded_model_is_the_promoted_one(
     searched: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
@@ -406,7 +405,6 @@ def test_a_loaded_model_is_the_promoted_one(
         load("models:/own@challenger")
 
 
-@pytest.mark.ray
 @pytest.mark.slow(30)
 def test_a_search_of_a_space_made_in_python_goes_on(searched: Path, tmp_path: Path) -> None:
     shutil.copytree(searched, tmp_path / "copy")

@@ -311,6 +311,8 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
         "grid",
         "--scheduler",
         "fifo",
+        "--executor",
+        "inline",
     )
     done, summary = run_in(folder, *words)
     assert done.returncode == 0, done.stderr
@@ -318,7 +320,6 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
 
 
 @pytest.mark.promise
-@pytest.mark.ray
 @pytest.mark.slow
 def test_a_trial_of_five_folds_is_the_mean_of_its_five_children(
     real: tuple[Path, dict[str, Any]],
@@ -369,7 +370,6 @@ def test_a_trial_of_five_folds_is_the_mean_of_its_five_children(
 
 
 @pytest.mark.promise
-@pytest.mark.ray
 @pytest.mark.slow
 def test_what_is_kept_of_a_trial_of_five_folds_can_be_used(
     real: tuple[Path, dict[str, Any]],
@@ -411,12 +411,11 @@ def test_what_is_kept_of_a_trial_of_five_folds_can_be_used(
 
 
 @pytest.mark.promise
-@pytest.mark.ray
 @pytest.mark.slow
 def test_a_search_that_is_over_is_resumed_with_no_special_words(
-    real: tuple[Path, dict[str, Any]], command: Command
+    real: tuple[Path, dict[str, Any]], call: Command
 ) -> None:
     folder, summary = real
-    done = command("search.resume", "folded", "--storage", folder / "searches", "--json")
+    done = call("search.resume", "folded", "--storage", folder / "searches", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["epochs_trained"] == summary["epochs_trained"]

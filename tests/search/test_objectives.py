@@ -31,8 +31,9 @@ from search.views.summary import (
 from tests.bench.curves import sized
 from tests.bench.replay import play as replay
 from tests.conftest import Command
+from tests.search.conftest import Inline
 from tests.support.played import OpenDriver, changed, evaluation, play, reopened, report
-from tests.support.real import children_of, metrics_of, run_in
+from tests.support.real import children_of, metrics_of
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 from trainables.fusion.shapes import cost_key
@@ -439,10 +440,11 @@ def test_without_costs_there_is_no_front(experiment: Experiment, open_driver: Op
     assert json_summary(result, tracking={}, home=Home(Path("s")), wall_s=1.0)["front"] == []
 
 
-@pytest.mark.usefixtures("database")
 @pytest.mark.promise
 @pytest.mark.slow
-def test_a_real_search_finds_networks_of_several_sizes(tmp_path: Path, command: Command) -> None:
+def test_a_real_search_finds_networks_of_several_sizes(
+    tmp_path: Path, inline: Inline, call: Command
+) -> None:
     words = [
         "--space",
         "table3",
@@ -457,9 +459,7 @@ def test_a_real_search_finds_networks_of_several_sizes(tmp_path: Path, command: 
         "--name",
         "small",
     ]
-    done, summary = run_in(
-        tmp_path, *words, "--objective", "val_accuracy,latency,parameters", "--executor", "inline"
-    )
+    done, summary = inline("run", *words, "--objective", "val_accuracy,latency,parameters")
     assert done.returncode == 0, done.stderr
     assert "the Pareto front" in done.stderr
     accuracies, latencies = (
@@ -477,7 +477,7 @@ def test_a_real_search_finds_networks_of_several_sizes(tmp_path: Path, command: 
     page = (tmp_path / "searches" / "small" / "report.html").read_text()
     assert "The Pareto front" in page
     assert "Validation accuracy against the number of weights" in page
-    refused = command("search.refine", "small")
+    refused = call("search.refine", "small")
     assert refused.returncode == 5
     assert (
         "'small' looks for val_accuracy, latency, parameters: "

@@ -17,10 +17,9 @@ CLASSES = ("ünï ☃ $x^$ $", "猫 [red]#?%", "<b>\x1b[2J")
 PLACE = "ünï ☃ #?%[red]"
 
 
-@pytest.mark.ray
 @pytest.mark.slow
 def test_a_search_and_its_page_take_any_names(
-    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, call: Command, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for brightness, name in enumerate(CLASSES):
@@ -41,10 +40,12 @@ def test_a_search_and_its_page_take_any_names(
         "batch_size=9",
         "--trials",
         "1",
-        "--device",
-        "cpu",
+        "--executor",
+        "inline",
+        "--tracking",
+        database,
     ]
-    done = command("search.run", "--space", "smoke", *words)
+    done = call("search.run", "--space", "smoke", *words)
     assert f"{PLACE}/odd/journal.jsonl" in done.stdout
     assert "\x1b" not in done.stdout + done.stderr
     assert "Warning" not in done.stderr
@@ -53,6 +54,6 @@ def test_a_search_and_its_page_take_any_names(
     assert done.returncode == (AT_CHANCE if is_answer_at_chance(result) else 0), done.stderr
     assert result.started.data["classes"] == sorted(CLASSES)
     assert list((tmp_path / "mlartifacts").rglob("test_confusion.png"))
-    page = command("search.report", "odd", "--storage", PLACE)
+    page = call("search.report", "odd", "--storage", PLACE)
     assert page.stdout == f"{PLACE}/odd/report.html\n"
     assert r"&lt;b&gt;\x1b[2J" in (tmp_path / PLACE / "odd" / "report.html").read_text()

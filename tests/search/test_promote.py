@@ -485,7 +485,6 @@ def test_images_that_have_changed_are_told(
 
 
 @pytest.mark.promise
-@pytest.mark.ray
 @pytest.mark.slow
 def test_from_the_command_line(command: Command, tmp_path: Path) -> None:
     """A real search, its model, and the model's use."""
@@ -502,6 +501,8 @@ def test_from_the_command_line(command: Command, tmp_path: Path) -> None:
             2,
             "--device",
             "cpu",
+            "--executor",
+            "inline",
         ).returncode
         == 0
     )

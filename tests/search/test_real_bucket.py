@@ -46,21 +46,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str) -> Ite
     _client.cache_clear()
 
 
-def search_of(place: str, images: Path, name: str, seed: int) -> list[str]:
-    """Return the words that run a search of two trials without Ray."""
+def search_of(images: Path, name: str, seed: int) -> list[str]:
+    """Return the options of a search of two trials without Ray."""
     words = f"--space smoke --executor inline --trials 2 --keep all --seed {seed} --name {name}"
-    return [
-        sys.executable,
-        "-m",
-        "search.run",
-        *words.split(),
-        "--set",
-        "epochs=2",
-        "--data",
-        f"folder:{images}",
-        "--storage",
-        place,
-    ]
+    return [*words.split(), "--set", "epochs=2", "--data", f"folder:{images}"]
 
 
 def names(listed: str) -> set[str]:
@@ -77,8 +66,9 @@ def test_the_verbs_find_a_search_in_a_real_bucket(
         return done.stdout
 
     kept = home(storage(place), "one")
+    first = [*search_of(images, "one", 0), "--storage", place]
     with subprocess.Popen(
-        search_of(place, images, "one", 0),
+        [sys.executable, "-m", "search.run", *first],
         cwd=tmp_path,
         text=True,
         stdout=subprocess.PIPE,
@@ -89,14 +79,7 @@ def test_the_verbs_find_a_search_in_a_real_bucket(
         told = running.communicate()[0]
     assert running.returncode == 0, told
     assert "  2 completed of 2; 4 epochs" in followed
-    again = subprocess.run(
-        search_of(place, images, "two", 1),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert again.returncode == 0, again.stderr
+    verb("run", *search_of(images, "two", 1))
 
     assert names(verb("list", "--json")) == {"one", "two"}
     assert "one" in verb("compare", "one", "two")

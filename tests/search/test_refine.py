@@ -2,8 +2,6 @@
 beyond its edge.
 """
 
-import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,10 @@ from search.journal.result import SearchResult
 from search.refine import command as refine_command
 from search.refine import parser, refine
 from tests.conftest import Command
+from tests.search.conftest import Inline
 from tests.support.planted import PLANTED, peak
 from tests.support.played import OpenDriver, changed, play
+from tests.support.real import Done
 from trainables.errors import ConfigError
 
 SPACE = """
@@ -111,12 +111,12 @@ def test_a_plan_says_what_would_change_and_starts_nothing(
     assert driver.result.refinement is None
 
 
-def search_the_planted_edge(command: Command, folder: Path) -> subprocess.CompletedProcess[str]:
+def search_the_planted_edge(inline: Inline, folder: Path) -> Done:
     """Search it, as `edge`, in a space whose file is gone: a refinement needs it no more."""
     file = folder / "edge.py"
     file.write_text(SPACE)
-    how = ("--scheduler", "fifo", "--algorithm", "random", "--executor", "inline", "--json")
-    done = command("search.run", "--space", f"{file.name}:space", "--name", "edge", *how)
+    how = ("--scheduler", "fifo", "--algorithm", "random")
+    done = inline("run", "--space", f"{file.name}:space", "--name", "edge", *how)
     file.unlink()
     return done
 
@@ -124,30 +124,17 @@ def search_the_planted_edge(command: Command, folder: Path) -> subprocess.Comple
 @pytest.mark.promise
 @pytest.mark.slow
 def test_a_search_with_a_planted_edge_is_refined_beyond_it(
-    command: Command, tmp_path: Path
+    inline: Inline, call: Command, tmp_path: Path
 ) -> None:
     """Within its rounds and its time it finds a better configuration, and it names the edge."""
-    first = search_the_planted_edge(command, tmp_path)
+    first, found = search_the_planted_edge(inline, tmp_path)
     assert first.returncode == 0, first.stderr
-    found = json.loads(first.stdout)
     assert "optimizer.lr: the best, " in first.stderr
     assert "-m search.refine edge looks beyond it" in first.stderr
-    done = command(
-        "search.refine",
-        "edge",
-        "--rounds",
-        "2",
-        "--trials",
-        "6",
-        "--budget",
-        "500s",
-        "--budget",
-        "60epochs",
-        "--json",
-    )
+    within = ("--budget", "500s", "--budget", "60epochs")
+    done, refined = inline("refine", "edge", "--rounds", "2", "--trials", "6", *within)
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith("edge: 8 trials are known; up to 2 rounds of 6 trials")
-    refined = json.loads(done.stdout)
     assert refined["best"]["val_accuracy"] > found["best"]["val_accuracy"]
     assert refined["best"]["test_accuracy"] is not None
     folder = tmp_path / "searches" / "edge"
@@ -166,7 +153,7 @@ def test_a_search_with_a_planted_edge_is_refined_beyond_it(
     assert [event.data.by for event in read(folder / FILE_NAME) if event.kind == "opened"][
         -1
     ] == "search.refine"
-    again = command("search.resume", "edge")
+    again = call("search.resume", "edge")
     assert (again.returncode, again.stdout.count("The refinement has ended: ")) == (0, 1), (
         again.stderr
     )

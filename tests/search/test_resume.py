@@ -382,9 +382,9 @@ def test_a_trial_whose_checkpoint_is_lost_is_not_the_best(
 
 @pytest.mark.parametrize("verb", ["resume", "select", "promote", "status", "sync", "report", "why"])
 def test_a_verb_on_a_search_that_is_not_there_says_so_in_a_line(
-    command: Command, tmp_path: Path, verb: str
+    call: Command, tmp_path: Path, verb: str
 ) -> None:
-    done = command(f"search.{verb}", "nowhere", *["t0001"] * (verb == "why"))
+    done = call(f"search.{verb}", "nowhere", *["t0001"] * (verb == "why"))
     assert done.returncode == 2
     assert done.stderr == (
         "error: no search at 'searches/nowhere'. Check the name and --storage; "

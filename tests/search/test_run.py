@@ -25,6 +25,7 @@ from search.journal.journal import read
 from search.journal.result import SearchResult, checkpoint_of
 from search.spaces.find import find
 from tests.conftest import Command
+from tests.search.conftest import Inline
 from tests.support.pages import block
 from tests.support.ports import free_port
 from tests.support.real import Done, children_of, metrics_of, run_in, wait_for
@@ -226,7 +227,7 @@ def test_evaluations_and_costs_are_in_the_journal_in_mlflow_and_in_the_summary(
 
 
 def test_a_resume_evaluates_what_was_not_and_names_a_damaged_checkpoint(
-    smoke: tuple[Path, Done], tmp_path: Path
+    smoke: tuple[Path, Done], tmp_path: Path, inline: Inline
 ) -> None:
     """The search was cut off after its second evaluation, and the worst trial's checkpoint has been
     damaged since.
@@ -239,12 +240,9 @@ def test_a_resume_evaluates_what_was_not_and_names_a_damaged_checkpoint(
     last = [number for number, line in enumerate(lines) if '"event": "evaluated"' in line][1]
     journal.write_text("".join(lines[: last + 1]))
     (checkpoint_of(worst, journal.parent) / "model.safetensors").write_bytes(b"damaged")
-    command = [sys.executable, "-m", "search.resume", "first", "--json"]
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False
-    )
+    done, again = inline("resume", "first")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1])["best"] == summary["best"]
+    assert again["best"] == summary["best"]
     told = [line for line in done.stderr.splitlines() if "not evaluated" in line]
     assert len(told) == 1
     assert f"not evaluated: {worst.trial} (" in told[0]
@@ -262,8 +260,7 @@ def test_a_resume_evaluates_what_was_not_and_names_a_damaged_checkpoint(
     assert list(failed.values()) == [[worst.trial]]
 
 
-@pytest.mark.usefixtures("database")
-def test_of_several_models_the_best_of_each_is_told(tmp_path: Path) -> None:
+def test_of_several_models_the_best_of_each_is_told(tmp_path: Path, inline: Inline) -> None:
     space = tmp_path / "space.py"
     space.write_text(
         "from search.space import Choice, SearchSpace\n"
@@ -283,7 +280,7 @@ def test_of_several_models_the_best_of_each_is_told(tmp_path: Path) -> None:
         "--name",
         "s",
     ]
-    done, summary = run_in(tmp_path, "--space", f"{space}:space", *words)
+    done, summary = inline("run", "--space", f"{space}:space", *words)
     result = SearchResult.read(tmp_path / "searches" / "s")
     # So little training may not beat guessing.
     assert done.returncode == (AT_CHANCE if is_answer_at_chance(result) else 0)
@@ -320,10 +317,10 @@ def test_the_optuna_study_was_told_the_truth(smoke: tuple[Path, Done]) -> None:
 
 @pytest.mark.promise
 def test_the_report_of_a_real_search(
-    smoke: tuple[Path, Done], command: Command, tmp_path: Path
+    smoke: tuple[Path, Done], call: Command, tmp_path: Path
 ) -> None:
     folder, (_, summary) = smoke
-    done = command("search.report", "first", "--storage", folder / "searches", "--out", "page.html")
+    done = call("search.report", "first", "--storage", folder / "searches", "--out", "page.html")
     assert done.returncode == 0
     assert summary["best"]["trial_id"] in (tmp_path / done.stdout.strip()).read_text()
 
@@ -347,13 +344,13 @@ def test_nothing_of_tunes_own_files_is_left(smoke: tuple[Path, Done]) -> None:
     ]
 
 
-@pytest.mark.usefixtures("database")
 def test_bayes_and_asha_repeat_with_one_trial_at_a_time(
-    smoke: tuple[Path, Done], tmp_path: Path
+    smoke: tuple[Path, Done], tmp_path: Path, inline: Inline
 ) -> None:
+    """Also with the other executor."""
     folder, (_, first) = smoke
-    _, second = run_in(
-        tmp_path,
+    _, second = inline(
+        "run",
         "--space",
         "smoke",
         "--name",
@@ -370,9 +367,8 @@ def test_bayes_and_asha_repeat_with_one_trial_at_a_time(
     assert metrics_of(first, folder) == metrics_of(second, tmp_path)
 
 
-@pytest.mark.usefixtures("database")
 def test_what_an_earlier_search_has_trained_is_not_trained_again(
-    smoke: tuple[Path, Done], tmp_path: Path
+    smoke: tuple[Path, Done], tmp_path: Path, inline: Inline
 ) -> None:
     """The same search in the same storage: the same trials, each with checkpoints, an evaluation
     and a run of its own, and nothing trained.
@@ -393,7 +389,7 @@ def test_what_an_earlier_search_has_trained_is_not_trained_again(
         "--set",
         "epochs=3",
     ]
-    done, again = run_in(tmp_path, *words)
+    done, again = inline("run", *words)
     assert done.returncode == 0, done.stderr
     assert metrics_of(again, tmp_path) == metrics_of(first, folder)
     assert (again["epochs_trained"], again["epochs_taken_over"], again["train_s"]) == (
@@ -417,13 +413,14 @@ def test_what_an_earlier_search_has_trained_is_not_trained_again(
     checkpoint.verify(checkpoint_of(result.ranking[0], tmp_path / "searches" / "again"))
 
 
-@pytest.mark.usefixtures("database")
 @pytest.mark.slow(60)
-def test_two_workers_stop_when_told_and_train_on_to_the_accuracy_of_one(tmp_path: Path) -> None:
+def test_two_workers_stop_when_told_and_train_on_to_the_accuracy_of_one(
+    tmp_path: Path, inline: Inline
+) -> None:
     """They are stopped by a budget as at a rung: between two epochs, by the trial's gate."""
     settings = ["--set", "data.train_limit=400", "--set", "epochs=4", "--set", "optimizer.lr=0.01"]
     words = ["--space", "smoke", "--scheduler", "fifo", "--trials", 1, "--max-epochs", 4, *settings]
-    _, one = run_in(tmp_path, *words, "--name", "one")
+    _, one = inline("run", *words, "--name", "one")
     done, cut = run_in(tmp_path, *words, "--name", "two", "--workers", 2, "--budget", "2epochs")
     assert done.returncode == 0, done.stderr
     assert "is not trained again" not in done.stderr, "what two have trained is another training"
@@ -483,10 +480,9 @@ def test_two_workers_wait_at_a_rung_and_go_on_when_they_are_told(tmp_path: Path)
         )
 
 
-@pytest.mark.usefixtures("database")
 @pytest.mark.slow(60)
 def test_the_whole_grid_is_visited_once_and_what_is_the_same_is_trained_once(
-    tmp_path: Path,
+    tmp_path: Path, inline: Inline
 ) -> None:
     """Of one epoch each, configurations that differ in their epochs alone are the same training."""
     words = [
@@ -500,10 +496,8 @@ def test_the_whole_grid_is_visited_once_and_what_is_the_same_is_trained_once(
         1,
         "--set",
         "data.train_limit=200",
-        "--executor",
-        "inline",
     ]
-    done, summary = run_in(tmp_path, *words, "--name", "grid")
+    done, summary = inline("run", *words, "--name", "grid")
     assert done.returncode == 0
     assert summary["trials"] == {"completed": 243}
     assert (summary["epochs_trained"], summary["epochs_taken_over"]) == (81, 162)
@@ -520,24 +514,16 @@ def test_the_whole_grid_is_visited_once_and_what_is_the_same_is_trained_once(
     assert len(children_of(summary, tmp_path)) == 243
 
 
-@pytest.mark.usefixtures("database")
-def test_a_diverged_trial_is_never_best_and_the_exit_code_says_it(tmp_path: Path) -> None:
+def test_a_diverged_trial_is_never_best_and_the_exit_code_says_it(
+    tmp_path: Path, inline: Inline
+) -> None:
     space = tmp_path / "space.py"
     space.write_text(
         "from search.space import *\nspace = SearchSpace({'optimizer.lr': Choice(0.01, 1e6)}, "
         "base={'model.name': 'deep_cnn', 'epochs': 2})\n"
     )
-    done, summary = run_in(
-        tmp_path,
-        "--space",
-        f"{space}:space",
-        "--algorithm",
-        "grid",
-        "--scheduler",
-        "fifo",
-        "--name",
-        "d",
-    )
+    words = ("--algorithm", "grid", "--scheduler", "fifo", "--name", "d")
+    done, summary = inline("run", "--space", f"{space}:space", *words)
     assert done.returncode == 3
     assert summary["trials"] == {"completed": 1, "diverged": 1}
     assert summary["best"]["params"]["optimizer.lr"] == 0.01
@@ -646,10 +632,12 @@ def _answers(url: str) -> bool:
         return False
 
 
-def test_a_search_is_recorded_on_a_real_server(tmp_path: Path, mlflow_server: str) -> None:
-    done, summary = run_in(
-        tmp_path, "--space", "smoke", "--name", "served", "--tracking", mlflow_server, "--trials", 3
-    )
+def test_a_search_is_recorded_on_a_real_server(
+    tmp_path: Path, mlflow_server: str, call: Command
+) -> None:
+    words = ("--space", "smoke", "--name", "served", "--trials", 3, "--executor", "inline")
+    done = call("search.run", *words, "--tracking", mlflow_server, "--json")
+    summary = json.loads(done.stdout.splitlines()[-1])
     assert done.returncode == 0
     children = children_of(summary, tmp_path)
     assert len(children) == 3
@@ -668,8 +656,8 @@ def test_a_search_is_recorded_on_a_real_server(tmp_path: Path, mlflow_server: st
 
 
 @pytest.mark.promise
-def test_a_dry_run_plans_and_starts_nothing(command: Command, tmp_path: Path) -> None:
-    done = command(
+def test_a_dry_run_plans_and_starts_nothing(call: Command, tmp_path: Path) -> None:
+    done = call(
         "search.run",
         "--space",
         "table3",
@@ -691,18 +679,15 @@ def test_a_dry_run_plans_and_starts_nothing(command: Command, tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.usefixtures("database")
 def test_the_traditional_way_is_searched_like_networks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inline: Inline
 ) -> None:
     """Each trial is complete after its one epoch, the best is tested from its checkpoint, and a
     resume finds nothing left to do.
     """
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    words = ("--executor", "inline", "--trials", 6, "--set", "data.train_limit=300")
-    done, summary = run_in(
-        tmp_path, "--space", "baselines", "--name", "old", "--algorithm", "random", *words
-    )
+    words = ("--algorithm", "random", "--trials", 6, "--set", "data.train_limit=300")
+    done, summary = inline("run", "--space", "baselines", "--name", "old", *words)
     assert done.returncode == 0, done.stderr
     result = SearchResult.read((tmp_path / summary["journal"]).parent)
     assert {trial.outcome for trial in result.trials.values()} == {"completed"}
@@ -716,21 +701,14 @@ def test_the_traditional_way_is_searched_like_networks(
     state = checkpoint.load(tmp_path / summary["best"]["checkpoint"])
     assert state["extra"]["metrics"]["val/accuracy"] == summary["best"]["val_accuracy"]
     assert len(children_of(summary, tmp_path)) == 6
-    with subprocess.Popen(
-        [sys.executable, "-m", "search.resume", "old"],
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as again:
-        _, err = again.communicate(timeout=600)
-    assert again.returncode == 0, err
+    again, _ = inline("resume", "old")
+    assert again.returncode == 0, again.stderr
     assert SearchResult.read((tmp_path / summary["journal"]).parent).trials == result.trials
 
 
 @pytest.mark.promise
-def test_a_plan_of_the_traditional_way_counts_one_epoch_a_trial(command: Command) -> None:
-    done = command(
+def test_a_plan_of_the_traditional_way_counts_one_epoch_a_trial(call: Command) -> None:
+    done = call(
         "search.run",
         "--space",
         "baselines",
@@ -753,26 +731,16 @@ base={"epochs": 1, "batch_size": 64})
 """
 
 
-@pytest.mark.usefixtures("database")
 @pytest.mark.promise
 def test_families_and_baselines_stand_side_by_side_and_what_cannot_fit_is_left_out(
-    tmp_path: Path,
+    tmp_path: Path, inline: Inline
 ) -> None:
     """AlexNet is left out of a search on images of 8 x 8 pixels, which is complete without it; a
     resume has nothing to do.
     """
     (tmp_path / "space.py").write_text(FAMILIES)
-    done, summary = run_in(
-        tmp_path,
-        "--space",
-        "space.py",
-        "--algorithm",
-        "grid",
-        "--scheduler",
-        "fifo",
-        "--name",
-        "families",
-    )
+    words = ("--algorithm", "grid", "--scheduler", "fifo", "--name", "families")
+    done, summary = inline("run", "--space", "space.py", *words)
     assert done.returncode == 0, done.stderr
     assert (
         "note: left out: alexnet needs images of at least 63 x 63 pixels (got 8 x 8)."
@@ -784,13 +752,6 @@ def test_families_and_baselines_stand_side_by_side_and_what_cannot_fit_is_left_o
     assert compared["mobilenet_v3_small"]["parameters"] == 1_528_106
     assert all(row["macro_f1"] > 0 and row["ms_per_image_batch_1"] > 0 for row in compared.values())
     before = (tmp_path / summary["journal"]).read_bytes()
-    again = subprocess.run(
-        [sys.executable, "-m", "search.resume", "families"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    again, _ = inline("resume", "families")
     assert again.returncode == 0, again.stderr
     assert (tmp_path / summary["journal"]).read_bytes() == before

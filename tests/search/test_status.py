@@ -196,19 +196,17 @@ def test_a_duration_in_words(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_the_commands(
-    open_driver: OpenDriver, experiment: Experiment, command: Command, tmp_path: Path
-) -> None:
+def test_the_commands(open_driver: OpenDriver, experiment: Experiment, call: Command) -> None:
     play(open_driver(changed(experiment, scheduler="asha")))
-    done = command("search.status", "played")
+    done = call("search.status", "played")
     assert (done.returncode, done.stderr) == (0, "")
     assert "t0009" in done.stdout
     with Lease(experiment.folder):
-        shown = json.loads(command("search.status", "played", "--json").stdout)
+        shown = json.loads(call("search.status", "played", "--json").stdout)
     assert shown["holder"].startswith("process ")
     assert len(shown["trials"]) == 9
-    assert command("search.why", "played", "t0001").stdout.startswith("t0001 of played\n")
-    wrong = command("search.why", "played", "t77")
+    assert call("search.why", "played", "t0001").stdout.startswith("t0001 of played\n")
+    wrong = call("search.why", "played", "t77")
     assert (wrong.returncode, wrong.stderr) == (
         2,
         "error: no trial 't77' in played, which has t0001 to t0009.\n",
@@ -216,7 +214,7 @@ def test_the_commands(
 
 
 def test_a_selection_that_runs_or_was_cut_off_is_told_apart_from_its_search(
-    open_driver: OpenDriver, experiment: Experiment, command: Command
+    open_driver: OpenDriver, experiment: Experiment, call: Command
 ) -> None:
     driver = play(open_driver(experiment))
     driver.journal.append(
@@ -237,7 +235,7 @@ def test_a_selection_that_runs_or_was_cut_off_is_told_apart_from_its_search(
         lines(driver.result, "", "go", "select")[3]
         == "  selection completed: 2 candidates, 0 trainings ended"
     )
-    shown = json.loads(command("search.status", "played", "--json").stdout)["selection"]
+    shown = json.loads(call("search.status", "played", "--json").stdout)["selection"]
     assert shown == {
         "outcome": "completed",
         "reason": "",

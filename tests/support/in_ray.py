@@ -1,4 +1,4 @@
-"""Ask real workers the questions of `test_pool`, and print the answers as JSON.
+"""Ask real workers all questions of `test_pool`, and print the answers as JSON.
 
 It runs in a process of its own because Ray reads its environment when it is imported.
 """
@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from cluster.runtime.resources import Demand, Resources
 from cluster.runtime.session import session
@@ -158,9 +159,9 @@ class Asked:
                 begun.read_text()
                 return super().reset(place, job)
 
-        pool.FusedWorker, pool.START_S = Slow, 0.0  # type: ignore[misc]
-        self.workers.share(2, 1)
-        member = self.workers.hire(jobs(self.folder / "slow", CONFIGS[:1])[0], {})
+        with patch.multiple(pool, FusedWorker=Slow, START_S=0.0):
+            self.workers.share(2, 1)
+            member = self.workers.hire(jobs(self.folder / "slow", CONFIGS[:1])[0], {})
         # It has started, and one of its threads waits until there is something to read.
         self.ray.get(member.get_current_ip_pid.remote())
         first = member.train.remote()
@@ -181,11 +182,11 @@ class Asked:
                 if place in self._jobs:
                     Event().wait()
 
-        pool.FusedWorker = Stuck  # type: ignore[misc]
-        self.workers.share(2, 1)
         experiment = replace(self.experiment, name="stuck", trials=2)
         driver = Driver(experiment, Journal(self.folder / "stuck"))
-        tune_search(driver, self.workers, slots=2, tick=lambda: None)
+        with patch.object(pool, "FusedWorker", Stuck):
+            self.workers.share(2, 1)
+            tune_search(driver, self.workers, slots=2, tick=lambda: None)
         return [trial.outcome for trial in driver.trials.values()]
 
     def after_the_last_trial(self) -> Any:
@@ -222,13 +223,25 @@ class Asked:
         return evaluations
 
 
+QUESTIONS = (
+    "cold",
+    "warm",
+    "side_by_side",
+    "exact",
+    "fused",
+    "places",
+    "after_death",
+    "slow_start",
+    "never_stops",
+    "after_the_last_trial",
+    "no_place",
+)
+
+
 def main() -> None:
-    folder, *questions = sys.argv[1:]
+    folder = Path(sys.argv[1])
     with session("local", local=Resources(cpus=4)):
-        answers = {}
-        for question in questions:
-            answers[question] = getattr(Asked(Path(folder)), question)()
-        print(json.dumps(answers))
+        print(json.dumps({name: getattr(Asked(folder), name)() for name in QUESTIONS}))
 
 
 if __name__ == "__main__":

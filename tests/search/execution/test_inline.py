@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -264,26 +265,30 @@ def told(folder: Path) -> list[tuple[str, dict[str, Any]]]:
 @pytest.mark.ray
 @pytest.mark.slow(60)
 def test_both_executors_come_to_the_same_journal(
-    tmp_path_factory: pytest.TempPathFactory, empty_database: Path
+    tmp_path_factory: pytest.TempPathFactory, empty_database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One trial at once, with one seed; then each goes on with what the other began."""
     folders = {name: tmp_path_factory.mktemp(name) for name in EXECUTORS}
 
-    def run(verb: str, folder: Path, *words: object) -> None:
-        subprocess.run(
-            [sys.executable, "-m", f"search.{verb}", *map(str, words)], cwd=folder, check=True
-        )
+    def run(verb: str, folder: Path, executor: str, *words: object) -> None:
+        own = ("--executor", executor, "--tracking", f"sqlite:///{folder}/mlflow.db")
+        given = [*map(str, words), *own]
+        if executor == "tune":
+            subprocess.run([sys.executable, "-m", f"search.{verb}", *given], cwd=folder, check=True)
+        else:
+            monkeypatch.chdir(folder)
+            assert import_module(f"search.{verb}").main(given) == 0
 
     for name, folder in folders.items():
         shutil.copy(empty_database, folder)
         words = "--space table3 --name one --trials 8 --max-epochs 3 --concurrency 1 --device cpu"
-        run("run", folder, *words.split(), "--executor", name)
+        run("run", folder, name, *words.split())
     assert told(folders["tune"]) == told(folders["inline"])
     kinds = Counter(kind for kind, _ in told(folders["inline"]))
     assert kinds["held"], "nobody waited at a rung"
     assert kinds["epoch"] > 8
     for name, other in (("tune", "inline"), ("inline", "tune")):
-        run("resume", folders[name], "one", "--trials", 10, "--executor", other)
+        run("resume", folders[name], other, "one", "--trials", 10)
     assert told(folders["tune"]) == told(folders["inline"])
     for name, other in (("tune", "inline"), ("inline", "tune")):
         result = SearchResult.read(folders[name] / "searches" / "one")

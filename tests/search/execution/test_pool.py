@@ -3,7 +3,6 @@ over workers that stay.
 """
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,67 +16,60 @@ from trainables.checkpoints.heartbeat import last_beats
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-Ask = Callable[..., dict[str, Any]]
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The answers to all questions, asked on one Ray: its start takes longer than most of them."""
+    folder = tmp_path_factory.mktemp("asked")
+    told = execute(["tests.support.in_ray", folder], folder)[0]
+    return dict(json.loads(told.splitlines()[-1]))
 
 
-@pytest.fixture
-def ask(tmp_path: Path) -> Ask:
-    def run(*questions: str) -> dict[str, Any]:
-        answers: dict[str, Any] = json.loads(
-            execute(["tests.support.in_ray", tmp_path, *questions], tmp_path)[0].splitlines()[-1]
-        )
-        return answers
-
-    return run
-
-
-def test_a_worker_that_has_trained_others_trains_as_a_fresh_one(ask: Ask) -> None:
+def test_a_worker_that_has_trained_others_trains_as_a_fresh_one(answers: dict[str, Any]) -> None:
     """Nothing is carried over: one worker for all in turn, a fresh one for each, and two side by
     side come to the same metrics, bit by bit.
     """
-    answers = ask("cold", "warm", "side_by_side")
     assert answers["warm"] == answers["cold"]
     assert answers["side_by_side"] == answers["cold"][:2]
     assert len({json.dumps(trial) for trial in answers["cold"]}) == 3
 
 
-def test_fused_trials_come_to_the_metrics_of_each_alone(ask: Ask) -> None:
+def test_fused_trials_come_to_the_metrics_of_each_alone(answers: dict[str, Any]) -> None:
     """In float32, to a hundred-thousandth; each member has its own learning rate."""
-    answers = ask("exact", "fused")
     assert answers["fused"]["processes"] == 1
     for mine, alone in zip(answers["fused"]["metrics"], answers["exact"], strict=True):
         for epoch, other in zip(mine, alone, strict=True):
             assert epoch == pytest.approx(other, rel=1e-5)
 
 
-def test_places_in_a_worker_are_filled_evenly_freed_and_filled_again_when_it_died(ask: Ask) -> None:
-    answers = ask("places", "after_death")
+def test_places_in_a_worker_are_filled_evenly_freed_and_filled_again_when_it_died(
+    answers: dict[str, Any],
+) -> None:
     assert answers["places"] == [[1, 1], [0, 1]]
     assert answers["after_death"] == ["ActorDiedError", 2]
 
 
 def test_a_trial_in_a_worker_that_is_slow_to_start_trains_once_that_has_heard_of_it(
-    ask: Ask,
+    answers: dict[str, Any],
 ) -> None:
     """Nobody waits for it longer than for others, and a worker has several threads: one could train
     before another has heard what.
     """
-    answers = ask("cold", "slow_start")
     assert answers["slow_start"] == answers["cold"][0]
 
 
-def test_a_place_that_does_not_stop_in_time_breaks_no_search_off(ask: Ask) -> None:
+def test_a_place_that_does_not_stop_in_time_breaks_no_search_off(answers: dict[str, Any]) -> None:
     """Tune kills it after ten seconds, and a place in a shared worker is no actor of Ray's."""
-    assert ask("never_stops")["never_stops"] == ["completed", "completed"]
+    assert answers["never_stops"] == ["completed", "completed"]
 
 
-def test_a_worker_that_was_started_to_evaluate_also_tests(ask: Ask) -> None:
-    evaluated, tested = ask("after_the_last_trial")["after_the_last_trial"]
+def test_a_worker_that_was_started_to_evaluate_also_tests(answers: dict[str, Any]) -> None:
+    evaluated, tested = answers["after_the_last_trial"]
     assert evaluated == tested
 
 
-def test_where_no_worker_finds_a_place_the_evaluation_is_given_up(ask: Ask) -> None:
-    assert ask("no_place")["no_place"] == {NOBODY: ["t0001"]}
+def test_where_no_worker_finds_a_place_the_evaluation_is_given_up(answers: dict[str, Any]) -> None:
+    assert answers["no_place"] == {NOBODY: ["t0001"]}
 
 
 def test_a_fused_search_ends_well(tmp_path: Path) -> None:
