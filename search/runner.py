@@ -261,6 +261,10 @@ class SessionPlan:
         """True if the journal begins with this session."""
         return isinstance(self.first, Started)
 
+    def shown(self, console: Console) -> Shown:
+        """Return what is shown of it where nothing is left to do."""
+        return Shown(console, self.is_selection, self.as_json, advises=self.advises)
+
 
 @dataclass(frozen=True)
 class Running:
@@ -313,17 +317,8 @@ def run_session(
             start_s=start_s,
         )
         driver.replay(events)
-        views = OpenViews(
-            Shown(
-                console,
-                plan.is_selection,
-                plan.as_json,
-                driver,
-                planned,
-                plan.advises,
-                executor.shows_table,
-            )
-        )
+        shown = replace(plan.shown(console), driver=driver, planned=planned)
+        views = OpenViews(replace(shown, may_draw=executor.shows_table))
         journal.complain = note
         tracker = Tracker(experiment.tracking, folder, say=note, until=lambda: journal.size)
         journal.listeners += [tracker, views.apply]
@@ -456,8 +451,7 @@ def record(experiment: Experiment, result: SearchResult, plan: SessionPlan) -> F
     troubles = list[str]()
     tell_troubles(troubles, experiment, tracker)
     finished = ended(experiment, result, tracker, [], troubles, plan.exit_code or exit_code)
-    shown = Shown(Terminal(stderr=True), plan.is_selection, plan.as_json, advises=plan.advises)
-    with OpenViews(shown) as views:
+    with OpenViews(plan.shown(Terminal(stderr=True))) as views:
         pass  # no event follows
     return rendered(views, finished)
 
