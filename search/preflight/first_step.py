@@ -6,7 +6,7 @@ import numpy as np
 
 from search.experiment import Experiment
 from search.spaces.transfer import FAMILIES
-from trainables.catalog.tasks import CLASSIFICATION
+from trainables.catalog.tasks import CLASSIFICATION, TaskEntry
 from trainables.catalog.weights import cached
 from trainables.datasets.arrays import Dataset, Images, Part
 
@@ -24,10 +24,10 @@ its number of colours as a share of its pixels. Drawings, screens and plots have
 """
 
 
-def few_photographs(experiment: Experiment, dataset: Dataset) -> bool:
+def few_photographs(task: TaskEntry, dataset: Dataset) -> bool:
     """Return whether most images are photographs, and few."""
     return (
-        experiment.base.task is CLASSIFICATION
+        task is CLASSIFICATION
         and len(dataset.train) <= MAX_PER_CLASS * len(dataset.classes)
         and _are_photographs(dataset.train)
     )
@@ -52,7 +52,7 @@ def to_trained_weights(experiment: Experiment, dataset: Dataset) -> Iterator[str
     if not experiment.has_networks or any(config.model.pretrained for config in experiment.edges):
         return
     at_hand = sorted(cached(), key=lambda name: name not in FAMILIES)
-    if at_hand and few_photographs(experiment, dataset):
+    if at_hand and few_photographs(experiment.base.task, dataset):
         family = "" if at_hand[0] in FAMILIES else f" --set model.name={at_hand[0]}"
         yield (
             f"note: {len(dataset.train):,} training images, photographs: networks that begin with "

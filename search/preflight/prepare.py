@@ -238,7 +238,7 @@ def data_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
         "fingerprint": dataset.fingerprint,
         **({"folds": dataset.folds} if dataset.folds else {}),
         **({"decoding": decoding} if decoding else {}),
-        **({"few_photographs": True} if few_photographs(experiment, dataset) else {}),
+        **({"few_photographs": True} if few_photographs(experiment.base.task, dataset) else {}),
         **({"guesses": [asdict(guess) for guess in guesses]} if guesses else {}),
     }
 

@@ -2,6 +2,8 @@
 
 from search.space import Choice, SearchSpace
 
+FOR = "A first answer in seconds, without networks: hand-made features, often hard to beat."
+
 SVM, KNN, TREE = ({"model.name": name} for name in ("svm", "knn", "tree"))
 
 

@@ -24,6 +24,11 @@ def names() -> list[str]:
     )
 
 
+def purpose(name: str) -> str:
+    """Return what a space here is for, in a line for people."""
+    return str(importlib.import_module(f"search.spaces.{name}").FOR)
+
+
 def find(source: str) -> SearchSpace:
     """Return the space of this name, or the one that `file.py:name` holds.
 

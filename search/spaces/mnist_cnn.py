@@ -2,6 +2,8 @@
 
 from search.space import Choice, Float, Int, SearchSpace
 
+FOR = "Small grey images, such as digits: one small network, finely tuned."
+
 
 def space() -> SearchSpace:
     """Return the space: optimizer and its settings, dropout, width and batch size; 10 epochs.

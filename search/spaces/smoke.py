@@ -2,6 +2,8 @@
 
 from search.space import Choice, Float, SearchSpace
 
+FOR = "Does everything work on this machine? Four trials of seconds; their answer means little."
+
 
 def space() -> SearchSpace:
     """Return four short trials of the Table II net."""

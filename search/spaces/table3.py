@@ -6,6 +6,11 @@ convolutions and two dense ones.
 
 from search.space import Choice, SearchSpace
 
+FOR = (
+    "Small or grey images, or thousands of them: networks that learn from nothing, as in the "
+    "paper's Table III."
+)
+
 PAPERS_BEST = {
     "optimizer.lr": 0.001,
     "batch_size": 64,

@@ -5,6 +5,10 @@ Searched are the network, the part that is frozen, and the learning rates of hea
 
 from search.space import Choice, Float, SearchSpace
 
+FOR = (
+    "Photographs, up to about a thousand a class: networks that know other photographs learn yours."
+)
+
 FAMILIES = ("resnet18", "mobilenet_v2", "squeezenet1_0")
 """Small enough for a CPU; those whose weights are not at hand are left out."""
 

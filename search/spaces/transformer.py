@@ -2,6 +2,8 @@
 
 from search.space import Choice, Float, SearchSpace
 
+FOR = "Thousands of small images: a vision transformer that learns from nothing."
+
 
 def space() -> SearchSpace:
     """Return the space: the network's shape and how it is trained; 20 epochs.

@@ -5,6 +5,8 @@ Each has ranges of its own; the traditional way stands beside them.
 
 from search.space import Cases, Choice, Float, SearchSpace
 
+FOR = "Which family of networks suits your images? Thirteen, and hand-made features. Takes longest."
+
 FAMILIES = (
     "resnet18",
     "mobilenet_v3_small",

@@ -113,8 +113,8 @@ def test_a_search_that_trains_no_network_from_nothing_is_left_alone(
 def test_what_is_no_photograph_or_not_few_is_none(
     what: str, images: Images, experiment: Experiment
 ) -> None:
-    assert few_photographs(experiment, of(photographs()))
-    assert not few_photographs(experiment, of(images)), what
+    assert few_photographs(experiment.base.task, of(photographs()))
+    assert not few_photographs(experiment.base.task, of(images)), what
 
 
 def test_networks_without_weights_are_left_out_where_a_search_begins_and_not_later(
