@@ -478,41 +478,46 @@ def as_json(chosen: TrialResult, exported: "Exported", registered: Registered) -
     }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, promote, and return the exit code (see `search.cli.main`)."""
-    parser = Parser(
+def parser() -> Parser:
+    """Return the parser of this command's options."""
+    made = Parser(
         prog="python -m search.promote", description=__doc__, formatter_class=HelpFormatter
     )
-    storage_option(parser)
-    parser.add_argument(
+    storage_option(made)
+    made.add_argument(
         "--trial",
         metavar="TRIAL",
         help="another than the search's answer: a quicker one of the Pareto front, say",
     )
-    parser.add_argument(
+    made.add_argument(
         "--onnx",
         action="store_true",
         help="also as ONNX, checked on the validation images and timed in onnxruntime",
     )
-    parser.add_argument(
+    made.add_argument(
         "--model",
         metavar="REGISTERED_NAME",
         help="the model's name in the registry (default: the search's)",
     )
-    parser.add_argument(
+    made.add_argument(
         "--tracking", metavar="URI", help="MLflow's tracking URI (default: the search's own)"
     )
-    parser.add_argument(
+    made.add_argument(
         "--data-root",
         type=own_path,
         metavar="DIR",
         help="where the data lies now (default: as the search)",
     )
-    parser.add_argument(
+    made.add_argument(
         "--anyway", action="store_true", help="promote a model that is no better than guessing"
     )
-    json_option(parser)
-    args = parser.parse_args(argv)
+    json_option(made)
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line, promote, and return the exit code (see `search.cli.main`)."""
+    args = parser().parse_args(argv)
     return guarded(lambda: command(args))
 
 
