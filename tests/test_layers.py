@@ -171,6 +171,7 @@ FLOORS = {
         serving
         label serve improve
         views/web
+        views/web/forms
         views/web/pages
         ui
     """,

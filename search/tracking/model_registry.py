@@ -257,6 +257,75 @@ def origin_of(uri: str, tracking: str) -> Origin:
     )
 
 
+@dataclass(frozen=True)
+class Version:
+    """A version of a registered model, as it was promoted."""
+
+    number: str
+    aliases: tuple[str, ...]
+    made_ms: int
+    """Unix time in milliseconds."""
+    description: str
+    """In Markdown, with a table of its figures."""
+    search: str
+    """The search that it comes from; empty for one that was registered by other means."""
+    trial: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """A registered model."""
+
+    name: str
+    versions: tuple[Version, ...]
+    """The newest first."""
+
+
+def models_in(tracking: str, name: str = "") -> list[Model]:
+    """Return the registered models, or the one of this name, by their names.
+
+    Raises:
+        ConfigError: the tracking URI is none.
+        NotReady: MLflow does not answer.
+    """
+    check_tracking(tracking)
+    if tracking.startswith("sqlite:///") and not sqlite_path(tracking).exists():
+        return []
+    client = client_of(tracking)
+    try:
+        found = client.search_registered_models(max_results=SHOWN)
+        return [
+            Model(one.name, _versions(client, one))
+            for one in sorted(found, key=lambda one: str(one.name))
+            if name in ("", one.name)
+        ]
+    except troubles() as error:
+        raise NotReady(
+            f"MLflow ({masked(tracking)}) did not tell its models {_reason(error)}"
+        ) from error
+
+
+def _versions(client: "MlflowClient", model: Any) -> tuple[Version, ...]:
+    # MLflow takes no other quotes into a filter; a name of ours has none.
+    if "'" in model.name:
+        return ()
+    aliases: dict[str, list[str]] = {}
+    for alias, number in sorted(model.aliases.items()):
+        aliases.setdefault(str(number), []).append(alias)
+    found = [
+        Version(
+            str(one.version),
+            tuple(aliases.get(str(one.version), ())),
+            int(one.creation_timestamp),
+            one.description or "",
+            one.tags.get("search.name", ""),
+            one.tags.get("search.trial", ""),
+        )
+        for one in client.search_model_versions(f"name = '{model.name}'", max_results=SHOWN)
+    ]
+    return tuple(sorted(found, key=lambda one: -int(one.number)))
+
+
 def fetch(uri: str, tracking: str, folder: Path) -> Path:
     """Return the folder of the registered model at an address, downloaded into `folder` if need be.
 

@@ -22,10 +22,11 @@ from starlette.routing import BaseRoute, Route
 
 from cluster.errors import NotReady, Refused
 from search.journal.journal import JournalError
+from search.journal.lease import Held
 from search.journal.store import Storage
 from search.views.web.access import HEADERS, Access
 from search.views.web.feed import Feed
-from trainables.errors import ConfigError, printable
+from trainables.errors import ConfigError, Unavailable, printable
 
 RECEIVE_S = 15.0
 """Seconds within which a form has to arrive."""
@@ -34,8 +35,10 @@ MAX_BYTES = 200_000
 STATUS: dict[type[Exception], int] = {
     ConfigError: 400,
     JournalError: 404,
+    Held: 409,
     Refused: 409,
     NotReady: 503,
+    Unavailable: 503,
     OSError: 503,
 }
 """The status of an answer that says why it is none, by what was raised."""
@@ -103,10 +106,15 @@ class Site:
 
         async def checked(request: Request) -> Response:
             form = await received(request, limit)
-            given = form.get("csrf", "")
-            if not (isinstance(given, str) and self.access.is_csrf(given)):
-                raise HTTPException(403, "this form is not of this session: load the page anew.")
-            return await endpoint(request, form)
+            try:
+                given = form.get("csrf", "")
+                if not (isinstance(given, str) and self.access.is_csrf(given)):
+                    raise HTTPException(
+                        403, "this form is not of this session: load the page anew."
+                    )
+                return await endpoint(request, form)
+            finally:
+                await form.close()  # the files that came with it
 
         return Route(path, self._answering(checked), methods=["POST"])
 

@@ -1,0 +1,129 @@
+"""Answers of promoted models, each in a process of its own, which ends when it is idle."""
+
+import asyncio
+import json
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from dataclasses import dataclass, field
+
+from cluster.errors import NotReady
+from search.views.web.forms.children import end
+from trainables.errors import ConfigError
+from trainables.values import Json
+
+MODULE = "search.views.web.forms.answering"
+MAX_MODELS = 2
+"""The most models that are loaded at a time; the one that was asked longest ago goes."""
+IDLE_S = 300.0
+START_S, ANSWER_S = 120.0, 60.0
+"""The longest that a model may take to load, and to answer."""
+MAX_LINE = 4_000_000
+
+
+@dataclass
+class _Model:
+    """A process that answers for one model, one image after another."""
+
+    uri: str
+    tracking: str
+    process: Process | None = None
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    idle: asyncio.Task[None] | None = None
+
+    async def ask(self, content: bytes) -> Json:
+        async with self.turn:
+            if self.idle is not None:
+                self.idle.cancel()
+            try:
+                if self.process is None or self.process.returncode is not None:
+                    await self._begin()
+                told = await self._told(content)
+            except BaseException:
+                await self.end()
+                raise
+            self.idle = asyncio.create_task(self._idle())
+            return told
+
+    async def _idle(self) -> None:
+        await asyncio.sleep(IDLE_S)
+        async with self.turn:
+            self.idle = None  # which is this
+            await self.end()
+
+    async def _begin(self) -> None:
+        self.process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", MODULE, self.uri, self.tracking),
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=DEVNULL,
+            limit=MAX_LINE,
+            start_new_session=True,
+        )
+        told = await self._line(START_S)
+        if "error" in told:
+            raise ConfigError(told["error"])
+
+    async def _told(self, content: bytes) -> Json:
+        assert self.process is not None
+        assert self.process.stdin is not None
+        self.process.stdin.write(b"%d\n" % len(content) + content)
+        return await self._line(ANSWER_S)
+
+    async def _line(self, limit_s: float) -> Json:
+        """Return the next line that the process says.
+
+        Raises:
+            NotReady: it says nothing in time, or ended.
+        """
+        assert self.process is not None
+        assert self.process.stdout is not None
+        try:
+            async with asyncio.timeout(limit_s):
+                line = await self.process.stdout.readline()
+            told: Json = json.loads(line)
+        except TimeoutError:
+            raise NotReady(f"the model did not answer within {limit_s:g} s.") from None
+        except ValueError:
+            raise NotReady("the model's process ended before it answered. Try again.") from None
+        return told
+
+    async def end(self) -> None:
+        if self.idle is not None:
+            self.idle.cancel()
+        process, self.process = self.process, None
+        if process is not None:
+            await end(process)
+
+
+class Models:
+    """The models that have been asked lately."""
+
+    def __init__(self, tracking: str) -> None:
+        """Prepare to ask models of the registry at a tracking URI."""
+        self._tracking = tracking
+        self._known: dict[str, _Model] = {}
+
+    async def ask(self, uri: str, content: bytes) -> Json:
+        """Return what a model says of an image: a prediction as of `search.serve`, or an `error`.
+
+        Raises:
+            ConfigError: there is no such model, or it cannot be loaded.
+            NotReady: it does not answer.
+        """
+        model = self._known.pop(uri, None) or _Model(uri, self._tracking)
+        self._known[uri] = model  # now the last
+        for other in list(self._known.values())[:-MAX_MODELS]:
+            del self._known[other.uri]
+            await other.end()
+        return await model.ask(content)
+
+    @property
+    def loaded(self) -> list[str]:
+        """The addresses of the models that are loaded now."""
+        return [model.uri for model in self._known.values() if model.process is not None]
+
+    async def end(self) -> None:
+        """End all of them."""
+        for model in self._known.values():
+            await model.end()

@@ -1,0 +1,62 @@
+"""python -m search.views.web.forms.carried FOLDER VERB WORDS...: carry a verb out.
+
+It is started by `launch`, apart from the server, which may end before it. The folder gets the
+verb's last lines, and at the end its exit code.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+LOG, CODE = "log", "code"
+"""The files of the last lines and of the exit code."""
+MAX_LOG, KEPT_LOG = 262_144, 131_072
+"""Bytes of the log at which its beginning goes, and the bytes that then stay."""
+
+
+def keep(stream: IO[bytes], path: Path) -> None:
+    """Write what a stream gives to a private file, of which the beginning goes where it is long."""
+    with open(path, "wb+", opener=_private) as file:
+        # `read1` gives what is there; `read` would wait for more.
+        while piece := stream.read1(8192):  # type: ignore[attr-defined]
+            if file.tell() + len(piece) > MAX_LOG:
+                file.seek(-KEPT_LOG, os.SEEK_END)
+                kept = file.read()
+                file.seek(0)
+                file.truncate()
+                file.write(kept)
+            file.write(piece)
+            file.flush()
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Carry the verb out, and return its exit code."""
+    folder, verb, *words = sys.argv[1:] if argv is None else argv
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # A handler, unlike SIG_IGN, is not inherited: the verb itself heeds them.
+        signal.signal(number, lambda *_: None)
+    with subprocess.Popen(
+        [sys.executable, "-m", f"search.{verb}", *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        assert process.stdout is not None
+        keep(process.stdout, Path(folder, LOG))
+        code = process.wait()
+    partial = Path(folder, f"{CODE}.partial")
+    partial.write_text(str(code))
+    partial.replace(Path(folder, CODE))
+    return code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,87 @@
+"""Folders of this machine that a form may name, as a listing of folders alone."""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from trainables.datasets.images import SUFFIXES
+from trainables.datasets.names import is_hidden
+from trainables.errors import ConfigError, counted, is_text
+
+MAX_ENTRIES, MAX_SHOWN = 20_000, 500
+"""The most entries of a folder that are looked at, and the most folders that are shown."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A folder, and the folders in it."""
+
+    path: Path
+    above: Path | None
+    """The folder that it is in; None where that may not be named."""
+    folders: tuple[Path, ...]
+    images: int
+    """The number of image files that are directly in it."""
+    is_cut: bool
+    """True if it has more than were looked at or are shown."""
+
+    @property
+    def holds(self) -> str:
+        """Its content, in words."""
+        images = counted(self.images, "image")
+        return f"{counted(len(self.folders), 'folder')} and {images}{' or more' * self.is_cut}"
+
+
+def allowed(text: str, root: Path | None) -> Path:
+    """Return the folder that a form names.
+
+    Args:
+        text: its path.
+        root: the folder below which it has to lie; None allows any.
+
+    Raises:
+        ConfigError: it lies elsewhere, or is none.
+    """
+    if not text or "\0" in text or not is_text(text):
+        raise ConfigError("name the folder that holds the images, as /home/me/flowers.")
+    try:
+        path = Path(text).expanduser().absolute()
+        if root is not None:
+            path = path.resolve()
+            if not path.is_relative_to(root.resolve()):
+                raise ConfigError(f"'{text[:200]}' does not lie below '{root}', as it has to here.")
+        if not path.is_dir():
+            raise ConfigError(f"there is no folder '{text[:200]}' on the machine of this server.")
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"'{text[:200]}' cannot be looked at ({reason}).") from None
+    return path
+
+
+def listing(path: Path, root: Path | None) -> Listing:
+    """Return what is in a folder, which `allowed` gave.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    try:
+        with os.scandir(path) as entries:
+            found = list(islice(entries, MAX_ENTRIES))
+    except OSError as error:
+        raise ConfigError(f"'{path}' cannot be read ({error.strerror}).") from error
+    folders = sorted(_folders(found), key=lambda one: one.name.lower())
+    images = sum(Path(one.name).suffix.lower() in SUFFIXES for one in found)
+    is_top = path == path.parent or (root is not None and path == root.resolve())
+    is_cut = len(found) == MAX_ENTRIES or len(folders) > MAX_SHOWN
+    shown = tuple(folders[:MAX_SHOWN])
+    return Listing(path, None if is_top else path.parent, shown, images, is_cut)
+
+
+def _folders(entries: list["os.DirEntry[str]"]) -> Iterator[Path]:
+    for entry in entries:
+        with suppress(OSError):
+            if not is_hidden(entry.name) and is_text(entry.name) and entry.is_dir():
+                yield Path(entry.path)

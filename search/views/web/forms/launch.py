@@ -1,0 +1,171 @@
+"""Verbs that a page starts: processes of their own, which outlive the server.
+
+What was started is kept in a folder of the cache, one for each place of searches, so that a later
+server knows it. The command lines are lists of words and never meet a shell.
+"""
+
+import fcntl
+import hashlib
+import json
+import secrets
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from search.journal.store import Storage
+from search.phrases import program
+from search.views.web.forms.carried import CODE, LOG
+from trainables.caches import cache_folder, make_private
+from trainables.errors import printable
+
+CARRIER = "search.views.web.forms.carried"
+"""The module that carries a verb out."""
+ABOUT, LOCK = "about.json", "lock"
+VERBS = frozenset({"run", "resume", "refine", "select", "promote"})
+MAX_KEPT = 200
+"""The most starts that are remembered; the oldest that have ended go first."""
+SHOWN = 12
+"""The last lines that are shown."""
+ERROR = "error: "
+"""The beginning of a line by which a verb says why it ends."""
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A verb that was started."""
+
+    id: str
+    verb: str
+    search: str
+    words: tuple[str, ...]
+    """The words of its command line, without the program's."""
+    began_ms: int
+    back: str
+    """The address of the form from which it was started."""
+    folder: Path = Path()
+    """Where its lines and its exit code are kept."""
+
+    @property
+    def code(self) -> int | None:
+        """The exit code; None while there is none."""
+        try:
+            return int((self.folder / CODE).read_text())
+        except (OSError, ValueError):
+            return None
+
+    @property
+    def is_running(self) -> bool:
+        """True while the process that carries it out lives: that holds the lock."""
+        try:
+            with (self.folder / LOCK).open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
+
+    @property
+    def lines(self) -> list[str]:
+        """The last lines that it has printed."""
+        try:
+            text = (self.folder / LOG).read_text(errors="replace")
+        except OSError:
+            return []
+        return [printable(line) for line in text.splitlines() if line.strip()][-SHOWN:]
+
+    @property
+    def refused(self) -> str:
+        """The lines by which it says why it ended; empty where it said none."""
+        said = [line.removeprefix(ERROR) for line in self.lines if line.startswith(ERROR)]
+        return "\n".join(said)
+
+    @property
+    def command(self) -> str:
+        """The command line, to be copied into a shell."""
+        return command_line(self.verb, self.words)
+
+
+def command_line(verb: str, words: Sequence[str]) -> str:
+    """Return the command line of a verb as a shell takes it."""
+    return shlex.join([program("python"), "-m", f"search.{verb}", *words])
+
+
+class Launcher:
+    """Starts verbs on the searches of a place, and knows those that were started."""
+
+    def __init__(self, place: Storage) -> None:
+        name = str(place.absolute()) if isinstance(place, Path) else str(place)
+        self._folder = cache_folder("started") / hashlib.sha256(name.encode()).hexdigest()[:16]
+
+    def start(self, verb: str, search: str, words: Sequence[str], back: str) -> Launched:
+        """Start a verb apart from this process.
+
+        Args:
+            verb: one of `VERBS`.
+            search: the search that it is about.
+            words: of its command line.
+            back: the address of the form where it was asked for.
+
+        Raises:
+            OSError: the cache cannot be written, or no process started.
+        """
+        assert verb in VERBS, verb
+        make_private(self._folder)
+        self._tidy()
+        name = f"{int(time.time() * 1000)}-{secrets.token_hex(4)}"
+        made = Launched(
+            name, verb, search, tuple(words), int(time.time() * 1000), back, self._folder / name
+        )
+        made.folder.mkdir(mode=0o700)
+        told = {key: value for key, value in asdict(made).items() if key != "folder"}
+        (made.folder / ABOUT).write_text(json.dumps(told))
+        with (made.folder / LOCK).open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            process = subprocess.Popen(
+                [sys.executable, "-m", CARRIER, str(made.folder), verb, *words],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                pass_fds=[lock.fileno()],
+            )
+        # Its end is taken note of, so that no zombie stays while this server lives.
+        threading.Thread(target=process.wait, name=f"launched {name}", daemon=True).start()
+        return made
+
+    def find(self, name: str) -> Launched | None:
+        """Return the start of this id; None if it is not known."""
+        return next((one for one in self.all() if one.id == name), None)
+
+    def of(self, search: str) -> list[Launched]:
+        """Return what was started on a search, the last first."""
+        return [one for one in self.all() if one.search == search]
+
+    def all(self) -> list[Launched]:
+        """Return all that is remembered, the last first."""
+        found = []
+        with suppress(OSError):
+            for folder in sorted(self._folder.iterdir(), reverse=True):
+                with suppress(OSError, ValueError, KeyError, TypeError):
+                    found.append(_read(folder))
+        return found
+
+    def _tidy(self) -> None:
+        over = [one for one in self.all()[MAX_KEPT:] if not one.is_running]
+        for one in over:
+            shutil.rmtree(one.folder, ignore_errors=True)
+
+
+def _read(folder: Path) -> Launched:
+    told = json.loads((folder / ABOUT).read_text())
+    known = {field.name for field in fields(Launched)} - {"folder"}
+    given = {name: told[name] for name in known}
+    return Launched(**{**given, "words": tuple(given["words"])}, folder=folder)

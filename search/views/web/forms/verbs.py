@@ -1,0 +1,122 @@
+"""Verbs that go on from a known search, as forms describe them, and their command lines."""
+
+import argparse
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from search import promote, refine, resume, select
+from search.views.web.forms.wanted import MAX_VALUE, place_options
+from search.views.web.site import Site
+from trainables.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Field:
+    """An option of a verb that its form offers."""
+
+    option: str
+    label: str
+    hint: str = ""
+    """The value where it is left empty, in words."""
+    is_flag: bool = False
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb, in words for people."""
+
+    title: str
+    does: str
+    """Its effect, in sentences."""
+    fields: tuple[Field, ...]
+    parser: Callable[[], argparse.ArgumentParser]
+    tells_cost: bool = False
+    """True if it says with `--dry-run` what it would do."""
+
+
+BUDGET = Field("budget", "Stop after (30m, 2h, 500epochs)", "when all is done")
+VERBS: dict[str, Verb] = {
+    "resume": Verb(
+        "Go on",
+        "Goes on where the search was paused, stopped or cut off. Nothing that was finished is "
+        "lost or done again. With more trials in all it also goes on after its end.",
+        (Field("trials", "Trials in all", "as before"), BUDGET),
+        resume.parser,
+    ),
+    "select": Verb(
+        "Choose with care",
+        "The best of many trials is partly lucky. The best few are trained again from fresh "
+        "beginnings, the one that stays ahead is chosen, and only it meets the test images.",
+        (
+            Field("top", "Candidates", f"the best {select.TOP}"),
+            Field("seeds", "Trainings of each", str(select.SEEDS)),
+        ),
+        select.parser,
+        tells_cost=True,
+    ),
+    "refine": Verb(
+        "Search on, closer",
+        "Searches on in rounds, each around what was found best so far, until a round gains no "
+        "more than chance would.",
+        (
+            Field("trials", "New trials a round", "a third of the search's"),
+            Field("rounds", "Rounds at most", str(refine.ROUNDS)),
+            BUDGET,
+        ),
+        refine.parser,
+        tells_cost=True,
+    ),
+    "promote": Verb(
+        "Promote the model",
+        "Puts the model that was chosen, or else the best found, among the models that can be "
+        "used. Before that it is compared with what was trained, on every validation image. It "
+        "takes seconds, more with many images. A champion of the same name is one no longer, and "
+        "stays as a version.",
+        (
+            Field("trial", "Trial", "the search's answer"),
+            Field("model", "Name of the model", "the search's"),
+            Field("onnx", "As ONNX too, which other programs can use", is_flag=True),
+            Field("anyway", "Although it is no better than guessing", is_flag=True),
+        ),
+        promote.parser,
+    ),
+}
+COMMAND = re.compile(r"\S*python -m search\.(?P<verb>[a-z]+)\b.*")
+BUTTONS = {name: f"'{verb.title}' on this page" for name, verb in VERBS.items()} | {
+    "pause": "'Pause' on this page",
+    "status": "the table of trials",
+}
+
+
+def on_page(text: str) -> str:
+    """Return a sentence with the command at its end called by its button."""
+
+    def named(found: re.Match[str]) -> str:
+        return BUTTONS.get(found["verb"], found[0])
+
+    return COMMAND.sub(named, text)
+
+
+def verb_words(name: str, search: str, given: Mapping[str, str], site: Site) -> list[str]:
+    """Return the words of the command line of a verb on a search, for the values of a form.
+
+    Raises:
+        ConfigError: a value is refused.
+    """
+    verb = VERBS[name]
+    words = [f"--{option}={value}" for option, value in place_options(site).items()]
+    for field in verb.fields:
+        value = given.get(field.option, "").strip()
+        if len(value) > MAX_VALUE:
+            raise ConfigError(f"{field.label}: too long (limit {MAX_VALUE:,} characters).")
+        if value:
+            words.append(f"--{field.option}" if field.is_flag else f"--{field.option}={value}")
+    words += ["--", search]
+    parser = verb.parser()
+    parser.exit_on_error = False
+    try:
+        parser.parse_args(words)
+    except argparse.ArgumentError as error:
+        raise ConfigError(f"{error.argument_name}: {error.message}.") from error
+    return words

@@ -1,0 +1,62 @@
+"""The page of a verb that was started here: it leads to its search, or says why there is none."""
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute
+
+from search.journal.store import home
+from search.views.web.access import HEADERS
+from search.views.web.forms.launch import Launched, Launcher
+from search.views.web.site import Site
+
+NAV = None
+TITLES = {
+    "run": "Starting {}",
+    "resume": "Going on with {}",
+    "refine": "Refining {}",
+    "select": "Choosing the best of {}",
+    "promote": "Promoting the model of {}",
+}
+
+
+def routes(site: Site) -> list[BaseRoute]:
+    """Return the page's routes."""
+    launcher = Launcher(site.place)
+
+    async def show(request: Request) -> Response:
+        found = await run_in_threadpool(launcher.find, request.path_params["id"])
+        if found is None:
+            raise HTTPException(404, "nothing that was started here is called so.")
+        if await run_in_threadpool(is_there, site, found):
+            return leads_to(request, f"/searches/{found.search}")
+        is_part = "hx-request" in request.headers
+        page = "started_part.html" if is_part else "started.html"
+        return site.render(request, page, started=found, title=title_of(found))
+
+    return [site.shows("/started/{id}", show)]
+
+
+def title_of(started: Launched) -> str:
+    """Return what is being done, in words."""
+    return TITLES[started.verb].format(started.search)
+
+
+def is_there(site: Site, started: Launched) -> bool:
+    """Return whether the search's own page has more to say by now."""
+    if started.verb == "promote":
+        return False
+    kept = home(site.place, started.search)
+    if started.verb == "run":
+        return kept.exists()
+    if started.code is None:
+        return started.is_running and bool(kept.holder())
+    return not started.refused
+
+
+def leads_to(request: Request, address: str) -> Response:
+    """Return an answer that takes the browser to another page, also out of a part of one."""
+    if "hx-request" in request.headers:
+        return Response(headers={**HEADERS, "HX-Redirect": address})
+    return RedirectResponse(address, 303)
