@@ -10,10 +10,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute
 
-from search.algorithms.registry import ALGORITHMS
 from search.journal.store import home
 from search.phrases import durations
-from search.schedulers.registry import SCHEDULERS
 from search.spaces.find import find, names, purpose
 from search.views.web.forms.children import Asker, Told
 from search.views.web.forms.launch import Launched, Launcher
@@ -25,14 +23,15 @@ from trainables.errors import ConfigError
 from trainables.values import Json
 
 NAV = ("New search", "/new")
+# The usual choice is no option of the command line.
 ALGORITHM_WORDS = {
-    "bayes": "learn from the trials before (bayes)",
+    "": "learn from the trials before (bayes)",
     "gp": "the same by a Gaussian process, for few settings (gp)",
     "grid": "every combination (grid)",
     "random": "at random (random)",
 }
 SCHEDULER_WORDS = {
-    "asha": "stop trials early that are behind (asha)",
+    "": "stop trials early that are behind (asha)",
     "fifo": "train each to its end (fifo)",
 }
 SIZES = {
@@ -108,8 +107,8 @@ def form_page(request: Request, site: Site, wanted: Wanted, error: str = "") -> 
         spaces=[(name, purpose(name)) for name in names()],
         trials=None if own is None else own.trials,
         metrics=[(metric.name, metric.title) for metric in CLASSIFICATION.metrics],
-        algorithms=[(name, ALGORITHM_WORDS.get(name, name)) for name in ALGORITHMS],
-        schedulers=[(name, SCHEDULER_WORDS.get(name, name)) for name in SCHEDULERS],
+        algorithms=ALGORITHM_WORDS.items(),
+        schedulers=SCHEDULER_WORDS.items(),
         sizes=SIZES.items(),
         has_more=bool(wanted.values.keys() - {*OPENING, "data"}),
     )

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from search import run
+from search.algorithms.registry import ALGORITHMS
+from search.schedulers.registry import SCHEDULERS
 from search.spaces.find import names, purpose
 from search.views.web.forms import launch
 from search.views.web.forms.children import Asker, Told
@@ -52,6 +54,11 @@ def test_every_space_says_what_it_is_for(space: str, visitor: Visitor) -> None:
     assert purpose(space).split(":")[0].replace("'", "&#39;") in text(
         visitor.see("/new", data="digits")
     )
+
+
+def test_every_algorithm_and_scheduler_is_offered_in_words() -> None:
+    offered = {"bayes", *new.ALGORITHM_WORDS} - {""}, {"asha", *new.SCHEDULER_WORDS} - {""}
+    assert offered == (set(ALGORITHMS), set(SCHEDULERS))
 
 
 def test_a_search_is_started_as_the_form_describes_it(
