@@ -52,6 +52,16 @@ class Limit:
     def __str__(self) -> str:
         return self.text
 
+    def plus(self, amount: float) -> "Limit":
+        """Return the limit with so much more of its kind: seconds, epochs or money, as it is."""
+        if self.of == "money":
+            return limit(f"{self.amount + amount:.12g}usd")
+        total = math.ceil(self.amount + amount)
+        if self.of == "time":  # in its largest unit that is even: 3h rather than 10800s
+            unit = next(unit for unit in "dhms" if total % TIME[unit] == 0)
+            return limit(f"{total // TIME[unit]}{unit}")
+        return limit(f"{total}{UNITS[self.of]}")
+
 
 def limit(text: str) -> Limit:
     """Return the limit that a text describes.
@@ -165,18 +175,8 @@ class Budget:
 
     def from_now(self, result: SearchResult, demand: Demand) -> Self:
         """Return the same limits on top of what the search has used before."""
-        amounts = ((one, one.amount + self.used(one.of, result, demand)) for one in self.limits)
-        return replace(
-            self,
-            limits=tuple(
-                limit(
-                    f"{amount:.12g}usd"
-                    if one.of == "money"
-                    else f"{math.ceil(amount)}{UNITS[one.of]}"
-                )
-                for one, amount in amounts
-            ),
-        )
+        used = ((one, self.used(one.of, result, demand)) for one in self.limits)
+        return replace(self, limits=tuple(one.plus(amount) for one, amount in used))
 
     def spent(
         self, result: SearchResult, demand: Demand, *, wall_s: float, ahead: int

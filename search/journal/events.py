@@ -234,6 +234,28 @@ class Promoted(TrialEvent):
     by: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Requested(EventData):
+    """Somebody has asked for something, and the driver has answered (`search.journal.requests`)."""
+
+    id: str
+    action: str
+    """stop, pause or extend; empty if the request could not be read."""
+    by: str
+    """The person, and the way: `user@host`, or `user@host (page)`."""
+    asked_ms: int
+    """Unix time in milliseconds, by the clock of whoever asked."""
+    answer: str
+    """What came of it, in words."""
+    trial: str = ""
+    """The trial that is to stop; empty for the whole search."""
+    options: Json = field(default_factory=dict)
+    """What was asked for beside it, as it was written: `{"trials": "+20"}`."""
+    is_refused: bool = False
+    changes: Json = field(default_factory=dict)
+    """What it changes of the search, as `Experiment.describe` has it."""
+
+
 @dataclass(frozen=True)
 class Waiting(TrialEvent):
     """A trial's storage refuses, and it tries again."""
@@ -371,7 +393,7 @@ class Finished(EventData):
     """The search's session has ended."""
 
     outcome: str
-    """completed, budget, gain, interrupted or lost."""
+    """completed, budget, gain, stopped, interrupted or lost."""
     reason: str
 
 
@@ -503,6 +525,7 @@ KINDS: dict[str, type[EventData]] = {
     "held": Held,
     "promoted": Promoted,
     "stopped": Stopped,
+    "requested": Requested,
     "waiting": Waiting,
     "paused": Paused,
     "costed": Costed,

@@ -25,6 +25,7 @@ from search.journal.events import (
     Promoted,
     Refined,
     RefinementTerms,
+    Requested,
     Restored,
     Resumed,
     Retried,
@@ -43,6 +44,7 @@ from search.journal.events import (
     Waiting,
 )
 from search.journal.journal import FILE_NAME, DamagedJournal, Event, JournalError, read
+from search.journal.requests import STOP
 from search.journal.store import Home
 from search.objectives import costs_of
 from search.statistics import error_of
@@ -67,10 +69,12 @@ study. Once the pictures are there, everything is drawn.
 DATA_REPORT, DATA_PICTURE = "data.json", "data.png"
 """Likewise the report on the data, and its picture."""
 
-ENDED = ("completed", "budget", "gain")
+ENDED = ("completed", "budget", "gain", "stopped")
 """Outcomes of a search that has done what it was asked to: all trials, as many as its budget
-allows, or as many as are worthwhile.
+allows, or as many as are worthwhile; or it was asked to stop, with what it had.
 """
+OPEN = ("budget", "stopped")
+"""Those of a search that may have trials which have not come to their end."""
 
 RENAMED = {"time_budget": "budget"}
 """Names of outcomes in version 0.1, and their names now."""
@@ -132,6 +136,8 @@ class TrialResult:
     """The precision of its last epoch's training: fp32, bf16 or fp16; empty if the journal does not
     say.
     """
+    asked: Requested | None = None
+    """The request by which it is to stop."""
     is_freed: bool = False
     """True if its checkpoints were removed, and it has not run since."""
     evaluated: Evaluated | None = None
@@ -329,6 +335,14 @@ class Opening:
         return f"{moment(self.time_ms)} by {self.by} for {self.trial}"
 
 
+@dataclass(frozen=True)
+class Answered:
+    """A request that was answered, at this Unix time in milliseconds."""
+
+    time_ms: int
+    request: Requested
+
+
 @dataclass
 class Selection:
     """The search's best few, trained again with fresh seeds (`search.select`)."""
@@ -430,6 +444,10 @@ class SearchResult:
     reason: str = ""
     risk: Risked | None = None
     """The risk of having stopped trials at the search's end; None where that is not known."""
+    requests: dict[str, Answered] = field(default_factory=dict)
+    """The requests that were answered, by id, in that order."""
+    stopping: Requested | None = None
+    """The request by which the search is to stop, until it has."""
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -506,8 +524,11 @@ class SearchResult:
             case Freed():
                 for gone in filter(None, map(self.find, data.trials)):
                     gone.is_freed = True
+            case Requested():
+                self._answer(data, time_ms)
             case Finished():
                 self.outcome, self.reason = RENAMED.get(data.outcome, data.outcome), data.reason
+                self.stopping = None
                 self.cut_off()
             case Refined() | Settled() if self.refinement is not None:
                 self._refine(data, self.refinement)
@@ -581,6 +602,19 @@ class SearchResult:
         else:
             refinement.rounds.append(data)
             self.started = replace(self.started, experiment=data.experiment)
+
+    def _answer(self, data: Requested, time_ms: int) -> None:
+        """Take the answer to a request, which an answer that refuses it leaves without effect."""
+        self.requests[data.id] = Answered(time_ms, data)
+        if data.is_refused:
+            return
+        if data.changes:
+            changed = {**self.started.experiment, **data.changes}
+            self.started = replace(self.started, experiment=changed)
+        if data.action == STOP and (trial := self.trials.get(data.trial)) is not None:
+            trial.asked = trial.asked or data
+        elif data.action == STOP:
+            self.stopping = self.stopping or data
 
     def _test(self, data: Tested, time_ms: int) -> None:
         # A journal of an earlier version does not tell of openings.
@@ -742,9 +776,9 @@ class SearchResult:
     def is_over(self) -> bool:
         """True if it has come to its end, so that a selection may begin.
 
-        A search that its budget ended may have trials that have not come to theirs.
+        A search that its budget or a request ended may have trials that have not come to theirs.
         """
-        return self.outcome == "budget" or (self.outcome in ENDED and not self.unfinished)
+        return self.outcome in OPEN or (self.outcome in ENDED and not self.unfinished)
 
     @property
     def images(self) -> int:

@@ -7,6 +7,7 @@ its own in the bucket (`cluster.storage.mirror`).
 
 import argparse
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,8 @@ from trainables.checkpoints.heartbeat import TELL_S, Beat, beat_of, last_beats
 Storage = Path | Bucket
 """A place that keeps searches."""
 TRIALS, BEATS = "trials", "beats"
+REQUESTS = "requests"
+"""The folder of what the driver is asked for (`search.journal.requests`)."""
 Opened = tuple[Journal, list[Event]]
 
 
@@ -110,6 +113,8 @@ class Home:
 
     is_shared: ClassVar = True
     """True if other machines may see that folder."""
+    asked_every_s: ClassVar = 0.25
+    """Seconds between two looks for requests."""
     beats_every_s: ClassVar = 1.0
     beats_late_s: ClassVar = 0.0
     """Seconds between two looks for heartbeats, and how many seconds late these may be seen."""
@@ -222,6 +227,44 @@ class Home:
         _write(self.folder / name, content)
         self.keep(name)
 
+    def ask(self, request: str, content: bytes) -> None:
+        """Put a request there, whole or not at all, for the driver to take up."""
+        (self.folder / REQUESTS).mkdir(exist_ok=True, mode=0o700)
+        _write(self.folder / REQUESTS / request, content)
+
+    def requests(self) -> dict[str, int]:
+        """Return the bytes of each request that is there, by name.
+
+        Raises:
+            OSError: the storage refuses.
+        """
+        try:
+            with os.scandir(self.folder / REQUESTS) as found:
+                return {one.name: one.stat(follow_symlinks=False).st_size for one in found}
+        except FileNotFoundError:
+            return {}
+
+    def request(self, request: str) -> bytes:
+        """Return the content of a request.
+
+        Raises:
+            OSError: it is gone, it is no plain file, or the storage refuses.
+        """
+        # Others may write here: no link is followed, and no pipe is waited for.
+        descriptor = os.open(
+            self.folder / REQUESTS / request, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+        )
+        with os.fdopen(descriptor, "rb") as file:
+            return file.read()
+
+    def drop_request(self, request: str) -> None:
+        """Remove a request, which has been answered, if it is still there.
+
+        Raises:
+            OSError: the storage refuses.
+        """
+        (self.folder / REQUESTS / request).unlink(missing_ok=True)
+
     def size(self) -> Size:
         """Return how much it holds, beside a lock."""
         lock = self.folder / LOCK_FILE
@@ -251,6 +294,7 @@ class BucketHome(Home):
     """A search that is kept in a bucket."""
 
     is_shared: ClassVar = False
+    asked_every_s: ClassVar = 2.0
     beats_every_s: ClassVar = TELL_S
     beats_late_s: ClassVar = 2 * TELL_S
     patience_s: ClassVar = BUCKET_PATIENCE_S
@@ -409,6 +453,25 @@ class BucketHome(Home):
         self.bucket.upload(
             self.folder, [path.relative_to(self.folder).as_posix() for path in paths]
         )
+
+    def ask(self, request: str, content: bytes) -> None:
+        """Put a request into the bucket."""
+        self.bucket.put(content, f"{REQUESTS}/{request}")
+
+    def requests(self) -> dict[str, int]:
+        """Return the bytes of each request in the bucket, by name; give up soon."""
+        return (replace(self.bucket, quick=True) / REQUESTS).sizes()
+
+    def request(self, request: str) -> bytes:
+        """Return the content of a request in the bucket."""
+        found = replace(self.bucket, quick=True).get(f"{REQUESTS}/{request}")
+        if found is None:
+            raise FileNotFoundError(request)
+        return found.content
+
+    def drop_request(self, request: str) -> None:
+        """Remove a request from the bucket."""
+        replace(self.bucket, quick=True).remove([f"{REQUESTS}/{request}"])
 
     def size(self) -> Size:
         """Return how much the bucket holds of it, beside a lock."""

@@ -1,0 +1,314 @@
+"""What a request comes to (`search.journal.requests`): the same words before and after it is asked.
+
+`foreseen` says it before, from the journal alone; the driver answers with what it knows beside
+(`Driver.take_up`). Nothing here acts.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
+from statistics import mean
+
+from cluster.runtime.resources import MANY
+from search.budget import Budget, Limit, limit
+from search.experiment import Experiment
+from search.journal.requests import EXTEND, PAUSE, Asked
+from search.journal.result import ENDED, SearchResult, TrialResult
+from search.journal.store import Storage
+from search.phrases import duration, verb
+from trainables.errors import ConfigError
+from trainables.values import Json
+
+CHANGEABLE = ("trials", "budget", "price", "concurrency")
+"""What an extension changes of a search's description."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What comes of a request, in words, or why nothing does."""
+
+    text: str
+    is_refused: bool = False
+    cost: str = ""
+    """What it costs, as far as can be told from what the search has trained; empty if nothing."""
+    changes: Json = field(default_factory=dict)
+    """What it changes of the search, as `Experiment.describe` has it."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a search stands when it is asked for something."""
+
+    is_live: bool
+    """True if a driver has it."""
+    active: Collection[str] = ()
+    """The trials that train, or are about to."""
+    closing: tuple[str, str] | None = None
+    """By whom and why no trial goes on after its epoch; None while they do."""
+    is_training: bool = True
+    """False once only the evaluation and the test are left."""
+    room: int = MANY
+    """The number of trials for which there is room at once, as far as is known."""
+
+
+def foreseen(asked: Asked, result: SearchResult, holder: str, place: Storage) -> Answer:
+    """Return what a request would come to now, from a search as `SearchResult.kept_in` has it.
+
+    Args:
+        asked: the request.
+        result: the search.
+        holder: the driver that has it; empty for none.
+        place: where searches are kept, for the commands that the answer names.
+    """
+    try:
+        described = result.started.experiment
+        experiment = Experiment.from_description(result.name, described, place)
+    except ConfigError as error:  # of another version
+        return Answer(f"this version cannot go on with it: {error}", is_refused=True)
+    standing = Standing(
+        bool(holder),
+        [trial.trial for trial in result.trials.values() if trial.outcome == "running"],
+        ("stopped", "") if result.stopping is not None else None,
+        bool(result.unfinished or running(result))
+        or len(result.trials) < experiment.planned_trials,
+    )
+    return answer(asked, experiment, result, standing)
+
+
+def answer(
+    asked: Asked, experiment: Experiment, result: SearchResult, standing: Standing
+) -> Answer:
+    """Return what a request comes to, of a search that stands so."""
+    try:
+        if asked.action == PAUSE:
+            return _pause(experiment, result, standing)
+        if asked.action == EXTEND:
+            return _extend(asked, experiment, result, standing)
+        if asked.trial:
+            return _stop_trial(asked.trial, experiment, result, standing)
+        return _stop(experiment, result, standing)
+    except ConfigError as error:
+        return Answer(str(error), is_refused=True)
+
+
+def running(result: SearchResult) -> list[TrialResult]:
+    """Return the trials that train."""
+    return [trial for trial in result.trials.values() if trial.outcome == "running"]
+
+
+def is_selecting(result: SearchResult) -> bool:
+    """Return whether what runs now, or was cut off, is a selection."""
+    return result.selection is not None and result.now is result.selection.sessions
+
+
+def asked_text(by: str) -> str:
+    """Return who asked for what a request has brought about, for reasons."""
+    return f"asked by {by}"
+
+
+def _refuse_selection(experiment: Experiment, result: SearchResult, what: str) -> None:
+    """Refuse what a selection cannot do, which needs each of its trainings.
+
+    Raises:
+        ConfigError: a selection runs.
+    """
+    if is_selecting(result):
+        raise ConfigError(
+            f"a selection runs now: {what} is for the search's own trials. It can be paused: "
+            f"{verb('pause', experiment)}"
+        )
+
+
+def _refuse_over(experiment: Experiment, result: SearchResult, standing: Standing) -> None:
+    """Refuse what comes after the search's end.
+
+    Raises:
+        ConfigError: the search has ended.
+    """
+    if result.outcome in ENDED and not standing.is_live:
+        raise ConfigError(
+            f"'{experiment.name}' has ended ({result.outcome}): there is nothing to stop."
+        )
+
+
+def _stop_trial(
+    name: str, experiment: Experiment, result: SearchResult, standing: Standing
+) -> Answer:
+    _refuse_selection(experiment, result, "to stop a trial")
+    trial = result.trials.get(name)
+    if trial is None:
+        names = list(result.trials)
+        there = f"there are {names[0]} to {names[-1]}" if names else "it has none yet"
+        raise ConfigError(f"no trial '{name}' in '{experiment.name}': {there}.")
+    if trial.ended_ms:
+        why = f", {asked_text(trial.asked.by)}" if trial.asked is not None else ""
+        raise ConfigError(f"{name} had ended before ({trial.outcome}{why}).")
+    if trial.asked is not None:
+        return Answer(f"{name} is to stop already, {asked_text(trial.asked.by)}")
+    if name in standing.active:
+        return Answer(f"{name} stops after epoch {trial.reached + 1}, which it trains now")
+    at = f"after epoch {trial.reached}" if trial.reached else "before its first epoch"
+    return Answer(f"{name} ends {at}: it does not train now")
+
+
+def _stop(experiment: Experiment, result: SearchResult, standing: Standing) -> Answer:
+    _refuse_selection(experiment, result, "to stop early")
+    _refuse_over(experiment, result, standing)
+    if result.stopping is not None:
+        return Answer(f"it is to stop already, {asked_text(result.stopping.by)}")
+    if standing.is_live and not standing.is_training:
+        return Answer("its trials have ended already; it is evaluated, and then over")
+    if standing.closing is not None:
+        return Answer(f"it comes to its end already: {standing.closing[1]}")
+    count = len(standing.active)
+    finish = (
+        f"the {count} that train stop after their epoch"
+        if count > 1
+        else "the one that trains stops after its epoch"
+        if count
+        else "none trains now"
+    )
+    return Answer(
+        f"no further trial begins, {finish}; what is trained is evaluated, and the best tested. "
+        f"Later it can go on: {verb('resume', experiment)}"
+    )
+
+
+def _pause(experiment: Experiment, result: SearchResult, standing: Standing) -> Answer:
+    if not standing.is_live:
+        raise ConfigError(f"'{experiment.name}' does not run now: there is nothing to pause.")
+    if standing.closing is not None and standing.closing[0] == "interrupted":
+        return Answer(f"it pauses already: {standing.closing[1]}")
+    go_on = verb("select" if is_selecting(result) else "resume", experiment)
+    what = (
+        "each trial finishes its epoch, then its process ends"
+        if standing.is_training
+        else "the evaluation breaks off, and its process ends"
+    )
+    return Answer(f"{what}. It goes on with: {go_on}")
+
+
+def _extend(
+    asked: Asked, experiment: Experiment, result: SearchResult, standing: Standing
+) -> Answer:
+    if asked.trials or asked.budget or asked.price is not None:
+        _refuse_selection(experiment, result, "to extend it")
+    changed, texts = experiment, list[str]()
+    if asked.trials:
+        changed = _with_trials(asked.trials, changed, result)
+        planned, before = changed.planned_trials, experiment.planned_trials
+        texts.append(f"{planned} trials in all, where there were to be {before}")
+    if asked.budget or asked.price is not None:
+        changed = _with_budget(asked, changed)
+        limits = " and ".join(map(str, changed.budget.limits)) or "none"
+        before = " and ".join(map(str, experiment.budget.limits)) or "none"
+        texts.append(f"the budget is {limits}, where it was {before}")
+    if asked.concurrency is not None:
+        changed = replace(changed, concurrency=asked.concurrency)
+        texts.append(_at_once_text(asked.concurrency, standing))
+    now, then = changed.describe(), experiment.describe()
+    changes = {name: now[name] for name in CHANGEABLE if now[name] != then[name]}
+    if late := _why_late(experiment, changed, result, standing):
+        raise ConfigError(late)
+    more = changed.planned_trials - experiment.planned_trials
+    return Answer("; ".join(texts), cost=_cost(more, result), changes=changes)
+
+
+def _with_trials(wanted: str, experiment: Experiment, result: SearchResult) -> Experiment:
+    """Return the search with so many trials, or so many more.
+
+    Raises:
+        ConfigError: it has begun more than these, or cannot have more.
+    """
+    if result.refinement is not None:
+        raise ConfigError(
+            f"--trials: '{experiment.name}' has been refined; how many trials each round has is "
+            f"for {verb('refine', experiment)} --trials N."
+        )
+    planned, begun = experiment.planned_trials, len(result.trials)
+    count = planned + int(wanted) if wanted.startswith("+") else int(wanted)
+    if count < begun:
+        raise ConfigError(f"--trials {wanted}: {begun} have begun, and fewer there cannot be.")
+    changed = replace(experiment, trials=count)
+    if count > planned >= changed.planned_trials:
+        raise ConfigError(
+            f"--trials {wanted}: the space has {planned:,} points, and a trial is planned for each."
+        )
+    return changed
+
+
+def _with_budget(asked: Asked, experiment: Experiment) -> Experiment:
+    """Return the search with these limits in the place of those of their kind, or added to them.
+
+    Raises:
+        ConfigError: a limit is none, or there is none of its kind to be added to.
+    """
+    limits = {one.of: one for one in experiment.budget.limits}
+    for text in asked.budget:
+        given = limit(text.removeprefix("+"))
+        if text.startswith("+"):
+            given = _added(limits.get(given.of), given, text)
+        limits[given.of] = given
+    price = experiment.budget.price if asked.price is None else asked.price
+    return replace(experiment, budget=Budget(tuple(limits.values()), price))
+
+
+def _added(before: Limit | None, more: Limit, text: str) -> Limit:
+    """Return a limit with another one of its kind added.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if before is None:
+        raise ConfigError(
+            f"--budget {text}: the search has no such limit that it could be added to. "
+            f"{more} sets one."
+        )
+    return before.plus(more.amount)
+
+
+def _at_once_text(wanted: int, standing: Standing) -> str:
+    """Return how many trials run at once."""
+    count = min(wanted, standing.room)
+    trials = f"{count} trial{'s' * (count != 1)} at once"
+    return trials if count == wanted else f"{trials}: there is no room for {wanted}"
+
+
+def _why_late(
+    experiment: Experiment, changed: Experiment, result: SearchResult, standing: Standing
+) -> str:
+    """Return why a search cannot be extended any more, with what to do; empty if it can."""
+    is_over = result.outcome in ENDED and not standing.is_live
+    if standing.is_live and not standing.is_training:
+        why = "its trials have ended, and it is evaluated. Once that is over"
+    elif standing.closing is not None and standing.closing[0] != "budget":
+        why = "it is to stop. Once it has"
+    elif is_over and not is_selecting(result):
+        why = f"'{experiment.name}' has ended ({result.outcome})"
+    else:
+        return ""
+    options = list(_options(experiment, changed))
+    return (
+        f"too late: {why}, it goes on with: {verb('resume', experiment)} {' '.join(options)}"
+    ).rstrip()
+
+
+def _options(experiment: Experiment, changed: Experiment) -> Iterator[str]:
+    """Yield the options of `search.resume` that make a search what is asked for."""
+    if changed.planned_trials != experiment.planned_trials:
+        yield f"--trials {changed.planned_trials}"
+    if changed.budget.limits != experiment.budget.limits:
+        yield from (f"--budget {str(one).replace(' ', '')}" for one in changed.budget.limits)
+    if changed.budget.price != experiment.budget.price:
+        yield f"--price {changed.budget.price:g}"
+    if changed.concurrency != experiment.concurrency:
+        yield f"--concurrency {changed.concurrency}"
+
+
+def _cost(trials: int, result: SearchResult) -> str:
+    """Return about how long so many more trials take, as fast as those that have ended."""
+    ended = [trial for trial in result.trials.values() if trial.ended_ms and trial.own_epochs]
+    if trials < 1 or not ended:
+        return ""
+    epochs = mean(len(trial.own_epochs) for trial in ended) * trials
+    seconds = mean(trial.train_s for trial in ended) * trials / max(1, result.sessions[-1].slots)
+    return f"about {epochs:.0f} epochs and {duration(seconds)} at the pace so far"
