@@ -592,6 +592,11 @@ def _read(made: type[Read], values: Mapping[str, Any], holds: Mapping[str, type]
     Raises:
         ValueError: one is missing.
     """
+    if not holds:
+        try:  # as of most events, such as epochs: all values are there, and known
+            return made(**values)
+        except TypeError:
+            pass
     if not isinstance(values, Mapping):
         raise ValueError(f"{values!r} is no {made.__name__}")
     hashable: Any = made

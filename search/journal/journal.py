@@ -11,10 +11,10 @@ import re
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from cluster.storage.bucket import Bucket, Taken
 from search.journal.events import EventData, from_json, kind_of
@@ -22,6 +22,8 @@ from trainables.disk import sync
 
 FILE_NAME = "journal.jsonl"
 VERSION = 1
+AT_ONCE = 1000
+"""The number of lines that are read together."""
 SURROGATE = re.compile("[\ud800-\udfff]")
 RETRY_S = (1, 2, 5, 10)
 """Seconds to wait before each new try to write; the last holds for all that follow."""
@@ -72,14 +74,18 @@ class Event:
         Raises:
             ValueError: it is not a whole event, or not as it was written.
         """
-        values = json.loads(line)
+        return cls._of(json.loads(line), line.encode())
+
+    @classmethod
+    def _of(cls, values: Any, line: bytes) -> Self:
+        """Return the event with these values, which are those of a line."""
         try:
             checksum = values.pop("crc")
             number, time_ms, kind = values.pop("n"), values.pop("time_ms"), values.pop("event")
             event = cls(number, time_ms, from_json(kind, values))
         except (KeyError, AttributeError, TypeError) as error:
-            raise ValueError(f"not an event: {line[:80]!r}") from error
-        if checksum != _checksum(line.rpartition(', "crc"')[0]):
+            raise ValueError(f"not an event: {line[:80].decode(errors='replace')!r}") from error
+        if checksum != _checksum(line.rpartition(b', "crc"')[0]):
             raise ValueError("its checksum is not its text's")
         return event
 
@@ -99,7 +105,7 @@ class Event:
             ensure_ascii=False,
         )[:-1]
         text = SURROGATE.sub("\ufffd", text)
-        return f'{text}, "crc": "{_checksum(text)}"}}\n'
+        return f'{text}, "crc": "{_checksum(text.encode())}"}}\n'
 
 
 Listener = Callable[[Event], None]
@@ -316,21 +322,40 @@ def parsed(lines: list[bytes], path: Path | Bucket, first: int) -> Iterator[Even
     Raises:
         DamagedJournal: a line is damaged or missing.
     """
-    for number, line in enumerate(lines, first):
-        remedy = (
-            "Bring the file back from a copy; or cut it off before that line, and a resume trains "
-            f"what follows it again ('head -n {number - 1}')."
+    for start in range(0, len(lines), AT_ONCE):
+        some = lines[start : start + AT_ONCE]
+        for at, values in enumerate(_values(some)):
+            yield _checked(some[at], values, path, first + start + at)
+
+
+def _values(lines: list[bytes]) -> Sequence[Any]:
+    """Return the values of lines; None of each where not all can be read.
+
+    Read as one list they take half as long as each by itself, and share the names of their values.
+    """
+    try:
+        found = json.loads(f"[{b','.join(lines).decode()}]")
+    except (ValueError, RecursionError):
+        found = []
+    return found if len(found) == len(lines) else [None] * len(lines)
+
+
+def _checked(line: bytes, values: Any, path: Path | Bucket, number: int) -> Event:
+    """Return the event of a line, whose values may be known, and which is to have this number."""
+    remedy = (
+        "Bring the file back from a copy; or cut it off before that line, and a resume trains "
+        f"what follows it again ('head -n {number - 1}')."
+    )
+    try:
+        event = Event.from_line(line.decode()) if values is None else Event._of(values, line)
+    except (ValueError, RecursionError) as error:
+        raise DamagedJournal(f"{path}:{number} is damaged ({error}). {remedy}") from error
+    if event.number != number:
+        raise DamagedJournal(
+            f"{path}:{number} is damaged (event {event.number} stands where {number} should). "
+            f"{remedy}"
         )
-        try:
-            event = Event.from_line(line.decode())
-        except (ValueError, RecursionError) as error:
-            raise DamagedJournal(f"{path}:{number} is damaged ({error}). {remedy}") from error
-        if event.number != number:
-            raise DamagedJournal(
-                f"{path}:{number} is damaged (event {event.number} stands where {number} should). "
-                f"{remedy}"
-            )
-        yield event
+    return event
 
 
 class Tail:
@@ -366,5 +391,5 @@ class Tail:
         return events
 
 
-def _checksum(text: str) -> str:
-    return f"{zlib.crc32(text.encode()):08x}"
+def _checksum(text: bytes) -> str:
+    return f"{zlib.crc32(text):08x}"

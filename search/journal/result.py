@@ -502,6 +502,8 @@ class SearchResult:
 
     def _apply(self, data: EventData, time_ms: int) -> None:
         match data:
+            case Epoch() if (trial := self.find(data.trial)) is not None:  # which most events are
+                self._apply_to(trial, data, time_ms)
             case Started():
                 self.name, self.started = data.name, data
                 self.now = self.sessions = [Session.of(data, time_ms)]

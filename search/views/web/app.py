@@ -11,7 +11,7 @@ from starlette.routing import Route
 from search.views.web.access import HEADERS, Guarded
 from search.views.web.site import Site
 
-TYPES = {"js": "text/javascript", "css": "text/css"}
+TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 
 
 def app_of(site: Site) -> Starlette:

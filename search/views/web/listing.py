@@ -23,6 +23,8 @@ class Column:
     is_number: bool = False
     """True of figures, which stand right and come the highest first when one sorts by them."""
     hint: str = ""
+    is_sorted: bool = True
+    """False of a picture, by which nothing can be sorted."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ COLUMNS = (
     Column("state", "state"),
     Column("trials", "trials", is_number=True, hint="trials that have ended, of those planned"),
     Column("best", "best", is_number=True, hint="on the validation images, with its 95 % interval"),
-    Column("course", "best so far", hint="from the first epoch to the last"),
+    Column("course", "best so far", hint="from the first epoch to the last", is_sorted=False),
     Column("data", "images"),
     Column("task", "task"),
     Column("space", "space"),

@@ -1,6 +1,7 @@
 // Charts by uPlot, in the page's own colours.
 const charts = (() => {
   const LINES = ["answer", "line-1", "line-2", "line-3", "line-4", "line-5", "line-6", "line-7", "line-8", "line-9"];
+  const TIMES = [0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 172800, 432000, 864000];
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const all = new Set();
 
@@ -8,13 +9,13 @@ const charts = (() => {
   const lineColour = (place) => colour(LINES[place % LINES.length]);
 
   function duration(seconds) {
-    if (seconds < 120) return `${Math.round(seconds)} s`;
+    if (seconds < 120) return `${+seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
     if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
     if (seconds < 172800) return `${+(seconds / 3600).toFixed(1)} h`;
     return `${+(seconds / 86400).toFixed(1)} days`;
   }
 
-  const figure = (value) => (value == null ? "" : Math.abs(value) >= 1000 ? value.toFixed(0) : +value.toPrecision(5) + "");
+  const figure = (value, digits = 5) => (value == null ? "" : Math.abs(value) >= 1000 ? value.toFixed(0) : `${+value.toPrecision(digits)}`);
 
   // A chart that fills a box. `make` returns uPlot's series, scales and hooks; it is asked again
   // when the system turns dark or light.
@@ -40,14 +41,13 @@ const charts = (() => {
       if (!this.data) return;
       this.plot?.destroy();
       this.box.replaceChildren();
-      const { series, y = {}, hooks = {}, across = figure, legend = true } = this.make();
+      const { series, y = {}, hooks = {}, across = figure, title = "epoch", incrs = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000, 10000, 100000] } = this.make();
       const axis = { stroke: colour("soft"), grid: { stroke: colour("line"), width: 1 }, ticks: { stroke: colour("line"), width: 1 }, font: "12px system-ui, sans-serif" };
       this.plot = new uPlot({
         ...this.size(),
-        series: [{ label: "at", value: (_, x) => (x == null ? "" : across(x)) }, ...series.map((one) => ({ value: (_, value) => figure(value), points: { show: false }, ...one }))],
+        series: [{ label: title, value: (_, x) => (x == null ? "" : across(x)) }, ...series.map((one) => ({ value: (_, value) => figure(value), points: { show: false }, ...one }))],
         scales: { x: { time: false }, y },
-        axes: [{ ...axis, values: (_, ticks) => ticks.map(across) }, { ...axis, size: 64, values: (_, ticks) => ticks.map(figure) }],
-        legend: { show: legend },
+        axes: [{ ...axis, ...(incrs && { incrs }), values: (_, ticks) => ticks.map((value) => across(value)) }, { ...axis, size: 64, values: (_, ticks) => ticks.map((value) => figure(value)) }],
         cursor: { points: { size: 7 }, drag: { x: false, y: false } },
         hooks,
       }, this.data, this.box);
@@ -76,7 +76,7 @@ const charts = (() => {
   function courseChart(box, names, at) {
     return new Chart(box, () => ({
       series: names.map((name, place) => ({ label: name, stroke: lineColour(place), width: 2, paths: stepped() })),
-      across: at ? figure : duration,
+      ...(at ? { title: "epochs" } : { title: "after", across: duration, incrs: TIMES }),
     }));
   }
 

@@ -74,7 +74,12 @@ function parallel(box, pointed) {
       pen.fillText(short(axis.title, 16), left, 14);
       pen.fillStyle = soft;
       const ticks = axis.ticks.length > 8 ? [axis.ticks[0], axis.ticks[axis.ticks.length - 1]] : axis.ticks;
-      for (const tick of ticks) pen.fillText(short(typeof tick === "number" ? charts.figure(tick) : tick, 12), place === 0 || place === axes.length - 1 ? left : x(place), y(axis.place(tick)) - 4);
+      [pen.strokeStyle, pen.lineWidth] = [charts.colour("ground"), 4];
+      for (const tick of ticks) {
+        const text = short(typeof tick === "number" ? charts.figure(tick, 3) : tick, 12);
+        pen.strokeText(text, left, y(axis.place(tick)) - 4);
+        pen.fillText(text, left, y(axis.place(tick)) - 4);
+      }
       if (kept.has(place)) {
         const [low, high] = kept.get(place);
         pen.globalAlpha = 0.25;
