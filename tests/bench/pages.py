@@ -5,31 +5,21 @@ how long a search of 1,000 trials of 100 epochs takes to open and to update, wha
 take of the machine, and what a day's search leaves in memory.
 """
 
-import argparse
-import asyncio
-import json
 import math
 import random
-import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import aiohttp
 import psutil
 
 from search.experiment import Experiment
 from search.journal.events import Ended, Epoch, EventData, Running, Started, Suggested
 from search.journal.journal import FILE_NAME, Event
-from search.journal.lease import Lease
 from search.space import Choice, Float, SearchSpace
-from search.views.web.access import TOKEN
-from tests.support.browser import Tab, browse
 from tests.support.played import report, started_event
 from trainables.config import TrialConfig
 

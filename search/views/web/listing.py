@@ -10,8 +10,7 @@ from starlette.datastructures import QueryParams
 
 PAGE = 50
 """The number of rows on a page."""
-MAX_TEXT = 200
-MAX_PAGE = 10**6
+MAX_TEXT, MAX_DIGITS = 200, 7
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class Query:
             text=params.get("q", "")[:MAX_TEXT],
             state=params.get("state", "")[:MAX_TEXT],
             columns=tuple(name[:MAX_TEXT] for name in params.getlist("cols")[:MAX_TEXT]),
-            page=min(int(page), MAX_PAGE) if page.isascii() and page[:9].isdigit() else 1,
+            page=int(page) if page.isascii() and page.isdigit() and len(page) < MAX_DIGITS else 1,
         )
 
     def address(self, **changes: str | int | bool) -> str:

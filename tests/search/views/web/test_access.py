@@ -1,0 +1,172 @@
+"""Who gets a page: the token, the session's cookie, the Host, the form's own token, its size."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.datastructures import FormData
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from search.views.web import site as site_module
+from search.views.web.access import TOKEN, Access
+from search.views.web.app import app_of
+from search.views.web.site import Site
+from tests.search.views.web.conftest import Visitor
+from tests.support.asgi import Reply, ask
+
+OWN = {"sec-fetch-site": "same-origin", "content-type": "application/x-www-form-urlencoded"}
+
+
+class Changing:
+    """A page with a form that changes something."""
+
+    NAV = None
+
+    def __init__(self) -> None:
+        self.changed = list[str]()
+
+    def routes(self, site: Site) -> list[Any]:
+        async def change(request: Request, form: FormData) -> Response:
+            self.changed.append(str(form["name"]))
+            return PlainTextResponse("changed")
+
+        return [site.changes("/change", change, limit=1000)]
+
+
+@pytest.fixture
+def changing(tmp_path: Path) -> tuple[Visitor, Changing]:
+    page = Changing()
+    site = Site(tmp_path, "", Access("127.0.0.1"), (page,))
+    visitor = Visitor(site, app_of(site))
+    let_in = ask(visitor.app, "GET", f"/?{TOKEN}={site.access.token}")
+    visitor.cookie = let_in.headers["set-cookie"].partition(";")[0]
+    return visitor, page
+
+
+def post(visitor: Visitor, body: str, **headers: str) -> Reply:
+    given = {**OWN, "cookie": visitor.cookie} | headers
+    return ask(visitor.app, "POST", "/change", body.encode(), given)
+
+
+def test_without_the_token_there_is_nothing(visitor: Visitor) -> None:
+    for path in ("/", "/searches/played", "/static/style.css", f"/?{TOKEN}=wrong"):
+        reply = ask(visitor.app, "GET", path)
+        assert (reply.status, b"played" in reply.content) == (401, False)
+
+
+def test_the_token_is_changed_for_a_cookie_that_scripts_and_others_never_see(
+    visitor: Visitor,
+) -> None:
+    token = visitor.site.access.token
+    reply = ask(visitor.app, "GET", f"//evil.example/x?{TOKEN}={token}&q=a")
+    assert (reply.status, reply.headers["location"]) == (303, "/evil.example/x?q=a")
+    assert {"httponly", "samesite=strict"} <= set(
+        reply.headers["set-cookie"].lower().replace(" ", "").split(";")
+    )
+    assert token not in reply.headers["set-cookie"]
+
+
+def test_the_cookie_of_an_earlier_server_is_worth_nothing(visitor: Visitor, tmp_path: Path) -> None:
+    later = Visitor.at(tmp_path)
+    assert ask(later.app, "GET", "/", headers={"cookie": later.cookie}).status == 200
+    assert ask(later.app, "GET", "/", headers={"cookie": visitor.cookie}).status == 401
+    name = later.cookie.partition("=")[0]
+    value = visitor.cookie.partition("=")[2]
+    assert ask(later.app, "GET", "/", headers={"cookie": f"{name}={value}"}).status == 401
+
+
+def test_another_name_for_this_server_is_refused(visitor: Visitor) -> None:
+    headers = {"host": "evil.example", "cookie": visitor.cookie}
+    reply = ask(visitor.app, "GET", "/", headers=headers)
+    assert (reply.status, b"this server is not 'evil.example'" in reply.content) == (403, True)
+
+
+def test_a_form_changes_something_with_the_sessions_own_token_alone(
+    changing: tuple[Visitor, Changing],
+) -> None:
+    visitor, page = changing
+    for body in ("name=a", "name=a&csrf=", "name=a&csrf=%C3%A9", f"name=a&csrf={'0' * 64}"):
+        assert post(visitor, body).status == 403
+    assert page.changed == []
+    assert post(visitor, f"name=a&csrf={visitor.site.access.csrf}").content == b"changed"
+    assert page.changed == ["a"]
+
+
+def test_another_sites_page_changes_nothing(changing: tuple[Visitor, Changing]) -> None:
+    visitor, page = changing
+    body = f"name=a&csrf={visitor.site.access.csrf}"
+    for site in ("cross-site", "same-site"):
+        assert post(visitor, body, **{"sec-fetch-site": site}).status == 403
+    assert ask(
+        visitor.app, "GET", f"/change?{body}", headers={"cookie": visitor.cookie}
+    ).status in (
+        404,
+        405,
+    )
+    assert page.changed == []
+
+
+@pytest.mark.parametrize("length", [{}, {"content-length": "1000000000"}], ids=["untold", "told"])
+def test_a_body_too_large_is_refused(
+    length: dict[str, str], changing: tuple[Visitor, Changing]
+) -> None:
+    visitor, page = changing
+    reply = post(visitor, f"csrf={visitor.site.access.csrf}&name={'a' * 2000}", **length)
+    assert (reply.status, b"at most 1,000 bytes are taken" in reply.content) == (413, True)
+    assert page.changed == []
+
+
+def test_a_form_that_does_not_arrive_is_not_waited_for(
+    changing: tuple[Visitor, Changing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site_module, "RECEIVE_S", 0.05)
+    visitor, page = changing
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = {"host": "127.0.0.1", "cookie": visitor.cookie, **OWN}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/change",
+        "raw_path": b"/change",
+        "query_string": b"",
+        "root_path": "",
+        "scheme": "http",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        "server": ("127.0.0.1", 80),
+    }
+    asyncio.run(visitor.app(scope, receive, send))
+    assert (sent[0]["status"], page.changed) == (408, [])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/searches/..",
+        "/searches/%2e%2e",
+        "/searches/..%2fplayed",
+        "/searches/.hidden",
+        "/searches/" + "a" * 10_000,
+        "/searches/nosuch",
+        "/searches/played/trials/..",
+        "/searches/played/trials/nosuch",
+        "/searches/played/trials/t0001/files/../../../journal.jsonl",
+        "/searches/played/trials/t0001/files//etc/passwd",
+        "/static/../site.py",
+        "/static/%2e%2e/site.py",
+    ],
+    ids=range(12),
+)
+def test_a_path_that_leads_elsewhere_is_no_page(path: str, visitor: Visitor) -> None:
+    reply = visitor.get(path)
+    assert reply.status == 404
+    assert b"import " not in reply.content
+    assert b'"event"' not in reply.content

@@ -1,0 +1,197 @@
+"""The pages to read: what they show of searches, trials and comparisons, hostile names as text."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from starlette.datastructures import QueryParams
+
+from search.experiment import Experiment
+from search.journal.events import Started, from_json
+from search.journal.journal import FILE_NAME, Event
+from search.views.web.listing import Cell, Column, Query, Row, listed
+from tests.search.views.web.conftest import Visitor
+
+HOSTILE = "<script>alert(1)</script>\n\x1b[31m\"'" + "x" * 10_000
+
+
+def rows_of(page: bytes) -> list[str]:
+    """Return the names of a table's rows, in their order."""
+    return re.findall(r'id="to-([^"]+)"', page.decode())
+
+
+def test_searches_are_listed_with_their_best_and_its_interval(visitor: Visitor) -> None:
+    page = visitor.get("/")
+    assert (page.status, rows_of(page.content)) == (200, ["played"])
+    text = page.content.decode()
+    assert "9 of 9" in text
+    assert re.search(r"0\.5900 accuracy<br><span class=\"note\">0\.4\d+ to 0\.7\d+", text)
+    assert text.count("<polyline") == 1
+
+
+def test_a_place_without_searches_leads_to_a_new_one(tmp_path: Path) -> None:
+    page = Visitor.at(tmp_path).get("/").content.decode()
+    assert "None yet" in page
+    assert 'href="/new"' in page
+
+
+def test_a_broken_search_says_why_and_hides_none(visitor: Visitor, played: Experiment) -> None:
+    broken = Path(str(played.storage)) / "broken"
+    broken.mkdir()
+    (broken / FILE_NAME).write_bytes(b"nonsense\n")
+    page = visitor.get("/?sort=name").content
+    assert rows_of(page) == ["broken", "played"]
+    assert b"journal.jsonl:1 is damaged" in page
+    assert visitor.get("/searches/broken").status == 404
+
+
+@pytest.mark.parametrize(
+    ("query", "rows"),
+    [
+        ("", ["b", "a", "c"]),
+        ("sort=value", ["a", "b", "c"]),
+        ("sort=value&down=1", ["b", "a", "c"]),
+        ("sort=lr", ["a", "c", "b"]),
+        ("q=adam+0.1", ["b"]),
+        ("state=stopped", ["a", "c"]),
+        ("sort=nosuch&page=99&cols=nosuch", ["b", "a", "c"]),
+        ("page=-1", ["b", "a", "c"]),
+        ("page=²", ["b", "a", "c"]),
+        ("page=" + "9" * 5000, ["b", "a", "c"]),
+    ],
+    ids=range(10),
+)
+def test_an_address_sorts_and_filters_a_table(query: str, rows: list[str]) -> None:
+    def row(name: str, state: str, value: float | None, lr: float | str) -> Row:
+        cells = {"value": Cell(str(value or ""), value), "lr": Cell(f"adam {lr}", lr)}
+        return Row(name, state, cells)
+
+    table = [
+        row("b", "completed", 0.9, 0.1),
+        row("a", "stopped", 0.5, 0.01),
+        row("c", "stopped", None, 0.05),
+    ]
+    columns = (Column("name", "name"), Column("value", "value", True), Column("lr", "lr"))
+    assert [one.name for one in listed(table, columns, Query.of(QueryParams(query))).rows] == rows
+
+
+def test_a_long_table_has_a_page_of_rows_alone() -> None:
+    rows = [Row(f"t{number:04}", "done", {}) for number in range(1000)]
+    made = listed(rows, (Column("name", "name"),), Query(page=20))
+    assert (len(made.rows), made.rows[-1].name, made.pages) == (50, "t0999", 20)
+
+
+def test_a_query_keeps_what_it_asks_in_its_links() -> None:
+    query = Query.of(QueryParams("sort=lr&down=1&q=a%26b&state=x&cols=a&cols=b&page=3"))
+    assert Query.of(QueryParams(query.address(page=3)[1:])) == query
+    assert query.address(text="", state="") == "?sort=lr&down=1&cols=a&cols=b"
+
+
+def test_a_search_is_told_with_its_verdict_and_its_trials(visitor: Visitor) -> None:
+    page = visitor.get("/searches/played").content
+    text = page.decode()
+    assert "Over: all trials are done." in text
+    assert "<dt>Found</dt>" in text
+    assert len(rows_of(page)) == 9
+    assert rows_of(visitor.get("/searches/played?q=nosuch").content) == []
+    only = visitor.get("/searches/played?cols=value").content.decode()
+    assert ">epochs<" not in only.partition("<thead>")[2].partition("</thead>")[0]
+
+
+def test_charts_have_every_trial_and_the_best_so_far(visitor: Visitor) -> None:
+    told = json.loads(visitor.get("/searches/played/charts").content)
+    assert len(told["trials"]) == 9
+    assert {len(params) for _, params, *_ in told["trials"]} == {len(told["axes"])}
+    values = [value for _, _, value in told["course"]]
+    assert values == sorted(values)
+    assert told["course"][-1][2] == max(value for _, _, value, *_ in told["trials"])
+
+
+def test_a_trial_has_its_params_its_story_and_its_files(
+    visitor: Visitor, played: Experiment
+) -> None:
+    kept = played.folder / "trials" / "t0001" / "evidence"
+    kept.mkdir(parents=True)
+    (kept / "val.json").write_text('{"classes": ["</pre><script>alert(1)</script>"]}')
+    (kept / "secret").symlink_to("/etc/passwd")
+    page = visitor.get("/searches/played/trials/t0001").content.decode()
+    assert "optimizer.lr" in page
+    assert "suggested by grid" in page
+    assert "val.json" in page
+    assert "secret" not in page
+    file = visitor.get("/searches/played/trials/t0001/files/val.json").content.decode()
+    assert "&lt;/pre&gt;&lt;script&gt;" in file
+    assert visitor.get("/searches/played/trials/t0001/files/secret").status == 404
+
+
+def test_two_to_five_searches_are_compared(visitor: Visitor, played: Experiment) -> None:
+    place = Path(str(played.storage))
+    (place / "other").mkdir()
+    first, *rest = (played.folder / FILE_NAME).read_bytes().splitlines(keepends=True)
+    event = Event.from_line(first.decode())
+    assert isinstance(event.data, Started)
+    other = event.data.__class__(**{**vars(event.data), "name": "other"})
+    line = Event(event.number, event.time_ms, other).to_line().encode()
+    (place / "other" / FILE_NAME).write_bytes(line + b"".join(rest))
+    page = visitor.get("/compare?names=played&names=other").content.decode()
+    assert "other is as good as played" in page or "played is as good as other" in page
+    told = json.loads(visitor.get("/compare/charts?names=played&names=other").content)
+    assert [one["name"] for one in told["searches"]] == ["played", "other"]
+    assert visitor.get("/compare?names=played").status == 400
+    assert visitor.get("/compare?names=played&names=nosuch").status == 404
+    assert b"pick-played" in visitor.get("/compare").content
+
+
+def test_the_report_can_reach_nothing(visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("search.views.page.page.render", lambda result, folder: "the report")
+    reply = visitor.get("/searches/played/report")
+    policy = reply.headers["content-security-policy"]
+    assert (reply.status, reply.content) == (200, b"the report")
+    assert policy.startswith("sandbox allow-scripts; default-src 'none'")
+    assert "allow-same-origin" not in policy
+    assert "script-src 'sha256-" in policy
+
+
+def test_what_mattered_says_when_there_is_too_little(visitor: Visitor) -> None:
+    reply = visitor.get("/searches/played/importance")
+    assert (reply.status, b"needs at least 10 trainings" in reply.content) == (200, True)
+
+
+def test_a_page_may_run_own_files_alone(visitor: Visitor) -> None:
+    for path in ("/", "/searches/played", "/searches/played/trials/t0001", "/compare"):
+        page = visitor.get(path)
+        text = page.content.decode()
+        assert "script-src 'self'" in page.headers["content-security-policy"]
+        assert not re.search(r"<script(?![^>]* src=)|<style| style=| on[a-z]+=", text)
+        assert not re.search(r'(?:src|href)="(?:https?:)?//', text)
+
+
+def test_hostile_names_are_text(visitor: Visitor, played: Experiment) -> None:
+    """A journal that was written by somebody else, in its params, reasons, classes and data."""
+    path = played.folder / FILE_NAME
+    lines = path.read_bytes().splitlines()
+    written = []
+    for line in lines:
+        values = json.loads(line)
+        if values["event"] == "started":
+            values["data"]["classes"] = [HOSTILE, "b"]
+            values["data"]["name"] = HOSTILE
+            domains = values["experiment"]["space"]["domains"]
+            domains[HOSTILE] = domains["optimizer.lr"]
+        if values["event"] == "suggested":
+            values["params"] |= {HOSTILE: HOSTILE}
+        if values["event"] == "ended":
+            values |= {"outcome": "failed", "reason": HOSTILE}
+        number, at, _ = values.pop("n"), values.pop("time_ms"), values.pop("crc")
+        kind = values.pop("event")
+        written.append(Event(number, at, from_json(kind, values)).to_line())
+    path.write_text("".join(written))
+    addresses = ("/", "/searches/played", "/searches/played/trials/t0001", f"/?q={HOSTILE[:30]}")
+    for address in addresses:
+        page = visitor.get(address.replace("\n", "%0a"))
+        assert page.status == 200
+        assert b"<script>alert" not in page.content
+        assert b"\x1b" not in page.content
+    charts = visitor.get("/searches/played/charts")
+    assert charts.headers["content-type"] == "application/json"
