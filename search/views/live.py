@@ -79,7 +79,7 @@ def _round(told: Refined) -> list[str]:
 
 @dataclass(frozen=True)
 class Before:
-    """What a search had used before its session began."""
+    """The use that a search had made of its budget before its session began."""
 
     epochs: int
     shares: dict[str, float]

@@ -69,7 +69,7 @@ def _no_garbage() -> Iterator[None]:
 
 
 class View:
-    """What is made of a search for all who want the same.
+    """A text that is made of a search for all who want the same.
 
     It is made anew at most as often as takes a small share of a processor: whoever looks at a
     search that trains on this machine is not to slow it down.

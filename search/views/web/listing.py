@@ -28,7 +28,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """What a row has in a column: its text, and the value that it is sorted by, if it has one."""
+    """A row's part in a column: its text, and the value that it is sorted by, if it has one."""
 
     text: str = ""
     value: float | str | None = None
@@ -59,7 +59,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Query:
-    """What an address asks of a table."""
+    """The wishes that an address has of a table."""
 
     sort: str = ""
     """The key of a column; empty leaves the rows in their own order."""

@@ -1,4 +1,4 @@
-"""What takes seconds to make of a search: one at a time, once for each state of it."""
+"""Texts that take seconds to make of a search: one at a time, once for each state of it."""
 
 import asyncio
 from collections.abc import Callable

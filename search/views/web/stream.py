@@ -52,7 +52,7 @@ def _whole(text: str) -> int:
 
 
 class _Stream:
-    """What one page is told."""
+    """The news for one page."""
 
     def __init__(self, followed: Followed, view: View, make: Make, after: int, seen: int) -> None:
         """Begin with the events behind `after`, and with parts newer than the version `seen`."""
