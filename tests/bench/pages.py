@@ -1,30 +1,42 @@
-"""What the web pages cost, and how soon they tell: python -m tests.bench.pages [--keep FOLDER].
+"""What the web pages cost, and how soon they tell: python -m tests.bench.pages [MEASUREMENT ...].
 
-On played journals, in Chromium: how long after a journal's write a finished epoch is on the page,
-how long a search of 1,000 trials of 100 epochs takes to open and to update, what twenty open pages
-take of the machine, and what a day's search leaves in memory.
+On played journals, in Chromium: `soon`, how long after a journal's write a finished epoch is on the
+page; `large`, how long a search of 1,000 trials of 100 epochs takes to open and to update; `many`,
+how long a list of 500 searches takes; `twenty`, what twenty open pages take of the machine; `day`,
+what a day's search leaves in memory. All of them without a name.
 """
 
+import argparse
+import asyncio
 import math
+import os
 import random
+import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import aiohttp
+import numpy as np
 import psutil
 
 from search.experiment import Experiment
 from search.journal.events import Ended, Epoch, EventData, Running, Started, Suggested
 from search.journal.journal import FILE_NAME, Event
+from search.journal.lease import Lease
 from search.space import Choice, Float, SearchSpace
+from search.views.web.access import TOKEN
+from tests.support.browser import Tab, browse
 from tests.support.played import report, started_event
 from trainables.config import TrialConfig
 
 GIVEN = "0123456789abcdef"
 """The token of the servers that are started here."""
+UPDATES, PAIRS, TURN_S = 30, 6, 8.0
 
 
 class Played:
@@ -107,8 +119,222 @@ def served(place: Path) -> Iterator[tuple[str, psutil.Process]]:
     )
     try:
         assert running.stdout is not None
-        address = running.stdout.readline().split("): ")[-1].split()[-4]
-        yield address.partition("/?")[0], psutil.Process(running.pid)
+        said = running.stdout.readline()
+        yield said[said.index("http://") :].partition("/?")[0], psutil.Process(running.pid)
     finally:
         running.terminate()
         running.wait()
+
+
+async def opened(tab: Tab, address: str, path: str) -> float:
+    """Open a page, first the list of all; return the seconds until all its charts are there."""
+    await tab.open(f"{address}/?{TOKEN}={GIVEN}", 1280)
+    begun = time.monotonic()
+    await tab.open(f"{address}{path}", 1280)
+    await tab.wait_for("document.querySelectorAll('.uplot').length >= 3")
+    return time.monotonic() - begun
+
+
+async def figures(tab: Tab) -> dict[str, float]:
+    """Return what the browser says of its work and memory."""
+    found = (await tab.call("Performance.getMetrics"))["metrics"]
+    return {one["name"]: one["value"] for one in found}
+
+
+HEARD = """(() => {
+    window.heard = [];
+    const newest = document.getElementById('newest');
+    new MutationObserver(() => {
+        const text = newest.textContent;
+        requestAnimationFrame(() => window.heard.push([text, Date.now()]));
+    }).observe(newest, {childList: true, characterData: true, subtree: true});
+})()"""
+
+
+def soon(place: Path) -> None:
+    """Tell how long a finished epoch takes from the journal to the page."""
+    search = Played(place, "soon", 20, 100)
+    search.write(*search.begun(1), search.epoch(1, 1))
+
+    async def watched(tab: Tab) -> list[float]:
+        await opened(tab, address, "/searches/soon")
+        await tab.value(HEARD)
+        written = {}
+        for epoch in range(2, 102):
+            await asyncio.sleep(search.random.uniform(0.2, 0.6))
+            written[f"t0001 finished epoch {epoch}:"] = search.write(search.epoch(1, epoch))
+        await asyncio.sleep(2)
+        heard = await tab.value("window.heard")
+        return [
+            at - wrote
+            for told, wrote in written.items()
+            for text, at in heard
+            if text.startswith(told)
+        ]
+
+    with Lease(search.folder), served(place) as (address, _):
+        waits = browse(place / "browser", watched)
+    print(
+        f"soon: {len(waits)} of 100 epochs seen, {statistics.median(waits):.0f} ms after the "
+        f"journal's write (median), {max(waits):.0f} ms at worst"
+    )
+
+
+def large(place: Path) -> None:
+    """Tell how long a large search takes to open, for the first time and again, and to update."""
+    search = Played(place, "large", 1001, 100)
+    for number in range(1, 1001):
+        search.write(*search.whole(number))
+    search.write(*search.begun(1001))
+
+    async def seen(tab: Tab) -> tuple[float, float, float, float, int]:
+        first = await opened(tab, address, "/searches/large")
+        again = await opened(tab, address, "/searches/large")
+        rows = await tab.value("document.querySelectorAll('#rows tbody tr').length")
+        await tab.value(
+            "window.long = [0]; new PerformanceObserver(list => list.getEntries().forEach("
+            "one => window.long.push(one.duration))).observe({entryTypes: ['longtask']})"
+        )
+        before = await figures(tab)
+        for epoch in range(1, UPDATES + 1):
+            search.write(search.epoch(1001, epoch))
+            await asyncio.sleep(1)
+        took = (await figures(tab))["TaskDuration"] - before["TaskDuration"]
+        return first, again, took / UPDATES, await tab.value("Math.max(...window.long)"), rows
+
+    with Lease(search.folder), served(place) as (address, _):
+        first, again, update, longest, rows = browse(place / "browser", seen)
+    print(
+        f"large: {search.number:,} events; opened with its charts in {first:.2f} s at first, "
+        f"{again:.2f} s again; {rows} rows in the page; an update takes the browser "
+        f"{1000 * update:.0f} ms in all (mean of {UPDATES}), {longest:.0f} ms at worst at a time"
+    )
+
+
+def many(place: Path) -> None:
+    """Tell how long a list of many searches takes, for the first time and again."""
+    for number in range(500):
+        search = Played(place, f"search-{number:03}", 20, 10)
+        for trial in range(1, 21):
+            search.write(*search.whole(trial))
+
+    async def seen(tab: Tab) -> list[float]:
+        waits = []
+        for _ in range(3):
+            begun = time.monotonic()
+            await tab.open(f"{address}/?{TOKEN}={GIVEN}", 1280)
+            waits.append(time.monotonic() - begun)
+        return waits
+
+    with served(place) as (address, _):
+        first, *again = browse(place / "browser", seen)
+    print(f"many: 500 searches are listed in {first:.2f} s at first, {min(again):.2f} s again")
+
+
+def twenty(place: Path) -> None:
+    """Tell what twenty open pages take of the machine, and of a search's speed beside it."""
+    search = Played(place, "twenty", 200, 200)
+    for number in range(1, 101):
+        search.write(*search.whole(number))
+    search.write(*search.begun(101))
+
+    async def read(session: aiohttp.ClientSession, address: str) -> None:
+        after = f"after={search.number}&seen=0"
+        async with session.get(f"{address}/searches/twenty/events?{after}") as answer:
+            async for _ in answer.content:
+                pass
+
+    async def measured(address: str, server: psutil.Process) -> tuple[list[float], list[float]]:
+        used, speeds = list[float](), list[float]()
+        jar = aiohttp.CookieJar(unsafe=True)
+        async with aiohttp.ClientSession(cookie_jar=jar) as session:
+            await session.get(f"{address}/?{TOKEN}={GIVEN}")
+            epoch = 0
+            for turn in range(2 * PAIRS):
+                pages = [
+                    asyncio.create_task(read(session, address)) for _ in range(20 * (turn % 2))
+                ]
+                await asyncio.sleep(1)
+                begun, cpu, done = time.monotonic(), sum(server.cpu_times()[:2]), 0
+                while time.monotonic() < begun + TURN_S:
+                    epoch += 1
+                    done += await asyncio.to_thread(trained)
+                    search.write(search.epoch(101, epoch))
+                took = time.monotonic() - begun
+                speeds.append(done / took)
+                used.append((sum(server.cpu_times()[:2]) - cpu) / took)
+                for page in pages:
+                    page.cancel()
+                await asyncio.gather(*pages, return_exceptions=True)
+        return used, speeds
+
+    with Lease(search.folder), served(place) as (address, server):
+        used, speeds = asyncio.run(measured(address, server))
+    ratios = [with_ / without for without, with_ in zip(speeds[::2], speeds[1::2], strict=True)]
+    cores = os.cpu_count() or 1
+    print(
+        f"twenty: the server takes {100 * statistics.median(used[1::2]) / cores:.2f} % of "
+        f"{cores} cores, {100 * statistics.median(used[::2]) / cores:.2f} % with no page open; the "
+        f"search is {100 * (statistics.median(ratios) - 1):+.2f} % as fast (median of {PAIRS} "
+        f"pairs, {100 * (min(ratios) - 1):+.1f} to {100 * (max(ratios) - 1):+.1f} %)"
+    )
+
+
+def trained() -> int:
+    """Compute for about half a second, and return how much was done."""
+    generator, done, begun = np.random.default_rng(0), 0, time.monotonic()
+    one = generator.normal(size=(300, 300))
+    while time.monotonic() < begun + 0.5:
+        one = np.tanh(one @ one.T / 300)
+        done += 1
+    return done
+
+
+def day(place: Path) -> None:
+    """Tell what a day's search leaves in the memory of the server and of an open page."""
+    trials, epochs = 2000, 30
+    search = Played(place, "day", trials, epochs)
+    search.write(*search.whole(1))
+
+    async def seen(tab: Tab) -> list[tuple[int, float, float, int]]:
+        await opened(tab, address, "/searches/day")
+        found = []
+        for number in range(2, trials + 1):
+            search.write(*search.whole(number))
+            await asyncio.sleep(0.03)
+            if number % (trials // 5) == 0:
+                await asyncio.sleep(3)
+                await tab.call("HeapProfiler.collectGarbage")
+                told = await figures(tab)
+                heap, nodes = told["JSHeapUsedSize"] / 1e6, int(told["Nodes"])
+                found.append((number, server.memory_info().rss / 1e6, heap, nodes))
+        return found
+
+    with Lease(search.folder), served(place) as (address, server):
+        found = browse(place / "browser", seen)
+    for number, server_mb, page_mb, nodes in found:
+        print(
+            f"day: after {number:,} trials ({number * epochs:,} epochs) the server has "
+            f"{server_mb:.0f} MB, the page {page_mb:.1f} MB of objects and {nodes:,} nodes"
+        )
+
+
+MEASUREMENTS = {one.__name__: one for one in (soon, large, many, twenty, day)}
+
+
+def main() -> int:
+    """Measure what is named, or all."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.pages", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[[], *MEASUREMENTS], metavar="MEASUREMENT")
+    names = parser.parse_args().names or list(MEASUREMENTS)
+    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
+    for name in names:
+        with tempfile.TemporaryDirectory() as place:
+            MEASUREMENTS[name](Path(place))
+        sys.stdout.flush()
+    print(f"load {os.getloadavg()[0]:.1f}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -17,13 +17,24 @@ const charts = (() => {
 
   const figure = (value, digits = 5) => (value == null ? "" : Math.abs(value) >= 1000 ? value.toFixed(0) : `${+value.toPrecision(digits)}`);
 
+  // Calls back whenever a box comes into view, and tells then and later whether it is.
+  function seen(box, whenSeen) {
+    const view = { isSeen: false };
+    new IntersectionObserver((entries) => {
+      view.isSeen = entries[entries.length - 1].isIntersecting;
+      if (view.isSeen) whenSeen();
+    }, { rootMargin: "100px" }).observe(box);
+    return view;
+  }
+
   // A chart that fills a box. `make` returns uPlot's series, scales and hooks; it is asked again
-  // when the system turns dark or light.
+  // when the system turns dark or light. Out of view it is not drawn.
   class Chart {
     constructor(box, make) {
-      [this.box, this.make, this.data, this.plot] = [box, make, null, null];
+      [this.box, this.make, this.data, this.plot, this.isDue] = [box, make, null, null, false];
       this.height = Math.max(240, box.clientHeight);
       new ResizeObserver(() => this.plot?.setSize(this.size())).observe(box);
+      this.view = seen(box, () => this.isDue && this.set(this.data));
       all.add(this);
     }
 
@@ -33,6 +44,8 @@ const charts = (() => {
 
     set(data) {
       this.data = data;
+      this.isDue = !!this.plot && !this.view.isSeen;
+      if (this.isDue) return;
       if (this.plot) this.plot.setData(data);
       else this.draw();
     }
@@ -89,5 +102,5 @@ const charts = (() => {
     }
   }
 
-  return { Chart, colour, lineColour, courses, courseChart, stepped, figure, duration, localise };
+  return { Chart, seen, colour, lineColour, courses, courseChart, stepped, figure, duration, localise };
 })();

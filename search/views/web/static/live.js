@@ -4,7 +4,7 @@
   const at = (name) => document.getElementById(name);
   const { address } = live.dataset;
   const newest = at("newest");
-  const DRAWN_MS = 250, PARALLEL_MS = 3000;
+  const DRAWN_MS = 250, OTHERS_MS = 5000, PARALLEL_MS = 10000;
 
   let told = null; // all that the charts show
   let number = 0; // of the last event that is in it
@@ -26,6 +26,7 @@
     hooks: { drawAxes: [drawOthers] },
   }));
   const lines = at("parallel") && parallel(at("parallel"), at("pointed"));
+  const parallelView = lines ? charts.seen(at("parallel"), () => drawParallel()) : { isSeen: false };
 
   // The worst quarter of the trials may lie beyond the edge: the good ones are to be told apart.
   function reach() {
@@ -38,29 +39,37 @@
     return [low - margin, high + margin];
   }
 
+  // The others are many, and change little: what was drawn of them holds for some seconds.
+  let others = { canvas: null, key: "", until: 0 };
+
   function drawOthers(plot) {
     if (!at("crowd").checked) return;
-    const { ctx, bbox, scales: { x, y } } = plot;
+    const { bbox, scales: { x, y } } = plot;
+    const key = [bbox.width, bbox.height, x.min, x.max, y.min, y.max, told.top, charts.colour("edge")].join();
+    if (key !== others.key || performance.now() > others.until) {
+      const canvas = new OffscreenCanvas(Math.max(1, bbox.width), Math.max(1, bbox.height));
+      strokeOthers(canvas.getContext("2d"), bbox, x, y);
+      others = { canvas, key, until: performance.now() + OTHERS_MS };
+    }
+    plot.ctx.drawImage(others.canvas, bbox.left, bbox.top);
+  }
+
+  function strokeOthers(pen, bbox, x, y) {
     const across = bbox.width / (x.max - x.min || 1), up = bbox.height / (y.max - y.min || 1);
     const own = new Set(told.top);
-    ctx.save();
-    ctx.beginPath();
-    ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
-    ctx.clip();
-    ctx.strokeStyle = charts.colour("edge");
-    ctx.globalAlpha = Math.min(0.6, Math.max(0.12, 30 / told.trials.size));
-    ctx.lineWidth = devicePixelRatio;
-    ctx.beginPath();
+    pen.strokeStyle = charts.colour("edge");
+    pen.globalAlpha = Math.min(0.6, Math.max(0.12, 30 / told.trials.size));
+    pen.lineWidth = devicePixelRatio;
+    pen.beginPath();
     for (const [name, { epochs, values }] of told.trials) {
       if (own.has(name)) continue;
       for (let place = 0; place < epochs.length; place++) {
-        const left = bbox.left + (epochs[place] - x.min) * across, top = bbox.top + (y.max - values[place]) * up;
-        if (place) ctx.lineTo(left, top);
-        else ctx.moveTo(left, top);
+        const left = (epochs[place] - x.min) * across, top = (y.max - values[place]) * up;
+        if (place) pen.lineTo(left, top);
+        else pen.moveTo(left, top);
       }
     }
-    ctx.stroke();
-    ctx.restore();
+    pen.stroke();
   }
 
   function curves() {
@@ -89,10 +98,13 @@
       byEpoch.draw();
       shown = now;
     }
-    if (lines && performance.now() >= parallelAt) {
-      parallelAt = performance.now() + PARALLEL_MS;
-      lines(told);
-    }
+    drawParallel();
+  }
+
+  function drawParallel() {
+    if (!told || !parallelView.isSeen || performance.now() < parallelAt) return;
+    parallelAt = performance.now() + PARALLEL_MS;
+    lines(told);
   }
 
   function soon() {

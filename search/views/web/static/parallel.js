@@ -1,7 +1,7 @@
 // Parallel coordinates: an axis a parameter, a line a trial, and what it reached at the right.
 function parallel(box, pointed) {
   const canvas = document.createElement("canvas");
-  const HEIGHT = 340, TOP = 34, BOTTOM = 24, SIDE = 46, NEAR = 8;
+  const HEIGHT = 340, TOP = 34, BOTTOM = 24, SIDE = 46, NEAR = 8, STEPS = 12;
   let axes = [], rows = [], metric = { mode: "max", title: "" };
   let hovered = -1, dragged = null;
   const kept = new Map(); // of an axis the part that lines have to pass through, from 0 to 1
@@ -52,16 +52,18 @@ function parallel(box, pointed) {
     pen.scale(devicePixelRatio, devicePixelRatio);
     pen.lineJoin = "round";
     const [faint, strong, best, ink, soft] = ["edge", "accent", "answer", "ink", "soft"].map(charts.colour);
-    for (const row of rows) {
-      const keeps = isKept(row);
-      [pen.strokeStyle, pen.lineWidth] = [keeps ? strong : faint, 1.2];
-      pen.globalAlpha = keeps ? 0.08 + 0.72 * row.rank ** 3 * Math.min(1, 0.25 + 60 / rows.length) : 0.06;
-      stroke(pen, row);
+    // Lines of about the same rank are drawn in one stroke.
+    for (let step = -1; step < STEPS; step++) {
+      const some = rows.filter((row) => (isKept(row) ? Math.min(STEPS - 1, Math.floor(row.rank * STEPS)) : -1) === step);
+      if (!some.length) continue;
+      [pen.strokeStyle, pen.lineWidth] = [step < 0 ? faint : strong, 1.2];
+      pen.globalAlpha = step < 0 ? 0.08 : 0.08 + 0.72 * ((step + 1) / STEPS) ** 3 * Math.min(1, 0.25 + 60 / rows.length);
+      stroke(pen, some);
     }
     pen.globalAlpha = 1;
     const top = rows[rows.length - 1];
-    if (top && isKept(top)) [pen.strokeStyle, pen.lineWidth] = [best, 2.4], stroke(pen, top);
-    if (rows[hovered]) [pen.strokeStyle, pen.lineWidth] = [ink, 2.4], stroke(pen, rows[hovered]);
+    if (top && isKept(top)) [pen.strokeStyle, pen.lineWidth] = [best, 2.4], stroke(pen, [top]);
+    if (rows[hovered]) [pen.strokeStyle, pen.lineWidth] = [ink, 2.4], stroke(pen, [rows[hovered]]);
     pen.font = "12px system-ui, sans-serif";
     axes.forEach((axis, place) => {
       [pen.strokeStyle, pen.lineWidth, pen.fillStyle] = [soft, 1, ink];
@@ -92,9 +94,10 @@ function parallel(box, pointed) {
 
   const short = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
-  function stroke(pen, row) {
+  function stroke(pen, some) {
+    const across = axes.map((_, place) => x(place));
     pen.beginPath();
-    row.places.forEach((share, place) => (place ? pen.lineTo(x(place), y(share)) : pen.moveTo(x(place), y(share))));
+    for (const { places } of some) places.forEach((share, place) => (place ? pen.lineTo(across[place], y(share)) : pen.moveTo(across[place], y(share))));
     pen.stroke();
   }
 
