@@ -1,0 +1,56 @@
+"""The pages in Chromium: at any width, by script or without, with nothing on the console."""
+
+from pathlib import Path
+
+import pytest
+
+from search.experiment import Experiment
+from search.journal.lease import Lease
+from search.views.web.access import TOKEN
+from tests.search.views.web.conftest import Visitor
+from tests.support.asgi import listening
+from tests.support.browser import Tab, browse, browser
+from tests.support.played import OpenDriver, play
+
+PAGES = ("/", "/searches/played", "/searches/played/trials/t0001", "/compare", "/searches/nosuch")
+CHARTS = "document.querySelectorAll('.uplot').length"
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+@pytest.mark.skipif(browser() is None, reason="needs Chromium")
+def test_pages_fit_a_phone_and_hear_of_an_epoch(
+    tmp_path: Path, open_driver: OpenDriver, experiment: Experiment
+) -> None:
+    """No sideways scrolling, message or request elsewhere; an epoch arrives, a table is sorted."""
+    driver = play(open_driver(experiment), events=30)
+    assert isinstance(experiment.storage, Path)
+    visitor = Visitor.at(experiment.storage)
+
+    async def steps(tab: Tab) -> None:
+        await tab.open(f"{address}/?{TOKEN}={visitor.site.access.token}", 1280)
+        for path in PAGES:
+            for width, dark in ((390, True), (1280, False)):
+                await tab.open(f"{address}{path}", width, dark=dark)
+                assert await tab.value("document.documentElement.scrollWidth") <= width, path
+        await tab.open(f"{address}/searches/played", 1280)
+        await tab.wait_for(f"{CHARTS} === 3")
+        play(driver, events=34)
+        await tab.wait_for("/finished epoch/.test(document.getElementById('newest').textContent)")
+        await tab.value("document.getElementById('by-trial').click()")
+        await tab.wait_for("location.search === '?sort=trial'")
+        rows = "document.querySelector('#rows tbody th').textContent"
+        await tab.wait_for(f"{rows} === 't0001'")
+        assert await tab.value(f"{CHARTS} === 3"), "the charts stay"
+        missing = [one for one in tab.messages if "nosuch" in one]
+        assert [one for one in tab.messages if one not in missing] == []
+        assert {one.partition("/")[0] for one in tab.requests} == {"http:"}
+        assert all(one.startswith(address) for one in tab.requests)
+        await tab.call("Emulation.setScriptExecutionDisabled", value=True)
+        await tab.open(f"{address}/searches/played?q=t0002", 390)
+        await tab.call("Emulation.setScriptExecutionDisabled", value=False)
+        assert await tab.value("document.querySelectorAll('#rows tbody tr').length") == 1
+
+    with Lease(experiment.folder), listening(visitor.app) as address:
+        browse(tmp_path / "browser", steps)
+        visitor.site.feed.end()
