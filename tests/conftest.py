@@ -12,6 +12,11 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+
+# Read as numpy, scipy and torch are loaded, here and in what tests start. By default each process
+# has a thread for every core, and several processes' threads wait for each other by spinning.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from mlflow import MlflowClient
 
 from cluster.storage.bucket import Bucket, _client
