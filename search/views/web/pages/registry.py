@@ -3,12 +3,14 @@
 from search.views.web.pages import (
     compare,
     data,
+    keep,
     models,
     new,
     report,
     search,
     searches,
     started,
+    steer,
     trial,
 )
 from search.views.web.site import Page
@@ -22,5 +24,7 @@ PAGES: tuple[Page, ...] = (
     search,
     report,
     trial,
+    steer,
+    keep,
     started,
 )

@@ -1,0 +1,377 @@
+"""The acting part of a search's page: what can be asked of it now, and what would come of that."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute
+
+from search.decisions.steering import Answer, Standing, answer, foreseen
+from search.experiment import NAME, Experiment
+from search.journal.events import Requested
+from search.journal.requests import (
+    EXTEND,
+    PAUSE,
+    STOP,
+    Asked,
+    Unreadable,
+    ask,
+    asker,
+    waiting,
+)
+from search.journal.result import SearchResult, moment
+from search.journal.store import Home, home
+from search.views.web.forms.children import Asker
+from search.views.web.forms.launch import Launched, Launcher, command_line
+from search.views.web.forms.verbs import VERBS, Verb, on_page, verb_words
+from search.views.web.pages.new import settled
+from search.views.web.pages.started import title_of
+from search.views.web.site import Site
+from trainables.errors import ConfigError
+
+NAV = None
+SHOWN = 8
+"""The most requests, and commands that were started here, that are shown."""
+OPTIONS = ("trials", "budget", "concurrency")
+"""What an extension asks for, by the fields of its form."""
+
+
+def routes(site: Site) -> list[BaseRoute]:
+    """Return the routes of requests, and of what else can be done with a search."""
+    asker, launcher = Asker(), Launcher(site.place)
+
+    async def show(request: Request) -> Response:
+        return await steer_page(request, site, launcher)
+
+    async def news(request: Request) -> Response:
+        """Answer with what was asked, and what came of it, as a part."""
+        facts = await steered(site, launcher, request.path_params["name"])
+        return site.render(request, "steer_news.html", steered=facts)
+
+    async def foresee(request: Request) -> Response:
+        name, given = request.path_params["name"], dict(request.query_params)
+        told = await run_in_threadpool(told_before, site, name, given)
+        return site.render(request, "steer_foreseen.html", told=told)
+
+    async def request_it(request: Request, form: FormData) -> Response:
+        name, given = request.path_params["name"], texts(form)
+        told = await run_in_threadpool(asked_by_page, site, name, given)
+        if "hx-request" not in request.headers:
+            return await steer_page(request, site, launcher, told)
+        answer = site.render(request, "steer_said.html", said=told)
+        answer.headers["HX-Trigger"] = "asked"
+        return answer
+
+    return [
+        site.shows("/searches/{name}/steer", show),
+        site.shows("/searches/{name}/steer/news", news),
+        site.shows("/searches/{name}/foreseen", foresee),
+        site.changes("/searches/{name}/ask", request_it),
+        *verb_routes(site, asker, launcher),
+    ]
+
+
+def verb_routes(site: Site, asker: Asker, launcher: Launcher) -> list[BaseRoute]:
+    """Return the routes of verbs that go on from a search: what they do and cost, and the start."""
+
+    async def show(request: Request) -> Response:
+        return verb_page(request, site, dict(request.query_params))
+
+    async def cost(request: Request) -> Response:
+        name, verb = request.path_params["name"], verb_of(request)
+        words = verb_words(verb, name, dict(request.query_params), site)
+        lines = [on_page(line) for line in await cost_lines(asker, site, name, verb, words)]
+        return site.render(
+            request, "verb_cost.html", lines=lines, command=command_line(verb, words)
+        )
+
+    async def start(request: Request, form: FormData) -> Response:
+        name, verb, given = request.path_params["name"], verb_of(request), texts(form)
+        await asker.end()
+        try:
+            words = verb_words(verb, name, given, site)
+        except ConfigError as error:
+            return verb_page(request, site, given, str(error))
+        back = f"/searches/{name}/next/{verb}"
+        started = await run_in_threadpool(launcher.start, verb, name, words, back)
+        await settled(started)
+        if started.code and started.refused:
+            return verb_page(request, site, given, started.refused)
+        return RedirectResponse(f"/started/{started.id}", 303)
+
+    return [
+        site.shows("/searches/{name}/next/{verb}", show),
+        site.shows("/searches/{name}/cost/{verb}", cost),
+        site.changes("/searches/{name}/next/{verb}", start),
+    ]
+
+
+def texts(form: FormData) -> dict[str, str]:
+    """Return the fields of a form that are text."""
+    return {name: value for name, value in form.items() if isinstance(value, str)}
+
+
+def verb_of(request: Request) -> str:
+    """Return the verb that an address names.
+
+    Raises:
+        HTTPException: there is no such verb.
+    """
+    verb = str(request.path_params["verb"])
+    if verb not in VERBS:
+        raise HTTPException(404, "there is no such page.")
+    return verb
+
+
+def verb_page(request: Request, site: Site, given: Mapping[str, str], error: str = "") -> Response:
+    """Return the page of a verb, with what is filled in, and why that was refused."""
+    name = verb_of(request)
+    return site.render(
+        request,
+        "verb.html",
+        400 if error else 200,
+        search=request.path_params["name"],
+        name=name,
+        verb=VERBS[name],
+        values={field.option: given.get(field.option, "") for field in VERBS[name].fields},
+        error="\n".join(map(on_page, error.splitlines())),
+    )
+
+
+async def cost_lines(
+    asker: Asker, site: Site, search: str, verb: str, words: list[str]
+) -> list[str]:
+    """Return what a verb would do and cost, in lines.
+
+    Raises:
+        ConfigError: it would be refused.
+    """
+    if verb == "resume":
+        return await run_in_threadpool(resume_lines, site, search, words)
+    if not VERBS[verb].tells_cost:
+        return []
+    told = await asker.ask(f"search.{verb}", ["--dry-run", *words])
+    told.check()
+    return [line.strip() for line in [*told.notes, *told.out.splitlines()] if line.strip()]
+
+
+def resume_lines(site: Site, search: str, words: list[str]) -> list[str]:
+    """Return what is left of a search, and what more trials would come to."""
+    result, _ = kept(site, search)
+    ended = sum(trial.ended_ms > 0 for trial in result.trials.values())
+    lines = [f"{ended} of {len(result.trials)} trials that were begun have ended."]
+    given = VERBS["resume"].parser().parse_args(words)
+    if given.trials is not None:
+        experiment = Experiment.from_description(search, result.started.experiment, site.place)
+        asked = Asked.now(EXTEND, trials=str(given.trials))
+        told = answer(asked, experiment, result, Standing(is_live=True))
+        lines += [f"{told.text}.", *([f"It costs {told.cost}."] if told.cost else [])]
+    return lines
+
+
+def kept(site: Site, name: str) -> tuple[SearchResult, str]:
+    """Return a search as it is kept, and the driver that has it.
+
+    Raises:
+        JournalError: there is no such search.
+    """
+    return SearchResult.kept_in(found(site, name))
+
+
+def found(site: Site, name: str) -> Home:
+    """Return where a search is kept.
+
+    Raises:
+        HTTPException: no search may have this name.
+    """
+    if not NAME.fullmatch(name):
+        raise HTTPException(404, "there is no search of this name.")
+    return home(site.place, name)
+
+
+@dataclass(frozen=True)
+class Deed:
+    """A request that can be made with a button: what it is called, and what comes of it."""
+
+    action: str
+    title: str
+    told: Answer
+
+    @property
+    def text(self) -> str:
+        """What comes of it, in words for the page."""
+        return on_page(self.told.text)
+
+
+@dataclass(frozen=True)
+class Steered:
+    """What the acting part of a search's page shows."""
+
+    name: str
+    is_live: bool
+    deeds: list[Deed]
+    trials: list[tuple[str, str]]
+    """The trials that can be stopped: name, and how far they are."""
+    verbs: list[tuple[str, Verb]]
+    """The verbs that go on from the search as it is now."""
+    waiting: list[str]
+    """What was asked and not answered yet."""
+    answered: list[str]
+    started: list[tuple[Launched, str]]
+    """What was started here, the last first, and what that is in words."""
+
+    @classmethod
+    def of(cls, site: Site, launcher: Launcher, result: SearchResult, holder: str) -> "Steered":
+        """Return it of a search, and the driver that has it.
+
+        Raises:
+            OSError: the storage refuses.
+        """
+        name = result.name
+        place = found(site, name)
+        answered = list(result.requests.values())[-SHOWN:][::-1]
+        return cls(
+            name,
+            bool(holder),
+            deeds_of(result, holder, site) if holder else [],
+            stoppable(result) if holder else [],
+            [] if holder else [(one, VERBS[one]) for one in verbs_for(result)],
+            [waiting_text(one) for one in waiting(place, result.requests)],
+            [f"{moment(one.time_ms)}: {answered_text(one.request)}" for one in answered],
+            [(one, title_of(one)) for one in launcher.of(name)[:SHOWN]],
+        )
+
+    @property
+    def is_moving(self) -> bool:
+        """True while an answer is waited for, or something that was started here runs."""
+        return bool(self.waiting) or any(one.is_running for one, _ in self.started)
+
+
+def deeds_of(result: SearchResult, holder: str, site: Site) -> list[Deed]:
+    """Return what can be asked of a search that runs, with what would come of it."""
+    return [
+        Deed(action, title, foreseen(Asked.now(action), result, holder, site.place))
+        for action, title in ((PAUSE, "Pause"), (STOP, "Stop the search"))
+    ]
+
+
+def stoppable(result: SearchResult) -> list[tuple[str, str]]:
+    """Return the trials that have not ended, and how far they are."""
+    return [
+        (trial.trial, f"{trial.trial}: {trial.outcome} at epoch {trial.reached}")
+        for trial in result.trials.values()
+        if not trial.ended_ms and trial.asked is None
+    ]
+
+
+def verbs_for(result: SearchResult) -> list[str]:
+    """Return the verbs that go on from a search that does not run now, the likeliest first."""
+    is_selecting = result.selection is not None and result.selection.outcome != "completed"
+    if not result.is_over:
+        return ["resume"]
+    if is_selecting:
+        return ["select"]
+    return ["select", "promote", "refine", "resume"]
+
+
+def waiting_text(one: Asked | Unreadable) -> str:
+    """Return a request that nobody has answered yet, in words."""
+    if isinstance(one, Unreadable):
+        return f"something that cannot be read ({one.reason})"
+    return f"{one.by} asks to {wanted_text(one.action, one.trial, one.options)}"
+
+
+def answered_text(request: Requested) -> str:
+    """Return who asked for what, and what came of it, in words."""
+    refused = "refused: " if request.is_refused else ""
+    wanted = wanted_text(request.action, request.trial, request.options)
+    return f"{request.by} asked to {wanted}: {refused}{on_page(request.answer)}"
+
+
+def wanted_text(action: str, trial: str, options: Mapping[str, Any]) -> str:
+    """Return what was asked for, as `stop t0003` or `extend: trials +5`."""
+    given = [
+        f"{name} {' '.join(map(str, value)) if isinstance(value, list) else value}"
+        for name, value in options.items()
+    ]
+    what = f"{action} {trial}" if trial else action.replace("stop", "stop the search")
+    return f"{what}: {', '.join(given)}" if given else what
+
+
+def wanted_of(given: Mapping[str, str], by: str = "") -> Asked:
+    """Return the request that a form describes.
+
+    Raises:
+        ConfigError: it describes none.
+    """
+    action = given.get("action", "")
+    if action != EXTEND:
+        return Asked.now(action, by=by, trial=given.get("trial", "").strip())
+    values = {name: given.get(name, "").strip() for name in OPTIONS}
+    count = values["concurrency"]
+    if count and not (count.isascii() and count.isdecimal() and len(count) < 9):
+        raise ConfigError(f"trials at once are a whole number (got '{count[:40]}').")
+    if not any(values.values()):
+        raise ConfigError("say how many trials, how long, or how many at once.")
+    return Asked.now(
+        EXTEND,
+        by=by,
+        trials=values["trials"],
+        budget=tuple(values["budget"].split()),
+        concurrency=int(count) if count else None,
+    )
+
+
+def told_before(site: Site, name: str, given: Mapping[str, str]) -> Answer:
+    """Return what would come of a request, or why nothing does."""
+    try:
+        asked = wanted_of(given)
+    except ConfigError as error:
+        return Answer(str(error), is_refused=True)
+    result, holder = kept(site, name)
+    told = foreseen(asked, result, holder, site.place)
+    return Answer(on_page(told.text), told.is_refused, told.cost)
+
+
+def asked_by_page(site: Site, name: str, given: Mapping[str, str]) -> str:
+    """Ask a search for something, and return what comes of it.
+
+    Raises:
+        ConfigError: it is refused.
+        OSError: the storage refuses.
+    """
+    asked = wanted_of(given, by=f"{asker()} (page)")
+    result, holder = kept(site, name)
+    told = foreseen(asked, result, holder, site.place)
+    if told.is_refused:
+        raise ConfigError(on_page(told.text))
+    ask(found(site, name), asked)
+    return on_page(told.text)
+
+
+async def steered(site: Site, launcher: Launcher, name: str) -> Steered:
+    """Return what the acting part of a search's page shows.
+
+    Raises:
+        JournalError: there is no such search.
+        NotReady: it is being prepared.
+    """
+    followed = await site.feed.follow(name)
+
+    def made() -> Steered:
+        with followed.reading() as result:
+            return Steered.of(site, launcher, result, followed.holder)
+
+    return await run_in_threadpool(made)
+
+
+async def steer_page(request: Request, site: Site, launcher: Launcher, said: str = "") -> Response:
+    """Return the acting part of a search's page, or a page of it alone."""
+    facts = await steered(site, launcher, request.path_params["name"])
+    page = "steer_part.html" if "hx-request" in request.headers else "steer_page.html"
+    return site.render(request, page, steered=facts, said=said)

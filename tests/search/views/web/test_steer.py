@@ -1,0 +1,217 @@
+"""Steering a search from its page: what is told before, what is asked, and what is started."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.experiment import Experiment
+from search.journal.requests import waiting
+from search.journal.store import home
+from search.views.web.forms import launch
+from search.views.web.forms.children import Asker, Told
+from search.views.web.forms.verbs import VERBS, on_page, verb_words
+from search.views.web.pages import new
+from tests.support.asgi import Reply
+from tests.support.played import OpenDriver, play
+from tests.support.site import Visitor
+from trainables.errors import ConfigError
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def visitor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Visitor:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return Visitor(tmp_path)
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Collects the command lines that would be started."""
+    found: list[list[str]] = []
+
+    def start(self: launch.Launcher, verb: str, search: str, words: Any, back: str) -> Any:
+        found.append([verb, search, *words])
+        return launch.Launched("1", verb, search, tuple(words), 0, back, Path("/nowhere"))
+
+    monkeypatch.setattr(launch.Launcher, "start", start)
+    monkeypatch.setattr(new, "REFUSES_S", 0.0)
+    return found
+
+
+@pytest.fixture
+def begun(experiment: Experiment, open_driver: OpenDriver) -> Experiment:
+    """A search that has trained some epochs and has not ended."""
+    play(open_driver(experiment), slots=2, events=9)
+    return experiment
+
+
+@pytest.fixture
+def ended(experiment: Experiment, open_driver: OpenDriver) -> Experiment:
+    play(open_driver(experiment))
+    return experiment
+
+
+def text(reply: Reply) -> str:
+    return reply.content.decode()
+
+
+def test_a_running_search_tells_what_each_button_does(begun: Experiment, visitor: Visitor) -> None:
+    with home(begun.storage, begun.name).lease():
+        page = text(visitor.see("/searches/played/steer"))
+    assert "each trial finishes its epoch, then its process ends" in page
+    assert "no further trial begins" in page
+    assert "t0001: running at epoch" in page
+    assert "python -m" not in page
+
+
+def test_a_trial_is_stopped_by_a_request(begun: Experiment, visitor: Visitor) -> None:
+    kept = home(begun.storage, begun.name)
+    with kept.lease():
+        reply = visitor.send("/searches/played/ask", {"action": "stop", "trial": "t0001"})
+        assert "Asked. t0001 stops after epoch" in text(reply)
+        assert "t0001: the driver answers in a moment" in text(reply)
+    (asked,) = waiting(kept)
+    assert (asked.action, asked.trial) == ("stop", "t0001")
+    assert asked.by.endswith(" (page)")
+
+
+def test_trials_time_and_trials_at_once_are_asked_for(begun: Experiment, visitor: Visitor) -> None:
+    asked = {"action": "extend", "trials": "", "budget": "1h 500epochs", "concurrency": "3"}
+    kept = home(begun.storage, begun.name)
+    with kept.lease():
+        assert visitor.send("/searches/played/ask", asked).status == 200
+    (found,) = waiting(kept)
+    assert (found.budget, found.concurrency) == (("1h", "500epochs"), 3)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"action": "stop", "trial": f"t9{HOSTILE}"}, "no trial"),
+        ({"action": "stop", "trial": "x" * 500}, "short text"),
+        ({"action": "delete"}, "action"),
+        ({"action": ""}, "action"),
+        ({"action": "extend"}, "say how many trials"),
+        ({"action": "extend", "trials": "-3"}, "--trials"),
+        ({"action": "extend", "concurrency": "²"}, "whole number"),
+        ({"action": "extend", "budget": HOSTILE}, "--budget"),
+        ({"action": "extend", "budget": "1h " * 99}, "--budget"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_in_a_line(
+    given: dict[str, str], told: str, begun: Experiment, visitor: Visitor
+) -> None:
+    kept = home(begun.storage, begun.name)
+    with kept.lease():
+        reply = visitor.send("/searches/played/ask", given)
+        before = visitor.see("/searches/played/foreseen", part=True, **given)
+    assert reply.status == 400
+    for page in (text(reply), text(before)):
+        assert told in page
+        assert HOSTILE not in page
+    assert waiting(kept) == []
+
+
+def test_a_search_that_was_cut_off_goes_on(
+    begun: Experiment, visitor: Visitor, started: list[list[str]]
+) -> None:
+    assert "/searches/played/next/resume" in text(visitor.see("/searches/played/steer"))
+    reply = visitor.send("/searches/played/next/resume", {"trials": "", "budget": "2h"})
+    assert (reply.status, reply.headers["location"]) == (303, "/started/1")
+    assert started[0][:3] == ["resume", "played", f"--storage={visitor.folder}/searches"]
+    assert started[0][-3:] == ["--budget=2h", "--", "played"]
+
+
+def test_a_search_that_has_ended_offers_what_goes_on_from_it(
+    ended: Experiment, visitor: Visitor
+) -> None:
+    page = text(visitor.see("/searches/played/steer"))
+    offered = re.findall(r"/searches/played/next/(\w+)", page)
+    assert offered == ["select", "promote", "refine", "resume"]
+    assert "Stop the search" not in page
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_says_what_it_does_before_it_is_started(
+    verb: str, ended: Experiment, visitor: Visitor
+) -> None:
+    page = text(visitor.see(f"/searches/played/next/{verb}"))
+    assert VERBS[verb].does.split(".")[0].replace("'", "&#39;") in page
+    assert visitor.see("/searches/played/next/delete").status == 404
+
+
+def test_what_a_verb_costs_is_told_in_words(
+    ended: Experiment, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def told(self: Asker, module: str, words: list[str]) -> Told:
+        assert (module, words[0]) == ("search.select", "--dry-run")
+        return Told(0, f"at most 25 trainings {HOSTILE}\n", "")
+
+    monkeypatch.setattr(Asker, "ask", told)
+    page = text(visitor.see("/searches/played/cost/select", part=True))
+    assert "at most 25 trainings" in page
+    assert HOSTILE not in page
+
+
+def test_more_trials_tell_their_cost_before_a_resume(ended: Experiment, visitor: Visitor) -> None:
+    page = text(visitor.see("/searches/played/cost/resume", part=True, trials="5"))
+    assert "fewer there cannot be" in page
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("value", ["--help", "-1 --allow-change", "--address=evil"])
+def test_no_value_becomes_an_option_of_a_verb(verb: str, value: str, visitor: Visitor) -> None:
+    given = {field.option: value for field in VERBS[verb].fields if not field.is_flag}
+    try:
+        words = verb_words(verb, "played", given, visitor.site)
+    except ConfigError:
+        return  # refused in a line
+    args = VERBS[verb].parser().parse_args(words)
+    assert (args.name, getattr(args, "address", None)) == ("played", None)
+
+
+def test_commands_are_called_by_their_buttons() -> None:
+    text = "Later it can go on: .venv/bin/python -m search.resume x --storage y"
+    assert on_page(text) == "Later it can go on: 'Go on' on this page"
+
+
+def test_trials_are_taken_along_as_a_table(ended: Experiment, visitor: Visitor) -> None:
+    reply = visitor.see("/searches/played/trials.csv")
+    assert reply.headers["content-type"].startswith("text/csv")
+    assert len(text(reply).splitlines()) == 10
+
+
+def test_a_search_is_deleted_after_a_look_and_a_yes(
+    ended: Experiment, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.delete.traces_of", lambda *_: None)
+    page = text(visitor.see("/searches/played/delete"))
+    assert "1 file, " in page
+    assert visitor.send("/searches/played/delete", {}).status == 400
+    assert home(ended.storage, "played").exists()
+    assert visitor.send("/searches/played/delete", {"sure": "on"}).status == 303
+    assert not home(ended.storage, "played").exists()
+
+
+def test_a_search_that_runs_is_not_deleted(begun: Experiment, visitor: Visitor) -> None:
+    kept = home(begun.storage, begun.name)
+    with kept.lease():
+        assert visitor.see("/searches/played/delete").status == 409
+        assert visitor.send("/searches/played/delete", {"sure": "on"}).status == 409
+    assert kept.exists()
+
+
+def test_what_can_be_removed_is_told_before(ended: Experiment, visitor: Visitor) -> None:
+    assert "There is nothing to remove." in text(visitor.see("/searches/played/clean"))
+    assert visitor.send("/searches/played/clean", {"keep": "nothing"}).status == 400
+
+
+@pytest.mark.parametrize("name", ["nix", "..", ".hidden", "a b", HOSTILE.replace("/", "")])
+@pytest.mark.parametrize("page", ["steer", "delete", "clean", "trials.csv", "foreseen"])
+def test_a_search_that_is_not_there_is_told_of(name: str, page: str, visitor: Visitor) -> None:
+    reply = visitor.see(f"/searches/{name}/{page}", action="stop")
+    assert reply.status == 404
+    assert HOSTILE not in text(reply)
