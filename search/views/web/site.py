@@ -101,6 +101,24 @@ class Site:
         """Return the route of something to see; `path` is as Starlette has it."""
         return Route(path, self._answering(endpoint), methods=["GET"])
 
+    def hints(self, path: str, endpoint: Endpoint) -> Route:
+        """Return the route of what a form would come to, asked for while it is filled in.
+
+        A refusal is no error there, but a line in its place; where a newer question has taken the
+        place of this one, nothing is.
+        """
+        answering = self._answering(endpoint)
+
+        async def hinted(request: Request) -> Response:
+            answer = await answering(request)
+            if answer.status_code == 409:
+                return Response(status_code=204, headers=HEADERS)
+            if "hx-request" in request.headers:
+                answer.status_code = 200
+            return answer
+
+        return Route(path, hinted, methods=["GET"])
+
     def changes(self, path: str, endpoint: Change, limit: int = MAX_BYTES) -> Route:
         """Return the route of a form that changes something, of so many bytes at most."""
 

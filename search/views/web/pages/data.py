@@ -54,7 +54,7 @@ def routes(site: Site) -> list[BaseRoute]:
         seen = Seen.of(told.out)
         return site.render(request, page, wanted=wanted, **shown(seen, wanted))
 
-    return [site.shows("/data", show), site.shows("/data/report", report)]
+    return [site.shows("/data", show), site.hints("/data/report", report)]
 
 
 def refused(request: Request, site: Site, wanted: Wanted, text: str) -> Response:

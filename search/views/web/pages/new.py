@@ -88,8 +88,8 @@ def routes(site: Site) -> list[BaseRoute]:
 
     return [
         site.shows("/new", show),
-        site.shows("/new/checked", checked),
-        site.shows("/new/plan", plan),
+        site.hints("/new/checked", checked),
+        site.hints("/new/plan", plan),
         site.changes("/new", start),
     ]
 

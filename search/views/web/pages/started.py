@@ -1,11 +1,15 @@
 """The page of a verb that was started here: it leads to its search, or says why there is none."""
 
+from contextlib import suppress
+
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute
 
+from cluster.errors import NotReady
+from search.journal.journal import JournalError
 from search.journal.store import home
 from search.views.web.access import HEADERS
 from search.views.web.forms.launch import Launched, Launcher
@@ -29,7 +33,7 @@ def routes(site: Site) -> list[BaseRoute]:
         found = await run_in_threadpool(launcher.find, request.path_params["id"])
         if found is None:
             raise HTTPException(404, "nothing that was started here is called so.")
-        if await run_in_threadpool(is_there, site, found):
+        if await is_there(site, found):
             return leads_to(request, f"/searches/{found.search}")
         is_part = "hx-request" in request.headers
         page = "started_part.html" if is_part else "started.html"
@@ -43,16 +47,20 @@ def title_of(started: Launched) -> str:
     return TITLES[started.verb].format(started.search)
 
 
-def is_there(site: Site, started: Launched) -> bool:
+async def is_there(site: Site, started: Launched) -> bool:
     """Return whether the search's own page has more to say by now."""
     if started.verb == "promote":
         return False
-    kept = home(site.place, started.search)
     if started.verb == "run":
-        return kept.exists()
-    if started.code is None:
-        return started.is_running and bool(kept.holder())
-    return not started.refused
+        with suppress(JournalError, NotReady):
+            await site.feed.follow(started.search)
+            return True
+        return False
+    if started.code is not None:
+        return not started.refused
+    return started.is_running and bool(
+        await run_in_threadpool(home(site.place, started.search).holder)
+    )
 
 
 def leads_to(request: Request, address: str) -> Response:

@@ -70,7 +70,7 @@ def routes(site: Site) -> list[BaseRoute]:
     return [
         site.shows("/searches/{name}/steer", show),
         site.shows("/searches/{name}/steer/news", news),
-        site.shows("/searches/{name}/foreseen", foresee),
+        site.hints("/searches/{name}/foreseen", foresee),
         site.changes("/searches/{name}/ask", request_it),
         *verb_routes(site, asker, launcher),
     ]
@@ -106,7 +106,7 @@ def verb_routes(site: Site, asker: Asker, launcher: Launcher) -> list[BaseRoute]
 
     return [
         site.shows("/searches/{name}/next/{verb}", show),
-        site.shows("/searches/{name}/cost/{verb}", cost),
+        site.hints("/searches/{name}/cost/{verb}", cost),
         site.changes("/searches/{name}/next/{verb}", start),
     ]
 
