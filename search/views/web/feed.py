@@ -34,9 +34,9 @@ HOLDER_S = 2.0
 KEEP_S = 60.0
 """Seconds for which a search is kept in memory after the last look at it."""
 MAX_POINTS, MAX_TOLD, MAX_WATCHERS, MAX_VIEWS = 5000, 40, 200, 32
-VIEW_S, VIEW_SHARE = 0.5, 0.01
-"""The least number of seconds from one making of a view to the next, and the largest share of a
-processor that making it may take.
+VIEW_S, MAX_VIEW_S, VIEW_SHARE = 1.0, 5.0, 0.005
+"""The least and the most seconds from one making of a view to the next, and the share of a
+processor that it takes in between.
 """
 
 
@@ -85,7 +85,7 @@ class View:
         async with self.lock:
             if self.version != followed.version and time.monotonic() >= self.again_at:
                 self.version, self.text, cost_s = await run_in_threadpool(_made, followed, make)
-                self.again_at = time.monotonic() + max(VIEW_S, cost_s / VIEW_SHARE)
+                self.again_at = time.monotonic() + min(MAX_VIEW_S, max(VIEW_S, cost_s / VIEW_SHARE))
 
 
 def _made(followed: "Followed", make: Callable[[SearchResult], str]) -> tuple[int, str, float]:

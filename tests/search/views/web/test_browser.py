@@ -37,7 +37,7 @@ def test_pages_fit_a_phone_and_hear_of_an_epoch(
         await tab.wait_for(f"{CHARTS} === 3")
         play(driver, events=34)
         await tab.wait_for("/finished epoch/.test(document.getElementById('newest').textContent)")
-        await tab.value("document.getElementById('by-trial').click()")
+        await tab.value("document.getElementById('sort-trial').click()")
         await tab.wait_for("location.search === '?sort=trial'")
         rows = "document.querySelector('#rows tbody th').textContent"
         await tab.wait_for(f"{rows} === 't0001'")
