@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from starlette.concurrency import run_in_threadpool
 
-from cluster.errors import NotReady, Refused
+from cluster.errors import NotReady
 from search.experiment import NAME
 from search.journal.events import Ended, Epoch, SessionStart, Suggested
 from search.journal.journal import Event, JournalError, Replaced
@@ -33,7 +33,7 @@ HOLDER_S = 2.0
 """Seconds between two looks at who has the search."""
 KEEP_S = 60.0
 """Seconds for which a search is kept in memory after the last look at it."""
-MAX_POINTS, MAX_TOLD, MAX_WATCHERS, MAX_VIEWS = 5000, 40, 200, 32
+MAX_POINTS, MAX_TOLD, MAX_VIEWS = 5000, 40, 32
 VIEW_S, MAX_VIEW_S, VIEW_SHARE = 1.0, 5.0, 0.005
 """The least and the most seconds from one making of a view to the next, and the share of a
 processor that it takes in between.
@@ -273,13 +273,7 @@ class Feed:
 
     @asynccontextmanager
     async def watching(self, followed: Followed) -> AsyncIterator[asyncio.Event]:
-        """Watch a search's journal; the event is set whenever something is new.
-
-        Raises:
-            Refused: too many watch it already.
-        """
-        if len(followed.watchers) >= MAX_WATCHERS:
-            raise Refused(f"{MAX_WATCHERS} pages on this search are open already: close one.")
+        """Watch a search's journal; the event is set whenever something is new."""
         mine = asyncio.Event()
         followed.watchers.add(mine)
         if followed.task is None:

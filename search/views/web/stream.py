@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Hashable
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from cluster.errors import Refused
 from search.journal.result import SearchResult
 from search.views.web.access import HEADERS
 from search.views.web.charts import Axis, news
@@ -23,6 +24,8 @@ HEARTBEAT_S = 15.0
 """Seconds after which something is sent though nothing has happened."""
 AGAIN_MS = 2000
 """Milliseconds after which a browser that has lost the connection tries again."""
+MAX_WATCHERS = 200
+"""The most pages that are told what is new in one search."""
 Make = Callable[[SearchResult], str]
 
 
@@ -38,7 +41,12 @@ def streamed(
         followed: the search.
         key: equal for all pages that show the same parts.
         make: makes the page's changing parts, as JSON, under the search's lock.
+
+    Raises:
+        Refused: too many watch the search already.
     """
+    if len(followed.watchers) >= MAX_WATCHERS:
+        raise Refused(f"{MAX_WATCHERS} pages on this search are open already: close one.")
     after = request.headers.get("last-event-id") or request.query_params.get("after", "")
     seen = request.query_params.get("seen", "")
     stream = _Stream(followed, followed.view(key), make, _whole(after), _whole(seen))

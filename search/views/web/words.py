@@ -18,6 +18,7 @@ STANDS = {
     "completed": "done",
     "budget": "budget used",
     "gain": "gain small",
+    "stopped": "stopped",
     "interrupted": "interrupted",
     "lost": "cluster lost",
 }
@@ -26,6 +27,7 @@ WHY = {
     "completed": "Over: all trials are done.",
     "budget": "Over: its budget is used up.",
     "gain": "Over: more trials would hardly find a better one.",
+    "stopped": "Over: it was asked to stop.",
     "lost": "It ended when its machines were lost. It can go on where it was.",
     "interrupted": "It was interrupted, and can go on where it was.",
 }

@@ -58,7 +58,7 @@ def routes(site: Site) -> list[BaseRoute]:
         def make(result: SearchResult) -> str:
             trial = result.find(name)
             assert trial is not None
-            part = site.text("trial_now.html", **_facts(followed, trial))
+            part = site.text("trial_now.html", **_facts(followed.name, result, trial))
             stands = {"stand": trial.outcome, "version": followed.version}
             return json.dumps({"parts": {"now": part}, **stands})
 
@@ -110,7 +110,7 @@ def _page(site: Site, request: Request, followed: Followed, name: str) -> Respon
     return site.render(
         request,
         "trial.html",
-        **_facts(followed, trial),
+        **_facts(followed.name, result, trial),
         version=version,
         params=[(path, value_text(trial, path)) for path in trial.params],
         config=[(path, param_text(value)) for path, value in flat(trial.config)],
@@ -120,9 +120,9 @@ def _page(site: Site, request: Request, followed: Followed, name: str) -> Respon
     )
 
 
-def _facts(followed: Followed, trial: TrialResult) -> dict[str, Any]:
+def _facts(search: str, result: SearchResult, trial: TrialResult) -> dict[str, Any]:
     """Return what the changing part of the page is made of."""
-    images, metric = followed.result.images, trial.metric
+    images, metric = result.images, trial.metric
     tiles = [("state", trial.outcome, f"attempt {trial.attempt}" if trial.attempt > 1 else "")]
     if trial.epochs:
         low, high = interval(trial, images)
@@ -134,11 +134,11 @@ def _facts(followed: Followed, trial: TrialResult) -> dict[str, Any]:
         ("training", f"{trial.train_s:.1f} s", "of training and validation"),
     ]
     return {
-        "search": followed.name,
+        "search": search,
         "trial": trial,
         "tiles": tiles,
         "why": why(trial),
-        "is_best": followed.result.best is trial,
+        "is_best": result.best is trial,
     }
 
 

@@ -166,3 +166,11 @@ def test_a_path_that_leads_elsewhere_is_no_page(path: str, visitor: Visitor) -> 
     assert reply.status == 404
     assert b"import " not in reply.content
     assert b'"event"' not in reply.content
+
+
+def test_pages_without_end_are_not_told_what_is_new(
+    visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.views.web.stream.MAX_WATCHERS", 0)
+    reply = visitor.get("/searches/played/events")
+    assert (reply.status, b"are open already: close one." in reply.content) == (409, True)

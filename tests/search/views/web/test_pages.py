@@ -10,6 +10,7 @@ from starlette.datastructures import QueryParams
 from search.experiment import Experiment
 from search.journal.events import Started, from_json
 from search.journal.journal import FILE_NAME, Event
+from search.journal.result import SearchResult
 from search.views.web.listing import Cell, Column, Query, Row, listed
 from tests.search.views.web.conftest import Visitor
 
@@ -120,6 +121,10 @@ def test_a_trial_has_its_params_its_story_and_its_files(
     assert "suggested by grid" in page
     assert "val.json" in page
     assert "secret" not in page
+    assert "The best trial so far." not in page
+    best = SearchResult.read(played.folder).best
+    assert best is not None
+    assert b"The best trial so far." in visitor.get(f"/searches/played/trials/{best.trial}").content
     file = visitor.get("/searches/played/trials/t0001/files/val.json").content.decode()
     assert "&lt;/pre&gt;&lt;script&gt;" in file
     assert visitor.get("/searches/played/trials/t0001/files/secret").status == 404
