@@ -7,6 +7,7 @@ server knows it. The command lines are lists of words and never meet a shell.
 import fcntl
 import hashlib
 import json
+import re
 import secrets
 import shlex
 import shutil
@@ -29,8 +30,9 @@ CARRIER = "search.views.web.forms.carried"
 """The module that carries a verb out."""
 ABOUT, LOCK = "about.json", "lock"
 VERBS = frozenset({"run", "resume", "refine", "select", "promote"})
-MAX_KEPT = 200
-"""The most starts that are remembered; the oldest that have ended go first."""
+ID = re.compile(r"[0-9]{1,20}-[0-9a-f]{8}")
+MAX_KEPT = 20
+"""The most starts of a search that are remembered; the oldest that have ended go first."""
 SHOWN = 12
 """The last lines that are shown."""
 ERROR = "error: "
@@ -110,7 +112,7 @@ class Launcher:
 
         Args:
             verb: one of `VERBS`.
-            search: the search that it is about.
+            search: the name of the search that it is about.
             words: of its command line.
             back: the address of the form where it was asked for.
 
@@ -118,12 +120,12 @@ class Launcher:
             OSError: the cache cannot be written, or no process started.
         """
         assert verb in VERBS, verb
-        make_private(self._folder)
-        self._tidy()
-        name = f"{int(time.time() * 1000)}-{secrets.token_hex(4)}"
-        made = Launched(
-            name, verb, search, tuple(words), int(time.time() * 1000), back, self._folder / name
-        )
+        place = self._folder / search
+        make_private(place)
+        self._tidy(search)
+        began_ms = time.time_ns() // 1_000_000
+        name = f"{began_ms}-{secrets.token_hex(4)}"
+        made = Launched(name, verb, search, tuple(words), began_ms, back, place / name)
         made.folder.mkdir(mode=0o700)
         told = {key: value for key, value in asdict(made).items() if key != "folder"}
         (made.folder / ABOUT).write_text(json.dumps(told))
@@ -143,23 +145,21 @@ class Launcher:
 
     def find(self, name: str) -> Launched | None:
         """Return the start of this id; None if it is not known."""
-        return next((one for one in self.all() if one.id == name), None)
+        if not ID.fullmatch(name):
+            return None
+        return next((_read(folder) for folder in self._folder.glob(f"*/{name}")), None)
 
     def of(self, search: str) -> list[Launched]:
         """Return what was started on a search, the last first."""
-        return [one for one in self.all() if one.search == search]
-
-    def all(self) -> list[Launched]:
-        """Return all that is remembered, the last first."""
         found = []
         with suppress(OSError):
-            for folder in sorted(self._folder.iterdir(), reverse=True):
+            for folder in sorted((self._folder / search).iterdir(), reverse=True):
                 with suppress(OSError, ValueError, KeyError, TypeError):
                     found.append(_read(folder))
         return found
 
-    def _tidy(self) -> None:
-        over = [one for one in self.all()[MAX_KEPT:] if not one.is_running]
+    def _tidy(self, search: str) -> None:
+        over = [one for one in self.of(search)[MAX_KEPT:] if not one.is_running]
         for one in over:
             shutil.rmtree(one.folder, ignore_errors=True)
 

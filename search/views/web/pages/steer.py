@@ -1,5 +1,6 @@
 """The acting part of a search's page: what can be asked of it now, and what would come of that."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -51,7 +52,15 @@ def routes(site: Site) -> list[BaseRoute]:
     async def news(request: Request) -> Response:
         """Answer with what was asked, and what came of it, as a part."""
         facts = await steered(site, launcher, request.path_params["name"])
-        return site.render(request, "steer_news.html", steered=facts)
+        answer = site.render(request, "steer_news.html", steered=facts)
+        if changed := facts.changed(request.query_params.get("seen", "")):
+            answer.headers["HX-Trigger"] = ", ".join(changed)
+        return answer
+
+    async def trials(request: Request) -> Response:
+        facts = await steered(site, launcher, request.path_params["name"])
+        chosen = request.query_params.get("trial", "")
+        return site.render(request, "steer_trials.html", steered=facts, chosen=chosen)
 
     async def foresee(request: Request) -> Response:
         name, given = request.path_params["name"], dict(request.query_params)
@@ -70,6 +79,7 @@ def routes(site: Site) -> list[BaseRoute]:
     return [
         site.shows("/searches/{name}/steer", show),
         site.shows("/searches/{name}/steer/news", news),
+        site.shows("/searches/{name}/steer/trials", trials),
         site.hints("/searches/{name}/foreseen", foresee),
         site.changes("/searches/{name}/ask", request_it),
         *verb_routes(site, asker, launcher),
@@ -247,9 +257,26 @@ class Steered:
         )
 
     @property
+    def seen(self) -> str:
+        """A text that is another where the buttons are, and one where the trials are."""
+        buttons = [self.is_live, [deed.text for deed in self.deeds], [one for one, _ in self.verbs]]
+        return ".".join(map(short, (buttons, [name for name, _ in self.trials])))
+
+    def changed(self, seen: str) -> list[str]:
+        """Return the events by which a page is told what is no longer as it saw it."""
+        events = ("steer-changed", "trials-changed")
+        pairs = zip(seen.split("."), self.seen.split("."), events, strict=False)
+        return [event for was, now, event in pairs if was != now]
+
+    @property
     def is_moving(self) -> bool:
         """True while an answer is waited for, or something that was started here runs."""
         return bool(self.waiting) or any(one.is_running for one, _ in self.started)
+
+
+def short(value: object) -> str:
+    """Return a short text that is another for another value."""
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:12]
 
 
 def deeds_of(result: SearchResult, holder: str, site: Site) -> list[Deed]:
@@ -374,4 +401,4 @@ async def steer_page(request: Request, site: Site, launcher: Launcher, said: str
     """Return the acting part of a search's page, or a page of it alone."""
     facts = await steered(site, launcher, request.path_params["name"])
     page = "steer_part.html" if "hx-request" in request.headers else "steer_page.html"
-    return site.render(request, page, steered=facts, said=said)
+    return site.render(request, page, steered=facts, said=said, chosen="")

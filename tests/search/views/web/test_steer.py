@@ -67,6 +67,22 @@ def test_a_running_search_tells_what_each_button_does(begun: Experiment, visitor
     assert "python -m" not in page
 
 
+def test_an_open_page_hears_when_its_buttons_are_no_longer_right(
+    begun: Experiment, visitor: Visitor
+) -> None:
+    with home(begun.storage, begun.name).lease():
+        seen = re.search(r"news\?seen=([0-9a-f.]+)", text(visitor.see("/searches/played/steer")))
+        assert seen is not None
+        same = visitor.see("/searches/played/steer/news", part=True, seen=seen[1])
+        assert "hx-trigger" not in same.headers
+        trials = f"{seen[1].partition('.')[0]}.0"
+        told = visitor.see("/searches/played/steer/news", part=True, seen=trials)
+        assert told.headers["hx-trigger"] == "trials-changed"
+    visitor.site.feed._followed.clear()  # who has it is looked at every two seconds alone
+    told = visitor.see("/searches/played/steer/news", part=True, seen=seen[1])
+    assert told.headers["hx-trigger"] == "steer-changed, trials-changed"
+
+
 def test_a_trial_is_stopped_by_a_request(begun: Experiment, visitor: Visitor) -> None:
     kept = home(begun.storage, begun.name)
     with kept.lease():

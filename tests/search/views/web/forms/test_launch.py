@@ -45,7 +45,8 @@ def test_what_was_started_is_of_its_search_and_place(tmp_path: Path) -> None:
     ended(started)
     assert [one.id for one in Launcher(tmp_path).of("one")] == [started.id]
     assert Launcher(tmp_path).of("two") == []
-    assert Launcher(tmp_path / "elsewhere").all() == []
+    assert Launcher(tmp_path / "elsewhere").of("one") == []
+    assert Launcher(tmp_path).find("../" + started.id) is None
 
 
 def test_only_the_owner_can_read_what_a_verb_says(tmp_path: Path) -> None:
