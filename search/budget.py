@@ -57,10 +57,13 @@ class Limit:
         if self.of == "money":
             return limit(f"{self.amount + amount:.12g}usd")
         total = math.ceil(self.amount + amount)
-        if self.of == "time":  # in its largest unit that is even: 3h rather than 10800s
-            unit = next(unit for unit in "dhms" if total % TIME[unit] == 0)
-            return limit(f"{total // TIME[unit]}{unit}")
-        return limit(f"{total}{UNITS[self.of]}")
+        if self.of == "epochs":
+            return limit(f"{total}epochs")
+        # In the largest unit that is even: 3h rather than 10800s.
+        units = TIME if self.of == "time" else DEVICE_TIME
+        unit = next(unit for unit in reversed(units) if total % units[unit] == 0)
+        kind = unit if self.of == "time" else f"{self.of}-{unit}s"
+        return limit(f"{total // units[unit]}{kind}")
 
 
 def limit(text: str) -> Limit:

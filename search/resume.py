@@ -205,6 +205,7 @@ def is_done(result: SearchResult, experiment: Experiment, args: argparse.Namespa
         more
         or (used_up and (args.budget or args.price))
         or (result.outcome == "gain" and args.min_gain is not None)
+        or (result.outcome == "stopped" and len(result.trials) < experiment.planned_trials)
     )
     return (
         result.outcome in ENDED

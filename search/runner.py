@@ -35,6 +35,7 @@ from search.journal.journal import FILE_NAME, VERSION, Journal, JournalError, Un
 from search.journal.keeping import ALL, NEEDED, by_kind, freed, goes_at_once, removable, remove
 from search.journal.lease import FILE_NAME as LOCK_FILE
 from search.journal.provenance import provenance
+from search.journal.requests import Inbox
 from search.journal.result import (
     DATA_PICTURE,
     DATA_REPORT,
@@ -114,6 +115,12 @@ class Executor(Protocol):
         """The number of trials that may run at once when the session begins."""
 
     @property
+    def room(self) -> int | None:
+        """The number of trials for which there is room at once; None where it changes, and the
+        executor resizes.
+        """
+
+    @property
     def packing(self) -> Packing:
         """The number of trials that train as one network, and of workers that share a GPU."""
 
@@ -169,7 +176,10 @@ def search_through(
     driver: Driver, dataset: Dataset, executor: Executor, *, by: str, tick: Tick
 ) -> None:
     """Run a search: its trials, the evaluation of each, and the best one's test."""
-    executor.train(driver, tick=dropping_failed(driver, tick))
+    ticked = dropping_failed(driver, tick)
+    executor.train(driver, tick=ticked)
+    while driver.look() and not driver.over:  # somebody asked for more at the last moment
+        executor.train(driver, tick=ticked)
     driver.settle()
     evaluate_trials(driver, executor.crew, slots=driver.slots, tick=tick)
     evaluate_best(driver, dataset, executor.crew, by=by, tick=tick)
@@ -276,6 +286,26 @@ class Running:
     views: OpenViews
     tracker: Tracker
     troubles: list[str]
+    inbox: Inbox
+
+    def tick(self) -> None:
+        """Show what is due, and take up what was asked for."""
+        self.views.tick()
+        self.take_up()
+
+    def look(self) -> bool:
+        """Take up what was asked for until now, and return whether there was anything."""
+        self.inbox.look()
+        return self.take_up()
+
+    def take_up(self) -> bool:
+        """Take up the requests that were fetched, and return whether there were any."""
+        found = False
+        while (asked := self.inbox.next()) is not None:
+            found = True
+            if self.driver.take_up(asked, waited=asked.id in self.inbox.before):
+                self.inbox.answered(asked.id)
+        return found
 
 
 def run_session(
@@ -294,6 +324,7 @@ def run_session(
         waiting.entering(experiment.home.lease(say=note)) as lease,
         clean_if_unused(folder),
         said(console, opening),
+        Inbox(experiment.home) as inbox,
         begin_of(experiment)(
             prepared,
             planned,
@@ -322,7 +353,8 @@ def run_session(
         journal.complain = note
         tracker = Tracker(experiment.tracking, folder, say=note, until=lambda: journal.size)
         journal.listeners += [tracker, views.apply]
-        running = Running(plan, driver, executor, views, tracker, troubles)
+        running = Running(plan, driver, executor, views, tracker, troubles, inbox)
+        driver.room, driver.look = executor.room, running.look
         about = SessionStart(provenance=origin, began_ms=began, training=earlier.training)
         with views, interruptible(driver, note) as signals:
             heed_signals()
@@ -334,7 +366,7 @@ def run_session(
         # Here, not later: an executor that broke may end this process as it is left.
         tell_troubles(troubles, experiment, tracker)
     code = plan.exit_code or exit_code
-    finished = ended(experiment, driver.result, tracker, signals, troubles, code, began)
+    finished = ended(driver.experiment, driver.result, tracker, signals, troubles, code, began)
     return rendered(views, finished)
 
 
@@ -382,7 +414,8 @@ def carry_out(running: Running, dataset: Dataset, signals: list[int]) -> None:
     try:
         with closed_by_its_end(driver, running.troubles):
             driver.go_on()
-            tick = executor.ticking(driver, running.views.tick)
+            running.take_up()
+            tick = executor.ticking(driver, running.tick)
             plan.go_through(driver, dataset, executor, by=plan.verb, tick=tick)
     finally:
         if signal.SIGTERM in signals:
@@ -390,7 +423,7 @@ def carry_out(running: Running, dataset: Dataset, signals: list[int]) -> None:
         executor.close()
         driver.journal.patient = not signals
         with suppress(KeyboardInterrupt):
-            wind_up(driver, running.tracker, running.troubles, running.views, hurry=bool(signals))
+            wind_up(running, hurry=bool(signals))
 
 
 @contextmanager
@@ -511,19 +544,21 @@ def write_last_line(driver: Driver) -> None:
         driver.finish()
 
 
-def wind_up(
-    driver: Driver, tracker: Tracker, troubles: list[str], views: OpenViews, *, hurry: bool
-) -> None:
+def wind_up(running: Running, *, hurry: bool) -> None:
     """Write what views keep and the study, then the last line, and wait for MLflow to have it all.
 
-    A step that fails does not keep the others from being done.
+    What was asked for until then is answered. A step that fails does not keep the others from being
+    done.
     """
+    driver, troubles = running.driver, running.troubles
+    driver.is_done = True
     with ExitStack() as steps:
-        steps.callback(tracker.close, HURRY_S if hurry else PATIENCE_S)
+        steps.callback(running.tracker.close, HURRY_S if hurry else PATIENCE_S)
         steps.callback(driver.journal.close)
         steps.callback(write_last_line, driver)
-        if not hurry:  # a resume writes both
-            steps.callback(lambda: troubles.extend(views.keep()))
+        if not hurry:  # a resume writes and answers them all
+            steps.callback(running.look)
+            steps.callback(lambda: troubles.extend(running.views.keep()))
             steps.callback(tried, troubles, "the study for Optuna", partial(save_study, driver))
 
 

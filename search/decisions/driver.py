@@ -10,11 +10,14 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
-from search.budget import Limit
+from cluster.runtime.resources import MANY
+from search.budget import Budget, Limit
 from search.decisions.policy import Decisions, MakePolicy, Record
 from search.decisions.search_policy import SearchPolicy
 from search.decisions.shared_trainings import Known
+from search.decisions.steering import Answer, Standing, answer, asked_text, requested, unread
 from search.decisions.timing import Timing
 from search.experiment import Experiment
 from search.journal.events import (
@@ -26,6 +29,7 @@ from search.journal.events import (
     Held,
     Paused,
     Promoted,
+    Requested,
     Restored,
     Retried,
     Running,
@@ -35,7 +39,15 @@ from search.journal.events import (
     Waiting,
 )
 from search.journal.journal import Event, Journal, read
-from search.journal.result import ENDED, FAILED, UNFINISHED, SearchResult, TrialResult
+from search.journal.requests import EXTEND, PAUSE, STOP, Asked, Unreadable
+from search.journal.result import (
+    ENDED,
+    FAILED,
+    OPEN,
+    UNFINISHED,
+    SearchResult,
+    TrialResult,
+)
 from search.schedulers.base import NEW, Stop
 from trainables.config import TrialConfig
 from trainables.messages import Report
@@ -108,6 +120,16 @@ class Driver:
         self.timing = Timing(clock, start_s=start_s, left=self._time_left)
         self.closing: tuple[str, str] | None = None
         """By whom and why the search was closed; None while it goes on."""
+        self.room: int | None = slots
+        """The number of trials for which the executor has room at once, whatever the search's own
+        limit is; None where that changes, and the executor resizes.
+        """
+        self.look: Callable[[], bool] = lambda: False
+        """Takes up what was asked for until now, and returns whether there was anything."""
+        self.is_done = False
+        """True once nothing but the search's last event is left."""
+        self._had_ended = self._is_settled = False
+        """True if the search had ended when this session began; once its trials have."""
 
     @property
     def experiment(self) -> Experiment:
@@ -124,6 +146,7 @@ class Driver:
         for event in events:
             self.result.apply(event)
             self._hear(event.data)
+        self._had_ended = self.result.outcome in ENDED
 
     def go_on(self) -> None:
         """Carry out what was decided but not written down, and line up the rest.
@@ -131,6 +154,8 @@ class Driver:
         Called after a replay, with the new session in the journal.
         """
         self._carry_out(self.policy.begin())
+        if (asked := self.result.stopping) is not None:
+            self.close("stopped", asked_text(asked))
         self.out_of_memory |= {
             trial.trial
             for trial in self.trials.values()
@@ -143,6 +168,8 @@ class Driver:
                 self._end(trial.trial, "stopped", trial.stop.reason)
             elif trial.epochs and trial.reached >= TrialConfig.from_dict(trial.config).epochs:
                 self._end(trial.trial, "completed", "")
+            elif trial.asked is not None:
+                self._stop_asked(trial)
             elif trial.outcome != "held":
                 # Epochs that another trial has trained are heard to their end, past any rung.
                 if self._is_at_rung(trial.trial) and trial.was_hearing:
@@ -323,7 +350,7 @@ class Driver:
             self._carry_out(self.policy.cost(trial, report.cost))
             self._write(Epoch(trial, epoch, report.metrics, report.precision, report.folds))
             self.timing.epoch(self.trials[trial], epoch)
-            stop = self.policy.judge(trial)
+            stop = self._judge(trial)
         if report.outcome is not None:
             self._end(trial, report.outcome, report.reason)
         elif report.more:
@@ -355,6 +382,9 @@ class Driver:
             return
         if traceback:
             self._write(Evidence(trial, traceback, "errors"))
+        if self.trials[trial].asked is not None:
+            self._stop_asked(self.trials[trial])
+            return
         retries = self.trials[trial].retries
         if retries.count(kind) >= RETRIES[kind]:
             self._end(trial, "failed", reason, kind=kind)
@@ -366,10 +396,10 @@ class Driver:
     def close(self, by: str, reason: str) -> None:
         """Start nothing more, and let no trial go on after its epoch.
 
-        The first reason given stays, except that of a used-up budget: what the budget leaves to be
-        done may still be interrupted.
+        The first reason given stays, except that of a used-up budget, or of a request to stop: what
+        they leave to be done may still be interrupted.
         """
-        if self.closing is None or (self.closing[0] == "budget" and by != "budget"):
+        if self.closing is None or (self.closing[0] in OPEN and by not in OPEN):
             self.closing = (by, reason)
 
     def finish(self) -> None:
@@ -382,6 +412,79 @@ class Driver:
                 self._end(trial, "failed", "it ended without a word", kind="lost")
         self.settle()
         self._write(self.policy.last_word(*(self.closing or self.policy.outcome)))
+
+    def take_up(self, asked: Asked | Unreadable, *, waited: bool = False) -> bool:
+        """Answer a request in the journal, then do what it asks; return False to leave it there.
+
+        One that was answered before is not answered again: what it asks was done, or `go_on` has
+        done it. While the search is broken off, it is left for the session that goes on.
+
+        Args:
+            asked: the request.
+            waited: whether it was there before this session.
+        """
+        if asked.id in self.result.requests:
+            return True
+        if isinstance(asked, Unreadable):
+            self._write(unread(asked))
+            return True
+        if self.interrupted and asked.action != PAUSE:
+            return False
+        if late := self._why_late(asked, waited=waited):
+            found = Answer(f"it came too late: {late}", is_refused=True)
+        else:
+            standing = Standing(
+                True, self.active, self.closing, not self._is_settled, self.room or MANY
+            )
+            found = answer(asked, self.experiment, self.result, standing)
+        told = requested(asked, found)
+        self._write(told)
+        if not told.is_refused:
+            self._do(told)
+        return True
+
+    def _why_late(self, asked: Asked, *, waited: bool) -> str:
+        """Return why a request is of another time, when the search ran; empty if it is not."""
+        if waited and (self._had_ended or asked.action == PAUSE):
+            return "the search did not run any more"
+        return "the search had come to its end" if self.is_done and asked.action == PAUSE else ""
+
+    def _do(self, told: Requested) -> None:
+        """Do what a request asks, whose answer is in the journal."""
+        if told.action == STOP and told.trial:
+            trial = self.trials[told.trial]
+            if told.trial not in self.active and not trial.ended_ms:
+                self._stop_asked(trial)
+        elif told.action == STOP:
+            self.close("stopped", asked_text(told))
+        elif told.action == PAUSE:
+            self.close("interrupted", asked_text(told))
+        elif told.action == EXTEND:
+            self._extend(told)
+
+    def _extend(self, told: Requested) -> None:
+        """Go on with more trials, another budget, or another number of trials at once."""
+        facts = {**self.experiment.describe(), **told.changes}
+        self.policy.extend(
+            replace(
+                self.experiment,
+                trials=facts["trials"],
+                budget=Budget.of(facts),
+                concurrency=facts["concurrency"],
+            )
+        )
+        if self.closing is not None and self._spent(0) is None:
+            self.closing = None
+            waiting = {*self.active, *self.pending}
+            self.pending += [
+                trial.trial
+                for trial in self.trials.values()
+                if trial.outcome in UNFINISHED and trial.outcome != "held"
+                if trial.trial not in waiting
+            ]
+        if self.room is not None and told.changes.keys() & {"trials", "concurrency"}:
+            limits = self.experiment.concurrency or MANY, max(1, self.experiment.planned_trials)
+            self.resize(min(self.room, *limits), asked_text(told))
 
     def _hear(self, told: EventData) -> None:
         """Hear an event of an earlier session, or one that was just written."""
@@ -423,6 +526,7 @@ class Driver:
         A search that closes before its end may be resumed with them. What is risked by stopping
         them is recorded if it has changed.
         """
+        self._is_settled = True
         risk = self.policy.risk if self.closing is None or self.closing[0] in ENDED else None
         if risk is not None and risk != self.result.risk:
             self._write(risk)
@@ -494,9 +598,10 @@ class Driver:
     def interrupted(self) -> bool:
         """True if everything is to end now.
 
-        When only the budget is used up, what remains to be done for the trials so far is done.
+        When only the budget is used up, or the search is to stop, what remains to be done for the
+        trials so far is done.
         """
-        return self.closing is not None and self.closing[0] != "budget"
+        return self.closing is not None and self.closing[0] not in OPEN
 
     def _used(self) -> float:
         """Return the seconds that this session, and those before it, have taken."""
@@ -520,8 +625,21 @@ class Driver:
         self.active.discard(trial)
         self.pending.append(trial)
 
+    def _judge(self, trial: str) -> Stop | None:
+        """Return why a trial is to go no further, whatever the scheduler says; None if it may."""
+        asked = self.trials[trial].asked
+        return Stop(asked_text(asked)) if asked is not None else self.policy.judge(trial)
+
+    def _stop_asked(self, trial: TrialResult) -> None:
+        """Stop a trial that is to stop by a request, and does not train now."""
+        if trial.trial in self.pending:
+            self.pending.remove(trial.trial)
+        if (stop := self._judge(trial.trial)) is not None:
+            self._stop(trial.trial, trial.reached, stop)
+
     def _stop(self, trial: str, epoch: int, stop: Stop) -> None:
-        self._write(Stopped(trial, epoch, self.policy.by, **vars(stop)))
+        by = self.policy.by if self.trials[trial].asked is None else "a request"
+        self._write(Stopped(trial, epoch, by, **vars(stop)))
         self._end(trial, "stopped", stop.reason)
 
     def _end(self, trial: str, outcome: str, reason: str, *, kind: str = "") -> None:

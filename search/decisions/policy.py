@@ -83,6 +83,9 @@ class Policy(Protocol):
     def risk(self) -> Risked | None:
         """The risk if no trial that waits goes on; None if that is not known."""
 
+    def extend(self, experiment: Experiment) -> None:
+        """Go on with the same search, of more or fewer trials or with another budget."""
+
     def begin(self) -> Decisions:
         """Begin a session, whose first event is in the journal."""
 

@@ -167,6 +167,10 @@ class RefinementPolicy:
         """The risk of stopping the trials that are held."""
         return self.search.risk
 
+    def extend(self, experiment: Experiment) -> None:
+        """Go on with another budget; each round has its own number of trials."""
+        self.search.extend(experiment)
+
     def begin(self) -> Decisions:
         """Begin as the search does."""
         return self.search.begin()

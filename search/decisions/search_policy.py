@@ -124,6 +124,12 @@ class SearchPolicy:
         """True if the algorithm learns nothing: one that does should hear of some trials first."""
         return not self.algorithm.listens
 
+    def extend(self, experiment: Experiment) -> None:
+        """Go on with other numbers; whether more trials are worth while is judged anew."""
+        if experiment.planned_trials != self.experiment.planned_trials:
+            self.enough = ""
+        self.experiment = experiment
+
     def begin(self) -> Decisions:
         """Decide nothing: all that is to be done is known from the trials."""
         yield from ()
@@ -280,7 +286,7 @@ class SearchPolicy:
         self.algorithm.tell(
             trial,
             ended.outcome,
-            ended.score if ended.outcome in ("completed", "stopped") else None,
+            ended.score if ended.outcome in ("completed", "stopped") and ended.epochs else None,
         )
 
     @property

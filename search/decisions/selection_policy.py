@@ -82,6 +82,10 @@ class SelectionPolicy:
             if trial.repeat_of in race.scores and number_of(name) <= race.seeds
         }
 
+    def extend(self, experiment: Experiment) -> None:
+        """Go on with other numbers; a race's own terms are not among them."""
+        self.experiment = experiment
+
     def begin(self) -> Decisions:
         """Count the results that are there, and drop the candidates whose trainings failed."""
         terms = self.selection.started

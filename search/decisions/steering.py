@@ -1,7 +1,7 @@
-"""What a request comes to (`search.journal.requests`): the same words before and after it is asked.
+"""The answers to requests (`search.journal.requests`), in the same words before and after.
 
-`foreseen` says it before, from the journal alone; the driver answers with what it knows beside
-(`Driver.take_up`). Nothing here acts.
+`foreseen` tells before it is asked what a request comes to, from the journal alone; the driver
+answers with what it knows beside (`Driver.take_up`). Nothing here acts.
 """
 
 from collections.abc import Collection, Iterator
@@ -11,8 +11,9 @@ from statistics import mean
 from cluster.runtime.resources import MANY
 from search.budget import Budget, Limit, limit
 from search.experiment import Experiment
-from search.journal.requests import EXTEND, PAUSE, Asked
-from search.journal.result import ENDED, SearchResult, TrialResult
+from search.journal.events import Requested
+from search.journal.requests import EXTEND, PAUSE, Asked, Unreadable
+from search.journal.result import ENDED, OPEN, SearchResult, TrialResult
 from search.journal.store import Storage
 from search.phrases import duration, verb
 from trainables.errors import ConfigError
@@ -24,7 +25,7 @@ CHANGEABLE = ("trials", "budget", "price", "concurrency")
 
 @dataclass(frozen=True)
 class Answer:
-    """What comes of a request, in words, or why nothing does."""
+    """The answer to a request: what comes of it, in words, or why nothing does."""
 
     text: str
     is_refused: bool = False
@@ -36,7 +37,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Standing:
-    """How a search stands when it is asked for something."""
+    """The state of a search that is asked for something."""
 
     is_live: bool
     """True if a driver has it."""
@@ -90,6 +91,33 @@ def answer(
         return Answer(str(error), is_refused=True)
 
 
+def requested(asked: Asked, found: Answer) -> Requested:
+    """Return the event that tells of a request and its answer."""
+    return Requested(
+        id=asked.id,
+        action=asked.action,
+        by=asked.by,
+        asked_ms=asked.asked_ms,
+        answer=found.text,
+        trial=asked.trial,
+        options=asked.options,
+        is_refused=found.is_refused,
+        changes=found.changes,
+    )
+
+
+def unread(found: Unreadable) -> Requested:
+    """Return the event that tells of an object among the requests that is none."""
+    return Requested(
+        id=found.id,
+        action="",
+        by="",
+        asked_ms=0,
+        answer=f"no request that can be read: {found.reason}",
+        is_refused=True,
+    )
+
+
 def running(result: SearchResult) -> list[TrialResult]:
     """Return the trials that train."""
     return [trial for trial in result.trials.values() if trial.outcome == "running"]
@@ -100,9 +128,14 @@ def is_selecting(result: SearchResult) -> bool:
     return result.selection is not None and result.now is result.selection.sessions
 
 
-def asked_text(by: str) -> str:
-    """Return who asked for what a request has brought about, for reasons."""
-    return f"asked by {by}"
+def _command(name: str, experiment: Experiment) -> str:
+    """Return another command for the search, which is read on any machine and in any folder."""
+    return verb(name, experiment).partition(" -m ")[2]
+
+
+def asked_text(request: Requested) -> str:
+    """Return who asked for what happens, as `asked to stop by user@host`: the reason for it."""
+    return f"asked to {request.action} by {request.by}"
 
 
 def _refuse_selection(experiment: Experiment, result: SearchResult, what: str) -> None:
@@ -114,7 +147,7 @@ def _refuse_selection(experiment: Experiment, result: SearchResult, what: str) -
     if is_selecting(result):
         raise ConfigError(
             f"a selection runs now: {what} is for the search's own trials. It can be paused: "
-            f"{verb('pause', experiment)}"
+            f"{_command('pause', experiment)}"
         )
 
 
@@ -140,10 +173,10 @@ def _stop_trial(
         there = f"there are {names[0]} to {names[-1]}" if names else "it has none yet"
         raise ConfigError(f"no trial '{name}' in '{experiment.name}': {there}.")
     if trial.ended_ms:
-        why = f", {asked_text(trial.asked.by)}" if trial.asked is not None else ""
+        why = f", {asked_text(trial.asked)}" if trial.asked is not None else ""
         raise ConfigError(f"{name} had ended before ({trial.outcome}{why}).")
     if trial.asked is not None:
-        return Answer(f"{name} is to stop already, {asked_text(trial.asked.by)}")
+        return Answer(f"{name} is to stop already, {asked_text(trial.asked)}")
     if name in standing.active:
         return Answer(f"{name} stops after epoch {trial.reached + 1}, which it trains now")
     at = f"after epoch {trial.reached}" if trial.reached else "before its first epoch"
@@ -154,11 +187,11 @@ def _stop(experiment: Experiment, result: SearchResult, standing: Standing) -> A
     _refuse_selection(experiment, result, "to stop early")
     _refuse_over(experiment, result, standing)
     if result.stopping is not None:
-        return Answer(f"it is to stop already, {asked_text(result.stopping.by)}")
+        return Answer(f"it is to stop already, {asked_text(result.stopping)}")
     if standing.is_live and not standing.is_training:
-        return Answer("its trials have ended already; it is evaluated, and then over")
+        raise ConfigError("too late: its trials have ended; it is evaluated, and then over.")
     if standing.closing is not None:
-        return Answer(f"it comes to its end already: {standing.closing[1]}")
+        raise ConfigError(f"too late: it comes to its end already, as {standing.closing[1]}.")
     count = len(standing.active)
     finish = (
         f"the {count} that train stop after their epoch"
@@ -169,16 +202,16 @@ def _stop(experiment: Experiment, result: SearchResult, standing: Standing) -> A
     )
     return Answer(
         f"no further trial begins, {finish}; what is trained is evaluated, and the best tested. "
-        f"Later it can go on: {verb('resume', experiment)}"
+        f"Later it can go on: {_command('resume', experiment)}"
     )
 
 
 def _pause(experiment: Experiment, result: SearchResult, standing: Standing) -> Answer:
     if not standing.is_live:
         raise ConfigError(f"'{experiment.name}' does not run now: there is nothing to pause.")
-    if standing.closing is not None and standing.closing[0] == "interrupted":
-        return Answer(f"it pauses already: {standing.closing[1]}")
-    go_on = verb("select" if is_selecting(result) else "resume", experiment)
+    if standing.closing is not None and standing.closing[0] not in OPEN:
+        return Answer(f"its process ends already: {standing.closing[1]}")
+    go_on = _command("select" if is_selecting(result) else "resume", experiment)
     what = (
         "each trial finishes its epoch, then its process ends"
         if standing.is_training
@@ -195,18 +228,21 @@ def _extend(
     changed, texts = experiment, list[str]()
     if asked.trials:
         changed = _with_trials(asked.trials, changed, result)
-        planned, before = changed.planned_trials, experiment.planned_trials
-        texts.append(f"{planned} trials in all, where there were to be {before}")
+        texts.append(
+            f"{changed.planned_trials} trials in all, where there were to be "
+            f"{experiment.planned_trials}"
+        )
     if asked.budget or asked.price is not None:
         changed = _with_budget(asked, changed)
-        limits = " and ".join(map(str, changed.budget.limits)) or "none"
-        before = " and ".join(map(str, experiment.budget.limits)) or "none"
-        texts.append(f"the budget is {limits}, where it was {before}")
+        now, before = (
+            " and ".join(map(str, one.budget.limits)) or "none" for one in (changed, experiment)
+        )
+        texts.append(f"the budget is {now}, where it was {before}")
     if asked.concurrency is not None:
         changed = replace(changed, concurrency=asked.concurrency)
         texts.append(_at_once_text(asked.concurrency, standing))
-    now, then = changed.describe(), experiment.describe()
-    changes = {name: now[name] for name in CHANGEABLE if now[name] != then[name]}
+    described, known = changed.describe(), experiment.describe()
+    changes = {name: described[name] for name in CHANGEABLE if described[name] != known[name]}
     if late := _why_late(experiment, changed, result, standing):
         raise ConfigError(late)
     more = changed.planned_trials - experiment.planned_trials
@@ -222,7 +258,7 @@ def _with_trials(wanted: str, experiment: Experiment, result: SearchResult) -> E
     if result.refinement is not None:
         raise ConfigError(
             f"--trials: '{experiment.name}' has been refined; how many trials each round has is "
-            f"for {verb('refine', experiment)} --trials N."
+            f"for {_command('refine', experiment)} --trials N."
         )
     planned, begun = experiment.planned_trials, len(result.trials)
     count = planned + int(wanted) if wanted.startswith("+") else int(wanted)
@@ -288,7 +324,7 @@ def _why_late(
         return ""
     options = list(_options(experiment, changed))
     return (
-        f"too late: {why}, it goes on with: {verb('resume', experiment)} {' '.join(options)}"
+        f"too late: {why}, it goes on with: {_command('resume', experiment)} {' '.join(options)}"
     ).rstrip()
 
 

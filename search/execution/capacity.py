@@ -35,9 +35,14 @@ class Limit:
         """
         return min(slots(self.have, demand), self.most)
 
-    def at_most(self, at_once: int) -> int:
-        """Return the largest number of trials that may ever run at once, given the number now."""
-        return at_once
+    def room(self, workers: "Workers") -> int | None:
+        """Return for how many trials there is room at once, whatever number the user wants.
+
+        None where that changes. Trials that share workers have those that were started.
+        """
+        if workers.members > 1:
+            return workers.members * len(workers.shared)
+        return slots(self.have, workers.demand)
 
     def ticking(self, driver: Driver, workers: "Workers", tick: Tick) -> Tick:
         """Return a tick that also checks whether the number of trials at once still holds."""

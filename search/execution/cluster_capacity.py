@@ -32,6 +32,7 @@ class ClusterLimit(Limit):
         self, experiment: Experiment, have: Machines, planned: int, *, say: Callable[[str], None]
     ) -> None:
         super().__init__(experiment, have, planned)
+        self.planned = planned
         self.say, self.growth = say, growth()
         self.shares, self.call, self.witness = (
             Shares(),
@@ -84,9 +85,8 @@ class ClusterLimit(Limit):
         """
         return min(share(slots(self.have, demand), self.have, demand, self.searches), self.most)
 
-    def at_most(self, at_once: int) -> int:
-        """Return the number of trials that the user allows: the cluster may grow."""
-        return self.most
+    def room(self, workers: Workers) -> None:
+        """Return None: the cluster may grow."""
 
     def ticking(self, driver: Driver, workers: Workers, tick: Tick) -> Tick:
         """Return a tick that also looks at the cluster and adapts the number of trials to it.
@@ -106,6 +106,9 @@ class ClusterLimit(Limit):
 
     def _resize(self, driver: Driver, workers: Workers) -> None:
         """Give the search its present share of the cluster, and request what is missing."""
+        # A person may have asked for other numbers since this search began.
+        more = driver.experiment.planned_trials - self.experiment.planned_trials
+        self.most = min(driver.experiment.concurrency or MANY, self.planned + max(0, more))
         self._look(math.ceil(driver.outstanding / workers.members), workers.demand)
         self.witness.hear()
         if not driver.outstanding:

@@ -96,6 +96,7 @@ class InlineExecutor:
     """This process, prepared for training."""
 
     at_once, packing = 1, Packing()
+    room: ClassVar = 1
     shows_table: ClassVar = False
 
     def __init__(self, experiment: Experiment, dataset: Dataset) -> None:
@@ -131,8 +132,8 @@ class InlineExecutor:
     def _train(self, driver: Driver, job: Job, tick: Tick) -> None:
         """Train one trial until it is over, or paused, or has failed."""
         reports, over = None, False
+        tick()
         while not over:
-            tick()
             try:
                 reports = reports or self.process.begin(job)
                 came = heard(told(at_once(reports)))
@@ -140,6 +141,7 @@ class InlineExecutor:
                 raise KeyboardInterrupt from error
             except Exception as error:  # noqa: BLE001 - whatever a training raises, it has failed
                 return _fail(driver, job, error)
+            tick()  # what was asked for meanwhile counts for this epoch
             over = [driver.report(job.trial, report) for report in came][-1]
 
     def close(self) -> None:

@@ -139,6 +139,10 @@ class Workers:
             with suppress(ray.exceptions.RayError):
                 ray.kill(worker)
 
+    def take_kept(self) -> None:
+        """Let the workers that were given back train again: there are trials once more."""
+        self.idle, self.kept = self.idle + self.kept, []
+
     def for_test(self) -> Worker:
         """Return a worker for what comes after the last trial.
 

@@ -101,12 +101,13 @@ class DriverSearcher(Unpickled, Searcher):
     def suggest(self, trial_id: str) -> Handed | str | None:  # type: ignore[override]
         """Return the next trial as a job.
 
-        None while one that runs now may have to be tried again, `Searcher.FINISHED` if none will
-        follow.
+        None while any runs now, which may have to be tried again, or beside which a person may ask
+        for more; `Searcher.FINISHED` if none will follow.
         """
         suggestion = self.driver.suggest()
         if suggestion is None:
-            return str(Searcher.FINISHED) if self.driver.over else None
+            is_over = self.driver.over and not self.driver.active
+            return str(Searcher.FINISHED) if is_over else None
         trial, config = suggestion
         folder = self.driver.experiment.home.place(trial).folder
         request, download = self.driver.handout(trial, config), self.driver.experiment.download

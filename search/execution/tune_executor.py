@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from cluster.runtime.resources import MANY
 from cluster.runtime.session import session
 from search.decisions.driver import Driver
 from search.execution.capacity import Limit, Tick, limited
@@ -33,6 +34,11 @@ class TuneExecutor:
     shows_table: ClassVar = True
 
     @property
+    def room(self) -> int | None:
+        """The number of trials for which there is room at once; None where it changes."""
+        return self.limit.room(self.crew)
+
+    @property
     def experiment(self) -> Experiment:
         """The search, whose device the cluster may have decided."""
         return self.limit.experiment
@@ -49,7 +55,8 @@ class TuneExecutor:
         """
         from search.execution.tune import tune_search
 
-        tune_search(driver, self.crew, slots=self.limit.at_most(self.at_once), tick=tick)
+        self.crew.take_kept()
+        tune_search(driver, self.crew, slots=self.room or MANY, tick=tick)
 
     def close(self) -> None:
         """Let go of all workers."""

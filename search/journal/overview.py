@@ -22,7 +22,9 @@ HEAD = re.compile(
     rb'\{"n": (?P<n>\d+), "time_ms": \d+, "event": "(?P<kind>\w+)"'
     rb'(?:, "trial": "(?P<trial>[^"]+)")?'
 )
-TELLING = frozenset(b"started resumed refined tested finished selecting selected concluded".split())
+TELLING = frozenset(
+    b"started resumed refined requested tested finished selecting selected concluded".split()
+)
 """The events that are read whole."""
 BEGINNINGS = frozenset(b"started resumed selecting".split())
 """Those among them that begin a session."""

@@ -124,7 +124,7 @@ class Asked:
 
     @property
     def options(self) -> Json:
-        """What is asked for beside the action, as plain values."""
+        """The values that are asked for beside the action, as plain ones."""
         given = {name: getattr(self, name) for name in self.OPTIONS}
         plain = {name: list(value) if name == "budget" else value for name, value in given.items()}
         return {name: value for name, value in plain.items() if value not in (None, "", [])}
@@ -219,12 +219,16 @@ class Inbox:
         self._new: deque[Asked | Unreadable] = deque()
         self._seen: set[str] = set()
         """The ids of all that was fetched."""
+        self.before: set[str] = set()
+        """Those that were there before this session."""
         self._answered: deque[str] = deque()
         """Those whose objects are to go."""
         self._over, self._lock = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._watch, name="inbox", daemon=True)
 
     def __enter__(self) -> Self:
+        self.look()
+        self.before |= self._seen
         self._thread.start()
         return self
 
@@ -269,7 +273,7 @@ def _read(home: Home, request: str, size: int) -> Asked | Unreadable | None:
     if size > MAX_BYTES:
         return Unreadable(request, f"it has {size:,} bytes, {MAX_BYTES:,} at most are allowed")
     try:
-        asked = Asked.from_json(json.loads(home.request(f"{request}{ENDING}")))
+        asked = Asked.from_json(json.loads(home.request(f"{request}{ENDING}").decode()))
     except FileNotFoundError:
         return None
     except StorageError:

@@ -238,11 +238,12 @@ class Home:
         Raises:
             OSError: the storage refuses.
         """
-        try:
-            with os.scandir(self.folder / REQUESTS) as found:
-                return {one.name: one.stat(follow_symlinks=False).st_size for one in found}
-        except FileNotFoundError:
-            return {}
+        found = dict[str, int]()
+        with suppress(FileNotFoundError), os.scandir(self.folder / REQUESTS) as entries:
+            for one in entries:
+                with suppress(FileNotFoundError):  # it was answered just now
+                    found[one.name] = one.stat(follow_symlinks=False).st_size
+        return found
 
     def request(self, request: str) -> bytes:
         """Return the content of a request.

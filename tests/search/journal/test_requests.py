@@ -1,0 +1,171 @@
+"""Requests where a search is kept: a folder, and a bucket."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.storage.bucket import Bucket
+from search.journal.requests import (
+    EXTEND,
+    MAX_BYTES,
+    PAUSE,
+    STOP,
+    Asked,
+    Inbox,
+    Unreadable,
+    ask,
+    waiting,
+    withdraw,
+)
+from search.journal.store import REQUESTS, Home, home
+from trainables.errors import ConfigError
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def kept(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """A place of a search, in each kind of storage."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    if request.param == "bucket":
+        bucket: Bucket = request.getfixturevalue("bucket")
+        return home(bucket, "s")
+    (tmp_path / "s").mkdir()
+    return home(tmp_path, "s")
+
+
+def put(kept: Home, name: str, content: bytes) -> None:
+    kept.ask(name, content)
+
+
+def plain(**values: Any) -> bytes:
+    told = {"id": "one", "action": STOP, "by": "ada@lab", "asked_ms": 1, **values}
+    return json.dumps({name: value for name, value in told.items() if value is not None}).encode()
+
+
+def test_what_is_asked_is_there_in_the_order_of_time_until_it_is_withdrawn(kept: Home) -> None:
+    first = Asked(id="0001-b", action=STOP, by="ada@lab", asked_ms=1, trial="t0001")
+    second = Asked(id="0002-a", action=EXTEND, by="bob (page)", asked_ms=2, budget=("+1h",))
+    assert waiting(kept) == []
+    ask(kept, second)
+    ask(kept, first)
+    assert waiting(kept) == [first, second]
+    assert waiting(kept, {"0001-b"}) == [second]
+    withdraw(kept, "0001-b")
+    withdraw(kept, "0001-b")
+    assert waiting(kept) == [second]
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"{", "Expecting"),
+        (b"[]", "it is no request"),
+        (b"[" * 3000, "recursion"),
+        (b"\xff\xfe", "codec"),
+        (plain(action="format"), "action must be one of stop, pause, extend"),
+        (plain(action=None), "it has no 'action'"),
+        (plain(asked_ms="now"), "asked_ms must be a time"),
+        (plain(asked_ms=True), "asked_ms must be a time"),
+        (plain(by=["ada"]), "by must be a short text"),
+        (plain(trial="t" * 1000), "trial must be a short text"),
+        (plain(trial=7), "trial must be a short text"),
+        (plain(trials="9"), "a request to stop with trials"),
+        (plain(action=EXTEND, trials="-3"), "--trials must be"),
+        (plain(action=EXTEND, trials=3), "--trials must be"),
+        (plain(action=EXTEND, budget="1h"), "--budget must be"),
+        (plain(action=EXTEND, budget=[1]), "--budget must be"),
+        (plain(action=EXTEND, price=float("inf")), "--price must be"),
+        (plain(action=EXTEND, concurrency=2.5), "--concurrency must be"),
+        (plain(action=PAUSE, trial="t0001"), "a request to pause"),
+        (plain(shell="rm"), "this version does not know 'shell'"),
+        (plain(id="two"), "its id is another than its name"),
+        (b" " * (MAX_BYTES + 1), "at most are allowed"),
+    ],
+)
+def test_what_is_no_request_is_named_with_the_reason(
+    tmp_path: Path, content: bytes, why: str
+) -> None:
+    (tmp_path / "s").mkdir()
+    kept = home(tmp_path, "s")
+    put(kept, "one.json", content)
+    (found,) = waiting(kept)
+    assert isinstance(found, Unreadable)
+    assert why in found.reason
+    assert len(found.reason) <= 200
+
+
+def test_a_bucket_tells_the_size_of_what_is_too_large_to_be_fetched(bucket: Bucket) -> None:
+    kept = home(bucket, "s")
+    put(kept, "one.json", b" " * (MAX_BYTES + 1))
+    (found,) = waiting(kept)
+    assert isinstance(found, Unreadable)
+    assert "4,097 bytes" in found.reason
+
+
+def test_links_pipes_and_folders_are_no_requests_and_hold_nobody_up(tmp_path: Path) -> None:
+    place = tmp_path / "s" / REQUESTS
+    (place / "folder.json").mkdir(parents=True)
+    os.mkfifo(place / "pipe.json")
+    secret = tmp_path / "secret"
+    secret.write_bytes(plain(id="link"))
+    (place / "link.json").symlink_to(secret)
+    found = waiting(home(tmp_path, "s"))
+    assert [one.id for one in found if isinstance(one, Unreadable)] == ["folder", "link", "pipe"]
+
+
+def test_what_has_another_name_is_left_alone(kept: Home) -> None:
+    for name in (".one.json.12345678", "one.txt", "-x.json", "a b.json"):
+        put(kept, name, plain())
+    assert waiting(kept) == []
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"action": EXTEND},
+        {"action": STOP, "concurrency": 2},
+        {"action": EXTEND, "trials": "0"},
+        {"action": EXTEND, "trials": "+" + "9" * 12},
+        {"action": EXTEND, "concurrency": 0},
+        {"action": EXTEND, "price": -1.0},
+        {"action": EXTEND, "budget": ("1h",) * 9},
+    ],
+)
+def test_nothing_that_a_driver_would_not_read_is_asked(values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        Asked.now(**values)
+
+
+def test_an_inbox_gives_out_each_request_once_and_removes_what_was_answered(kept: Home) -> None:
+    before, later = (Asked.now(PAUSE, by="ada@lab") for _ in range(2))
+    ask(kept, before)
+    with Inbox(kept) as inbox:
+        ask(kept, later)
+        inbox.look()
+        inbox.look()
+        assert inbox.before == {before.id}
+        assert [inbox.next(), inbox.next(), inbox.next()] == [before, later, None]
+        inbox.answered(before.id)
+    assert waiting(kept) == [later]
+
+
+def test_an_inbox_waits_for_a_storage_that_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "s").mkdir()
+    kept = home(tmp_path, "s")
+    one = Asked.now(PAUSE, by="ada@lab")
+    ask(kept, one)
+
+    def refuse(self: Home) -> dict[str, int]:
+        raise OSError("the disk is gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Home, "requests", refuse)
+        inbox = Inbox(kept)
+        inbox.look()
+        assert inbox.next() is None
+    inbox.look()
+    assert inbox.next() == one
