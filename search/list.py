@@ -19,7 +19,7 @@ from search.phrases import duration
 from search.views.terminal import Terminal, say
 from trainables.errors import printable
 
-BEFORE_ALL = {"budget": "budget used", "gain": "gain small"}
+BEFORE_ALL = {"budget": "budget used", "gain": "gain small", "stopped": "stopped"}
 """The states, in words, of searches that ended before all their trials."""
 
 

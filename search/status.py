@@ -32,6 +32,8 @@ from search.views.summary import (
     figure_text,
     metric_facts,
     outcome_text,
+    request_facts,
+    request_lines,
     risk_text,
     selection_sentences,
     source_text,
@@ -57,7 +59,7 @@ def state(result: SearchResult, holder: str, go_on: str) -> str:
         return f"cut off {duration(ago)} ago; go on with: {go_on}"
     unfinished = (
         f"; go on with: {going_on(go_on, result.outcome)}"
-        if result.unfinished or result.outcome in ("interrupted", "lost")
+        if result.unfinished or result.outcome in ("interrupted", "lost", "stopped")
         else ""
     )
     return result.outcome + (f" ({result.reason})" if result.reason else "") + unfinished
@@ -82,6 +84,7 @@ def lines(result: SearchResult, holder: str, go_on: str, go_on_selecting: str = 
         ),
         *(f"  {text}" for text in filter(None, [guessing_text(result), risk_text(result)])),
         *(f"  {text}" for text in refinement_sentences(result)),
+        *(f"  {text}" for text in request_lines(result)),
         *selection_lines(result, holder, go_on_selecting),
     ]
 
@@ -336,6 +339,7 @@ def as_json(result: SearchResult, holder: str) -> dict[str, object]:
         "counts": result.counts,
         "above_chance": above_chance(answer_against(result)),
         "risk": result.risk.chance if result.risk is not None else None,
+        "requests": request_facts(result),
         "trials": trials,
     }
     found |= refinement_facts(result)

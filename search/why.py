@@ -21,6 +21,7 @@ from search.journal.events import (
     Opened,
     Paused,
     Promoted,
+    Requested,
     Restored,
     Retried,
     Running,
@@ -34,7 +35,7 @@ from search.journal.journal import FILE_NAME, Event, read
 from search.journal.result import FAILED, SearchResult
 from search.views.guessing import against_text
 from search.views.metric import tested_value
-from search.views.summary import cost_text, param_text
+from search.views.summary import cost_text, param_text, request_text
 from trainables.errors import ConfigError, printable
 
 RIVALS_SHOWN = 12
@@ -73,6 +74,8 @@ def tell(event: EventData, result: SearchResult) -> Iterator[str]:
         case Stopped():
             yield f"stopped by {event.by}: {event.reason}"
             yield from _tell_rivals(event, result)
+        case Requested():
+            yield request_text(event)
         case Waiting():
             yield f"waited: {event.reason}"
         case Paused():

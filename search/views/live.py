@@ -17,6 +17,7 @@ from search.journal.events import (
     Ended,
     Enough,
     Refined,
+    Requested,
     Restored,
     Retried,
     Settled,
@@ -28,7 +29,7 @@ from search.journal.result import FAILED, SearchResult, Selection
 from search.phrases import last_line_of
 from search.schedulers.asha import expected_epochs
 from search.views.base import Shown, View
-from search.views.summary import figure_text, outcome_text, param_text
+from search.views.summary import figure_text, outcome_text, param_text, request_text
 from search.views.terminal import say
 
 SHOWN = 5
@@ -52,6 +53,8 @@ def news(event: Event) -> list[str]:
         case Restored() as told:
             begins = f"it goes on after epoch {told.epoch}" if told.epoch else "it begins anew"
             return [f"trial {told.trial}: {line}; {begins}" for line in told.damaged]
+        case Requested() as told:
+            return [request_text(told)]
         case Enough() as told:
             return [f"no further trial is started: {told.reason}"]
         case Dropped() as told:
@@ -191,6 +194,8 @@ class Display(View):
         """Show the news of one event of the journal."""
         if isinstance(event.data, Refined):
             self.planned = event.data.experiment["trials"]
+        if isinstance(event.data, Requested):
+            self.planned = event.data.changes.get("trials", self.planned)
         for line in news(event):
             if line != self.last:
                 say(self.console, line)

@@ -30,6 +30,7 @@ from search.views.summary import (
     quicker_text,
     reference_rows,
     reference_text,
+    request_lines,
     risk_text,
     searched,
     selection_sentences,
@@ -129,6 +130,8 @@ def _print_course(finished: Finished, console: Console) -> None:
         say(console, f"the search ended early: {result.reason}")
     if shares := shares_of(result):
         say(console, f"used {shares_text(shares)}")
+    for line in request_lines(result):
+        say(console, f"  {line}")
     for kind, trials in failures(result).items():
         say(console, f"  {kind}: {', '.join(trials[:10])}{' ...' * (len(trials) > 10)}")
     for name, reason in result.passed_over.items():

@@ -9,7 +9,7 @@ from typing import Any
 
 from search.budget import shares_of
 from search.decisions.refinement import refinement_facts, refinement_sentences
-from search.journal.events import Selected
+from search.journal.events import Requested, Selected
 from search.journal.guessing import answer_against
 from search.journal.journal import FILE_NAME
 from search.journal.pareto import front
@@ -19,6 +19,7 @@ from search.journal.result import (
     TrialResult,
     checkpoint_of,
     metric_of,
+    moment,
 )
 from search.journal.store import Home
 from search.objectives import one_cost, value_of
@@ -45,6 +46,8 @@ from trainables.errors import printable
 from trainables.values import Json, Params
 
 TOP = 10
+SHOWN_REQUESTS = 5
+"""The most requests that are shown, the last ones."""
 MIN_RISK = 0.01
 """A smaller chance is not given in figures, but as less than this one."""
 
@@ -125,6 +128,39 @@ def outcome_text(result: SearchResult) -> str:
         ", ".join(f"{counts[outcome]} {outcome}" for outcome in order if outcome in counts)
         or "no trials"
     )
+
+
+def wanted_text(request: Requested) -> str:
+    """Return what was asked for, as `stop t0003` or `extend --trials +20`."""
+    options = (
+        f"--{name} {one}"
+        for name, value in request.options.items()
+        for one in (value if isinstance(value, list) else [value])
+    )
+    return " ".join([request.action or "something", *filter(None, [request.trial]), *options])
+
+
+def request_text(request: Requested) -> str:
+    """Return who asked for what, and what came of it, in a sentence."""
+    refused = "refused: " if request.is_refused else ""
+    return printable(
+        f"{request.by or 'somebody'} asked to {wanted_text(request)}: {refused}{request.answer}"
+    )
+
+
+def request_lines(result: SearchResult) -> list[str]:
+    """Return a line for each request that was answered; of many for the last ones."""
+    answered = list(result.requests.values())
+    last = answered[-SHOWN_REQUESTS:]
+    more = len(answered) - len(last)
+    return [f"{more} earlier requests are in the journal"] * bool(more) + [
+        f"{moment(one.time_ms)}: {request_text(one.request)}" for one in last
+    ]
+
+
+def request_facts(result: SearchResult) -> list[Json]:
+    """Return the requests that were answered as plain values."""
+    return [{"time_ms": one.time_ms, **one.request.to_json()} for one in result.requests.values()]
 
 
 def state_text(result: SearchResult) -> str:
@@ -522,7 +558,7 @@ def markdown_summary(result: SearchResult) -> str:
         lines.append(beside)
     if risked := risk_text(result):
         lines.append(risked)
-    if told := refinement_sentences(result):
+    if told := [*refinement_sentences(result), *request_lines(result)]:
         lines += ["", *(f"- {sentence.strip()}" for sentence in told)]
     if result.selection is not None and result.selection.verdict:
         lines += [
@@ -745,6 +781,7 @@ def json_summary(
         "slots": result.started.slots,
         "slot_efficiency": round(result.slot_efficiency, 4),
         "budget": {limit: round(share, 4) for limit, share in shares_of(result).items()},
+        "requests": request_facts(result),
         "mlflow": tracking,
         "journal": f"{home}/{FILE_NAME}",
         "data": _data(home),

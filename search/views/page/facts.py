@@ -21,6 +21,7 @@ from search.views.summary import (
     classes_text,
     param_text,
     parts_text,
+    request_lines,
     searched,
     source_text,
     strategy_text,
@@ -224,6 +225,7 @@ def origin(result: SearchResult) -> list[tuple[str, str]]:
             if (told := refinement_sentences(result))
             else []
         ),
+        *(("Asked", line) for line in request_lines(result)),
         ("Cost", cost(result)),
         ("Begun", f"{moment(result.started_ms)}, {count(len(result.sessions), 'session')}"),
         ("Versions", versions),
