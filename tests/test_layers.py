@@ -161,7 +161,8 @@ FLOORS = {
         preflight
         execution
         plan runner
-        clean compare delete export list promote report resume run select status sync why
+        clean compare delete export extend list pause promote report resume run select status
+        stop sync why
         refine __main__ api data
         feedback predict
         feedback/monitoring
@@ -381,6 +382,7 @@ def test_importing_the_command_loads_no_torch_and_changes_nothing() -> None:
         "import search.run, search.resume, search.refine, search.select, search.status, "
         "search.sync, search.why, search.promote\n"
         "import search.clean, search.compare, search.data, search.delete, search.export\n"
+        "import search.extend, search.pause, search.stop\n"
         "import search.improve\n"
         "import search.label, search.list, search.monitor, search.predict, search.report\n"
         "import search.serve\n"

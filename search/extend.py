@@ -1,0 +1,67 @@
+"""python -m search.extend NAME --trials +20 --budget +1h --concurrency 4: change a running search.
+
+It goes on with more trials or fewer, with a larger or smaller budget, and with more or fewer trials
+at once. Trials that were set aside because a budget was used up go on with a larger one.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+from cluster.cli import Parser
+from search.budget import FORMS
+from search.cli.asking import asked_and_told, asking_options
+from search.cli.main import HelpFormatter, guarded
+from search.journal.requests import EXTEND, Asked
+
+
+def parser() -> Parser:
+    """Return the parser of this command's options."""
+    made = Parser(
+        prog="python -m search.extend", description=__doc__, formatter_class=HelpFormatter
+    )
+    asking_options(made)
+    made.add_argument(
+        "--trials",
+        default="",
+        metavar="N",
+        help="as many trials in all, or with + as many more; not fewer than have begun",
+    )
+    made.add_argument(
+        "--budget",
+        action="append",
+        default=[],
+        metavar="LIMIT",
+        help=f"a limit in the place of that of its kind, or with + as much more: {FORMS}",
+    )
+    made.add_argument(
+        "--price", type=float, metavar="MONEY", help="what an hour of one device costs"
+    )
+    made.add_argument(
+        "--concurrency",
+        type=int,
+        metavar="N",
+        help="trainings at once, as far as there is room for them",
+    )
+    return made
+
+
+def command(args: argparse.Namespace) -> int:
+    """Ask, print the answer, and return the exit code."""
+    asked = Asked.now(
+        EXTEND,
+        trials=args.trials,
+        budget=tuple(args.budget),
+        price=args.price,
+        concurrency=args.concurrency,
+    )
+    return asked_and_told(args, asked)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line, ask, and return the exit code (see `search.cli.main`)."""
+    args = parser().parse_args(argv)
+    return guarded(lambda: command(args))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,32 @@
+"""python -m search.pause NAME: pause a search, as Ctrl-C where it runs would.
+
+Each trial finishes its epoch, then the search's process ends; `search.resume` goes on from there,
+and a selection's `search.select`.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+from cluster.cli import Parser
+from search.cli.asking import asked_and_told, asking_options
+from search.cli.main import HelpFormatter, guarded
+from search.journal.requests import PAUSE, Asked
+
+
+def command(args: argparse.Namespace) -> int:
+    """Ask, print the answer, and return the exit code."""
+    return asked_and_told(args, Asked.now(PAUSE))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line, ask, and return the exit code (see `search.cli.main`)."""
+    parser = Parser(
+        prog="python -m search.pause", description=__doc__, formatter_class=HelpFormatter
+    )
+    asking_options(parser)
+    args = parser.parse_args(argv)
+    return guarded(lambda: command(args))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

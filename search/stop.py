@@ -1,0 +1,36 @@
+"""python -m search.stop NAME [TRIAL]: stop one trial, or the whole search, after the epoch.
+
+A trial that trains ends after its epoch, any other at once. A search that is stopped begins no
+further trial; what it has trained is evaluated, and the best is tested. `search.resume` goes on
+from there. Its driver is asked, whose answer is printed; while none runs, the next one is.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+from cluster.cli import Parser
+from search.cli.asking import asked_and_told, asking_options
+from search.cli.main import HelpFormatter, guarded
+from search.journal.requests import STOP, Asked
+
+
+def command(args: argparse.Namespace) -> int:
+    """Ask, print the answer, and return the exit code."""
+    return asked_and_told(args, Asked.now(STOP, trial=args.trial or ""))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line, ask, and return the exit code (see `search.cli.main`)."""
+    parser = Parser(
+        prog="python -m search.stop", description=__doc__, formatter_class=HelpFormatter
+    )
+    asking_options(parser)
+    parser.add_argument(
+        "trial", nargs="?", metavar="TRIAL", help="the trial, such as t0001; without it all of them"
+    )
+    args = parser.parse_args(argv)
+    return guarded(lambda: command(args))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

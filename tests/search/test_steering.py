@@ -1,0 +1,301 @@
+"""The verbs stop, pause and extend, and searches that are steered while they run."""
+
+import json
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.storage.bucket import Bucket
+from search.cli import asking
+from search.decisions.driver import Driver
+from search.experiment import Experiment
+from search.journal.events import Started
+from search.journal.journal import FILE_NAME, read
+from search.journal.requests import (
+    EXTEND,
+    PAUSE,
+    STOP,
+    Asked,
+    Inbox,
+    Unreadable,
+    ask,
+    waiting,
+)
+from search.journal.result import SearchResult
+from search.journal.store import Home, home
+from search.status import as_json, lines
+from search.why import story
+from tests.conftest import Command
+from tests.support.played import OpenDriver, play, report, started_event
+from trainables.training.loop import Training
+
+TINY = [
+    *("--space", "smoke", "--name", "tiny", "--executor", "inline", "--device", "cpu"),
+    *("--no-cache", "--set", "epochs=3", "--scheduler", "fifo", "--algorithm", "random"),
+    *("--set", "data.train_limit=200", "--set", "data.val_limit=100"),
+]
+Happens = Callable[[int], None]
+Epoch = Callable[[Happens], None]
+
+
+@pytest.fixture
+def epoch(monkeypatch: pytest.MonkeyPatch) -> Epoch:
+    """Let something happen before each epoch, which is told its number, counted over all trials.
+
+    A driver looks for requests at each tick, rather than a moment later.
+    """
+    train, give, count = Training.next_epoch, Inbox.next, 0
+
+    def looked(inbox: Inbox) -> Asked | Unreadable | None:
+        inbox.look()
+        return give(inbox)
+
+    monkeypatch.setattr(Inbox, "next", looked)
+
+    def before(happens: Happens) -> None:
+        def next_epoch(training: Training) -> Any:
+            nonlocal count
+            count += 1
+            happens(count)
+            return train(training)
+
+        monkeypatch.setattr(Training, "next_epoch", next_epoch)
+
+    return before
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, call: Command, database: str) -> Callable[..., tuple[int, str]]:
+    """Run or resume a search in this process; gives its exit code and what it says."""
+
+    def run(verb: str, *words: object) -> tuple[int, str]:
+        given = TINY if verb == "run" else ["tiny"]
+        done = call(f"search.{verb}", *given, *words, "--tracking", database)
+        assert "Traceback" not in done.stderr
+        return done.returncode, done.stderr
+
+    return run
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Home:
+    return home(tmp_path / "searches", "tiny")
+
+
+def asked(action: str, **values: Any) -> Asked:
+    return Asked.now(action, by="ada@lab", **values)
+
+
+def test_a_search_is_steered_while_it_trains_and_while_nobody_runs_it(
+    epoch: Epoch, tiny: Callable[..., tuple[int, str]], kept: Home, call: Command
+) -> None:
+    """A trial is stopped, the search paused, extended while it is paused, and in its last epoch."""
+    wanted = {2: asked(STOP, trial="t0001"), 3: asked(PAUSE), 8: asked(EXTEND, trials="+1")}
+    epoch(lambda number: ask(kept, wanted[number]) if number in wanted else None)
+    code, said = tiny("run", "--trials", 2)
+    assert code == 128 + signal.SIGINT
+    assert "ada@lab asked to stop t0001: t0001 stops after epoch 2, which it trains now" in said
+    assert SearchResult.read(kept.folder).reason == "asked to pause by ada@lab"
+    done = call("search.extend", "tiny", "--trials", "+1")
+    assert done.returncode == 0
+    assert "It does not run now; once it goes on, this comes first" in done.stdout
+    refused = call("search.pause", "tiny")
+    assert refused.returncode == 2
+    assert "does not run now" in refused.stderr
+    code, said = tiny("resume")
+    assert code == 0
+    result, kinds = (
+        SearchResult.read(kept.folder),
+        [event.kind for event in read(kept.folder / FILE_NAME)],
+    )
+    assert kinds[kinds.index("resumed") + 1] == "requested", "before anything is trained"
+    assert [trial.reached for trial in result.trials.values()] == [2, 3, 3, 3]
+    assert result.counts == {"stopped": 1, "completed": 3}
+    assert result.is_tested
+    assert waiting(kept) == []
+    assert "asked to extend --trials +1: 4 trials in all" in call("search.status", "tiny").stdout
+    told = call("search.why", "tiny", "t0001").stdout
+    assert "stopped by a request: asked to stop by ada@lab" in told
+    assert "asked to extend" in (kept.folder / "report.html").read_text()
+    over = call("search.extend", "tiny", "--trials", "+1")
+    assert over.returncode == 2
+    assert "search.resume tiny --trials 5" in over.stderr
+
+
+def test_a_search_that_is_stopped_evaluates_and_tests_what_it_has(
+    epoch: Epoch, tiny: Callable[..., tuple[int, str]], kept: Home, call: Command
+) -> None:
+    epoch(lambda number: ask(kept, asked(STOP)) if number == 2 else None)
+    code, _ = tiny("run", "--trials", 2)
+    result = SearchResult.read(kept.folder)
+    assert (code, result.outcome, result.is_tested) == (0, "stopped", True)
+    assert result.counts == {"interrupted": 1}
+    assert next(iter(result.trials.values())).evaluation is not None
+    assert "stopped" in call("search.list").stdout
+    code, _ = tiny("resume")
+    result = SearchResult.read(kept.folder)
+    assert (code, result.outcome, result.counts) == (0, "completed", {"completed": 2})
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "why"),
+    [
+        ("stop", ["t0099"], "no trial 't0099' in 'played': there are t0001 to t"),
+        ("extend", [], "extend needs --trials, --budget"),
+        ("extend", ["--trials", "-2"], "--trials"),
+        ("extend", ["--trials", "some"], "--trials must be"),
+        ("extend", ["--budget", "+1h"], "no such limit"),
+        ("extend", ["--concurrency", "0"], "--concurrency must be"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_it_is_asked(
+    verb: str,
+    words: list[str],
+    why: str,
+    open_driver: OpenDriver,
+    experiment: Experiment,
+    call: Command,
+) -> None:
+    play(open_driver(experiment), events=9)
+    with experiment.home.lease():
+        done = call(f"search.{verb}", "played", *words)
+    assert done.returncode == 2
+    assert why in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert waiting(experiment.home) == []
+
+
+def test_a_request_without_waiting_says_what_follows(
+    open_driver: OpenDriver, experiment: Experiment, call: Command
+) -> None:
+    play(open_driver(experiment), events=9)
+    with experiment.home.lease():
+        done = call("search.stop", "played", "--no-wait")
+    assert done.returncode == 0
+    assert done.stdout.startswith("played: asked. no further trial begins")
+    (one,) = waiting(experiment.home)
+    assert isinstance(one, Asked)
+    assert "@" in one.by
+
+
+def driven(driver: Driver, kept: Home) -> Callable[[float], None]:
+    """Return a wait in which a driver answers what it is asked."""
+    inbox = Inbox(kept)
+
+    def wait(seconds: float) -> None:
+        inbox.look()
+        while (one := inbox.next()) is not None:
+            driver.take_up(one)
+            inbox.answered(one.id)
+        inbox._drop()
+
+    return wait
+
+
+def test_the_drivers_answer_is_waited_for(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver = play(open_driver(experiment), events=9)
+    (trial,) = driver.active
+    one = asked(STOP, trial=trial)
+    with experiment.home.lease():
+        ask(experiment.home, one)
+        answer = asking.answer_to(
+            experiment.home, one, experiment.storage, "go", driven(driver, experiment.home)
+        )
+    assert answer.startswith(f"{trial} stops after epoch ")
+
+
+def test_a_driver_that_dies_before_it_answers_is_told(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
+    play(open_driver(experiment), events=9)
+    one = asked(STOP)
+    ask(experiment.home, one)
+    told = asking.answer_to(experiment.home, one, experiment.storage, "python -m search.resume x")
+    assert told.endswith("this comes first: python -m search.resume x")
+    assert waiting(experiment.home) == [one]
+
+
+def test_a_driver_on_another_machine_that_says_nothing_counts_as_dead(
+    open_driver: OpenDriver, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(open_driver(experiment), events=9)
+    monkeypatch.setattr(Home, "holder", lambda self: "process 7 on far, if that still lives")
+    waits: list[float] = []
+    one = asked(STOP)
+    ask(experiment.home, one)
+    told = asking.answer_to(experiment.home, one, experiment.storage, "go", waits.append)
+    assert "its driver ended before it answered" in told
+    assert sum(waits) > experiment.home.patience_s
+
+
+def test_a_search_that_ends_before_it_hears_takes_nothing_into_the_next_session(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
+    play(open_driver(experiment))
+    one = asked(STOP)
+    ask(experiment.home, one)
+    with pytest.raises(Exception, match="it ended before: 'played' has ended"):
+        asking.answer_to(experiment.home, one, experiment.storage, "go")
+    assert waiting(experiment.home) == []
+
+
+def test_ctrl_c_ends_the_waiting_alone(
+    open_driver: OpenDriver, experiment: Experiment, call: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(open_driver(experiment), events=9)
+
+    def interrupt(*given: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(asking, "answer_to", interrupt)
+    with experiment.home.lease():
+        done = call("search.stop", "played")
+    assert done.returncode == 130
+    assert "it stays asked" in done.stdout
+    assert len(waiting(experiment.home)) == 1
+
+
+def test_what_was_answered_is_told_with_who_asked(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
+    driver = play(open_driver(experiment), events=9)
+    driver.take_up(Asked.now(STOP, by="<b>\x1b[31mada</b>\nlab", trial="t0001"))
+    (line,) = [line for line in lines(driver.result, "", "go") if "asked to stop" in line]
+    assert line.isprintable()
+    assert "asked to stop t0001: " in line
+    events = read(driver.journal.path)
+    assert any("asked to stop t0001" in line for line in story(events, "t0001"))
+    (told,) = json.loads(json.dumps(as_json(driver.result, "")))["requests"]
+    assert (told["action"], told["trial"]) == ("stop", "t0001")
+
+
+def test_a_search_in_a_bucket_is_steered(
+    bucket: Bucket,
+    open_driver: OpenDriver,
+    experiment: Experiment,
+    call: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    kept = home(bucket, "played")
+    with kept.lease():
+        journal, _ = kept.journal(new=True)
+        journal.append(Started(name="played", experiment=experiment.describe(), **started_event()))
+        driver = Driver(replace(experiment, storage=bucket), journal)
+        (trial, _) = driver.suggest()  # type: ignore[misc]
+        driver.running(trial)
+        answer_now = asking.answer_to
+        monkeypatch.setattr(
+            asking, "answer_to", lambda *given: answer_now(*given, driven(driver, kept))
+        )
+        done = call("search.stop", "played", trial, "--storage", bucket)
+        assert done.stdout == f"played: {trial} stops after epoch 1, which it trains now\n"
+        assert driver.report(trial, report(1))
+        journal.close()
+    assert waiting(kept) == []
+    assert SearchResult.read(kept.opened()).trials[trial].outcome == "stopped"
