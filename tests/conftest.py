@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
@@ -18,6 +19,7 @@ from filelock import FileLock
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from mlflow import MlflowClient
+from sqlalchemy import Engine, event
 
 from cluster.storage.bucket import Bucket, _client
 
@@ -69,6 +71,24 @@ def _shares(item: pytest.Item) -> bool:
     return any(
         one.scope == "module" and one.baseid == file for definitions in made for one in definitions
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hasty_disk() -> Iterator[None]:
+    """Wait for no disk: what tests write need not outlast the machine, only killed processes.
+
+    Most of a played search would be such waits. Processes that a test starts wait as ever.
+    """
+
+    def hasten(connection: object, record: object) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous = OFF")
+
+    event.listen(Engine, "connect", hasten)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", lambda descriptor: None)
+        yield
+    event.remove(Engine, "connect", hasten)
 
 
 @pytest.fixture(scope="session")

@@ -484,6 +484,7 @@ def test_images_that_have_changed_are_told(
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("database")
 @pytest.mark.promise
 @pytest.mark.slow
 def test_from_the_command_line(command: Command, tmp_path: Path) -> None:
@@ -506,7 +507,7 @@ def test_from_the_command_line(command: Command, tmp_path: Path) -> None:
         ).returncode
         == 0
     )
-    done = command("search.promote", "small", "--onnx")
+    done = command("search.promote", "small")
     assert (done.returncode, len(done.stderr.splitlines())) == (0, 1), done.stderr
     version = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").get_model_version_by_alias(
         "small", "champion"

@@ -53,7 +53,10 @@ def boxes_of(cells: NDArray[Any], side: int) -> NDArray[Any]:
 
 def overlaps(one: NDArray[Any], other: NDArray[Any]) -> float:
     """Return the intersection of two boxes over their union."""
-    low, high = np.maximum(one[:2], other[:2]), np.minimum(one[2:], other[2:])
-    both = float(np.prod(np.clip(high - low, 0, None)))
-    areas = (float(np.prod(np.clip(box[2:] - box[:2], 0, None))) for box in (one, other))
-    return both / max(sum(areas) - both, 1e-9)
+    a, b = one.tolist(), other.tolist()  # numpy would take ten times as long for so few numbers
+    both = _area(max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3]))
+    return both / max(_area(*a) + _area(*b) - both, 1e-9)
+
+
+def _area(left: float, top: float, right: float, bottom: float) -> float:
+    return max(right - left, 0.0) * max(bottom - top, 0.0)
