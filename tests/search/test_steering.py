@@ -2,18 +2,18 @@
 
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cluster.storage.bucket import Bucket
 from search.cli import asking
 from search.decisions.driver import Driver
 from search.experiment import Experiment
-from search.journal.events import Started
+from search.journal.events import Resumed, Started
 from search.journal.journal import FILE_NAME, read
 from search.journal.requests import (
     EXTEND,
@@ -26,7 +26,7 @@ from search.journal.requests import (
     waiting,
 )
 from search.journal.result import SearchResult
-from search.journal.store import Home, home
+from search.journal.store import Home, Storage, home
 from search.status import as_json, lines
 from search.why import story
 from tests.conftest import Command
@@ -196,18 +196,6 @@ def driven(driver: Driver, kept: Home) -> Callable[[float], None]:
     return wait
 
 
-def test_the_drivers_answer_is_waited_for(open_driver: OpenDriver, experiment: Experiment) -> None:
-    driver = play(open_driver(experiment), events=9)
-    (trial,) = driver.active
-    one = asked(STOP, trial=trial)
-    with experiment.home.lease():
-        ask(experiment.home, one)
-        answer = asking.answer_to(
-            experiment.home, one, experiment.storage, "go", driven(driver, experiment.home)
-        )
-    assert answer.startswith(f"{trial} stops after epoch ")
-
-
 def test_a_driver_that_dies_before_it_answers_is_told(
     open_driver: OpenDriver, experiment: Experiment
 ) -> None:
@@ -273,29 +261,73 @@ def test_what_was_answered_is_told_with_who_asked(
     assert (told["action"], told["trial"]) == ("stop", "t0001")
 
 
-def test_a_search_in_a_bucket_is_steered(
-    bucket: Bucket,
-    open_driver: OpenDriver,
-    experiment: Experiment,
-    call: Command,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
+@pytest.fixture(params=["folder", "bucket"])
+def place(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Storage:
+    """A place of each kind in which searches are kept."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    kept = home(bucket, "played")
+    found: Storage = (
+        request.getfixturevalue("bucket") if request.param == "bucket" else tmp_path / "searches"
+    )
+    return found
+
+
+@contextmanager
+def session(experiment: Experiment, place: Storage, *, new: bool = False) -> Iterator[Driver]:
+    """Give the driver of a search that begins there, or goes on; it is killed at the end."""
+    kept = home(place, "played")
     with kept.lease():
-        journal, _ = kept.journal(new=True)
-        journal.append(Started(name="played", experiment=experiment.describe(), **started_event()))
-        driver = Driver(replace(experiment, storage=bucket), journal)
+        journal, events = kept.journal(new=new)
+        driver = Driver(replace(experiment, storage=place), journal)
+        driver.replay(events)
+        first = Started(name="played", experiment=experiment.describe(), **started_event())
+        journal.append(first if new else Resumed(slots=2))
+        driver.go_on()
+        yield driver
+        journal.close()
+
+
+def test_what_a_killed_driver_had_answered_is_done_once_and_told_once(
+    place: Storage, experiment: Experiment
+) -> None:
+    """It was killed after the answer was written: before a trial was stopped, and before the
+    request's object was removed.
+    """
+    kept = home(place, "played")
+    with session(experiment, place, new=True) as driver:
         (trial, _) = driver.suggest()  # type: ignore[misc]
         driver.running(trial)
-        answer_now = asking.answer_to
-        monkeypatch.setattr(
-            asking, "answer_to", lambda *given: answer_now(*given, driven(driver, kept))
-        )
-        done = call("search.stop", "played", trial, "--storage", bucket)
+        driver.report(trial, report(1))
+        ask(kept, asked(STOP, trial=trial))
+        with Inbox(kept) as inbox:
+            one = inbox.next()
+            assert one is not None
+            assert driver.take_up(one)
+    assert waiting(kept) == [one]
+    with session(experiment, place) as driver:
+        assert driver.result.trials[trial].outcome == "stopped"
+        with Inbox(kept) as inbox:
+            again = inbox.next()
+            assert again == one
+            assert driver.take_up(again, waited=True)
+            inbox.answered(again.id)
+    assert waiting(kept) == []
+    kinds = [event.kind for event in read(kept.opened() / FILE_NAME)]
+    assert (kinds.count("requested"), kinds.count("stopped")) == (1, 1)
+
+
+def test_a_verb_is_answered_by_the_driver(
+    place: Storage, experiment: Experiment, call: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, answer_now = home(place, "played"), asking.answer_to
+    with session(experiment, place, new=True) as driver:
+        wait = driven(driver, kept)
+        monkeypatch.setattr(asking, "answer_to", lambda *given: answer_now(*given, wait))
+        (trial, _) = driver.suggest()  # type: ignore[misc]
+        driver.running(trial)
+        done = call("search.stop", "played", trial, "--storage", place)
         assert done.stdout == f"played: {trial} stops after epoch 1, which it trains now\n"
         assert driver.report(trial, report(1))
-        journal.close()
     assert waiting(kept) == []
     assert SearchResult.read(kept.opened()).trials[trial].outcome == "stopped"
