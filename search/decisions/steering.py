@@ -175,6 +175,7 @@ def _stop_trial(
     if trial.ended_ms:
         why = f", {asked_text(trial.asked)}" if trial.asked is not None else ""
         raise ConfigError(f"{name} had ended before ({trial.outcome}{why}).")
+    _refuse_over(experiment, result, standing)
     if trial.asked is not None:
         return Answer(f"{name} is to stop already, {asked_text(trial.asked)}")
     if name in standing.active:

@@ -433,6 +433,8 @@ def test_a_search_killed_while_it_stops_ends_so(
     assert again.suggest() is None
     again.finish()
     assert again.result.outcome == "stopped"
+    found = foreseen(asked(STOP, trial="t0001"), again.result, "", PLACE)
+    assert "has ended (stopped): there is nothing to stop" in found.text
     assert reopened(again).suggest() is not None, "a resume after that goes on"
 
 
