@@ -342,19 +342,15 @@ def _values(lines: list[bytes]) -> Sequence[Any]:
 
 def _checked(line: bytes, values: Any, path: Path | Bucket, number: int) -> Event:
     """Return the event of a line, whose values may be known, and which is to have this number."""
-    remedy = (
-        "Bring the file back from a copy; or cut it off before that line, and a resume trains "
-        f"what follows it again ('head -n {number - 1}')."
-    )
     try:
         event = Event.from_line(line.decode()) if values is None else Event._of(values, line)
+        if event.number != number:
+            raise ValueError(f"event {event.number} stands where {number} should")
     except (ValueError, RecursionError) as error:
-        raise DamagedJournal(f"{path}:{number} is damaged ({error}). {remedy}") from error
-    if event.number != number:
         raise DamagedJournal(
-            f"{path}:{number} is damaged (event {event.number} stands where {number} should). "
-            f"{remedy}"
-        )
+            f"{path}:{number} is damaged ({error}). Bring the file back from a copy; or cut it off "
+            f"before that line, and a resume trains what follows it again ('head -n {number - 1}')."
+        ) from error
     return event
 
 

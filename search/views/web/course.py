@@ -1,5 +1,6 @@
 """The best so far of a search, epoch by epoch, against time and against epochs."""
 
+import math
 from array import array
 from dataclasses import dataclass
 
@@ -26,6 +27,9 @@ class Course:
         self.records: list[Record] = []
         self.seconds, self.epochs = 0.0, 0
         """The time of the last epoch, and the number of epochs that were trained."""
+        self._best = -math.inf
+        """The score of the last record."""
+        self._sign = metric.score(1.0)
         self._trials: list[str] = []
         self._failed: set[str] = set()
         self._seconds, self._epochs, self._values = array("d"), array("L"), array("d")
@@ -51,15 +55,15 @@ class Course:
         """Take a trial's values back: it has failed."""
         self._failed.add(trial)
         if any(record.trial == trial for record in self.records):
-            self.records = []
+            self.records, self._best = [], -math.inf
             for place in range(len(self._trials)):
                 self._take(place)
 
     def _take(self, place: int) -> bool:
-        value, trial, score = self._values[place], self._trials[place], self.metric.score
-        if trial in self._failed:
+        value = self._values[place]
+        if self._sign * value <= self._best or self._trials[place] in self._failed:
             return False
-        if self.records and score(value) <= score(self.records[-1].value):
-            return False
-        self.records.append(Record(self._seconds[place], self._epochs[place], value, trial))
+        self._best = self._sign * value
+        record = Record(self._seconds[place], self._epochs[place], value, self._trials[place])
+        self.records.append(record)
         return True

@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from starlette.concurrency import run_in_threadpool
 
@@ -31,7 +31,7 @@ LOOK_S, BUCKET_LOOK_S = 0.2, 3.0
 """Seconds between two looks at a journal that is watched."""
 HOLDER_S = 2.0
 """Seconds between two looks at who has the search."""
-KEEP_S = 60.0
+KEEP_S = 300.0
 """Seconds for which a search is kept in memory after the last look at it."""
 MAX_POINTS, MAX_TOLD, MAX_VIEWS = 5000, 40, 32
 VIEW_S, MAX_VIEW_S, VIEW_SHARE = 1.0, 5.0, 0.005
@@ -44,8 +44,7 @@ class Behind(Exception):
     """A reader had so little that what is new since then is no longer kept."""
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(NamedTuple):
     """A finished epoch."""
 
     number: int
@@ -186,7 +185,8 @@ class Followed:
             self.rows.clear()
         result.apply(event)
         self.number = event.number
-        self.rows.pop(event.trial, None)
+        if self.rows:
+            self.rows.pop(event.trial, None)
         if self.course is None:
             self.course = Course(result.metric)
         if isinstance(data, Epoch):
