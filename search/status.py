@@ -20,7 +20,7 @@ from search.cli.names import search_of
 from search.decisions.refinement import refinement_facts, refinement_sentences
 from search.experiment import Experiment
 from search.journal.guessing import answer_against
-from search.journal.journal import FILE_NAME, Event, JournalError, Tail
+from search.journal.journal import Event
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import BucketHome, Home
 from search.objectives import value_of
@@ -227,7 +227,7 @@ class Follow:
         """`wait` waits so many seconds between two looks."""
         self.args, self.kept, self.wait = args, kept, wait
         self.console, self.result = Terminal(), SearchResult()
-        self.tail: Tail | None = None
+        self.tail = kept.tail()
         self.last = ""
         self.lock, self.quiet_s = b"", 0.0
         """The lock as it was last seen, and for how long neither it nor the journal has changed."""
@@ -242,7 +242,7 @@ class Follow:
         with live or nullcontext():
             while True:
                 holder = self.kept.holder()  # before the journal, whose last lines come before it
-                events = self._new(holder)
+                events = self._new()
                 for event in events:
                     self.result.apply(event)
                 gone = self._gone(holder, events)
@@ -265,20 +265,12 @@ class Follow:
             say(self.console, gone)
         return 0
 
-    def _new(self, holder: str) -> list[Event]:
-        """Return the events since the last look; none before the first.
-
-        Raises:
-            JournalError: there is no search, and nobody who begins it.
-        """
+    def _new(self) -> list[Event]:
+        """Return the events since the last look; none before the first."""
         try:
-            folder = self.kept.opened()
-        except JournalError:
-            if not holder:  # else a bucket holds no more than its lock yet
-                raise
+            return self.tail.new()
+        except FileNotFoundError:
             return []
-        self.tail = self.tail or Tail(folder / FILE_NAME)
-        return self.tail.new() if self.tail.path.exists() else []
 
     def _gone(self, holder: str, events: list[Event]) -> str:
         """Return that the driver is gone, as far as can be told; empty while it lives.

@@ -10,12 +10,14 @@ from rich.text import Text
 from cluster.storage.bucket import Bucket
 from search.api import searches as from_python
 from search.experiment import Experiment
+from search.journal import overview
 from search.journal.events import Ended, Resumed, Tested
-from search.journal.journal import FILE_NAME
+from search.journal.journal import FILE_NAME, Journal
 from search.journal.lease import Lease
-from search.journal.overview import Overview, overview_of
+from search.journal.overview import Overview, Overviews, overview_of
 from search.journal.result import SearchResult
 from search.list import searches, table
+from search.views.metric import interval
 from tests.conftest import Command
 from tests.support.played import OpenDriver, changed, play
 
@@ -139,3 +141,29 @@ def test_searches_in_a_bucket_are_listed_too(storage: Path, bucket: Bucket) -> N
         ("two", "ended", 9),
         ("other", "broken", 0),
     ]
+
+
+def test_the_best_has_its_interval_and_how_it_came_about(storage: Path) -> None:
+    line, whole = overview_of(storage, "played"), SearchResult.read(storage / "played")
+    assert whole.best is not None
+    assert (line.low, line.high) == interval(whole.best, whole.images)
+    epochs, values = zip(*line.course, strict=True)
+    assert (epochs[-1], values[-1]) == (whole.epochs_trained, whole.best.value)
+    assert list(epochs) == sorted(epochs)
+    assert list(values) == sorted(values)
+
+
+def test_a_journal_is_read_again_only_where_it_has_changed(
+    storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = Overviews(storage)
+    first = searches(storage, known)
+    with monkeypatch.context() as patched:
+        patched.setattr(overview, "_whole_lines", lambda path: pytest.fail(f"{path} is read"))
+        assert searches(storage, known) == first
+        with Lease(storage / "played"):
+            assert searches(storage, known)[0].state == "running"
+    journal, _ = Journal.reopen(storage / "played")
+    journal.append(Resumed(slots=1, began_ms=1))
+    journal.close()
+    assert searches(storage, known)[0].outcome == "interrupted"

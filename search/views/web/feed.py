@@ -41,7 +41,7 @@ processor that it takes in between.
 
 
 class Behind(Exception):
-    """A reader had so little that what is new since then is no longer kept."""
+    """A page has so little that it has to ask for everything anew."""
 
 
 class Point(NamedTuple):

@@ -68,6 +68,7 @@ class _Stream:
         self.after, self.seen = after, seen
         self.best: tuple[int, Record | None] = (0, None)
         """How many records it knows, and the last of them."""
+        self.started = followed.result.started
         self.axes = Axis.all_of(followed.result)
 
     async def events(self, feed: Feed) -> AsyncIterator[bytes]:
@@ -102,7 +103,15 @@ class _Stream:
         return True
 
     def _epochs(self) -> bytes:
-        """Return what is new of epochs and trials; empty if nothing is."""
+        """Return what is new of epochs and trials; empty if nothing is.
+
+        Raises:
+            Behind: the page has too little, or charts with other axes.
+        """
+        if self.followed.result.started is not self.started:  # as by a round of a refinement
+            self.started = self.followed.result.started
+            if Axis.all_of(self.followed.result) != self.axes:
+                raise Behind
         points, trials = self.followed.since(self.after)
         course = self.followed.course
         if course is None or not (points or trials):

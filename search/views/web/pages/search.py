@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute
 from search.budget import shares_of
 from search.journal.result import SearchResult
 from search.phrases import duration
+from search.status import selection_lines
 from search.views.metric import interval
 from search.views.page.verdict import tiles, verdict
 from search.views.summary import (
@@ -78,6 +79,7 @@ def _page(site: Site, request: Request, followed: Followed) -> Response:
             **facts,
             verdict=verdict(result) if over else [],
             selection=selection_sentences(result),
+            repeats=list(result.selection.repeats) if result.selection is not None else [],
             models=models_table(result) if over else [],
             title=source_text(result.started.data),
             strategy=strategy_text(result.started.experiment),
@@ -99,6 +101,7 @@ def facts_of(followed: Followed, query: Query) -> dict[str, Any]:
         "holder": holder,
         "stand": stands,
         "stand_text": stand_text(result, holder),
+        "race": selection_lines(result, holder, "")[1:] if stands == "choosing" else [],
         "trouble": followed.trouble,
         "left": left_text(result, followed.before, planned) if stands == "running" else "",
         "ended": sum(trial.ended_ms > 0 for trial in result.trials.values()),
