@@ -10,7 +10,7 @@
   let number = 0; // of the last event that is in it
   let seen = live.dataset.version; // the version of which the parts are
   let source = null, drawing = 0, parallelAt = 0;
-  let shown = ""; // the trials that have a line of their own
+  let shown = []; // the trials that have a line of their own
   const before = new Map(); // the parts as they were sent last
 
   const better = (value, other) => other == null || (told.metric.mode === "max" ? value > other : value < other);
@@ -21,7 +21,7 @@
   const byTime = charts.courseChart(at("by-time"), ["best so far"], 0);
   const byEpochs = charts.courseChart(at("by-epochs"), ["best so far"], 1);
   const byEpoch = new charts.Chart(at("by-epoch"), () => ({
-    series: told.top.map((name, place) => ({ label: name, stroke: charts.lineColour(place), width: place ? 1.5 : 2.5, spanGaps: true })),
+    series: shown.map((name, place) => ({ label: name, stroke: charts.lineColour(place), width: place ? 1.5 : 2.5, spanGaps: true })),
     y: { range: reach },
     hooks: { drawAxes: [drawOthers] },
   }));
@@ -32,7 +32,7 @@
   function reach() {
     const values = [...told.trials.values()].map((one) => one.value).filter((value) => value != null).sort((a, b) => (better(a, b) ? -1 : 1));
     if (!values.length) return [0, 1];
-    const own = told.trials.get(told.top[0])?.values ?? [];
+    const own = told.trials.get(shown[0])?.values ?? [];
     const ends = [values[0], values[Math.floor((values.length - 1) * 0.75)], ...own];
     const [low, high] = [Math.min(...ends), Math.max(...ends)];
     const margin = (high - low) * 0.04 || Math.abs(high) * 0.1 || 0.1;
@@ -45,7 +45,7 @@
   function drawOthers(plot) {
     if (!at("crowd").checked) return;
     const { bbox, scales: { x, y } } = plot;
-    const key = [bbox.width, bbox.height, x.min, x.max, y.min, y.max, told.top, charts.colour("edge")].join();
+    const key = [bbox.width, bbox.height, x.min, x.max, y.min, y.max, shown, charts.colour("edge")].join();
     if (key !== others.key || performance.now() > others.until) {
       const canvas = new OffscreenCanvas(Math.max(1, bbox.width), Math.max(1, bbox.height));
       strokeOthers(canvas.getContext("2d"), bbox, x, y);
@@ -56,7 +56,7 @@
 
   function strokeOthers(pen, bbox, x, y) {
     const across = bbox.width / (x.max - x.min || 1), up = bbox.height / (y.max - y.min || 1);
-    const own = new Set(told.top);
+    const own = new Set(shown);
     pen.strokeStyle = charts.colour("edge");
     pen.globalAlpha = Math.min(0.6, Math.max(0.12, 30 / told.trials.size));
     pen.lineWidth = devicePixelRatio;
@@ -76,7 +76,7 @@
     let last = 1;
     for (const { epochs } of told.trials.values()) if (epochs.length) last = Math.max(last, epochs[epochs.length - 1]);
     const across = Array.from({ length: last }, (_, place) => place + 1);
-    const columns = told.top.map((name) => {
+    const columns = shown.map((name) => {
       const column = new Array(last).fill(null);
       const { epochs, values } = told.trials.get(name);
       epochs.forEach((epoch, place) => { column[epoch - 1] = values[place]; });
@@ -88,15 +88,14 @@
   function draw() {
     drawing = 0;
     if (!told || !told.course.length) return;
-    told.top = told.top.filter((name) => told.trials.has(name));
+    const top = told.top.filter((name) => told.trials.has(name));
     byTime.set(charts.courses([told], 0));
     byEpochs.set(charts.courses([told], 1));
-    const now = told.top.join();
-    if (now === shown) byEpoch.set(curves());
+    if (top.join() === shown.join()) byEpoch.set(curves());
     else {
+      shown = top;
       byEpoch.data = curves();
       byEpoch.draw();
-      shown = now;
     }
     drawParallel();
   }
@@ -178,7 +177,7 @@
     }
     told.trials = new Map(told.trials.map(trial));
     number = told.number;
-    [shown, parallelAt] = ["", 0];
+    [shown, parallelAt] = [[], 0];
     draw();
     listen();
   }

@@ -37,6 +37,8 @@ def test_pages_fit_a_phone_and_hear_of_an_epoch(
         await tab.wait_for(f"{CHARTS} === 3")
         play(driver, events=34)
         await tab.wait_for("/finished epoch/.test(document.getElementById('newest').textContent)")
+        dark = {"name": "prefers-color-scheme", "value": "dark"}
+        await tab.call("Emulation.setEmulatedMedia", features=[dark])
         await tab.value("document.getElementById('sort-trial').click()")
         await tab.wait_for("location.search === '?sort=trial'")
         rows = "document.querySelector('#rows tbody th').textContent"
