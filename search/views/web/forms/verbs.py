@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from search import promote, refine, resume, select
+from search.experiment import check_search_name
 from search.views.web.forms.wanted import MAX_VALUE, place_options
 from search.views.web.site import Site
 from trainables.errors import ConfigError
@@ -104,15 +105,15 @@ def verb_words(name: str, search: str, given: Mapping[str, str], site: Site) -> 
     Raises:
         ConfigError: a value is refused.
     """
+    check_search_name(search)
     verb = VERBS[name]
-    words = [f"--{option}={value}" for option, value in place_options(site).items()]
+    words = [search, *(f"--{option}={value}" for option, value in place_options(site).items())]
     for field in verb.fields:
         value = given.get(field.option, "").strip()
         if len(value) > MAX_VALUE:
             raise ConfigError(f"{field.label}: too long (limit {MAX_VALUE:,} characters).")
         if value:
             words.append(f"--{field.option}" if field.is_flag else f"--{field.option}={value}")
-    words += ["--", search]
     parser = verb.parser()
     parser.exit_on_error = False
     try:

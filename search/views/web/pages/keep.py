@@ -129,7 +129,8 @@ def going(site: Site, name: str) -> list[str]:
         raise JournalError(f"there is no search '{name}' here.")
     if holder := place.holder():
         raise Held(f"the search '{name}' is being run by {holder}. Stop it first.")
-    return [line.strip() for line in lines(deletion_of(site.place, name))]
+    what, where, *others = [line.strip() for line in lines(deletion_of(site.place, name))]
+    return [f"{what} {where}", *others]
 
 
 def removed(site: Site, name: str) -> None:

@@ -2,11 +2,10 @@
 
 import asyncio
 import re
-import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
@@ -19,6 +18,8 @@ from search.journal.result import moment
 from search.serving.limits import Limits
 from search.tracking.model_registry import Model, Version, models_in
 from search.views.web.forms.answers import Models
+from search.views.web.forms.launch import command_line
+from search.views.web.forms.wanted import place_options
 from search.views.web.site import Site
 from trainables.errors import ConfigError
 from trainables.values import Json
@@ -58,7 +59,7 @@ def routes(site: Site) -> list[BaseRoute]:
     async def one(request: Request) -> Response:
         model = await of(request)
         number = request.query_params.get("version", "")
-        return site.render(request, "model.html", answers=[], **model_facts(model, number))
+        return model_page(request, site, model, number)
 
     async def ask(request: Request, form: FormData) -> Response:
         uploads = [one for one in form.getlist("image") if isinstance(one, UploadFile)]
@@ -71,8 +72,7 @@ def routes(site: Site) -> list[BaseRoute]:
         answers = [await answered(models, uri, upload) for upload in uploads if upload.size]
         if "hx-request" in request.headers:
             return site.render(request, "model_answers.html", answers=answers)
-        facts = model_facts(await of(request), number)
-        return site.render(request, "model.html", answers=answers, **facts)
+        return model_page(request, site, await of(request), number, answers)
 
     return [
         site.shows("/models", show),
@@ -111,8 +111,10 @@ def shown(version: Version) -> Shown:
     return Shown(version, moment(version.made_ms), [row for row in figures if row[0]])
 
 
-def model_facts(model: Model, number: str) -> dict[str, Any]:
-    """Return what the page of a model shows: the version that is asked for, else the best known.
+def model_page(
+    request: Request, site: Site, model: Model, number: str, answers: Sequence["Said"] = ()
+) -> Response:
+    """Return the page of a model, of the version that is asked for, or else of the champion.
 
     Raises:
         HTTPException: it has no such version.
@@ -124,13 +126,17 @@ def model_facts(model: Model, number: str) -> dict[str, Any]:
     if not chosen:
         raise HTTPException(404, f"'{model.name}' has no such version.")
     address = f"models:/{model.name}/{chosen[0].version.number}"
-    return {
-        "model": model,
-        "versions": versions,
-        "chosen": chosen[0],
-        "limit": MAX_IMAGES,
-        "address": shlex.quote(address),
-    }
+    options = [f"--{name}={value}" for name, value in place_options(site).items()]
+    return site.render(
+        request,
+        "model.html",
+        model=model,
+        versions=versions,
+        chosen=chosen[0],
+        answers=answers,
+        limit=MAX_IMAGES,
+        command=command_line("serve", [address, *options]),
+    )
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ NAV = None
 SHOWN = 8
 """The most requests, and commands that were started here, that are shown."""
 OPTIONS = ("trials", "budget", "concurrency")
-"""What an extension asks for, by the fields of its form."""
+"""The options of an extension, by the fields of its form."""
 
 
 def routes(site: Site) -> list[BaseRoute]:
@@ -214,13 +214,13 @@ class Deed:
 
     @property
     def text(self) -> str:
-        """What comes of it, in words for the page."""
+        """The outcome, in words for the page."""
         return on_page(self.told.text)
 
 
 @dataclass(frozen=True)
 class Steered:
-    """What the acting part of a search's page shows."""
+    """The facts of the acting part of a search's page."""
 
     name: str
     is_live: bool
@@ -230,10 +230,10 @@ class Steered:
     verbs: list[tuple[str, Verb]]
     """The verbs that go on from the search as it is now."""
     waiting: list[str]
-    """What was asked and not answered yet."""
+    """The requests that nobody has answered yet."""
     answered: list[str]
     started: list[tuple[Launched, str]]
-    """What was started here, the last first, and what that is in words."""
+    """The verbs that were started here, the last first, with words for each."""
 
     @classmethod
     def of(cls, site: Site, launcher: Launcher, result: SearchResult, holder: str) -> "Steered":

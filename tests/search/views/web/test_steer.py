@@ -137,8 +137,9 @@ def test_a_search_that_was_cut_off_goes_on(
     assert "/searches/played/next/resume" in text(visitor.see("/searches/played/steer"))
     reply = visitor.send("/searches/played/next/resume", {"trials": "", "budget": "2h"})
     assert (reply.status, reply.headers["location"]) == (303, "/started/1")
-    assert started[0][:3] == ["resume", "played", f"--storage={visitor.folder}/searches"]
-    assert started[0][-3:] == ["--budget=2h", "--", "played"]
+    where = f"--storage={visitor.folder}/searches"
+    assert started[0][:4] == ["resume", "played", "played", where]
+    assert started[0][-1] == "--budget=2h"
 
 
 def test_a_search_that_has_ended_offers_what_goes_on_from_it(
@@ -187,6 +188,17 @@ def test_no_value_becomes_an_option_of_a_verb(verb: str, value: str, visitor: Vi
         return  # refused in a line
     args = VERBS[verb].parser().parse_args(words)
     assert (args.name, getattr(args, "address", None)) == ("played", None)
+
+
+@pytest.mark.parametrize("name", ["--help", "-x", "..", "a b", HOSTILE.replace("/", "")])
+def test_no_name_of_a_search_becomes_an_option_or_a_path(
+    name: str, visitor: Visitor, started: list[list[str]]
+) -> None:
+    reply = visitor.send(f"/searches/{name}/next/resume", {})
+    assert reply.status == 400
+    assert "a name may use" in text(reply)
+    assert HOSTILE not in text(reply)
+    assert started == []
 
 
 def test_commands_are_called_by_their_buttons() -> None:
