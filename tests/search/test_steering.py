@@ -28,6 +28,8 @@ from search.journal.requests import (
 from search.journal.result import SearchResult
 from search.journal.store import Home, Storage, home
 from search.status import as_json, lines
+from search.views.page.facts import origin
+from search.views.registry import VIEWS
 from search.why import story
 from tests.conftest import Command
 from tests.support.played import OpenDriver, play, report, started_event
@@ -69,8 +71,13 @@ def epoch(monkeypatch: pytest.MonkeyPatch) -> Epoch:
 
 
 @pytest.fixture
-def tiny(tmp_path: Path, call: Command, database: str) -> Callable[..., tuple[int, str]]:
-    """Run or resume a search in this process; gives its exit code and what it says."""
+def tiny(
+    tmp_path: Path, call: Command, database: str, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str]]:
+    """Run or resume a search in this process, without its page; gives its exit code and what it
+    says.
+    """
+    monkeypatch.delitem(VIEWS, "page")
 
     def run(verb: str, *words: object) -> tuple[int, str]:
         given = TINY if verb == "run" else ["tiny"]
@@ -120,7 +127,7 @@ def test_a_search_is_steered_while_it_trains_and_while_nobody_runs_it(
     assert "asked to extend --trials +1: 4 trials in all" in call("search.status", "tiny").stdout
     told = call("search.why", "tiny", "t0001").stdout
     assert "stopped by a request: asked to stop by ada@lab" in told
-    assert "asked to extend" in (kept.folder / "report.html").read_text()
+    assert "asked to extend" in dict(origin(result))["Asked"]
     over = call("search.extend", "tiny", "--trials", "+1")
     assert over.returncode == 2
     assert "search.resume tiny --trials 5" in over.stderr
