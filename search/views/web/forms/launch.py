@@ -35,6 +35,14 @@ MAX_KEPT = 20
 """The most starts of a search that are remembered; the oldest that have ended go first."""
 SHOWN = 12
 """The last lines that are shown."""
+ENDINGS = {
+    0: "done",
+    3: "done; some trials failed",
+    6: "done; its answer is no better than guessing",
+    130: "paused, or stopped by Ctrl-C",
+    143: "stopped from outside",
+}
+"""The end of a verb, in words, by its exit code (see `search.cli.main`)."""
 ERROR = "error: "
 """The beginning of a line by which a verb says why it ends."""
 
@@ -88,6 +96,13 @@ class Launched:
         """The lines by which it says why it ended; empty where it said none."""
         said = [line.removeprefix(ERROR) for line in self.lines if line.startswith(ERROR)]
         return "\n".join(said)
+
+    @property
+    def state(self) -> str:
+        """The state, in words."""
+        if self.code is None:
+            return "at work" if self.is_running else "ended before it was done"
+        return self.refused or ENDINGS.get(self.code, "ended before it was done")
 
     @property
     def command(self) -> str:

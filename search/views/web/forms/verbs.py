@@ -83,7 +83,7 @@ VERBS: dict[str, Verb] = {
         promote.parser,
     ),
 }
-COMMAND = re.compile(r"\S*python -m search\.(?P<verb>[a-z]+)\b.*")
+COMMAND = re.compile(r"(\S*python -m )?search\.(?P<verb>[a-z]+)\b.*")
 BUTTONS = {name: f"'{verb.title}' on this page" for name, verb in VERBS.items()} | {
     "pause": "'Pause' on this page",
     "status": "the table of trials",
@@ -91,7 +91,7 @@ BUTTONS = {name: f"'{verb.title}' on this page" for name, verb in VERBS.items()}
 
 
 def on_page(text: str) -> str:
-    """Return a sentence with the command at its end called by its button."""
+    """Return a sentence as it stands on a page: the command at its end is called by its button."""
 
     def named(found: re.Match[str]) -> str:
         return BUTTONS.get(found["verb"], found[0])

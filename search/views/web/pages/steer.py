@@ -215,7 +215,8 @@ class Deed:
     @property
     def text(self) -> str:
         """The outcome, in words for the page."""
-        return on_page(self.told.text)
+        text = on_page(self.told.text)
+        return f"{text[:1].upper()}{text[1:]}"
 
 
 @dataclass(frozen=True)
@@ -252,7 +253,7 @@ class Steered:
             stoppable(result) if holder else [],
             [] if holder else [(one, VERBS[one]) for one in verbs_for(result)],
             [waiting_text(one) for one in waiting(place, result.requests)],
-            [f"{moment(one.time_ms)}: {answered_text(one.request)}" for one in answered],
+            [f"{moment(one.time_ms)}, {answered_text(one.request)}" for one in answered],
             [(one, title_of(one)) for one in launcher.of(name)[:SHOWN]],
         )
 
@@ -290,7 +291,7 @@ def deeds_of(result: SearchResult, holder: str, site: Site) -> list[Deed]:
 def stoppable(result: SearchResult) -> list[tuple[str, str]]:
     """Return the trials that have not ended, and how far they are."""
     return [
-        (trial.trial, f"{trial.trial}: {trial.outcome} at epoch {trial.reached}")
+        (trial.trial, f"{trial.trial}: {trial.outcome}, epoch {trial.reached}")
         for trial in result.trials.values()
         if not trial.ended_ms and trial.asked is None
     ]
@@ -317,7 +318,7 @@ def answered_text(request: Requested) -> str:
     """Return who asked for what, and what came of it, in words."""
     refused = "refused: " if request.is_refused else ""
     wanted = wanted_text(request.action, request.trial, request.options)
-    return f"{request.by} asked to {wanted}: {refused}{on_page(request.answer)}"
+    return on_page(f"{request.by} asked to {wanted}: {refused}{request.answer}")
 
 
 def wanted_text(action: str, trial: str, options: Mapping[str, Any]) -> str:

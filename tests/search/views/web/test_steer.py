@@ -61,10 +61,10 @@ def text(reply: Reply) -> str:
 def test_a_running_search_tells_what_each_button_does(begun: Experiment, visitor: Visitor) -> None:
     with home(begun.storage, begun.name).lease():
         page = text(visitor.see("/searches/played/steer"))
-    assert "each trial finishes its epoch, then its process ends" in page
-    assert "no further trial begins" in page
-    assert "t0001: running at epoch" in page
-    assert "python -m" not in page
+    assert "Each trial finishes its epoch, then its process ends" in page
+    assert "No further trial begins" in page
+    assert "t0001: running, epoch" in page
+    assert "search.resume" not in page
 
 
 def test_an_open_page_hears_when_its_buttons_are_no_longer_right(
@@ -202,8 +202,8 @@ def test_no_name_of_a_search_becomes_an_option_or_a_path(
 
 
 def test_commands_are_called_by_their_buttons() -> None:
-    text = "Later it can go on: .venv/bin/python -m search.resume x --storage y"
-    assert on_page(text) == "Later it can go on: 'Go on' on this page"
+    for command in (".venv/bin/python -m search.resume x --storage y", "search.resume x"):
+        assert on_page(f"t0001 goes on: {command}") == "t0001 goes on: 'Go on' on this page"
 
 
 def test_trials_are_taken_along_as_a_table(ended: Experiment, visitor: Visitor) -> None:
