@@ -52,7 +52,8 @@ def routes(site: Site) -> list[BaseRoute]:
         is_part = "hx-request" in request.headers
         page = "data_report.html" if is_part else "data_whole.html"
         seen = Seen.of(told.out)
-        return site.render(request, page, wanted=wanted, **shown(seen, wanted))
+        is_brief = "brief" in request.query_params
+        return site.render(request, page, wanted=wanted, brief=is_brief, **shown(seen, wanted))
 
     return [site.shows("/data", show), site.hints("/data/report", report)]
 
