@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from starlette.applications import Starlette
 
+from search.journal.store import Storage
 from search.views.web.access import Access
 from search.views.web.app import app_of
 from search.views.web.pages.registry import PAGES
@@ -24,13 +25,16 @@ class Visitor:
     folder: Path
     """Where searches and MLflow's database lie."""
     data_root: Path | None = None
+    place: Storage | None = None
+    """Where searches are kept, if not in `searches` there."""
     site: Site = field(init=False)
     app: Starlette = field(init=False)
 
     def __post_init__(self) -> None:
         tracking = f"sqlite:///{self.folder}/mlflow.db"
         access = Access("127.0.0.1", "t" * 20)
-        self.site = Site(self.folder / "searches", tracking, access, PAGES, self.data_root)
+        place = self.place or self.folder / "searches"
+        self.site = Site(place, tracking, access, PAGES, self.data_root)
         self.app = app_of(self.site)
         opened = ask(self.app, "GET", f"/?open={'t' * 20}")
         self.cookie = opened.headers["set-cookie"].partition(";")[0]

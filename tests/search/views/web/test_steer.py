@@ -1,20 +1,24 @@
 """Steering a search from its page: what is told before, what is asked, and what is started."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cluster.storage.bucket import Bucket
+from search.decisions.driver import Driver
 from search.experiment import Experiment
-from search.journal.requests import waiting
+from search.journal.events import Started
+from search.journal.requests import Asked, waiting
 from search.journal.store import home
 from search.views.web.forms import launch
 from search.views.web.forms.children import Asker, Told
 from search.views.web.forms.verbs import VERBS, on_page, verb_words
 from search.views.web.pages import new
 from tests.support.asgi import Reply
-from tests.support.played import OpenDriver, play
+from tests.support.played import OpenDriver, play, started_event
 from tests.support.site import Visitor
 from trainables.errors import ConfigError
 
@@ -210,6 +214,26 @@ def test_trials_are_taken_along_as_a_table(ended: Experiment, visitor: Visitor) 
     reply = visitor.see("/searches/played/trials.csv")
     assert reply.headers["content-type"].startswith("text/csv")
     assert len(text(reply).splitlines()) == 10
+
+
+def test_a_search_in_a_bucket_is_steered_and_deleted(
+    experiment: Experiment, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("search.delete.traces_of", lambda *_: None)
+    kept, visitor = home(bucket, "played"), Visitor(tmp_path, place=bucket)
+    journal, _ = kept.journal(new=True)
+    moved = replace(experiment, storage=bucket)
+    journal.append(Started(name="played", experiment=moved.describe(), **started_event()))
+    play(Driver(moved, journal), events=9)
+    journal.close()
+    with kept.lease():
+        assert "Each trial finishes its epoch" in text(visitor.see("/searches/played/steer"))
+        asked = visitor.send("/searches/played/ask", {"action": "pause"})
+        assert "the driver answers in a moment" in text(asked)
+    assert [one.action for one in waiting(kept) if isinstance(one, Asked)] == ["pause"]
+    assert visitor.send("/searches/played/delete", {"sure": "on"}).status == 303
+    assert not kept.exists()
 
 
 def test_a_search_is_deleted_after_a_look_and_a_yes(
