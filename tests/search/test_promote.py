@@ -39,6 +39,7 @@ from search.journal.result import SearchResult, checkpoint_of
 from search.space import Choice, SearchSpace
 from search.statistics import Expected
 from tests.conftest import Command
+from tests.search.conftest import Inline
 from tests.support.pages import block
 from tests.support.played import evaluation, started_event
 from trainables.catalog import datasets
@@ -71,6 +72,7 @@ model.predict(images[:1])]
 alone = np.ascontiguousarray(images[0, :, :, 0])  # grey, or the first channel
 tables.append(model.predict([alone, np.repeat(images[1], 2, axis=0)]))
 tables.append(model.predict(alone[None]))
+# PASTED
 try:
     model.predict(images / 255)
 except ValueError as error:
@@ -163,15 +165,16 @@ def promoted(*words: str) -> ModelVersion:
     return client().get_model_version_by_alias(name, "champion")
 
 
-def used_elsewhere(name: str, images: Any, folder: Path) -> list[dict[str, Any]]:
+def used_elsewhere(name: str, images: Any, folder: Path, pasted: str = "") -> list[dict[str, Any]]:
     """What a process without this project gets from the model, as the README loads it: of these
     images, of the same as RGB and twice as high, of the first alone, of a list of two sizes, and of
-    the first as grey without an axis of channels; and, of floats, one line.
+    the first as grey without an axis of channels; and, of floats, one line. `pasted` is run before
+    that.
     """
     np.save(folder / "images.npy", images)
     script = folder / "use.py"
     readme = block("python", "load_model(").replace("NAME", name).replace("///", f"///{folder}/")
-    script.write_text(IN_A_FRESH_PROCESS.replace("# README", readme))
+    script.write_text(IN_A_FRESH_PROCESS.replace("# README", readme).replace("# PASTED", pasted))
     empty = folder / "empty"
     empty.mkdir(exist_ok=True)
     words = [sys.executable, "-I", str(script), str(folder / "images.npy")]
@@ -203,10 +206,10 @@ def expected(result: SearchResult, folder: Path) -> tuple[Any, Any, tuple[str, .
     )
 
 
-def check_use(version: ModelVersion, result: SearchResult, folder: Path) -> None:
+def check_use(version: ModelVersion, result: SearchResult, folder: Path, pasted: str = "") -> None:
     """A process without this project gets the checkpoint's probabilities."""
     images, chances, classes = expected(result, folder)
-    same, colour, single, sizes, grey = used_elsewhere(version.name, images[:20], folder)
+    same, colour, single, sizes, grey = used_elsewhere(version.name, images[:20], folder, pasted)
     assert len(sizes["data"]) == 2
     assert sizes["data"][0][2:] == pytest.approx(grey["data"][0][2:], abs=1e-6)
     assert (
@@ -484,43 +487,20 @@ def test_images_that_have_changed_are_told(
     assert told in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("database")
 @pytest.mark.promise
 @pytest.mark.slow
-def test_from_the_command_line(command: Command, tmp_path: Path) -> None:
-    """A real search, its model, and the model's use."""
-    assert (
-        command(
-            "search.run",
-            "--space",
-            "smoke",
-            "--name",
-            "small",
-            "--trials",
-            2,
-            "--max-epochs",
-            2,
-            "--device",
-            "cpu",
-            "--executor",
-            "inline",
-        ).returncode
-        == 0
-    )
+def test_from_the_command_line(inline: Inline, command: Command, tmp_path: Path) -> None:
+    """A real search, its model, and the model's use as the README and as the command say it."""
+    words = ("--space", "smoke", "--name", "small", "--trials", 2, "--max-epochs", 2)
+    searched, _ = inline("run", *words)
+    assert searched.returncode == 0
     done = command("search.promote", "small")
     assert (done.returncode, len(done.stderr.splitlines())) == (0, 1), done.stderr
+    assert "-m search.serve models:/small@champion --tracking sqlite:///" in done.stdout
     version = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").get_model_version_by_alias(
         "small", "champion"
     )
-    check_use(version, SearchResult.read(tmp_path / "searches" / "small"), tmp_path)
     (use,) = [line for line in done.stdout.splitlines() if line.startswith("  use it: ")]
-    assert "-m search.serve models:/small@champion --tracking sqlite:///" in done.stdout
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    pasted = [
-        sys.executable,
-        "-c",
-        use.removeprefix("  use it: ") + "; print(type(model).__name__)",
-    ]
-    used = subprocess.run(pasted, cwd=elsewhere, capture_output=True, text=True, check=True)
-    assert used.stdout == "PyFuncModel\n"
+    loaded = 'assert type(model).__name__ == "PyFuncModel"'
+    pasted = f"del model; {use.removeprefix('  use it: ')}; {loaded}"
+    check_use(version, SearchResult.read(tmp_path / "searches" / "small"), tmp_path, pasted)
