@@ -13,6 +13,7 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
+from cluster.storage.bucket import Bucket
 from search.api import run
 from search.feedback.learning.champion import found_model
 from search.feedback.records import About, Records, Seen
@@ -175,6 +176,40 @@ def test_a_challenger_is_there_as_onnx_if_the_champion_is(champion: Champion) ->
     MlflowClient(database).set_model_version_tag("knn", "1", ONNX, "true")
     assert wanted()
     assert not wanted("--no-onnx")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unregistered")
+def test_searches_and_records_may_be_in_a_bucket(
+    bucket: Bucket,
+    empty_database: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(empty_database, tmp_path)
+    kept, met = f"{bucket}/searches", f"{bucket}/met"
+    tracking = f"sqlite:///{tmp_path}/mlflow.db"
+    run(
+        space=KNN,
+        data="digits",
+        executor="inline",
+        name="knn",
+        quiet=True,
+        storage=kept,
+        tracking=tracking,
+    )
+    records = Records.at(bucket / "met")
+    records.begin(About("models:/knn", CLASSES))
+    correct(Place(tmp_path, records))
+    words = ["knn", "--storage", kept, "--from", met, "--tracking", tracking]
+    assert main([*words, "--margin", "5", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told["outcome"] == "champion"
+    assert sum(told["images"].values()) + len(told["left_out"]) == 150
+    assert main([*words, "--margin", "5", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == told
 
 
 @pytest.mark.usefixtures("unregistered")
