@@ -256,7 +256,9 @@ class Feed:
         if not NAME.fullmatch(name):
             raise JournalError("there is no search of that name.")
         self._drop_unused()
-        followed = self._followed.setdefault(name, Followed(self.place, name))
+        if name not in self._followed:
+            self._followed[name] = Followed(self.place, name)
+        followed = self._followed[name]
         followed.used_at = time.monotonic()
         try:
             await run_in_threadpool(followed.look)

@@ -1,40 +1,17 @@
-"""A session of the pages, and a search that they show."""
+"""A search that the pages show, and somebody who looks at it."""
 
-from dataclasses import dataclass
+import json
 from pathlib import Path
 
 import pytest
-from starlette.applications import Starlette
 
 from search.experiment import Experiment
-from search.views.web.access import TOKEN, Access
-from search.views.web.app import app_of
-from search.views.web.pages.registry import PAGES
-from search.views.web.site import Site
-from tests.support.asgi import Reply, ask
+from search.journal.events import from_json
+from search.journal.journal import FILE_NAME, Event
 from tests.support.played import OpenDriver, play
+from tests.support.site import Visitor
 
-
-@dataclass
-class Visitor:
-    """Somebody who has opened the address with the token."""
-
-    site: Site
-    app: Starlette
-    cookie: str = ""
-
-    @classmethod
-    def at(cls, place: Path) -> "Visitor":
-        """Start a server of this place, and open its address."""
-        site = Site(place, "sqlite:///none.db", Access("127.0.0.1"), PAGES)
-        visitor = cls(site, app_of(site))
-        let_in = ask(visitor.app, "GET", f"/?{TOKEN}={site.access.token}")
-        visitor.cookie = let_in.headers["set-cookie"].partition(";")[0]
-        return visitor
-
-    def get(self, path: str) -> Reply:
-        """Return a page."""
-        return ask(self.app, "GET", path, headers={"cookie": self.cookie})
+HOSTILE = "<script>alert(1)</script>\n\x1b[31m\"'" + "x" * 10_000
 
 
 @pytest.fixture
@@ -47,5 +24,24 @@ def played(open_driver: OpenDriver, experiment: Experiment) -> Experiment:
 @pytest.fixture
 def visitor(played: Experiment) -> Visitor:
     """A visitor of the place with the search `played`."""
-    assert isinstance(played.storage, Path)
-    return Visitor.at(played.storage)
+    return Visitor(played.folder.parent, place=played.storage)
+
+
+def make_hostile(folder: Path) -> None:
+    """Write a search's journal anew, as somebody would who wants to do harm by its texts."""
+    written = []
+    for line in (folder / FILE_NAME).read_bytes().splitlines():
+        values = json.loads(line)
+        if values["event"] == "started":
+            values["data"]["classes"] = [HOSTILE, "b"]
+            values["data"]["name"] = HOSTILE
+            domains = values["experiment"]["space"]["domains"]
+            domains[HOSTILE] = domains["optimizer.lr"]
+        if values["event"] == "suggested":
+            values["params"] |= {HOSTILE: HOSTILE}
+        if values["event"] == "ended":
+            values |= {"outcome": "failed", "reason": HOSTILE}
+        number, at, _ = values.pop("n"), values.pop("time_ms"), values.pop("crc")
+        kind = values.pop("event")
+        written.append(Event(number, at, from_json(kind, values)).to_line())
+    (folder / FILE_NAME).write_text("".join(written))

@@ -1,6 +1,7 @@
 """Who gets a page: the token, the session's cookie, the Host, the form's own token, its size."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from search.views.web import site as site_module
-from search.views.web.access import TOKEN, Access
+from search.views.web.access import TOKEN
 from search.views.web.app import app_of
 from search.views.web.site import Site
-from tests.search.views.web.conftest import Visitor
 from tests.support.asgi import Reply, ask
+from tests.support.site import FORM, Visitor
 
-OWN = {"sec-fetch-site": "same-origin", "content-type": "application/x-www-form-urlencoded"}
+OWN = {"sec-fetch-site": "same-origin", "content-type": FORM}
 
 
 class Changing:
@@ -37,11 +38,8 @@ class Changing:
 
 @pytest.fixture
 def changing(tmp_path: Path) -> tuple[Visitor, Changing]:
-    page = Changing()
-    site = Site(tmp_path, "", Access("127.0.0.1"), (page,))
-    visitor = Visitor(site, app_of(site))
-    let_in = ask(visitor.app, "GET", f"/?{TOKEN}={site.access.token}")
-    visitor.cookie = let_in.headers["set-cookie"].partition(";")[0]
+    page, visitor = Changing(), Visitor(tmp_path)
+    visitor.app = app_of(replace(visitor.site, pages=(page,)))
     return visitor, page
 
 
@@ -69,7 +67,7 @@ def test_the_token_is_changed_for_a_cookie_that_scripts_and_others_never_see(
 
 
 def test_the_cookie_of_an_earlier_server_is_worth_nothing(visitor: Visitor, tmp_path: Path) -> None:
-    later = Visitor.at(tmp_path)
+    later = Visitor(tmp_path / "later")
     assert ask(later.app, "GET", "/", headers={"cookie": later.cookie}).status == 200
     assert ask(later.app, "GET", "/", headers={"cookie": visitor.cookie}).status == 401
     name = later.cookie.partition("=")[0]
@@ -162,7 +160,7 @@ def test_a_form_that_does_not_arrive_is_not_waited_for(
     ids=range(12),
 )
 def test_a_path_that_leads_elsewhere_is_no_page(path: str, visitor: Visitor) -> None:
-    reply = visitor.get(path)
+    reply = visitor.see(path)
     assert reply.status == 404
     assert b"import " not in reply.content
     assert b'"event"' not in reply.content
@@ -172,5 +170,5 @@ def test_pages_without_end_are_not_told_what_is_new(
     visitor: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("search.views.web.stream.MAX_WATCHERS", 0)
-    reply = visitor.get("/searches/played/events")
+    reply = visitor.see("/searches/played/events")
     assert (reply.status, b"are open already: close one." in reply.content) == (409, True)

@@ -7,10 +7,11 @@ import pytest
 from search.experiment import Experiment
 from search.journal.lease import Lease
 from search.views.web.access import TOKEN
-from tests.search.views.web.conftest import Visitor
+from tests.search.views.web.conftest import make_hostile
 from tests.support.asgi import listening
 from tests.support.browser import Tab, browse, browser
 from tests.support.played import OpenDriver, play
+from tests.support.site import Visitor
 
 PAGES = ("/", "/searches/played", "/searches/played/trials/t0001", "/compare", "/searches/nosuch")
 CHARTS = "document.querySelectorAll('.uplot').length"
@@ -24,8 +25,7 @@ def test_pages_fit_a_phone_and_hear_of_an_epoch(
 ) -> None:
     """No sideways scrolling, message or request elsewhere; an epoch arrives, a table is sorted."""
     driver = play(open_driver(experiment), events=30)
-    assert isinstance(experiment.storage, Path)
-    visitor = Visitor.at(experiment.storage)
+    visitor = Visitor(tmp_path)
 
     async def steps(tab: Tab) -> None:
         await tab.open(f"{address}/?{TOKEN}={visitor.site.access.token}", 1280)
@@ -52,6 +52,10 @@ def test_pages_fit_a_phone_and_hear_of_an_epoch(
         await tab.open(f"{address}/searches/played?q=t0002", 390)
         await tab.call("Emulation.setScriptExecutionDisabled", value=False)
         assert await tab.value("document.querySelectorAll('#rows tbody tr').length") == 1
+        make_hostile(experiment.folder)
+        for path in PAGES[:3]:
+            await tab.open(f"{address}{path}", 390)
+            assert await tab.value("document.documentElement.scrollWidth") <= 390, path
 
     with Lease(experiment.folder), listening(visitor.app) as address:
         browse(tmp_path / "browser", steps)

@@ -8,13 +8,12 @@ import pytest
 from starlette.datastructures import QueryParams
 
 from search.experiment import Experiment
-from search.journal.events import Started, from_json
+from search.journal.events import Started
 from search.journal.journal import FILE_NAME, Event
 from search.journal.result import SearchResult
 from search.views.web.listing import Cell, Column, Query, Row, listed
-from tests.search.views.web.conftest import Visitor
-
-HOSTILE = "<script>alert(1)</script>\n\x1b[31m\"'" + "x" * 10_000
+from tests.search.views.web.conftest import HOSTILE, make_hostile
+from tests.support.site import Visitor
 
 
 def rows_of(page: bytes) -> list[str]:
@@ -23,7 +22,7 @@ def rows_of(page: bytes) -> list[str]:
 
 
 def test_searches_are_listed_with_their_best_and_its_interval(visitor: Visitor) -> None:
-    page = visitor.get("/")
+    page = visitor.see("/")
     assert (page.status, rows_of(page.content)) == (200, ["played"])
     text = page.content.decode()
     assert "9 of 9" in text
@@ -32,7 +31,7 @@ def test_searches_are_listed_with_their_best_and_its_interval(visitor: Visitor) 
 
 
 def test_a_place_without_searches_leads_to_a_new_one(tmp_path: Path) -> None:
-    page = Visitor.at(tmp_path).get("/").content.decode()
+    page = Visitor(tmp_path).see("/").content.decode()
     assert "None yet" in page
     assert 'href="/new"' in page
 
@@ -41,10 +40,10 @@ def test_a_broken_search_says_why_and_hides_none(visitor: Visitor, played: Exper
     broken = Path(str(played.storage)) / "broken"
     broken.mkdir()
     (broken / FILE_NAME).write_bytes(b"nonsense\n")
-    page = visitor.get("/?sort=name").content
+    page = visitor.see("/?sort=name").content
     assert rows_of(page) == ["broken", "played"]
     assert b"journal.jsonl:1 is damaged" in page
-    assert visitor.get("/searches/broken").status == 404
+    assert visitor.see("/searches/broken").status == 404
 
 
 @pytest.mark.parametrize(
@@ -90,18 +89,18 @@ def test_a_query_keeps_what_it_asks_in_its_links() -> None:
 
 
 def test_a_search_is_told_with_its_verdict_and_its_trials(visitor: Visitor) -> None:
-    page = visitor.get("/searches/played").content
+    page = visitor.see("/searches/played").content
     text = page.decode()
     assert "Over: all trials are done." in text
     assert "<dt>Found</dt>" in text
     assert len(rows_of(page)) == 9
-    assert rows_of(visitor.get("/searches/played?q=nosuch").content) == []
-    only = visitor.get("/searches/played?cols=value").content.decode()
+    assert rows_of(visitor.see("/searches/played?q=nosuch").content) == []
+    only = visitor.see("/searches/played?cols=value").content.decode()
     assert ">epochs<" not in only.partition("<thead>")[2].partition("</thead>")[0]
 
 
 def test_charts_have_every_trial_and_the_best_so_far(visitor: Visitor) -> None:
-    told = json.loads(visitor.get("/searches/played/charts").content)
+    told = json.loads(visitor.see("/searches/played/charts").content)
     assert len(told["trials"]) == 9
     assert {len(params) for _, params, *_ in told["trials"]} == {len(told["axes"])}
     values = [value for _, _, value in told["course"]]
@@ -116,7 +115,7 @@ def test_a_trial_has_its_params_its_story_and_its_files(
     kept.mkdir(parents=True)
     (kept / "val.json").write_text('{"classes": ["</pre><script>alert(1)</script>"]}')
     (kept / "secret").symlink_to("/etc/passwd")
-    page = visitor.get("/searches/played/trials/t0001").content.decode()
+    page = visitor.see("/searches/played/trials/t0001").content.decode()
     assert "optimizer.lr" in page
     assert "suggested by grid" in page
     assert "val.json" in page
@@ -124,10 +123,10 @@ def test_a_trial_has_its_params_its_story_and_its_files(
     assert "The best trial so far." not in page
     best = SearchResult.read(played.folder).best
     assert best is not None
-    assert b"The best trial so far." in visitor.get(f"/searches/played/trials/{best.trial}").content
-    file = visitor.get("/searches/played/trials/t0001/files/val.json").content.decode()
+    assert b"The best trial so far." in visitor.see(f"/searches/played/trials/{best.trial}").content
+    file = visitor.see("/searches/played/trials/t0001/files/val.json").content.decode()
     assert "&lt;/pre&gt;&lt;script&gt;" in file
-    assert visitor.get("/searches/played/trials/t0001/files/secret").status == 404
+    assert visitor.see("/searches/played/trials/t0001/files/secret").status == 404
 
 
 def test_two_to_five_searches_are_compared(visitor: Visitor, played: Experiment) -> None:
@@ -139,18 +138,18 @@ def test_two_to_five_searches_are_compared(visitor: Visitor, played: Experiment)
     other = event.data.__class__(**{**vars(event.data), "name": "other"})
     line = Event(event.number, event.time_ms, other).to_line().encode()
     (place / "other" / FILE_NAME).write_bytes(line + b"".join(rest))
-    page = visitor.get("/compare?names=played&names=other").content.decode()
+    page = visitor.see("/compare?names=played&names=other").content.decode()
     assert "other is as good as played" in page or "played is as good as other" in page
-    told = json.loads(visitor.get("/compare/charts?names=played&names=other").content)
+    told = json.loads(visitor.see("/compare/charts?names=played&names=other").content)
     assert [one["name"] for one in told["searches"]] == ["played", "other"]
-    assert visitor.get("/compare?names=played").status == 400
-    assert visitor.get("/compare?names=played&names=nosuch").status == 404
-    assert b"pick-played" in visitor.get("/compare").content
+    assert visitor.see("/compare?names=played").status == 400
+    assert visitor.see("/compare?names=played&names=nosuch").status == 404
+    assert b"pick-played" in visitor.see("/compare").content
 
 
 def test_the_report_can_reach_nothing(visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("search.views.page.page.render", lambda result, folder: "the report")
-    reply = visitor.get("/searches/played/report")
+    reply = visitor.see("/searches/played/report")
     policy = reply.headers["content-security-policy"]
     assert (reply.status, reply.content) == (200, b"the report")
     assert policy.startswith("sandbox allow-scripts; default-src 'none'")
@@ -159,13 +158,13 @@ def test_the_report_can_reach_nothing(visitor: Visitor, monkeypatch: pytest.Monk
 
 
 def test_what_mattered_says_when_there_is_too_little(visitor: Visitor) -> None:
-    reply = visitor.get("/searches/played/importance")
+    reply = visitor.see("/searches/played/importance")
     assert (reply.status, b"needs at least 10 trainings" in reply.content) == (200, True)
 
 
 def test_a_page_may_run_own_files_alone(visitor: Visitor) -> None:
     for path in ("/", "/searches/played", "/searches/played/trials/t0001", "/compare"):
-        page = visitor.get(path)
+        page = visitor.see(path)
         text = page.content.decode()
         assert "script-src 'self'" in page.headers["content-security-policy"]
         assert not re.search(r"<script(?![^>]* src=)|<style| style=| on[a-z]+=", text)
@@ -173,30 +172,13 @@ def test_a_page_may_run_own_files_alone(visitor: Visitor) -> None:
 
 
 def test_hostile_names_are_text(visitor: Visitor, played: Experiment) -> None:
-    """A journal that was written by somebody else, in its params, reasons, classes and data."""
-    path = played.folder / FILE_NAME
-    lines = path.read_bytes().splitlines()
-    written = []
-    for line in lines:
-        values = json.loads(line)
-        if values["event"] == "started":
-            values["data"]["classes"] = [HOSTILE, "b"]
-            values["data"]["name"] = HOSTILE
-            domains = values["experiment"]["space"]["domains"]
-            domains[HOSTILE] = domains["optimizer.lr"]
-        if values["event"] == "suggested":
-            values["params"] |= {HOSTILE: HOSTILE}
-        if values["event"] == "ended":
-            values |= {"outcome": "failed", "reason": HOSTILE}
-        number, at, _ = values.pop("n"), values.pop("time_ms"), values.pop("crc")
-        kind = values.pop("event")
-        written.append(Event(number, at, from_json(kind, values)).to_line())
-    path.write_text("".join(written))
+    """Those of a journal's params, classes and data, and the reasons in it."""
+    make_hostile(played.folder)
     addresses = ("/", "/searches/played", "/searches/played/trials/t0001", f"/?q={HOSTILE[:30]}")
     for address in addresses:
-        page = visitor.get(address.replace("\n", "%0a"))
+        page = visitor.see(address.replace("\n", "%0a"))
         assert page.status == 200
         assert b"<script>alert" not in page.content
         assert b"\x1b" not in page.content
-    charts = visitor.get("/searches/played/charts")
+    charts = visitor.see("/searches/played/charts")
     assert charts.headers["content-type"] == "application/json"
