@@ -6,19 +6,26 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from search.views.web.forms import carried
-from search.views.web.forms.carried import LOG, MAX_LOG, keep
+from search.views.web.forms.carried import CODE, LOG, MAX_LOG, keep
 from search.views.web.forms.launch import LOCK, Launched, Launcher
 
+LIGHT = "phrases"
+"""A module that is no verb, and ends at once."""
+HOSTILE = "; touch $(pwd)/pwned"
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
 
 
 def ended(started: Launched) -> int:
@@ -30,38 +37,42 @@ def ended(started: Launched) -> int:
     return code
 
 
-def test_a_refusal_is_remembered_with_its_line_and_code(tmp_path: Path) -> None:
-    words = ["--space", "tabel3", "; touch $(pwd)/pwned"]
-    started = Launcher(tmp_path).start("run", "one", words, "/new?space=tabel3")
+@pytest.fixture(scope="module")
+def refused(cache: Path) -> Launched:
+    """A verb that has refused its words."""
+    words = ["--space", "tabel3", HOSTILE]
+    started = Launcher(cache).start("run", "one", words, "/new?space=tabel3")
     assert ended(started) == 2
-    again = Launcher(tmp_path).find(started.id)
+    return started
+
+
+def test_a_refusal_is_remembered_with_its_line(refused: Launched, cache: Path) -> None:
+    again = Launcher(cache).find(refused.id)
     assert again is not None
-    assert (again.words, again.back) == (tuple(words), "/new?space=tabel3")
-    assert "unrecognized arguments: ; touch $(pwd)/pwned" in again.refused
+    assert (again.words, again.back) == (("--space", "tabel3", HOSTILE), "/new?space=tabel3")
+    assert f"unrecognized arguments: {HOSTILE}" in again.refused
 
 
-def test_what_was_started_is_of_its_search_and_place(tmp_path: Path) -> None:
-    started = Launcher(tmp_path).start("run", "one", ["--help"], "")
-    ended(started)
-    assert [one.id for one in Launcher(tmp_path).of("one")] == [started.id]
-    assert Launcher(tmp_path).of("two") == []
-    assert Launcher(tmp_path / "elsewhere").of("one") == []
-    assert Launcher(tmp_path).find("../" + started.id) is None
+def test_what_was_started_is_of_its_search_and_place(refused: Launched, cache: Path) -> None:
+    assert [one.id for one in Launcher(cache).of("one")] == [refused.id]
+    assert Launcher(cache).of("two") == []
+    assert Launcher(cache / "elsewhere").of("one") == []
+    assert Launcher(cache).find("../" + refused.id) is None
 
 
-def test_only_the_owner_can_read_what_a_verb_says(tmp_path: Path) -> None:
-    started = Launcher(tmp_path).start("run", "one", ["--help"], "")
-    ended(started)
-    assert (started.folder / LOG).stat().st_mode & 0o777 == 0o600
-    assert started.folder.stat().st_mode & 0o777 == 0o700
+def test_only_the_owner_can_read_what_a_verb_says(refused: Launched) -> None:
+    assert (refused.folder / LOG).stat().st_mode & 0o777 == 0o600
+    assert refused.folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_verb_outlives_the_server_that_started_it(tmp_path: Path) -> None:
     """The server is killed with all of its session right after the start."""
     code = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from search.views.web.forms.launch import Launcher\n"
-        "print(Launcher(Path(sys.argv[1])).start('run', 'one', ['--help'], '').id, flush=True)\n"
+        "from search.views.web.forms import launch\n"
+        f"launch.VERBS = {{'{LIGHT}'}}\n"
+        f"started = launch.Launcher(Path(sys.argv[1])).start('{LIGHT}', 'one', [], '')\n"
+        "print(started.id, flush=True)\n"
         "os.killpg(0, signal.SIGKILL)"
     )
     server = subprocess.run(
@@ -100,16 +111,14 @@ def test_hostile_lines_are_printable(tmp_path: Path) -> None:
     assert shown.refused == "no\\x00"
 
 
-def test_what_stops_a_session_does_not_stop_the_carrier(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_stops_a_session_does_not_stop_the_carrier(tmp_path: Path) -> None:
     """It keeps the verb's last lines, also of a verb that heeds the signal."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    hangup = signal.getsignal(signal.SIGHUP)
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
     try:
-        assert carried.main([str(tmp_path), "run", "--help"]) == 0
+        assert carried.main([str(tmp_path), LIGHT]) == 0
         os.kill(os.getpid(), signal.SIGTERM)
     finally:
-        for number, handler in {**before, signal.SIGHUP: hangup}.items():
+        for number, handler in before.items():
             signal.signal(number, handler)
-    assert "usage: python -m search.run" in (tmp_path / LOG).read_text()
+    assert (tmp_path / CODE).read_text() == "0"
