@@ -25,8 +25,8 @@ from trainables.errors import ConfigError
 from trainables.values import Json
 
 NAV = ("Models", "/models")
-LIMIT_S = 20.0
-"""The longest that MLflow is waited for."""
+LIMIT_S = 60.0
+"""The longest that MLflow is waited for; to import it alone takes seconds on a busy machine."""
 THREADS = 2
 """Those that wait for MLflow; where all do, others wait for them."""
 MAX_BYTES = Limits().body_bytes + 100_000
@@ -42,12 +42,16 @@ def routes(site: Site) -> list[BaseRoute]:
     models = Models(site.tracking)
 
     async def show(request: Request) -> Response:
+        """Answer with the page, and where it is asked for, with the models, which take seconds."""
+        if "list" not in request.query_params:
+            return site.render(request, "models.html", is_whole=False)
         try:
             found, trouble = await in_time(threads, lambda: models_in(site.tracking)), ""
         except (NotReady, ConfigError, OSError) as error:
             found, trouble = [], str(error)
-        listed = [(one, [shown(version) for version in one.versions]) for one in found]
-        return site.render(request, "models.html", found=listed, trouble=trouble)
+        rows = [(one, [shown(version) for version in one.versions]) for one in found]
+        page = "models_list.html" if "hx-request" in request.headers else "models.html"
+        return site.render(request, page, found=rows, trouble=trouble, is_whole=True)
 
     async def of(request: Request) -> Model:
         name = request.path_params["name"]

@@ -44,11 +44,19 @@ PATH = "/models/flowers%20%22%3E%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E"
 
 
 def test_models_are_listed_with_versions_aliases_and_figures(visitor: Visitor) -> None:
-    page = text(visitor.see("/models"))
+    page = text(visitor.see("/models", list="1"))
     assert "champion" in page
     assert "accuracy: 0.9" in page
     assert "/searches/second" in page
     assert "<img src=x" not in page
+
+
+def test_a_page_is_there_before_mlflow_has_answered(
+    visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(models, "models_in")
+    page = text(visitor.see("/models"))
+    assert page.count("/models?list=1") == 2  # with a script, and without
 
 
 def test_mlflow_in_trouble_is_told_on_the_page(
@@ -58,7 +66,7 @@ def test_mlflow_in_trouble_is_told_on_the_page(
         raise NotReady(f"MLflow not reachable {HOSTILE}")
 
     monkeypatch.setattr(models, "models_in", refuses)
-    page = text(visitor.see("/models"))
+    page = text(visitor.see("/models", list="1"))
     assert "MLflow not reachable" in page
     assert "<img src=x" not in page
 
@@ -68,7 +76,7 @@ def test_mlflow_that_does_not_answer_is_not_waited_for(
 ) -> None:
     monkeypatch.setattr(models, "LIMIT_S", 0.05)
     monkeypatch.setattr(models, "models_in", lambda *_: time.sleep(0.5))
-    assert "MLflow has not answered within 0.05 s" in text(visitor.see("/models"))
+    assert "MLflow has not answered within 0.05 s" in text(visitor.see("/models", list="1"))
 
 
 def test_a_page_shows_the_champion_unless_another_is_asked_for(visitor: Visitor) -> None:
