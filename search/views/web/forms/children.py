@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import weakref
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Sequence
 from contextlib import suppress
@@ -51,6 +52,9 @@ class Asker:
 
     def __init__(self) -> None:
         self._running: Process | None = None
+        self._groups: set[int] = set()
+        # Nobody waits for an answer once the server has ended.
+        weakref.finalize(self, _kill, self._groups)
 
     @property
     def is_asking(self) -> bool:
@@ -74,6 +78,7 @@ class Asker:
             start_new_session=True,
         )
         self._running = process
+        self._groups.add(process.pid)
         try:
             async with asyncio.timeout(LIMIT_S):
                 assert process.stdout is not None
@@ -86,6 +91,7 @@ class Asker:
             is_last = self._running is process
             if is_last:
                 await self.end()
+            self._groups.discard(process.pid)
         if not is_last:
             raise HTTPException(409, NEWER)
         return Told(code, out, err)
@@ -100,9 +106,14 @@ class Asker:
 async def end(process: Process) -> None:
     """Kill a process, with all that it has started, and wait until it is gone."""
     if process.returncode is None:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+        _kill({process.pid})
     await process.wait()
+
+
+def _kill(groups: set[int]) -> None:
+    for group in groups:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, signal.SIGKILL)
 
 
 async def _all(stream: asyncio.StreamReader) -> str:

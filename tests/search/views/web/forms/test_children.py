@@ -1,6 +1,9 @@
 """Questions that other processes answer: one at a time, bounded, and ended with their asker."""
 
 import asyncio
+import subprocess
+import sys
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -28,6 +31,24 @@ def test_a_newer_question_ends_the_older() -> None:
         assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
     asyncio.run(both())
+
+
+def test_a_question_ends_with_the_server() -> None:
+    """Its process says where it listens, and is gone when the asker's process ends."""
+    code = (
+        "import asyncio\n"
+        "from search.views.web.forms.children import Asker\n"
+        "async def main():\n"
+        f"    asking = asyncio.create_task((asker := Asker()).ask(*{FOREVER!r}))\n"
+        "    while not asker.is_asking:\n"
+        "        await asyncio.sleep(0.01)\n"
+        "    print(asker._running.pid, flush=True)\n"
+        "    raise SystemExit\n"
+        "asyncio.run(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(int(done.stdout)).wait(timeout=60)
 
 
 def test_an_answer_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
