@@ -303,7 +303,7 @@ class Running:
         found = False
         while (asked := self.inbox.next()) is not None:
             found = True
-            if self.driver.take_up(asked, waited=asked.id in self.inbox.before):
+            if self.driver.take_up(asked, waited=self.inbox.was_before(asked.id)):
                 self.inbox.answered(asked.id)
         return found
 
@@ -324,7 +324,7 @@ def run_session(
         waiting.entering(experiment.home.lease(say=note)) as lease,
         clean_if_unused(folder),
         said(console, opening),
-        Inbox(experiment.home) as inbox,
+        Inbox(experiment.home, say=note) as inbox,
         begin_of(experiment)(
             prepared,
             planned,
@@ -411,6 +411,8 @@ def keep_files(driver: Driver, prepared: Prepared, more: Mapping[str, bytes]) ->
 def carry_out(running: Running, dataset: Dataset, signals: list[int]) -> None:
     """Go through the search as planned, and wind it up however that ends."""
     plan, driver, executor = running.plan, running.driver, running.executor
+    with suppress(OSError):  # then whoever asks makes it
+        driver.experiment.home.open_for_requests()
     try:
         with closed_by_its_end(driver, running.troubles):
             driver.go_on()

@@ -129,12 +129,15 @@ class Bucket:
     def __truediv__(self, part: str) -> Self:
         return replace(self, prefix=f"{self.prefix}/{part}".strip("/"))
 
-    def get(self, part: str = "") -> Stored | None:
-        """Return the object that is stored here, or below; None if there is none."""
+    def get(self, part: str = "", *, most: int | None = None) -> Stored | None:
+        """Return the object that is stored here, or below; None if there is none.
+
+        `most` is the number of bytes that are read of it at most; None for all.
+        """
 
         def ask() -> Stored:
             answer = self._client.get_object(Bucket=self.name, Key=(self / part).prefix)
-            return Stored(answer["Body"].read(), answer["ETag"])
+            return Stored(answer["Body"].read(most), answer["ETag"])
 
         try:
             return self._asked("get_object", ask)

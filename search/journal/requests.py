@@ -17,7 +17,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar, Self
@@ -189,14 +189,7 @@ def waiting(home: Home, besides: Iterable[str] = ()) -> list[Asked | Unreadable]
     Raises:
         OSError: the storage refuses.
     """
-    known = set(besides)
-    names = {
-        name.removesuffix(ENDING): size
-        for name, size in home.requests().items()
-        if NAME.fullmatch(name) and name.removesuffix(ENDING) not in known
-    }
-    found = [_read(home, name, names[name]) for name in sorted(names)[:MAX_AT_ONCE]]
-    return [one for one in found if one is not None]
+    return _fetched(home, _there(home), besides)
 
 
 def withdraw(home: Home, request: str) -> None:
@@ -214,21 +207,22 @@ class Inbox:
     What the storage refuses is tried again at the next look.
     """
 
-    def __init__(self, home: Home) -> None:
-        self.home = home
+    def __init__(self, home: Home, *, say: Callable[[str], None] = lambda text: None) -> None:
+        """Begin before the first look; `say` tells people, once, what no look gets past."""
+        self.home, self.say = home, say
         self._new: deque[Asked | Unreadable] = deque()
         self._seen: set[str] = set()
         """The ids of all that was fetched."""
-        self.before: set[str] = set()
-        """Those that were there before this session."""
+        self._before: set[str] | None = None
+        """The ids of those that were there at the first look; None before it."""
         self._answered: deque[str] = deque()
         """Those whose objects are to go."""
         self._over, self._lock = threading.Event(), threading.Lock()
+        self._is_told = False
         self._thread = threading.Thread(target=self._watch, name="inbox", daemon=True)
 
     def __enter__(self) -> Self:
         self.look()
-        self.before |= self._seen
         self._thread.start()
         return self
 
@@ -241,16 +235,36 @@ class Inbox:
         """Return the next request that was fetched and has not been given out; None if none."""
         return self._new.popleft() if self._new else None
 
+    def was_before(self, request: str) -> bool:
+        """Return whether a request was there before this session, also if it was read later."""
+        return self._before is not None and request in self._before
+
     def answered(self, request: str) -> None:
         """Have the object of a request removed, as its answer is in the journal."""
         self._answered.append(request)
 
     def look(self) -> None:
         """Fetch what is there."""
-        with self._lock, suppress(OSError):
-            found = waiting(self.home, self._seen)
-            self._seen |= {one.id for one in found}
-            self._new.extend(found)
+        try:
+            with self._lock:
+                there = _there(self.home)
+                if self._before is None:
+                    self._before = set(there)
+                found = _fetched(self.home, there, self._seen)
+                self._seen |= {one.id for one in found}
+                self._new.extend(found)
+        except StorageError:
+            pass  # whoever writes the journal tells of it
+        except Exception as error:  # noqa: BLE001 - others write there, and the search goes on
+            self._tell(error)
+
+    def _tell(self, error: Exception) -> None:
+        if not self._is_told:
+            self._is_told = True
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            self.say(
+                f"note: what is asked of this search cannot be read ({reason}); it is tried again"
+            )
 
     def _watch(self) -> None:
         while not self._over.wait(self.home.asked_every_s):
@@ -259,9 +273,37 @@ class Inbox:
 
     def _drop(self) -> None:
         for request in list(self._answered):
+            # What may not be removed stays, and is known to be answered.
             with suppress(OSError):
-                withdraw(self.home, request)
+                with suppress(IsADirectoryError, PermissionError):
+                    withdraw(self.home, request)
                 self._answered.remove(request)
+
+
+def _there(home: Home) -> dict[str, int]:
+    """Return the bytes of each object that is a request by its name, by id.
+
+    Raises:
+        OSError: the storage refuses.
+    """
+    return {
+        name.removesuffix(ENDING): size
+        for name, size in home.requests().items()
+        if NAME.fullmatch(name)
+    }
+
+
+def _fetched(
+    home: Home, there: Mapping[str, int], besides: Iterable[str]
+) -> list[Asked | Unreadable]:
+    """Return the first of the requests that are there, in the order of time, but for `besides`.
+
+    Raises:
+        OSError: the storage refuses.
+    """
+    names = sorted(there.keys() - set(besides))[:MAX_AT_ONCE]
+    found = [_read(home, name, there[name]) for name in names]
+    return [one for one in found if one is not None]
 
 
 def _read(home: Home, request: str, size: int) -> Asked | Unreadable | None:
@@ -273,7 +315,10 @@ def _read(home: Home, request: str, size: int) -> Asked | Unreadable | None:
     if size > MAX_BYTES:
         return Unreadable(request, f"it has {size:,} bytes, {MAX_BYTES:,} at most are allowed")
     try:
-        asked = Asked.from_json(json.loads(home.request(f"{request}{ENDING}").decode()))
+        content = home.request(f"{request}{ENDING}", MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:  # it has grown
+            raise ConfigError(f"it has more than the {MAX_BYTES:,} bytes that are allowed")
+        asked = Asked.from_json(json.loads(content.decode()))
     except FileNotFoundError:
         return None
     except StorageError:

@@ -9,9 +9,10 @@ import argparse
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable
+import stat
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -227,9 +228,16 @@ class Home:
         _write(self.folder / name, content)
         self.keep(name)
 
+    def open_for_requests(self) -> None:
+        """Let whoever may write into the search's folder ask its driver for something."""
+        place = self.folder / REQUESTS
+        with suppress(FileExistsError):
+            place.mkdir()
+            place.chmod(stat.S_IMODE(self.folder.stat().st_mode))
+
     def ask(self, request: str, content: bytes) -> None:
         """Put a request there, whole or not at all, for the driver to take up."""
-        (self.folder / REQUESTS).mkdir(exist_ok=True, mode=0o700)
+        self.open_for_requests()
         _write(self.folder / REQUESTS / request, content)
 
     def requests(self) -> dict[str, int]:
@@ -239,24 +247,24 @@ class Home:
             OSError: the storage refuses.
         """
         found = dict[str, int]()
-        with suppress(FileNotFoundError), os.scandir(self.folder / REQUESTS) as entries:
+        with suppress(FileNotFoundError), self._requests() as place, os.scandir(place) as entries:
             for one in entries:
                 with suppress(FileNotFoundError):  # it was answered just now
                     found[one.name] = one.stat(follow_symlinks=False).st_size
         return found
 
-    def request(self, request: str) -> bytes:
-        """Return the content of a request.
+    def request(self, request: str, most: int) -> bytes:
+        """Return the content of a request, or `most` bytes of it.
 
         Raises:
             OSError: it is gone, it is no plain file, or the storage refuses.
         """
-        # Others may write here: no link is followed, and no pipe is waited for.
-        descriptor = os.open(
-            self.folder / REQUESTS / request, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-        )
+        with self._requests() as place:
+            descriptor = os.open(request, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=place)
         with os.fdopen(descriptor, "rb") as file:
-            return file.read()
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError("it is no plain file")
+            return file.read(most)
 
     def drop_request(self, request: str) -> None:
         """Remove a request, which has been answered, if it is still there.
@@ -264,7 +272,20 @@ class Home:
         Raises:
             OSError: the storage refuses.
         """
-        (self.folder / REQUESTS / request).unlink(missing_ok=True)
+        with suppress(FileNotFoundError), self._requests() as place:
+            os.unlink(request, dir_fd=place)
+
+    @contextmanager
+    def _requests(self) -> Iterator[int]:
+        """Open the folder of requests.
+
+        Others may write here: neither it nor what is in it may be a link to anything else.
+        """
+        place = os.open(self.folder / REQUESTS, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            yield place
+        finally:
+            os.close(place)
 
     def size(self) -> Size:
         """Return how much it holds, beside a lock."""
@@ -455,6 +476,9 @@ class BucketHome(Home):
             self.folder, [path.relative_to(self.folder).as_posix() for path in paths]
         )
 
+    def open_for_requests(self) -> None:
+        """Do nothing: a bucket has no folders."""
+
     def ask(self, request: str, content: bytes) -> None:
         """Put a request into the bucket."""
         self.bucket.put(content, f"{REQUESTS}/{request}")
@@ -463,9 +487,9 @@ class BucketHome(Home):
         """Return the bytes of each request in the bucket, by name; give up soon."""
         return (replace(self.bucket, quick=True) / REQUESTS).sizes()
 
-    def request(self, request: str) -> bytes:
-        """Return the content of a request in the bucket."""
-        found = replace(self.bucket, quick=True).get(f"{REQUESTS}/{request}")
+    def request(self, request: str, most: int) -> bytes:
+        """Return the content of a request in the bucket, or `most` bytes of it."""
+        found = replace(self.bucket, quick=True).get(f"{REQUESTS}/{request}", most=most)
         if found is None:
             raise FileNotFoundError(request)
         return found.content

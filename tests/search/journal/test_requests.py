@@ -10,6 +10,7 @@ import pytest
 from cluster.storage.bucket import Bucket
 from search.journal.requests import (
     EXTEND,
+    MAX_AT_ONCE,
     MAX_BYTES,
     PAUSE,
     STOP,
@@ -115,6 +116,90 @@ def test_links_pipes_and_folders_are_no_requests_and_hold_nobody_up(tmp_path: Pa
     assert [one.id for one in found if isinstance(one, Unreadable)] == ["folder", "link", "pipe"]
 
 
+def test_a_pipe_that_somebody_holds_open_is_no_request(tmp_path: Path) -> None:
+    (tmp_path / "s" / REQUESTS).mkdir(parents=True)
+    pipe = tmp_path / "s" / REQUESTS / "pipe.json"
+    os.mkfifo(pipe)
+    held = os.open(pipe, os.O_RDWR)
+    try:
+        (found,) = waiting(home(tmp_path, "s"))
+    finally:
+        os.close(held)
+    assert found == Unreadable("pipe", "it is no plain file")
+
+
+def test_the_folder_of_requests_may_be_no_link_to_other_files(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "one.json").write_bytes(plain())
+    (tmp_path / "s" / REQUESTS).symlink_to(tmp_path / "project")
+    kept, told = home(tmp_path, "s"), list[str]()
+    with Inbox(kept, say=told.append) as inbox:
+        inbox.look()
+        assert inbox.next() is None
+        inbox.answered("one")
+    assert (tmp_path / "project" / "one.json").exists()
+    (line,) = told
+    assert "cannot be read" in line
+    with pytest.raises(OSError, match="director"):
+        kept.drop_request("one.json")
+
+
+def test_a_request_that_grows_while_it_is_looked_at_is_not_read_whole(kept: Home) -> None:
+    put(kept, "one.json", b" " * 10**6)
+    assert len(kept.request("one.json", MAX_BYTES + 1)) == MAX_BYTES + 1
+
+
+def test_whatever_is_wrong_with_a_request_the_inbox_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "s").mkdir()
+    kept, told, one = home(tmp_path, "s"), list[str](), Asked.now(STOP, by="ada@lab")
+    ask(kept, one)
+
+    def fail(self: Home, request: str, most: int) -> bytes:
+        raise AttributeError("a mistake")
+
+    inbox = Inbox(kept, say=told.append)
+    with monkeypatch.context() as patched:
+        patched.setattr(Home, "request", fail)
+        inbox.look()
+        inbox.look()
+    inbox.look()
+    assert inbox.next() == one
+    assert told == [
+        "note: what is asked of this search cannot be read (a mistake); it is tried again"
+    ]
+
+
+def test_the_folder_of_requests_is_open_to_whom_the_search_is(tmp_path: Path) -> None:
+    for mode in (0o700, 0o2770):
+        (tmp_path / f"{mode}").mkdir()
+        (tmp_path / f"{mode}").chmod(mode)
+        kept = home(tmp_path, f"{mode}")
+        kept.open_for_requests()
+        assert (kept.folder / REQUESTS).stat().st_mode & 0o7777 == mode
+        kept.open_for_requests()
+
+
+def test_what_cannot_be_removed_is_tried_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "s" / REQUESTS / "folder.json").mkdir(parents=True)
+    kept, tried, drop = home(tmp_path, "s"), list[str](), Home.drop_request
+
+    def counted(self: Home, request: str) -> None:
+        tried.append(request)
+        drop(self, request)
+
+    monkeypatch.setattr(Home, "drop_request", counted)
+    inbox = Inbox(kept)
+    inbox.answered("folder")
+    inbox._drop()
+    inbox._drop()
+    assert tried == ["folder.json"]
+
+
 def test_what_has_another_name_is_left_alone(kept: Home) -> None:
     for name in (".one.json.12345678", "one.txt", "-x.json", "a b.json"):
         put(kept, name, plain())
@@ -145,10 +230,27 @@ def test_an_inbox_gives_out_each_request_once_and_removes_what_was_answered(kept
         ask(kept, later)
         inbox.look()
         inbox.look()
-        assert inbox.before == {before.id}
+        assert inbox.was_before(before.id)
+        assert not inbox.was_before(later.id)
         assert [inbox.next(), inbox.next(), inbox.next()] == [before, later, None]
         inbox.answered(before.id)
     assert waiting(kept) == [later]
+
+
+def test_all_that_was_there_before_a_session_counts_so_however_late_it_is_read(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "s").mkdir()
+    kept = home(tmp_path, "s")
+    many = [Asked.now(PAUSE, by="ada@lab") for _ in range(MAX_AT_ONCE + 1)]
+    for one in many:
+        ask(kept, one)
+    inbox = Inbox(kept)
+    inbox.look()
+    inbox.look()
+    read = [one for _ in many if (one := inbox.next()) is not None]
+    assert len(read) == len(many)
+    assert all(inbox.was_before(one.id) for one in read)
 
 
 def test_an_inbox_waits_for_a_storage_that_refuses(
@@ -169,3 +271,4 @@ def test_an_inbox_waits_for_a_storage_that_refuses(
         assert inbox.next() is None
     inbox.look()
     assert inbox.next() == one
+    assert inbox.was_before(one.id), "the look that failed saw nothing"
