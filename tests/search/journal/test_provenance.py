@@ -11,9 +11,14 @@ ROOT = Path(__file__).parents[3]
 PACKAGES = ("search", "trainables", "cluster")
 KEEPING = {"search/phrases.py", "search/executors.py"} | {
     f"search/journal/{name}.py"
-    for name in ("bucket_lease", "bucket_log", "journal", "keeping", "lease", "pareto", "store")
+    for name in (
+        *("bucket_lease", "bucket_log", "journal", "keeping", "lease", "pareto", "requests"),
+        "store",
+    )
 }
-"""Where a search is kept, and what of it, what carries it out, and how it is put into words."""
+"""Where a search is kept, and what of it, what it is asked, what carries it out, and how it is put
+into words.
+"""
 
 
 def imported(path: str) -> set[str]:
