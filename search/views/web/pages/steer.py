@@ -38,6 +38,8 @@ from trainables.errors import ConfigError
 NAV = None
 SHOWN = 8
 """The most requests, and commands that were started here, that are shown."""
+EVENTS = ("steer-changed", "now-changed")
+"""The events on which a page loads all of the acting part again, or what can be asked now."""
 OPTIONS = ("trials", "budget", "concurrency")
 """The options of an extension, by the fields of its form."""
 
@@ -57,10 +59,10 @@ def routes(site: Site) -> list[BaseRoute]:
             answer.headers["HX-Trigger"] = ", ".join(changed)
         return answer
 
-    async def trials(request: Request) -> Response:
+    async def now(request: Request) -> Response:
         facts = await steered(site, launcher, request.path_params["name"])
         chosen = request.query_params.get("trial", "")
-        return site.render(request, "steer_trials.html", steered=facts, chosen=chosen)
+        return site.render(request, "steer_now.html", steered=facts, chosen=chosen)
 
     async def foresee(request: Request) -> Response:
         name, given = request.path_params["name"], dict(request.query_params)
@@ -79,7 +81,7 @@ def routes(site: Site) -> list[BaseRoute]:
     return [
         site.shows("/searches/{name}/steer", show),
         site.shows("/searches/{name}/steer/news", news),
-        site.shows("/searches/{name}/steer/trials", trials),
+        site.shows("/searches/{name}/steer/now", now),
         site.hints("/searches/{name}/foreseen", foresee),
         site.changes("/searches/{name}/ask", request_it),
         *verb_routes(site, asker, launcher),
@@ -259,15 +261,18 @@ class Steered:
 
     @property
     def seen(self) -> str:
-        """A text that is another where the buttons are, and one where the trials are."""
-        buttons = [self.is_live, [deed.text for deed in self.deeds], [one for one, _ in self.verbs]]
-        return ".".join(map(short, (buttons, [name for name, _ in self.trials])))
+        """A text that is another where all of it is, and one where what can be asked now is."""
+        whole = self.is_live, [name for name, _ in self.verbs]
+        now = [deed.text for deed in self.deeds], [name for name, _ in self.trials]
+        return f"{short(whole)}.{short(now)}"
 
     def changed(self, seen: str) -> list[str]:
-        """Return the events by which a page is told what is no longer as it saw it."""
-        events = ("steer-changed", "trials-changed")
-        pairs = zip(seen.split("."), self.seen.split("."), events, strict=False)
-        return [event for was, now, event in pairs if was != now]
+        """Return the events by which a page is told what is no longer as it saw it.
+
+        What somebody is filling in stays: it is in neither of them while the search runs.
+        """
+        pairs = zip(seen.split("."), self.seen.split("."), EVENTS, strict=False)
+        return [event for was, now, event in pairs if was != now][:1]
 
     @property
     def is_moving(self) -> bool:

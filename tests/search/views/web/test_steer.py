@@ -81,10 +81,13 @@ def test_an_open_page_hears_when_its_buttons_are_no_longer_right(
         assert "hx-trigger" not in same.headers
         trials = f"{seen[1].partition('.')[0]}.0"
         told = visitor.see("/searches/played/steer/news", part=True, seen=trials)
-        assert told.headers["hx-trigger"] == "trials-changed"
+        assert told.headers["hx-trigger"] == "now-changed"
+        now = text(visitor.see("/searches/played/steer/now", part=True, trial="t0002"))
+        assert '<option value="t0002" selected>' in now
+        assert "more-trials" not in now  # what is being filled in stays
     visitor.site.feed._followed.clear()  # who has it is looked at every two seconds alone
     told = visitor.see("/searches/played/steer/news", part=True, seen=seen[1])
-    assert told.headers["hx-trigger"] == "steer-changed, trials-changed"
+    assert told.headers["hx-trigger"] == "steer-changed"
 
 
 def test_a_trial_is_stopped_by_a_request(begun: Experiment, visitor: Visitor) -> None:
