@@ -174,7 +174,7 @@ def test_a_selection_that_is_killed_and_paused_comes_to_the_same_verdict(
     assert paused.summary["outcome"] == "interrupted"
     assert not search.events("opened")
     trained(select(search, executor="tune"), 3).kill9()
-    done = select(search, executor="tune").finish()
+    done = select(search).finish()
     assert done.code == 0, done.err
     assert verdict_of(done) == verdict_of(selected[1])
     assert len(search.events("opened")) == len(search.events("tested")) == 1
