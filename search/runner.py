@@ -178,8 +178,10 @@ def search_through(
     """Run a search: its trials, the evaluation of each, and the best one's test."""
     ticked = dropping_failed(driver, tick)
     executor.train(driver, tick=ticked)
-    while driver.look() and not driver.over:  # somebody asked for more at the last moment
+    driver.look()
+    while not (driver.over or driver.active):  # somebody asked for more at the last moment
         executor.train(driver, tick=ticked)
+        driver.look()
     driver.settle()
     evaluate_trials(driver, executor.crew, slots=driver.slots, tick=tick)
     evaluate_best(driver, dataset, executor.crew, by=by, tick=tick)
@@ -293,19 +295,16 @@ class Running:
         self.views.tick()
         self.take_up()
 
-    def look(self) -> bool:
-        """Take up what was asked for until now, and return whether there was anything."""
+    def look(self) -> None:
+        """Take up what was asked for until now."""
         self.inbox.look()
-        return self.take_up()
+        self.take_up()
 
-    def take_up(self) -> bool:
-        """Take up the requests that were fetched, and return whether there were any."""
-        found = False
+    def take_up(self) -> None:
+        """Take up the requests that were fetched."""
         while (asked := self.inbox.next()) is not None:
-            found = True
             if self.driver.take_up(asked, waited=self.inbox.was_before(asked.id)):
                 self.inbox.answered(asked.id)
-        return found
 
 
 def run_session(

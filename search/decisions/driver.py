@@ -17,7 +17,16 @@ from search.budget import Budget, Limit
 from search.decisions.policy import Decisions, MakePolicy, Record
 from search.decisions.search_policy import SearchPolicy
 from search.decisions.shared_trainings import Known
-from search.decisions.steering import Answer, Standing, answer, asked_text, requested, unread
+from search.decisions.steering import (
+    Answer,
+    Standing,
+    answer,
+    asked_text,
+    is_selecting,
+    out_of_memory,
+    requested,
+    unread,
+)
 from search.decisions.timing import Timing
 from search.experiment import Experiment
 from search.journal.events import (
@@ -124,12 +133,14 @@ class Driver:
         """The number of trials for which the executor has room at once, whatever the search's own
         limit is; None where that changes, and the executor resizes.
         """
-        self.look: Callable[[], bool] = lambda: False
-        """Takes up what was asked for until now, and returns whether there was anything."""
+        self.look: Callable[[], None] = lambda: None
+        """Takes up what was asked for until now."""
         self.is_done = False
         """True once nothing but the search's last event is left."""
         self._had_ended = self._is_settled = False
-        """True if the search had ended when this session began; once its trials have."""
+        """True if the search, or its selection that goes on now, had ended when this session began;
+        once its trials have.
+        """
 
     @property
     def experiment(self) -> Experiment:
@@ -146,7 +157,7 @@ class Driver:
         for event in events:
             self.result.apply(event)
             self._hear(event.data)
-        self._had_ended = self.result.outcome in ENDED
+        self._had_ended = self.result.has_ended
 
     def go_on(self) -> None:
         """Carry out what was decided but not written down, and line up the rest.
@@ -156,11 +167,7 @@ class Driver:
         self._carry_out(self.policy.begin())
         if (asked := self.result.stopping) is not None:
             self.close("stopped", asked_text(asked))
-        self.out_of_memory |= {
-            trial.trial
-            for trial in self.trials.values()
-            if "memory" in trial.retries and trial.kind != "memory"
-        }
+        self.out_of_memory |= out_of_memory(self.trials.values())
         for trial in [trial for trial in self.trials.values() if trial.outcome in UNFINISHED]:
             if not trial.config:
                 self._end(trial.trial, "failed", "its params make no valid config", kind="error")
@@ -171,17 +178,17 @@ class Driver:
             elif trial.asked is not None:
                 self._stop_asked(trial)
             elif trial.outcome != "held":
-                # Epochs that another trial has trained are heard to their end, past any rung.
-                if self._is_at_rung(trial.trial) and trial.was_hearing:
-                    self._promote(trial.trial)
-                if (
-                    not self._is_at_rung(trial.trial)
-                    or self._closed()
-                    or self._goes_on(trial.trial)
-                ):
-                    self.pending.append(trial.trial)
+                self._line_up(trial)
         self._carry_out(self.policy.follow_up())
         self._withdraw()
+
+    def _line_up(self, trial: TrialResult) -> None:
+        """Let a trial that was paused go on, unless it has come to a rung and others come first."""
+        # Epochs that another trial has trained are heard to their end, past any rung.
+        if self._is_at_rung(trial.trial) and trial.was_hearing:
+            self._promote(trial.trial)
+        if not self._is_at_rung(trial.trial) or self._closed() or self._goes_on(trial.trial):
+            self.pending.append(trial.trial)
 
     def suggest(self) -> tuple[str, TrialConfig] | None:
         """Return a trial to train; None when there is none now (see `over`).
@@ -434,7 +441,12 @@ class Driver:
             found = Answer(f"it came too late: {late}", is_refused=True)
         else:
             standing = Standing(
-                True, self.active, self.closing, not self._is_settled, self.room or MANY
+                True,
+                self.active,
+                self.closing,
+                not self._is_settled,
+                self.room or MANY,
+                len(self.out_of_memory),
             )
             found = answer(asked, self.experiment, self.result, standing)
         told = requested(asked, found)
@@ -447,7 +459,8 @@ class Driver:
         """Return why a request is of another time, when the search ran; empty if it is not."""
         if waited and (self._had_ended or asked.action == PAUSE):
             return "the search did not run any more"
-        return "the search had come to its end" if self.is_done and asked.action == PAUSE else ""
+        is_over = self.is_done and not self.interrupted
+        return "the search had come to its end" if is_over and asked.action == PAUSE else ""
 
     def _do(self, told: Requested) -> None:
         """Do what a request asks, whose answer is in the journal."""
@@ -473,18 +486,21 @@ class Driver:
                 concurrency=facts["concurrency"],
             )
         )
-        if self.closing is not None and self._spent(0) is None:
+        # By now a signal may have closed it too.
+        if self._spent(0) is None and self.closing is not None and self.closing[0] == "budget":
             self.closing = None
             waiting = {*self.active, *self.pending}
-            self.pending += [
-                trial.trial
-                for trial in self.trials.values()
-                if trial.outcome in UNFINISHED and trial.outcome != "held"
-                if trial.trial not in waiting
-            ]
+            for trial in list(self.trials.values()):
+                if (
+                    trial.outcome in UNFINISHED
+                    and trial.outcome != "held"
+                    and trial.trial not in waiting
+                ):
+                    self._line_up(trial)
         if self.room is not None and told.changes.keys() & {"trials", "concurrency"}:
-            limits = self.experiment.concurrency or MANY, max(1, self.experiment.planned_trials)
-            self.resize(min(self.room, *limits), asked_text(told))
+            most = MANY if is_selecting(self.result) else max(1, self.experiment.planned_trials)
+            slots = min(self.room, self.experiment.concurrency or MANY, most)
+            self.resize(slots, asked_text(told))
 
     def _hear(self, told: EventData) -> None:
         """Hear an event of an earlier session, or one that was just written."""

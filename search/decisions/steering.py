@@ -4,7 +4,7 @@
 answers with what it knows beside (`Driver.take_up`). Nothing here acts.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from statistics import mean
 
@@ -49,6 +49,8 @@ class Standing:
     """False once only the evaluation and the test are left."""
     room: int = MANY
     """The number of trials for which there is room at once, as far as is known."""
+    halvings: int = 0
+    """The number of trials that ran out of memory, each of which halves how many run at once."""
 
 
 def foreseen(asked: Asked, result: SearchResult, holder: str, place: Storage) -> Answer:
@@ -67,10 +69,10 @@ def foreseen(asked: Asked, result: SearchResult, holder: str, place: Storage) ->
         return Answer(f"this version cannot go on with it: {error}", is_refused=True)
     standing = Standing(
         bool(holder),
-        [trial.trial for trial in result.trials.values() if trial.outcome == "running"],
+        [trial.trial for trial in running(result)],
         ("stopped", "") if result.stopping is not None else None,
-        bool(result.unfinished or running(result))
-        or len(result.trials) < experiment.planned_trials,
+        _is_training(experiment, result),
+        halvings=len(out_of_memory(_trials_now(result))),
     )
     return answer(asked, experiment, result, standing)
 
@@ -119,18 +121,38 @@ def unread(found: Unreadable) -> Requested:
 
 
 def running(result: SearchResult) -> list[TrialResult]:
-    """Return the trials that train."""
-    return [trial for trial in result.trials.values() if trial.outcome == "running"]
+    """Return the trials that train, or the trainings of a selection."""
+    return [trial for trial in _trials_now(result) if trial.outcome == "running"]
+
+
+def out_of_memory(trials: Iterable[TrialResult]) -> set[str]:
+    """Return the trials that ran out of memory beside others."""
+    return {trial.trial for trial in trials if "memory" in trial.retries and trial.kind != "memory"}
 
 
 def is_selecting(result: SearchResult) -> bool:
     """Return whether what runs now, or was cut off, is a selection."""
-    return result.selection is not None and result.now is result.selection.sessions
+    selection = result.selection
+    return selection is not None and result.now is selection.sessions and not result.has_ended
+
+
+def _trials_now(result: SearchResult) -> Iterable[TrialResult]:
+    """Return the trials of the search, or the trainings of the selection that runs now."""
+    if result.selection is not None and is_selecting(result):
+        return result.selection.repeats.values()
+    return result.trials.values()
+
+
+def _is_training(experiment: Experiment, result: SearchResult) -> bool:
+    """Return whether there is more to do than to evaluate and test, as far as can be told."""
+    if result.selection is not None and is_selecting(result):
+        return result.selection.verdict is None
+    return bool(result.unfinished) or len(result.trials) < experiment.planned_trials
 
 
 def _command(name: str, experiment: Experiment) -> str:
     """Return another command for the search, which is read on any machine and in any folder."""
-    return verb(name, experiment).partition(" -m ")[2]
+    return f"python -m {verb(name, experiment).partition(' -m ')[2]}"
 
 
 def asked_text(request: Requested) -> str:
@@ -304,10 +326,15 @@ def _added(before: Limit | None, more: Limit, text: str) -> Limit:
 
 
 def _at_once_text(wanted: int, standing: Standing) -> str:
-    """Return how many trials run at once."""
-    count = min(wanted, standing.room)
-    trials = f"{count} trial{'s' * (count != 1)} at once"
-    return trials if count == wanted else f"{trials}: there is no room for {wanted}"
+    """Return how many trials run at once, and why not as many as are wanted."""
+    fitting = min(wanted, standing.room)
+    count = max(1, fitting >> standing.halvings)
+    text = f"{count} trial{'s' * (count != 1)} at once"
+    if fitting < wanted:
+        return f"{text}: there is no room for {wanted}"
+    if count < wanted:
+        return f"{text}: with more, memory ran out"
+    return text if standing.room < MANY else f"at most {text}"
 
 
 def _why_late(

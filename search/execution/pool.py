@@ -140,8 +140,12 @@ class Workers:
                 ray.kill(worker)
 
     def take_kept(self) -> None:
-        """Let the workers that were given back train again: there are trials once more."""
-        self.idle, self.kept = self.idle + self.kept, []
+        """Let the workers that were given back train again: there are trials once more.
+
+        Those of a cluster stay kept: Tune may have reserved another node than theirs.
+        """
+        if self.is_local:
+            self.idle, self.kept = self.idle + self.kept, []
 
     def for_test(self) -> Worker:
         """Return a worker for what comes after the last trial.

@@ -530,7 +530,8 @@ class SearchResult:
                 self._answer(data, time_ms)
             case Finished():
                 self.outcome, self.reason = RENAMED.get(data.outcome, data.outcome), data.reason
-                self.stopping = None
+                if self.outcome in ENDED:
+                    self.stopping = None
                 self.cut_off()
             case Refined() | Settled() if self.refinement is not None:
                 self._refine(data, self.refinement)
@@ -613,10 +614,10 @@ class SearchResult:
         if data.changes:
             changed = {**self.started.experiment, **data.changes}
             self.started = replace(self.started, experiment=changed)
-        if data.action == STOP and (trial := self.trials.get(data.trial)) is not None:
-            trial.asked = trial.asked or data
-        elif data.action == STOP:
+        if data.action == STOP and not data.trial:
             self.stopping = self.stopping or data
+        elif data.action == STOP and (trial := self.trials.get(data.trial)) is not None:
+            trial.asked = trial.asked or data
 
     def _test(self, data: Tested, time_ms: int) -> None:
         # A journal of an earlier version does not tell of openings.
@@ -781,6 +782,13 @@ class SearchResult:
         A search that its budget or a request ended may have trials that have not come to theirs.
         """
         return self.outcome in OPEN or (self.outcome in ENDED and not self.unfinished)
+
+    @property
+    def has_ended(self) -> bool:
+        """True if what ran last, the search or its selection, has done what it was asked to."""
+        if self.selection is not None and self.now is self.selection.sessions:
+            return self.selection.outcome in ENDED
+        return self.outcome in ENDED
 
     @property
     def images(self) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from search import runner
 from search.cli import asking
 from search.decisions.driver import Driver
 from search.experiment import Experiment
@@ -131,6 +132,36 @@ def test_a_search_is_steered_while_it_trains_and_while_nobody_runs_it(
     over = call("search.extend", "tiny", "--trials", "+1")
     assert over.returncode == 2
     assert "search.resume tiny --trials 5" in over.stderr
+
+
+class Sticky:
+    """An executor that has heard that nothing follows before its last tick, as Ray Tune has."""
+
+    crew = None
+
+    def train(self, driver: Driver, *, tick: Callable[[], None]) -> None:
+        while (suggestion := driver.suggest()) is not None:
+            driver.running(suggestion[0])
+            driver.report(suggestion[0], report(1, outcome="completed"))
+        tick()
+
+
+def test_trials_that_the_last_tick_asks_for_are_trained(
+    open_driver: OpenDriver, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for late in ("evaluate_trials", "evaluate_best"):
+        monkeypatch.setattr(runner, late, lambda *given, **named: None)
+    driver = open_driver(replace(experiment, algorithm="random", trials=2))
+    more = asked(EXTEND, trials="+3")
+    executor: Any = Sticky()
+    dataset: Any = None
+
+    def tick() -> None:
+        driver.take_up(more)
+
+    runner.search_through(driver, dataset, executor, by="search.run", tick=tick)
+    assert driver.result.requests[more.id].request.answer.startswith("5 trials in all")
+    assert driver.result.counts == {"completed": 5}
 
 
 def test_a_search_that_is_stopped_evaluates_and_tests_what_it_has(

@@ -9,10 +9,10 @@ import pytest
 from search.budget import Budget, limit
 from search.decisions.driver import Driver
 from search.decisions.selection_policy import SelectionPolicy
-from search.decisions.steering import foreseen
+from search.decisions.steering import foreseen, is_selecting
 from search.experiment import Experiment
 from search.journal.events import Requested, Selecting
-from search.journal.journal import read
+from search.journal.journal import Event, read
 from search.journal.requests import EXTEND, PAUSE, STOP, Asked, Unreadable
 from search.journal.result import ENDED, SearchResult
 from search.schedulers.registry import SCHEDULERS
@@ -389,6 +389,148 @@ def test_a_selection_can_be_paused_and_not_changed(
     driver.finish()
     assert driver.result.selection is not None
     assert driver.result.selection.outcome == "interrupted"
+
+
+@pytest.fixture
+def selecting(open_driver: OpenDriver, endless: Experiment) -> Driver:
+    """A selection that has begun its first training, of a search that has ended."""
+    searched = play(open_driver(changed(endless, trials=3)))
+    return selection_again(searched, cut=False)
+
+
+def selection_again(driver: Driver, *, cut: bool = True) -> Driver:
+    """A selection that begins, or goes on where it was paused."""
+    if cut:
+        driver.finish()
+    journal = driver.journal
+    again = Driver(driver.experiment, journal, SelectionPolicy, slots=4)
+    again.replay(read(journal.path))
+    journal.append(Selecting(candidates=["t0001", "t0002"], seeds=2, alpha=0.05))
+    again.go_on()
+    begun(again, epochs=0)
+    return again
+
+
+def test_what_was_asked_of_a_paused_selection_is_done_when_it_goes_on(selecting: Driver) -> None:
+    selecting.take_up(asked(PAUSE))
+    again = selection_again(selecting)
+    assert again.take_up(asked(EXTEND, concurrency=2), waited=True)
+    assert again.slots == 2
+    assert not answers(again)[-1].is_refused
+
+
+def test_a_selection_has_as_many_at_once_as_there_is_room_for(selecting: Driver) -> None:
+    """It trains four, the search had three trials."""
+    foresaw = foreseen(asked(EXTEND, concurrency=4), selecting.result, "process 1", PLACE)
+    assert foresaw.text == "at most 4 trials at once"
+    selecting.take_up(asked(EXTEND, concurrency=4))
+    assert selecting.slots == 4
+
+
+def test_a_selection_that_is_over_does_not_run(selecting: Driver) -> None:
+    assert is_selecting(selecting.result)
+    selecting.finish()
+    told = foreseen(asked(STOP), selecting.result, "", PLACE)
+    assert "has ended (completed): there is nothing to stop" in told.text
+    assert not is_selecting(selecting.result)
+
+
+def test_a_signal_while_an_extension_is_written_is_not_lost(
+    open_driver: OpenDriver, endless: Experiment
+) -> None:
+    driver = open_driver(changed(endless, trials=3, budget=Budget((limit("4epochs"),))))
+    for name in begun(driver, 3):
+        driver.report(name, report(2))
+    assert driver.over
+
+    def interrupt(event: Event) -> None:
+        if event.kind == "requested":
+            driver.close("interrupted", "stopped by SIGINT")
+
+    driver.journal.listeners.append(interrupt)
+    driver.take_up(asked(EXTEND, budget=("+23epochs",)))
+    assert driver.closing == ("interrupted", "stopped by SIGINT")
+
+
+def test_an_extension_after_the_budget_asks_the_scheduler_as_a_resume_does(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
+    told = []
+    for name in ("extended", "resumed"):
+        search = changed(
+            experiment, name=name, scheduler="asha", budget=Budget((limit("9epochs"),))
+        )
+        driver = open_driver(search)
+        for number, trial in enumerate(begun(driver, 9, epochs=0)):
+            driver.report(trial, report(1, 0.9 - number / 10))
+        assert driver.over
+        if name == "extended":
+            driver.take_up(asked(EXTEND, budget=("90epochs",)))
+        else:
+            more = changed(search, budget=Budget((limit("90epochs"),)))
+            driver = reopened(Driver(more, driver.journal))
+        told.append({trial.trial: trial.outcome for trial in driver.trials.values()})
+    assert told[0] == told[1]
+    assert "held" in told[0].values()
+
+
+@pytest.mark.parametrize("then", ["interrupted", "lost"])
+def test_a_stop_is_carried_out_after_an_evaluation_that_was_broken_off(
+    open_driver: OpenDriver, endless: Experiment, then: str
+) -> None:
+    driver = open_driver(endless)
+    (trial,) = begun(driver)
+    driver.take_up(asked(STOP))
+    driver.report(trial, report(2))
+    driver.settle()
+    driver.close(then, "stopped by SIGTERM")
+    driver.finish()
+    assert driver.result.outcome == then
+    again = reopened(driver)
+    assert again.suggest() is None
+    again.finish()
+    assert (again.result.outcome, again.result.stopping) == ("stopped", None)
+
+
+def test_a_second_pause_while_the_first_winds_up_is_told_so(
+    open_driver: OpenDriver, endless: Experiment
+) -> None:
+    driver = open_driver(endless)
+    driver.take_up(asked(PAUSE))
+    driver.is_done = True
+    driver.take_up(asked(PAUSE))
+    told = answers(driver)[-1]
+    assert told.answer == "its process ends already: asked to pause by ada@lab"
+    assert not told.is_refused
+
+
+def test_after_memory_ran_out_fewer_run_at_once_than_are_asked_for(
+    open_driver: OpenDriver, endless: Experiment
+) -> None:
+    driver = open_driver(endless, slots=4)
+    (trial,) = begun(driver)
+    driver.fail(trial, "memory", "out of memory")
+    foresaw = foreseen(asked(EXTEND, concurrency=4), driver.result, "process 1", PLACE)
+    driver.take_up(asked(EXTEND, concurrency=4))
+    assert foresaw.text == answers(driver)[0].answer
+    assert foresaw.text == f"{driver.at_once} trials at once: with more, memory ran out"
+
+
+def test_where_room_is_not_known_a_number_is_the_most(
+    open_driver: OpenDriver, endless: Experiment
+) -> None:
+    driver = open_driver(endless)
+    driver.room = None
+    driver.take_up(asked(EXTEND, concurrency=500))
+    assert answers(driver)[0].answer == "at most 500 trials at once"
+
+
+def test_the_command_with_which_it_goes_on_can_be_pasted(
+    open_driver: OpenDriver, endless: Experiment
+) -> None:
+    driver = open_driver(endless)
+    driver.take_up(asked(PAUSE))
+    assert ": python -m search.resume played" in answers(driver)[0].answer
 
 
 def steered(driver: Driver, requests: dict[int, Asked]) -> Driver:
