@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
+from cluster.storage.bucket import StorageError
 from search import runner
 from search.cli import asking
 from search.decisions.driver import Driver
 from search.experiment import Experiment
 from search.journal.events import Resumed, Started
-from search.journal.journal import FILE_NAME, read
+from search.journal.journal import FILE_NAME, Tail, read
 from search.journal.requests import (
     EXTEND,
     PAUSE,
@@ -243,6 +244,61 @@ def test_a_driver_that_dies_before_it_answers_is_told(
     told = asking.answer_to(experiment.home, one, experiment.storage, "python -m search.resume x")
     assert told.endswith("this comes first: python -m search.resume x")
     assert waiting(experiment.home) == [one]
+
+
+def test_a_pause_whose_driver_dies_does_not_hit_the_next_session(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
+    play(open_driver(experiment), events=9)
+    one = asked(PAUSE)
+    ask(experiment.home, one)
+    told = asking.answer_to(experiment.home, one, experiment.storage, "go")
+    assert told == "its driver ended before it answered: it does not run any more. Later: go"
+    assert waiting(experiment.home) == []
+
+
+def test_an_answer_is_told_though_the_object_cannot_be_removed(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
+    driver = play(open_driver(experiment), events=9)
+    one = asked(STOP)
+    ask(experiment.home, one)
+
+    def wait(seconds: float) -> None:
+        assert driver.take_up(one)
+
+    with experiment.home.lease():
+        told = asking.answer_to(experiment.home, one, experiment.storage, "go", wait)
+    assert told.startswith("no further trial begins")
+    assert waiting(experiment.home) == [one]
+
+
+def test_a_storage_that_refuses_while_an_answer_is_waited_for_is_asked_again(
+    open_driver: OpenDriver,
+    experiment: Experiment,
+    call: Command,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    play(open_driver(experiment), events=9)
+    waits: list[float] = []
+
+    def refuse(self: object) -> dict[str, int]:
+        raise StorageError("the bucket does not answer")
+
+    def hurry(*given: Any) -> str:
+        with monkeypatch.context() as patched:
+            patched.setattr(Home, "requests", refuse)
+            patched.setattr(Tail, "new", refuse)
+            return answer_now(*given, waits.append)
+
+    answer_now = asking.answer_to
+    monkeypatch.setattr(asking, "answer_to", hurry)
+    with experiment.home.lease():
+        done = call("search.stop", "played")
+    assert sum(waits) > experiment.home.patience_s
+    assert (done.returncode, done.stderr.count("\n")) == (4, 1)
+    assert "the bucket does not answer. It stays asked." in done.stderr
+    assert len(waiting(experiment.home)) == 1
 
 
 def test_a_driver_on_another_machine_that_says_nothing_counts_as_dead(
