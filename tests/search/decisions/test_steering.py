@@ -492,6 +492,20 @@ def test_a_stop_is_carried_out_after_an_evaluation_that_was_broken_off(
     assert (again.result.outcome, again.result.stopping) == ("stopped", None)
 
 
+def test_a_stop_of_a_trial_that_a_reader_does_not_know_is_none_of_the_search(
+    open_driver: OpenDriver, endless: Experiment
+) -> None:
+    driver = open_driver(endless)
+    (trial,) = begun(driver)
+    driver.take_up(asked(STOP, trial=trial))
+    result = SearchResult()
+    for event in read(driver.journal.path):
+        if event.kind != "suggested":
+            result.apply(event)
+    assert result.requests
+    assert result.stopping is None
+
+
 def test_a_second_pause_while_the_first_winds_up_is_told_so(
     open_driver: OpenDriver, endless: Experiment
 ) -> None:
