@@ -40,8 +40,12 @@ processor that it takes in between.
 """
 
 
-class Behind(Exception):
-    """A page has so little that it has to ask for everything anew."""
+class Behind(NotReady):
+    """A page has so little, or what is gone, that it has to ask for everything anew."""
+
+
+class Gone(JournalError):
+    """There is no such search, or no longer."""
 
 
 class Point(NamedTuple):
@@ -80,7 +84,11 @@ class View:
         self.lock = asyncio.Lock()
 
     async def renew(self, followed: "Followed", make: Callable[[SearchResult], str]) -> None:
-        """Make it anew, where something has changed and it is time for that."""
+        """Make it anew, where something has changed and it is time for that.
+
+        Raises:
+            Behind: the search was begun anew, and has no beginning yet.
+        """
         async with self.lock:
             if self.version != followed.version and time.monotonic() >= self.again_at:
                 self.version, self.text, cost_s = await run_in_threadpool(_made, followed, make)
@@ -90,6 +98,8 @@ class View:
 def _made(followed: "Followed", make: Callable[[SearchResult], str]) -> tuple[int, str, float]:
     """Return a version, what was made of it, and the seconds of a processor that it took."""
     with followed.reading() as result:
+        if not result.sessions:
+            raise Behind(f"'{followed.name}' was begun anew: look again in a moment.")
         begun = time.thread_time()
         return followed.version, make(result), time.thread_time() - begun
 
@@ -108,8 +118,8 @@ class Followed:
         self.watchers: set[asyncio.Event] = set()
         """What is set when something is new, of each who waits for that."""
         self.task: asyncio.Task[None] | None = None
-        self.trouble = ""
-        """Why it cannot be read for now."""
+        self.trouble, self.is_gone = "", False
+        """Why it cannot be read for now; and whether it has been deleted."""
         self.views: dict[object, View] = {}
         """What was made of it for all who want the same (`view`)."""
         self._begin()
@@ -132,7 +142,8 @@ class Followed:
         """Read what is new in the journal, and return whether anything is.
 
         Raises:
-            JournalError: there is no such search, or it is damaged.
+            Gone: there is no such search.
+            JournalError: it is damaged.
             NotReady: it is being prepared.
         """
         with self.lock:
@@ -161,21 +172,25 @@ class Followed:
     def _events(self) -> list[Event]:
         """Return the events that are new, all if what was known of it no longer holds."""
         try:
-            events = self.tail.new()
+            events = self._new()
             # Whoever goes on with a search that was cut off begins a session; else it was not.
             if not (self._is_cut_off and events and not isinstance(events[0].data, SessionStart)):
                 return events
         except Replaced:
             pass
-        except FileNotFoundError:
-            raise JournalError(f"there is no search '{self.name}' here.") from None
         self._begin()
-        return self.tail.new()
+        return self._new()
+
+    def _new(self) -> list[Event]:
+        try:
+            return self.tail.new()
+        except FileNotFoundError:
+            raise Gone(f"there is no search '{self.name}' here.") from None
 
     def _unbegun(self, holder: str) -> Exception:
         if holder:
             return NotReady(f"'{self.name}' is being prepared: look again in a moment.")
-        return JournalError(f"there is no search '{self.name}' here, or it ended before it began.")
+        return Gone(f"there is no search '{self.name}' here, or it ended before it began.")
 
     def _apply(self, event: Event) -> None:
         data, result = event.data, self.result
@@ -231,7 +246,7 @@ class Followed:
         points, proposed = self.points, self.proposed
         is_cut = bool(points) and len(points) < (self.course.count if self.course else 0)
         if number > self.number or (is_cut and number < points[0].number - 1):
-            raise Behind
+            raise Behind("more has happened since than is kept.")
         first = bisect_right(points, number, key=lambda point: point.number)
         new = bisect_right(proposed, number, key=lambda one: one[0])
         return points[first:], [trial for _, trial in proposed[new:]]
@@ -262,10 +277,19 @@ class Feed:
         followed.used_at = time.monotonic()
         try:
             await run_in_threadpool(followed.look)
-        except (JournalError, NotReady):
-            self._followed.pop(name, None)
+        except (JournalError, NotReady) as error:
+            self._let_go(followed, is_gone=isinstance(error, Gone))
             raise
         return followed
+
+    def _let_go(self, followed: Followed, *, is_gone: bool) -> None:
+        """Forget a search that cannot be read, unless it is watched and may be read again."""
+        if followed.watchers and not is_gone:
+            return
+        if self._followed.get(followed.name) is followed:
+            del self._followed[followed.name]
+        followed.is_gone = is_gone
+        _wake(followed)
 
     def _drop_unused(self) -> None:
         now = time.monotonic()
@@ -298,18 +322,24 @@ class Feed:
             await asyncio.sleep(every_s)
             try:
                 await run_in_threadpool(followed.look)
+            except Gone:
+                return self._let_go(followed, is_gone=True)
             except (JournalError, NotReady, OSError) as error:
+                followed.version += str(error) != followed.trouble
                 followed.trouble = str(error)
-                followed.version += 1
                 await asyncio.sleep(BUCKET_LOOK_S)
             if followed.version != seen:
                 seen = followed.version
-                for one in followed.watchers:
-                    one.set()
+                _wake(followed)
 
     def end(self) -> None:
         """Let all who watch end."""
         self.is_over = True
         for followed in self._followed.values():
-            for one in followed.watchers:
-                one.set()
+            _wake(followed)
+
+
+def _wake(followed: Followed) -> None:
+    """Wake all who watch a search."""
+    for one in followed.watchers:
+        one.set()

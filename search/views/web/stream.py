@@ -2,8 +2,9 @@
 
 `epochs` tells finished epochs, new trials and the best so far as JSON, at once; `parts` has the
 page's changing parts as HTML, made once for all pages that show the same; `reset` says that a page
-is too far behind, and is to ask for everything anew. The id of an event is the number of one of the
-journal's, so that a browser that lost the connection goes on from there.
+is too far behind, and is to ask for everything anew; `gone` that the search was deleted. The id of
+an event is the number of one of the journal's, so that a browser that lost the connection goes on
+from there.
 """
 
 import asyncio
@@ -44,6 +45,7 @@ def streamed(
 
     Raises:
         Refused: too many watch the search already.
+        Behind: it was begun anew, and has no beginning yet.
     """
     if len(followed.watchers) >= MAX_WATCHERS:
         raise Refused(f"{MAX_WATCHERS} pages on this search are open already: close one.")
@@ -68,8 +70,7 @@ class _Stream:
         self.after, self.seen = after, seen
         self.best: tuple[int, Record | None] = (0, None)
         """How many records it knows, and the last of them."""
-        self.started = followed.result.started
-        self.axes = Axis.all_of(followed.result)
+        self.started, self.axes = followed.result.started, _axes(followed.result)
 
     async def events(self, feed: Feed) -> AsyncIterator[bytes]:
         """Yield what is to be sent."""
@@ -77,14 +78,16 @@ class _Stream:
             yield b"retry: %d\n\n" % AGAIN_MS
             while not feed.is_over:
                 woken.clear()
-                try:
-                    epochs = self._epochs()
-                except Behind:
-                    yield b"event: reset\ndata: \n\n"
+                if self.followed.is_gone:
+                    yield _event("gone", "")
                     return
-                if epochs:
-                    yield epochs
-                await self.view.renew(self.followed, self.make)
+                try:
+                    if epochs := self._epochs():
+                        yield epochs
+                    await self.view.renew(self.followed, self.make)
+                except Behind:
+                    yield _event("reset", "")
+                    return
                 if self.seen < self.view.version:
                     self.seen = self.view.version
                     yield _event("parts", self.view.text)
@@ -108,10 +111,11 @@ class _Stream:
         Raises:
             Behind: the page has too little, or charts with other axes.
         """
-        if self.followed.result.started is not self.started:  # as by a round of a refinement
-            self.started = self.followed.result.started
-            if Axis.all_of(self.followed.result) != self.axes:
-                raise Behind
+        result = self.followed.result
+        if result.started is not self.started:  # as by a round of a refinement
+            if _axes(result) != self.axes or result.started.id != self.started.id:
+                raise Behind("the charts have other axes now, or this is another search.")
+            self.started = result.started
         points, trials = self.followed.since(self.after)
         course = self.followed.course
         if course is None or not (points or trials):
@@ -123,6 +127,17 @@ class _Stream:
         told = records if best != self.best else None
         self.best = best
         return _event("epochs", news(points, trials, self.axes, told), self.after)
+
+
+def _axes(result: SearchResult) -> list[Axis]:
+    """Return an axis for each searched parameter.
+
+    Raises:
+        Behind: the journal was begun anew, and has no beginning yet.
+    """
+    if not result.sessions:
+        raise Behind("it was begun anew: look again in a moment.")
+    return Axis.all_of(result)
 
 
 def _event(kind: str, data: str, number: int | None = None) -> bytes:

@@ -21,7 +21,7 @@ from search.views.metric import interval
 from search.views.summary import figure_text, param_text, value_text
 from search.views.web.access import HEADERS
 from search.views.web.charts import of_trial
-from search.views.web.feed import Followed
+from search.views.web.feed import Behind, Followed
 from search.views.web.site import Site
 from search.views.web.stream import streamed
 from search.why import beside_guessing, story
@@ -56,8 +56,7 @@ def routes(site: Site) -> list[BaseRoute]:
         followed, name = await _asked(site, request)
 
         def make(result: SearchResult) -> str:
-            trial = result.find(name)
-            assert trial is not None
+            trial = _found(result, name)
             part = site.text("trial_now.html", **_facts(followed.name, result, trial))
             stands = {"stand": trial.outcome, "version": followed.version}
             return json.dumps({"parts": {"now": part}, **stands})
@@ -66,10 +65,7 @@ def routes(site: Site) -> list[BaseRoute]:
 
     async def chart(request: Request) -> Response:
         followed, name = await _asked(site, request)
-        with followed.reading() as result:
-            trial = result.find(name)
-            assert trial is not None
-            return site.json(json.dumps({"number": followed.number, **of_trial(trial)}))
+        return site.json(await run_in_threadpool(_chart, followed, name))
 
     async def file(request: Request) -> Response:
         followed, name = await _asked(site, request)
@@ -97,6 +93,24 @@ async def _asked(site: Site, request: Request) -> tuple[Followed, str]:
     return followed, name
 
 
+def _found(result: SearchResult, name: str) -> TrialResult:
+    """Return the trial of this name.
+
+    Raises:
+        Behind: there is none any more, as the search was begun anew.
+    """
+    trial = result.find(name)
+    if trial is None:
+        raise Behind(f"there is no {name} any more: the search was begun anew.")
+    return trial
+
+
+def _chart(followed: Followed, name: str) -> str:
+    """Return what the trial's charts need, as JSON."""
+    with followed.reading() as result:
+        return json.dumps({"number": followed.number, **of_trial(_found(result, name))})
+
+
 def _page(site: Site, request: Request, followed: Followed, name: str) -> Response:
     """Return the page; its story is read from the journal anew, with what it is held against."""
     version, folder = followed.version, followed.home.opened()
@@ -104,8 +118,7 @@ def _page(site: Site, request: Request, followed: Followed, name: str) -> Respon
     result = SearchResult.of(events, folder)
     if not followed.holder:
         result.cut_off()
-    trial = result.find(name)
-    assert trial is not None
+    trial = _found(result, name)
     lines = [(line[:CLOCK].strip(), line[CLOCK:].rstrip()) for line in story(events, name)]
     return site.render(
         request,

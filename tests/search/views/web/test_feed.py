@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from search.journal.lease import Lease
 from search.journal.result import SearchResult
 from search.journal.store import BucketHome
 from search.views.web import feed as feed_module
-from search.views.web.feed import Behind, Feed, Followed
+from search.views.web.feed import Behind, Feed, Followed, Gone
+from search.views.web.slow import Slow
 from search.views.web.stream import _Stream
 from tests.support.played import OpenDriver, play
 
@@ -206,6 +208,89 @@ def test_parts_are_made_once_for_all_who_show_the_same(played: Experiment) -> No
 
     asyncio.run(watch(Feed(played.storage)))
     assert made == [9]
+
+
+async def all_of(feed: Feed, followed: Followed) -> bytes:
+    """Return all that a page is sent until its stream ends by itself."""
+    stream = _Stream(followed, followed.view("x"), lambda result: "{}", followed.number, 10**15)
+    return b"".join([piece async for piece in stream.events(feed)])
+
+
+@pytest.mark.parametrize("is_seen_by", ["the watcher", "another page"])
+def test_a_search_that_is_deleted_while_shown_ends_its_pages(
+    is_seen_by: str, played: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_module, "LOOK_S", 0.01 if is_seen_by == "the watcher" else 60)
+
+    async def watch(feed: Feed) -> None:
+        followed = await feed.follow("played")
+        page = asyncio.create_task(all_of(feed, followed))
+        while not followed.watchers:
+            await asyncio.sleep(0)
+        (played.folder / FILE_NAME).unlink()
+        if is_seen_by == "another page":
+            with pytest.raises(Gone):
+                await feed.follow("played")
+        assert b"event: gone" in await asyncio.wait_for(page, 5)
+        assert feed._followed == {}
+
+    asyncio.run(watch(Feed(played.storage)))
+
+
+def test_a_search_that_is_damaged_while_shown_is_told_of_once(
+    played: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_module, "LOOK_S", 0.01)
+    monkeypatch.setattr(feed_module, "BUCKET_LOOK_S", 0.01)
+    looks, look = list[str](), Followed.look
+
+    def counted(self: Followed) -> bool:
+        looks.append(self.name)
+        return look(self)
+
+    async def watch(feed: Feed) -> None:
+        followed = await feed.follow("played")
+        version = followed.version
+        async with feed.watching(followed) as woken:
+            path = played.folder / FILE_NAME
+            path.write_bytes(path.read_bytes() + b"nonsense\n")
+            with pytest.raises(DamagedJournal):
+                await feed.follow("played")
+            await asyncio.wait_for(woken.wait(), 5)
+            looked = len(looks)
+            while len(looks) < looked + 3:
+                await asyncio.sleep(0.01)
+            assert "damaged" in followed.trouble
+            assert followed.version == version + 1
+
+    monkeypatch.setattr(Followed, "look", counted)
+    asyncio.run(watch(Feed(played.storage)))
+
+
+def test_a_search_that_is_begun_anew_while_shown_is_asked_for_anew(played: Experiment) -> None:
+    async def watch(feed: Feed) -> None:
+        followed = await feed.follow("played")
+        page = asyncio.create_task(all_of(feed, followed))
+        while not followed.watchers:
+            await asyncio.sleep(0)
+        followed._begin()
+        for one in followed.watchers:
+            one.set()
+        assert b"event: reset" in await asyncio.wait_for(page, 5)
+
+    asyncio.run(watch(Feed(played.storage)))
+
+
+def test_a_report_is_not_that_of_an_earlier_search_of_the_same_name(played: Experiment) -> None:
+    slow, first, other = Slow(lambda one: one.result.started.id), of(played), of(played)
+
+    async def both() -> list[str]:
+        return [await slow.of(first), await slow.of(first), await slow.of(other)]
+
+    for one in (first, other):
+        one.look()
+    other.result.started = replace(other.result.started, id="another")
+    assert asyncio.run(both()) == ["1d", "1d", "another"]
 
 
 def test_what_nobody_looks_at_is_forgotten(
