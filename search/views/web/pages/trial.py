@@ -24,6 +24,7 @@ from search.views.web.charts import of_trial
 from search.views.web.feed import Behind, Followed
 from search.views.web.site import Site
 from search.views.web.stream import streamed
+from search.views.web.words import stand
 from search.why import beside_guessing, story
 
 NAV = None
@@ -125,6 +126,7 @@ def _page(site: Site, request: Request, followed: Followed, name: str) -> Respon
         "trial.html",
         **_facts(followed.name, result, trial),
         version=version,
+        is_over=trial.ended_ms > 0 and stand(result, followed.holder) == "over",
         params=[(path, value_text(trial, path)) for path in trial.params],
         config=[(path, param_text(value)) for path, value in flat(trial.config)],
         story=lines,

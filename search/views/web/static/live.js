@@ -9,7 +9,8 @@
   let told = null; // all that the charts show
   let number = 0; // of the last event that is in it
   let seen = live.dataset.version; // the version of which the parts are
-  let source = null, drawing = 0, parallelAt = 0;
+  const isOver = live.dataset.stand === "over"; // nothing more comes, unless it is begun again
+  let drawing = 0, parallelAt = 0;
   let shown = []; // the trials that have a line of their own
   const before = new Map(); // the parts as they were sent last
 
@@ -148,44 +149,38 @@
     soon();
   }
 
-  function listen() {
-    source?.close();
-    source = new EventSource(`${address}/events${location.search ? `${location.search}&` : "?"}after=${number}&seen=${seen}`);
-    source.addEventListener("epochs", (event) => {
-      number = +event.lastEventId;
-      hear(JSON.parse(event.data));
-    });
-    source.addEventListener("parts", (event) => hearParts(JSON.parse(event.data)));
-    source.addEventListener("reset", begin);
-    source.onerror = () => {
-      newest.textContent = source.readyState === EventSource.CLOSED
-        ? "The server answers no more, or was started anew: open the address that it shows."
-        : "The connection was lost; trying again.";
-    };
-  }
+  const say = (text) => { newest.textContent = text; };
+  const stream = events.stream(
+    () => `${address}/events${location.search ? `${location.search}&` : "?"}after=${number}&seen=${seen}`,
+    {
+      epochs: (event) => {
+        number = +event.lastEventId;
+        hear(JSON.parse(event.data));
+      },
+      parts: (event) => hearParts(JSON.parse(event.data)),
+    },
+    begin,
+    say,
+  );
 
   async function begin() {
-    source?.close();
-    try {
-      const answer = await fetch(`${address}/charts`);
-      if (!answer.ok) throw new Error(answer.status);
-      told = await answer.json();
-    } catch {
-      newest.textContent = "The charts could not be fetched; trying again.";
-      setTimeout(begin, 5000);
-      return;
-    }
+    stream.close();
+    const found = await events.known(`${address}/charts`, say, begin);
+    if (!found) return;
+    told = found;
     told.trials = new Map(told.trials.map(trial));
     number = told.number;
     [shown, parallelAt] = [[], 0];
+    say("\u00a0");
     draw();
-    listen();
+    if (isOver) document.body.addEventListener("steer-changed", () => location.reload());
+    else stream.open();
   }
 
   at("crowd").addEventListener("change", () => byEpoch.plot?.redraw());
   document.body.addEventListener("htmx:pushedIntoHistory", () => {
     before.clear();
-    listen();
+    if (!isOver && told) stream.open();
   });
   charts.localise(document);
   begin();

@@ -1,8 +1,8 @@
 // The page of a trial while it is open: its curves, and what changes.
-(async () => {
+(() => {
   const live = document.getElementById("live"), at = (id) => document.getElementById(id);
   const { address, trial } = live.dataset;
-  let told = null, source = null;
+  let told = null;
 
   const own = new charts.Chart(at("own"), () => ({
     series: [{ label: told.metric.title, stroke: charts.colour("answer"), width: 2, points: { show: told.epochs.length < 60 } }],
@@ -12,23 +12,36 @@
   }));
 
   async function draw() {
-    const answer = await fetch(`${address}/chart`);
-    if (!answer.ok) return;
-    told = await answer.json();
-    if (!told.epochs.length) return;
-    own.set([told.epochs, told.values]);
-    losses.set([told.epochs, ...Object.values(told.losses)]);
+    const found = await events.known(`${address}/chart`, say, begin);
+    if (!found) return false;
+    told = found;
+    if (told.epochs.length) {
+      own.set([told.epochs, told.values]);
+      losses.set([told.epochs, ...Object.values(told.losses)]);
+    }
+    return true;
   }
 
-  await draw();
-  source = new EventSource(`${address}/events?after=${told ? told.number : 0}&seen=${live.dataset.version}`);
-  source.addEventListener("epochs", (event) => {
-    if (JSON.parse(event.data).points.some(([name]) => name === trial)) draw();
-  });
-  source.addEventListener("parts", (event) => {
-    const { parts, stand } = JSON.parse(event.data);
-    if (stand !== live.dataset.stand) return location.reload();
-    at("now").innerHTML = parts.now;
-  });
-  source.addEventListener("reset", () => location.reload());
+  const say = (text) => { at("newest").textContent = text; };
+  const stream = events.stream(
+    () => `${address}/events?after=${told.number}&seen=${live.dataset.version}`,
+    {
+      epochs: (event) => JSON.parse(event.data).points.some(([name]) => name === trial) && draw(),
+      parts: (event) => {
+        const { parts, stand } = JSON.parse(event.data);
+        if (stand !== live.dataset.stand) return location.reload();
+        at("now").innerHTML = parts.now;
+      },
+    },
+    begin,
+    say,
+  );
+
+  async function begin() {
+    if (!(await draw())) return;
+    say("\u00a0");
+    if (live.dataset.over === undefined) stream.open();
+  }
+
+  begin();
 })();

@@ -1,5 +1,6 @@
 """The pages in Chromium: at any width, by script or without, with nothing on the console."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,11 @@ from tests.support.played import OpenDriver, play
 from tests.support.site import Visitor
 
 PAGES = ("/", "/searches/played", "/searches/played/trials/t0001", "/compare", "/searches/nosuch")
+HIDE = """(is => {
+  Object.defineProperty(document, "hidden", {value: is, configurable: true});
+  document.dispatchEvent(new Event("visibilitychange"));
+})(%s)"""
+"""A script that has the page take itself for one that nobody sees, or that somebody does."""
 CHARTS = "document.querySelectorAll('.uplot').length"
 
 
@@ -23,7 +29,10 @@ CHARTS = "document.querySelectorAll('.uplot').length"
 def test_pages_fit_a_phone_and_hear_of_an_epoch(
     tmp_path: Path, open_driver: OpenDriver, experiment: Experiment
 ) -> None:
-    """No sideways scrolling, message or request elsewhere; an epoch arrives, a table is sorted."""
+    """No sideways scrolling, message or request elsewhere; an epoch arrives, a table is sorted.
+
+    Nobody watches for a page that is not seen.
+    """
     driver = play(open_driver(experiment), events=30)
     visitor = Visitor(tmp_path)
 
@@ -37,6 +46,14 @@ def test_pages_fit_a_phone_and_hear_of_an_epoch(
         await tab.wait_for(f"{CHARTS} === 3")
         play(driver, events=34)
         await tab.wait_for("/finished epoch/.test(document.getElementById('newest').textContent)")
+        watchers = visitor.site.feed._followed["played"].watchers
+        await tab.value(HIDE % "true")
+        while watchers:
+            await asyncio.sleep(0.05)
+        play(driver, events=35)
+        await tab.value(HIDE % "false")
+        while not watchers:
+            await asyncio.sleep(0.05)
         dark = {"name": "prefers-color-scheme", "value": "dark"}
         await tab.call("Emulation.setEmulatedMedia", features=[dark])
         await tab.value("document.getElementById('sort-trial').click()")
