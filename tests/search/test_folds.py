@@ -1,6 +1,7 @@
 """Searches with folds: their decisions, runs in MLflow and texts, and a real search."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -290,9 +291,12 @@ def test_a_plan_counts_the_networks_of_all_folds(folded: Experiment, tmp_path: P
 
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def real(
+    tmp_path_factory: pytest.TempPathFactory, empty_database: Path
+) -> tuple[Path, dict[str, Any]]:
     """A search on the digits in five folds, a baseline among its trials."""
     folder = tmp_path_factory.mktemp("folds")
+    shutil.copy(empty_database, folder)
     (folder / "two.py").write_text(
         "from search.space import Choice, SearchSpace\n"
         "space = SearchSpace({'model.name': Choice('table2', 'knn'), "

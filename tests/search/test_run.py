@@ -40,11 +40,12 @@ Search = Callable[..., Done]
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
+def smoke(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> tuple[Path, Done]:
     """One finished search with Bayesian suggestions and early stops, one trial at a time; with the
     checkpoints of all of them.
     """
     folder = tmp_path_factory.mktemp("smoke")
+    shutil.copy(empty_database, folder)
     return folder, run_in(
         folder,
         "--keep",

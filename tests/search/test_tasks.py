@@ -6,6 +6,7 @@ Each is its file, its predictor's and its line in the catalog (`tests/support/ta
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -66,10 +67,13 @@ class Searched:
 
 @pytest.fixture(scope="module", params=TOYS)
 def searched(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    empty_database: Path,
 ) -> Iterator[Searched]:
     toy, epochs, more, _ = TOYS[request.param]
     home = tmp_path_factory.mktemp(toy.NAME)
+    shutil.copy(empty_database, home)
     space = home / "space.py"
     space.write_text(SPACE.format(name=toy.NAME, epochs=epochs, more=more))
     made = Searched(toy, home)
@@ -301,6 +305,7 @@ TASKS[toy.TASK.name], DATASETS[toy.NAME], MODELS[toy.NAME] = toy.TASK, toy.DATAS
 """A sitecustomize.py, which Python runs as it starts."""
 
 
+@pytest.mark.usefixtures("database")
 @pytest.mark.ray
 @pytest.mark.slow
 def test_workers_of_rays_train_for_another_task(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ lost, or belong to other searches too.
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -121,8 +122,9 @@ class Played:
 
 
 @pytest.fixture
-def headless(tmp_path: Path) -> Iterator[Played]:
+def headless(tmp_path: Path, empty_database: Path) -> Iterator[Played]:
     """A cluster of which no node has started yet."""
+    shutil.copy(empty_database, tmp_path)
     with nodes() as cluster:
         made = Played(tmp_path, cluster)
         made.epochs_take(SLOW)

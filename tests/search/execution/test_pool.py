@@ -72,6 +72,7 @@ def test_where_no_worker_finds_a_place_the_evaluation_is_given_up(answers: dict[
     assert answers["no_place"] == {NOBODY: ["t0001"]}
 
 
+@pytest.mark.usefixtures("database")
 def test_a_fused_search_ends_well(tmp_path: Path) -> None:
     """The real command: every trial and epoch is there, out of two processes."""
     search = Search(tmp_path, "fused")
@@ -107,6 +108,7 @@ def test_a_fused_search_ends_well(tmp_path: Path) -> None:
     assert len(search.events("evaluated")) == 8
 
 
+@pytest.mark.usefixtures("database")
 def test_on_a_cluster_the_next_search_takes_the_workers_over(tmp_path: Path) -> None:
     """The same processes train in both searches; a search that reads other code would start its
     own.
