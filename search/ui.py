@@ -22,7 +22,6 @@ from search.tracking.uri import DEFAULT_TRACKING
 from search.views.terminal import Terminal, say
 from search.views.web.access import TOKEN, Access
 from search.views.web.app import app_of
-from search.views.web.feed import Feed
 from search.views.web.pages.registry import PAGES
 from search.views.web.site import Site
 from trainables.errors import ConfigError
@@ -61,20 +60,22 @@ def command(args: argparse.Namespace) -> int:
             server_header=False,
             timeout_graceful_shutdown=END_S,
         )
-        _Server(config, site.feed).run(sockets=[made])
+        _Server(config, site).run(sockets=[made])
     return 0
 
 
 class _Server(uvicorn.Server):
-    """A server whose open pages do not keep it from ending."""
+    """A server whose open pages do not keep it from ending, nor what they have asked outlive it."""
 
-    def __init__(self, config: uvicorn.Config, feed: Feed) -> None:
+    def __init__(self, config: uvicorn.Config, site: Site) -> None:
         super().__init__(config)
-        self.feed = feed
+        self.site = site
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End what pages watch, then as any server."""
-        self.feed.end()
+        """End what pages watch and the processes that answer them, then as any server."""
+        self.site.feed.end()
+        for end in self.site.ending:
+            await end()
         await super().shutdown(sockets)
 
 

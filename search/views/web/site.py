@@ -7,7 +7,7 @@ a line on the page; a change is a form that is posted with the session's CSRF to
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -69,6 +69,8 @@ class Site:
     pages: Sequence[Page] = ()
     data_root: Path | None = None
     """Below which folders of images may lie that a form names; None allows any."""
+    ending: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    """What pages have to end with the server: processes that answer them."""
 
     @functools.cached_property
     def feed(self) -> Feed:

@@ -3,7 +3,9 @@
 import asyncio
 import json
 import sys
+import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from cluster.errors import NotReady
@@ -13,11 +15,15 @@ from trainables.values import Json
 
 MODULE = "search.views.web.forms.answering"
 MAX_MODELS = 2
-"""The most models that are loaded at a time; the one that was asked longest ago goes."""
+"""The most models that are loaded at a time; of those that wait, the one that was asked longest ago
+goes."""
 IDLE_S = 300.0
 START_S, ANSWER_S = 120.0, 60.0
 """The longest that a model may take to load, and to answer."""
 MAX_LINE = 4_000_000
+POLL_S = 0.05
+Room = Callable[[], Awaitable[None]]
+"""Waits until one more model may be loaded."""
 
 
 @dataclass
@@ -29,13 +35,23 @@ class _Model:
     process: Process | None = None
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     idle: asyncio.Task[None] | None = None
+    has_room: bool = False
+    """True from before its process starts until that is gone."""
 
-    async def ask(self, content: bytes) -> Json:
+    @property
+    def is_waiting(self) -> bool:
+        """True while it is loaded, and nobody asks it."""
+        return self.process is not None and not self.turn.locked()
+
+    async def ask(self, content: bytes, room: Room) -> Json:
         async with self.turn:
             if self.idle is not None:
                 self.idle.cancel()
             try:
                 if self.process is None or self.process.returncode is not None:
+                    await self.end()
+                    await room()
+                    self.has_room = True
                     await self._begin()
                 told = await self._told(content)
             except BaseException:
@@ -94,6 +110,7 @@ class _Model:
         process, self.process = self.process, None
         if process is not None:
             await end(process)
+        self.has_room = False
 
 
 class Models:
@@ -103,20 +120,38 @@ class Models:
         """Prepare to ask models of the registry at a tracking URI."""
         self._tracking = tracking
         self._known: dict[str, _Model] = {}
+        """By address; the one that was asked last is the last."""
+        self._is_over = False
 
     async def ask(self, uri: str, content: bytes) -> Json:
         """Return what a model says of an image: a prediction as of `search.serve`, or an `error`.
 
         Raises:
             ConfigError: there is no such model, or it cannot be loaded.
-            NotReady: it does not answer.
+            NotReady: it does not answer, or others are asked all the time.
         """
         model = self._known.pop(uri, None) or _Model(uri, self._tracking)
-        self._known[uri] = model  # now the last
-        for other in list(self._known.values())[:-MAX_MODELS]:
-            del self._known[other.uri]
-            await other.end()
-        return await model.ask(content)
+        self._known[uri] = model
+        return await model.ask(content, self._room)
+
+    async def _room(self) -> None:
+        """Wait until one more model may be loaded.
+
+        Raises:
+            NotReady: there is no room in time.
+        """
+        until = time.monotonic() + START_S
+        while sum(model.has_room for model in self._known.values()) >= MAX_MODELS:
+            waiting = [model for model in self._known.values() if model.is_waiting]
+            if waiting:
+                async with waiting[0].turn:
+                    await waiting[0].end()
+            elif time.monotonic() < until:
+                await asyncio.sleep(POLL_S)
+            else:
+                raise NotReady("other models are being asked. Try again later.")
+        if self._is_over:
+            raise NotReady("the server ends.")
 
     @property
     def loaded(self) -> list[str]:
@@ -124,6 +159,7 @@ class Models:
         return [model.uri for model in self._known.values() if model.process is not None]
 
     async def end(self) -> None:
-        """End all of them."""
-        for model in self._known.values():
+        """End all of them, for good."""
+        self._is_over = True
+        for model in list(self._known.values()):
             await model.end()

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import sys
-import weakref
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Sequence
 from contextlib import suppress
@@ -52,9 +51,9 @@ class Asker:
 
     def __init__(self) -> None:
         self._running: Process | None = None
-        self._groups: set[int] = set()
-        # Nobody waits for an answer once the server has ended.
-        weakref.finalize(self, _kill, self._groups)
+        self._latest = 0
+        self._turn = asyncio.Lock()
+        """Held while the older process is ended and the newer one starts."""
 
     @property
     def is_asking(self) -> bool:
@@ -68,17 +67,12 @@ class Asker:
             HTTPException: a newer question took the place of this one.
             NotReady: it took too long, or answered too much.
         """
-        await self.end()
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", module, *words),
-            stdin=DEVNULL,
-            stdout=PIPE,
-            stderr=PIPE,
-            start_new_session=True,
-        )
-        self._running = process
-        self._groups.add(process.pid)
+        self._latest = number = self._latest + 1
+        async with self._turn:
+            await self._end_running()
+            if number != self._latest:
+                raise HTTPException(409, NEWER)
+            self._running = process = await started(module, words)
         try:
             async with asyncio.timeout(LIMIT_S):
                 assert process.stdout is not None
@@ -88,32 +82,43 @@ class Asker:
         except TimeoutError:
             raise NotReady(f"there was no answer within {LIMIT_S:g} s.") from None
         finally:
-            is_last = self._running is process
-            if is_last:
-                await self.end()
-            self._groups.discard(process.pid)
-        if not is_last:
+            await end(process)
+            if self._running is process:
+                self._running = None
+        if number != self._latest:
             raise HTTPException(409, NEWER)
         return Told(code, out, err)
 
     async def end(self) -> None:
-        """End the process that is asked now, if there is one."""
+        """End the process that is asked now, if there is one, and what is about to be asked."""
+        self._latest += 1
+        async with self._turn:
+            await self._end_running()
+
+    async def _end_running(self) -> None:
         process, self._running = self._running, None
         if process is not None:
             await end(process)
 
 
+async def started(module: str, words: Sequence[str]) -> Process:
+    """Return the process of a module of ours, called as a command, in a session of its own."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", module, *words),
+        stdin=DEVNULL,
+        stdout=PIPE,
+        stderr=PIPE,
+        start_new_session=True,
+    )
+
+
 async def end(process: Process) -> None:
     """Kill a process, with all that it has started, and wait until it is gone."""
     if process.returncode is None:
-        _kill({process.pid})
-    await process.wait()
-
-
-def _kill(groups: set[int]) -> None:
-    for group in groups:
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(group, signal.SIGKILL)
+            os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
 
 
 async def _all(stream: asyncio.StreamReader) -> str:

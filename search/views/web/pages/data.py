@@ -30,6 +30,7 @@ VISIBLE = 30
 def routes(site: Site) -> list[BaseRoute]:
     """Return the page's routes."""
     asker = Asker()
+    site.ending.append(asker.end)
 
     async def show(request: Request) -> Response:
         try:

@@ -40,6 +40,7 @@ def routes(site: Site) -> list[BaseRoute]:
     """Return the pages' routes."""
     threads = ThreadPoolExecutor(THREADS, thread_name_prefix="mlflow")
     models = Models(site.tracking)
+    site.ending.append(models.end)
 
     async def show(request: Request) -> Response:
         """Answer with the page, and where it is asked for, with the models, which take seconds."""

@@ -51,6 +51,7 @@ OPENING = ("space", "name", "trials", "max_epochs", "budget", "download", "image
 def routes(site: Site) -> list[BaseRoute]:
     """Return the page's routes."""
     asker, launcher = Asker(), Launcher(site.place)
+    site.ending.append(asker.end)
 
     async def show(request: Request) -> Response:
         try:

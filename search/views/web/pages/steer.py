@@ -47,6 +47,7 @@ OPTIONS = ("trials", "budget", "concurrency")
 def routes(site: Site) -> list[BaseRoute]:
     """Return the routes of requests, and of what else can be done with a search."""
     asker, launcher = Asker(), Launcher(site.place)
+    site.ending.append(asker.end)
 
     async def show(request: Request) -> Response:
         return await steer_page(request, site, launcher)

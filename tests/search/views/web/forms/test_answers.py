@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -69,6 +70,37 @@ def test_few_models_are_loaded_and_an_idle_one_ends(monkeypatch: pytest.MonkeyPa
             await asyncio.sleep(0.01)
         assert (await models.ask("models:/a/1", b"x"))["process"] != second
         await models.end()
+
+    asyncio.run(asked())
+
+
+def test_models_that_are_asked_together_are_not_loaded_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(answers, "POLL_S", 0.005)
+    most = 0
+
+    async def asked() -> None:
+        nonlocal most
+        models, before = Models("sqlite:///x"), set(psutil.Process().children())
+        asking = asyncio.gather(*(models.ask(f"models:/{one}/1", b"xy") for one in "abcdef"))
+        while not asking.done():
+            most = max(most, len(set(psutil.Process().children()) - before))
+            await asyncio.sleep(0.002)
+        assert [one["bytes"] for one in await asking] == [2] * 6
+        await models.end()
+        assert set(psutil.Process().children()) == before
+
+    asyncio.run(asked())
+    assert 0 < most <= answers.MAX_MODELS
+
+
+def test_models_that_have_ended_load_no_more() -> None:
+    async def asked() -> None:
+        models = Models("sqlite:///x")
+        await models.end()
+        with pytest.raises(NotReady, match="the server ends"):
+            await models.ask("models:/a/1", b"x")
 
     asyncio.run(asked())
 
