@@ -9,15 +9,21 @@ import os
 import socket
 import webbrowser
 from collections.abc import Sequence
+from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import uvicorn
+from markupsafe import escape
 
 from cluster.cli import Parser, port
 from cluster.storage.bucket import Bucket
 from search.cli.main import HelpFormatter, check_versions, guarded, place_option
 from search.label import END_S, listening
-from search.serving.pages.guard import LOOPBACK
+from search.serving.limits import Limits
+from search.serving.pages.guard import allowed_hosts
+from search.serving.protocol import protocol
 from search.tracking.uri import DEFAULT_TRACKING
 from search.views.terminal import Terminal, say
 from search.views.web.access import TOKEN, Access
@@ -28,6 +34,9 @@ from trainables.errors import ConfigError
 
 PORT = 8420
 MIN_TOKEN = 16
+TOKEN_VARIABLE = "SEARCH_UI_TOKEN"
+CONNECTIONS = 500
+"""The most connections; each is a file that is open."""
 
 
 def command(args: argparse.Namespace) -> int:
@@ -36,7 +45,7 @@ def command(args: argparse.Namespace) -> int:
     console = Terminal()
     if isinstance(args.storage, Bucket):
         args.storage.reach()
-    is_own = args.host in LOOPBACK
+    is_own = allowed_hosts(args.host) is not None
     if not is_own and args.data_root is None:
         raise ConfigError(
             f"--host {args.host}: other machines reach it there. Say with --data-root DIR below "
@@ -46,22 +55,44 @@ def command(args: argparse.Namespace) -> int:
         args.storage, args.tracking, Access(args.host, args.token or ""), PAGES, args.data_root
     )
     with listening(args.host, args.port) as made:
-        shown = f"[{args.host}]" if ":" in args.host else args.host
-        address = f"http://{shown}:{made.getsockname()[1]}/?{TOKEN}={site.access.token}"
+        address = (
+            f"http://{name_of(args.host)}:{made.getsockname()[1]}/?{TOKEN}={site.access.token}"
+        )
         say(console, f"searches in {args.storage}: {address} (Ctrl-C ends it)")
         if not is_own:
             say(console, "note: whoever is told that address can start and stop searches as you")
-        if args.browser and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-            webbrowser.open(address)
         config = uvicorn.Config(
             app_of(site),
+            http=protocol(Limits(connections=CONNECTIONS)),
             ws="none",
             log_level="error",
             server_header=False,
             timeout_graceful_shutdown=END_S,
         )
-        _Server(config, site).run(sockets=[made])
+        has_screen = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+        with TemporaryDirectory(prefix="search-ui-") as folder:
+            if args.browser and has_screen:
+                webbrowser.open(leading(Path(folder), address).as_uri())
+            _Server(config, site).run(sockets=[made])
     return 0
+
+
+def name_of(host: str) -> str:
+    """Return the name by which an address has a server that listens at `host`."""
+    with suppress(ValueError):
+        if ip_address(host).is_unspecified:
+            return socket.gethostname()
+    return f"[{host}]" if ":" in host else host
+
+
+def leading(folder: Path, address: str) -> Path:
+    """Return a file in a private folder that leads a browser to an address.
+
+    Everybody on the machine can read a browser's command line, which so has no token.
+    """
+    path = folder / "open.html"
+    path.write_text(f'<!doctype html><meta http-equiv="refresh" content="0;url={escape(address)}">')
+    return path
 
 
 class _Server(uvicorn.Server):
@@ -102,7 +133,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--port", type=port, default=PORT, metavar="N", help="its port; 0 takes a free one"
     )
-    parser.add_argument("--token", type=token, metavar="TEXT", help="the token; default: a new one")
+    parser.add_argument(
+        "--token",
+        type=token,
+        default=os.environ.get(TOKEN_VARIABLE),
+        metavar="TEXT",
+        help=f"the token; better in ${TOKEN_VARIABLE}, since everybody on the machine sees command "
+        "lines; default: a new one",
+    )
     parser.add_argument(
         "--data-root",
         type=Path,

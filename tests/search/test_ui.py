@@ -7,11 +7,15 @@ import subprocess
 import sys
 import urllib.request
 from http.cookiejar import CookieJar
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import uvicorn
 
 from search.experiment import Experiment
-from search.ui import main
+from search.ui import TOKEN_VARIABLE, main, name_of
 from tests.support.played import OpenDriver, play
 
 
@@ -20,6 +24,43 @@ def test_a_token_is_long_and_plain(token: str, capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit, match="2"):
         main([f"--token={token}"])
     assert "at least 16 letters, digits and signs" in capsys.readouterr().err
+
+
+def test_a_token_may_stand_in_the_environment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(TOKEN_VARIABLE, "short")
+    with pytest.raises(SystemExit, match="2"):
+        main([])
+    assert "at least 16 letters, digits and signs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [("0.0.0.0", socket.gethostname()), ("::", socket.gethostname()), ("::1", "[::1]")],
+)
+def test_the_address_has_a_name_that_leads_there(host: str, name: str) -> None:
+    assert name_of(host) == name
+
+
+def test_a_browser_is_led_by_a_file_so_that_its_command_line_has_no_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+
+    def read(self: uvicorn.Server, sockets: Any = None) -> None:
+        shown.append(Path(urlsplit(shown[0]).path).read_text())
+
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr("webbrowser.open", shown.append)
+    monkeypatch.setattr(uvicorn.Server, "run", read)
+    token = "t" * 20
+    words = ["--storage", str(tmp_path), "--port", "0", "--host", "127.0.0.2", "--token", token]
+    assert main(words) == 0
+    opened, content = shown
+    assert token not in opened
+    assert f"/?open={token}" in content
+    assert not Path(urlsplit(opened).path).exists()
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
@@ -50,7 +91,9 @@ def test_it_serves_until_it_is_stopped_though_a_page_is_open(
         found = re.search(r"(http://127\.0\.0\.1:\d+)/\S+", running.stdout.readline())
         assert found is not None
         browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
-        with browser.open(found[0], timeout=30) as page:
+        with browser.open(found[0], timeout=30) as opened:
+            assert b"0;url=/" in opened.read()
+        with browser.open(found[1], timeout=30) as page:
             assert b"played" in page.read()
         with browser.open(f"{found[1]}/searches/played/events", timeout=30) as events:
             assert events.readline() == b"retry: 2000\n"

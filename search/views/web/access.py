@@ -8,10 +8,11 @@ import hashlib
 import hmac
 import secrets
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
+from markupsafe import escape
 from starlette.datastructures import Headers
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from search.serving.pages.guard import allowed_hosts, refusal
@@ -30,6 +31,16 @@ HEADERS = {
 }
 TOKEN = "open"
 """The parameter of an address with the token; `token` would be masked as a secret."""
+LEADS = (
+    '<!doctype html><html lang="en"><meta http-equiv="refresh" content="0;url={0}">'
+    '<title>Searches</title><p><a href="{0}">The searches</a></p></html>'
+)
+"""The page that leads on from the address with the token, be it opened from a file or a mail: after
+a redirect from there a browser would not send a cookie that is `SameSite=Strict`."""
+ELSEWHERE = (
+    "This page was asked for by a page of another server, and answers its own pages alone: open it "
+    "by its address."
+)
 NO_TOKEN = (
     "This page is for whoever has its address: open the one that the terminal shows, with its "
     "token. After a new start of search.ui an old one no longer holds."
@@ -101,12 +112,17 @@ class Guarded:
             return PlainTextResponse(refused, 403, HEADERS)
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         given = dict(query).get(TOKEN)
+        headers = Headers(scope=scope)
         if given is not None and self.access.is_token(given):
             left = urlencode([(name, value) for name, value in query if name != TOKEN])
             # Never `//host`, which a browser takes for another server.
-            path = "/" + scope["path"].lstrip("/")
+            path = "/" + quote(scope["path"].lstrip("/"))
             address = path + (f"?{left}" if left else "")
-            return self.access.let_in(RedirectResponse(address, 303, HEADERS))
-        if given is None and self.access.is_known(Headers(scope=scope)):
+            return self.access.let_in(HTMLResponse(LEADS.format(escape(address)), 200, HEADERS))
+        # Servers on other ports of this host are the same site: their pages' requests bring the
+        # cookie along.
+        if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+            return PlainTextResponse(ELSEWHERE, 403, HEADERS)
+        if given is None and self.access.is_known(headers):
             return None
         return PlainTextResponse(NO_TOKEN, 401, HEADERS)
