@@ -6,7 +6,8 @@ a line on the page; a change is a form that is posted with the session's CSRF to
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Sequence
+import secrets
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +27,7 @@ from search.journal.lease import Held
 from search.journal.store import Storage
 from search.views.web.access import HEADERS, Access
 from search.views.web.feed import Feed
+from search.views.web.once import Once
 from trainables.errors import ConfigError, Unavailable, printable
 
 RECEIVE_S = 15.0
@@ -43,7 +45,7 @@ STATUS: dict[type[Exception], int] = {
 }
 """The status of an answer that says why it is none, by what was raised."""
 Endpoint = Callable[[Request], Awaitable[Response]]
-Change = Callable[[Request, FormData], Awaitable[Response]]
+Change = Callable[[Request, FormData], Coroutine[Any, Any, Response]]
 
 
 class Page(Protocol):
@@ -77,6 +79,11 @@ class Site:
         """The searches that are looked at."""
         return Feed(self.place)
 
+    @functools.cached_property
+    def once(self) -> Once:
+        """The forms that were sent."""
+        return Once()
+
     def json(self, text: str) -> Response:
         """Return an answer that is JSON, for a script."""
         return Response(text, headers={**HEADERS, "Content-Type": "application/json"})
@@ -94,6 +101,7 @@ class Site:
                 nav=[page.NAV for page in self.pages if page.NAV],
                 path=path,
                 csrf=self.access.csrf,
+                once=secrets.token_hex(8),
                 place=str(self.place),
                 **facts,
             )
@@ -132,7 +140,8 @@ class Site:
                     raise HTTPException(
                         403, "this form is not of this session: load the page anew."
                     )
-                return await endpoint(request, form)
+                path = request.url.path
+                return await self.once.answer(path, form, lambda: endpoint(request, form))
             finally:
                 await form.close()  # the files that came with it
 

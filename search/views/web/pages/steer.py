@@ -75,7 +75,7 @@ def routes(site: Site) -> list[BaseRoute]:
         told = await run_in_threadpool(asked_by_page, site, name, given)
         if "hx-request" not in request.headers:
             return await steer_page(request, site, launcher, told)
-        answer = site.render(request, "steer_said.html", said=told)
+        answer = site.render(request, "steer_asked.html", said=told)
         answer.headers["HX-Trigger"] = "asked"
         return answer
 

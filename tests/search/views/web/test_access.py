@@ -13,9 +13,11 @@ from starlette.responses import PlainTextResponse, Response
 from search.views.web import site as site_module
 from search.views.web.access import TOKEN
 from search.views.web.app import app_of
+from search.views.web.once import Once
 from search.views.web.site import Site
 from tests.support.asgi import Reply, ask
 from tests.support.site import FORM, Visitor
+from trainables.errors import ConfigError
 
 OWN = {"sec-fetch-site": "same-origin", "content-type": FORM}
 
@@ -31,6 +33,8 @@ class Changing:
     def routes(self, site: Site) -> list[Any]:
         async def change(request: Request, form: FormData) -> Response:
             self.changed.append(str(form["name"]))
+            if form["name"] == "refused":
+                raise ConfigError("refused")
             return PlainTextResponse("changed")
 
         return [site.changes("/change", change, limit=1000)]
@@ -115,6 +119,38 @@ def test_a_page_of_another_server_of_this_host_starts_nothing(site: str, visitor
 def test_a_token_leads_to_no_markup(visitor: Visitor) -> None:
     reply = ask(visitor.app, "GET", f'/"><b>?{TOKEN}={visitor.site.access.token}&q="><b>')
     assert (reply.status, b"<b>" in reply.content) == (200, False)
+
+
+def test_a_form_that_is_sent_twice_acts_once(changing: tuple[Visitor, Changing]) -> None:
+    visitor, page = changing
+    body = f"name=a&csrf={visitor.site.access.csrf}&once="
+    for once in ("1", "1", "2"):
+        assert post(visitor, body + once).content == b"changed"
+    assert page.changed == ["a", "a"]
+
+
+def test_what_was_refused_may_be_sent_again(changing: tuple[Visitor, Changing]) -> None:
+    visitor, page = changing
+    for _ in range(2):
+        reply = post(visitor, f"name=refused&csrf={visitor.site.access.csrf}&once=1")
+        assert reply.status == 400
+    assert page.changed == ["refused", "refused"]
+
+
+def test_two_clicks_that_come_together_act_once() -> None:
+    acted = list[int]()
+
+    async def act() -> Response:
+        acted.append(1)
+        await asyncio.sleep(0)
+        return PlainTextResponse("done")
+
+    async def both() -> None:
+        once, form = Once(), FormData({"once": "1"})
+        await asyncio.gather(*(once.answer("/", form, act) for _ in range(2)))
+
+    asyncio.run(both())
+    assert acted == [1]
 
 
 @pytest.mark.parametrize("length", [{}, {"content-length": "1000000000"}], ids=["untold", "told"])
