@@ -114,15 +114,12 @@ class Site:
     def hints(self, path: str, endpoint: Endpoint) -> Route:
         """Return the route of what a form would come to, asked for while it is filled in.
 
-        A refusal is no error there, but a line in its place; where a newer question has taken the
-        place of this one, nothing is.
+        A refusal is no error there, but a line in its place.
         """
         answering = self._answering(endpoint)
 
         async def hinted(request: Request) -> Response:
             answer = await answering(request)
-            if answer.status_code == 409:
-                return Response(status_code=204, headers=HEADERS)
             if "hx-request" in request.headers:
                 answer.status_code = 200
             return answer

@@ -18,7 +18,10 @@ LIMIT_S = 300.0
 """The longest that an answer may take."""
 MAX_BYTES = 32_000_000
 """The most bytes of an answer."""
-NEWER = "a newer question took the place of this one."
+NEWER = (
+    "a page has asked something newer, and one question is answered at a time: load this page anew "
+    "to ask again."
+)
 
 
 @dataclass(frozen=True)

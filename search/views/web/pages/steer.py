@@ -1,7 +1,7 @@
 """The acting part of a search's page: what can be asked of it now, and what would come of that."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -240,14 +240,16 @@ class Steered:
     """The verbs that were started here, the last first, with words for each."""
 
     @classmethod
-    def of(cls, site: Site, launcher: Launcher, result: SearchResult, holder: str) -> "Steered":
-        """Return it of a search, and the driver that has it.
-
-        Raises:
-            OSError: the storage refuses.
-        """
+    def of(
+        cls,
+        site: Site,
+        launcher: Launcher,
+        result: SearchResult,
+        holder: str,
+        asked: Sequence[Asked | Unreadable],
+    ) -> "Steered":
+        """Return it of a search, the driver that has it, and the requests that are there."""
         name = result.name
-        place = found(site, name)
         answered = list(result.requests.values())[-SHOWN:][::-1]
         return cls(
             name,
@@ -255,7 +257,7 @@ class Steered:
             deeds_of(result, holder, site) if holder else [],
             stoppable(result) if holder else [],
             [] if holder else [(one, VERBS[one]) for one in verbs_for(result)],
-            [waiting_text(one) for one in waiting(place, result.requests)],
+            [waiting_text(one) for one in asked if one.id not in result.requests],
             [f"{moment(one.time_ms)}, {answered_text(one.request)}" for one in answered],
             [(one, title_of(one)) for one in launcher.of(name)[:SHOWN]],
         )
@@ -394,12 +396,14 @@ async def steered(site: Site, launcher: Launcher, name: str) -> Steered:
     Raises:
         JournalError: there is no such search.
         NotReady: it is being prepared.
+        OSError: the storage refuses.
     """
     followed = await site.feed.follow(name)
 
     def made() -> Steered:
+        asked = waiting(followed.home)  # which takes time in a bucket: before all others wait
         with followed.reading() as result:
-            return Steered.of(site, launcher, result, followed.holder)
+            return Steered.of(site, launcher, result, followed.holder, asked)
 
     return await run_in_threadpool(made)
 

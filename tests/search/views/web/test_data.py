@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.exceptions import HTTPException
 
 from search.views.web.forms import look
-from search.views.web.forms.children import Asker, Told
+from search.views.web.forms.children import NEWER, Asker, Told
 from tests.support.asgi import Reply
 from tests.support.site import Visitor
 
@@ -88,6 +89,17 @@ def test_unreadable_files_are_told_of_with_a_way_to_leave_them_out(
     assert "skip_bad=on" in text(reply)
     with_it = visitor.see("/data/report", part=True, data=f"folder:{photos}", skip_bad="on")
     assert "1 left out" in text(with_it)
+
+
+def test_a_report_whose_place_a_newer_one_took_says_so(
+    visitor: Visitor, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ask(self: Asker, module: str, words: list[str]) -> Told:
+        raise HTTPException(409, NEWER)
+
+    monkeypatch.setattr(Asker, "ask", ask)
+    reply = visitor.see("/data/report", part=True, data=f"folder:{photos}")
+    assert (reply.status, NEWER in text(reply)) == (200, True)
 
 
 def test_a_folder_outside_the_data_root_is_not_looked_at(visitor: Visitor) -> None:

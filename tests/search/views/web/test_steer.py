@@ -1,6 +1,7 @@
 """Steering a search from its page: what is told before, what is asked, and what is started."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from search.decisions.driver import Driver
 from search.experiment import Experiment
 from search.journal.events import Started
 from search.journal.requests import Asked, waiting
-from search.journal.store import home
+from search.journal.store import Home, home
 from search.views.web.forms import launch
 from search.views.web.forms.children import Asker, Told
 from search.views.web.forms.verbs import VERBS, on_page, verb_words
@@ -136,6 +137,24 @@ def test_what_cannot_be_asked_is_refused_in_a_line(
         assert told in page
         assert HOSTILE not in page
     assert waiting(kept) == []
+
+
+def test_nobody_waits_for_a_search_while_its_requests_are_fetched(
+    begun: Experiment, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = list[bool]()
+
+    def held(kept: Home) -> list[Asked]:
+        lock = visitor.site.feed._followed["played"].lock
+        with ThreadPoolExecutor(1) as other:
+            free.append(other.submit(lock.acquire, blocking=False).result())
+            if free[-1]:
+                other.submit(lock.release).result()
+        return []
+
+    monkeypatch.setattr("search.views.web.pages.steer.waiting", held)
+    assert visitor.see("/searches/played/steer/news").status == 200
+    assert free == [True]
 
 
 def test_a_search_that_was_cut_off_goes_on(
