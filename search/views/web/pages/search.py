@@ -33,7 +33,7 @@ from search.views.web.words import left_text, stand, stand_text
 NAV = None
 CURVE = (720, 240)
 """Width and height of the chart that is there without a script."""
-PARTS = ("now", "told", "rows")
+PARTS = ("now", "told", "rows", "states")
 """The parts of the page that change while it is open: `search_NAME.html`, shown in `#NAME`."""
 
 

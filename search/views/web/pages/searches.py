@@ -1,5 +1,9 @@
 """The page *Searches*: all that are kept in the place."""
 
+import threading
+import time
+from pathlib import Path
+
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -7,6 +11,7 @@ from starlette.routing import BaseRoute
 
 from search.journal.overview import Overview, Overviews
 from search.journal.result import moment
+from search.journal.store import Storage
 from search.list import searches
 from search.phrases import duration
 from search.views.web.charts import line
@@ -17,6 +22,8 @@ from search.views.web.words import overview_state
 NAV = ("Searches", "/")
 CURVE = (120, 28)
 """Width and height of a curve in the table."""
+FRESH_S, BUCKET_FRESH_S = 4.0, 20.0
+"""Seconds for which open pages share what was found; a bucket is asked twice for each search."""
 COLUMNS = (
     Column("name", "search"),
     Column("state", "state"),
@@ -33,10 +40,11 @@ COLUMNS = (
 
 def routes(site: Site) -> list[BaseRoute]:
     """Return the page's routes."""
-    known = Overviews(site.place)
+    looked = Looked(site.place)
 
     def rendered(request: Request) -> Response:
-        found = searches(site.place, known)
+        is_poll = "hx-request" in request.headers and "hx-boosted" not in request.headers
+        found = looked.lines(is_poll=is_poll)
         lines = {one.name: one for one in found}
         curves = {one.name: line(one.course, *CURVE) for one in found}
         table = listed([row(one) for one in found], COLUMNS, Query.of(request.query_params))
@@ -48,6 +56,27 @@ def routes(site: Site) -> list[BaseRoute]:
         return await run_in_threadpool(rendered, request)
 
     return [site.shows("/", show)]
+
+
+class Looked:
+    """The searches of a place, looked for once for all pages that are open."""
+
+    def __init__(self, place: Storage) -> None:
+        self.place, self._known = place, Overviews(place)
+        self._lock, self._found, self._at = threading.Lock(), list[Overview](), float("-inf")
+        self._fresh_s = FRESH_S if isinstance(place, Path) else BUCKET_FRESH_S
+
+    def lines(self, *, is_poll: bool) -> list[Overview]:
+        """Return a line for each; a page that asks again and again may get what another got.
+
+        Raises:
+            StorageError: the bucket refuses.
+        """
+        with self._lock:
+            if not is_poll or time.monotonic() - self._at > self._fresh_s:
+                self._found = searches(self.place, self._known)
+                self._at = time.monotonic()
+            return self._found
 
 
 def row(one: Overview) -> Row:

@@ -9,8 +9,8 @@ const charts = (() => {
   const lineColour = (place) => colour(LINES[place % LINES.length]);
 
   function duration(seconds) {
-    if (seconds < 120) return `${+seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
-    if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
+    if (seconds < 120) return `${+seconds.toFixed(1)} s`;
+    if (seconds < 7200) return `${+(seconds / 60).toFixed(1)} min`;
     if (seconds < 172800) return `${+(seconds / 3600).toFixed(1)} h`;
     return `${+(seconds / 86400).toFixed(1)} days`;
   }

@@ -130,7 +130,8 @@
   // Whoever reads or types in a part keeps it as it is until the next time.
   function replace(name, text) {
     const part = at(name), selection = getSelection();
-    if (before.get(name) === text || (!selection.isCollapsed && part.contains(selection.anchorNode))) return;
+    if (before.get(name) === text || (part.matches("select") && part === document.activeElement)) return;
+    if (!selection.isCollapsed && part.contains(selection.anchorNode)) return;
     const focused = part.contains(document.activeElement) ? document.activeElement.id : "";
     before.set(name, text);
     const left = part.querySelector(".box")?.scrollLeft;

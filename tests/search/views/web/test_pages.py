@@ -12,6 +12,7 @@ from search.journal.events import Started
 from search.journal.journal import FILE_NAME, Event
 from search.journal.result import SearchResult
 from search.views.web.listing import Cell, Column, Query, Row, listed
+from search.views.web.pages.search import PARTS
 from tests.search.views.web.conftest import HOSTILE, make_hostile
 from tests.support.site import Visitor
 
@@ -28,6 +29,14 @@ def test_searches_are_listed_with_their_best_and_its_interval(visitor: Visitor) 
     assert "9 of 9" in text
     assert re.search(r"0\.5900 accuracy<br><span class=\"note\">0\.4\d+ to 0\.7\d+", text)
     assert text.count("<polyline") == 1
+    assert "<span>1 search</span>" in text
+
+
+def test_open_pages_share_a_look_at_the_searches(visitor: Visitor, played: Experiment) -> None:
+    assert rows_of(visitor.see("/", part=True).content) == ["played"]
+    (played.folder / FILE_NAME).unlink()
+    assert rows_of(visitor.see("/", part=True).content) == ["played"], "as another page was told"
+    assert b"None yet" in visitor.see("/").content, "a page that is opened looks anew"
 
 
 def test_a_place_without_searches_leads_to_a_new_one(tmp_path: Path) -> None:
@@ -97,6 +106,13 @@ def test_a_search_is_told_with_its_verdict_and_its_trials(visitor: Visitor) -> N
     assert rows_of(visitor.see("/searches/played?q=nosuch").content) == []
     only = visitor.see("/searches/played?cols=value").content.decode()
     assert ">epochs<" not in only.partition("<thead>")[2].partition("</thead>")[0]
+
+
+def test_every_part_that_changes_has_its_place(visitor: Visitor) -> None:
+    page = visitor.see("/searches/played").content.decode()
+    assert [name for name in PARTS if page.count(f'id="{name}"') != 1] == []
+    part = visitor.site.text("search_states.html", table=listed([Row("a", "new", {})], (), Query()))
+    assert '<option value="new">new (1)</option>' in part
 
 
 def test_charts_have_every_trial_and_the_best_so_far(visitor: Visitor) -> None:
