@@ -420,7 +420,8 @@ def test_in_a_hurry_neither_the_study_nor_pictures_are_written(
     tracker: Any = SimpleNamespace(close=lambda patience_s: None)
     driver.close("interrupted", "stopped by SIGTERM")
     with OpenViews(Shown(Terminal(stderr=True), driver=driver)) as views:
-        wind_up(driver, tracker, [], views, hurry=True)
+        running: Any = SimpleNamespace(driver=driver, tracker=tracker, troubles=[], views=views)
+        wind_up(running, hurry=True)
     assert [path.name for path in experiment.folder.iterdir()] == ["journal.jsonl"]
     assert driver.result.outcome == "interrupted"
 
