@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 import uvicorn
 from starlette.types import ASGIApp, Message
@@ -43,7 +44,7 @@ def ask(
         "http_version": "1.1",
         "method": method,
         "scheme": "http",
-        "path": path.partition("?")[0],
+        "path": unquote(path.partition("?")[0]),  # as servers do
         "raw_path": path.partition("?")[0].encode(),
         "query_string": path.partition("?")[2].encode(),
         "root_path": "",

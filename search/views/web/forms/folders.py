@@ -13,6 +13,8 @@ from trainables.errors import ConfigError, counted, is_text
 
 MAX_ENTRIES, MAX_SHOWN = 20_000, 500
 """The most entries of a folder that are looked at, and the most folders that are shown."""
+MAX_LOOKED = 2_000_000
+"""The most files and folders that are looked through for links."""
 
 
 @dataclass(frozen=True)
@@ -61,17 +63,51 @@ def allowed(text: str, root: Path | None) -> Path:
     return path
 
 
-def listing(path: Path, root: Path | None) -> Listing:
-    """Return what is in a folder, which `allowed` gave.
+def check_links(path: Path, root: Path) -> None:
+    """Check that no link in a folder, which `allowed` gave, leads out of the root.
+
+    Raises:
+        ConfigError: one does, or there is too much to look at.
+    """
+    root, waiting, looked = root.resolve(), [path], 0
+    seen = {path}
+    while waiting:
+        for entry in _entries(waiting.pop()):
+            one, looked = Path(entry.path), looked + 1
+            if looked > MAX_LOOKED:
+                raise ConfigError(f"'{path}' holds more than {MAX_LOOKED:,} files and folders.")
+            if entry.is_symlink():
+                one = one.resolve()
+                if not one.is_relative_to(root):
+                    text = f"'{entry.path[:200]}' is a link that leads out of '{root}'"
+                    raise ConfigError(f"{text}, which images may not do here.")
+            elif not entry.is_dir():
+                continue
+            if one not in seen and one.is_dir():
+                seen.add(one)
+                waiting.append(one)
+
+
+def _entries(path: Path) -> Iterator["os.DirEntry[str]"]:
+    """Yield what is in a folder.
 
     Raises:
         ConfigError: it cannot be read.
     """
     try:
         with os.scandir(path) as entries:
-            found = list(islice(entries, MAX_ENTRIES))
+            yield from entries
     except OSError as error:
         raise ConfigError(f"'{path}' cannot be read ({error.strerror}).") from error
+
+
+def listing(path: Path, root: Path | None) -> Listing:
+    """Return what is in a folder, which `allowed` gave.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    found = list(islice(_entries(path), MAX_ENTRIES))
     folders = sorted(_folders(found), key=lambda one: one.name.lower())
     images = sum(Path(one.name).suffix.lower() in SUFFIXES for one in found)
     is_top = path == path.parent or (root is not None and path == root.resolve())

@@ -30,6 +30,8 @@ CARRIER = "search.views.web.forms.carried"
 """The module that carries a verb out."""
 ABOUT, LOCK = "about.json", "lock"
 VERBS = frozenset({"run", "resume", "refine", "select", "promote"})
+UNREADABLE = (OSError, ValueError, KeyError, TypeError)
+"""The errors where a start was cut off before it was written down."""
 ID = re.compile(r"[0-9]{1,20}-[0-9a-f]{8}")
 MAX_KEPT = 20
 """The most starts of a search that are remembered; the oldest that have ended go first."""
@@ -143,7 +145,9 @@ class Launcher:
         made = Launched(name, verb, search, tuple(words), began_ms, back, place / name)
         made.folder.mkdir(mode=0o700)
         told = {key: value for key, value in asdict(made).items() if key != "folder"}
-        (made.folder / ABOUT).write_text(json.dumps(told))
+        # Whole at once: this server may be cut off, or asked for it, at any time.
+        (made.folder / f"{ABOUT}.partial").write_text(json.dumps(told))
+        (made.folder / f"{ABOUT}.partial").replace(made.folder / ABOUT)
         with (made.folder / LOCK).open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             process = subprocess.Popen(
@@ -162,16 +166,23 @@ class Launcher:
         """Return the start of this id; None if it is not known."""
         if not ID.fullmatch(name):
             return None
-        return next((_read(folder) for folder in self._folder.glob(f"*/{name}")), None)
+        for folder in self._folder.glob(f"*/{name}"):
+            with suppress(*UNREADABLE):
+                return _read(folder)
+        return None
 
     def of(self, search: str) -> list[Launched]:
         """Return what was started on a search, the last first."""
         found = []
         with suppress(OSError):
             for folder in sorted((self._folder / search).iterdir(), reverse=True):
-                with suppress(OSError, ValueError, KeyError, TypeError):
+                with suppress(*UNREADABLE):
                     found.append(_read(folder))
         return found
+
+    def forget(self, search: str) -> None:
+        """Remove what is kept of starts on a search that is no more."""
+        shutil.rmtree(self._folder / search, ignore_errors=True)
 
     def _tidy(self, search: str) -> None:
         over = [one for one in self.of(search)[MAX_KEPT:] if not one.is_running]

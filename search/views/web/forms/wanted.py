@@ -15,11 +15,11 @@ from search import data, run
 from search.cli.keywords import words
 from search.experiment import check_search_name
 from search.phrases import DEFAULT_STORAGE
-from search.run import data_source
+from search.run import data_source, named
 from search.spaces.find import names
 from search.spaces.transfer import FAMILIES
 from search.tracking.uri import DEFAULT_TRACKING
-from search.views.web.forms.folders import allowed
+from search.views.web.forms.folders import allowed, check_links
 from search.views.web.forms.launch import command_line
 from search.views.web.site import Site
 from trainables.catalog.weights import cached
@@ -106,8 +106,12 @@ class Wanted:
         if not self.data:
             raise ConfigError("choose the images first.")
         if self.folder or self.data == FOLDER:
-            return f"{FOLDER}{allowed(self.folder, site.data_root)}"
-        data_source(self.data)
+            path = allowed(self.folder, site.data_root)
+            if site.data_root is not None:
+                check_links(path, site.data_root)
+            return f"{FOLDER}{path}"
+        if self.data not in named():  # before `data_source`, which looks whether it is a folder
+            raise ConfigError(unknown("data set", self.data[:80], sorted(named() - {"folder"})))
         return self.data
 
     def words(self, site: Site) -> list[str]:

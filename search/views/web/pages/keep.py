@@ -19,6 +19,7 @@ from search.journal.keeping import ANSWER, NEEDED, by_kind, removable
 from search.journal.lease import Held
 from search.journal.store import Home
 from search.views.web.access import HEADERS
+from search.views.web.forms.launch import Launcher
 from search.views.web.pages.steer import found, kept
 from search.views.web.site import Site
 from trainables.memory import size_text
@@ -34,6 +35,7 @@ Choice = tuple[str, str, str, list[tuple[str, int, str, str]]]
 
 def routes(site: Site) -> list[BaseRoute]:
     """Return the pages' routes."""
+    launcher = Launcher(site.place)
 
     async def table(request: Request) -> Response:
         name = request.path_params["name"]
@@ -60,7 +62,9 @@ def routes(site: Site) -> list[BaseRoute]:
     async def remove(request: Request, form: FormData) -> Response:
         if not form.get("sure"):
             raise HTTPException(400, "nothing was deleted: say that you are sure.")
-        await run_in_threadpool(removed, site, request.path_params["name"])
+        name = request.path_params["name"]
+        await run_in_threadpool(removed, site, name)
+        await run_in_threadpool(launcher.forget, name)
         return RedirectResponse("/", 303)
 
     return [

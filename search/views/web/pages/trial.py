@@ -158,9 +158,14 @@ def _facts(search: str, result: SearchResult, trial: TrialResult) -> dict[str, A
 
 
 def _files(followed: Followed, name: str) -> list[File]:
-    """Return the files that are kept of a trial; links are left out."""
+    """Return the files that are kept of a trial; links, and what lies behind one, are left out."""
     folder = followed.home.read(f"{TRIALS}/{name}/{EVIDENCE}")
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink()]
+    own = folder.parents[2].resolve() / TRIALS / name / EVIDENCE
+    paths = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.resolve() == own / path.relative_to(folder)
+    ]
     return [
         File(path.relative_to(folder).as_posix(), path, path.stat().st_size)
         for path in paths[:MAX_FILES]

@@ -108,6 +108,8 @@ def test_no_value_becomes_an_option(
         ("data", "folder:", "name the folder"),
         ("data", "joined", "unknown data set"),
         ("data", "digits:x", "unknown data set"),
+        ("data", "/etc", "unknown data set &#39;/etc&#39;"),
+        ("data", "x" * 4000, "unknown data set"),
         ("name", "../../x", "a name may use"),
         ("trials", "many", "invalid int value"),
         ("budget", "1 week", "takes 90s"),

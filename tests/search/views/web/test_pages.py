@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,22 @@ def test_a_trial_has_its_params_its_story_and_its_files(
     file = visitor.see("/searches/played/trials/t0001/files/val.json").content.decode()
     assert "&lt;/pre&gt;&lt;script&gt;" in file
     assert visitor.see("/searches/played/trials/t0001/files/secret").status == 404
+
+
+@pytest.mark.parametrize("part", ["", "t0001", "t0001/evidence", "t0001/evidence/inner"])
+def test_files_behind_a_link_to_a_folder_are_not_shown(
+    part: str, visitor: Visitor, played: Experiment, tmp_path: Path
+) -> None:
+    for folder in ("t0001/evidence/inner", "evidence/inner", "inner"):
+        (tmp_path / "others" / folder).mkdir(parents=True)
+        (tmp_path / "others" / folder / "secret").touch()
+    linked = played.folder / "trials" / part
+    shutil.rmtree(linked, ignore_errors=True)
+    linked.parent.mkdir(parents=True, exist_ok=True)
+    linked.symlink_to(tmp_path / "others")
+    assert b"secret" not in visitor.see("/searches/played/trials/t0001").content
+    for name in ("inner/secret", "inner/inner/secret"):
+        assert visitor.see(f"/searches/played/trials/t0001/files/{name}").status == 404
 
 
 def test_two_to_five_searches_are_compared(visitor: Visitor, played: Experiment) -> None:

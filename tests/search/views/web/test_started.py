@@ -100,4 +100,6 @@ def test_every_verb_has_words(verb: str) -> None:
 
 
 def test_what_was_never_started_is_not_there(visitor: Visitor) -> None:
-    assert visitor.see("/started/../../etc").status == 404
+    for name in ("1-00000000", "nosuch", "..", "1-0000000*"):
+        reply = visitor.see(f"/started/{name}")
+        assert (reply.status, "nothing that was started here" in text(reply)) == (404, True)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from search.views.web.forms.folders import allowed, listing
+from search.views.web.forms.folders import allowed, check_links, listing
 from trainables.errors import ConfigError
 
 
@@ -22,6 +22,30 @@ def test_folders_outside_the_data_root_are_refused(root: Path, path: str) -> Non
     (root / "link").symlink_to(root.parent / "secret")
     with pytest.raises(ConfigError, match="does not lie below"):
         allowed(path.format(root=root), root)
+
+
+@pytest.mark.parametrize("name", ["link", "tulip/link", "tulip/a.png"])
+def test_a_link_in_the_images_that_leads_outside_is_refused(name: str, root: Path) -> None:
+    (root.parent / "secret" / "a.png").touch()
+    target = root.parent / "secret" / ("a.png" if name.endswith("png") else "")
+    (root / "flowers" / name).symlink_to(target)
+    with pytest.raises(ConfigError, match="is a link that leads out of") as refused:
+        check_links(root / "flowers", root)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_link_leads_outside_over_another(root: Path) -> None:
+    (root / "hidden").mkdir()
+    (root / "hidden" / "link").symlink_to(root.parent / "secret")
+    (root / "flowers" / "rose").symlink_to(root / "hidden")
+    with pytest.raises(ConfigError, match="is a link that leads out of"):
+        check_links(root / "flowers", root)
+
+
+def test_links_among_the_images_are_followed(root: Path) -> None:
+    (root / "flowers" / "rose").symlink_to(root / "flowers" / "tulip")
+    (root / "flowers" / "tulip" / "round").symlink_to(root / "flowers")
+    check_links(root / "flowers", root)
 
 
 def test_what_lies_outside_is_not_told_by_the_refusal(root: Path) -> None:

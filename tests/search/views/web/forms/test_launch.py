@@ -13,7 +13,7 @@ import pytest
 
 from search.views.web.forms import carried
 from search.views.web.forms.carried import CODE, LOG, MAX_LOG, keep
-from search.views.web.forms.launch import LOCK, Launched, Launcher
+from search.views.web.forms.launch import ABOUT, LOCK, Launched, Launcher
 
 LIGHT = "phrases"
 """A module that is no verb, and ends at once."""
@@ -58,6 +58,24 @@ def test_what_was_started_is_of_its_search_and_place(refused: Launched, cache: P
     assert Launcher(cache).of("two") == []
     assert Launcher(cache / "elsewhere").of("one") == []
     assert Launcher(cache).find("../" + refused.id) is None
+
+
+def test_a_start_that_was_cut_off_is_none(tmp_path: Path) -> None:
+    launcher = Launcher(tmp_path)
+    cut_off = launcher._folder / "one" / "1-00000000"
+    cut_off.mkdir(parents=True)
+    assert launcher.find(cut_off.name) is None
+    (cut_off / ABOUT).write_text('{"id"')
+    assert launcher.find(cut_off.name) is None
+    assert launcher.of("one") == []
+
+
+def test_what_was_started_is_forgotten_with_its_search(tmp_path: Path) -> None:
+    launcher = Launcher(tmp_path)
+    kept = launcher._folder / "two" / "1-00000000"
+    kept.mkdir(parents=True)
+    launcher.forget("two")
+    assert not kept.parent.exists()
 
 
 def test_only_the_owner_can_read_what_a_verb_says(refused: Launched) -> None:
