@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 from markupsafe import escape
 from starlette.datastructures import Headers
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from search.serving.pages.guard import allowed_hosts, refusal
@@ -35,8 +35,8 @@ LEADS = (
     '<!doctype html><html lang="en"><meta http-equiv="refresh" content="0;url={0}">'
     '<title>Searches</title><p><a href="{0}">The searches</a></p></html>'
 )
-"""The page that leads on from the address with the token, be it opened from a file or a mail: after
-a redirect from there a browser would not send a cookie that is `SameSite=Strict`."""
+"""The page that leads on where the address with the token was opened from a file, or from a mail:
+after a redirect a browser would not send the cookie, which is `SameSite=Strict`, from there."""
 ELSEWHERE = (
     "This page was asked for by a page of another server, and answers its own pages alone: open it "
     "by its address."
@@ -113,15 +113,18 @@ class Guarded:
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         given = dict(query).get(TOKEN)
         headers = Headers(scope=scope)
+        is_own = headers.get("sec-fetch-site", "none") in ("none", "same-origin")
         if given is not None and self.access.is_token(given):
             left = urlencode([(name, value) for name, value in query if name != TOKEN])
             # Never `//host`, which a browser takes for another server.
             path = "/" + quote(scope["path"].lstrip("/"))
             address = path + (f"?{left}" if left else "")
+            if is_own:
+                return self.access.let_in(RedirectResponse(address, 303, HEADERS))
             return self.access.let_in(HTMLResponse(LEADS.format(escape(address)), 200, HEADERS))
         # Servers on other ports of this host are the same site: their pages' requests bring the
         # cookie along.
-        if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        if not is_own:
             return PlainTextResponse(ELSEWHERE, 403, HEADERS)
         if given is None and self.access.is_known(headers):
             return None
