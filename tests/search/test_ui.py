@@ -1,5 +1,6 @@
 """python -m search.ui: what it refuses, and what it serves until it is stopped."""
 
+import asyncio
 import re
 import signal
 import socket
@@ -16,6 +17,7 @@ import uvicorn
 
 from search.experiment import Experiment
 from search.ui import TOKEN_VARIABLE, main, name_of
+from search.views.web.forms.children import Asker
 from tests.support.played import OpenDriver, play
 
 
@@ -61,6 +63,27 @@ def test_a_browser_is_led_by_a_file_so_that_its_command_line_has_no_token(
     assert token not in opened
     assert f"/?open={token}" in content
     assert not Path(urlsplit(opened).path).exists()
+
+
+def test_what_pages_have_asked_ends_with_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[Asker] = []
+
+    def stop(self: uvicorn.Server, sockets: Any = None) -> None:
+        asyncio.run(self.shutdown())
+
+    async def end(self: Asker) -> None:
+        ended.append(self)
+
+    async def nothing(self: uvicorn.Server, sockets: Any = None) -> None:
+        pass
+
+    monkeypatch.setattr(uvicorn.Server, "run", stop)
+    monkeypatch.setattr(uvicorn.Server, "shutdown", nothing)
+    monkeypatch.setattr(Asker, "end", end)
+    assert main(["--storage", str(tmp_path), "--port", "0", "--no-browser"]) == 0
+    assert len(set(ended)) == 3  # of new searches, of verbs, of data
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
