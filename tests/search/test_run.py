@@ -338,6 +338,7 @@ def test_nothing_of_tunes_own_files_is_left(smoke: tuple[Path, Done]) -> None:
         "optuna.log",
         "pictures",
         "report.html",
+        "requests",
         "trials",
     }
     assert not [
