@@ -459,6 +459,7 @@ def test_the_json_summary_has_every_promised_key(result: SearchResult) -> None:
         "models",
         "front",
         "risk",
+        "requests",
     }
     assert summary["best"].keys() == {
         "trial_id",
