@@ -24,7 +24,7 @@ SPACE = """
 from search.space import Choice, Float, SearchSpace
 space = SearchSpace(
     {"optimizer.lr": Float(1e-6, 1e-4, log=True), "batch_size": Choice(32, 64)},
-    base={"model.name": "table2", "model.width": 16, "epochs": 3, "data.train_limit": 300},
+    base={"model.name": "table2", "model.width": 16, "epochs": 3},
     trials=8,
 )
 """
