@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DATA_ROOT ?= data
 SECONDS ?= 600
-# The tests run in so many processes at once, each with a Ray of its own.
+# The tests run in so many processes at once, each with a Ray of its own; the slow ones wait more than they compute.
 JOBS ?= 3
+SLOW_JOBS ?= 3
 PYTEST := $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder --ignore tests/test_layers.py
 
 .PHONY: setup run test test-all check soak bench bench-search clean
@@ -24,8 +25,8 @@ run: setup
 test: setup
 	$(PYTEST) -n $(JOBS) -m '(promise or not slow) and not soak'
 
-test-all: setup
-	$(PYTEST) -n $(JOBS) -m 'not soak'
+test-all: test
+	$(PYTEST) -n $(SLOW_JOBS) -m 'slow and not promise and not soak'
 
 check: setup
 	$(BIN)/ruff check .
