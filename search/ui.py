@@ -20,6 +20,7 @@ from markupsafe import escape
 from cluster.cli import Parser, port
 from cluster.storage.bucket import Bucket
 from search.cli.main import HelpFormatter, check_versions, guarded, place_option
+from search.journal.store import own_path
 from search.label import END_S, listening
 from search.serving.limits import Limits
 from search.serving.pages.guard import allowed_hosts
@@ -51,6 +52,8 @@ def command(args: argparse.Namespace) -> int:
             f"--host {args.host}: other machines reach it there. Say with --data-root DIR below "
             "which folder the images lie that they may name."
         )
+    if args.data_root is not None and not args.data_root.is_dir():
+        raise ConfigError(f"--data-root '{args.data_root}': there is no such folder.")
     site = Site(
         args.storage, args.tracking, Access(args.host, args.token or ""), PAGES, args.data_root
     )
@@ -136,14 +139,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--token",
         type=token,
-        default=os.environ.get(TOKEN_VARIABLE),
+        default=os.environ.get(TOKEN_VARIABLE) or None,
         metavar="TEXT",
         help=f"the token; better in ${TOKEN_VARIABLE}, since everybody on the machine sees command "
         "lines; default: a new one",
     )
     parser.add_argument(
         "--data-root",
-        type=Path,
+        type=own_path,
         metavar="DIR",
         help="forms may name folders of images below it alone; default: any, on this machine",
     )

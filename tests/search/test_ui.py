@@ -96,6 +96,14 @@ def test_another_host_needs_to_know_where_images_may_lie(
     assert said.count("\n") == 1
 
 
+def test_a_folder_for_images_has_to_be_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = tmp_path / "photos"
+    assert main(["--data-root", str(missing)]) == 2
+    assert capsys.readouterr().err == f"error: --data-root '{missing}': there is no such folder.\n"
+
+
 def test_a_port_that_is_taken_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert main(["--port", str(taken.getsockname()[1])]) == 4

@@ -1,5 +1,6 @@
 // Images that are dropped, pasted or chosen go to the model; its answers can be corrected.
 import { bars, choice, element, facts, heard, percent, seconds, send, shown } from "./common.js";
+import { onFiles } from "./dropped.js";
 
 const AT_ONCE = 4;
 const TRIES = 5;
@@ -149,21 +150,4 @@ files.onchange = () => {
   add([...files.files]);
   files.value = "";
 };
-document.addEventListener("paste", (event) => {
-  const pasted = [...event.clipboardData.files];
-  if (pasted.length) add(pasted);
-});
-for (const kind of ["dragenter", "dragover"]) {
-  document.addEventListener(kind, (event) => {
-    event.preventDefault();
-    document.body.classList.add("over");
-  });
-}
-document.addEventListener("dragleave", (event) => {
-  if (!event.relatedTarget) document.body.classList.remove("over");
-});
-document.addEventListener("drop", (event) => {
-  event.preventDefault();
-  document.body.classList.remove("over");
-  add([...event.dataTransfer.files]);
-});
+onFiles(add);

@@ -64,7 +64,7 @@ def routes(context: Context) -> list[BaseRoute]:
 
     return [
         guarded("/", "GET", show, context.hosts),
-        own_files("drop.js", "common.js", "common.css"),
+        own_files("drop.js", "dropped.js", "common.js", "common.css"),
         guarded("/corrections", "POST", take, context.hosts),
     ]
 

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from search.serving.pages.guard import text_of
 from search.views.web.access import HEADERS, Guarded
 from search.views.web.site import Site
 
@@ -38,9 +39,10 @@ def app_of(site: Site) -> Starlette:
 
 
 def _own_files() -> dict[str, bytes]:
-    """Return the scripts and styles of the package, by the path below `static/`."""
+    """Return the scripts and styles of these pages, by the path below `static/`."""
     folder = files("search.views.web").joinpath("static")
-    return {
+    shared = {"dropped.js": text_of("dropped.js").encode()}
+    return shared | {
         f"{prefix}{one.name}": one.read_bytes()
         for prefix, place in (("", folder), ("vendor/", folder.joinpath("vendor")))
         for one in place.iterdir()

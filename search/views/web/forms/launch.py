@@ -4,6 +4,7 @@ What was started is kept in a folder of the cache, one for each place of searche
 server knows it. The command lines are lists of words and never meet a shell.
 """
 
+import asyncio
 import fcntl
 import hashlib
 import json
@@ -37,6 +38,10 @@ MAX_KEPT = 20
 """The most starts of a search that are remembered; the oldest that have ended go first."""
 SHOWN = 12
 """The last lines that are shown."""
+REFUSES_S, LOOK_S = 3.0, 0.05
+"""Seconds for which a start is watched, so that a refusal is on the form that it came from; and
+those between two looks.
+"""
 ENDINGS = {
     0: "done",
     3: "done; some trials failed",
@@ -115,6 +120,14 @@ class Launched:
 def command_line(verb: str, words: Sequence[str]) -> str:
     """Return the command line of a verb as a shell takes it."""
     return shlex.join([program("python"), "-m", f"search.{verb}", *words])
+
+
+async def refusal_of(started: Launched) -> str:
+    """Return why a verb that was just started has refused; empty if it has not, for now."""
+    until = time.monotonic() + REFUSES_S
+    while time.monotonic() < until and started.code is None:
+        await asyncio.sleep(LOOK_S)
+    return started.refused if started.code else ""
 
 
 class Launcher:

@@ -43,7 +43,8 @@ def routes(site: Site) -> list[BaseRoute]:
 
 def _page(site: Site, request: Request, every: Sequence[Followed]) -> Response:
     with ExitStack() as held:
-        results = [held.enter_context(one.reading()) for one in _in_order(every)]
+        for one in _in_order(every):
+            held.enter_context(one.reading())
         results = [one.result for one in every]
         found = compared(results)
         metrics = {result.name: result.metric for result in results}

@@ -39,7 +39,7 @@ def routes(site: Site) -> list[BaseRoute]:
             return await choose(request, site, "/data", str(error))
         if not wanted.data:
             return await choose(request, site, "/data")
-        return site.render(request, "data.html", wanted=wanted)
+        return site.render(request, "data.html", wanted=wanted, part="data_waiting.html")
 
     async def report(request: Request) -> Response:
         """Answer with the report, which takes seconds: a part of a page, or all of one."""
@@ -50,11 +50,11 @@ def routes(site: Site) -> list[BaseRoute]:
             told.check()
         except (ConfigError, NotReady) as error:
             return refused(request, site, wanted, str(error))
-        is_part = "hx-request" in request.headers
-        page = "data_report.html" if is_part else "data_whole.html"
-        seen = Seen.of(told.out)
+        part = "data_report.html"
+        page = part if "hx-request" in request.headers else "data.html"
+        told_of = shown(Seen.of(told.out), wanted)
         is_brief = "brief" in request.query_params
-        return site.render(request, page, wanted=wanted, brief=is_brief, **shown(seen, wanted))
+        return site.render(request, page, wanted=wanted, part=part, brief=is_brief, **told_of)
 
     return [site.shows("/data", show), site.hints("/data/report", report)]
 

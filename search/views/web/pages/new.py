@@ -1,8 +1,6 @@
 """The page *New search*: images, what to try on them, what it would cost, and the start."""
 
-import asyncio
 import json
-import time
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
@@ -14,7 +12,7 @@ from search.journal.store import home
 from search.phrases import durations
 from search.spaces.find import find, names, purpose
 from search.views.web.forms.children import Asker, Told
-from search.views.web.forms.launch import Launched, Launcher
+from search.views.web.forms.launch import Launched, Launcher, refusal_of
 from search.views.web.forms.wanted import FIELDS, Wanted
 from search.views.web.pages.data import asked_for, choose
 from search.views.web.site import Site
@@ -42,8 +40,6 @@ SIZES = {
 }
 LONG_S = 3600
 """A search that takes longer is told how it would be quicker."""
-REFUSES_S = 3.0
-"""Seconds for which a start is watched, so that a refusal is on the form that it came from."""
 OPENING = ("space", "name", "trials", "max_epochs", "budget", "download", "image_size")
 """The fields that are visible at once; the others are a click away."""
 
@@ -82,9 +78,8 @@ def routes(site: Site) -> list[BaseRoute]:
             started = await run_in_threadpool(started_by, wanted, site, launcher)
         except ConfigError as error:
             return form_page(request, site, wanted, str(error))
-        await settled(started)
-        if started.code and started.refused:
-            return form_page(request, site, wanted, started.refused)
+        if refused := await refusal_of(started):
+            return form_page(request, site, wanted, refused)
         return RedirectResponse(f"/started/{started.id}", 303)
 
     return [
@@ -128,13 +123,6 @@ def started_by(wanted: Wanted, site: Site, launcher: Launcher) -> Launched:
     if home(site.place, name).exists():
         raise ConfigError(f"there is a search named '{name}' already. Choose another name.")
     return launcher.start("run", name, wanted.words(site), back)
-
-
-async def settled(started: Launched) -> None:
-    """Wait until a verb has ended, or for as long as it mostly takes to refuse."""
-    until = time.monotonic() + REFUSES_S
-    while time.monotonic() < until and started.code is None:
-        await asyncio.sleep(0.05)
 
 
 def planned(told: Told) -> Json:

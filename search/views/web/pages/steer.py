@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute
 
-from search.decisions.steering import Answer, Standing, answer, foreseen
+from search.decisions.steering import Answer, Standing, answer, foreseen, is_selecting
 from search.experiment import NAME, Experiment
 from search.journal.events import Requested
 from search.journal.requests import (
@@ -28,9 +28,8 @@ from search.journal.requests import (
 from search.journal.result import SearchResult, moment
 from search.journal.store import Home, home
 from search.views.web.forms.children import Asker
-from search.views.web.forms.launch import Launched, Launcher, command_line
+from search.views.web.forms.launch import Launched, Launcher, command_line, refusal_of
 from search.views.web.forms.verbs import VERBS, Verb, on_page, verb_words
-from search.views.web.pages.new import settled
 from search.views.web.pages.started import title_of
 from search.views.web.site import Site
 from trainables.errors import ConfigError
@@ -112,9 +111,8 @@ def verb_routes(site: Site, asker: Asker, launcher: Launcher) -> list[BaseRoute]
             return verb_page(request, site, given, str(error))
         back = f"/searches/{name}/next/{verb}"
         started = await run_in_threadpool(launcher.start, verb, name, words, back)
-        await settled(started)
-        if started.code and started.refused:
-            return verb_page(request, site, given, started.refused)
+        if refused := await refusal_of(started):
+            return verb_page(request, site, given, refused)
         return RedirectResponse(f"/started/{started.id}", 303)
 
     return [
@@ -307,10 +305,9 @@ def stoppable(result: SearchResult) -> list[tuple[str, str]]:
 
 def verbs_for(result: SearchResult) -> list[str]:
     """Return the verbs that go on from a search that does not run now, the likeliest first."""
-    is_selecting = result.selection is not None and result.selection.outcome != "completed"
     if not result.is_over:
         return ["resume"]
-    if is_selecting:
+    if is_selecting(result):
         return ["select"]
     return ["select", "promote", "refine", "resume"]
 

@@ -1,5 +1,7 @@
 // Images that are dropped, pasted or chosen go to the model one after another; each answer stands
 // beside its image. Without this the form does the same on a page of its own.
+import { onFiles } from "./dropped.js";
+
 const form = document.getElementById("ask");
 const field = document.getElementById("image");
 const answers = document.getElementById("answers");
@@ -64,21 +66,4 @@ form.addEventListener("submit", (event) => {
   add([...field.files]);
   form.reset();
 });
-document.addEventListener("paste", (event) => {
-  const pasted = [...event.clipboardData.files];
-  if (pasted.length) add(pasted);
-});
-for (const kind of ["dragenter", "dragover"]) {
-  document.addEventListener(kind, (event) => {
-    event.preventDefault();
-    document.body.classList.add("over");
-  });
-}
-document.addEventListener("dragleave", (event) => {
-  if (!event.relatedTarget) document.body.classList.remove("over");
-});
-document.addEventListener("drop", (event) => {
-  event.preventDefault();
-  document.body.classList.remove("over");
-  add([...event.dataTransfer.files]);
-});
+onFiles(add);

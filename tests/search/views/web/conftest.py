@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from search.experiment import Experiment
 from search.journal.events import from_json
 from search.journal.journal import FILE_NAME, Event
+from search.views.web.forms import launch
 from tests.support.played import OpenDriver, play
 from tests.support.site import Visitor
 
@@ -25,6 +27,20 @@ def played(open_driver: OpenDriver, experiment: Experiment) -> Experiment:
 def visitor(played: Experiment) -> Visitor:
     """A visitor of the place with the search `played`."""
     return Visitor(played.folder.parent, place=played.storage)
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Collects the command lines that would be started."""
+    found: list[list[str]] = []
+
+    def start(self: launch.Launcher, verb: str, search: str, words: Any, back: str) -> Any:
+        found.append([verb, search, *words])
+        return launch.Launched("1", verb, search, tuple(words), 0, back, Path("/nowhere"))
+
+    monkeypatch.setattr(launch.Launcher, "start", start)
+    monkeypatch.setattr(launch, "REFUSES_S", 0.0)
+    return found
 
 
 def make_hostile(folder: Path) -> None:

@@ -4,7 +4,6 @@ import json
 import re
 import shlex
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,7 +11,6 @@ from search import run
 from search.algorithms.registry import ALGORITHMS
 from search.schedulers.registry import SCHEDULERS
 from search.spaces.find import names, purpose
-from search.views.web.forms import launch
 from search.views.web.forms.children import Asker, Told
 from search.views.web.forms.wanted import FIELDS
 from search.views.web.pages import new
@@ -28,20 +26,6 @@ def visitor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Visitor:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "root" / "flowers").mkdir(parents=True)
     return Visitor(tmp_path, tmp_path / "root")
-
-
-@pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Collects the command lines that would be started."""
-    found: list[list[str]] = []
-
-    def start(self: launch.Launcher, verb: str, search: str, words: Any, back: str) -> Any:
-        found.append([verb, search, *words])
-        return launch.Launched("1", verb, search, tuple(words), 0, back, Path("/nowhere"))
-
-    monkeypatch.setattr(launch.Launcher, "start", start)
-    monkeypatch.setattr(new, "REFUSES_S", 0.0)
-    return found
 
 
 def text(reply: Reply) -> str:

@@ -4,7 +4,6 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,10 +13,8 @@ from search.experiment import Experiment
 from search.journal.events import Started
 from search.journal.requests import Asked, waiting
 from search.journal.store import Home, home
-from search.views.web.forms import launch
 from search.views.web.forms.children import Asker, Told
 from search.views.web.forms.verbs import VERBS, on_page, verb_words
-from search.views.web.pages import new
 from tests.support.asgi import Reply
 from tests.support.played import OpenDriver, play, started_event
 from tests.support.site import Visitor
@@ -30,20 +27,6 @@ HOSTILE = "<script>alert(1)</script>"
 def visitor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Visitor:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return Visitor(tmp_path)
-
-
-@pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Collects the command lines that would be started."""
-    found: list[list[str]] = []
-
-    def start(self: launch.Launcher, verb: str, search: str, words: Any, back: str) -> Any:
-        found.append([verb, search, *words])
-        return launch.Launched("1", verb, search, tuple(words), 0, back, Path("/nowhere"))
-
-    monkeypatch.setattr(launch.Launcher, "start", start)
-    monkeypatch.setattr(new, "REFUSES_S", 0.0)
-    return found
 
 
 @pytest.fixture
