@@ -289,15 +289,15 @@ def models_in(tracking: str, name: str = "") -> list[Model]:
         NotReady: MLflow does not answer.
     """
     check_tracking(tracking)
-    if tracking.startswith("sqlite:///") and not sqlite_path(tracking).exists():
+    # A name of ours has no quote, and MLflow takes none into a filter.
+    if "'" in name or (tracking.startswith("sqlite:///") and not sqlite_path(tracking).exists()):
         return []
     client = client_of(tracking)
     try:
-        found = client.search_registered_models(max_results=SHOWN)
+        found = client.search_registered_models(_named(name), max_results=SHOWN)
         return [
             Model(one.name, _versions(client, one))
             for one in sorted(found, key=lambda one: str(one.name))
-            if name in ("", one.name)
         ]
     except troubles() as error:
         raise NotReady(
@@ -305,8 +305,12 @@ def models_in(tracking: str, name: str = "") -> list[Model]:
         ) from error
 
 
+def _named(name: str) -> str:
+    """Return MLflow's filter for a name, which has no quote; that for all where it is empty."""
+    return f"name = '{name}'" if name else ""
+
+
 def _versions(client: "MlflowClient", model: Any) -> tuple[Version, ...]:
-    # MLflow takes no other quotes into a filter; a name of ours has none.
     if "'" in model.name:
         return ()
     aliases: dict[str, list[str]] = {}
@@ -321,7 +325,7 @@ def _versions(client: "MlflowClient", model: Any) -> tuple[Version, ...]:
             one.tags.get("search.name", ""),
             one.tags.get("search.trial", ""),
         )
-        for one in client.search_model_versions(f"name = '{model.name}'", max_results=SHOWN)
+        for one in client.search_model_versions(_named(model.name), max_results=SHOWN)
     ]
     return tuple(sorted(found, key=lambda one: -int(one.number)))
 

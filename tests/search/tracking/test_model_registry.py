@@ -1,11 +1,14 @@
-"""The aliases that a version is given, and what is said if not all are."""
+"""The aliases that a version is given, what is said if not all are, and the models there are."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from mlflow import MlflowClient
 
 from cluster.errors import NotReady
-from search.tracking.model_registry import ALIAS, CHALLENGER, Registry
+from search.tracking import model_registry
+from search.tracking.model_registry import ALIAS, CHALLENGER, Registry, models_in
 
 OLD, OTHER = {"search.id": "1", "search.trial": "t0001"}, {"search.id": "2"}
 
@@ -47,3 +50,26 @@ def test_only_the_champion_that_was_compared_is_followed(
 def test_if_an_alias_is_not_taken_it_is_told_which_were() -> None:
     with pytest.raises(NotReady, match=r"Version 2 of pets is registered, it is .*@challenger;"):
         registry(Client(refuses=ALIAS)).give("pets", "2", (CHALLENGER, ALIAS))
+
+
+def test_models_are_told_with_their_versions_and_each_is_found_by_its_name(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = MlflowClient(database)
+    for name in ("cats", "it's", "pets"):
+        client.create_registered_model(name)
+    for _ in range(2):
+        client.create_model_version("pets", str(tmp_path), tags={"search.name": "first"})
+    client.set_registered_model_alias("pets", ALIAS, "1")
+    cats, quoted, pets = models_in(database)
+    assert (cats.name, cats.versions) == ("cats", ())
+    assert (quoted.name, quoted.versions) == ("it's", ())
+    assert [(one.number, one.aliases, one.search) for one in pets.versions] == [
+        ("2", (), "first"),
+        ("1", (ALIAS,), "first"),
+    ]
+    monkeypatch.setattr(model_registry, "SHOWN", 2)
+    assert [one.name for one in models_in(database)] == ["cats", "it's"]
+    (found,) = models_in(database, "pets")
+    assert (found.name, len(found.versions)) == ("pets", 2)
+    assert models_in(database, "it's") == models_in(database, "none") == []
