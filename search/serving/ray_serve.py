@@ -33,6 +33,10 @@ TARGET = 64
 """Requests at once to a replica above which another is started, if one may be."""
 MOST_BYTES = 400_000_000
 """Of a model: it is handed to the replicas through Ray's own messages."""
+PATIENT = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}
+"""For Ray Serve's controller. By itself it kills a node's door that is not open after 5 s, as on a
+busy machine, and the start that waits for this door fails; the start itself waits for 60 s.
+"""
 
 
 @dataclass(frozen=True)
@@ -129,16 +133,25 @@ def _start(wanted: Wanted) -> None:
 
     Raises:
         ConfigError: it listens at another port.
+        NotReady: it does not start.
     """
     from ray import serve
+    from ray.exceptions import RayActorError
     from ray.serve.context import _get_global_client  # what else knows the port is a dashboard
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
-    serve.start(
-        proxy_location="EveryNode",
-        http_options={"host": wanted.settings.host, "port": wanted.port},
-        logging_config={"log_level": "ERROR", "enable_access_log": False},
-    )
+    try:
+        serve.start(
+            proxy_location="EveryNode",
+            http_options={"host": wanted.settings.host, "port": wanted.port},
+            logging_config={"log_level": "ERROR", "enable_access_log": False},
+            controller_options={"runtime_env": {"env_vars": PATIENT}},
+        )
+    except (RayActorError, TimeoutError) as error:
+        # What did start would be taken for a Ray Serve that is up by who tries again.
+        serve.shutdown()
+        text = printable(" ".join(str(error).split()))[:300]
+        raise NotReady(f"Ray Serve does not start ({text}); try it again") from error
     client = _get_global_client()
     assert client is not None
     port = client.http_config.port

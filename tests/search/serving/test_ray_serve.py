@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -126,7 +127,9 @@ def hosts(tmp_path: Path) -> Iterator[tuple[Host, Host]]:
     """Provide two hosts, each a node of one Ray cluster with one CPU, which one replica takes."""
     # By itself a node's own replica is preferred, and the other would have nothing to lose.
     routing = {"RAY_SERVE_PROXY_PREFER_LOCAL_NODE_ROUTING": "0"}
-    settings = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, **QUICK, **routing}
+    # As on a busy machine: no door is open so soon, and Ray Serve would kill it.
+    busy = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "0.01"}
+    settings = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, **QUICK, **routing, **busy}
     bashrc = "\n".join(f"export {name}={value}" for name, value in settings.items())
     with network(tmp_path / "net", ("head", "other"), shared=[tmp_path], bashrc=bashrc) as made:
         head, other = made.hosts.values()
@@ -142,11 +145,16 @@ def hosts(tmp_path: Path) -> Iterator[tuple[Host, Host]]:
         yield head, other
 
 
-def running(host: Host, *command: object) -> "subprocess.Popen[str]":
+@contextmanager
+def running(host: Host, *command: object) -> Iterator["subprocess.Popen[str]"]:
+    """Run a command on a host, and end it by SIGTERM."""
     pipe = subprocess.PIPE
-    return subprocess.Popen(
-        host.words(*command, folder=str(Path.cwd())), stdin=pipe, stdout=pipe, text=True
-    )
+    words = host.words(*command, folder=str(Path.cwd()))
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
 
 
 @pytest.mark.ray
@@ -157,35 +165,30 @@ def test_a_node_that_is_cut_off_leaves_no_request_unanswered(
     """Each node has room for one of two replicas; the load goes through the head's own door."""
     head, other = hosts
     folder = linear(tmp_path / "model", always=3)
-    served = running(
-        head,
-        *["python", "-m", "search.serve", folder, "--address", f"{head.address}:{RAY_PORT}"],
-        *["--host", "0.0.0.0", "--port", PORT, "--replicas", 2, "--prefix", "/digits"],
-    )
-    assert served.stdin is not None
-    assert served.stdout is not None
-    assert served.stdout.readline().startswith("serving ")
+    serve = ["python", "-m", "search.serve", folder, "--address", f"{head.address}:{RAY_PORT}"]
+    at = ["--host", "0.0.0.0", "--port", PORT, "--replicas", 2, "--prefix", "/digits"]
     body = io.BytesIO()
     np.save(body, np.zeros((1, 8, 8), dtype=np.uint8))
     address = f"http://{head.address}:{PORT}/digits/predict"
-    load = running(head, "python", "-c", LOAD, address, body.getvalue().hex())
-    assert load.stdin is not None
-    assert load.stdout is not None
-    load.stdout.readline()
-    asked(load, lambda answers, _: len(processes(answers)) == 2)
-    other.cut()
-    cut = time.time()
-    # As long as it takes to notice, and a while more.
-    answers = asked(load, lambda answers, now: now > cut + 20 and len(after(answers, now - 3)) > 50)
-    load.stdin.close()
-    answers = json.loads(load.stdout.readline())[1]
+    with running(head, *serve, *at) as served:
+        assert served.stdout is not None
+        assert served.stdout.readline().startswith("serving ")
+        with running(head, "python", "-c", LOAD, address, body.getvalue().hex()) as load:
+            assert load.stdin is not None
+            assert load.stdout is not None
+            load.stdout.readline()
+            asked(load, lambda answers, _: len(processes(answers)) == 2)
+            other.cut()
+            cut = time.time()
+            # As long as it takes to notice, and a while more.
+            asked(load, lambda answers, now: now > cut + 20 and len(after(answers, now - 3)) > 50)
+            load.stdin.close()
+            answers = json.loads(load.stdout.readline())[1]
     assert Counter(status for _, _, status, _ in answers).keys() <= {200, 500, 503}
     assert {said for _, said, status, _ in answers if status == 200} == {"3"}
     last = after(answers, answers[-1][0] - 3)
     assert {status for _, _, status, _ in last} == {200}
     assert len(processes(last)) == 1
-    with served, load:
-        served.terminate()
 
 
 def asked(load: "subprocess.Popen[str]", is_enough: Callable[[Answers, float], bool]) -> Answers:
