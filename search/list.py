@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
@@ -35,8 +36,11 @@ def searches(place: Storage, known: Overviews | None = None) -> list[Overview]:
     """
     known, names = known or Overviews(place), searches_in(place)
     known.keep(names)
-    with ThreadPoolExecutor(AT_ONCE) as pool:  # which a bucket needs; one disk is quick enough
-        found = list(pool.map(known.of, names))
+    if isinstance(place, Path):  # threads would wait for one another, not for a disk
+        found = [known.of(name) for name in names]
+    else:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            found = list(pool.map(known.of, names))
     return sorted(found, key=lambda one: (-one.began_ms, one.name))
 
 

@@ -140,9 +140,7 @@ def of_images(share: float, images: int, level: float = LEVEL) -> tuple[float, f
 
     It is Wilson's score interval (1927).
     """
-    from scipy.special import ndtri  # scipy.stats, which has the whole, takes a second to import
-
-    right, z = round(share * images) / images, float(ndtri((1 + level) / 2))
+    right, z = round(share * images) / images, NormalDist().inv_cdf((1 + level) / 2)
     spread = z * math.sqrt(right * (1 - right) / images + (z / (2 * images)) ** 2)
     low, high = (
         (right + z**2 / (2 * images) + end) / (1 + z**2 / images) for end in (-spread, spread)

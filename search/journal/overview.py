@@ -8,7 +8,6 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,9 +17,9 @@ from search.journal.result import ENDED, FAILED, SearchResult
 from search.journal.store import Storage, home
 from search.statistics import interval_of
 
-HEAD = re.compile(
-    rb'\{"n": (?P<n>\d+), "time_ms": \d+, "event": "(?P<kind>\w+)"'
-    rb'(?:, "trial": "(?P<trial>[^"]+)")?'
+LINE = re.compile(
+    rb'\{"n": (?P<n>[0-9]+), "time_ms": [0-9]+, "event": "(?P<kind>\w+)"'
+    rb'(?:, "trial": "(?P<trial>[^"]+)")?[^\n]*\n'
 )
 TELLING = frozenset(
     b"started resumed refined requested tested finished selecting selected concluded".split()
@@ -129,17 +128,29 @@ class _Lines:
             ValueError: a line is damaged, or missing.
         """
         found = cls()
-        lines = list(_whole_lines(folder / FILE_NAME))
-        for (head, line), following in zip_longest(lines, lines[1:]):
-            found._count(head, line)
-            # The last of each session too, since its time is that of the session's end.
-            if head["kind"] in TELLING or following is None or following[0]["kind"] in BEGINNINGS:
-                found._apply(Event.from_line(line.decode()))
+        # The last line of each session too, since its time is that of the session's end.
+        last: re.Match[bytes] | None = None
+        for line in _whole_lines(folder / FILE_NAME):
+            kind = line["kind"]
+            if kind == b"epoch":
+                found._count_epoch(line)
+            elif kind not in TELLING:
+                found._count(line)
+            else:
+                if last is not None and kind in BEGINNINGS:
+                    found._apply(last)
+                found._apply(line)
+                last = None
+                continue
+            last = line
+        if last is not None:
+            found._apply(last)
         if not found.result.sessions:
             raise JournalError("it was cut off before it began")
         return found
 
-    def _apply(self, event: Event) -> None:
+    def _apply(self, line: re.Match[bytes]) -> None:
+        event = Event.from_line(line[0].decode())
         self.result.apply(event)
         if event.kind == "started":
             self.metric = self.result.metric
@@ -147,18 +158,22 @@ class _Lines:
         if isinstance(event.data, Tested) and event.trial.encode() in self.trials:
             self.passed_over = {name.encode() for name in event.data.passed_over or {}}
 
-    def _count(self, head: re.Match[bytes], line: bytes) -> None:
-        kind, trial = head["kind"], head["trial"]
-        if kind == b"suggested" and REPEAT not in line:
+    def _count(self, line: re.Match[bytes]) -> None:
+        kind, trial = line["kind"], line["trial"]
+        if kind == b"suggested" and REPEAT not in line[0]:
             self.trials.add(trial)
-        elif kind == b"ended" and (outcome := OUTCOME.search(line)):
+        elif kind == b"ended" and (outcome := OUTCOME.search(line[0])):
             self.outcomes[trial] = outcome[1].decode()
+
+    def _count_epoch(self, line: re.Match[bytes]) -> None:
+        if (trial := line["trial"]) not in self.trials:
+            return
         # Metrics stand before those of the folds, which have the same names.
-        elif kind == b"epoch" and trial in self.trials and (value := self.value.search(line)):
+        if value := self.value.search(line.string, line.end("trial"), line.end()):
             self.epochs += 1
             score, rises = self.metric.score(float(value[1])), self.rises.setdefault(trial, [])
             if not rises or score > rises[-1][1]:
-                rises.append((self.epochs, score, line))
+                rises.append((self.epochs, score, line[0]))
 
     def overview(self, name: str) -> Overview:
         """Return the search's line, as if no driver had it now."""
@@ -204,19 +219,22 @@ class _Lines:
         return replace(line, best=best, low=low, high=high, course=(*course, (self.epochs, best)))
 
 
-def _whole_lines(path: Path) -> Iterator[tuple[re.Match[bytes], bytes]]:
-    """Yield how each line begins, and its text.
+def _whole_lines(path: Path) -> Iterator[re.Match[bytes]]:
+    """Yield each line; one that is being written is none yet.
 
     Raises:
         JournalError: there is no journal.
         ValueError: a line is damaged, or missing.
     """
     try:
-        *lines, _ = path.read_bytes().split(b"\n")
+        text = path.read_bytes()
     except FileNotFoundError as error:
         raise JournalError(f"it has no {FILE_NAME}") from error
-    for number, line in enumerate(lines, 1):
-        head = HEAD.match(line)
-        if head is None or int(head["n"]) != number:
+    number = end = 0
+    for number, line in enumerate(LINE.finditer(text), 1):
+        if line.start() != end or int(line["n"]) != number:
             raise ValueError(f"{FILE_NAME}:{number} is damaged")
-        yield head, line
+        yield line
+        end = line.end()
+    if b"\n" in text[end:]:
+        raise ValueError(f"{FILE_NAME}:{number + 1} is damaged")
