@@ -29,12 +29,14 @@ from search.views.web.words import Told, told
 
 LOOK_S, BUCKET_LOOK_S = 0.2, 3.0
 """Seconds between two looks at a journal that is watched."""
+FEW, MAX_LOOK_S = 5, 0.8
+"""So many pages are told at every look; for more of them looks come less often, down to this."""
 HOLDER_S = 2.0
 """Seconds between two looks at who has the search."""
 KEEP_S = 300.0
 """Seconds for which a search is kept in memory after the last look at it."""
 MAX_POINTS, MAX_TOLD, MAX_VIEWS = 5000, 40, 32
-VIEW_S, MAX_VIEW_S, VIEW_SHARE = 1.0, 5.0, 0.005
+VIEW_S, MAX_VIEW_S, VIEW_SHARE = 1.0, 5.0, 0.003
 """The least and the most seconds from one making of a view to the next, and the share of a
 processor that it takes in between.
 """
@@ -80,7 +82,7 @@ class View:
 
     def __init__(self) -> None:
         self.version, self.text, self.again_at = -1, "", 0.0
-        """The version of the search of which it was made; and from when on it may be anew."""
+        """The version of the search of which it was made; and when it may next be made anew."""
         self.lock = asyncio.Lock()
 
     async def renew(self, followed: "Followed", make: Callable[[SearchResult], str]) -> None:
@@ -316,10 +318,10 @@ class Feed:
 
     async def _watch(self, followed: Followed) -> None:
         """Look at the journal again and again, and wake those who watch."""
-        every_s = BUCKET_LOOK_S if isinstance(followed.home, BucketHome) else LOOK_S
-        seen = followed.version
+        is_far, seen = isinstance(followed.home, BucketHome), followed.version
         while True:
-            await asyncio.sleep(every_s)
+            near_s = min(MAX_LOOK_S, LOOK_S * max(1, len(followed.watchers) / FEW))
+            await asyncio.sleep(BUCKET_LOOK_S if is_far else near_s)
             try:
                 await run_in_threadpool(followed.look)
             except Gone:
