@@ -83,7 +83,11 @@ VERBS: dict[str, Verb] = {
         promote.parser,
     ),
 }
-COMMAND = re.compile(r"(\S*python -m )?search\.(?P<verb>[a-z]+)\b.*")
+COMMAND = re.compile(
+    r"(\S*python -m )?search\.(?P<verb>[a-z]+)( (?!again|measures)[\w.-]*\w)?"
+    r"(?P<options>( --[\w-]+([ =]('[^']*'|[^\s-]\S*))?( \([^)]*\))?)*)"
+)
+TRIAL = re.compile(r"--trial[ =](\w+)")
 BUTTONS = {name: f"'{verb.title}' on this page" for name, verb in VERBS.items()} | {
     "pause": "'Pause' on this page",
     "status": "the table of trials",
@@ -91,10 +95,12 @@ BUTTONS = {name: f"'{verb.title}' on this page" for name, verb in VERBS.items()}
 
 
 def on_page(text: str) -> str:
-    """Return a sentence as it stands on a page: the command at its end is called by its button."""
+    """Return a sentence as it stands on a page: a command in it is called by its button."""
 
     def named(found: re.Match[str]) -> str:
-        return BUTTONS.get(found["verb"], found[0])
+        trial = TRIAL.search(found["options"])
+        button = BUTTONS.get(found["verb"], found[0])
+        return f"{button}, of the trial {trial[1]}" if trial else button
 
     return COMMAND.sub(named, text)
 

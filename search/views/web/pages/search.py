@@ -24,6 +24,7 @@ from search.views.summary import (
 )
 from search.views.web.charts import course_line, of_search, top
 from search.views.web.feed import Followed
+from search.views.web.forms.verbs import on_page
 from search.views.web.listing import Query
 from search.views.web.site import Site
 from search.views.web.stream import streamed
@@ -77,8 +78,8 @@ def _page(site: Site, request: Request, followed: Followed) -> Response:
             request,
             "search.html",
             **facts,
-            verdict=verdict(result) if over else [],
-            selection=selection_sentences(result),
+            verdict=[(about, on_page(text)) for about, text in verdict(result)] if over else [],
+            selection=[on_page(text) for text in selection_sentences(result)],
             repeats=list(result.selection.repeats) if result.selection is not None else [],
             models=models_table(result) if over else [],
             title=source_text(result.started.data),

@@ -210,9 +210,35 @@ def test_no_name_of_a_search_becomes_an_option_or_a_path(
     assert started == []
 
 
-def test_commands_are_called_by_their_buttons() -> None:
-    for command in (".venv/bin/python -m search.resume x --storage y", "search.resume x"):
-        assert on_page(f"t0001 goes on: {command}") == "t0001 goes on: 'Go on' on this page"
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (
+            "t0001 goes on: .venv/bin/python -m search.resume x --storage y",
+            "t0001 goes on: 'Go on' on this page",
+        ),
+        ("t0001 goes on: search.resume x", "t0001 goes on: 'Go on' on this page"),
+        (
+            "Go on: python -m search.resume x --storage 'a b' --budget LIMIT (a larger one)",
+            "Go on: 'Go on' on this page",
+        ),
+        (
+            "To use it: python -m search.promote a.b-c --trial t0003",
+            "To use it: 'Promote the model' on this page, of the trial t0003",
+        ),
+        (
+            "optimistic; python -m search.select x measures by how much. It is unlikely",
+            "optimistic; 'Choose with care' on this page measures by how much. It is unlikely",
+        ),
+        (
+            "It has gone on since then: run search.select again.",
+            "It has gone on since then: run 'Choose with care' on this page again.",
+        ),
+        ("the module search.unknown stays", "the module search.unknown stays"),
+    ],
+)
+def test_commands_are_called_by_their_buttons(said: str, shown: str) -> None:
+    assert on_page(said) == shown
 
 
 def test_trials_are_taken_along_as_a_table(ended: Experiment, visitor: Visitor) -> None:
