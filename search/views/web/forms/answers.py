@@ -37,6 +37,8 @@ class _Model:
     idle: asyncio.Task[None] | None = None
     has_room: bool = False
     """True from before its process starts until that is gone."""
+    asked: int = 0
+    """The number of images that wait for its answer."""
 
     @property
     def is_waiting(self) -> bool:
@@ -131,8 +133,13 @@ class Models:
             NotReady: it does not answer, or others are asked all the time.
         """
         model = self._known.pop(uri, None) or _Model(uri, self._tracking)
+        self._known = {one: it for one, it in self._known.items() if it.asked or it.has_room}
         self._known[uri] = model
-        return await model.ask(content, self._room)
+        model.asked += 1
+        try:
+            return await model.ask(content, self._room)
+        finally:
+            model.asked -= 1
 
     async def _room(self) -> None:
         """Wait until one more model may be loaded.

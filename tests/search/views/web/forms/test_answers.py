@@ -95,6 +95,19 @@ def test_models_that_are_asked_together_are_not_loaded_together(
     assert 0 < most <= answers.MAX_MODELS
 
 
+def test_models_that_are_not_loaded_are_forgotten() -> None:
+    async def asked() -> None:
+        models = Models("sqlite:///x")
+        for number in range(5):
+            with pytest.raises(NotReady):
+                await models.ask(f"models:/a/{number}", b"die")
+        await models.ask("models:/b/1", b"x")
+        assert list(models._known) == ["models:/b/1"]
+        await models.end()
+
+    asyncio.run(asked())
+
+
 def test_models_that_have_ended_load_no_more() -> None:
     async def asked() -> None:
         models = Models("sqlite:///x")
