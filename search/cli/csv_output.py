@@ -60,11 +60,17 @@ class Rows:
 
     def __init__(self, stream: Any, titles: Sequence[str]) -> None:
         self._writer = csv.DictWriter(stream, titles, restval="", lineterminator="\n")
+        self._quoting = csv.DictWriter(
+            stream, titles, restval="", lineterminator="\n", quoting=csv.QUOTE_ALL
+        )
         self._writer.writeheader()
 
     def write(self, row: dict[str, Any]) -> None:
         """Write a row; what is not known, None or NaN, is left empty."""
-        self._writer.writerow({title: _cell(value) for title, value in row.items()})
+        cells = {title: _cell(value) for title, value in row.items()}
+        # Readers end a row at a bare CR, for which Python's writer sees no need to quote.
+        needs_quotes = any(isinstance(cell, str) and "\r" in cell for cell in cells.values())
+        (self._quoting if needs_quotes else self._writer).writerow(cells)
 
 
 def _cell(value: Any) -> Any:
