@@ -48,10 +48,11 @@ def text(reply: Reply) -> str:
 def test_a_start_is_watched_until_the_search_is_there(
     make_started: Started, visitor: Visitor, experiment: Experiment, open_driver: OpenDriver
 ) -> None:
-    make_started("run", f"reading the images {HOSTILE}", running=True)
+    make_started("run", f"reading the images {HOSTILE}\nsearching\n", running=True)
     page = text(visitor.see("/started/1"))
     assert "Starting played" in page
     assert "reading the images" in page
+    assert "\nsearching</pre>" in page  # on a line of its own
     assert 'hx-get="/started/1"' in page
     assert HOSTILE not in page
     play(open_driver(experiment), events=3)
