@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from trainables.export.stream import Answer
 
 STDIN = "-"
+NOT_READ = "not read: "
+"""The beginning of a line that names a file, or a folder, that could not be read."""
 TELL_S = 15.0
 """Seconds between two lines of progress where there is no terminal."""
 FIRST = 64
@@ -135,7 +137,7 @@ class Progress:
         """Count a file; name one that could not be read."""
         if answer.error:
             self.unread += 1
-            say(self.console, f"not read: {answer.file}: {answer.error}")
+            say(self.console, f"{NOT_READ}{answer.file}: {answer.error}")
         else:
             self.images += 1
         now = time.monotonic()
@@ -212,7 +214,7 @@ def command(args: argparse.Namespace) -> int:
         else:
             print_table(readable)
     for error in files.unread:
-        say(progress.console, f"not read: {error.filename}: {error.strerror}")
+        say(progress.console, f"{NOT_READ}{error.filename}: {error.strerror}")
     progress.unread += len(files.unread)
     if files.others:
         more = f"{files.others:,} other file{'s' * (files.others != 1)} left out"
@@ -223,8 +225,8 @@ def command(args: argparse.Namespace) -> int:
     return SOME_FAILED if progress.unread else 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, predict, and return the exit code (see `search.cli.main`)."""
+def parser() -> Parser:
+    """Return what reads the command line."""
     parser = Parser(
         prog="python -m search.predict", description=__doc__, formatter_class=HelpFormatter
     )
@@ -253,7 +255,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="DIR",
         help="where the search's data lies now (default: as the search)",
     )
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line, predict, and return the exit code (see `search.cli.main`)."""
+    args = parser().parse_args(argv)
     return guarded(lambda: command(args))
 
 

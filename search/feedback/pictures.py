@@ -1,6 +1,7 @@
 """Images that were kept as they came: opened, shown, and compared."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,25 +16,29 @@ LARGEST = 1024
 THUMBNAIL = 16
 
 
-def pixels(content: bytes) -> Images:
+def pixels(content: bytes | Path, largest: int = LARGEST) -> Images:
     """Return an image as a model meets it, upright and without transparency, in RGB.
+
+    A large JPEG is decoded at a smaller size, at which its sides still are `largest` or more.
 
     Raises:
         DataError: it cannot be read.
     """
     with open_image(content) as image:
-        image.draft(None, (2 * LARGEST, 2 * LARGEST))
+        image.draft(None, (2 * largest, 2 * largest))
         return pixels_of(image, "RGB")
 
 
-def as_png(content: bytes) -> bytes:
-    """Return an image as every browser shows it, made smaller if it is large.
+def as_png(content: bytes | Path, largest: int = LARGEST) -> bytes:
+    """Return an image, or that of a file, as every browser shows it.
+
+    A larger one is made smaller, to sides of at most `largest` pixels.
 
     Raises:
         DataError: it cannot be read.
     """
-    image = Image.fromarray(pixels(content))
-    image.thumbnail((LARGEST, LARGEST))
+    image = Image.fromarray(pixels(content, largest))
+    image.thumbnail((largest, largest))
     file = io.BytesIO()
     image.save(file, "PNG", compress_level=1)
     return file.getvalue()

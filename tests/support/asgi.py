@@ -53,8 +53,11 @@ def ask(
         "server": ("127.0.0.1", 8000),
     }
     sent: list[Message] = []
+    parts = iter([content])
 
     async def receive() -> Message:
+        if (content := next(parts, None)) is None:  # it waits for the answer, and does not go away
+            await asyncio.Event().wait()
         return {"type": "http.request", "body": content, "more_body": False}
 
     async def send(message: Message) -> None:

@@ -1,7 +1,8 @@
 """Verbs that a page starts: processes of their own, which outlive the server.
 
 What was started is kept in a folder of the cache, one for each place of searches, so that a later
-server knows it. The command lines are lists of words and never meet a shell.
+server knows it, with the file that the verb writes, if it writes one. The command lines are lists
+of words and never meet a shell.
 """
 
 import asyncio
@@ -20,7 +21,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from urllib.parse import quote
 
+from search.cli.main import SOME_FAILED
 from search.journal.store import Storage
 from search.phrases import program
 from search.views.web.forms.carried import CODE, LOG
@@ -30,12 +33,17 @@ from trainables.errors import printable
 CARRIER = "search.views.web.forms.carried"
 """The module that carries a verb out."""
 ABOUT, LOCK = "about.json", "lock"
-VERBS = frozenset({"run", "resume", "refine", "select", "promote"})
+VERBS = frozenset({"run", "resume", "refine", "select", "promote", "predict"})
+MODEL = "models:/"
+"""The beginning of a subject that is a model; the name of a search has no such signs."""
+WRITES = {"predict": "--csv"}
+"""The verbs that write a file into the folder of their start, and the option that names it."""
+RESULT = "answers.csv"
 UNREADABLE = (OSError, ValueError, KeyError, TypeError)
 """The errors where a start was cut off before it was written down."""
 ID = re.compile(r"[0-9]{1,20}-[0-9a-f]{8}")
 MAX_KEPT = 20
-"""The most starts of a search that are remembered; the oldest that have ended go first."""
+"""The most starts about a subject that are remembered; the oldest that have ended go first."""
 SHOWN = 12
 """The last lines that are shown."""
 REFUSES_S, LOOK_S = 3.0, 0.05
@@ -50,6 +58,8 @@ ENDINGS = {
     143: "stopped from outside",
 }
 """The end of a verb, in words, by its exit code (see `search.cli.main`)."""
+OWN_ENDINGS = {"predict": {SOME_FAILED: "done; some files could not be read"}}
+"""Those of verbs that mean something else by a code."""
 ERROR = "error: "
 """The beginning of a line by which a verb says why it ends."""
 
@@ -60,7 +70,8 @@ class Launched:
 
     id: str
     verb: str
-    search: str
+    subject: str
+    """The name of the search that it is about, or `models:/NAME` of a promoted model."""
     words: tuple[str, ...]
     """The words of its command line, without the program's."""
     began_ms: int
@@ -92,11 +103,16 @@ class Launched:
     @property
     def lines(self) -> list[str]:
         """The last lines that it has printed."""
+        return self.said[-SHOWN:]
+
+    @property
+    def said(self) -> list[str]:
+        """All lines that are kept of those that it has printed."""
         try:
             text = (self.folder / LOG).read_text(errors="replace")
         except OSError:
             return []
-        return [printable(line) for line in text.splitlines() if line.strip()][-SHOWN:]
+        return [printable(line) for line in text.splitlines() if line.strip()]
 
     @property
     def refused(self) -> str:
@@ -109,7 +125,26 @@ class Launched:
         """The state, in words."""
         if self.code is None:
             return "at work" if self.is_running else "ended before it was done"
-        return self.refused or ENDINGS.get(self.code, "ended before it was done")
+        ends = ENDINGS | OWN_ENDINGS.get(self.verb, {})
+        return self.refused or ends.get(self.code, "ended before it was done")
+
+    @property
+    def name(self) -> str:
+        """The name of the search or of the model."""
+        return self.subject.removeprefix(MODEL)
+
+    @property
+    def page(self) -> str:
+        """The address of the page of the search or of the model."""
+        kind = "models" if self.subject.startswith(MODEL) else "searches"
+        return f"/{kind}/{quote(self.name, safe='')}"
+
+    @property
+    def result(self) -> Path | None:
+        """The whole file that the verb has written; None if there is none, or not yet."""
+        file = self.folder / RESULT
+        is_whole = self.verb in WRITES and self.code in (0, SOME_FAILED)
+        return file if is_whole and file.is_file() else None
 
     @property
     def command(self) -> str:
@@ -131,31 +166,33 @@ async def refusal_of(started: Launched) -> str:
 
 
 class Launcher:
-    """Starts verbs on the searches of a place, and knows those that were started."""
+    """Starts verbs on searches and models, and knows those that were started for a place."""
 
     def __init__(self, place: Storage) -> None:
         name = str(place.absolute()) if isinstance(place, Path) else str(place)
         self._folder = cache_folder("started") / hashlib.sha256(name.encode()).hexdigest()[:16]
 
-    def start(self, verb: str, search: str, words: Sequence[str], back: str) -> Launched:
+    def start(self, verb: str, subject: str, words: Sequence[str], back: str) -> Launched:
         """Start a verb apart from this process.
 
         Args:
             verb: one of `VERBS`.
-            search: the name of the search that it is about.
-            words: of its command line.
+            subject: what it is about, as `Launched.subject`.
+            words: of its command line; where it `WRITES` a file, that is named here.
             back: the address of the form where it was asked for.
 
         Raises:
             OSError: the cache cannot be written, or no process started.
         """
         assert verb in VERBS, verb
-        place = self._folder / search
+        place = self._place(subject)
         make_private(place)
-        self._tidy(search)
+        self._tidy(subject)
         began_ms = time.time_ns() // 1_000_000
         name = f"{began_ms}-{secrets.token_hex(4)}"
-        made = Launched(name, verb, search, tuple(words), began_ms, back, place / name)
+        if verb in WRITES:
+            words = [f"{WRITES[verb]}={place / name / RESULT}", *words]
+        made = Launched(name, verb, subject, tuple(words), began_ms, back, place / name)
         made.folder.mkdir(mode=0o700)
         told = {key: value for key, value in asdict(made).items() if key != "folder"}
         # Whole at once: this server may be cut off, or asked for it, at any time.
@@ -184,21 +221,25 @@ class Launcher:
                 return _read(folder)
         return None
 
-    def of(self, search: str) -> list[Launched]:
-        """Return what was started on a search, the last first."""
+    def of(self, subject: str) -> list[Launched]:
+        """Return what was started about a subject, the last first."""
         found = []
         with suppress(OSError):
-            for folder in sorted((self._folder / search).iterdir(), reverse=True):
+            for folder in sorted(self._place(subject).iterdir(), reverse=True):
                 with suppress(*UNREADABLE):
                     found.append(_read(folder))
         return found
 
-    def forget(self, search: str) -> None:
-        """Remove what is kept of starts on a search that is no more."""
-        shutil.rmtree(self._folder / search, ignore_errors=True)
+    def forget(self, subject: str) -> None:
+        """Remove what is kept of starts about a subject that is no more."""
+        shutil.rmtree(self._place(subject), ignore_errors=True)
 
-    def _tidy(self, search: str) -> None:
-        over = [one for one in self.of(search)[MAX_KEPT:] if not one.is_running]
+    def _place(self, subject: str) -> Path:
+        """Return the folder for a subject; a model's name may be anything, also `..`."""
+        return self._folder / hashlib.sha256(subject.encode()).hexdigest()[:32]
+
+    def _tidy(self, subject: str) -> None:
+        over = [one for one in self.of(subject)[MAX_KEPT:] if not one.is_running]
         for one in over:
             shutil.rmtree(one.folder, ignore_errors=True)
 

@@ -84,7 +84,8 @@ def asked_for(given: Mapping[str, str], site: Site) -> Wanted:
 
 async def choose(request: Request, site: Site, then: str, refused: str = "") -> Response:
     """Return the page on which images are chosen, which leads to `then`."""
-    found, trouble = await run_in_threadpool(_listed, request.query_params.get("at", ""), site)
+    at = request.query_params.get("at", "")
+    found, trouble = await run_in_threadpool(looked_through, at, site)
     error = refused or trouble
     return site.render(
         request,
@@ -107,8 +108,8 @@ DATASET_WORDS = {
 }
 
 
-def _listed(at: str, site: Site) -> tuple[Listing | None, str]:
-    """Return the folder that is looked through, and why it is none."""
+def looked_through(at: str, site: Site) -> tuple[Listing | None, str]:
+    """Return the folder that is looked through, and why it is none; empty names the first one."""
     try:
         root = site.data_root
         return listing(allowed(at or str(root or "~"), root), root), ""

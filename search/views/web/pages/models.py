@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -18,7 +19,8 @@ from search.journal.result import moment
 from search.serving.limits import Limits
 from search.tracking.model_registry import Model, Version, models_in
 from search.views.web.forms.answers import Models
-from search.views.web.forms.launch import command_line
+from search.views.web.forms.launch import Launcher, command_line
+from search.views.web.forms.predicting import Prediction, earlier, model_address
 from search.views.web.forms.wanted import place_options
 from search.views.web.site import Site
 from trainables.errors import ConfigError
@@ -39,7 +41,7 @@ Found = TypeVar("Found")
 def routes(site: Site) -> list[BaseRoute]:
     """Return the pages' routes."""
     threads = ThreadPoolExecutor(THREADS, thread_name_prefix="mlflow")
-    models = Models(site.tracking)
+    models, launcher = Models(site.tracking), Launcher(site.place)
     site.ending.append(models.end)
 
     async def show(request: Request) -> Response:
@@ -62,22 +64,23 @@ def routes(site: Site) -> list[BaseRoute]:
         return found[0]
 
     async def one(request: Request) -> Response:
+        return await whole(request, request.query_params.get("version", ""))
+
+    async def whole(request: Request, number: str, answers: Sequence[Said] = ()) -> Response:
         model = await of(request)
-        number = request.query_params.get("version", "")
-        return model_page(request, site, model, number)
+        predictions = await run_in_threadpool(earlier, launcher, model.name)
+        return model_page(request, site, model, number, predictions, answers)
 
     async def ask(request: Request, form: FormData) -> Response:
         uploads = [one for one in form.getlist("image") if isinstance(one, UploadFile)]
         if not 1 <= len([one for one in uploads if one.size]) <= MAX_IMAGES:
             raise HTTPException(400, f"choose an image, or up to {MAX_IMAGES}.")
         name, number = request.path_params["name"], str(form.get("version", ""))
-        if not re.fullmatch("[0-9]{1,9}", number):
-            raise HTTPException(400, "name the version, as a number.")
-        uri = f"models:/{name}/{number}"
+        uri = model_address(name, number)
         answers = [await answered(models, uri, upload) for upload in uploads if upload.size]
         if "hx-request" in request.headers:
             return site.render(request, "model_answers.html", answers=answers)
-        return model_page(request, site, await of(request), number, answers)
+        return await whole(request, number, answers)
 
     return [
         site.shows("/models", show),
@@ -117,7 +120,12 @@ def shown(version: Version) -> Shown:
 
 
 def model_page(
-    request: Request, site: Site, model: Model, number: str, answers: Sequence["Said"] = ()
+    request: Request,
+    site: Site,
+    model: Model,
+    number: str,
+    predictions: Sequence[Prediction] = (),
+    answers: Sequence["Said"] = (),
 ) -> Response:
     """Return the page of a model, of the version that is asked for, or else of the champion.
 
@@ -130,7 +138,7 @@ def model_page(
     chosen = named if number else champion or versions
     if not chosen:
         raise HTTPException(404, f"'{model.name}' has no such version.")
-    address = f"models:/{model.name}/{chosen[0].version.number}"
+    address = model_address(model.name, chosen[0].version.number)
     options = [f"--{name}={value}" for name, value in place_options(site).items()]
     return site.render(
         request,
@@ -139,6 +147,7 @@ def model_page(
         versions=versions,
         chosen=chosen[0],
         answers=answers,
+        predictions=predictions,
         limit=MAX_IMAGES,
         command=command_line("serve", [address, *options]),
     )

@@ -1,4 +1,4 @@
-"""The page of a verb that was started here: it leads to its search, or says why there is none."""
+"""The page of a verb that was started here: it leads to what came of it, or says why nothing."""
 
 from contextlib import suppress
 
@@ -22,6 +22,7 @@ TITLES = {
     "refine": "Refining {}",
     "select": "Choosing the best of {}",
     "promote": "Promoting the model of {}",
+    "predict": "Predictions of {}",
 }
 
 
@@ -34,7 +35,7 @@ def routes(site: Site) -> list[BaseRoute]:
         if found is None:
             raise HTTPException(404, "nothing that was started here is called so.")
         if await is_there(site, found):
-            return leads_to(request, f"/searches/{found.search}")
+            return leads_to(request, came_of(found))
         is_part = "hx-request" in request.headers
         page = "started_part.html" if is_part else "started.html"
         return site.render(request, page, started=found, title=title_of(found))
@@ -44,23 +45,30 @@ def routes(site: Site) -> list[BaseRoute]:
 
 def title_of(started: Launched) -> str:
     """Return what is being done, in words."""
-    return TITLES[started.verb].format(started.search)
+    return TITLES[started.verb].format(started.name)
 
 
 async def is_there(site: Site, started: Launched) -> bool:
-    """Return whether the search's own page has more to say by now."""
+    """Return whether the page of what comes of it has more to say by now."""
+    if started.verb == "predict":
+        return await run_in_threadpool(lambda: started.result) is not None
     if started.verb == "promote":
         return False
     if started.verb == "run":
         with suppress(JournalError, NotReady):
-            await site.feed.follow(started.search)
+            await site.feed.follow(started.subject)
             return True
         return False
     if started.code is not None:
         return not started.refused
     return started.is_running and bool(
-        await run_in_threadpool(home(site.place, started.search).holder)
+        await run_in_threadpool(home(site.place, started.subject).holder)
     )
+
+
+def came_of(started: Launched) -> str:
+    """Return the address of the page of what comes of it."""
+    return f"/predictions/{started.id}" if started.verb == "predict" else started.page
 
 
 def leads_to(request: Request, address: str) -> Response:

@@ -34,9 +34,9 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Collects the command lines that would be started."""
     found: list[list[str]] = []
 
-    def start(self: launch.Launcher, verb: str, search: str, words: Any, back: str) -> Any:
-        found.append([verb, search, *words])
-        return launch.Launched("1", verb, search, tuple(words), 0, back, Path("/nowhere"))
+    def start(self: launch.Launcher, verb: str, subject: str, words: Any, back: str) -> Any:
+        found.append([verb, subject, *words])
+        return launch.Launched("1", verb, subject, tuple(words), 0, back, Path("/nowhere"))
 
     monkeypatch.setattr(launch.Launcher, "start", start)
     monkeypatch.setattr(launch, "REFUSES_S", 0.0)

@@ -62,7 +62,7 @@ def test_what_was_started_is_of_its_search_and_place(refused: Launched, cache: P
 
 def test_a_start_that_was_cut_off_is_none(tmp_path: Path) -> None:
     launcher = Launcher(tmp_path)
-    cut_off = launcher._folder / "one" / "1-00000000"
+    cut_off = launcher._place("one") / "1-00000000"
     cut_off.mkdir(parents=True)
     assert launcher.find(cut_off.name) is None
     (cut_off / ABOUT).write_text('{"id"')
@@ -72,7 +72,7 @@ def test_a_start_that_was_cut_off_is_none(tmp_path: Path) -> None:
 
 def test_what_was_started_is_forgotten_with_its_search(tmp_path: Path) -> None:
     launcher = Launcher(tmp_path)
-    kept = launcher._folder / "two" / "1-00000000"
+    kept = launcher._place("two") / "1-00000000"
     kept.mkdir(parents=True)
     launcher.forget("two")
     assert not kept.parent.exists()

@@ -1,0 +1,113 @@
+"""Predictions on a folder of images, as a form describes them: the command line, and what came."""
+
+import re
+from dataclasses import dataclass
+from urllib.parse import quote, urlencode
+
+from search import predict
+from search.journal.result import moment
+from search.predict import NOT_READ
+from search.views.web.forms.folders import allowed, check_links
+from search.views.web.forms.launch import MODEL, Launched, Launcher
+from search.views.web.forms.wanted import place_options
+from search.views.web.site import Site
+from trainables.errors import ConfigError
+
+VERSION = re.compile("[0-9]{1,9}")
+SHOWN = 5
+"""The most earlier predictions that a model's page names."""
+
+
+def model_address(name: str, number: str) -> str:
+    """Return the address of a version of a registered model.
+
+    Raises:
+        ConfigError: the version is no number.
+    """
+    if not VERSION.fullmatch(number):
+        raise ConfigError("name the version, as a number.")
+    return f"{MODEL}{name}/{number}"
+
+
+def form_address(name: str, **given: str) -> str:
+    """Return the address of the page on which a folder is chosen for a model."""
+    return f"/models/{quote(name, safe='')}/folder?{urlencode(given)}"
+
+
+def started_by(name: str, number: str, folder: str, site: Site, launcher: Launcher) -> Launched:
+    """Start the predictions of a model on a folder.
+
+    Raises:
+        ConfigError: the version is none, or the folder may not be named here.
+    """
+    words = predict_words(name, number, folder, site)
+    back = form_address(name, version=number, folder=folder)
+    return launcher.start("predict", f"{MODEL}{name}", words, back)
+
+
+def predict_words(name: str, number: str, folder: str, site: Site) -> list[str]:
+    """Return the words of the command line, but for the file that it writes.
+
+    Raises:
+        ConfigError: as `started_by`.
+    """
+    address = model_address(name, number)
+    path = allowed(folder, site.data_root)
+    if site.data_root is not None:
+        check_links(path, site.data_root)
+    options = [f"--{option}={value}" for option, value in place_options(site).items()]
+    words = [address, *options, "--", str(path)]
+    predict.parser().parse_args(words)
+    return words
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predictions on a folder that were started."""
+
+    launched: Launched
+
+    @property
+    def model(self) -> str:
+        """The name of the model."""
+        return self.launched.name
+
+    @property
+    def version(self) -> str:
+        """The number of its version."""
+        prefix = f"{self.launched.subject}/"
+        named = [word for word in self.launched.words if word.startswith(prefix)]
+        return named[0].removeprefix(prefix)
+
+    @property
+    def folder(self) -> str:
+        """The folder of the images."""
+        return self.launched.words[-1]
+
+    @property
+    def began(self) -> str:
+        """The time of the start, in words."""
+        return moment(self.launched.began_ms)
+
+    @property
+    def file_name(self) -> str:
+        """A name for its table that is safe on every machine."""
+        safe = re.sub(r"[^A-Za-z0-9._-]+", "_", self.model).strip("._-")[:80]
+        return f"{safe or 'model'}-{self.version}.csv"
+
+    @property
+    def unread(self) -> list[str]:
+        """The lines by which the verb has named what it could not read; the last where many."""
+        said = (line for line in self.launched.said if line.startswith(NOT_READ))
+        return [line.removeprefix(NOT_READ) for line in said]
+
+    @property
+    def notes(self) -> list[str]:
+        """The verb's notes, such as the number of files that are no images."""
+        said = self.launched.said
+        return [line.removeprefix("note: ") for line in said if line.startswith("note: ")]
+
+
+def earlier(launcher: Launcher, name: str) -> list[Prediction]:
+    """Return the last predictions on folders that were started with a model."""
+    return [Prediction(one) for one in launcher.of(f"{MODEL}{name}")[:SHOWN]]
