@@ -165,9 +165,8 @@ def _met(
     """Yield each corrected image that can be read: those set aside first, then in time's order."""
     aside, corrections = records.aside(), records.corrections()
     first, fair = seen_of(records.seen(), corrections)
-    ordered = sorted(
-        corrections.values(), key=lambda one: (one.image not in aside, one.time_ms, one.image)
-    )
+    # Those of one millisecond stay in the order in which they were made.
+    ordered = sorted(corrections.values(), key=lambda one: (one.image not in aside, one.time_ms))
     with tempfile.TemporaryDirectory(prefix="improve-") as folder:
         file = Path(folder) / "image"
         for one in ordered:
