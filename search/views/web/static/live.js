@@ -174,8 +174,18 @@
     [shown, parallelAt] = [[], 0];
     say("\u00a0");
     draw();
-    if (isOver) document.body.addEventListener("steer-changed", () => location.reload());
-    else stream.open();
+    if (!isOver) stream.open();
+  }
+
+  // Once it is over, nothing new comes until a driver takes it up again.
+  let wasLive = null;
+  if (isOver) {
+    document.body.addEventListener("htmx:afterSettle", () => {
+      if (!at("steer-news")) return; // what one can do is not there yet
+      const isLive = at("steer-now") !== null;
+      if (isLive && wasLive === false) location.reload();
+      wasLive = isLive;
+    });
   }
 
   at("crowd").addEventListener("change", () => byEpoch.plot?.redraw());

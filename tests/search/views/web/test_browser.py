@@ -77,3 +77,31 @@ def test_pages_fit_a_phone_and_hear_of_an_epoch(
     with Lease(experiment.folder), listening(visitor.app) as address:
         browse(tmp_path / "browser", steps)
         visitor.site.feed.end()
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+@pytest.mark.skipif(browser() is None, reason="needs Chromium")
+def test_a_page_of_what_is_over_stays_until_it_is_taken_up_again(
+    tmp_path: Path, played: Experiment
+) -> None:
+    """That its driver goes changes what one can do, and does not load the page anew."""
+    visitor = Visitor(tmp_path)
+    is_live = "document.getElementById('steer-now') !== null"
+    has_verbs = "document.querySelector('#steer .button.main') !== null"
+
+    async def steps(tab: Tab) -> None:
+        await tab.open(f"{address}/?{TOKEN}={visitor.site.access.token}", 1280)
+        with Lease(played.folder):
+            await tab.open(f"{address}/searches/played", 1280)
+            await tab.wait_for(is_live)
+            await tab.value("window.isTheSame = true")
+        await tab.wait_for(f"{has_verbs} && !({is_live})")
+        assert await tab.value("window.isTheSame === true")
+        with Lease(played.folder):
+            await tab.until(lambda message: message.get("method") == "Page.loadEventFired")
+            await tab.wait_for(f"window.isTheSame === undefined && {is_live}")
+
+    with listening(visitor.app) as address:
+        browse(tmp_path / "browser", steps)
+        visitor.site.feed.end()
