@@ -11,6 +11,7 @@ from starlette.datastructures import QueryParams
 from search.experiment import Experiment
 from search.journal.events import Started
 from search.journal.journal import FILE_NAME, Event
+from search.journal.lease import Lease
 from search.journal.result import SearchResult
 from search.views.web.listing import Cell, Column, Query, Row, listed
 from search.views.web.pages.search import PARTS
@@ -107,6 +108,27 @@ def test_a_search_is_told_with_its_verdict_and_its_trials(visitor: Visitor) -> N
     assert rows_of(visitor.see("/searches/played?q=nosuch").content) == []
     only = visitor.see("/searches/played?cols=value").content.decode()
     assert ">epochs<" not in only.partition("<thead>")[2].partition("</thead>")[0]
+
+
+def test_a_search_that_runs_says_whether_it_trains_or_evaluates(
+    visitor: Visitor, played: Experiment
+) -> None:
+    """Its charts come before what one can do, to which a link leads."""
+    journal = played.folder / FILE_NAME
+    lines = journal.read_bytes().splitlines(keepends=True)
+    last = max(number for number, line in enumerate(lines) if b'"event": "ended"' in line)
+    said = {}
+    with Lease(played.folder):
+        for cut in (last - 1, last + 1):
+            journal.write_bytes(b"".join(lines[:cut]))
+            page = visitor.see("/searches/played").content.decode()
+            said[cut] = page[page.index('class="stand running"') :]
+    assert "Running: 1 trial at work." in said[last - 1]
+    assert "its trials have ended, and are being evaluated" in said[last + 1]
+    link, chart, steer = (
+        said[last + 1].index(one) for one in ('href="#steer"', 'id="by-epoch"', 'id="steer"')
+    )
+    assert link < chart < steer
 
 
 def test_every_part_that_changes_has_its_place(visitor: Visitor) -> None:
