@@ -3,12 +3,17 @@
 Of up to 2,000 of them it has the class, the probabilities and features (`image_features`); the
 images themselves are not kept. Networks of folds have together seen every image, so what they say
 of them is left out.
+
+A model that was improved by images that it met keeps besides what it met before (`Met`).
 """
 
 import json
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +31,40 @@ FILE = "reference.npz"
 IMAGES = 2000
 """The largest number of images."""
 SEED = 20
+NAMES, LETTERS = 100_000, 16
+"""The largest number of names of images, and the letters that are kept of each: no two of so many
+SHA-256 are alike in 16.
+"""
+PREFIX = "met_"
+"""The beginning of the names of the arrays that only a model that was improved has."""
+
+
+@dataclass(frozen=True)
+class Met:
+    """Images that were met before a model was improved, as it sees them since."""
+
+    features: Features
+    """Features of a random sample of them, (images, features); of too few, none."""
+    probabilities: Probabilities
+    """Its probabilities for those of the sample that could not join its training, whoever had
+    corrected them, (images, classes).
+    """
+    labelled: Probabilities
+    """Its probabilities for images of known class that it was not trained on, (images, classes)."""
+    targets: NDArray[np.int64]
+    """The class of each of these, (images,)."""
+    luck: NDArray[np.float32]
+    """How much of being right on each of these is likely luck, since it was taken for that."""
+    trained: NDArray[np.bytes_]
+    """The names of the images among the records that it was trained on, shortened (`short`)."""
+
+    @cached_property
+    def _trained(self) -> frozenset[bytes]:
+        return frozenset(self.trained.tolist())
+
+    def was_trained_on(self, image: str) -> bool:
+        """Return whether the model was trained on the image of this name among the records."""
+        return image[:LETTERS].encode() in self._trained
 
 
 @dataclass(frozen=True)
@@ -43,6 +82,8 @@ class Reference:
     """The classifier's probabilities for each image, (images, classes); (0, classes) with folds."""
     features: Features
     """Features of each image, (images, features)."""
+    met: Met | None = None
+    """What was met before it was improved; None of a model that was not."""
 
     def pixels(self, path: Path) -> Images:
         """Return a file's pixels as the classifier gets them, without loading it.
@@ -83,6 +124,30 @@ def write(folder: Path, dataset: Dataset, probabilities: Probabilities) -> None:
     )
 
 
+def short(images: list[str]) -> NDArray[np.bytes_]:
+    """Return the names of images among the records as they are kept; of too many the last."""
+    return np.array([image[:LETTERS] for image in images[-NAMES:]], dtype=f"S{LETTERS}")
+
+
+def add(folder: Path, met: Met) -> None:
+    """Add what was met before a model was improved to the reference in its folder.
+
+    Of each kind at most `IMAGES` are kept, the first ones.
+    """
+    with np.load(folder / FILE, allow_pickle=False) as kept:
+        plain = {name: kept[name] for name in kept if not name.startswith(PREFIX)}
+    added = {
+        "features": met.features[:IMAGES],
+        "probabilities": met.probabilities[:IMAGES].astype(np.float32),
+        "labelled": met.labelled[:IMAGES].astype(np.float32),
+        "targets": met.targets[:IMAGES],
+        "trained": met.trained[-NAMES:],
+        "luck": met.luck[:IMAGES],
+    }
+    arrays: dict[str, Any] = {f"{PREFIX}{name}": values for name, values in added.items()}
+    np.savez_compressed(folder / FILE, **plain, **arrays)
+
+
 def read(folder: Path) -> Reference | None:
     """Return the reference in a classifier's folder.
 
@@ -104,6 +169,7 @@ def read(folder: Path) -> Reference | None:
             version, *arrays = (
                 kept[name] for name in ("version", "targets", "probabilities", "features")
             )
+            met = _met(kept) if f"{PREFIX}trained" in kept else None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{FILE} in '{folder}' cannot be read: promote it again.") from error
     if int(version) != image_features.VERSION:
@@ -116,4 +182,17 @@ def read(folder: Path) -> Reference | None:
         targets,
         probabilities.astype(np.float64),
         features,
+        met,
+    )
+
+
+def _met(kept: Mapping[str, NDArray[Any]]) -> Met:
+    """Return what a file has of the images that were met before."""
+    return Met(
+        kept[f"{PREFIX}features"],
+        kept[f"{PREFIX}probabilities"].astype(np.float64),
+        kept[f"{PREFIX}labelled"].astype(np.float64),
+        kept[f"{PREFIX}targets"],
+        kept[f"{PREFIX}luck"],
+        kept[f"{PREFIX}trained"],
     )

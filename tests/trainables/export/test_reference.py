@@ -10,6 +10,7 @@ import pytest
 from trainables.errors import DataError
 from trainables.export import image_features, predictor, reference
 from trainables.export.image_features import features_of, shown
+from trainables.export.reference import Met
 
 
 @pytest.fixture
@@ -56,6 +57,67 @@ def test_features_of_another_version_are_refused(kept, tmp_path: Path, monkeypat
     kept()
     monkeypatch.setattr(image_features, "VERSION", 2)
     with pytest.raises(DataError, match="another version: promote it again"):
+        reference.read(tmp_path)
+
+
+def met(count: int, classes: int = 3) -> Met:
+    generator = np.random.default_rng(0)
+    return Met(
+        generator.normal(size=(count, 5)).astype(np.float32),
+        generator.dirichlet([1] * classes, count),
+        generator.dirichlet([1] * classes, count),
+        generator.integers(classes, size=count),
+        generator.random(count).astype(np.float32),
+        reference.short([f"{number:064x}"[::-1] for number in range(count)]),
+    )
+
+
+def test_what_was_met_before_goes_there_and_back(kept, tmp_path: Path) -> None:
+    _, _, before = kept()
+    assert before.met is None
+    classes = len(before.classes)
+    reference.add(tmp_path, met(40, classes))
+    after = reference.read(tmp_path)
+    assert after.met is not None
+    for name in ("features", "probabilities", "labelled", "targets", "luck"):
+        assert np.allclose(getattr(after.met, name), getattr(met(40, classes), name), atol=1e-6)
+    assert after.met.was_trained_on(f"{39:064x}"[::-1])
+    assert not after.met.was_trained_on(f"{40:064x}"[::-1])
+    for name in ("targets", "probabilities", "features"):
+        assert np.array_equal(getattr(after, name), getattr(before, name))
+    reference.add(tmp_path, met(7, classes))  # in the place of what was there
+    assert len(reference.read(tmp_path).met.features) == 7
+
+
+def test_a_version_that_knows_nothing_of_it_reads_the_rest(kept, tmp_path: Path) -> None:
+    """It takes the arrays that it knows, by their names, at their version."""
+    kept()
+    old = dict(np.load(tmp_path / reference.FILE))
+    reference.add(tmp_path, met(40))
+    new = dict(np.load(tmp_path / reference.FILE))
+    assert all(np.array_equal(new[name], values) for name, values in old.items())
+    assert all(name.startswith("met_") for name in new.keys() - old.keys())
+
+
+def test_what_was_met_before_is_bounded(kept, tmp_path: Path, monkeypatch) -> None:
+    kept()
+    monkeypatch.setattr(reference, "IMAGES", 20)
+    monkeypatch.setattr(reference, "NAMES", 10)
+    reference.add(tmp_path, met(40))
+    found = reference.read(tmp_path).met
+    assert [len(some) for some in (found.features, found.probabilities, found.labelled)] == [20] * 3
+    assert len(found.targets) == len(found.luck) == 20
+    assert len(found.trained) == 10
+    assert found.was_trained_on(f"{39:064x}"[::-1])  # the latest
+
+
+def test_a_part_of_it_that_is_missing_is_told(kept, tmp_path: Path) -> None:
+    kept()
+    reference.add(tmp_path, met(40))
+    arrays = dict(np.load(tmp_path / reference.FILE))
+    del arrays["met_targets"]
+    np.savez_compressed(tmp_path / reference.FILE, **arrays)
+    with pytest.raises(DataError, match="cannot be read: promote it again"):
         reference.read(tmp_path)
 
 
