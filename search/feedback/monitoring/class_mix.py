@@ -3,7 +3,8 @@
 It is known how often the model names each class for images of each (its confusion on the validation
 part). The shares under which the answers are most likely are estimated from that (Lipton et al.
 2018 solve the same equations; Saerens et al. 2002 the likelihood), provided that images of a class
-look as they did.
+look as they did. Where new images are held to others without labels, the shares among those are
+estimated by the same confusion: an error of it is in both, and shows as no difference.
 """
 
 import math
@@ -24,7 +25,7 @@ confusions: with many classes there are fewer samples.
 
 @dataclass(frozen=True)
 class ClassShare:
-    """A class among the validation images, and among the new ones."""
+    """A class among the images that new ones are held to, and among the new ones."""
 
     name: str
     before: float
@@ -42,6 +43,8 @@ def class_shares(
     reference: Values,
     seen: Values,
     generator: np.random.Generator,
+    *,
+    earlier: Values | None = None,
 ) -> list[ClassShare]:
     """Estimate the share of each class among the new images.
 
@@ -51,16 +54,23 @@ def class_shares(
         reference: the model's probabilities of these, (images, classes).
         seen: those of the new images, (images, classes).
         generator: draws the samples of the bootstrap.
+        earlier: those of the images that the new ones are held to, if not the validation images.
     """
     count = len(classes)
     pairs = np.bincount(targets * count + reference.argmax(axis=1), minlength=count**2)
     named = np.bincount(seen.argmax(axis=1), minlength=count)
-    before, now = _class_totals(pairs[None])[0], _shares(pairs[None], named[None])[0]
+    now = _shares(pairs[None], named[None])[0]
     repeats = min(REPEATS, 20 + WORK // count**2)
     drawn = generator.multinomial(pairs.sum(), pairs / pairs.sum(), repeats)
     again = generator.multinomial(named.sum(), named / named.sum(), repeats)
     estimates = _shares(drawn, again)
-    error, difference = estimates.std(axis=0), (estimates - _class_totals(drawn)).std(axis=0)
+    if earlier is None:
+        before, befores = _class_totals(pairs[None])[0], _class_totals(drawn)
+    else:
+        then = np.bincount(earlier.argmax(axis=1), minlength=count)
+        before = _shares(pairs[None], then[None])[0]
+        befores = _shares(drawn, generator.multinomial(then.sum(), then / then.sum(), repeats))
+    error, difference = estimates.std(axis=0), (estimates - befores).std(axis=0)
     width = _width(1) * error
     changed = np.abs(now - before) > _width(count) * np.maximum(difference, 1 / len(seen))
     return [

@@ -28,7 +28,8 @@ class Judged:
     """Images whose class is known: how sure the model was of each, and whether it was right."""
 
     confidence: Values
-    right: NDArray[np.bool_]
+    right: NDArray[np.bool_] | Values
+    """True where it was right; of images by which it was chosen, maybe less than 1 (`less`)."""
 
     @classmethod
     def of(cls, probabilities: Values, targets: NDArray[np.int64]) -> "Judged":
@@ -36,10 +37,15 @@ class Judged:
         confidence = comparable(probabilities.max(axis=1))
         return cls(confidence, probabilities.argmax(axis=1) == targets)
 
+    def less(self, luck: NDArray[np.floating]) -> "Judged":
+        """Return the same without the share of each image's being right that is luck, (images,)."""
+        return Judged(self.confidence, np.maximum(0.0, self.right - luck.astype(np.float64)))
+
     @property
     def gaps(self) -> Values:
         """The confidence in each image's class, less 1 where that is right, (images,)."""
-        return self.confidence - self.right
+        found: Values = self.confidence - self.right
+        return found
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from search.feedback.monitoring.drift import (
     outputs_differ,
     unlike,
 )
+from search.feedback.monitoring.held_to import LEAST, VALIDATION, HeldTo, validation
 from search.feedback.monitoring.window import Window
 from search.statistics import shared
 from trainables.export.image_features import shown
@@ -37,8 +38,6 @@ from trainables.export.reference import Reference
 
 RATE = 0.05
 """The false-alarm rate of all tests together."""
-LEAST = 20
-"""The images without which nothing is tested."""
 SEED = 20
 POWER = 0.8
 """The probability with which a change of the stated size is to be seen."""
@@ -50,7 +49,7 @@ LARGEST = 10_000_000
 OUTPUTS, FEATURES, MIX = "outputs", "features", "class mix"
 ACCURACY, CALIBRATION = "accuracy", "calibration"
 UNLIKE = 12
-"""The number of images that are named as most unlike the validation images."""
+"""The number of images that are named as most unlike those that they are held to."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Check:
     """The size of a change that ought to be seen, in words."""
     needed: int | None
     """The images with which that is seen four times of five; None if no number is enough, for want
-    of validation images.
+    of images that they are held to.
     """
 
     @property
@@ -101,6 +100,21 @@ class Findings:
     by_visitors: int
     validation_accuracy: float | None = None
     """None where nothing is known of the validation images: with folds."""
+    held_to: str = VALIDATION
+    """The images that new ones are held to, in words."""
+    is_improved: bool = False
+    """True of a model that `search.improve` has registered, which knows what was met before."""
+    accuracy_held_to: str = VALIDATION
+    accuracy_before: float | None = None
+    """The images that accuracy and calibration are held to, and the accuracy on these."""
+    labelled: int = 0
+    """Their number, however few."""
+    outputs_held_to: int = 0
+    """The number of the images `held_to` whose probabilities count."""
+    met_again: int = 0
+    """The images in this time that the version was trained on: its answers on them do not count."""
+    learned: int = 0
+    """The corrected ones of these, which accuracy and calibration leave out."""
     checks: list[Check] = field(default_factory=list)
     shares: list[ClassShare] = field(default_factory=list)
     accuracy: Accuracy | None = None
@@ -109,11 +123,11 @@ class Findings:
     calibration: Calibration | None = None
     suggested: Suggested | None = None
     moved: dict[str, float] = field(default_factory=dict)
-    """The mean change of brightness, contrast and so on (`shown`) from the validation images, in
+    """The mean change of brightness, contrast and so on (`shown`) from the images `held_to`, in
     standard deviations of those.
     """
     unlike: list[str] = field(default_factory=list)
-    """The names of the images of the sample that are most unlike the validation images."""
+    """The names of the images of the sample that are most unlike those."""
 
     @property
     def changed(self) -> list[str]:
@@ -166,31 +180,38 @@ def find(model: str, reference: Reference, window: Window, rate: float = RATE) -
         rate,
         len(window.corrected),
         window.by_visitors,
+        is_improved=reference.met is not None,
+        met_again=len(window.trained),
+        learned=window.learned,
     )
     generator = np.random.default_rng(SEED)
+    held = HeldTo.of(reference)
     tests = tests_of(reference, window, generator)
     own = shared(rate, len(tests))
     for test in tests:
         needed = _least(partial(_sees, test, own))
         found.checks.append(Check(test.name, test.images, test.run(), own, test.size, needed))
-    _estimate(found, reference, window, generator)
+    found.held_to, found.accuracy_held_to = held.title, held.judged_title
+    found.labelled, found.outputs_held_to = held.labelled, len(held.probabilities)
+    _estimate(found, reference, held, window, generator)
     return found
 
 
 def tests_of(reference: Reference, window: Window, generator: np.random.Generator) -> list[Test]:
     """Return the tests that can be made of a window; each has its share of the rate."""
+    held = HeldTo.of(reference)
     return [
-        *_of_images(reference, window, generator),
-        *_of_answers(reference, window, generator),
-        *_of_corrected(reference, window, generator),
+        *_of_images(held, window, generator),
+        *_of_answers(reference, held, window, generator),
+        *_of_corrected(held, window, generator),
     ]
 
 
-def _of_images(reference: Reference, window: Window, generator: np.random.Generator) -> list[Test]:
+def _of_images(held: HeldTo, window: Window, generator: np.random.Generator) -> list[Test]:
     """Return the test of the images themselves."""
-    if min(len(window.features), len(reference.features)) < LEAST:
+    if min(len(window.features), len(held.features)) < LEAST:
         return []
-    before, now = reference.features, window.features
+    before, now = held.features, window.features
 
     def sees(n: int, rate: float) -> bool:
         m, dimensions = len(before), before.shape[1]
@@ -201,18 +222,15 @@ def _of_images(reference: Reference, window: Window, generator: np.random.Genera
     return [Test(FEATURES, len(now), size, lambda: features_differ(before, now, generator), sees)]
 
 
-def _of_answers(reference: Reference, window: Window, generator: np.random.Generator) -> list[Test]:
+def _of_answers(
+    reference: Reference, held: HeldTo, window: Window, generator: np.random.Generator
+) -> list[Test]:
     """Return the tests of what was answered."""
-    before, now = reference.probabilities, window.probabilities
+    before, now = held.probabilities, window.probabilities
     if min(len(before), len(now)) < LEAST:
         return []
     classes, m = len(reference.classes), len(before)
-    right = before.argmax(axis=1) == reference.targets
-    recalls = [
-        (float(mask.mean()), float(right[mask].mean()))
-        for mask in (reference.targets == number for number in range(classes))
-        if mask.any()
-    ]
+    recalls = _recalls(reference, held)
 
     def sees_output(n: int, rate: float) -> bool:
         critical = math.sqrt(-math.log(rate / classes / 2) / 2 * (1 / n + 1 / m))
@@ -230,13 +248,28 @@ def _of_answers(reference: Reference, window: Window, generator: np.random.Gener
     ]
 
 
-def _of_corrected(
-    reference: Reference, window: Window, generator: np.random.Generator
-) -> list[Test]:
+def _recalls(reference: Reference, held: HeldTo) -> list[tuple[float, float]]:
+    """Return of each class its share of the images, and the share of its own that are named right.
+
+    The latter is known of images with a class, the validation images. Those that were met before
+    have none: their shares are those of the classes that were named.
+    """
+    right = reference.probabilities.argmax(axis=1) == reference.targets
+    named = held.probabilities.argmax(axis=1) if held.is_met else reference.targets
+    return [
+        (float((named == number).mean()), float(right[mask].mean()))
+        for number, mask in (
+            (number, reference.targets == number) for number in range(len(reference.classes))
+        )
+        if mask.any()
+    ]
+
+
+def _of_corrected(held: HeldTo, window: Window, generator: np.random.Generator) -> list[Test]:
     """Return the tests of corrected images."""
-    if (told := _judged(reference, window)) is None or not told[0].is_covered:
+    if held.judged is None or (told := _judged(window)) is None or not told[0].is_covered:
         return []
-    parts, now, before = told
+    (parts, now), before = told, held.judged
     share, spread, m = float(before.right.mean()), float(before.gaps.var()), len(before.right)
 
     def sees_drop(n: int, rate: float) -> bool:
@@ -260,44 +293,57 @@ def _of_corrected(
     ]
 
 
-def _judged(reference: Reference, window: Window) -> tuple[Parts, Judged, Judged] | None:
-    """Return the corrected images, by part, and the validation images; None for too few."""
-    if min(len(window.corrected), len(reference.probabilities)) < LEAST:
+def _judged(window: Window) -> tuple[Parts, Judged] | None:
+    """Return the corrected images, by part; None of too few."""
+    if len(window.corrected) < LEAST:
         return None
     corrected = Judged.of(
         np.array([one.probabilities for one, _ in window.corrected]),
         np.array([number for _, number in window.corrected]),
     )
-    parts = Parts(window.confidence, corrected, window.unsure)
-    return parts, corrected, Judged.of(reference.probabilities, reference.targets)
+    return Parts(window.confidence, corrected, window.unsure), corrected
 
 
 def _estimate(
-    found: Findings, reference: Reference, window: Window, generator: np.random.Generator
+    found: Findings,
+    reference: Reference,
+    held: HeldTo,
+    window: Window,
+    generator: np.random.Generator,
 ) -> None:
     """Add what is estimated, and which images are told of."""
-    before, now = reference.probabilities, window.probabilities
-    if (told := _judged(reference, window)) is not None:
-        parts, corrected, judged = told
-        if found.check(ACCURACY) is not None:
+    now, own = window.probabilities, validation(reference)
+    # Networks of folds are judged by nothing: they have seen all validation images.
+    is_judged = own is not None or found.is_improved
+    if is_judged and (told := _judged(window)) is not None:
+        parts, corrected = told
+        if parts.is_covered:
             found.accuracy = accuracy(parts, corrected)
-            found.calibration = calibration(parts, corrected, judged)
+        if parts.is_covered and held.judged is not None:
+            found.calibration = calibration(parts, corrected, held.judged)
         found.is_covered = parts.is_covered
-    if min(len(before), len(now)) >= LEAST:
-        judged = Judged.of(before, reference.targets)
-        found.validation_accuracy = float(judged.right.mean())
+    if held.judged is not None and len(now) >= LEAST:
+        found.accuracy_before = float(held.judged.right.mean())
+    if own is not None and len(now) >= LEAST:
+        found.validation_accuracy = float(own.right.mean())
         if found.accuracy is None:
-            found.suggested = suggested(judged, window.confidence)
-        found.shares = class_shares(reference.classes, reference.targets, before, now, generator)
-    if found.check(FEATURES) is not None:
-        rows = np.argsort(-unlike(reference.features, window.features))
-        found.unlike = [window.sample[row].name for row in rows[:UNLIKE]]
-        then, new = (
-            shown(some, reference.image[2]) for some in (reference.features, window.features)
+            found.suggested = suggested(held.judged or own, window.confidence)
+        found.shares = class_shares(
+            *(reference.classes, reference.targets, reference.probabilities, now, generator),
+            earlier=held.probabilities if held.is_met else None,
         )
-        for title, values in then.items():
-            spread = max(float(values.std()), LEAST_DEVIATION)
-            found.moved[title] = float(new[title].mean() - values.mean()) / spread
+    if found.check(FEATURES) is not None:
+        _point_out(found, held, window, reference.image[2])
+
+
+def _point_out(found: Findings, held: HeldTo, window: Window, channels: int) -> None:
+    """Add in what the images differ, and which of them most."""
+    rows = np.argsort(-unlike(held.features, window.features))
+    found.unlike = [window.sample[row].name for row in rows[:UNLIKE]]
+    then, new = (shown(some, channels) for some in (held.features, window.features))
+    for title, values in then.items():
+        spread = max(float(values.std()), LEAST_DEVIATION)
+        found.moved[title] = float(new[title].mean() - values.mean()) / spread
 
 
 def _sees(test: Test, rate: float, images: int) -> bool:

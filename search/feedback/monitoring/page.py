@@ -17,8 +17,9 @@ from search.feedback.monitoring.findings import (
     Check,
     Findings,
 )
+from search.feedback.monitoring.held_to import HeldTo
 from search.feedback.monitoring.window import Kept, Window
-from search.feedback.monitoring.words import facts, verdict
+from search.feedback.monitoring.words import earlier, facts, verdict
 from search.views.page.templates import template
 from trainables.export.image_features import shown
 from trainables.export.reference import Reference
@@ -73,7 +74,8 @@ def render(found: Findings, reference: Reference, window: Window) -> str:
         found=found,
         verdict=verdict(found),
         facts=facts(found),
-        tiles=[tile(check) for check in found.checks],
+        earlier=earlier(found, FEATURES),
+        tiles=[tile(found, check) for check in found.checks],
         charts=charts(reference, window),
         shares=sorted(found.shares, key=lambda share: (not share.changed, -share.now)),
         largest=max((max(share.high, share.before) for share in found.shares), default=1.0) or 1.0,
@@ -82,13 +84,14 @@ def render(found: Findings, reference: Reference, window: Window) -> str:
     )
 
 
-def tile(check: Check) -> Tile:
+def tile(found: Findings, check: Check) -> Tile:
     """Return the answer of a test, as short as it gets."""
     if check.changed:
         return Tile(QUESTIONS[check.name], "changed", f"p {check.p:.2g}", changed=True)
     if check.is_enough:
         return Tile(QUESTIONS[check.name], "no change", f"p {check.p:.2g}", changed=False)
-    needed = f"{check.needed:,} needed" if check.needed else "too few validation images"
+    held_to = f"too few {earlier(found, check.name)}"
+    needed = f"{check.needed:,} needed" if check.needed else held_to
     return Tile(
         QUESTIONS[check.name], "too few to tell", f"{check.images:,}; {needed}", changed=False
     )
@@ -96,14 +99,12 @@ def tile(check: Check) -> Tile:
 
 def charts(reference: Reference, window: Window) -> list[Chart]:
     """Return histograms of what people know images by, and of the confidence."""
-    found = []
-    if len(reference.probabilities):
-        confidence = (some.max(axis=1) for some in (reference.probabilities, window.probabilities))
+    found, held = [], HeldTo.of(reference)
+    if len(held.probabilities) and len(window.probabilities):
+        confidence = (some.max(axis=1) for some in (held.probabilities, window.probabilities))
         found.append(chart("confidence", *confidence))
     if window.sample:
-        before, now = (
-            shown(some, reference.image[2]) for some in (reference.features, window.features)
-        )
+        before, now = (shown(some, reference.image[2]) for some in (held.features, window.features))
         found += [chart(title, before[title], now[title]) for title in before]
     return found
 
@@ -123,7 +124,7 @@ def chart(title: str, before: Values, now: Values) -> Chart:
 
 
 def examples(found: Findings, reference: Reference, window: Window) -> list[Example]:
-    """Return the images most unlike those of the validation part, with what was said of them."""
+    """Return the images most unlike those they are held to, with what was said of them."""
     kept = {one.name: one for one in window.sample}
     answers = {one.image: one.probabilities for one in window.answers}
     return [

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,21 +56,32 @@ class Window:
     """A random sample of the images, as far as they were kept and can be read."""
     features: Features = field(default_factory=lambda: np.empty((0, 0), np.float32))
     """Their features, (images, features)."""
+    trained: frozenset[str] = frozenset()
+    """The images that this version was trained on, and has met again. It is surer of them, and
+    more often right, than of others.
+    """
+    learned: int = 0
+    """The number of corrected images that are left out for that."""
+
+    @property
+    def fresh(self) -> list[Seen]:
+        """The answers on images that this version was not trained on."""
+        return [one for one in self.answers if one.image not in self.trained]
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
-        """The model's probabilities for each image, (images, classes)."""
-        return np.array([one.probabilities for one in self.answers], dtype=np.float64)
+        """The model's probabilities for each fresh image, (images, classes)."""
+        return np.array([one.probabilities for one in self.fresh], dtype=np.float64)
 
     @property
     def confidence(self) -> NDArray[np.float64]:
-        """The model's confidence in its class of each image, as it is compared, (images,)."""
+        """The model's confidence in its class of each fresh image, as it is compared, (images,)."""
         return comparable(self.probabilities.max(axis=1))
 
     @property
     def unsure(self) -> float | None:
         """The largest confidence, as it is compared, at which all images were kept, if any were."""
-        kept = np.array([one.kept == UNCERTAIN for one in self.answers])
+        kept = np.array([one.kept == UNCERTAIN for one in self.fresh])
         return float(self.confidence[kept].max()) if kept.any() else None
 
 
@@ -114,23 +125,42 @@ def _window(
     records: Records, reference: Reference, seen: list[Seen], others: dict[str, int]
 ) -> Window:
     """Return the window of all answers by one version."""
-    latest = {one.image: one for one in seen}
+    met = reference.met
+    last = {one.image: one for one in seen}
+    trained = {image for image in last if met is not None and met.was_trained_on(image)}
     told = records.corrections()
-    corrected, by_visitors = [], 0
-    for image in sorted(latest.keys() & told.keys()):
+    corrected, by_visitors, learned = [], 0, 0
+    for image in sorted(last.keys() & told.keys()):
         if told[image].by == PAGE:
             by_visitors += 1
+        elif image in trained:
+            learned += 1
         elif told[image].label in reference.classes:
-            corrected.append((latest[image], reference.classes.index(told[image].label)))
-    answers = sorted(latest.values(), key=lambda one: one.time_ms)[-ANSWERS:]
-    found = Window(seen[-1].version, answers, len(seen), others, corrected, by_visitors)
-    found.sample = _read(records, reference, sampled(answers, records.images()))
+            corrected.append((last[image], reference.classes.index(told[image].label)))
+    answers = latest(seen)
+    found = Window(
+        *(seen[-1].version, answers, len(seen), others, corrected, by_visitors),
+        trained=frozenset(trained & {one.image for one in answers}),
+        learned=learned,
+    )
+    found.sample = kept_of(records, reference, sampled(answers, records.images()))
     if found.sample:
         found.features = features_of(np.stack([one.pixels for one in found.sample]))
     return found
 
 
-def sampled(answers: Sequence[Seen], there: Container[str]) -> list[str]:
+def latest(seen: Iterable[Seen]) -> list[Seen]:
+    """Return the latest answer on each image, at most `ANSWERS` of them; the oldest first."""
+    last = {one.image: one for one in seen}
+    return sorted(last.values(), key=lambda one: one.time_ms)[-ANSWERS:]
+
+
+def unsure_up_to(answers: Iterable[Seen]) -> float:
+    """Return the largest confidence at which all images were kept; 0 if none were for that."""
+    return max((confidence(one) for one in answers if one.kept == UNCERTAIN), default=0.0)
+
+
+def sampled(answers: Sequence[Seen], there: Container[str], most: int = MOST) -> list[str]:
     """Return the names of images that are a random sample of all these, in random order.
 
     Of images of whose class the model was not sure more are kept than of others: so many of either
@@ -139,10 +169,11 @@ def sampled(answers: Sequence[Seen], there: Container[str]) -> list[str]:
     Args:
         answers: all, one for each image.
         there: the images that are kept still.
+        most: the most that are drawn.
     """
     generator = np.random.default_rng(SEED)
     kept = [one for one in answers if one.kept and one.image in there]
-    below = max((confidence(one) for one in kept if one.kept == UNCERTAIN), default=0.0)
+    below = unsure_up_to(kept)
     sides = [
         [
             [one for one in some if (confidence(one) <= below) is is_unsure]
@@ -156,7 +187,7 @@ def sampled(answers: Sequence[Seen], there: Container[str]) -> list[str]:
         for all_, own in sides
         for number in generator.permutation(len(own))[: round(share * len(all_))]
     ]
-    return [drawn[number] for number in generator.permutation(len(drawn))[:MOST]]
+    return [drawn[number] for number in generator.permutation(len(drawn))[:most]]
 
 
 def confidence(one: Seen) -> float:
@@ -164,7 +195,7 @@ def confidence(one: Seen) -> float:
     return max(one.probabilities)
 
 
-def _read(records: Records, reference: Reference, names: Sequence[str]) -> list[Kept]:
+def kept_of(records: Records, reference: Reference, names: Sequence[str]) -> list[Kept]:
     """Return these images as the model saw them; without those that are gone or cannot be read."""
     with (
         tempfile.TemporaryDirectory(prefix="monitor-") as folder,

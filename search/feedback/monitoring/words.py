@@ -7,12 +7,12 @@ from search.feedback.monitoring.findings import (
     ACCURACY,
     CALIBRATION,
     FEATURES,
-    LEAST,
     MIX,
     OUTPUTS,
     Check,
     Findings,
 )
+from search.feedback.monitoring.held_to import LEAST, VALIDATION
 from trainables.errors import counted
 
 SHOWN = 5
@@ -44,16 +44,20 @@ def verdict(found: Findings) -> str:
 def facts(found: Findings) -> list[tuple[str, str]]:
     """Return what was found, a title and a text each."""
     rows = [("answers", _answers(found))]
+    if found.is_improved:
+        rows.append(("held to", _held_to(found)))
     if images := found.check(FEATURES):
-        rows.append(("images", _text(images, "images of a random sample") + _moved(found, images)))
+        rows.append(
+            ("images", _text(found, images, "images of a random sample") + _moved(found, images))
+        )
     else:
         rows.append(("images", f"not tested: fewer than {LEAST} of a random sample are kept"))
     if outputs := found.check(OUTPUTS):
-        rows.append(("outputs", _text(outputs, "answers")))
-    elif found.images >= LEAST:
+        rows.append(("outputs", _text(found, outputs, "answers")))
+    elif found.images - found.met_again >= LEAST:
         rows.append(("outputs", "not tested: the networks of folds have seen all images"))
     if mix := found.check(MIX):
-        rows.append(("class mix", f"{_text(mix, 'answers')}. {mix_text(found)}"))
+        rows.append(("class mix", f"{_text(found, mix, 'answers')}. {mix_text(found)}"))
     return [*rows, *_corrected(found)]
 
 
@@ -65,17 +69,39 @@ def _answers(found: Findings) -> str:
     text = f"{found.answered:,} by version {found.version or '(none)'}"
     if found.images < found.answered:
         text += f", of which the latest on each of {found.images:,} images count"
+    if found.met_again:
+        text += f" (not the answers on {found.met_again:,} that it was trained on)"
     others = ", ".join(f"{name or '(none)'} ({count:,})" for name, count in found.others.items())
     return f"{text}; {first} to {last}" + (f"; left out: version {others}" if others else "")
 
 
-def _text(check: Check, what: str) -> str:
+def _held_to(found: Findings) -> str:
+    """Return what the images, and the corrected ones, of a model that was improved are held to."""
+    if found.held_to == VALIDATION:
+        return (
+            f"{VALIDATION}, since of what was met before it was improved fewer than {LEAST} images "
+            "of a random sample were kept"
+        )
+    return (
+        f"{found.held_to}; what it answers, to its answers on {found.outputs_held_to:,} of them "
+        "that were kept from its training"
+    )
+
+
+def earlier(found: Findings, name: str) -> str:
+    """Return a name for the images that a test holds new ones to."""
+    to = found.accuracy_held_to if name in (ACCURACY, CALIBRATION) else found.held_to
+    return "validation images" if to == VALIDATION else "earlier images"
+
+
+def _text(found: Findings, check: Check, what: str) -> str:
     """Return what a test found, or what it would have seen."""
     p = f"p {check.p:.2g}, alarm at {check.rate:.2g}; {check.images:,} {what}"
     if check.changed:
         return f"changed ({p})"
     if check.needed is None:
-        return f"no change seen ({p}); {check.size} cannot be seen by so few validation images"
+        images = earlier(found, check.name)
+        return f"no change seen ({p}); {check.size} cannot be seen by so few {images}"
     if check.is_enough:
         return f"no change ({p}: enough to see {check.size}, which takes {check.needed:,})"
     return f"too few to tell ({p}); to see {check.size} takes {check.needed:,}"
@@ -128,6 +154,9 @@ def _corrected(found: Findings) -> list[tuple[str, str]]:
                 f"{images} corrected on the server's page, whose visitors mostly tell of mistakes",
             )
         )
+    if found.learned:
+        images = counted(found.learned, "corrected image")
+        rows.append(("left out", f"{images} that it was trained on"))
     if (told := found.suggested) is not None:
         rows.append(
             (
@@ -140,14 +169,15 @@ def _corrected(found: Findings) -> list[tuple[str, str]]:
     check = found.check(CALIBRATION)
     if check is not None and found.calibration is not None:
         sure = found.calibration
+        where = VALIDATION if found.accuracy_held_to == VALIDATION else "the same images"
         direction = "surer" if sure.surer >= 0 else "less sure"
         rows.append(
             (
                 "calibration",
-                f"error {sure.error:.3f}, {sure.before:.3f} on the validation images; "
+                f"error {sure.error:.3f}, {sure.before:.3f} on {where}; "
                 f"{100 * abs(sure.surer):.0f} points {direction} than right "
                 f"({100 * sure.low:+.0f} to {100 * sure.high:+.0f}); "
-                f"{_text(check, 'corrected images')}",
+                f"{_text(found, check, 'corrected images')}",
             )
         )
     return rows
@@ -155,12 +185,18 @@ def _corrected(found: Findings) -> list[tuple[str, str]]:
 
 def _accuracy(found: Findings) -> str:
     check, right = found.check(ACCURACY), found.accuracy
-    if check is not None and right is not None:
+    if right is not None:
+        value = f"{right.value:.3f} ({right.low:.3f} to {right.high:.3f})"
+        weighted = "weighted by confidence, since those of which the model is unsure are corrected"
+        if check is None or found.accuracy_before is None:
+            return (
+                f"{value}, {weighted} first; held to nothing, nor is the calibration: "
+                f"{found.labelled:,} images of known class were met before it was improved and "
+                f"kept from its training, {LEAST} are needed"
+            )
         return (
-            f"{right.value:.3f} ({right.low:.3f} to {right.high:.3f}), "
-            f"{found.validation_accuracy:.3f} on the validation images; "
-            f"{_text(check, 'corrected images')}; weighted by confidence, since those of which the "
-            "model is unsure are corrected first"
+            f"{value}, {found.accuracy_before:.3f} on {found.accuracy_held_to}; "
+            f"{_text(found, check, 'corrected images')}; {weighted} first"
         )
     if not found.is_covered:
         return (

@@ -34,6 +34,21 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     assert changed <= 5
 
 
+def test_beside_earlier_images_without_labels_the_shares_of_both_are_estimated() -> None:
+    generator = np.random.default_rng(0)
+    targets, validation = answers(1500, generator)
+    mix, other = (0.2, 0.3, 0.5), (0.5, 0.3, 0.2)
+    _, before = answers(900, generator, mix)
+    same, changed = (
+        class_shares(NAMES, targets, validation, now, generator, earlier=before)
+        for now in (answers(900, generator, mix)[1], answers(900, generator, other)[1])
+    )
+    assert not any(one.changed for one in same)
+    assert [one.changed for one in changed] == [True, False, True]
+    assert all(abs(one.before - share) < 0.06 for one, share in zip(same, mix, strict=True))
+    assert all(one.low < share < one.high for one, share in zip(changed, other, strict=True))
+
+
 def test_a_class_without_validation_images_is_no_trouble() -> None:
     generator = np.random.default_rng(0)
     _, before = answers(100, generator)
