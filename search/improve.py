@@ -15,7 +15,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -51,9 +51,11 @@ from search.feedback.learning.decision import (
     Candidate,
     Decision,
     best_of,
+    luck_of,
     needed,
 )
 from search.feedback.learning.examined import FEWEST, data_lines, examined, refuse_few
+from search.feedback.learning.expected import expected, trained_on
 from search.feedback.learning.joining import (
     ABOUT,
     FOLDER,
@@ -68,7 +70,8 @@ from search.feedback.learning.paired import Paired
 from search.feedback.learning.trained import Trained
 from search.feedback.records import Records
 from search.journal.result import ENDED, SearchResult, checkpoint_of
-from search.journal.store import Home, home, searches_in, storage
+from search.journal.store import Home, Storage, home, searches_in, storage
+from search.monitor import since
 from search.plan import make_plan
 from search.preflight.prepare import prepare
 from search.promote import config_of, dataset_of, description, exported_from, tags
@@ -83,7 +86,8 @@ from search.tracking.model_registry import (
     origin_of,
 )
 from search.views.terminal import Terminal, say
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, counted
+from trainables.export import reference
 from trainables.values import Json
 
 ORIGINS, IMPROVEMENT = "origins.json", "improvement.json"
@@ -109,6 +113,13 @@ def parser() -> Parser:
     )
     made.add_argument(
         "--name", metavar="NAME", help="the new search's name (default: from the model and images)"
+    )
+    made.add_argument(
+        "--since",
+        type=since,
+        metavar="TIME",
+        help="images are to be expected as those met since then: 90m, 12h, 1d, or 2026-11-28; "
+        "search.monitor holds later ones to them (default: all; of more than 10,000 the latest)",
     )
     made.add_argument("--trials", type=int, default=TRIALS, metavar="N", help="challengers")
     budget_options(made, "none", of="what the challengers may use", gain=False)
@@ -173,7 +184,7 @@ def improve(args: argparse.Namespace) -> int:
         return plan(args, found, gathered, suspected, name)
     if kept.exists():
         return settle(args, kept)
-    told = join(found, gathered, suspected, args.place, kept.folder / FOLDER)
+    told = join(args, found, gathered, suspected, kept.folder / FOLDER)
     kept.keep(FOLDER)
     experiment = challengers(args, found, told, name, kept.read(FOLDER))
     prepared = prepare(experiment)
@@ -254,13 +265,16 @@ def about_of(kept: Home) -> About:
     return About.read(kept.read(f"{FOLDER}/{ABOUT}").parent)
 
 
-def join(found: Found, gathered: Gathered, suspected: float, place: object, folder: Path) -> About:
+def join(
+    args: argparse.Namespace, found: Found, gathered: Gathered, suspected: float, folder: Path
+) -> About:
     """Write the joined data into a folder, unless they are there; return what they are about."""
     warm, checkpoint = "", found.checkpoint
     if not found.known.config.model.is_baseline:
         manifest = (checkpoint / "manifest.json").read_bytes()
         warm = f"champion-{hashlib.sha256(manifest).hexdigest()[:8]}"
-    told = about(found.champion, str(place), gathered, suspected, warm)
+    told = about(found.champion, str(args.place), gathered, suspected, warm)
+    told = replace(told, since_ms=args.since or 0)
     if (folder / ABOUT).exists() and (there := About.read(folder)).is_as(told):
         return there
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -302,7 +316,7 @@ def plan(
     terminal = Terminal(stderr=args.json)
     with tempfile.TemporaryDirectory(prefix="improve-") as temporary:
         folder = Path(temporary) / FOLDER
-        told = join(found, gathered, suspected, args.place, folder)
+        told = join(args, found, gathered, suspected, folder)
         experiment = challengers(args, found, told, name, folder)
         planned = make_plan(experiment)
         say(terminal, budget_text(experiment))
@@ -420,6 +434,8 @@ def registered_lines(registered: Registered, facts: Json) -> list[str]:
     """Return where the challenger is registered, as lines of text."""
     name, before = registered.name, registered.before
     line = f"version {registered.version} of {name} is models:/{name}@{registered.aliases[-1]}"
+    if watched := facts.get("watched"):
+        line += f"; {watched_text(watched)}"
     if facts["outcome"] != CHAMPION:
         return [line]
     if ALIAS in registered.aliases:
@@ -516,6 +532,7 @@ def registered_as(
             Path(temporary) / "classifier",
             onnx=is_wanted_as_onnx(args, found),
         )
+        facts["watched"] = add_expected(args, kept, result, luck_of(facts), exported.folder)
         text = "\n".join(
             [
                 description(result, chosen, exported),
@@ -528,6 +545,56 @@ def registered_as(
         return registry.register(
             found.champion.model, exported, text, tags(result, chosen) | improves
         )
+
+
+def add_expected(
+    args: argparse.Namespace, kept: Home, result: SearchResult, luck: float, folder: Path
+) -> Json:
+    """Add what an exported challenger is expected to meet to its reference; return its counts.
+
+    `luck` is by how much its accuracy on the images held out is likely too high.
+    """
+    from trainables.export.predictor import Predictor  # which imports pandas
+
+    joined = kept.read(FOLDER)
+    held, told = reference.read(folder), About.read(joined)
+    assert held is not None  # it has just been exported
+    met = expected(
+        Predictor(folder).predictions,
+        held,
+        Records.at(args.place),
+        told,
+        aside(joined)[HELD],
+        trained_on(rounds_of(told, args.storage)),
+        result.started.began_ms,
+        luck,
+    )
+    reference.add(folder, met)
+    return {"met": len(met.features), "labelled": len(met.targets), "trained": len(met.trained)}
+
+
+def rounds_of(told: About, storage: Storage) -> list[About]:
+    """Return the improvements that led to this one, and this one last, as far as they are kept."""
+    found, names = [told], {told.champion.search}
+    while (kept := home(storage, found[0].champion.search)).exists() and FOLDER in kept.names():
+        found.insert(0, about_of(kept))
+        if found[0].champion.search in names:
+            break
+        names.add(found[0].champion.search)
+    return found
+
+
+def watched_text(watched: Json) -> str:
+    """Return what later images will be held to, as a clause."""
+    if not watched["met"]:
+        return (
+            "search.monitor holds what it meets to the old validation images: too few were kept of "
+            "what was met before"
+        )
+    return (
+        f"search.monitor holds what it meets to {counted(watched['met'], 'image')} met before, and "
+        f"its accuracy to {watched['labelled']:,} of known class that it was not trained on"
+    )
 
 
 def is_wanted_as_onnx(args: argparse.Namespace, found: Found) -> bool:

@@ -4,7 +4,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,23 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from cluster.storage.bucket import Bucket
-from search.api import run
+from search.api import load as opened
+from search.api import prepared, run
 from search.feedback.learning.champion import found_model
+from search.feedback.monitoring import correctness, drift
+from search.feedback.monitoring.findings import FEATURES, find
+from search.feedback.monitoring.window import window_of
 from search.feedback.records import About, Records, Seen
 from search.improve import IMPROVEMENT, ORIGINS, is_wanted_as_onnx, main, parser
 from search.journal.result import SearchResult
+from search.monitor import main as monitor
 from search.promote import main as promote
 from search.space import Choice, Float, SearchSpace
 from search.tracking.model_registry import ONNX, Registered
 from tests.conftest import MakeOnce
 from trainables.config import DataConfig
 from trainables.datasets.load import load
+from trainables.export import reference
 
 KNN = SearchSpace({"model.neighbours": Choice(1, 3)}, base={"model.name": "knn"})
 NETWORK = SearchSpace(
@@ -117,6 +123,12 @@ def unregistered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("search.improve.register", lambda *_: Registered("knn", "2", "1"))
 
 
+@pytest.fixture
+def few_shuffles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drift, "PERMUTATIONS", 199)
+    monkeypatch.setattr(correctness, "SHUFFLES", 199)
+
+
 def aliases(name: str) -> dict[str, str]:
     found = MlflowClient(f"sqlite:///{Path.cwd()}/mlflow.db").get_registered_model(name).aliases
     return {alias: str(version) for alias, version in found.items()}
@@ -149,6 +161,9 @@ def test_a_champion_learns_from_what_it_met(
     assert len(origins["images"]) == sum(told["images"].values())
     assert {one["by"] for one in origins["images"]} == {"api"}
     assert result.started.data["train"] == 1079 + told["images"]["trained"]
+    assert told["watched"]["trained"] == told["images"]["trained"]
+    assert told["watched"]["met"] == 150
+    assert "search.monitor holds what it meets to 150 images met before" in said.err
 
     # Called again, it trains and registers nothing.
     assert place.improve("models:/knn/1", "--margin", "5", "--json") == 0
@@ -161,6 +176,46 @@ def test_a_champion_learns_from_what_it_met(
         again = json.loads(capsys.readouterr().out.splitlines()[-1])
         assert (again["version"], again["outcome"]) == ("2", "champion")
     assert aliases("knn") == {"champion": "2", "challenger": "2"}
+
+
+@pytest.mark.usefixtures("few_shuffles")
+def test_what_a_champion_was_improved_for_is_no_change_to_its_monitor(
+    champion: Champion, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, (images, targets) = champion("knn"), turned()
+    # In random order: digits of one writer lie side by side.
+    rows = np.random.default_rng(0).permutation(len(images))
+
+    def meet(version: str, pixels: Any, labels: Any, said: Any) -> None:
+        names = [keep(place, image) for image in pixels]
+        for name, label in zip(names, labels, strict=True):
+            place.met.correct(name, CLASSES[label], "label")
+        answers = [
+            Seen(f"{version}-{row}", int(version), name, version, tuple(said[row]), "usual")
+            for row, name in enumerate(names)
+        ]
+        place.met.write_seen(answers)
+
+    first, then = rows[:300], rows[300:500]
+    meet("1", images[first], targets[first], np.full((300, 10), 0.1))
+    assert place.improve("models:/knn@champion", "--margin", "5") == 0
+    assert aliases("knn")["champion"] == "2"
+    known = {"tracking": "sqlite:///mlflow.db"}
+    model = opened("models:/knn/2", **known)
+    meet("2", images[then], targets[then], model.probabilities(images[then]))
+    dark = 255 - images[then]
+    meet("3", dark, targets[then], model.probabilities(dark))
+    words = ("models:/knn@champion", "--from", "met", "--tracking", known["tracking"], "--json")
+    capsys.readouterr()
+    assert monitor(words) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told["held_to"] == "the 300 images that were met before it was improved"
+    assert len(told["checks"]) == 5
+    held = reference.read(prepared("models:/knn/2", Path("classifier"), **known))
+    assert held is not None
+    window = window_of(place.met, held, version="2")
+    assert FEATURES in find("knn", replace(held, met=None), window).changed
+    assert FEATURES in find("knn", held, window_of(place.met, held, version="3")).changed
 
 
 def test_a_challenger_is_there_as_onnx_if_the_champion_is(champion: Champion) -> None:

@@ -8,6 +8,7 @@ test part.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from statistics import NormalDist
 
 from search.feedback.learning.paired import (
     ALPHA,
@@ -168,6 +169,19 @@ def _facts(paired: Paired, champion: float) -> Json:
         "low": low,
         "high": high,
     }
+
+
+def luck_of(facts: Json) -> float:
+    """Return by how much a challenger's accuracy on the new images is likely too high.
+
+    It was taken for that: as champion it had to pass a test, as challenger to be better at all.
+
+    Args:
+        facts: the decision, as `Decision.to_json` gives it.
+    """
+    found = Paired(*(facts["new"][name] for name in ("images", "gained", "lost")))
+    is_tested = facts["outcome"] == CHAMPION
+    return found.luck(NormalDist().inv_cdf(1 - facts["alpha"]) if is_tested else 0.0)
 
 
 def best_of(candidates: Sequence[Candidate]) -> Candidate:

@@ -56,6 +56,8 @@ class About:
     warm_start: str
     """The champion's checkpoint, relative to the folder; empty of a baseline."""
     version: int = VERSION
+    since_ms: int = 0
+    """The Unix time in milliseconds from which on images are as they are expected to be."""
 
     @classmethod
     def read(cls, folder: Path) -> Self:

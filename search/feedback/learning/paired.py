@@ -55,6 +55,29 @@ class Paired:
         """Return the probability of this, at most, if the challenger were worse by this margin."""
         return 1.0 - NormalDist().cdf(self._score(-margin)) if self.images else 1.0
 
+    def luck(self, least: float) -> float:
+        """Return by how much the challenger's accuracy here is likely too high.
+
+        It was taken because it was better on these images by so many standard errors at least.
+        Its true difference is estimated by the likelihood of a normal variable that is cut off
+        there (Cohen 1959), and taken to be 0 at least: by what is luck the estimate falls.
+        """
+        from scipy.optimize import brentq
+
+        differing = self.gained + self.lost
+        if not self.images or self.gained <= self.lost:
+            return 0.0
+        normal, error = NormalDist(), math.sqrt(differing)
+        found = (self.gained - self.lost) / error
+
+        def expected(true: float) -> float:
+            beyond = normal.cdf(true - least)
+            return true + normal.pdf(least - true) / beyond - found
+
+        # McNemar's test is exact, and may pass a little below.
+        true = brentq(expected, 0.0, found) if expected(0.0) < 0 else 0.0
+        return float((found - true) * error / self.images)
+
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Return the interval for the difference by score tests (Tango 1998)."""
         from scipy.optimize import brentq

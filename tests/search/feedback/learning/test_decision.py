@@ -12,6 +12,7 @@ from search.feedback.learning.decision import (
     Decision,
     alpha_of,
     best_of,
+    luck_of,
     needed,
 )
 from search.feedback.learning.paired import Paired
@@ -93,3 +94,10 @@ def test_before_anything_is_trained_it_says_what_so_many_images_tell() -> None:
     assert "80 are held out: 14 points or more would be found" in lines
     assert "by 1 point: equals pass if they differ on at most 6.5 % of them" in lines
     assert "no difference would be found" in "\n".join(needed(3, 4000, 0.01))
+
+
+def test_a_champion_had_to_pass_a_test_and_a_challenger_to_be_better_at_all() -> None:
+    tested, tried = (decision(BETTER, one).to_json() for one in (SAFE, UNSURE))
+    assert [one["outcome"] for one in (tested, tried)] == [CHAMPION, CHALLENGER]
+    assert luck_of(tested) > luck_of(tried) > 0
+    assert luck_of(tested) < BETTER.difference

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from cluster.storage.bucket import Bucket
 from search.feedback.learning.corrected import CHOOSING, HELD, TRAINED, Gathered, LeftOut, New
 from search.feedback.learning.joining import (
+    ABOUT,
     FOLDER,
     About,
     Champion,
@@ -102,6 +104,18 @@ def test_the_origin_of_each_image_is_kept(folder: Path) -> None:
     assert told.left_out == GATHERED.left_out
     assert [told.count(use) for use in (TRAINED, CHOOSING, HELD)] == [3, 2, 1]
     assert (folder / told.warm_start / "manifest.json").exists()
+
+
+def test_the_time_since_which_images_are_to_be_expected_is_kept_and_new(folder: Path) -> None:
+    told = About.read(folder)
+    later = replace(told, since_ms=5)
+    assert not later.is_as(told)
+    (folder / ABOUT).write_text(json.dumps(asdict(later)))
+    assert About.read(folder) == later
+    facts = asdict(told)
+    del facts["since_ms"]  # as an earlier version has written it
+    (folder / ABOUT).write_text(json.dumps(facts))
+    assert About.read(folder) == told
 
 
 def test_joined_data_can_be_joined_again(folder: Path, dataset: Dataset, tmp_path: Path) -> None:

@@ -76,3 +76,26 @@ def test_equals_that_differ_as_much_as_allowed_pass_as_not_worse_as_often_as_sai
     drawn = generator.multinomial(4000, [differing / 2, differing / 2, 1 - differing], size=1000)
     passed = np.mean([Paired(4000, one, two).p_worse_by(0.01) <= 0.05 for one, two, _ in drawn])
     assert POWER - 0.06 < passed < POWER + 0.05
+
+
+@pytest.mark.parametrize("least", [0.0, 1.645])
+def test_what_is_luck_in_being_better_is_estimated(least: float) -> None:
+    """Of those that were taken by a difference most of what is luck in it is, on average."""
+    generator = np.random.default_rng(0)
+    for true in (0.5, 0.6, 0.9):
+        raw, less = [], []
+        while len(raw) < 400:
+            gained = int(generator.binomial(60, true))
+            found = Paired(240, gained, 60 - gained)
+            if (2 * gained - 60) / math.sqrt(60) > least:
+                raw.append(found.difference - (2 * true - 1) * 60 / 240)
+                less.append(raw[-1] - found.luck(least))
+        assert abs(np.mean(less)) < 0.02
+        assert abs(np.mean(less)) < 0.6 * np.mean(raw) or np.mean(raw) < 0.02
+
+
+def test_there_is_no_luck_where_nothing_was_gained() -> None:
+    assert Paired(0, 0, 0).luck(0) == Paired(50, 5, 5).luck(0) == 0
+    assert Paired(100, 60, 2).luck(1.645) == pytest.approx(0, abs=1e-3)
+    # McNemar's test, which is exact, passed at less than the standard errors asked for.
+    assert Paired(20, 6, 0).luck(3) == pytest.approx(Paired(20, 6, 0).difference)

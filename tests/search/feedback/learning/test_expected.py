@@ -1,0 +1,114 @@
+"""What a model that was improved is expected to meet: which images, and which names."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from search.feedback.bounded import UNCERTAIN, USUAL
+from search.feedback.learning.corrected import (
+    CHOOSING,
+    CONTRADICTS,
+    DOUBTED,
+    HELD,
+    SAME,
+    TEST,
+    TRAINED,
+    Gathered,
+    LeftOut,
+    New,
+)
+from search.feedback.learning.expected import answers_of, labelled, shared_luck, trained_on
+from search.feedback.learning.joining import About, Champion, about
+from search.feedback.records import Seen
+from tests.support.improved import CLASSES, CLEAN, ROUGH, Images, Play, Remembered
+from trainables.datasets.arrays import Part
+from trainables.export import reference
+
+PETS = Champion("pets", "2", "pets", "1d", "t0001")
+
+
+def answer(number: int, version: str = "2", confidence: float = 0.9, kept: str = USUAL) -> Seen:
+    rest = (1 - confidence) / 2
+    return Seen(f"{version}-{number}", number, str(number), version, (confidence, rest, rest), kept)
+
+
+def improvement(*uses: str, fair: bool = True, left_out: tuple[LeftOut, ...] = ()) -> About:
+    """Return one of which the images are named by their numbers."""
+    pixels: NDArray[np.uint8] = np.zeros((4, 4, 1), np.uint8)
+    new = [
+        New(str(number), "cat", pixels, 1, "label", 1, use, is_fair=fair)
+        for number, use in enumerate(uses)
+    ]
+    return about(PETS, "met", Gathered(tuple(new), left_out), 0.0, "")
+
+
+def held(count: int) -> Part:
+    """Return images held out, each of its own brightness."""
+    images = np.arange(count, dtype=np.uint8)[:, None, None, None]
+    return Part(np.tile(images, (1, 4, 4, 1)), np.zeros(count, np.int64))
+
+
+def brightness(part: Part) -> list[int]:
+    return sorted(part.images[:, 0, 0, 0].tolist())
+
+
+def test_answers_of_the_champion_count_until_the_improvement_began() -> None:
+    records = Remembered()
+    records.answers = [answer(number, "1" if number < 10 else "2") for number in range(40)]
+    records.answers += [answer(50, "3")]
+    found = answers_of(records, improvement(), CLASSES, until_ms=29)
+    assert [one.time_ms for one in found] == list(range(10, 30))
+    told = replace(improvement(), since_ms=25)
+    assert [one.time_ms for one in answers_of(records, told, CLASSES, 29)] == list(range(25, 30))
+    # Of a champion that was served otherwise, the images are those that were met as well.
+    told = replace(improvement(), champion=replace(PETS, version=""))
+    assert {one.version for one in answers_of(records, told, CLASSES, 5)} == {"1"}
+    assert answers_of(records, improvement(), ("a", "b"), 29) == []
+
+
+def test_the_fair_images_held_out_are_those_of_known_class() -> None:
+    told = improvement(HELD, TRAINED, HELD, CHOOSING, HELD)
+    answers = [answer(number) for number in range(4)]
+    # The fifth was not met in that time.
+    assert brightness(labelled(told, held(3), answers)[0]) == [0, 1]
+    unfair = improvement(HELD, HELD, HELD, fair=False)
+    assert len(labelled(unfair, held(3), answers)[0]) == 0
+
+
+def test_luck_is_that_of_the_images_on_which_the_champion_was_wrong() -> None:
+    right, gained = np.array([True, True, True, False]), np.array([True, False, True, False])
+    assert shared_luck(0.1, right, gained).tolist() == pytest.approx([0.2, 0, 0.2, 0])
+    assert shared_luck(0.15, right, 0 * gained == 1).tolist() == pytest.approx([0.2] * 3 + [0])
+    assert len(shared_luck(0.1, right[:0], gained[:0])) == 0
+
+
+def test_where_no_unsure_ones_are_known_the_others_do_not_stand_for_all() -> None:
+    told, sure = improvement(*[HELD] * 10), [answer(number) for number in range(90)]
+    unsure = [answer(number, confidence=0.5, kept=UNCERTAIN) for number in range(100, 110)]
+    assert len(labelled(told, held(10), [*sure, *unsure])[0]) == 0
+    # Of so few unsure ones none is expected among ten.
+    assert len(labelled(told, held(10), [*sure, *unsure[:1]])[0]) == 10
+    known = [answer(0, confidence=0.5, kept=UNCERTAIN), *sure[1:]]
+    assert len(labelled(told, held(10), [*known, *unsure])[0]) == 10
+
+
+def test_it_was_trained_on_what_joined_in_all_rounds_and_what_shows_that_again() -> None:
+    reasons = (SAME, CONTRADICTS, TEST, DOUBTED)
+    left_out = tuple(LeftOut(f"left out {why}", "cat", why) for why in reasons)
+    first = improvement(TRAINED, HELD)
+    second = improvement(HELD, HELD, TRAINED, left_out=left_out)
+    found = trained_on([first, second])
+    assert found == ["0", f"left out {SAME}", f"left out {CONTRADICTS}", "2"]
+
+
+def test_a_sample_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("search.feedback.learning.expected.IMAGES", 100)
+    generator = np.random.default_rng(0)
+    play = Play(Images.made(400, generator, ROUGH), Images.made(30, generator, CLEAN))
+    met = play.improved().met
+    assert met is not None
+    assert len(met.features) == 100
+    assert 0 < len(met.probabilities) < 100
+    assert met.trained.dtype == np.dtype(f"S{reference.LETTERS}")
