@@ -1,12 +1,16 @@
 """How often search.monitor cries wolf, and how often it sees a change.
 
     python -m tests.bench.monitor --data-root FOLDER [--runs 200]
+    python -m tests.bench.monitor --improved [--runs 300]
 
 FOLDER holds a data set of small photographs as `train/` with a folder for each class, such as
 CIFAR-10 as files. Of 20,000 of its images a network is searched as a user would; 12,000 others are
 what it meets. Each run draws new images, and the images of its reference among all that validated
 the network, so that a rate is one over both. Without a change there are `--runs` runs, with one a
 quarter of them. Prints Markdown: the share of runs that raise an alarm.
+
+With `--improved`, which needs no data, it is the monitor of a model that was improved by what it
+met, played by made-up images (`tests.support.improved`): before the improvement and after it.
 """
 
 import argparse
@@ -14,8 +18,9 @@ import os
 import random
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +36,7 @@ from search.feedback.records import DECIMALS, Seen
 from search.promote import config_of, dataset_of
 from search.statistics import shared
 from tests.bench.commands import scratch
+from tests.support.improved import ALL, CLEAN, MISTAKES, ROUGH, ROUGHER, Images, Play
 from trainables.datasets.arrays import SIXTEEN_BITS
 from trainables.export.image_features import features_of
 from trainables.export.reference import IMAGES, Reference
@@ -209,11 +215,16 @@ def table(val: Met, made: dict[str, Met], runs: int) -> Iterator[str]:
         for count in SIZES:
             own = runs if case.title == "none" else runs // 4
             found = [alarms(case, val, count, seed) for seed in range(own)]
-            by = {name: sum(name in one for one in found) for one in found for name in one}
-            each = ", ".join(f"{name} {100 * hits / own:.0f}" for name, hits in sorted(by.items()))
-            share = 100 * sum(map(bool, found)) / own
-            cells.append(f"{share:.1f} %" + (f" ({each})" if each else ""))
+            cells.append(_rates(found))
         yield f"| {case.title} | {case.strength} | " + " | ".join(cells) + " |"
+
+
+def _rates(found: list[list[str]]) -> str:
+    """Return the share of runs with an alarm, and of those in which each test raised it."""
+    by = {name: sum(name in one for one in found) for one in found for name in one}
+    each = ", ".join(f"{name} {100 * hits / len(found):.0f}" for name, hits in sorted(by.items()))
+    share = 100 * sum(map(bool, found)) / len(found)
+    return f"{share:.1f} %" + (f" ({each})" if each else "")
 
 
 def suggestions(val: Met, made: dict[str, Met]) -> Iterator[str]:
@@ -228,12 +239,87 @@ def suggestions(val: Met, made: dict[str, Met]) -> Iterator[str]:
         yield f"| {title} | {now.right.mean():.3f} | {told.value:.3f} |"
 
 
+@dataclass(frozen=True)
+class Improved:
+    """A model that was improved, and what it meets then."""
+
+    title: str
+    corrected: str = ALL
+    noise: float = ROUGH
+    again: float = 0.0
+    """The share of the images that were met before."""
+    clear: float = 0.75
+    """How clearly the champion sees, beside its successor."""
+    takes_off_luck: bool = True
+    is_held_to_met: bool = True
+
+    def alarms(self, count: int, seed: int) -> list[str]:
+        """Return what raises an alarm in one run, of so many images before and half of it after.
+
+        Only successors count that became the champion, by a test at 5 %.
+        """
+        draw, least = np.random.default_rng([seed, count]), NormalDist().inv_cdf(0.95)
+        while True:
+            before = Images.made(count, draw, ROUGH, clear=self.clear)
+            play = Play(before, Images.made(400, draw, CLEAN), self.corrected, least=least)
+            if self.corrected != ALL or play.decision().p_better <= 0.05:
+                break
+        reference = play.improved()
+        rows = draw.permutation(count)[: round(self.again * count / 2)]
+        new = Images.made(count // 2 - len(rows), draw, self.noise)
+        if reference.met is not None and not self.takes_off_luck:
+            met = replace(reference.met, luck=0 * reference.met.luck)
+            reference = replace(reference, met=met)
+        if not self.is_held_to_met:
+            reference = replace(reference, met=None)
+        window = play.meets(before.taken(rows).and_then(new), reference, 0.6)
+        tests = tests_of(reference, window, draw)
+        own = shared(RATE, len(tests))
+        return [test.name for test in tests if test.run() <= own]
+
+
+IMPROVED = (
+    Improved("none; all kept images are corrected"),
+    Improved("none; the champion's mistakes alone are corrected", MISTAKES),
+    Improved("none; half of the images were met before", again=0.5),
+    Improved("none; a champion that is nearly as good", clear=0.95),
+    Improved("none; the same, its luck not taken off", clear=0.95, takes_off_luck=False),
+    Improved("that of the improvement; held to the validation images", is_held_to_met=False),
+    Improved("half as much noise again", noise=ROUGHER),
+    Improved("as in the validation part", noise=CLEAN),
+)
+MET_BEFORE = (300, 800)
+
+
+def improved_table(runs: int) -> Iterator[str]:
+    """Yield the lines of the table of alarms of a model that was improved."""
+    sizes = (f"{count:,} before, {count // 2:,} after" for count in MET_BEFORE)
+    yield "| change | " + " | ".join(sizes) + " |"
+    yield "|---|" + "---|" * len(MET_BEFORE)
+    for case in IMPROVED:
+        cells = []
+        for count in MET_BEFORE:
+            found = [case.alarms(count, seed) for seed in range(runs)]
+            by = {name: sum(name in one for one in found) for one in found for name in one}
+            each = ", ".join(f"{name} {100 * hits / runs:.0f}" for name, hits in sorted(by.items()))
+            cells.append(
+                f"{100 * sum(map(bool, found)) / runs:.1f} %" + (f" ({each})" * bool(each))
+            )
+        yield f"| {case.title} | " + " | ".join(cells) + " |"
+
+
 def main() -> None:
     """Search a network, change images, and count the alarms."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data-root", type=Path, required=True)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--data-root", type=Path)
+    what.add_argument("--improved", action="store_true")
     parser.add_argument("--runs", type=int, default=200)
     args = parser.parse_args()
+    if args.improved:
+        for line in improved_table(args.runs):
+            print(line, flush=True)
+        return
     images = args.data_root.absolute()
     with scratch() as folder:
         os.chdir(folder)
