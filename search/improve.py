@@ -68,6 +68,7 @@ from search.feedback.learning.joining import (
 from search.feedback.learning.joining import write as write_joined
 from search.feedback.learning.paired import Paired
 from search.feedback.learning.trained import Trained
+from search.feedback.monitoring.held_to import LEAST
 from search.feedback.records import Records
 from search.journal.result import ENDED, SearchResult, checkpoint_of
 from search.journal.store import Home, Storage, home, searches_in, storage
@@ -575,12 +576,13 @@ def add_expected(
 
 def rounds_of(told: About, storage: Storage) -> list[About]:
     """Return the improvements that led to this one, and this one last, as far as they are kept."""
-    found, names = [told], {told.champion.search}
-    while (kept := home(storage, found[0].champion.search)).exists() and FOLDER in kept.names():
-        found.insert(0, about_of(kept))
-        if found[0].champion.search in names:
+    found, seen = [told], set[str]()
+    while (name := found[0].champion.search) not in seen:
+        seen.add(name)
+        kept = home(storage, name)
+        if not kept.exists() or FOLDER not in kept.names():
             break
-        names.add(found[0].champion.search)
+        found.insert(0, about_of(kept))
     return found
 
 
@@ -591,10 +593,11 @@ def watched_text(watched: Json) -> str:
             "search.monitor holds what it meets to the old validation images: too few were kept of "
             "what was met before"
         )
-    return (
-        f"search.monitor holds what it meets to {counted(watched['met'], 'image')} met before, and "
-        f"its accuracy to {watched['labelled']:,} of known class that it was not trained on"
-    )
+    known = f"{watched['labelled']:,} of known class that it was not trained on"
+    if watched["labelled"] < LEAST:
+        known = f"nothing, since there are {known}, and {LEAST} are needed"
+    images = counted(watched["met"], "image")
+    return f"search.monitor holds what it meets to {images} met before, and its accuracy to {known}"
 
 
 def is_wanted_as_onnx(args: argparse.Namespace, found: Found) -> bool:

@@ -17,12 +17,22 @@ from cluster.storage.bucket import Bucket
 from search.api import load as opened
 from search.api import prepared, run
 from search.feedback.learning.champion import found_model
+from search.feedback.learning.expected import trained_on
 from search.feedback.monitoring import correctness, drift
 from search.feedback.monitoring.findings import FEATURES, find
 from search.feedback.monitoring.window import window_of
 from search.feedback.records import About, Records, Seen
-from search.improve import IMPROVEMENT, ORIGINS, is_wanted_as_onnx, main, parser
+from search.improve import (
+    IMPROVEMENT,
+    ORIGINS,
+    about_of,
+    is_wanted_as_onnx,
+    main,
+    parser,
+    rounds_of,
+)
 from search.journal.result import SearchResult
+from search.journal.store import home
 from search.monitor import main as monitor
 from search.promote import main as promote
 from search.space import Choice, Float, SearchSpace
@@ -285,6 +295,10 @@ def test_a_second_round_learns_on_with_the_same_images_held_out(
     assert second["images"]["held"] == len(again)
     known = [one for one in second["left_out"] if one["why"] == "is known already"]
     assert len(known) == first["images"]["trained"]
+    rounds = rounds_of(about_of(home(Path("searches"), second["search"])), Path("searches"))
+    assert [one.champion.search for one in rounds] == ["knn", first["search"]]
+    trained = first["images"]["trained"] + second["images"]["trained"]
+    assert len(trained_on(rounds)) == trained
 
 
 def test_with_a_fifth_of_the_corrections_wrong_it_tells_and_refuses(

@@ -9,7 +9,8 @@ are met often would be missing there, and from both sides what is new would be t
 
 The model became what it is because it was better on the images of known class. So its accuracy on
 these is likely too high, by as much as is taken off (`Paired.luck`): else one in ten would be said
-to have fallen at once.
+to have fallen at once. As the calibration may be off by too much or too little then, it has changed
+only if it has with that luck and without.
 """
 
 from dataclasses import dataclass
@@ -38,8 +39,10 @@ class HeldTo:
     judged_title: str
     labelled: int
     """The number of those, however few."""
+    lucky: Judged | None = None
+    """The same with the luck of being chosen by them, if there is any."""
     is_met: bool = False
-    """True if these are images that were met before."""
+    """True if images, outputs and class mix are held to images that were met before."""
 
     @classmethod
     def of(cls, reference: Reference) -> "HeldTo":
@@ -49,15 +52,17 @@ class HeldTo:
         if met is None:
             return cls(VALIDATION, *plain, own, VALIDATION, len(reference.probabilities))
         count = len(met.targets)
-        judged = Judged.of(met.labelled, met.targets).less(met.luck) if count >= LEAST else None
+        plain_judged = Judged.of(met.labelled, met.targets) if count >= LEAST else None
+        judged = plain_judged.less(met.luck) if plain_judged is not None else None
+        lucky = plain_judged if met.luck.any() else None
         known = f"the {count:,} images of known class that were met before it was improved"
         if count and (luck := float(met.luck.mean())) >= LEAST_LUCK:
             known += f" (less {100 * luck:.1f} points, the likely luck of being chosen by them)"
         if min(len(met.features), len(met.probabilities)) < LEAST:
-            return cls(VALIDATION, *plain, judged, known, count)
+            return cls(VALIDATION, *plain, judged, known, count, lucky)
         title = f"the {len(met.features):,} images that were met before it was improved"
         both = met.features, met.probabilities
-        return cls(title, *both, judged, known, count, is_met=True)
+        return cls(title, *both, judged, known, count, lucky, is_met=True)
 
 
 def validation(reference: Reference) -> Judged | None:
