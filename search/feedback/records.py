@@ -236,8 +236,12 @@ class Records:
         return next(reversed(all_of_it.values()), None)
 
     def corrections(self) -> dict[str, Correction]:
-        """Return the last correction of each corrected image."""
-        return {one.image: one for one in self._read_corrections().values()}
+        """Return the last correction of each corrected image, in the order of time."""
+        found: dict[str, Correction] = {}
+        for one in self._read_corrections().values():
+            found.pop(one.image, None)  # so that the order is that of these last ones
+            found[one.image] = one
+        return found
 
     def _read_corrections(self) -> dict[str, Correction]:
         """Return all corrections by their objects' names, in the order of time.

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,7 +20,7 @@ from search.statistics import interval_of
 
 LINE = re.compile(
     rb'\{"n": (?P<n>[0-9]+), "time_ms": [0-9]+, "event": "(?P<kind>\w+)"'
-    rb'(?:, "trial": "(?P<trial>[^"]+)")?[^\n]*\n'
+    rb'(?:, "trial": "(?P<trial>[^"\n]+)")?[^\n]*\n'
 )
 TELLING = frozenset(
     b"started resumed refined requested tested finished selecting selected concluded".split()
@@ -230,11 +231,12 @@ def _whole_lines(path: Path) -> Iterator[re.Match[bytes]]:
         text = path.read_bytes()
     except FileNotFoundError as error:
         raise JournalError(f"it has no {FILE_NAME}") from error
-    number = end = 0
-    for number, line in enumerate(LINE.finditer(text), 1):
-        if line.start() != end or int(line["n"]) != number:
+    end, whole = 0, text.rfind(b"\n") + 1
+    for number in count(1):
+        if end == whole:
+            return
+        line = LINE.match(text, end)
+        if line is None or int(line["n"]) != number:
             raise ValueError(f"{FILE_NAME}:{number} is damaged")
         yield line
         end = line.end()
-    if b"\n" in text[end:]:
-        raise ValueError(f"{FILE_NAME}:{number + 1} is damaged")

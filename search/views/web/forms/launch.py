@@ -129,6 +129,11 @@ class Launched:
         return self.refused or ends.get(self.code, "ended before it was done")
 
     @property
+    def state_line(self) -> str:
+        """The state, in a line."""
+        return self.state.partition("\n")[0]
+
+    @property
     def name(self) -> str:
         """The name of the search or of the model."""
         return self.subject.removeprefix(MODEL)

@@ -32,6 +32,7 @@ from search.views.web.forms.launch import Launched, Launcher, command_line, refu
 from search.views.web.forms.verbs import VERBS, Verb, on_page, verb_words
 from search.views.web.pages.started import title_of
 from search.views.web.site import Site
+from search.views.web.words import stand
 from trainables.errors import ConfigError
 
 NAV = None
@@ -226,6 +227,8 @@ class Steered:
 
     name: str
     is_live: bool
+    stand: str
+    """Where the search stands, as `words.stand`."""
     deeds: list[Deed]
     trials: list[tuple[str, str]]
     """The trials that can be stopped: name, and how far they are."""
@@ -234,8 +237,8 @@ class Steered:
     waiting: list[str]
     """The requests that nobody has answered yet."""
     answered: list[str]
-    started: list[tuple[Launched, str]]
-    """The verbs that were started here, the last first, with words for each."""
+    started: list[tuple[Launched, str, str]]
+    """The verbs that were started here, the last first: a title and a state for each."""
 
     @classmethod
     def of(
@@ -252,12 +255,13 @@ class Steered:
         return cls(
             name,
             bool(holder),
+            stand(result, holder),
             deeds_of(result, holder, site) if holder else [],
             stoppable(result) if holder else [],
             [] if holder else [(one, VERBS[one]) for one in verbs_for(result)],
             [waiting_text(one) for one in asked if one.id not in result.requests],
             [f"{moment(one.time_ms)}, {answered_text(one.request)}" for one in answered],
-            [(one, title_of(one)) for one in launcher.of(name)[:SHOWN]],
+            [(one, title_of(one), one.state_line) for one in launcher.of(name)[:SHOWN]],
         )
 
     @property
@@ -278,7 +282,7 @@ class Steered:
     @property
     def is_moving(self) -> bool:
         """True while an answer is waited for, or something that was started here runs."""
-        return bool(self.waiting) or any(one.is_running for one, _ in self.started)
+        return bool(self.waiting) or any(one.is_running for one, *_ in self.started)
 
 
 def short(value: object) -> str:

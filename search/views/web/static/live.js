@@ -177,14 +177,11 @@
     if (!isOver) stream.open();
   }
 
-  // Once it is over, nothing new comes until a driver takes it up again.
-  let wasLive = null;
+  // Once it is over, nothing comes but what one can do, until a driver goes on with it.
   if (isOver) {
     document.body.addEventListener("htmx:afterSettle", () => {
-      if (!at("steer-news")) return; // what one can do is not there yet
-      const isLive = at("steer-now") !== null;
-      if (isLive && wasLive === false) location.reload();
-      wasLive = isLive;
+      const { stand } = at("steer-news")?.dataset ?? live.dataset;
+      if (stand !== live.dataset.stand) location.reload();
     });
   }
 

@@ -1,11 +1,14 @@
 """The pages in Chromium: at any width, by script or without, with nothing on the console."""
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
 
 from search.experiment import Experiment
+from search.journal.events import Resumed
+from search.journal.journal import Journal
 from search.journal.lease import Lease
 from search.views.web.access import TOKEN
 from tests.search.views.web.conftest import make_hostile
@@ -85,7 +88,9 @@ def test_pages_fit_a_phone_and_hear_of_an_epoch(
 def test_a_page_of_what_is_over_stays_until_it_is_taken_up_again(
     tmp_path: Path, played: Experiment
 ) -> None:
-    """That its driver goes changes what one can do, and does not load the page anew."""
+    """A driver that comes or goes changes what one can do; the page is loaded anew when one has
+    begun a session.
+    """
     visitor = Visitor(tmp_path)
     is_live = "document.getElementById('steer-now') !== null"
     has_verbs = "document.querySelector('#steer .button.main') !== null"
@@ -97,10 +102,14 @@ def test_a_page_of_what_is_over_stays_until_it_is_taken_up_again(
             await tab.wait_for(is_live)
             await tab.value("window.isTheSame = true")
         await tab.wait_for(f"{has_verbs} && !({is_live})")
-        assert await tab.value("window.isTheSame === true")
         with Lease(played.folder):
+            await tab.wait_for(is_live)
+            assert await tab.value("window.isTheSame === true")
+            journal, _ = Journal.reopen(played.folder)
+            journal.append(Resumed(slots=2, began_ms=time.time_ns() // 1_000_000))
             await tab.until(lambda message: message.get("method") == "Page.loadEventFired")
-            await tab.wait_for(f"window.isTheSame === undefined && {is_live}")
+            await tab.wait_for("/^Running/.test(document.querySelector('.stand').textContent)")
+            journal.close()
 
     with listening(visitor.app) as address:
         browse(tmp_path / "browser", steps)

@@ -103,7 +103,9 @@ class Newcomer:
         for width in WIDTHS:
             self.page.set_viewport_size({"width": width, "height": 900})
             # Charts follow a new width in a moment; a page that is too wide is wider than that.
-            playwright.expect(self.page.locator("html")).to_have_js_property("scrollWidth", width)
+            playwright.expect(self.page.locator("html")).to_have_js_property(
+                "scrollWidth", width, timeout=WAIT_MS
+            )
         for scheme in ("dark", "light"):
             self.page.emulate_media(color_scheme=scheme)
             found = axe.Axe().run(self.page).response["violations"]
@@ -173,7 +175,7 @@ def predicts(newcomer: Newcomer, fruit: Path) -> None:
     newcomer.finds("#found tbody", "lime/[0-9]+.png")
     picture = newcomer.page.locator("#found img").first
     picture.scroll_into_view_if_needed()
-    playwright.expect(picture).to_have_js_property("naturalWidth", SIDE)
+    playwright.expect(picture).to_have_js_property("naturalWidth", SIDE, timeout=WAIT_MS)
     with newcomer.page.expect_download() as sent:
         newcomer.press("All answers as CSV")
     lines = sent.value.path().read_text().splitlines()
