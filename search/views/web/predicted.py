@@ -11,12 +11,12 @@ from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
 
-from search.views.web.listing import Cell, Column, Listed, Query, Row, listed
-from trainables.errors import DataError
+from search.views.web.listing import MAX_TEXT, Cell, Column, Listed, Query, Row, listed
+from trainables.errors import DataError, printable
 
-MAX_ROWS = 50_000
+MAX_ROWS = 5_000
 """The most answers that a table has: the least sure ones."""
-MAX_KEPT = 2
+MAX_KEPT = 8
 """The most tables that are kept in memory."""
 FILE, CLASS, PROBABILITY, MARGIN = "file", "class", "probability", "margin"
 """The columns of which more is known than their titles."""
@@ -98,7 +98,7 @@ def _counted(
     at = titles.index(CLASS) if CLASS in titles else None
     for number, cells in enumerate(reader):
         if len(cells) == len(titles):
-            counts["" if at is None else cells[at]] += 1
+            counts["" if at is None else _class(cells[at])] += 1
             yield number, cells
 
 
@@ -124,9 +124,14 @@ def _row(columns: Sequence[Column], number: int, cells: Sequence[str], folder: s
     found, state = {NUMBER: Cell("", number)}, ""
     for column, cell in zip(columns, cells, strict=True):
         text = cell.removeprefix(folder) if column.key == FILE else cell
-        state = text if column.key == CLASS else state
+        state = _class(text) if column.key == CLASS else state
         found[column.key] = _cell(column, text)
     return Row("", state, found)
+
+
+def _class(text: str) -> str:
+    """Return the name of a class as it stands on a page and in an address."""
+    return printable(text)[:MAX_TEXT]
 
 
 def _cell(column: Column, text: str) -> Cell:

@@ -1,7 +1,7 @@
 """python -m search.views.web.forms.carried FOLDER VERB WORDS...: carry a verb out.
 
 It is started by `launch`, apart from the server, which may end before it. The folder gets the
-verb's last lines, and at the end its exit code.
+number of its process, its last lines, and at the end its exit code.
 """
 
 import os
@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-LOG, CODE = "log", "code"
-"""The files of the last lines and of the exit code."""
+LOG, CODE, PROCESS = "log", "code", "process"
+"""The files of the last lines, of the exit code and of the number of the verb's process."""
 MAX_LOG, KEPT_LOG = 262_144, 131_072
 """Bytes of the log at which its beginning goes, and the bytes that then stay."""
 
@@ -50,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         stderr=subprocess.STDOUT,
     ) as process:
         assert process.stdout is not None
+        Path(folder, PROCESS).write_text(str(process.pid))
         keep(process.stdout, Path(folder, LOG))
         code = process.wait()
     partial = Path(folder, f"{CODE}.partial")

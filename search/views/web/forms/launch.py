@@ -9,10 +9,12 @@ import asyncio
 import fcntl
 import hashlib
 import json
+import os
 import re
 import secrets
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -26,7 +28,7 @@ from urllib.parse import quote
 from search.cli.main import SOME_FAILED
 from search.journal.store import Storage
 from search.phrases import program
-from search.views.web.forms.carried import CODE, LOG
+from search.views.web.forms.carried import CODE, LOG, PROCESS
 from trainables.caches import cache_folder, make_private
 from trainables.errors import printable
 
@@ -42,8 +44,10 @@ RESULT = "answers.csv"
 UNREADABLE = (OSError, ValueError, KeyError, TypeError)
 """The errors where a start was cut off before it was written down."""
 ID = re.compile(r"[0-9]{1,20}-[0-9a-f]{8}")
-MAX_KEPT = 20
-"""The most starts about a subject that are remembered; the oldest that have ended go first."""
+MAX_KEPT, MAX_ALL = 20, 400
+"""The most starts about a subject, and about all, that are remembered; the oldest that have ended
+go first.
+"""
 SHOWN = 12
 """The last lines that are shown."""
 REFUSES_S, LOOK_S = 3.0, 0.05
@@ -58,7 +62,7 @@ ENDINGS = {
     143: "stopped from outside",
 }
 """The end of a verb, in words, by its exit code (see `search.cli.main`)."""
-OWN_ENDINGS = {"predict": {SOME_FAILED: "done; some files could not be read"}}
+OWN_ENDINGS = {"predict": {SOME_FAILED: "done; some files could not be read", 143: "stopped"}}
 """Those of verbs that mean something else by a code."""
 ERROR = "error: "
 """The beginning of a line by which a verb says why it ends."""
@@ -91,14 +95,14 @@ class Launched:
     @property
     def is_running(self) -> bool:
         """True while the process that carries it out lives: that holds the lock."""
-        try:
-            with (self.folder / LOCK).open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:
-            pass
-        return False
+        return _is_held(self.folder)
+
+    def stop(self) -> None:
+        """Ask its process to end, if it runs."""
+        with suppress(OSError, ValueError):
+            number = int((self.folder / PROCESS).read_text())
+            if self.code is None and self.is_running:
+                os.kill(number, signal.SIGTERM)
 
     @property
     def lines(self) -> list[str]:
@@ -190,9 +194,9 @@ class Launcher:
             OSError: the cache cannot be written, or no process started.
         """
         assert verb in VERBS, verb
+        self._tidy(subject)
         place = self._place(subject)
         make_private(place)
-        self._tidy(subject)
         began_ms = time.time_ns() // 1_000_000
         name = f"{began_ms}-{secrets.token_hex(4)}"
         if verb in WRITES:
@@ -244,9 +248,26 @@ class Launcher:
         return self._folder / hashlib.sha256(subject.encode()).hexdigest()[:32]
 
     def _tidy(self, subject: str) -> None:
-        over = [one for one in self.of(subject)[MAX_KEPT:] if not one.is_running]
-        for one in over:
-            shutil.rmtree(one.folder, ignore_errors=True)
+        """Make room for one more start about a subject."""
+        every = sorted(self._folder.glob("*/*"), key=lambda one: one.name, reverse=True)
+        own = [one for one in every if one.parent == self._place(subject)]
+        for folder in {*own[MAX_KEPT - 1 :], *every[MAX_ALL - 1 :]}:
+            if not _is_held(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                with suppress(OSError):  # others are in it
+                    folder.parent.rmdir()
+
+
+def _is_held(folder: Path) -> bool:
+    """Return whether the process lives that carries out what was started in a folder."""
+    try:
+        with (folder / LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _read(folder: Path) -> Launched:

@@ -14,8 +14,6 @@ from search.views.web.site import Site
 from trainables.errors import ConfigError
 
 VERSION = re.compile("[0-9]{1,9}")
-SHOWN = 5
-"""The most earlier predictions that a model's page names."""
 
 
 def model_address(name: str, number: str) -> str:
@@ -38,8 +36,13 @@ def started_by(name: str, number: str, folder: str, site: Site, launcher: Launch
     """Start the predictions of a model on a folder.
 
     Raises:
-        ConfigError: the version is none, or the folder may not be named here.
+        ConfigError: the version is none, the folder may not be named here, or the model is at work
+            on another.
     """
+    if at_work := [one for one in earlier(launcher, name) if one.launched.is_running]:
+        raise ConfigError(
+            f"the model is at work on '{at_work[0].folder}'. Wait for its end, or stop it."
+        )
     words = predict_words(name, number, folder, site)
     back = form_address(name, version=number, folder=folder)
     return launcher.start("predict", f"{MODEL}{name}", words, back)
@@ -85,6 +88,11 @@ class Prediction:
         return self.launched.words[-1]
 
     @property
+    def state(self) -> str:
+        """The state, in a line."""
+        return self.launched.state_line
+
+    @property
     def began(self) -> str:
         """The time of the start, in words."""
         return moment(self.launched.began_ms)
@@ -109,5 +117,5 @@ class Prediction:
 
 
 def earlier(launcher: Launcher, name: str) -> list[Prediction]:
-    """Return the last predictions on folders that were started with a model."""
-    return [Prediction(one) for one in launcher.of(f"{MODEL}{name}")[:SHOWN]]
+    """Return the predictions on folders that were started with a model, the last first."""
+    return [Prediction(one) for one in launcher.of(f"{MODEL}{name}")]

@@ -154,8 +154,8 @@ def small(file: str, root: Path | None) -> bytes:
         HTTPException: there is no such file, or no longer.
         DataError: it cannot be read.
     """
-    path = Path(file)
+    path = Path(file).resolve()  # before it is checked, so that this is what is opened
     is_there = bool(file) and path.is_file()
-    if not is_there or not (root is None or path.resolve().is_relative_to(root.resolve())):
+    if not is_there or not (root is None or path.is_relative_to(root.resolve())):
         raise HTTPException(404, "there is no such image.")
     return as_png(path, SIDE)

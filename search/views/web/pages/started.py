@@ -3,6 +3,7 @@
 from contextlib import suppress
 
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -40,7 +41,15 @@ def routes(site: Site) -> list[BaseRoute]:
         page = "started_part.html" if is_part else "started.html"
         return site.render(request, page, started=found, title=title_of(found))
 
-    return [site.shows("/started/{id}", show)]
+    async def stop(request: Request, form: FormData) -> Response:
+        """End what has no search that could be stopped on its own page."""
+        found = await run_in_threadpool(launcher.find, request.path_params["id"])
+        if found is None or found.verb != "predict":
+            raise HTTPException(404, "nothing is called so that could be stopped here.")
+        await run_in_threadpool(found.stop)
+        return RedirectResponse(f"/started/{found.id}", 303)
+
+    return [site.shows("/started/{id}", show), site.changes("/started/{id}/stop", stop)]
 
 
 def title_of(started: Launched) -> str:

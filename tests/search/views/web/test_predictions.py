@@ -198,6 +198,39 @@ def test_the_verb_writes_into_the_private_folder_of_its_start(
     assert visitor.see(f"/predictions/{one.launched.id}").status == 404
 
 
+def test_a_model_is_asked_of_one_folder_at_a_time_and_stopped(
+    visitor: Visitor, photos: Path, started: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched, stopped = ended(visitor, []), list[str]()
+    (launched.folder / CODE).unlink()
+    monkeypatch.setattr(Launched, "is_running", True)
+    monkeypatch.setattr(Launched, "stop", lambda self: stopped.append(self.id))
+    reply = visitor.send("/models/flowers/folder", {"version": "3", "folder": str(photos)})
+    assert reply.status == 400
+    assert f"the model is at work on &#39;{photos}&#39;" in text(reply)
+    assert started == []
+    assert f'action="/started/{ID}/stop"' in text(visitor.see(f"/started/{ID}"))
+    reply = visitor.send(f"/started/{ID}/stop", {})
+    assert (reply.status, reply.headers["location"]) == (303, f"/started/{ID}")
+    assert stopped == [ID]
+    assert visitor.send("/started/1-00000000/stop", {}).status == 404
+
+
+def test_a_class_of_any_name_can_be_chosen(
+    visitor: Visitor, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predicted, "MAX_ROWS", 3)
+    long = "x" * 300
+    rows = [(photos / f"{one}.png", name, 0.1, 0) for one, name in enumerate(["a\tb", long, "c"])]
+    ended(visitor, [*rows, (photos / "sure.png", "sure", 0.9, 0.8)])
+    page = text(visitor.see(f"/predictions/{ID}"))
+    assert "state=sure" not in page, "none of it is listed"
+    for one, name in enumerate(["a\\tb", "x" * 200, "c"]):
+        assert f'<option value="{name}"' in page
+        shown = text(visitor.see(f"/predictions/{ID}", state=name))
+        assert order(shown, "0.png", "1.png", "2.png") == [f"{one}.png"]
+
+
 def test_an_end_leads_to_the_results(visitor: Visitor, photos: Path) -> None:
     ended(visitor, [(photos / "a.png", "rose", 0.9, 0.8)], said="1 image, 9 a second\n")
     assert visitor.see(f"/started/{ID}").headers["location"] == f"/predictions/{ID}"
@@ -266,7 +299,7 @@ def test_long_tables_come_in_pages_and_the_least_sure_are_kept(
     page = text(visitor.see(f"/predictions/{ID}", page="2"))
     assert "99 images of a folder" in page
     assert "page 2 of 2" in page
-    assert "The first 60" in page
+    assert "Only the 60 least sure are listed here" in page
     assert order(page, "051.png", "060.png", "050.png", "061.png") == ["051.png", "060.png"]
 
 
@@ -368,9 +401,8 @@ def test_a_models_page_names_earlier_predictions(
     page = text(visitor.see("/models/flowers"))
     assert 'action="/models/flowers/folder"' in page
     assert "/models/flowers/folder?version=3" in page
-    assert page.count('href="/started/') == 5
+    assert page.count('href="/started/') == 7
     assert "done; some files could not be read" in page
-    assert "1700000000001-" not in page
 
 
 def test_a_file_is_read_once_for_all_pages(

@@ -1,5 +1,6 @@
 """Verbs that pages start: apart from the server, remembered, and never through a shell."""
 
+import fcntl
 import io
 import os
 import signal
@@ -11,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from search.views.web.forms import carried
-from search.views.web.forms.carried import CODE, LOG, MAX_LOG, keep
+from search.views.web.forms import carried, launch
+from search.views.web.forms.carried import CODE, LOG, MAX_LOG, PROCESS, keep
 from search.views.web.forms.launch import ABOUT, LOCK, Launched, Launcher
 
 LIGHT = "phrases"
@@ -76,6 +77,47 @@ def test_what_was_started_is_forgotten_with_its_search(tmp_path: Path) -> None:
     kept.mkdir(parents=True)
     launcher.forget("two")
     assert not kept.parent.exists()
+
+
+def test_the_oldest_that_have_ended_go_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one subject, and of all: each model that somebody names has a folder of its own."""
+    monkeypatch.setattr(launch, "MAX_KEPT", 3)
+    monkeypatch.setattr(launch, "MAX_ALL", 5)
+    launcher = Launcher(tmp_path)
+    made = {}
+    for number in range(8):
+        subject = "one" if number < 4 else f"models:/{number}"
+        made[number] = launcher._place(subject) / f"{number + 1}-00000000"
+        made[number].mkdir(parents=True)
+    (made[0] / LOCK).touch()
+    with (made[0] / LOCK).open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        launcher._tidy("one")
+    assert [number for number, folder in made.items() if folder.exists()] == [0, 4, 5, 6, 7]
+    launcher._tidy("two")
+    assert [number for number, folder in made.items() if folder.exists()] == [4, 5, 6, 7]
+    assert not made[0].parent.exists()
+
+
+def test_only_what_still_runs_is_stopped(tmp_path: Path) -> None:
+    started = Launched("1", "predict", "models:/m", (), 0, "", tmp_path)
+    started.stop()  # which has not said its number yet
+    (tmp_path / LOCK).touch()
+    wait = [sys.executable, "-c", "input()"]
+    with subprocess.Popen(wait, stdin=subprocess.PIPE) as process:
+        (tmp_path / PROCESS).write_text(str(process.pid))
+        started.stop()
+        assert process.poll() is None, "its carrier is gone: the number may be another's"
+        with (tmp_path / LOCK).open("rb") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            (tmp_path / CODE).write_text("0")
+            started.stop()
+            assert process.poll() is None
+            (tmp_path / CODE).unlink()
+            started.stop()
+            assert process.wait() == -signal.SIGTERM
 
 
 def test_only_the_owner_can_read_what_a_verb_says(refused: Launched) -> None:
