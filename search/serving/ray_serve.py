@@ -10,7 +10,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,8 @@ def _start(wanted: Wanted) -> None:
     from ray.serve.context import _get_global_client  # what else knows the port is a dashboard
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    # One that is there already may have models of others.
+    is_there = _get_global_client(raise_if_no_controller_running=False) is not None
     try:
         serve.start(
             proxy_location="EveryNode",
@@ -148,10 +150,11 @@ def _start(wanted: Wanted) -> None:
             controller_options={"runtime_env": {"env_vars": PATIENT}},
         )
     except (RayActorError, TimeoutError) as error:
-        # What did start would be taken for a Ray Serve that is up by who tries again.
-        serve.shutdown()
+        if not is_there:  # what did start would be taken for a Ray Serve that is up
+            with suppress(RayActorError, TimeoutError):
+                serve.shutdown()
         text = printable(" ".join(str(error).split()))[:300]
-        raise NotReady(f"Ray Serve does not start ({text}); try it again") from error
+        raise NotReady(f"Ray Serve does not start ({text}). Try again.") from error
     client = _get_global_client()
     assert client is not None
     port = client.http_config.port

@@ -36,6 +36,7 @@ class Verb:
     """True if it says with `--dry-run` what it would do."""
 
 
+ANYWAY = "Although it is no better than guessing"
 BUDGET = Field("budget", "Stop after (30m, 2h, 500epochs)", "when all is done")
 VERBS: dict[str, Verb] = {
     "resume": Verb(
@@ -78,16 +79,18 @@ VERBS: dict[str, Verb] = {
             Field("trial", "Trial", "the search's answer"),
             Field("model", "Name of the model", "the search's"),
             Field("onnx", "As ONNX too, which other programs can use", is_flag=True),
-            Field("anyway", "Although it is no better than guessing", is_flag=True),
+            Field("anyway", ANYWAY, is_flag=True),
         ),
         promote.parser,
     ),
 }
+OPTION = r" --[\w-]+(?:[ =](?:'[^']*'|(?![-(])[^\s()]+))?(?: \(a larger one\))?"
 COMMAND = re.compile(
-    r"(\S*python -m )?search\.(?P<verb>[a-z]+)( (?!again|measures)[\w.-]*\w)?"
-    r"(?P<options>( --[\w-]+([ =]('[^']*'|[^\s-]\S*))?( \([^)]*\))?)*)"
+    r"(?<![^\s(])(?:(?:'[^']*python'|[^\s']*python) -m search\.(?P<verb>[a-z]+)(?: [\w.-]*\w)?"
+    rf"|search\.(?P<word>[a-z]+))(?P<options>(?:{OPTION})*)"
 )
-TRIAL = re.compile(r"--trial[ =](\w+)")
+"""A command in a sentence: as a shell takes it, with the name of a search; or by its module."""
+TRIAL = re.compile(r"--trial[ =](\S+)")
 BUTTONS = {name: f"'{verb.title}' on this page" for name, verb in VERBS.items()} | {
     "pause": "'Pause' on this page",
     "status": "the table of trials",
@@ -98,9 +101,12 @@ def on_page(text: str) -> str:
     """Return a sentence as it stands on a page: a command in it is called by its button."""
 
     def named(found: re.Match[str]) -> str:
-        trial = TRIAL.search(found["options"])
-        button = BUTTONS.get(found["verb"], found[0])
-        return f"{button}, of the trial {trial[1]}" if trial else button
+        button, options = BUTTONS.get(found["verb"] or found["word"]), found["options"]
+        if button is None:
+            return found[0]
+        if trial := TRIAL.search(options):
+            button += ", with a trial" if trial[1] == "TRIAL" else f", with the trial {trial[1]}"
+        return f"{button}, with '{ANYWAY}'" if "--anyway" in options else button
 
     return COMMAND.sub(named, text)
 

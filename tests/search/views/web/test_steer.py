@@ -217,14 +217,13 @@ def test_no_name_of_a_search_becomes_an_option_or_a_path(
             "t0001 goes on: .venv/bin/python -m search.resume x --storage y",
             "t0001 goes on: 'Go on' on this page",
         ),
-        ("t0001 goes on: search.resume x", "t0001 goes on: 'Go on' on this page"),
         (
             "Go on: python -m search.resume x --storage 'a b' --budget LIMIT (a larger one)",
             "Go on: 'Go on' on this page",
         ),
         (
             "To use it: python -m search.promote a.b-c --trial t0003",
-            "To use it: 'Promote the model' on this page, of the trial t0003",
+            "To use it: 'Promote the model' on this page, with the trial t0003",
         ),
         (
             "optimistic; python -m search.select x measures by how much. It is unlikely",
@@ -234,7 +233,26 @@ def test_no_name_of_a_search_becomes_an_option_or_a_path(
             "It has gone on since then: run search.select again.",
             "It has gone on since then: run 'Choose with care' on this page again.",
         ),
+        (
+            "Promote another: python -m search.promote x --trial TRIAL (which there are: "
+            "python -m search.status x --all)",
+            "Promote another: 'Promote the model' on this page, with a trial (which there are: "
+            "the table of trials)",
+        ),
+        (
+            "To register it all the same: python -m search.promote x --trial t0001 --anyway",
+            "To register it all the same: 'Promote the model' on this page, with the trial t0001, "
+            "with 'Although it is no better than guessing'",
+        ),
+        (
+            "It goes on: '/home/my dir/.venv/bin/python' -m search.resume x; no epoch is lost",
+            "It goes on: 'Go on' on this page; no epoch is lost",
+        ),
+        ("run search.status, which shows it", "run the table of trials, which shows it"),
+        ("python -m search.predict x --trial t0003", "python -m search.predict x --trial t0003"),
         ("the module search.unknown stays", "the module search.unknown stays"),
+        ("a.research.resume b", "a.research.resume b"),
+        ("x" * 100_000, "x" * 100_000),
     ],
 )
 def test_commands_are_called_by_their_buttons(said: str, shown: str) -> None:
