@@ -14,7 +14,7 @@ import json
 import re
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -70,7 +70,7 @@ from search.feedback.learning.paired import Paired
 from search.feedback.learning.trained import Trained
 from search.feedback.monitoring.held_to import LEAST
 from search.feedback.records import Records
-from search.journal.result import ENDED, SearchResult, checkpoint_of
+from search.journal.result import ENDED, SearchResult, checkpoint_of, moment
 from search.journal.store import Home, Storage, home, searches_in, storage
 from search.monitor import since
 from search.plan import make_plan
@@ -91,6 +91,8 @@ from trainables.errors import ConfigError, counted
 from trainables.export import reference
 from trainables.values import Json
 
+SAME_MS = 60_000
+"""Two `--since` are the same that are no more than this apart."""
 ORIGINS, IMPROVEMENT = "origins.json", "improvement.json"
 """The files of an improvement's search with each new image's origin, and with the decision."""
 
@@ -240,15 +242,15 @@ def stem_of(champion: Champion) -> str:
 def begun_with(args: argparse.Namespace, found: Found, records: Records) -> Home | None:
     """Return the improvement that this call goes on with, or tells of; None if it is a new one.
 
-    That is one of this champion, from this place, that has no decision yet; or the one that made
-    this champion, if nothing was corrected since.
+    That is one of this champion, from this place, that has no decision yet, or could not register
+    it; or the one that made this champion, if nothing was corrected since.
     """
     champion = found.champion
     for name in searches_in(args.storage):
         kept = home(args.storage, name)
-        if not name.startswith(stem_of(champion)) or IMPROVEMENT in (names := kept.names()):
+        if not name.startswith(stem_of(champion)) or is_settled(facts_in(kept)):
             continue
-        if FOLDER in names:
+        if FOLDER in kept.names():
             told = about_of(kept)
             same = (told.champion.id, told.champion.trial) == (champion.id, champion.trial)
             if same and told.place == str(args.place):
@@ -353,8 +355,10 @@ def settle(args: argparse.Namespace, kept: Home) -> int:
     if args.dry_run:
         say(Terminal(), f"{name} was begun ({result.outcome}); without --dry-run it goes on")
         return 0
-    if (facts := facts_in(kept)) is not None and (facts["version"] or is_unchanged(facts)):
+    if (facts := facts_in(kept)) is not None and is_settled(facts):
         return tell(args, facts, [f"{name} was decided before:", *facts["text"]])
+    for line in not_heeded(args, about_of(kept)):
+        say(Terminal(stderr=True), line)
     words = [name, "--storage", str(args.storage), "--data-root", str(kept.read(FOLDER))]
     words += [f"--budget={limit}" for limit in args.budget]
     words += [f"--price={args.price}"] if args.price else []
@@ -365,6 +369,15 @@ def settle(args: argparse.Namespace, kept: Home) -> int:
     ):
         return finish(args, kept, 0)
     return finish(args, kept, resume.resume(on, advises=False).exit_code)
+
+
+def not_heeded(args: argparse.Namespace, told: About) -> Iterator[str]:
+    """Yield notes on options that are other ones than those with which an improvement began."""
+    if str(args.place) != told.place:
+        yield f"note: it learns from '{told.place}'; '{args.place}' tells only what is to be met"
+    if args.since is not None and abs(args.since - told.since_ms) > SAME_MS:
+        since = f"since {moment(told.since_ms)}" if told.since_ms else "at any time"
+        yield f"note: what is to be met is what was met {since}, as when it began; --since is late"
 
 
 def may_go_on(args: argparse.Namespace, result: SearchResult) -> bool:
@@ -380,6 +393,11 @@ def facts_in(kept: Home) -> Json | None:
         return None
     facts: Json = json.loads(kept.read(IMPROVEMENT).read_text())
     return facts
+
+
+def is_settled(facts: Json | None) -> bool:
+    """Return whether all is done that an improvement has decided."""
+    return facts is not None and (bool(facts["version"]) or is_unchanged(facts))
 
 
 def is_unchanged(facts: Json) -> bool:
@@ -567,11 +585,12 @@ def add_expected(
         told,
         aside(joined)[HELD],
         trained_on(rounds_of(told, args.storage)),
-        result.started.began_ms,
+        result.started_ms,  # of the first session
         luck,
     )
     reference.add(folder, met)
-    return {"met": len(met.features), "labelled": len(met.targets), "trained": len(met.trained)}
+    counts = {"met": len(met.features), "labelled": len(met.targets), "trained": len(met.trained)}
+    return counts | {"lost": lost_round(told, args.storage)}
 
 
 def rounds_of(told: About, storage: Storage) -> list[About]:
@@ -586,16 +605,33 @@ def rounds_of(told: About, storage: Storage) -> list[About]:
     return found
 
 
+def lost_round(told: About, storage: Storage) -> str:
+    """Return the earlier improvement, or first search, that is no longer there; empty if none."""
+    name = rounds_of(told, storage)[0].champion.search
+    return "" if home(storage, name).exists() else name
+
+
 def watched_text(watched: Json) -> str:
+    """Return what later images will be held to, as clauses."""
+    text = held_to_text(watched)
+    if lost := watched["lost"]:
+        text += f"; images that {lost} was trained on may count as new, since it is gone"
+    return text
+
+
+def held_to_text(watched: Json) -> str:
     """Return what later images will be held to, as a clause."""
     if not watched["met"]:
         return (
-            "search.monitor holds what it meets to the old validation images: too few were kept of "
-            "what was met before"
+            "search.monitor holds what it meets to the old validation images: of what was met "
+            "before, too few were kept that were not trained on"
         )
     known = f"{watched['labelled']:,} of known class that it was not trained on"
     if watched["labelled"] < LEAST:
-        known = f"nothing, since there are {known}, and {LEAST} are needed"
+        known = (
+            f"nothing: {counted(watched['labelled'], 'image')} of known class held out stand for "
+            f"all, {LEAST} are needed (correct those that search.label shows, whatever it says)"
+        )
     images = counted(watched["met"], "image")
     return f"search.monitor holds what it meets to {images} met before, and its accuracy to {known}"
 

@@ -8,7 +8,7 @@ as the whole.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from search.feedback.learning.corrected import CONTRADICTS, HELD, SAME, TRAINED,
 from search.feedback.learning.joining import About
 from search.feedback.monitoring.held_to import LEAST
 from search.feedback.monitoring.window import (
+    ANSWERS,
     confidence,
     kept_of,
     latest,
@@ -31,6 +32,8 @@ from trainables.export.reference import IMAGES, Met, Probabilities, Reference, s
 Predict = Callable[[Images], Probabilities]
 CHUNK = 200
 """The images that are read at once."""
+GONE = 0.05
+"""The share of the images that were kept that may be gone from a sample."""
 
 
 def expected(
@@ -88,8 +91,8 @@ def answers_of(
 ) -> list[Seen]:
     """Return the champion's latest answer on each image that was met before an improvement began.
 
-    If it has another version in the records, the latest one there counts: an image that was met is
-    one, whoever answered.
+    If it is another version in the records, or has hardly answered, the one there that has answered
+    most counts: an image that was met is one, whoever answered.
     """
     about = records.about
     if about is None or about.classes != classes:
@@ -101,9 +104,26 @@ def answers_of(
     ]
     if not seen:
         return []
-    counts = Counter(one.version for one in seen)
-    version = told.champion.version if told.champion.version in counts else seen[-1].version
+    counts, version = Counter(one.version for one in seen), told.champion.version
+    if counts[version] < LEAST:
+        version = counts.most_common(1)[0][0]
     return latest(one for one in seen if one.version == version)
+
+
+def whole(answers: Sequence[Seen], there: Container[str]) -> Sequence[Seen]:
+    """Return the last answers whose images, as far as they were kept, are nearly all there still.
+
+    Where images have gone for want of room, those that nobody had corrected went first: what is
+    left of that time is no sample of it.
+    """
+    first, kept, gone = len(answers), 0, 0
+    for number in range(len(answers) - 1, -1, -1):
+        if answers[number].kept:
+            kept += 1
+            gone += answers[number].image not in there
+        if gone <= GONE * kept:
+            first = number
+    return answers[first:]
 
 
 def sample_of(
@@ -117,7 +137,8 @@ def sample_of(
 
     There are none of fewer than `LEAST` images.
     """
-    names = sampled(answers, records.images(), IMAGES)
+    there = records.images()
+    names = sampled(whole(answers[-ANSWERS:], there), there, IMAGES)
     features, probabilities = [], [np.empty((0, len(reference.classes)))]
     for chunk in (names[first : first + CHUNK] for first in range(0, len(names), CHUNK)):
         if not (kept := kept_of(records, reference, chunk)):

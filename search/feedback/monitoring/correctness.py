@@ -10,6 +10,7 @@ corrected than of others. Each part of the corrected ones counts as much as its 
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from search.feedback.monitoring.drift import comparable
 from search.statistics import LEVEL, standard_error
 
 Values = NDArray[np.float64]
+Number = TypeVar("Number", float, Values)
 PARTS, LEAST = 5, 5
 """The number of parts, and the corrected images that each must have; else there are fewer parts."""
 SHUFFLES = 999
@@ -128,8 +130,8 @@ def accuracy(parts: Parts, corrected: Judged) -> Accuracy:
 def accuracy_fell(parts: Parts, corrected: Judged, reference: Judged) -> float:
     """Return the probability of so low an accuracy if it were that of the validation images."""
     value, variance = _accuracy(parts, corrected)
-    before = float(reference.right.mean())
-    error = math.hypot(math.sqrt(variance), standard_error(before, len(reference.right)))
+    before, count = float(reference.right.mean()), len(reference.right)
+    error = math.hypot(math.sqrt(variance), standard_error(smoothed(before, count), count))
     return NormalDist().cdf((value - before) / error)
 
 
@@ -137,10 +139,17 @@ def _accuracy(parts: Parts, corrected: Judged) -> tuple[float, float]:
     """Return the accuracy weighted by part, and its variance."""
     held = np.bincount(parts.corrected, minlength=len(parts.weights))
     each = parts.means(parts.corrected, corrected.right.astype(float))
-    # As if one more were right and one wrong, so that a part with none wrong has a variance too.
-    smoothed = (each * held + 1) / (held + 2)
-    variance = parts.weights**2 @ (smoothed * (1 - smoothed) / np.maximum(held, 1))
+    likely = smoothed(each, held)
+    variance = parts.weights**2 @ (likely * (1 - likely) / np.maximum(held, 1))
     return float(parts.weights @ each), float(variance)
+
+
+def smoothed(share: Number, images: float | NDArray[np.int64]) -> Number:
+    """Return a share of so many images as if one more were right and one wrong.
+
+    So one of few that are all right, or all wrong, has a variance too.
+    """
+    return (share * images + 1) / (images + 2)  # type: ignore[return-value]
 
 
 def _worth(value: float, variance: float) -> float:

@@ -21,6 +21,7 @@ from search.feedback.monitoring.correctness import (
     accuracy_fell,
     calibration,
     calibration_differs,
+    smoothed,
     suggested,
 )
 from search.feedback.monitoring.drift import (
@@ -270,10 +271,11 @@ def _of_corrected(held: HeldTo, window: Window, generator: np.random.Generator) 
     if held.judged is None or (told := _judged(window)) is None or not told[0].is_covered:
         return []
     (parts, now), before = told, held.judged
-    share, spread, m = float(before.right.mean()), float(before.gaps.var()), len(before.right)
+    spread, m = float(before.gaps.var()), len(before.right)
+    likely = smoothed(float(before.right.mean()), m)
 
     def sees_drop(n: int, rate: float) -> bool:
-        error = math.sqrt(share * (1 - share) * (1 / n + 1 / m))
+        error = math.sqrt(likely * (1 - likely) * (1 / n + 1 / m))
         return (_z(1 - rate) + _z(POWER)) * error <= DROP
 
     def sees_surer(n: int, rate: float) -> bool:

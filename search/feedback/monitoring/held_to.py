@@ -4,8 +4,9 @@ A model is improved because it meets other images than those of its validation p
 expected to meet since is what was met before: a random sample of that, without labels, and, for
 accuracy and calibration, those of known class that it was not trained on. An image that is in that
 sample and is met again counts on both sides: that makes the sides more alike than two samples that
-share none, and so false alarms rarer, not more frequent. Left out of one side alone, images that
-are met often would be missing there, and from both sides what is new would be tested alone.
+share none. Left out of one side alone, images that are met often would be missing there, and from
+both sides what is new would be tested alone. Where nearly all of many thousands are met again, what
+is left out as trained on is missing on one side, so that answers may alarm more often.
 
 The model became what it is because it was better on the images of known class. So its accuracy on
 these is likely too high, by as much as is taken off (`Paired.luck`): else one in ten would be said

@@ -137,7 +137,7 @@ def _window(
             learned += 1
         elif told[image].label in reference.classes:
             corrected.append((last[image], reference.classes.index(told[image].label)))
-    answers = latest(seen)
+    answers = latest(seen)[-ANSWERS:]
     found = Window(
         *(seen[-1].version, answers, len(seen), others, corrected, by_visitors),
         trained=frozenset(trained & {one.image for one in answers}),
@@ -150,9 +150,9 @@ def _window(
 
 
 def latest(seen: Iterable[Seen]) -> list[Seen]:
-    """Return the latest answer on each image, at most `ANSWERS` of them; the oldest first."""
+    """Return the latest answer on each image; the oldest first."""
     last = {one.image: one for one in seen}
-    return sorted(last.values(), key=lambda one: one.time_ms)[-ANSWERS:]
+    return sorted(last.values(), key=lambda one: one.time_ms)
 
 
 def unsure_up_to(answers: Iterable[Seen]) -> float:

@@ -80,7 +80,7 @@ def _held_to(found: Findings) -> str:
     if found.held_to == VALIDATION:
         return (
             f"{VALIDATION}, since of what was met before it was improved fewer than {LEAST} images "
-            "of a random sample were kept"
+            "of a random sample were kept that its training did not use"
         )
     return (
         f"{found.held_to}; what it answers, to its answers on {found.outputs_held_to:,} of them "
@@ -191,8 +191,9 @@ def _accuracy(found: Findings) -> str:
         if check is None or found.accuracy_before is None:
             return (
                 f"{value}, {weighted} first; held to nothing, nor is the calibration: "
-                f"{found.labelled:,} images of known class were met before it was improved and "
-                f"kept from its training, {LEAST} are needed"
+                f"{counted(found.labelled, 'image')} of known class held out before it was "
+                f"improved {'stands' if found.labelled == 1 else 'stand'} for all, {LEAST} are "
+                "needed"
             )
         return (
             f"{value}, {found.accuracy_before:.3f} on {found.accuracy_held_to}; "

@@ -19,7 +19,13 @@ from search.feedback.learning.corrected import (
     LeftOut,
     New,
 )
-from search.feedback.learning.expected import answers_of, labelled, shared_luck, trained_on
+from search.feedback.learning.expected import (
+    answers_of,
+    labelled,
+    shared_luck,
+    trained_on,
+    whole,
+)
 from search.feedback.learning.joining import About, Champion, about
 from search.feedback.records import Seen
 from tests.support.improved import CLASSES, CLEAN, ROUGH, Images, Play, Remembered
@@ -66,6 +72,32 @@ def test_answers_of_the_champion_count_until_the_improvement_began() -> None:
     told = replace(improvement(), champion=replace(PETS, version=""))
     assert {one.version for one in answers_of(records, told, CLASSES, 5)} == {"1"}
     assert answers_of(records, improvement(), ("a", "b"), 29) == []
+
+
+def test_a_version_that_has_hardly_answered_yet_stands_for_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The images are those of the one that has answered most; none is left out of so many."""
+    monkeypatch.setattr("search.feedback.learning.expected.ANSWERS", 10)
+    records = Remembered()
+    records.answers = [answer(number, "1") for number in range(60)]
+    records.answers += [answer(number) for number in range(60, 79)]
+    found = answers_of(records, improvement(), CLASSES, until_ms=100)
+    assert [one.time_ms for one in found] == list(range(60))
+    records.answers += [answer(79)]
+    found = answers_of(records, improvement(), CLASSES, until_ms=100)
+    assert [one.time_ms for one in found] == list(range(60, 80))
+
+
+def test_images_of_a_time_of_which_many_are_gone_are_no_sample() -> None:
+    """Those that nobody had corrected went first."""
+    answers = [answer(number, kept=USUAL if number % 2 else "") for number in range(200)]
+    names = [one.image for one in answers]
+    assert whole(answers, set(names)) == answers
+    assert whole(answers, {*names[:40], *names[100:]}) == answers[96:]
+    few = set(names) - {"7", "151"}
+    assert whole(answers, few) == answers, "two were taken out by hand"
+    assert list(whole(answers, set())) == []
 
 
 def test_the_fair_images_held_out_are_those_of_known_class() -> None:

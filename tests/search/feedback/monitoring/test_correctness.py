@@ -77,6 +77,14 @@ def test_a_fall_is_seen_and_no_fall_is_not() -> None:
     assert accuracy_fell(parts, worse, before) < 0.001
 
 
+def test_a_few_images_that_are_all_right_promise_no_perfection() -> None:
+    """A model that is right on 97 of 100 is right on all of 20 in half of the cases."""
+    before = Judged(np.full(20, 0.9), np.ones(20, dtype=np.bool_))
+    now = Judged(np.full(200, 0.9), np.arange(200) >= 8)
+    parts = Parts(np.full(1000, 0.9), now)
+    assert accuracy_fell(parts, now, before) > 0.1
+
+
 def test_where_sure_images_are_not_corrected_nothing_is_said() -> None:
     everything = judged(1000, np.random.default_rng(0))
     unsure = some(everything, np.flatnonzero(everything.confidence < 0.6))
