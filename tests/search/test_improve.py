@@ -13,6 +13,7 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
+from cluster.errors import NotReady
 from cluster.storage.bucket import Bucket
 from search.api import load as opened
 from search.api import prepared, run
@@ -186,6 +187,29 @@ def test_a_champion_learns_from_what_it_met(
         again = json.loads(capsys.readouterr().out.splitlines()[-1])
         assert (again["version"], again["outcome"]) == ("2", "champion")
     assert aliases("knn") == {"champion": "2", "challenger": "2"}
+
+
+def test_a_decision_that_could_not_be_registered_comes_before_new_corrections(
+    champion: Champion, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = champion("knn")
+    correct(place)
+    words = ("models:/knn@champion", "--margin", "5", "--json")
+
+    def away(*_: object) -> None:
+        raise NotReady("the bucket does not answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("search.improve.add_expected", away)
+        assert place.improve(*words) == 4
+    assert aliases("knn") == {"champion": "1"}
+    image = turned(1)[0][200]
+    place.met.correct(keep(place, image), "3", "api")
+    assert place.improve(*words, "--since", "1h") == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out.splitlines()[-1])["version"] == "2"
+    assert searched().ranking
+    assert "met at any time, as when it began; --since is late" in said.err
 
 
 @pytest.mark.usefixtures("few_shuffles")
