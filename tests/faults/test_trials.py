@@ -154,16 +154,14 @@ def test_a_trial_that_eats_the_machines_memory_falls_alone(
     room = min(
         0.25, free / total / 2
     )  # what other processes of the machine come to need or give back meanwhile decides nothing
+    most = 1 - free / total + room
     threshold = {
-        "RAY_memory_usage_threshold": f"{1 - free / total + room:.3f}",
+        "RAY_memory_usage_threshold": f"{most:.3f}",
         "RAY_memory_monitor_refresh_ms": "100",
     }
     search = open_search()
-    hungry = {"trial": "t0002", "epoch": epoch}
-    search.plan(
-        {"do": "allocate", "mb": int(total / 1024 * (room + 0.12)), **hungry},
-        {"do": "sleep", "seconds": 5, **hungry},
-    )
+    share = most + min(0.12, (1 - most) / 2)
+    search.plan({"do": "allocate", "share": share, "seconds": 5, "trial": "t0002", "epoch": epoch})
     done = search.run(*GRID, "--trials", 4, environment=threshold).finish()
     assert done.code == 3, done.err
     assert done.summary["trials"] == {"completed": 3, "failed": 1}

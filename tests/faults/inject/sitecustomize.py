@@ -10,7 +10,8 @@ again at each epoch:
 
 A fault without `trial` or `epoch` means any. `do` is one of
 
-    before an epoch    sleep (seconds), raise (message), memory_error, allocate (mb),
+    before an epoch    sleep (seconds), raise (message), memory_error, allocate (share
+                       of the machine's memory that is then in use; seconds),
                        stop (SIGSTOP), spoil (file; then SIGKILL), hold (until the plan has it
                        no more)
     after an epoch     metric (name, value), kill (SIGKILL: trained and not yet saved)
@@ -99,6 +100,14 @@ def die(number):
     time.sleep(1)
 
 
+def fill(share):
+    """Take memory until so large a share of the machine's is in use: others may give some back."""
+    facts = dict(line.split()[:2] for line in Path("/proc/meminfo").read_text().splitlines())
+    total, free = int(facts["MemTotal:"]), int(facts["MemAvailable:"])
+    if (wanted := int(free - (1 - share) * total)) > 0:
+        HELD.append(b"x" * (wanted * 1024))
+
+
 def before(epoch):
     """Let strike what is due before an epoch is trained."""
     for fault in due(
@@ -112,7 +121,10 @@ def before(epoch):
             case "memory_error":
                 raise MemoryError(fault["message"])
             case "allocate":
-                HELD.append(b"x" * (fault["mb"] * 2**20))
+                until = time.monotonic() + fault["seconds"]
+                while time.monotonic() < until:
+                    fill(fault["share"])
+                    time.sleep(0.05)
             case "stop":
                 die(signal.SIGSTOP)
             case "hold":
