@@ -8,7 +8,7 @@ SECONDS ?= 600
 # The tests run in so many processes at once, each with a Ray of its own; the slow ones wait more than they compute.
 JOBS ?= 3
 SLOW_JOBS ?= 3
-PYTEST := $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder --ignore tests/test_layers.py
+PYTEST := $(BIN)/python -m pytest --ignore tests/test_layers.py
 
 .PHONY: setup run test test-all check soak bench bench-search clean
 
