@@ -374,10 +374,13 @@ def settle(args: argparse.Namespace, kept: Home) -> int:
 def not_heeded(args: argparse.Namespace, told: About) -> Iterator[str]:
     """Yield notes on options that are other ones than those with which an improvement began."""
     if str(args.place) != told.place:
-        yield f"note: it learns from '{told.place}'; '{args.place}' tells only what is to be met"
+        yield (
+            f"note: this improvement learns from '{told.place}'; '{args.place}' is asked only for "
+            "what its model is to expect"
+        )
     if args.since is not None and abs(args.since - told.since_ms) > SAME_MS:
-        since = f"since {moment(told.since_ms)}" if told.since_ms else "at any time"
-        yield f"note: what is to be met is what was met {since}, as when it began; --since is late"
+        since = f"--since {moment(told.since_ms)}" if told.since_ms else "no --since"
+        yield f"note: --since is not heeded: this improvement began with {since}"
 
 
 def may_go_on(args: argparse.Namespace, result: SearchResult) -> bool:
@@ -569,7 +572,7 @@ def registered_as(
 def add_expected(
     args: argparse.Namespace, kept: Home, result: SearchResult, luck: float, folder: Path
 ) -> Json:
-    """Add what an exported challenger is expected to meet to its reference; return its counts.
+    """Add what an exported challenger is expected to meet to its reference; return facts on it.
 
     `luck` is by how much its accuracy on the images held out is likely too high.
     """
@@ -577,6 +580,7 @@ def add_expected(
 
     joined = kept.read(FOLDER)
     held, told = reference.read(folder), About.read(joined)
+    rounds = rounds_of(told, args.storage)
     assert held is not None  # it has just been exported
     met = expected(
         Predictor(folder).predictions,
@@ -584,13 +588,18 @@ def add_expected(
         Records.at(args.place),
         told,
         aside(joined)[HELD],
-        trained_on(rounds_of(told, args.storage)),
+        trained_on(rounds),
         result.started_ms,  # of the first session
         luck,
     )
     reference.add(folder, met)
-    counts = {"met": len(met.features), "labelled": len(met.targets), "trained": len(met.trained)}
-    return counts | {"lost": lost_round(told, args.storage)}
+    first = rounds[0].champion.search
+    return {
+        "met": len(met.features),
+        "labelled": len(met.targets),
+        "trained": len(met.trained),
+        "lost": "" if home(args.storage, first).exists() else first,
+    }
 
 
 def rounds_of(told: About, storage: Storage) -> list[About]:
@@ -605,17 +614,14 @@ def rounds_of(told: About, storage: Storage) -> list[About]:
     return found
 
 
-def lost_round(told: About, storage: Storage) -> str:
-    """Return the earlier improvement, or first search, that is no longer there; empty if none."""
-    name = rounds_of(told, storage)[0].champion.search
-    return "" if home(storage, name).exists() else name
-
-
 def watched_text(watched: Json) -> str:
     """Return what later images will be held to, as clauses."""
     text = held_to_text(watched)
     if lost := watched["lost"]:
-        text += f"; images that {lost} was trained on may count as new, since it is gone"
+        text += (
+            f"; {lost} is gone: if it was an improvement, the images that it learned from count "
+            "as new"
+        )
     return text
 
 

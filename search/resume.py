@@ -101,7 +101,7 @@ def resume(args: argparse.Namespace, *, advises: bool = True) -> Finished:
     policy: MakePolicy = SearchPolicy
     if result.refinement is not None:
         policy = partial(RefinementPolicy, dataset=prepared.dataset)
-    done = sum(trial.ended_ms > 0 for trial in result.trials.values())
+    done = result.ended
     held = sum(trial.outcome == "held" for trial in result.trials.values())
     waits = f", {held} wait at a rung" if held else ""
     cut_off = len(result.unfinished) - held

@@ -101,11 +101,10 @@ def _tell_suggested(event: Suggested, result: SearchResult) -> Iterator[str]:
     if event.repeat_of:
         yield f"{event.repeat_of} again, for the selection, with seed {event.seed}"
         return
-    heard = sum(trial.ended_ms > 0 for trial in result.trials.values())
     active = sum(trial.outcome == "running" for trial in result.trials.values())
     yield (
-        f"suggested by {experiment['algorithm']} (seed {experiment['seed']}) when {heard} trials "
-        f"had ended and {active} ran"
+        f"suggested by {experiment['algorithm']} (seed {experiment['seed']}) when {result.ended} "
+        f"trials had ended and {active} ran"
     )
     yield from (f"  {path} = {param_text(value)}" for path, value in event.params.items())
 

@@ -828,6 +828,11 @@ class SearchResult:
         return dict(Counter(trial.outcome for trial in self.trials.values()))
 
     @property
+    def ended(self) -> int:
+        """The number of trials that have ended."""
+        return sum(trial.ended_ms > 0 for trial in self.trials.values())
+
+    @property
     def epochs_trained(self) -> int:
         """Finished epochs of all trials; an epoch that others took over counts once.
 

@@ -108,7 +108,7 @@ def time_left(result: SearchResult, planned: int, before: Before, elapsed_s: flo
         elapsed_s: the seconds since then.
     """
     trials, experiment = result.trials.values(), result.started.experiment
-    ended = sum(trial.ended_ms > 0 for trial in trials)
+    ended = result.ended
     trained = result.epochs_trained
     if experiment.get("scheduler") == "asha" and trained > before.epochs:
         rungs = experiment["horizon"], experiment.get("grace"), experiment.get("sure", 0.0)

@@ -297,14 +297,7 @@ def improved_table(runs: int) -> Iterator[str]:
     yield "| change | " + " | ".join(sizes) + " |"
     yield "|---|" + "---|" * len(MET_BEFORE)
     for case in IMPROVED:
-        cells = []
-        for count in MET_BEFORE:
-            found = [case.alarms(count, seed) for seed in range(runs)]
-            by = {name: sum(name in one for one in found) for one in found for name in one}
-            each = ", ".join(f"{name} {100 * hits / runs:.0f}" for name, hits in sorted(by.items()))
-            cells.append(
-                f"{100 * sum(map(bool, found)) / runs:.1f} %" + (f" ({each})" * bool(each))
-            )
+        cells = (_rates([case.alarms(count, seed) for seed in range(runs)]) for count in MET_BEFORE)
         yield f"| {case.title} | " + " | ".join(cells) + " |"
 
 

@@ -31,6 +31,7 @@ from search.improve import (
     main,
     parser,
     rounds_of,
+    watched_text,
 )
 from search.journal.result import SearchResult
 from search.journal.store import home
@@ -209,7 +210,20 @@ def test_a_decision_that_could_not_be_registered_comes_before_new_corrections(
     said = capsys.readouterr()
     assert json.loads(said.out.splitlines()[-1])["version"] == "2"
     assert searched().ranking
-    assert "met at any time, as when it began; --since is late" in said.err
+    assert "--since is not heeded: this improvement began with no --since" in said.err
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        ({}, "to 90 images met before, and its accuracy to 30 of known class that it was not"),
+        ({"met": 0}, "to the old validation images: of what was met before, too few were kept"),
+        ({"labelled": 1}, "its accuracy to nothing: 1 image of known class held out"),
+        ({"lost": "old"}, "; old is gone: if it was an improvement, the images that it learned"),
+    ],
+)
+def test_what_later_images_are_held_to_is_told(facts: dict[str, Any], told: str) -> None:
+    assert told in watched_text({"met": 90, "labelled": 30, "trained": 9, "lost": "", **facts})
 
 
 @pytest.mark.usefixtures("few_shuffles")

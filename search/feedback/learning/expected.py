@@ -32,7 +32,7 @@ from trainables.export.reference import IMAGES, Met, Probabilities, Reference, s
 Predict = Callable[[Images], Probabilities]
 CHUNK = 200
 """The images that are read at once."""
-GONE = 0.05
+MAY_BE_GONE = 0.05
 """The share of the images that were kept that may be gone from a sample."""
 
 
@@ -121,7 +121,7 @@ def whole(answers: Sequence[Seen], there: Container[str]) -> Sequence[Seen]:
         if answers[number].kept:
             kept += 1
             gone += answers[number].image not in there
-        if gone <= GONE * kept:
+        if gone <= MAY_BE_GONE * kept:
             first = number
     return answers[first:]
 

@@ -90,8 +90,7 @@ def stand_text(result: SearchResult, holder: str) -> str:
 def _at_work(result: SearchResult) -> str:
     if running := result.counts.get("running", 0):
         return f": {counted(running, 'trial')} at work"
-    ended = sum(trial.ended_ms > 0 for trial in result.trials.values())
-    is_last = ended >= int(result.started.experiment["trials"])
+    is_last = result.ended >= int(result.started.experiment["trials"])
     return ": its trials have ended, and are being evaluated" if is_last else ""
 
 

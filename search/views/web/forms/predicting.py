@@ -88,11 +88,6 @@ class Prediction:
         return self.launched.words[-1]
 
     @property
-    def state(self) -> str:
-        """The state, in a line."""
-        return self.launched.state_line
-
-    @property
     def began(self) -> str:
         """The time of the start, in words."""
         return moment(self.launched.began_ms)

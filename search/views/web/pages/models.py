@@ -69,7 +69,10 @@ def routes(site: Site) -> list[BaseRoute]:
     async def whole(request: Request, number: str, answers: Sequence[Said] = ()) -> Response:
         model = await of(request)
         predictions = await run_in_threadpool(earlier, launcher, model.name)
-        return model_page(request, site, model, number, predictions, answers)
+        # Apart from the loop: what each has said is read.
+        return await run_in_threadpool(
+            model_page, request, site, model, number, predictions, answers
+        )
 
     async def ask(request: Request, form: FormData) -> Response:
         uploads = [one for one in form.getlist("image") if isinstance(one, UploadFile)]

@@ -105,7 +105,7 @@ def facts_of(followed: Followed, query: Query) -> dict[str, Any]:
         "race": selection_lines(result, holder, "")[1:] if stands == "choosing" else [],
         "trouble": followed.trouble,
         "left": left_text(result, followed.before, planned) if stands == "running" else "",
-        "ended": sum(trial.ended_ms > 0 for trial in result.trials.values()),
+        "ended": result.ended,
         "planned": planned,
         "shares": shares_of(result),
         "tiles": tiles(result) if stands == "over" else _live_tiles(result),

@@ -175,8 +175,7 @@ async def cost_lines(
 def resume_lines(site: Site, search: str, words: list[str]) -> list[str]:
     """Return what is left of a search, and what more trials would come to."""
     result, _ = kept(site, search)
-    ended = sum(trial.ended_ms > 0 for trial in result.trials.values())
-    lines = [f"{ended} of {len(result.trials)} trials that were begun have ended."]
+    lines = [f"{result.ended} of {len(result.trials)} trials that were begun have ended."]
     given = VERBS["resume"].parser().parse_args(words)
     if given.trials is not None:
         experiment = Experiment.from_description(search, result.started.experiment, site.place)
