@@ -208,8 +208,14 @@ class Registry:
 
     def _make_known(self, name: str) -> None:
         """Make the name known to the registry if it is not."""
+        from mlflow.exceptions import MlflowException
+
         if not self.client.search_registered_models(f"name = '{name}'"):
-            self.client.create_registered_model(name)
+            try:
+                self.client.create_registered_model(name)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another was faster
+                    raise
 
     def _trouble(self, error: Exception) -> NotReady:
         return NotReady(

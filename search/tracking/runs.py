@@ -38,7 +38,7 @@ from search.journal.result import (
     task_of,
 )
 from search.phrases import RUN_LIST, last_line_of
-from search.tracking.client import client_of
+from search.tracking.client import add, client_of
 from search.tracking.data_inputs import data_input
 from search.tracking.uri import sqlite_path
 from search.views.guessing import guess_figures
@@ -48,8 +48,8 @@ from trainables.messages import WarmStart
 from trainables.values import Evaluation, Params
 
 STATUS = {"completed": "FINISHED", "stopped": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
-VIEW_TAG = "mlflow.sharedViewState."
-"""The experiment's tag with a view of its run list, before the view's key (MLflow 3.17)."""
+RUN_LIST_TAG = f"mlflow.sharedViewState.{RUN_LIST}"
+"""The experiment's tag with a view of its run list (MLflow 3.17)."""
 EVIDENCE_TAG, OPENED_TAG = "search.evidence", "test.opened"
 BATCH = {"metrics": 1000, "params": 100, "tags": 100}
 """The most that MLflow takes in one `log_batch`."""
@@ -291,7 +291,8 @@ class Runs:
             self.experiment_id = self._restored(found)
             self._find()
         self.parent = self._run_of("", event, {"search.role": "search"}, facts.name)
-        self.client.log_inputs(self.parent, datasets=[data_input(facts.data)])
+        data = data_input(facts.data)
+        add(lambda: self.client.log_inputs(self.parent, datasets=[data]))
         plain = {
             name: value
             for name, value in facts.experiment.items()
@@ -325,38 +326,36 @@ class Runs:
         from mlflow.exceptions import MlflowException
 
         if (found := self.client.get_experiment_by_name(title)) is None:
+            metric = self.result.metric
+            higher = str(metric.mode == "max").lower()
+            tags = {
+                "mlflow.experiment.primaryMetric.name": primary(metric),
+                "mlflow.experiment.primaryMetric.greaterIsBetter": higher,
+                RUN_LIST_TAG: self._run_list(),
+            }
             try:
-                made = str(
+                return str(
                     self.client.create_experiment(
-                        title, artifact_location=self._artifact_location(title)
+                        title, artifact_location=self._artifact_location(title), tags=tags
                     )
                 )
-                metric = self.result.metric
-                higher = str(metric.mode == "max").lower()
-                for key, value in (
-                    ("mlflow.experiment.primaryMetric.name", primary(metric)),
-                    ("mlflow.experiment.primaryMetric.greaterIsBetter", higher),
-                ):
-                    self.client.set_experiment_tag(made, key, value)
-                self._offer_list(made)
-                return made
             except MlflowException:
                 found = self.client.get_experiment_by_name(title)  # another search was faster
                 if found is None:
                     raise
-        if f"{VIEW_TAG}{RUN_LIST}" not in found.tags:
-            self._offer_list(found.experiment_id)
-        return self._restored(found)
+        experiment = self._restored(found)
+        if RUN_LIST_TAG not in found.tags:
+            view = self._run_list()
+            add(lambda: self.client.set_experiment_tag(experiment, RUN_LIST_TAG, view))
+        return experiment
 
-    def _offer_list(self, experiment: str) -> None:
-        """Keep a view of the run list that shows the metric, with the experiment."""
+    def _run_list(self) -> str:
+        """Return the view of an experiment's run list that shows the metric."""
         names = dict.fromkeys((self.result.metric, self.result.task.primary))
         columns = [f"metrics.`{primary(metric)}`" for metric in names]
         columns += [f"metrics.`test/{metric.name}`" for metric in names]
         view = {"orderByKey": "attributes.start_time", "orderByAsc": False}
-        chosen = ["attributes.`Dataset`", *columns]
-        told = json.dumps({**view, "selectedColumns": chosen})
-        self.client.set_experiment_tag(experiment, f"{VIEW_TAG}{RUN_LIST}", told)
+        return json.dumps({**view, "selectedColumns": ["attributes.`Dataset`", *columns]})
 
     def _restored(self, found: Any) -> str:
         """Return an experiment's id; restore it first if it was deleted."""

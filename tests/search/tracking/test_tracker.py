@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,9 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
+from mlflow.store.tracking.dbmodels.models import SqlDataset, SqlExperiment, SqlExperimentTag
+from sqlalchemy import event
+from sqlalchemy.orm import Session
 
 from cluster.errors import NotReady
 from cluster.secrets import masked
@@ -42,7 +46,7 @@ from search.sync import main as sync
 from search.tracking import runs as runs_module
 from search.tracking import tracker as tracker_module
 from search.tracking.model_registry import Registry
-from search.tracking.runs import new_title
+from search.tracking.runs import Runs, new_title
 from search.tracking.tracker import Tracker
 from search.tracking.uri import check_tracking, sqlite_path
 from search.views.summary import risk_text
@@ -663,6 +667,51 @@ def test_an_experiment_deleted_in_the_ui_is_brought_back(
     assert again.error == ""
     assert again.experiment_id == tracker.experiment_id
     assert len(runs(uri, again)[1]) == 9
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_searches_that_begin_at_the_same_moment_share_an_experiment(
+    uri: str, experiment: Experiment, tmp_path: Path, is_there: bool
+) -> None:
+    """Each looks for the experiment, its view and its data set before the other has added them."""
+    client, name = MlflowClient(uri), "nine-digits"
+    if is_there:  # made by a version that kept no view of the list of runs
+        client.create_experiment(name)
+    both, kinds = threading.Barrier(2), (SqlExperiment, SqlExperimentTag, SqlDataset)
+    met: set[tuple[int, type]] = set()
+
+    def look_first(session: Session, *_: object) -> None:
+        """Wait, once for each kind of row, until both are about to add one."""
+        for kind in kinds:
+            me = (threading.get_ident(), kind)
+            if me not in met and any(isinstance(row, kind) for row in session.new):
+                met.add(me)
+                both.wait(BUSY_S)
+                return
+
+    def write(search: str) -> str:
+        began = {**started_event(), "id": search}
+        told = Started(name=search, experiment=experiment.describe(), **began)
+        written = Runs(uri, tmp_path)
+        try:
+            written.project([Event(1, 0, told)])
+        except BaseException:
+            both.abort()
+            raise
+        return written.experiment_id
+
+    event.listen(Session, "before_flush", look_first)
+    try:
+        with ThreadPoolExecutor(2) as at_once:
+            experiments = set(at_once.map(write, ["anna", "ben"]))
+    finally:
+        event.remove(Session, "before_flush", look_first)
+    assert len(met) == 4, "both wrote two kinds of row at the same moment"
+    (shared,) = experiments
+    assert "mlflow.sharedViewState.models" in client.get_experiment(shared).tags
+    found = client.search_runs([shared])
+    assert {run.data.tags["search.id"] for run in found} == {"anna", "ben"}
+    assert all(run.inputs and len(run.inputs.dataset_inputs) == 1 for run in found)
 
 
 def test_a_kind_of_uri_that_nobody_knows_is_refused() -> None:
