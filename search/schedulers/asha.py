@@ -8,10 +8,12 @@ curves separate late, and too large where they separate early. Here it is measur
                 and value) have made since they were where it is. No trial is judged by its own
                 gain (`search.schedulers.forecast`).
     Depth       Where did the leaders of later rungs stand, by that forecast, at this one? If on
-                average they were among the first `mu`, the chance that the best stands at place
-                `d` is about (1 - q) q ** (d - 1), q = 1 - 1 / mu, and the first `mu` go on. The
-                largest `mu` over all later rungs counts, so that late crossings are seen: they
-                show in the trials that came far early, when few had come.
+                average they were among the first `mu`, the first `mu` go on. The chance that the
+                best stands further behind than place `d` falls as (1 + d / (k mu)) ** -k, which is
+                that of a geometric distribution whose mean is known from so few that it may be
+                larger. The largest `mu` over all later rungs counts, so that late crossings are
+                seen: they show in the trials that came far early, when few had come. A leader
+                counts as where the foremost of those stood that are as good within noise.
     Floors      At least `MIN_PROMOTED` trials go on from a rung. Nearly half do, as long as that
                 takes no more epochs on the way to the next rung than all trainings took to their
                 first.
@@ -25,11 +27,14 @@ curves separate late, and too large where they separate early. Here it is measur
                 times, for a new trial also tells of others. So the leader of a few trials is soon
                 far ahead, and most epochs go into looking further.
     Sure        When no other trial is to go on, the chances of the waiting ones to be the best are
-                added up. Each is the geometric mean of the chance by place and the chance by
-                outlook (`search.schedulers.forecast`); the outlook is misleading for a trial that
-                is far from all that went on. While the sum is more than the user wants to risk,
-                the trial with the most chance per epoch goes on. So an easy search ends soon, and
-                a hard one trains what it needs.
+                added up. At a rung each chance is in proportion to that by place times the root of
+                that by outlook (`search.schedulers.forecast`), of which something is left to all:
+                the outlook is misleading for a trial that is far from those that went on. All at
+                the rung, those that went on included, have a chance of 1 together, for one of them
+                is the best; so it does not matter that an outlook is too bright for all alike.
+                While the sum of those that wait is more than the user wants to risk, the one with
+                the most chance per epoch goes on. So an easy search ends soon, and a hard one
+                trains what it needs.
 
 Where networks are to cost little too (`--objective`), places are taken in turn from the order by
 forecast and from the order by Pareto front, and no trial is left behind at a rung if no other one
@@ -41,8 +46,8 @@ on from its checkpoint.
 """
 
 import math
-from collections.abc import Callable, Collection, Mapping
-from itertools import pairwise
+from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import pairwise, takewhile
 
 from search.objectives import Costs, in_turn
 from search.schedulers.base import NEW, Expected, Risk, Scheduler, Setting, Stop
@@ -69,7 +74,16 @@ BALANCED_SHARE = 0.45
 They are while no more epochs are spent from there to the next rung than on the way of all trainings
 to the first.
 """
-NEW_GAIN = 2.0
+LIKE_LEADERS = 5
+"""A mean place counts as if known from so many leaders.
+
+The fewer, the more chance is far behind.
+"""
+TIED = 0.65
+"""Trainings that are behind another one by so many of its standard errors count as its equals."""
+DIMMEST = 0.02
+"""The least chance by outlook, for an outlook may be wrong."""
+NEW_GAIN = 2.5
 """The worth of a new trial's chance to be the best, relative to that of a waiting trial."""
 NEW_SHARE, NEW_AHEAD = 2.0, 4
 """The share of new trials, and the number always ahead, where networks are to cost little.
@@ -140,9 +154,9 @@ class Asha(Scheduler):
         self._means: list[float] = []
         """For each rung, the mean place of the leaders of later rungs (`_mean_place`)."""
         self._chances: list[dict[str, float]] = []
-        """For each rung, the chance of each training that has not gone on to be the best of all.
+        """For each rung, the chance of each training there to be the best of all.
 
-        It is the chance by outlook alone.
+        Empty where there is no outlook; the place alone tells then.
         """
         self._stakes: dict[str, Stake] = {}
 
@@ -399,18 +413,16 @@ class Asha(Scheduler):
         if not self._is_known(level) or self.training[trial] in self.promoted[level]:
             return 0.0
         by_place = self._by_place(level, trial)
-        by_outlook = (
-            self._chances[level].get(self.training[trial], 0.0)
-            if self._chances[level]
-            else by_place
-        )
-        return math.sqrt(by_place * by_outlook)
+        return self._chances[level].get(self.training[trial], by_place)
 
     def _by_place(self, level: int, trial: str) -> float:
         """Return the same chance as far as the trial's place tells."""
-        place = self._place(level, trial)
-        further = 1 - 1 / max(MIN_MEAN, self._means[level])
-        return (1 - further) * further ** (place - 1)
+        return self._at_place(level, self._place(level, trial))
+
+    def _at_place(self, level: int, place: int) -> float:
+        """Return the chance that the best of all stands at this place of a rung."""
+        mean = max(MIN_MEAN, self._means[level])
+        return beyond(place - 1, mean) - beyond(place, mean)
 
     def _record_epoch(self, trial: str, epoch: int) -> None:
         """Record that a trial has come to this epoch.
@@ -463,20 +475,30 @@ class Asha(Scheduler):
         return self._places
 
     def _by_outlook(self) -> list[dict[str, float]]:
-        """Return, for each rung, the chance of each waiting training to beat the best so far.
+        """Return, for each rung, the chance of each training there to be the best of all.
 
-        It must do so by more than the standard error of the best. Empty where nothing is known.
+        By its outlook it must beat the best so far by more than the standard error of that. Empty
+        where nothing is known.
         """
         if self.costs:
             return [{} for _ in self.rungs]
         best = max(
             (value for values in self.forecaster.values for value in values.values()), default=0.0
         )
-        error = self.error_of(best)
-        return [
-            outlook.chances(best + error) if outlook else {}
-            for outlook in self.forecaster.outlooks(NOISE_SHARE * error)
-        ]
+        error, found = self.error_of(best), list[dict[str, float]]()
+        for level, outlook in enumerate(self.forecaster.outlooks(NOISE_SHARE * error)):
+            if outlook is None or outlook.gone_on is None:
+                found.append({})
+                continue
+            bright = outlook.chances(best + error) | outlook.gone_on.chances(best + error)
+            weights = {
+                training: self._at_place(level, place)
+                * math.sqrt(max(DIMMEST, bright.get(training, 0.0)))
+                for training, place in self._places[level].items()
+            }
+            total = sum(weights.values())
+            found.append({training: weight / total for training, weight in weights.items()})
+        return found
 
     @property
     def expected(self) -> dict[str, Expected]:
@@ -504,23 +526,28 @@ class Asha(Scheduler):
         """
         places, mean = self._places[level], 1.0
         for later in range(level + 1, len(self.rungs) + 1):
-            came, front = (
-                [training for training in self.forecaster.ordered(later) if training in places],
-                1,
-            )
+            values, leading = self.forecaster.values[later], LEADERS
+            came = [training for training in self.forecaster.ordered(later) if training in places]
             if self.costs:
                 came, front, _ = in_turn(
-                    {training: self.forecaster.values[later][training] for training in came},
-                    self.costs,
+                    {training: values[training] for training in came}, self.costs
                 )
+                leading = max(LEADERS, front)
             if came:
-                stood = mean_place(
-                    [places[training] for training in came],
-                    max(LEADERS, front),
-                    is_next=later == level + 1,
-                )
-                mean = max(mean, min(stood, len(places)))
+                stood = [places[training] for training in came]
+                if not self.costs:
+                    stood[:leading] = [
+                        min(places[equal] for equal in self._equals(values, came[number:]))
+                        for number in range(min(leading, len(came)))
+                    ]
+                behind = mean_place(stood, leading, is_next=later == level + 1)
+                mean = max(mean, min(behind, len(places)))
         return mean
+
+    def _equals(self, values: Mapping[str, float], ordered: list[str]) -> Iterator[str]:
+        """Yield the first of these, the best first, and those that are as good within noise."""
+        least = values[ordered[0]] - TIED * self.error_of(values[ordered[0]])
+        return takewhile(lambda training: values[training] >= least, ordered)
 
 
 def ordinal(number: int) -> str:
@@ -544,6 +571,15 @@ def mean_place(came: list[int], leading: int, *, is_next: bool) -> float:
     if not is_next or len(came) < 2 * leaders:
         return stood
     return stood / max(1e-9, 1 - (stood / all_of_them) ** CUT_OFF)
+
+
+def beyond(place: int, mean: float) -> float:
+    """Return the chance that the best stands further behind than this place, for a mean place.
+
+    It is Lomax's distribution: an exponential one whose rate is uncertain as one that was learned
+    from `LIKE_LEADERS` is (a gamma distribution).
+    """
+    return float((1 + place / (LIKE_LEADERS * mean)) ** -LIKE_LEADERS)
 
 
 def first_rung(horizon: int) -> int:

@@ -65,6 +65,8 @@ class Outlook:
     means: Array
     deviations: Array
     freedom: float
+    gone_on: "Outlook | None" = None
+    """The outlook that those that went on would have, had they waited."""
 
     def chances(self, bar: float) -> dict[str, float]:
         """Return each trial's chance to reach more than `bar`."""
@@ -280,16 +282,22 @@ class Forecaster:
         line = _Line(
             self._known(level, promoted, rung), np.array([to_come[trial] for trial in promoted])
         )
-        means, variances = line.at(self._known(level, remaining, rung))
-        variances += np.mean([spread.get(trial, 0.0) for trial in promoted])
-        outlook = Outlook(
-            remaining, means, np.sqrt(variances + noise**2), max(FREEDOM, line.freedom)
-        )
+        unknown = np.mean([spread.get(trial, 0.0) for trial in promoted])
+        """The variance of what those that went on come to, as far as that is not known yet."""
+        freedom = max(FREEDOM, line.freedom)
+
+        def by_line(trials: list[str]) -> tuple[Array, Array]:
+            means, variances = line.at(self._known(level, trials, rung))
+            return means, variances + unknown
+
+        means, variances = by_line(promoted)
+        gone_on = Outlook(promoted, means, np.sqrt(variances + noise**2), freedom)
+        means, variances = by_line(remaining)
         return _RungOutlook(
             rung.of_all,
             gain,
             dict(zip(remaining, zip(means.tolist(), variances.tolist(), strict=True), strict=True)),
-            outlook,
+            Outlook(remaining, means, np.sqrt(variances + noise**2), freedom, gone_on),
         )
 
     def expected(self) -> dict[str, Expected]:

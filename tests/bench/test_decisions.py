@@ -20,7 +20,7 @@ def test_another_decision_gives_another_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = list(lines(SCENARIOS["random + asha"](str(tmp_path / "before")).folder / FILE_NAME))
-    monkeypatch.setattr("search.schedulers.asha.NEW_GAIN", 2.5)
+    monkeypatch.setattr("search.schedulers.asha.NEW_GAIN", 1.5)
     assert (
         list(lines(SCENARIOS["random + asha"](str(tmp_path / "now")).folder / FILE_NAME)) != before
     )

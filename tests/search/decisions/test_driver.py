@@ -7,7 +7,7 @@ import pytest
 
 from search.budget import Budget, limit
 from search.decisions.driver import RETRIES, Driver
-from search.experiment import Experiment
+from search.experiment import SURE, Experiment
 from search.journal.events import Evaluated, Resumed, Suggested, Unevaluated
 from search.journal.journal import read
 from search.journal.result import SearchResult, Session
@@ -214,7 +214,7 @@ def test_a_search_killed_at_its_budgets_end_tells_the_same_risk(
     again = cut_after(driver, risked.number - 1)
     assert again.result.outcome == "budget"
     assert again.result.risk == risked.data
-    assert ("--sure" in risk_text(again.result)) == (1 - risked.data.chance / 2 > 0.8), (
+    assert ("--sure" in risk_text(again.result)) == (1 - risked.data.chance / 2 > SURE), (
         "not less sure than was asked for"
     )
 
@@ -239,7 +239,7 @@ def test_a_search_that_closes_early_holds_what_it_held(
     by: str, open_driver: OpenDriver, experiment: Experiment
 ) -> None:
     search = changed(experiment, scheduler="asha")
-    driver = play(open_driver(search), events=30)
+    driver = play(open_driver(search), events=36)
     held = {name for name, trial in driver.result.trials.items() if trial.outcome == "held"}
     assert held
     driver.close(by, "because")
