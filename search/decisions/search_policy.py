@@ -81,7 +81,13 @@ class SearchPolicy:
         """Return the scheduler that holds trials at rungs."""
         experiment = self.experiment
         found = SCHEDULERS[experiment.scheduler](
-            Setting(experiment.horizon, experiment.space, experiment.grace, experiment.sure)
+            Setting(
+                experiment.horizon,
+                experiment.space,
+                experiment.grace,
+                experiment.sure,
+                self.metric.top_score,
+            )
         )
         found.error_of = self._error_of  # type: ignore[method-assign]
         return found

@@ -120,7 +120,7 @@ class Asha(Scheduler):
     """
 
     def __init__(self, setting: Setting) -> None:
-        self.horizon, self.risked = setting.horizon, 1 - setting.sure
+        self.horizon, self.risked, self.highest = setting.horizon, 1 - setting.sure, setting.highest
         self.rungs = rungs_for(setting.horizon, setting.grace or first_rung(setting.horizon))
         self.legs = [after - before for before, after in pairwise([0, *self.rungs, self.horizon])]
         """The epochs from each rung to the next: from 0 to the first, and so on to the horizon."""
@@ -477,8 +477,8 @@ class Asha(Scheduler):
     def _by_outlook(self) -> list[dict[str, float]]:
         """Return, for each rung, the chance of each training there to be the best of all.
 
-        By its outlook it must beat the best so far by more than the standard error of that. Empty
-        where nothing is known.
+        By its outlook it must beat the best so far by more than the standard error of that, which
+        none can where that is more than any value. Empty where nothing is known.
         """
         if self.costs:
             return [{} for _ in self.rungs]
@@ -486,6 +486,8 @@ class Asha(Scheduler):
             (value for values in self.forecaster.values for value in values.values()), default=0.0
         )
         error, found = self.error_of(best), list[dict[str, float]]()
+        if best + error >= self.highest:
+            return [dict.fromkeys(places, 0.0) for places in self._places]
         for level, outlook in enumerate(self.forecaster.outlooks(NOISE_SHARE * error)):
             if outlook is None or outlook.gone_on is None:
                 found.append({})

@@ -4,6 +4,7 @@ Its decisions depend only on what it was told, and in which order: a search that
 its journal again.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ class Setting:
     """The first rung, in epochs, where the user has set it."""
     sure: float = 0.0
     """The probability the user asks for that the best trial is not among the stopped ones."""
+    highest: float = math.inf
+    """The value that none is higher than."""
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -130,15 +131,19 @@ def test_where_each_is_better_than_all_before_looking_further_is_worth_more() ->
 
 
 def played(
-    curves: dict[str, list[float]], *, sure: float = 0.0, error: float = 0.0
+    curves: dict[str, list[float]],
+    *,
+    sure: float = 0.0,
+    error: float = 0.0,
+    highest: float = math.inf,
 ) -> tuple[Asha, dict[str, int]]:
     """Play a search among these curves, one trial after another; return how far each came too.
 
-    `error` is the standard error of their values.
+    `error` is the standard error of their values, none of which is above `highest`.
     """
     horizon = len(next(iter(curves.values())))
     asha, left, reached = (
-        Asha(Setting(horizon, SPACE, sure=sure)),
+        Asha(Setting(horizon, SPACE, sure=sure, highest=highest)),
         list(curves),
         dict.fromkeys(curves, 0),
     )
@@ -264,6 +269,17 @@ def test_of_those_that_cannot_be_told_apart_it_is_enough_to_keep_one() -> None:
         )
     alone, with_error = np.mean(spent, axis=0)
     assert with_error < 0.8 * alone
+
+
+def test_where_none_can_be_better_none_is_too_risky_to_stop() -> None:
+    curves = next(late_orders(1))
+    highest = max(map(max, curves.values()))
+    asha, reached = played(curves, sure=0.99)
+    assert asha.risk is not None
+    at_the_top, reached_less = played(curves, sure=0.99, highest=highest)
+    assert max(max(curves[trial][:epochs]) for trial, epochs in reached_less.items()) == highest
+    assert at_the_top.risk is None
+    assert sum(reached_less.values()) < sum(reached.values())
 
 
 @pytest.mark.parametrize("mean", [1.5, 4, 20])
