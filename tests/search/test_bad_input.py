@@ -750,6 +750,8 @@ def folder(tmp_path: Path, broken: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
+    # urllib keeps the proxies of a process's first request: those of this test must end with it.
+    monkeypatch.setattr("urllib.request._opener", None)
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(
             name, "http://127.0.0.1:9"
