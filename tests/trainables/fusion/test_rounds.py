@@ -81,7 +81,10 @@ def assert_close(found, expected):
             assert mine == pytest.approx(other, rel=1e-5, abs=1e-5)
 
 
-def test_trials_of_one_shape_train_as_one_network_to_the_losses_of_each_alone(trainings, sizes):
+def test_trials_of_one_shape_train_as_one_network_to_the_losses_of_each_alone(
+    trainings, sizes, monkeypatch
+):
+    monkeypatch.setattr(module, "PATIENCE_S", 600)  # on a busy machine all are late now and then
     assert_close(meet(trainings(model__dropout=0.2)), alone(trainings(model__dropout=0.2)))
     assert sizes == [3, 3, 3]
 
@@ -99,8 +102,8 @@ def test_trials_of_several_shapes_train_by_themselves(make_config, make_dataset,
 
 
 def test_one_that_stops_is_not_waited_for(trainings, sizes, monkeypatch):
-    """Were it waited for, the others would take a minute a round."""
-    monkeypatch.setattr(module, "PATIENCE_S", 60)
+    """Were it waited for, the others would take ten minutes a round."""
+    monkeypatch.setattr(module, "PATIENCE_S", 600)
     made = trainings()
     meeting, gone = FusionRounds(), threading.Event()
     for trial in made:
@@ -110,7 +113,7 @@ def test_one_that_stops_is_not_waited_for(trainings, sizes, monkeypatch):
     def stop_after_one():
         epochs = meeting.epochs(first, made[first])
         next(epochs)
-        gone.wait(30)
+        gone.wait(300)
         meeting.leave(first)
 
     with ThreadPoolExecutor(3) as pool:
@@ -120,9 +123,9 @@ def test_one_that_stops_is_not_waited_for(trainings, sizes, monkeypatch):
             for trial in others
         ]
         gone.set()
-        leaving.result(30)
+        leaving.result(300)
         for trial, result in zip(others, rest, strict=True):
-            assert len(result.result(30)) == 3
+            assert len(result.result(300)) == 3
             meeting.leave(trial)
     assert sizes[0] == 3
 
@@ -205,8 +208,9 @@ def test_while_one_trains_all_are_alive(make_config, make_dataset, monkeypatch):
 
 
 def test_a_trial_with_its_checkpoints_is_the_same_in_company(
-    make_config, make_dataset, tmp_path, sizes
+    make_config, make_dataset, tmp_path, sizes, monkeypatch
 ):
+    monkeypatch.setattr(module, "PATIENCE_S", 600)  # on a busy machine all are late now and then
     meeting, dataset = FusionRounds(), make_dataset()
     configs = {
         f"t{number}": make_config(optimizer__lr=rate, precision="fp32", epochs=3)
