@@ -20,9 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import psutil
+
 FILE_NAME = "lock.json"
 BEAT_S = 5.0
 PATIENCE_S = 20.0
+FEW_TRIES, TRIES = 3, 100
+"""Tries to lock the file, a tenth of a second apart, where it names a driver that may live, and
+where it names none.
+"""
 SIZE = 512
 """Bytes of the file; it is overwritten in place, so that it needs no room on a full disk."""
 
@@ -183,17 +189,27 @@ class Lease:
 
 
 def _lock(descriptor: int) -> None:
-    """Lock the file, with two more tries.
+    """Lock the file, with more tries.
 
-    A process that only looks up the holder (`holder_of`) locks it for a moment.
+    A process that only looks up the holder (`holder_of`) locks it for a moment, which a busy
+    machine may draw out. A driver has it where the file names one that lives.
+
+    Raises:
+        BlockingIOError: another has it locked.
     """
-    for last in (False, False, True):
+    for tried in range(1, TRIES + 1):
         try:
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if last:
+            holder = Holder.of(os.pread(descriptor, SIZE, 0))
+            if tried >= (FEW_TRIES if _may_live(holder) else TRIES):
                 raise
             time.sleep(0.1)
+
+
+def _may_live(holder: Holder) -> bool:
+    """Return whether a driver lives, as far as this machine can see."""
+    return holder != NOBODY and (holder.boot != boot_id() or psutil.pid_exists(holder.pid))
 
 
 def holder_of(folder: Path) -> str:

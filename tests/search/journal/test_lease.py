@@ -1,3 +1,4 @@
+import fcntl
 import json
 import os
 import re
@@ -131,6 +132,26 @@ def test_a_file_that_was_removed_before_the_lock_came_is_no_lock(
         assert next(times) == 2
         with pytest.raises(Held), Lease(tmp_path / "s"):
             pass
+
+
+@pytest.mark.parametrize("left", [b"", json.dumps({"boot": boot_id(), "pid": 2**30}).encode()])
+def test_who_only_looks_is_waited_for_however_busy_the_machine_is(
+    left: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file names nobody, or a driver that was killed."""
+    (tmp_path / FILE_NAME).write_bytes(left)
+    looking, waits = (tmp_path / FILE_NAME).open("rb"), list[float]()
+    fcntl.flock(looking, fcntl.LOCK_SH)
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if sum(waits) > 3:
+            looking.close()
+
+    monkeypatch.setattr(lease_module.time, "sleep", wait)
+    with Lease(tmp_path):
+        assert holder_of(tmp_path) == f"process {os.getpid()} on {socket.gethostname()}"
+    assert sum(waits) > 3
 
 
 def test_a_boot_has_a_name() -> None:
