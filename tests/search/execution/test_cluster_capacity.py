@@ -21,7 +21,8 @@ from tests.support.nodes import Nodes, nodes
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-SLOWER, SLOW, FAST = 3.5, 2.0, 0.02
+SLOW, FAST = 2.0, 0.02
+TRIALS, LATER = 9, 5
 ELSEWHERE = 'mount --make-rprivate / && mount -t tmpfs tmpfs "$0" && exec "$@"'
 """A command to which a folder is an empty one of its own."""
 
@@ -82,8 +83,17 @@ class Played:
         self.folder, self.cluster = folder, cluster
         self.nodes = Search(folder, "nodes")
 
-    def epochs_take(self, seconds: float) -> None:
-        self.nodes.plan(played={"epoch_s": seconds})
+    def epochs_take(self, seconds: float, *, held_from: int = TRIALS + 1) -> None:
+        """Let every epoch take so long.
+
+        Trials from this number on are held before their second epoch until this is called again: a
+        search lasts until all that is waited for has happened, however busy the machine is.
+        """
+        held = (
+            {"do": "hold", "trial": f"t{number:04}", "epoch": 2}
+            for number in range(held_from, TRIALS + 1)
+        )
+        self.nodes.plan(*held, played={"epoch_s": seconds})
 
     def join(
         self,
@@ -127,7 +137,7 @@ def headless(tmp_path: Path, empty_database: Path) -> Iterator[Played]:
     shutil.copy(empty_database, tmp_path)
     with nodes() as cluster:
         made = Played(tmp_path, cluster)
-        made.epochs_take(SLOW)
+        made.epochs_take(SLOW, held_from=LATER)
         yield made
 
 
@@ -176,6 +186,8 @@ def test_two_searches_share_a_cluster_of_two_nodes(played: Played) -> None:
     first = played.search("first")
     wait_for_at_once(first, 2)
     second = played.search("second")
+    second.wait_until(lambda: "searches share the cluster" in second.err)
+    played.epochs_take(SLOW, held_from=TRIALS)
     second.wait_for_event("running")
     first.wait_for_event("slots", count=1)
     wait_for_at_once(first, 1)
@@ -198,7 +210,6 @@ def test_a_search_grows_with_its_cluster_and_a_lost_node_costs_no_epoch(played: 
     """A node joins, and a second trial runs. Another search takes its share until it is killed. The
     node is lost, and its trial goes on elsewhere.
     """
-    played.epochs_take(SLOWER)  # its trials last until all that has happened, on a busy machine too
     search = played.search("grown")
     wait_for_at_once(search, 1)
     node = played.join()
@@ -308,6 +319,7 @@ def test_a_node_that_is_about_to_be_taken_away_loses_its_trial_after_an_epoch(
     """After a spot notice the trial goes on elsewhere, and no epoch is trained twice."""
     headless.join(0)
     going = headless.join(1, "--resources", '{"away": 1}')
+    headless.epochs_take(SLOW, held_from=1)
     search = headless.search("s", "--concurrency", "1", environment=headless.cluster.environment)
     search.wait_for_event("epoch")
     headless.join(1)
@@ -321,6 +333,7 @@ def test_a_node_that_is_about_to_be_taken_away_loses_its_trial_after_an_epoch(
         check=False,
     )
     assert "True" in done.stdout, done.stderr
+    headless.epochs_take(SLOW)
     search.wait_for_event("retried", kind="moved")
     headless.epochs_take(FAST)
     headless.cluster.lose(going)
