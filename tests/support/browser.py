@@ -175,12 +175,20 @@ def browse(profile: Path, steps: Callable[[Tab], Awaitable[Found]]) -> Found:
 
 async def _in_tab(port: int, steps: Callable[[Tab], Awaitable[Found]]) -> Found:
     async with aiohttp.ClientSession() as session:
-        targets = await (await session.get(f"http://127.0.0.1:{port}/json")).json()
-        address = next(
-            target["webSocketDebuggerUrl"] for target in targets if target["type"] == "page"
-        )
+        async with asyncio.timeout(START_S):
+            address = await _address(session, port)
         async with session.ws_connect(address, max_msg_size=0) as socket:
             return await steps(Tab(socket))
+
+
+async def _address(session: aiohttp.ClientSession, port: int) -> str:
+    """Return the address of the browser's page, which may come after the port that tells of it."""
+    while True:
+        targets = await (await session.get(f"http://127.0.0.1:{port}/json")).json()
+        for target in targets:
+            if target["type"] == "page":
+                return str(target["webSocketDebuggerUrl"])
+        await asyncio.sleep(0.05)
 
 
 def _messages(heard: list[dict[str, Any]]) -> list[str]:
