@@ -70,7 +70,6 @@ class Asked:
             base=CONFIGS[0],
             storage=folder,
             trials=1,
-            hang_timeout=60,
         )
         self.workers = Workers(self.experiment, load(CONFIGS[0].data), {"code": "c0de"})
 
