@@ -300,7 +300,7 @@ class Server:
     def answers(self) -> bool:
         """Return whether it is up."""
         try:
-            with urllib.request.urlopen(f"{self.uri}/health", timeout=1):
+            with urllib.request.urlopen(f"{self.uri}/health", timeout=30):
                 return True
         except OSError:
             return False

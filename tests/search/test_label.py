@@ -66,12 +66,12 @@ def test_an_image_is_corrected_over_http_until_it_is_stopped(tmp_path: Path) -> 
             assert it.stdout.readline() == "models:/pets: 1 image to correct, 0 corrected\n"
             (address,) = re.findall(r"http://127\.0\.0\.1:\d+/[\w-]{20,}/", it.stdout.readline())
             with pytest.raises(urllib.error.HTTPError, match="404"):
-                urllib.request.urlopen(address.rsplit("/", 2)[0] + "/next", timeout=60)
+                urllib.request.urlopen(address.rsplit("/", 2)[0] + "/next", timeout=600)
             told = json.dumps({"image": name, "class": "dog"}).encode()
-            with urllib.request.urlopen(f"{address}labels", told, timeout=60) as answer:
+            with urllib.request.urlopen(f"{address}labels", told, timeout=600) as answer:
                 assert json.load(answer) == {"corrected": 1, "here": 1, "left": 0}
             it.send_signal(signal.SIGINT)
-            assert it.communicate(timeout=60) == ("1 image corrected\n", "stopped by Ctrl-C\n")
+            assert it.communicate(timeout=600) == ("1 image corrected\n", "stopped by Ctrl-C\n")
         finally:
             it.kill()
     assert it.returncode == 130

@@ -122,10 +122,10 @@ def test_it_serves_until_it_is_stopped_though_a_page_is_open(
         found = re.search(r"(http://127\.0\.0\.1:\d+)/\S+", running.stdout.readline())
         assert found is not None
         browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
-        with browser.open(found[0], timeout=30) as page:
+        with browser.open(found[0], timeout=600) as page:
             assert b"played" in page.read()
-        with browser.open(f"{found[1]}/searches/played/events", timeout=30) as events:
+        with browser.open(f"{found[1]}/searches/played/events", timeout=600) as events:
             assert events.readline() == b"retry: 2000\n"
             running.send_signal(signal.SIGTERM)
             events.read()
-        assert running.wait(timeout=30) == 143
+        assert running.wait(timeout=600) == 143

@@ -20,7 +20,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 SSHD = "/usr/sbin/sshd"
-READY_S = 60
+READY_S = 600
 PRIVATE = ("/tmp", "/root", "/run", "/dev/shm")
 """Folders that each host has for itself."""
 

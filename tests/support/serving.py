@@ -25,6 +25,9 @@ from search.serving.metrics import Metrics
 from search.serving.protocol import protocol
 from search.serving.versions import Versions, ready
 
+BUSY_S = 600
+"""How long a busy machine may take for what must come: a command's start takes it a minute."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -51,7 +54,7 @@ class Running:
         self, path: str, body: bytes | None = None, kind: str | None = None, **headers: str
     ) -> Answer:
         """Send a request: a GET without a body, else a POST."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=BUSY_S)
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         if kind is not None:
             named["Content-Type"] = kind
@@ -65,7 +68,7 @@ class Running:
 
     def raw(self, *pieces: bytes) -> bytes:
         """Send bytes as they are, and return all that comes until the server ends it."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=BUSY_S) as connection:
             for piece in pieces:
                 connection.sendall(piece)
             found = b""
@@ -108,16 +111,16 @@ def running(
         target=lambda: asyncio.Runner(loop_factory=loop_factory).run(server.serve()), daemon=True
     )
     thread.start()
-    assert began.wait(30)
+    assert began.wait(BUSY_S)
     try:
         yield Running(app, server.servers[0].sockets[0].getsockname()[1])
     finally:
         server.should_exit = True
-        thread.join(30)
+        thread.join(BUSY_S)
         assert not thread.is_alive()
 
 
-def until(condition: Callable[[], bool], limit_s: float = 60) -> None:
+def until(condition: Callable[[], bool], limit_s: float = BUSY_S) -> None:
     """Look often until the condition holds."""
     for _ in range(int(limit_s * 50)):
         if condition():
@@ -183,6 +186,6 @@ def commanded(
         yield Commanded(made)
     finally:
         made.terminate()
-        made.wait(60)
+        made.wait(BUSY_S)
         assert made.stdout is not None
         made.stdout.close()

@@ -18,7 +18,7 @@ from tests.support.ports import CHANCE
 from tests.support.services import running
 
 SSHD = Path("/usr/sbin/sshd")
-READY_S = 60
+READY_S = 600
 
 
 def needs_sshd() -> None:

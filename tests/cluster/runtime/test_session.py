@@ -381,11 +381,11 @@ def test_what_stands_in_for_an_agent_ends_with_who_started_it(driver: str) -> No
         "print(process.pid)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=600, check=True
     )
     with suppress(psutil.NoSuchProcess):
         stand_in = psutil.Process(int(done.stdout))
-        await_end([stand_in], 60)
+        await_end([stand_in], 600)
         assert _is_dead(stand_in)
 
 
@@ -396,7 +396,7 @@ def test_what_stands_in_for_an_agent_of_a_driver_that_is_gone_ends_at_once() -> 
         gone.wait()
     assert (
         subprocess.run(
-            [sys.executable, "-I", "-S", idle.__file__, str(gone.pid)], timeout=60, check=False
+            [sys.executable, "-I", "-S", idle.__file__, str(gone.pid)], timeout=600, check=False
         ).returncode
         == 0
     )

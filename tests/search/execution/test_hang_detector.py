@@ -72,4 +72,4 @@ def test_only_rays_workers_are_killed() -> None:
         assert worker.stdout
         worker.stdout.readline()  # until then the system may not tell its name yet
         _kill(worker.pid)
-        assert worker.wait(10) == -9
+        assert worker.wait(600) == -9

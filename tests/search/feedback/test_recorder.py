@@ -124,7 +124,7 @@ def test_answers_are_written_when_there_are_enough(
     monkeypatch.setattr(Folder, "put", note)
     made = record(tmp_path / "met", NONE, every_s=3600)
     made.answered([answered(number) for number in range(4)])
-    assert written.wait(20)
+    assert written.wait(600)
     assert len(list(made.records.seen())) == 4
 
 
@@ -135,7 +135,7 @@ def test_a_slow_storage_costs_records_and_no_answer(
     made = record(tmp_path / "met", NONE)
     may_write = threading.Event()
     write = made._bounded.write
-    monkeypatch.setattr(made._bounded, "write", lambda seen: (may_write.wait(20), write(seen)))
+    monkeypatch.setattr(made._bounded, "write", lambda seen: (may_write.wait(600), write(seen)))
     made.answered([answered(number) for number in range(15)])
     assert made.counts.lost == 5
     may_write.set()

@@ -17,7 +17,7 @@ from search.feedback.observer import Answered
 from search.serving.admission import Admission
 from search.serving.limits import Limits
 from tests.support.promoted import linear, png
-from tests.support.serving import Answer, Running, running
+from tests.support.serving import BUSY_S, Answer, Running, running
 from trainables.datasets.images import open_image
 from trainables.export.model import Model
 from trainables.export.predictor import column
@@ -193,7 +193,7 @@ def test_mlflows_own_client_is_answered(server: Running, digits: list[bytes]) ->
     from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 
     client = ScoringServerClient("127.0.0.1", server.port)
-    client.wait_server_ready(timeout=5)
+    client.wait_server_ready(timeout=BUSY_S)
     found = client.invoke(pixels_of(digits)).get_predictions()
     assert found.shape == (4, 12)
 
@@ -276,5 +276,5 @@ def test_several_images_are_made_by_threads_and_figures_kept_up_to_date(
         server.ask("/predict", as_json(digits), "application/json")
         body = json.dumps({"inputs": pixels_of(digits).tolist()}).encode()
         server.ask("/invocations", body, "application/json")
-        assert measured.wait(5)
+        assert measured.wait(BUSY_S)
     assert threads == ["decoding"] * 6

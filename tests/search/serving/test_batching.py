@@ -28,7 +28,7 @@ class Played:
     def predictions(self, images: list[Any]) -> list[int]:
         self.sizes.append(len(images))
         self.threads.add(threading.current_thread().name)
-        assert self.let.wait(20)
+        assert self.let.wait(600)
         if any(image.max() == 255 for image in images):
             raise ValueError("a model's mistake")
         return [int(image.max()) for image in images]

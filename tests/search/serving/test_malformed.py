@@ -5,7 +5,6 @@ import io
 import json
 import socket
 import struct
-import time
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -18,7 +17,7 @@ from PIL import Image
 from search.serving.limits import Limits
 from tests.search.serving.test_app import as_json, as_npy, form
 from tests.support.promoted import png
-from tests.support.serving import Running, running
+from tests.support.serving import Running, running, until
 
 LIMITS = Limits(body_bytes=200_000, queue_bytes=800_000, images=8, pixels=1_000_000, receive_s=0.5)
 PNG, JSON, NPY = "image/png", "application/json", "application/x-npy"
@@ -233,10 +232,7 @@ def test_a_client_that_leaves_costs_nothing(server: Running) -> None:
     for _ in range(3):
         with socket.create_connection(("127.0.0.1", server.port)) as connection:
             connection.sendall(HEAD + b"Content-Length: 1000\r\n\r\nhalf")
-    until = time.monotonic() + 10
-    while server.app.admission.size and time.monotonic() < until:
-        server.ask("/ping")
-    assert server.app.admission.size == 0
+    until(lambda: server.app.admission.size == 0)
     assert server.ask("/predict", GOOD, PNG).status == 200
 
 

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from search.feedback.records import About, Records, image_name
 from tests.conftest import Command
 from tests.support.promoted import linear
-from tests.support.serving import Answer, Commanded, Running, commanded, until
+from tests.support.serving import BUSY_S, Answer, Commanded, Running, commanded, until
 
 PNG = "image/png"
 
@@ -66,7 +66,7 @@ def test_sigterm_answers_what_has_arrived_and_ends_with_0(
             until(lambda: refused(server.port))
             connection.sendall(digits[0][20:])
             assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK\r\n")
-        assert made.process.wait(20) == 0
+        assert made.process.wait(BUSY_S) == 0
         assert made.lines[1:] == []
 
 

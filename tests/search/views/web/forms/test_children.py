@@ -52,7 +52,7 @@ def test_a_question_ends_with_the_server() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     with suppress(psutil.NoSuchProcess):
-        psutil.Process(int(done.stdout)).wait(timeout=60)
+        psutil.Process(int(done.stdout)).wait(timeout=600)
 
 
 def test_of_questions_that_come_together_one_process_answers_the_last(

@@ -31,7 +31,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def ended(started: Launched) -> int:
     """Return the exit code, once there is one."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + 600
     while (code := started.code) is None:
         assert time.monotonic() < until
         time.sleep(0.02)
