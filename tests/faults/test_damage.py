@@ -79,16 +79,17 @@ def paused_once(
     """
     search = open_search()
     space = shutil.copy(HERE / "tiny.py", search.folder / SPACE)
-    search.plan(*({"do": "sleep", "seconds": 3, "trial": trial, "epoch": 2} for trial in MIDST))
+    search.plan(*({"do": "hold", "trial": trial, "epoch": 2} for trial in MIDST))
     search.run(*GRID, "--space", f"{space}:space")
     search.wait_until(
-        lambda: len(list(search.faults.glob("struck-sleep-*"))) == len(MIDST),
+        lambda: len(list(search.faults.glob("struck-hold-*"))) == len(MIDST),
         what="the second epoch of both",
     )
     search.interrupt()
+    search.wait_until(lambda: "stopping" in search.err, what="word that it stops")
+    search.plan()
     assert search.finish().code == 130
     assert sorted(midst(search)) == sorted(MIDST)  # either may end its epoch first
-    search.plan()
     kept = tmp_path_factory.mktemp("kept") / "folder"
     shutil.copytree(search.folder, kept)
     return search, kept

@@ -14,7 +14,8 @@ from tests.faults.oracle import all_runs, story
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-FOLDS, TRIALS = 3, 2
+FOLDS, TRIALS, EPOCHS = 3, 2, 3
+SLOW = {"do": "sleep", "seconds": 0.15}
 WORDS = (
     "--space",
     TINY,
@@ -54,10 +55,12 @@ def test_kills_in_the_middle_of_an_epochs_folds_change_nothing(open_search: Open
     """
     undisturbed, search = open_search(), open_search()
     assert undisturbed.run(*WORDS, *INLINE).finish().code == 0
-    search.plan({"do": "sleep", "seconds": 0.15})
+    search.plan(SLOW, {"do": "hold", "epoch": EPOCHS})
     search.run(*WORDS).wait_for_epochs(FOLDS + 2)
     os.kill(search.truth()[-1]["pid"], signal.SIGKILL)
-    search.wait_for_epochs(len(search.truth()) + FOLDS + 1)
+    search.plan(SLOW, {"do": "hold", "trial": "t0002", "epoch": EPOCHS})
+    all_but_held = (TRIALS * EPOCHS - 1) * FOLDS
+    search.wait_for_epochs(min(len(search.truth()) + FOLDS + 1, all_but_held))
     search.kill9()
     search.plan()
     end = search.resume().finish()
@@ -82,5 +85,5 @@ def test_kills_in_the_middle_of_an_epochs_folds_change_nothing(open_search: Open
         ]
         assert sorted(points) == [
             (epoch, folds_told(search)[trial, epoch][number - 1]["val/accuracy"])
-            for epoch in (1, 2, 3)
+            for epoch in range(1, EPOCHS + 1)
         ]
