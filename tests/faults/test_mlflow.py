@@ -120,7 +120,7 @@ def test_a_run_and_an_experiment_deleted_under_way_are_brought_back(
     end.
     """
     search = open_search(name="deleted")
-    search.plan({"do": "sleep", "seconds": 0.5})
+    search.plan({"do": "sleep", "seconds": 0.5}, LAST)
     search.run(*GRID).wait_for_epochs(4)
     client = MlflowClient(search.tracking)
     wait_for(lambda: any(run.data.tags.get("search.role") == "trial" for run in all_runs(client)))
@@ -128,6 +128,7 @@ def test_a_run_and_an_experiment_deleted_under_way_are_brought_back(
     client.delete_run(first.info.run_id)
     search.wait_for_epochs(12)
     client.delete_experiment(first.info.experiment_id)
+    search.plan()
     done = search.finish()
     assert done.code == 0, done.err
     found = account(search)

@@ -143,7 +143,7 @@ def test_a_node_that_is_cut_off_loses_nothing_and_its_late_words_are_not_heard(
     for a while, does not spoil it.
     """
     search = open_search()
-    search.plan({"do": "sleep", "seconds": 0.8})
+    search.plan({"do": "hold", "epoch": 2})
     head = [
         *RAY,
         "start",
@@ -183,6 +183,7 @@ def test_a_node_that_is_cut_off_loses_nothing_and_its_late_words_are_not_heard(
             lambda: any(line["trial"] == trial for line in search.truth()), what="its first epoch"
         )
         hosts.cut()
+        search.plan({"do": "sleep", "seconds": 0.8})
         search.wait_for_event("retried", kind="lost", trial=trial)
         search.wait_for_event("running", trial=trial, attempt=2, host=HEAD)
         hosts.mend()
