@@ -49,9 +49,12 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import pairwise, takewhile
 
+import numpy as np
+from numpy.typing import NDArray
+
 from search.objectives import Costs, in_turn
 from search.schedulers.base import NEW, Expected, Risk, Scheduler, Setting, Stop
-from search.schedulers.forecast import Forecaster
+from search.schedulers.forecast import Array, Forecaster
 from trainables.values import Params
 
 REDUCTION = 2
@@ -148,16 +151,13 @@ class Asha(Scheduler):
         self._forecasts: list[dict[str, float]] = [{} for _ in self.rungs]
         """For each rung, the forecasts (the very objects) that its places come from."""
         self._places: list[dict[str, int]] = [{} for _ in self.rungs]
-        """For each rung, the place of each training by its forecast, from 1."""
+        """For each rung, the place of each training by its forecast, from 1; in this order."""
         self._fronts: list[int] = [0 for _ in self.rungs]
         """For each rung, the last place of a training that no other one is better than."""
         self._means: list[float] = []
         """For each rung, the mean place of the leaders of later rungs (`_mean_place`)."""
         self._chances: list[dict[str, float]] = []
-        """For each rung, the chance of each training there to be the best of all.
-
-        Empty where there is no outlook; the place alone tells then.
-        """
+        """For each rung, the chance of each training there to be the best of all."""
         self._stakes: dict[str, Stake] = {}
 
     def begin(self, trial: str, params: Params, training: str) -> None:
@@ -412,17 +412,17 @@ class Asha(Scheduler):
         """
         if not self._is_known(level) or self.training[trial] in self.promoted[level]:
             return 0.0
-        by_place = self._by_place(level, trial)
-        return self._chances[level].get(self.training[trial], by_place)
+        self._refresh()
+        return self._chances[level][self.training[trial]]
 
     def _by_place(self, level: int, trial: str) -> float:
         """Return the same chance as far as the trial's place tells."""
-        return self._at_place(level, self._place(level, trial))
+        return float(self._by_places(level, np.array([self._place(level, trial)]))[0])
 
-    def _at_place(self, level: int, place: int) -> float:
-        """Return the chance that the best of all stands at this place of a rung."""
+    def _by_places(self, level: int, places: NDArray[np.int_]) -> Array:
+        """Return the chance that the best of all stands there, for each of these places."""
         mean = max(MIN_MEAN, self._means[level])
-        return beyond(place - 1, mean) - beyond(place, mean)
+        return beyond(places - 1, mean) - beyond(places, mean)
 
     def _record_epoch(self, trial: str, epoch: int) -> None:
         """Record that a trial has come to this epoch.
@@ -460,7 +460,12 @@ class Asha(Scheduler):
 
     @property
     def _placed(self) -> list[dict[str, int]]:
-        """The places at each rung, computed anew if anything was heard since."""
+        """The places at each rung, as of now."""
+        self._refresh()
+        return self._places
+
+    def _refresh(self) -> None:
+        """Compute places and chances anew if anything was heard since."""
         if self._is_stale:
             self._is_stale = False
             for level, forecasts in enumerate(self.forecaster.forecasts()):
@@ -471,35 +476,34 @@ class Asha(Scheduler):
                     }
                     self._forecasts[level] = forecasts
             self._means = [self._mean_place(level) for level in range(len(self.rungs))]
-            self._chances, self._stakes = self._by_outlook(), {}
-        return self._places
+            self._chances, self._stakes = self._computed_chances(), {}
 
-    def _by_outlook(self) -> list[dict[str, float]]:
+    def _computed_chances(self) -> list[dict[str, float]]:
         """Return, for each rung, the chance of each training there to be the best of all.
 
         By its outlook it must beat the best so far by more than the standard error of that, which
-        none can where that is more than any value. Empty where nothing is known.
+        none can where that is more than any value. Where there is no outlook the place alone tells.
         """
-        if self.costs:
-            return [{} for _ in self.rungs]
         best = max(
             (value for values in self.forecaster.values for value in values.values()), default=0.0
         )
-        error, found = self.error_of(best), list[dict[str, float]]()
-        if best + error >= self.highest:
+        error = self.error_of(best)
+        if best + error >= self.highest and not self.costs:
             return [dict.fromkeys(places, 0.0) for places in self._places]
-        for level, outlook in enumerate(self.forecaster.outlooks(NOISE_SHARE * error)):
-            if outlook is None or outlook.gone_on is None:
-                found.append({})
-                continue
-            bright = outlook.chances(best + error) | outlook.gone_on.chances(best + error)
-            weights = {
-                training: self._at_place(level, place)
-                * math.sqrt(max(DIMMEST, bright.get(training, 0.0)))
-                for training, place in self._places[level].items()
-            }
-            total = sum(weights.values())
-            found.append({training: weight / total for training, weight in weights.items()})
+        outlooks = (
+            [None for _ in self.rungs]
+            if self.costs
+            else self.forecaster.outlooks(NOISE_SHARE * error)
+        )
+        found = []
+        for level, (outlook, places) in enumerate(zip(outlooks, self._places, strict=True)):
+            chances = self._by_places(level, np.arange(1, len(places) + 1))
+            if outlook is not None and outlook.gone_on is not None:
+                bright = outlook.chances(best + error) | outlook.gone_on.chances(best + error)
+                by_outlook = np.array([bright.get(training, 0.0) for training in places])
+                chances *= np.sqrt(np.maximum(DIMMEST, by_outlook))
+                chances /= chances.sum()
+            found.append(dict(zip(places, chances.tolist(), strict=True)))
         return found
 
     @property
@@ -575,13 +579,14 @@ def mean_place(came: list[int], leading: int, *, is_next: bool) -> float:
     return stood / max(1e-9, 1 - (stood / all_of_them) ** CUT_OFF)
 
 
-def beyond(place: int, mean: float) -> float:
-    """Return the chance that the best stands further behind than this place, for a mean place.
+def beyond(places: NDArray[np.int_], mean: float) -> Array:
+    """Return the chance that the best stands further behind than each place, for a mean place.
 
     It is Lomax's distribution: an exponential one whose rate is uncertain as one that was learned
     from `LIKE_LEADERS` is (a gamma distribution).
     """
-    return float((1 + place / (LIKE_LEADERS * mean)) ** -LIKE_LEADERS)
+    found: Array = (1 + places / (LIKE_LEADERS * mean)) ** -float(LIKE_LEADERS)
+    return found
 
 
 def first_rung(horizon: int) -> int:
