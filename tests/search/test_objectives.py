@@ -284,12 +284,20 @@ def test_the_sampler_proposes_what_may_be_on_the_front(seed: int) -> None:
 
 @pytest.mark.slow(60)
 def test_a_search_for_the_front_comes_nearer_to_it_than_one_for_accuracy() -> None:
-    """On known curves, seeds that nothing was designed on."""
-    found = {
-        names: [replay(sized(seed), seed, 4, objectives=names).regret for seed in range(50, 58)]
+    """On known curves, seeds that nothing was designed on, for about as many epochs.
+
+    One for accuracy is as sure as that allows: by default it would train half as much again.
+    """
+    front, accuracy = (
+        [replay(sized(seed), seed, 4, objectives=names, sure=0.7) for seed in range(50, 58)]
         for names in (LATENCY, ("val_accuracy",))
-    }
-    assert np.mean(found[LATENCY]) < 0.8 * np.mean(found["val_accuracy",])
+    )
+    regret, cost = (
+        [np.mean([getattr(one, figure) for one in those]) for those in (front, accuracy)]
+        for figure in ("regret", "cost")
+    )
+    assert cost[0] < 1.1 * cost[1]
+    assert regret[0] < 0.8 * regret[1]
 
 
 @pytest.fixture
