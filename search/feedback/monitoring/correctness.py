@@ -67,7 +67,7 @@ class Calibration:
     error: float
     """The expected calibration error, in as many bins as there are parts."""
     before: float
-    """That of the validation images, in the same bins."""
+    """That of the validation images, in those of these bins that have some."""
     surer: float
     """The mean confidence less the accuracy; negative where the model is less sure than right."""
     low: float
@@ -170,12 +170,17 @@ def _wilson(share: float, images: float) -> tuple[float, float]:
 
 def calibration(parts: Parts, corrected: Judged, reference: Judged) -> Calibration:
     """Compare confidence and accuracy on corrected images, as they would be on all."""
-    now = parts.means(parts.corrected, corrected.gaps)
-    then = parts.means(parts.part(reference.confidence), reference.gaps)
+    now, before = (
+        parts.means(parts.corrected, corrected.gaps),
+        parts.part(reference.confidence),
+    )
+    then = parts.means(before, reference.gaps)
+    # Of a part without validation images nothing is known from before; it is not 0 there.
+    known = parts.weights * (np.bincount(before, minlength=len(parts.weights)) > 0)
     surer, width = float(parts.weights @ now), _z() * _error(parts, corrected)
     return Calibration(
         float(parts.weights @ np.abs(now)),
-        float(parts.weights @ np.abs(then)),
+        float(known @ np.abs(then) / known.sum()) if known.any() else 0.0,
         surer,
         surer - width,
         surer + width,
@@ -205,6 +210,45 @@ def calibration_differs(
         shuffled[order] = is_new[np.lexsort((generator.random(len(part)), part))]
         larger += difference(shuffled) >= found
     return larger / (SHUFFLES + 1)
+
+
+def change_is_seen(
+    parts: Parts, reference: Judged, images: int, change: float, rate: float, power: float
+) -> bool:
+    """Return whether so many corrected images show that all gaps have changed by so much.
+
+    What `calibration_differs` looks at is the mean size of the parts' differences, which are
+    normally distributed: around 0 if nothing has changed, else around the change. A part in which
+    there are few validation images, or none, has a large error, also where all of these are right.
+
+    Args:
+        parts: the parts, with the corrected images that there are; of more each has its share.
+        reference: the validation images.
+        images: the number of corrected images.
+        change: the change of the gaps.
+        rate: the false-alarm rate.
+        power: the probability with which the change is to be seen.
+    """
+    before, count = parts.part(reference.confidence), len(parts.weights)
+    held = np.bincount(before, minlength=count)
+    right = smoothed(parts.means(before, reference.right.astype(float)), held)
+    told = np.maximum(np.bincount(parts.corrected, minlength=count), 1) / len(parts.corrected)
+    then, less = right * (1 - right), np.maximum(right - change, 0)
+    now = np.maximum(less * (1 - less), then)
+    new, old = images * told, np.maximum(held, 1)
+
+    def sizes(center: float, errors: Values) -> tuple[float, float]:
+        """Return mean and standard deviation of the weighted size, a sum of folded normals."""
+        beyond = np.array([NormalDist().cdf(-center / one) for one in errors])
+        mean = errors * math.sqrt(2 / math.pi) * np.exp(-((center / errors) ** 2) / 2)
+        mean += center * (1 - 2 * beyond)
+        variance = center**2 + errors**2 - mean**2
+        return float(parts.weights @ mean), math.sqrt(float(parts.weights**2 @ variance))
+
+    usual, spread = sizes(0.0, np.sqrt(then / new + then / old))
+    changed, changed_spread = sizes(change, np.sqrt(now / new + then / old))
+    z = NormalDist().inv_cdf
+    return changed - z(power) * changed_spread >= usual + z(1 - rate) * spread
 
 
 def _error(parts: Parts, corrected: Judged) -> float:

@@ -21,6 +21,7 @@ from search.feedback.monitoring.correctness import (
     accuracy_fell,
     calibration,
     calibration_differs,
+    change_is_seen,
     smoothed,
     suggested,
 )
@@ -271,7 +272,7 @@ def _of_corrected(held: HeldTo, window: Window, generator: np.random.Generator) 
     if held.judged is None or (told := _judged(window)) is None or not told[0].is_covered:
         return []
     (parts, now), before = told, held.judged
-    spread, m = float(before.gaps.var()), len(before.right)
+    m = len(before.right)
     likely = smoothed(float(before.right.mean()), m)
 
     def sees_drop(n: int, rate: float) -> bool:
@@ -279,7 +280,7 @@ def _of_corrected(held: HeldTo, window: Window, generator: np.random.Generator) 
         return (_z(1 - rate) + _z(POWER)) * error <= DROP
 
     def sees_surer(n: int, rate: float) -> bool:
-        return (_z(1 - rate / 2) + _z(POWER)) * math.sqrt(spread * (1 / n + 1 / m)) <= SURER
+        return change_is_seen(parts, before, n, SURER, rate, POWER)
 
     def calibration_p() -> float:
         each = (before, *([held.lucky] if held.lucky is not None else []))

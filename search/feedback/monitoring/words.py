@@ -101,6 +101,8 @@ def _text(found: Findings, check: Check, what: str) -> str:
         return f"changed ({p})"
     if check.needed is None:
         images = earlier(found, check.name)
+        # Images are compared with those alone of which the model was as sure.
+        images += " of such confidence" if check.name == CALIBRATION else ""
         return f"no change seen ({p}); {check.size} cannot be seen by so few {images}"
     if check.is_enough:
         return f"no change ({p}: enough to see {check.size}, which takes {check.needed:,})"

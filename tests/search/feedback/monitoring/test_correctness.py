@@ -11,6 +11,7 @@ from search.feedback.monitoring.correctness import (
     accuracy_fell,
     calibration,
     calibration_differs,
+    change_is_seen,
     suggested,
 )
 from tests.search.feedback.monitoring.made_up import answers
@@ -119,6 +120,18 @@ def test_calibration_raises_false_alarms_at_its_rate_and_sees_overconfidence() -
     found = calibration(parts, surer, before)
     assert found.low > 0
     assert found.low < found.surer < found.high
+
+
+def test_a_change_of_the_calibration_takes_more_images_than_a_few_that_are_all_right() -> None:
+    generator = np.random.default_rng(0)
+    before, now = judged(400, generator), judged(500, generator)
+    parts = Parts(now.confidence, now)
+    seen = [change_is_seen(parts, before, images, 0.1, 0.05, 0.8) for images in (1, 20, 500)]
+    assert seen == [False, False, True]
+    # They were sure of these alone, so of the other parts nothing is known.
+    few = Judged(np.full(36, 0.999), np.ones(36, dtype=np.bool_))
+    assert not change_is_seen(parts, few, 10**6, 0.1, 0.05, 0.8)
+    assert calibration(parts, now, few).before == pytest.approx(0.001)
 
 
 def test_confidences_suggest_an_accuracy() -> None:
