@@ -39,6 +39,7 @@ from search.feedback.learning.challengers import TRIALS, experiment_of
 from search.feedback.learning.champion import Found, found_again, found_model
 from search.feedback.learning.corrected import (
     CHOOSING,
+    FEWEST,
     HELD,
     TRAINED,
     Gathered,
@@ -54,7 +55,7 @@ from search.feedback.learning.decision import (
     luck_of,
     needed,
 )
-from search.feedback.learning.examined import FEWEST, data_lines, examined, refuse_few
+from search.feedback.learning.examined import data_lines, examined, refuse_few
 from search.feedback.learning.expected import expected, trained_on
 from search.feedback.learning.joining import (
     ABOUT,
@@ -327,7 +328,7 @@ def plan(
             say(terminal, line)
     assert found.known.dataset.test is not None
     fair, test = len(told.fair()), len(found.known.dataset.test)
-    for line in needed(fair * (fair >= FEWEST[HELD]), test, args.margin / 100, told.alpha()):
+    for line in needed(fair, test, args.margin / 100, told.alpha()):
         say(terminal, line)
     if args.json:
         facts = data_facts(told) | {"name": name, "plan": planned.to_json() | {"data": None}}
@@ -508,7 +509,8 @@ def decided(
         champion.ms_per_image(),
         best.ms_per_image(),
         told.alpha(),
-        is_fair,
+        len(fair),
+        is_fair=is_fair,
     )
 
 

@@ -34,6 +34,8 @@ MET = "met/"
 ASIDE = "set-aside"
 """The part of the images that were set aside, and whose corrections were taken back."""
 SHARES = {HELD: 0.3, CHOOSING: 0.15}
+FEWEST = {TRAINED: 10, CHOOSING: 5, HELD: 10}
+"""The fewest new images of each use."""
 COMPLETE = 0.9
 """The share of a sample that has to be corrected or confirmed to speak for the whole of it."""
 TEST, VAL, SAME, CONTRADICTS, UNREADABLE, GONE, DOUBTED = (

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
 
+from search.feedback.learning.corrected import FEWEST, HELD, SHARES
 from search.feedback.learning.paired import (
     ALPHA,
     POWER,
@@ -17,18 +18,18 @@ from search.feedback.learning.paired import (
     difference_found,
     differing_allowed,
     images_needed,
+    margin_needed,
+    tests_needed,
 )
 from trainables.values import Json
 
 CHAMPION, CHALLENGER, UNCHANGED = "champion", "challenger", "unchanged"
 MARGIN = 0.01
 DIFFERENCES = (0.02, 0.05, 0.1)
-UNFAIR = (
-    "too few were chosen without regard to what the champion says of them. Correct or confirm the "
-    "usual images too, in search.label, or all of a sample (docs/feedback.md, Learn)"
-)
-DIFFERING = 0.25
-"""The share of new images on which two models are supposed to differ, before that is known."""
+DIFFERING, DIFFERING_OLD = 0.25, 0.05
+"""The share of new images, and of old test images, on which two models are supposed to differ,
+before that is known.
+"""
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,10 @@ class Decision:
     challenger_ms: float
     alpha: float = ALPHA
     """The error rate of the test on the new images, in this round (see `alpha_of`)."""
+    fair: int = 0
+    """The images held out that were chosen without regard to what the champion says of them."""
     is_fair: bool = True
-    """False if the new images were chosen by what the champion says of them."""
+    """False if these are too few: all that were held out are compared then."""
 
     @property
     def is_better(self) -> bool:
@@ -107,7 +110,7 @@ class Decision:
         if self.is_better:
             return f"it is better ({p})"
         if not self.is_fair:
-            return f"that shows nothing ({p}): {UNFAIR}"
+            return f"that shows nothing ({p}): {_unfair(self.fair)}"
         needed = f", which about {self._needed():,} images would tell" if self._needed() else ""
         return f"not shown to be better ({p}; {self.alpha:.2g} is asked for{needed})"
 
@@ -124,7 +127,10 @@ class Decision:
             return f"it is not worse by {points} (p = {p:.2g})"
         if self.is_worse:
             return f"it is worse by more than {points}"
-        return f"that it is not worse by {points} is not shown (p = {p:.2g})"
+        text = f"that it is not worse by {points} is not shown (p = {p:.2g})"
+        if is_possible(self.old.images, self.margin):
+            return text
+        return f"{text}, nor could it be by so few: {_enough(self.old.images, self.margin)}"
 
     def _outcome_text(self) -> str:
         if self.outcome == CHAMPION:
@@ -143,6 +149,7 @@ class Decision:
             "old": _facts(self.old, self.champion_old)
             | {"p": self.old.p_worse_by(self.margin), "margin": self.margin},
             "alpha": self.alpha,
+            "fair": self.fair,
             "is_fair": self.is_fair,
             "champion_ms": self.champion_ms,
             "challenger_ms": self.challenger_ms,
@@ -197,18 +204,62 @@ def alpha_of(new: int, held: int) -> float:
     return ALPHA * new / held if held else 0.0
 
 
-def needed(held: int, test: int, margin: float, alpha: float = ALPHA) -> Iterator[str]:
-    """Yield lines on what so many images can tell, before anything is trained."""
-    if not held:
-        yield f"no difference on new images can be told: {UNFAIR}"
+def is_possible(test: int, margin: float) -> bool:
+    """Return whether so many test images can show that one is not worse by this margin.
+
+    If not, they do not even where both models are right on the same images.
+    """
+    return Paired(test, 0, 0).p_worse_by(margin) <= ALPHA
+
+
+def needed(fair: int, test: int, margin: float, alpha: float = ALPHA) -> Iterator[str]:
+    """Yield lines on what so many images can tell, before anything is trained.
+
+    Args:
+        fair: the new images held out that were chosen whatever the champion says of them.
+        test: the old test images.
+        margin: by how much the challenger may not be worse on these.
+        alpha: the error rate of this round.
+    """
+    if fair < FEWEST[HELD]:
+        yield f"no difference on new images can be told: {_unfair(fair)}"
     elif not alpha:
         yield "no difference on new images can be told: all have decided in an earlier round"
     else:
-        yield from _needed_to_be_better(held, alpha)
-    yield (
-        f"to tell that it is not worse on the {test:,} old test images by {100 * margin:g} "
-        f"point{'s' * (margin != 0.01)}: equals pass if they differ on at most "
-        f"{100 * min(1.0, differing_allowed(test, margin)):.2g} % of them"
+        yield from _needed_to_be_better(fair, alpha)
+    points = f"{100 * margin:g} point{'s' * (margin != 0.01)}"
+    if is_possible(test, margin):
+        yield (
+            f"to tell that it is not worse on the {test:,} old test images by {points}: equals "
+            f"pass if they differ on at most "
+            f"{100 * min(1.0, differing_allowed(test, margin)):.2g} % of them"
+        )
+    else:
+        yield (
+            f"that it is not worse by {points} cannot be shown by so few old test images "
+            f"({test:,}), so that no challenger becomes the champion: {_enough(test, margin)}"
+        )
+
+
+def _unfair(fair: int) -> str:
+    """Return why so few images held out decide nothing, and what helps."""
+    least = FEWEST[HELD]
+    return (
+        f"{fair} of the images held out {'was' if fair == 1 else 'were'} chosen without regard to "
+        f"what the champion says of them, {least} are needed, for which about "
+        f"{math.ceil(least / SHARES[HELD])} images of the server's sample are to be corrected or "
+        "confirmed: the usual ones too, in search.label. Where all are, a larger sample helps: "
+        "search.serve --record-share 1 keeps all usual images that it meets, not 5 % "
+        "(docs/feedback.md, Learn)"
+    )
+
+
+def _enough(test: int, margin: float) -> str:
+    """Return the margin, and the test images, with which equals pass that differ a little."""
+    points = math.ceil(100 * margin_needed(test, DIFFERING_OLD))
+    return (
+        f"equals that differ on {100 * DIFFERING_OLD:g} % of them would pass with "
+        f"--margin {points}, or with {tests_needed(margin, DIFFERING_OLD):,} test images"
     )
 
 

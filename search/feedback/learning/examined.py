@@ -12,6 +12,7 @@ from search.feedback.learning.corrected import (
     CHOOSING,
     CONTRADICTS,
     DOUBTED,
+    FEWEST,
     GONE,
     HELD,
     SAME,
@@ -27,8 +28,6 @@ from search.feedback.learning.joining import listed
 from search.feedback.records import Records
 from trainables.errors import ConfigError
 
-FEWEST = {TRAINED: 10, CHOOSING: 5, HELD: 10}
-"""The fewest new images of each use."""
 MAX_SUSPECTED = 0.1
 """The share of corrections that may be wrong; with more nothing is learned."""
 LIKELY = 0.5

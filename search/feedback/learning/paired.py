@@ -139,6 +139,20 @@ def differing_allowed(images: int, margin: float) -> float:
 
     Not worse by this margin, that is, as often as `POWER` says.
     """
+    return images * (margin / _width()) ** 2
+
+
+def margin_needed(images: int, differing: float) -> float:
+    """Return the margin by which equals pass as not worse that differ on this share of images."""
+    return _width() * math.sqrt(differing / images)
+
+
+def tests_needed(margin: float, differing: float) -> int:
+    """Return the images with which equals pass as not worse that differ on this share of them."""
+    return math.ceil(differing * (_width() / margin) ** 2)
+
+
+def _width() -> float:
+    """Return the standard errors between equals and a margin by which they pass."""
     normal = NormalDist()
-    z = normal.inv_cdf(1 - ALPHA) + normal.inv_cdf(POWER)
-    return images * (margin / z) ** 2
+    return normal.inv_cdf(1 - ALPHA) + normal.inv_cdf(POWER)

@@ -93,7 +93,32 @@ def test_before_anything_is_trained_it_says_what_so_many_images_tell() -> None:
     assert "by 5 points: 617 images held out" in lines
     assert "80 are held out: 14 points or more would be found" in lines
     assert "by 1 point: equals pass if they differ on at most 6.5 % of them" in lines
-    assert "no difference would be found" in "\n".join(needed(3, 4000, 0.01))
+    assert "no difference would be found" in "\n".join(needed(12, 4000, 0.01))
+
+
+def test_with_few_images_chosen_whatever_the_champion_says_it_tells_how_to_get_more() -> None:
+    lines = "\n".join(needed(3, 4000, 0.01))
+    assert "no difference on new images can be told: 3 of the images held out were chosen" in lines
+    assert "10 are needed, for which about 34 images of the server's sample" in lines
+    assert "search.serve --record-share 1 keeps all usual images" in lines
+    assert "0 of the images held out were" in "\n".join(needed(0, 4000, 0.01))
+    found = replace(decision(BETTER, SAFE), fair=1, is_fair=False)
+    assert "that shows nothing (p = 0.00077, one-sided McNemar test): 1 of the images held " in (
+        "\n".join(found.lines())
+    )
+    assert "--record-share 1" in "\n".join(found.lines())
+
+
+def test_so_few_test_images_show_nothing_and_it_says_which_margin_or_how_many_would() -> None:
+    line = list(needed(80, 36, 0.01))[-1]
+    assert "cannot be shown by so few old test images (36), so that no challenger becomes" in line
+    assert "differ on 5 % of them would pass with --margin 10, or with 3,092 test images" in line
+    assert "% of them would" not in list(needed(80, 268, 0.01))[-1]
+    assert not Paired(267, 0, 0).p_worse_by(0.01) <= 0.05
+    assert "at most 5" in list(needed(80, 36, 0.1))[-1]
+    assert "at most 5" in list(needed(80, 3092, 0.01))[-1]
+    few = replace(decision(BETTER, SAFE), old=Paired(36, 0, 1))
+    assert "nor could it be by so few: equals that differ on 5 %" in "\n".join(few.lines())
 
 
 def test_a_champion_had_to_pass_a_test_and_a_challenger_to_be_better_at_all() -> None:
