@@ -71,7 +71,7 @@ from search.feedback.learning.paired import Paired
 from search.feedback.learning.trained import Trained
 from search.feedback.monitoring.held_to import LEAST
 from search.feedback.records import Records
-from search.journal.result import ENDED, SearchResult, checkpoint_of, moment
+from search.journal.result import DECISION, ENDED, PAGE, SearchResult, checkpoint_of, moment
 from search.journal.store import Home, Storage, home, searches_in, storage
 from search.monitor import since
 from search.plan import make_plan
@@ -94,8 +94,8 @@ from trainables.values import Json
 
 SAME_MS = 60_000
 """Two `--since` are the same that are no more than this apart."""
-ORIGINS, IMPROVEMENT = "origins.json", "improvement.json"
-"""The files of an improvement's search with each new image's origin, and with the decision."""
+ORIGINS = "origins.json"
+"""The file of an improvement's search with each new image's origin."""
 
 
 def parser() -> Parser:
@@ -393,9 +393,9 @@ def may_go_on(args: argparse.Namespace, result: SearchResult) -> bool:
 
 def facts_in(kept: Home) -> Json | None:
     """Return what was decided; None before that."""
-    if IMPROVEMENT not in kept.names():
+    if DECISION not in kept.names():
         return None
-    facts: Json = json.loads(kept.read(IMPROVEMENT).read_text())
+    facts: Json = json.loads(kept.read(DECISION).read_text())
     return facts
 
 
@@ -433,14 +433,25 @@ def finish(args: argparse.Namespace, kept: Home, code: int) -> int:
             **data_facts(told),
             "text": decision.lines(),
         }
-        kept.write(IMPROVEMENT, json.dumps(facts, indent=1).encode())
+        kept.write(DECISION, json.dumps(facts, indent=1).encode())
     if not is_unchanged(facts):
         registered = register(args, found, kept, result, facts)
         facts["text"] += registered_lines(registered, facts)
         facts["outcome"] = CHAMPION if ALIAS in registered.aliases else CHALLENGER
         facts["version"] = registered.version
-        kept.write(IMPROVEMENT, json.dumps(facts, indent=1).encode())
+        kept.write(DECISION, json.dumps(facts, indent=1).encode())
+    redraw(kept, result)
     return tell(args, facts, facts["text"])
+
+
+def redraw(kept: Home, result: SearchResult) -> None:
+    """Draw the search's page again, if there is one: it says now what was decided."""
+    if PAGE not in kept.names():
+        return
+    from search.views.page.page import render  # which imports matplotlib
+
+    folder = kept.read(DECISION).parent
+    kept.write(PAGE, render(result, folder).encode())
 
 
 def tell(args: argparse.Namespace, facts: Json, lines: Sequence[str]) -> int:

@@ -63,6 +63,8 @@ UNFINISHED = ("pending", "running", "interrupted", "held")
 """Outcomes that a resume goes on with."""
 
 PICTURES, PAGE, STUDY = "pictures", "report.html", "optuna.log"
+IMPROVEMENT, DECISION = "improvement", "improvement.json"
+"""The space of an improvement's search, and the file beside its journal with what was decided."""
 """Names in the search's folder: the folder of the search's own pictures, the report, and Optuna's
 study. Once the pictures are there, everything is drawn.
 """
@@ -802,6 +804,11 @@ class SearchResult:
     def is_sealed(self) -> bool:
         """True if the search leaves the test part closed."""
         return bool(self.started.experiment.get("sealed", False))
+
+    @property
+    def is_improvement(self) -> bool:
+        """True of a search by `search.improve`, whose decision looks at the test part."""
+        return self.is_sealed and self.started.experiment["space"]["name"] == IMPROVEMENT
 
     @property
     def test(self) -> Json:

@@ -297,7 +297,7 @@ def best_table(result: SearchResult) -> Table:
     tested = (
         f"{tested_value(test, metric):.4f}"
         if test
-        else "sealed"
+        else ("in the decision" if result.is_improvement else "sealed")
         if result.is_sealed and not result.openings
         else ""
     )

@@ -1,7 +1,9 @@
 """Learning from corrected images, from the records to the new champion."""
 
+import html
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,7 +26,6 @@ from search.feedback.monitoring.findings import FEATURES, find
 from search.feedback.monitoring.window import window_of
 from search.feedback.records import About, Records, Seen
 from search.improve import (
-    IMPROVEMENT,
     ORIGINS,
     about_of,
     is_wanted_as_onnx,
@@ -33,7 +34,7 @@ from search.improve import (
     rounds_of,
     watched_text,
 )
-from search.journal.result import SearchResult
+from search.journal.result import DECISION, PAGE, SearchResult
 from search.journal.store import home
 from search.monitor import main as monitor
 from search.promote import main as promote
@@ -176,12 +177,17 @@ def test_a_champion_learns_from_what_it_met(
     assert told["watched"]["trained"] == told["images"]["trained"]
     assert told["watched"]["met"] == 150
     assert "search.monitor holds what it meets to 150 images met before" in said.err
+    assert re.search("test accuracy +in the decision", said.err)
+    page = html.unescape((Path("searches") / result.name / PAGE).read_text())
+    assert "it is the new champion" in page
+    assert "old test images: " in page
+    assert "sealed" not in page
 
     # Called again, it trains and registers nothing.
     assert place.improve("models:/knn/1", "--margin", "5", "--json") == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == told
     # Nor if it was killed before it had noted what it registered, by the new champion's name.
-    noted = Path("searches") / result.name / IMPROVEMENT
+    noted = Path("searches") / result.name / DECISION
     noted.write_text(json.dumps({**told, "version": None, "text": told["text"][:-1]}))
     for _ in range(2):
         assert place.improve("models:/knn@champion", "--margin", "5", "--json") == 0
@@ -405,7 +411,7 @@ def test_an_improvement_that_was_killed_goes_on(
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     result = SearchResult.read(Path("searches/better"))
     assert told["outcome"] in ("champion", "challenger", "unchanged")
-    assert Path("searches/better", IMPROVEMENT).exists()
+    assert Path("searches/better", DECISION).exists()
     starts = [trial.config.get("warm_start", "") for trial in result.trials.values()]
     assert [bool(start) for start in starts] == [True, True, False]
     assert len(result.sessions) == 2

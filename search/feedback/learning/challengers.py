@@ -13,7 +13,7 @@ from search.decisions.refinement import effective, observations
 from search.decisions.refinement_policy import refusal
 from search.decisions.space_refinement import narrow
 from search.experiment import Experiment, model_option
-from search.journal.result import SearchResult, TrialResult
+from search.journal.result import IMPROVEMENT, SearchResult, TrialResult
 from search.space import PER_TRIAL_DATA, Cases, Choice, Domain, Float, Range, SearchSpace
 from trainables.catalog.models import MODELS
 from trainables.config import DataConfig, TrialConfig
@@ -64,7 +64,7 @@ def experiment_of(
     return replace(
         known.experiment,
         name=name,
-        space_name="improvement",
+        space_name=IMPROVEMENT,
         space=space,
         space_source="",
         settings={},

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from search.journal.result import SearchResult, TrialResult
+from search.journal.result import DECISION, SearchResult, TrialResult
 from trainables.messages import Cost
 from trainables.values import Evaluation
 
@@ -63,6 +63,15 @@ def evidence(result: SearchResult, folder: Path | None) -> Evidence:
     told = ("images", result.task.primary.name, "classes")
     is_same = all(written.get(name) == known.get(name) for name in told)
     return Evidence("test" if test else "validation", {**(written if is_same else {}), **known})
+
+
+def decision(folder: Path | None) -> list[str]:
+    """Return the lines with what `search.improve` has decided; empty before, or if not readable."""
+    try:
+        found = json.loads(((folder or Path()) / DECISION).read_text(encoding="utf-8"))
+        return [str(line) for line in found["text"]] if folder is not None else []
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def _written(trial: TrialResult, folder: Path, name: str) -> Evaluation:

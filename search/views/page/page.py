@@ -16,7 +16,7 @@ from search.journal.result import SearchResult
 from search.views import metric
 from search.views.guessing import AT_CHANCE, at_chance
 from search.views.page import comparison, curves, data, facts, quality
-from search.views.page.answer import Evidence, evidence
+from search.views.page.answer import Evidence, decision, evidence
 from search.views.page.figures import Picture, picture
 from search.views.page.importance import BEST_SHARE, MIN_TRIALS, importance
 from search.views.page.templates import template
@@ -70,7 +70,7 @@ def render(
         experiment=result.started.experiment,
         data=result.started.data,
         title=source_text(result.started.data),
-        verdict=verdict(result),
+        verdict=verdict(result, decision(folder)),
         tiles=tiles(result),
         finalists=facts.finalists(result),
         references=reference_rows(result),

@@ -5,6 +5,7 @@ test said.
 """
 
 import math
+from collections.abc import Sequence
 
 from search.journal.events import Selected
 from search.journal.result import Opening, SearchResult, TrialResult
@@ -41,10 +42,21 @@ Sentence = tuple[str, str]
 """A short title, and one or more sentences."""
 
 
-def verdict(result: SearchResult) -> list[Sentence]:
-    """Return the sentences in a reader's order, without those on what is not known yet."""
+def verdict(result: SearchResult, decided: Sequence[str] = ()) -> list[Sentence]:
+    """Return the sentences in a reader's order, without those on what is not known yet.
+
+    Args:
+        result: the search.
+        decided: of an improvement, the lines of its decision; figures are set in.
+    """
+    figures = [line.strip() for line in decided if line.startswith(" ")]
+    outcome = [line for line in decided if not line.startswith(" ")]
     title = "Chosen" if result.chosen is not None and result.chosen.repeat_of else "Found"
-    said = [("Asked", _asked(result)), (title, _found(result))]
+    said = [
+        ("Decided", "; ".join(outcome)),
+        ("Asked", _asked(result)),
+        (title, _found(result)),
+    ]
     if result.chosen is not None:
         said += [
             ("Guessing", guessing_text(result)),
@@ -52,7 +64,7 @@ def verdict(result: SearchResult) -> list[Sentence]:
             ("For less", quicker_text(result, f"python -m search.promote {result.name}")),
             ("A network?", _network(result)),
             ("Trained weights", _from_nothing(result)),
-            ("On new images", _tested(result)),
+            ("On new images", "; ".join(figures) or _tested(result)),
         ]
     return [(title, text) for title, text in said if text]
 
@@ -364,6 +376,11 @@ def _speed(network: TrialResult, baseline: TrialResult) -> str:
 
 def _tested(result: SearchResult) -> str:
     test = result.chosen_test
+    if not test and result.is_improvement:
+        return (
+            "Not in the search: search.improve holds the best one and the champion against each "
+            "other on new images and on the old test images, and decides."
+        )
     if not test:
         return f"Not known yet. {opened(result.openings)}"
     images, metric, primary = test["images"], result.metric, result.task.primary

@@ -21,10 +21,10 @@ from matplotlib.figure import Figure
 from search.experiment import Experiment
 from search.journal.events import Resumed, from_json
 from search.journal.journal import Event
-from search.journal.result import SearchResult
+from search.journal.result import DECISION, IMPROVEMENT, SearchResult
 from search.space import Cases, Choice, Float, Int, SearchSpace
 from search.views.page import page
-from search.views.page.answer import evidence
+from search.views.page.answer import decision, evidence
 from search.views.page.curves import best_so_far, search_curves
 from search.views.page.facts import failures, finalists, mistakes, stops, weakest
 from search.views.page.figures import picture
@@ -197,6 +197,23 @@ def test_a_search_of_an_earlier_version_has_a_page() -> None:
     assert "Found deep_cnn with lr 0.003432, batch_size 32 (trial t0001)." in said
     assert "it has not been evaluated in detail" in said
     assert "The test images are sealed: nothing has been measured on them." in said
+
+
+def test_an_improvements_page_says_what_was_decided(experiment: Experiment, tmp_path: Path) -> None:
+    result = played(replace(experiment, sealed=True), 5)
+    result.started.experiment["space"]["name"] = IMPROVEMENT
+    result.openings.clear()
+    result.tested = None
+    said = dict(verdict(result, decision(tmp_path)))
+    assert "search.improve holds the best one and the champion" in said["On new images"]
+    assert "Decided" not in said
+    lines = ["t1 is best", "  old test images: equal", "not better: nothing changed"]
+    (tmp_path / DECISION).write_text(json.dumps({"text": lines}))
+    said = dict(verdict(result, decision(tmp_path)))
+    assert next(iter(said.items())) == ("Decided", "t1 is best; not better: nothing changed")
+    assert said["On new images"] == "old test images: equal"
+    (tmp_path / DECISION).write_text("[]")
+    assert decision(tmp_path) == decision(None) == []
 
 
 @pytest.mark.parametrize("trials", [0, 1, 2])
