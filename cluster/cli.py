@@ -6,16 +6,17 @@ decide · 130 and 143 stopped by SIGINT and SIGTERM. `cluster.submit` ends with 
 """
 
 import argparse
+import difflib
 import math
 import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from cluster.errors import Mistake, NotReady, Refused
 from cluster.secrets import masked
@@ -30,9 +31,32 @@ LONGEST_S = 10**9
 class Parser(argparse.ArgumentParser):
     """An argument parser that reports an error in one line, like every other error here."""
 
+    def parse_args(  # type: ignore[override]  # Python's is overloaded; no caller has a namespace
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> argparse.Namespace:
+        """Parse as Python's parser does; of an option that is not there, say which is meant."""
+        found: argparse.Namespace
+        found, others = self.parse_known_args(args, namespace)
+        if not others:
+            return found
+        if option := next((word for word in others if word.startswith("-")), ""):
+            self.error(self._no_option(option.partition("=")[0]))
+        self.error(f"unrecognized arguments: {' '.join(others)}")
+
+    def _no_option(self, option: str) -> str:
+        known = {
+            text.lstrip("-"): text
+            for text, action in self._option_string_actions.items()
+            if action.help != argparse.SUPPRESS
+        }
+        near = difflib.get_close_matches(option.lstrip("-"), known, n=1, cutoff=0.72)
+        meant = f"; did you mean '{known[near[0]]}'?" if near else "."
+        return f"there is no option '{option}'{meant}"
+
     def error(self, message: str) -> NoReturn:
         """Print `error: ...` and exit with code 2."""
-        self.exit(USAGE, error_line(f"{message}. See {self.prog} --help."))
+        end = "" if message.endswith((".", "?")) else "."
+        self.exit(USAGE, error_line(f"{message}{end} See {self.prog} --help."))
 
 
 class Terminated(BaseException):

@@ -37,9 +37,16 @@ def unknown(kind: str, name: str, known: Iterable[str], *, listed: Iterable[str]
     the known names worth printing, where there are many.
     """
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.72)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
-    return f"unknown {kind} '{name}'. Known: {', '.join(sorted(listed) or names)}.{hint}"
+    return (
+        f"unknown {kind} '{name}'. Known: {', '.join(sorted(listed) or names)}."
+        f"{did_you_mean(name, names)}"
+    )
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ` Did you mean 'X'?` for the known name that is nearest; empty if none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.72)
+    return f" Did you mean '{printable(near[0])}'?" if near else ""
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:

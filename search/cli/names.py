@@ -42,9 +42,9 @@ def found_name(name: str, place: Storage) -> str:
     if home(place, name).exists():
         return name
     known = searches_in(place)
-    if not known or name in known:
+    if name in known or not (known or "@" in name):
         return name
-    meant = meant_by(name, known)
+    meant = "" if "@" in name else meant_by(name, known)
     if meant and may_ask() and confirmed(f"no search '{name}'. Did you mean '{meant}'?", yes=True):
         return meant
     raise ConfigError(missing(name, known, place))
@@ -76,6 +76,11 @@ def by_likeness(name: str, known: Iterable[str]) -> list[tuple[float, str]]:
 def missing(name: str, known: Iterable[str], place: Storage) -> str:
     """Return what to say of a name that no search has: what was meant, and what there is."""
     known = list(known)
+    if "@" in name:  # which no search's name has
+        return (
+            f"no search '{name}'. Did you mean the promoted model 'models:/{name}'? "
+            "(python -m search.promote NAME makes one.)"
+        )
     if not known:
         return f"no search '{name}': '{place}' has none."
     meant = meant_by(name, known)

@@ -45,6 +45,7 @@ SHOWN = 100
 """The most registered models that are named."""
 LONGEST = 5000
 """Letters of a description, for databases that take no more."""
+PROMOTE = "Promote one first: python -m search.promote NAME."
 SERVED = Path(__file__).with_name("pyfunc_model.py")
 
 
@@ -368,7 +369,9 @@ def _asked(
         raise ConfigError(f"a model's address is models:/NAME@{ALIAS} or models:/NAME/VERSION.")
     check_tracking(tracking)
     if tracking.startswith("sqlite:///") and not sqlite_path(tracking).exists():
-        raise ConfigError(f"there is no MLflow database at '{sqlite_path(tracking)}' (tracking).")
+        raise ConfigError(
+            f"there is no MLflow database at '{sqlite_path(tracking)}' (tracking). {PROMOTE}"
+        )
     client, name = client_of(tracking), asked["name"]
     from mlflow.exceptions import MlflowException
 
@@ -392,7 +395,11 @@ def _absent(uri: str, name: str, client: "MlflowClient") -> str:
     """Return what to say of an address without a model."""
     known = {model.name: model for model in client.search_registered_models(max_results=SHOWN)}
     if name not in known:
-        return unknown("model", name, known) if known else f"no model is registered ('{uri}')."
+        return (
+            unknown("model", name, known)
+            if known
+            else f"no model is registered ('{uri}'). {PROMOTE}"
+        )
     aliases = [f"models:/{name}@{alias}" for alias in sorted(known[name].aliases)]
     versions = sorted(
         int(version.version) for version in client.search_model_versions(f"name = '{name}'")

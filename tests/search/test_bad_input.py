@@ -22,6 +22,8 @@ import torch
 from PIL import Image
 from torchvision.models import resnet18
 
+import search
+from search.__main__ import VERBS
 from search.spaces.find import names
 from tests.conftest import Command
 from trainables.catalog.models import MODELS
@@ -56,6 +58,11 @@ FILES = {
 
 CREDENTIAL = "looks like a credential; not logged. Use an environment variable."
 CUT_OFF = "the image is damaged or cut off). Remove them, or leave them out with --skip-bad."
+
+LABELS_MEANT = (
+    "data set folder not found: 'labls' (--data folder:PATH). Expected one sub-folder per class. "
+    "Did you mean 'labels'?"
+)
 
 Case = tuple[list[str], str, int]
 CASES: list[Case] = [
@@ -190,7 +197,18 @@ CASES: list[Case] = [
         "argument --trials: invalid int value: 'three'.",
         2,
     ),
-    (["--space", "smoke", "--trails", "3"], "unrecognized arguments: --trails 3.", 2),
+    (
+        ["--space", "smoke", "--trails", "3"],
+        "there is no option '--trails'; did you mean '--trials'?",
+        2,
+    ),
+    (
+        ["--space", "smoke", "-trails=3"],
+        "there is no option '-trails'; did you mean '--trials'?",
+        2,
+    ),
+    (["--space", "smoke", "--elephants", "3"], "there is no option '--elephants'. See", 2),
+    (["--space", "smoke", "trials", "3"], "unrecognized arguments: trials 3. See", 2),
     (["--space", "smoke", "--max-epochs", "0"], "--max-epochs must be >= 1 (got 0).", 2),
     (
         ["--space", "smoke", "--budget", "600"],
@@ -389,6 +407,7 @@ CASES: list[Case] = [
         ),
         2,
     ),
+    (["--space", "smoke", "--data", "folder:labls"], LABELS_MEANT, 2),
     (["--space", "smoke", "--data", "folder:text.db"], "'text.db' is a file (--data folder:", 2),
     (
         ["--space", "smoke", "--data", "folder:flat"],
@@ -645,7 +664,7 @@ CASES: list[Case] = [
     (["--space", "smoke", "--set", "data.root=/x?token=hunter2"], f"'data.root' {CREDENTIAL}", 2),
     (["--space", "smoke", "--name", "AKIAABCDEFGHIJKLMNOP"], f"'--name' {CREDENTIAL}", 2),
     (["--space", "smoke", "--data-root", "/x/password=hunter2"], f"'--data-root' {CREDENTIAL}", 2),
-    (["--space", "smoke", "--password=hunter2"], "unrecognized arguments: --password=***", 2),
+    (["--space", "smoke", "--password=hunter2"], "there is no option '--password'. See", 2),
     (
         ["--space", "smoke", "--trials", "AKIAABCDEFGHIJKLMNOP"],
         "argument --trials: invalid int value: '***'.",
@@ -937,3 +956,9 @@ def test_the_verbs_are_listed(command: Command) -> None:
     assert done.returncode == 0
     assert "python -m search.run" in done.stdout
     assert "python -m search.report" in done.stdout
+    commands = {
+        path.stem
+        for path in Path(search.__file__).parent.glob("*.py")
+        if path.stem != "__main__" and 'if __name__ == "__main__"' in path.read_text()
+    }
+    assert {verb.split()[0] for verb in VERBS} == commands

@@ -35,7 +35,7 @@ from trainables.datasets.images import (
 )
 from trainables.datasets.layout import Layout, are, refused
 from trainables.datasets.parts import layout_of
-from trainables.errors import DataError, printable
+from trainables.errors import DataError, did_you_mean, printable
 from trainables.memory import require_memory
 from trainables.processors import processors
 
@@ -168,12 +168,21 @@ def find(config: DataConfig) -> Layout:
         if not root.is_dir():
             raise DataError(
                 f"data set folder not found: {str(root)!r} (--data folder:PATH). "
-                "Expected one sub-folder per class."
+                f"Expected one sub-folder per class.{_beside(root)}"
             )
         return layout_of(root)
     except OSError as error:
         place = printable(str(error.filename or root))
         raise DataError(f"data set folder {place!r} cannot be read ({error.strerror}).") from error
+
+
+def _beside(root: Path) -> str:
+    """Return which folder beside a missing one is meant; empty if none is, or none can be seen."""
+    try:
+        names = sorted(path.name for path in root.parent.iterdir() if path.is_dir())
+    except OSError:
+        return ""
+    return did_you_mean(root.name, names)
 
 
 def _common_form(headers: Iterable[Header], wanted: int | None) -> tuple[tuple[int, int], str]:

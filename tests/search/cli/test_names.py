@@ -51,6 +51,19 @@ def test_where_nobody_can_answer_it_is_refused_with_what_there_is(storage: Path)
     )
 
 
+@pytest.mark.parametrize("searches", [True, False])
+def test_a_model_without_its_address_is_meant(
+    searches: bool, storage: Path, tmp_path: Path
+) -> None:
+    place = storage if searches else tmp_path / "none"
+    with pytest.raises(ConfigError) as caught:
+        found_name("birds@champion", place)
+    assert str(caught.value) == (
+        "no search 'birds@champion'. Did you mean the promoted model 'models:/birds@champion'? "
+        "(python -m search.promote NAME makes one.)"
+    )
+
+
 def test_of_many_searches_the_nearest_are_named(storage: Path) -> None:
     for number in range(20):
         (storage / f"whale-{number}").mkdir()
