@@ -1,5 +1,6 @@
 """Output on a terminal: one way for all text with names, paths and reasons from outside."""
 
+import os
 import sys
 from typing import Any
 
@@ -8,6 +9,9 @@ from rich.console import Console
 from cluster.secrets import masked
 from trainables.errors import printable
 
+UNBOUNDED = 10_000
+"""The columns of what is no terminal: no line comes so far."""
+
 
 class Terminal(Console):
     """A console whose reader may go away.
@@ -15,6 +19,8 @@ class Terminal(Console):
     On stdout, where the output is for that reader alone, printing then ends with `BrokenPipeError`;
     on stderr the console falls silent and the search goes on. In a notebook it writes lines of text
     to these streams too, so that whoever redirects them gets it: nothing can be drawn over there.
+
+    Where the output is no terminal, a line is as long as it is, so that no name in it is broken.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -22,6 +28,8 @@ class Terminal(Console):
         is_notebook = type(stream).__module__.startswith("ipykernel.")
         plain = {"force_terminal": False} if is_notebook else {}
         super().__init__(**{"force_jupyter": False, **plain, **options})
+        if not (self.is_terminal or is_notebook or "width" in options or "COLUMNS" in os.environ):
+            self.width = UNBOUNDED
 
     def on_broken_pipe(self) -> None:
         """Replace rich's method, which would end the process with a code that says nothing."""

@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from cluster.cli import error_line
 from search.experiment import Experiment
+from search.list import main as listed
 from search.views.terminal import Terminal, say
 from tests.support.played import OpenDriver, play
 
@@ -36,6 +38,17 @@ def test_a_line_is_shown_as_it_is_without_control_characters(
 @pytest.mark.parametrize(("text", "shown"), ODD.values(), ids=ODD)
 def test_an_error_is_one_line(text: str, shown: str) -> None:
     assert error_line(text) == f"error: {shown}\n"
+
+
+def test_a_name_in_a_table_is_whole_where_the_output_is_no_terminal(
+    open_driver: OpenDriver, experiment: Experiment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "flowers-improved-again-" + "0123456789" * 4
+    play(open_driver(replace(experiment, name=name)))
+    assert listed(["--storage", str(experiment.storage)]) == 0
+    title, line = capsys.readouterr().out.splitlines()
+    assert name in line
+    assert len(title) < 200, "nothing is filled up to the whole width"
 
 
 def test_an_error_repeats_no_password() -> None:
