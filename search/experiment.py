@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -434,10 +434,22 @@ class Experiment:
         return replace(self, space=self.space.without("model.name", names))
 
     def problems(self, dataset: Dataset) -> Iterator[str]:
-        """Yield the reasons why trials cannot work with this data, each once."""
+        """Yield the reasons why trials cannot work with this data, each once.
+
+        Batch sizes that are too large are one reason together.
+        """
+        sizes = dict.fromkeys(
+            config.batch_size
+            for config in self.edges
+            if not config.model.is_baseline and config.batch_size > dataset.least_trained
+        )
+        together = {
+            _too_large_text([size], dataset): _too_large_text(sizes, dataset) for size in sizes
+        }
         seen = set()
         for config in self.edges:
-            for problem in fit_problems(config, dataset, self.demand.workers):
+            for alone in fit_problems(config, dataset, self.demand.workers):
+                problem = together.get(alone, alone)
                 if problem not in seen:
                     seen.add(problem)
                     yield problem
@@ -601,10 +613,15 @@ def _batch_problems(config: TrialConfig, dataset: Dataset, workers: int) -> Iter
             f"needs 2 images of a batch. {remedy}"
         )
     if config.batch_size > dataset.least_trained:
-        yield (
-            f"batch_size {config.batch_size} > {_trained(dataset)}. "
-            "Fix a smaller one with --set batch_size=N, or add images."
-        )
+        yield _too_large_text([config.batch_size], dataset)
+
+
+def _too_large_text(sizes: Iterable[int], dataset: Dataset) -> str:
+    """Return that these batch sizes are too large for the data."""
+    return (
+        f"batch_size {', '.join(map(str, sizes))} > {_trained(dataset)}. "
+        "Fix a smaller one with --set batch_size=N, or add images."
+    )
 
 
 def _baseline_problems(config: TrialConfig, dataset: Dataset, workers: int) -> Iterator[str]:

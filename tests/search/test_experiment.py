@@ -142,10 +142,12 @@ def test_batch_sizes_above_the_number_of_images_are_left_out_unless_all_are(
     assert search.fitting(dataset(images=128, side=8)) == (search, [])
     none_fit, left_out = search.fitting(dataset(images=20, side=8))
     assert (none_fit, left_out) == (search, [])
-    assert (
-        "batch_size 32 > 20 training images. Fix a smaller one with --set "
-        "batch_size=N, or add images."
-    ) in list(none_fit.problems(dataset(20, 8)))
+    assert list(none_fit.problems(dataset(20, 8))) == [
+        (
+            "batch_size 32, 64, 128 > 20 training images. Fix a smaller one with --set "
+            "batch_size=N, or add images."
+        )
+    ]
 
 
 def test_what_was_got_is_what_the_network_would_see(experiment: Experiment) -> None:
