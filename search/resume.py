@@ -32,8 +32,8 @@ from search.runner import SessionPlan, first_line, record, run_session
 from search.space import SearchSpace
 from search.spaces.find import file_of, find, sha256_of
 from search.views.base import Finished
-from search.views.terminal import Terminal, say
-from trainables.errors import ConfigError
+from search.views.terminal import Terminal
+from trainables.errors import ConfigError, counted
 
 
 def parser() -> Parser:
@@ -82,11 +82,8 @@ def resume(args: argparse.Namespace, *, advises: bool = True) -> Finished:
     experiment = experiment_of(args, result)
     plan = SessionPlan("search.resume", Resumed(), as_json=args.json, advises=advises)
     if is_done(result, experiment, args):
-        say(
-            Terminal(stderr=True),
-            f"{args.name}: the search has come to its end; nothing is left to do",
-        )
-        return record(experiment, result, plan)
+        opening = f"{args.name}: the search has come to its end; nothing is left to do"
+        return record(experiment, result, plan, opening)
     check_budget(args, experiment, result)
     prepared = prepare(
         experiment,
@@ -101,18 +98,22 @@ def resume(args: argparse.Namespace, *, advises: bool = True) -> Finished:
     policy: MakePolicy = SearchPolicy
     if result.refinement is not None:
         policy = partial(RefinementPolicy, dataset=prepared.dataset)
-    done = result.ended
-    held = sum(trial.outcome == "held" for trial in result.trials.values())
-    waits = f", {held} wait at a rung" if held else ""
-    cut_off = len(result.unfinished) - held
-    opening = first_line(
-        experiment,
-        f"{done} of {experiment.planned_trials} trials have ended, {cut_off} go on where "
-        f"they were cut off{waits}",
-    )
+    opening = first_line(experiment, standing_text(experiment, result))
     first = Resumed(changes=found, space_sha256=sha256_of(args.space) if args.space else None)
     plan = replace(plan, first=first, policy=policy)
     return run_session(prepared, console, began, opening, plan)
+
+
+def standing_text(experiment: Experiment, result: SearchResult) -> str:
+    """Return how many trials have ended, go on and wait, in words."""
+    held = sum(trial.outcome == "held" for trial in result.trials.values())
+    waits = f", {held} {'waits' if held == 1 else 'wait'} at a rung" if held else ""
+    cut_off = len(result.unfinished) - held
+    go_on = "goes on where it was" if cut_off == 1 else "go on where they were"
+    ended = f"{result.ended} of {counted(experiment.planned_trials, 'trial')}"
+    return (
+        f"{ended} {'has' if result.ended == 1 else 'have'} ended, {cut_off} {go_on} cut off{waits}"
+    )
 
 
 def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:

@@ -57,7 +57,7 @@ from search.views.terminal import Terminal, say
 from trainables.catalog.entries import imported
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, counted
 from trainables.inspection.pictures import picture
 from trainables.inspection.words import headline
 from trainables.memory import size_text
@@ -92,7 +92,8 @@ def run(experiment: Experiment, *, as_json: bool = False) -> Finished:
     bounds = in_folds(experiment.base) + within(experiment.budget)
     opening = first_line(
         experiment,
-        f"{experiment.planned_trials} trials of up to {experiment.horizon} epochs{bounds}",
+        f"{counted(experiment.planned_trials, 'trial')} of up to "
+        f"{counted(experiment.horizon, 'epoch')}{bounds}",
     )
     return run_session(
         prepared,
@@ -183,6 +184,7 @@ def search_through(
         executor.train(driver, tick=ticked)
         driver.look()
     driver.settle()
+    driver.has_trained = True
     evaluate_trials(driver, executor.crew, slots=driver.slots, tick=tick)
     evaluate_best(driver, dataset, executor.crew, by=by, tick=tick)
     drop_unneeded(driver)
@@ -273,6 +275,10 @@ class SessionPlan:
         """True if the journal begins with this session."""
         return isinstance(self.first, Started)
 
+    def onwards(self, experiment: Experiment) -> str:
+        """Return the command that goes on with such a session once it was broken off."""
+        return verb("select" if self.is_selection else "resume", experiment)
+
     def shown(self, console: Console) -> Shown:
         """Return what is shown of it where nothing is left to do."""
         return Shown(console, self.is_selection, self.as_json, advises=self.advises)
@@ -355,7 +361,7 @@ def run_session(
         running = Running(plan, driver, executor, views, tracker, troubles, inbox)
         driver.room, driver.look = executor.room, running.look
         about = SessionStart(provenance=origin, began_ms=began, training=earlier.training)
-        with views, interruptible(driver, note) as signals:
+        with views, interruptible(driver, note, plan.onwards(experiment)) as signals:
             heed_signals()
             write_first_event(running, prepared, about, signals)
             if not {DATA_REPORT, DATA_PICTURE} <= set(evidence(events)):
@@ -472,14 +478,17 @@ def said(console: Console, line: str) -> Iterator[None]:
     yield
 
 
-def record(experiment: Experiment, result: SearchResult, plan: SessionPlan) -> Finished:
+def record(
+    experiment: Experiment, result: SearchResult, plan: SessionPlan, opening: str
+) -> Finished:
     """See that MLflow has all of a search, or a selection, that is over; print what was found.
 
-    `plan` is that of the session which nothing is left for.
+    `plan` is that of the session which nothing is left for; `opening` says so, once nobody else can
+    have the search.
     """
     check_versions()
     check_tracking(experiment.tracking)
-    with experiment.home.lease():
+    with experiment.home.lease(), said(Terminal(stderr=True), opening):
         tracker = Tracker(experiment.tracking, experiment.home.opened(files=True))
         tracker.close()
     troubles = list[str]()
@@ -606,11 +615,13 @@ def started(experiment: Experiment, dataset: Dataset) -> Started:
 
 
 @contextmanager
-def interruptible(driver: Driver, note: Callable[[str], None]) -> Iterator[list[int]]:
+def interruptible(driver: Driver, note: Callable[[str], None], go_on: str) -> Iterator[list[int]]:
     """Let a first Ctrl-C or SIGTERM stop each trial after its epoch, and a second one break off.
 
+    Once the trials are over, the first one breaks off their evaluation.
+
     After SIGTERM the search also breaks off when `TERM_GRACE_S` is over: the sender kills soon
-    after. Yields the signals that came; `note` prints a line.
+    after. Yields the signals that came; `note` prints a line, `go_on` is the command that goes on.
     """
     came: list[int] = []
 
@@ -624,10 +635,7 @@ def interruptible(driver: Driver, note: Callable[[str], None]) -> Iterator[list[
         if number == signal.SIGTERM:  # until now an alarm is somebody else's
             before[signal.SIGALRM] = signal.signal(signal.SIGALRM, handle)
             signal.alarm(TERM_GRACE_S)
-        note(
-            "stopping: each trial finishes its epoch (Ctrl-C again breaks off); "
-            "a resume goes on from there"
-        )
+        note(stopping_text(driver, go_on))
 
     before: dict[int, Any] = {}
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -639,6 +647,21 @@ def interruptible(driver: Driver, note: Callable[[str], None]) -> Iterator[list[
             signal.alarm(0)
         for changed, handler in before.items():
             signal.signal(changed, handler)
+
+
+def stopping_text(driver: Driver, go_on: str) -> str:
+    """Return what a first Ctrl-C or SIGTERM leads to now; `go_on` is the command that goes on."""
+    if driver.is_done:
+        return f"stopping once what is known is written (Ctrl-C again breaks off). Later: {go_on}"
+    if driver.has_trained:
+        return (
+            "stopping: the evaluation is broken off; all trainings, and what was measured of them, "
+            f"are kept. To go on: {go_on}"
+        )
+    return (
+        "stopping: each trial finishes its epoch (Ctrl-C again breaks off); "
+        "a resume goes on from there"
+    )
 
 
 def first_line(experiment: Experiment, what: str) -> str:

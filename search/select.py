@@ -113,12 +113,14 @@ def select(args: argparse.Namespace) -> Finished | None:
         as_json=args.json,
     )
     if is_done(result, terms):
-        say(
-            Terminal(stderr=True),
+        opening = (
             f"{args.name}: chosen before, among the same candidates with the same seeds; "
-            "nothing is left to do",
+            "nothing is left to do"
         )
-        return None if args.dry_run else record(experiment, result, plan)
+        if args.dry_run:
+            say(Terminal(stderr=True), opening)
+            return None
+        return record(experiment, result, plan, opening)
     planned = len(terms.candidates) * terms.seeds
     prepared = prepare(experiment, anew=False, trainings=planned)
     refuse_changed(args, result, facts_now(experiment, prepared))
@@ -260,16 +262,16 @@ def best_few(result: SearchResult, count: int) -> list[TrialResult]:
 
 def few_text(result: SearchResult, candidates: Sequence[str], wanted: int) -> str:
     """Return why there are fewer candidates than `--top` asks for; empty if there are not."""
-    counted = [trial for trial in result.ranking if trial.trial not in result.passed_over]
+    ranked = [trial for trial in result.ranking if trial.trial not in result.passed_over]
     if len(candidates) >= wanted:
         return ""
-    if len(counted) > len(candidates):
+    if len(ranked) > len(candidates):
         why = (
-            f"the {len(counted)} trials that count are {len(candidates)} trainings "
+            f"the {len(ranked)} trials that count are {counted(len(candidates), 'training')} "
             "(trials that differ in length or seed alone are one)"
         )
     else:
-        why = f"of the search's {len(result.trials)} trials no more count"
+        why = f"of the search's {counted(len(result.trials), 'trial')} no more count"
     return f"note: {len(candidates)} candidate{'s' * (len(candidates) != 1)}, not {wanted}: {why}"
 
 
@@ -300,6 +302,7 @@ def choose(driver: Driver, dataset: Dataset, executor: Executor, *, by: str, tic
             f"{'; '.join(f'{name} ({reason})' for name, reason in policy.race.out.items())}"
         )
     crew = executor.crew
+    driver.has_trained = True
     evaluate(driver, crew, list(policy.best.values()), [], slots=driver.slots, tick=tick)
     say_chosen(driver, policy)
     evaluate_chosen(driver, policy, dataset, crew, tick=tick)

@@ -137,6 +137,8 @@ class Driver:
         """Takes up what was asked for until now."""
         self.is_done = False
         """True once nothing but the search's last event is left."""
+        self.has_trained = False
+        """True once nothing is left to train in this session: what was trained is evaluated."""
         self._had_ended = self._is_settled = False
         """True if the search, or its selection that goes on now, had ended when this session began;
         once its trials have.

@@ -13,7 +13,7 @@ from search.decisions.refinement import edges, refinement_sentences
 from search.experiment import Experiment
 from search.journal.guessing import is_answer_at_chance
 from search.journal.journal import FILE_NAME
-from search.journal.result import PAGE, SearchResult
+from search.journal.result import ENDED, PAGE, SearchResult
 from search.phrases import RUN_LIST, going_on, more_trials, program, verb
 from search.views.base import Finished, Shown, View
 from search.views.guessing import guessing_text
@@ -40,6 +40,7 @@ from search.views.summary import (
     where_kept,
 )
 from search.views.terminal import Terminal, say
+from trainables.errors import counted
 
 MODELS_VIEW = "?workflowType=machine_learning"
 """The query by which MLflow's pages show runs as trainings of models, not as a language model's."""
@@ -118,8 +119,9 @@ def _print_course(finished: Finished, console: Console) -> None:
     """Print how the search went: its trials, its end, its budget and what failed."""
     experiment, result = finished.experiment, finished.result
     console.print(
-        f"\n[bold]{experiment.name}[/bold]: {len(result.trials)} trials ({outcome_text(result)}), "
-        f"{result.epochs_trained:,} epochs in {finished.wall_s:.0f} s",
+        f"\n[bold]{experiment.name}[/bold]: {counted(len(result.trials), 'trial')} "
+        f"({outcome_text(result)}), {counted(result.epochs_trained, 'epoch')} in "
+        f"{finished.wall_s:.0f} s",
         soft_wrap=True,
     )
     if result.taken_over:
@@ -177,8 +179,13 @@ def _places(finished: Finished) -> list[tuple[str, str]]:
         if result.best is not None
         else []
     )
-    go_on = result.unfinished or (
-        len(result.trials) < experiment.planned_trials and result.outcome not in ("budget", "gain")
+    go_on = (
+        result.unfinished
+        or result.outcome not in ENDED
+        or (
+            len(result.trials) < experiment.planned_trials
+            and result.outcome not in ("budget", "gain")
+        )
     )
     onwards = [("go on", going_on(verb("resume", experiment), result.outcome))] if go_on else []
     return [
@@ -219,8 +226,9 @@ def print_selection(finished: Finished, console: Console) -> None:
     seconds = sum(session.last_ms - session.began_ms for session in selection.sessions) / 1000
     share = selection.train_s / result.train_s if result.train_s else 0.0
     console.print(
-        f"\n[bold]{experiment.name}[/bold]: {len(selection.started.candidates)} candidates, "
-        f"{len(selection.repeats)} trainings in {seconds:.0f} s, "
+        f"\n[bold]{experiment.name}[/bold]: "
+        f"{counted(len(selection.started.candidates), 'candidate')}, "
+        f"{counted(len(selection.repeats), 'training')} in {seconds:.0f} s, "
         f"{share:.2g} times as much training as the search",
         soft_wrap=True,
     )

@@ -412,6 +412,20 @@ def test_a_search_that_is_being_run_is_refused_before_anything_is_said_to_start(
     assert "starting Ray" not in capsys.readouterr().err
 
 
+def test_a_search_that_is_over_and_being_run_is_refused_in_one_line(
+    open_driver: OpenDriver,
+    experiment: Experiment,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its selection runs: that nothing is left to do would not be all that is true."""
+    play(open_driver(experiment))
+    monkeypatch.setattr("search.resume.is_done", lambda *given: True)
+    with experiment.home.lease(), pytest.raises(Held, match="is being run by process"):
+        resume(parser().parse_args([experiment.name, "--storage", str(experiment.storage)]))
+    assert capsys.readouterr().err == ""
+
+
 def test_in_a_hurry_neither_the_study_nor_pictures_are_written(
     open_driver: OpenDriver, experiment: Experiment
 ) -> None:

@@ -1,6 +1,8 @@
 """How a search begins and how it is wound up."""
 
 import errno
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,10 +19,14 @@ from search.journal.journal import FILE_NAME, Journal, Unwritten
 from search.journal.journal import Event as JournalEvent
 from search.journal.lease import Lease
 from search.journal.result import NO_TIME
-from search.runner import clean_if_unused, tried, went_well
+from search.phrases import verb
+from search.runner import clean_if_unused, interruptible, tried, went_well
+from search.views.base import Finished
+from search.views.outcome import print_summary
 from search.views.page import artifacts, view
 from search.views.page.artifacts import draw
 from search.views.page.view import Page
+from search.views.terminal import Terminal
 from tests.support.played import OpenDriver, play
 from tests.support.reports import evaluated
 
@@ -215,3 +221,42 @@ def test_a_command_leaves_with_its_exit_code_and_all_that_was_to_be_done() -> No
         ["said", "a", "thread", "registered"],
         "",
     )
+
+
+@pytest.mark.parametrize(
+    ("has_trained", "is_done", "words"),
+    [
+        (False, False, "stopping: each trial finishes its epoch"),
+        (True, False, "stopping: the evaluation is broken off"),
+        (True, True, "stopping once what is known is written"),
+    ],
+)
+def test_a_signal_is_answered_with_what_it_leads_to_now(
+    has_trained: bool,
+    is_done: bool,
+    words: str,
+    open_driver: OpenDriver,
+    experiment: Experiment,
+) -> None:
+    driver, said = open_driver(experiment), list[str]()
+    driver.has_trained, driver.is_done = has_trained, is_done
+    with interruptible(driver, said.append, "GO ON") as came:
+        os.kill(os.getpid(), signal.SIGINT)
+    assert (came, len(said)) == ([signal.SIGINT], 1)
+    assert said[0].startswith(words)
+    assert said[0].endswith("GO ON") == has_trained
+    assert driver.closing == ("interrupted", "stopped by SIGINT")
+
+
+def test_a_search_that_was_stopped_after_its_last_trial_says_how_to_go_on(
+    open_driver: OpenDriver, experiment: Experiment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    driver = open_driver(experiment)
+    driver.finish = lambda: None  # type: ignore[method-assign]  # played until all trials are over
+    play(driver)
+    del driver.finish
+    driver.close("interrupted", "stopped by SIGINT")
+    driver.finish()
+    where = {"tracking_uri": "http://127.0.0.1:9", "experiment_id": "", "parent_run_id": ""}
+    print_summary(Finished(experiment, driver.result, where, 130, 1.0), Terminal())
+    assert f"go on    {verb('resume', experiment)}" in capsys.readouterr().out
