@@ -21,6 +21,7 @@ from search.schedulers.asha import expected_epochs
 from search.views.summary import classes_text, parts_text, source_text, strategy_text
 from trainables.checkpoints.lineage import training_key
 from trainables.config import TrialConfig
+from trainables.errors import counted
 from trainables.inspection.report import DataReport
 from trainables.processors import Load
 from trainables.values import Json
@@ -101,7 +102,8 @@ class Plan:
                 f"  {classes_text(self.data)}{parts_text(self.data)} of "
                 f"{' x '.join(map(str, self.data['image']))} (channels, height, width)"
             ),
-            f"  {self.trials} configurations, {self.epochs:,} epochs at most{stops}",
+            f"  {counted(self.trials, 'configuration')}, "
+            f"{counted(self.epochs, 'epoch')} at most{stops}",
             *(
                 [
                     (

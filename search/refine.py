@@ -29,7 +29,7 @@ from search.runner import SessionPlan, first_line, run_session
 from search.select import refuse_unfinished
 from search.views.base import Finished
 from search.views.terminal import Terminal, say
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, counted
 
 ROUNDS, MIN_TRIALS = 5, 6
 MIN_COMPARED = 2
@@ -103,9 +103,7 @@ def refine(args: argparse.Namespace) -> Finished | None:
         for line in plan(prepared, result, terms):
             say(console, line)
         return None
-    opening = first_line(
-        prepared.experiment, f"{len(result.trials)} trials are known; {terms_text(terms)}"
-    )
+    opening = first_line(prepared.experiment, f"{known_text(result)}; {terms_text(terms)}")
     # The refinement may have been cut off between its own end and the search's.
     is_settled = goes_on and result.refinement is not None and result.refinement.is_over
     first = Resumed(changes=found, refining=None if is_settled else terms)
@@ -193,17 +191,22 @@ def experiment_of(
 
 def terms_text(terms: RefinementTerms) -> str:
     """Return the terms in words."""
-    return f"up to {terms.rounds} round{'s' * (terms.rounds != 1)} of {terms.trials} trials"
+    return (
+        f"up to {terms.rounds} round{'s' * (terms.rounds != 1)} of {counted(terms.trials, 'trial')}"
+    )
+
+
+def known_text(result: SearchResult) -> str:
+    """Return how many trials are known, in words."""
+    count = len(result.trials)
+    return f"{counted(count, 'trial')} {'is' if count == 1 else 'are'} known"
 
 
 def plan(prepared: Prepared, result: SearchResult, terms: RefinementTerms) -> list[str]:
     """Return what the next round would change, as lines of text."""
     experiment = prepared.experiment
     _, found = next_space(experiment, prepared.dataset, result)
-    title = (
-        f"{experiment.name}: {len(result.trials)} trials are known; {terms_text(terms)}. "
-        "The next would change:"
-    )
+    title = f"{experiment.name}: {known_text(result)}; {terms_text(terms)}. The next would change:"
     return [title, *(f"  {change.text}" for change in found), "  nothing was started"]
 
 

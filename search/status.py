@@ -40,7 +40,7 @@ from search.views.summary import (
     strategy_text,
 )
 from search.views.terminal import Terminal, say
-from trainables.errors import ConfigError, printable
+from trainables.errors import ConfigError, counted, printable
 
 SHOWN = 40
 """The number of last trials that the table shows."""
@@ -148,7 +148,7 @@ def table(result: SearchResult, shown: int = SHOWN, *, rows: int | None = None) 
         order.sort(key=lambda trial: (trial is not best, bool(trial.ended_ms)))
         wanted = [trial for trial in wanted if trial in order[:rows]]
     if more := len(result.trials) - len(wanted):
-        made.caption = f"{more} more trials: --all"
+        made.caption = f"{counted(more, 'more trial')}: --all"
     marked = at_chance(result)
     for trial in wanted:
         figure = figure_text(trial) if trial.epochs else ""

@@ -12,6 +12,7 @@ from search.journal.result import SearchResult
 from search.tracking.runs import Runs
 from search.tracking.tracker import troubles
 from search.tracking.uri import check_tracking, uri_of
+from trainables.errors import counted
 
 
 def command(args: argparse.Namespace) -> int:
@@ -40,8 +41,8 @@ def command(args: argparse.Namespace) -> int:
                 NOT_READY,
             )
     print(
-        f"MLflow has all of {args.name}: {len(result.trials)} trials, {result.epochs_trained:,} "
-        f"epochs ({masked(uri)})"
+        f"MLflow has all of {args.name}: {counted(len(result.trials), 'trial')}, "
+        f"{counted(result.epochs_trained, 'epoch')} ({masked(uri)})"
     )
     return 0
 

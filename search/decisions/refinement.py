@@ -12,6 +12,7 @@ from search.decisions.space_refinement import Observation, narrow
 from search.journal.events import Refined
 from search.journal.result import FAILED, SearchResult, TrialResult, one_a_training
 from search.space import SearchSpace
+from trainables.errors import counted
 from trainables.values import Json, Params
 
 MAX_TRAININGS = 2000
@@ -139,7 +140,8 @@ def refinement_sentences(result: SearchResult, go_on: str = "") -> list[str]:
     found = []
     for one, count, value in gains(result):
         found.append(
-            f"Refinement, round {one.round}: {count} trials, best {one.before:.4f} -> {value:.4f}."
+            f"Refinement, round {one.round}: {counted(count, 'trial')}, "
+            f"best {one.before:.4f} -> {value:.4f}."
         )
         found += [
             f"  {change.text}" for change in one.changes if change.kind in ("widened", "edge")

@@ -31,7 +31,7 @@ from search.statistics import error_of
 from trainables.catalog.models import MODELS
 from trainables.checkpoints.lineage import WarmStartSource, training_key
 from trainables.config import TrialConfig
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, counted
 from trainables.fusion.shapes import cost_key
 from trainables.messages import Cost
 
@@ -193,8 +193,9 @@ class SearchPolicy:
         unit, words = (100, "points of ") if self.metric.is_fraction else (1, "")
         if wanted and (expected := unit * expected_gain(values_of(self.result), ahead)) < wanted:
             reason = (
-                f"{ahead} more trials are expected to gain {expected:.2g} {words}validation "
-                f"{self.metric.title}, less than {wanted:g} (--min-gain)"
+                f"{counted(ahead, 'more trial')} {'is' if ahead == 1 else 'are'} expected to gain "
+                f"{expected:.2g} {words}validation {self.metric.title}, "
+                f"less than {wanted:g} (--min-gain)"
             )
             yield Enough(reason, expected, wanted, ahead)
         return bool(self.enough)

@@ -16,7 +16,7 @@ from search.journal.requests import EXTEND, PAUSE, Asked, Unreadable
 from search.journal.result import ENDED, OPEN, SearchResult, TrialResult
 from search.journal.store import Storage
 from search.phrases import duration, verb
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, counted
 from trainables.values import Json
 
 CHANGEABLE = ("trials", "budget", "price", "concurrency")
@@ -252,7 +252,7 @@ def _extend(
     if asked.trials:
         changed = _with_trials(asked.trials, changed, result)
         texts.append(
-            f"{changed.planned_trials} trials in all, where there were to be "
+            f"{counted(changed.planned_trials, 'trial')} in all, where there were to be "
             f"{experiment.planned_trials}"
         )
     if asked.budget or asked.price is not None:
@@ -375,4 +375,4 @@ def _cost(trials: int, result: SearchResult) -> str:
         return ""
     epochs = mean(len(trial.own_epochs) for trial in ended) * trials
     seconds = mean(trial.train_s for trial in ended) * trials / max(1, result.sessions[-1].slots)
-    return f"about {epochs:.0f} epochs and {duration(seconds)} at the pace so far"
+    return f"about {counted(round(epochs), 'epoch')} and {duration(seconds)} at the pace so far"

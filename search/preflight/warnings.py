@@ -13,7 +13,7 @@ from trainables.catalog.models import MODELS
 from trainables.catalog.tasks import CLASSIFICATION
 from trainables.config import DataConfig, TrainConfig
 from trainables.datasets.arrays import Dataset
-from trainables.errors import printable
+from trainables.errors import counted, printable
 
 SUSPECT, SUSPECT_TIMES = 0.6, 2.5
 """The share of one class from which on always naming it looks good: a share of the
@@ -48,13 +48,15 @@ def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
     ):
         count = len(experiment.space.first)
         yield (
-            f"note: {experiment.planned_trials} trials of the {count} with which this space "
-            f"begins: {left} are not tried. --trials {count} tries each once."
+            f"note: {counted(experiment.planned_trials, 'trial')} of the {count} with which this "
+            f"space begins: {left} {'is' if left == 1 else 'are'} not tried. "
+            f"--trials {count} tries each once."
         )
     if experiment.min_gain and experiment.planned_trials <= MIN_TRIALS:
+        planned = experiment.planned_trials
         yield (
             f"note: --min-gain has no say before {MIN_TRIALS} trials have ended; "
-            f"{experiment.planned_trials} are planned."
+            f"{planned} {'is' if planned == 1 else 'are'} planned."
         )
     yield from _trained_anew(experiment)
     yield from to_trained_weights(experiment, dataset)

@@ -31,6 +31,7 @@ from search.schedulers.asha import expected_epochs
 from search.views.base import Shown, View
 from search.views.summary import figure_text, outcome_text, param_text, request_text
 from search.views.terminal import say
+from trainables.errors import counted
 
 SHOWN = 5
 PLAIN_EVERY_S = 15
@@ -74,8 +75,8 @@ def news(event: Event) -> list[str]:
 def _round(told: Refined) -> list[str]:
     """Return the lines about a refinement's round that begins."""
     title = (
-        f"round {told.round}: {told.experiment['trials'] - told.known} more trials; the best of "
-        f"{told.known} has {told.before:.4f}. What changes:"
+        f"round {told.round}: {counted(told.experiment['trials'] - told.known, 'more trial')}; "
+        f"the best of {told.known} has {told.before:.4f}. What changes:"
     )
     return [title, *(f"  {change.text}" for change in told.changes)]
 
@@ -308,8 +309,8 @@ class RaceDisplay(Display):
         left = len(self._selection.dropped) if self._selection is not None else 0
         gone = f"; {left} candidate{'s' * (left != 1)} dropped" if left else ""
         return (
-            f"{self._elapsed():5.0f} s  {ended} trainings ended, {running} running of at most "
-            f"{self.planned}{gone}"
+            f"{self._elapsed():5.0f} s  {counted(ended, 'training')} ended, {running} running of "
+            f"at most {self.planned}{gone}"
         )
 
     def _table(self) -> Group:

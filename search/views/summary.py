@@ -42,7 +42,7 @@ from search.views.metric import (
 from trainables.catalog.models import MODELS
 from trainables.catalog.tasks import Metric
 from trainables.config import TrialConfig
-from trainables.errors import printable
+from trainables.errors import counted, printable
 from trainables.values import Json, Params
 
 TOP = 10
@@ -598,8 +598,8 @@ def _setting_lines(result: SearchResult) -> list[str]:
         f"{strategy_text(experiment)}, seed {experiment['seed']}.",
         "",
         (
-            f"{len(result.trials)} trials ({outcome_text(result)}), {result.epochs_trained:,} "
-            f"epochs in {result.wall_s:.0f} s."
+            f"{counted(len(result.trials), 'trial')} ({outcome_text(result)}), "
+            f"{counted(result.epochs_trained, 'epoch')} in {result.wall_s:.0f} s."
         ),
         *([f"R{taken_over_text(result)[1:]}."] if result.taken_over else []),
     ]

@@ -105,7 +105,7 @@ def kinds(paths: list[Path]) -> str:
     found = Counter(map(kind_of, paths))
     told = [f"{count:,} {kind}" for kind, count in found.most_common(MAX_KINDS)]
     if rest := len(paths) - sum(count for _, count in found.most_common(MAX_KINDS)):
-        told.append(f"{rest:,} others")
+        told.append(counted(rest, "other"))
     return ", ".join(told)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from trainables.datasets.arrays import Images, Part
-from trainables.errors import printable
+from trainables.errors import counted, printable
 from trainables.inspection.leaks import Looked
 from trainables.inspection.matches import EXACT, NEAR
 from trainables.inspection.report import DataReport
@@ -66,7 +66,7 @@ def _samples(report: DataReport, train: Part) -> Iterator[Row]:
         if len(rows):
             yield [name], _images(train, rows[_spread(len(rows))].tolist()), []
     if (more := len(report.classes) - MAX_CLASSES) > 0:
-        yield [f"and {more:,} more classes"], [], []
+        yield [f"and {counted(more, 'more class', 'more classes')}"], [], []
 
 
 def _spread(count: int) -> Sequence[int]:

@@ -95,9 +95,12 @@ class Decision:
 
     def lines(self) -> list[str]:
         """Return the decision in words."""
+        count = len(self.candidates)
         return [
-            f"{self.trial} is the best of {len(self.candidates)} challengers, by validation images "
-            "and new images that were set aside to choose by",
+            f"{self.trial} is the only challenger"
+            if count == 1
+            else f"{self.trial} is the best of {count} challengers, by validation images and new "
+            "images that were set aside to choose by",
             f"  new images, held out: {_compared(self.new, self.champion_new)}; {self._on_new()}",
             f"  old test images: {_compared(self.old, self.champion_old)}; {self._on_old()}",
             f"  to use: {self.challenger_ms:.3g} ms an image, the champion "

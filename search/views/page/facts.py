@@ -216,8 +216,8 @@ def origin(result: SearchResult) -> list[tuple[str, str]]:
         (
             "Search",
             (
-                f"{strategy_text(experiment)}, up to {experiment['horizon']} epochs per trial, "
-                f"id {result.started.id}"
+                f"{strategy_text(experiment)}, up to {count(experiment['horizon'], 'epoch')} "
+                f"per trial, id {result.started.id}"
             ),
         ),
         *(
@@ -274,7 +274,7 @@ def cost(result: SearchResult) -> str:
     spared = f" ({taken_over_text(result)})" if result.taken_over else ""
     return (
         f"{wall_s:,.0f} s{rounded} from start to end; {used_s:,.0f} s of training, "
-        f"{result.epochs_trained:,} epochs of the search{spared}, on "
+        f"{count(result.epochs_trained, 'epoch')} of the search{spared}, on "
         f"{count(result.started.slots, 'slot')}; {used_s * devices / 3600:.3g} {unit} "
         f"hours of training, {held_s * devices / 3600:.3g} reserved{budget}"
     )

@@ -56,6 +56,9 @@ def test_a_wider_margin_lets_more_pass() -> None:
 
 def test_the_words_say_what_was_shown_and_what_would_be_needed() -> None:
     champion = "\n".join(decision(BETTER, SAFE).lines())
+    assert champion.startswith("t0002 is the only challenger\n")
+    several = replace(decision(BETTER, SAFE), candidates=(Candidate("t0001", 0.8, 0.5),) * 2)
+    assert several.lines()[0].startswith("t0002 is the best of 2 challengers, by validation")
     assert "0.6600 against the champion's 0.5000 of 100 (+16.0 points" in champion
     assert "it is not worse by 1 point (p =" in champion
     assert "to use: 0.3 ms an image, the champion 0.2 ms" in champion
