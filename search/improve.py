@@ -307,8 +307,9 @@ def budget_text(experiment: Experiment) -> str:
         return "the champion's config fitted anew"
     within = " and ".join(map(str, experiment.budget.limits))
     text = (
-        f"{count} challengers of up to {experiment.horizon} epochs: the champion trained on (2), "
-        f"its config trained anew (1), a search around it ({count - 3}), in this order"
+        f"{count} challengers of up to {counted(experiment.horizon, 'epoch')}: the champion "
+        f"trained on (2), its config trained anew (1), a search around it ({count - 3}), in "
+        "this order"
     )
     return f"{text}, within {within}" if within else text
 

@@ -381,7 +381,7 @@ def test_a_dry_run_says_what_would_join_and_what_it_takes_to_tell(
     assert place.improve("models:/network@champion", "--dry-run", "--budget", "1h") == 0
     said = capsys.readouterr()
     assert "join the training part" in said.err
-    assert "8 challengers of up to 1 epochs: the champion trained on (2)" in said.out
+    assert "8 challengers of up to 1 epoch: the champion trained on (2)" in said.out
     assert "by 5 points: 617 images held out" in said.out
     assert "nothing was started" in said.out
     assert [path.name for path in Path("searches").iterdir()] == ["network"]
