@@ -41,8 +41,12 @@ def test_an_error_is_one_line(text: str, shown: str) -> None:
 
 
 def test_a_name_in_a_table_is_whole_where_the_output_is_no_terminal(
-    open_driver: OpenDriver, experiment: Experiment, capsys: pytest.CaptureFixture[str]
+    open_driver: OpenDriver,
+    experiment: Experiment,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)  # which would be heeded, and pytest's workers have
     name = "flowers-improved-again-" + "0123456789" * 4
     play(open_driver(replace(experiment, name=name)))
     assert listed(["--storage", str(experiment.storage)]) == 0
