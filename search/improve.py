@@ -71,8 +71,8 @@ from search.feedback.learning.paired import Paired
 from search.feedback.learning.trained import Trained
 from search.feedback.monitoring.held_to import LEAST
 from search.feedback.records import Records
-from search.journal.result import DECISION, ENDED, PAGE, SearchResult, checkpoint_of, moment
-from search.journal.store import Home, Storage, home, searches_in, storage
+from search.journal.result import ENDED, PAGE, SearchResult, checkpoint_of, moment
+from search.journal.store import DECISION, Home, Storage, home, searches_in, storage
 from search.monitor import since
 from search.plan import make_plan
 from search.preflight.prepare import prepare
@@ -451,8 +451,7 @@ def redraw(kept: Home, result: SearchResult) -> None:
         return
     from search.views.page.page import render  # which imports matplotlib
 
-    folder = kept.read(DECISION).parent
-    kept.write(PAGE, render(result, folder).encode())
+    kept.write(PAGE, render(result, kept.opened(files=True)).encode())
 
 
 def tell(args: argparse.Namespace, facts: Json, lines: Sequence[str]) -> int:

@@ -63,13 +63,13 @@ UNFINISHED = ("pending", "running", "interrupted", "held")
 """Outcomes that a resume goes on with."""
 
 PICTURES, PAGE, STUDY = "pictures", "report.html", "optuna.log"
-IMPROVEMENT, DECISION = "improvement", "improvement.json"
-"""The space of an improvement's search, and the file beside its journal with what was decided."""
 """Names in the search's folder: the folder of the search's own pictures, the report, and Optuna's
 study. Once the pictures are there, everything is drawn.
 """
 DATA_REPORT, DATA_PICTURE = "data.json", "data.png"
 """Likewise the report on the data, and its picture."""
+IMPROVEMENT = "improvement"
+"""The space of a search by `search.improve`."""
 
 ENDED = ("completed", "budget", "gain", "stopped")
 """Outcomes of a search that has done what it was asked to: all trials, as many as its budget

@@ -33,6 +33,8 @@ from trainables.checkpoints.heartbeat import TELL_S, Beat, beat_of, last_beats
 Storage = Path | Bucket
 """A place that keeps searches."""
 TRIALS, BEATS = "trials", "beats"
+DECISION = "improvement.json"
+"""The file beside the journal with what `search.improve` has decided."""
 REQUESTS = "requests"
 """The folder of what the driver is asked for (`search.journal.requests`)."""
 Opened = tuple[Journal, list[Event]]
@@ -136,7 +138,8 @@ class Home:
     def opened(self, *, files: bool = False) -> Path:
         """Return a folder with the journal, for readers.
 
-        With `files` it also holds what the journal names as evidence.
+        With `files` it also holds what the journal names as evidence, and what an improvement has
+        decided.
         """
         return self.folder
 
@@ -350,7 +353,7 @@ class BucketHome(Home):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         _write(folder / FILE_NAME, content)
         if files:
-            self._fetch(folder, evidence(read(folder / FILE_NAME)))
+            self._fetch(folder, [*evidence(read(folder / FILE_NAME)), DECISION])
         return folder
 
     def tail(self) -> Tail | CopyTail:

@@ -33,8 +33,8 @@ from search.improve import (
     rounds_of,
     watched_text,
 )
-from search.journal.result import DECISION, PAGE, SearchResult
-from search.journal.store import home
+from search.journal.result import PAGE, SearchResult
+from search.journal.store import DECISION, home
 from search.monitor import main as monitor
 from search.promote import main as promote
 from search.space import Choice, Float, SearchSpace

@@ -7,7 +7,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from search.journal.result import DECISION, SearchResult, TrialResult
+from search.journal.result import SearchResult, TrialResult
+from search.journal.store import DECISION
 from trainables.messages import Cost
 from trainables.values import Evaluation
 
@@ -67,9 +68,11 @@ def evidence(result: SearchResult, folder: Path | None) -> Evidence:
 
 def decision(folder: Path | None) -> list[str]:
     """Return the lines with what `search.improve` has decided; empty before, or if not readable."""
+    if folder is None:
+        return []
     try:
-        found = json.loads(((folder or Path()) / DECISION).read_text(encoding="utf-8"))
-        return [str(line) for line in found["text"]] if folder is not None else []
+        found = json.loads((folder / DECISION).read_text(encoding="utf-8"))
+        return [str(line) for line in found["text"]]
     except (OSError, ValueError, KeyError, TypeError):
         return []
 

@@ -8,7 +8,7 @@ from cluster.storage.bucket import Bucket
 from search.journal.events import Evidence, Finished, Resumed, Started
 from search.journal.journal import FILE_NAME, JournalError
 from search.journal.lease import FILE_NAME as LOCK_FILE
-from search.journal.store import BucketHome, home, storage
+from search.journal.store import DECISION, BucketHome, home, storage
 from trainables.checkpoints.heartbeat import Heartbeat
 from trainables.checkpoints.remote import folder_here, forget
 
@@ -65,11 +65,13 @@ def test_a_search_in_a_bucket_goes_on_from_another_machine(
         (kept.folder / "pictures").mkdir()
         (kept.folder / "pictures" / "curves.png").write_text("drawn")
         kept.keep("pictures", "never drawn")
+        kept.write(DECISION, b"decided")
         journal.close()
     elsewhere(monkeypatch, tmp_path)
     other = home(bucket, "s")
     assert other.folder != kept.folder
     assert (other.opened(files=True) / "pictures" / "curves.png").read_text() == "drawn"
+    assert (other.opened(files=True) / DECISION).read_bytes() == b"decided"
     with other.lease():
         journal, events = other.journal(new=False)
         assert [event.kind for event in events] == ["started", "evidence"]

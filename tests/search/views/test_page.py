@@ -21,7 +21,8 @@ from matplotlib.figure import Figure
 from search.experiment import Experiment
 from search.journal.events import Resumed, from_json
 from search.journal.journal import Event
-from search.journal.result import DECISION, IMPROVEMENT, SearchResult
+from search.journal.result import IMPROVEMENT, SearchResult
+from search.journal.store import DECISION
 from search.space import Cases, Choice, Float, Int, SearchSpace
 from search.views.page import page
 from search.views.page.answer import decision, evidence
