@@ -97,7 +97,7 @@ def in_order(values: Mapping[str, float], costs: Mapping[str, Costs]) -> tuple[l
     Without costs the order is that of the values, and front 0 is the first trial with the highest.
     """
     names = list(values)
-    if not any(costs.get(name) for name in names):
+    if not costs or not any(costs.get(name) for name in names):
         return sorted(names, key=values.__getitem__, reverse=True), min(1, len(names))
     unknown = (np.inf,) * max(len(cost) for cost in costs.values())
     numbers = dict(

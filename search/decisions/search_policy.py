@@ -253,7 +253,7 @@ class SearchPolicy:
 
     def _hear_epoch(self, trial: str, epoch: int, metrics: dict[str, float]) -> None:
         score = self.metric.score_of(metrics)
-        self._errors[score] = metrics.get(self.metric.error_key, 0.0)
+        self._errors.setdefault(score, metrics.get(self.metric.error_key, 0.0))
         self.algorithm.report(trial, epoch, score)
         if self._is_scheduled(trial) and self.scheduler.on_epoch(
             trial, epoch, self.trials[trial].score

@@ -54,7 +54,7 @@ from numpy.typing import NDArray
 
 from search.objectives import Costs, in_turn
 from search.schedulers.base import NEW, Expected, Risk, Scheduler, Setting, Stop
-from search.schedulers.forecast import Array, Forecaster
+from search.schedulers.forecast import Array, Forecaster, Outlook
 from trainables.values import Params
 
 REDUCTION = 2
@@ -154,10 +154,12 @@ class Asha(Scheduler):
         """For each rung, the place of each training by its forecast, from 1; in this order."""
         self._fronts: list[int] = [0 for _ in self.rungs]
         """For each rung, the last place of a training that no other one is better than."""
-        self._means: list[float] = []
+        self._means: list[float] = [1.0 for _ in self.rungs]
         """For each rung, the mean place of the leaders of later rungs (`_mean_place`)."""
-        self._chances: list[dict[str, float]] = []
+        self._chances: list[dict[str, float]] = [{} for _ in self.rungs]
         """For each rung, the chance of each training there to be the best of all."""
+        self._judged: list[tuple[float, Outlook | None] | None] = [None for _ in self.rungs]
+        """For each rung, the bar and the outlook of these chances; None if they are stale."""
         self._stakes: dict[str, Stake] = {}
 
     def begin(self, trial: str, params: Params, training: str) -> None:
@@ -363,11 +365,19 @@ class Asha(Scheduler):
 
         A stake is the chance that the trial is the best of all, and the epochs to its next rung.
         """
-        return {
-            trial: (self._chance(level, trial), self.legs[level + 1])
-            for level, trials in enumerate(trials_by_rung)
-            for trial in trials
-        }
+        self._refresh()
+        found: dict[str, Stake] = {}
+        for level, trials in enumerate(trials_by_rung):
+            leg, promoted, known = (
+                self.legs[level + 1],
+                self.promoted[level],
+                self._chances[level] if self._is_known(level) else {},
+            )
+            for trial in trials:
+                training = self.training[trial]
+                chance = 0.0 if training in promoted else known.get(training, 0.0)
+                found[trial] = chance, leg
+        return found
 
     def _by_training(self, stakes: Mapping[str, Stake]) -> Collection[Stake]:
         """Return the stake of each training once, where its chance is highest."""
@@ -417,12 +427,12 @@ class Asha(Scheduler):
 
     def _by_place(self, level: int, trial: str) -> float:
         """Return the same chance as far as the trial's place tells."""
-        return float(self._by_places(level, np.array([self._place(level, trial)]))[0])
+        place = self._place(level, trial)
+        return float(self._by_places(level, np.array([place - 1, place]))[0])
 
     def _by_places(self, level: int, places: NDArray[np.int_]) -> Array:
-        """Return the chance that the best of all stands there, for each of these places."""
-        mean = max(MIN_MEAN, self._means[level])
-        return beyond(places - 1, mean) - beyond(places, mean)
+        """Return the chance that the best of all stands behind each of these and not the next."""
+        return -np.diff(beyond(places, max(MIN_MEAN, self._means[level])))
 
     def _record_epoch(self, trial: str, epoch: int) -> None:
         """Record that a trial has come to this epoch.
@@ -465,46 +475,56 @@ class Asha(Scheduler):
         return self._places
 
     def _refresh(self) -> None:
-        """Compute places and chances anew if anything was heard since."""
-        if self._is_stale:
-            self._is_stale = False
-            for level, forecasts in enumerate(self.forecaster.forecasts()):
-                if forecasts is not self._forecasts[level]:
-                    ordered, _, self._fronts[level] = in_turn(forecasts, self.costs)
-                    self._places[level] = {
-                        training: place for place, training in enumerate(ordered, 1)
-                    }
-                    self._forecasts[level] = forecasts
-            self._means = [self._mean_place(level) for level in range(len(self.rungs))]
-            self._chances, self._stakes = self._computed_chances(), {}
+        """Compute places and chances anew if anything was heard since.
 
-    def _computed_chances(self) -> list[dict[str, float]]:
-        """Return, for each rung, the chance of each training there to be the best of all.
-
-        By its outlook it must beat the best so far by more than the standard error of that, which
-        none can where that is more than any value. Where there is no outlook the place alone tells.
+        Where a rung's forecasts are the same, nothing was heard there or further on.
         """
-        best = max(
-            (value for values in self.forecaster.values for value in values.values()), default=0.0
-        )
+        if not self._is_stale:
+            return
+        self._is_stale = False
+        for level, forecasts in enumerate(self.forecaster.forecasts()):
+            if forecasts is not self._forecasts[level]:
+                ordered, _, self._fronts[level] = in_turn(forecasts, self.costs)
+                self._places[level] = dict(zip(ordered, range(1, len(ordered) + 1), strict=True))
+                self._forecasts[level] = forecasts
+                self._means[level] = self._mean_place(level)
+                self._judged[level] = None
+        self._judge()
+        self._stakes = {}
+
+    def _judge(self) -> None:
+        """Compute the chances of trainings to be the best of all, where they may have changed.
+
+        By its outlook a training must beat the best so far by more than the standard error of that,
+        which none can where that is more than any value.
+        """
+        best = self.forecaster.best
         error = self.error_of(best)
-        if best + error >= self.highest and not self.costs:
-            return [dict.fromkeys(places, 0.0) for places in self._places]
-        outlooks = (
-            [None for _ in self.rungs]
-            if self.costs
-            else self.forecaster.outlooks(NOISE_SHARE * error)
-        )
-        found = []
-        for level, (outlook, places) in enumerate(zip(outlooks, self._places, strict=True)):
-            chances = self._by_places(level, np.arange(1, len(places) + 1))
-            if outlook is not None and outlook.gone_on is not None:
-                bright = outlook.chances(best + error) | outlook.gone_on.chances(best + error)
-                by_outlook = np.array([bright.get(training, 0.0) for training in places])
-                chances *= np.sqrt(np.maximum(DIMMEST, by_outlook))
-                chances /= chances.sum()
-            found.append(dict(zip(places, chances.tolist(), strict=True)))
-        return found
+        bar = best + error
+        outlooks: list[Outlook | None] = [None for _ in self.rungs]
+        if not self.costs and bar < self.highest:
+            outlooks = self.forecaster.outlooks(NOISE_SHARE * error)
+        for level, outlook in enumerate(outlooks):
+            judged = self._judged[level]
+            if judged is None or judged[0] != bar or judged[1] is not outlook:
+                self._chances[level] = self._chances_at(level, bar, outlook)
+                self._judged[level] = bar, outlook
+
+    def _chances_at(self, level: int, bar: float, outlook: Outlook | None) -> dict[str, float]:
+        """Return the chance of each training at a rung to be the best of all.
+
+        Where there is no outlook the place alone tells.
+        """
+        places = self._places[level]
+        if not self.costs and bar >= self.highest:
+            return dict.fromkeys(places, 0.0)
+        chances = self._by_places(level, np.arange(len(places) + 1))
+        if outlook is not None:
+            bright = outlook.chances(bar)
+            by_outlook = np.array([bright.get(training, 0.0) for training in places])
+            chances *= np.sqrt(np.maximum(DIMMEST, by_outlook))
+            chances /= chances.sum()
+        return dict(zip(places, chances.tolist(), strict=True))
 
     @property
     def expected(self) -> dict[str, Expected]:

@@ -37,6 +37,8 @@ Those behind them keep their order.
 """
 NEIGHBOUR = 4
 """The influence of a trial fades at the distance to the neighbour of this number."""
+NEAREST = 0.001
+"""The least distance to that neighbour: where params are the same, as single precision tells it."""
 SHRINK = 0.5
 """The strength with which a correction is drawn to zero.
 
@@ -56,17 +58,16 @@ FREEDOM = 4.0
 
 @dataclass(frozen=True)
 class Outlook:
-    """The values that trials that wait at a rung may reach, as Student's t distributions.
+    """The values that trials at a rung may reach, as Student's t distributions.
 
-    Each trial has a mean and a deviation; the degrees of freedom are the same for all.
+    Each trial has a mean and a deviation; the degrees of freedom are the same for all. Those that
+    went on have the outlook that they would have, had they waited.
     """
 
     trials: list[str]
     means: Array
     deviations: Array
     freedom: float
-    gone_on: "Outlook | None" = None
-    """The outlook that those that went on would have, had they waited."""
 
     def chances(self, bar: float) -> dict[str, float]:
         """Return each trial's chance to reach more than `bar`."""
@@ -88,8 +89,10 @@ class _Rung:
 
     foremost: list[str]
     """The trials that are forecast, the best by value first."""
+    points: NDArray[np.float32]
+    """Their params as points, such that neighbours are at a distance of 1; (trials, numbers)."""
     known: Array
-    """The values that the forecasts rest on; (trials, 3).
+    """The values that the forecasts rest on; (3, trials).
 
     For each trial its value there, that at the rung before, and that which it is to reach, or nan.
     """
@@ -107,10 +110,12 @@ class _RungOutlook:
     """The forecasts that it rests on."""
     gain: float
     """The mean gain of the trials that went on."""
-    remaining: dict[str, tuple[float, float]]
-    """The mean and the variance of what each trial that did not go on would reach."""
+    means: dict[str, float]
+    """The mean of what each trial that did not go on would reach."""
+    variances: dict[str, float]
+    """The variance of the same."""
     outlook: Outlook | None
-    """The outlook of those trials; None where too few have gone on."""
+    """The outlook of the trials; None where too few have gone on, or all."""
 
 
 class Forecaster:
@@ -181,6 +186,14 @@ class Forecaster:
             found = self._orders[level] = sorted(values, key=values.__getitem__, reverse=True)
         return found
 
+    @property
+    def best(self) -> float:
+        """The best value of all so far; 0 before the first."""
+        return max(
+            (values[self.ordered(level)[0]] for level, values in enumerate(self.values) if values),
+            default=0.0,
+        )
+
     def forecasts(self) -> list[dict[str, float]]:
         """Return, for each rung, the forecast of each trial that came there.
 
@@ -192,8 +205,7 @@ class Forecaster:
             for level in reversed(range(len(self._rungs))):
                 if (rung := self._rungs[level]) is None or level in self._stale:
                     rung = self._rungs[level] = self._rung(level, to_come, rung)
-                for trial, value in rung.forecasts.items():
-                    to_come.setdefault(trial, value)
+                to_come = rung.forecasts | to_come
             self._stale = set()
         return [rung.of_all for rung in self._rungs if rung is not None]
 
@@ -202,37 +214,39 @@ class Forecaster:
 
         The `previous` forecasts are taken over as far as they rest on the same values.
         """
-        foremost, values = self.ordered(level)[:MAX_FORECAST], self.values[level]
+        ordered, values = self.ordered(level), self.values[level]
+        foremost, behind = ordered[:MAX_FORECAST], ordered[MAX_FORECAST:]
         before = self.values[level - 1] if level else {}
         known = np.array(
             [
-                [values[trial], before.get(trial, math.nan), to_come.get(trial, math.nan)]
-                for trial in foremost
+                [values[trial] for trial in foremost],
+                [before.get(trial, math.nan) for trial in foremost],
+                [to_come.get(trial, math.nan) for trial in foremost],
             ]
-        ).reshape(-1, 3)
-        if (
-            previous is not None
-            and previous.foremost == foremost
-            and np.array_equal(previous.known, known, equal_nan=True)
-        ):
-            forecasts = previous.forecasts
-        else:
-            forecasts = self._at(level, foremost, *known.T)
-        behind = max(
-            (value for trial, value in values.items() if trial not in forecasts), default=0
         )
-        below = max(1.0, behind - min(forecasts.values(), default=0))
+        if previous is None or previous.foremost != foremost:
+            points, forecasts = self._scaled(foremost), None
+        else:
+            points = previous.points
+            is_same = np.array_equal(previous.known, known, equal_nan=True)
+            forecasts = previous.forecasts if is_same else None
+        if forecasts is None:
+            forecasts = _forecasts(foremost, points, *known, is_first=not level)
+        below = max(1.0, values[behind[0]] - min(forecasts.values())) if behind else 0.0
+        """The fall of those behind, so that all of them stand behind the foremost."""
         return _Rung(
             foremost,
+            points,
             known,
             forecasts,
-            {trial: forecasts.get(trial, value - below) for trial, value in values.items()},
+            forecasts | {trial: values[trial] - below for trial in behind},
         )
 
     def outlooks(self, noise: float) -> list[Outlook | None]:
-        """Return, for each rung, the outlook of the trials that have not gone on.
+        """Return, for each rung, the outlook of the trials there.
 
-        It is None where too few have gone on. `noise` is a deviation that each trial has at least.
+        It is None where too few have gone on, or all. `noise` is a deviation that each trial has at
+        least.
         """
         self.forecasts()
         to_come = dict(self.values[-1])
@@ -243,62 +257,12 @@ class Forecaster:
             assert rung is not None
             summary = self._summaries[level]
             if summary is None or summary.forecasts is not rung.of_all or noise != self._noise:
-                summary = self._summaries[level] = self._outlook(
-                    level, rung, to_come, spread, noise
-                )
-            for trial, (mean, variance) in summary.remaining.items():
-                to_come[trial], spread[trial] = mean, variance
+                summary = self._summaries[level] = _outlook(rung, to_come, spread, noise)
+            to_come.update(summary.means)
+            spread.update(summary.variances)
             found.append(summary.outlook)
         self._noise = noise
         return found[::-1]
-
-    def _outlook(
-        self,
-        level: int,
-        rung: _Rung,
-        to_come: Mapping[str, float],
-        spread: Mapping[str, float],
-        noise: float,
-    ) -> _RungOutlook:
-        """Return the outlook from a rung, given what the trials that went on come to.
-
-        `spread` has the variance of each of those values.
-        """
-        promoted = [trial for trial in rung.foremost if trial in to_come]
-        remaining = [trial for trial in rung.foremost if trial not in to_come]
-        gain = (
-            float(np.mean([to_come[trial] - self.values[level][trial] for trial in promoted]))
-            if promoted
-            else 0.0
-        )
-        # Too few for a line, or none to forecast: the gain is taken as uncertain as it is large.
-        if len(promoted) < MIN_LINE or not remaining:
-            return _RungOutlook(
-                rung.of_all,
-                gain,
-                {trial: (rung.forecasts[trial], gain**2) for trial in remaining},
-                None,
-            )
-        line = _Line(
-            self._known(level, promoted, rung), np.array([to_come[trial] for trial in promoted])
-        )
-        unknown = np.mean([spread.get(trial, 0.0) for trial in promoted])
-        """The variance of what those that went on come to, as far as that is not known yet."""
-        freedom = max(FREEDOM, line.freedom)
-
-        def by_line(trials: list[str]) -> tuple[Array, Array]:
-            means, variances = line.at(self._known(level, trials, rung))
-            return means, variances + unknown
-
-        means, variances = by_line(promoted)
-        gone_on = Outlook(promoted, means, np.sqrt(variances + noise**2), freedom)
-        means, variances = by_line(remaining)
-        return _RungOutlook(
-            rung.of_all,
-            gain,
-            dict(zip(remaining, zip(means.tolist(), variances.tolist(), strict=True), strict=True)),
-            Outlook(remaining, means, np.sqrt(variances + noise**2), freedom, gone_on),
-        )
 
     def expected(self) -> dict[str, Expected]:
         """Return the expected value of each trial that has not come to its end.
@@ -334,57 +298,101 @@ class Forecaster:
                 here |= {
                     trial: Expected(mean, deviation, outlook.freedom)
                     for trial, mean, deviation in each
+                    if trial in here
                 }
             found = here | found
         return found
 
-    def _known(self, level: int, trials: list[str], rung: _Rung) -> Array:
-        """Return the values that an outlook rests on: forecasts and values, (trials, 2)."""
-        return np.array([[rung.forecasts[trial], self.values[level][trial]] for trial in trials])
+    def _scaled(self, trials: list[str]) -> NDArray[np.float32]:
+        """Return the params of trials as points, scaled so that neighbours are at a distance of 1.
 
-    def _at(
-        self, level: int, trials: list[str], values: Array, before: Array, to_come: Array
-    ) -> dict[str, float]:
-        """Return the forecasts of these trials at a rung."""
-        promoted, gained = ~np.isnan(to_come), to_come - values
-        if promoted.sum() < MIN_PROMOTED:
-            return dict(
-                zip(
-                    trials,
-                    (values + (gained[promoted].mean() if promoted.any() else 0.0)).tolist(),
-                    strict=True,
-                )
-            )
-        steps = np.where(np.isnan(before), 0.0, values - before) if level else values
-        line = _line(steps, gained, promoted, *((FLATTEST, STEEPEST) if level else (-1.0, 1.0)))
-        weights = self._nearness(trials, values, promoted)
-        beyond = (weights @ (gained - line)[promoted].astype(np.float32)).astype(float) / (
-            weights.sum(axis=1) + SHRINK
-        )
-        return dict(zip(trials, (values + line + beyond).tolist(), strict=True))
-
-    def _nearness(
-        self, trials: list[str], values: Array, promoted: NDArray[np.bool_]
-    ) -> NDArray[np.float32]:
-        """Return the nearness of each trial to each that has gone on, between 0 and 1.
-
-        (trials, trials that went on); 0 of each trial with itself.
+        (trials, numbers)
         """
         # Single precision is enough for a weight, and takes half the time.
         points = np.array([self.points[trial] for trial in trials], dtype=np.float32)
-        lengths = (points**2).sum(axis=1)
+        if not points.size:
+            return points
+        points -= points.mean(axis=0)
+        lengths, number = (points**2).sum(axis=1), min(NEIGHBOUR, len(trials) - 1)
         squares = points @ (-2 * points.T)
         squares += lengths[:, None] + lengths
-        nearest = np.partition(squares, min(NEIGHBOUR, len(trials) - 1), axis=1)[
-            :, min(NEIGHBOUR, len(trials) - 1)
-        ]
-        scaled = (values / (VALUE_SCALE * values.std() + 1e-9)).astype(np.float32)
-        near: NDArray[np.float32] = (scaled[:, None] - scaled[promoted]) ** 2
-        near += squares[:, promoted] / max(float(np.median(nearest)), 1e-9)
-        near *= -0.5
-        np.exp(near, out=near)
-        near[np.flatnonzero(promoted), np.arange(promoted.sum())] = 0.0
-        return near
+        nearest = np.partition(squares, number, axis=1)[:, number]
+        scaled: NDArray[np.float32] = points / max(
+            NEAREST, math.sqrt(max(0.0, float(np.median(nearest))))
+        )
+        return scaled
+
+
+def _forecasts(
+    trials: list[str],
+    points: NDArray[np.float32],
+    values: Array,
+    before: Array,
+    to_come: Array,
+    *,
+    is_first: bool,
+) -> dict[str, float]:
+    """Return the forecasts of these trials at a rung."""
+    promoted, gained = ~np.isnan(to_come), to_come - values
+    if promoted.sum() < MIN_PROMOTED:
+        gain = gained[promoted].mean() if promoted.any() else 0.0
+        return dict(zip(trials, (values + gain).tolist(), strict=True))
+    steps = values if is_first else np.where(np.isnan(before), 0.0, values - before)
+    line = _line(steps, gained, promoted, *((-1.0, 1.0) if is_first else (FLATTEST, STEEPEST)))
+    weights = _nearness(points, values, promoted)
+    beyond = (weights @ (gained - line)[promoted].astype(np.float32)).astype(float) / (
+        weights.sum(axis=1) + SHRINK
+    )
+    return dict(zip(trials, (values + line + beyond).tolist(), strict=True))
+
+
+def _nearness(
+    points: NDArray[np.float32], values: Array, promoted: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Return the nearness of each trial to each that has gone on, between 0 and 1.
+
+    (trials, trials that went on); 0 of each trial with itself.
+    """
+    scaled = (values - values.mean()) / (VALUE_SCALE * values.std() + 1e-9)
+    places, rows = np.column_stack([points, scaled.astype(np.float32)]), np.flatnonzero(promoted)
+    lengths = (places**2).sum(axis=1) / 2
+    near: NDArray[np.float32] = places @ places[rows].T
+    near -= lengths[:, None]
+    near -= lengths[rows]
+    np.exp(near, out=near)
+    near[rows, np.arange(len(rows))] = 0.0
+    return near
+
+
+def _outlook(
+    rung: _Rung, to_come: Mapping[str, float], spread: Mapping[str, float], noise: float
+) -> _RungOutlook:
+    """Return the outlook from a rung, given what the trials that went on come to.
+
+    `spread` has the variance of each of those values.
+    """
+    gone_on = np.array([trial in to_come for trial in rung.foremost], dtype=bool)
+    promoted = [trial for trial in rung.foremost if trial in to_come]
+    remaining = [trial for trial in rung.foremost if trial not in to_come]
+    came = np.array([to_come[trial] for trial in promoted])
+    gain = float((came - rung.known[0][gone_on]).mean()) if promoted else 0.0
+    # Too few for a line, or none to forecast: the gain is taken as uncertain as it is large.
+    if len(promoted) < MIN_LINE or not remaining:
+        forecasts = {trial: rung.forecasts[trial] for trial in remaining}
+        return _RungOutlook(rung.of_all, gain, forecasts, dict.fromkeys(remaining, gain**2), None)
+    known = np.column_stack([list(rung.forecasts.values()), rung.known[0]])
+    line = _Line(known[gone_on], came)
+    unknown = sum(spread.get(trial, 0.0) for trial in promoted) / len(promoted)
+    """The variance of what those that went on come to, as far as that is not known yet."""
+    means, variances = line.at(known)
+    variances += unknown
+    return _RungOutlook(
+        rung.of_all,
+        gain,
+        dict(zip(remaining, means[~gone_on].tolist(), strict=True)),
+        dict(zip(remaining, variances[~gone_on].tolist(), strict=True)),
+        Outlook(rung.foremost, means, np.sqrt(variances + noise**2), max(FREEDOM, line.freedom)),
+    )
 
 
 class _Line:
