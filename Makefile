@@ -51,6 +51,7 @@ bench-search: setup
 	$(BIN)/python -m tests.bench.sampled $(if $(CURVES),--curves $(CURVES))
 	$(BIN)/python -m tests.bench.tabular
 	$(BIN)/python -m tests.bench.reached
+	$(BIN)/python -m tests.bench.deciding
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build *.egg-info

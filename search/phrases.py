@@ -31,8 +31,17 @@ def verb(name: str, experiment: "Experiment") -> str:
 
 def verb_for(name: str, search: str, storage: "Storage") -> str:
     """Return the command line of another command for a search, by its name and storage."""
-    where = "" if storage == DEFAULT_STORAGE else f" --storage {shlex.quote(str(storage))}"
-    return f"{program('python')} -m search.{name} {search}{where}"
+    return f"{program('python')} -m search.{name} {search}{_where(storage)}"
+
+
+def browser(storage: "Storage") -> str:
+    """Return the command line of the web pages on all searches of a place."""
+    return f"{program('python')} -m search.ui{_where(storage)}"
+
+
+def _where(storage: "Storage") -> str:
+    """Return the option that names where searches are kept, where it must be named."""
+    return "" if storage == DEFAULT_STORAGE else f" --storage {shlex.quote(str(storage))}"
 
 
 def going_on(resume: str, outcome: str) -> str:

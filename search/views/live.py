@@ -308,9 +308,10 @@ class RaceDisplay(Display):
         running = sum(trial.outcome == "running" for trial in repeats)
         left = len(self._selection.dropped) if self._selection is not None else 0
         gone = f"; {left} candidate{'s' * (left != 1)} dropped" if left else ""
+        epochs = counted(sum(len(trial.own_epochs) for trial in repeats), "epoch")
         return (
             f"{self._elapsed():5.0f} s  {counted(ended, 'training')} ended, {running} running of "
-            f"at most {self.planned}{gone}"
+            f"at most {self.planned}; {epochs}{gone}"
         )
 
     def _table(self) -> Group:

@@ -14,7 +14,7 @@ from search.experiment import Experiment
 from search.journal.guessing import is_answer_at_chance
 from search.journal.journal import FILE_NAME
 from search.journal.result import ENDED, PAGE, SearchResult
-from search.phrases import RUN_LIST, going_on, more_trials, program, verb
+from search.phrases import RUN_LIST, browser, going_on, more_trials, program, verb
 from search.views.base import Finished, Shown, View
 from search.views.guessing import guessing_text
 from search.views.metric import as_good, tested_value
@@ -207,6 +207,7 @@ def _next_steps(finished: Finished) -> list[tuple[str, str]]:
         wanted = {"select": result.is_over, "promote": not is_answer_at_chance(result)}
         steps += [(name, verb(name, experiment)) for name, is_wanted in wanted.items() if is_wanted]
         steps.append(("predict", f"{verb('predict', experiment)} PATHS"))
+    steps.append(("browse", f"{browser(experiment.storage)} shows all searches in a browser"))
     if result.refinement is None and (more := more_trials(experiment, result.outcome)):
         steps.append(("more", f"{more} tries new ones"))
     if result.refinement is None and result.is_over and len(experiment.objectives) == 1:

@@ -4,6 +4,7 @@ Which training is next, which candidate leaves, and what a kill between two line
 """
 
 import argparse
+import io
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from cluster.errors import Refused
 from search.budget import Budget, limit
@@ -22,6 +24,7 @@ from search.journal.journal import FILE_NAME, Journal
 from search.journal.result import SearchResult, TrialResult
 from search.select import best_few, cost_of, few_text, refuse_changed, terms_of
 from search.space import SearchSpace
+from search.views.live import RaceDisplay
 from tests.support.played import OpenDriver, changed, good_lr_wins, play, reopened, report
 from trainables.config import TrialConfig
 from trainables.messages import Report
@@ -94,6 +97,17 @@ def test_all_candidates_get_the_same_fresh_seeds_and_the_clearly_worse_leaves(be
     assert all(of_one == [1, 2, 3, 4] for name, of_one in seeds.items() if name != worst)
     assert driver.result.selection is not None
     assert driver.result.selection.outcome == "completed"
+
+
+def test_its_progress_tells_each_epoch_not_only_ended_trainings(begin: Any) -> None:
+    driver: Driver = begin()
+    display = RaceDisplay(driver.result, 12, Console(file=io.StringIO()))
+    told: list[str] = []
+    driver.journal.listeners.append(lambda event: told.append(display._line()))
+    play(driver, noisy)
+    assert any("0 trainings ended, 1 running of at most 12; 1 epoch" in line for line in told)
+    trained = sum(len(trial.epochs) for trial in driver.trials.values() if trial.repeat_of)
+    assert f"; {trained} epochs; 1 candidate dropped" in told[-1]
 
 
 def test_the_searchs_own_trials_stay_as_they_were(begin: Any, searched: Driver) -> None:
