@@ -365,19 +365,11 @@ class Asha(Scheduler):
 
         A stake is the chance that the trial is the best of all, and the epochs to its next rung.
         """
-        self._refresh()
-        found: dict[str, Stake] = {}
-        for level, trials in enumerate(trials_by_rung):
-            leg, promoted, known = (
-                self.legs[level + 1],
-                self.promoted[level],
-                self._chances[level] if self._is_known(level) else {},
-            )
-            for trial in trials:
-                training = self.training[trial]
-                chance = 0.0 if training in promoted else known.get(training, 0.0)
-                found[trial] = chance, leg
-        return found
+        return {
+            trial: (self._chance(level, trial), self.legs[level + 1])
+            for level, trials in enumerate(trials_by_rung)
+            for trial in trials
+        }
 
     def _by_training(self, stakes: Mapping[str, Stake]) -> Collection[Stake]:
         """Return the stake of each training once, where its chance is highest."""
@@ -431,7 +423,7 @@ class Asha(Scheduler):
         return float(self._by_places(level, np.array([place - 1, place]))[0])
 
     def _by_places(self, level: int, places: NDArray[np.int_]) -> Array:
-        """Return the chance that the best of all stands behind each of these and not the next."""
+        """Return the chance that the best stands between each of these places and the next."""
         return -np.diff(beyond(places, max(MIN_MEAN, self._means[level])))
 
     def _record_epoch(self, trial: str, epoch: int) -> None:

@@ -456,7 +456,7 @@ def test_ctrl_c_pauses_the_search_and_raises(here: Path) -> None:
         "from search.api import result, run\n"
         "from search.journal.journal import Journal\n"
         "from search.journal.events import Epoch\n"
-        # Whoever runs tests in the background has it ignored, and children have that from him.
+        # A shell's background ignores it, and children inherit that.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "append, told = Journal.append, []\n"
         "def first_epoch(self, data):\n"

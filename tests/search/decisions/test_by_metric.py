@@ -75,6 +75,23 @@ def test_early_stopping_knows_the_reported_error(
     assert share.policy.scheduler.error_of(0.5) == pytest.approx((0.25 / 50) ** 0.5)
 
 
+def test_the_error_of_a_value_that_is_told_again_stays_the_first(
+    open_driver: OpenDriver, by_loss: Experiment
+) -> None:
+    """What was judged by it stays judged so, also where a search goes on from its journal."""
+
+    def no_better(config: TrialConfig, epoch: int) -> Report:
+        made = loses_with_the_rate(config, epoch)
+        return replace(
+            made, metrics=made.metrics | {LOSS.key: 0.5, LOSS.error_key: 0.01 * (1 + epoch)}
+        )
+
+    driver = play(open_driver(by_loss), no_better, events=30)
+    assert max(max(trial.epochs) for trial in driver.result.ranking) > 1
+    (score, *_) = (trial.score for trial in driver.result.ranking)
+    assert driver.policy.scheduler.error_of(score) == 0.02
+
+
 def test_a_trial_with_less_loss_is_better_than_others(
     open_driver: OpenDriver, by_loss: Experiment
 ) -> None:
