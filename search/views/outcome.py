@@ -207,7 +207,7 @@ def _next_steps(finished: Finished) -> list[tuple[str, str]]:
         wanted = {"select": result.is_over, "promote": not is_answer_at_chance(result)}
         steps += [(name, verb(name, experiment)) for name, is_wanted in wanted.items() if is_wanted]
         steps.append(("predict", f"{verb('predict', experiment)} PATHS"))
-    steps.append(("browse", f"{browser(experiment.storage)} shows all searches in a browser"))
+    steps.append(("browse", browser(experiment.storage)))
     if result.refinement is None and (more := more_trials(experiment, result.outcome)):
         steps.append(("more", f"{more} tries new ones"))
     if result.refinement is None and result.is_over and len(experiment.objectives) == 1:

@@ -337,7 +337,7 @@ def test_a_selection_is_named_as_the_next_step_only_of_a_search_that_has_ended(
     assert "measures by how much, once the search has ended." in " ".join(render(compared).split())
     compared.outcome = "completed"
     assert "-m search.select" in (said := said_at_the_end(compared, experiment))
-    assert f"-m search.ui --storage {experiment.storage} shows all searches" in said
+    assert f"-m search.ui --storage {experiment.storage}\n" in said
     assert "measures by how much." in " ".join(render(compared).split())
 
 
