@@ -13,7 +13,8 @@ curves separate late, and too large where they separate early. Here it is measur
                 that of a geometric distribution whose mean is known from so few that it may be
                 larger. The largest `mu` over all later rungs counts, so that late crossings are
                 seen: they show in the trials that came far early, when few had come. A leader
-                counts as where the foremost of those stood that are as good within noise.
+                counts as where the foremost of those stood that are as good within noise. That is
+                too far ahead: where any leader has such equals, `mu` is taken as no less than 3.
     Floors      At least `MIN_PROMOTED` trials go on from a rung. Nearly half do, as long as that
                 takes no more epochs on the way to the next rung than all trainings took to their
                 first.
@@ -26,6 +27,9 @@ curves separate late, and too large where they separate early. Here it is measur
                 trials, more or fewer were the best so far than by chance; and it counts `NEW_GAIN`
                 times, for a new trial also tells of others. So the leader of a few trials is soon
                 far ahead, and most epochs go into looking further.
+    Beginners   Trainings that have hardly begun to learn stand last, so that none of them might go
+                on and show what becomes of such. Where they are many at an early rung, two go on,
+                the foremost first, and two more for each of these that has begun by the next rung.
     Sure        When no other trial is to go on, the chances of the waiting ones to be the best are
                 added up. At a rung each chance is in proportion to that by place times the root of
                 that by outlook (`search.schedulers.forecast`), of which something is left to all:
@@ -65,6 +69,11 @@ MIN_PROMOTED = 3
 """The least number of trials that go on from a rung."""
 MIN_MEAN = 1.5
 """The least mean place of the best: the few leaders that show it may have been lucky."""
+TIED_SHARE, MIN_MEAN_TIED = 0.25, 3.0
+"""The same where any of the leaders has equals, for it counts further ahead than it may have stood.
+
+It is that share of the trainings at the rung, but no more than the second number.
+"""
 CUT_OFF = 5
 """The power that corrects a mean place for a distribution that is cut off (`mean_place`).
 
@@ -82,8 +91,24 @@ LIKE_LEADERS = 5
 
 The fewer, the more chance is far behind.
 """
+LIKE_LEADERS_TIED = 20
+"""The same where any of the leaders has equals, which tell too."""
 TIED = 0.65
 """Trainings that are behind another one by so many of its standard errors count as its equals."""
+BEGINNING = 0.2
+"""Trainings have hardly begun to learn while they are within this share of the lowest value.
+
+It is a share of the distance from the lowest value of all to the best one at their rung.
+"""
+MANY_BEGINNERS, EARLY = 0.2, 0.1
+"""The least share of a rung that beginners must be for some of them to go on anyway; and the last
+such rung, as a share of the longest trial.
+"""
+TRIED = 2
+"""The number of beginners that go on from a rung anyway.
+
+And so many more for each that has begun to learn by the next one.
+"""
 DIMMEST = 0.02
 """The least chance by outlook, for an outlook may be wrong."""
 NEW_GAIN = 2.5
@@ -156,11 +181,15 @@ class Asha(Scheduler):
         """For each rung, the last place of a training that no other one is better than."""
         self._means: list[float] = [1.0 for _ in self.rungs]
         """For each rung, the mean place of the leaders of later rungs (`_mean_place`)."""
+        self._tied: list[bool] = [False for _ in self.rungs]
+        """For each rung, True if any of these leaders has equals."""
         self._chances: list[dict[str, float]] = [{} for _ in self.rungs]
         """For each rung, the chance of each training there to be the best of all."""
         self._judged: list[tuple[float, Outlook | None] | None] = [None for _ in self.rungs]
         """For each rung, the bar and the outlook of these chances; None if they are stale."""
         self._stakes: dict[str, Stake] = {}
+        self._beginners: list[set[str]] | None = None
+        """The result of `_beginning`; None if it is to be computed anew."""
 
     def begin(self, trial: str, params: Params, training: str) -> None:
         """Add a trial to its training."""
@@ -216,11 +245,12 @@ class Asha(Scheduler):
     def choose(self, *, new: bool, fits: Callable[[str], bool] = lambda trial: True) -> str | None:
         """Return the trial that gains most per epoch, of those that stand where the best may.
 
-        A new trial counts as one of these. If there is none, return one that it is too risky to
-        stop.
+        A new trial counts as one of these. If there is none, return one of a beginner that is to be
+        tried, or else one that it is too risky to stop.
         """
-        due = self._due(new, fits)
-        return self._risky(fits) if due is None else due
+        if (due := self._due(new, fits)) is not None:
+            return due
+        return next((trial for trial in self._tried if fits(trial)), None) or self._risky(fits)
 
     def _due(self, new: bool, fits: Callable[[str], bool]) -> str | None:
         """Return a trial that stands where the best of all may, or `NEW`; None if there is none."""
@@ -293,8 +323,8 @@ class Asha(Scheduler):
     def ready(self) -> int:
         """The number of waiting trials that are to go on.
 
-        Those are the trials that stand where the best of all may, and those with a chance, while it
-        is too risky to stop them all.
+        Those are the trials that stand where the best of all may, the beginners that are to be
+        tried, and those with a chance, while it is too risky to stop them all.
         """
         risky = (
             {trial for trial, (chance, _) in self._staked.items() if chance}
@@ -307,7 +337,7 @@ class Asha(Scheduler):
             for trial in waiting
             if self._place(level, trial) <= self._depth(level)
         }
-        return len(risky | due)
+        return len(risky | due | set(self._tried))
 
     @property
     def risk(self) -> Risk | None:
@@ -328,6 +358,42 @@ class Asha(Scheduler):
                 break
             left, epochs = left - chance, epochs + leg
         return Risk(min(1.0, total), epochs, epochs / (self._spent + epochs)) if total else None
+
+    @property
+    def _tried(self) -> list[str]:
+        """The waiting trials of beginners that are to go on to show what becomes of such."""
+        if self.risked >= 1 or self.costs:
+            return []
+        found = []
+        for level, (beginners, later) in enumerate(pairwise(self._beginning)):
+            if len(beginners) < MANY_BEGINNERS * len(self._placed[level]):
+                continue
+            gone_on = beginners & self.promoted[level]
+            began = (gone_on & self.forecaster.values[level + 1].keys()) - later
+            waiting = sorted(
+                (self._place(level, trial), trial)
+                for trial in self.waiting[level]
+                if self.training[trial] in beginners
+            )
+            more = max(0, TRIED * (1 + len(began)) - len(gone_on))
+            found += [trial for _, trial in waiting[:more]]
+        return found
+
+    @property
+    def _beginning(self) -> list[set[str]]:
+        """The beginners at each early rung, and at the one after these."""
+        self._refresh()
+        if self._beginners is None:
+            values = self.forecaster.values
+            early = sum(rung <= EARLY * self.horizon for rung in self.rungs)
+            lowest = min((min(there.values()) for there in values if there), default=0.0)
+            self._beginners = []
+            for there in values[: early + 1]:
+                least = lowest + BEGINNING * (max(there.values(), default=lowest) - lowest)
+                self._beginners.append(
+                    {training for training, value in there.items() if value < least}
+                )
+        return self._beginners
 
     def _risky(self, fits: Callable[[str], bool]) -> str | None:
         """Return the waiting trial with the most chance per epoch; None if all may be stopped.
@@ -424,7 +490,11 @@ class Asha(Scheduler):
 
     def _by_places(self, level: int, places: NDArray[np.int_]) -> Array:
         """Return the chance that the best stands between each of these places and the next."""
-        return -np.diff(beyond(places, max(MIN_MEAN, self._means[level])))
+        least, like = MIN_MEAN, LIKE_LEADERS
+        if self._tied[level]:
+            share = TIED_SHARE * len(self._places[level])
+            least, like = max(least, min(share, MIN_MEAN_TIED)), LIKE_LEADERS_TIED
+        return -np.diff(beyond(places, max(least, self._means[level]), like))
 
     def _record_epoch(self, trial: str, epoch: int) -> None:
         """Record that a trial has come to this epoch.
@@ -474,15 +544,15 @@ class Asha(Scheduler):
         if not self._is_stale:
             return
         self._is_stale = False
-        for level, forecasts in enumerate(self.forecaster.forecasts()):
+        for level, forecasts in enumerate(self.forecaster.hopes()):
             if forecasts is not self._forecasts[level]:
                 ordered, _, self._fronts[level] = in_turn(forecasts, self.costs)
                 self._places[level] = dict(zip(ordered, range(1, len(ordered) + 1), strict=True))
                 self._forecasts[level] = forecasts
-                self._means[level] = self._mean_place(level)
+                self._means[level], self._tied[level] = self._mean_place(level)
                 self._judged[level] = None
         self._judge()
-        self._stakes = {}
+        self._stakes, self._beginners = {}, None
 
     def _judge(self) -> None:
         """Compute the chances of trainings to be the best of all, where they may have changed.
@@ -537,12 +607,13 @@ class Asha(Scheduler):
         )
         return max(MIN_PROMOTED, self._fronts[level], self._means[level], min(share, affordable))
 
-    def _mean_place(self, level: int) -> float:
+    def _mean_place(self, level: int) -> tuple[float, bool]:
         """Return the mean place, at this rung, of the leaders of later rungs.
 
-        It is 1 if they stood in the same order. The largest over all later rungs counts.
+        It is 1 if they stood in the same order. The largest over all later rungs counts. And return
+        whether any of these leaders has equals.
         """
-        places, mean = self._places[level], 1.0
+        places, mean, are_tied = self._places[level], 1.0, False
         for later in range(level + 1, len(self.rungs) + 1):
             values, leading = self.forecaster.values[later], LEADERS
             came = [training for training in self.forecaster.ordered(later) if training in places]
@@ -553,14 +624,13 @@ class Asha(Scheduler):
                 leading = max(LEADERS, front)
             if came:
                 stood = [places[training] for training in came]
-                if not self.costs:
-                    stood[:leading] = [
-                        min(places[equal] for equal in self._equals(values, came[number:]))
-                        for number in range(min(leading, len(came)))
-                    ]
+                for number in range(0 if self.costs else min(leading, len(came))):
+                    equals = [places[equal] for equal in self._equals(values, came[number:])]
+                    stood[number] = min(equals)
+                    are_tied |= len(equals) > 1
                 behind = mean_place(stood, leading, is_next=later == level + 1)
                 mean = max(mean, min(behind, len(places)))
-        return mean
+        return mean, are_tied
 
     def _equals(self, values: Mapping[str, float], ordered: list[str]) -> Iterator[str]:
         """Yield the first of these, the best first, and those that are as good within noise."""
@@ -591,13 +661,13 @@ def mean_place(came: list[int], leading: int, *, is_next: bool) -> float:
     return stood / max(1e-9, 1 - (stood / all_of_them) ** CUT_OFF)
 
 
-def beyond(places: NDArray[np.int_], mean: float) -> Array:
+def beyond(places: NDArray[np.int_], mean: float, like: int = LIKE_LEADERS) -> Array:
     """Return the chance that the best stands further behind than each place, for a mean place.
 
     It is Lomax's distribution: an exponential one whose rate is uncertain as one that was learned
-    from `LIKE_LEADERS` is (a gamma distribution).
+    from so many leaders is (a gamma distribution).
     """
-    found: Array = (1 + places / (LIKE_LEADERS * mean)) ** -float(LIKE_LEADERS)
+    found: Array = (1 + places / (like * mean)) ** -float(like)
     return found
 
 

@@ -2,9 +2,11 @@
 
 At a rung, a trial's forecast is its value there plus a gain. The gains of trials that have gone on
 are known, or forecast themselves from where they are now. The gains of the others follow a line
-through them (over the last step's gain, or at the first rung over the value), corrected by what the
-nearest in params and value gained beyond that line. No trial is judged by its own gain, so that the
-places of the leaders among all, which tell how far to trust the forecasts, are honest.
+through them (over the value and the last step's gain), corrected by what the nearest in params and
+value gained beyond that line. No trial is judged by its own gain, so that the places of the leaders
+among all, which tell how far to trust the forecasts, are honest. Places are by *hopes*: the more a
+trial has still to gain, and the more forecasts of gains were wrong, the further above its forecast
+it may end.
 
 Forecasts of trials that do not go on are too low: a trial that goes on had luck as well as promise,
 and gains less; and curves run together towards their end. So an *outlook* is drawn from the
@@ -46,8 +48,12 @@ It is as if this many neighbours had gained what the line says.
 """
 VALUE_SCALE = 0.5
 """Trials whose values differ by this many standard deviations are neighbours no more."""
-STEEPEST, FLATTEST = 3.0, 0.0
-"""The bounds of a line's slope over the last step's gain."""
+SLOPES = ((-1.0, 1.0), (0.0, 3.0))
+"""The bounds of a line's slopes over the value and over the last step's gain."""
+DRAWN = 0.0001
+"""The strength with which these slopes are drawn to zero; for that over the value, per trial."""
+HOPE = 0.5
+"""The share of the usual error of gains, relative to them, that is added to a trial's gain."""
 MIN_LINE = 4
 """The least number of trials that went on from a rung for an outlook from there."""
 RIDGE = 0.01
@@ -100,6 +106,8 @@ class _Rung:
     """The forecasts of the foremost trials."""
     of_all: dict[str, float]
     """The forecasts of all trials at the rung."""
+    hopes: dict[str, float]
+    """The hopes of all trials at the rung."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +207,14 @@ class Forecaster:
 
         What a trial's own going on has told does not enter its forecast.
         """
+        return [rung.of_all for rung in self._known_rungs()]
+
+    def hopes(self) -> list[dict[str, float]]:
+        """Return, for each rung, the hope of each trial that came there."""
+        return [rung.hopes for rung in self._known_rungs()]
+
+    def _known_rungs(self) -> list[_Rung]:
+        """Return the rungs as of now."""
         if self._stale:
             to_come = dict(self.values[-1])
             """The value that each trial is to reach, from where it is now."""
@@ -207,7 +223,7 @@ class Forecaster:
                     rung = self._rungs[level] = self._rung(level, to_come, rung)
                 to_come = rung.forecasts | to_come
             self._stale = set()
-        return [rung.of_all for rung in self._rungs if rung is not None]
+        return [rung for rung in self._rungs if rung is not None]
 
     def _rung(self, level: int, to_come: Mapping[str, float], previous: _Rung | None) -> _Rung:
         """Return a rung's forecasts, given the values that trials that went further are to reach.
@@ -234,13 +250,9 @@ class Forecaster:
             forecasts = _forecasts(foremost, points, *known, is_first=not level)
         below = max(1.0, values[behind[0]] - min(forecasts.values())) if behind else 0.0
         """The fall of those behind, so that all of them stand behind the foremost."""
-        return _Rung(
-            foremost,
-            points,
-            known,
-            forecasts,
-            forecasts | {trial: values[trial] - below for trial in behind},
-        )
+        fallen = {trial: values[trial] - below for trial in behind}
+        hopes = _hopes(forecasts, known)
+        return _Rung(foremost, points, known, forecasts, forecasts | fallen, hopes | fallen)
 
     def outlooks(self, noise: float) -> list[Outlook | None]:
         """Return, for each rung, the outlook of the trials there.
@@ -248,7 +260,7 @@ class Forecaster:
         It is None where too few have gone on, or all. `noise` is a deviation that each trial has at
         least.
         """
-        self.forecasts()
+        self._known_rungs()
         to_come = dict(self.values[-1])
         spread = dict.fromkeys(to_come, 0.0)
         """The variance of what each trial is to reach."""
@@ -337,8 +349,8 @@ def _forecasts(
     if promoted.sum() < MIN_PROMOTED:
         gain = gained[promoted].mean() if promoted.any() else 0.0
         return dict(zip(trials, (values + gain).tolist(), strict=True))
-    steps = values if is_first else np.where(np.isnan(before), 0.0, values - before)
-    line = _line(steps, gained, promoted, *((-1.0, 1.0) if is_first else (FLATTEST, STEEPEST)))
+    steps = np.where(np.isnan(before), 0.0, values - before)
+    line = _line(values[:, None] if is_first else np.column_stack([values, steps]), gained)
     weights = _nearness(points, values, promoted)
     beyond = (weights @ (gained - line)[promoted].astype(np.float32)).astype(float) / (
         weights.sum(axis=1) + SHRINK
@@ -419,17 +431,31 @@ class _Line:
         ) + 1e-12
 
 
-def _line(
-    steps: Array, gained: Array, promoted: NDArray[np.bool_], flattest: float, steepest: float
-) -> Array:
-    """Return the gain of every trial by a straight line through the gains of those that went on."""
-    middle, mean = steps[promoted].mean(), gained[promoted].mean()
-    across = steps[promoted] - middle
-    slope = float(
-        np.clip((across @ (gained[promoted] - mean)) / (across @ across + 1e-4), flattest, steepest)
-    )
-    line: Array = mean + slope * (steps - middle)
+def _line(known: Array, gained: Array) -> Array:
+    """Return the gain of every trial by a line through the gains of those that went on.
+
+    `known` is (trials, variables): the value and, beyond the first rung, the last step's gain;
+    `gained` is nan for those that did not go on.
+    """
+    promoted, variables = ~np.isnan(gained), known.shape[1]
+    across = known - known[promoted].mean(axis=0)
+    mean, learned = gained[promoted].mean(), across[promoted]
+    drawn = np.diag([DRAWN * len(learned), DRAWN][:variables])
+    slopes = np.linalg.solve(learned.T @ learned + drawn, learned.T @ (gained[promoted] - mean))
+    lowest, highest = np.array(SLOPES[:variables]).T
+    line: Array = mean + across @ np.clip(slopes, lowest, highest)
     return line
+
+
+def _hopes(forecasts: dict[str, float], known: Array) -> dict[str, float]:
+    """Return the hopes of the foremost trials at a rung, given the values that these rest on."""
+    promoted, forecast = ~np.isnan(known[2]), np.array(list(forecasts.values()))
+    if promoted.sum() < MIN_LINE:
+        return forecasts
+    gains = np.maximum(0.0, forecast - known[0])
+    wrong = ((known[2] - forecast)[promoted] ** 2).sum() / max(1e-9, (gains[promoted] ** 2).sum())
+    hopes = forecast + HOPE * min(1.0, math.sqrt(wrong)) * gains
+    return dict(zip(forecasts, hopes.tolist(), strict=True))
 
 
 def _point(domain: Domain, value: Any) -> list[float]:

@@ -102,7 +102,7 @@ def points(client: MlflowClient, run: Run, metric: str) -> dict[int, float]:
 def test_a_fold_is_a_run_below_its_trials(
     uri: str, folded: Experiment, open_driver: OpenDriver
 ) -> None:
-    tracker, driver = tracked(uri, changed(folded, scheduler="asha"), open_driver)
+    tracker, driver = tracked(uri, changed(folded, scheduler="asha", sure=0.5), open_driver)
     tracker.close()
     assert tracker.error == ""
     client, (parent, trials) = MlflowClient(uri), runs(uri, tracker)
@@ -214,9 +214,9 @@ def test_stops_are_decided_by_the_means(
     def alone(config: TrialConfig, epoch: int) -> Report:
         return replace(train(config, epoch), folds=[])
 
-    found = play(open_driver(changed(folded, scheduler="asha")), train, slots=2).result
+    found = play(open_driver(changed(folded, scheduler="asha", sure=0.5)), train, slots=2).result
     expected = play(
-        open_driver(changed(experiment, scheduler="asha", name="plain")), alone, slots=2
+        open_driver(changed(experiment, scheduler="asha", sure=0.5, name="plain")), alone, slots=2
     ).result
     assert {name: trial.stop for name, trial in found.trials.items()} == {
         name: trial.stop for name, trial in expected.trials.items()

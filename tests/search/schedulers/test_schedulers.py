@@ -1,5 +1,5 @@
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -211,7 +211,7 @@ def late_orders(orders: int) -> Iterator[dict[str, list[float]]]:
 
 
 def test_the_surer_one_wants_to_be_the_more_go_on_and_the_less_is_risked() -> None:
-    cheap, sure = ([played(curves, sure=sure) for curves in late_orders(10)] for sure in (0.0, 0.9))
+    cheap, sure = ([played(curves, sure=sure) for curves in late_orders(20)] for sure in (0.0, 0.9))
     behind = [
         np.mean(
             [
@@ -225,11 +225,11 @@ def test_the_surer_one_wants_to_be_the_more_go_on_and_the_less_is_risked() -> No
         np.mean([sum(reached.values()) / (60 * 64) for _, reached in searches])
         for searches in (cheap, sure)
     ]
-    assert behind[1] < 1 < behind[0]
+    assert behind[1] < 0.5 < behind[0]
     assert spent[0] < spent[1] < 0.6
     assert all(asha.risk is not None and asha.risk.chance <= 0.1 for asha, _ in sure)
     risked = [asha.risk for asha, _ in cheap if asha.risk is not None]
-    assert np.mean([risk.chance for risk in risked]) > 0.2
+    assert np.mean([risk.chance for risk in risked]) > 0.15
     assert all(risk.epochs > 0 for risk in risked)
     for (_, reached), risk in zip(cheap, risked, strict=True):
         assert risk.new == pytest.approx(risk.epochs / (sum(reached.values()) + risk.epochs)), (
@@ -247,7 +247,7 @@ def test_the_chances_of_those_that_wait_at_a_rung_are_at_most_one_together() -> 
                 stop = asha.why(trial)
                 assert stop.risk is not None
                 by_rung[epochs] = by_rung.get(epochs, 0.0) + stop.risk
-        assert len(by_rung) > 3
+        assert len(by_rung) > 1
         assert all(0 < chance < 1 for chance in by_rung.values()), by_rung
 
 
@@ -267,7 +267,40 @@ def test_of_those_that_cannot_be_told_apart_it_is_enough_to_keep_one() -> None:
             ]
         )
     alone, with_error = np.mean(spent, axis=0)
-    assert with_error < 0.8 * alone
+    assert with_error < 0.9 * alone
+
+
+def test_where_leaders_have_equals_the_best_may_stand_further_behind() -> None:
+    curves = {
+        f"t{number}": [0.5 + number / 200 + epoch / 1000 for epoch in range(64)]
+        for number in range(60)
+    }
+    risks = [played(curves, error=error)[0].risk for error in (0.0, 0.001, 0.008)]
+    alone, apart, tied = (risk.chance for risk in risks if risk is not None)
+    assert apart == pytest.approx(alone, rel=0.01)
+    assert tied > 1.3 * alone
+
+
+def with_beginners(*, begin: bool) -> dict[str, list[float]]:
+    """Curves of sixty trials, half of which show nothing at first; then they lead, or go on so."""
+    early = {
+        f"early{number}": [0.4 + number / 200 + epoch / 1000 for epoch in range(64)]
+        for number in range(30)
+    }
+    late = {
+        f"late{number}": [0.1, *([0.7 + number / 200 if begin else 0.1] * 63)]
+        for number in range(30)
+    }
+    return early | late
+
+
+def test_of_many_that_have_hardly_begun_some_go_on_to_show_what_becomes_of_such() -> None:
+    _, reached = played(with_beginners(begin=True), sure=SURE)
+    assert max(reached[trial] for trial in reached if trial.startswith("late")) == 64
+    _, reached = played(with_beginners(begin=False), sure=SURE)
+    assert sum(reached[trial] > 1 for trial in reached if trial.startswith("late")) == 2
+    _, reached = played(with_beginners(begin=True), sure=0.0)
+    assert max(reached[trial] for trial in reached if trial.startswith("late")) == 1
 
 
 def test_where_none_can_be_better_none_is_too_risky_to_stop() -> None:
@@ -384,6 +417,43 @@ def test_neighbours_tell_what_is_to_come() -> None:
     assert min(first[f"t{number}"] for number in (12, 14, 16, 18)) > max(
         first[f"t{number}"] for number in (13, 15, 17, 19)
     )
+
+
+def forecaster_of(ends: Callable[[float, float], float]) -> Forecaster:
+    """Forty trainings with random values and steps before; the first half has come to its end."""
+    forecaster, generator = Forecaster(SearchSpace({}), 2), np.random.default_rng(0)
+    for number in range(40):
+        forecaster.begin(f"t{number}", {})
+        value, step = float(generator.uniform(0.2, 0.8)), float(generator.uniform(0, 0.1))
+        forecaster.hear(f"t{number}", 0, value - step)
+        forecaster.hear(f"t{number}", 1, value)
+        if number < 20:
+            forecaster.hear(f"t{number}", 2, ends(value, step))
+    return forecaster
+
+
+def test_what_is_still_to_be_gained_follows_the_value_as_well_as_the_last_step() -> None:
+    """All come to 0.9 and a little more if they have been fast."""
+    forecasts = forecaster_of(lambda value, step: 0.9 + step / 2).forecasts()[1]
+    assert max(abs(forecast - 0.925) for forecast in forecasts.values()) < 0.035
+
+
+def test_the_more_forecasts_were_wrong_the_more_is_hoped_of_those_with_much_to_gain() -> None:
+    luck = np.random.default_rng(1)
+    right = forecaster_of(lambda value, step: 0.9)
+    wrong = forecaster_of(lambda value, step: 0.9 + float(luck.normal(0, 0.1)))
+    more = []
+    for forecaster in (right, wrong):
+        forecasts, hopes, values = (
+            forecaster.forecasts()[1],
+            forecaster.hopes()[1],
+            forecaster.values[1],
+        )
+        gain = {trial: forecasts[trial] - values[trial] for trial in values}
+        more.append([(hopes[trial] - forecasts[trial]) / gain[trial] for trial in values])
+    assert max(more[0]) < 0.02
+    assert min(more[1]) == pytest.approx(max(more[1]))
+    assert 0.05 < min(more[1]) < 0.25
 
 
 def test_those_too_many_to_be_forecast_tell_nothing_of_the_others() -> None:

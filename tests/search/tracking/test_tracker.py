@@ -105,7 +105,7 @@ def tracked(
 def test_a_search_in_mlflow_is_the_search_in_the_journal(
     uri: str, experiment: Experiment, open_driver: OpenDriver
 ) -> None:
-    tracker, driver = tracked(uri, changed(experiment, scheduler="asha"), open_driver)
+    tracker, driver = tracked(uri, changed(experiment, scheduler="asha", sure=0.5), open_driver)
     tracker.close()
     assert tracker.error == ""
     parent, children = runs(uri, tracker)
