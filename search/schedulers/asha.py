@@ -28,7 +28,7 @@ curves separate late, and too large where they separate early. Here it is measur
                 times, for a new trial also tells of others. So the leader of a few trials is soon
                 far ahead, and most epochs go into looking further.
     Beginners   Trainings that have hardly begun to learn stand last, so that none of them might go
-                on and show what becomes of such. Where they are many at an early rung, two go on,
+                on and show what becomes of such. Where they are many at an early rung, four go on,
                 the foremost first, and two more for each of these that has begun by the next rung.
     Sure        When no other trial is to go on, the chances of the waiting ones to be the best are
                 added up. At a rung each chance is in proportion to that by place times the root of
@@ -95,19 +95,14 @@ LIKE_LEADERS_TIED = 20
 """The same where any of the leaders has equals, which tell too."""
 TIED = 0.65
 """Trainings that are behind another one by so many of its standard errors count as its equals."""
-BEGINNING = 0.2
-"""Trainings have hardly begun to learn while they are within this share of the lowest value.
-
-It is a share of the distance from the lowest value of all to the best one at their rung.
-"""
 MANY_BEGINNERS, EARLY = 0.2, 0.1
 """The least share of a rung that beginners must be for some of them to go on anyway; and the last
 such rung, as a share of the longest trial.
 """
-TRIED = 2
+TRIED, TRIED_MORE = 4, 2
 """The number of beginners that go on from a rung anyway.
 
-And so many more for each that has begun to learn by the next one.
+And of those that go on for each that has begun to learn by the next one.
 """
 DIMMEST = 0.02
 """The least chance by outlook, for an outlook may be wrong."""
@@ -159,7 +154,8 @@ class Asha(Scheduler):
         """
         self.stopped: list[dict[str, None]] = [{} for _ in self.rungs]
         """The trials that were stopped at each rung."""
-        self.forecaster = Forecaster(setting.space, len(self.rungs))
+        early = sum(rung <= EARLY * self.horizon for rung in self.rungs)
+        self.forecaster = Forecaster(setting.space, len(self.rungs), early)
         self.training: dict[str, str] = {}
         """The training of each trial."""
         self.live: dict[str, set[str]] = {}
@@ -189,7 +185,7 @@ class Asha(Scheduler):
         """For each rung, the bar and the outlook of these chances; None if they are stale."""
         self._stakes: dict[str, Stake] = {}
         self._beginners: list[set[str]] | None = None
-        """The result of `_beginning`; None if it is to be computed anew."""
+        """The beginners at each early rung and at the next; None if they are to be found anew."""
 
     def begin(self, trial: str, params: Params, training: str) -> None:
         """Add a trial to its training."""
@@ -364,36 +360,25 @@ class Asha(Scheduler):
         """The waiting trials of beginners that are to go on to show what becomes of such."""
         if self.risked >= 1 or self.costs:
             return []
+        self._refresh()
+        if self._beginners is None:
+            self._beginners = [
+                self.forecaster.beginners(level) for level in range(self.forecaster.early + 1)
+            ]
         found = []
-        for level, (beginners, later) in enumerate(pairwise(self._beginning)):
-            if len(beginners) < MANY_BEGINNERS * len(self._placed[level]):
+        for level, (beginners, later) in enumerate(pairwise(self._beginners)):
+            if len(beginners) < MANY_BEGINNERS * len(self._places[level]):
                 continue
             gone_on = beginners & self.promoted[level]
             began = (gone_on & self.forecaster.values[level + 1].keys()) - later
             waiting = sorted(
-                (self._place(level, trial), trial)
+                (self._places[level][training], trial)
                 for trial in self.waiting[level]
-                if self.training[trial] in beginners
+                if (training := self.training[trial]) in beginners
             )
-            more = max(0, TRIED * (1 + len(began)) - len(gone_on))
+            more = max(0, TRIED + TRIED_MORE * len(began) - len(gone_on))
             found += [trial for _, trial in waiting[:more]]
         return found
-
-    @property
-    def _beginning(self) -> list[set[str]]:
-        """The beginners at each early rung, and at the one after these."""
-        self._refresh()
-        if self._beginners is None:
-            values = self.forecaster.values
-            early = sum(rung <= EARLY * self.horizon for rung in self.rungs)
-            lowest = min((min(there.values()) for there in values if there), default=0.0)
-            self._beginners = []
-            for there in values[: early + 1]:
-                least = lowest + BEGINNING * (max(there.values(), default=lowest) - lowest)
-                self._beginners.append(
-                    {training for training, value in there.items() if value < least}
-                )
-        return self._beginners
 
     def _risky(self, fits: Callable[[str], bool]) -> str | None:
         """Return the waiting trial with the most chance per epoch; None if all may be stopped.

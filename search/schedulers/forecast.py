@@ -6,7 +6,8 @@ through them (over the value and the last step's gain), corrected by what the ne
 value gained beyond that line. No trial is judged by its own gain, so that the places of the leaders
 among all, which tell how far to trust the forecasts, are honest. Places are by *hopes*: the more a
 trial has still to gain, and the more forecasts of gains were wrong, the further above its forecast
-it may end.
+it may end. Of a *beginner*, whose value at an early rung is hardly above the lowest, nothing is
+known yet: it is forecast, but what is forecast of it tells nothing of others.
 
 Forecasts of trials that do not go on are too low: a trial that goes on had luck as well as promise,
 and gains less; and curves run together towards their end. So an *outlook* is drawn from the
@@ -19,6 +20,7 @@ that it was learned from.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -45,6 +47,11 @@ SHRINK = 0.5
 """The strength with which a correction is drawn to zero.
 
 It is as if this many neighbours had gained what the line says.
+"""
+BEGINNING = 0.2
+"""Trials are beginners while their values are within this share of the lowest.
+
+It is a share of the distance from the lowest value of all to the best one at their rung.
 """
 VALUE_SCALE = 0.5
 """Trials whose values differ by this many standard deviations are neighbours no more."""
@@ -133,8 +140,9 @@ class Forecaster:
     something was heard since, at them or at later ones.
     """
 
-    def __init__(self, space: SearchSpace, rungs: int) -> None:
-        self.space = space
+    def __init__(self, space: SearchSpace, rungs: int, early: int = 0) -> None:
+        self.space, self.early = space, early
+        """The number of early rungs: whoever shows nothing there is a beginner."""
         self.values: list[dict[str, float]] = [{} for _ in range(rungs + 1)]
         """For each rung, and last for the end, the value of each trial that came there."""
         self.points: dict[str, Array] = {}
@@ -147,7 +155,7 @@ class Forecaster:
         self._stale: set[int] = set(range(rungs))
         """The rungs where something was heard since, at them or at later ones."""
         self._summaries: list[_RungOutlook | None] = [None] * rungs
-        self._noise = 0.0
+        self._noise, self._lowest = 0.0, 0.0
 
     def begin(self, trial: str, params: Params) -> None:
         """Add a trial with these params."""
@@ -202,6 +210,20 @@ class Forecaster:
             default=0.0,
         )
 
+    def beginners(self, level: int) -> set[str]:
+        """Return the trials at a rung whose values are hardly above the lowest of all."""
+        values, ordered = self.values[level], self.ordered(level)
+        if not ordered:
+            return set()
+        least = self.lowest + BEGINNING * (values[ordered[0]] - self.lowest)
+        return set(takewhile(lambda trial: values[trial] < least, reversed(ordered)))
+
+    @property
+    def lowest(self) -> float:
+        """The lowest value of all at the first rung; 0 before there is one."""
+        ordered = self.ordered(0)
+        return self.values[0][ordered[-1]] if ordered else 0.0
+
     def forecasts(self) -> list[dict[str, float]]:
         """Return, for each rung, the forecast of each trial that came there.
 
@@ -215,13 +237,19 @@ class Forecaster:
 
     def _known_rungs(self) -> list[_Rung]:
         """Return the rungs as of now."""
+        if self.lowest != self._lowest:
+            self._lowest = self.lowest
+            self._stale |= set(range(self.early))
         if self._stale:
             to_come = dict(self.values[-1])
             """The value that each trial is to reach, from where it is now."""
             for level in reversed(range(len(self._rungs))):
                 if (rung := self._rungs[level]) is None or level in self._stale:
                     rung = self._rungs[level] = self._rung(level, to_come, rung)
-                to_come = rung.forecasts | to_come
+                unknown = self.beginners(level) if level < self.early else set[str]()
+                to_come = {
+                    trial: value for trial, value in rung.forecasts.items() if trial not in unknown
+                } | to_come
             self._stale = set()
         return [rung for rung in self._rungs if rung is not None]
 

@@ -298,7 +298,7 @@ def test_of_many_that_have_hardly_begun_some_go_on_to_show_what_becomes_of_such(
     _, reached = played(with_beginners(begin=True), sure=SURE)
     assert max(reached[trial] for trial in reached if trial.startswith("late")) == 64
     _, reached = played(with_beginners(begin=False), sure=SURE)
-    assert sum(reached[trial] > 1 for trial in reached if trial.startswith("late")) == 2
+    assert sum(reached[trial] > 1 for trial in reached if trial.startswith("late")) == 4
     _, reached = played(with_beginners(begin=True), sure=0.0)
     assert max(reached[trial] for trial in reached if trial.startswith("late")) == 1
 
@@ -430,6 +430,28 @@ def forecaster_of(ends: Callable[[float, float], float]) -> Forecaster:
         if number < 20:
             forecaster.hear(f"t{number}", 2, ends(value, step))
     return forecaster
+
+
+def test_of_beginners_nothing_is_known_yet() -> None:
+    """Of twelve at the lowest value, three have begun at the next rung and ended well, and three
+    are still beginners there.
+    """
+    found = []
+    for early in (0, 2):
+        forecaster = Forecaster(SearchSpace({}), 2, early)
+        for number in range(20):
+            forecaster.begin(f"t{number}", {})
+            forecaster.hear(f"t{number}", 0, 0.1 if number < 12 else 0.5)
+        for number in (0, 1, 2, *range(12, 18)):
+            forecaster.hear(f"t{number}", 1, 0.6)
+            forecaster.hear(f"t{number}", 2, 0.9)
+        for number in (3, 4, 5):
+            forecaster.hear(f"t{number}", 1, 0.1)
+        found.append(forecaster.forecasts()[0]["t11"])
+        assert forecaster.beginners(0) == {f"t{number}" for number in range(12)}
+        assert forecaster.beginners(1) == {"t3", "t4", "t5"}
+    assert found[0] < 0.8
+    assert found[1] == pytest.approx(0.9, abs=0.02)
 
 
 def test_what_is_still_to_be_gained_follows_the_value_as_well_as_the_last_step() -> None:
@@ -634,6 +656,7 @@ def found(forecaster: Forecaster, noise: float) -> list[Any]:
     ]
     return [
         forecaster.forecasts(),
+        forecaster.hopes(),
         plain,
         forecaster.expected(),
         [forecaster.ordered(level) for level in range(len(forecaster.values))],
@@ -646,17 +669,40 @@ def test_a_forecaster_asked_on_the_way_finds_the_same_as_one_asked_once(
 ) -> None:
     monkeypatch.setattr("search.schedulers.forecast.MAX_FORECAST", 256 if seed % 2 else 8)
     generator, rungs = np.random.default_rng(seed), 1 + seed % 4
-    asked, told = Forecaster(SPACE, rungs), []
+    early = rungs - 1
+    asked, told = Forecaster(SPACE, rungs, early), []
     for kind, what in told_at_random(generator, rungs):
         getattr(asked, kind)(*what)
         told.append((kind, what))
         if generator.random() < 0.3:
             asked.forecasts()
         if generator.random() < 0.3:
-            once, noise = Forecaster(SPACE, rungs), float(generator.choice([0.0, 0.01]))
+            once, noise = Forecaster(SPACE, rungs, early), float(generator.choice([0.0, 0.01]))
             for one, those in told:
                 getattr(once, one)(*those)
             assert found(asked, noise) == found(once, noise)
+
+
+def test_a_lower_value_than_any_before_changes_who_is_a_beginner_further_on() -> None:
+    asked, once, generator = *(Forecaster(SPACE, 3, 3) for _ in range(2)), np.random.default_rng(0)
+    told = [
+        (f"t{number}", level, float(value))
+        for number in range(8)
+        for level, value in enumerate(np.sort(generator.uniform(0.2, 0.9, 4 if number < 4 else 3)))
+    ]
+    told += [("slow", 0, 0.2), ("slow", 1, 0.25), ("slow", 2, 0.3)]
+    for forecaster in (asked, once):
+        for trial in dict.fromkeys(trial for trial, *_ in told):
+            forecaster.begin(trial, {"optimizer.lr": 0.01})
+        for one in told:
+            forecaster.hear(*one)
+    asked.forecasts()
+    assert "slow" in asked.beginners(2)
+    for forecaster in (asked, once):
+        forecaster.begin("low", {"optimizer.lr": 0.01})
+        forecaster.hear("low", 0, 0.0)
+    assert "slow" not in asked.beginners(2)
+    assert asked.forecasts() == once.forecasts()
 
 
 def test_what_a_network_costs_may_be_known_late() -> None:
