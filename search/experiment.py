@@ -33,7 +33,7 @@ MAX_GRID, MAX_SHUFFLED = 10_000, 200_000
 `MAX_GRID` is the largest grid that a search runs without being told how many trials to start,
 `MAX_SHUFFLED` the largest that it shuffles to take some of its points.
 """
-SURE = 0.85
+SURE = 0.88
 """The default of `--sure`."""
 DECIDING = ("algorithm", "scheduler", "max_epochs", "grace", "sure", "objectives", "seed", "device")
 PLACE = ("min_gain", "address", "concurrency", "hang_timeout", "fuse", "cache", "executor", "keep")

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from search.experiment import SURE
 from search.schedulers.asha import Asha
 from search.schedulers.base import NEW, Setting
 from search.space import Float, SearchSpace
@@ -28,7 +29,7 @@ def measure(trials: int) -> list[float]:
     space = SearchSpace(
         {"optimizer.lr": Float(0.001, 1.0, log=True), "optimizer.momentum": Float(0.1, 0.99)}
     )
-    generator, asha = np.random.default_rng(0), Asha(Setting(HORIZON, space, grace=1, sure=0.9))
+    generator, asha = np.random.default_rng(0), Asha(Setting(HORIZON, space, grace=1, sure=SURE))
     asha.error_of = lambda value: NOISE  # type: ignore[method-assign]
     ends: dict[str, float] = {}
     epochs: dict[str, int] = {}
