@@ -184,6 +184,8 @@ class Asha(Scheduler):
         self._judged: list[tuple[float, Outlook | None] | None] = [None for _ in self.rungs]
         """For each rung, the bar and the outlook of these chances; None if they are stale."""
         self._stakes: dict[str, Stake] = {}
+        self._bar = 0.0
+        """The value that a training must come to, to be better than the best beyond noise."""
         self._beginners: list[set[str]] | None = None
         """The beginners at each early rung and at the next; None if they are to be found anew."""
 
@@ -358,9 +360,9 @@ class Asha(Scheduler):
     @property
     def _tried(self) -> list[str]:
         """The waiting trials of beginners that are to go on to show what becomes of such."""
-        if self.risked >= 1 or self.costs:
-            return []
         self._refresh()
+        if self.risked >= 1 or self.costs or self._bar >= self.highest:
+            return []
         if self._beginners is None:
             self._beginners = [
                 self.forecaster.beginners(level) for level in range(self.forecaster.early + 1)
@@ -370,14 +372,16 @@ class Asha(Scheduler):
             if len(beginners) < MANY_BEGINNERS * len(self._places[level]):
                 continue
             gone_on = beginners & self.promoted[level]
+            left = beginners - gone_on
             began = (gone_on & self.forecaster.values[level + 1].keys()) - later
-            waiting = sorted(
-                (self._places[level][training], trial)
+            waiting = {
+                training: trial
                 for trial in self.waiting[level]
-                if (training := self.training[trial]) in beginners
-            )
+                if (training := self.training[trial]) in left
+            }
             more = max(0, TRIED + TRIED_MORE * len(began) - len(gone_on))
-            found += [trial for _, trial in waiting[:more]]
+            foremost = sorted(waiting, key=self._places[level].__getitem__)[:more]
+            found += [waiting[training] for training in foremost]
         return found
 
     def _risky(self, fits: Callable[[str], bool]) -> str | None:
@@ -547,7 +551,7 @@ class Asha(Scheduler):
         """
         best = self.forecaster.best
         error = self.error_of(best)
-        bar = best + error
+        self._bar = bar = best + error
         outlooks: list[Outlook | None] = [None for _ in self.rungs]
         if not self.costs and bar < self.highest:
             outlooks = self.forecaster.outlooks(NOISE_SHARE * error)

@@ -299,6 +299,10 @@ def test_of_many_that_have_hardly_begun_some_go_on_to_show_what_becomes_of_such(
     assert max(reached[trial] for trial in reached if trial.startswith("late")) == 64
     _, reached = played(with_beginners(begin=False), sure=SURE)
     assert sum(reached[trial] > 1 for trial in reached if trial.startswith("late")) == 4
+    _, reached = played(with_beginners(begin=False), sure=SURE, highest=0.6)
+    assert sum(reached[trial] > 1 for trial in reached if trial.startswith("late")) == 0, (
+        "one has come to the highest value that there is"
+    )
     _, reached = played(with_beginners(begin=True), sure=0.0)
     assert max(reached[trial] for trial in reached if trial.startswith("late")) == 1
 
