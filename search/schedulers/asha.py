@@ -6,15 +6,17 @@ curves separate late, and too large where they separate early. Here it is measur
 
     Forecast    A trial's forecast is its value plus the gain that trials like it (near in params
                 and value) have made since they were where it is. No trial is judged by its own
-                gain (`search.schedulers.forecast`).
-    Depth       Where did the leaders of later rungs stand, by that forecast, at this one? If on
+                gain. Its place is by what may be hoped: more where much is still to be gained, and
+                forecasts of gains were wrong (`search.schedulers.forecast`).
+    Depth       Where did the leaders of later rungs stand, by these places, at this one? If on
                 average they were among the first `mu`, the first `mu` go on. The chance that the
                 best stands further behind than place `d` falls as (1 + d / (k mu)) ** -k, which is
                 that of a geometric distribution whose mean is known from so few that it may be
                 larger. The largest `mu` over all later rungs counts, so that late crossings are
                 seen: they show in the trials that came far early, when few had come. A leader
                 counts as where the foremost of those stood that are as good within noise. That is
-                too far ahead: where any leader has such equals, `mu` is taken as no less than 3.
+                too far ahead, but known from more than `k` leaders: where any has such equals, `mu`
+                is taken as no less than 3, and `k` is 20 instead of 5.
     Floors      At least `MIN_PROMOTED` trials go on from a rung. Nearly half do, as long as that
                 takes no more epochs on the way to the next rung than all trainings took to their
                 first.
@@ -28,8 +30,9 @@ curves separate late, and too large where they separate early. Here it is measur
                 times, for a new trial also tells of others. So the leader of a few trials is soon
                 far ahead, and most epochs go into looking further.
     Beginners   Trainings that have hardly begun to learn stand last, so that none of them might go
-                on and show what becomes of such. Where they are many at an early rung, four go on,
-                the foremost first, and two more for each of these that has begun by the next rung.
+                on and show what becomes of such. Where they are many at an early rung, and no other
+                trial is to go on, four of them do, the foremost first, and two more for each of
+                these that has begun by the next rung: that gained about as much as the others.
     Sure        When no other trial is to go on, the chances of the waiting ones to be the best are
                 added up. At a rung each chance is in proportion to that by place times the root of
                 that by outlook (`search.schedulers.forecast`), of which something is left to all:
@@ -70,9 +73,9 @@ MIN_PROMOTED = 3
 MIN_MEAN = 1.5
 """The least mean place of the best: the few leaders that show it may have been lucky."""
 TIED_SHARE, MIN_MEAN_TIED = 0.25, 3.0
-"""The same where any of the leaders has equals, for it counts further ahead than it may have stood.
+"""The least mean place where any leader has equals: it counts further ahead than it may have stood.
 
-It is that share of the trainings at the rung, but no more than the second number.
+It is the first number's share of the trainings at the rung, and at most the second number.
 """
 CUT_OFF = 5
 """The power that corrects a mean place for a distribution that is cut off (`mean_place`).
@@ -92,18 +95,15 @@ LIKE_LEADERS = 5
 The fewer, the more chance is far behind.
 """
 LIKE_LEADERS_TIED = 20
-"""The same where any of the leaders has equals, which tell too."""
+"""The same where any leader has equals: their places were looked at too."""
 TIED = 0.65
 """Trainings that are behind another one by so many of its standard errors count as its equals."""
-MANY_BEGINNERS, EARLY = 0.2, 0.1
-"""The least share of a rung that beginners must be for some of them to go on anyway; and the last
-such rung, as a share of the longest trial.
-"""
+MANY_BEGINNERS = 0.2
+"""Beginners are tried where they are at least this share of a rung."""
+EARLY = 0.1
+"""The last rung where a training may be a beginner, at most, as a share of the longest trial."""
 TRIED, TRIED_MORE = 4, 2
-"""The number of beginners that go on from a rung anyway.
-
-And of those that go on for each that has begun to learn by the next one.
-"""
+"""The number of beginners that are tried at a rung, and of further ones for each that has begun."""
 DIMMEST = 0.02
 """The least chance by outlook, for an outlook may be wrong."""
 NEW_GAIN = 2.5
@@ -169,10 +169,10 @@ class Asha(Scheduler):
         """The trainings that have gone on from each rung."""
         self._is_stale = True
         """True if anything was heard since the attributes below were computed."""
-        self._forecasts: list[dict[str, float]] = [{} for _ in self.rungs]
-        """For each rung, the forecasts (the very objects) that its places come from."""
+        self._hopes: list[dict[str, float]] = [{} for _ in self.rungs]
+        """For each rung, the hopes (the very objects) that its places come from."""
         self._places: list[dict[str, int]] = [{} for _ in self.rungs]
-        """For each rung, the place of each training by its forecast, from 1; in this order."""
+        """For each rung, the place of each training by its hope, from 1; in this order."""
         self._fronts: list[int] = [0 for _ in self.rungs]
         """For each rung, the last place of a training that no other one is better than."""
         self._means: list[float] = [1.0 for _ in self.rungs]
@@ -187,7 +187,7 @@ class Asha(Scheduler):
         self._bar = 0.0
         """The value that a training must come to, to be better than the best beyond noise."""
         self._beginners: list[set[str]] | None = None
-        """The beginners at each early rung and at the next; None if they are to be found anew."""
+        """The beginners at each early rung; None if they are to be found anew."""
 
     def begin(self, trial: str, params: Params, training: str) -> None:
         """Add a trial to its training."""
@@ -200,7 +200,7 @@ class Asha(Scheduler):
         """Hear what a trial's network costs: it is compared with others by that too."""
         if self.costs.get(training := self.training[trial]) != costs:
             self.costs[training] = costs
-            self._forecasts, self._is_stale = [{} for _ in self.rungs], True
+            self._hopes, self._is_stale = [{} for _ in self.rungs], True
 
     def on_epoch(self, trial: str, epoch: int, value: float) -> bool:
         """Hear a trial's value after an epoch; return True at a rung, where the trial waits."""
@@ -365,22 +365,22 @@ class Asha(Scheduler):
             return []
         if self._beginners is None:
             self._beginners = [
-                self.forecaster.beginners(level) for level in range(self.forecaster.early + 1)
+                self.forecaster.beginners(level) for level in range(self.forecaster.early)
             ]
         found = []
-        for level, (beginners, later) in enumerate(pairwise(self._beginners)):
+        for level, beginners in enumerate(self._beginners):
             if len(beginners) < MANY_BEGINNERS * len(self._places[level]):
                 continue
-            gone_on = beginners & self.promoted[level]
-            left = beginners - gone_on
-            began = (gone_on & self.forecaster.values[level + 1].keys()) - later
+            gone_on, left = self.promoted[level] & beginners, beginners - self.promoted[level]
+            failed = self.promoted[level] - self.forecaster.values[level].keys()
+            began = gone_on & self.forecaster.begun(level)
+            more = TRIED + TRIED_MORE * len(began) - len(gone_on | failed)
             waiting = {
                 training: trial
                 for trial in self.waiting[level]
                 if (training := self.training[trial]) in left
             }
-            more = max(0, TRIED + TRIED_MORE * len(began) - len(gone_on))
-            foremost = sorted(waiting, key=self._places[level].__getitem__)[:more]
+            foremost = sorted(waiting, key=self._places[level].__getitem__)[: max(0, more)]
             found += [waiting[training] for training in foremost]
         return found
 
@@ -533,11 +533,11 @@ class Asha(Scheduler):
         if not self._is_stale:
             return
         self._is_stale = False
-        for level, forecasts in enumerate(self.forecaster.hopes()):
-            if forecasts is not self._forecasts[level]:
-                ordered, _, self._fronts[level] = in_turn(forecasts, self.costs)
+        for level, hopes in enumerate(self.forecaster.hopes()):
+            if hopes is not self._hopes[level]:
+                ordered, _, self._fronts[level] = in_turn(hopes, self.costs)
                 self._places[level] = dict(zip(ordered, range(1, len(ordered) + 1), strict=True))
-                self._forecasts[level] = forecasts
+                self._hopes[level] = hopes
                 self._means[level], self._tied[level] = self._mean_place(level)
                 self._judged[level] = None
         self._judge()

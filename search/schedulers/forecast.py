@@ -49,10 +49,14 @@ SHRINK = 0.5
 It is as if this many neighbours had gained what the line says.
 """
 BEGINNING = 0.2
-"""Trials are beginners while their values are within this share of the lowest.
+"""A trial is a beginner while it has come no more than this share of the way.
 
-It is a share of the distance from the lowest value of all to the best one at their rung.
+The way is from the lowest value at the first rung to the best one at the trial's own.
 """
+USUAL = 0.7
+"""The least gain of a beginner that has begun to learn, relative to the median of the others'."""
+OUTLIERS = 0.1
+"""The share of the trials whose values are too low to count as the lowest."""
 VALUE_SCALE = 0.5
 """Trials whose values differ by this many standard deviations are neighbours no more."""
 SLOPES = ((-1.0, 1.0), (0.0, 3.0))
@@ -211,18 +215,30 @@ class Forecaster:
         )
 
     def beginners(self, level: int) -> set[str]:
-        """Return the trials at a rung whose values are hardly above the lowest of all."""
+        """Return the trials at a rung whose values are hardly above the lowest of the first."""
         values, ordered = self.values[level], self.ordered(level)
         if not ordered:
             return set()
         least = self.lowest + BEGINNING * (values[ordered[0]] - self.lowest)
         return set(takewhile(lambda trial: values[trial] < least, reversed(ordered)))
 
+    def begun(self, level: int) -> set[str]:
+        """Return the beginners at a rung that have begun to learn by the next.
+
+        They are no beginners there, and gained about as much as others on the way.
+        """
+        here, there, beginners = self.values[level], self.values[level + 1], self.beginners(level)
+        gains = {trial: there[trial] - here[trial] for trial in here.keys() & there.keys()}
+        others = [gain for trial, gain in gains.items() if trial not in beginners]
+        least = USUAL * float(np.median(others)) if others else 0.0
+        candidates = gains.keys() & beginners - self.beginners(level + 1)
+        return {trial for trial in candidates if gains[trial] >= least}
+
     @property
     def lowest(self) -> float:
-        """The lowest value of all at the first rung; 0 before there is one."""
+        """The lowest value at the first rung but for outliers; 0 before there is one."""
         ordered = self.ordered(0)
-        return self.values[0][ordered[-1]] if ordered else 0.0
+        return self.values[0][ordered[-1 - int(OUTLIERS * len(ordered))]] if ordered else 0.0
 
     def forecasts(self) -> list[dict[str, float]]:
         """Return, for each rung, the forecast of each trial that came there.
@@ -298,8 +314,9 @@ class Forecaster:
             summary = self._summaries[level]
             if summary is None or summary.forecasts is not rung.of_all or noise != self._noise:
                 summary = self._summaries[level] = _outlook(rung, to_come, spread, noise)
-            to_come.update(summary.means)
-            spread.update(summary.variances)
+            unknown = self.beginners(level) if level < self.early else set[str]()
+            for trial in summary.means.keys() - unknown:
+                to_come[trial], spread[trial] = summary.means[trial], summary.variances[trial]
             found.append(summary.outlook)
         self._noise = noise
         return found[::-1]
@@ -469,7 +486,9 @@ def _line(known: Array, gained: Array) -> Array:
     across = known - known[promoted].mean(axis=0)
     mean, learned = gained[promoted].mean(), across[promoted]
     drawn = np.diag([DRAWN * len(learned), DRAWN][:variables])
-    slopes = np.linalg.solve(learned.T @ learned + drawn, learned.T @ (gained[promoted] - mean))
+    slopes, *_ = np.linalg.lstsq(
+        learned.T @ learned + drawn, learned.T @ (gained[promoted] - mean), rcond=None
+    )
     lowest, highest = np.array(SLOPES[:variables]).T
     line: Array = mean + across @ np.clip(slopes, lowest, highest)
     return line

@@ -307,6 +307,47 @@ def test_of_many_that_have_hardly_begun_some_go_on_to_show_what_becomes_of_such(
     assert max(reached[trial] for trial in reached if trial.startswith("late")) == 1
 
 
+def test_beginners_that_fail_are_tried_no_oftener_than_others() -> None:
+    """Thirty of sixty that are shown to be beginners fail as soon as they are trained on."""
+    asha, tried = Asha(Setting(64, SPACE, sure=SURE)), []
+    at_first_rung(asha, [0.1] * 30 + [0.5 + number / 100 for number in range(30)])
+    while (trial := asha.choose(new=False)) is not None:
+        asha.go_on(trial)
+        if asha.reached[trial] == 1 and int(trial[1:]) <= 30:
+            tried.append(trial)
+            asha.end(trial, "diverged", 0.1)
+            continue
+        for epoch in range(asha.reached[trial] + 1, 65):
+            if asha.on_epoch(trial, epoch, 0.5 + int(trial[1:]) / 100 + epoch / 1000):
+                break
+        else:
+            asha.end(trial, "completed", 0.6 + int(trial[1:]) / 100)
+    assert len(tried) == 4
+
+
+def test_an_outlier_hides_no_beginners() -> None:
+    """Of loss, that is: of 63 trials, 30 are where they began, and one has exploded."""
+    for worst in (-2.3, -4.0, -30.0):
+        forecaster = Forecaster(SPACE, 2, 1)
+        for number in range(63):
+            forecaster.begin(f"t{number}", {"optimizer.lr": 0.01})
+            forecaster.hear(f"t{number}", 0, -2.3 if number < 30 else -0.5 - number / 100)
+        forecaster.hear("t62", 0, worst)
+        assert {f"t{number}" for number in range(30)} <= forecaster.beginners(0)
+        assert len(forecaster.beginners(0)) <= 31
+
+
+def test_where_all_rise_alike_those_behind_have_not_begun_to_learn() -> None:
+    generator = np.random.default_rng(0)
+    ends = 0.3 + 0.5 * generator.random(100) ** 3
+    rising = 1 - np.exp(-np.arange(1, 101) / 20)
+    curves = {f"t{number}": (end * rising).tolist() for number, end in enumerate(ends)}
+    asha, _ = played(curves, sure=SURE)
+    gone_on = asha.forecaster.beginners(0) & asha.promoted[0]
+    assert len(asha.forecaster.beginners(0)) > 40
+    assert len(gone_on) <= 8
+
+
 def test_where_none_can_be_better_none_is_too_risky_to_stop() -> None:
     curves = next(late_orders(1))
     highest = max(map(max, curves.values()))
@@ -703,8 +744,9 @@ def test_a_lower_value_than_any_before_changes_who_is_a_beginner_further_on() ->
     asked.forecasts()
     assert "slow" in asked.beginners(2)
     for forecaster in (asked, once):
-        forecaster.begin("low", {"optimizer.lr": 0.01})
-        forecaster.hear("low", 0, 0.0)
+        for trial in ("low", "lower"):
+            forecaster.begin(trial, {"optimizer.lr": 0.01})
+            forecaster.hear(trial, 0, 0.0)
     assert "slow" not in asked.beginners(2)
     assert asked.forecasts() == once.forecasts()
 
