@@ -186,8 +186,6 @@ class Asha(Scheduler):
         self._stakes: dict[str, Stake] = {}
         self._bar = 0.0
         """The value that a training must come to, to be better than the best beyond noise."""
-        self._beginners: list[set[str]] | None = None
-        """The beginners at each early rung; None if they are to be found anew."""
 
     def begin(self, trial: str, params: Params, training: str) -> None:
         """Add a trial to its training."""
@@ -363,12 +361,9 @@ class Asha(Scheduler):
         self._refresh()
         if self.risked >= 1 or self.costs or self._bar >= self.highest:
             return []
-        if self._beginners is None:
-            self._beginners = [
-                self.forecaster.beginners(level) for level in range(self.forecaster.early)
-            ]
         found = []
-        for level, beginners in enumerate(self._beginners):
+        for level in range(self.forecaster.early):
+            beginners = self.forecaster.beginners(level)
             if len(beginners) < MANY_BEGINNERS * len(self._places[level]):
                 continue
             gone_on, left = self.promoted[level] & beginners, beginners - self.promoted[level]
@@ -541,7 +536,7 @@ class Asha(Scheduler):
                 self._means[level], self._tied[level] = self._mean_place(level)
                 self._judged[level] = None
         self._judge()
-        self._stakes, self._beginners = {}, None
+        self._stakes = {}
 
     def _judge(self) -> None:
         """Compute the chances of trainings to be the best of all, where they may have changed.

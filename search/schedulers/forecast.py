@@ -159,6 +159,8 @@ class Forecaster:
         self._stale: set[int] = set(range(rungs))
         """The rungs where something was heard since, at them or at later ones."""
         self._summaries: list[_RungOutlook | None] = [None] * rungs
+        self._beginners: list[tuple[list[str], float, set[str]] | None] = [None] * (rungs + 1)
+        """For each rung, its beginners, with the order and lowest value that they follow from."""
         self._noise, self._lowest = 0.0, 0.0
 
     def begin(self, trial: str, params: Params) -> None:
@@ -216,11 +218,13 @@ class Forecaster:
 
     def beginners(self, level: int) -> set[str]:
         """Return the trials at a rung whose values are hardly above the lowest of the first."""
-        values, ordered = self.values[level], self.ordered(level)
-        if not ordered:
-            return set()
-        least = self.lowest + BEGINNING * (values[ordered[0]] - self.lowest)
-        return set(takewhile(lambda trial: values[trial] < least, reversed(ordered)))
+        values, ordered, lowest = self.values[level], self.ordered(level), self.lowest
+        known = self._beginners[level]
+        if known is None or known[0] is not ordered or known[1] != lowest:
+            least = lowest + BEGINNING * (values[ordered[0]] - lowest) if ordered else lowest
+            found = set(takewhile(lambda trial: values[trial] < least, reversed(ordered)))
+            known = self._beginners[level] = ordered, lowest, found
+        return known[2]
 
     def begun(self, level: int) -> set[str]:
         """Return the beginners at a rung that have begun to learn by the next.
