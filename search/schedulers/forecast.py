@@ -62,7 +62,7 @@ VALUE_SCALE = 0.5
 SLOPES = ((-1.0, 1.0), (0.0, 3.0))
 """The bounds of a line's slopes over the value and over the last step's gain."""
 DRAWN = 0.0001
-"""The strength with which these slopes are drawn to zero; for that over the value, per trial."""
+"""The strength with which these slopes are drawn to zero: over the value it is per trial."""
 HOPE = 0.5
 """The share of the usual error of gains, relative to them, that is added to a trial's gain."""
 MIN_LINE = 4
@@ -145,7 +145,8 @@ class Forecaster:
     """
 
     def __init__(self, space: SearchSpace, rungs: int, early: int = 0) -> None:
-        self.space, self.early = space, early
+        self.space = space
+        self.early = early
         """The number of early rungs: whoever shows nothing there is a beginner."""
         self.values: list[dict[str, float]] = [{} for _ in range(rungs + 1)]
         """For each rung, and last for the end, the value of each trial that came there."""

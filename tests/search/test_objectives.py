@@ -282,14 +282,14 @@ def test_the_sampler_proposes_what_may_be_on_the_front(seed: int) -> None:
     )
 
 
-@pytest.mark.slow(60)
+@pytest.mark.slow(100)
 def test_a_search_for_the_front_comes_nearer_to_it_than_one_for_accuracy() -> None:
     """On known curves, seeds that nothing was designed on, for about as many epochs.
 
     One for accuracy is as sure as that allows: by default it would train more.
     """
     front, accuracy = (
-        [replay(sized(seed), seed, 4, objectives=names, sure=0.77) for seed in range(50, 58)]
+        [replay(sized(seed), seed, 4, objectives=names, sure=0.7) for seed in range(200, 224)]
         for names in (LATENCY, ("val_accuracy",))
     )
     regret, cost = (

@@ -308,7 +308,7 @@ def test_of_many_that_have_hardly_begun_some_go_on_to_show_what_becomes_of_such(
 
 
 def test_beginners_that_fail_are_tried_no_oftener_than_others() -> None:
-    """Thirty of sixty that are shown to be beginners fail as soon as they are trained on."""
+    """Thirty of sixty are beginners, and each of these fails as soon as it is trained on."""
     asha, tried = Asha(Setting(64, SPACE, sure=SURE)), []
     at_first_rung(asha, [0.1] * 30 + [0.5 + number / 100 for number in range(30)])
     while (trial := asha.choose(new=False)) is not None:
