@@ -161,7 +161,7 @@ def test_a_trial_that_eats_the_machines_memory_falls_alone(
     }
     search = open_search()
     share = most + min(0.12, (1 - most) / 2)
-    search.plan({"do": "allocate", "share": share, "seconds": 5, "trial": "t0002", "epoch": epoch})
+    search.plan({"do": "allocate", "share": share, "trial": "t0002", "epoch": epoch})
     done = search.run(*GRID, "--trials", 4, environment=threshold).finish()
     assert done.code == 3, done.err
     assert done.summary["trials"] == {"completed": 3, "failed": 1}
