@@ -30,9 +30,10 @@ curves separate late, and too large where they separate early. Here it is measur
                 times, for a new trial also tells of others. So the leader of a few trials is soon
                 far ahead, and most epochs go into looking further.
     Beginners   Trainings that have hardly begun to learn stand last, so that none of them might go
-                on and show what becomes of such. Where they are many at an early rung, and no other
-                trial is to go on, four of them do, the foremost first, and two more for each of
-                these that has begun by the next rung: that gained about as much as the others.
+                on and show what becomes of such. Where they are many at an early rung, or some of
+                the rung before have begun, and no other trial is to go on, four of them do, the
+                foremost first, and two more for each of these that has begun: that gained about as
+                much as the others by the next rung, or went on from there, or from a later one.
     Sure        When no other trial is to go on, the chances of the waiting ones to be the best are
                 added up. At a rung each chance is in proportion to that by place times the root of
                 that by outlook (`search.schedulers.forecast`), of which something is left to all:
@@ -104,6 +105,13 @@ EARLY = 0.1
 """The last rung where a training may be a beginner, at most, as a share of the longest trial."""
 TRIED, TRIED_MORE = 4, 2
 """The number of beginners that are tried at a rung, and of further ones for each that has begun."""
+MIN_BEGUN, BEGUN_SHARE = 2, 0.2
+"""The least number, and share, of a rung's tried beginners that have begun, to try the next one's.
+
+Else those at the next rung are tried only where they are many.
+"""
+NOTICED = 2.0
+"""A beginner has begun if it gained more than so many standard errors of its value."""
 DIMMEST = 0.02
 """The least chance by outlook, for an outlook may be wrong."""
 NEW_GAIN = 2.5
@@ -168,7 +176,7 @@ class Asha(Scheduler):
         self.promoted: list[set[str]] = [set() for _ in self.rungs]
         """The trainings that have gone on from each rung."""
         self._is_stale = True
-        """True if anything was heard since the attributes below were computed."""
+        """True if anything was heard since the places below were computed."""
         self._hopes: list[dict[str, float]] = [{} for _ in self.rungs]
         """For each rung, the hopes (the very objects) that its places come from."""
         self._places: list[dict[str, int]] = [{} for _ in self.rungs]
@@ -179,11 +187,14 @@ class Asha(Scheduler):
         """For each rung, the mean place of the leaders of later rungs (`_mean_place`)."""
         self._tied: list[bool] = [False for _ in self.rungs]
         """For each rung, True if any of these leaders has equals."""
+        self._is_unjudged = True
+        """True if the places were computed anew since the chances below were."""
         self._chances: list[dict[str, float]] = [{} for _ in self.rungs]
         """For each rung, the chance of each training there to be the best of all."""
         self._judged: list[tuple[float, Outlook | None] | None] = [None for _ in self.rungs]
         """For each rung, the bar and the outlook of these chances; None if they are stale."""
         self._stakes: dict[str, Stake] = {}
+        """The stakes of the waiting trials; empty if they are to be computed anew."""
         self._bar = 0.0
         """The value that a training must come to, to be better than the best beyond noise."""
 
@@ -358,18 +369,18 @@ class Asha(Scheduler):
     @property
     def _tried(self) -> list[str]:
         """The waiting trials of beginners that are to go on to show what becomes of such."""
-        self._refresh()
+        self._judge()
         if self.risked >= 1 or self.costs or self._bar >= self.highest:
             return []
-        found = []
-        for level in range(self.forecaster.early):
-            beginners = self.forecaster.beginners(level)
-            if len(beginners) < MANY_BEGINNERS * len(self._places[level]):
-                continue
+        found, are_beginning = [], False
+        for level, begun in enumerate(self._begun):
+            beginners, were_beginning = self.forecaster.beginners(level), are_beginning
             gone_on, left = self.promoted[level] & beginners, beginners - self.promoted[level]
+            are_beginning = len(begun) >= max(MIN_BEGUN, BEGUN_SHARE * len(gone_on))
+            if len(beginners) < MANY_BEGINNERS * len(self._places[level]) and not were_beginning:
+                continue
             failed = self.promoted[level] - self.forecaster.values[level].keys()
-            began = gone_on & self.forecaster.begun(level)
-            more = TRIED + TRIED_MORE * len(began) - len(gone_on | failed)
+            more = TRIED + TRIED_MORE * len(begun) - len(gone_on | failed)
             waiting = {
                 training: trial
                 for trial in self.waiting[level]
@@ -378,6 +389,27 @@ class Asha(Scheduler):
             foremost = sorted(waiting, key=self._places[level].__getitem__)[: max(0, more)]
             found += [waiting[training] for training in foremost]
         return found
+
+    @property
+    def _begun(self) -> list[set[str]]:
+        """For each early rung, the beginners that went on from there and have begun to learn.
+
+        They gained about as much as others on the way to the next rung, or went on from there as
+        beginners no more, in any case by more than noise; or they have begun later.
+        """
+        found: list[set[str]] = []
+        begun: set[str] = set()
+        for level in reversed(range(self.forecaster.early)):
+            here, there = self.forecaster.values[level : level + 2]
+            further = self.promoted[level + 1] - self.forecaster.beginners(level + 1)
+            seen = {
+                trial
+                for trial in (self.forecaster.begun(level) | further) & here.keys() & there.keys()
+                if there[trial] - here[trial] > NOTICED * self.error_of(there[trial])
+            }
+            begun = self.promoted[level] & self.forecaster.beginners(level) & (seen | begun)
+            found.append(begun)
+        return found[::-1]
 
     def _risky(self, fits: Callable[[str], bool]) -> str | None:
         """Return the waiting trial with the most chance per epoch; None if all may be stopped.
@@ -405,9 +437,9 @@ class Asha(Scheduler):
     @property
     def _staked(self) -> dict[str, Stake]:
         """The stakes of the waiting trials, computed anew where they must be."""
-        if self._placed and not self._stakes:
+        self._refresh()
+        if not self._stakes:
             self._stakes = self._stakes_of(self.waiting)
-            """The stakes of the waiting trials; empty if they are to be computed anew."""
         return self._stakes
 
     def _stakes_of(self, trials_by_rung: list[dict[str, None]]) -> dict[str, Stake]:
@@ -464,7 +496,7 @@ class Asha(Scheduler):
         """
         if not self._is_known(level) or self.training[trial] in self.promoted[level]:
             return 0.0
-        self._refresh()
+        self._judge()
         return self._chances[level][self.training[trial]]
 
     def _by_place(self, level: int, trial: str) -> float:
@@ -521,7 +553,7 @@ class Asha(Scheduler):
         return self._places
 
     def _refresh(self) -> None:
-        """Compute places and chances anew if anything was heard since.
+        """Compute the places anew if anything was heard since.
 
         Where a rung's forecasts are the same, nothing was heard there or further on.
         """
@@ -535,15 +567,19 @@ class Asha(Scheduler):
                 self._hopes[level] = hopes
                 self._means[level], self._tied[level] = self._mean_place(level)
                 self._judged[level] = None
-        self._judge()
-        self._stakes = {}
+        self._is_unjudged, self._stakes = True, {}
 
     def _judge(self) -> None:
         """Compute the chances of trainings to be the best of all, where they may have changed.
 
         By its outlook a training must beat the best so far by more than the standard error of that,
-        which none can where that is more than any value.
+        which none can where that is more than any value. It takes as long as all else, and is not
+        asked for while trials go on by their places.
         """
+        self._refresh()
+        if not self._is_unjudged:
+            return
+        self._is_unjudged = False
         best = self.forecaster.best
         error = self.error_of(best)
         self._bar = bar = best + error
@@ -578,7 +614,8 @@ class Asha(Scheduler):
 
         Empty where networks are to cost little too.
         """
-        found = self.forecaster.expected() if self._placed and not self.costs else {}
+        self._judge()
+        found = self.forecaster.expected() if not self.costs else {}
         return {
             trial: found[training] for trial, training in self.training.items() if training in found
         }

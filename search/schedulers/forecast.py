@@ -7,7 +7,9 @@ value gained beyond that line. No trial is judged by its own gain, so that the p
 among all, which tell how far to trust the forecasts, are honest. Places are by *hopes*: the more a
 trial has still to gain, and the more forecasts of gains were wrong, the further above its forecast
 it may end. Of a *beginner*, whose value at an early rung is hardly above the lowest, nothing is
-known yet: it is forecast, but what is forecast of it tells nothing of others.
+known yet: it is forecast, but what is forecast of it tells nothing of others. One that has begun by
+the next rung, a *late starter*, is not like those that are further on there: it is forecast to gain
+at least what late starters of earlier rungs did in as many rungs as are left to it.
 
 Forecasts of trials that do not go on are too low: a trial that goes on had luck as well as promise,
 and gains less; and curves run together towards their end. So an *outlook* is drawn from the
@@ -119,6 +121,8 @@ class _Rung:
     """The forecasts of all trials at the rung."""
     hopes: dict[str, float]
     """The hopes of all trials at the rung."""
+    late: dict[str, tuple[float, float]]
+    """What late starters among the foremost may reach, and the trust in that."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,11 @@ class Forecaster:
         self._summaries: list[_RungOutlook | None] = [None] * rungs
         self._beginners: list[tuple[list[str], float, set[str]] | None] = [None] * (rungs + 1)
         """For each rung, its beginners, with the order and lowest value that they follow from."""
+        self._late: list[dict[str, tuple[float, float]]] = [{} for _ in range(early + 1)]
+        """For each rung up to the one after the early ones, the late starters there.
+
+        Each has its values at the rung before and there.
+        """
         self._noise, self._lowest = 0.0, 0.0
 
     def begin(self, trial: str, params: Params) -> None:
@@ -236,8 +245,13 @@ class Forecaster:
         gains = {trial: there[trial] - here[trial] for trial in here.keys() & there.keys()}
         others = [gain for trial, gain in gains.items() if trial not in beginners]
         least = USUAL * float(np.median(others)) if others else 0.0
-        candidates = gains.keys() & beginners - self.beginners(level + 1)
-        return {trial for trial in candidates if gains[trial] >= least}
+        return {trial for trial in self.late_starters(level + 1) if gains[trial] >= least}
+
+    def late_starters(self, level: int) -> set[str]:
+        """Return the trials that were beginners at the rung before, and are none here."""
+        if not level:
+            return set()
+        return self.values[level].keys() & self.beginners(level - 1) - self.beginners(level)
 
     @property
     def lowest(self) -> float:
@@ -262,6 +276,7 @@ class Forecaster:
             self._lowest = self.lowest
             self._stale |= set(range(self.early))
         if self._stale:
+            self._find_late_starters()
             to_come = dict(self.values[-1])
             """The value that each trial is to reach, from where it is now."""
             for level in reversed(range(len(self._rungs))):
@@ -289,19 +304,81 @@ class Forecaster:
                 [to_come.get(trial, math.nan) for trial in foremost],
             ]
         )
+        late = self._late_forecasts(level, foremost, known, to_come)
         if previous is None or previous.foremost != foremost:
             points, forecasts = self._scaled(foremost), None
         else:
             points = previous.points
             is_same = np.array_equal(previous.known, known, equal_nan=True)
-            forecasts = previous.forecasts if is_same else None
+            forecasts = previous.forecasts if is_same and previous.late == late else None
         if forecasts is None:
             forecasts = _forecasts(foremost, points, *known, is_first=not level)
+            for trial, (reached, trust) in late.items():
+                forecasts[trial] += trust * max(0.0, reached - forecasts[trial])
         below = max(1.0, values[behind[0]] - min(forecasts.values())) if behind else 0.0
         """The fall of those behind, so that all of them stand behind the foremost."""
         fallen = {trial: values[trial] - below for trial in behind}
         hopes = _hopes(forecasts, known)
-        return _Rung(foremost, points, known, forecasts, forecasts | fallen, hopes | fallen)
+        return _Rung(foremost, points, known, forecasts, forecasts | fallen, hopes | fallen, late)
+
+    def _find_late_starters(self) -> None:
+        """Find the late starters at each rung.
+
+        Where there are others than before, the rungs from there on are stale.
+        """
+        found: list[dict[str, tuple[float, float]]] = [{} for _ in self._late]
+        for level, values in enumerate(self.values[: len(found)]):
+            if late := self.late_starters(level):
+                before = self.values[level - 1]
+                # In order, so that the same sums come out whatever the order of a set.
+                ordered = (trial for trial in self.ordered(level) if trial in late)
+                found[level] = {trial: (before[trial], values[trial]) for trial in ordered}
+        changed = [level for level, late in enumerate(found) if late != self._late[level]]
+        if changed:
+            self._stale |= set(range(changed[0], min(self.early + 1, len(self._rungs))))
+        self._late = found
+
+    def _late_forecasts(
+        self, level: int, foremost: list[str], known: Array, to_come: Mapping[str, float]
+    ) -> dict[str, tuple[float, float]]:
+        """Return the value that each late starter reaches if it gains what those before it did.
+
+        With it comes the trust in that, from 0 to 1. Those before it are the late starters of
+        earlier rungs that have gone on from this one. What they gained in as many rungs as are left
+        counts, or else, where they did not come as far, what they are to gain.
+        """
+        if level > self.early or not self._late[level]:
+            return {}
+        mine = [row for row, trial in enumerate(foremost) if trial in self._late[level]]
+        left = len(self._rungs) - level
+        earlier = {
+            (trial, rung): values
+            for rung in range(1, level)
+            for trial, values in self._late[rung].items()
+            if trial in to_come
+        }
+        if not mine or len(earlier) < MIN_PROMOTED:
+            return {}
+        before, values = np.array(list(earlier.values())).T
+        came = np.array(
+            [
+                self.values[max(level + 1, rung + left)].get(trial, to_come[trial])
+                for trial, rung in earlier
+            ]
+        )
+        here, steps = known[0], known[0] - known[1]
+        widths = VALUE_SCALE * here.std() + 1e-9, VALUE_SCALE * np.nanstd(steps) + 1e-9
+        late = {}
+        for row in mine:
+            far = ((here[row] - values) / widths[0]) ** 2
+            far += ((steps[row] - (values - before)) / widths[1]) ** 2
+            near = np.exp(-far / 2) * [foremost[row] != trial for trial, _ in earlier]
+            gain, weight = float(near @ (came - values)), float(near.sum())
+            late[foremost[row]] = (
+                float(here[row]) + gain / max(weight, 1e-9),
+                weight / (weight + SHRINK),
+            )
+        return late
 
     def outlooks(self, noise: float) -> list[Outlook | None]:
         """Return, for each rung, the outlook of the trials there.
