@@ -362,7 +362,7 @@ class Forecaster:
         before, values = np.array(list(earlier.values())).T
         came = np.array(
             [
-                self.values[max(level + 1, rung + left)].get(trial, to_come[trial])
+                self.values[max(level, rung + left)].get(trial, to_come[trial])
                 for trial, rung in earlier
             ]
         )
