@@ -30,10 +30,10 @@ curves separate late, and too large where they separate early. Here it is measur
                 times, for a new trial also tells of others. So the leader of a few trials is soon
                 far ahead, and most epochs go into looking further.
     Beginners   Trainings that have hardly begun to learn stand last, so that none of them might go
-                on and show what becomes of such. Where they are many at an early rung, or some of
+                on and show what becomes of such. Where they are many at an early rung, or two of
                 the rung before have begun, and no other trial is to go on, four of them do, the
                 foremost first, and two more for each of these that has begun: that gained about as
-                much as the others by the next rung, or went on from there, or from a later one.
+                much as the others on the way to the next rung, or from there on.
     Sure        When no other trial is to go on, the chances of the waiting ones to be the best are
                 added up. At a rung each chance is in proportion to that by place times the root of
                 that by outlook (`search.schedulers.forecast`), of which something is left to all:
@@ -105,13 +105,10 @@ EARLY = 0.1
 """The last rung where a training may be a beginner, at most, as a share of the longest trial."""
 TRIED, TRIED_MORE = 4, 2
 """The number of beginners that are tried at a rung, and of further ones for each that has begun."""
-MIN_BEGUN, BEGUN_SHARE = 2, 0.2
-"""The least number, and share, of a rung's tried beginners that have begun, to try the next one's.
-
-Else those at the next rung are tried only where they are many.
-"""
+MIN_BEGUN = 2
+"""Where so many at a rung have begun, beginners at the next one are tried, even if they are few."""
 NOTICED = 2.0
-"""A beginner has begun if it gained more than so many standard errors of its value."""
+"""A beginner has begun only if it gained more than so many standard errors of its value."""
 DIMMEST = 0.02
 """The least chance by outlook, for an outlook may be wrong."""
 NEW_GAIN = 2.5
@@ -369,46 +366,47 @@ class Asha(Scheduler):
     @property
     def _tried(self) -> list[str]:
         """The waiting trials of beginners that are to go on to show what becomes of such."""
+        if self.risked >= 1 or self.costs:
+            return []
         self._judge()
-        if self.risked >= 1 or self.costs or self._bar >= self.highest:
+        if self._bar >= self.highest:
             return []
         found, are_beginning = [], False
         for level, begun in enumerate(self._begun):
-            beginners, were_beginning = self.forecaster.beginners(level), are_beginning
-            gone_on, left = self.promoted[level] & beginners, beginners - self.promoted[level]
-            are_beginning = len(begun) >= max(MIN_BEGUN, BEGUN_SHARE * len(gone_on))
-            if len(beginners) < MANY_BEGINNERS * len(self._places[level]) and not were_beginning:
-                continue
+            beginners = self.forecaster.beginners(level)
             failed = self.promoted[level] - self.forecaster.values[level].keys()
-            more = TRIED + TRIED_MORE * len(begun) - len(gone_on | failed)
-            waiting = {
-                training: trial
-                for trial in self.waiting[level]
-                if (training := self.training[trial]) in left
-            }
-            foremost = sorted(waiting, key=self._places[level].__getitem__)[: max(0, more)]
-            found += [waiting[training] for training in foremost]
+            tried = self.promoted[level] & beginners | failed
+            are_many = len(beginners) >= MANY_BEGINNERS * len(self._places[level])
+            if are_many or are_beginning:
+                waiting = {
+                    training: trial
+                    for trial in self.waiting[level]
+                    if (training := self.training[trial]) in beginners - self.promoted[level]
+                }
+                foremost = sorted(waiting, key=self._places[level].__getitem__)
+                more = TRIED + TRIED_MORE * len(begun) - len(tried)
+                found += [waiting[training] for training in foremost[: max(0, more)]]
+            are_beginning = len(begun) >= MIN_BEGUN
         return found
 
     @property
     def _begun(self) -> list[set[str]]:
         """For each early rung, the beginners that went on from there and have begun to learn.
 
-        They gained about as much as others on the way to the next rung, or went on from there as
-        beginners no more, in any case by more than noise; or they have begun later.
+        They gained about as much as others on the way to the next rung, and more than noise, or
+        have so on the way from a later early one.
         """
         found: list[set[str]] = []
         begun: set[str] = set()
         for level in reversed(range(self.forecaster.early)):
             here, there = self.forecaster.values[level : level + 2]
-            further = self.promoted[level + 1] - self.forecaster.beginners(level + 1)
-            seen = {
+            begun |= {
                 trial
-                for trial in (self.forecaster.begun(level) | further) & here.keys() & there.keys()
+                for trial in self.forecaster.begun(level)
                 if there[trial] - here[trial] > NOTICED * self.error_of(there[trial])
             }
-            begun = self.promoted[level] & self.forecaster.beginners(level) & (seen | begun)
-            found.append(begun)
+            begun &= self.promoted[level] & self.forecaster.beginners(level)
+            found.append(set(begun))
         return found[::-1]
 
     def _risky(self, fits: Callable[[str], bool]) -> str | None:
@@ -573,8 +571,8 @@ class Asha(Scheduler):
         """Compute the chances of trainings to be the best of all, where they may have changed.
 
         By its outlook a training must beat the best so far by more than the standard error of that,
-        which none can where that is more than any value. It takes as long as all else, and is not
-        asked for while trials go on by their places.
+        which none can where that is more than any value. It takes half of a decision's time, and is
+        not asked for while trials go on by their places.
         """
         self._refresh()
         if not self._is_unjudged:
@@ -614,8 +612,10 @@ class Asha(Scheduler):
 
         Empty where networks are to cost little too.
         """
+        if self.costs:
+            return {}
         self._judge()
-        found = self.forecaster.expected() if not self.costs else {}
+        found = self.forecaster.expected()
         return {
             trial: found[training] for trial, training in self.training.items() if training in found
         }

@@ -8,8 +8,8 @@ among all, which tell how far to trust the forecasts, are honest. Places are by 
 trial has still to gain, and the more forecasts of gains were wrong, the further above its forecast
 it may end. Of a *beginner*, whose value at an early rung is hardly above the lowest, nothing is
 known yet: it is forecast, but what is forecast of it tells nothing of others. One that has begun by
-the next rung, a *late starter*, is not like those that are further on there: it is forecast to gain
-at least what late starters of earlier rungs did in as many rungs as are left to it.
+the next rung, a *late starter*, has more to gain than others there, who began before it. It is
+forecast to gain more, as far as there were late starters like it at earlier rungs, and these did.
 
 Forecasts of trials that do not go on are too low: a trial that goes on had luck as well as promise,
 and gains less; and curves run together towards their end. So an *outlook* is drawn from the
@@ -145,7 +145,7 @@ class Forecaster:
     """The values that trials came to at each rung, and the forecasts from there.
 
     The last rung is a trial's end. Results are kept, and computed anew only for rungs where
-    something was heard since, at them or at later ones.
+    something was heard since, at them or at later ones, or where that changed who started late.
     """
 
     def __init__(self, space: SearchSpace, rungs: int, early: int = 0) -> None:
@@ -162,7 +162,7 @@ class Forecaster:
         self._orders: list[list[str] | None] = [None] * (rungs + 1)
         self._rungs: list[_Rung | None] = [None] * rungs
         self._stale: set[int] = set(range(rungs))
-        """The rungs where something was heard since, at them or at later ones."""
+        """The rungs that must be computed anew."""
         self._summaries: list[_RungOutlook | None] = [None] * rungs
         self._beginners: list[tuple[list[str], float, set[str]] | None] = [None] * (rungs + 1)
         """For each rung, its beginners, with the order and lowest value that they follow from."""
@@ -274,7 +274,7 @@ class Forecaster:
         """Return the rungs as of now."""
         if self.lowest != self._lowest:
             self._lowest = self.lowest
-            self._stale |= set(range(self.early))
+            self._stale |= set(range(min(self.early + 1, len(self._rungs))))
         if self._stale:
             self._find_late_starters()
             to_come = dict(self.values[-1])
@@ -344,40 +344,39 @@ class Forecaster:
         """Return the value that each late starter reaches if it gains what those before it did.
 
         With it comes the trust in that, from 0 to 1. Those before it are the late starters of
-        earlier rungs that have gone on from this one. What they gained in as many rungs as are left
-        counts, or else, where they did not come as far, what they are to gain.
+        earlier rungs that have gone on from this one, near in value and last step. What they gained
+        in as many rungs as are left counts, or else, where they did not come as far, all that they
+        are forecast to gain, which is more.
         """
         if level > self.early or not self._late[level]:
             return {}
-        mine = [row for row, trial in enumerate(foremost) if trial in self._late[level]]
-        left = len(self._rungs) - level
-        earlier = {
-            (trial, rung): values
+        began = {
+            trial: rung
             for rung in range(1, level)
-            for trial, values in self._late[rung].items()
+            for trial in self._late[rung]
             if trial in to_come
         }
-        if not mine or len(earlier) < MIN_PROMOTED:
-            return {}
-        before, values = np.array(list(earlier.values())).T
-        came = np.array(
-            [
-                self.values[max(level, rung + left)].get(trial, to_come[trial])
-                for trial, rung in earlier
-            ]
-        )
-        here, steps = known[0], known[0] - known[1]
+        trials, left = list(began), len(self._rungs) - level
+        seen = np.array([self._late[rung][trial] for trial, rung in began.items()]).reshape(-1, 2)
+        # What is heard at rungs before this one is no reason to compute it anew.
+        gained = [
+            self.values[max(level, rung + left)].get(trial, to_come[trial])
+            for trial, rung in began.items()
+        ] - seen[:, 1]
+        # One value that has exploded would make all that is usual look alike.
+        before, here = np.maximum(self.lowest, known[1]), np.maximum(self.lowest, known[0])
+        steps = here - before
         widths = VALUE_SCALE * here.std() + 1e-9, VALUE_SCALE * np.nanstd(steps) + 1e-9
         late = {}
-        for row in mine:
-            far = ((here[row] - values) / widths[0]) ** 2
-            far += ((steps[row] - (values - before)) / widths[1]) ** 2
-            near = np.exp(-far / 2) * [foremost[row] != trial for trial, _ in earlier]
-            gain, weight = float(near @ (came - values)), float(near.sum())
-            late[foremost[row]] = (
-                float(here[row]) + gain / max(weight, 1e-9),
-                weight / (weight + SHRINK),
-            )
+        for row, trial in enumerate(foremost):
+            others = np.array([other != trial for other in trials])
+            if trial not in self._late[level] or others.sum() < MIN_PROMOTED:
+                continue
+            far = (seen[:, 1] - here[row]) / widths[0]
+            far_in_step = (seen[:, 1] - seen[:, 0] - steps[row]) / widths[1]
+            near = others * np.exp(-(far**2 + far_in_step**2) / 2)
+            gain, weight = float(near @ gained), float(near.sum())
+            late[trial] = float(here[row]) + gain / max(weight, 1e-9), weight / (weight + SHRINK)
         return late
 
     def outlooks(self, noise: float) -> list[Outlook | None]:

@@ -1,5 +1,5 @@
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -369,6 +369,7 @@ AT_ONCE, LATER, NEVER = [0.1] + [0.4] * 63, [0.1] * 2 + [0.41] * 62, [0.1] * 64
 def test_beginners_that_are_few_are_tried_where_those_of_the_rung_before_have_begun() -> None:
     assert tried_of([AT_ONCE] * 10 + [LATER] * 4)[10:] == [4] * 4
     assert max(tried_of([NEVER] * 10 + [LATER] * 4)) == 2
+    assert max(tried_of([AT_ONCE] + [NEVER] * 9 + [LATER] * 4)) == 2, "one may be luck"
 
 
 def test_a_beginner_that_begins_two_rungs_later_has_begun_too() -> None:
@@ -544,32 +545,52 @@ def test_of_beginners_nothing_is_known_yet() -> None:
     assert found[1] == pytest.approx(0.9, abs=0.02)
 
 
-def late_starters(early: int, *, others: int = 4) -> Forecaster:
-    """Return a forecaster of ten trials that learn at once, of others that begin by the second
-    rung, and of one that begins by the third; all but this one come to 0.48.
+def late_forecast(*late: float, early: int = 3, others: int = 4, later: float = 0.6) -> float:
+    """Return the forecast of a trial with these values, at the last of its rungs.
+
+    Ten trials learn at once, and others have begun by the second rung; all of these come to 0.48
+    at their end, of the others by way of `later` at the fourth rung. One more has begun by the
+    second rung, and again by the fourth, where it has come `again`.
     """
     forecaster = Forecaster(SearchSpace({}), 4, early)
-    curves = {
-        **{f"early{number}": [0.3, 0.4, 0.45, 0.47, 0.48] for number in range(10)},
-        **{f"other{number}": [0.01, 0.25, 0.42, 0.47, 0.48] for number in range(others)},
-        "late": [0.0, 0.01, 0.25],
+    curves: dict[str, Sequence[float]] = {
+        **{f"at once{number}": [0.3, 0.4, 0.45, 0.47, 0.48] for number in range(10)},
+        **{f"other{number}": [0.01, 0.25, 0.42, later, 0.48] for number in range(others)},
+        "late": late,
         "low": [0.0],
     }
     for trial, curve in curves.items():
         forecaster.begin(trial, {})
         for level, value in enumerate(curve):
             forecaster.hear(trial, level, value)
-    return forecaster
+    assert not early or "late" in forecaster.late_starters(len(late) - 1)
+    return forecaster.forecasts()[len(late) - 1]["late"]
 
 
 def test_a_late_starter_is_forecast_as_late_starters_before_it_went_on() -> None:
-    forecaster = late_starters(3)
-    assert forecaster.late_starters(1) == {f"other{number}" for number in range(4)}
-    assert forecaster.late_starters(2) == {"late"}
-    assert forecaster.forecasts()[2]["late"] == pytest.approx(0.47, abs=0.02)
-    assert late_starters(0).forecasts()[2]["late"] < 0.42
-    few = late_starters(3, others=2).forecasts()[2]["late"]
-    assert few == late_starters(0, others=2).forecasts()[2]["late"], "two tell nothing"
+    """They gained 0.35 in two rungs, which are left to it, and less by their end."""
+    like_them, before = (0.0, 0.01, 0.25), late_forecast(0.0, 0.01, 0.25, early=0)
+    assert before < 0.42
+    assert late_forecast(*like_them) == pytest.approx(before + 4 / 4.5 * (0.6 - before), abs=0.01)
+
+
+def test_a_late_starter_unlike_those_before_it_is_forecast_as_others() -> None:
+    for values in ((0.0, 0.01, 0.12), (0.0, 0.01, 0.4)):
+        assert late_forecast(*values) == pytest.approx(late_forecast(*values, early=0), abs=0.01)
+    slower = late_forecast(0.0, 0.08, 0.25)
+    assert slower < late_forecast(0.0, 0.01, 0.25) - 0.05
+
+
+def test_late_starters_that_gained_less_or_are_two_tell_nothing() -> None:
+    like_them = 0.0, 0.01, 0.25
+    for early in (0, 3):
+        less = late_forecast(*like_them, early=early, later=0.3)
+        assert less == pytest.approx(late_forecast(*like_them, early=0))
+    two = late_forecast(*like_them, others=2)
+    assert two == pytest.approx(late_forecast(*like_them, early=0, others=2))
+    started_twice = 0.01, 0.1, 0.085, 0.25
+    alone = late_forecast(*started_twice, early=0, others=2)
+    assert late_forecast(*started_twice, others=2) == alone, "it is no third one itself"
 
 
 def test_what_is_still_to_be_gained_follows_the_value_as_well_as_the_last_step() -> None:
