@@ -393,8 +393,8 @@ class Asha(Scheduler):
     def _begun(self) -> list[set[str]]:
         """For each early rung, the beginners that went on from there and have begun to learn.
 
-        They gained about as much as others on the way to the next rung, and more than noise, or
-        have so on the way from a later early one.
+        On the way to the next rung, or from a later early one to its next, they gained about as
+        much as others, and more than noise.
         """
         found: list[set[str]] = []
         begun: set[str] = set()

@@ -356,8 +356,10 @@ class Forecaster:
             for trial in self._late[rung]
             if trial in to_come
         }
-        trials, left = list(began), len(self._rungs) - level
-        seen = np.array([self._late[rung][trial] for trial, rung in began.items()]).reshape(-1, 2)
+        if len(began) < MIN_PROMOTED:
+            return {}
+        seen = np.array([self._late[rung][trial] for trial, rung in began.items()])
+        left = len(self._rungs) - level
         # What is heard at rungs before this one is no reason to compute it anew.
         gained = [
             self.values[max(level, rung + left)].get(trial, to_come[trial])
@@ -369,8 +371,10 @@ class Forecaster:
         widths = VALUE_SCALE * here.std() + 1e-9, VALUE_SCALE * np.nanstd(steps) + 1e-9
         late = {}
         for row, trial in enumerate(foremost):
-            others = np.array([other != trial for other in trials])
-            if trial not in self._late[level] or others.sum() < MIN_PROMOTED:
+            if trial not in self._late[level]:
+                continue
+            others = np.array([other != trial for other in began])
+            if others.sum() < MIN_PROMOTED:
                 continue
             far = (seen[:, 1] - here[row]) / widths[0]
             far_in_step = (seen[:, 1] - seen[:, 0] - steps[row]) / widths[1]

@@ -545,8 +545,12 @@ def test_of_beginners_nothing_is_known_yet() -> None:
     assert found[1] == pytest.approx(0.9, abs=0.02)
 
 
-def late_forecast(*late: float, early: int = 3, others: int = 4, later: float = 0.6) -> float:
-    """Return the forecast of a trial with these values, at the last of its rungs.
+def late_forecast(
+    *late: float, early: int = 3, others: int = 4, later: float = 0.6, end: float | None = None
+) -> float:
+    """Return the forecast of a trial with these values, at the last of these rungs.
+
+    It is its last rung, or it came to its end with that value.
 
     Ten trials learn at once, and others have begun by the second rung; all of these come to 0.48
     at their end, of the others by way of `later` at the fourth rung. One more has begun by the
@@ -563,6 +567,8 @@ def late_forecast(*late: float, early: int = 3, others: int = 4, later: float = 
         forecaster.begin(trial, {})
         for level, value in enumerate(curve):
             forecaster.hear(trial, level, value)
+    if end is not None:
+        forecaster.hear("late", 4, end)
     assert not early or "late" in forecaster.late_starters(len(late) - 1)
     return forecaster.forecasts()[len(late) - 1]["late"]
 
@@ -579,6 +585,8 @@ def test_a_late_starter_unlike_those_before_it_is_forecast_as_others() -> None:
         assert late_forecast(*values) == pytest.approx(late_forecast(*values, early=0), abs=0.01)
     slower = late_forecast(0.0, 0.08, 0.25)
     assert slower < late_forecast(0.0, 0.01, 0.25) - 0.05
+    further = 0.0, 0.07, 0.31
+    assert late_forecast(*further) == pytest.approx(late_forecast(*further, early=0), abs=0.05)
 
 
 def test_late_starters_that_gained_less_or_are_two_tell_nothing() -> None:
@@ -589,8 +597,9 @@ def test_late_starters_that_gained_less_or_are_two_tell_nothing() -> None:
     two = late_forecast(*like_them, others=2)
     assert two == pytest.approx(late_forecast(*like_them, early=0, others=2))
     started_twice = 0.01, 0.1, 0.085, 0.25
-    alone = late_forecast(*started_twice, early=0, others=2)
-    assert late_forecast(*started_twice, others=2) == alone, "it is no third one itself"
+    alone = late_forecast(*started_twice, early=0, others=2, end=0.26)
+    with_others = late_forecast(*started_twice, others=2, end=0.26)
+    assert with_others == pytest.approx(alone), "it is no third one itself"
 
 
 def test_what_is_still_to_be_gained_follows_the_value_as_well_as_the_last_step() -> None:
