@@ -375,13 +375,16 @@ class Asha(Scheduler):
         for level, begun in enumerate(self._begun):
             beginners = self.forecaster.beginners(level)
             failed = self.promoted[level] - self.forecaster.values[level].keys()
-            tried = self.promoted[level] & beginners | failed
+            tried, left = (
+                self.promoted[level] & beginners | failed,
+                beginners - self.promoted[level],
+            )
             are_many = len(beginners) >= MANY_BEGINNERS * len(self._places[level])
             if are_many or are_beginning:
                 waiting = {
                     training: trial
                     for trial in self.waiting[level]
-                    if (training := self.training[trial]) in beginners - self.promoted[level]
+                    if (training := self.training[trial]) in left
                 }
                 foremost = sorted(waiting, key=self._places[level].__getitem__)
                 more = TRIED + TRIED_MORE * len(begun) - len(tried)

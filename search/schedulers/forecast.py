@@ -166,6 +166,8 @@ class Forecaster:
         self._summaries: list[_RungOutlook | None] = [None] * rungs
         self._beginners: list[tuple[list[str], float, set[str]] | None] = [None] * (rungs + 1)
         """For each rung, its beginners, with the order and lowest value that they follow from."""
+        self._begun: list[tuple[list[str], list[str], float, set[str]] | None] = [None] * rungs
+        """For each rung, those that have begun, with both orders and the lowest value."""
         self._late: list[dict[str, tuple[float, float]]] = [{} for _ in range(early + 1)]
         """For each rung up to the one after the early ones, the late starters there.
 
@@ -241,11 +243,17 @@ class Forecaster:
 
         They are no beginners there, and gained about as much as others on the way.
         """
+        orders, lowest = (self.ordered(level), self.ordered(level + 1)), self.lowest
+        known = self._begun[level]
+        if known and known[0] is orders[0] and known[1] is orders[1] and known[2] == lowest:
+            return known[3]
         here, there, beginners = self.values[level], self.values[level + 1], self.beginners(level)
         gains = {trial: there[trial] - here[trial] for trial in here.keys() & there.keys()}
         others = [gain for trial, gain in gains.items() if trial not in beginners]
         least = USUAL * float(np.median(others)) if others else 0.0
-        return {trial for trial in self.late_starters(level + 1) if gains[trial] >= least}
+        found = {trial for trial in self.late_starters(level + 1) if gains[trial] >= least}
+        self._begun[level] = *orders, lowest, found
+        return found
 
     def late_starters(self, level: int) -> set[str]:
         """Return the trials that were beginners at the rung before, and are none here."""
