@@ -394,6 +394,16 @@ def test_while_trials_go_on_by_their_places_no_chance_is_computed(
     assert not judged
 
 
+def test_what_is_expected_is_known_before_anybody_asks_for_a_chance() -> None:
+    asha = Asha(Setting(64, SPACE))
+    at_first_rung(asha, [0.3, 0.4, 0.5, 0.6])
+    for number in (2, 3, 4):
+        asha.go_on(f"t{number}")
+        asha.on_epoch(f"t{number}", 2, 0.4 + number / 10)
+    assert asha.expected.keys() == {"t1", "t2", "t3", "t4"}
+    assert asha.expected["t1"].mean > 0.3
+
+
 def test_where_none_can_be_better_none_is_too_risky_to_stop() -> None:
     curves = next(late_orders(1))
     highest = max(map(max, curves.values()))
@@ -546,22 +556,26 @@ def test_of_beginners_nothing_is_known_yet() -> None:
 
 
 def late_forecast(
-    *late: float, early: int = 3, others: int = 4, later: float = 0.6, end: float | None = None
+    *late: float,
+    early: int = 3,
+    others: int = 4,
+    later: float = 0.6,
+    end: float | None = None,
+    worst: Sequence[float] = (0.0,),
 ) -> float:
     """Return the forecast of a trial with these values, at the last of these rungs.
 
     It is its last rung, or it came to its end with that value.
 
     Ten trials learn at once, and others have begun by the second rung; all of these come to 0.48
-    at their end, of the others by way of `later` at the fourth rung. One more has begun by the
-    second rung, and again by the fourth, where it has come `again`.
+    at their end, the others by way of `later` at the fourth rung. One more has the `worst` values.
     """
     forecaster = Forecaster(SearchSpace({}), 4, early)
     curves: dict[str, Sequence[float]] = {
         **{f"at once{number}": [0.3, 0.4, 0.45, 0.47, 0.48] for number in range(10)},
         **{f"other{number}": [0.01, 0.25, 0.42, later, 0.48] for number in range(others)},
         "late": late,
-        "low": [0.0],
+        "worst": worst,
     }
     for trial, curve in curves.items():
         forecaster.begin(trial, {})
@@ -587,6 +601,12 @@ def test_a_late_starter_unlike_those_before_it_is_forecast_as_others() -> None:
     assert slower < late_forecast(0.0, 0.01, 0.25) - 0.05
     further = 0.0, 0.07, 0.31
     assert late_forecast(*further) == pytest.approx(late_forecast(*further, early=0), abs=0.05)
+
+
+def test_values_that_have_exploded_make_no_late_starters_alike() -> None:
+    unlike, exploded = (0.0, 0.01, 0.12), (-1e4, -1e4, -1e2)
+    alone = late_forecast(*unlike, early=0, worst=exploded)
+    assert late_forecast(*unlike, worst=exploded) == pytest.approx(alone, abs=0.01)
 
 
 def test_late_starters_that_gained_less_or_are_two_tell_nothing() -> None:
