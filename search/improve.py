@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -178,7 +179,9 @@ def improve(args: argparse.Namespace) -> int:
     say(note, f"the champion is {found.known.trial.trial} of {found.champion.search}")
     if args.name is None and (begun := begun_with(args, found, records)) is not None:
         return settle(args, begun)
-    gathered, suspected = examined(records, found, args.data_root, anyway=args.anyway)
+    gathered, suspected = examined(
+        records, found, args.data_root, anyway=args.anyway, note=partial(say, note)
+    )
     for line in data_lines(gathered, suspected):
         say(note, line)
     refuse_few(gathered)

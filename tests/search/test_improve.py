@@ -3,6 +3,7 @@
 import html
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -380,7 +381,12 @@ def test_a_dry_run_says_what_would_join_and_what_it_takes_to_tell(
     correct(place)
     assert place.improve("models:/network@champion", "--dry-run", "--budget", "1h") == 0
     said = capsys.readouterr()
-    assert "join the training part" in said.err
+    assert re.search(
+        r"^reading \d+ corrected images\nlooking for wrong labels among \d+ new images\n"
+        r"new images: .* join the training part",
+        said.err,
+        re.MULTILINE,
+    )
     assert "8 challengers of up to 1 epoch: the champion trained on (2)" in said.out
     assert "by 5 points: 617 images held out" in said.out
     assert "nothing was started" in said.out

@@ -1,6 +1,6 @@
 """The corrections of a place, examined: what joins, what is left out, and what is not believed."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from search.feedback.learning.corrected import (
 )
 from search.feedback.learning.joining import listed
 from search.feedback.records import Records
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, counted
 
 MAX_SUSPECTED = 0.1
 """The share of corrections that may be wrong; with more nothing is learned."""
@@ -35,7 +35,12 @@ LIKELY = 0.5
 
 
 def examined(
-    records: Records, found: Found, data_root: Path | None, *, anyway: bool
+    records: Records,
+    found: Found,
+    data_root: Path | None,
+    *,
+    anyway: bool,
+    note: Callable[[str], None],
 ) -> tuple[Gathered, float]:
     """Return the new images, and the share of corrections that is probably wrong.
 
@@ -44,6 +49,7 @@ def examined(
         found: the champion.
         data_root: where its search's data lies now, if it has moved.
         anyway: whether corrections that are probably wrong are kept.
+        note: is told what begins, as a line: of many images each step takes minutes.
 
     Raises:
         ConfigError: there are no records of this model.
@@ -65,9 +71,11 @@ def examined(
         tracking=found.tracking,
         data_root=data_root,
     )
+    note(f"reading {counted(len(records.corrections()), 'corrected image')}")
     gathered = gather(records, model, dataset)
     if not gathered.new:
         return gathered, 0.0
+    note(f"looking for wrong labels among {counted(len(gathered.new), 'new image')}")
     suspected, wrong = suspicion(found, gathered)
     if not wrong or anyway:
         return gathered, suspected
