@@ -307,23 +307,20 @@ def reliable(found: dict[str, dict[str, list[Outcome]]], out: Path) -> None:
     bins = np.digitize(told, BINS)
     figure, axes = plt.subplots(figsize=(4.5, 4.2), layout="constrained")
     axes.plot([0, 1], [0, 1], color="grey", lw=1, ls=":")
+    end = 0.1
     for number in np.unique(bins):
         inside = bins == number
-        mean, low, high = interval(lost[inside].tolist())
+        place, (mean, low, high) = float(told[inside].mean()), interval(lost[inside].tolist())
+        end = max(end, 1.2 * place, 1.1 * high)
         axes.errorbar(
-            told[inside].mean(),
-            mean,
-            [[mean - low], [high - mean]],
-            color="black",
-            marker="o",
-            capsize=3,
+            place, mean, [[mean - low], [high - mean]], color="black", marker="o", capsize=3
         )
-        axes.annotate(f" {inside.sum()}", (told[inside].mean(), mean))
+        axes.annotate(f"{inside.sum()}", (place, mean), (5, -9), textcoords="offset points")
     axes.set(
         xlabel="told: the chance that the best was stopped",
         ylabel="happened",
-        xlim=(0, 1),
-        ylim=(-0.02, 1),
+        xlim=(0, end),
+        ylim=(-0.02, end),
     )
     figure.savefig(out, dpi=110)
     plt.close(figure)
