@@ -177,6 +177,7 @@ def improve(args: argparse.Namespace) -> int:
     found, records = found_model(args), Records.at(args.place)
     note = Terminal(stderr=True)
     say(note, f"the champion is {found.known.trial.trial} of {found.champion.search}")
+    say(note, "reading the corrections and their images")
     if args.name is None and (begun := begun_with(args, found, records)) is not None:
         return settle(args, begun)
     gathered, suspected = examined(

@@ -5,9 +5,9 @@ Trials wait at rungs, epochs 1, 2, 4, 8 ...; of those that wait, some go on to t
 curves separate late, and too large where they separate early. Here it is measured:
 
     Forecast    A trial's forecast is its value plus the gain that trials like it (near in params
-                and value) have made since they were where it is. No trial is judged by its own
-                gain. Its place is by what may be hoped: more where much is still to be gained, and
-                forecasts of gains were wrong (`search.schedulers.forecast`).
+                and value) have made since they were where it is. No trial is its own
+                neighbour. Its place is by what may be hoped: more where much is still to be gained,
+                and forecasts of gains were wrong (`search.schedulers.forecast`).
     Depth       Where did the leaders of later rungs stand, by these places, at this one? If on
                 average they were among the first `mu`, the first `mu` go on. The chance that the
                 best stands further behind than place `d` falls as (1 + d / (k mu)) ** -k, which is
@@ -15,8 +15,9 @@ curves separate late, and too large where they separate early. Here it is measur
                 larger. The largest `mu` over all later rungs counts, so that late crossings are
                 seen: they show in the trials that came far early, when few had come. A leader
                 counts as where the foremost of those stood that are as good within noise. That is
-                too far ahead, but known from more than `k` leaders: where any has such equals, `mu`
-                is taken as no less than 3, and `k` is 20 instead of 5.
+                too far ahead, but known from more than `k` leaders: where any has such equals, `k`
+                is 20 instead of 5. For these chances `mu` is taken as no less than 1.5; where
+                any has equals, as no less than a quarter of those at the rung, up to 3.
     Floors      At least `MIN_PROMOTED` trials go on from a rung. Nearly half do, as long as that
                 takes no more epochs on the way to the next rung than all trainings took to their
                 first.
@@ -33,16 +34,17 @@ curves separate late, and too large where they separate early. Here it is measur
                 on and show what becomes of such. Where they are many at an early rung, or two of
                 the rung before have begun, and no other trial is to go on, four of them do, the
                 foremost first, and two more for each of these that has begun: that gained about as
-                much as the others on the way to the next rung, or from there on.
+                much as the others, and more than noise, on the way to the next rung, or from there
+                on. None is tried where all may be risked, or the best cannot be beaten.
     Sure        When no other trial is to go on, the chances of the waiting ones to be the best are
                 added up. At a rung each chance is in proportion to that by place times the root of
                 that by outlook (`search.schedulers.forecast`), of which something is left to all:
                 the outlook is misleading for a trial that is far from those that went on. All at
-                the rung, those that went on included, have a chance of 1 together, for one of them
-                is the best; so it does not matter that an outlook is too bright for all alike.
-                While the sum of those that wait is more than the user wants to risk, the one with
-                the most chance per epoch goes on. So an easy search ends soon, and a hard one
-                trains what it needs.
+                the rung, those that went on included, have a chance of 1 together once there is an
+                outlook, for one of them is the best; so it does not matter that an outlook is too
+                bright for all alike. While the sum of those that wait is more than the user wants
+                to risk, the one with the most chance per epoch goes on. So an easy search ends
+                soon, and a hard one trains what it needs.
 
 Where networks are to cost little too (`--objective`), places are taken in turn from the order by
 forecast and from the order by Pareto front, and no trial is left behind at a rung if no other one

@@ -3,8 +3,9 @@
 At a rung, a trial's forecast is its value there plus a gain. The gains of trials that have gone on
 are known, or forecast themselves from where they are now. The gains of the others follow a line
 through them (over the value and the last step's gain), corrected by what the nearest in params and
-value gained beyond that line. No trial is judged by its own gain, so that the places of the leaders
-among all, which tell how far to trust the forecasts, are honest. Places are by *hopes*: the more a
+value gained beyond that line. No trial is its own neighbour, and the line has its gain as one of
+many, so that the places of the leaders among all, which tell how far to trust the forecasts, are
+nearly honest. Places are by *hopes*: the more a
 trial has still to gain, and the more forecasts of gains were wrong, the further above its forecast
 it may end. Of a *beginner*, whose value at an early rung is hardly above the lowest, nothing is
 known yet: it is forecast, but what is forecast of it tells nothing of others. One that has begun by
@@ -270,7 +271,8 @@ class Forecaster:
     def forecasts(self) -> list[dict[str, float]]:
         """Return, for each rung, the forecast of each trial that came there.
 
-        What a trial's own going on has told does not enter its forecast.
+        What a trial's own going on has told enters its forecast only as one of all that the line is
+        fitted to.
         """
         return [rung.of_all for rung in self._known_rungs()]
 

@@ -258,9 +258,9 @@ def curve(axes: Axes, name: str, found: dict[str, list[Outcome]]) -> None:
             **({"lw": 2.5, "color": "black"} if ours else {"lw": 1, "ms": 4}),
         )
     axes.set_xscale("log")
-    axes.set_xticks([3, 5, 10, 20, 40, 80], labels=["3", "5", "10", "20", "40", "80"], minor=False)
+    axes.set_xticks([1, 3, 10, 30, 100], labels=["1", "3", "10", "30", "100"], minor=False)
     axes.minorticks_off()
-    axes.set_xlim(3, 80)
+    axes.set_xlim(0.6, 100)
     axes.set_yscale("symlog", linthresh=0.1)
     axes.set_ylim(bottom=-0.01)
     axes.yaxis.set_major_formatter("{x:g}")

@@ -382,7 +382,8 @@ def test_a_dry_run_says_what_would_join_and_what_it_takes_to_tell(
     assert place.improve("models:/network@champion", "--dry-run", "--budget", "1h") == 0
     said = capsys.readouterr()
     assert re.search(
-        r"^reading \d+ corrected images\nlooking for wrong labels among \d+ new images\n"
+        r"^reading the corrections and their images\n"
+        r"looking for wrong labels among \d+ new images\n"
         r"new images: .* join the training part",
         said.err,
         re.MULTILINE,

@@ -49,7 +49,7 @@ def examined(
         found: the champion.
         data_root: where its search's data lies now, if it has moved.
         anyway: whether corrections that are probably wrong are kept.
-        note: is told what begins, as a line: of many images each step takes minutes.
+        note: is told, as a line, that the search for wrong labels begins, which may take minutes.
 
     Raises:
         ConfigError: there are no records of this model.
@@ -71,7 +71,6 @@ def examined(
         tracking=found.tracking,
         data_root=data_root,
     )
-    note(f"reading {counted(len(records.corrections()), 'corrected image')}")
     gathered = gather(records, model, dataset)
     if not gathered.new:
         return gathered, 0.0
