@@ -377,10 +377,8 @@ class Asha(Scheduler):
         for level, begun in enumerate(self._begun):
             beginners = self.forecaster.beginners(level)
             failed = self.promoted[level] - self.forecaster.values[level].keys()
-            tried, left = (
-                self.promoted[level] & beginners | failed,
-                beginners - self.promoted[level],
-            )
+            tried = self.promoted[level] & beginners | failed
+            left = beginners - self.promoted[level]
             are_many = len(beginners) >= MANY_BEGINNERS * len(self._places[level])
             if are_many or are_beginning:
                 waiting = {
