@@ -126,7 +126,7 @@ def evaluate(
     try:
         evaluations.measure(slots)
     except workers.broken as error:
-        evaluations.give_up(f"the processes that evaluate broke off ({last_line(error)})")
+        evaluations.give_up(f"the processes that evaluate broke off ({_reason(workers, error)})")
     if evaluations.reasons and not driver.interrupted:
         driver.journal.append(Unevaluated(evaluations.reasons))
 
@@ -206,13 +206,17 @@ class Evaluations:
 
         get_ready(len(self.driver.trials))
         until = time.monotonic() + PATIENCE_S
+        died = False
         for found, worker in self._answers(
             asked, enough=lambda: bool(self.crew) and time.monotonic() > until
         ):
+            died = died or found.died
             if found.damaged is None:
                 self.crew.append(worker)
                 self.workers.keep(worker)
                 self.remembered[id(worker)] = found.remembered
+        if died:
+            self._replace()
 
     def _measure_costs(self) -> None:
         """Time each different network, one after another, while nothing else runs.
@@ -341,6 +345,10 @@ class Evaluations:
             self.workers.kill(worker)
         if found.died or found.hung:
             self.crew.remove(worker)
+        self._replace()
+
+    def _replace(self) -> None:
+        """Make another worker ready if the last one is gone and a trial waits."""
         if not self.crew and self.waiting:
             fresh = self.workers.for_test()
             self.crew += [
@@ -365,7 +373,17 @@ def _heard(workers: Crew, answer: Any) -> Answer:
     except workers.raised as error:
         return Answer(damaged=last_line(error))
     except workers.broken as error:
-        return Answer(damaged=reason_of(error, "lost"), died=True)
+        return Answer(damaged=_reason(workers, error), died=True)
+
+
+def _reason(workers: Crew, error: Exception) -> str:
+    """Return in one line why a worker gave no answer."""
+    return last_line(error) if _own_fault(workers, error) else reason_of(error, "lost")
+
+
+def _own_fault(workers: Crew, error: Exception) -> bool:
+    """Return whether a worker's own code failed or hung, so that another one would do the same."""
+    return isinstance(error, (workers.raised, Hung))
 
 
 def _job(experiment: Experiment, trial: TrialResult) -> Job:
@@ -464,28 +482,35 @@ def _test(
 ) -> Answer | None:
     """Return the evaluation of a trial's best epoch on the test part, from a worker.
 
-    None if the search is interrupted
-    meanwhile. The journal records that the test part is opened before it is.
+    None if the search is interrupted meanwhile. The journal records that the test part is opened
+    before it is. If the worker died, another one tries once more: it may not have been at fault,
+    and nobody has seen what the first one found.
 
     Raises:
-        NotReady: the worker was lost or gave no answer.
+        NotReady: the workers were lost, or the last one raised or gave no answer.
     """
     job, epoch = _job(driver.experiment, trial), trial.best_epoch or 0
-    try:
-        worker = workers.for_test()
-        damage = _awaited(driver, workers, tick, worker, "damage", job, epoch)
-        if damage is None or damage or driver.interrupted:
-            return Answer(damaged=damage) if damage else None
-        # Each look at the test part makes the next figure from it a little less than new.
-        for opening in driver.result.openings:
-            driver.journal.complain(f"note: the test part was opened before: {opening}")
-        driver.journal.append(Opened(trial.trial, epoch, by))
-        found: Answer | None = _awaited(
-            driver, workers, tick, worker, "evaluate", job, dataset, epoch
-        )
-        return found
-    except (workers.broken, Hung) as error:
-        raise NotReady(
-            f"the best trial could not be tested ({last_line(error)}); "
-            f"its checkpoint is in {job.folder}"
-        ) from error
+    is_open = has_died = False
+    while True:
+        try:
+            worker = workers.for_test()
+            damage = _awaited(driver, workers, tick, worker, "damage", job, epoch)
+            if damage is None or damage or driver.interrupted:
+                return Answer(damaged=damage) if damage else None
+            if not is_open:
+                # Each look at the test part makes the next figure from it a little less than new.
+                for opening in driver.result.openings:
+                    driver.journal.complain(f"note: the test part was opened before: {opening}")
+                driver.journal.append(Opened(trial.trial, epoch, by))
+                is_open = True
+            found: Answer | None = _awaited(
+                driver, workers, tick, worker, "evaluate", job, dataset, epoch
+            )
+            return found
+        except (workers.broken, Hung) as error:
+            if has_died or _own_fault(workers, error):
+                raise NotReady(
+                    f"the best trial could not be tested ({_reason(workers, error)}); "
+                    f"its checkpoint is in {job.folder}"
+                ) from error
+            has_died = True

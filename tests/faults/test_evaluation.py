@@ -20,8 +20,9 @@ def test_what_fails_in_an_evaluation_or_once_in_a_save_costs_itself_alone(
     open_search: OpenSearch, undisturbed: tuple[Search, Done]
 ) -> None:
     """A worker that dies once is replaced, and its trial tried again; a trial of which every worker
-    dies is given up, and so is an evaluation that raises or hangs, the latter with its worker. F14:
-    no space when a checkpoint is saved, and space again a moment later.
+    dies is given up, and so is an evaluation that raises or hangs, the latter with its worker. When
+    a worker dies on the test part, another one tests. F14: no space when a checkpoint is saved, and
+    space again a moment later.
     """
     search = open_search()
     faults = [
@@ -29,7 +30,7 @@ def test_what_fails_in_an_evaluation_or_once_in_a_save_costs_itself_alone(
         {"do": "lose", "trial": "t0002"},
         {"do": "refuse", "trial": "t0003", "message": "no luck"},
     ]
-    faults += [{"do": "hang", "trial": "t0004"}]
+    faults += [{"do": "hang", "trial": "t0004"}, {"do": "lose_tested", "once": True}]
     faults += [
         {"do": "full", "trial": trial, "epoch": epoch, "once": True}
         for trial, epoch in (("t0002", 2), ("t0005", 3))
@@ -49,5 +50,7 @@ def test_what_fails_in_an_evaluation_or_once_in_a_save_costs_itself_alone(
     }
     assert sum("not evaluated:" in line for line in done.err.splitlines()) == 1
     assert len(list(search.faults.glob("struck-full-*"))) == 2
+    assert list(search.faults.glob("struck-lose_tested-*"))
+    assert len(search.events("opened")) == len(search.events("tested")) == 1
     assert_contract(search, kills=2, undisturbed=undisturbed[0])
     assert_same_best(done, undisturbed[1])

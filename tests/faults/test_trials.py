@@ -144,6 +144,7 @@ def test_a_trial_without_memory_is_tried_once_more(troubled: tuple[Search, Done]
     assert (ended["outcome"], ended["kind"]) == ("failed", "memory")
 
 
+@pytest.mark.xdist_group("memory")  # at once, one would eat what the other counts on
 @pytest.mark.parametrize("epoch", [1, 2], ids=["before it reports", "after it reported"])
 def test_a_trial_that_eats_the_machines_memory_falls_alone(
     epoch: int, open_search: OpenSearch

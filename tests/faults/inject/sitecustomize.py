@@ -17,6 +17,7 @@ A fault without `trial` or `epoch` means any. `do` is one of
     after an epoch     metric (name, value), kill (SIGKILL: trained and not yet saved)
     in a save          full (no space left on device), rot (file; cut off once it is saved)
     in an evaluation on the validation part    refuse (message), lose (SIGKILL), hang
+    in an evaluation on the test part          lose_tested (SIGKILL)
 
 With `played` no torch is imported: `played.py` stands for the training, its threads and the
 evaluation. FAULTS_CLOCK_S sets the wall clock of every Python process so many seconds off.
@@ -190,20 +191,18 @@ def wrap_checkpoint(module):
 
 
 def wrap_evaluate(module):
-    """An evaluation on the validation part that raises, that its process dies of, or that does not
-    end.
-    """
+    """An evaluation that raises, that its process dies of, or that does not end."""
     evaluate = module.evaluate
 
     def wrapped(config, dataset, part, path, **options):
-        if dataset.test is None:
-            NOW.update(trial=path.parent.name, folder=str(path.parent))
-            for fault in due("lose", "refuse", "hang", epoch=int(path.name[-4:])):
-                if fault["do"] == "lose":
-                    die(signal.SIGKILL)
-                if fault["do"] == "hang":
-                    time.sleep(3600)
-                raise RuntimeError(fault["message"])
+        kinds = ("lose", "refuse", "hang") if dataset.test is None else ("lose_tested",)
+        NOW.update(trial=path.parent.name, folder=str(path.parent))
+        for fault in due(*kinds, epoch=int(path.name[-4:])):
+            if fault["do"] in ("lose", "lose_tested"):
+                die(signal.SIGKILL)
+            if fault["do"] == "hang":
+                time.sleep(3600)
+            raise RuntimeError(fault["message"])
         return evaluate(config, dataset, part, path, **options)
 
     module.evaluate = wrapped

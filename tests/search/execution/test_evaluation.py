@@ -14,6 +14,7 @@ from search.budget import Budget, limit
 from search.decisions.driver import Driver
 from search.execution import evaluation as evaluating
 from search.execution.evaluation import MISSING, Evaluations, evaluate_best, evaluate_trials
+from search.execution.job import Answer
 from search.experiment import Experiment
 from search.journal.events import Evaluated
 from search.journal.result import NO_TIME, checkpoint_of
@@ -172,6 +173,88 @@ def test_a_test_that_hangs_is_ended_and_told(
     assert silent.killed == [silent]
     assert 20 < silent.clock[0] < 25
     assert driver.result.openings
+
+
+class Mortal:
+    """A crew of workers that are numbered as they are started.
+
+    Those whose number is among the `mortal` die of this method.
+    """
+
+    raised, broken = KeyError, Exception
+    dataset = None
+
+    def __init__(self, method: str, *mortal: int) -> None:
+        self.dies_of, self.mortal, self.started = method, mortal, 0
+        self.asked: list[tuple[int, str]] = []
+
+    def crew(self, count: int, *, started: int) -> list[int]:
+        return [self.for_test() for _ in range(count)]
+
+    def for_test(self) -> int:
+        self.started += 1
+        return self.started
+
+    def keep(self, worker: int) -> None:
+        pass
+
+    def ask(self, worker: int, method: str, *given: object) -> tuple[int, str, int]:
+        self.asked.append((worker, method))
+        return worker, method, len(self.asked)
+
+    def wait(self, asked: list[Any], timeout_s: float) -> list[Any]:
+        return asked[:1]
+
+    def get(self, answer: tuple[int, str, int]) -> Answer | str:
+        worker, method, _ = answer
+        if method == self.dies_of and worker in self.mortal:
+            raise ConnectionError("a pipe broke\nand much is told of it")
+        known = evaluation()
+        return "" if method == "damage" else Answer(found=known["val"], cost=known["cost"])
+
+
+def test_when_all_die_before_they_are_ready_one_more_is_started(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
+    driver, crew = ended(open_driver(changed(experiment, trials=3))), Mortal("get_ready", 1, 2)
+    evaluate_trials(driver, crew, slots=2, tick=lambda: None)
+    assert crew.started == 3
+    assert not driver.result.unevaluated
+    assert all(trial.evaluation for trial in driver.result.ranking)
+
+
+def test_when_that_one_dies_too_it_is_told(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver, crew = ended(open_driver(changed(experiment, trials=3))), Mortal("get_ready", 1, 2, 3)
+    evaluate_trials(driver, crew, slots=2, tick=lambda: None)
+    assert crew.started == 3
+    assert {reason: len(those) for reason, those in driver.result.unevaluated.items()} == {
+        evaluating.NOBODY: 3
+    }
+
+
+@pytest.mark.parametrize("method", ["damage", "evaluate"])
+def test_when_a_worker_dies_of_the_test_another_one_tests_and_the_part_is_opened_once(
+    open_driver: OpenDriver,
+    experiment: Experiment,
+    method: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    driver, crew = ended(open_driver(changed(experiment, trials=3))), Mortal(method, 1)
+    evaluate_best(driver, NOBODY, crew, by="search.run", tick=lambda: None)
+    assert crew.asked[-2:] == [(2, "damage"), (2, "evaluate")]
+    assert driver.result.is_tested
+    assert len(driver.result.openings) == 1
+    assert "opened before" not in capsys.readouterr().err
+
+
+def test_when_that_one_dies_of_it_too_the_search_says_so(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
+    driver, crew = ended(open_driver(changed(experiment, trials=3))), Mortal("evaluate", 1, 2)
+    with pytest.raises(NotReady, match=r"tested \(its process or its node was lost\); its check"):
+        evaluate_best(driver, NOBODY, crew, by="search.run", tick=lambda: None)
+    assert crew.started == 2
+    assert not driver.result.is_tested
 
 
 def test_an_interruption_ends_the_test(
