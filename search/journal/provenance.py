@@ -166,8 +166,9 @@ def git_commit() -> str:
 
 
 def _git(folder: Path, *arguments: str) -> str:
+    # Without it `status` locks the index for a moment, and a commit at that moment fails.
     return subprocess.run(
-        ["git", "-C", str(folder), *arguments],
+        ["git", "--no-optional-locks", "-C", str(folder), *arguments],
         capture_output=True,
         text=True,
         timeout=5,

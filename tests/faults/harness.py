@@ -243,13 +243,14 @@ class Search:
 
     def end(self) -> None:
         """Leave nothing running."""
-        workers = {line["pid"] for line in self.truth()}
+        workers = {(line["pid"], line["born"]) for line in self.truth()}
         for pid in self.processes():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        for pid in workers:
+        for pid, born in workers:
             with suppress(OSError):
-                if b"ray::" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                stat = Path(f"/proc/{pid}/stat").read_text()
+                if int(stat.rpartition(")")[2].split()[19]) == born:
                     os.kill(pid, signal.SIGKILL)
         if self.process is not None:
             self.process.wait()

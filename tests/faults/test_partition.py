@@ -136,6 +136,7 @@ def join(hosts: Hosts, search: Search) -> subprocess.Popen[bytes]:
     )
 
 
+@pytest.mark.xdist_group("hosts")  # the one asks what the other has left
 def test_a_node_that_is_cut_off_loses_nothing_and_its_late_words_are_not_heard(
     hosts: Hosts, open_search: OpenSearch
 ) -> None:
@@ -197,6 +198,7 @@ def test_a_node_that_is_cut_off_loses_nothing_and_its_late_words_are_not_heard(
     assert_contract(search, kills=2)
 
 
+@pytest.mark.xdist_group("hosts")
 def test_hosts_leave_nothing_behind() -> None:
     """The namespaces of the test above are gone."""
     if not may_make_hosts():

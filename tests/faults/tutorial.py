@@ -33,6 +33,7 @@ def tell(trial: str, epoch: int, accuracy: float) -> None:
     facts = {
         "trial": trial,
         "pid": os.getpid(),
+        "born": int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]),
         "time_ns": time.time_ns(),
         "epoch": epoch,
         "diverged": False,

@@ -70,6 +70,11 @@ def due(*kinds, epoch):
             yield fault
 
 
+def born():
+    """When this process started, in the kernel's ticks: another with its pid has another."""
+    return int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+
+
 def tell(**facts):
     """One line of truth, on disk before this returns."""
     session = {"session": os.environ["FAULTS_SESSION"]} if "FAULTS_SESSION" in os.environ else {}
@@ -78,6 +83,7 @@ def tell(**facts):
             {
                 "trial": NOW["trial"],
                 "pid": os.getpid(),
+                "born": born(),
                 "time_ns": time.time_ns(),
                 **session,
                 **facts,
