@@ -3,6 +3,7 @@
 `--reuse` keeps the actors.
 """
 
+import argparse
 import time
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,26 @@ def trainable(config: dict[str, Any], *, base: TrialConfig, dataset: Dataset) ->
 
     prepare(1)
     folder = Path(tune.get_context().get_trial_dir()) / "ours"
-    for report in run_trial(base.override({"optimizer.lr": config["lr"]}), dataset, folder):
+    for report in run_trial(base.override(config["point"]), dataset, folder):
         if report.metrics:
             tune.report({**report.metrics, "began": time.time() - report.metrics["time/epoch_s"]})
+
+
+def search(
+    args: argparse.Namespace, base: TrialConfig, points: list[dict[str, Any]], **choosing: Any
+) -> None:
+    """Train each of these points, and print; `choosing` is for `TuneConfig`."""
+    dataset = load(base.data).sealed
+    clock = start(args)
+    ready = tune.with_parameters(trainable, base=base, dataset=dataset)
+    results = fit(ready, {"point": tune.grid_search(points)}, args, clock, **choosing)
+    tell(
+        clock,
+        epochs_of(
+            results, {"epoch_s": "time/epoch_s", "accuracy": "val/accuracy", "began": "began"}
+        ),
+        len(results),
+    )
 
 
 def main() -> None:
@@ -45,17 +63,7 @@ def main() -> None:
             "batch_size": args.batch,
         }
     )
-    dataset = load(base.data).sealed
-    clock = start(args)
-    ready = tune.with_parameters(trainable, base=base, dataset=dataset)
-    results = fit(ready, {"lr": tune.grid_search(args.lrs)}, args, clock)
-    tell(
-        clock,
-        epochs_of(
-            results, {"epoch_s": "time/epoch_s", "accuracy": "val/accuracy", "began": "began"}
-        ),
-        len(results),
-    )
+    search(args, base, [{"optimizer.lr": lr} for lr in args.lrs])
 
 
 if __name__ == "__main__":
