@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 from cluster.errors import NotReady, Refused
 from search.decisions.driver import Driver
 from search.decisions.selection_policy import SelectionPolicy
-from search.execution.failures import last_line, reason_of
+from search.execution.failures import kind_of, last_line, reason_of
 from search.execution.job import Answer, Job
 from search.experiment import Experiment
 from search.journal.events import Evaluated, Opened, Tested, Unevaluated
@@ -126,7 +126,7 @@ def evaluate(
     try:
         evaluations.measure(slots)
     except workers.broken as error:
-        evaluations.give_up(f"the processes that evaluate broke off ({_reason(workers, error)})")
+        evaluations.give_up(f"the processes that evaluate broke off ({last_line(error)})")
     if evaluations.reasons and not driver.interrupted:
         driver.journal.append(Unevaluated(evaluations.reasons))
 
@@ -228,7 +228,9 @@ class Evaluations:
             key = self.keys[trial.trial]
             if key in self.costs or self._measure_cost(key, trial):
                 measured.append(trial)
-        self.waiting.extendleft(reversed(measured))
+        if measured:
+            self.waiting.extendleft(reversed(measured))
+            self._replace()
 
     def _measure_cost(self, key: Hashable, trial: TrialResult) -> bool:
         """Measure what this trial's network costs to use, and return whether that succeeded."""
@@ -348,14 +350,20 @@ class Evaluations:
         self._replace()
 
     def _replace(self) -> None:
-        """Make another worker ready if the last one is gone and a trial waits."""
-        if not self.crew and self.waiting:
+        """Make another worker ready if the last one is gone and a trial waits.
+
+        If that one dies too, one more is started.
+        """
+        for _ in range(2):
+            if self.crew or not self.waiting or self.driver.interrupted:
+                return
             fresh = self.workers.for_test()
-            self.crew += [
-                fresh
-                for found, _ in self._answers({self.workers.ask(fresh, "get_ready"): fresh})
-                if found.damaged is None
-            ]
+            for found, _ in self._answers({self.workers.ask(fresh, "get_ready"): fresh}):
+                if found.damaged is None:
+                    self.crew.append(fresh)
+                if found.hung:
+                    self.workers.kill(fresh)
+                    return
 
     def _about(self, trial: TrialResult) -> tuple[Job, Any, int]:
         """Return what a worker needs to know of a trial: its job, the data and the best epoch."""
@@ -373,17 +381,7 @@ def _heard(workers: Crew, answer: Any) -> Answer:
     except workers.raised as error:
         return Answer(damaged=last_line(error))
     except workers.broken as error:
-        return Answer(damaged=_reason(workers, error), died=True)
-
-
-def _reason(workers: Crew, error: Exception) -> str:
-    """Return in one line why a worker gave no answer."""
-    return last_line(error) if _own_fault(workers, error) else reason_of(error, "lost")
-
-
-def _own_fault(workers: Crew, error: Exception) -> bool:
-    """Return whether a worker's own code failed or hung, so that another one would do the same."""
-    return isinstance(error, (workers.raised, Hung))
+        return Answer(damaged=reason_of(error, kind_of(error)), died=True)
 
 
 def _job(experiment: Experiment, trial: TrialResult) -> Job:
@@ -508,9 +506,9 @@ def _test(
             )
             return found
         except (workers.broken, Hung) as error:
-            if has_died or _own_fault(workers, error):
+            if has_died or isinstance(error, (workers.raised, Hung)):
                 raise NotReady(
-                    f"the best trial could not be tested ({_reason(workers, error)}); "
+                    f"the best trial could not be tested ({reason_of(error, kind_of(error))}); "
                     f"its checkpoint is in {job.folder}"
                 ) from error
             has_died = True

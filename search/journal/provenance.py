@@ -166,7 +166,7 @@ def git_commit() -> str:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    # `status` would else lock the index for a moment, in which somebody's commit fails.
+    # Otherwise `status` locks the index for a moment, and a commit made just then fails.
     return subprocess.run(
         ["git", "--no-optional-locks", "-C", str(folder), *arguments],
         capture_output=True,

@@ -136,7 +136,7 @@ def join(hosts: Hosts, search: Search) -> subprocess.Popen[bytes]:
     )
 
 
-@pytest.mark.xdist_group("hosts")  # the one asks what the other has left
+@pytest.mark.xdist_group("hosts")  # the test below looks for what this one left
 def test_a_node_that_is_cut_off_loses_nothing_and_its_late_words_are_not_heard(
     hosts: Hosts, open_search: OpenSearch
 ) -> None:

@@ -1,6 +1,6 @@
-"""Ray Tune's own ASHAScheduler, as it is by default, with this project's training.
+"""Ray Tune's own ASHAScheduler, grace 1 and reduction 4 as by default, with our training.
 
-It searches the grid of `mnist_64`, in an order by `--seed`, 16 epochs at most.
+It searches the grid of `mnist_64`, of 16 epochs at most, in an order that `--seed` gives.
 """
 
 import random

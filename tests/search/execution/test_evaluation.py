@@ -175,25 +175,37 @@ def test_a_test_that_hangs_is_ended_and_told(
     assert driver.result.openings
 
 
-class Mortal:
-    """A crew of workers that are numbered as they are started.
+class RayActorError(Exception):
+    """Ray's error when a worker has died; it is known by its name."""
 
-    Those whose number is among the `mortal` die of this method.
+
+class Raised(Exception):
+    """What a worker's own code has raised."""
+
+
+class Mortal:
+    """A crew of workers, numbered as they are started, of which some die when they are asked this.
+
+    The first `after` times that one of these is asked, it answers. An `error` is what is raised.
     """
 
-    raised, broken = KeyError, Exception
+    raised, broken = Raised, Exception
     dataset = None
 
-    def __init__(self, method: str, *mortal: int) -> None:
-        self.dies_of, self.mortal, self.started = method, mortal, 0
+    def __init__(
+        self, method: str, *mortal: int, error: type[Exception] = RayActorError, after: int = 0
+    ) -> None:
+        self.dies_of, self.mortal, self.error, self.after = method, mortal, error, after
         self.asked: list[tuple[int, str]] = []
+        self.dead = set[int]()
+        self.started = 0
 
     def crew(self, count: int, *, started: int) -> list[int]:
-        return [self.for_test() for _ in range(count)]
+        return [self._new() for _ in range(count)]
 
     def for_test(self) -> int:
-        self.started += 1
-        return self.started
+        living = {*range(1, self.started + 1)} - self.dead
+        return min(living) if living else self._new()
 
     def keep(self, worker: int) -> None:
         pass
@@ -208,52 +220,100 @@ class Mortal:
     def get(self, answer: tuple[int, str, int]) -> Answer | str:
         worker, method, _ = answer
         if method == self.dies_of and worker in self.mortal:
-            raise ConnectionError("a pipe broke\nand much is told of it")
+            if self.after > 0:
+                self.after -= 1
+            else:
+                if self.error is not Raised:
+                    self.dead.add(worker)
+                raise self.error("no luck")
         known = evaluation()
         return "" if method == "damage" else Answer(found=known["val"], cost=known["cost"])
 
+    def _new(self) -> int:
+        self.started += 1
+        return self.started
 
-def test_when_all_die_before_they_are_ready_one_more_is_started(
+
+LOST = "its process or its node was lost"
+
+
+def unevaluated(driver: Driver) -> dict[str, int]:
+    """How many trials could not be evaluated, by the reason."""
+    return {reason: len(trials) for reason, trials in driver.result.unevaluated.items()}
+
+
+def three(open_driver: OpenDriver, experiment: Experiment) -> Driver:
+    return ended(open_driver(changed(experiment, trials=3)))
+
+
+def test_when_all_die_before_they_are_ready_others_are_started(
     open_driver: OpenDriver, experiment: Experiment
 ) -> None:
-    driver, crew = ended(open_driver(changed(experiment, trials=3))), Mortal("get_ready", 1, 2)
+    driver, crew = three(open_driver, experiment), Mortal("get_ready", 1, 2, 3)
     evaluate_trials(driver, crew, slots=2, tick=lambda: None)
-    assert crew.started == 3
+    assert crew.started == 4
     assert not driver.result.unevaluated
     assert all(trial.evaluation for trial in driver.result.ranking)
 
 
-def test_when_that_one_dies_too_it_is_told(open_driver: OpenDriver, experiment: Experiment) -> None:
-    driver, crew = ended(open_driver(changed(experiment, trials=3))), Mortal("get_ready", 1, 2, 3)
+def test_when_those_die_too_it_is_told(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver, crew = three(open_driver, experiment), Mortal("get_ready", *range(1, 9))
     evaluate_trials(driver, crew, slots=2, tick=lambda: None)
-    assert crew.started == 3
-    assert {reason: len(those) for reason, those in driver.result.unevaluated.items()} == {
-        evaluating.NOBODY: 3
-    }
+    assert crew.started == 4
+    assert unevaluated(driver) == {evaluating.NOBODY: 3}
+
+
+def test_nobody_is_started_once_the_search_is_interrupted(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
+    driver, crew = three(open_driver, experiment), Mortal("get_ready", 1, 2)
+    evaluate_trials(
+        driver, crew, slots=1, tick=lambda: driver.close("interrupted", "stopped by SIGINT")
+    )
+    assert crew.started == 1
+
+
+def test_a_trial_of_which_every_worker_dies_takes_no_other_with_it(
+    open_driver: OpenDriver, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last of three networks to be timed; two are timed already and wait."""
+    driver, crew = three(open_driver, experiment), Mortal("cost", 1, 2, after=2)
+    networks = itertools.count()
+    monkeypatch.setattr(evaluating, "cost_key", lambda config, precision: next(networks))
+    evaluate_trials(driver, crew, slots=1, tick=lambda: None)
+    assert unevaluated(driver) == {LOST: 1}
+    assert sum(bool(trial.evaluation) for trial in driver.result.ranking) == 2
 
 
 @pytest.mark.parametrize("method", ["damage", "evaluate"])
 def test_when_a_worker_dies_of_the_test_another_one_tests_and_the_part_is_opened_once(
-    open_driver: OpenDriver,
-    experiment: Experiment,
-    method: str,
-    capsys: pytest.CaptureFixture[str],
+    open_driver: OpenDriver, experiment: Experiment, method: str
 ) -> None:
-    driver, crew = ended(open_driver(changed(experiment, trials=3))), Mortal(method, 1)
+    driver, crew, said = three(open_driver, experiment), Mortal(method, 1), list[str]()
+    driver.journal.complain = said.append
     evaluate_best(driver, NOBODY, crew, by="search.run", tick=lambda: None)
     assert crew.asked[-2:] == [(2, "damage"), (2, "evaluate")]
     assert driver.result.is_tested
     assert len(driver.result.openings) == 1
-    assert "opened before" not in capsys.readouterr().err
+    assert not said
 
 
-def test_when_that_one_dies_of_it_too_the_search_says_so(
-    open_driver: OpenDriver, experiment: Experiment
+@pytest.mark.parametrize(
+    ("error", "reason", "tries"), [(RayActorError, LOST, 2), (Raised, "no luck", 1)]
+)
+def test_when_that_one_dies_of_it_too_or_the_test_raises_the_search_says_so(
+    open_driver: OpenDriver,
+    experiment: Experiment,
+    error: type[Exception],
+    reason: str,
+    tries: int,
 ) -> None:
-    driver, crew = ended(open_driver(changed(experiment, trials=3))), Mortal("evaluate", 1, 2)
-    with pytest.raises(NotReady, match=r"tested \(its process or its node was lost\); its check"):
+    """What a worker's own code raises is raised in any other too."""
+    driver, crew = three(open_driver, experiment), Mortal("evaluate", 1, 2, error=error)
+    with pytest.raises(NotReady, match=rf"could not be tested \({reason}\); its checkpoint is in"):
         evaluate_best(driver, NOBODY, crew, by="search.run", tick=lambda: None)
-    assert crew.started == 2
+    assert crew.asked.count((1, "evaluate")) == 1
+    assert sum(method == "evaluate" for _, method in crew.asked) == tries
     assert not driver.result.is_tested
 
 

@@ -35,7 +35,7 @@ def server(folder: Path) -> Iterator[Running]:
 
 @pytest.fixture(scope="module")
 def hasty(folder: Path) -> Iterator[Running]:
-    """A server that waits half a second for a request: on a busy machine that ends others too."""
+    """A server that waits half a second for a request, at times too short for a whole one."""
     with running(folder, limits=replace(LIMITS, receive_s=0.5)) as made:
         yield made
 
