@@ -263,6 +263,26 @@ def test_when_those_die_too_it_is_told(open_driver: OpenDriver, experiment: Expe
     assert unevaluated(driver) == {evaluating.NOBODY: 3}
 
 
+def test_one_that_hangs_instead_is_ended_and_no_other_started(
+    open_driver: OpenDriver, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may hold the only GPU."""
+    driver, clock = ended(open_driver(changed(experiment, trials=3, hang_timeout=20))), [0.0]
+    crew, killed = Mortal("get_ready", 1), list[int]()
+
+    def wait(asked: list[Any], timeout_s: float) -> list[Any]:
+        clock[0] += timeout_s
+        return [answer for answer in asked if answer[0] == 1][:1]
+
+    monkeypatch.setattr(evaluating.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(crew, "wait", wait)
+    monkeypatch.setattr(crew, "kill", killed.append, raising=False)
+    evaluate_trials(driver, crew, slots=1, tick=lambda: None)
+    assert killed == [2]
+    assert crew.started == 2
+    assert unevaluated(driver) == {evaluating.NOBODY: 3}
+
+
 def test_nobody_is_started_once_the_search_is_interrupted(
     open_driver: OpenDriver, experiment: Experiment
 ) -> None:
