@@ -1,0 +1,1 @@
+"""Every error rate, interval and power that the product states, measured beside its promise."""

@@ -1,0 +1,4 @@
+"""The features whose promises are measured, each with the module that has its cases."""
+
+FEATURES: dict[str, str] = {}
+"""A feature, by the name that `--only` takes: its module in `tests.bench.rates`."""
