@@ -3,7 +3,6 @@ promises).
 """
 
 import os
-import shutil
 import stat
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.programs import needs, path_of
 from tests.support.real import wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -23,7 +23,7 @@ LOOPBACK = {"0100007F", "00000000000000000000000001000000", "0000000000000000FFF
 
 def may_make_networks() -> bool:
     return (
-        shutil.which("unshare") is not None
+        all(map(path_of, ("ip", "unshare")))
         and subprocess.run(["unshare", "-n", "true"], check=False, capture_output=True).returncode
         == 0
     )
@@ -88,6 +88,7 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, s
 def test_a_search_needs_nothing_outside_this_machine_and_listens_for_nobody_outside(
     observed: tuple[Path, set[str], str, int],
 ) -> None:
+    needs("ip", "unshare")
     if not may_make_networks():
         pytest.skip("needs to be allowed to make a network namespace")
     _, addresses, out, code = observed

