@@ -44,6 +44,12 @@ def two(tmp_path, write_images):
 # What is read
 
 
+def test_no_folder_is_not_the_working_folder(two, monkeypatch):
+    monkeypatch.chdir(two)
+    with refused("no folder is named (data.root is empty): use --data folder:PATH."):
+        loaded("")
+
+
 def test_each_sub_folder_is_a_class_and_images_keep_their_common_size(two):
     found = decoded(two)
     assert found.classes == ("cat", "dog")

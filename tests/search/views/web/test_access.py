@@ -1,6 +1,8 @@
 """Who gets a page: the token, the session's cookie, the Host, the form's own token, its size."""
 
 import asyncio
+import socket
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,13 @@ from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from search.serving.limits import Limits
 from search.views.web import site as site_module
 from search.views.web.access import TOKEN
 from search.views.web.app import app_of
 from search.views.web.once import Once
 from search.views.web.site import Site
-from tests.support.asgi import Reply, ask
+from tests.support.asgi import Reply, ask, listening
 from tests.support.site import FORM, Visitor
 from trainables.errors import ConfigError
 
@@ -56,6 +59,29 @@ def test_without_the_token_there_is_nothing(visitor: Visitor) -> None:
     for path in ("/", "/searches/played", "/static/style.css", f"/?{TOKEN}=wrong"):
         reply = ask(visitor.app, "GET", path)
         assert (reply.status, b"played" in reply.content) == (401, False)
+
+
+def test_a_client_that_is_refused_keeps_no_connection(visitor: Visitor) -> None:
+    for headers in ({}, {"host": "evil.example"}, {"sec-fetch-site": "cross-site"}):
+        assert ask(visitor.app, "GET", "/", headers=headers).headers["connection"] == "close"
+    mine = ask(visitor.app, "GET", "/", headers={"cookie": visitor.cookie})
+    assert (mine.status, "connection" in mine.headers) == (200, False)
+
+
+def test_strangers_take_no_place_from_whoever_has_the_token(visitor: Visitor) -> None:
+    """They connect more often than there are places, some silent and some refused."""
+    with ExitStack() as opened, listening(visitor.app, Limits(connections=4)) as address:
+        port = int(address.rpartition(":")[2])
+        place = ("127.0.0.1", port)
+        for number in range(20):
+            stranger = opened.enter_context(socket.create_connection(place, timeout=600))
+            if number % 2:
+                stranger.sendall(f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+                assert stranger.recv(12) == b"HTTP/1.1 401"
+        mine = opened.enter_context(socket.create_connection(place, timeout=600))
+        head = f"Host: 127.0.0.1:{port}\r\nCookie: {visitor.cookie}\r\n\r\n"
+        mine.sendall(f"GET / HTTP/1.1\r\n{head}".encode())
+        assert mine.recv(12) == b"HTTP/1.1 200"
 
 
 def test_the_token_is_changed_for_a_cookie_that_scripts_and_others_never_see(
