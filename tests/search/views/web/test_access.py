@@ -1,6 +1,7 @@
 """Who gets a page: the token, the session's cookie, the Host, the form's own token, its size."""
 
 import asyncio
+import re
 import socket
 from contextlib import ExitStack
 from dataclasses import replace
@@ -13,10 +14,12 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from search.serving.limits import Limits
+from search.views.web import own_files as own_files_module
 from search.views.web import site as site_module
 from search.views.web.access import TOKEN
 from search.views.web.app import app_of
 from search.views.web.once import Once
+from search.views.web.own_files import static_address
 from search.views.web.site import Site
 from tests.support.asgi import Reply, ask, listening
 from tests.support.site import FORM, Visitor
@@ -56,7 +59,7 @@ def post(visitor: Visitor, body: str, **headers: str) -> Reply:
 
 
 def test_without_the_token_there_is_nothing(visitor: Visitor) -> None:
-    for path in ("/", "/searches/played", "/static/style.css", f"/?{TOKEN}=wrong"):
+    for path in ("/", "/searches/played", f"{static_address()}/style.css", f"/?{TOKEN}=wrong"):
         reply = ask(visitor.app, "GET", path)
         assert (reply.status, b"played" in reply.content) == (401, False)
 
@@ -232,16 +235,34 @@ def test_a_form_that_does_not_arrive_is_not_waited_for(
         "/searches/played/trials/nosuch",
         "/searches/played/trials/t0001/files/../../../journal.jsonl",
         "/searches/played/trials/t0001/files//etc/passwd",
-        "/static/../site.py",
-        "/static/%2e%2e/site.py",
+        f"{static_address()}/../site.py",
+        f"{static_address()}/%2e%2e/site.py",
+        "/static/0123456789ab/style.css",
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_a_path_that_leads_elsewhere_is_no_page(path: str, visitor: Visitor) -> None:
     reply = visitor.see(path)
     assert reply.status == 404
     assert b"import " not in reply.content
     assert b'"event"' not in reply.content
+
+
+def test_a_browser_keeps_scripts_under_an_address_that_changes_with_them(
+    visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = visitor.see("/searches/played").content.decode()
+    named = re.findall(r'(?:src|href)="(/static/[^"]+)"', page)
+    assert len(named) > 5
+    for address in named:
+        reply = visitor.see(address)
+        assert (reply.status, reply.headers["cache-control"]) == (
+            200,
+            "max-age=31536000, immutable",
+        )
+    content = {**own_files_module.own_files(), "style.css": b"changed"}
+    monkeypatch.setattr(own_files_module, "own_files", lambda: content)
+    assert own_files_module.static_address.__wrapped__() != static_address()
 
 
 def test_pages_without_end_are_not_told_what_is_new(
