@@ -502,8 +502,8 @@ def test_what_is_not_read_is_counted_and_named(two, write_images):
             "note: 3 files are not read: 2 .xml, 1 without a suffix (first: cat/a.xml). "
             f"Read are {formats}.",
             "warning: 1 image is left out: in no class's folder (first: RGB-9x8-0.png).",
-            "note: 1 linked folder is left out (first: dog/more): a link may stand for a class or a "
-            "part, not for a folder inside one, and may not lead back into the data.",
+            "note: 1 linked folder is left out (first: dog/more): a link may stand for a class or "
+            "a part, not for a folder inside one, and may not lead back into the data.",
         )
     )
     (two / "cat" / "c.xml").write_bytes(b"not read")
