@@ -16,6 +16,7 @@ def cases() -> list[Case]:
             feature="search.predict",
             title=f"{classes} classes, accuracy {accuracy:g}, {images:,} images",
             promises={"interval": Promise("interval", 0.95)},
+            repetitions=10_000,
             play=partial(_covers, images=images, classes=classes, accuracy=accuracy),
         )
         for classes in (2, 30)
