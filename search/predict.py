@@ -3,7 +3,7 @@
 NAME is a search (its chosen model), a promoted model (models:/NAME@champion, models:/NAME/3) or a
 folder that holds one. Folders are read with all that is below them, files in the order of their
 names; - reads paths from stdin, one a line. Where the sub-folders of a folder are named after the
-model's classes, the accuracy on its images is told too.
+model's classes, the accuracy on its images is reported too.
 """
 
 import argparse
@@ -42,7 +42,7 @@ TELL_S = 15.0
 TRUE_CLASS = "true_class"
 """The column of the class in whose folder an image lies."""
 MAX_CLASSES = 30
-"""The most classes whose accuracy is told: the worst ones."""
+"""The most classes whose accuracy is printed: the worst ones."""
 FIRST = 64
 """The number of answers by which the widths of the columns are set."""
 
