@@ -57,7 +57,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         is_named = "(default" in (action.help or "")
         return (
             action.help
-            if is_named or action.default in (None, [], False)
+            if is_named or action.default in (None, [], False) or action.default is True
             else super()._get_help_string(action)
         )
 

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from search.journal.events import Tested
 from search.journal.journal import FILE_NAME, Event, JournalError
+from search.journal.requests import PAUSE
 from search.journal.result import ENDED, FAILED, SearchResult
 from search.journal.store import Storage, home
 from search.statistics import interval_of
@@ -45,6 +46,12 @@ class Overview:
     """The way in which it ended, as `SearchResult.outcome`."""
     ended: int = 0
     """The number of trials that have ended."""
+    with_results: int = 0
+    """The number of trials that have ended, or of which an epoch is known: a search may be over,
+    and its model in use, before any trial has come to its own end.
+    """
+    is_paused: bool = False
+    """True if it was interrupted because somebody asked for a pause."""
     planned: int = 0
     best: float | None = None
     """The metric of the best trial; None before the first epoch."""
@@ -68,6 +75,16 @@ class Overview:
     """The driver that has it now."""
     trouble: str = ""
     """The reason why it is broken."""
+
+    @property
+    def counted(self) -> int:
+        """The number of trials to show of those planned."""
+        return self.with_results if self.state == "ended" else self.ended
+
+
+def is_paused(result: SearchResult) -> bool:
+    """True if a search was interrupted because somebody asked for a pause."""
+    return result.outcome == "interrupted" and result.reason.startswith(f"asked to {PAUSE} ")
 
 
 def overview_of(place: Storage, name: str) -> Overview:
@@ -186,6 +203,8 @@ class _Lines:
             state="ended" if result.outcome in ENDED else "interrupted",
             outcome=result.outcome,
             ended=len(self.outcomes.keys() & self.trials),
+            with_results=len(self.outcomes.keys() & self.trials | self.rises.keys()),
+            is_paused=is_paused(result),
             planned=int(result.started.experiment["trials"]),
             metric=metric.name,
             mode=metric.mode,

@@ -39,14 +39,31 @@ class Bounded(HttpToolsProtocol):
     """True if a request's end was in the bytes that came last."""
     _refusal: Refusal | None = None
     """The refusal that ends the connection once the requests before it are answered."""
+    _began = 0.0
+    _is_asked = False
+    """True if a request's header has come: an app ends the connections of those it does not admit.
+    """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for a header."""
+        """Begin to wait for a header, in the place of a silent client if there is no other."""
         super().connection_made(transport)
+        self._began = self.loop.time()
         if len(self.connections) > self.limits.connections:
-            self._refuse(Refusal(503, "too many connections; try again in 1 s", 1))
-            return
+            # Else whoever opens connections and stays silent would keep all others out.
+            silent = [one for one in self._others() if not one._is_asked]
+            refused = min(silent, key=lambda one: one._began, default=self)
+            refused._refuse(Refusal(503, "too many connections; try again in 1 s", 1))
+            if refused is self:
+                return
         self._timer = self.loop.call_later(self.limits.receive_s, self._late)
+
+    def _others(self) -> list["Bounded"]:
+        """The other connections that are open."""
+        return [
+            one
+            for one in self.connections
+            if isinstance(one, Bounded) and one is not self and not one.transport.is_closing()
+        ]
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing more."""
@@ -78,7 +95,7 @@ class Bounded(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Begin to answer."""
-        self._is_in_header = False
+        self._is_in_header, self._is_asked = False, True
         super().on_headers_complete()
 
     def on_response_complete(self) -> None:

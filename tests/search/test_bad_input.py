@@ -385,6 +385,16 @@ CASES: list[Case] = [
         2,
     ),
     (
+        ["--space", "smoke", "--data", "folder"],
+        "'folder' names no folder: use --data folder:PATH.",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--data", "digits", "--set", "data.name=folder"],
+        "no folder is named (data.root is empty): use --data folder:PATH.",
+        2,
+    ),
+    (
         ["--space", "smoke", "--data", "folder:"],
         "'folder:' names no folder: use --data folder:PATH.",
         2,

@@ -11,13 +11,14 @@ from cluster.storage.bucket import Bucket
 from search.api import searches as from_python
 from search.experiment import Experiment
 from search.journal import overview
-from search.journal.events import Ended, Resumed, Tested
+from search.journal.events import Ended, Finished, Resumed, Tested
 from search.journal.journal import FILE_NAME, Journal
 from search.journal.lease import Lease
 from search.journal.overview import Overview, Overviews, overview_of
 from search.journal.result import SearchResult
 from search.list import searches, table
 from search.views.metric import interval
+from search.views.web.words import overview_state, stand_text
 from tests.conftest import Command
 from tests.support.played import OpenDriver, changed, play
 
@@ -167,3 +168,27 @@ def test_a_journal_is_read_again_only_where_it_has_changed(
     journal.append(Resumed(slots=1, began_ms=1))
     journal.close()
     assert searches(storage, known)[0].outcome == "interrupted"
+
+
+def test_a_pause_is_called_so_and_not_an_interruption(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
+    driver = play(open_driver(experiment), events=30)
+    driver.journal.append(Finished("interrupted", "asked to pause by ann@lab"))
+    line = overview_of(experiment.folder.parent, "played")
+    assert (line.outcome, line.is_paused, overview_state(line)) == ("interrupted", True, "paused")
+    assert "paused" in next(iter(table([line]).columns[1].cells)).plain
+    text = stand_text(SearchResult.read(experiment.folder), "")
+    assert text == "Paused: it can go on where it was. (asked to pause by ann@lab)"
+
+
+def test_of_a_search_that_is_over_the_trials_with_a_result_are_counted(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
+    driver = play(open_driver(experiment), events=6)
+    driver.journal.append(Finished("budget", "3 minutes are used up"))
+    line = overview_of(experiment.folder.parent, "played")
+    with_epochs = sum(bool(trial.epochs) for trial in driver.result.trials.values())
+    assert (line.state, line.ended, line.counted) == ("ended", 0, with_epochs)
+    assert with_epochs > 0
+    assert next(iter(table([line]).columns[2].cells)).plain == f"{with_epochs}/9"

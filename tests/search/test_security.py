@@ -105,6 +105,26 @@ def test_only_the_owner_can_read_a_search(observed: tuple[Path, set[str], str, i
     } == {0o600}
 
 
+def others_can_read(folder: Path) -> list[Path]:
+    """The files that another user of this machine can open."""
+    found = []
+    for path in folder.iterdir():
+        mode = path.lstat().st_mode
+        if stat.S_ISDIR(mode):
+            found += others_can_read(path) if mode & 0o011 else []
+        elif stat.S_ISREG(mode) and mode & 0o044:
+            found.append(path)
+    return found
+
+
+def test_nobody_else_can_read_a_file_that_a_search_wrote(
+    observed: tuple[Path, set[str], str, int],
+) -> None:
+    folder = observed[0]
+    assert {"mlflow.db", "mlartifacts", "searches"} <= {path.name for path in folder.iterdir()}
+    assert others_can_read(folder) == []
+
+
 def test_a_credential_in_the_environment_reaches_no_file_and_no_line(
     observed: tuple[Path, set[str], str, int],
 ) -> None:

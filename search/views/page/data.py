@@ -6,6 +6,7 @@ A search of an earlier version kept none: its page has no such section.
 import base64
 import json
 from pathlib import Path
+from uuid import uuid4
 
 from markupsafe import Markup
 
@@ -87,6 +88,6 @@ def _inline(picture: bytes) -> str:
 def write_alone(report: DataReport, picture: bytes, path: Path) -> None:
     """Write a page that holds this section alone."""
     page = template(ALONE).render(title=headline(report), section=rendered(report, picture))
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
     partial.write_text(page, encoding="utf-8")
     partial.replace(path)

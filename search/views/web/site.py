@@ -28,6 +28,7 @@ from search.journal.store import Storage
 from search.views.web.access import HEADERS, Access
 from search.views.web.feed import Feed
 from search.views.web.once import Once
+from search.views.web.own_files import static_address
 from trainables.errors import ConfigError, Unavailable, printable
 
 RECEIVE_S = 15.0
@@ -201,6 +202,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.globals["static"] = static_address()
     made.filters["clock"] = lambda time_ms: f"{_at(time_ms):%H:%M:%S} UTC"
     made.filters["lines"] = _lines
     made.filters["iso"] = lambda time_ms: _at(time_ms).isoformat()

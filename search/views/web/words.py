@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from search.journal.events import Ended, Held, Promoted, Stopped, TrialEvent
 from search.journal.journal import Event
-from search.journal.overview import Overview
+from search.journal.overview import Overview, is_paused
 from search.journal.result import ENDED, FAILED, SearchResult
 from search.phrases import duration
 from search.views.live import Before, news, time_left
@@ -61,6 +61,8 @@ def overview_state(line: Overview) -> str:
     """Return where a search stands, in a word or two."""
     if line.state in ("broken", "running"):
         return line.state
+    if line.state == "interrupted" and line.is_paused:
+        return "paused"
     return STANDS.get(line.outcome, line.outcome)
 
 
@@ -83,6 +85,8 @@ def stand_text(result: SearchResult, holder: str) -> str:
         case "halted" if result.outcome == "running":
             ago = max(0.0, time.time() - result.sessions[-1].last_ms / 1000)
             return f"Cut off {duration(ago)} ago: nothing runs it now. It can go on where it was."
+    if is_paused(result):
+        return f"Paused: it can go on where it was. ({result.reason})"
     why = WHY.get(result.outcome, f"It ended: {result.outcome}.")
     return f"{why} ({result.reason})" if result.reason and result.outcome != "completed" else why
 

@@ -2,5 +2,6 @@
 
 FEATURES: dict[str, str] = {
     "early-stopping": "early_stopping",
+    "predict": "predicted",
 }
 """A feature, by the name that `--only` takes: its module in `tests.bench.rates`."""

@@ -5,6 +5,7 @@ import http.server
 import socket
 import sqlite3
 import ssl
+import stat
 import subprocess
 import threading
 import time
@@ -46,10 +47,11 @@ from search.statistics import Expected
 from search.sync import main as sync
 from search.tracking import runs as runs_module
 from search.tracking import tracker as tracker_module
+from search.tracking.client import client_of, sqlite_path
 from search.tracking.model_registry import Registry
 from search.tracking.runs import Runs, new_title
 from search.tracking.tracker import Tracker
-from search.tracking.uri import TIMEOUT_S, TRIES, check_tracking, sqlite_path
+from search.tracking.uri import TIMEOUT_S, TRIES, check_tracking
 from search.views.summary import risk_text
 from tests.support.in_mlflow import contents, runs
 from tests.support.played import (
@@ -558,6 +560,23 @@ def test_a_trial_that_died_before_it_ran_has_a_run_once_it_has_something_to_keep
     assert [
         file.path for file in MlflowClient(uri).list_artifacts(child.info.run_id, "errors")
     ] == ["errors/errors.txt"]
+
+
+def test_a_new_database_and_the_artifacts_beside_it_are_their_owners_only(
+    uri: str, experiment: Experiment, open_driver: OpenDriver, tmp_path: Path
+) -> None:
+    (tmp_path / "fresh").mkdir()
+    client_of(f"sqlite:///{tmp_path}/fresh/mlflow.db")
+    assert stat.S_IMODE((tmp_path / "fresh" / "mlflow.db").stat().st_mode) == 0o600
+    tracker, driver = tracked(uri, experiment, open_driver, finish=False)
+    (experiment.folder / "picture.png").write_bytes(b"pixels")
+    driver.journal.append(Evidence(trial="", file="picture.png", path=""))
+    tracker.close()
+    (picture,) = (tmp_path / "mlartifacts").rglob("picture.png")
+    assert picture.read_bytes() == b"pixels"
+    artifacts = tmp_path / "mlartifacts"
+    own = artifacts / picture.relative_to(artifacts).parts[0]
+    assert [stat.S_IMODE(folder.stat().st_mode) for folder in (artifacts, own)] == [0o700, 0o700]
 
 
 def test_a_journal_can_send_no_file_that_is_not_the_searchs(
