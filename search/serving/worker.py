@@ -17,7 +17,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -26,6 +26,7 @@ import uvicorn
 from search.serving import protocol, versions
 from search.serving.app import App
 from search.serving.messages import DRAIN_S, MAIN, SHADOW, Came, Coming, Recording, Settings
+from search.serving.limits import within_open_files
 from search.serving.metrics import Metrics
 from search.serving.observing import Shadow
 from search.serving.pages import drop
@@ -125,6 +126,7 @@ class Worker:
         except (ConfigError, OSError) as error:
             _say(Came(coming.version, MAIN, str(error)))
             return 0
+        self.settings = replace(self.settings, limits=within_open_files(self.settings.limits))
         self._versions = Versions(first)
         self._metrics.version(first.version, first.runtime.engine, is_used=True)
         server = self._made(recorder)
