@@ -145,7 +145,9 @@ def test_an_alias_that_comes_back_is_followed(
     monkeypatch.setattr(ray_serve, "_ready", ready)
     monkeypatch.setattr(ray_serve, "why_not", lambda *_: "")
     monkeypatch.setattr(ray_serve, "_deploy", lambda _, coming: deployed.append(coming.version))
-    ray_serve._follow(wanted, Coming("1", str(tmp_path)), SimpleNamespace(model=None), Signal())
+    ray_serve._follow(
+        wanted, Coming("1", str(tmp_path / "first")), SimpleNamespace(model=None), Signal()
+    )
     assert deployed == ["2", "1", "2"]
 
 
