@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from itertools import count
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -33,6 +33,9 @@ from search.serving.versions import Served, Versions
 from trainables.datasets.images import TooManyPixels, open_image
 from trainables.errors import ConfigError, counted
 from trainables.processors import processors
+
+if TYPE_CHECKING:  # it would take a fifth of a second of a server's start
+    from search.feedback.recorder import Recorder
 
 SMALL_BYTES, SMALL_PIXELS = 16_384, 128 * 128
 """The bytes of a file and the pixels of an image up to which it is decoded sooner than a thread
@@ -64,6 +67,7 @@ class App:
         observers: Iterable[Observer] = (),
         more_routes: Sequence[BaseRoute] = (),
         shadow: Shadow | None = None,
+        recorder: "Recorder | None" = None,
         hosts: Collection[str] | None = LOOPBACK,
     ) -> None:
         """Prepare to answer; it begins with ASGI's lifespan.
@@ -76,11 +80,14 @@ class App:
             observers: hear of each answer after it was sent.
             more_routes: more that Starlette is to answer.
             shadow: asks a second model; it is an observer too.
+            recorder: keeps what is answered, as an observer, and takes corrections.
             hosts: the names by which the server may be called; None allows any.
         """
         self.name, self.versions, self.limits, self.metrics = name, versions, limits, metrics
-        self.shadow, self._hosts = shadow, hosts
-        self._observers = [*observers, *([shadow] if shadow is not None else [])]
+        self.shadow, self.recorder, self._hosts = shadow, recorder, hosts
+        self._observers = [*observers, *(one for one in (recorder, shadow) if one is not None)]
+        self._lost = 0
+        """The answers of which the metrics know that the recorder has lost them."""
         self._watching: list[Observing] = []
         self._prefix, self._number = secrets.token_hex(6), count()
         self._hot: dict[str, Callable[[Scope, Receive, Ticket], Awaitable[str]]] = {
@@ -114,10 +121,19 @@ class App:
             one.close()
 
     async def _measure(self) -> None:
-        """Tell often what is reserved, since another process may be asked for the figures."""
+        """Measure often what is reserved: another process may be asked for the figures."""
         while True:
-            self.admission.measure()
+            self.measure()
             await asyncio.sleep(MEASURE_S)
+
+    def measure(self) -> None:
+        """Set the metrics of what is reserved, and of the recorder."""
+        self.admission.measure()
+        if self.recorder is not None:
+            self.metrics.recording.set(not self.recorder.problem)
+            lost = self.recorder.counts.lost
+            self.metrics.unrecorded.inc(lost - self._lost)
+            self._lost = lost
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, as ASGI has it."""
@@ -147,6 +163,8 @@ class App:
             status, text = 500, protocol.error_text(f"the model failed ({type(raised).__name__})")
         finally:
             self.admission.release(ticket)
+        if self.recorder is not None:
+            self.recorder.hold(ticket.answered)  # before a client knows by which name to correct it
         await _send(send, status, text.encode(), headers)
         self.metrics.request(path, status, time.perf_counter() - began)
         if ticket.answered:

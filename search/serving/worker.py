@@ -56,8 +56,10 @@ def check_task(settings: Settings, first: Served) -> None:
         )
 
 
-def recorder_of(record: Recording | None, name: str, first: Served) -> "Recorder | None":
-    """Begin to keep what is met, if that is asked for.
+def recorder_of(
+    record: Recording | None, name: str, first: Served, *, is_restart: bool = False
+) -> "Recorder | None":
+    """Begin to keep what is met, if that is asked for; after a restart also where it is refused.
 
     Raises:
         ConfigError: the place holds the records of another model.
@@ -71,7 +73,7 @@ def recorder_of(record: Recording | None, name: str, first: Served) -> "Recorder
 
     about = About(name, tuple(first.model.classes))
     keeping = Keeping(record.below, record.share, record.limit)
-    return Recorder(storage(record.place), about, keeping)
+    return Recorder(storage(record.place), about, keeping, is_restart=is_restart)
 
 
 def app_of(
@@ -95,9 +97,9 @@ def app_of(
         versions,
         settings.limits,
         metrics,
-        observers=[] if recorder is None else [recorder],
         more_routes=drop.routes(page),
         shadow=shadow,
+        recorder=recorder,
         hosts=hosts,
     )
 
@@ -122,7 +124,10 @@ class Worker:
         try:
             first = self._ready(coming)
             check_task(self.settings, first)
-            recorder = recorder_of(self.settings.record, self.settings.name, first)
+            settings = self.settings
+            recorder = recorder_of(
+                settings.record, settings.name, first, is_restart=settings.is_restart
+            )
         except (ConfigError, OSError) as error:
             _say(Came(coming.version, MAIN, str(error)))
             return 0
@@ -170,8 +175,12 @@ class Worker:
     def _listen(self) -> None:
         """Use the versions that come, until stdin ends."""
         for coming in _told():
+            try:
+                came = self._used(coming)
+            except Exception as error:  # noqa: BLE001 - later versions have to be heard of
+                came = Came(coming.version, coming.role, versions.reason(error))
             with suppress(OSError):
-                _say(self._used(coming))
+                _say(came)
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _used(self, coming: Coming) -> Came:

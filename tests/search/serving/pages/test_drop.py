@@ -55,7 +55,7 @@ def app_of(recorder: Recorder | None, classes: tuple[str, ...] = CLASSES) -> Sta
             return JSONResponse({"error": "not an image"}, 422)
         name = image_name(content)[:12]
         if recorder is not None:
-            recorder.answered([answered(content, name)])
+            recorder.hold([answered(content, name)])
         chances = dict.fromkeys(classes, 0.0) | {classes[0]: 0.9, classes[1]: 0.1}
         one = {"id": name, "class": classes[0], "probability": 0.9, "probabilities": chances}
         told = {"predictions": [{**one, "version": "3"}], "time_ms": 0, "took_ms": 1.25}
@@ -65,7 +65,7 @@ def app_of(recorder: Recorder | None, classes: tuple[str, ...] = CLASSES) -> Sta
 
 
 def test_a_correction_by_an_answers_name_is_kept(recorder: Recorder) -> None:
-    recorder.answered([answered(png(1))])
+    recorder.hold([answered(png(1))])
     reply = ask(app_of(recorder), "POST", "/corrections", {"id": "a1", "class": "dog"})
     assert (reply.status, reply.json) == (200, {"image": image_name(png(1)), "class": "dog"})
     (said,) = recorder.records.corrections().values()
@@ -74,7 +74,7 @@ def test_a_correction_by_an_answers_name_is_kept(recorder: Recorder) -> None:
 
 
 def test_a_correction_by_the_page_says_so(recorder: Recorder) -> None:
-    recorder.answered([answered(png(1))])
+    recorder.hold([answered(png(1))])
     headers = {"origin": "http://127.0.0.1:8000"}
     told = {"id": "a1", "class": "two\nlines"}
     assert ask(app_of(recorder), "POST", "/corrections", told, headers).status == 200
@@ -149,7 +149,7 @@ def test_without_records_a_correction_is_refused() -> None:
     ],
 )
 def test_another_sites_page_cannot_correct(recorder: Recorder, headers: dict[str, str]) -> None:
-    recorder.answered([answered(png(1))])
+    recorder.hold([answered(png(1))])
     reply = ask(app_of(recorder), "POST", "/corrections", {"id": "a1", "class": "dog"}, headers)
     assert reply.status == 403
     assert recorder.records.corrections() == {}
