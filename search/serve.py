@@ -6,6 +6,7 @@ failed request. POST images to /predict; /docs says how.
 """
 
 import argparse
+import os
 import re
 import tempfile
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 from cluster.cli import Parser, cannot_listen, is_whole, port, seconds, whole
 from cluster.runtime.session import LOCAL
 from search.api import is_folder
-from search.cli.main import HelpFormatter, guarded, place_option
+from search.cli.main import HelpFormatter, guarded, leave, place_option
 from search.cli.names import found_name
 from search.journal.store import own_path, storage
 from search.serving.messages import Question, Recording, Settings
@@ -326,9 +327,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     After SIGTERM all that has arrived is answered, and the exit code is 0.
     """
+    _open_standard_streams()
     args = options().parse_args(argv)
     return guarded(lambda: command(args))
 
 
+def _open_standard_streams() -> None:
+    """Have descriptors 0 to 2 open: where one is closed, the socket would get its number."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+
+
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

@@ -45,6 +45,8 @@ HELD_BYTES = 64_000_000
 """The size of the latest images, which are held so that they can be kept when one is corrected."""
 OVERHEAD = 1000
 """The bytes that an answer takes beside its image, about."""
+HeldImage = bytes | NDArray[np.uint8]
+"""A file as it came, or pixels."""
 NO_PIXELS = np.empty((0, 0, 1), dtype=np.uint8)
 
 
@@ -306,8 +308,7 @@ class Waiting:
 class Held:
     """The images of the latest answers, by the answers' names; several threads may use it."""
 
-    images: OrderedDict[str, bytes | NDArray[np.uint8]] = field(default_factory=OrderedDict)
-    """Files as they came, or pixels."""
+    images: OrderedDict[str, HeldImage] = field(default_factory=OrderedDict)
     bytes: int = 0
     _lock: "threading.Lock" = field(default_factory=threading.Lock)
 
@@ -320,7 +321,7 @@ class Held:
             while self.bytes > HELD_BYTES:
                 self.bytes -= OVERHEAD + _bytes_of(self.images.popitem(last=False)[1])
 
-    def get(self, answer: str) -> "bytes | NDArray[np.uint8] | None":
+    def get(self, answer: str) -> HeldImage | None:
         """Return the image of an answer; None if it is not known any more."""
         with self._lock:
             return self.images.get(answer)
@@ -330,11 +331,11 @@ def _size(one: Answered) -> int:
     return len(one.content) + one.pixels.nbytes + OVERHEAD
 
 
-def _bytes_of(image: bytes | NDArray[np.uint8]) -> int:
+def _bytes_of(image: HeldImage) -> int:
     return len(image) if isinstance(image, bytes) else image.nbytes
 
 
-def _as_file(image: bytes | NDArray[np.uint8]) -> bytes:
+def _as_file(image: HeldImage) -> bytes:
     """Return an image as it came; as PNG if it came as an array."""
     if isinstance(image, bytes):
         return image

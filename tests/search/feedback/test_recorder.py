@@ -351,10 +351,11 @@ def test_after_a_restart_a_place_that_refuses_is_waited_for(
         with pytest.raises(OSError, match="No space left"):
             record(tmp_path / "met")
         made = record(tmp_path / "met", every_s=3600, is_restart=True)
-        made.answered([answered(1)])
         assert "No space left" in made.problem
-    made.close()
+    made._write_waiting()
     assert made.problem == ""
+    made.answered([answered(1)])
+    made.close()
     assert made.records.about == ABOUT
     assert [one.id for one in made.records.seen()] == ["a1"]
     assert len(told) == 2
