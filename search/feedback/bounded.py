@@ -83,7 +83,7 @@ class BoundedRecords:
         return True
 
     def forget(self) -> None:
-        """Look at the place again before the next image: somebody else has removed what was there."""
+        """Look at the place again before the next image, since it was removed meanwhile."""
         with self._lock:
             self._unlooked = float("inf")
 

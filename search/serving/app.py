@@ -7,9 +7,18 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Sequence,
+)
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
@@ -22,7 +31,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from search.feedback.observer import Answered, Observer
 from search.serving import inputs, protocol, routes
-from search.serving.admission import Admission, Decoding, Ticket
+from search.serving.admission import PIXELS_OF_ANY, Admission, Decoding, Ticket
 from search.serving.answers import plain, table
 from search.serving.batching import Batcher
 from search.serving.limits import Limits, Refusal
@@ -47,6 +56,7 @@ LARGE_BODY = 262_144
 """Bytes of a body that a thread takes apart."""
 
 Pixels = NDArray[np.uint8]
+Answers = list[tuple[Any, Served]]
 Made = TypeVar("Made")
 
 
@@ -103,7 +113,7 @@ class App:
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         self._batcher = Batcher(lambda: self.versions.current, self.metrics.batch)
-        self._decoding = Decoding(processors())
+        self._decoding = Decoding(processors(), self.limits.pixels + PIXELS_OF_ANY)
         self.admission = Admission(
             self.limits,
             self.metrics,
@@ -116,6 +126,7 @@ class App:
         yield
         measuring.cancel()
         self._batcher.close()
+        self._decoding.close()
         self._threads.shutdown()
         for one in self._watching:
             one.close()
@@ -177,8 +188,9 @@ class App:
         kind, body = await self._body(scope, receive, ticket)
         given = await self._in_thread(len(body) > LARGE_BODY, inputs.read, kind, body, self.limits)
         self.admission.take_images(ticket, len(given))
-        images = await self._pixels(given)
-        answers = await self._batcher.answers(images)
+        answering = self._answers(given)
+        is_long = len(given) > 1 or len(body) > SMALL_BYTES
+        images, answers = await (_while_heard(receive, answering) if is_long else answering)
         names = [f"{self._prefix}{next(self._number):x}" for _ in answers]
         self._keep(ticket, given, images, answers, names)
         told = ",".join(
@@ -188,6 +200,11 @@ class App:
         took_ms = (time.perf_counter() - began) * 1000
         head = answers[0][1].encoder.head
         return f'{head}{told}],"time_ms":{time.time_ns() // 1_000_000},"took_ms":{took_ms:.2f}}}\n'
+
+    async def _answers(self, given: inputs.Contents | Pixels) -> tuple[list[Pixels], Answers]:
+        """Return the pixels of images, and the model's answers on them."""
+        images = await self._pixels(given)
+        return images, await self._batcher.answers(images)
 
     async def _invocations(self, scope: Scope, receive: Receive, ticket: Ticket) -> str:
         """Answer as MLflow's scoring server does."""
@@ -242,25 +259,50 @@ class App:
             return await self._in_thread(is_long, model.accepted, given)
         if len(given) == 1:
             return [await self._decoded(given[0])]
-        made = await asyncio.gather(*map(self._decoded_apart, given), return_exceptions=True)
-        for number, one in enumerate(made, 1):
-            if isinstance(one, BaseException):
-                raise _of_image(one, number, len(given))
-        return [one for one in made if not isinstance(one, BaseException)]
+        sizes = await self._in_thread(True, self._sizes, given)
+        self.admission.check_pixels(sum(sizes))
+        places = asyncio.Semaphore(self._decoding.threads)
+
+        async def made(number: int, content: bytes, pixels: int) -> Pixels:
+            try:
+                async with places:
+                    return await self._decoding.decode(pixels, partial(self._decode, content))
+            except ConfigError as error:
+                raise _of_image(error, number, len(given)) from error
+
+        pairs = enumerate(zip(given, sizes, strict=True), 1)
+        tasks = [asyncio.ensure_future(made(number, *pair)) for number, pair in pairs]
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:  # after an error nobody waits for the others
+                task.cancel()
 
     async def _decoded(self, content: bytes) -> Pixels:
         """Return the pixels of a file's content."""
         if len(content) > SMALL_BYTES:
-            return await self._decoded_apart(content)
-        with open_image(content, self.limits.pixels) as image:
-            if image.width * image.height <= SMALL_PIXELS:
-                return self.versions.current.model.decoded(image)
-        return await self._decoded_apart(content)
+            (pixels,) = await self._in_thread(True, self._sizes, [content])
+        else:
+            with open_image(content, self.limits.pixels) as image:
+                pixels = image.width * image.height
+                if pixels <= SMALL_PIXELS:
+                    return self.versions.current.model.decoded(image)
+        return await self._decoding.decode(pixels, partial(self._decode, content))
 
-    async def _decoded_apart(self, content: bytes) -> Pixels:
-        """Return the same by a thread."""
-        with self._decoding.one():
-            return await self._in_thread(True, self._decoding.timed, self._decode, content)
+    def _sizes(self, contents: inputs.Contents) -> list[int]:
+        """Return the pixels of each of several files, by their headers.
+
+        Raises:
+            ConfigError: one is no image, or has too many.
+        """
+        found = []
+        for number, content in enumerate(contents, 1):
+            try:
+                with open_image(content, self.limits.pixels) as image:
+                    found.append(image.width * image.height)
+            except ConfigError as error:
+                raise _of_image(error, number, len(contents)) from error
+        return found
 
     def _decode(self, content: bytes) -> Pixels:
         with open_image(content, self.limits.pixels) as image:
@@ -309,6 +351,29 @@ class App:
 
     def _too_large(self) -> Refusal:
         return Refusal(413, f"the body is too large (limit {self.limits.body_bytes:,} bytes)")
+
+
+async def _while_heard(receive: Receive, work: Coroutine[Any, Any, Made]) -> Made:
+    """Return the result of some work, which is cancelled if the client leaves before.
+
+    Raises:
+        Gone: the client has left.
+        Exception: as the work.
+    """
+
+    async def left() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(left())
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise Gone
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
 
 
 def _described(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, int]:

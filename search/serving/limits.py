@@ -20,6 +20,8 @@ class Limits:
     """In one request."""
     pixels: int = 50_000_000
     """Of one image, before it is resized."""
+    request_pixels: int = 200_000_000
+    """Of all files of one request: some seconds of decoding, in which others wait."""
     queue_images: int = 1024
     """That may wait in a process."""
     queue_bytes: int = 256 * MIB

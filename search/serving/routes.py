@@ -67,7 +67,7 @@ def routes(app: "App") -> list[BaseRoute]:
 
 
 def told(app: "App") -> dict[str, Any]:
-    """Return what this process uses, what it refused and records, and how a second model differs."""
+    """Describe what this process uses, refused and records, and how a second model differs."""
     current, refused = app.versions.current, app.versions.refused
     found: dict[str, Any] = {
         "model": app.name,

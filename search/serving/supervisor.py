@@ -370,8 +370,9 @@ def say(text: str) -> None:
         print(printable(text), flush=True)
     except BrokenPipeError:
         # What is still in the buffer would fail again when Python ends.
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
     except OSError:  # such as a full disk; the line is printed with the next one that can be
         pass
 

@@ -94,7 +94,7 @@ def _within(limit_s: float, make: Callable[[], Runtime]) -> Runtime:
     def run() -> None:
         try:
             made.set_result(make())
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
             made.set_exception(error)
 
     threading.Thread(target=run, name="loading", daemon=True).start()

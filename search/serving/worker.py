@@ -25,8 +25,8 @@ import uvicorn
 
 from search.serving import protocol, versions
 from search.serving.app import App
-from search.serving.messages import DRAIN_S, MAIN, SHADOW, Came, Coming, Recording, Settings
 from search.serving.limits import within_open_files
+from search.serving.messages import DRAIN_S, MAIN, SHADOW, Came, Coming, Recording, Settings
 from search.serving.metrics import Metrics
 from search.serving.observing import Shadow
 from search.serving.pages import drop
