@@ -135,6 +135,7 @@ def on_cluster(args: argparse.Namespace, source: Question | Path) -> int:
         threads=1,
         delay_s=args.max_delay / 1000,
         record=recording_of(args),
+        open_corrections=args.open_corrections,
     )
     wanted = Wanted(settings, args.address, args.port, args.prefix, args.replicas, source)
     return serve_on_cluster(wanted)
@@ -188,6 +189,7 @@ def command(args: argparse.Namespace) -> int:
                 delay_s=args.max_delay / 1000,
                 shadow_share=args.shadow_share if shadow is not None else 0.0,
                 record=recording_of(args),
+                open_corrections=args.open_corrections,
             )
             host, number = listening.getsockname()[:2]
             address = f"http://{f'[{host}]' if ':' in host else host}:{number}"
@@ -319,6 +321,12 @@ def record_options(parser: argparse.ArgumentParser) -> None:
         default=keeping.share,
         metavar="SHARE",
         help="of the other images that are kept",
+    )
+    parser.add_argument(
+        "--open-corrections",
+        action="store_true",
+        help="with a --host that other machines reach, take corrections from all of them; they are "
+        "kept for good, and search.improve learns from them",
     )
 
 

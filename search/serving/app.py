@@ -32,7 +32,7 @@ from starlette.types import Message, Receive, Scope, Send
 from search.feedback.observer import Answered, Observer
 from search.serving import inputs, protocol, routes
 from search.serving.admission import PIXELS_OF_ANY, Admission, Decoding, Ticket
-from search.serving.answers import plain, table
+from search.serving.answers import check_numbers, plain, table
 from search.serving.batching import Batcher
 from search.serving.limits import Limits, Refusal
 from search.serving.metrics import Metrics
@@ -191,6 +191,8 @@ class App:
         answering = self._answers(given)
         is_long = len(given) > 1 or len(body) > SMALL_BYTES
         images, answers = await (_while_heard(receive, answering) if is_long else answering)
+        if self.versions.current.is_classifier:
+            check_numbers([found for found, _ in answers])
         names = [f"{self._prefix}{next(self._number):x}" for _ in answers]
         self._keep(ticket, given, images, answers, names)
         told = ",".join(
@@ -220,6 +222,7 @@ class App:
             rows = await self._in_thread(True, model.rows, images)
             return json.dumps({"predictions": plain(rows)}) + "\n"
         answers = await self._batcher.answers(images)
+        check_numbers([found for found, _ in answers])
         names = [f"{self._prefix}{next(self._number):x}" for _ in answers]
         self._keep(ticket, [b""] * len(images), images, answers, names)
         rows = table([found for found, _ in answers], model.classes)

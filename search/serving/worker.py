@@ -91,6 +91,7 @@ def app_of(
         lambda: versions.current.version,
         recorder,
         hosts,
+        is_open=hosts is not None or settings.open_corrections,
     )
     return App(
         settings.name,

@@ -95,6 +95,45 @@ def test_every_form_of_a_request_gives_the_same(
         assert np.allclose(found, wanted, rtol=1e-5, atol=1e-9)
 
 
+def test_a_file_with_a_name_beyond_ascii_is_one_too(server: Running, digits: list[bytes]) -> None:
+    """RFC 7578 forbids the form, and clients such as Java's and R's send it all the same."""
+    body, kind = form(digits[:1])
+    for name in (b"filename*=UTF-8''%c3%a4.png", b"FileName* = \"UTF-8''a\""):
+        answer = server.ask("/predict", body.replace(b'filename="0.png"', name), kind)
+        assert answer.status == 200, answer.body
+    field = server.ask("/predict", body.replace(b'; filename="0.png"', b""), kind)
+    assert "is no file" in field.json["error"]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_answers_that_are_no_numbers_are_an_error_of_their_request_alone(
+    folder: Path, digits: list[bytes], monkeypatch: pytest.MonkeyPatch, bad: float
+) -> None:
+    """JSON has no NaN, and nothing is recorded of them."""
+    heard, predictions = Heard(), Model.predictions
+
+    def broken(self: Model, images: Any) -> Any:
+        found = np.array(predictions(self, images))
+        found[np.asarray(images).max(axis=(1, 2, 3)) == 255, 3] = bad
+        return found
+
+    white = png(np.full((8, 8), 255, np.uint8))
+    dim = png(np.full((8, 8), 25, np.uint8))
+    with running(folder, observers=[heard]) as server:
+        monkeypatch.setattr(Model, "predictions", broken)
+        answer = server.ask("/predict", white, "image/png")
+        assert (answer.status, answer.json) == (
+            500,
+            {"error": "the model gave no numbers (NaN or infinite)"},
+        )
+        answer = server.ask("/predict", as_json([dim, white]), "application/json")
+        assert (answer.status, "image 2 of 2" in answer.json["error"]) == (500, True)
+        pixels = json.dumps({"inputs": pixels_of([white]).tolist()}).encode()
+        assert server.ask("/invocations", pixels, "application/json").status == 500
+        assert server.ask("/predict", dim, "image/png").status == 200
+    assert [one.content for one in heard.answers] == [dim]
+
+
 def test_top_tells_the_most_probable_classes(
     server: Running, folder: Path, digits: list[bytes]
 ) -> None:
