@@ -51,10 +51,10 @@ class Context:
     """Returns the version that answers now."""
     recorder: "Recorder | None" = None
     """None if nothing is recorded."""
-    is_open: bool = True
-    """True if corrections are taken from whoever reaches the server."""
     hosts: Collection[str] | None = LOOPBACK
     """The names by which the server may be called; None allows any."""
+    is_open: bool = True
+    """True if corrections are taken from whoever reaches the server."""
 
 
 def routes(context: Context) -> list[BaseRoute]:
