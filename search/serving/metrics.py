@@ -74,9 +74,7 @@ class Metrics:
             registry=own,
             multiprocess_mode="livesum",
         )
-        self.unrecorded = Counter(
-            "serving_unrecorded", "Answers that the recorder had no room for", registry=own
-        )
+        self.unrecorded = Counter("serving_unrecorded", "Answers not recorded", registry=own)
         self.shadow_images = Counter(
             "serving_shadow_images", "Images that the second model answered too", registry=own
         )
