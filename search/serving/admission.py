@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -15,8 +15,8 @@ from search.serving.metrics import Metrics
 
 SMOOTHING = 0.2
 """The weight of the last image in the mean time in which a pixel is decoded."""
-PIXELS_PER_THREAD = 16_000_000
-"""The pixels that are decoded at once for each thread; the largest image may have more."""
+LARGE_PIXELS = 16_000_000
+"""An image of more pixels is large; of others a thread decodes no more pixels at once."""
 PIXELS_OF_ANY = 10_000
 """The pixels that take as long as what any image takes besides, about 0.2 ms."""
 
@@ -32,24 +32,18 @@ class Ticket:
     answered: list[Answered] = field(default_factory=list)
 
 
-class Decoding:
-    """The threads that decode images, the room that they have, and the time that it takes them.
+class Lane:
+    """Images that threads decode in the order in which they come, as many as have room together."""
 
-    Images are decoded in the order in which they come, as many at once as have room together: an
-    image takes about 8 bytes of memory a pixel. Of one request as many wait for that as there are
-    threads, so that others are not behind all of them.
-    """
-
-    def __init__(self, threads: int, most_pixels: int) -> None:
+    def __init__(self, pool: ThreadPoolExecutor, at_once: int, most_pixels: int) -> None:
         """Begin with nothing to decode.
 
         Args:
-            threads: how many images are decoded at once.
-            most_pixels: of the largest image.
+            pool: its threads.
+            at_once: how many of them decode such images, for the time that these wait.
+            most_pixels: how many pixels are decoded at once.
         """
-        self.threads = threads
-        self._free = max(most_pixels, threads * PIXELS_PER_THREAD)
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decoding")
+        self._pool, self._at_once, self._free = pool, at_once, most_pixels
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._pixels, self._each_s = 0, 0.0
         """The pixels that wait or are decoded; the mean seconds of one."""
@@ -57,19 +51,10 @@ class Decoding:
     @property
     def wait_s(self) -> float:
         """The seconds that another image would wait for a thread, by the mean time of the last."""
-        return self._pixels * self._each_s / self.threads
+        return self._pixels * self._each_s / self._at_once
 
     async def decode(self, pixels: int, call: Callable[[], Made]) -> Made:
-        """Return what a thread makes of an image; cancelled, it is not begun, if it is not yet.
-
-        Args:
-            pixels: those of the image.
-            call: decodes it.
-
-        Raises:
-            Exception: as `call`.
-        """
-        pixels += PIXELS_OF_ANY
+        """Return what a thread makes of an image of this size; cancelled, it may not be begun."""
         self._pixels += pixels
         try:
             await self._room(pixels)
@@ -125,6 +110,44 @@ class Decoding:
             before = self._each_s or each
             self._each_s = before + SMOOTHING * (each - before)
 
+
+class Decoding:
+    """The threads that decode images. Large images wait for each other, and no other for them.
+
+    Memory is bounded by the pixels that are decoded at once, which take about 8 bytes each.
+    """
+
+    def __init__(self, threads: int, most_pixels: int) -> None:
+        """Begin with nothing to decode.
+
+        Args:
+            threads: how many images are decoded at once, beside a large one.
+            most_pixels: of the largest image.
+        """
+        self.threads = threads
+        self._pool = ThreadPoolExecutor(threads + 1, thread_name_prefix="decoding")
+        self._usual = Lane(self._pool, threads, threads * (LARGE_PIXELS + PIXELS_OF_ANY))
+        self._large = Lane(self._pool, 1, most_pixels + PIXELS_OF_ANY)
+
+    def _lane(self, pixels: int) -> Lane:
+        return self._large if pixels > LARGE_PIXELS else self._usual
+
+    def wait_s(self, pixels: int) -> float:
+        """Return the seconds that an image of this size would wait for a thread."""
+        return self._lane(pixels).wait_s
+
+    async def decode(self, pixels: int, call: Callable[[], Made]) -> Made:
+        """Return what a thread makes of an image; cancelled, it is not begun, if it is not yet.
+
+        Args:
+            pixels: those of the image.
+            call: decodes it.
+
+        Raises:
+            Exception: as `call`.
+        """
+        return await self._lane(pixels).decode(pixels + PIXELS_OF_ANY, call)
+
     def close(self) -> None:
         """End the threads."""
         self._pool.shutdown()
@@ -138,7 +161,7 @@ class Admission:
         limits: Limits,
         metrics: Metrics,
         seconds_per_image: Callable[[], float],
-        decoding_s: Callable[[], float] = float,
+        decoding_s: Callable[[int], float] = lambda _: 0.0,
     ) -> None:
         """Begin with nothing reserved.
 
@@ -146,7 +169,7 @@ class Admission:
             limits: how much there may be.
             metrics: what is told of it.
             seconds_per_image: returns the mean time in which the last ones were computed.
-            decoding_s: returns how long an image would wait to be decoded.
+            decoding_s: returns how long an image of so many pixels would wait to be decoded.
         """
         self._limits, self._metrics = limits, metrics
         self._each_s, self._decoding_s = seconds_per_image, decoding_s
@@ -159,7 +182,7 @@ class Admission:
             Refusal: all requests together have too many.
         """
         if self.size + count > self._limits.queue_bytes:
-            raise self._busy()
+            raise _busy(self._wait_s(self.images))
         ticket.size += count
         self.size += count
 
@@ -173,23 +196,25 @@ class Admission:
         if self.images and (
             total > self._limits.queue_images or self._wait_s(total) > self._limits.wait_s
         ):
-            raise self._busy()
+            raise _busy(self._wait_s(self.images))
         ticket.images += count
         self.images = total
 
-    def check_pixels(self, pixels: int) -> None:
-        """Check that the files of a request have no more pixels than one may have.
+    def check_pixels(self, sizes: Sequence[int]) -> None:
+        """Check that threads may decode the files of a request, by the pixels of each.
 
         Raises:
-            Refusal: they have.
+            Refusal: these are more than a request may have, or would wait too long.
         """
-        limit = self._limits.request_pixels
+        limit, pixels = self._limits.request_pixels, sum(sizes)
         if pixels > limit:
             raise Refusal(
                 413,
                 f"the images have {pixels // 1_000_000} million pixels together (limit "
                 f"{limit // 1_000_000} million): send fewer of them in a request",
             )
+        if (wait_s := self._decoding_s(max(sizes))) > self._limits.wait_s:
+            raise _busy(wait_s)
 
     def release(self, ticket: Ticket) -> None:
         """Give back what a request has reserved."""
@@ -202,8 +227,9 @@ class Admission:
         self._metrics.queue_bytes.set(self.size)
 
     def _wait_s(self, images: int) -> float:
-        return images * self._each_s() + self._decoding_s()
+        return images * self._each_s()
 
-    def _busy(self) -> Refusal:
-        wait_s = max(1, math.ceil(self._wait_s(self.images)))
-        return Refusal(503, f"too many images wait; try again in {wait_s} s", wait_s)
+
+def _busy(wait_s: float) -> Refusal:
+    seconds = max(1, math.ceil(wait_s))
+    return Refusal(503, f"too many images wait; try again in {seconds} s", seconds)

@@ -31,7 +31,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from search.feedback.observer import Answered, Observer
 from search.serving import inputs, protocol, routes
-from search.serving.admission import PIXELS_OF_ANY, Admission, Decoding, Ticket
+from search.serving.admission import Admission, Decoding, Ticket
 from search.serving.answers import check_numbers, plain, table
 from search.serving.batching import Batcher
 from search.serving.limits import Limits, Refusal
@@ -113,12 +113,12 @@ class App:
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         self._batcher = Batcher(lambda: self.versions.current, self.metrics.batch)
-        self._decoding = Decoding(processors(), self.limits.pixels + PIXELS_OF_ANY)
+        self._decoding = Decoding(processors(), self.limits.pixels)
         self.admission = Admission(
             self.limits,
             self.metrics,
             lambda: self._batcher.seconds_per_image,
-            lambda: self._decoding.wait_s,
+            self._decoding.wait_s,
         )
         self._threads = ThreadPoolExecutor(processors(), thread_name_prefix="decoding")
         measuring = asyncio.create_task(self._measure())
@@ -263,7 +263,7 @@ class App:
         if len(given) == 1:
             return [await self._decoded(given[0])]
         sizes = await self._in_thread(True, self._sizes, given)
-        self.admission.check_pixels(sum(sizes))
+        self.admission.check_pixels(sizes)
         places = asyncio.Semaphore(self._decoding.threads)
 
         async def made(number: int, content: bytes, pixels: int) -> Pixels:
@@ -290,6 +290,7 @@ class App:
                 pixels = image.width * image.height
                 if pixels <= SMALL_PIXELS:
                     return self.versions.current.model.decoded(image)
+        self.admission.check_pixels([pixels])
         return await self._decoding.decode(pixels, partial(self._decode, content))
 
     def _sizes(self, contents: inputs.Contents) -> list[int]:

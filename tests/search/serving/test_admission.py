@@ -51,11 +51,10 @@ def test_an_idle_server_takes_any_request() -> None:
 
 def test_a_request_has_no_more_pixels_than_one_may_have() -> None:
     own = made()
-    own.check_pixels(LIMITS.request_pixels)
-    with pytest.raises(
-        Refusal, match=r"201 million pixels together \(limit 200 million\)"
-    ) as refused:
-        own.check_pixels(LIMITS.request_pixels + 1_000_000)
+    own.check_pixels([LIMITS.request_pixels - 5, 5])
+    words = "200 million pixels together .limit 200 million.: send fewer"
+    with pytest.raises(Refusal, match=words) as refused:
+        own.check_pixels([LIMITS.request_pixels, 1])
     assert refused.value.status == 413
 
 
@@ -66,7 +65,7 @@ class Slow:
     """Images that are decoded until a test lets them."""
 
     def __init__(self, threads: int, most_pixels: int = 50 * MILLION) -> None:
-        self.decoding = Decoding(threads, most_pixels + admission.PIXELS_OF_ANY)
+        self.decoding = Decoding(threads, most_pixels)
         self.begun = list[str]()
         self._may_end = dict[str, threading.Event]()
 
@@ -99,15 +98,16 @@ def test_images_are_decoded_together_as_far_as_there_is_room() -> None:
         await slow.until("large")
         gone, third = slow.decode("gone", 49 * MILLION), slow.decode("third", 24 * MILLION)
         fourth = slow.decode("fourth", 24 * MILLION)
+        small = [slow.decode(f"small {number}", 12 * MILLION) for number in range(3)]
         for _ in range(9):
             await asyncio.sleep(0)
-        assert slow.begun == ["large"]
+        await slow.until("large", "small 0", "small 1")  # large ones hold up no others
         gone.cancel()
-        slow.end("large")
-        await slow.until("large", "third", "fourth")
+        slow.end("large", "small 0", "small 1")
+        await slow.until("large", "small 0", "small 1", "third", "fourth", "small 2")
         slow.end()
-        assert await asyncio.gather(first, third, fourth) == ["large", "third", "fourth"]
-        assert slow.decoding.wait_s == 0
+        await asyncio.gather(first, third, fourth, *small)
+        assert slow.decoding.wait_s(1) == slow.decoding.wait_s(49 * MILLION) == 0
         slow.decoding.close()
 
     asyncio.run(work())
@@ -140,7 +140,9 @@ def test_an_image_that_gets_its_room_as_its_client_leaves_gives_it_back() -> Non
         await slow.until("first")
         second = slow.decode("second", 49 * MILLION)
         await asyncio.sleep(0)
-        slow.decoding._give_back(49 * MILLION + admission.PIXELS_OF_ANY)  # the second may begin
+        slow.decoding._large._give_back(
+            49 * MILLION + admission.PIXELS_OF_ANY
+        )  # the second may begin
         second.cancel()
         await asyncio.wait([second])
         third = slow.decode("third", 49 * MILLION)
@@ -158,23 +160,24 @@ def test_images_are_refused_where_decoding_would_take_too_long(
     """By their pixels: a large image says nothing of how long a small one takes."""
 
     async def work() -> None:
-        slow, clock = Slow(threads=2), iter((0.0, 1.0))
+        slow = Slow(threads=2)
         with monkeypatch.context() as played:
-            played.setattr(admission.time, "perf_counter", lambda: next(clock, 0.0))
-            slow.decoding._timed(10 * MILLION, str)  # 0.1 s for a million
-        own = Admission(LIMITS, Metrics(), lambda: 0.0, lambda: slow.decoding.wait_s)
-        own.take_images(Ticket(), 1)
-        tasks = [slow.decode(f"small {number}", 1000) for number in range(50)]
-        tasks += [slow.decode("large", 30 * MILLION)]
+            clock = iter((0.0, 1.0) * 2)
+            played.setattr(admission.time, "perf_counter", lambda: next(clock))
+            slow.decoding._usual._timed(10 * MILLION, str)  # 0.1 s for a million
+            slow.decoding._large._timed(10 * MILLION, str)
+        own = Admission(LIMITS, Metrics(), lambda: 0.0, slow.decoding.wait_s)
+        own.check_pixels([49 * MILLION])
+        tasks = [slow.decode("large", 49 * MILLION)]
+        tasks += [slow.decode(f"small {number}", 1000) for number in range(50)]
         await asyncio.sleep(0)
-        own.take_images(Ticket(), 1)  # 1.6 s
-        tasks += [slow.decode("larger", 30 * MILLION)]
-        await asyncio.sleep(0)
-        with pytest.raises(Refusal, match="try again in 4 s"):
-            own.take_images(Ticket(), 1)
+        own.check_pixels([1000])  # 0.03 s by two threads
+        with pytest.raises(Refusal, match="try again in 5 s") as refused:
+            own.check_pixels([1000, 20 * MILLION])
+        assert (refused.value.status, refused.value.retry_after_s) == (503, 5)
         slow.end()
         await asyncio.gather(*tasks)
-        own.take_images(Ticket(), 1)
+        own.check_pixels([20 * MILLION])
         slow.decoding.close()
 
     asyncio.run(work())

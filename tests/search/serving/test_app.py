@@ -349,7 +349,7 @@ def test_what_nobody_waits_for_is_not_decoded(
             may_end.set()
         assert server.ask("/predict", digits[0], "image/png").status == 200
         assert len(begun) <= processors()
-        until(lambda: server.app._decoding.wait_s == 0)
+        until(lambda: server.app._decoding.wait_s(1) == 0)
 
 
 def test_a_client_that_waits_is_answered_though_it_has_sent_more(server: Running) -> None:
