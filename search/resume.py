@@ -14,7 +14,14 @@ from functools import partial
 from cluster.cli import Parser
 from cluster.errors import Refused
 from search.budget import Budget, Limit, budget_options, shares_text
-from search.cli.main import HelpFormatter, began_ms, guarded, json_option, leave, storage_option
+from search.cli.main import (
+    HelpFormatter,
+    command_start,
+    guarded,
+    json_option,
+    leave,
+    storage_option,
+)
 from search.cli.names import search_of
 from search.cli.overrides import apply_overrides, change_option, keep_option, place_options
 from search.decisions.policy import MakePolicy
@@ -72,7 +79,7 @@ def resume(args: argparse.Namespace, *, advises: bool = True) -> Finished:
         ConfigError, NotReady, Unavailable: as for `run`.
         Held: another driver has it.
     """
-    began = began_ms()
+    began = command_start()
     kept = search_of(args)
     # Before the journal is read: a trial's line is written before its folder is made, so that a
     # running driver's new trial is not taken for one whose line is missing.
