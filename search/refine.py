@@ -188,7 +188,8 @@ def experiment_of(
         min_gain=0.0,
     )
     if args.budget:
-        return replace(experiment, budget=experiment.budget.from_now(result, experiment.demand))
+        own = replace(experiment.budget, limits=tuple(args.budget))
+        return replace(experiment, budget=own.from_now(result, experiment.demand))
     return (
         experiment
         if goes_on and result.outcome != "budget"
