@@ -367,8 +367,7 @@ def run_session(
         journal.listeners += [tracker, views.apply]
         running = Running(plan, driver, executor, views, tracker, troubles, inbox)
         driver.room, driver.look = executor.room, running.look
-        about = session_of(began, str(lease.mine))
-        about = replace(about, provenance=origin, training=earlier.training)
+        about = session_of(began, str(lease.mine), origin, earlier.training)
         with views, interruptible(driver, note, plan.onwards(experiment)) as signals:
             heed_signals()
             write_first_event(running, prepared, about, signals)
@@ -390,9 +389,13 @@ def earlier_trainings(prepared: Prepared, plan: SessionPlan) -> Earlier:
     return Earlier(experiment, prepared.dataset, wanted=wanted)
 
 
-def session_of(began: CommandStart, driver: str) -> SessionStart:
+def session_of(
+    began: CommandStart, driver: str, origin: dict[str, str], training: str
+) -> SessionStart:
     """Return what a session's first event says of its driver, named by its lease, and its clock."""
     return SessionStart(
+        provenance=origin,
+        training=training,
         began_ms=began.time_ms,
         driver=driver,
         boot=boot_id(),

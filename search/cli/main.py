@@ -79,7 +79,7 @@ def stop(number: int, frame: FrameType | None) -> None:
 
 @dataclass(frozen=True)
 class CommandStart:
-    """When a command began, as a moment and by the clock that measures durations."""
+    """The beginning of a command, as a moment and by the clock that measures durations."""
 
     time_ms: int
     """Unix time in milliseconds."""

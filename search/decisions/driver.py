@@ -127,8 +127,6 @@ class Driver:
         journal.listeners.insert(0, self._take)
         self.began = clock() - ago_s
         journal.count_time(clock, self.began)
-        self._has_session = False
-        """True once the first event of its session is in `result`."""
         self.timing = Timing(clock, start_s=start_s, left=self._time_left)
         self.closing: tuple[str, str] | None = None
         """By whom and why the search was closed; None while it goes on."""
@@ -142,9 +140,9 @@ class Driver:
         """True once nothing but the search's last event is left."""
         self.has_trained = False
         """True once nothing is left to train in this session: what was trained is evaluated."""
-        self._had_ended = self._is_settled = False
+        self._had_ended = self._has_session = self._is_settled = False
         """True if the search, or its selection that goes on now, had ended when this session began;
-        once its trials have.
+        once the session's first event is in `result`; once its trials have ended.
         """
 
     @property

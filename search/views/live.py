@@ -99,7 +99,7 @@ class Before:
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast epochs, or trials, come to their end; some are at work."""
+    """The pace at which epochs, or trials, end while some are at work."""
 
     ended: int
     """Those that have ended in this session."""

@@ -27,6 +27,7 @@ from search.journal.journal import Event, Journal, read
 from search.journal.result import NO_TIME, SearchResult
 from search.plan import Plan
 from search.preflight.changes import changes
+from search.refine import experiment_of as refinement_of
 from search.resume import check_budget, experiment_of, is_done, parser
 from search.run import arguments
 from search.space import Choice, Float, SearchSpace
@@ -748,7 +749,30 @@ def test_a_resume_takes_a_new_budget_and_goes_on_where_there_was_none_left(
     assert experiment_of(given(), result).budget == driver.experiment.budget
     more = given("--budget", "9epochs", "--price", "2")
     assert not is_done(result, driver.experiment, more)
-    assert experiment_of(more, result).budget == Budget((limit("9epochs"),), 2.0)
+    assert experiment_of(more, result).budget == Budget((limit("2usd"), limit("9epochs")), 2.0)
+    assert experiment_of(given("--budget", "1h", "--budget", "2h"), result).budget == Budget(
+        (limit("3epochs"), limit("2usd"), limit("1h"), limit("2h")), 1.0
+    )
+
+
+def test_a_refinement_given_a_budget_has_that_alone(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
+    """It counts from now on; the search's own limits are for the search."""
+    search = changed(experiment, budget=Budget((limit("3epochs"), limit("1d"), limit("2usd")), 1.0))
+    result = play(open_driver(search)).result
+    args = SimpleNamespace(budget=[limit("5epochs")])
+    refined = refinement_of(args, search, result, goes_on=True)  # type: ignore[arg-type]
+    assert refined.budget == Budget((limit("8epochs"),), 1.0)
+
+
+def test_new_limits_replace_all_of_their_own_kinds_and_no_others() -> None:
+    budget = Budget(tuple(map(limit, ("10m", "500epochs", "2h", "3usd"))), 1.5)
+    found = budget.with_limits([limit("30m"), limit("1h")])
+    assert found == Budget(tuple(map(limit, ("500epochs", "3usd", "30m", "1h"))), 1.5)
+    assert budget.with_limits([]) == budget
+    assert budget.is_priced
+    assert not Budget((limit("10m"),), 1.5).is_priced
 
 
 def test_a_budget_of_time_that_its_end_has_not_used_whole_is_used_up_all_the_same(
@@ -773,7 +797,7 @@ def test_a_budget_of_time_that_its_end_has_not_used_whole_is_used_up_all_the_sam
         ([], True),
         (["--budget", "90s"], True),
         (["--budget", "2m"], False),
-        (["--budget", "1000epochs"], False),
+        (["--budget", "2000epochs"], True),
     ):
         args = replace_space(
             parser().parse_args([experiment.name, "--storage", str(experiment.storage), *words])
