@@ -53,7 +53,8 @@ def parser() -> Parser:
     made.add_argument(
         "--trials", type=int, metavar="N", help="as many trials in all (default: as before)"
     )
-    budget_options(made, "as before")
+    of = "what all sessions together may use (a new limit replaces those of its kind)"
+    budget_options(made, "as before", of=of)
     place_options(made, "as before")
     keep_option(made)
     made.add_argument("--fuse", metavar="N", help="as of search.run (default: as before)")
