@@ -26,8 +26,8 @@ from search import resume
 from search.budget import Budget, budget_options
 from search.cli.main import (
     HelpFormatter,
-    began_ms,
     check_versions,
+    command_start,
     guarded,
     json_option,
     leave,
@@ -169,7 +169,7 @@ def improve(args: argparse.Namespace) -> int:
             was.
         Held: another driver has one of the searches.
     """
-    began = began_ms()
+    began = command_start()
     check_options(args)
     check_versions()
     if args.name is not None and home(args.storage, args.name).exists():

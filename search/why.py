@@ -32,7 +32,7 @@ from search.journal.events import (
 )
 from search.journal.guessing import Guessing
 from search.journal.journal import FILE_NAME, Event, read
-from search.journal.result import FAILED, SearchResult
+from search.journal.result import FAILED, SearchResult, elapsed_s
 from search.views.guessing import against_text
 from search.views.metric import tested_value
 from search.views.summary import cost_text, param_text, request_text
@@ -47,7 +47,9 @@ def story(events: list[Event], trial: str) -> Iterator[str]:
     for event in events:
         result.apply(event)
         if event.trial == trial or (isinstance(event.data, Freed) and trial in event.data.trials):
-            yield from (f"{_since(result, event):>9}  {line}" for line in tell(event.data, result))
+            sessions = result.sessions if trial in result.trials else result.now
+            since = _clock_text(elapsed_s(sessions))
+            yield from (f"{since:>9}  {line}" for line in tell(event.data, result))
 
 
 def tell(event: EventData, result: SearchResult) -> Iterator[str]:
@@ -169,8 +171,8 @@ def _tell_rivals(event: Held | Stopped, result: SearchResult) -> Iterator[str]:
             )
 
 
-def _since(result: SearchResult, event: Event) -> str:
-    seconds = max(0, event.time_ms - result.started_ms) // 1000
+def _clock_text(elapsed: float) -> str:
+    seconds = int(elapsed)
     return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 
 

@@ -82,6 +82,15 @@ class SessionStart(EventData):
     """Versions, and the code, host and user."""
     began_ms: int = 0
     """The Unix time at which the session's command began."""
+    driver: str = ""
+    """The process that writes the session, as its lease names it."""
+    boot: str = ""
+    """Its machine (`lease.boot_id`), which has the clock of `zero_ms`."""
+    zero_ms: int = 0
+    """The reading of that machine's monotonic clock when the session's command began.
+
+    With it, another process on the machine knows how long the session has run by now.
+    """
     training: str = ""
     """The fingerprint of what, beside its config, decides a training."""
 

@@ -51,11 +51,16 @@ class DamagedJournal(JournalError):
 
 @dataclass(frozen=True)
 class Event:
-    """One line. `time_ms` is Unix time; `number` counts from 1."""
+    """One line. `time_ms` is Unix time, which names a moment; `number` counts from 1."""
 
     number: int
     time_ms: int
     data: EventData
+    elapsed_ms: int | None = None
+    """Milliseconds since the session's command began, by a monotonic clock: setting the date does
+    not change it, and it stands still while the machine is suspended. None in journals of earlier
+    versions, and outside a session.
+    """
 
     @property
     def kind(self) -> str:
@@ -82,7 +87,8 @@ class Event:
         try:
             checksum = values.pop("crc")
             number, time_ms, kind = values.pop("n"), values.pop("time_ms"), values.pop("event")
-            event = cls(number, time_ms, from_json(kind, values))
+            elapsed_ms = values.pop("elapsed_ms", None)
+            event = cls(number, time_ms, from_json(kind, values), elapsed_ms)
         except (KeyError, AttributeError, TypeError) as error:
             raise ValueError(f"not an event: {line[:80].decode(errors='replace')!r}") from error
         if checksum != _checksum(line.rpartition(b', "crc"')[0]):
@@ -99,8 +105,11 @@ class Event:
         Raises:
             ValueError: a value is infinite or NaN.
         """
+        # Behind the facts, where earlier versions read past it.
+        elapsed = {} if self.elapsed_ms is None else {"elapsed_ms": self.elapsed_ms}
+        head = {"n": self.number, "time_ms": self.time_ms, "event": self.kind}
         text = json.dumps(
-            {"n": self.number, "time_ms": self.time_ms, "event": self.kind, **self.data.to_json()},
+            {**head, **self.data.to_json(), **elapsed},
             allow_nan=False,
             ensure_ascii=False,
         )[:-1]
@@ -156,6 +165,8 @@ class Journal:
         self._busy = self._interrupted = False
         self._partial_line = b""
         """A line whose writing has begun, and which may not be whole."""
+        self._clock: Callable[[], float] | None = None
+        self._began_s = 0.0
         self._descriptor, self.number, self._size = descriptor, 0, 0
         self.cut_off = 0
         """Bytes of a half-written last line, left by a crash, that were cut off when the journal
@@ -184,6 +195,20 @@ class Journal:
         os.ftruncate(journal._descriptor, journal._size)
         return journal, events
 
+    def count_time(self, clock: Callable[[], float], began_s: float) -> None:
+        """Write into each line how long the session has run.
+
+        Args:
+            clock: a clock in seconds that nobody sets, such as `time.monotonic`.
+            began_s: its reading when the session's command began.
+        """
+        self._clock, self._began_s = clock, began_s
+
+    @property
+    def elapsed_ms(self) -> int | None:
+        """Milliseconds since the session's command began; None outside a session."""
+        return None if self._clock is None else round(1000 * (self._clock() - self._began_s))
+
     def append(self, data: EventData) -> Event:
         """Write an event, wait until it is on disk and tell the listeners.
 
@@ -206,7 +231,8 @@ class Journal:
             return event
 
     def _append(self, data: EventData) -> Event:
-        line = Event(self.number + 1, time.time_ns() // 1_000_000, data).to_line()
+        now_ms = time.time_ns() // 1_000_000
+        line = Event(self.number + 1, now_ms, data, self.elapsed_ms).to_line()
         event = Event.from_line(line)
         self._write(line.encode())
         self.number += 1

@@ -20,7 +20,7 @@ from search.journal.store import Storage, home
 from search.statistics import interval_of
 
 LINE = re.compile(
-    rb'\{"n": (?P<n>[0-9]+), "time_ms": [0-9]+, "event": "(?P<kind>\w+)"'
+    rb'\{"n": (?P<n>[0-9]+), "time_ms": (?P<time_ms>[0-9]+), "event": "(?P<kind>\w+)"'
     rb'(?:, "trial": "(?P<trial>[^"\n]+)")?[^\n]*\n'
 )
 TELLING = frozenset(
@@ -160,7 +160,9 @@ class _Lines:
                 found._apply(line)
                 last = None
                 continue
-            last = line
+            if kind != b"freed":  # which is of no session
+                found._pass_time(line)
+                last = line
         if last is not None:
             found._apply(last)
         if not found.result.sessions:
@@ -175,6 +177,12 @@ class _Lines:
             self.value = re.compile(rb'"%s": ([^,}]+)' % re.escape(self.metric.key).encode())
         if isinstance(event.data, Tested) and event.trial.encode() in self.trials:
             self.passed_over = {name.encode() for name in event.data.passed_over or {}}
+
+    def _pass_time(self, line: re.Match[bytes]) -> None:
+        """Count the time until a line of an earlier version's session, which has dates only."""
+        session = self.result.now[-1] if self.result.now else None
+        if session is not None and session.is_dated:
+            session.hear(int(line["time_ms"]), None)
 
     def _count(self, line: re.Match[bytes]) -> None:
         kind, trial = line["kind"], line["trial"]

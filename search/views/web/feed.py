@@ -31,6 +31,8 @@ LOOK_S, BUCKET_LOOK_S = 0.2, 3.0
 """Seconds between two looks at a journal that is watched."""
 FEW, MAX_LOOK_S = 5, 0.8
 """So many pages are told at every look; for more of them looks come less often, down to this."""
+PASSED_S = 5.0
+"""Seconds after which a search that runs is shown anew though nothing but its time has changed."""
 HOLDER_S = 2.0
 """Seconds between two looks at who has the search."""
 KEEP_S = 300.0
@@ -128,8 +130,8 @@ class Followed:
 
     def _begin(self) -> None:
         self.tail, self.result, self.number = self.home.tail(), SearchResult(), 0
-        self.before, self.before_s = Before(0, {}), 0.0
-        """What it had used when its last session began, and the seconds of those before."""
+        self.before = Before(0, {})
+        """What it had used when its last session began."""
         self.course: Course | None = None
         self.points: list[Point] = []
         """The last epochs. Like the next it only grows, or another list takes its place."""
@@ -139,6 +141,7 @@ class Followed:
         self.rows: dict[str, Row] = {}
         """The rows of a table of its trials, as far as they are made and have not changed."""
         self.holder, self._holder_at, self._is_cut_off = "", 0.0, False
+        self._changed_at = 0.0
 
     def look(self) -> bool:
         """Read what is new in the journal, and return whether anything is.
@@ -160,9 +163,19 @@ class Followed:
                 self.result.cut_off()
                 self.rows.clear()
             changed = bool(events) or holder != self.holder or bool(self.trouble)
+            changed |= self._has_passed(holder, is_new=changed)
             self.holder, self._is_cut_off, self.trouble = holder, not holder, ""
             self.version += changed
             return changed
+
+    def _has_passed(self, holder: str, *, is_new: bool) -> bool:
+        """Return whether a search that runs has run on for long enough to be shown anew."""
+        now = time.monotonic()
+        runs = self.result.until_now(holder) is not self.result
+        if is_new or (runs and now - self._changed_at >= PASSED_S):
+            self._changed_at = now
+            return True
+        return False
 
     def _holder(self) -> str:
         now = time.monotonic()
@@ -197,8 +210,7 @@ class Followed:
     def _apply(self, event: Event) -> None:
         data, result = event.data, self.result
         if isinstance(data, SessionStart):
-            past = sum(one.last_ms - one.began_ms for one in result.sessions) / 1000
-            self.before, self.before_s = Before.of(result), past
+            self.before = Before.of(result)
             self.rows.clear()
         result.apply(event)
         self.number = event.number
@@ -218,7 +230,7 @@ class Followed:
         trial = self.result.trials.get(data.trial)
         if trial is None:  # of a selection
             return
-        seconds = self.before_s + (event.time_ms - self.result.now[-1].began_ms) / 1000
+        seconds = self.result.wall_s
         value = data.metrics[course.metric.key]
         is_own = not trial.begun or data.epoch in trial.own_epochs
         course.add(data.trial, seconds, value, is_own=is_own)

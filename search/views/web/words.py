@@ -100,6 +100,5 @@ def _at_work(result: SearchResult) -> str:
 
 def left_text(result: SearchResult, before: Before, planned: int) -> str:
     """Return the time that is left of a running session, in words; empty where it is not known."""
-    elapsed_s = time.time() - result.sessions[-1].began_ms / 1000
-    seconds = time_left(result, planned, before, max(elapsed_s, 1e-3))
+    seconds = time_left(result, planned, before, result.sessions[-1].elapsed_ms / 1000)
     return "" if seconds is None else f"about {duration(seconds)} left"
