@@ -173,6 +173,19 @@ def share_bounds(share: float, images: int, error_rate: float) -> tuple[float, f
     return low, high
 
 
+def student_width(error: float, images: int, error_rate: float) -> float:
+    """Return how far a mean over images may be off to one side, at this error rate (Student's t).
+
+    Args:
+        error: its standard error, estimated from the same images.
+        images: their number.
+        error_rate: the share of means that are farther off.
+    """
+    from scipy.special import stdtrit
+
+    return error * float(stdtrit(max(1, images - 1), 1 - error_rate))
+
+
 def shared(error_rate: float, looks: int) -> float:
     """Return the error rate of each of several looks that have this one together (Šidák 1967)."""
     return -math.expm1(math.log1p(-error_rate) / max(1, looks))
