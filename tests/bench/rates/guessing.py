@@ -21,7 +21,7 @@ from trainables.catalog.tasks import CLASSIFICATION, Metric
 from trainables.config import TrialConfig
 from trainables.tasks.metrics import SCORES
 
-EPOCHS = 3
+EPOCHS = 2
 PROMISES = {"test": Promise("error rate", 0.05), "validation": Promise("error rate", 0.05)}
 Floats = NDArray[np.float64]
 EVEN, RARE = (0.5, 0.5), (0.96, 0.04)
@@ -176,10 +176,10 @@ def cases() -> list[Case]:
             "images": 200,
             "one_feature": True,
         },
-        "30 classes, a long tail reversed after, balanced, 600 images": {
+        "30 classes, a long tail reversed after, balanced, 300 images": {
             "train": LONG_TAIL,
             "mix": LONG_TAIL[::-1],
-            "images": 600,
+            "images": 300,
             "taste": "balanced",
         },
         "30 classes, a long tail, 60 images, any taste": {
