@@ -2,5 +2,8 @@
 
 FEATURES: dict[str, str] = {
     "guessing": "guessing",
+    "compare": "compare",
+    "select": "selection",
+    "refine": "refine",
 }
 """A feature, by the name that `--only` takes: its module in `tests.bench.rates`."""
