@@ -18,12 +18,15 @@ from typing import Any, Self
 
 from cluster.storage.bucket import Bucket, Taken
 from search.journal.events import EventData, from_json, kind_of
-from trainables.disk import sync
+from search.journal.kinds import UnixMs, check
+from trainables.disk import NotRegular, open_regular, read_regular, sync
 
 FILE_NAME = "journal.jsonl"
 VERSION = 1
 AT_ONCE = 1000
 """The number of lines that are read together."""
+LINE = {"time_ms": UnixMs, "event": str}
+"""The kinds of the values that every line has; its number is compared with its place."""
 SURROGATE = re.compile("[\ud800-\udfff]")
 RETRY_S = (1, 2, 5, 10)
 """Seconds to wait before each new try to write; the last holds for all that follow."""
@@ -82,6 +85,7 @@ class Event:
         try:
             checksum = values.pop("crc")
             number, time_ms, kind = values.pop("n"), values.pop("time_ms"), values.pop("event")
+            check(LINE, {"time_ms": time_ms, "event": kind})
             event = cls(number, time_ms, from_json(kind, values))
         except (KeyError, AttributeError, TypeError) as error:
             raise ValueError(f"not an event: {line[:80].decode(errors='replace')!r}") from error
@@ -178,7 +182,7 @@ class Journal:
         journal = cls.__new__(cls)
         journal._open(folder, os.open(folder / FILE_NAME, os.O_RDWR), complain)
         journal.number = len(events)
-        content = (folder / FILE_NAME).read_bytes()
+        content = read_regular(folder / FILE_NAME)
         journal._size = content.rfind(b"\n") + 1
         journal.cut_off = len(content) - journal._size
         os.ftruncate(journal._descriptor, journal._size)
@@ -303,7 +307,9 @@ def read(path: Path) -> list[Event]:
         DamagedJournal: a line is damaged or missing.
     """
     try:
-        *lines, _ = path.read_bytes().split(b"\n")
+        *lines, _ = read_regular(path).split(b"\n")
+    except NotRegular:
+        raise _irregular(path) from None
     except FileNotFoundError:
         if (path.parent / "trials").exists():
             raise DamagedJournal(
@@ -374,7 +380,11 @@ class Tail:
             Replaced: the file is no longer the one that was read.
         """
         end = self.until()
-        with self.path.open("rb") as file:
+        try:
+            opened = open_regular(self.path)
+        except NotRegular:
+            raise _irregular(self.path) from None
+        with opened as file:
             found = os.fstat(file.fileno())
             if self._offset and (found.st_ino != self._inode or found.st_size < self._offset):
                 raise Replaced(f"{self.path} is another journal now")
@@ -385,6 +395,10 @@ class Tail:
         self._offset += sum(len(line) + 1 for line in lines)
         self._number += len(lines)
         return events
+
+
+def _irregular(path: Path) -> DamagedJournal:
+    return DamagedJournal(f"'{path}' is not a regular file. Bring it back from a copy.")
 
 
 def _checksum(text: bytes) -> str:

@@ -3,7 +3,9 @@
 import json
 import re
 import shutil
+import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.datastructures import QueryParams
@@ -224,6 +226,41 @@ def test_a_page_may_run_own_files_alone(visitor: Visitor) -> None:
         assert "script-src 'self'" in page.headers["content-security-policy"]
         assert not re.search(r"<script(?![^>]* src=)|<style| style=| on[a-z]+=", text)
         assert not re.search(r'(?:src|href)="(?:https?:)?//', text)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"data": {}},
+        {"data": {"name": "digits", "root": "", "val": 0, "train": 1, "test": 1, "classes": []}},
+        {"data": {"val": "all"}},
+        {"experiment": {}},
+        {"experiment": {"space": {"domains": {"batch_size": {}}}}},
+        {"began_ms": 10**18},
+        {"experiment": {"base": {"metric": "beauty"}}},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/searches/odd", "/searches/odd/charts", "/searches/odd/trials/t0001", "/compare?of=odd"],
+)
+def test_an_odd_journal_is_told_of_in_a_line(
+    path: str, change: dict[str, Any], visitor: Visitor, played: Experiment
+) -> None:
+    first, *others = (played.folder / FILE_NAME).read_bytes().splitlines(keepends=True)
+    values = {**json.loads(first), **change}
+    del values["crc"]
+    text = json.dumps(values)[:-1]
+    odd = Path(str(played.storage)) / "odd"
+    odd.mkdir()
+    line = f'{text}, "crc": "{zlib.crc32(text.encode()):08x}"}}\n'.encode()
+    (odd / FILE_NAME).write_bytes(line + b"".join(others))
+    page = visitor.see(path)
+    assert page.status in {200, 400, 404, 500, 503}
+    assert page.headers["content-type"].startswith(("text/html", "application/json"))
+    if path == "/":
+        assert (page.status, sorted(rows_of(page.content))) == (200, ["odd", "played"])
 
 
 def test_hostile_names_are_text(visitor: Visitor, played: Experiment) -> None:
