@@ -35,7 +35,8 @@ class EventData:
         Raises:
             ValueError: one is missing, or of another kind than its field.
         """
-        check(_kinds(cls), values)
+        made: Any = cls
+        check(_kinds(made), values)
         return _read(cls, values, cls.HOLDS)
 
     def to_json(self) -> Json:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import psutil
 
@@ -64,7 +64,8 @@ class Holder:
         """Return the holder that a lock names; `NOBODY` if it cannot be read."""
         try:
             values = json.loads(content.decode())
-            check(kinds_of(cls), values)
+            made: Any = cls
+            check(kinds_of(made), values)
             found = cls(**{name: values[name] for name in vars(NOBODY) if name in values})
         except (ValueError, AttributeError, RecursionError):
             return cls()
