@@ -9,7 +9,7 @@ from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dat
 from functools import cache
 from typing import Any, ClassVar, Self, TypedDict, TypeVar
 
-from search.journal.kinds import check, kinds_of
+from search.journal.kinds import Kinds, kinds_of
 from search.statistics import Expected
 from trainables.messages import Cost, WarmStart
 from trainables.values import Json
@@ -36,7 +36,7 @@ class EventData:
             ValueError: one is missing, or of another kind than its field.
         """
         made: Any = cls
-        check(_kinds(made), values)
+        _kinds(made).check(values)
         return _read(cls, values, cls.HOLDS)
 
     def to_json(self) -> Json:
@@ -631,9 +631,9 @@ def kind_of(data: EventData) -> str:
 
 
 @cache
-def _kinds(made: Any) -> dict[str, Any]:
+def _kinds(made: Any) -> Kinds:
     """Return the kind of each field of an event."""
-    return {**kinds_of(made), **made.INSIDE}
+    return Kinds({**kinds_of(made), **made.INSIDE})
 
 
 def from_json(kind: str, values: Json) -> EventData:

@@ -11,7 +11,7 @@ from functools import cached_property
 from statistics import NormalDist
 from typing import Self
 
-from search.journal.result import SearchResult, TrialResult, one_a_training
+from search.journal.result import SearchResult, TrialResult
 from search.statistics import share_bounds, shared
 from trainables.catalog.guesses import Guess
 from trainables.catalog.tasks import WIDTH, Metric
@@ -81,7 +81,7 @@ class Guessing:
         Of trials that are one training in several lengths they count once.
         """
         repeats = self.result.selection.repeats if self.result.selection is not None else {}
-        trainings = [*one_a_training(self.result.ranking), *repeats.values()]
+        trainings = [*self.result.distinct, *repeats.values()]
         return sum(len(trial.epochs) for trial in trainings)
 
     def best(self, part: str, metric: Metric | None = None) -> Guess | None:

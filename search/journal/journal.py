@@ -5,6 +5,7 @@ with a checksum of its own, fsynced before anybody else hears of it, written by 
 alone. The events are in `search.journal.events`.
 """
 
+import gc
 import json
 import os
 import re
@@ -12,20 +13,21 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from cluster.storage.bucket import Bucket, Taken
 from search.journal.events import EventData, from_json, kind_of
-from search.journal.kinds import UnixMs, check
+from search.journal.kinds import MAX_MS, Kinds, UnixMs
 from trainables.disk import NotRegular, open_regular, read_regular, sync
 
 FILE_NAME = "journal.jsonl"
 VERSION = 1
 AT_ONCE = 1000
 """The number of lines that are read together."""
-LINE = {"time_ms": UnixMs, "event": str}
+LINE = Kinds(time_ms=UnixMs, event=str)
 """The kinds of the values that every line has; its number is compared with its place."""
 SURROGATE = re.compile("[\ud800-\udfff]")
 RETRY_S = (1, 2, 5, 10)
@@ -85,7 +87,8 @@ class Event:
         try:
             checksum = values.pop("crc")
             number, time_ms, kind = values.pop("n"), values.pop("time_ms"), values.pop("event")
-            check(LINE, {"time_ms": time_ms, "event": kind})
+            if type(time_ms) is not int or not 0 <= time_ms <= MAX_MS or type(kind) is not str:
+                LINE.check({"time_ms": time_ms, "event": kind})
             event = cls(number, time_ms, from_json(kind, values))
         except (KeyError, AttributeError, TypeError) as error:
             raise ValueError(f"not an event: {line[:80].decode(errors='replace')!r}") from error
@@ -319,7 +322,39 @@ def read(path: Path) -> list[Event]:
             f"no search at '{path.parent}'. Check the name and --storage; 'python -m search.run' "
             "starts one."
         ) from None
-    return list(parsed(lines, path, 1))
+    with without_garbage_collection():
+        return list(parsed(lines, path, 1))
+
+
+def read_about(path: Path, trial: str) -> list[Event]:
+    """Return the events of a journal that are about a trial, or about none.
+
+    Lines that begin as those of another trial are not parsed, nor checked: a journal of 5,000
+    trials takes a twentieth of the time of `read`.
+
+    Raises:
+        OSError: the journal cannot be read.
+        ValueError: a line is damaged.
+    """
+    other = rb'\{"n": [0-9]+, "time_ms": [0-9]+, "event": "\w+", "trial": "(?!%s")'
+    wanted = re.compile(rb"^(?!%s)[^\n]+\n" % (other % re.escape(trial).encode()), re.MULTILINE)
+    lines = wanted.findall(read_regular(path))
+    return [Event.from_line(line.decode()) for line in lines]
+
+
+@contextmanager
+def without_garbage_collection() -> Iterator[None]:
+    """Look for no garbage: among a hundred thousand new events there is none.
+
+    Python would look through all of them again and again, which takes as long as reading them.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def parsed(lines: list[bytes], path: Path | Bucket, first: int) -> Iterator[Event]:

@@ -5,7 +5,7 @@ once, here, so that whoever uses it may rely on its kinds.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from functools import cache, cached_property
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
@@ -33,33 +33,38 @@ TITLES: dict[Any, str] = {
 }
 
 
-def check(kinds: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-    """Check the values whose kind is known.
+class Kinds(dict[str, Any]):
+    """The kinds of values by name."""
 
-    Args:
-        kinds: the kinds by name (`kinds_of`).
-        values: as JSON has them.
+    @cached_property
+    def checks(self) -> dict[str, Check]:
+        """The function that checks each of the values."""
+        return {name: _check_of(kind) for name, kind in self.items()}
 
-    Raises:
-        ValueError: one is of another kind. The text names it, and the kind.
-    """
-    for name, value in values.items():
-        if name in kinds and not _check_of(kinds[name])(value):
-            path, wrong, kind = next(_mistakes(name, value, kinds[name]))
-            raise ValueError(f"'{path}' is {repr(wrong)[:MAX_SHOWN]}, {_title(kind)} is needed")
+    def check(self, values: Mapping[str, Any]) -> None:
+        """Check the values whose kind is known.
+
+        Raises:
+            ValueError: one is of another kind. The text names it, and the kind.
+        """
+        checks = self.checks
+        for name, value in values.items():
+            if name in checks and not checks[name](value):
+                path, wrong, kind = next(_mistakes(name, value, self[name]))
+                raise ValueError(f"'{path}' is {repr(wrong)[:MAX_SHOWN]}, {_title(kind)} is needed")
 
 
 @cache
-def kinds_of(described: Any) -> dict[str, Any]:
-    """Return the kind of each field of a dataclass or `TypedDict`, by name.
+def kinds_of(described: Any) -> Kinds:
+    """Return the kind of each field of a dataclass or `TypedDict`.
 
     A whole number whose name ends in `_ms` is a Unix time.
     """
-    return {
-        name: UnixMs if hint is int and name.endswith("_ms") else hint
+    return Kinds(
+        (name, UnixMs if hint is int and name.endswith("_ms") else hint)
         for name, hint in get_type_hints(described).items()
         if get_origin(hint) is not ClassVar and hint is not ClassVar
-    }
+    )
 
 
 @cache
@@ -67,6 +72,8 @@ def _check_of(kind: Any) -> Check:
     """Return the function that checks a value of this kind."""
     if kind in _PLAIN:
         return _PLAIN[kind]
+    if kind == dict[str, float]:
+        return _are_numbers
     inner = [_check_of(part) for part in get_args(kind)]
     if _is_union(kind):
         return lambda value: any(fits(value) for fits in inner)
@@ -74,11 +81,26 @@ def _check_of(kind: Any) -> Check:
         return lambda value: isinstance(value, list) and all(map(inner[0], value))
     if get_origin(kind) is dict:
         return lambda value: isinstance(value, dict) and all(map(inner[1], value.values()))
-    checks = {name: _check_of(field) for name, field in kinds_of(kind).items()}
+    checks = kinds_of(kind).checks
     return lambda value: (
         isinstance(value, dict)
         and all(fits(value[name]) for name, fits in checks.items() if name in value)
     )
+
+
+def _are_numbers(values: Any) -> bool:
+    """Return whether this is a dictionary of numbers, as metrics are: most values of a journal."""
+    if type(values) is not dict:
+        return False
+    for value in values.values():
+        if not ((type(value) is float and -MAX_NUMBER <= value <= MAX_NUMBER) or _is_number(value)):
+            return False
+    return True
+
+
+def _is_number(value: Any) -> bool:
+    # Of NaN no comparison is true.
+    return type(value) in (float, int) and -MAX_NUMBER <= value <= MAX_NUMBER
 
 
 _PLAIN: dict[Any, Check] = {
@@ -88,8 +110,7 @@ _PLAIN: dict[Any, Check] = {
     bool: lambda value: type(value) is bool,
     int: lambda value: type(value) is int and -MAX_WHOLE <= value <= MAX_WHOLE,
     UnixMs: lambda value: type(value) is int and 0 <= value <= MAX_MS,
-    # Of NaN no comparison is true.
-    float: lambda value: type(value) in (float, int) and -MAX_NUMBER <= value <= MAX_NUMBER,
+    float: _is_number,
 }
 
 

@@ -22,7 +22,7 @@ from typing import Any, Self
 
 import psutil
 
-from search.journal.kinds import check, kinds_of
+from search.journal.kinds import kinds_of
 from trainables.disk import open_regular
 
 FILE_NAME = "lock.json"
@@ -65,7 +65,7 @@ class Holder:
         try:
             values = json.loads(content.decode())
             made: Any = cls
-            check(kinds_of(made), values)
+            kinds_of(made).check(values)
             found = cls(**{name: values[name] for name in vars(NOBODY) if name in values})
         except (ValueError, AttributeError, RecursionError):
             return cls()
