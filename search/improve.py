@@ -89,6 +89,7 @@ from search.tracking.model_registry import (
     origin_of,
 )
 from search.views.terminal import Terminal, say
+from trainables.disk import read_regular
 from trainables.errors import ConfigError, counted
 from trainables.export import reference
 from trainables.values import Json
@@ -400,7 +401,7 @@ def facts_in(kept: Home) -> Json | None:
     """Return what was decided; None before that."""
     if DECISION not in kept.names():
         return None
-    facts: Json = json.loads(kept.read(DECISION).read_text())
+    facts: Json = json.loads(read_regular(kept.read(DECISION)))
     return facts
 
 

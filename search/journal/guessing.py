@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
 
-from search.journal.result import SearchResult, TrialResult, one_a_training
+from search.journal.result import SearchResult, TrialResult
 from search.statistics import share_bounds, shared, student_width
 from trainables.catalog.guesses import Guess
 from trainables.catalog.tasks import WIDTH, Metric
@@ -86,7 +86,7 @@ class Guessing:
         Of trials that are one training in several lengths they count once.
         """
         repeats = self.result.selection.repeats if self.result.selection is not None else {}
-        trainings = [*one_a_training(self.result.ranking), *repeats.values()]
+        trainings = [*self.result.distinct, *repeats.values()]
         return sum(len(trial.epochs) for trial in trainings)
 
     def best(self, part: str, metric: Metric | None = None) -> Guess | None:

@@ -18,6 +18,7 @@ from search.journal.requests import PAUSE
 from search.journal.result import ENDED, FAILED, SearchResult
 from search.journal.store import Storage, home
 from search.statistics import interval_of
+from trainables.disk import NotRegular, read_regular
 
 LINE = re.compile(
     rb'\{"n": (?P<n>[0-9]+), "time_ms": (?P<time_ms>[0-9]+), "event": "(?P<kind>\w+)"'
@@ -109,8 +110,10 @@ class Overviews:
             if line is None or stamp != known:
                 line = _Lines.read(kept.opened()).overview(name)
                 self._known[name] = stamp, line
-        except (JournalError, OSError, ValueError, KeyError, TypeError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+        except (JournalError, OSError, ValueError) as error:
+            return Overview(name, "broken", trouble=_first_line(error))
+        except Exception as error:  # noqa: BLE001 - an odd journal must not hide the others
+            reason = f"its journal lacks what this version needs ({_first_line(error)})"
             return Overview(name, "broken", trouble=reason)
         if holder:
             return replace(line, state="running", holder=holder)
@@ -120,6 +123,13 @@ class Overviews:
     def keep(self, names: list[str]) -> None:
         """Forget all searches but these."""
         self._known = {name: self._known[name] for name in names if name in self._known}
+
+
+def _first_line(error: Exception) -> str:
+    """Return the first line of what an exception says, with its type where that says more."""
+    told = (str(error).splitlines() or [""])[0]
+    is_ours = isinstance(error, JournalError | OSError | ValueError)
+    return told if told and is_ours else f"{type(error).__name__}: {told}".removesuffix(": ")
 
 
 class _Lines:
@@ -255,9 +265,11 @@ def _whole_lines(path: Path) -> Iterator[re.Match[bytes]]:
         ValueError: a line is damaged, or missing.
     """
     try:
-        text = path.read_bytes()
+        text = read_regular(path)
     except FileNotFoundError as error:
         raise JournalError(f"it has no {FILE_NAME}") from error
+    except NotRegular as error:
+        raise JournalError(f"{FILE_NAME} is not a regular file") from error
     end, whole = 0, text.rfind(b"\n") + 1
     for number in count(1):
         if end == whole:

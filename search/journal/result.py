@@ -3,7 +3,7 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -489,6 +489,12 @@ class SearchResult:
     """The requests that were answered, by id, in that order."""
     stopping: Requested | None = None
     """The request by which the search is to stop, until it has."""
+    _state: int = field(default=0, init=False, repr=False, compare=False)
+    """A number that grows with whatever `apply` and `cut_off` change."""
+    _computed: dict[str, tuple[tuple[int, int], list[TrialResult]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """By the name of what computed it (`_once`): the state and number of trials, and the result."""
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -539,6 +545,7 @@ class SearchResult:
 
     def apply(self, event: Event) -> None:
         """Take one event."""
+        self._state += 1
         data = event.data
         if self.now and not isinstance(data, SessionStart | Freed):  # `Freed` is of no session
             self.now[-1].hear(event.time_ms, event.elapsed_ms)
@@ -709,6 +716,7 @@ class SearchResult:
 
     def cut_off(self) -> None:
         """Mark running trials as interrupted: nobody trains them now."""
+        self._state += 1
         repeats = self.selection.repeats if self.selection is not None else {}
         for trial in (*self.trials.values(), *repeats.values()):
             if trial.outcome == "running":
@@ -744,8 +752,20 @@ class SearchResult:
         """Trials with a best epoch, the best first, without diverged and failed ones.
 
         Of equally good ones the first is the one that costs less, if cost is an objective, and
-        then the one with less loss.
+        then the one with less loss. It is computed once for each state of the search: pages ask
+        for it dozens of times, and with thousands of trials it takes a tenth of a second.
         """
+        return [*self._once(SearchResult._rank_trials)]
+
+    def _once(self, compute: "Callable[[SearchResult], list[TrialResult]]") -> list[TrialResult]:
+        """Return what a function computes of the search, once for each state of it."""
+        state = self._state, len(self.trials)
+        known = self._computed.get(compute.__name__)
+        if known is None or known[0] != state:
+            known = self._computed[compute.__name__] = state, compute(self)
+        return known[1]
+
+    def _rank_trials(self) -> list[TrialResult]:
         ranked = sorted(
             self._counted, key=lambda trial: rank(trial.best, trial.metric), reverse=True
         )
@@ -763,6 +783,9 @@ class SearchResult:
 
         Statistics count these: the lengths of one training are one observation.
         """
+        return [*self._once(SearchResult._one_a_training)]
+
+    def _one_a_training(self) -> list[TrialResult]:
         return one_a_training(self.ranking)
 
     @property

@@ -26,9 +26,10 @@ from search.journal.bucket_log import FIRST, CopyTail, JournalCopy
 from search.journal.events import Evidence
 from search.journal.journal import FILE_NAME, Event, Journal, JournalError, Tail, read
 from search.journal.lease import FILE_NAME as LOCK_FILE
-from search.journal.lease import PATIENCE_S, Lease, holder_of
+from search.journal.lease import PATIENCE_S, SIZE, Lease, holder_of
 from trainables.caches import cache_folder, make_private
 from trainables.checkpoints.heartbeat import TELL_S, Beat, beat_of, last_beats
+from trainables.disk import read_regular
 
 Storage = Path | Bucket
 """A place that keeps searches."""
@@ -172,7 +173,7 @@ class Home:
     def lock(self) -> bytes:
         """Return the content of its lock, which its driver changes every few seconds."""
         try:
-            return (self.folder / LOCK_FILE).read_bytes()
+            return read_regular(self.folder / LOCK_FILE, SIZE)
         except FileNotFoundError:
             return b""
 

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from search.journal.result import DATA_PICTURE, DATA_REPORT
 from search.views.page.templates import template
+from trainables.disk import read_regular
 from trainables.errors import counted
 from trainables.inspection.matches import EXACT, MIRRORED, NEAR, Match
 from trainables.inspection.pictures import WIDTH
@@ -50,7 +51,7 @@ def section(folder: Path | None) -> Markup:
 def _read(folder: Path | None, name: str) -> bytes:
     if folder is None:
         raise FileNotFoundError(name)
-    return (folder / name).read_bytes()
+    return read_regular(folder / name)
 
 
 def rendered(report: DataReport, picture: bytes) -> Markup:

@@ -5,7 +5,6 @@ last epochs for all. So a slow one costs no memory; one that is too far behind b
 """
 
 import asyncio
-import gc
 import threading
 import time
 from bisect import bisect_right
@@ -19,13 +18,14 @@ from starlette.concurrency import run_in_threadpool
 from cluster.errors import NotReady
 from search.experiment import NAME
 from search.journal.events import Ended, Epoch, SessionStart, Suggested
-from search.journal.journal import Event, JournalError, Replaced
+from search.journal.journal import Event, JournalError, Replaced, without_garbage_collection
 from search.journal.result import FAILED, SearchResult, TrialResult
 from search.journal.store import BucketHome, Storage, home
 from search.views.live import Before
 from search.views.web.course import Course
 from search.views.web.listing import Row
 from search.views.web.words import Told, told
+from search.why import History
 
 LOOK_S, BUCKET_LOOK_S = 0.2, 3.0
 """Seconds between two looks at a journal that is watched."""
@@ -63,16 +63,6 @@ class Point(NamedTuple):
     seconds: float
     """As in `Record`."""
     epochs: int
-
-
-@contextmanager
-def _no_garbage() -> Iterator[None]:
-    """Look for no garbage: among a hundred thousand events there is none, and it takes as long."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 class View:
@@ -138,6 +128,7 @@ class Followed:
         self.proposed: list[tuple[int, TrialResult]] = []
         """Its trials, with the numbers of the events that proposed them."""
         self.told: deque[Told] = deque(maxlen=MAX_TOLD)
+        self.history = History()
         self.rows: dict[str, Row] = {}
         """The rows of a table of its trials, as far as they are made and have not changed."""
         self.holder, self._holder_at, self._is_cut_off = "", 0.0, False
@@ -153,7 +144,7 @@ class Followed:
         """
         with self.lock:
             holder = self._holder()  # before the journal, whose last lines come before it
-            with _no_garbage():
+            with without_garbage_collection():
                 events = self._events()
                 for event in events:
                     self._apply(event)
@@ -213,6 +204,7 @@ class Followed:
             self.before = Before.of(result)
             self.rows.clear()
         result.apply(event)
+        self.history.apply(event, result)
         self.number = event.number
         if self.rows:
             self.rows.pop(event.trial, None)

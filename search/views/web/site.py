@@ -6,6 +6,7 @@ a line on the page; a change is a form that is posted with the session's CSRF to
 
 import asyncio
 import functools
+import logging
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,9 @@ RECEIVE_S = 15.0
 """Seconds within which a form has to arrive."""
 MAX_BYTES = 200_000
 """The bytes of a form without files."""
+MAX_SHOWN = 200
+"""The most characters of an unexpected exception that a page shows."""
+LOG = logging.getLogger(__name__)
 STATUS: dict[type[Exception], int] = {
     ConfigError: 400,
     JournalError: 404,
@@ -156,6 +160,12 @@ class Site:
             except tuple(STATUS) as error:
                 status = next(STATUS[made] for made in type(error).__mro__ if made in STATUS)
                 return self.refused(request, status, str(error))
+            except Exception as error:
+                # What a page shows comes from files that others may have written.
+                LOG.exception("%s %s", request.method, request.url.path)
+                told = f"{type(error).__name__}: {error}".splitlines()[0][:MAX_SHOWN]
+                text = f"this page cannot be made ({told}). The server's output has the details."
+                return self.refused(request, 500, text)
 
         return answered
 

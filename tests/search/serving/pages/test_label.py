@@ -115,7 +115,6 @@ def test_images_are_shown_to_no_other_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(browser() is None, reason="needs Chromium")
 def test_classes_that_differ_in_case_alone_have_keys_of_their_own(tmp_path: Path) -> None:
     classes = ("C", "c", "S", "7", "b", "B")
     app = app_of(labelling_of(tmp_path / "met", 2, classes))
