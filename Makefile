@@ -50,6 +50,7 @@ bench: setup
 	$(BIN)/python tests/bench/tables.py mnist --data-root $(DATA_ROOT)
 	$(BIN)/python -m tests.bench.scale
 	$(BIN)/python -m tests.bench.selection
+	$(BIN)/python -m tests.bench.rates
 	$(BIN)/python -m tests.bench.serving
 
 bench-search: setup

@@ -284,14 +284,12 @@ def _by_images(leader: SearchResult, other: SearchResult, count: int, *, is_same
     candidates = _candidates(leader, other)
     # Any two of the searches might have been the best and this one.
     tail = TESTED_RATE / 2 / math.comb(count, 2)
+    lucky, unlucky = tail / candidates, tail / _candidates(other, leader)
     low, high = difference_bounds(
         (best.score, behind.score),
-        tuple(
-            (_bound(leader, rate, is_lower=is_lower), _bound(other, rate, is_lower=not is_lower))
-            for rate, is_lower in (
-                (tail / candidates, True),
-                (tail / _candidates(other, leader), False),
-            )
+        (
+            (_bound(leader, lucky, is_lower=True), _bound(other, lucky, is_lower=False)),
+            (_bound(leader, unlucky, is_lower=False), _bound(other, unlucky, is_lower=True)),
         ),
     )
     note = (

@@ -49,6 +49,12 @@ class Compared:
     epochs: Sequence[int] = ()
     """The epochs of each trial of a search, all as good; one where nothing is said."""
 
+    @property
+    def repetitions(self) -> int:
+        """How often it is played: seldom where it takes long, and hardly ever errs."""
+        trainings = sum(map(len, self.searches)) * max(self.epochs, default=1)
+        return 2000 if trainings <= 40 else 500 if trainings <= 200 else 300
+
     def play(self, generator: np.random.Generator) -> dict[str, bool | None]:
         """Compare once: is one called better that is not, do intervals hold, is a lead seen?"""
         shared = 0.03 * generator.normal(size=FOLDS)  # what makes a fold hard, or a seed lucky
@@ -183,7 +189,7 @@ def cases() -> list[Case]:
             title,
             {"called better": ERROR} | ({"interval": INTERVAL} if kind.by == "images" else {}),
             kind.play,
-            2000 if max(map(len, kind.searches)) <= 20 else 1000,
+            kind.repetitions,
         )
         for title, kind in kinds.items()
     ]
