@@ -29,8 +29,8 @@ from search import resume
 from search.budget import Budget, budget_options
 from search.cli.main import (
     HelpFormatter,
-    began_ms,
     check_versions,
+    command_start,
     guarded,
     json_option,
     leave,
@@ -94,6 +94,7 @@ from search.tracking.model_registry import (
     origin_of,
 )
 from search.views.terminal import Terminal, say
+from trainables.disk import read_regular
 from trainables.errors import ConfigError, counted
 from trainables.export import reference
 from trainables.values import Json
@@ -182,7 +183,7 @@ def improve(args: argparse.Namespace) -> int:
             was.
         Held: another driver has one of the searches.
     """
-    began = began_ms()
+    began = command_start()
     check_options(args)
     check_versions()
     if args.name is not None and home(args.storage, args.name).exists():
@@ -441,7 +442,7 @@ def facts_in(kept: Home) -> Json | None:
     """Return what was decided; None before that."""
     if DECISION not in kept.names():
         return None
-    facts: Json = json.loads(kept.read(DECISION).read_text())
+    facts: Json = json.loads(read_regular(kept.read(DECISION)))
     return facts
 
 

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from uuid import uuid4
 
 from cluster.cli import Parser
 from cluster.storage.bucket import Bucket
@@ -173,7 +174,7 @@ def write_page(path: Path, found: Findings, reference: Reference, window: Window
     """Write the page."""
     from search.feedback.monitoring.page import render  # Jinja is not needed before
 
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
     partial.write_text(render(found, reference, window), encoding="utf-8")
     partial.replace(path)
 

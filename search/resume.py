@@ -14,7 +14,14 @@ from functools import partial
 from cluster.cli import Parser
 from cluster.errors import Refused
 from search.budget import Budget, Limit, budget_options, shares_text
-from search.cli.main import HelpFormatter, began_ms, guarded, json_option, leave, storage_option
+from search.cli.main import (
+    HelpFormatter,
+    command_start,
+    guarded,
+    json_option,
+    leave,
+    storage_option,
+)
 from search.cli.names import search_of
 from search.cli.overrides import apply_overrides, change_option, keep_option, place_options
 from search.decisions.policy import MakePolicy
@@ -46,7 +53,8 @@ def parser() -> Parser:
     made.add_argument(
         "--trials", type=int, metavar="N", help="as many trials in all (default: as before)"
     )
-    budget_options(made, "as before")
+    of = "what all sessions together may use (a new limit replaces those of its kind)"
+    budget_options(made, "as before", of=of)
     place_options(made, "as before")
     keep_option(made)
     made.add_argument("--fuse", metavar="N", help="as of search.run (default: as before)")
@@ -72,7 +80,7 @@ def resume(args: argparse.Namespace, *, advises: bool = True) -> Finished:
         ConfigError, NotReady, Unavailable: as for `run`.
         Held: another driver has it.
     """
-    began = began_ms()
+    began = command_start()
     kept = search_of(args)
     # Before the journal is read: a trial's line is written before its folder is made, so that a
     # running driver's new trial is not taken for one whose line is missing.

@@ -79,7 +79,7 @@ def what_options(made: Parser) -> None:
         "--data",
         default="digits",
         metavar="DATA",
-        help=f"{', '.join(sorted(named() - {'folder'}))}, or folder:PATH (a sub-folder per class)",
+        help=f"{', '.join(sorted(named()))}, or folder:PATH (a sub-folder per class)",
     )
     data_options(what)
     what.add_argument(
@@ -375,8 +375,8 @@ def space_of(given: str | SearchSpace) -> tuple[SearchSpace, str, str]:
 
 
 def named() -> set[str]:
-    """Return the data sets that `--data` may name."""
-    return {name for name, entry in DATASETS.items() if not entry.is_own}
+    """Return the data sets that `--data` names without a path."""
+    return {name for name, entry in DATASETS.items() if not (entry.is_own or entry.from_folder)}
 
 
 def data_source(data: str) -> str:
@@ -385,13 +385,13 @@ def data_source(data: str) -> str:
     Raises:
         ConfigError: there is no such data set.
     """
-    source = data.partition(":")[0]
+    source, _, path = data.partition(":")
     if data and source not in DATASETS and Path(data).is_dir():
         raise ConfigError(f"'{data}' is a folder: use --data folder:{data}.")
-    if data == "folder:":
-        raise ConfigError("'folder:' names no folder: use --data folder:PATH.")
-    if source not in named() or (source != "folder" and ":" in data):
-        raise ConfigError(unknown("data set", data, named() - {"folder"} | {"folder:PATH"}))
+    if source == "folder" and not path:
+        raise ConfigError(f"'{data}' names no folder: use --data folder:PATH.")
+    if source != "folder" and data not in named():
+        raise ConfigError(unknown("data set", data, named() | {"folder:PATH"}))
     return source
 
 

@@ -3,7 +3,6 @@
 import json
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -20,7 +19,15 @@ from cluster.errors import NotReady, Refused
 from cluster.runtime.session import LOCAL
 from cluster.secrets import masked
 from search.budget import Budget
-from search.cli.main import AT_CHANCE, SOME_FAILED, began_ms, check_versions, heed_signals, stop
+from search.cli.main import (
+    AT_CHANCE,
+    SOME_FAILED,
+    CommandStart,
+    check_versions,
+    command_start,
+    heed_signals,
+    stop,
+)
 from search.decisions.driver import Driver
 from search.decisions.earlier_searches import Earlier
 from search.decisions.policy import MakePolicy
@@ -34,6 +41,7 @@ from search.journal.guessing import is_answer_at_chance
 from search.journal.journal import FILE_NAME, VERSION, Journal, JournalError, Unwritten
 from search.journal.keeping import ALL, NEEDED, by_kind, freed, goes_at_once, removable, remove
 from search.journal.lease import FILE_NAME as LOCK_FILE
+from search.journal.lease import boot_id
 from search.journal.provenance import provenance
 from search.journal.requests import Inbox
 from search.journal.result import (
@@ -77,16 +85,16 @@ def run(experiment: Experiment, *, as_json: bool = False) -> Finished:
         ConfigError, NotReady, Unavailable: as `prepare`, before anything starts.
         Held: somebody else is starting a search of this name.
     """
-    began = began_ms()
+    began = command_start()
     refuse_taken(experiment)
     prepared = prepare(experiment)
     console = Terminal(stderr=True)
     for line in (headline(prepared.report), *prepared.notes):
         say(console, line)
     experiment = prepared.experiment
-    if (limit := experiment.budget.time) is not None and now_ms() - began > limit.amount * 1000:
+    if (limit := experiment.budget.time) is not None and began.ago_s > limit.amount:
         raise ConfigError(
-            f"--budget {limit}: {(now_ms() - began) / 1000:.0f} s have passed "
+            f"--budget {limit}: {began.ago_s:.0f} s have passed "
             "before anything is started. Use more."
         )
     bounds = in_folds(experiment.base) + within(experiment.budget)
@@ -314,12 +322,11 @@ class Running:
 
 
 def run_session(
-    prepared: Prepared, console: Console, began: int, opening: str, plan: SessionPlan
+    prepared: Prepared, console: Console, began: CommandStart, opening: str, plan: SessionPlan
 ) -> Finished:
     """Have a search's trials trained, tested and recorded, as the plan says.
 
-    `began` is when the command began (`cli.main.began_ms`), `opening` the first line that it
-    prints.
+    `began` is when the command began, `opening` the first line that it prints.
     """
     experiment, waiting, note = prepared.experiment, prepared.waiting, partial(say, console)
     folder, troubles = experiment.folder, list[str]()
@@ -342,14 +349,14 @@ def run_session(
         journal, events = experiment.home.journal(new=plan.is_first)
         journal.other = lease.other
         tell_cut_off(journal, console)
-        start_s = max(0.0, since_s(began) - waiting.seconds)
+        start_s = max(0.0, began.ago_s - waiting.seconds)
         driver = Driver(
             experiment,
             journal,
             plan.policy,
             slots=executor.at_once,
             earlier=earlier.told(fused=executor.packing.members > 1, say=note),
-            ago_s=since_s(began),
+            ago_s=began.ago_s,
             start_s=start_s,
         )
         driver.replay(events)
@@ -360,7 +367,7 @@ def run_session(
         journal.listeners += [tracker, views.apply]
         running = Running(plan, driver, executor, views, tracker, troubles, inbox)
         driver.room, driver.look = executor.room, running.look
-        about = SessionStart(provenance=origin, began_ms=began, training=earlier.training)
+        about = session_of(began, str(lease.mine), origin, earlier.training)
         with views, interruptible(driver, note, plan.onwards(experiment)) as signals:
             heed_signals()
             write_first_event(running, prepared, about, signals)
@@ -380,6 +387,20 @@ def earlier_trainings(prepared: Prepared, plan: SessionPlan) -> Earlier:
     experiment = prepared.experiment
     wanted = experiment.cache and plan.takes_over and experiment.address == LOCAL
     return Earlier(experiment, prepared.dataset, wanted=wanted)
+
+
+def session_of(
+    began: CommandStart, driver: str, origin: dict[str, str], training: str
+) -> SessionStart:
+    """Return what a session's first event says of its driver, named by its lease, and its clock."""
+    return SessionStart(
+        provenance=origin,
+        training=training,
+        began_ms=began.time_ms,
+        driver=driver,
+        boot=boot_id(),
+        zero_ms=round(1000 * began.clock_s),
+    )
 
 
 def write_first_event(
@@ -518,7 +539,7 @@ def ended(
     signals: list[int],
     troubles: list[str],
     code: ExitCode,
-    began: int | None = None,
+    began: CommandStart | None = None,
 ) -> Finished:
     """Return the outcome of a search.
 
@@ -529,10 +550,11 @@ def ended(
         "experiment_id": tracker.experiment_id,
         "parent_run_id": tracker.parent_run_id,
     }
-    is_searched = began is not None and result.now is result.sessions
-    since_s = (now_ms() - result.now[-1].last_ms) / 1000 if is_searched else 0.0
+    after_s = 0.0  # the last event, which is as far as the journal knows
+    if began is not None and result.now is result.sessions:
+        after_s = max(0.0, began.ago_s - result.now[-1].elapsed_ms / 1000)
     return Finished(
-        experiment, result, where, code(result, signals, troubles), result.wall_s + since_s
+        experiment, result, where, code(result, signals, troubles), result.wall_s + after_s
     )
 
 
@@ -679,16 +701,6 @@ def in_folds(config: TrialConfig) -> str:
 def within(budget: Budget) -> str:
     """Return what to say of a search that has a budget; nothing of another."""
     return f", within {' and '.join(map(str, budget.limits))}" if budget.limits else ""
-
-
-def now_ms() -> int:
-    """Return the Unix time in milliseconds."""
-    return time.time_ns() // 1_000_000
-
-
-def since_s(began: int) -> float:
-    """Return the seconds since this Unix time in milliseconds."""
-    return (now_ms() - began) / 1000
 
 
 def exit_code(result: SearchResult, signals: list[int], troubles: list[str]) -> int:

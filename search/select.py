@@ -21,7 +21,7 @@ from search.budget import Budget
 from search.cli.main import (
     AT_CHANCE,
     HelpFormatter,
-    began_ms,
+    command_start,
     guarded,
     json_option,
     leave,
@@ -97,7 +97,7 @@ def select(args: argparse.Namespace) -> Finished | None:
         ConfigError, NotReady, Unavailable: as for `run`.
         Held: another driver has it.
     """
-    began = began_ms()
+    began = command_start()
     kept = search_of(args)
     result = SearchResult.read(kept.opened())
     recorded = Experiment.from_description(args.name, result.started.experiment, args.storage)

@@ -6,6 +6,7 @@ failed request. POST images to /predict; /docs says how.
 """
 
 import argparse
+import os
 import re
 import tempfile
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 from cluster.cli import Parser, cannot_listen, is_whole, port, seconds, whole
 from cluster.runtime.session import LOCAL
 from search.api import is_folder
-from search.cli.main import HelpFormatter, guarded, place_option
+from search.cli.main import HelpFormatter, guarded, leave, place_option
 from search.cli.names import found_name
 from search.journal.store import own_path, storage
 from search.serving.messages import Question, Recording, Settings
@@ -134,6 +135,7 @@ def on_cluster(args: argparse.Namespace, source: Question | Path) -> int:
         threads=1,
         delay_s=args.max_delay / 1000,
         record=recording_of(args),
+        open_corrections=args.open_corrections,
     )
     wanted = Wanted(settings, args.address, args.port, args.prefix, args.replicas, source)
     return serve_on_cluster(wanted)
@@ -187,6 +189,7 @@ def command(args: argparse.Namespace) -> int:
                 delay_s=args.max_delay / 1000,
                 shadow_share=args.shadow_share if shadow is not None else 0.0,
                 record=recording_of(args),
+                open_corrections=args.open_corrections,
             )
             host, number = listening.getsockname()[:2]
             address = f"http://{f'[{host}]' if ':' in host else host}:{number}"
@@ -319,6 +322,12 @@ def record_options(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="of the other images that are kept",
     )
+    parser.add_argument(
+        "--open-corrections",
+        action="store_true",
+        help="with a --host that other machines reach, take corrections from all of them; they are "
+        "kept for good, and search.improve learns from them",
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -326,9 +335,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     After SIGTERM all that has arrived is answered, and the exit code is 0.
     """
+    _open_standard_streams()
     args = options().parse_args(argv)
     return guarded(lambda: command(args))
 
 
+def _open_standard_streams() -> None:
+    """Have descriptors 0 to 2 open: where one is closed, the socket would get its number."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+
+
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -57,7 +58,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         is_named = "(default" in (action.help or "")
         return (
             action.help
-            if is_named or action.default in (None, [], False)
+            if is_named or action.default in (None, [], False) or action.default is True
             else super()._get_help_string(action)
         )
 
@@ -76,8 +77,23 @@ def stop(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
 
-def began_ms() -> int:
-    """Return the Unix time in milliseconds at which this command began.
+@dataclass(frozen=True)
+class CommandStart:
+    """The beginning of a command, as a moment and by the clock that measures durations."""
+
+    time_ms: int
+    """Unix time in milliseconds."""
+    clock_s: float
+    """The reading of `time.monotonic`."""
+
+    @property
+    def ago_s(self) -> float:
+        """The seconds since then, those for which the machine was suspended left out."""
+        return time.monotonic() - self.clock_s
+
+
+def command_start() -> CommandStart:
+    """Return when this command began.
 
     If the process is there for the command alone (`python -m search.run`, a job of Ray's too), that
     is the process's start, so that the seconds of Python's own start and of the imports count. If
@@ -85,7 +101,8 @@ def began_ms() -> int:
     """
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     is_command = spec is not None and spec.name.startswith("search.")
-    return int((time.time() - (process_age_s() if is_command else 0)) * 1000)
+    age_s = process_age_s() if is_command else 0
+    return CommandStart(int((time.time() - age_s) * 1000), time.monotonic() - age_s)
 
 
 def process_age_s() -> float:

@@ -131,7 +131,8 @@ class Earlier:
         until = time.monotonic() + MAX_S
         try:
             for name, content in _journals(self.experiment.storage, self.experiment.name, training):
-                self._take(name, content)
+                with suppress(ValueError):  # its texts are no UTF-8: others may have written it
+                    self._take(name, content)
                 if time.monotonic() > until:
                     break
         except OSError as error:

@@ -296,33 +296,42 @@ def _with_trials(wanted: str, experiment: Experiment, result: SearchResult) -> E
 
 
 def _with_budget(asked: Asked, experiment: Experiment) -> Experiment:
-    """Return the search with these limits in the place of those of their kind, or added to them.
+    """Return the search with these limits in place of all limits of their kinds.
+
+    A limit with + is added to each limit of its kind instead.
 
     Raises:
-        ConfigError: a limit is none, or there is none of its kind to be added to.
+        ConfigError: a text is not a limit, there is no limit of its kind to which it could be
+            added, or a price has no limit in money for which it counts.
     """
-    limits = {one.of: one for one in experiment.budget.limits}
+    plain = [limit(text) for text in asked.budget if not text.startswith("+")]
+    budget = experiment.budget.with_limits(plain)
     for text in asked.budget:
-        given = limit(text.removeprefix("+"))
         if text.startswith("+"):
-            given = _added(limits.get(given.of), given, text)
-        limits[given.of] = given
-    price = experiment.budget.price if asked.price is None else asked.price
-    return replace(experiment, budget=Budget(tuple(limits.values()), price))
+            budget = _added(budget, limit(text[1:]), text)
+    if asked.price is not None:
+        if not budget.is_priced:
+            raise ConfigError(
+                f"--price {asked.price:g} has no effect: the search has no budget in money. "
+                "Add one, as --budget 20usd."
+            )
+        budget = replace(budget, price=asked.price)
+    return replace(experiment, budget=budget)
 
 
-def _added(before: Limit | None, more: Limit, text: str) -> Limit:
-    """Return a limit with another one of its kind added.
+def _added(budget: Budget, more: Limit, text: str) -> Budget:
+    """Return a budget with a limit added to each limit of its kind.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: it has no limit of this kind.
     """
-    if before is None:
+    if all(one.of != more.of for one in budget.limits):
         raise ConfigError(
             f"--budget {text}: the search has no such limit that it could be added to. "
             f"{more} sets one."
         )
-    return before.plus(more.amount)
+    limits = (one.plus(more.amount) if one.of == more.of else one for one in budget.limits)
+    return replace(budget, limits=tuple(limits))
 
 
 def _at_once_text(wanted: int, standing: Standing) -> str:

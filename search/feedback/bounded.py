@@ -82,6 +82,11 @@ class BoundedRecords:
                 raise
         return True
 
+    def forget(self) -> None:
+        """Look at the place again before the next image, since it was removed meanwhile."""
+        with self._lock:
+            self._unlooked = float("inf")
+
     def _count(self, name: str, size: int) -> None:
         self._images[name] = size
         self._image_bytes += size

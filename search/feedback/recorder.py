@@ -12,6 +12,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -44,6 +45,8 @@ HELD_BYTES = 64_000_000
 """The size of the latest images, which are held so that they can be kept when one is corrected."""
 OVERHEAD = 1000
 """The bytes that an answer takes beside its image, about."""
+HeldImage = bytes | NDArray[np.uint8]
+"""A file as it came, or pixels."""
 NO_PIXELS = np.empty((0, 0, 1), dtype=np.uint8)
 
 
@@ -81,8 +84,8 @@ class Counts:
     """Those whose images were kept, or had been."""
     lost: int = 0
     """Those that found the queue full."""
-    is_refused: bool = False
-    """True while the storage refuses."""
+    problem: str = ""
+    """The reason why nothing can be written now; empty if it can."""
 
 
 class Recorder:
@@ -96,6 +99,7 @@ class Recorder:
         *,
         tell: Callable[[str], None] | None = None,
         every_s: float = EVERY_S,
+        is_restart: bool = False,
     ) -> None:
         """Begin to write there.
 
@@ -105,6 +109,7 @@ class Recorder:
             keeping: which images are kept.
             tell: takes a line for whoever runs the server; without it, it goes to stderr.
             every_s: seconds between two objects.
+            is_restart: what refuses is waited for, as if it had refused later.
 
         Raises:
             ConfigError: there are the records of another model.
@@ -114,7 +119,6 @@ class Recorder:
         quick = replace(place, quick=True) if isinstance(place, Bucket) else place
         self.about, self.keeping, self.counts = about, keeping or Keeping(), Counts()
         self.records = Records.at(quick)
-        self.records.begin(about)
         self._bounded = BoundedRecords(self.records, self.keeping.limit)
         self._tell = tell or (lambda text: say(Terminal(stderr=True), text))
         self._every_s = every_s
@@ -122,18 +126,38 @@ class Recorder:
         self._held = Held()
         self._is_full = self._is_lossy = self._is_closed = False
         self._lock = threading.Condition()
+        try:
+            self.records.begin(about)
+        except Exception as error:
+            if not is_restart:
+                raise
+            self._note_problem(error)
+        self._start()
+
+    def _start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
+
+    @property
+    def problem(self) -> str:
+        """The reason why nothing is recorded now; empty if all is well."""
+        return self.counts.problem or ("" if self._thread.is_alive() else "its thread has ended")
+
+    def hold(self, batch: Sequence[Answered]) -> None:
+        """Keep answers in memory, so that they can be corrected as soon as they are sent."""
+        for one in batch:
+            self._held.add(one)
 
     def answered(self, batch: Sequence[Answered]) -> None:
         """Take note of a batch and return at once; called by one thread at a time."""
         with self._lock:
             for one in batch:
                 answer = replace(one, pixels=NO_PIXELS) if one.content else one
-                self._held.add(answer)
                 self.counts.lost += not self._waiting.add(answer)
             if len(self._waiting.answers) >= PIECE:
                 self._lock.notify()
+        if not self._thread.is_alive():
+            self._start()
 
     def close(self) -> None:
         """Write what waits, if the storage takes it; no batch follows."""
@@ -142,7 +166,7 @@ class Recorder:
             self._lock.notify()
         self._thread.join()
         if unwritten := self.counts.lost + len(self._waiting.answers):
-            self._tell(f"{counted(unwritten, 'answer')} could not be recorded")
+            self._report(f"{counted(unwritten, 'answer')} could not be recorded")
 
     def correct(
         self, label: str, by: str, *, answer: str = "", image: str = "", content: bytes = b""
@@ -164,13 +188,13 @@ class Recorder:
         """
         if label not in self.about.classes:
             raise ConfigError(unknown("class", label, self.about.classes))
-        with self._lock:
-            held = self._held.answers.get(answer)
-        content = content if held is None else _content(held)
+        if (held := self._held.get(answer)) is not None:
+            content = _as_file(held)
         if not content and not image:
             raise NotKept("that answer is not known any more: send its image with it, as content.")
         name = image_name(content) if content else image
         now_ms = time.time_ns() // 1_000_000
+        self._begin()
         if content and not self._bounded.keep(name, content, UNCERTAIN, now_ms, again=True):
             raise NoRoom(self._no_room)
         return self.records.correct(name, label, by)
@@ -189,50 +213,67 @@ class Recorder:
             with self._lock:
                 self._lock.wait_for(self._is_due, self._every_s)
                 is_closing = self._is_closed
-            while batch := self._waiting.first(PIECE):
-                if not self._wrote(batch):
-                    break
-                with self._lock:
-                    self._waiting.drop(len(batch))
-            # Once: how many they are in all is said at the end.
-            if self.counts.lost and not self._is_lossy:
-                self._is_lossy = True
-                self._tell(
-                    f"answers come faster than '{self.records.place}' takes them: some are lost"
-                )
+            try:
+                self._write_waiting()
+            except Exception as error:  # noqa: BLE001 - whatever goes wrong, the next are recorded
+                self._note_problem(error)
 
     def _is_due(self) -> bool:
         is_much = len(self._waiting.answers) >= PIECE
-        return self._is_closed or (is_much and not self.counts.is_refused)
+        return self._is_closed or (is_much and not self.counts.problem)
 
-    def _wrote(self, batch: Sequence[Answered]) -> bool:
-        """Write answers and their images; return False if the storage refuses."""
-        try:
+    def _write_waiting(self) -> None:
+        """Write the answers that wait, with their images.
+
+        Raises:
+            Exception: the storage refuses, or whatever else went wrong.
+        """
+        # Once: how many they are in all is said at the end.
+        if self.counts.lost and not self._is_lossy:
+            self._is_lossy = True
+            self._report(
+                f"answers come faster than '{self.records.place}' takes them: some are lost"
+            )
+        if self.counts.problem or self._waiting.answers:
+            self._begin()
+        while batch := self._waiting.first(PIECE):
             with ThreadPoolExecutor(AT_ONCE) as pool:
                 seen = list(pool.map(self._seen, batch))
             self._bounded.write(seen)
-        except Exception as error:  # noqa: BLE001 - whatever goes wrong, the next are recorded
-            if not self.counts.is_refused:
-                why = error.strerror if isinstance(error, StorageError) else error
-                self._tell(f"answers cannot be recorded for now: {why}. It is tried again")
-            self.counts.is_refused = True
-            return False
-        if self.counts.is_refused:
-            self._tell("answers are recorded again")
-        self.counts.is_refused = False
-        self.counts.written += len(seen)
-        self.counts.kept += sum(bool(one.kept) for one in seen)
-        return True
+            with self._lock:
+                self._waiting.drop(len(batch))
+            self.counts.written += len(seen)
+            self.counts.kept += sum(bool(one.kept) for one in seen)
+        if self.counts.problem:
+            self._report("answers are recorded again")
+            self.counts.problem = ""
+
+    def _begin(self) -> None:
+        """Make the place again if somebody has removed it."""
+        if self.records.begin(self.about):
+            self._bounded.forget()
+
+    def _note_problem(self, error: Exception) -> None:
+        """Report, once, that nothing can be written."""
+        why = (error.strerror if isinstance(error, StorageError) else "") or str(error)
+        if not self.counts.problem:
+            self._report(f"answers cannot be recorded for now: {why}. It is tried again")
+        self.counts.problem = why or type(error).__name__
+
+    def _report(self, text: str) -> None:
+        """Print a line; recording does not depend on whether that is possible."""
+        with suppress(Exception):
+            self._tell(text)
 
     def _seen(self, one: Answered) -> Seen:
         """Return what is kept of an answer, after its image if that is to be kept."""
-        content = _content(one)
+        content = one.content or _as_file(one.pixels)
         name = image_name(content)
         kept = self.keeping.why(name, one.probabilities)
         if kept and not self._bounded.keep(name, content, kept, one.time_ms):
             kept = ""
             if not self._is_full:
-                self._tell(f"{self._no_room} Answers are recorded still")
+                self._report(f"{self._no_room} Answers are recorded still")
             self._is_full = True
         chances = tuple(round(float(chance), DECIMALS) for chance in one.probabilities)
         return Seen(one.id, one.time_ms, name, one.version, chances, kept)
@@ -265,28 +306,40 @@ class Waiting:
 
 @dataclass
 class Held:
-    """The latest answers with their images, by name."""
+    """The images of the latest answers, by the answers' names; several threads may use it."""
 
-    answers: OrderedDict[str, Answered] = field(default_factory=OrderedDict)
+    images: OrderedDict[str, HeldImage] = field(default_factory=OrderedDict)
     bytes: int = 0
+    _lock: "threading.Lock" = field(default_factory=threading.Lock)
 
     def add(self, one: Answered) -> None:
         """Add one, for which the oldest go."""
-        self.answers[one.id] = one
-        self.bytes += _size(one)
-        while self.bytes > HELD_BYTES:
-            self.bytes -= _size(self.answers.popitem(last=False)[1])
+        image = one.content or one.pixels
+        with self._lock:
+            self.images[one.id] = image
+            self.bytes += OVERHEAD + _bytes_of(image)
+            while self.bytes > HELD_BYTES:
+                self.bytes -= OVERHEAD + _bytes_of(self.images.popitem(last=False)[1])
+
+    def get(self, answer: str) -> HeldImage | None:
+        """Return the image of an answer; None if it is not known any more."""
+        with self._lock:
+            return self.images.get(answer)
 
 
 def _size(one: Answered) -> int:
     return len(one.content) + one.pixels.nbytes + OVERHEAD
 
 
-def _content(one: Answered) -> bytes:
+def _bytes_of(image: HeldImage) -> int:
+    return len(image) if isinstance(image, bytes) else image.nbytes
+
+
+def _as_file(image: HeldImage) -> bytes:
     """Return an image as it came; as PNG if it came as an array."""
-    if one.content:
-        return one.content
-    pixels = one.pixels[..., 0] if one.pixels.shape[-1] == 1 else one.pixels
+    if isinstance(image, bytes):
+        return image
+    pixels = image[..., 0] if image.shape[-1] == 1 else image
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", compress_level=1)
     return file.getvalue()

@@ -19,6 +19,7 @@ it is above that of every correction that was there, so that the order needs no 
 import hashlib
 import json
 import os
+import re
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence, Set
@@ -28,7 +29,7 @@ from itertools import count
 from pathlib import Path
 
 from cluster.storage.bucket import Bucket, Taken
-from cluster.storage.folder import Objects, objects
+from cluster.storage.folder import Folder, Objects, objects
 from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError, unknown
 
@@ -39,6 +40,9 @@ EARLIER = "earlier"
 VERSION = 1
 DAMAGE = (ValueError, TypeError, KeyError)
 """The errors that reading a damaged object raises."""
+IMAGE_NAME = re.compile("[0-9a-f]{64}")
+SEEN_NAME = re.compile(r"\d+-[^/]*\.jsonl")
+"""The names of the objects in `images/` and `seen/`."""
 DECIMALS = 6
 """Of recorded probabilities."""
 
@@ -125,21 +129,28 @@ class Records:
             )
         return about
 
-    def begin(self, about: About) -> None:
-        """Say whose records these are.
+    def begin(self, about: About) -> bool:
+        """Write whose records these are, unless that is there; True if it was not.
 
         Raises:
             ConfigError: they are those of another model, or of one with other classes.
         """
-        try:
-            self.place.put(json.dumps(asdict(about)).encode(), ABOUT, new=True)
-        except Taken:
-            if (there := self.about) is not None and there != about:
-                what = "other classes" if there.model == about.model else f"'{there.model}'"
-                raise ConfigError(
-                    f"'{self.place}' holds the records of {what}. Use another place for those of "
-                    f"'{about.model}'."
-                ) from None
+        if (there := self.about) is None:
+            try:
+                self.place.put(json.dumps(asdict(about)).encode(), ABOUT, new=True)
+            except Taken:
+                there = self.about
+            else:
+                if isinstance(self.place, Folder):
+                    _close_to_others(self.place.path)
+                return True
+        if there is not None and there != about:
+            what = "other classes" if there.model == about.model else f"'{there.model}'"
+            raise ConfigError(
+                f"'{self.place}' holds the records of {what}. Use another place for those of "
+                f"'{about.model}'."
+            )
+        return False
 
     def keep_image(self, content: bytes) -> str:
         """Keep an image and return the name by which it is found; the same one is kept once."""
@@ -156,7 +167,8 @@ class Records:
 
     def images(self) -> dict[str, int]:
         """Return the bytes of each image that is kept."""
-        return (self.place / IMAGES).sizes()
+        found = (self.place / IMAGES).sizes()
+        return {name: size for name, size in found.items() if IMAGE_NAME.fullmatch(name)}
 
     def remove_images(self, names: list[str]) -> None:
         """Remove images; what was said of them stays."""
@@ -185,8 +197,12 @@ class Records:
                 yield from (one for one in self.seen_in(name) if one.time_ms >= since_ms)
 
     def seen_objects(self) -> dict[str, int]:
-        """Return the bytes of each object that holds answers; in their order they are by time."""
-        return (self.place / SEEN).sizes()
+        """Return the bytes of each object that holds answers; in their order they are by time.
+
+        Other objects there, such as a file that a person has left, are not looked at.
+        """
+        found = (self.place / SEEN).sizes()
+        return {name: size for name, size in found.items() if SEEN_NAME.fullmatch(name)}
 
     def seen_in(self, name: str) -> list[Seen]:
         """Return the answers in an object; none if it was removed or is damaged, which is said."""
@@ -327,6 +343,14 @@ class Records:
 def now_ms() -> int:
     """Return the Unix time in milliseconds."""
     return time.time_ns() // 1_000_000
+
+
+def _close_to_others(folder: Path) -> None:
+    """Let only its owner enter a folder of records; one that holds other things stays as it is."""
+    own = {ABOUT, IMAGES, SEEN, CORRECTIONS, ASIDE, DECIDED}
+    with suppress(OSError):  # it belongs to somebody else
+        if {path.name for path in folder.iterdir()} <= own:
+            folder.chmod(0o700)
 
 
 def lines_of(answers: Sequence[Seen]) -> bytes:

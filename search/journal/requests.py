@@ -24,6 +24,7 @@ from typing import Any, ClassVar, Self
 from uuid import uuid4
 
 from cluster.storage.bucket import StorageError
+from search.journal.kinds import MAX_MS
 from search.journal.store import Home
 from trainables.errors import ConfigError
 from trainables.values import Json
@@ -86,7 +87,7 @@ class Asked:
             _check(name, value, isinstance(value, str) and len(value) <= MAX_NAME, "a short text")
         _check("by", self.by, isinstance(self.by, str) and len(self.by) <= MAX_BY, "a short text")
         _check("action", self.action, self.action in ACTIONS, f"one of {', '.join(ACTIONS)}")
-        _check("asked_ms", self.asked_ms, _is_count(self.asked_ms, 10**15), "a time")
+        _check("asked_ms", self.asked_ms, _is_count(self.asked_ms, MAX_MS), "a time")
         self._check_trials()
         self._check_budget()
         at_once = self.concurrency is None or _is_count(self.concurrency, MAX_COUNT)

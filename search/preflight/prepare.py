@@ -1,10 +1,10 @@
 """Checks, before any machine starts, of everything that a search needs."""
 
-import os
 import platform
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from uuid import uuid4
 
 from cluster.cli import is_whole
 from cluster.errors import NotReady
@@ -206,11 +206,11 @@ def check_storage(experiment: Experiment) -> None:
     """
     if isinstance(experiment.storage, Bucket):
         return experiment.storage.check()
-    probe = experiment.storage / f".probe-{os.getpid()}"
+    probe = experiment.storage / f".probe-{uuid4().hex}"
     try:
         is_new = not experiment.storage.exists()
         experiment.storage.mkdir(parents=True, exist_ok=True)
-        probe.write_text("")
+        probe.touch(exist_ok=False)  # others may write here: no link of theirs is followed
         probe.unlink()
         if is_new:
             experiment.storage.rmdir()

@@ -58,6 +58,11 @@ def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
             f"note: --min-gain has no say before {MIN_TRIALS} trials have ended; "
             f"{planned} {'is' if planned == 1 else 'are'} planned."
         )
+    if experiment.budget.price is not None and not experiment.budget.is_priced:
+        yield (
+            f"note: --price {experiment.budget.price:g} does not limit the search, as no --budget "
+            "is in usd; only the plan (--dry-run) uses it."
+        )
     yield from _trained_anew(experiment)
     yield from to_trained_weights(experiment, dataset)
     found = room(experiment, dataset)

@@ -1,9 +1,13 @@
 """Answers as JSON. What is the same in each is written once for a version."""
 
 import json
+from collections.abc import Sequence
+from math import isfinite
 from typing import Any
 
 import numpy as np
+
+from search.serving.limits import Refusal
 
 COLUMN = "probability of {}"
 """The title of a class's column, as `trainables.export.predictor` has it."""
@@ -42,6 +46,18 @@ class Encoder:
             f'{{"class":{self._names[number]},"probability":{best:.6g},'
             f'"probabilities":{{{chances}}},{told}'
         )
+
+
+def check_numbers(answers: Sequence[Any]) -> None:
+    """Check that the probabilities of each image are numbers, of which one is the highest.
+
+    Raises:
+        Refusal: some are not (NaN or infinite): JSON has no such numbers.
+    """
+    for number, found in enumerate(answers, 1):
+        if isinstance(found, np.ndarray) and found.ndim == 1 and not isfinite(found.sum()):
+            image = f" for image {number} of {len(answers)}" if len(answers) > 1 else ""
+            raise Refusal(500, f"the model gave no numbers{image} (NaN or infinite)")
 
 
 def plain(found: Any) -> Any:

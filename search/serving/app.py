@@ -7,11 +7,20 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Sequence,
+)
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import count
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -23,7 +32,7 @@ from starlette.types import Message, Receive, Scope, Send
 from search.feedback.observer import Answered, Observer
 from search.serving import inputs, protocol, routes
 from search.serving.admission import Admission, Decoding, Ticket
-from search.serving.answers import plain, table
+from search.serving.answers import check_numbers, plain, table
 from search.serving.batching import Batcher
 from search.serving.limits import Limits, Refusal
 from search.serving.metrics import Metrics
@@ -33,6 +42,9 @@ from search.serving.versions import Served, Versions
 from trainables.datasets.images import TooManyPixels, open_image
 from trainables.errors import ConfigError, counted
 from trainables.processors import processors
+
+if TYPE_CHECKING:  # it would take a fifth of a second of a server's start
+    from search.feedback.recorder import Recorder
 
 SMALL_BYTES, SMALL_PIXELS = 16_384, 128 * 128
 """The bytes of a file and the pixels of an image up to which it is decoded sooner than a thread
@@ -44,6 +56,7 @@ LARGE_BODY = 262_144
 """Bytes of a body that a thread takes apart."""
 
 Pixels = NDArray[np.uint8]
+Answers = list[tuple[Any, Served]]
 Made = TypeVar("Made")
 
 
@@ -64,6 +77,7 @@ class App:
         observers: Iterable[Observer] = (),
         more_routes: Sequence[BaseRoute] = (),
         shadow: Shadow | None = None,
+        recorder: "Recorder | None" = None,
         hosts: Collection[str] | None = LOOPBACK,
     ) -> None:
         """Prepare to answer; it begins with ASGI's lifespan.
@@ -76,11 +90,14 @@ class App:
             observers: hear of each answer after it was sent.
             more_routes: more that Starlette is to answer.
             shadow: asks a second model; it is an observer too.
+            recorder: keeps what is answered, as an observer, and takes corrections.
             hosts: the names by which the server may be called; None allows any.
         """
         self.name, self.versions, self.limits, self.metrics = name, versions, limits, metrics
-        self.shadow, self._hosts = shadow, hosts
-        self._observers = [*observers, *([shadow] if shadow is not None else [])]
+        self.shadow, self.recorder, self._hosts = shadow, recorder, hosts
+        self._observers = [*observers, *(one for one in (recorder, shadow) if one is not None)]
+        self._lost = 0
+        """The answers of which the metrics know that the recorder has lost them."""
         self._watching: list[Observing] = []
         self._prefix, self._number = secrets.token_hex(6), count()
         self._hot: dict[str, Callable[[Scope, Receive, Ticket], Awaitable[str]]] = {
@@ -96,12 +113,12 @@ class App:
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         self._batcher = Batcher(lambda: self.versions.current, self.metrics.batch)
-        self._decoding = Decoding(processors())
+        self._decoding = Decoding(processors(), self.limits.pixels)
         self.admission = Admission(
             self.limits,
             self.metrics,
             lambda: self._batcher.seconds_per_image,
-            lambda: self._decoding.wait_s,
+            self._decoding.wait_s,
         )
         self._threads = ThreadPoolExecutor(processors(), thread_name_prefix="decoding")
         measuring = asyncio.create_task(self._measure())
@@ -109,15 +126,25 @@ class App:
         yield
         measuring.cancel()
         self._batcher.close()
+        self._decoding.close()
         self._threads.shutdown()
         for one in self._watching:
             one.close()
 
     async def _measure(self) -> None:
-        """Tell often what is reserved, since another process may be asked for the figures."""
+        """Measure often what is reserved: another process may be asked for the figures."""
         while True:
-            self.admission.measure()
+            self.measure()
             await asyncio.sleep(MEASURE_S)
+
+    def measure(self) -> None:
+        """Set the metrics of what is reserved, and of the recorder."""
+        self.admission.measure()
+        if self.recorder is not None:
+            self.metrics.recording.set(not self.recorder.problem)
+            lost = self.recorder.counts.lost
+            self.metrics.unrecorded.inc(lost - self._lost)
+            self._lost = lost
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, as ASGI has it."""
@@ -147,6 +174,8 @@ class App:
             status, text = 500, protocol.error_text(f"the model failed ({type(raised).__name__})")
         finally:
             self.admission.release(ticket)
+        if self.recorder is not None:
+            self.recorder.hold(ticket.answered)  # before a client knows by which name to correct it
         await _send(send, status, text.encode(), headers)
         self.metrics.request(path, status, time.perf_counter() - began)
         if ticket.answered:
@@ -159,8 +188,11 @@ class App:
         kind, body = await self._body(scope, receive, ticket)
         given = await self._in_thread(len(body) > LARGE_BODY, inputs.read, kind, body, self.limits)
         self.admission.take_images(ticket, len(given))
-        images = await self._pixels(given)
-        answers = await self._batcher.answers(images)
+        answering = self._answers(given)
+        is_long = len(given) > 1 or len(body) > SMALL_BYTES
+        images, answers = await (_while_heard(receive, answering) if is_long else answering)
+        if self.versions.current.is_classifier:
+            check_numbers([found for found, _ in answers])
         names = [f"{self._prefix}{next(self._number):x}" for _ in answers]
         self._keep(ticket, given, images, answers, names)
         told = ",".join(
@@ -170,6 +202,11 @@ class App:
         took_ms = (time.perf_counter() - began) * 1000
         head = answers[0][1].encoder.head
         return f'{head}{told}],"time_ms":{time.time_ns() // 1_000_000},"took_ms":{took_ms:.2f}}}\n'
+
+    async def _answers(self, given: inputs.Contents | Pixels) -> tuple[list[Pixels], Answers]:
+        """Return the pixels of images, and the model's answers on them."""
+        images = await self._pixels(given)
+        return images, await self._batcher.answers(images)
 
     async def _invocations(self, scope: Scope, receive: Receive, ticket: Ticket) -> str:
         """Answer as MLflow's scoring server does."""
@@ -185,6 +222,7 @@ class App:
             rows = await self._in_thread(True, model.rows, images)
             return json.dumps({"predictions": plain(rows)}) + "\n"
         answers = await self._batcher.answers(images)
+        check_numbers([found for found, _ in answers])
         names = [f"{self._prefix}{next(self._number):x}" for _ in answers]
         self._keep(ticket, [b""] * len(images), images, answers, names)
         rows = table([found for found, _ in answers], model.classes)
@@ -224,25 +262,51 @@ class App:
             return await self._in_thread(is_long, model.accepted, given)
         if len(given) == 1:
             return [await self._decoded(given[0])]
-        made = await asyncio.gather(*map(self._decoded_apart, given), return_exceptions=True)
-        for number, one in enumerate(made, 1):
-            if isinstance(one, BaseException):
-                raise _of_image(one, number, len(given))
-        return [one for one in made if not isinstance(one, BaseException)]
+        sizes = await self._in_thread(True, self._sizes, given)
+        self.admission.check_pixels(sizes)
+        places = asyncio.Semaphore(self._decoding.threads)
+
+        async def made(number: int, content: bytes, pixels: int) -> Pixels:
+            try:
+                async with places:
+                    return await self._decoding.decode(pixels, partial(self._decode, content))
+            except ConfigError as error:
+                raise _of_image(error, number, len(given)) from error
+
+        pairs = enumerate(zip(given, sizes, strict=True), 1)
+        tasks = [asyncio.ensure_future(made(number, *pair)) for number, pair in pairs]
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:  # after an error nobody waits for the others
+                task.cancel()
 
     async def _decoded(self, content: bytes) -> Pixels:
         """Return the pixels of a file's content."""
         if len(content) > SMALL_BYTES:
-            return await self._decoded_apart(content)
-        with open_image(content, self.limits.pixels) as image:
-            if image.width * image.height <= SMALL_PIXELS:
-                return self.versions.current.model.decoded(image)
-        return await self._decoded_apart(content)
+            (pixels,) = await self._in_thread(True, self._sizes, [content])
+        else:
+            with open_image(content, self.limits.pixels) as image:
+                pixels = image.width * image.height
+                if pixels <= SMALL_PIXELS:
+                    return self.versions.current.model.decoded(image)
+        self.admission.check_pixels([pixels])
+        return await self._decoding.decode(pixels, partial(self._decode, content))
 
-    async def _decoded_apart(self, content: bytes) -> Pixels:
-        """Return the same by a thread."""
-        with self._decoding.one():
-            return await self._in_thread(True, self._decoding.timed, self._decode, content)
+    def _sizes(self, contents: inputs.Contents) -> list[int]:
+        """Return the pixels of each of several files, by their headers.
+
+        Raises:
+            ConfigError: one is no image, or has too many.
+        """
+        found = []
+        for number, content in enumerate(contents, 1):
+            try:
+                with open_image(content, self.limits.pixels) as image:
+                    found.append(image.width * image.height)
+            except ConfigError as error:
+                raise _of_image(error, number, len(contents)) from error
+        return found
 
     def _decode(self, content: bytes) -> Pixels:
         with open_image(content, self.limits.pixels) as image:
@@ -291,6 +355,29 @@ class App:
 
     def _too_large(self) -> Refusal:
         return Refusal(413, f"the body is too large (limit {self.limits.body_bytes:,} bytes)")
+
+
+async def _while_heard(receive: Receive, work: Coroutine[Any, Any, Made]) -> Made:
+    """Return the result of some work, which is cancelled if the client leaves before.
+
+    Raises:
+        Gone: the client has left.
+        Exception: as the work.
+    """
+
+    async def left() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(left())
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise Gone
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
 
 
 def _described(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, int]:

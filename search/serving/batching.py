@@ -12,7 +12,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from queue import SimpleQueue
 from typing import Any
 
@@ -95,9 +94,11 @@ class Batcher:
     def _begin(self) -> None:
         """Compute what waits, if that is quick; else hand it to the thread."""
         served = self._current()
-        batch = list(islice(self._waiting, served.largest))
-        for _ in batch:
-            self._waiting.popleft()
+        batch: Batch = []
+        while self._waiting and len(batch) < served.largest:
+            one = self._waiting.popleft()
+            if not one[0].done.done():  # else nobody waits for it any more
+                batch.append(one)
         self._is_busy = bool(batch)
         if len(batch) > served.quick:
             self._work.put(batch)

@@ -4,6 +4,7 @@ import binascii
 import io
 import json
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,9 @@ from trainables.errors import printable
 TYPES = "image/*, multipart/form-data, application/json or application/x-npy"
 TENSORS_FORM = 'JSON must be {"inputs": [...]} or {"instances": [...]}: pixels, 0 to 255'
 JSON_FORM = 'JSON must be {"images": ["base64", ...]}'
+
+NAMED = re.compile(rb";\s*filename\*\s*=", re.IGNORECASE)
+"""A name in the form of RFC 5987, by which some clients name a file that is not called in ASCII."""
 
 Contents = list[bytes]
 """Images as files hold them."""
@@ -108,7 +112,7 @@ class _Form:
 
     def _check(self) -> None:
         options = parse_options_header(self._disposition)[1]
-        if b"filename" not in options:
+        if b"filename" not in options and not NAMED.search(self._disposition):
             name = printable(options.get(b"name", b"").decode("utf-8", "replace")[:80])
             raise Refusal(400, f"the field '{name}' of the form is no file")
 

@@ -1,8 +1,13 @@
 """The limits of what a request may ask for, and the refusal of one that asks for too much."""
 
-from dataclasses import dataclass
+import resource
+from dataclasses import dataclass, replace
 
 MIB = 2**20
+OTHER_FILES = 256
+"""The files that a process may have open beside its connections: its records, its libraries', and
+connections that the system has accepted and that are not counted yet.
+"""
 
 
 @dataclass(frozen=True)
@@ -15,6 +20,8 @@ class Limits:
     """In one request."""
     pixels: int = 50_000_000
     """Of one image, before it is resized."""
+    request_pixels: int = 200_000_000
+    """Of all files of one request: some seconds of decoding, in which others wait."""
     queue_images: int = 1024
     """That may wait in a process."""
     queue_bytes: int = 256 * MIB
@@ -26,6 +33,18 @@ class Limits:
     header_bytes: int = 32 * 1024
     connections: int = 4096
     """To a process."""
+
+
+def within_open_files(limits: Limits) -> Limits:
+    """Let this process open as many files as the connections need; else allow fewer of them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = limits.connections + OTHER_FILES
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return limits
+    possible = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (possible, hard))
+    connections = max(possible // 2, possible - OTHER_FILES)
+    return replace(limits, connections=min(limits.connections, connections))
 
 
 class Refusal(Exception):

@@ -39,6 +39,10 @@ class Settings:
     shadow_share: float = 0.0
     """Of the images that a second model is asked too; 0 where there is none."""
     record: Recording | None = None
+    open_corrections: bool = False
+    """True if corrections are taken from other machines too."""
+    is_restart: bool = False
+    """True for a process that takes another's place: what refuses to record is waited for."""
     limits: Limits = field(default_factory=Limits)
 
     @classmethod

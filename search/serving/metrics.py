@@ -68,6 +68,13 @@ class Metrics:
         self.unobserved = Counter(
             "serving_unobserved", "Answers that came too fast for what observes them", registry=own
         )
+        self.recording = Gauge(
+            "serving_recording",
+            "Processes that can record what they answer",
+            registry=own,
+            multiprocess_mode="livesum",
+        )
+        self.unrecorded = Counter("serving_unrecorded", "Answers not recorded", registry=own)
         self.shadow_images = Counter(
             "serving_shadow_images", "Images that the second model answered too", registry=own
         )

@@ -4,12 +4,19 @@ import asyncio
 import json
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from search.serving.limits import Limits, Refusal
 from trainables.errors import printable
 
 JSON_HEADERS = [(b"content-type", b"application/json"), (b"x-content-type-options", b"nosniff")]
+PIPELINED = 32
+"""The most requests of one connection that wait for the one before them."""
+
+
+class TooManyRequests(Exception):
+    """A connection has sent more requests than may wait."""
 
 
 def error_text(text: str) -> str:
@@ -25,64 +32,133 @@ def headers_of(refusal: Refusal) -> list[tuple[bytes, bytes]]:
 
 
 class Bounded(HttpToolsProtocol):
-    """Uvicorn's protocol with bounds on what comes before a request's body.
+    """Uvicorn's protocol with bounds on all that is not a request's body.
 
-    Connections whose headers are too long, or take too long, are ended.
+    Connections whose headers or trailers are too long, or whose headers take too long, are ended.
+    Where there are as many connections as there may be, the one that has been idle for longest
+    makes room for a new one.
     """
 
     limits = Limits()
+    _idle: dict["Bounded", None]
+    """The server's connections without a request, the one that has been idle for longest first."""
     _timer: asyncio.TimerHandle | None = None
     _lingering: asyncio.TimerHandle | None = None
     _is_in_header = True
+    _is_in_body = False
     _header_bytes = 0
-    _has_completed = False
-    """True if a request's end was in the bytes that came last."""
+    """The bytes since the header began; after it, those since the last piece of the body."""
+    _has_progressed = False
+    """True if the end of a header, a piece of a body or its end was in the bytes that came last."""
     _refusal: Refusal | None = None
     """The refusal that ends the connection once the requests before it are answered."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for a header."""
+        """Begin to wait for a header; at the limit, in the place of the longest idle client."""
         super().connection_made(transport)
-        if len(self.connections) > self.limits.connections:
+        if len(self.connections) > self.limits.connections and not self._close_idle():
             self._refuse(Refusal(503, "too many connections; try again in 1 s", 1))
             return
+        self._idle[self] = None
         self._timer = self.loop.call_later(self.limits.receive_s, self._late)
+
+    def _close_idle(self) -> bool:
+        """Close the connection that has been idle for longest; return False if none is idle."""
+        if (oldest := next(iter(self._idle), None)) is None:
+            return False
+        del self._idle[oldest]
+        oldest.transport.close()
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing more."""
         self._stop()
         self._linger_no_more()
+        self._idle.pop(self, None)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, and bound a header that is not whole."""
+        """Parse what came, and bound a header, or trailers, that are not whole."""
         if self.transport.is_closing() or self._refusal is not None:
             return
-        self._has_completed = False
-        super().data_received(data)
+        self._has_progressed = False
+        self._unset_keepalive_if_required()
+        self._parse(data)
+        if self.transport.is_closing():
+            return
         if not self._is_in_header:
             self._stop()
-            return
-        if not self._has_completed:  # else most of them may be of the request before
+        if not self._has_progressed:  # else most of them may be of what came before
             self._header_bytes += len(data)
         if self._header_bytes > self.limits.header_bytes:
             limit = f"{self.limits.header_bytes:,} bytes"
             self._refuse(Refusal(431, f"the header is too long (limit {limit})"))
-        elif self._timer is None:
+        elif self._is_in_header and self._timer is None:
             self._timer = self.loop.call_later(self.limits.receive_s, self._late)
+
+    def _parse(self, data: bytes) -> None:
+        """Parse what came, and ignore that a client would rather speak another protocol.
+
+        A server may do so (RFC 9110, section 7.8). The parser takes what follows such a header for
+        the other protocol, so another one is given the header again without its `Upgrade`.
+        """
+        while True:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                if self.scope["method"] == "CONNECT":
+                    self.send_400_response("")
+                    return
+                data = self._without_upgrade() + data[upgrade.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            except httptools.HttpParserError as error:
+                if isinstance(error.__context__, TooManyRequests):
+                    self._refuse(Refusal(503, "too many requests wait on this connection", 1))
+                else:
+                    self.send_400_response("")
+                return
+
+    def _without_upgrade(self) -> bytes:
+        """Return the header that has just been parsed, without its `Upgrade`."""
+        version = self.scope["http_version"].encode()
+        lines = [self.scope["method"].encode() + b" " + self.url + b" HTTP/" + version]
+        lines += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+        return b"\r\n".join([*lines, b"", b""])
 
     def on_message_begin(self) -> None:
         """Begin a header."""
         self._is_in_header, self._header_bytes = True, 0
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a line of a header; of a trailer, which nothing here reads, none."""
+        if self._is_in_header:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
-        """Begin to answer."""
-        self._is_in_header = False
+        """Begin to answer, unless the header is to be parsed again (see `_parse`)."""
+        if self.parser.should_upgrade():
+            self.scope["method"] = self.parser.get_method().decode("ascii")
+            self.scope["http_version"] = self.parser.get_http_version()
+            return
+        if len(self.pipeline) >= PIPELINED:
+            raise TooManyRequests
+        self._is_in_header, self._is_in_body = False, True
+        self._header_bytes, self._has_progressed = 0, True
+        self._idle.pop(self, None)
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of a body."""
+        self._header_bytes, self._has_progressed = 0, True
+        super().on_body(body)
 
     def on_response_complete(self) -> None:
         """Read the rest of what was refused for a while: many clients send it all first."""
+        if not self.pipeline:
+            self._idle[self] = None
         super().on_response_complete()
         if self._refusal is not None and self.cycle.response_complete:
             self._refuse(self._refusal)
@@ -91,8 +167,10 @@ class Bounded(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End a request."""
+        if self.parser.should_upgrade():
+            return
         self._linger_no_more()
-        self._has_completed = True
+        self._is_in_body, self._has_progressed = False, True
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
@@ -117,6 +195,9 @@ class Bounded(HttpToolsProtocol):
         """Answer and end the connection, after the requests that have arrived are answered."""
         if self.transport.is_closing():
             return
+        if self._is_in_body and self.cycle.response_complete:
+            self.transport.close()  # a second answer would be taken for that to the next request
+            return
         if self.cycle is not None and not (self.cycle.response_complete or self.cycle.more_body):
             self._refusal = refusal
             return
@@ -126,7 +207,7 @@ class Bounded(HttpToolsProtocol):
 
 def protocol(limits: Limits) -> type[Bounded]:
     """Return the protocol with these bounds."""
-    return type("Bounded", (Bounded,), {"limits": limits})
+    return type("Bounded", (Bounded,), {"limits": limits, "_idle": {}})
 
 
 def _whole(refusal: Refusal) -> bytes:

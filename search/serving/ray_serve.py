@@ -167,7 +167,8 @@ def _start(wanted: Wanted) -> None:
 
 def _follow(wanted: Wanted, found: Coming, current: Served, stopped: "Stopped") -> None:
     """Let the replicas use each version to which an alias moves, until a signal."""
-    source, trouble, refused = wanted.source, "", found.version
+    source, trouble = wanted.source, ""
+    refused: str | None = None  # the version that was no good last
     while isinstance(source, Question) and source.moves and not stopped.wait(source.poll_s):
         coming = None
         try:

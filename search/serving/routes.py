@@ -45,7 +45,7 @@ def routes(app: "App") -> list[BaseRoute]:
         return Response("\n", media_type="application/json")
 
     async def metrics(request: Request) -> Response:
-        app.admission.measure()
+        app.measure()
         return Response(app.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def openapi(request: Request) -> Response:
@@ -67,7 +67,7 @@ def routes(app: "App") -> list[BaseRoute]:
 
 
 def told(app: "App") -> dict[str, Any]:
-    """Return what this process uses, what it refused, and how a second model differs."""
+    """Describe what this process uses, refused and records, and how a second model differs."""
     current, refused = app.versions.current, app.versions.refused
     found: dict[str, Any] = {
         "model": app.name,
@@ -77,6 +77,12 @@ def told(app: "App") -> dict[str, Any]:
         "largest_batch": current.largest,
         "refused": None if refused is None else {"version": refused[0], "reason": refused[1]},
     }
+    if (recorder := app.recorder) is not None:
+        found["recording"] = {
+            "problem": recorder.problem or None,
+            "written": recorder.counts.written,
+            "lost": recorder.counts.lost,
+        }
     if app.shadow is not None:
         served = app.shadow.served
         found["shadow"] = {

@@ -13,8 +13,10 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +38,11 @@ from search.serving.messages import (
 from trainables.errors import ConfigError, counted, printable
 
 FAILURES = 3
-"""So many times in a row a process may end before it has answered."""
-PAUSE_S = 1.0
-"""Before a process is started again that has ended before it answered, or that watched."""
+"""At the start, the times in a row that a process may end before it has answered."""
+PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
+"""Seconds before something is tried again; the pause doubles with each failure in a row."""
+
+Work = Callable[[], Coroutine[Any, Any, None]]
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,8 @@ class Supervisor:
     """The version that is used, by its role."""
     _wishes: dict[str, Coming] = field(default_factory=dict)
     """The newest version that came and is not looked at yet, by its role."""
+    _is_serving: bool = False
+    """True once all processes have answered: from then on a failure is tried again."""
 
     def __post_init__(self) -> None:
         self._slots = [Slot() for _ in range(self.plan.workers)]
@@ -108,26 +114,36 @@ class Supervisor:
         await self._drain()
         return code
 
-    def _all(self) -> list[Coroutine[Any, Any, None]]:
-        found = [self._roll_out()]
-        if isinstance(self.plan.source, Path):
-            self._wish(named(Fetched(str(self.plan.source)), MAIN))
+    def _all(self) -> list[Work]:
+        found: list[Work] = [self._roll_out]
+        if isinstance(source := self.plan.source, Path):
+            self._wish(named(Fetched(str(source)), MAIN))
         else:
-            found.append(self._watch(self.plan.source, MAIN))
+            found.append(partial(self._watch, source, MAIN))
         if self.plan.shadow is not None:
-            found.append(self._watch(self.plan.shadow, SHADOW))
+            found.append(partial(self._watch, self.plan.shadow, SHADOW))
         return found
 
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do a part of the work; what goes wrong with it ends the server."""
-        try:
-            await work
-        except ConfigError as error:
-            self._end(complain(error, USAGE))
-        except Refused as error:
-            self._end(complain(error, REFUSED))
-        except Exception as error:  # noqa: BLE001 - no task's error may be lost
-            self._end(complain(RuntimeError(f"a mistake in the program: {error!r}"), BUG))
+    async def _guarded(self, work: Work) -> None:
+        """Do a part of the work. An error of it ends the server at its start, and never later."""
+        failures = 0
+        while True:
+            try:
+                return await work()
+            except Exception as error:  # noqa: BLE001 - no task's error may be lost
+                if not self._is_serving:
+                    self._end(_complaint(error))
+                    return
+                text = str(error) if isinstance(error, ConfigError | Refused) else repr(error)
+                say(f"note: {text.rstrip('.')}; it is tried again")
+            await self._pause(failures := failures + 1)
+            if self._ended.done():
+                return
+
+    async def _pause(self, failures: int) -> None:
+        """Wait before the next try, the longer the more failed in a row; a signal ends the wait."""
+        pause_s = min(LONGEST_PAUSE_S, PAUSE_S * 2.0 ** min(failures - 1, 10))
+        await asyncio.wait([self._ended], timeout=pause_s)
 
     def _end(self, code: int) -> None:
         if not self._ended.done():
@@ -139,7 +155,7 @@ class Supervisor:
 
     async def _watch(self, question: Question, role: str) -> None:
         """Hear of the versions of a model."""
-        Path(question.into).mkdir()
+        Path(question.into).mkdir(exist_ok=True)
         while True:
             process = await _started("search.serving.watch", question.text)
             self._watchers.append(process)
@@ -183,9 +199,12 @@ class Supervisor:
     async def _begin(self, coming: Coming) -> None:
         """Start all processes with the first version."""
         self._used[MAIN] = coming
-        self._keepers = [asyncio.create_task(self._guarded(self._keep(one))) for one in self._slots]
+        self._keepers = [
+            asyncio.create_task(self._guarded(partial(self._keep, one))) for one in self._slots
+        ]
         while not all(slot.is_ready for slot in self._slots):
             await asyncio.sleep(0.01)
+        self._is_serving = True
         plan = self.plan
         workers = f" by {counted(plan.workers, 'process', 'processes')}" * (plan.workers > 1)
         say(f"serving {plan.settings.name}, version {coming.version}, at {plan.address}{workers}")
@@ -227,17 +246,19 @@ class Supervisor:
     async def _keep(self, slot: Slot) -> None:
         """Have a process answer, and start another when it ends."""
         while not self._ended.done():
-            await self._answer(slot)
-            if (asked := slot.asked) is not None:
-                slot.hear(Came(asked.version, asked.role, "a process ended while it loaded it"))
-            if slot.failures >= FAILURES:
+            try:
+                await self._answer(slot)
+            finally:
+                if (asked := slot.asked) is not None:
+                    slot.hear(Came(asked.version, asked.role, "a process ended while it loaded it"))
+            if slot.failures >= FAILURES and not self._is_serving:
                 raise Refused(f"a process ended {FAILURES} times before it could answer.")
             if slot.failures:
-                await asyncio.sleep(PAUSE_S)
+                await self._pause(slot.failures)
 
     async def _answer(self, slot: Slot) -> None:
         """Start a process and hear what it says, until it ends."""
-        settings = self.plan.settings
+        settings = replace(self.plan.settings, is_restart=self._is_serving)
         slot.failures += 1
         slot.process = process = await _started(
             "search.serving.worker",
@@ -246,8 +267,22 @@ class Supervisor:
             pass_fds=[settings.descriptor],
             env={**os.environ, FIGURES: str(self.folder / "metrics")},
         )
-        if self._ended.done():  # the signal came meanwhile, and did not find it
-            process.terminate()
+        try:
+            if self._ended.done():  # the signal came meanwhile, and did not find it
+                process.terminate()
+            await self._hear(slot, process)
+        finally:
+            slot.is_ready = False
+            if process.returncode is None:  # what it said was not understood
+                with suppress(ProcessLookupError):
+                    process.terminate()
+            code = await process.wait()
+            mark_process_dead(process.pid, str(self.folder / "metrics"))  # type: ignore[no-untyped-call]
+        if not self._ended.done():
+            say(f"note: a process ended ({_ending(code)}); another takes its place")
+
+    async def _hear(self, slot: Slot, process: Process) -> None:
+        """Tell a process which versions are in use, and hear what it says until its end."""
         assert process.stdin is not None
         assert process.stdout is not None
         for role in (MAIN, SHADOW):
@@ -256,15 +291,11 @@ class Supervisor:
         async for line in process.stdout:
             came = Came(**json.loads(line))
             if came.refused and not slot.is_ready and came.role == MAIN:
-                raise ConfigError(f"'{settings.name}' cannot be served: {came.refused}")
+                name = self.plan.settings.name
+                raise ConfigError(f"'{name}' cannot be served: {came.refused}")
             slot.hear(came)
             if came.role == MAIN:
                 slot.is_ready, slot.failures = True, 0
-        slot.is_ready = False
-        code = await process.wait()
-        mark_process_dead(process.pid, str(self.folder / "metrics"))  # type: ignore[no-untyped-call]
-        if not self._ended.done():
-            say(f"note: a process ended ({_ending(code)}); another takes its place")
 
     async def _drain(self) -> None:
         """Let the processes answer what has arrived, and end all."""
@@ -334,8 +365,27 @@ def _ending(code: int) -> str:
 
 
 def say(text: str) -> None:
-    """Print a line for whoever runs the server."""
-    print(printable(text), flush=True)
+    """Print a line for whoever runs the server, which does not end if nobody can read it."""
+    try:
+        print(printable(text), flush=True)
+    except BrokenPipeError:
+        # What is still in the buffer would fail again when Python ends.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    except OSError:  # such as a full disk; the line is printed with the next one that can be
+        pass
+
+
+def _complaint(error: Exception) -> int:
+    """Print an error that ends the server, and return the exit code."""
+    if not isinstance(error, ConfigError | Refused):
+        error, code = RuntimeError(f"a mistake in the program: {error!r}"), BUG
+    else:
+        code = USAGE if isinstance(error, ConfigError) else REFUSED
+    with suppress(OSError):
+        complain(error, code)
+    return code
 
 
 def bound(host: str, port: int) -> socket.socket:

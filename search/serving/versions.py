@@ -1,6 +1,8 @@
 """The version of a model that answers, and how another takes its place."""
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from trainables.export.runtime import Runtime, load
 
 QUICK_S = 0.001
 """The longest computation, in seconds, that may hold up the event loop."""
+LOAD_S = 600.0
+"""The longest that loading a version may take, in seconds: those that come after it wait."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,7 @@ def ready(folder: Path, name: str, version: str, *, threads: int, delay_s: float
     if found is None:
         raise ConfigError(f"'{folder}' holds no promoted model (a folder with about.json).")
     try:
-        runtime = load(found, name, threads)
-        _check_answers(runtime.model)
+        runtime = _within(LOAD_S, lambda: _loaded(found, name, threads))
     except ConfigError:
         raise
     except Exception as error:  # whatever a damaged file makes its library raise
@@ -71,6 +74,33 @@ def ready(folder: Path, name: str, version: str, *, threads: int, delay_s: float
     encoder = Encoder(name, version, tuple(runtime.model.classes))
     largest = max(1, runtime.batch_within(delay_s))
     return Served(version, runtime, largest, runtime.batch_within(QUICK_S), encoder)
+
+
+def _loaded(folder: Path, name: str, threads: int) -> Runtime:
+    runtime = load(folder, name, threads)
+    _check_answers(runtime.model)
+    return runtime
+
+
+def _within(limit_s: float, make: Callable[[], Runtime]) -> Runtime:
+    """Return what a function makes in a thread, which is left alone if it takes too long.
+
+    Raises:
+        ConfigError: it took longer than `limit_s` seconds.
+        Exception: as the function.
+    """
+    made: Future[Runtime] = Future()
+
+    def run() -> None:
+        try:
+            made.set_result(make())
+        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+            made.set_exception(error)
+
+    threading.Thread(target=run, name="loading", daemon=True).start()
+    if not wait([made], limit_s).done:
+        raise ConfigError(f"it was not loaded within {limit_s:g} s")
+    return made.result()
 
 
 def _check_answers(model: Model) -> None:

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -79,7 +80,8 @@ def watch(question: Question) -> int:
             trouble = ""
         except (ConfigError, NotReady, OSError) as error:
             if str(error) != trouble:
-                sys.stderr.write(f"note: {printable(str(error))} The version in use stays.\n")
+                with suppress(OSError):  # whether anybody reads it changes nothing
+                    sys.stderr.write(f"note: {printable(str(error))} The version in use stays.\n")
             trouble = str(error)
     return 0
 

@@ -17,7 +17,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -25,6 +25,7 @@ import uvicorn
 
 from search.serving import protocol, versions
 from search.serving.app import App
+from search.serving.limits import within_open_files
 from search.serving.messages import DRAIN_S, MAIN, SHADOW, Came, Coming, Recording, Settings
 from search.serving.metrics import Metrics
 from search.serving.observing import Shadow
@@ -55,8 +56,10 @@ def check_task(settings: Settings, first: Served) -> None:
         )
 
 
-def recorder_of(record: Recording | None, name: str, first: Served) -> "Recorder | None":
-    """Begin to keep what is met, if that is asked for.
+def recorder_of(
+    record: Recording | None, name: str, first: Served, *, is_restart: bool = False
+) -> "Recorder | None":
+    """Begin to keep what is met, if that is asked for; after a restart also where it is refused.
 
     Raises:
         ConfigError: the place holds the records of another model.
@@ -70,7 +73,7 @@ def recorder_of(record: Recording | None, name: str, first: Served) -> "Recorder
 
     about = About(name, tuple(first.model.classes))
     keeping = Keeping(record.below, record.share, record.limit)
-    return Recorder(storage(record.place), about, keeping)
+    return Recorder(storage(record.place), about, keeping, is_restart=is_restart)
 
 
 def app_of(
@@ -88,15 +91,16 @@ def app_of(
         lambda: versions.current.version,
         recorder,
         hosts,
+        is_open=hosts is not None or settings.open_corrections,
     )
     return App(
         settings.name,
         versions,
         settings.limits,
         metrics,
-        observers=[] if recorder is None else [recorder],
         more_routes=drop.routes(page),
         shadow=shadow,
+        recorder=recorder,
         hosts=hosts,
     )
 
@@ -121,10 +125,14 @@ class Worker:
         try:
             first = self._ready(coming)
             check_task(self.settings, first)
-            recorder = recorder_of(self.settings.record, self.settings.name, first)
+            settings = self.settings
+            recorder = recorder_of(
+                settings.record, settings.name, first, is_restart=settings.is_restart
+            )
         except (ConfigError, OSError) as error:
             _say(Came(coming.version, MAIN, str(error)))
             return 0
+        self.settings = replace(self.settings, limits=within_open_files(self.settings.limits))
         self._versions = Versions(first)
         self._metrics.version(first.version, first.runtime.engine, is_used=True)
         server = self._made(recorder)
@@ -168,8 +176,12 @@ class Worker:
     def _listen(self) -> None:
         """Use the versions that come, until stdin ends."""
         for coming in _told():
+            try:
+                came = self._used(coming)
+            except Exception as error:  # noqa: BLE001 - later versions have to be heard of
+                came = Came(coming.version, coming.role, versions.reason(error))
             with suppress(OSError):
-                _say(self._used(coming))
+                _say(came)
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _used(self, coming: Coming) -> Came:

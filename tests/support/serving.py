@@ -135,6 +135,7 @@ class Commanded:
 
     process: subprocess.Popen[str]
     lines: list[str] = field(default_factory=list)
+    _has_stopped: bool = False
 
     def __post_init__(self) -> None:
         threading.Thread(target=self._read, daemon=True).start()
@@ -143,6 +144,13 @@ class Commanded:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.lines.append(line.rstrip("\n"))
+            if self._has_stopped:
+                self.process.stdout.close()
+                return
+
+    def stop_reading(self) -> None:
+        """Close the pipe after the next line: what is printed then finds no reader."""
+        self._has_stopped = True
 
     def said(self, words: str) -> str:
         """Wait for a line with these words."""

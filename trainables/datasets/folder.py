@@ -158,6 +158,8 @@ def find(config: DataConfig) -> Layout:
     Raises:
         DataError: there are none, or it cannot be told what they are.
     """
+    if not config.root:  # Path("") would be the folder in which the command happens to run
+        raise DataError("no folder is named (data.root is empty): use --data folder:PATH.")
     root = Path(config.root)
     try:
         if root.is_file():

@@ -4,7 +4,7 @@ import importlib
 import io
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +68,8 @@ ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
 """EXIF's tag of the orientation, and those of its values that swap width and height."""
 PHOTOGRAPH = 1_000_000
 """A JPEG of at least this number of pixels may be decoded at a smaller size."""
+STRIP_PIXELS = 1_000_000
+"""The pixels of a large image that are worked on at once, where that takes several copies."""
 DRAFT = 2
 """Such a JPEG is decoded at no less than this many times the wanted size, and then resized."""
 
@@ -304,12 +306,12 @@ def decode_opened(
 
 def _in_mode(image: Image.Image, mode: str, value_range: ValueRange) -> tuple[Image.Image, bool]:
     """Return an upright image in this mode; return also whether it was transparent somewhere."""
-    made, was_transparent = (
-        (Image.fromarray(to_levels(np.asarray(image), value_range)), False)
-        if image.mode in DEPTHS
-        else on_white(image)
-    )
-    return (made if made.mode == mode else made.convert(mode)), was_transparent
+    if image.mode not in DEPTHS and _is_transparent(image):
+        return on_white(image, mode), True
+    made = image
+    if image.mode in DEPTHS:
+        made = Image.fromarray(to_levels(np.asarray(image), value_range))
+    return (made if made.mode == mode else made.convert(mode)), False
 
 
 def pixels_of(image: Image.Image, mode: str, value_range: ValueRange = SIXTEEN_BITS) -> Images:
@@ -327,16 +329,29 @@ def pixels_of(image: Image.Image, mode: str, value_range: ValueRange = SIXTEEN_B
         ) from error
 
 
-def on_white(image: Image.Image) -> tuple[Image.Image, bool]:
-    """Lay an image onto white where it is transparent; return also whether it is so anywhere."""
-    if not image.has_transparency_data:
-        return image, False
-    seen = image.convert("RGBA")
-    if seen.getchannel("A").getextrema() == (255, 255):
-        return image, False
-    ground = Image.new("RGBA", seen.size, "white")
-    ground.alpha_composite(seen)
-    return ground, True
+def _strips(image: Image.Image) -> Iterator[tuple[tuple[int, int, int, int], Image.Image]]:
+    """Yield an image in strips of RGBA, each with its box, so that no copy of all of it is made."""
+    rows = max(1, STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(top + rows, image.height))
+        yield box, image.crop(box).convert("RGBA")
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    """Return whether an image is transparent somewhere."""
+    return image.has_transparency_data and any(
+        strip.getchannel("A").getextrema() != (255, 255) for _, strip in _strips(image)
+    )
+
+
+def on_white(image: Image.Image, mode: str) -> Image.Image:
+    """Return an image in this mode, laid onto white where it is transparent."""
+    made = Image.new(mode, image.size)
+    for box, strip in _strips(image):
+        ground = Image.new("RGBA", strip.size, "white")
+        ground.alpha_composite(strip)
+        made.paste(ground.convert(mode), box)
+    return made
 
 
 def to_levels(values: NDArray[np.generic], value_range: ValueRange) -> Images:
@@ -345,6 +360,12 @@ def to_levels(values: NDArray[np.generic], value_range: ValueRange) -> Images:
     Raises:
         DataError: some values are not numbers.
     """
+    if values.size > STRIP_PIXELS and values.ndim > 1:  # 8 bytes a value would be a lot of memory
+        made = np.empty(values.shape, dtype=np.uint8)
+        rows = max(1, STRIP_PIXELS * len(values) // values.size)
+        for top in range(0, len(values), rows):
+            made[top : top + rows] = to_levels(values[top : top + rows], value_range)
+        return made
     low, high = value_range
     if values.dtype.kind == "f":
         if not np.isfinite(values).all():

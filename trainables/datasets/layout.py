@@ -129,8 +129,8 @@ TELL: dict[str, Callable[[list[Path], str], str]] = {
         else f"warning: {are(paths, 'folder')} left out: no images in them ({first})."
     ),
     LINKED: lambda paths, first: (
-        f"note: {are(paths, 'linked folder')} left out ({first}): links to images are "
-        "followed, those not."
+        f"note: {are(paths, 'linked folder')} left out ({first}): a link may stand for a class or "
+        "a part, not for a folder inside one, and may not lead back into the data."
     ),
     BESIDE: lambda paths, first: (
         f"note: {are(paths, 'folder')} left out: beside the parts ({first})."

@@ -7,6 +7,7 @@ classifier is of itself: one that is only poor does not look like wrong labels. 
 hardly any other image shows the classifier knows nothing, and nothing is said of such an image.
 """
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,6 +88,7 @@ def _of_judged(logs: Floats, labels: NDArray[np.int64]) -> Doubts:
 
 def _out_of_fold(features: Floats, labels: NDArray[np.int64], classes: int) -> Floats:
     """Return the log-probability of each class of each image, by images of other folds alone."""
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     found = np.full((len(labels), classes), UNSEEN)
@@ -100,7 +102,9 @@ def _out_of_fold(features: Floats, labels: NDArray[np.int64], classes: int) -> F
             continue
         mean, deviation = features[others].mean(axis=0), features[others].std(axis=0)
         scaled = (features - mean) / np.maximum(deviation, 1e-6) * (LIKE / features.shape[1]) ** 0.5
-        model = LogisticRegression(C=STRENGTH, max_iter=500).fit(scaled[others], labels[others])
+        with warnings.catch_warnings():  # a fit that is nearly there is good enough here
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model = LogisticRegression(C=STRENGTH, max_iter=500).fit(scaled[others], labels[others])
         found[np.ix_(own, model.classes_)] = model.predict_log_proba(scaled[own])
     return found
 

@@ -24,6 +24,7 @@ from trainables.catalog.models import MODELS
 from trainables.catalog.weights import cache, cached, in_folder
 from trainables.checkpoints import checkpoint
 from trainables.config import SCALING_NAMES, ModelConfig
+from trainables.disk import open_regular, read_regular
 from trainables.errors import ConfigError, Unavailable
 from trainables.models.families import IMAGENET, Family, Scaling
 
@@ -200,7 +201,8 @@ def read(place: Path) -> Weights:
         elif place.suffix == ".safetensors":
             tensors = checkpoint.tensors(place)
         else:
-            tensors = torch.load(place, map_location="cpu", weights_only=True)
+            with open_regular(place) as file:
+                tensors = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         told = (str(error).splitlines() or [type(error).__name__])[0][:200]
         reason = (
@@ -293,7 +295,7 @@ def digest(place: Path) -> str:
     place = place / "manifest.json" if place.is_dir() else place
     size, found = place.stat().st_size, hashlib.sha256()
     found.update(str(size).encode())
-    with place.open("rb") as file:
+    with open_regular(place) as file:
         for number in range(SAMPLES):
             file.seek(number * max(0, size - BLOCK) // (SAMPLES - 1))
             found.update(file.read(BLOCK))
@@ -338,7 +340,7 @@ def scaling_of(place: Path, scaling: Callable[[str], Scaling]) -> Scaling:
     ):
         return IMAGENET
     try:
-        document = json.loads((folder / "state.json").read_text())
+        document = json.loads(read_regular(folder / "state.json"))
         own = document["folds"][_fold_of(place) - 1] if "folds" in document else document
         if "scaling" in own:
             return _valid(own["scaling"])

@@ -31,6 +31,7 @@ from search.feedback.learning.decision import alpha_of
 from search.feedback.records import EARLIER
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, Decoded, Part, joined
+from trainables.disk import read_regular
 from trainables.values import Json
 
 FOLDER, ABOUT, MET = "joined", "about.json", "met"
@@ -72,7 +73,7 @@ class About:
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Read it from the folder of an improvement."""
-        told = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        told = json.loads(read_regular(folder / ABOUT))
         return cls(
             **{
                 **told,

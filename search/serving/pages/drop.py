@@ -12,7 +12,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from search.serving.pages.guard import LOOPBACK, answer, error, fields, guarded, own_files, page
+from search.serving.pages.guard import (
+    LOOPBACK,
+    Room,
+    answer,
+    error,
+    fields,
+    guarded,
+    own_files,
+    page,
+)
 from trainables.datasets.images import open_image
 from trainables.errors import ConfigError
 
@@ -22,9 +31,13 @@ if TYPE_CHECKING:  # it would take a fifth of a second of a server's start
 MAX_BYTES = 45_000_000
 """The largest body of a correction: an image of 32 MiB in base64."""
 AT_ONCE = 4
-"""The number of corrections that are read at a time."""
+"""The number of corrections that are kept at a time, and of the largest that are read."""
 FORM = 'a correction is {"id": ANSWER, "class": NAME}, or "image": SHA256 in place of "id".'
 NOT_RECORDED = "this server keeps no corrections: start it with --record PLACE."
+CLOSED = (
+    "other machines reach this server, and it takes no corrections: start it with "
+    "--open-corrections to take anybody's."
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +53,8 @@ class Context:
     """None if nothing is recorded."""
     hosts: Collection[str] | None = LOOPBACK
     """The names by which the server may be called; None allows any."""
+    is_open: bool = True
+    """True if corrections are taken from whoever reaches the server."""
 
 
 def routes(context: Context) -> list[BaseRoute]:
@@ -50,17 +65,21 @@ def routes(context: Context) -> list[BaseRoute]:
             "model": context.model,
             "version": context.version(),
             "classes": context.classes,
-            "records": context.recorder is not None,
+            "records": context.recorder is not None and context.is_open,
         }
         return page("drop.html", facts)
 
-    places = asyncio.Semaphore(AT_ONCE)
+    places, room = asyncio.Semaphore(AT_ONCE), Room(AT_ONCE * MAX_BYTES)
 
     async def take(request: Request) -> Response:
-        if context.recorder is None:
-            return error(403, NOT_RECORDED)
-        async with places:
-            return await corrected(request, context.recorder)
+        if context.recorder is None or not context.is_open:
+            return error(403, NOT_RECORDED if context.recorder is None else CLOSED)
+        # Browsers name the page that sends something; programs do not.
+        by = "page" if "origin" in request.headers else "api"
+        with room.reserved() as reserve:  # a client that is slow holds up no other
+            told = await fields(request, MAX_BYTES, FORM, reserve)
+            async with places:
+                return await run_in_threadpool(corrected, told, by, context.recorder)
 
     return [
         guarded("/", "GET", show, context.hosts),
@@ -69,21 +88,18 @@ def routes(context: Context) -> list[BaseRoute]:
     ]
 
 
-async def corrected(request: Request, recorder: "Recorder") -> Response:
+def corrected(told: dict[str, str], by: str, recorder: "Recorder") -> Response:
     """Keep `{"id" or "image" or "content": ..., "class": NAME}`.
 
     Raises:
         HTTPException: it is something else.
         ConfigError, OSError: as `Recorder.correct`.
     """
-    told = await fields(request, MAX_BYTES, FORM)
     if not told.get("class") or not told.keys() <= {"class", "id", "image", "content"}:
         raise HTTPException(400, FORM)
-    said = await run_in_threadpool(
-        recorder.correct,
+    said = recorder.correct(
         told["class"],
-        # Browsers name the page that sends something; programs do not.
-        "page" if "origin" in request.headers else "api",
+        by,
         answer=told.get("id", ""),
         image=told.get("image", ""),
         content=_image(told.get("content", "")),

@@ -6,13 +6,15 @@ is one whose name leads here although it is not this server's (DNS rebinding).
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import contextmanager
 from functools import cache, lru_cache
 from importlib.resources import files
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -109,13 +111,44 @@ def answer(told: Any) -> JSONResponse:
     return JSONResponse(told, headers=HEADERS)
 
 
-async def fields(request: Request, limit: int, wanted: str) -> dict[str, str]:
+class Room:
+    """The memory that the bodies of requests may take together."""
+
+    def __init__(self, size: int) -> None:
+        """Have room for so many bytes."""
+        self._free = size
+
+    @contextmanager
+    def reserved(self) -> Iterator[Callable[[int], None]]:
+        """Provide a function that takes bytes as they arrive; all are given back at the end.
+
+        That raises HTTPException if there is no more room.
+        """
+        taken = 0
+
+        def take(size: int) -> None:
+            nonlocal taken
+            if size > self._free:
+                raise HTTPException(503, "too much is being read; try again in a moment.")
+            self._free -= size
+            taken += size
+
+        try:
+            yield take
+        finally:
+            self._free += taken
+
+
+async def fields(
+    request: Request, limit: int, wanted: str, take: Callable[[int], None] = lambda _: None
+) -> dict[str, str]:
     """Return the fields of a JSON object whose values are text.
 
     Args:
         request: with the object as its body.
         limit: the bytes that it may have.
         wanted: what it should be, in words.
+        take: is called with the number of bytes that have arrived, before they are kept.
 
     Raises:
         HTTPException: it is something else, too large or too slow.
@@ -124,10 +157,11 @@ async def fields(request: Request, limit: int, wanted: str) -> dict[str, str]:
     try:
         async with asyncio.timeout(RECEIVE_S):
             async for piece in request.stream():
+                take(len(piece))
                 content += piece
                 if len(content) > limit:
                     raise HTTPException(413, f"at most {limit:,} bytes are taken.")
-        told = json.loads(bytes(content))
+        told = await run_in_threadpool(json.loads, bytes(content))
     except TimeoutError:
         raise HTTPException(408, f"the body did not arrive within {RECEIVE_S:g} s.") from None
     except (ValueError, RecursionError):

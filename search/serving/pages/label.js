@@ -117,11 +117,17 @@ function offer(names) {
   at("classes").replaceChildren(first, note, others);
 }
 
-// A class that is called as a key has that one: 7 is for "7", not for the seventh.
+// A class that is called as a key has that one: 7 is for "7", not for the seventh. Of "C" and "c",
+// which have the same key, it is for "c".
 function keyed(names) {
-  const own = names.filter((name) => name.length === 1 && KEYS.includes(name.toLowerCase()));
-  const found = new Map(own.map((name) => [name, name.toLowerCase()]));
-  const taken = new Set(found.values());
+  const found = new Map();
+  const taken = new Set();
+  for (const name of [...names.filter((one) => KEYS.includes(one)), ...names]) {
+    const key = name.toLowerCase();
+    if (name.length !== 1 || !KEYS.includes(key) || taken.has(key) || found.has(name)) continue;
+    found.set(name, key);
+    taken.add(key);
+  }
   const free = [...KEYS].filter((key) => !taken.has(key));
   for (const name of names) if (!found.has(name)) found.set(name, free.shift());
   return found;

@@ -6,11 +6,13 @@ A search of an earlier version kept none: its page has no such section.
 import base64
 import json
 from pathlib import Path
+from uuid import uuid4
 
 from markupsafe import Markup
 
 from search.journal.result import DATA_PICTURE, DATA_REPORT
 from search.views.page.templates import template
+from trainables.disk import read_regular
 from trainables.errors import counted
 from trainables.inspection.matches import EXACT, MIRRORED, NEAR, Match
 from trainables.inspection.pictures import WIDTH
@@ -49,7 +51,7 @@ def section(folder: Path | None) -> Markup:
 def _read(folder: Path | None, name: str) -> bytes:
     if folder is None:
         raise FileNotFoundError(name)
-    return (folder / name).read_bytes()
+    return read_regular(folder / name)
 
 
 def rendered(report: DataReport, picture: bytes) -> Markup:
@@ -87,6 +89,6 @@ def _inline(picture: bytes) -> str:
 def write_alone(report: DataReport, picture: bytes, path: Path) -> None:
     """Write a page that holds this section alone."""
     page = template(ALONE).render(title=headline(report), section=rendered(report, picture))
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
     partial.write_text(page, encoding="utf-8")
     partial.replace(path)

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from markupsafe import Markup
 
@@ -118,7 +119,7 @@ def write(
 
     A reader sees the old page or the new one, never half of it.
     """
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
     partial.write_text(render(result, folder, pictures), encoding="utf-8")
     partial.replace(path)
 

@@ -2,5 +2,11 @@
 
 FEATURES: dict[str, str] = {
     "improve": "improve",
+    "early-stopping": "early_stopping",
+    "predict": "predicted",
+    "guessing": "guessing",
+    "compare": "compare",
+    "select": "selection",
+    "refine": "refine",
 }
 """A feature, by the name that `--only` takes: its module in `tests.bench.rates`."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from search.decisions.driver import Driver
@@ -27,7 +28,7 @@ from search.journal.result import SearchResult
 from search.resume import experiment_of
 from search.resume import parser as resume_parser
 from search.space import Choice, Float, SearchSpace
-from tests.bench.selection import clear_effects
+from tests.bench.rates import refine
 from tests.support.planted import PLANTED, peak
 from tests.support.played import OpenDriver, changed, play, report
 from trainables.config import TrialConfig
@@ -304,7 +305,8 @@ def test_lengths_of_one_training_are_one_observation(
 def test_chance_makes_a_clear_effect_seldom_however_many_lengths_each_training_has(
     lengths: int,
 ) -> None:
-    assert clear_effects(27, lengths, 40) <= 5
+    play, generator = refine.played(27, lengths), np.random.default_rng(0)
+    assert sum(bool(play(generator)["clear"]) for _ in range(40)) <= 5
 
 
 def test_what_a_cap_or_the_data_forbid_is_refused(experiment: Experiment) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -208,8 +209,9 @@ def test_a_corrected_image_is_kept_whatever_the_sample_says(
     place: Path | Bucket, record: Maker
 ) -> None:
     made = record(place, NONE)
-    made.answered([answered(1)])
+    made.hold([answered(1)])
     said = made.correct("dog", "page", answer="a1")
+    made.answered([answered(1)])
     made.close()
     records = Records.at(place)
     assert records.image(said.image) == b"image 1"
@@ -245,7 +247,7 @@ def test_a_corrected_image_is_kept_again_if_somebody_removed_it(
 
 def test_a_correction_to_no_class_keeps_nothing(tmp_path: Path, record: Maker) -> None:
     made = record(tmp_path / "met", NONE)
-    made.answered([answered(1)])
+    made.hold([answered(1)])
     with pytest.raises(ConfigError, match=r"unknown class 'cow'\. Known: cat, dog"):
         made.correct("cow", "page", answer="a1")
     assert made.records.images() == {}
@@ -256,8 +258,8 @@ def test_the_latest_images_alone_are_held(
 ) -> None:
     monkeypatch.setattr(recorder, "HELD_BYTES", 3 * (recorder.OVERHEAD + len(b"image 1")))
     made = record(tmp_path / "met", NONE)
-    made.answered([answered(number) for number in range(5)])
-    assert list(made._held.answers) == ["a2", "a3", "a4"]
+    made.hold([answered(number) for number in range(5)])
+    assert list(made._held.images) == ["a2", "a3", "a4"]
 
 
 def test_a_place_full_of_corrections_is_told_once(
@@ -279,3 +281,127 @@ def test_the_records_of_another_model_are_refused(tmp_path: Path, record: Maker)
     Records.at(tmp_path / "met").begin(About("models:/cars", ("fast", "slow")))
     with pytest.raises(ConfigError, match="holds the records of 'models:/cars'"):
         record(tmp_path / "met")
+
+
+def test_a_line_that_cannot_be_printed_costs_no_record(
+    tmp_path: Path, record: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither stderr on a full disk nor one that nobody reads ends the recorder's thread."""
+    lines = list[str]()
+
+    def refuse(line: str) -> None:
+        lines.append(line)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    made = record(tmp_path / "met", NONE, every_s=0.001)
+    made._tell = refuse
+    write, errors = made._bounded.write, iter([OSError(errno.EIO, "Input/output error")])
+
+    def fail_once(seen: list[Any]) -> None:
+        for error in errors:
+            raise error
+        write(seen)
+
+    monkeypatch.setattr(made._bounded, "write", fail_once)
+    made.answered([answered(1)])
+    made.close()
+    if not made.counts.written:  # it was closed before the second try
+        made._write_waiting()
+    assert [one.id for one in made.records.seen()] == ["a1"]
+    assert "cannot be recorded for now" in lines[0]
+
+
+def test_the_reason_why_nothing_is_recorded_is_known_until_it_is_over(
+    tmp_path: Path, record: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = record(tmp_path / "met", NONE, every_s=3600)
+    assert made.problem == ""
+    with monkeypatch.context() as full:
+        full.setattr(Folder, "put", lambda *args, **options: _refuse())
+        made.answered([answered(1)])
+        with pytest.raises(OSError, match="No space left"):
+            made._write_waiting()
+        made._note_problem(OSError(errno.ENOSPC, "No space left on device"))
+        assert "No space left on device" in made.problem
+    made._write_waiting()
+    assert made.problem == ""
+    assert made.counts.written == 1
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_has_ended_is_known_and_started_again(
+    tmp_path: Path, record: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = record(tmp_path / "met", NONE, every_s=0.001)
+    with monkeypatch.context() as broken:
+        broken.setattr(made, "_write_waiting", lambda: (_ for _ in ()).throw(SystemExit))
+        made._thread.join(600)
+        assert made.problem == "its thread has ended"
+    made.answered([answered(1)])
+    assert made.problem == ""
+    made.close()
+    assert [one.id for one in made.records.seen()] == ["a1"]
+
+
+def test_after_a_restart_a_place_that_refuses_is_waited_for(
+    tmp_path: Path, record: Maker, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as full:
+        full.setattr(Folder, "put", lambda *args, **options: _refuse())
+        with pytest.raises(OSError, match="No space left"):
+            record(tmp_path / "met")
+        made = record(tmp_path / "met", every_s=3600, is_restart=True)
+        assert "No space left" in made.problem
+    made._write_waiting()
+    assert made.problem == ""
+    made.answered([answered(1)])
+    made.close()
+    assert made.records.about == ABOUT
+    assert [one.id for one in made.records.seen()] == ["a1"]
+    assert len(told) == 2
+
+
+def test_a_place_that_is_there_is_begun_without_writing(
+    place: Path | Bucket, record: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a process that is started again is not kept from it by a disk that is full just then."""
+    record(place).close()
+    monkeypatch.setattr(Folder, "put", lambda *args, **options: _refuse())
+    monkeypatch.setattr(Bucket, "put", lambda *args, **options: _refuse())
+    assert record(place).problem == ""
+
+
+def test_a_folder_that_is_removed_meanwhile_is_made_again(tmp_path: Path, record: Maker) -> None:
+    """With all that is in it, also an image that had been kept before."""
+    made = record(tmp_path / "met", every_s=3600)
+    made.answered([answered(1)])
+    made._write_waiting()
+    shutil.rmtree(tmp_path / "met")
+    made.answered([answered(1)])
+    made._write_waiting()
+    records = Records.at(tmp_path / "met")
+    assert records.about == ABOUT
+    (seen,) = records.seen()
+    assert (seen.kept, records.image(seen.image)) == ("usual", b"image 1")
+    shutil.rmtree(tmp_path / "met")
+    said = made.correct("dog", "api", content=b"image 1")
+    assert records.image(said.image) == b"image 1"
+    assert records.about == ABOUT
+
+
+@pytest.mark.parametrize(("others", "mode"), [([], 0o700), (["notes.txt"], 0o755)])
+def test_a_folder_that_is_there_is_closed_to_others(
+    tmp_path: Path, record: Maker, others: list[str], mode: int
+) -> None:
+    """One that holds other things stays open, but what is kept in it is not."""
+    place = tmp_path / "met"
+    place.mkdir(mode=0o755)
+    for name in others:
+        (place / name).write_text("mine")
+    made = record(place)
+    made.answered([answered(1)])
+    made.close()
+    assert place.stat().st_mode & 0o777 == mode
+    assert {path.stat().st_mode & 0o077 for path in place.iterdir() if path.name not in others} == {
+        0
+    }

@@ -234,3 +234,18 @@ def test_a_file_that_is_removed_meanwhile_is_left_out(
 
     monkeypatch.setattr(Path, "is_file", removed)
     assert Folder(tmp_path).sizes() == {"here": 2}
+
+
+@pytest.mark.parametrize("stray", ["notes.txt", "Thumbs.db", "x-1.jsonl", "1-2/3-4.jsonl"])
+def test_what_a_person_has_left_among_the_objects_is_not_looked_at(
+    opened: Reader, stray: str
+) -> None:
+    records = opened()
+    records.begin(PETS)
+    records.write_seen([seen(1)])
+    name = records.keep_image(b"image")
+    for folder in ("seen", "images"):
+        records.place.put(b"anything", f"{folder}/{stray}")
+    assert [one.id for one in opened().seen()] == ["a1"]
+    assert list(opened().images()) == [name]
+    assert len(opened().seen_objects()) == 1

@@ -1,6 +1,7 @@
 """What is let in, and what is refused so that nobody waits for long."""
 
-from contextlib import ExitStack
+import asyncio
+import threading
 
 import pytest
 
@@ -48,17 +49,135 @@ def test_an_idle_server_takes_any_request() -> None:
     assert ticket.images == 256
 
 
+def test_a_request_has_no_more_pixels_than_one_may_have() -> None:
+    own = made()
+    own.check_pixels([LIMITS.request_pixels - 5, 5])
+    words = "200 million pixels together .limit 200 million.: send fewer"
+    with pytest.raises(Refusal, match=words) as refused:
+        own.check_pixels([LIMITS.request_pixels, 1])
+    assert refused.value.status == 413
+
+
+MILLION = 1_000_000
+
+
+class Slow:
+    """Images that are decoded until a test lets them."""
+
+    def __init__(self, threads: int, most_pixels: int = 50 * MILLION) -> None:
+        self.decoding = Decoding(threads, most_pixels)
+        self.begun = list[str]()
+        self._may_end = dict[str, threading.Event]()
+
+    def decode(self, name: str, pixels: int) -> "asyncio.Task[str]":
+        event = self._may_end[name] = threading.Event()
+
+        def call() -> str:
+            self.begun.append(name)
+            event.wait(600)
+            return name
+
+        return asyncio.create_task(self.decoding.decode(pixels, call))
+
+    def end(self, *names: str) -> None:
+        for name in names or self._may_end:
+            self._may_end[name].set()
+
+    async def until(self, *begun: str) -> None:
+        async with asyncio.timeout(600):
+            while sorted(self.begun) != sorted(begun):
+                await asyncio.sleep(0)
+
+
+def test_images_are_decoded_together_as_far_as_there_is_room() -> None:
+    """Two of 49 million pixels never; what is cancelled gives its room to the next."""
+
+    async def work() -> None:
+        slow = Slow(threads=2)
+        first = slow.decode("large", 49 * MILLION)
+        await slow.until("large")
+        gone, third = slow.decode("gone", 49 * MILLION), slow.decode("third", 24 * MILLION)
+        fourth = slow.decode("fourth", 24 * MILLION)
+        small = [slow.decode(f"small {number}", 12 * MILLION) for number in range(3)]
+        for _ in range(9):
+            await asyncio.sleep(0)
+        await slow.until("large", "small 0", "small 1")  # large ones hold up no others
+        gone.cancel()
+        slow.end("large", "small 0", "small 1")
+        await slow.until("large", "small 0", "small 1", "third", "fourth", "small 2")
+        slow.end()
+        await asyncio.gather(first, third, fourth, *small)
+        assert slow.decoding.wait_s(1) == slow.decoding.wait_s(49 * MILLION) == 0
+        slow.decoding.close()
+
+    asyncio.run(work())
+
+
+def test_room_is_given_back_when_a_thread_ends_and_not_when_nobody_waits_any_more() -> None:
+    async def work() -> None:
+        slow = Slow(threads=2)
+        left = slow.decode("left", 49 * MILLION)
+        await slow.until("left")
+        left.cancel()
+        await asyncio.wait([left])
+        following = slow.decode("next", 49 * MILLION)
+        for _ in range(9):
+            await asyncio.sleep(0)
+        assert slow.begun == ["left"]
+        slow.end("left")
+        await slow.until("left", "next")
+        slow.end()
+        assert await following == "next"
+        slow.decoding.close()
+
+    asyncio.run(work())
+
+
+def test_an_image_that_gets_its_room_as_its_client_leaves_gives_it_back() -> None:
+    async def work() -> None:
+        slow = Slow(threads=2)
+        first = slow.decode("first", 49 * MILLION)
+        await slow.until("first")
+        second = slow.decode("second", 49 * MILLION)
+        await asyncio.sleep(0)
+        slow.decoding._large._give_back(
+            49 * MILLION + admission.PIXELS_OF_ANY
+        )  # the second may begin
+        second.cancel()
+        await asyncio.wait([second])
+        third = slow.decode("third", 49 * MILLION)
+        await slow.until("first", "third")
+        slow.end()
+        assert await asyncio.gather(first, third) == ["first", "third"]
+        slow.decoding.close()
+
+    asyncio.run(work())
+
+
 def test_images_are_refused_where_decoding_would_take_too_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    decoding, clock = Decoding(threads=2), iter((0.0, 0.4))
-    monkeypatch.setattr(admission.time, "perf_counter", lambda: next(clock))
-    assert decoding.timed(bytes, b"") == b""
-    made = Admission(LIMITS, Metrics(), lambda: 0.0, lambda: decoding.wait_s)
-    made.take_images(Ticket(), 1)
-    with ExitStack() as stack:
-        for _ in range(11):  # of 0.4 s by two threads
-            stack.enter_context(decoding.one())
-        with pytest.raises(Refusal, match="try again in 3 s"):
-            made.take_images(Ticket(), 1)
-    made.take_images(Ticket(), 1)
+    """By their pixels: a large image says nothing of how long a small one takes."""
+
+    async def work() -> None:
+        slow = Slow(threads=2)
+        with monkeypatch.context() as played:
+            clock = iter((0.0, 1.0) * 2)
+            played.setattr(admission.time, "perf_counter", lambda: next(clock))
+            slow.decoding._usual._timed(10 * MILLION, str)  # 0.1 s for a million
+            slow.decoding._large._timed(10 * MILLION, str)
+        own = Admission(LIMITS, Metrics(), lambda: 0.0, slow.decoding.wait_s)
+        own.check_pixels([49 * MILLION])
+        tasks = [slow.decode("large", 49 * MILLION)]
+        tasks += [slow.decode(f"small {number}", 1000) for number in range(50)]
+        await asyncio.sleep(0)
+        own.check_pixels([1000])  # 0.03 s by two threads
+        with pytest.raises(Refusal, match="try again in 5 s") as refused:
+            own.check_pixels([1000, 20 * MILLION])
+        assert (refused.value.status, refused.value.retry_after_s) == (503, 5)
+        slow.end()
+        await asyncio.gather(*tasks)
+        own.check_pixels([20 * MILLION])
+        slow.decoding.close()
+
+    asyncio.run(work())

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import socket
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,11 +18,12 @@ from search.feedback.observer import Answered
 from search.serving.admission import Admission
 from search.serving.limits import Limits
 from tests.support.promoted import linear, png
-from tests.support.serving import BUSY_S, Answer, Running, running
+from tests.support.serving import BUSY_S, Answer, Running, running, until
 from trainables.datasets.images import open_image
 from trainables.export.model import Model
 from trainables.export.predictor import column
 from trainables.export.runtime import load
+from trainables.processors import processors
 
 
 def probabilities(folder: Path, images: list[bytes]) -> np.ndarray:
@@ -91,6 +93,45 @@ def test_every_form_of_a_request_gives_the_same(
         assert answer.status == 200, answer.body
         found = [list(one["probabilities"].values()) for one in answer.json["predictions"]]
         assert np.allclose(found, wanted, rtol=1e-5, atol=1e-9)
+
+
+def test_a_file_with_a_name_beyond_ascii_is_one_too(server: Running, digits: list[bytes]) -> None:
+    """RFC 7578 forbids the form, and clients such as Java's and R's send it all the same."""
+    body, kind = form(digits[:1])
+    for name in (b"filename*=UTF-8''%c3%a4.png", b"FileName* = \"UTF-8''a\""):
+        answer = server.ask("/predict", body.replace(b'filename="0.png"', name), kind)
+        assert answer.status == 200, answer.body
+    field = server.ask("/predict", body.replace(b'; filename="0.png"', b""), kind)
+    assert "is no file" in field.json["error"]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_answers_that_are_no_numbers_are_an_error_of_their_request_alone(
+    folder: Path, digits: list[bytes], monkeypatch: pytest.MonkeyPatch, bad: float
+) -> None:
+    """JSON has no NaN, and nothing is recorded of them."""
+    heard, predictions = Heard(), Model.predictions
+
+    def broken(self: Model, images: Any) -> Any:
+        found = np.array(predictions(self, images))
+        found[np.asarray(images).max(axis=(1, 2, 3)) == 255, 3] = bad
+        return found
+
+    white = png(np.full((8, 8), 255, np.uint8))
+    dim = png(np.full((8, 8), 25, np.uint8))
+    with running(folder, observers=[heard]) as server:
+        monkeypatch.setattr(Model, "predictions", broken)
+        answer = server.ask("/predict", white, "image/png")
+        assert (answer.status, answer.json) == (
+            500,
+            {"error": "the model gave no numbers (NaN or infinite)"},
+        )
+        answer = server.ask("/predict", as_json([dim, white]), "application/json")
+        assert (answer.status, "image 2 of 2" in answer.json["error"]) == (500, True)
+        pixels = json.dumps({"inputs": pixels_of([white]).tolist()}).encode()
+        assert server.ask("/invocations", pixels, "application/json").status == 500
+        assert server.ask("/predict", dim, "image/png").status == 200
+    assert [one.content for one in heard.answers] == [dim]
 
 
 def test_top_tells_the_most_probable_classes(
@@ -278,3 +319,42 @@ def test_several_images_are_made_by_threads_and_figures_kept_up_to_date(
         server.ask("/invocations", body, "application/json")
         assert measured.wait(BUSY_S)
     assert threads == ["decoding"] * 6
+
+
+def test_what_nobody_waits_for_is_not_decoded(
+    folder: Path, digits: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client sends 200 images and leaves while the first are decoded."""
+    begun, may_end = list[str](), threading.Event()
+    decoded = Model.decoded
+
+    def slowly(*arguments: Any) -> Any:
+        begun.append(threading.current_thread().name)
+        assert may_end.wait(BUSY_S)
+        return decoded(*arguments)
+
+    body = as_json([png(np.zeros((200, 200), np.uint8))] * 200)
+    head = (
+        "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    with running(folder) as server:
+        with monkeypatch.context() as slow:
+            slow.setattr(Model, "decoded", slowly)
+            with socket.create_connection(("127.0.0.1", server.port)) as connection:
+                connection.sendall(head.encode() + body)
+                until(lambda: bool(begun))
+                assert server.app.admission.images == 200
+            until(lambda: server.app.admission.images == 0)
+            may_end.set()
+        assert server.ask("/predict", digits[0], "image/png").status == 200
+        assert len(begun) <= processors()
+        until(lambda: server.app._decoding.wait_s(1) == 0)
+
+
+def test_a_client_that_waits_is_answered_though_it_has_sent_more(server: Running) -> None:
+    image = png(np.random.default_rng(2).integers(0, 256, (300, 300, 3), dtype=np.uint8))
+    head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(image)}\r\n"
+    asked = f"{head}Content-Type: image/png\r\n\r\n".encode() + image
+    last = b"GET /version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    assert server.raw(asked * 5 + last).count(b"HTTP/1.1 200 OK") == 6

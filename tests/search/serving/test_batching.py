@@ -164,3 +164,22 @@ def test_too_few_answers_are_an_error_of_all_that_were_asked(
             assert "1 answers to 2 images" in str(outcome)
 
     played(served, work)
+
+
+def test_an_image_for_which_nobody_waits_any_more_is_not_computed() -> None:
+    served = Played()
+
+    async def work(batcher: Batcher) -> None:
+        (first,) = asked(batcher, 1)
+        while not served.sizes:
+            await asyncio.sleep(0)
+        gone, kept = asked(batcher, 2, first=1)
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.wait([gone])
+        served.let.set()
+        answers = [found for one in (first, kept) for found, _ in await one]
+        assert answers == [0, 2]
+
+    played(served, work)
+    assert served.sizes == [1, 1]

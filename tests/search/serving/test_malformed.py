@@ -7,7 +7,7 @@ import socket
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,11 +16,19 @@ import pytest
 from PIL import Image
 
 from search.serving.limits import Limits
+from search.serving.protocol import PIPELINED
 from tests.search.serving.test_app import as_json, as_npy, form
 from tests.support.promoted import png
 from tests.support.serving import Running, running, until
 
-LIMITS = Limits(body_bytes=200_000, queue_bytes=800_000, images=8, pixels=1_000_000, receive_s=2.0)
+LIMITS = Limits(
+    body_bytes=200_000,
+    queue_bytes=800_000,
+    images=8,
+    pixels=1_000_000,
+    request_pixels=3_000_000,
+    receive_s=2.0,
+)
 PNG, JSON, NPY = "image/png", "application/json", "application/x-npy"
 GREY = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
 GOOD = png(GREY)
@@ -108,6 +116,7 @@ CASES: dict[str, tuple[str, bytes, str | None, int, str]] = {
     "a bomb": ("/predict", bomb(30_000, 30_000), PNG, 413, "pixels"),
     "a huge bomb": ("/predict", bomb(2**31 - 1, 2**31 - 1), PNG, 413, "pixels"),
     "no width": ("/predict", bomb(0, 8), PNG, 422, ""),
+    "too many pixels together": ("/predict", as_json([bomb(1000, 990)] * 4), JSON, 413, "together"),
     "a large body": ("/predict", bytes(200_001), PNG, 413, "the body is too large"),
     "no JSON": ("/predict", b"{", JSON, 400, "not JSON"),
     "no text": ("/predict", b"\xff\xfe\xfd", JSON, 400, "not JSON"),
@@ -283,3 +292,108 @@ def test_a_body_that_is_only_announced_takes_no_room(server: Running) -> None:
             connection = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
             connection.sendall(HEAD + b"Content-Length: 200000\r\n\r\n")
         assert server.ask("/predict", GOOD, PNG).status == 200
+
+
+UPGRADES = {
+    "Java's HttpClient": (
+        b"Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk\r\n"
+        b"Upgrade: h2c\r\n"
+    ),
+    "keep-alive": b"Connection: keep-alive, upgrade\r\nUpgrade: h2c\r\n",
+    "two lines": b"connection: keep-alive\r\nconnection: upgrade\r\nupgrade: h2c\r\n",
+    "a web socket": b"Connection: Upgrade\r\nUpgrade: websocket\r\n",
+    "two protocols": b"Connection: Upgrade\r\nUpgrade: TLS/1.2\r\nUpgrade: h2c\r\n",
+}
+LENGTH = f"Content-Length: {len(GOOD)}\r\n\r\n".encode()
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+LAST = b"GET /version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+
+def chunks(content: bytes, size: int = 50) -> bytes:
+    pieces = [content[start : start + size] for start in range(0, len(content), size)]
+    return b"".join(b"%x\r\n%b\r\n" % (len(one), one) for one in pieces) + b"0\r\n"
+
+
+@pytest.mark.parametrize("upgrade", UPGRADES)
+def test_an_upgrade_that_is_not_taken_is_ignored(server: Running, upgrade: str) -> None:
+    """By RFC 9110, section 7.8; the next request on the connection is answered too."""
+    for rest in (LENGTH + GOOD, CHUNKED + chunks(GOOD) + b"\r\n"):
+        request = HEAD + UPGRADES[upgrade] + rest
+        for pieces in (
+            [request * 3 + LAST],
+            [request[:200], request[200:], LAST],
+            [*(request[place : place + 1] for place in range(len(request))), LAST],
+        ):
+            found = server.raw(*pieces)
+            assert found.count(b"HTTP/1.1 200 OK") == b"".join(pieces).count(b"HTTP/1.1"), found
+            assert b"HTTP/1.1 4" not in found
+            assert found.count(b'"class":') == b"".join(pieces).count(b"POST")
+
+
+def test_an_upgrade_without_a_body_is_ignored_and_a_tunnel_refused(server: Running) -> None:
+    asked = b"GET /version HTTP/1.1\r\nHost: localhost\r\n" + UPGRADES["Java's HttpClient"]
+    assert server.raw(asked + b"\r\n" + LAST).count(b"HTTP/1.1 200 OK") == 2
+    tunnel = b"CONNECT localhost:1 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    assert server.raw(tunnel).startswith(b"HTTP/1.1 400")
+
+
+def test_trailers_are_ignored_as_far_as_they_are_short(server: Running) -> None:
+    """They could else stand for a header that was checked, such as the type of the body."""
+    ended = CHUNKED + chunks(GOOD) + b"Content-Encoding: gzip\r\nContent-Type: a/b\r\n\r\n"
+    assert server.raw(HEAD + ended + LAST).count(b"HTTP/1.1 200 OK") == 2
+
+
+@pytest.mark.parametrize("line", [b"A: b\r\n", b"x"], ids=["many", "long"])
+@pytest.mark.parametrize("path", [b"/predict", b"/health"], ids=["read", "not read"])
+def test_trailers_are_bounded(server: Running, path: bytes, line: bytes) -> None:
+    """The connection ends long before all of them have arrived."""
+    head = HEAD.replace(b"/predict", path) + CHUNKED + chunks(GOOD) + b"A: "
+    piece, sent = line * (16_384 // len(line)), 0
+    with socket.create_connection(("127.0.0.1", server.port), timeout=600) as connection:
+        connection.sendall(head)
+        with suppress(ConnectionError):
+            while sent < 1 << 28:
+                connection.sendall(piece)
+                sent += len(piece)
+    assert sent < 1 << 23  # as much as the buffers of the system take
+    until(lambda: server.app.admission.size == 0)
+    assert server.ask("/predict", GOOD, PNG).status == 200
+
+
+def test_trailers_that_are_too_long_are_told(server: Running) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=600) as connection:
+        connection.sendall(HEAD + CHUNKED + chunks(GOOD))
+        until(lambda: server.app.admission.size == len(GOOD))
+        connection.sendall(b"A: " + b"b" * 40_000)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 431")
+
+
+def test_requests_that_wait_on_one_connection_are_bounded(server: Running) -> None:
+    asked = b"GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    found = server.raw(asked * 1000)
+    assert found.count(b"HTTP/1.1 200 OK") == PIPELINED + 1
+    assert found.count(b"HTTP/1.1 503") == 1
+    assert server.raw(asked * PIPELINED + LAST).count(b"HTTP/1.1 200 OK") == PIPELINED + 1
+
+
+def test_idle_connections_make_room_for_new_ones(folder: Path) -> None:
+    with running(folder, limits=replace(LIMITS, connections=4)) as made, ExitStack() as stack:
+
+        def connect() -> socket.socket:
+            address = ("127.0.0.1", made.port)
+            return stack.enter_context(socket.create_connection(address, timeout=600))
+
+        idle = [connect() for _ in range(4)]
+        used = connect()  # the first of the others ends
+        used.sendall(HEAD + LENGTH + GOOD[:20])
+        assert idle[0].recv(1) == b""
+        for _ in range(20):
+            assert made.ask("/predict", GOOD, PNG).status == 200
+        assert idle[1].recv(1) == b""
+        used.sendall(GOOD[20:])
+        assert used.recv(65536).startswith(b"HTTP/1.1 200 OK")
+        busy = [connect() for _ in range(4)]
+        for one in busy:
+            one.sendall(HEAD + LENGTH + GOOD[:20])
+        until(lambda: made.app.admission.size == 4 * 20)
+        assert made.raw().startswith(b"HTTP/1.1 503")

@@ -122,6 +122,35 @@ def test_only_a_version_that_is_no_good_is_not_tried_again(
     assert [path.name for path in tmp_path.iterdir()] == ["2"]
 
 
+def test_an_alias_that_comes_back_is_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also to the first version, and past one that is no good; each look finds one more version."""
+    source = Question("m", str(tmp_path), "", None, None, None, "m", True, 1.0)
+    wanted = Wanted(Settings("m", "", 0, 1, 0.1), "", 1, "/", (1, 1), source)
+    looks, deployed, now = iter("2213321"), list[str](), ["1"]
+
+    class Signal(Stopped):
+        def wait(self, seconds: float | None) -> bool:
+            now[0] = next(looks, "")
+            return not now[0]
+
+    def ready(_: Wanted, coming: Coming) -> Any:
+        if coming.version == "3":
+            raise ConfigError("it is no model.")
+        return SimpleNamespace(model=None)
+
+    monkeypatch.setattr(ray_serve, "version_now", lambda _: now[0])
+    monkeypatch.setattr(ray_serve, "_find", lambda _: Coming(now[0], str(tmp_path / "elsewhere")))
+    monkeypatch.setattr(ray_serve, "_ready", ready)
+    monkeypatch.setattr(ray_serve, "why_not", lambda *_: "")
+    monkeypatch.setattr(ray_serve, "_deploy", lambda _, coming: deployed.append(coming.version))
+    ray_serve._follow(
+        wanted, Coming("1", str(tmp_path / "first")), SimpleNamespace(model=None), Signal()
+    )
+    assert deployed == ["2", "1", "2", "1"]
+
+
 @pytest.fixture
 def hosts(tmp_path: Path) -> Iterator[tuple[Host, Host]]:
     """Provide two hosts, each a node of one Ray cluster with one CPU, which one replica takes."""

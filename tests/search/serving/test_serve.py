@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -216,3 +217,30 @@ def test_a_place_that_holds_another_models_records_is_refused(
     done = command("search.serve", folder, "--record", tmp_path / "met", "--port", "0")
     assert done.returncode == 2
     assert "holds the records of 'another'" in done.stderr
+
+
+def test_processes_that_die_are_replaced_where_nobody_reads_and_nothing_can_be_recorded(
+    folder: Path, tmp_path: Path, digits: list[bytes]
+) -> None:
+    """The place for records has become a file, and the reader of stdout has left."""
+    place = tmp_path / "met"
+    with commanded(folder, "--record", place) as made:
+        server, before = made.running, made.answering()
+        assert server.ask("/predict", digits[0], PNG).status == 200
+        assert server.ask("/ready").json["recording"]["problem"] is None
+        made.stop_reading()
+        until(lambda: server.ask("/ready").json["recording"]["written"] == 1)
+        shutil.rmtree(place)
+        place.write_text("in the way")
+        for _ in range(2):
+            os.kill(before[0], signal.SIGKILL)
+            until(lambda gone=before: made.answering() not in ([], gone))  # type: ignore[misc]
+            assert server.ask("/predict", digits[0], PNG).status == 200
+            before = made.answering()
+        until(lambda: bool(server.ask("/ready").json["recording"]["problem"]))
+        assert b"serving_recording 0.0" in server.ask("/metrics").body
+        place.unlink()
+        until(lambda: server.ask("/ready").json["recording"]["problem"] is None)
+        made.process.terminate()
+        assert made.process.wait(BUSY_S) == 0
+    assert len(list(Records.at(place).seen())) == 1

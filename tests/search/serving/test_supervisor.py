@@ -1,7 +1,10 @@
 """Which version each process is told of, with processes that are played."""
 
 import asyncio
+import errno
+import io
 import json
+import os
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
@@ -55,13 +58,16 @@ class Server:
         self.folder, self.processes = folder, list[Process]()
         self.lines = list[str]()
         """What is said; the first is that it serves."""
+        self.settings = list[Settings]()
+        """Those that the processes were started with."""
         question = Question("m", str(folder / "main"), "", None, None, None, "m", True, 1.0)
         Path(question.into).mkdir()
         listening = socket.socket()
         plan = Plan(Settings("m", "", listening.fileno(), 1, 0.1), "", workers, question)
         self.supervisor = Supervisor(plan, folder, listening)
 
-    async def started(self, *_: Any, **__: Any) -> Process:
+    async def started(self, *words: Any, **__: Any) -> Process:
+        self.settings.append(Settings.of(words[1]))
         self.processes.append(Process(len(self.processes)))
         return self.processes[-1]
 
@@ -178,7 +184,7 @@ def test_a_process_that_starts_as_the_signal_comes_is_ended(
             await server.supervisor._ended
             for _number in range(20):  # the drain has looked for processes by then
                 await asyncio.sleep(0)
-            return await started()
+            return await started("", server.supervisor.plan.settings.text)
 
         monkeypatch.setattr(supervisor, "_started", slowly)
         server.wish("3")
@@ -187,3 +193,81 @@ def test_a_process_that_starts_as_the_signal_comes_is_ended(
         await until(lambda: bool(server.processes) and server.processes[0].ended.is_set())
 
     supervised(tmp_path, monkeypatch, 1, work)
+
+
+def test_what_fails_at_a_restart_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refusal, a process that cannot be started and words of a library end no server."""
+
+    async def work(server: Server) -> None:
+        first = await serving(server, "3")
+        first.terminate()
+        await until(lambda: len(server.processes) == 2)
+        server.processes[1].says("3", refused="'met' cannot be written")
+        await until(lambda: len(server.processes) == 3)
+        server.processes[2].stdout.feed_data(b"a library greets\n")
+        started, failures = server.started, iter([OSError("out of memory"), OSError("too many")])
+
+        async def refuse(*words: Any, **how: Any) -> Process:
+            for error in failures:
+                raise error
+            return await started(*words, **how)
+
+        monkeypatch.setattr(supervisor, "_started", refuse)
+        await until(lambda: len(server.processes) == 4)
+        for _ in range(2 * supervisor.FAILURES):  # they end before they have answered
+            last, count = server.processes[-1], len(server.processes)
+            last.terminate()
+            await until(lambda before=count: len(server.processes) > before)  # type: ignore[misc]
+        server.processes[-1].says("3")
+        await until(lambda: server.supervisor._slots[0].is_ready)
+        assert [one.is_restart for one in server.settings] == [False] + [True] * 9
+        text = "\n".join(server.lines)
+        for words in ("'met' cannot be written", "JSONDecodeError", "out of memory", "too many"):
+            assert words in text
+        assert not server.supervisor._ended.done()
+
+    supervised(tmp_path, monkeypatch, 1, work)
+
+
+def test_what_fails_at_the_start_ends_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def work(server: Server) -> None:
+        server.wish("3")
+        await until(lambda: len(server.processes) == 1)
+        server.processes[0].says("3", refused="'met' cannot be written")
+        await until(server.supervisor._ended.done)
+        assert server.supervisor._ended.result() == 2
+
+    supervised(tmp_path, monkeypatch, 1, work)
+    assert "'m' cannot be served: 'met' cannot be written" in capsys.readouterr().err
+
+
+class Unreadable(io.StringIO):
+    """An output that cannot be written."""
+
+    def __init__(self, error: OSError, descriptor: int) -> None:
+        super().__init__()
+        self._error, self._descriptor = error, descriptor
+
+    def write(self, text: str) -> int:
+        raise self._error
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(errno.ENOSPC, "No space left")])
+def test_a_line_that_nobody_can_read_fails_nothing(
+    monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    reading, writing = os.pipe()
+    monkeypatch.setattr("sys.stdout", Unreadable(error, writing))
+    supervisor.say("note: a process ended")
+    os.write(writing, b"x")
+    os.close(writing)
+    found = os.read(reading, 1)  # of a pipe that is broken nothing is left
+    os.close(reading)
+    assert found == (b"" if isinstance(error, BrokenPipeError) else b"x")

@@ -1,5 +1,6 @@
 """Which models are used, and which are refused before a request reaches them."""
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from search.serving import versions
 from search.serving.messages import Settings
 from search.serving.versions import ready
 from search.serving.worker import check_task
@@ -37,3 +39,16 @@ def test_only_classifiers_are_recorded_and_compared() -> None:
     with pytest.raises(ConfigError, match=r"--shadow take classifiers alone.* for boxes"):
         check_task(settings, served)
     check_task(replace(settings, shadow_share=0.0), served)
+
+
+def test_a_version_that_hangs_while_it_is_loaded_keeps_no_other_waiting(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, never = versions.load, threading.Event()
+    with monkeypatch.context() as hanging:
+        hanging.setattr(versions, "LOAD_S", 0.01)
+        hanging.setattr(versions, "load", lambda *_: never.wait() and load(folder, "pets", 1))
+        with pytest.raises(ConfigError, match="it was not loaded within"):
+            ready(folder, "pets", "1", threads=1, delay_s=0.05)
+    assert ready(folder, "pets", "2", threads=1, delay_s=0.05).version == "2"
+    never.set()

@@ -13,7 +13,7 @@ from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.load import load
 from trainables.inspection.leaks import Looked, look
-from trainables.inspection.pictures import SIDE, picture
+from trainables.inspection.pictures import SIDE, _font, picture
 from trainables.inspection.report import DataReport, half_width, report_of
 from trainables.inspection.words import lines, warnings
 
@@ -139,3 +139,9 @@ def test_with_folds_copies_within_the_test_part_are_no_warning(folder: Path) -> 
     report = report_of(look(load(config), config), config)
     assert ("test", "test") in {(count.part, count.same_as) for count in report.match_counts}
     assert "copy of a test image" not in "\n".join(warnings(report))
+
+
+@pytest.mark.parametrize("letter", "ßéœłčōΩЖ")
+def test_the_pictures_font_has_the_letters_of_european_languages(letter: str) -> None:
+    missing = bytes(_font().getmask("\uffff"))
+    assert bytes(_font().getmask(letter)) != missing

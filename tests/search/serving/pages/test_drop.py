@@ -1,10 +1,12 @@
 """The page to drop images on: who may send corrections, and what a browser shows."""
 
+import asyncio
 import base64
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +14,34 @@ import numpy as np
 import pytest
 from PIL import Image
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import Message
 
 from search.feedback.observer import Answered
 from search.feedback.recorder import Keeping, Recorder
 from search.feedback.records import About, image_name
-from search.serving.pages.drop import Context, routes
-from search.serving.pages.guard import allowed_hosts
+from search.serving.pages.drop import AT_ONCE, Context, routes
+from search.serving.pages.guard import Room, allowed_hosts
 from tests.support.asgi import ask, listening
-from tests.support.browser import Tab, browse, browser
+from tests.support.browser import Tab, browse
 
 CLASSES = ("cat", "dog", "<script>alert(1)</script>", "two\nlines")
 MANY = tuple(f"class {number}" for number in range(1000))
+
+
+SCOPE: dict[str, Any] = {
+    "type": "http",
+    "http_version": "1.1",
+    "scheme": "http",
+    "query_string": b"",
+    "root_path": "",
+    "headers": [(b"host", b"127.0.0.1:8000")],
+    "client": ("127.0.0.1", 40_000),
+    "server": ("127.0.0.1", 8000),
+}
 
 
 def png(value: int) -> bytes:
@@ -55,7 +71,7 @@ def app_of(recorder: Recorder | None, classes: tuple[str, ...] = CLASSES) -> Sta
             return JSONResponse({"error": "not an image"}, 422)
         name = image_name(content)[:12]
         if recorder is not None:
-            recorder.answered([answered(content, name)])
+            recorder.hold([answered(content, name)])
         chances = dict.fromkeys(classes, 0.0) | {classes[0]: 0.9, classes[1]: 0.1}
         one = {"id": name, "class": classes[0], "probability": 0.9, "probabilities": chances}
         told = {"predictions": [{**one, "version": "3"}], "time_ms": 0, "took_ms": 1.25}
@@ -65,7 +81,7 @@ def app_of(recorder: Recorder | None, classes: tuple[str, ...] = CLASSES) -> Sta
 
 
 def test_a_correction_by_an_answers_name_is_kept(recorder: Recorder) -> None:
-    recorder.answered([answered(png(1))])
+    recorder.hold([answered(png(1))])
     reply = ask(app_of(recorder), "POST", "/corrections", {"id": "a1", "class": "dog"})
     assert (reply.status, reply.json) == (200, {"image": image_name(png(1)), "class": "dog"})
     (said,) = recorder.records.corrections().values()
@@ -74,7 +90,7 @@ def test_a_correction_by_an_answers_name_is_kept(recorder: Recorder) -> None:
 
 
 def test_a_correction_by_the_page_says_so(recorder: Recorder) -> None:
-    recorder.answered([answered(png(1))])
+    recorder.hold([answered(png(1))])
     headers = {"origin": "http://127.0.0.1:8000"}
     told = {"id": "a1", "class": "two\nlines"}
     assert ask(app_of(recorder), "POST", "/corrections", told, headers).status == 200
@@ -127,6 +143,78 @@ def test_too_large_a_correction_is_refused(
     assert (reply.status, reply.json) == (413, {"error": "at most 100 bytes are taken."})
 
 
+def test_a_server_that_other_machines_reach_takes_corrections_only_if_it_is_to(
+    recorder: Recorder,
+) -> None:
+    recorder.hold([answered(png(1))])
+    context = Context("models:/pets", CLASSES, lambda: "3", recorder, None, is_open=False)
+    told = {"id": "a1", "class": "dog"}
+    closed = Starlette(routes=routes(context))
+    reply = ask(closed, "POST", "/corrections", told)
+    assert (reply.status, "--open-corrections" in reply.json["error"]) == (403, True)
+    assert '"records": false' in ask(closed, "GET", "/").content.decode()
+    is_open = Starlette(routes=routes(replace(context, is_open=True)))
+    assert ask(is_open, "POST", "/corrections", told).status == 200
+
+
+def test_clients_that_are_slow_hold_up_no_other(recorder: Recorder) -> None:
+    """They have begun to send, and send no more until another was answered."""
+    recorder.hold([answered(png(1))])
+    app = app_of(recorder)
+    body = json.dumps({"id": "a1", "class": "dog"}).encode()
+
+    async def send(pieces: AsyncIterator[bytes]) -> int:
+        statuses = list[int]()
+
+        async def note(message: Message) -> None:
+            statuses.extend([message["status"]] if "status" in message else [])
+
+        async def whole() -> Message:
+            piece = await anext(pieces, None)
+            if piece is None:
+                return {"type": "http.request", "body": b"", "more_body": False}
+            return {"type": "http.request", "body": piece, "more_body": True}
+
+        scope = {**SCOPE, "path": "/corrections", "raw_path": b"/corrections", "method": "POST"}
+        await app(scope, whole, note)
+        return statuses[0]
+
+    async def main() -> None:
+        answered_one, begun = asyncio.Event(), list[int]()
+
+        async def slow() -> AsyncIterator[bytes]:
+            yield body[:5]
+            begun.append(1)
+            await answered_one.wait()
+            yield body[5:]
+
+        async def quick() -> AsyncIterator[bytes]:
+            yield body
+
+        waiting = [asyncio.create_task(send(slow())) for _ in range(2 * AT_ONCE)]
+        while len(begun) < len(waiting):
+            await asyncio.sleep(0)
+        assert await send(quick()) == 200
+        answered_one.set()
+        assert await asyncio.gather(*waiting) == [200] * len(waiting)
+
+    asyncio.run(main())
+
+
+def test_bodies_that_are_read_have_a_bound_together() -> None:
+    room = Room(10)
+    with room.reserved() as first:
+        first(6)
+        with room.reserved() as second:
+            second(4)
+            with pytest.raises(HTTPException) as refused:
+                second(1)
+            assert refused.value.status_code == 503
+        first(4)
+    with room.reserved() as third:
+        third(10)
+
+
 def test_without_records_a_correction_is_refused() -> None:
     reply = ask(app_of(None), "POST", "/corrections", {"id": "a1", "class": "cat"})
     assert reply.status == 403
@@ -149,7 +237,7 @@ def test_without_records_a_correction_is_refused() -> None:
     ],
 )
 def test_another_sites_page_cannot_correct(recorder: Recorder, headers: dict[str, str]) -> None:
-    recorder.answered([answered(png(1))])
+    recorder.hold([answered(png(1))])
     reply = ask(app_of(recorder), "POST", "/corrections", {"id": "a1", "class": "dog"}, headers)
     assert reply.status == 403
     assert recorder.records.corrections() == {}
@@ -204,7 +292,6 @@ def drop(**files: bytes) -> str:
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(browser() is None, reason="needs Chromium")
 @pytest.mark.parametrize("classes", [CLASSES, MANY], ids=["odd", "many"])
 def test_a_browser_shows_answers_and_corrects_them(
     tmp_path: Path, classes: tuple[str, ...]

@@ -13,7 +13,7 @@ from search.feedback.records import About, Records, Seen, image_name
 from search.serving.pages.guard import LOOPBACK
 from search.serving.pages.label import routes
 from tests.support.asgi import ask, listening
-from tests.support.browser import Tab, browse, browser
+from tests.support.browser import Tab, browse
 
 CLASSES = ("cat", "dog", "<script>alert(1)</script>", "two\nlines")
 MANY = tuple(f"class {number}" for number in range(1000))
@@ -114,12 +114,32 @@ def test_images_are_shown_to_no_other_name(tmp_path: Path) -> None:
         assert ask(app, "GET", path, headers={"host": "evil.example"}).status == 403
 
 
+@pytest.mark.browser
+def test_classes_that_differ_in_case_alone_have_keys_of_their_own(tmp_path: Path) -> None:
+    classes = ("C", "c", "S", "7", "b", "B")
+    app = app_of(labelling_of(tmp_path / "met", 2, classes))
+    found = "[...document.querySelectorAll('#classes button')].map(one => one.textContent)"
+
+    async def steps(tab: Tab, address: str) -> None:
+        await tab.open(address, 1280)
+        await tab.wait_for("document.querySelector('#one img')?.naturalWidth")
+        texts = await tab.value(found)
+        assert len({text[0] for text in texts}) == len(classes), texts
+        assert {"Cc", "Bb", "77"} <= set(texts)
+        await tab.press("c")
+        await tab.wait_for(f"{LEFT}.startsWith('1 corrected')")
+
+    with listening(app) as address:
+        browse(tmp_path / "profile", lambda tab: steps(tab, address))
+    (said,) = Records.at(tmp_path / "met").corrections().values()
+    assert said.label == "c"
+
+
 LEFT = "document.getElementById('progress').textContent"
 
 
 @pytest.mark.browser
 @pytest.mark.slow
-@pytest.mark.skipif(browser() is None, reason="needs Chromium")
 @pytest.mark.parametrize("classes", [CLASSES, MANY], ids=["odd", "many"])
 def test_ten_images_are_corrected_by_keys_alone(tmp_path: Path, classes: tuple[str, ...]) -> None:
     """In a real browser: right as it is, another class, skipped, undone, found by its name."""
