@@ -1,6 +1,7 @@
 """The features whose promises are measured, each with the module that has its cases."""
 
 FEATURES: dict[str, str] = {
+    "improve": "improve",
     "early-stopping": "early_stopping",
     "predict": "predicted",
     "guessing": "guessing",

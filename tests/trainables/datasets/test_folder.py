@@ -224,6 +224,10 @@ def test_all_of_16_bits_goes_together_with_8_bits(tmp_path):
     found = decoded(tmp_path)
     assert np.array_equal(found.train.images[:3, ..., 0], levels[::2] // 257)
     assert (found.train.images[-1] == 77).all()
+    assert found.remarks == (
+        "note: 6 16-bit images are among 1 of 8 bits: their values from 0 to 65535 become 0 to "
+        "255, and the 8-bit ones stay as they are.",
+    )
 
 
 def test_values_that_are_no_numbers_are_unreadable(tmp_path):
