@@ -83,7 +83,9 @@ def test_usual_images_come_in_the_order_of_their_names(records: Records, meet: M
         for seed, margin in enumerate(margins)
     ]
     meet(picture(0), (0.1, 0.9, 0), "usual", version="2")  # versions disagree about a usual one
-    assert order(compared(Labelling(records, ABOUT))) == [(name, "sample") for name in sorted(names)]
+    assert order(compared(Labelling(records, ABOUT))) == [
+        (name, "sample") for name in sorted(names)
+    ]
 
 
 def test_every_other_image_is_the_next_of_a_random_sample(records: Records, meet: Meet) -> None:
