@@ -16,7 +16,7 @@ MIX = "class mix"
 
 @dataclass(frozen=True)
 class ClassShare:
-    """How often a class is named: for the images that new ones are compared with, and for these."""
+    """The share of the images for which a class is named: of earlier ones, and of new ones."""
 
     name: str
     before: float
@@ -58,12 +58,12 @@ class ClassMixDetector(Detector):
 
     @cached_property
     def before(self) -> NDArray[np.int64]:
-        """How many of the reference's images are named as each class, (classes,)."""
+        """The number of the reference's images named as each class, (classes,)."""
         return np.bincount(self.reference.argmax(axis=1), minlength=len(self.classes))
 
     @cached_property
     def now(self) -> NDArray[np.int64]:
-        """How many of the new images are named as each class, (classes,)."""
+        """The number of the new images named as each class, (classes,)."""
         return np.bincount(self.seen.argmax(axis=1), minlength=len(self.classes))
 
     @cached_property

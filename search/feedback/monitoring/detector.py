@@ -1,4 +1,4 @@
-"""What every test of the monitor can do: decide, and state what it would have detected."""
+"""The base of each test of the monitor: it decides, and states what it would have detected."""
 
 import math
 from abc import ABC, abstractmethod

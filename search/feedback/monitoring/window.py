@@ -74,7 +74,7 @@ class Window:
 
     @property
     def right(self) -> NDArray[np.bool_]:
-        """Whether each corrected image of the sample was answered right, (images,)."""
+        """True for each corrected image of the sample that was answered right, (images,)."""
         return np.array(
             [int(np.argmax(one.probabilities)) == label for one, label in self.corrected], np.bool_
         )

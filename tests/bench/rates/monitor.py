@@ -268,7 +268,7 @@ USES: dict[str, Use] = {
     ),
     "30 classes, accuracy 0.9, 400 images": Use(MANY),
     "30 classes, accuracy 0.99, 100 images, unequal": Use(
-        Model(30, 0.99, is_unequal=True), 200, 100
+        Model(30, 0.99, is_unequal=True), 200, 100, share=1.0, labelled=1.0
     ),
     "30 classes, accuracy 0.8, 5,000 images, unequal": Use(
         Model(30, 0.8, is_unequal=True), 2000, 5000, share=0.05
