@@ -71,9 +71,10 @@ class ClassMixDetector(Detector):
         """The class of the stated change, its share before, and its share after it.
 
         It is the class of median frequency, whose share doubles, or rises half the way to 1 if that
-        is less.
+        is less. Of two it is the first: the rarer one is likely less rare than in the reference.
         """
-        number = int(np.argsort(self.before, kind="stable")[(len(self.classes) - 1) // 2])
+        count = len(self.classes)
+        number = int(np.argsort(self.before, kind="stable")[count // 2]) if count > 2 else 0
         share = smoothed(int(self.before[number]), self.reference_images)
         return number, share, min(2 * share, (1 + share) / 2)
 

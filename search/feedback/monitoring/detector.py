@@ -1,6 +1,5 @@
 """The base of each test of the monitor: it decides, and states what it would have detected."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -83,8 +82,3 @@ def rounded(probabilities: NDArray[np.floating]) -> Values:
     """
     values: Values = probabilities.astype(np.float64).round(DECIMALS)
     return values
-
-
-def ceil(value: float) -> int:
-    """Round up, but for the error of a float."""
-    return math.ceil(value - 1e-9)
