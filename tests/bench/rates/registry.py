@@ -8,5 +8,6 @@ FEATURES: dict[str, str] = {
     "compare": "compare",
     "select": "selection",
     "refine": "refine",
+    "monitor": "monitor",
 }
 """A feature, by the name that `--only` takes: its module in `tests.bench.rates`."""
