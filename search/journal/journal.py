@@ -88,6 +88,8 @@ class Event:
             checksum = values.pop("crc")
             number, time_ms, kind = values.pop("n"), values.pop("time_ms"), values.pop("event")
             elapsed_ms = values.pop("elapsed_ms", None)
+            if elapsed_ms is not None and type(elapsed_ms) is not int:
+                raise TypeError("elapsed_ms must be a whole number")
             event = cls(number, time_ms, from_json(kind, values), elapsed_ms)
         except (KeyError, AttributeError, TypeError) as error:
             raise ValueError(f"not an event: {line[:80].decode(errors='replace')!r}") from error
