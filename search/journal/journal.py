@@ -95,6 +95,8 @@ class Event:
             elapsed_ms = values.pop("elapsed_ms", None)
             if type(time_ms) is not int or not 0 <= time_ms <= MAX_MS or type(kind) is not str:
                 LINE.check({"time_ms": time_ms, "event": kind})
+            if type(elapsed_ms) not in (int, type(None)) or not 0 <= (elapsed_ms or 0) <= MAX_MS:
+                raise TypeError(f"elapsed_ms must be a whole number up to {MAX_MS}")
             event = cls(number, time_ms, from_json(kind, values), elapsed_ms)
         except (KeyError, AttributeError, TypeError) as error:
             raise ValueError(f"not an event: {line[:80].decode(errors='replace')!r}") from error
