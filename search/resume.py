@@ -87,7 +87,7 @@ def resume(args: argparse.Namespace, *, advises: bool = True) -> Finished:
     check_budget(args, experiment, result)
     prepared = prepare(
         experiment,
-        anew=False,
+        anew=args.space is not None,
         begins=bool(result.unfinished) or len(result.trials) < experiment.planned_trials,
     )
     experiment = prepared.experiment
@@ -117,7 +117,7 @@ def standing_text(experiment: Experiment, result: SearchResult) -> str:
 
 
 def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:
-    """Return the search of the journal with the space as it is now and the command line's changes.
+    """Return the search of the journal with the command line's changes.
 
     Raises:
         ConfigError: the options are refused.
@@ -144,37 +144,28 @@ def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:
 
 
 def space_of(args: argparse.Namespace, experiment: Experiment, result: SearchResult) -> SearchSpace:
-    """Return the space as it is now.
+    """Return the space that the command line names, else that of the journal.
 
-    A user's own file is run only if the command line names it: a journal says what to go on with,
-    not what to run.
+    The journal's is what the search began with: without the models, say, whose weights were not
+    there. A user's own file is run only if the command line names it: a journal says what to
+    continue with, not what to run.
 
     Raises:
         Refused: the file has changed.
-        ConfigError: there is no such space now.
+        ConfigError: there is no such space.
     """
-    if args.space is None and result.refinement is not None:
-        return experiment.space  # A refinement has changed the space that was named.
-    source = args.space or experiment.space_source
-    if not source:
-        return (
-            experiment.space
-        )  # It was made in Python (`search.api`), and is in the journal alone.
-    if args.space is None and (file := file_of(source)) is not None:
-        recorded = result.started.space_sha256
-        if recorded and file[0].is_file() and sha256_of(source) != recorded:
-            remedy = (
-                f"Undo that, or name it to see what has changed: --space {shlex.quote(source)} "
-                "(and --allow-change to go on with it)."
-            )
-            raise Refused(f"the space file '{file[0]}' is not what it was. {remedy}")
-        return experiment.space
-    try:
-        return find(source).fixed(experiment.settings)
-    except ConfigError:
-        if args.space or not args.allow_change:
-            raise
-        return experiment.space
+    if args.space is not None:
+        return find(args.space).fixed(experiment.settings)
+    source, recorded = experiment.space_source, result.started.space_sha256
+    # A refinement has changed the space that was named.
+    file = file_of(source) if result.refinement is None else None
+    if file is not None and recorded and file[0].is_file() and sha256_of(source) != recorded:
+        remedy = (
+            f"Undo that, or name it to see what has changed: --space {shlex.quote(source)} "
+            "(and --allow-change to go on with it)."
+        )
+        raise Refused(f"the space file '{file[0]}' is not what it was. {remedy}")
+    return experiment.space
 
 
 def check_trials(kept: Home, trials: list[str], result: SearchResult) -> None:

@@ -53,7 +53,15 @@ class Unfit(ConfigError):
         self.why = why
 
 
-class Absent(Unfit):
+class NotFound(Unfit):
+    """Weights that are not where they should be, at `place`."""
+
+    def __init__(self, text: str, why: str, place: Path) -> None:
+        super().__init__(text, why)
+        self.place = place
+
+
+class Absent(NotFound):
     """Published weights that are not on this machine."""
 
 
@@ -70,6 +78,7 @@ def absent(*names: str) -> Absent:
     return Absent(
         f"{_missing(names)}. Fetch them with --download, {_remedy(names)}",
         f"whose weights are not in '{cache()}' (--download fetches them)",
+        cache() / MODELS[names[0]].weights,
     )
 
 
@@ -126,6 +135,18 @@ class Checked:
             "--set model.name=NAME says what is wrong for one of them."
         )
 
+    def error_of(self, search: str) -> ConfigError | Unavailable:
+        """Return the error where a search of this name continues with weights that are missing."""
+        errors = list(self.missing.values())
+        places = [f"'{error.place}'" for error in errors if isinstance(error, NotFound)]
+        if len(places) < len(errors):
+            return self.error()
+        fetched = all(isinstance(error, Absent) for error in errors)
+        return ConfigError(
+            f"the weights of {', '.join(self.missing)}, with which '{search}' began, are not at "
+            f"{', '.join(places)}. Put them back there{', or use --download' * fetched}."
+        )
+
 
 def place_of(model: ModelConfig) -> Path:
     """Return the path where the weights of this model are, or are to be put."""
@@ -152,10 +173,11 @@ def found(model: ModelConfig) -> Path:
     if place.exists():
         return place
     if model.options.get("weights"):
-        raise Unfit(
+        raise NotFound(
             f"weights of '{model.name}' not found: '{place}' (--weights). Name a file, "
             f"or a folder that holds '{MODELS[model.name].weights}'.",
             f"whose weights are not in '{place.parent}'",
+            place,
         )
     raise absent(model.name)
 
