@@ -54,8 +54,8 @@ def more_trials(experiment: "Experiment", outcome: str) -> str:
 
     Empty if it ended in another way, or if its space has no more.
     """
-    planned, size = experiment.planned_trials, experiment.space.size
-    wanted = 2 * planned if size is None else min(2 * planned, size)
+    planned, most = experiment.planned_trials, experiment.most_trials
+    wanted = 2 * planned if most is None else min(2 * planned, most)
     if outcome != "completed" or wanted <= planned:
         return ""
     return f"{verb('resume', experiment)} --trials {wanted}"

@@ -32,7 +32,7 @@ from search.runner import SessionPlan, first_line, record, run_session
 from search.space import SearchSpace
 from search.spaces.find import file_of, find, sha256_of
 from search.views.base import Finished
-from search.views.terminal import Terminal
+from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError, counted
 
 
@@ -81,6 +81,9 @@ def resume(args: argparse.Namespace, *, advises: bool = True) -> Finished:
     check_trials(kept, trials, result)
     experiment = experiment_of(args, result)
     plan = SessionPlan("search.resume", Resumed(), as_json=args.json, advises=advises)
+    console = Terminal(stderr=True)
+    if experiment.capped:
+        say(console, f"note: {experiment.capped}")
     if is_done(result, experiment, args):
         opening = f"{args.name}: the search has come to its end; nothing is left to do"
         return record(experiment, result, plan, opening)
@@ -94,7 +97,6 @@ def resume(args: argparse.Namespace, *, advises: bool = True) -> Finished:
     found = changes(result.started, facts_now(experiment, prepared))
     if found and not args.allow_change:
         raise Refused(changes_text(args.name, found))
-    console = Terminal(stderr=True)
     policy: MakePolicy = SearchPolicy
     if result.refinement is not None:
         policy = partial(RefinementPolicy, dataset=prepared.dataset)
@@ -133,6 +135,9 @@ def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:
     given = {
         name: value for name in ("trials", "seed") if (value := getattr(args, name)) is not None
     }
+    if args.space is not None:
+        params = [trial.params for trial in result.trials.values()]
+        given["outside"] = sum(space.kept(values) != values for values in params)
     changed = replace(
         experiment,
         space=space,
@@ -192,7 +197,8 @@ def check_trials(kept: Home, trials: list[str], result: SearchResult) -> None:
 def is_done(result: SearchResult, experiment: Experiment, args: argparse.Namespace) -> bool:
     """Return whether nothing is left to train, to evaluate, to test or to draw."""
     used_up = result.outcome == "budget" or NO_TIME in result.unevaluated
-    more = result.unfinished or len(result.trials) < (args.trials or 0)
+    wanted, most = args.trials or 0, experiment.most_trials
+    more = result.unfinished or len(result.trials) < (wanted if most is None else min(wanted, most))
     more = (
         more
         or (used_up and (args.budget or args.price))

@@ -247,6 +247,45 @@ def test_a_changed_space_file_is_seen(tmp_path: Path, monkeypatch: pytest.Monkey
     assert experiment_of(given(), result).space.domains["optimizer.lr"] == Choice(0.01, 0.1)
 
 
+OTHER = SPACE.replace("optimizer.lr", "batch_size").replace("0.01, 0.1", "16, 32, 64")
+
+
+@pytest.mark.parametrize("algorithm", ["random", "grid", "bayes"])
+def test_another_space_is_searched_to_its_last_point(
+    algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, open_driver: OpenDriver
+) -> None:
+    """The trials of the space before use up none of its points."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.py").write_text(SPACE)
+    (tmp_path / "other.py").write_text(OTHER)
+    words = "--space my.py:space --name s --scheduler fifo --algorithm"
+    begun = experiment_of_run(run_parser().parse_args([*words.split(), algorithm]))
+    driver = play(open_driver(begun))
+    assert len(driver.result.trials) == 2
+    options = given("--space", "other.py:space", "--trials", "9", "--allow-change")
+    experiment = experiment_of(options, driver.result)
+    assert experiment.planned_trials == 5
+    assert not is_done(driver.result, experiment, options)
+    assert experiment.capped == (
+        "--trials 9: the space has 3 points, and each is tried once: 5 trials in all, "
+        "beside 2 trials of other spaces"
+    )
+    described = json.loads(json.dumps(experiment.describe()))
+    assert Experiment.from_description("s", described, begun.storage).planned_trials == 5
+    assert "  outside" not in "".join(
+        changes(driver.result.started, replace(driver.result.started, experiment=described))
+    )
+    driver.policy.experiment = experiment
+    driver.journal.close()
+    again = play(reopened(driver))
+    batches = [trial.params.get("batch_size") for trial in again.result.trials.values()]
+    assert sorted(batches[2:]) == [16, 32, 64]
+    assert (result := again.result).best is not None
+    result.is_drawn = True
+    result.tested = Tested(trial=result.best.trial, epoch=result.best.best_epoch, test={})
+    assert is_done(result, experiment, given("--trials", "9"))
+
+
 def test_a_planted_journal_runs_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who can write the storage can write a space file there, and name it, with its sum, in the
     journal.

@@ -153,6 +153,15 @@ def test_a_threshold_that_comes_too_late_to_matter_is_told(
     ]
 
 
+def test_more_trials_than_the_space_has_points_are_told(
+    experiment: Experiment, dataset: Dataset
+) -> None:
+    few = "the space has 9 points, and each is tried once: 9 trials in all."
+    assert list(notes(changed(experiment, trials=1000), dataset)) == [f"note: --trials 1000: {few}"]
+    assert list(notes(changed(experiment, trials=9), dataset)) == []
+    assert list(notes(changed(experiment, trials=None), dataset)) == []
+
+
 def with_labels(dataset: Dataset, labels: list[int], classes: tuple[str, ...]) -> Dataset:
     """The same images, of which the training part has these labels in turn."""
     count = len(dataset.train)
