@@ -394,13 +394,13 @@ class Experiment:
         if self.trials is None or self.planned_trials >= self.trials:
             return ""
         points = self.planned_trials - self.outside
-        beside = (
-            f", beside {counted(self.outside, 'trial')} of other spaces" if self.outside else ""
-        )
-        return (
+        text = (
             f"--trials {self.trials}: the space has {counted(points, 'point')}, and each is tried "
-            f"once: {counted(self.planned_trials, 'trial')} in all{beside}"
+            f"once: {counted(self.planned_trials, 'trial')} in all"
         )
+        if not self.outside:
+            return text
+        return f"{text}, beside {counted(self.outside, 'trial')} of other spaces"
 
     @cached_property
     def horizon(self) -> int:

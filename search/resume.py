@@ -14,7 +14,15 @@ from functools import partial
 from cluster.cli import Parser
 from cluster.errors import Refused
 from search.budget import Budget, Limit, budget_options, shares_text
-from search.cli.main import HelpFormatter, began_ms, guarded, json_option, leave, storage_option
+from search.cli.main import (
+    HelpFormatter,
+    began_ms,
+    guarded,
+    json_option,
+    leave,
+    seed,
+    storage_option,
+)
 from search.cli.names import search_of
 from search.cli.overrides import apply_overrides, change_option, keep_option, place_options
 from search.decisions.policy import MakePolicy
@@ -53,7 +61,7 @@ def parser() -> Parser:
     made.add_argument("--space", metavar="NAME", help="another space (default: as before)")
     made.add_argument(
         "--seed",
-        type=int,
+        type=seed,
         metavar="N",
         help="another seed for what is suggested from now on (default: as before)",
     )

@@ -290,8 +290,8 @@ def _with_trials(wanted: str, experiment: Experiment, result: SearchResult) -> E
     changed = replace(experiment, trials=count)
     if count > planned >= changed.planned_trials:
         raise ConfigError(
-            f"--trials {wanted}: the space has {planned - experiment.outside:,} points, and a trial "
-            "is planned for each."
+            f"--trials {wanted}: the space has {planned - experiment.outside:,} points, and a "
+            "trial is planned for each."
         )
     return changed
 

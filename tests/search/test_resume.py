@@ -280,7 +280,8 @@ def test_another_space_is_searched_to_its_last_point(
     again = play(reopened(driver))
     batches = [trial.params.get("batch_size") for trial in again.result.trials.values()]
     assert sorted(batches[2:]) == [16, 32, 64]
-    assert (result := again.result).best is not None
+    result = again.result
+    assert result.best is not None
     result.is_drawn = True
     result.tested = Tested(trial=result.best.trial, epoch=result.best.best_epoch, test={})
     assert is_done(result, experiment, given("--trials", "9"))
