@@ -83,6 +83,14 @@ def durations(least: float, most: float) -> str:
     return " to ".join(ends)
 
 
+def cut_off_text(size: int) -> str:
+    """Return that so many bytes of a half-written line were cut off a journal."""
+    return (
+        f"note: the journal's last line was half-written ({size} bytes); it was cut off. "
+        "What it told had not been acted on."
+    )
+
+
 def last_line_of(reason: str, unknown: str = "") -> str:
     """Return the last line of a reason, which for a traceback is the error.
 
