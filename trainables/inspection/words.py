@@ -147,8 +147,8 @@ def _classes(report: DataReport) -> Iterator[str]:
         yield (
             f"warning: {counted(len(small), 'class', 'classes')} of {len(report.classes):,} "
             f"{'has' if len(small) == 1 else 'have'} fewer than {MIN_CLASS} training images "
-            f"(fewest: '{printable(fewest)}', {small[fewest]:,}): too few to be told apart. "
-            "Add images."
+            f"(fewest: '{printable(fewest)}', {small[fewest]:,}). Add images; networks that begin "
+            "with trained weights need fewer (--space transfer)."
         )
 
 

@@ -17,7 +17,7 @@ from search.decisions import earlier_searches as reading
 from search.decisions.driver import Driver
 from search.decisions.earlier_searches import FUSED, Earlier
 from search.decisions.shared_trainings import Relatives
-from search.experiment import Experiment
+from search.experiment import Experiment, base_of
 from search.journal import provenance
 from search.journal.events import Paused, Resumed, Started
 from search.journal.journal import Journal, read
@@ -674,6 +674,25 @@ def test_what_cannot_be_of_this_search_is_not_named(small: Experiment) -> None:
     other = changed(small, name="other", base=small.base.override({"seed": 99}))
     Earlier(other, dataset).told(fused=False, say=said.append)
     assert len(said) == 1
+
+
+def test_of_trials_that_begin_with_weights_it_is_not_said_that_earlier_ones_are_used(
+    small: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another note says that they are trained again, whatever earlier searches have trained."""
+    monkeypatch.setattr(Earlier, "searches", ["known"])
+    monkeypatch.setattr(Earlier, "of", lambda self, *given: ["a training"])
+    dataset = load(small.base.data)
+    said: list[str] = []
+    for space in (find("transfer"), find("zoo")):
+        experiment = changed(
+            small, space=space, base=base_of(TrialConfig(), space), algorithm="bayes", trials=3
+        )
+        Earlier(experiment, dataset).told(fused=False, say=said.append)
+        few = space.fixed({path: domain.probes[0] for path, domain in space.domains.items()})
+        fixed = changed(experiment, space=few, base=base_of(TrialConfig(), few))
+        Earlier(fixed, dataset).told(fused=False, say=said.append)
+        assert len(said) == (0 if space.base.get("model.pretrained") else 2)
 
 
 def test_a_storage_that_does_not_answer_is_told_and_hinders_nothing(
