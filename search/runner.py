@@ -38,12 +38,12 @@ from search.executors import EXECUTORS
 from search.experiment import Experiment
 from search.journal.events import Evidence, Selecting, SessionStart, Started
 from search.journal.guessing import is_answer_at_chance
-from search.journal.journal import FILE_NAME, VERSION, Journal, JournalError, Unwritten
+from search.journal.journal import FILE_NAME, VERSION, JournalError, Unwritten
 from search.journal.keeping import ALL, NEEDED, by_kind, freed, goes_at_once, removable, remove
 from search.journal.lease import FILE_NAME as LOCK_FILE
 from search.journal.lease import boot_id
 from search.journal.provenance import provenance
-from search.journal.requests import Inbox
+from search.journal.requests import Inbox, asked_before
 from search.journal.result import (
     DATA_PICTURE,
     DATA_REPORT,
@@ -53,7 +53,7 @@ from search.journal.result import (
     SearchResult,
 )
 from search.journal.store import evidence
-from search.phrases import verb
+from search.phrases import cut_off_text, verb
 from search.preflight.prepare import Prepared, data_facts, prepare, refuse_taken, session_facts
 from search.spaces.find import sha256_of
 from search.tracking.runs import new_title
@@ -332,11 +332,13 @@ def run_session(
     folder, troubles = experiment.folder, list[str]()
     planned = plan.planned or experiment.planned_trials
     earlier = earlier_trainings(prepared, plan)
+    # Looked up before the lease is taken: from then on this session is asked.
+    before = asked_before(experiment.home)
     with (
         waiting.entering(experiment.home.lease(say=note)) as lease,
         clean_if_unused(folder),
         said(console, opening),
-        Inbox(experiment.home, say=note) as inbox,
+        Inbox(experiment.home, say=note, before=before) as inbox,
         begin_of(experiment)(
             prepared,
             planned,
@@ -348,7 +350,8 @@ def run_session(
         experiment = executor.experiment
         journal, events = experiment.home.journal(new=plan.is_first)
         journal.other = lease.other
-        tell_cut_off(journal, console)
+        if journal.cut_off:
+            note(cut_off_text(journal.cut_off))
         start_s = max(0.0, began.ago_s - waiting.seconds)
         driver = Driver(
             experiment,
@@ -480,16 +483,6 @@ def begin_of(experiment: Experiment) -> Begin:
 def went_well(result: SearchResult, troubles: list[str]) -> bool:
     """Return whether nobody will look for a reason in an executor's logs."""
     return not troubles and result.outcome != "lost" and not result.unevaluated.keys() - {NO_TIME}
-
-
-def tell_cut_off(journal: Journal, console: Console) -> None:
-    """Say that the journal's last line was half-written, if it was."""
-    if size := journal.cut_off:
-        say(
-            console,
-            f"note: the journal's last line was half-written ({size} bytes); it was cut off. "
-            "What it told had not been acted on.",
-        )
 
 
 @contextmanager

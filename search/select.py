@@ -276,11 +276,15 @@ def few_text(result: SearchResult, candidates: Sequence[str], wanted: int) -> st
 
 
 def is_done(result: SearchResult, terms: Selecting) -> bool:
-    """Return whether a selection with these terms has been made and tested already."""
+    """Check whether a selection with these terms has been made and tested already.
+
+    It has not while a candidate is out of the race because of a failure that may have passed.
+    """
     selection = result.selection
     if selection is None or selection.outcome != "completed" or not selection.is_tested:
         return False
-    return not is_other_race(selection.started, terms)
+    failed = selection.failed & set(terms.candidates)
+    return not failed and not is_other_race(selection.started, terms)
 
 
 def choose(driver: Driver, dataset: Dataset, executor: Executor, *, by: str, tick: Tick) -> None:

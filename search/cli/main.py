@@ -159,6 +159,8 @@ def check_versions() -> None:
 
 
 AUTO_COUNT = "auto"
+MAX_SEED = 2**31
+"""The upper limit of a seed, as of `seed` in `trainables.config.TrialConfig`."""
 
 
 def count_or_auto(text: str) -> int | str:
@@ -172,6 +174,19 @@ def count_or_auto(text: str) -> int | str:
             f"a whole number or {AUTO_COUNT} is needed (got '{text[:80]}')"
         )
     return text if text == AUTO_COUNT else int(text)
+
+
+def seed(text: str) -> int:
+    """Return a seed, as an option's type.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    if not is_whole(text) or int(text) > MAX_SEED:
+        raise argparse.ArgumentTypeError(
+            f"a whole number from 0 to {MAX_SEED} is needed (got '{text[:80]}')"
+        )
+    return int(text)
 
 
 def leave(code: int) -> NoReturn:

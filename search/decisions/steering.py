@@ -160,17 +160,21 @@ def asked_text(request: Requested) -> str:
     return f"asked to {request.action} by {request.by}"
 
 
-def _refuse_selection(experiment: Experiment, result: SearchResult, what: str) -> None:
+def _refuse_selection(
+    experiment: Experiment, result: SearchResult, standing: Standing, what: str
+) -> None:
     """Refuse what a selection cannot do, which needs each of its trainings.
 
     Raises:
-        ConfigError: a selection runs.
+        ConfigError: a selection runs, or was cut off.
     """
-    if is_selecting(result):
-        raise ConfigError(
-            f"a selection runs now: {what} is for the search's own trials. It can be paused: "
-            f"{_command('pause', experiment)}"
-        )
+    if not is_selecting(result):
+        return
+    if standing.is_live:
+        state, remedy = "runs now", f"It can be paused: {_command('pause', experiment)}"
+    else:
+        state, remedy = "is not finished", f"Continue it first: {_command('select', experiment)}"
+    raise ConfigError(f"a selection {state}: {what} is for the search's own trials. {remedy}")
 
 
 def _refuse_over(experiment: Experiment, result: SearchResult, standing: Standing) -> None:
@@ -188,7 +192,7 @@ def _refuse_over(experiment: Experiment, result: SearchResult, standing: Standin
 def _stop_trial(
     name: str, experiment: Experiment, result: SearchResult, standing: Standing
 ) -> Answer:
-    _refuse_selection(experiment, result, "to stop a trial")
+    _refuse_selection(experiment, result, standing, "to stop a trial")
     trial = result.trials.get(name)
     if trial is None:
         names = list(result.trials)
@@ -207,7 +211,7 @@ def _stop_trial(
 
 
 def _stop(experiment: Experiment, result: SearchResult, standing: Standing) -> Answer:
-    _refuse_selection(experiment, result, "to stop early")
+    _refuse_selection(experiment, result, standing, "to stop early")
     _refuse_over(experiment, result, standing)
     if result.stopping is not None:
         return Answer(f"it is to stop already, {asked_text(result.stopping)}")
@@ -247,7 +251,7 @@ def _extend(
     asked: Asked, experiment: Experiment, result: SearchResult, standing: Standing
 ) -> Answer:
     if asked.trials or asked.budget or asked.price is not None:
-        _refuse_selection(experiment, result, "to extend it")
+        _refuse_selection(experiment, result, standing, "to extend it")
     changed, texts = experiment, list[str]()
     if asked.trials:
         changed = _with_trials(asked.trials, changed, result)
@@ -290,7 +294,8 @@ def _with_trials(wanted: str, experiment: Experiment, result: SearchResult) -> E
     changed = replace(experiment, trials=count)
     if count > planned >= changed.planned_trials:
         raise ConfigError(
-            f"--trials {wanted}: the space has {planned:,} points, and a trial is planned for each."
+            f"--trials {wanted}: the space has {planned - experiment.outside:,} points, and a "
+            "trial is planned for each."
         )
     return changed
 

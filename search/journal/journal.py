@@ -416,9 +416,14 @@ def _checked(line: bytes, values: Any, path: Path | Bucket, number: int) -> Even
         if event.number != number:
             raise ValueError(f"event {event.number} stands where {number} should")
     except (ValueError, RecursionError) as error:
+        remedy = (
+            "or cut it off before that line, and a resume trains what follows it again "
+            f"('head -n {number - 1}')."
+            if number > 1
+            else "nothing of it can be used without that line."
+        )
         raise DamagedJournal(
-            f"{path}:{number} is damaged ({error}). Bring the file back from a copy; or cut it off "
-            f"before that line, and a resume trains what follows it again ('head -n {number - 1}')."
+            f"{path}:{number} is damaged ({error}). Bring the file back from a copy; {remedy}"
         ) from error
     return event
 

@@ -402,16 +402,34 @@ class Selection:
     outcome: str = "running"
     reason: str = ""
 
-    def judge_anew(self) -> None:
-        """Judge the candidates again, since the terms of the race have changed.
+    def begin_again(self, terms: Selecting) -> None:
+        """Begin another session on these terms, and bring back candidates that left too early.
 
-        A candidate that was clearly worse may not be now; it is back in the race, and its trainings
-        that were stopped for that go on.
+        These are the `failed` ones. If the terms of the race have changed, they are also those that
+        were clearly worse, since they may not be now. Their trainings that failed, or were stopped,
+        continue.
         """
-        self.dropped = {name: left for name, left in self.dropped.items() if left.p is None}
+        again = self.failed & set(terms.candidates)
+        if is_other_race(self.started, terms):
+            again |= {name for name, left in self.dropped.items() if left.p is not None}
+        self.dropped = {name: left for name, left in self.dropped.items() if name not in again}
         for trial in self.repeats.values():
-            if trial.outcome == "stopped" and trial.repeat_of not in self.dropped:
-                trial.outcome, trial.reason, trial.stop, trial.ended_ms = "interrupted", "", None, 0
+            if trial.repeat_of in again and trial.outcome in ("failed", "stopped"):
+                trial.outcome, trial.reason, trial.kind = "interrupted", "", ""
+                trial.stop, trial.retries, trial.ended_ms = None, [], 0
+
+    @property
+    def failed(self) -> set[str]:
+        """Candidates that left only because a training failed: the cause may have passed.
+
+        A training that diverged would do so again.
+        """
+        failed, diverged = (
+            {trial.repeat_of for trial in self.repeats.values() if trial.outcome == outcome}
+            for outcome in ("failed", "diverged")
+        )
+        worse = {name for name, left in self.dropped.items() if left.p is not None}
+        return failed - diverged - worse
 
     @property
     def chosen(self) -> TrialResult | None:
@@ -653,8 +671,7 @@ class SearchResult:
         if self.selection is None:
             self.selection = Selection(data, [session])
         else:
-            if is_other_race(self.selection.started, data):
-                self.selection.judge_anew()
+            self.selection.begin_again(data)
             self.selection.started = data
             self.selection.sessions.append(session)
             self.selection.outcome, self.selection.reason = "running", ""

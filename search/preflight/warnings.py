@@ -52,6 +52,8 @@ def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
             f"space begins: {left} {'is' if left == 1 else 'are'} not tried. "
             f"--trials {count} tries each once."
         )
+    if experiment.capped:
+        yield f"note: {experiment.capped}."
     if experiment.min_gain and experiment.planned_trials <= MIN_TRIALS:
         planned = experiment.planned_trials
         yield (

@@ -630,6 +630,39 @@ CASES: list[Case] = [
         2,
     ),
     (
+        ["--space", "smoke", "--sure", "0.5", "--scheduler", "fifo"],
+        "--sure 0.5 with --scheduler fifo: it is for asha. Leave one of them out.",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--grace", "2", "--scheduler", "fifo"],
+        "--grace 2 with --scheduler fifo: it is for asha. Leave one of them out.",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--sure", "0.5", "--objective", "val_accuracy,latency"],
+        "--sure 0.5 with --objective val_accuracy,latency: it is of accuracy alone. "
+        "Leave one of them out.",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--set", "epochs=10", "--grace", "8"],
+        "--grace 8: no rung is left before the end of the longest trial, which has 10 epochs, "
+        "so that none would be stopped. Use at most 7, or leave it out.",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--max-epochs", "1", "--grace", "1"],
+        "--grace 1: no rung is left before the end of the longest trial, which has 1 epoch, "
+        "so that none would be stopped. Leave it out.",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--seed", "-1"],
+        "argument --seed: a whole number from 0 to 2147483648 is needed (got '-1').",
+        2,
+    ),
+    (
         ["--space", "smoke", "--sure", "nan"],
         "--sure must be from 0, as cheap as can be, to below 1 (got nan).",
         2,

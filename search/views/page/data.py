@@ -5,6 +5,7 @@ A search of an earlier version kept none: its page has no such section.
 
 import base64
 import json
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,7 +18,14 @@ from trainables.errors import counted
 from trainables.inspection.matches import EXACT, MIRRORED, NEAR, Match
 from trainables.inspection.pictures import WIDTH
 from trainables.inspection.report import DataReport
-from trainables.inspection.words import class_table, facts, headline, image_text, warnings
+from trainables.inspection.words import (
+    class_table,
+    contradictions,
+    facts,
+    headline,
+    image_text,
+    warnings,
+)
 
 SECTION, ALONE = "data.html", "data_alone.html"
 """The templates of the section, and of a page that holds nothing else."""
@@ -48,6 +56,17 @@ def section(folder: Path | None) -> Markup:
     return rendered(report, picture)
 
 
+def twins(folder: Path | None) -> dict[str, list[str]]:
+    """Return for each file what shows the same picture and has another class, as kept there."""
+    found: dict[str, list[str]] = {}
+    with suppress(OSError, ValueError, KeyError, TypeError):  # `section` says what is wrong
+        report = DataReport.from_json(json.loads(_read(folder, DATA_REPORT)))
+        for one, label, other, other_label in contradictions(report):
+            found.setdefault(one, []).append(f"{other}, which is {other_label}")
+            found.setdefault(other, []).append(f"{one}, which is {label}")
+    return found
+
+
 def _read(folder: Path | None, name: str) -> bytes:
     if folder is None:
         raise FileNotFoundError(name)
@@ -68,6 +87,7 @@ def rendered(report: DataReport, picture: bytes) -> Markup:
         facts=facts(report),
         picture=_inline(picture),
         width=WIDTH,
+        contradictions=contradictions(report),
         matches=[_row(match) for match in report.matches],
         matched=counted(matched, "image"),
         more_matches=matched > len(report.matches),

@@ -79,6 +79,7 @@ def render(
         front=front_table(result),
         shown=shown,
         data_section=data.section(folder),
+        twins=data.twins(folder),
         mistakes=facts.mistakes(shown.found) if shown.has("confusion_matrix") else [],
         weakest=facts.weakest(shown.found) if shown.has("confusion_matrix") else [],
         has_networks=any(not is_baseline(trial) for trial in result.ranking),

@@ -142,6 +142,23 @@ def test_a_gain_within_noise_ends_it(
     )
 
 
+def test_a_round_whose_trials_all_failed_is_no_round_without_a_gain(
+    open_driver: OpenDriver, planted: Experiment, begin: Begin
+) -> None:
+    """Called again, the refinement has another round."""
+    play(open_driver(planted), peak)
+    driver = begin(planted)
+    while (suggestion := driver.suggest()) is not None:
+        driver.running(suggestion[0])
+        driver.fail(suggestion[0], "error", "Traceback ...\nOSError: the disk is full")
+    driver.finish()
+    assert driver.policy.refinement.reason == (
+        "all 6 trials of round 1 failed, the last with: OSError: the disk is full"
+    )
+    again = play(begin(planted, rounds=1), peak)
+    assert again.policy.refinement.reason.startswith("it has had its 1 round; the last gained 0.")
+
+
 def test_a_round_whose_last_trial_makes_no_config_has_no_more_trials_than_it_should(
     open_driver: OpenDriver, planted: Experiment, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ import io
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from search.experiment import Experiment
 from search.journal.events import Freed, Opened, Resumed, Selecting, Tested, Unevaluated
 from search.journal.journal import FILE_NAME, Journal
 from search.journal.result import SearchResult, TrialResult
-from search.select import best_few, cost_of, few_text, refuse_changed, terms_of
+from search.select import best_few, cost_of, few_text, is_done, refuse_changed, terms_of
 from search.space import SearchSpace
 from search.views.live import RaceDisplay
 from tests.support.played import OpenDriver, changed, good_lr_wins, play, reopened, report
@@ -137,6 +138,84 @@ def test_a_candidate_whose_training_diverges_has_failed(begin: Any) -> None:
     assert "s3 diverged: loss is inf" in driver.policy.race.out[failed]
     assert failed not in driver.policy.race.worse
     assert training(failed, 4) not in driver.trials
+
+
+def fail_all(driver: Driver, kind: str, *, of: str = "") -> Driver:
+    """Let each training of a candidate, by default of all, fail for good; play the others."""
+    for _ in range(1000):
+        if (suggestion := driver.suggest()) is None:
+            break
+        name, config = suggestion
+        driver.running(name)
+        if of in ("", driver.trials[name].repeat_of):
+            driver.fail(name, kind, "it will pass")
+            continue
+        for epoch in range(1, config.epochs + 1):
+            driver.report(name, noisy(config, epoch))
+    driver.finish()
+    return driver
+
+
+@pytest.mark.parametrize("kind", ["error", "lost", "hung", "memory"])
+def test_trainings_that_failed_are_tried_again_when_the_selection_is_repeated(
+    begin: Any, kind: str
+) -> None:
+    first = fail_all(begin(), kind)
+    assert first.policy.race.alive == []
+    again: Driver = begin()
+    assert again.policy.race.alive == again.policy.race.candidates
+    play(again, noisy)
+    assert again.policy.race.rounds == 4
+    assert {trial.outcome for trial in again.trials.values()} <= {"completed", "stopped"}
+    selection = SearchResult.read(again.experiment.folder).selection
+    assert selection is not None
+    assert {name: trial.outcome for name, trial in selection.repeats.items()} == {
+        name: trial.outcome for name, trial in again.trials.items()
+    }
+
+
+@pytest.mark.parametrize("kind", ["lost", "hung", "memory"])
+def test_what_is_tried_again_is_given_as_many_attempts_as_before(begin: Any, kind: str) -> None:
+    first = fail_all(begin(), kind)
+    count = sum(trial.attempt for trial in first.trials.values())
+    again = fail_all(begin(), kind)
+    assert sum(trial.attempt for trial in again.trials.values()) == 2 * count
+    assert again.policy.race.alive == []
+
+
+def test_a_selection_is_not_done_while_a_candidate_is_out_by_a_failure_that_may_pass(
+    begin: Any, searched: Driver
+) -> None:
+    best = searched.result.ranking[0].trial
+    others = [trial.trial for trial in searched.result.ranking[1:3]]
+    first = fail_all(begin(candidates=[best, *others]), "memory", of=best)
+    assert best in first.policy.race.out
+    assert first.result.selection is not None
+    selection = first.result.selection
+    assert (selection.outcome, selection.failed) == ("completed", {best})
+    selection.verdict = SimpleNamespace(trial="t")  # type: ignore[assignment]
+    selection.tested = Tested(trial="t", epoch=1, test={})
+    assert not is_done(first.result, selection.started)
+    again = play(begin(candidates=[best, *others]), noisy)
+    assert best not in again.policy.race.out
+    assert again.trials[training(best, 4)].outcome == "completed"
+
+
+def test_a_candidate_that_diverged_is_out_though_another_training_of_it_failed(
+    begin: Any, searched: Driver
+) -> None:
+    name = searched.result.ranking[0].trial
+    driver: Driver = begin(candidates=[name], seeds=2)
+    for _ in range(2):
+        (handed, _) = driver.suggest() or ("", None)
+        driver.running(handed)
+    driver.report(training(name, 2), report(1, 0, "diverged", "loss is inf"))
+    driver.fail(training(name, 1), "error", "its own fault")
+    driver.finish()
+    again: Driver = begin(candidates=[name], seeds=2)
+    assert "diverged" in again.policy.race.out[name]
+    assert again.suggest() is None
+    assert again.trials[training(name, 1)].outcome == "failed"
 
 
 def test_trainings_of_who_has_left_go_on_no_further(begin: Any, searched: Driver) -> None:

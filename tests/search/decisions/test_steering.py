@@ -450,6 +450,21 @@ def test_a_selection_has_as_many_at_once_as_there_is_room_for(selecting: Driver)
     assert selecting.slots == 4
 
 
+def test_of_a_paused_selection_it_is_not_said_that_it_runs(selecting: Driver) -> None:
+    wanted = [asked(STOP), asked(STOP, trial="t0001"), asked(EXTEND, trials="+1")]
+    for one in wanted:
+        assert foreseen(one, selecting.result, "process 1", PLACE).text.startswith(
+            "a selection runs now: "
+        )
+    selecting.take_up(asked(PAUSE))
+    selecting.finish()
+    for one in wanted:
+        told = foreseen(one, selecting.result, "", PLACE)
+        assert told.is_refused
+        assert told.text.startswith("a selection is not finished: ")
+        assert "Continue it first: python -m search.select " in told.text
+
+
 def test_a_selection_that_is_over_does_not_run(selecting: Driver) -> None:
     assert is_selecting(selecting.result)
     selecting.finish()

@@ -163,6 +163,15 @@ def test_a_price_that_limits_nothing_is_told(experiment: Experiment, dataset: Da
     assert not list(notes(changed(experiment, budget=Budget((hour, limit("3usd")), 1.2)), dataset))
 
 
+def test_more_trials_than_the_space_has_points_are_told(
+    experiment: Experiment, dataset: Dataset
+) -> None:
+    few = "the space has 9 points, and each is tried once: 9 trials in all."
+    assert list(notes(changed(experiment, trials=1000), dataset)) == [f"note: --trials 1000: {few}"]
+    assert list(notes(changed(experiment, trials=9), dataset)) == []
+    assert list(notes(changed(experiment, trials=None), dataset)) == []
+
+
 def with_labels(dataset: Dataset, labels: list[int], classes: tuple[str, ...]) -> Dataset:
     """The same images, of which the training part has these labels in turn."""
     count = len(dataset.train)

@@ -21,12 +21,13 @@ from matplotlib.figure import Figure
 from search.experiment import Experiment
 from search.journal.events import Resumed, from_json
 from search.journal.journal import Event
-from search.journal.result import IMPROVEMENT, SearchResult
+from search.journal.result import DATA_REPORT, IMPROVEMENT, SearchResult
 from search.journal.store import DECISION
 from search.space import Cases, Choice, Float, Int, SearchSpace
 from search.views.page import page, quality
 from search.views.page.answer import decision, evidence
 from search.views.page.curves import best_so_far, search_curves, within
+from search.views.page.data import section, twins
 from search.views.page.facts import failures, finalists, mistakes, stops, weakest
 from search.views.page.figures import picture
 from search.views.page.importance import importance
@@ -38,6 +39,9 @@ from tests.support.played import changed, evaluation, started_event
 from tests.support.reports import LONG, SCRIPT, evaluated, select, words
 from trainables.catalog.tasks import CLASSIFICATION
 from trainables.config import TrialConfig
+from trainables.inspection.matches import EXACT, Match
+from trainables.inspection.matches import Image as DataImage
+from trainables.inspection.report import DataReport
 
 NAMES = (SCRIPT, LONG, "$\\frac{x}{", "\x1b[2J ☃ 猫")
 BEGAN_MS = 1_795_000_000_000
@@ -276,6 +280,44 @@ def test_a_mistakes_file_is_named_where_it_is_known(experiment: Experiment, tmp_
     page = render(result, tmp_path)
     assert page.count("test/a/cat 1.png") == 2
     assert 'alt="test image 1"' in page
+
+
+def test_beside_a_mistake_stands_its_twin_of_another_class(
+    experiment: Experiment, tmp_path: Path
+) -> None:
+    one, other = (
+        DataImage("test", row, f"test/{kind}/{row}.png", kind)
+        for row, kind in enumerate(("cat", "dog"))
+    )
+    report = DataReport(
+        name="folder",
+        root="pets",
+        task="classification",
+        fingerprint="f00d",
+        classes=("cat", "dog"),
+        images={"train": 4, "test": 2},
+        counts={"train": (2, 2), "test": (1, 1)},
+        shape=(8, 8, 3),
+        matches=(Match(EXACT, other, one),),
+    )
+    result = played(experiment, 3)
+    assert result.best is not None
+    told = keep(result, tmp_path, ("a", "b"))
+    told = told / f"trials/{result.best.trial}/evidence/test.json"
+    test = json.loads(told.read_text())
+    test["wrong"][0]["name"] = other.name
+    told.write_text(json.dumps(test))
+    (tmp_path / DATA_REPORT).write_text(json.dumps(report.to_json()))
+    page = render(result, tmp_path)
+    assert f"Shows the same picture as {one.name}, which is cat: check both." in page
+    assert twins(tmp_path) == {
+        other.name: [f"{one.name}, which is cat"],
+        one.name: [f"{other.name}, which is dog"],
+    }
+    assert "Check these: one picture, two classes" in section(tmp_path)
+    (tmp_path / DATA_REPORT).write_text("{")
+    assert twins(tmp_path) == {}
+    assert twins(None) == {}
 
 
 def test_of_many_classes_tables_of_the_worst_stand_for_the_confusion_matrix() -> None:
