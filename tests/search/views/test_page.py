@@ -28,7 +28,7 @@ from search.views.page import page
 from search.views.page.answer import decision, evidence
 from search.views.page.curves import best_so_far, search_curves
 from search.views.page.facts import failures, finalists, mistakes, stops, weakest
-from search.views.page.figures import picture
+from search.views.page.figures import MAX_HINTS, canvas, picture
 from search.views.page.importance import importance
 from search.views.page.page import render
 from search.views.page.verdict import percent, verdict
@@ -575,3 +575,11 @@ def test_a_browser_shows_the_page_on_a_laptop_and_on_a_phone(
         assert shown.scroll_width <= width
         assert shown.load_s < 3
         assert (shown.messages, shown.requests, shown.wanting) == ([], [], [])
+
+
+def test_no_value_is_placed_on_a_picture_beyond_the_most_that_are_shown() -> None:
+    figure, axes = canvas(4, 3)
+    told = iter([(axes, 0.5, 0.5, str(number)) for number in range(10 * MAX_HINTS)])
+    figure.values = told  # type: ignore[assignment]
+    assert [hint.text for hint in figure.hints()] == [str(number) for number in range(MAX_HINTS)]
+    assert next(told)[-1] == str(MAX_HINTS + 1)
