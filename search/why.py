@@ -43,7 +43,7 @@ RIVALS_SHOWN = 12
 
 
 class History:
-    """What the trials of a search had done by each of its events, as far as stories need that.
+    """The course of all trials of a search, as far as the story of one trial needs it.
 
     It holds three numbers of each epoch, so that the story of a trial needs only the trial's own
     events: to read all others again takes seconds for thousands of trials.

@@ -26,7 +26,7 @@ class EventData:
     HOLDS: ClassVar[Mapping[str, type]] = {}
     """The dataclass of which a field holds one, or a list."""
     INSIDE: ClassVar[Mapping[str, type]] = {}
-    """The `TypedDict` of a field that is a JSON object: what every reader of it relies on."""
+    """The `TypedDict` of a field that is a JSON object: the values that readers rely on."""
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
@@ -50,27 +50,27 @@ class EventData:
 
 
 class NamedFacts(TypedDict, total=False):
-    """What readers rely on of a described space or model."""
+    """The values that readers rely on of a described space or model."""
 
     name: str
 
 
 class SpaceFacts(NamedFacts, total=False):
-    """What readers rely on of a described space."""
+    """The values that readers rely on of a described space."""
 
     domains: dict[str, Json]
     reference: Json
 
 
 class DataConfigFacts(TypedDict, total=False):
-    """What readers rely on of the data's part of a config."""
+    """The values that readers rely on of the data's part of a config."""
 
     task: str
     folds: int | None
 
 
 class ConfigFacts(TypedDict, total=False):
-    """What readers rely on of a config."""
+    """The values that readers rely on of a config."""
 
     epochs: int
     metric: str
@@ -79,7 +79,7 @@ class ConfigFacts(TypedDict, total=False):
 
 
 class ExperimentFacts(TypedDict, total=False):
-    """What readers rely on of a described search."""
+    """The values that readers rely on of a described search."""
 
     space: SpaceFacts
     base: ConfigFacts
@@ -91,7 +91,7 @@ class ExperimentFacts(TypedDict, total=False):
 
 
 class DataFacts(TypedDict, total=False):
-    """What readers rely on of the facts of a data set."""
+    """The values that readers rely on of the facts of a data set."""
 
     name: str
     root: str
@@ -104,7 +104,7 @@ class DataFacts(TypedDict, total=False):
 
 
 class PackingFacts(TypedDict, total=False):
-    """What readers rely on of a session's packing."""
+    """The values that readers rely on of a session's packing."""
 
     members: int
     per_gpu: int

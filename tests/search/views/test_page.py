@@ -29,7 +29,7 @@ from search.views.page.answer import decision, evidence
 from search.views.page.curves import best_so_far, search_curves, within
 from search.views.page.data import section, twins
 from search.views.page.facts import failures, finalists, mistakes, stops, weakest
-from search.views.page.figures import picture
+from search.views.page.figures import MAX_HINTS, canvas, picture
 from search.views.page.importance import importance
 from search.views.page.page import render
 from search.views.page.verdict import percent, verdict
@@ -629,3 +629,11 @@ def test_names_of_classes_take_the_room_that_there_is() -> None:
     (axes,) = quality.confusion(found).axes
     assert [text.get_text() for text in axes.get_yticklabels()][1] == "erythrocyte"
     assert len(axes.get_yticklabels()[0].get_text()) >= 20
+
+
+def test_no_value_is_placed_on_a_picture_beyond_the_most_that_are_shown() -> None:
+    figure, axes = canvas(4, 3)
+    told = iter([(axes, 0.5, 0.5, str(number)) for number in range(10 * MAX_HINTS)])
+    figure.values = told  # type: ignore[assignment]
+    assert [hint.text for hint in figure.hints()] == [str(number) for number in range(MAX_HINTS)]
+    assert next(told)[-1] == str(MAX_HINTS + 1)
