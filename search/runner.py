@@ -332,8 +332,7 @@ def run_session(
     folder, troubles = experiment.folder, list[str]()
     planned = plan.planned or experiment.planned_trials
     earlier = earlier_trainings(prepared, plan)
-    # Looked up before the lease is taken: from then on this session is asked.
-    before = asked_before(experiment.home)
+    before = asked_before(experiment.home)  # once the lease is taken, this session is asked
     with (
         waiting.entering(experiment.home.lease(say=note)) as lease,
         clean_if_unused(folder),
@@ -352,7 +351,6 @@ def run_session(
         journal.other = lease.other
         if journal.cut_off:
             note(cut_off_text(journal.cut_off))
-        start_s = max(0.0, began.ago_s - waiting.seconds)
         driver = Driver(
             experiment,
             journal,
@@ -360,7 +358,7 @@ def run_session(
             slots=executor.at_once,
             earlier=earlier.told(fused=executor.packing.members > 1, say=note),
             ago_s=began.ago_s,
-            start_s=start_s,
+            start_s=max(0.0, began.ago_s - waiting.seconds),
         )
         driver.replay(events)
         shown = replace(plan.shown(console), driver=driver, planned=planned)
