@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.feedback.monitoring.detector import Detector
-from search.feedback.monitoring.shares import fall_power, lower_p, smoothed
+from search.feedback.monitoring.shares import fall_power, lower_p
 from search.statistics import LEVEL, share_bounds
 
 ACCURACY = "accuracy"
 DROP = 0.05
-"""The stated change of the accuracy."""
+"""The stated change: how far the accuracy falls below that on the reference."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class AccuracyDetector(Detector):
     """Compare the accuracy on corrected images with that on the reference.
 
     Fisher's exact test, one-sided: is the model less often right than it was? The corrected images
-    have to be a random sample of what was met (`search.feedback.monitoring.window.fair_sample`).
+    have to be a random sample of what was met (`search.feedback.fair_sample`).
 
     Args:
         reference: how much each of the reference's images counts as answered right, from 0 to 1,
@@ -59,7 +59,12 @@ class AccuracyDetector(Detector):
     @property
     def size(self) -> str:
         """The change that ought to be detected, in words."""
-        return "an accuracy lower by 5 points"
+        return f"an accuracy of {self._after:.3f}"
+
+    @property
+    def _after(self) -> float:
+        """The accuracy after the stated change."""
+        return max(self._count / self.reference_images - DROP, 0)
 
     @property
     def _count(self) -> int:
@@ -73,5 +78,5 @@ class AccuracyDetector(Detector):
 
     def power(self, images: int, reference_images: int, rate: float) -> float:
         """Probability that a change of `size` is detected at this false-alarm rate."""
-        before = smoothed(self._count, self.reference_images)
-        return fall_power(before, max(before - DROP, 0), reference_images, images, rate)
+        count = round(self._count / self.reference_images * reference_images)
+        return fall_power(count, reference_images, self._after, images, rate)

@@ -68,7 +68,7 @@ class ClassMixDetector(Detector):
 
     @cached_property
     def stated(self) -> tuple[int, float, float]:
-        """The class of the stated change, its share before, and its share after it.
+        """The class of the stated change, its share of the reference, and its share after it.
 
         It is the class of median frequency, whose share doubles, or rises half the way to 1 if that
         is less. Of two it is the first: the rarer one is likely less rare than in the reference.
@@ -76,7 +76,8 @@ class ClassMixDetector(Detector):
         count = len(self.classes)
         number = int(np.argsort(self.before, kind="stable")[count // 2]) if count > 2 else 0
         share = smoothed(int(self.before[number]), self.reference_images)
-        return number, share, min(2 * share, (1 + share) / 2)
+        after = min(2 * share, (1 + share) / 2)
+        return number, float(self.before[number] / self.reference_images), after
 
     @property
     def size(self) -> str:
@@ -93,7 +94,8 @@ class ClassMixDetector(Detector):
         _, before, after = self.stated
         # A share that rises is one of all others that falls; each side has half of the rate.
         own = rate / len(self.classes) / 2
-        return fall_power(1 - before, 1 - after, reference_images, images, own)
+        others = round((1 - before) * reference_images)
+        return fall_power(others, reference_images, 1 - after, images, own)
 
     def shares(self, rate: float) -> list[ClassShare]:
         """List how often each class is named, and whether that has changed at this rate."""

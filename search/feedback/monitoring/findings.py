@@ -116,11 +116,12 @@ def find(model: str, reference: Reference, window: Window, rate: float = RATE) -
             since the tests of one window are not independent.
     """
     held, untested = HeldTo.of(reference), why_untested(reference, window)
+    times = [answer.time_ms for answer in window.answers]
     found = Findings(
         model,
         window.version,
-        window.answers[0].time_ms,
-        window.answers[-1].time_ms,
+        min(times),
+        max(times),
         window.answered,
         len(window.answers),
         window.others,

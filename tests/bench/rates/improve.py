@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.feedback.bounded import UNCERTAIN, USUAL
-from search.feedback.learning.corrected import FEWEST, HELD, SHARES, seen_of
+from search.feedback.fair_sample import fair_sample
+from search.feedback.learning.corrected import FEWEST, HELD, SHARES
 from search.feedback.learning.decision import CHAMPION, MARGIN, Candidate, Decision, First
 from search.feedback.learning.examined import MAX_SUSPECTED
 from search.feedback.learning.joining import About, Champion
@@ -116,7 +117,7 @@ def fair_of(kind: Kind, champion: Floats, generator: np.random.Generator) -> NDA
     corrections = {
         image: Correction(image, "0", 1, by) for image in labelled_by(kind, answers, generator)
     }
-    _, fair = seen_of(answers, corrections)
+    fair = fair_sample(answers, corrections)
     is_held = generator.random(kind.images) < SHARES[HELD]
     found: NDArray[np.bool_] = is_held & np.array([name in fair for name in names])
     return found
