@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.feedback.monitoring.detector import Detector
-from search.feedback.monitoring.shares import fall_power, lower_p
-from search.statistics import LEVEL, share_bounds
+from search.feedback.monitoring.shares import fall_power, interval, lower_p
 
 ACCURACY = "accuracy"
 DROP = 0.05
@@ -22,13 +21,13 @@ class Accuracy:
     value: float
     low: float
     high: float
-    """The ends of its 95 % interval (Clopper and Pearson)."""
+    """The ends of its 95 % interval (`interval`)."""
 
     @classmethod
     def of(cls, right: NDArray[np.bool_]) -> "Accuracy":
         """Estimate it from whether each image of the sample was answered right, (images,)."""
         value = float(right.mean())
-        return cls(value, *share_bounds(value, len(right), (1 - LEVEL) / 2))
+        return cls(value, *interval(value, len(right)))
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,6 @@ class AccuracyDetector(Detector):
 
     References:
         R. A. Fisher (1935): The logic of inductive inference. JRSS 98(1).
-        C. Clopper, E. Pearson (1934): The use of confidence or fiducial limits. Biometrika 26(4).
 
     >>> right = np.arange(100) < 95
     >>> AccuracyDetector(right, right).p_value() > 0.5

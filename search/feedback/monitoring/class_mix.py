@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.feedback.monitoring.detector import Detector
-from search.feedback.monitoring.shares import fall_power, other_p, smoothed
-from search.statistics import LEVEL, share_bounds
+from search.feedback.monitoring.shares import fall_power, interval, other_p, smoothed
 
 MIX = "class mix"
 
@@ -46,7 +45,6 @@ class ClassMixDetector(Detector):
         Z. Lipton, Y.-X. Wang, A. Smola (2018): Detecting and Correcting for Label Shift with Black
         Box Predictors. ICML.
         O. J. Dunn (1961): Multiple comparisons among means. JASA 56(293).
-        C. Clopper, E. Pearson (1934): The use of confidence or fiducial limits. Biometrika 26(4).
 
     >>> before, now = np.eye(2)[[0] * 50 + [1] * 50], np.eye(2)[[0] * 10 + [1] * 40]
     >>> ClassMixDetector(before, now, ("cat", "dog")).p_value() < 0.01
@@ -100,13 +98,12 @@ class ClassMixDetector(Detector):
     def shares(self, rate: float) -> list[ClassShare]:
         """List how often each class is named, and whether that has changed at this rate."""
         count, images = len(self.classes), self.images
-        tail = (1 - LEVEL) / 2 / count
         return [
             ClassShare(
                 name,
                 float(self.before[number] / self.reference_images),
                 float(self.now[number] / images),
-                *share_bounds(float(self.now[number] / images), images, tail),
+                *interval(float(self.now[number] / images), images, count),
                 changed=bool(p <= rate / count),
             )
             for number, (name, p) in enumerate(

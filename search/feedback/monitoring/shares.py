@@ -6,6 +6,7 @@ images is hypergeometric, whatever the share is. So the false-alarm rate holds f
 
 References:
     R. A. Fisher (1935): The logic of inductive inference. JRSS 98(1).
+    C. Clopper, E. Pearson (1934): The use of confidence or fiducial limits. Biometrika 26(4).
     A. Agresti (2002): Categorical Data Analysis, 2nd ed., sections 3.5.1 and 6.5 (power).
 """
 
@@ -13,6 +14,13 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from search.statistics import LEVEL, share_bounds
+
+RESERVE = 0.01
+"""Added to the level of intervals, since images in use are never quite a random sample: some of a
+sample are skipped, and it ends at an image that was corrected.
+"""
 
 
 def lower_p(before: ArrayLike, of: int, now: ArrayLike, images: int) -> NDArray[np.float64]:
@@ -61,6 +69,17 @@ def fall_power(before: int, of: int, after: float, images: int, rate: float) -> 
         is_alarm = lower_p(before, of, middle, images) <= rate
         alarm, no_alarm = (middle, no_alarm) if is_alarm else (alarm, middle)
     return float(binom.cdf(alarm, images, after))
+
+
+def interval(share: float, images: int, classes: int = 1) -> tuple[float, float]:
+    """Interval of 95 % for a share (Clopper and Pearson), with a reserve.
+
+    Args:
+        share: of the images.
+        images: their number.
+        classes: the number of shares whose intervals hold together (Bonferroni).
+    """
+    return share_bounds(share, images, (1 - LEVEL - RESERVE) / 2 / classes)
 
 
 def smoothed(count: int, images: int) -> float:

@@ -146,13 +146,15 @@ class Use:
         targets, said = self.model.answer(self.met, generator)
         records = Remembered(classes)
         known = {}
-        for row, chances in enumerate(said.round(DECIMALS)):
-            name = generator.bytes(8).hex()
+        names = generator.bytes(8 * self.met).hex()
+        rounded, highest, named = said.round(DECIMALS), said.max(axis=1), said.argmax(axis=1)
+        for row, chances in enumerate(rounded.tolist()):
+            name = names[16 * row : 16 * (row + 1)]
             usual = USUAL if int(name[:13], 16) < self.share * 16**13 else ""
-            kept = UNCERTAIN if chances.max() < BELOW else usual
-            records.answers.append(Seen(name, row, name, "1", tuple(chances.tolist()), kept))
+            kept = UNCERTAIN if highest[row] < BELOW else usual
+            records.answers.append(Seen(name, row, name, "1", tuple(chances), kept))
             known[name] = classes[targets[row]]
-            wrong = kept and chances.argmax() != targets[row]
+            wrong = kept and named[row] != targets[row]
             if wrong and generator.random() < self.visitors:
                 records.told[name] = Correction(name, known[name], 1, "page")
         labelling = Labelling(records, records.about)
@@ -297,7 +299,7 @@ POWERS = (
 
 def cases() -> list[Case]:
     """List the cases: nothing has changed, then what has."""
-    unchanged = [Case(FEATURE, title, PROMISES, use.play, 600) for title, use in USES.items()]
+    unchanged = [Case(FEATURE, title, PROMISES, use.play, 500) for title, use in USES.items()]
     alarms = dict.fromkeys(("false alarm", "a class marked as changed"), FALSE_ALARM)
     unchanged += [
         Case(FEATURE, f"improved; {title}", alarms, partial(improved, clear), 400)
@@ -312,7 +314,7 @@ def cases() -> list[Case]:
             f"{_title(model)}, {count:,} before",
             {name: POWER},
             partial(make, model, count),
-            400,
+            250,
         )
         for name, make in plays.items()
         for model, count in models[name]

@@ -56,7 +56,7 @@ def test_a_model_that_was_right_on_99_percent_takes_more_images_than_by_smoothed
 def test_twenty_of_twenty_right_have_an_exact_interval() -> None:
     found = Accuracy.of(np.ones(20, np.bool_))
     assert (found.value, found.high) == (1, 1)
-    assert found.low == pytest.approx(0.025 ** (1 / 20))
+    assert found.low == pytest.approx(0.02 ** (1 / 20))
 
 
 def test_too_few_validation_images_are_named_with_how_many_it_takes() -> None:
