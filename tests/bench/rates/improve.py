@@ -57,6 +57,8 @@ class Kind:
     """The server's `--record-share`."""
     confidence: float = 1.0
     """By what the scores are multiplied: above 1 the models are overconfident."""
+    visitors: float = 0.0
+    """The share of the champion's mistakes on kept images that visitors of the page correct."""
 
 
 @lru_cache
@@ -116,8 +118,16 @@ def fair_of(kind: Kind, champion: Floats, generator: np.random.Generator) -> NDA
     ]
     by = "api" if kind.order == "mistakes" else "label"
     corrections = {
-        image: Correction(image, "0", 1, by) for image in labelled_by(kind, answers, generator)
+        answer.image: Correction(answer.image, "0", 1, "page")
+        for answer in answers
+        if answer.kept
+        and answer.probabilities[0] < max(answer.probabilities)
+        and generator.random() < kind.visitors
     }
+    # What visitors have corrected is not shown again.
+    shown = [answer for answer in answers if answer.image not in corrections]
+    for image in labelled_by(kind, shown, generator):
+        corrections[image] = Correction(image, "0", 1, by)
     fair = fair_sample(answers, corrections)
     is_held = generator.random(kind.images) < SHARES[HELD]
     found: NDArray[np.bool_] = is_held & np.array([name in fair for name in names])
@@ -280,6 +290,8 @@ DECISIONS = (
     Kind(2, 0.9, 400, "hash", 0.5, confidence=4),
     Kind(2, 0.99, 5000, "hash", 0.3, confidence=4),
     Kind(30, 0.5, 400, "hash", 0.5),
+    Kind(2, 0.8, 800, "hash", 0.4, visitors=0.5),
+    Kind(30, 0.7, 800, "hash", 0.7, visitors=0.8),
     Kind(30, 0.9, 5000, "hash", 0.5, 0.1, confidence=4),
     Kind(30, 0.99, 1000, "hash"),
     Kind(2, 0.7, 1000, "margin", 0.2, confidence=4),
@@ -315,7 +327,8 @@ def decisions() -> list[Case]:
             FEATURE,
             f"equals, {kind.classes} classes, {kind.accuracy:g} right, {kind.images:,} images, "
             f"{100 * kind.labelled:g} % labelled by {kind.order}"
-            + (", overconfident" if kind.confidence > 1 else ""),
+            + (", overconfident" if kind.confidence > 1 else "")
+            + (", visitors correct mistakes" if kind.visitors else ""),
             promises,
             partial(equals, kind),
             500,

@@ -19,7 +19,7 @@ from search.feedback.labelling import Labelling
 from search.feedback.monitoring.accuracy import DROP, Accuracy, AccuracyDetector
 from search.feedback.monitoring.class_mix import ClassMixDetector
 from search.feedback.monitoring.detector import Detector
-from search.feedback.monitoring.findings import RATE, detectors_of
+from search.feedback.monitoring.findings import RATE, detectors_of, share_of
 from search.feedback.monitoring.held_to import LEAST
 from search.feedback.monitoring.outputs import CHANGED, OutputsDetector
 from search.feedback.monitoring.window import Window, window_of
@@ -36,7 +36,7 @@ Values = NDArray[np.float64]
 FALSE_ALARM = Promise("error rate", RATE)
 INTERVAL = Promise("interval", 0.95)
 POWER = Promise("power", 0.8)
-SHARE_OF_RATE = RATE / 3
+SHARE_OF_RATE = share_of(RATE, 3)
 """Of each of the three tests."""
 PROMISES = {
     "false alarm": FALSE_ALARM,
@@ -172,7 +172,7 @@ def events(
     detectors: list[Detector], window: Window, model: Model | None
 ) -> Mapping[str, bool | None]:
     """Say what a look at a model in use has stated wrongly."""
-    rate = RATE / max(1, len(detectors))
+    rate = share_of(RATE, max(1, len(detectors)))
     alarm = any(detector.p_value() <= rate for detector in detectors) if detectors else None
     shares = next((d.shares(rate) for d in detectors if isinstance(d, ClassMixDetector)), None)
     covers = is_inside = None
@@ -261,7 +261,7 @@ USES: dict[str, Use] = {
     "2 classes, accuracy 0.95, 5,000 images, unequal": Use(
         Model(2, 0.95, is_unequal=True), 2000, 5000, share=0.05
     ),
-    "30 classes, accuracy 0.5, 1,000 images, labelled by margin": Use(
+    "30 classes, accuracy 0.5, 1,000 images, two fifths labelled": Use(
         Model(30, 0.5), 1000, 1000, share=0.2, labelled=0.4
     ),
     "30 classes, accuracy 0.9, 400 images": Use(MANY),

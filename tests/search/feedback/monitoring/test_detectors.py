@@ -12,7 +12,7 @@ from search.feedback.monitoring.shares import fall_power, lower_p, other_p
 from trainables.errors import counted
 
 
-@pytest.mark.parametrize("module", ["shares", "outputs", "class_mix", "accuracy"])
+@pytest.mark.parametrize("module", ["shares", "outputs", "class_mix", "accuracy", "findings"])
 def test_examples(module: str) -> None:
     result = doctest.testmod(import_module(f"search.feedback.monitoring.{module}"))
     assert result.attempted
