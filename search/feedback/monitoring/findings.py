@@ -116,7 +116,8 @@ def find(model: str, reference: Reference, window: Window, rate: float = RATE) -
         model: the model's name in texts.
         reference: its own.
         window: what it has met.
-        rate: the false-alarm rate of all tests together. Each has `share_of` it, since the tests of one window are not independent.
+        rate: the false-alarm rate of all tests together. Each has a share of it (`share_of`), since
+            the tests of one window are not independent.
     """
     held, untested = HeldTo.of(reference), why_untested(reference, window)
     times = [answer.time_ms for answer in window.answers]
