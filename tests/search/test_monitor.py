@@ -67,7 +67,7 @@ def test_too_few_images_are_no_verdict(model: Path, tmp_path: Path, call: Comman
     assert "too few images to tell: 10 images met, 20 are needed" in done.stdout
     meet(Records.at(tmp_path / "met"), 25, seed=2)
     done = call("search.monitor", model, "--from", "met")
-    assert "too few images to tell of the answers, the accuracy" in done.stdout
+    assert "too few images to tell of the answers, the class mix, the accuracy" in done.stdout
 
 
 def test_images_are_not_needed(model: Path, tmp_path: Path, call: Command) -> None:
