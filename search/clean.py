@@ -91,7 +91,7 @@ def asked(name: str, size: int) -> bool:
     return confirmed(f"Remove {size_text(size)} of checkpoints of '{name}'?", yes=False)
 
 
-def cleaned(kept: Home, storage: Storage, keep: str, console: Console) -> int:
+def cleaned(kept: Home, storage: Storage, keep: str, console: Console | None = None) -> int:
     """Remove what may go as the search is now, and return its bytes.
 
     The journal has it first, so that a resume knows, and what a kill leaves behind is found by the
@@ -104,7 +104,7 @@ def cleaned(kept: Home, storage: Storage, keep: str, console: Console) -> int:
     with kept.lease() as lease:
         journal, events = kept.journal(new=False)
         journal.other = lease.other
-        if journal.cut_off:
+        if journal.cut_off and console is not None:
             say(console, cut_off_text(journal.cut_off))
         try:
             result = SearchResult.of(events, kept.folder)

@@ -31,7 +31,7 @@ from search.executors import EXECUTORS
 from search.experiment import Experiment
 from search.journal.events import Evidence, Selecting, SessionStart, Started
 from search.journal.guessing import is_answer_at_chance
-from search.journal.journal import FILE_NAME, VERSION, JournalError, Unwritten
+from search.journal.journal import FILE_NAME, VERSION, Journal, JournalError, Unwritten
 from search.journal.keeping import ALL, NEEDED, by_kind, freed, goes_at_once, removable, remove
 from search.journal.lease import FILE_NAME as LOCK_FILE
 from search.journal.provenance import provenance
@@ -324,9 +324,7 @@ def run_session(
     experiment, waiting, note = prepared.experiment, prepared.waiting, partial(say, console)
     folder, troubles = experiment.folder, list[str]()
     planned = plan.planned or experiment.planned_trials
-    earlier = earlier_trainings(prepared, plan)
-    # Looked up before the lease is taken: from then on this session is asked.
-    before = asked_before(experiment.home)
+    earlier, before = earlier_trainings(prepared, plan), asked_before(experiment.home)
     with (
         waiting.entering(experiment.home.lease(say=note)) as lease,
         clean_if_unused(folder),
@@ -343,8 +341,7 @@ def run_session(
         experiment = executor.experiment
         journal, events = experiment.home.journal(new=plan.is_first)
         journal.other = lease.other
-        if journal.cut_off:
-            note(cut_off_text(journal.cut_off))
+        note_cut_off(journal, note)
         start_s = max(0.0, since_s(began) - waiting.seconds)
         driver = Driver(
             experiment,
@@ -462,6 +459,12 @@ def begin_of(experiment: Experiment) -> Begin:
 def went_well(result: SearchResult, troubles: list[str]) -> bool:
     """Return whether nobody will look for a reason in an executor's logs."""
     return not troubles and result.outcome != "lost" and not result.unevaluated.keys() - {NO_TIME}
+
+
+def note_cut_off(journal: Journal, note: Callable[[str], None]) -> None:
+    """Say that the journal's last line was half-written, if it was."""
+    if journal.cut_off:
+        note(cut_off_text(journal.cut_off))
 
 
 @contextmanager
