@@ -579,10 +579,13 @@ class SearchResult:
         """Return the result with the time counted that has passed since the last event.
 
         `holder` is the driver that has the search now. Nothing has passed unless it is the one
-        that writes the last session: another is only about to begin one.
+        that writes the last session: another is only about to begin one. Nor after the session's
+        last event, when its driver only waits for MLflow.
         """
+        if not self.now or not holder or self._last_outcome != "running":
+            return self
         # A lease on another machine is named with "if that still lives" behind a comma.
-        if not self.now or not holder or holder.partition(",")[0] != self.now[-1].driver:
+        if holder.partition(",")[0] != self.now[-1].driver:
             return self
         session = replace(self.now[-1])
         session.advance(session.now_ms)
@@ -893,9 +896,14 @@ class SearchResult:
     @property
     def has_ended(self) -> bool:
         """True if what ran last, the search or its selection, has done what it was asked to."""
+        return self._last_outcome in ENDED
+
+    @property
+    def _last_outcome(self) -> str:
+        """The outcome of what ran last, the search or its selection."""
         if self.selection is not None and self.now is self.selection.sessions:
-            return self.selection.outcome in ENDED
-        return self.outcome in ENDED
+            return self.selection.outcome
+        return self.outcome
 
     @property
     def images(self) -> int:

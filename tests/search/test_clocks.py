@@ -238,6 +238,18 @@ def test_only_the_driver_that_writes_the_last_session_has_its_time_counted(
     assert SearchResult.read(experiment.folder).wall_s == 50
 
 
+def test_a_search_that_is_over_takes_no_more_time_while_its_driver_waits_for_mlflow(
+    machine: Machine, experiment: Experiment
+) -> None:
+    """The last line is written, and the lease is not given back yet."""
+    Session.begin(machine, experiment, 4, "device", anew=True).play(None)
+    machine.wait(50)
+    with Lease(experiment.folder):
+        shown, holder = SearchResult.kept_in(experiment.home)
+    assert holder
+    assert (shown.outcome, shown.wall_s) == ("budget", 4)
+
+
 def test_on_another_machine_the_date_of_the_last_event_has_to_do(
     machine: Machine, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
