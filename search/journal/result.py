@@ -313,10 +313,7 @@ class Session:
         self.advance(elapsed_ms)
 
     def advance(self, elapsed_ms: int) -> None:
-        """Count the time until so many milliseconds after the beginning.
-
-        What has been counted stays counted.
-        """
+        """Count the time until this many milliseconds after the beginning; never count back."""
         step = max(0, elapsed_ms - self.elapsed_ms)
         self.elapsed_ms += step
         self.slots_ms += step * self.slots

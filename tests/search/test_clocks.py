@@ -346,7 +346,7 @@ def test_a_line_whose_time_is_no_number_is_damaged() -> None:
     ],
     ids=["as one ends", "most of the next is done", "they hang", "none has ended"],
 )
-def test_the_pace_heeds_the_epochs_that_run(
+def test_the_pace_includes_the_epochs_that_run(
     pace: Pace, count: float, per_s: float, left_s: float
 ) -> None:
     assert pace.per_s == pytest.approx(per_s)
