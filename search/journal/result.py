@@ -588,9 +588,13 @@ class SearchResult:
         session.advance(session.now_ms)
         now = [*self.now[:-1], session]
         if self.now is self.sessions:
-            return replace(self, sessions=now, now=now)
-        selection = self.selection and replace(self.selection, sessions=now)
-        return replace(self, selection=selection, now=now)
+            shown = replace(self, sessions=now, now=now)
+        else:
+            selection = self.selection and replace(self.selection, sessions=now)
+            shown = replace(self, selection=selection, now=now)
+        # Its trials are the same objects: a page of a search that runs ranks them once, too.
+        shown._state, shown._computed = self._state, self._computed
+        return shown
 
     def _apply(self, data: EventData, time_ms: int) -> None:
         match data:

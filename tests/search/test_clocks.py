@@ -21,7 +21,7 @@ from search.journal.events import Resumed, Started, from_json
 from search.journal.journal import FILE_NAME, Event, Journal, read
 from search.journal.lease import Lease, boot_id
 from search.journal.overview import overview_of
-from search.journal.result import SearchResult, elapsed_s
+from search.journal.result import SearchResult, TrialResult, elapsed_s
 from search.status import lines
 from search.views.live import Display, Pace
 from search.views.page.facts import cost
@@ -220,6 +220,32 @@ def test_a_search_that_runs_is_shown_with_the_time_until_now(
         assert followed.look(), "its time has passed"
         assert followed.version > before
     assert shares_of(SearchResult.read(experiment.folder)) != shares_of(shown), "the journal alone"
+
+
+def test_to_count_the_time_until_now_ranks_no_trials_again(
+    machine: Machine, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranked = []
+    rank_trials = SearchResult._rank_trials
+
+    def count(result: SearchResult) -> list[TrialResult]:
+        ranked.append(result)
+        return rank_trials(result)
+
+    monkeypatch.setattr(SearchResult, "_rank_trials", count)
+    session = Session.begin(machine, experiment, 100, "time", anew=True)
+    result = SearchResult.read(experiment.folder)
+    mine = str(Lease(experiment.folder).mine)
+    assert result.until_now(mine).ranking == result.ranking == []
+    assert len(ranked) == 1
+    trial, _ = session.driver.suggest()  # type: ignore[misc]
+    session.driver.running(trial)
+    session.driver.report(trial, good_lr_wins(experiment.base, 1))
+    for event in read(_file(experiment))[1:]:
+        result.apply(event)
+    assert [one.trial for one in result.until_now(mine).ranking] == [trial]
+    assert result.until_now(mine).ranking == result.ranking
+    assert len(ranked) == 2
 
 
 def test_only_the_driver_that_writes_the_last_session_has_its_time_counted(
