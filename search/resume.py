@@ -92,7 +92,7 @@ def resume(args: argparse.Namespace, *, advises: bool = True) -> Finished:
     plan = SessionPlan("search.resume", Resumed(), as_json=args.json, advises=advises)
     console = Terminal(stderr=True)
     if experiment.capped:
-        say(console, f"note: {experiment.capped}")
+        say(console, f"note: {experiment.capped}.")
     if is_done(result, experiment, args):
         opening = f"{args.name}: the search has come to its end; nothing is left to do"
         return record(experiment, result, plan, opening)

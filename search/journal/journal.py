@@ -372,7 +372,7 @@ def read_about(path: Path, trial: str) -> list[Event]:
 
 @contextmanager
 def without_garbage_collection() -> Iterator[None]:
-    """Look for no garbage: among a hundred thousand new events there is none.
+    """Pause garbage collection: among a hundred thousand new events there is no garbage.
 
     Python would look through all of them again and again, which takes as long as reading them.
     """

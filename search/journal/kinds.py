@@ -1,7 +1,7 @@
 """Checks that values read from JSON are of the kinds that a class's annotations name.
 
 A journal may have been edited by hand, or made by another program: what is read from it is checked
-once, here, so that whoever uses it may rely on its kinds.
+once, here, so that all other code may rely on its kinds.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -89,7 +89,7 @@ def _check_of(kind: Any) -> Check:
 
 
 def _are_numbers(values: Any) -> bool:
-    """Return whether this is a dictionary of numbers, as metrics are: most values of a journal."""
+    """True for a dictionary of numbers, as metrics are: most values of a journal."""
     if type(values) is not dict:
         return False
     for value in values.values():

@@ -313,10 +313,7 @@ class Session:
         self.advance(elapsed_ms)
 
     def advance(self, elapsed_ms: int) -> None:
-        """Count the time until so many milliseconds after the beginning.
-
-        What has been counted stays counted.
-        """
+        """Count the time until this many milliseconds after the beginning; never count back."""
         step = max(0, elapsed_ms - self.elapsed_ms)
         self.elapsed_ms += step
         self.slots_ms += step * self.slots
@@ -579,18 +576,25 @@ class SearchResult:
         """Return the result with the time counted that has passed since the last event.
 
         `holder` is the driver that has the search now. Nothing has passed unless it is the one
-        that writes the last session: another is only about to begin one.
+        that writes the last session: another is only about to begin one. Nor after the session's
+        last event, when its driver only waits for MLflow.
         """
+        if not self.now or not holder or self._last_outcome != "running":
+            return self
         # A lease on another machine is named with "if that still lives" behind a comma.
-        if not self.now or not holder or holder.partition(",")[0] != self.now[-1].driver:
+        if holder.partition(",")[0] != self.now[-1].driver:
             return self
         session = replace(self.now[-1])
         session.advance(session.now_ms)
         now = [*self.now[:-1], session]
         if self.now is self.sessions:
-            return replace(self, sessions=now, now=now)
-        selection = self.selection and replace(self.selection, sessions=now)
-        return replace(self, selection=selection, now=now)
+            shown = replace(self, sessions=now, now=now)
+        else:
+            selection = self.selection and replace(self.selection, sessions=now)
+            shown = replace(self, selection=selection, now=now)
+        # Its trials are the same objects: a page of a search that runs ranks them once, too.
+        shown._state, shown._computed = self._state, self._computed
+        return shown
 
     def _apply(self, data: EventData, time_ms: int) -> None:
         match data:
@@ -893,9 +897,14 @@ class SearchResult:
     @property
     def has_ended(self) -> bool:
         """True if what ran last, the search or its selection, has done what it was asked to."""
+        return self._last_outcome in ENDED
+
+    @property
+    def _last_outcome(self) -> str:
+        """The outcome of what ran last, the search or its selection."""
         if self.selection is not None and self.now is self.selection.sessions:
-            return self.selection.outcome in ENDED
-        return self.outcome in ENDED
+            return self.selection.outcome
+        return self.outcome
 
     @property
     def images(self) -> int:
