@@ -8,9 +8,11 @@ SECONDS ?= 600
 # The tests run in so many processes at once, each with a Ray of its own; the slow ones wait more than they compute.
 JOBS ?= 3
 SLOW_JOBS ?= 3
-PYTEST := $(BIN)/python -m pytest --ignore tests/test_layers.py
+# A file for the tests that fail, which then do not end `make`: `python -m tests.again FILE` tries them once more, one at a time.
+AGAIN ?=
+PYTEST := $(BIN)/python -m pytest --ignore tests/test_layers.py $(if $(AGAIN),--again-later $(AGAIN))
 
-.PHONY: setup run test test-all check soak bench bench-search clean
+.PHONY: setup run test test-all test-quick check soak bench bench-search clean
 
 setup: $(STAMP)
 
@@ -28,6 +30,10 @@ test: setup
 test-all: test
 	$(PYTEST) -n $(SLOW_JOBS) -m 'slow and not promise and not soak'
 
+# The part of `make test` that starts no search, for another Python: make test-quick VENV=.venv-3.13 PYTHON=python3.13
+test-quick: setup
+	$(PYTEST) -n $(JOBS) -m 'not slow and not soak'
+
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -44,6 +50,7 @@ bench: setup
 	$(BIN)/python tests/bench/tables.py mnist --data-root $(DATA_ROOT)
 	$(BIN)/python -m tests.bench.scale
 	$(BIN)/python -m tests.bench.selection
+	$(BIN)/python -m tests.bench.rates
 	$(BIN)/python -m tests.bench.serving
 
 bench-search: setup

@@ -8,7 +8,10 @@ KEY = re.compile(
 )
 """Matches the names of keys that hold credentials."""
 
-PASSWORD_IN_URI = re.compile(r"(?<=://)[^@\s]*:[^@\s]*(?=@)")
+PASSWORD_IN_URI = re.compile(
+    r"(?<=://)(?:[^@\s]*:[^@\s]*"  # name:password
+    r"|(?=[^@\s/]*\d)[^@\s/]{16,})(?=@)"  # a token alone; a name is shorter, or has no digit
+)
 ASSIGNED = re.compile(
     r"(?<![a-z])((?:passw(?:or)?d|pwd|secret|token|credential|(?:api|access|private)[_-]?key)s?=)[^\s&]+",
     re.IGNORECASE,

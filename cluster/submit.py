@@ -1,11 +1,12 @@
 """python -m cluster.submit FILE -- python -m search.run ...: run a command on a cluster's head.
 
 The command runs with this code, and is followed to its end. These files are shipped: the three
-packages, the files that the command names, and Python files beside them. The exit code is the
-command's own.
+packages, the files that the command names, and the Python files below this folder that these
+import. The exit code is the command's own.
 """
 
 import argparse
+import ast
 import re
 import shlex
 import shutil
@@ -250,12 +251,62 @@ def shipped(words: Sequence[str]) -> Iterator[Path]:
         folder = Path(made)
         for package in PACKAGES:
             shutil.copytree(definition.ROOT / package, folder / package, ignore=LEFT_OUT)
-        for named in named_files(words):
-            beside = named.parent.glob("*.py") if named.suffix == ".py" else ()
-            for file in {named, *beside}:
-                (folder / file).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(file, folder / file)
+        for file in with_imports(named_files(words)):
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, folder / file)
         yield folder
+
+
+def with_imports(files: Sequence[Path]) -> set[Path]:
+    """Return these files, and the Python files that they import, directly or not.
+
+    Modules are looked for where Python will on the head: in the job's folder, and beside the file.
+    Those whose name is computed are not found.
+    """
+    found = set(files)
+    waiting = [file for file in files if file.suffix == ".py"]
+    while waiting:
+        file = waiting.pop()
+        for name in imported_names(file):
+            new = {module for place in ("", file.parent) for module in modules(Path(place), name)}
+            waiting += new - found
+            found |= new
+    return found
+
+
+def imported_names(file: Path) -> set[str]:
+    """Return the full names of all modules that a file may import, by its import statements."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):  # the command reports it
+        return set()
+    names = set[str]()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            prefix = f"{'.' * node.level}{node.module or ''}"
+            joint = "" if prefix.endswith(".") else "."
+            names |= {prefix, *(f"{prefix}{joint}{alias.name}" for alias in node.names)}
+    return names
+
+
+def modules(place: Path, name: str) -> set[Path]:
+    """Return the files in a folder that Python reads to import a module of this name.
+
+    A leading dot stands for the folder, each further one for the folder above it.
+    """
+    plain = name.lstrip(".")
+    for _ in range(len(name) - len(plain) - 1):
+        place = place.parent
+    parts = plain.split(".")
+    if plain and parts[0] in PACKAGES:
+        return set()
+    found = set[Path]()
+    for count in range(len(parts) + 1):
+        module = place.joinpath(*parts[:count])
+        found |= {module / "__init__.py", module.with_suffix(".py")} if module.name else set()
+    return {path for path in found if path.is_file()}
 
 
 def named_files(words: Sequence[str]) -> list[Path]:

@@ -11,7 +11,7 @@ end count as time alone.
 import argparse
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -122,6 +122,19 @@ class Budget:
     def describe(self) -> Json:
         """Return the budget as plain values, for the journal."""
         return {"budget": [one.text for one in self.limits], "price": self.price}
+
+    @property
+    def is_priced(self) -> bool:
+        """True if a limit is in money, for which the price counts."""
+        return any(one.of == "money" for one in self.limits)
+
+    def with_limits(self, given: Sequence[Limit]) -> Self:
+        """Return the budget with these limits in place of all limits of their kinds.
+
+        Limits of other kinds stay.
+        """
+        kinds = {one.of for one in given}
+        return replace(self, limits=(*(one for one in self.limits if one.of not in kinds), *given))
 
     def check(self, demand: Demand) -> None:
         """Check that each limit can be measured for trials with this demand.

@@ -6,7 +6,7 @@ What was found, the page and MLflow stay as they are.
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.table import Table
 
@@ -26,6 +26,7 @@ from search.journal.keeping import (
 from search.journal.lease import Held
 from search.journal.result import SearchResult
 from search.journal.store import Home, Storage
+from search.phrases import cut_off_text
 from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError, unknown
 from trainables.memory import size_text
@@ -59,7 +60,7 @@ def command(args: argparse.Namespace) -> int:
         console.print(table(found))
     is_done = bool(found) and not args.dry_run and (args.yes or asked(args.name, size))
     if is_done:
-        size = cleaned(kept, args.storage, args.keep)
+        size = cleaned(kept, args.storage, args.keep, lambda text: say(console, text))
         say(console, f"{size_text(size)} of checkpoints were removed")
     elif found:
         say(console, "nothing was removed")
@@ -89,11 +90,11 @@ def asked(name: str, size: int) -> bool:
     return confirmed(f"Remove {size_text(size)} of checkpoints of '{name}'?", yes=False)
 
 
-def cleaned(kept: Home, storage: Storage, keep: str) -> int:
+def cleaned(kept: Home, storage: Storage, keep: str, note: Callable[[str], None]) -> int:
     """Remove what may go as the search is now, and return its bytes.
 
     The journal has it first, so that a resume knows, and what a kill leaves behind is found by the
-    next call.
+    next call. `note` takes a line if the journal's last line had been torn.
 
     Raises:
         Held: a driver has the search.
@@ -102,6 +103,8 @@ def cleaned(kept: Home, storage: Storage, keep: str) -> int:
     with kept.lease() as lease:
         journal, events = kept.journal(new=False)
         journal.other = lease.other
+        if journal.cut_off:
+            note(cut_off_text(journal.cut_off))
         try:
             result = SearchResult.of(events, kept.folder)
             refuse_cut_off(result, storage)

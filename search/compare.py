@@ -1,11 +1,13 @@
 """python -m search.compare A B ...: what searches found, side by side, and what they differ in.
 
 It says whether the differences are beyond noise: over the fresh seeds of search.select or over
-folds where all have them, else by the validation images.
+folds where all have them, else by the validation images. The best of many trials is partly lucky,
+which is allowed for.
 """
 
 import argparse
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -21,7 +23,7 @@ from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Storage, home
 from search.phrases import duration
 from search.preflight.changes import flat
-from search.statistics import between, compare
+from search.statistics import bounds_of, compare, difference_bounds
 from search.views.metric import interval
 from search.views.summary import (
     figure_text,
@@ -41,7 +43,11 @@ Whether copies are removed is not among them: the fingerprint tells which ones w
 """
 ELSEWHERE = (*PLACE, "tracking", "space", "space_source", "settings", "horizon", "cache", "base")
 """Values of an experiment that are told in another way, or decide nothing of its result."""
-ALPHA = 0.05
+TESTED_RATE = 0.04
+"""The error rate at which searches are tested, for all contrasts together, to keep 5 %.
+
+Luck is only nearly as the tests take it. Measured by `tests/bench/rates/compare.py`.
+"""
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,13 @@ class Contrast:
     """Of an unpaired one: the interval of the difference, for all contrasts together."""
     high: float | None = None
     p: float | None = None
-    """Of a paired one: as `search.statistics.Comparison`."""
+    """Of a paired one: as `search.statistics.Comparison`, corrected for the candidates too."""
+    candidates: int | None = None
+    """The number of trainings from which the leader's best was chosen by the same values.
+
+    The best of many is lucky. So every one of them shares the error rate (Bonferroni): then the
+    result holds for whichever of them was chosen.
+    """
     note: str = ""
     """Its basis in words; or the reason why there is none."""
 
@@ -158,7 +170,7 @@ def _contrast(leader: SearchResult, other: SearchResult, count: int) -> Contrast
     is_same = _images(leader) == _images(other)
     if is_same and (found := _paired(leader, other, count)) is not None:
         return found
-    return _by_images(leader, other, count - 1, is_same=is_same)
+    return _by_images(leader, other, count, is_same=is_same)
 
 
 def _incomparable(leader: SearchResult, other: SearchResult) -> str:
@@ -206,21 +218,41 @@ def _paired(leader: SearchResult, other: SearchResult, count: int) -> Contrast |
             continue
         metric = leader.metric
         scores = np.array([[metric.score(row[key]) for key in both] for row in (one, two)])
+        ahead, behind = leader, other
+        if scores[1].mean() > scores[0].mean():
+            scores, ahead, behind = scores[::-1], other, leader
         images = leader.steps / (len(both) if by == "folds" else 1)
-        # Each of them might have been the leader.
-        first, rows = compare(scores, count * (count - 1), 1, images=images)
-        ahead, behind = (leader, other) if first == 0 else (other, leader)
-        found = rows[1 - first]
+        candidates = _chosen_from(ahead) if by == "seeds" else _candidates(ahead, behind)
+        # Each of the searches might have been the leader.
+        found = compare(scores, count * (count - 1) * candidates, candidates, images=images)[1][1]
         return Contrast(
             behind.name,
             ahead.name,
             by,
             found.difference,
-            found.p < ALPHA,
+            found.p < TESTED_RATE,
             p=found.p,
+            candidates=candidates,
             note=f"paired over {len(both)} {title}",
         )
     return None
+
+
+def _candidates(result: SearchResult, other: SearchResult) -> int:
+    """Return the number of trainings from which a search's best was chosen.
+
+    One that is longer than the other search's best counts several times: the best of more epochs
+    has more luck.
+    """
+    assert other.best is not None
+    epochs = len(other.best.epochs)
+    return sum(math.ceil(len(trial.epochs) / epochs) for trial in result.distinct)
+
+
+def _chosen_from(result: SearchResult) -> int:
+    """Return the number of candidates among which a selection has chosen by their fresh seeds."""
+    assert result.selection is not None
+    return len(result.selection.started.candidates)
 
 
 def _seeds(result: SearchResult) -> dict[int, float]:
@@ -244,15 +276,22 @@ def _folds(result: SearchResult) -> dict[int, float]:
     return {number: metrics[best.metric.key] for number, metrics in enumerate(folds)}
 
 
-def _by_images(
-    leader: SearchResult, other: SearchResult, contrasts: int, *, is_same: bool
-) -> Contrast:
-    """Return a contrast by the standard errors that the validation images allow."""
+def _by_images(leader: SearchResult, other: SearchResult, count: int, *, is_same: bool) -> Contrast:
+    """Return a contrast by what the validation images tell of each; `count` are compared."""
     best, behind = leader.best, other.best
     assert best is not None
     assert behind is not None
-    errors = best.error(leader.images), behind.error(other.images)
-    low, high = between((best.score, behind.score), errors, contrasts)
+    candidates = _candidates(leader, other)
+    # Any two of the searches might have been the best and this one.
+    tail = TESTED_RATE / 2 / math.comb(count, 2)
+    lucky, unlucky = tail / candidates, tail / _candidates(other, leader)
+    low, high = difference_bounds(
+        (best.score, behind.score),
+        (
+            (_bound(leader, lucky, is_lower=True), _bound(other, lucky, is_lower=False)),
+            (_bound(leader, unlucky, is_lower=False), _bound(other, unlucky, is_lower=True)),
+        ),
+    )
     note = (
         f"unpaired: both on the same {leader.images:,} validation images, but which of them each "
         "gets right is not kept"
@@ -268,8 +307,17 @@ def _by_images(
         low > 0,
         low,
         high,
+        candidates=candidates,
         note=note,
     )
+
+
+def _bound(result: SearchResult, error_rate: float, *, is_lower: bool) -> float:
+    """Return a bound of the score of a search's best, which is wrong at most at this rate."""
+    assert result.best is not None
+    metric, metrics = result.metric, result.best.best
+    scores = map(metric.score, bounds_of(metric, metrics, result.images, error_rate))
+    return min(scores) if is_lower else max(scores)
 
 
 def _values(best: TrialResult | None) -> dict[str, Any]:
@@ -377,7 +425,12 @@ def sentence(contrast: Contrast, metric: Metric) -> str:
         if contrast.low is None or contrast.high is None
         else f"95 % interval {metric.gap(contrast.low)} to {metric.gap(contrast.high)}"
     )
-    return f"{contrast.name} is {gap} behind {contrast.leader}: {sure} ({told}; {contrast.note})."
+    many = contrast.candidates or 1
+    among = f"; corrected for the best of {many:,} trainings" if many > 1 else ""
+    return (
+        f"{contrast.name} is {gap} behind {contrast.leader}: {sure} "
+        f"({told}{among}; {contrast.note})."
+    )
 
 
 def read(place: Storage, names: Sequence[str]) -> list[SearchResult]:
@@ -407,8 +460,8 @@ def command(args: argparse.Namespace) -> int:
     if any(contrast.by == "images" for contrast in found.contrasts):
         say(
             console,
-            "Each is the best of many trials, in which luck has a part: search.select trains the "
-            "best few again.",
+            "The best of many trials is partly lucky, for which this allows. search.select trains "
+            "the best few again, and sees smaller differences.",
         )
     return 0
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cluster.cli import Parser
-from search.cli.main import HelpFormatter, guarded, json_option
+from search.cli.main import HelpFormatter, guarded, json_option, seed
 from search.journal.store import own_path
 from search.run import data_config, data_options
 from search.views.terminal import Terminal, say
@@ -34,7 +34,7 @@ def parser() -> Parser:
     data_options(made)
     made.add_argument(
         "--seed",
-        type=int,
+        type=seed,
         default=0,
         metavar="N",
         help="as for search.run: decides which images are in which part",

@@ -26,6 +26,7 @@ from search.phrases import program
 from search.tracking.forget import Traces, forget, traces_of
 from search.tracking.uri import uri_of
 from search.views.terminal import Terminal, say
+from trainables.disk import read_regular
 from trainables.errors import ConfigError, counted
 from trainables.memory import size_text
 
@@ -104,7 +105,7 @@ def uses_of(place: Storage, name: str) -> Iterator[Use]:
 
     def use(other: str) -> Use:
         with suppress(JournalError, OSError):
-            content = (home(place, other).opened() / FILE_NAME).read_bytes()
+            content = read_regular(home(place, other).opened() / FILE_NAME)
             first = content.partition(b"\n")[0]
             return Use(
                 other, len(set(begun.findall(content))), folder is not None and folder in first

@@ -23,7 +23,7 @@ from search.space import Choice, SearchSpace
 from trainables.catalog.models import MODELS
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
-from trainables.errors import ConfigError, unknown
+from trainables.errors import ConfigError, counted, unknown
 from trainables.values import Json, Params
 
 DEFAULT_TRIALS = 30
@@ -126,6 +126,8 @@ class Experiment:
 
     `settings` holds what was set beside it.
     """
+    outside: int = 0
+    """The number of earlier trials that are not in this space; they use up none of its points."""
     settings: Params = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -372,13 +374,33 @@ class Experiment:
     @cached_property
     def planned_trials(self) -> int:
         """The number of trials that are started if nothing ends the search before."""
-        size = self.space.size
-        if self.algorithm == "grid" and size is not None:
-            return min(self.trials or size, size)
-        if not any(self.space.edges()):
-            return 1  # Nothing is searched: all trials would be the same.
+        most = self.most_trials
+        if self.algorithm == "grid" and most is not None:
+            return min(self.trials or most, most)
         wanted = self.trials or self.space.trials or DEFAULT_TRIALS
-        return wanted if size is None else min(wanted, size)
+        return wanted if most is None else min(wanted, most)
+
+    @cached_property
+    def most_trials(self) -> int | None:
+        """The number of trials there can be, as no point is tried twice; None without a limit."""
+        if not any(self.space.edges()):
+            return 1 + self.outside  # Nothing is searched: all trials would be the same.
+        size = self.space.size
+        return None if size is None else size + self.outside
+
+    @property
+    def capped(self) -> str:
+        """The reason why fewer trials are planned than were asked for; empty if that is not so."""
+        if self.trials is None or self.planned_trials >= self.trials:
+            return ""
+        points = self.planned_trials - self.outside
+        text = (
+            f"--trials {self.trials}: the space has {counted(points, 'point')}, and each is tried "
+            f"once: {counted(self.planned_trials, 'trial')} in all"
+        )
+        if not self.outside:
+            return text
+        return f"{text}, beside {counted(self.outside, 'trial')} of other spaces"
 
     @cached_property
     def horizon(self) -> int:
@@ -468,6 +490,8 @@ class Experiment:
             plain["objectives"] = list(self.objectives)
         if self.download:
             plain["download"] = True
+        if self.outside:
+            plain["outside"] = self.outside
         space = {"name": self.space_name, **self.space.describe()}
         demand = {
             "cpus_per_trial": self.demand.cpus,
@@ -513,6 +537,7 @@ class Experiment:
                 "settings",
                 "trials",
                 "download",
+                "outside",
             )
             if key in description
         }

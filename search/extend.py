@@ -31,7 +31,7 @@ def parser() -> Parser:
         action="append",
         default=[],
         metavar="LIMIT",
-        help=f"a limit in the place of that of its kind, or with + as much more: {FORMS}",
+        help=f"a limit in place of all of its kind, or with + as much more of each: {FORMS}",
     )
     made.add_argument(
         "--price", type=float, metavar="MONEY", help="what an hour of one device costs"

@@ -20,14 +20,17 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cluster.cli import Parser
+from cluster.errors import Refused
+from cluster.storage.bucket import Bucket
 from search import resume
 from search.budget import Budget, budget_options
 from search.cli.main import (
     HelpFormatter,
-    began_ms,
     check_versions,
+    command_start,
     guarded,
     json_option,
     leave,
@@ -52,9 +55,11 @@ from search.feedback.learning.decision import (
     UNCHANGED,
     Candidate,
     Decision,
+    First,
     best_of,
     luck_of,
     needed,
+    obstacles,
 )
 from search.feedback.learning.examined import data_lines, examined, refuse_few
 from search.feedback.learning.expected import expected, trained_on
@@ -89,6 +94,7 @@ from search.tracking.model_registry import (
     origin_of,
 )
 from search.views.terminal import Terminal, say
+from trainables.disk import read_regular
 from trainables.errors import ConfigError, counted
 from trainables.export import reference
 from trainables.values import Json
@@ -97,6 +103,15 @@ SAME_MS = 60_000
 """Two `--since` are the same that are no more than this apart."""
 ORIGINS = "origins.json"
 """The file of an improvement's search with each new image's origin."""
+FIRST = "first.json"
+"""That with the old test images that the first champion of all rounds names right."""
+
+
+UNASKED = {
+    "--anyway": "train on corrections that are probably wrong, too",
+    "--challenger": "train even where no challenger can become the champion, for one to try",
+}
+"""The options by which it does what it refuses otherwise, with their help."""
 
 
 def parser() -> Parser:
@@ -145,9 +160,8 @@ def parser() -> Parser:
         action=argparse.BooleanOptionalAction,
         help="register it as ONNX too (default: if the champion is)",
     )
-    made.add_argument(
-        "--anyway", action="store_true", help="train on corrections that are probably wrong, too"
-    )
+    for name, text in UNASKED.items():
+        made.add_argument(name, action="store_true", help=text)
     made.add_argument(
         "--dry-run",
         action="store_true",
@@ -169,7 +183,7 @@ def improve(args: argparse.Namespace) -> int:
             was.
         Held: another driver has one of the searches.
     """
-    began = began_ms()
+    began = command_start()
     check_options(args)
     check_versions()
     if args.name is not None and home(args.storage, args.name).exists():
@@ -181,18 +195,22 @@ def improve(args: argparse.Namespace) -> int:
     if args.name is None and (begun := begun_with(args, found, records)) is not None:
         return settle(args, begun)
     gathered, suspected = examined(
-        records, found, args.data_root, anyway=args.anyway, note=partial(say, note)
+        *(records, found, args.data_root, rounds_to(found, args.storage)),
+        anyway=args.anyway,
+        note=partial(say, note),
     )
     for line in data_lines(gathered, suspected):
         say(note, line)
     refuse_few(gathered)
     name = args.name or name_of(found.champion, gathered)
     kept = home(args.storage, name)
+    told = subject(args, found, gathered, suspected)
     if args.dry_run:
-        return plan(args, found, gathered, suspected, name)
+        return plan(args, found, gathered, told, name)
     if kept.exists():
         return settle(args, kept)
-    told = join(args, found, gathered, suspected, kept.folder / FOLDER)
+    refuse_hopeless(args, told, found, records)
+    told = join(told, found, gathered, kept.folder / FOLDER)
     kept.keep(FOLDER)
     experiment = challengers(args, found, told, name, kept.read(FOLDER))
     prepared = prepare(experiment)
@@ -273,20 +291,48 @@ def about_of(kept: Home) -> About:
     return About.read(kept.read(f"{FOLDER}/{ABOUT}").parent)
 
 
-def join(
-    args: argparse.Namespace, found: Found, gathered: Gathered, suspected: float, folder: Path
-) -> About:
-    """Write the joined data into a folder, unless they are there; return what they are about."""
-    warm, checkpoint = "", found.checkpoint
+def subject(args: argparse.Namespace, found: Found, gathered: Gathered, suspected: float) -> About:
+    """Return what an improvement is about."""
+    warm = ""
     if not found.known.config.model.is_baseline:
-        manifest = (checkpoint / "manifest.json").read_bytes()
+        manifest = (found.checkpoint / "manifest.json").read_bytes()
         warm = f"champion-{hashlib.sha256(manifest).hexdigest()[:8]}"
     told = about(found.champion, str(args.place), gathered, suspected, warm)
-    told = replace(told, since_ms=args.since or 0)
+    return replace(told, since_ms=args.since or 0)
+
+
+def refuse_hopeless(args: argparse.Namespace, told: About, found: Found, records: Records) -> None:
+    """Check that a challenger can become the champion, or that none is asked to.
+
+    Raises:
+        Refused: none can, whatever it is trained to.
+    """
+    reasons = obstacles(*told_by(args, told, found, records))
+    if not reasons or args.challenger:
+        return
+    lines = "\n".join(f"  {line}" for line in reasons)
+    raise Refused(
+        "no challenger can become the champion: nothing was started. With --challenger they are "
+        "trained all the same, and the best is at most a challenger, to try with search.serve "
+        f"--shadow challenger.\n{lines}"
+    )
+
+
+def told_by(
+    args: argparse.Namespace, told: About, found: Found, records: Records
+) -> tuple[int, int, float, float]:
+    """Return what a decision rests on: the arguments of `needed` and `obstacles`."""
+    assert found.known.dataset.test is not None
+    test = len(found.known.dataset.test)
+    return len(told.fair()), test, args.margin / 100, told.alpha(records.decided())
+
+
+def join(told: About, found: Found, gathered: Gathered, folder: Path) -> About:
+    """Write the joined data into a folder, unless they are there; return what they are about."""
     if (folder / ABOUT).exists() and (there := About.read(folder)).is_as(told):
         return there
     folder.parent.mkdir(parents=True, exist_ok=True)
-    write_joined(folder, told, found.known.dataset, gathered, checkpoint)
+    write_joined(folder, told, found.known.dataset, gathered, found.checkpoint)
     return told
 
 
@@ -318,22 +364,18 @@ def budget_text(experiment: Experiment) -> str:
     return f"{text}, within {within}" if within else text
 
 
-def plan(
-    args: argparse.Namespace, found: Found, gathered: Gathered, suspected: float, name: str
-) -> int:
+def plan(args: argparse.Namespace, found: Found, gathered: Gathered, told: About, name: str) -> int:
     """Print the plan of an improvement, and what would be needed to tell; return the exit code."""
     terminal = Terminal(stderr=args.json)
     with tempfile.TemporaryDirectory(prefix="improve-") as temporary:
         folder = Path(temporary) / FOLDER
-        told = join(args, found, gathered, suspected, folder)
+        join(told, found, gathered, folder)
         experiment = challengers(args, found, told, name, folder)
         planned = make_plan(experiment)
         say(terminal, budget_text(experiment))
         for line in planned.lines(experiment):
             say(terminal, line)
-    assert found.known.dataset.test is not None
-    fair, test = len(told.fair()), len(found.known.dataset.test)
-    for line in needed(fair, test, args.margin / 100, told.alpha()):
+    for line in needed(*told_by(args, told, found, Records.at(args.place))):
         say(terminal, line)
     if args.json:
         facts = data_facts(told) | {"name": name, "plan": planned.to_json() | {"data": None}}
@@ -400,7 +442,7 @@ def facts_in(kept: Home) -> Json | None:
     """Return what was decided; None before that."""
     if DECISION not in kept.names():
         return None
-    facts: Json = json.loads(kept.read(DECISION).read_text())
+    facts: Json = json.loads(read_regular(kept.read(DECISION)))
     return facts
 
 
@@ -490,9 +532,10 @@ def decided(
 ) -> Decision:
     """Hold the best challenger against the champion."""
     folder, known = kept.read(FOLDER), found.known
-    parts, fair = aside(folder), told.fair()
+    parts, fair, records = aside(folder), told.fair(), Records.at(told_place(args, told))
     if is_fair := len(fair) >= FEWEST[HELD]:
         parts[HELD] = parts[HELD].take(np.array(fair))
+    alpha = told.alpha(records.decided(), result.started.id)
     trials = [trial for trial in result.ranking if not trial.is_freed]
     dataset = dataset_of(result, config_of(trials[0], folder))
     challengers = {
@@ -513,20 +556,73 @@ def decided(
     champion = Trained(known.config, known.dataset, found.checkpoint)
     assert dataset.test is not None
     on_new, on_old = champion.rights(parts[HELD]), champion.rights(dataset.test)
+    old = best.rights(dataset.test)
+    if records.about is not None:  # the records may be gone
+        held = [one["image"] for one in told.images if one["use"] == HELD]
+        rows = fair if is_fair else range(len(held))
+        records.note_decided(result.started.id, [held[row] for row in rows])
     return Decision(
         trial,
         tuple(candidates),
         Paired.of(on_new, best.rights(parts[HELD])),
-        Paired.of(on_old, best.rights(dataset.test)),
+        Paired.of(on_old, old),
         float(on_new.mean()),
         float(on_old.mean()),
         args.margin / 100,
         champion.ms_per_image(),
         best.ms_per_image(),
-        told.alpha(),
+        alpha,
         len(fair),
         is_fair=is_fair,
+        first=first_beside(args, found, kept, on_old, old),
     )
+
+
+def told_place(args: argparse.Namespace, told: About) -> Path | Bucket:
+    """Return the place of the records that an improvement began with."""
+    place: Path | Bucket = args.place if str(args.place) == told.place else storage(told.place)
+    return place
+
+
+def first_beside(
+    args: argparse.Namespace,
+    found: Found,
+    kept: Home,
+    champion: NDArray[np.bool_],
+    challenger: NDArray[np.bool_],
+) -> First | None:
+    """Return the first champion beside the challenger; None if the champion is the first.
+
+    Which old test images it names right is kept beside each improvement, since its search may be
+    deleted. Of improvements by versions that did not keep it, the first that is still there counts.
+
+    Args:
+        args: the command line.
+        found: the champion.
+        kept: the improvement.
+        champion: which of the old test images it names right.
+        challenger: which of them the challenger does.
+    """
+    name, rights = f"{found.champion.trial} of {found.champion.search}", champion
+    if FIRST in found.home.names():
+        facts = json.loads(found.home.read(FIRST).read_text())
+        name, rights = facts["name"], np.array([one == "1" for one in facts["rights"]])
+    elif (rounds := rounds_to(found, args.storage)) and home(
+        args.storage, (begun := rounds[0].champion).search
+    ).exists():
+        name, rights = f"{begun.trial} of {begun.search}", tested(found_again(args, begun))
+    facts = {"name": name, "rights": "".join(map(str, rights.astype(int)))}
+    kept.write(FIRST, json.dumps(facts).encode())
+    if rights is champion:
+        return None
+    return First(name, Paired.of(rights, challenger), float(rights.mean()))
+
+
+def tested(found: Found) -> NDArray[np.bool_]:
+    """Return which of the old test images a champion names right."""
+    known = found.known
+    assert known.dataset.test is not None
+    return Trained(known.config, known.dataset, found.checkpoint).rights(known.dataset.test)
 
 
 def register(
@@ -617,6 +713,11 @@ def add_expected(
         "trained": len(met.trained),
         "lost": "" if home(args.storage, first).exists() else first,
     }
+
+
+def rounds_to(found: Found, storage: Storage) -> list[About]:
+    """Return the improvements that led to a champion, the first one first."""
+    return rounds_of(about_of(found.home), storage) if FOLDER in found.home.names() else []
 
 
 def rounds_of(told: About, storage: Storage) -> list[About]:

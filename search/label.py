@@ -12,11 +12,17 @@ import secrets
 import socket
 import threading
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import uvicorn
+from markupsafe import escape
 from starlette.applications import Starlette
-from starlette.routing import Mount
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Mount
 
 from cluster.cli import Parser, cannot_listen, port
 from cluster.storage.bucket import Bucket
@@ -24,12 +30,16 @@ from search.cli.main import HelpFormatter, check_versions, guarded
 from search.feedback.labelling import Labelling
 from search.feedback.records import Records
 from search.journal.store import storage
-from search.serving.pages.guard import LOOPBACK, allowed_hosts
+from search.serving.limits import Limits
+from search.serving.pages.guard import HEADERS, LOOPBACK, allowed_hosts
 from search.serving.pages.label import routes
+from search.serving.protocol import protocol
 from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError, counted
 
 PORT = 8001
+CONNECTIONS = 500
+"""The most connections to a server of pages; each is a file that is open."""
 END_S = 3
 """Seconds that requests may still take when it is stopped."""
 
@@ -73,7 +83,7 @@ def command(args: argparse.Namespace) -> int:
     progress = labelling.progress
     # Other users of this machine reach the port too, but not what the address hides.
     token = secrets.token_urlsafe(16)
-    app = Starlette(routes=[Mount(f"/{token}", routes=routes(labelling, allowed_hosts(args.host)))])
+    app = app_of(token, routes(labelling, allowed_hosts(args.host)))
     with listening(args.host, args.port) as made:
         shown = f"[{args.host}]" if ":" in args.host else args.host
         address = f"http://{shown}:{made.getsockname()[1]}/{token}/"
@@ -84,13 +94,36 @@ def command(args: argparse.Namespace) -> int:
         say(console, f"label at {address} (Ctrl-C ends it)")
         if args.host not in LOOPBACK and allowed_hosts(args.host) is None:
             say(console, "note: whoever is told that address can see the images and correct them")
-        if args.browser and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-            webbrowser.open(address)
         try:
-            serve(app, labelling, made)
+            with opened_in_browser(address, wanted=args.browser):
+                serve(app, labelling, made)
         finally:
             say(console, f"{counted(labelling.progress.here, 'image')} corrected")
     return 0
+
+
+def app_of(token: str, routes: list[BaseRoute]) -> Starlette:
+    """Return an app with these routes below the token; a stranger's connection is ended."""
+
+    async def missing(request: Request, error: Exception) -> Response:
+        return PlainTextResponse("Not Found", 404, {**HEADERS, "Connection": "close"})
+
+    return Starlette(routes=[Mount(f"/{token}", routes=routes)], exception_handlers={404: missing})
+
+
+@contextmanager
+def opened_in_browser(address: str, *, wanted: bool) -> Iterator[None]:
+    """Open an address in the browser if there is a screen, by a private file that leads there.
+
+    Everybody on the machine can read a browser's command line, which so has no token.
+    """
+    with TemporaryDirectory(prefix="search-page-") as folder:
+        if wanted and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+            path = Path(folder) / "open.html"
+            refresh = f'<meta http-equiv="refresh" content="0;url={escape(address)}">'
+            path.write_text(f"<!doctype html>{refresh}", encoding="utf-8")
+            webbrowser.open(path.as_uri())
+        yield
 
 
 def serve(app: Starlette, labelling: Labelling, listening: socket.socket) -> None:
@@ -100,7 +133,12 @@ def serve(app: Starlette, labelling: Labelling, listening: socket.socket) -> Non
     looking.start()
     # A browser that keeps a connection open is not waited for.
     config = uvicorn.Config(
-        app, ws="none", log_level="error", server_header=False, timeout_graceful_shutdown=END_S
+        app,
+        http=protocol(Limits(connections=CONNECTIONS)),
+        ws="none",
+        log_level="error",
+        server_header=False,
+        timeout_graceful_shutdown=END_S,
     )
     try:
         uvicorn.Server(config).run(sockets=[listening])

@@ -61,8 +61,8 @@ def table(found: Sequence[Overview]) -> Table:
             continue
         cells = (
             one.name,
-            BEFORE_ALL.get(one.outcome, one.state) if one.state == "ended" else one.state,
-            f"{one.ended}/{one.planned}",
+            _state(one),
+            f"{one.counted}/{one.planned}",
             "" if one.best is None else f"{one.best:.4f} {one.metric}",
             one.data,
             moment(one.began_ms).removesuffix(" UTC"),
@@ -70,6 +70,12 @@ def table(found: Sequence[Overview]) -> Table:
         )
         made.add_row(*(Text(printable(cell)) for cell in cells))
     return made
+
+
+def _state(one: Overview) -> str:
+    if one.state == "ended":
+        return BEFORE_ALL.get(one.outcome, one.state)
+    return "paused" if one.state == "interrupted" and one.is_paused else one.state
 
 
 def command(args: argparse.Namespace) -> int:

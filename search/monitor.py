@@ -1,9 +1,9 @@
 """python -m search.monitor MODEL --from PLACE: is a model in use still what it was?
 
 MODEL is as for search.predict; PLACE has the records that python -m search.serve keeps (--record).
-Asked is whether images, answers and class mix are as those of the validation part were, and, of
-images that people have corrected, whether the model is still right and its confidence still what it
-says. If nothing has changed, a call says that something has at most at the rate of --rate. The exit
+Three tests compare what it meets with the validation images: is it as sure of its answers, does it
+name each class as often, and is it as often right on a random sample of images that people have
+corrected? If nothing has changed, a call reports a change at most at the rate of --rate. The exit
 code is 7 if something has changed, and 0 if not, or if there are too few images to tell.
 """
 
@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from uuid import uuid4
 
 from cluster.cli import Parser
 from cluster.storage.bucket import Bucket
@@ -119,7 +120,7 @@ def watched_model(args: argparse.Namespace) -> Watched:
     if reference is None:
         raise ConfigError(
             f"'{name}' was promoted by an earlier version and says nothing of its validation "
-            "images, which new ones are held to. Promote it again."
+            "images, with which new ones are compared. Promote it again."
         )
     return Watched(name, reference, version)
 
@@ -132,14 +133,9 @@ def figures(found: Findings) -> dict[str, float]:
         "corrected": found.corrected,
     }
     made |= {f"{check.name.replace(' ', '_')}_p": check.p for check in found.checks}
-    made |= {f"moved_{title.replace(' ', '_')}": moved for title, moved in found.moved.items()}
     if found.accuracy is not None:
         right = found.accuracy
         made |= {"accuracy": right.value, "accuracy_low": right.low, "accuracy_high": right.high}
-    if found.calibration is not None:
-        made["calibration_error"] = found.calibration.error
-    if found.suggested is not None:
-        made["suggested_accuracy"] = found.suggested.value
     return {f"monitor/{key}": float(value) for key, value in made.items() if value is not None}
 
 
@@ -173,7 +169,7 @@ def write_page(path: Path, found: Findings, reference: Reference, window: Window
     """Write the page."""
     from search.feedback.monitoring.page import render  # Jinja is not needed before
 
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
     partial.write_text(render(found, reference, window), encoding="utf-8")
     partial.replace(path)
 

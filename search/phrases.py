@@ -54,8 +54,8 @@ def more_trials(experiment: "Experiment", outcome: str) -> str:
 
     Empty if it ended in another way, or if its space has no more.
     """
-    planned, size = experiment.planned_trials, experiment.space.size
-    wanted = 2 * planned if size is None else min(2 * planned, size)
+    planned, most = experiment.planned_trials, experiment.most_trials
+    wanted = 2 * planned if most is None else min(2 * planned, most)
     if outcome != "completed" or wanted <= planned:
         return ""
     return f"{verb('resume', experiment)} --trials {wanted}"
@@ -81,6 +81,14 @@ def durations(least: float, most: float) -> str:
     """Return a text such as `5 min to 3 h`; a single duration if both read the same."""
     ends = dict.fromkeys((duration(least), duration(most)))
     return " to ".join(ends)
+
+
+def cut_off_text(size: int) -> str:
+    """Return that so many bytes of a half-written line were cut off a journal."""
+    return (
+        f"note: the journal's last line was half-written ({size} bytes); it was cut off. "
+        "What it told had not been acted on."
+    )
 
 
 def last_line_of(reason: str, unknown: str = "") -> str:

@@ -2,7 +2,8 @@
 
 NAME is a search (its chosen model), a promoted model (models:/NAME@champion, models:/NAME/3) or a
 folder that holds one. Folders are read with all that is below them, files in the order of their
-names; - reads paths from stdin, one a line.
+names; - reads paths from stdin, one a line. Where the sub-folders of a folder are named after the
+model's classes, the accuracy on its images is reported too.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,10 +24,11 @@ from search.cli.csv_output import check_csv, csv_option, csv_rows
 from search.cli.main import SOME_FAILED, HelpFormatter, check_versions, guarded, storage_option
 from search.cli.names import found_name
 from search.journal.store import own_path
+from search.statistics import LEVEL, share_bounds
 from search.views.terminal import Terminal, say
 from trainables.datasets.images import SUFFIXES
 from trainables.datasets.names import is_hidden
-from trainables.errors import ConfigError, printable
+from trainables.errors import ConfigError, counted, printable
 
 if TYPE_CHECKING:
     from trainables.export.model import Model
@@ -37,6 +39,10 @@ NOT_READ = "not read: "
 """The beginning of a line that names a file, or a folder, that could not be read."""
 TELL_S = 15.0
 """Seconds between two lines of progress where there is no terminal."""
+TRUE_CLASS = "true_class"
+"""The column of the class in whose folder an image lies."""
+MAX_CLASSES = 30
+"""The most classes whose accuracy is printed: the worst ones."""
 FIRST = 64
 """The number of answers by which the widths of the columns are set."""
 
@@ -83,6 +89,73 @@ def _is_new(path: str, seen: set[str]) -> bool:
     is_new = path not in seen
     seen.add(path)
     return is_new
+
+
+@dataclass
+class FolderAccuracy:
+    """The model's accuracy on folders whose sub-folders are named after its classes."""
+
+    roots: Sequence[Path]
+    """These folders; without any nothing is known of what images show."""
+    images: dict[str, int] = field(default_factory=dict)
+    """The number of images of each class."""
+    right: dict[str, int] = field(default_factory=dict)
+    """The number of those that the model named right."""
+
+    @classmethod
+    def over(cls, paths: Sequence[str], classes: Sequence[str]) -> "FolderAccuracy":
+        """Take those of the paths whose sub-folders all have names of classes."""
+        return cls([Path(path) for path in paths if _has_class_folders(Path(path), set(classes))])
+
+    def true_class(self, file: str) -> str | None:
+        """Return the class in whose folder a file lies; None where that is not known."""
+        for root in self.roots:
+            if Path(file).is_relative_to(root):
+                first, *rest = Path(file).relative_to(root).parts
+                return first if rest else None
+        return None
+
+    def take(self, answer: "Answer") -> "Answer":
+        """Count an answer, and return it with the class of its folder where that is known."""
+        if not self.roots or answer.error:
+            return answer
+        true = self.true_class(answer.file)
+        if true is not None:
+            self.images[true] = self.images.get(true, 0) + 1
+            self.right[true] = self.right.get(true, 0) + (answer.values["class"] == true)
+        return replace(answer, values={**answer.values, TRUE_CLASS: true})
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The 95 % interval of the accuracy (Clopper and Pearson 1934), for independent images."""
+        images = sum(self.images.values())
+        return share_bounds(sum(self.right.values()) / images, images, (1 - LEVEL) / 2)
+
+    def lines(self) -> Iterator[str]:
+        """Yield the accuracy in words, and below it that of each class, the worst first."""
+        if not (images := sum(self.images.values())):
+            return
+        right, (low, high) = sum(self.right.values()), self.bounds
+        yield (
+            f"accuracy {right / images:.4f} (95 % interval {low:.4f} to {high:.4f}): {right:,} of "
+            f"{counted(images, 'image')} as their folders say"
+        )
+        shares = {name: self.right[name] / count for name, count in self.images.items()}
+        for name in sorted(shares, key=lambda name: (shares[name], name))[:MAX_CLASSES]:
+            of = f"{self.right[name]:,} of {self.images[name]:,}"
+            yield f"  {printable(name)}: {shares[name]:.4f} ({of})"
+        if (more := len(shares) - MAX_CLASSES) > 0:
+            yield f"  and {counted(more, 'more class', 'more classes')}, no worse"
+        yield "note: on images that it has learned from, a model is better than on others"
+
+
+def _has_class_folders(folder: Path, classes: set[str]) -> bool:
+    """True if a folder has sub-folders, each of them named after a class."""
+    try:
+        names = {one.name for one in folder.iterdir() if one.is_dir() and not is_hidden(one.name)}
+    except OSError:  # no folder, or one that the walk reports
+        return False
+    return bool(names) and names <= classes
 
 
 def predictions(model: "Model", files: Iterable[str]) -> "Iterator[Answer]":
@@ -192,7 +265,10 @@ def print_table(found: "Iterator[Answer]") -> None:
 
 
 def _cells(answer: "Answer") -> tuple[str, ...]:
-    texts = (f"{one:.4f}" if isinstance(one, float) else str(one) for one in answer.values.values())
+    texts = (
+        "" if one is None else f"{one:.4f}" if isinstance(one, float) else str(one)
+        for one in answer.values.values()
+    )
     return tuple(printable(text) for text in (answer.file, *texts))
 
 
@@ -204,8 +280,9 @@ def command(args: argparse.Namespace) -> int:
     check_versions()
     model = model_of(args)
     files = Files(args.paths)
+    accuracy = FolderAccuracy.over(args.paths, model.classes)
     with Progress() as progress:
-        found = progress.counted(predictions(model, files))
+        found = map(accuracy.take, progress.counted(predictions(model, files)))
         readable = (answer for answer in found if not answer.error)
         if args.json:
             print_json(found)
@@ -222,6 +299,8 @@ def command(args: argparse.Namespace) -> int:
     if not progress.images:
         raise ConfigError(f"no image was found that can be read: {', '.join(args.paths)[:200]}")
     say(progress.console, progress.text)
+    for line in accuracy.lines():
+        say(progress.console, line)
     return SOME_FAILED if progress.unread else 0
 
 

@@ -15,7 +15,14 @@ from functools import partial
 from cluster.cli import Parser
 from cluster.errors import Refused
 from search.budget import budget_options
-from search.cli.main import HelpFormatter, began_ms, guarded, json_option, leave, storage_option
+from search.cli.main import (
+    HelpFormatter,
+    command_start,
+    guarded,
+    json_option,
+    leave,
+    storage_option,
+)
 from search.cli.names import search_of
 from search.cli.overrides import apply_overrides, change_option, keep_option, place_options
 from search.decisions.refinement_policy import RefinementPolicy, next_space
@@ -80,7 +87,7 @@ def refine(args: argparse.Namespace) -> Finished | None:
         ConfigError, NotReady, Unavailable: as for `run`.
         Held: another driver has it.
     """
-    began = began_ms()
+    began = command_start()
     kept = search_of(args)
     result = SearchResult.read(kept.opened())
     recorded = apply_overrides(
@@ -181,7 +188,8 @@ def experiment_of(
         min_gain=0.0,
     )
     if args.budget:
-        return replace(experiment, budget=experiment.budget.from_now(result, experiment.demand))
+        own = replace(experiment.budget, limits=tuple(args.budget))
+        return replace(experiment, budget=own.from_now(result, experiment.demand))
     return (
         experiment
         if goes_on and result.outcome != "budget"

@@ -14,7 +14,15 @@ from functools import partial
 from cluster.cli import Parser
 from cluster.errors import Refused
 from search.budget import Budget, Limit, budget_options, shares_text
-from search.cli.main import HelpFormatter, began_ms, guarded, json_option, leave, storage_option
+from search.cli.main import (
+    HelpFormatter,
+    command_start,
+    guarded,
+    json_option,
+    leave,
+    seed,
+    storage_option,
+)
 from search.cli.names import search_of
 from search.cli.overrides import apply_overrides, change_option, keep_option, place_options
 from search.decisions.policy import MakePolicy
@@ -32,7 +40,7 @@ from search.runner import SessionPlan, first_line, record, run_session
 from search.space import SearchSpace
 from search.spaces.find import file_of, find, sha256_of
 from search.views.base import Finished
-from search.views.terminal import Terminal
+from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError, counted
 
 
@@ -46,14 +54,15 @@ def parser() -> Parser:
     made.add_argument(
         "--trials", type=int, metavar="N", help="as many trials in all (default: as before)"
     )
-    budget_options(made, "as before")
+    of = "what all sessions together may use (a new limit replaces those of its kind)"
+    budget_options(made, "as before", of=of)
     place_options(made, "as before")
     keep_option(made)
     made.add_argument("--fuse", metavar="N", help="as of search.run (default: as before)")
     made.add_argument("--space", metavar="NAME", help="another space (default: as before)")
     made.add_argument(
         "--seed",
-        type=int,
+        type=seed,
         metavar="N",
         help="another seed for what is suggested from now on (default: as before)",
     )
@@ -72,7 +81,7 @@ def resume(args: argparse.Namespace, *, advises: bool = True) -> Finished:
         ConfigError, NotReady, Unavailable: as for `run`.
         Held: another driver has it.
     """
-    began = began_ms()
+    began = command_start()
     kept = search_of(args)
     # Before the journal is read: a trial's line is written before its folder is made, so that a
     # running driver's new trial is not taken for one whose line is missing.
@@ -81,20 +90,22 @@ def resume(args: argparse.Namespace, *, advises: bool = True) -> Finished:
     check_trials(kept, trials, result)
     experiment = experiment_of(args, result)
     plan = SessionPlan("search.resume", Resumed(), as_json=args.json, advises=advises)
+    console = Terminal(stderr=True)
+    if experiment.capped:
+        say(console, f"note: {experiment.capped}")
     if is_done(result, experiment, args):
         opening = f"{args.name}: the search has come to its end; nothing is left to do"
         return record(experiment, result, plan, opening)
     check_budget(args, experiment, result)
     prepared = prepare(
         experiment,
-        anew=False,
+        anew=args.space is not None,
         begins=bool(result.unfinished) or len(result.trials) < experiment.planned_trials,
     )
     experiment = prepared.experiment
     found = changes(result.started, facts_now(experiment, prepared))
     if found and not args.allow_change:
         raise Refused(changes_text(args.name, found))
-    console = Terminal(stderr=True)
     policy: MakePolicy = SearchPolicy
     if result.refinement is not None:
         policy = partial(RefinementPolicy, dataset=prepared.dataset)
@@ -117,7 +128,7 @@ def standing_text(experiment: Experiment, result: SearchResult) -> str:
 
 
 def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:
-    """Return the search of the journal with the space as it is now and the command line's changes.
+    """Return the search of the journal with the command line's changes.
 
     Raises:
         ConfigError: the options are refused.
@@ -133,6 +144,9 @@ def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:
     given = {
         name: value for name in ("trials", "seed") if (value := getattr(args, name)) is not None
     }
+    if args.space is not None:
+        params = [trial.params for trial in result.trials.values()]
+        given["outside"] = sum(space.kept(values) != values for values in params)
     changed = replace(
         experiment,
         space=space,
@@ -144,37 +158,28 @@ def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:
 
 
 def space_of(args: argparse.Namespace, experiment: Experiment, result: SearchResult) -> SearchSpace:
-    """Return the space as it is now.
+    """Return the space that the command line names, else that of the journal.
 
-    A user's own file is run only if the command line names it: a journal says what to go on with,
-    not what to run.
+    The journal's is what the search began with: without the models, say, whose weights were not
+    there. A user's own file is run only if the command line names it: a journal says what to
+    continue with, not what to run.
 
     Raises:
         Refused: the file has changed.
-        ConfigError: there is no such space now.
+        ConfigError: there is no such space.
     """
-    if args.space is None and result.refinement is not None:
-        return experiment.space  # A refinement has changed the space that was named.
-    source = args.space or experiment.space_source
-    if not source:
-        return (
-            experiment.space
-        )  # It was made in Python (`search.api`), and is in the journal alone.
-    if args.space is None and (file := file_of(source)) is not None:
-        recorded = result.started.space_sha256
-        if recorded and file[0].is_file() and sha256_of(source) != recorded:
-            remedy = (
-                f"Undo that, or name it to see what has changed: --space {shlex.quote(source)} "
-                "(and --allow-change to go on with it)."
-            )
-            raise Refused(f"the space file '{file[0]}' is not what it was. {remedy}")
-        return experiment.space
-    try:
-        return find(source).fixed(experiment.settings)
-    except ConfigError:
-        if args.space or not args.allow_change:
-            raise
-        return experiment.space
+    if args.space is not None:
+        return find(args.space).fixed(experiment.settings)
+    source, recorded = experiment.space_source, result.started.space_sha256
+    # A refinement has changed the space that was named.
+    file = file_of(source) if result.refinement is None else None
+    if file is not None and recorded and file[0].is_file() and sha256_of(source) != recorded:
+        remedy = (
+            f"Undo that, or name it to see what has changed: --space {shlex.quote(source)} "
+            "(and --allow-change to go on with it)."
+        )
+        raise Refused(f"the space file '{file[0]}' is not what it was. {remedy}")
+    return experiment.space
 
 
 def check_trials(kept: Home, trials: list[str], result: SearchResult) -> None:
@@ -201,7 +206,8 @@ def check_trials(kept: Home, trials: list[str], result: SearchResult) -> None:
 def is_done(result: SearchResult, experiment: Experiment, args: argparse.Namespace) -> bool:
     """Return whether nothing is left to train, to evaluate, to test or to draw."""
     used_up = result.outcome == "budget" or NO_TIME in result.unevaluated
-    more = result.unfinished or len(result.trials) < (args.trials or 0)
+    wanted, most = args.trials or 0, experiment.most_trials
+    more = result.unfinished or len(result.trials) < (wanted if most is None else min(wanted, most))
     more = (
         more
         or (used_up and (args.budget or args.price))

@@ -5,6 +5,7 @@ It runs on this machine or a cluster.
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
@@ -18,7 +19,15 @@ from cluster.runtime.session import LOCAL
 from search.algorithms.registry import ALGORITHMS
 from search.budget import Budget, budget_options
 from search.cli import config_file, secrets
-from search.cli.main import AUTO_COUNT, HelpFormatter, count_or_auto, guarded, json_option, leave
+from search.cli.main import (
+    AUTO_COUNT,
+    HelpFormatter,
+    count_or_auto,
+    guarded,
+    json_option,
+    leave,
+    seed,
+)
 from search.executors import DEFAULT_EXECUTOR, EXECUTOR_HELP
 from search.experiment import AUTO_DEVICE, SURE, Experiment, base_of
 from search.journal.keeping import KEEP_HELP, NEEDED
@@ -27,6 +36,7 @@ from search.objectives import COSTS, parsed, value_of
 from search.phrases import DEFAULT_STORAGE
 from search.plan import make_plan
 from search.runner import run
+from search.schedulers.asha import REDUCTION, rungs_for
 from search.schedulers.registry import SCHEDULERS
 from search.space import SearchSpace
 from search.spaces.find import file_of, find, names
@@ -37,7 +47,7 @@ from trainables.catalog.models import MODELS
 from trainables.catalog.tasks import TASKS
 from trainables.config import PRECISION_NAMES, ModelConfig, TrialConfig, parse_setting
 from trainables.datasets.load import with_root
-from trainables.errors import ConfigError, is_text, unknown
+from trainables.errors import ConfigError, counted, is_text, unknown
 from trainables.values import Params
 
 MAX_NAME, MAX_TEXT = 255, 4000
@@ -79,7 +89,7 @@ def what_options(made: Parser) -> None:
         "--data",
         default="digits",
         metavar="DATA",
-        help=f"{', '.join(sorted(named() - {'folder'}))}, or folder:PATH (a sub-folder per class)",
+        help=f"{', '.join(sorted(named()))}, or folder:PATH (a sub-folder per class)",
     )
     data_options(what)
     what.add_argument(
@@ -197,7 +207,7 @@ def training_options(how: Any) -> None:
     )
     how.add_argument(
         "--seed",
-        type=int,
+        type=seed,
         default=0,
         metavar="N",
         help="fixes suggestions, splits, weights and batch order",
@@ -321,7 +331,7 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
     space = space.fixed(settings)
     base = base_of(data_config(args, args.data), space)
     device, gpus = device_and_gpus(args)
-    return Experiment(
+    experiment = Experiment(
         name=args.name
         if args.name is not None
         else f"{space_name}-{source}-{time.strftime('%Y%m%d-%H%M%S')}",
@@ -359,6 +369,36 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
             )
         },
     )
+    refuse_idle(experiment)
+    return experiment
+
+
+def refuse_idle(experiment: Experiment) -> None:
+    """Refuse options of early stopping that would have no effect in a new search.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    sure = f"--sure {experiment.sure:g}" if experiment.sure != SURE else ""
+    grace = f"--grace {experiment.grace}" if experiment.grace is not None else ""
+    if experiment.scheduler != "asha" and (option := grace or sure):
+        raise ConfigError(
+            f"{option} with --scheduler {experiment.scheduler}: it is for asha. "
+            "Leave one of them out."
+        )
+    if sure and len(experiment.objectives) > 1:
+        raise ConfigError(
+            f"{sure} with --objective {','.join(experiment.objectives)}: it is of "
+            f"{experiment.base.ranked_by.title} alone. Leave one of them out."
+        )
+    longest = experiment.horizon
+    if experiment.grace is not None and not rungs_for(longest, experiment.grace):
+        most = int(longest / math.sqrt(REDUCTION))  # a later rung is dropped (`rungs_for`)
+        remedy = f"Use at most {most}, or leave it out." if most else "Leave it out."
+        raise ConfigError(
+            f"{grace}: no rung is left before the end of the longest trial, which has "
+            f"{counted(longest, 'epoch')}, so that none would be stopped. {remedy}"
+        )
 
 
 def space_of(given: str | SearchSpace) -> tuple[SearchSpace, str, str]:
@@ -375,8 +415,8 @@ def space_of(given: str | SearchSpace) -> tuple[SearchSpace, str, str]:
 
 
 def named() -> set[str]:
-    """Return the data sets that `--data` may name."""
-    return {name for name, entry in DATASETS.items() if not entry.is_own}
+    """Return the data sets that `--data` names without a path."""
+    return {name for name, entry in DATASETS.items() if not (entry.is_own or entry.from_folder)}
 
 
 def data_source(data: str) -> str:
@@ -385,13 +425,13 @@ def data_source(data: str) -> str:
     Raises:
         ConfigError: there is no such data set.
     """
-    source = data.partition(":")[0]
+    source, _, path = data.partition(":")
     if data and source not in DATASETS and Path(data).is_dir():
         raise ConfigError(f"'{data}' is a folder: use --data folder:{data}.")
-    if data == "folder:":
-        raise ConfigError("'folder:' names no folder: use --data folder:PATH.")
-    if source not in named() or (source != "folder" and ":" in data):
-        raise ConfigError(unknown("data set", data, named() - {"folder"} | {"folder:PATH"}))
+    if source == "folder" and not path:
+        raise ConfigError(f"'{data}' names no folder: use --data folder:PATH.")
+    if source != "folder" and data not in named():
+        raise ConfigError(unknown("data set", data, named() | {"folder:PATH"}))
     return source
 
 

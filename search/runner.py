@@ -3,7 +3,6 @@
 import json
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -20,7 +19,15 @@ from cluster.errors import NotReady, Refused
 from cluster.runtime.session import LOCAL
 from cluster.secrets import masked
 from search.budget import Budget
-from search.cli.main import AT_CHANCE, SOME_FAILED, began_ms, check_versions, heed_signals, stop
+from search.cli.main import (
+    AT_CHANCE,
+    SOME_FAILED,
+    CommandStart,
+    check_versions,
+    command_start,
+    heed_signals,
+    stop,
+)
 from search.decisions.driver import Driver
 from search.decisions.earlier_searches import Earlier
 from search.decisions.policy import MakePolicy
@@ -31,11 +38,12 @@ from search.executors import EXECUTORS
 from search.experiment import Experiment
 from search.journal.events import Evidence, Selecting, SessionStart, Started
 from search.journal.guessing import is_answer_at_chance
-from search.journal.journal import FILE_NAME, VERSION, Journal, JournalError, Unwritten
+from search.journal.journal import FILE_NAME, VERSION, JournalError, Unwritten
 from search.journal.keeping import ALL, NEEDED, by_kind, freed, goes_at_once, removable, remove
 from search.journal.lease import FILE_NAME as LOCK_FILE
+from search.journal.lease import boot_id
 from search.journal.provenance import provenance
-from search.journal.requests import Inbox
+from search.journal.requests import Inbox, asked_before
 from search.journal.result import (
     DATA_PICTURE,
     DATA_REPORT,
@@ -45,7 +53,7 @@ from search.journal.result import (
     SearchResult,
 )
 from search.journal.store import evidence
-from search.phrases import verb
+from search.phrases import cut_off_text, verb
 from search.preflight.prepare import Prepared, data_facts, prepare, refuse_taken, session_facts
 from search.spaces.find import sha256_of
 from search.tracking.runs import new_title
@@ -77,16 +85,16 @@ def run(experiment: Experiment, *, as_json: bool = False) -> Finished:
         ConfigError, NotReady, Unavailable: as `prepare`, before anything starts.
         Held: somebody else is starting a search of this name.
     """
-    began = began_ms()
+    began = command_start()
     refuse_taken(experiment)
     prepared = prepare(experiment)
     console = Terminal(stderr=True)
     for line in (headline(prepared.report), *prepared.notes):
         say(console, line)
     experiment = prepared.experiment
-    if (limit := experiment.budget.time) is not None and now_ms() - began > limit.amount * 1000:
+    if (limit := experiment.budget.time) is not None and began.ago_s > limit.amount:
         raise ConfigError(
-            f"--budget {limit}: {(now_ms() - began) / 1000:.0f} s have passed "
+            f"--budget {limit}: {began.ago_s:.0f} s have passed "
             "before anything is started. Use more."
         )
     bounds = in_folds(experiment.base) + within(experiment.budget)
@@ -314,22 +322,22 @@ class Running:
 
 
 def run_session(
-    prepared: Prepared, console: Console, began: int, opening: str, plan: SessionPlan
+    prepared: Prepared, console: Console, began: CommandStart, opening: str, plan: SessionPlan
 ) -> Finished:
     """Have a search's trials trained, tested and recorded, as the plan says.
 
-    `began` is when the command began (`cli.main.began_ms`), `opening` the first line that it
-    prints.
+    `began` is when the command began, `opening` the first line that it prints.
     """
     experiment, waiting, note = prepared.experiment, prepared.waiting, partial(say, console)
     folder, troubles = experiment.folder, list[str]()
     planned = plan.planned or experiment.planned_trials
     earlier = earlier_trainings(prepared, plan)
+    before = asked_before(experiment.home)  # once the lease is taken, this session is asked
     with (
         waiting.entering(experiment.home.lease(say=note)) as lease,
         clean_if_unused(folder),
         said(console, opening),
-        Inbox(experiment.home, say=note) as inbox,
+        Inbox(experiment.home, say=note, before=before) as inbox,
         begin_of(experiment)(
             prepared,
             planned,
@@ -341,16 +349,16 @@ def run_session(
         experiment = executor.experiment
         journal, events = experiment.home.journal(new=plan.is_first)
         journal.other = lease.other
-        tell_cut_off(journal, console)
-        start_s = max(0.0, since_s(began) - waiting.seconds)
+        if journal.cut_off:
+            note(cut_off_text(journal.cut_off))
         driver = Driver(
             experiment,
             journal,
             plan.policy,
             slots=executor.at_once,
             earlier=earlier.told(fused=executor.packing.members > 1, say=note),
-            ago_s=since_s(began),
-            start_s=start_s,
+            ago_s=began.ago_s,
+            start_s=max(0.0, began.ago_s - waiting.seconds),
         )
         driver.replay(events)
         shown = replace(plan.shown(console), driver=driver, planned=planned)
@@ -360,7 +368,7 @@ def run_session(
         journal.listeners += [tracker, views.apply]
         running = Running(plan, driver, executor, views, tracker, troubles, inbox)
         driver.room, driver.look = executor.room, running.look
-        about = SessionStart(provenance=origin, began_ms=began, training=earlier.training)
+        about = session_of(began, str(lease.mine), origin, earlier.training)
         with views, interruptible(driver, note, plan.onwards(experiment)) as signals:
             heed_signals()
             write_first_event(running, prepared, about, signals)
@@ -380,6 +388,20 @@ def earlier_trainings(prepared: Prepared, plan: SessionPlan) -> Earlier:
     experiment = prepared.experiment
     wanted = experiment.cache and plan.takes_over and experiment.address == LOCAL
     return Earlier(experiment, prepared.dataset, wanted=wanted)
+
+
+def session_of(
+    began: CommandStart, driver: str, origin: dict[str, str], training: str
+) -> SessionStart:
+    """Return what a session's first event says of its driver, named by its lease, and its clock."""
+    return SessionStart(
+        provenance=origin,
+        training=training,
+        began_ms=began.time_ms,
+        driver=driver,
+        boot=boot_id(),
+        zero_ms=round(1000 * began.clock_s),
+    )
 
 
 def write_first_event(
@@ -461,16 +483,6 @@ def went_well(result: SearchResult, troubles: list[str]) -> bool:
     return not troubles and result.outcome != "lost" and not result.unevaluated.keys() - {NO_TIME}
 
 
-def tell_cut_off(journal: Journal, console: Console) -> None:
-    """Say that the journal's last line was half-written, if it was."""
-    if size := journal.cut_off:
-        say(
-            console,
-            f"note: the journal's last line was half-written ({size} bytes); it was cut off. "
-            "What it told had not been acted on.",
-        )
-
-
 @contextmanager
 def said(console: Console, line: str) -> Iterator[None]:
     """Print this line before anything else within."""
@@ -518,7 +530,7 @@ def ended(
     signals: list[int],
     troubles: list[str],
     code: ExitCode,
-    began: int | None = None,
+    began: CommandStart | None = None,
 ) -> Finished:
     """Return the outcome of a search.
 
@@ -529,10 +541,11 @@ def ended(
         "experiment_id": tracker.experiment_id,
         "parent_run_id": tracker.parent_run_id,
     }
-    is_searched = began is not None and result.now is result.sessions
-    since_s = (now_ms() - result.now[-1].last_ms) / 1000 if is_searched else 0.0
+    after_s = 0.0  # the last event, which is as far as the journal knows
+    if began is not None and result.now is result.sessions:
+        after_s = max(0.0, began.ago_s - result.now[-1].elapsed_ms / 1000)
     return Finished(
-        experiment, result, where, code(result, signals, troubles), result.wall_s + since_s
+        experiment, result, where, code(result, signals, troubles), result.wall_s + after_s
     )
 
 
@@ -679,16 +692,6 @@ def in_folds(config: TrialConfig) -> str:
 def within(budget: Budget) -> str:
     """Return what to say of a search that has a budget; nothing of another."""
     return f", within {' and '.join(map(str, budget.limits))}" if budget.limits else ""
-
-
-def now_ms() -> int:
-    """Return the Unix time in milliseconds."""
-    return time.time_ns() // 1_000_000
-
-
-def since_s(began: int) -> float:
-    """Return the seconds since this Unix time in milliseconds."""
-    return (now_ms() - began) / 1000
 
 
 def exit_code(result: SearchResult, signals: list[int], troubles: list[str]) -> int:

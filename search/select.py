@@ -21,7 +21,7 @@ from search.budget import Budget
 from search.cli.main import (
     AT_CHANCE,
     HelpFormatter,
-    began_ms,
+    command_start,
     guarded,
     json_option,
     leave,
@@ -97,7 +97,7 @@ def select(args: argparse.Namespace) -> Finished | None:
         ConfigError, NotReady, Unavailable: as for `run`.
         Held: another driver has it.
     """
-    began = began_ms()
+    began = command_start()
     kept = search_of(args)
     result = SearchResult.read(kept.opened())
     recorded = Experiment.from_description(args.name, result.started.experiment, args.storage)
@@ -276,11 +276,15 @@ def few_text(result: SearchResult, candidates: Sequence[str], wanted: int) -> st
 
 
 def is_done(result: SearchResult, terms: Selecting) -> bool:
-    """Return whether a selection with these terms has been made and tested already."""
+    """Check whether a selection with these terms has been made and tested already.
+
+    It has not while a candidate is out of the race because of a failure that may have passed.
+    """
     selection = result.selection
     if selection is None or selection.outcome != "completed" or not selection.is_tested:
         return False
-    return not is_other_race(selection.started, terms)
+    failed = selection.failed & set(terms.candidates)
+    return not failed and not is_other_race(selection.started, terms)
 
 
 def choose(driver: Driver, dataset: Dataset, executor: Executor, *, by: str, tick: Tick) -> None:

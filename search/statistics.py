@@ -173,22 +173,55 @@ def share_bounds(share: float, images: int, error_rate: float) -> tuple[float, f
     return low, high
 
 
+def student_width(error: float, images: int, error_rate: float) -> float:
+    """Return how far a mean over images may be off to one side, at this error rate (Student's t).
+
+    Args:
+        error: its standard error, estimated from the same images.
+        images: their number.
+        error_rate: the share of means that are farther off.
+    """
+    from scipy.special import stdtrit
+
+    return error * float(stdtrit(max(1, images - 1), 1 - error_rate))
+
+
 def shared(error_rate: float, looks: int) -> float:
     """Return the error rate of each of several looks that have this one together (Šidák 1967)."""
     return -math.expm1(math.log1p(-error_rate) / max(1, looks))
 
 
-def between(
-    values: tuple[float, float], errors: tuple[float, float], comparisons: int = 1
+def bounds_of(
+    metric: Metric, metrics: Mapping[str, float], images: int, error_rate: float
 ) -> tuple[float, float]:
-    """Return the interval for the first value less the second, of independent measurements.
+    """Return bounds of a metric's value on so many images, each wrong at most at this error rate.
+
+    They are exact for a share of the images (`share_bounds`), else by Student's t.
+    """
+    value = metrics[metric.key]
+    if metric.is_share:
+        return share_bounds(value, images, error_rate)
+    width = student_width(error_of(metric, metrics, images), images, error_rate)
+    return value - width, value + width
+
+
+def difference_bounds(
+    values: tuple[float, float],
+    bounds: tuple[tuple[float, float], tuple[float, float]],
+) -> tuple[float, float]:
+    """Return bounds of the first value less the second, of independent measurements.
+
+    The distances to the bounds of the two are added in squares (Zou and Donner 2008; of shares
+    Newcombe 1998, method 10).
 
     Args:
         values: both values.
-        errors: their standard errors.
-        comparisons: the number of such intervals that share the error rate of `LEVEL`.
+        bounds: the lower bound of the first and the upper of the second, from which the lower bound
+            of the difference comes; then the upper of the first and the lower of the second.
     """
-    tail = (1 - LEVEL) / 2 / comparisons
-    width = NormalDist().inv_cdf(1 - tail) * math.hypot(*errors)
+    low, high = (
+        math.hypot(*(value - end for value, end in zip(values, ends, strict=True)))
+        for ends in bounds
+    )
     difference = values[0] - values[1]
-    return difference - width, difference + width
+    return difference - low, difference + high

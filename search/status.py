@@ -250,10 +250,11 @@ class Follow:
                     holder = ""
                 if not holder:
                     self.result.cut_off()
-                if self.result.sessions and live is not None:
-                    live.update(self._drawn(holder), refresh=True)
-                elif self.result.sessions:
-                    self._print(events, holder)
+                shown = self.result.until_now(holder)
+                if shown.sessions and live is not None:
+                    live.update(self._drawn(shown, holder), refresh=True)
+                elif shown.sessions:
+                    self._print(shown, events, holder)
                 elif not holder:
                     SearchResult.read(self.kept.opened())  # which says what is wrong
                 if not holder:
@@ -284,23 +285,23 @@ class Follow:
             return ""
         return f"cut off, as it seems: {holder}; nothing was written for {duration(self.quiet_s)}"
 
-    def _drawn(self, holder: str) -> Group:
-        told = told_of(self.args, self.result, holder)
+    def _drawn(self, result: SearchResult, holder: str) -> Group:
+        told = told_of(self.args, result, holder)
         texts = [Text(printable(masked(line))) for line in told]
         rows = rows_left(self.console, told)
-        return Group(*texts, *([table(self.result, rows=rows)] if self.result.trials else []))
+        return Group(*texts, *([table(result, rows=rows)] if result.trials else []))
 
-    def _print(self, events: list[Event], holder: str) -> None:
+    def _print(self, result: SearchResult, events: list[Event], holder: str) -> None:
         """Print what is new in lines; the whole state at the beginning and at the end."""
         if not self.last or not holder:
-            for line in told_of(self.args, self.result, holder):
+            for line in told_of(self.args, result, holder):
                 say(self.console, line)
         else:
             for line in (line for event in events for line in news(event)):
                 say(self.console, line)
-        best = self.result.best
+        best = result.best
         reached = f"; best {figure_text(best)} ({best.trial})" if best is not None else ""
-        line = f"{outcome_text(self.result)} of {self.result.started.experiment['trials']}{reached}"
+        line = f"{outcome_text(result)} of {result.started.experiment['trials']}{reached}"
         if self.last and holder and line != self.last:
             say(self.console, line)
         self.last = line

@@ -7,21 +7,17 @@ machine alone, unless --host says otherwise.
 import argparse
 import os
 import socket
-import webbrowser
 from collections.abc import Sequence
 from contextlib import suppress
 from ipaddress import ip_address
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import uvicorn
-from markupsafe import escape
 
 from cluster.cli import Parser, port
 from cluster.storage.bucket import Bucket
 from search.cli.main import HelpFormatter, check_versions, guarded, place_option
 from search.journal.store import own_path
-from search.label import END_S, listening
+from search.label import CONNECTIONS, END_S, listening, opened_in_browser
 from search.serving.limits import Limits
 from search.serving.pages.guard import allowed_hosts
 from search.serving.protocol import protocol
@@ -36,8 +32,6 @@ from trainables.errors import ConfigError
 PORT = 8420
 MIN_TOKEN = 16
 TOKEN_VARIABLE = "SEARCH_UI_TOKEN"
-CONNECTIONS = 500
-"""The most connections; each is a file that is open."""
 
 
 def command(args: argparse.Namespace) -> int:
@@ -72,10 +66,7 @@ def command(args: argparse.Namespace) -> int:
             server_header=False,
             timeout_graceful_shutdown=END_S,
         )
-        has_screen = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-        with TemporaryDirectory(prefix="search-ui-") as folder:
-            if args.browser and has_screen:
-                webbrowser.open(leading(Path(folder), address).as_uri())
+        with opened_in_browser(address, wanted=args.browser):
             _Server(config, site).run(sockets=[made])
     return 0
 
@@ -86,16 +77,6 @@ def name_of(host: str) -> str:
         if ip_address(host).is_unspecified:
             return socket.gethostname()
     return f"[{host}]" if ":" in host else host
-
-
-def leading(folder: Path, address: str) -> Path:
-    """Return a file in a private folder that leads a browser to an address.
-
-    Everybody on the machine can read a browser's command line, which so has no token.
-    """
-    path = folder / "open.html"
-    path.write_text(f'<!doctype html><meta http-equiv="refresh" content="0;url={escape(address)}">')
-    return path
 
 
 class _Server(uvicorn.Server):

@@ -4,7 +4,8 @@ What suggested it, what it reached, against which trials it was stopped, its ret
 """
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from cluster.cli import Parser
@@ -14,7 +15,6 @@ from search.journal.events import (
     Costed,
     Ended,
     Epoch,
-    EventData,
     Evidence,
     Freed,
     Held,
@@ -32,32 +32,122 @@ from search.journal.events import (
 )
 from search.journal.guessing import Guessing
 from search.journal.journal import FILE_NAME, Event, read
-from search.journal.result import FAILED, SearchResult
+from search.journal.result import FAILED, SearchResult, elapsed_s
 from search.views.guessing import against_text
 from search.views.metric import tested_value
 from search.views.summary import cost_text, param_text, request_text
+from trainables.catalog.tasks import Metric
 from trainables.errors import ConfigError, printable
 
 RIVALS_SHOWN = 12
 
 
-def story(events: list[Event], trial: str) -> Iterator[str]:
-    """Yield a trial's events as lines."""
-    result = SearchResult()
+class History:
+    """The course of all trials of a search, as far as the story of one trial needs it.
+
+    It holds three numbers of each epoch, so that the story of a trial needs only the trial's own
+    events: to read all others again takes seconds for thousands of trials.
+    """
+
+    def __init__(self) -> None:
+        """Begin before the first event."""
+        self.ended: set[str] = set()
+        self.counts: dict[str, tuple[int, int]] = {}
+        """By trial: how many trials had ended, and how many ran, when it was suggested."""
+        self._epochs: dict[str, tuple[array[int], array[int], array[float]]] = {}
+        """By trial: of each epoch the number of its event, the epoch, and the score."""
+        self._failed: dict[str, int] = {}
+        """By trial: the number of the event that ended it in failure."""
+        self._elapsed_s = array("d")
+        """For each event: how long the search, or the selection that it belongs to, had run."""
+
+    def apply(self, event: Event, result: SearchResult) -> None:
+        """Take the next event; `result` is the search up to and including it."""
+        data, name = event.data, event.trial
+        of_trial = data.trials[0] if isinstance(data, Freed) and data.trials else name
+        is_searched = not of_trial or of_trial in result.trials
+        self._elapsed_s.append(elapsed_s(result.sessions if is_searched else result.now))
+        if name not in result.trials:
+            return
+        if isinstance(data, Epoch):
+            numbers, epochs, scores = self._epochs.setdefault(
+                name, (array("q"), array("q"), array("d"))
+            )
+            numbers.append(event.number)
+            epochs.append(data.epoch)
+            scores.append(result.metric.score_of(data.metrics))
+        elif isinstance(data, Suggested):
+            running = result.now[-1].running if result.now else 0
+            self.counts[name] = len(self.ended), running
+        elif isinstance(data, Ended):
+            self.ended.add(name)
+            if data.outcome in FAILED:
+                self._failed[name] = event.number
+
+    def time_of(self, event: Event) -> str:
+        """Return how long the search had run at an event, such as `0:12:05`."""
+        return _clock_text(self._elapsed_s[event.number - 1])
+
+    def scores_at(self, rung: int, number: int) -> dict[str, float]:
+        """Return the best score until a rung of each trial that had reached it by an event.
+
+        Trials that had failed by then are left out.
+
+        Args:
+            rung: the epoch.
+            number: that of the event.
+        """
+        found = {}
+        for name, told in self._epochs.items():
+            if self._failed.get(name, number + 1) <= number:
+                continue
+            scores: dict[int, float] = {}
+            for at, epoch, score in zip(*told, strict=True):
+                if at > number:
+                    break
+                if epoch <= rung:
+                    scores[epoch] = score
+            if rung in scores:
+                found[name] = max(scores.values())
+        return found
+
+
+def story(events: Sequence[Event], trial: str) -> Iterator[str]:
+    """Yield a trial's events as lines, from all events of its search."""
+    history, result = History(), SearchResult()
     for event in events:
         result.apply(event)
+        history.apply(event, result)
+    return story_of(events, trial, history)
+
+
+def story_of(events: Iterable[Event], trial: str, history: History) -> Iterator[str]:
+    """Yield a trial's events as lines.
+
+    Args:
+        events: those of the trial, and those of no trial (`events_about`); others are passed over.
+        trial: its name.
+        history: of all trials, up to the last of these events or further.
+    """
+    result = SearchResult()
+    for event in events:
+        if event.trial not in ("", trial):
+            continue
+        result.apply(event)
         if event.trial == trial or (isinstance(event.data, Freed) and trial in event.data.trials):
-            yield from (f"{_since(result, event):>9}  {line}" for line in tell(event.data, result))
+            for line in tell(event, result, history):
+                yield f"{history.time_of(event):>9}  {line}"
 
 
-def tell(event: EventData, result: SearchResult) -> Iterator[str]:
+def tell(told: Event, result: SearchResult, history: History) -> Iterator[str]:
     """Yield lines about one event of the trial.
 
-    `result` is the search up to and including this event.
+    `result` has the trial up to and including this event, `history` what others had done by then.
     """
+    event = told.data
     match event:
         case Suggested():
-            yield from _tell_suggested(event, result)
+            yield from _tell_suggested(event, result, history)
         case Running():
             yield f"attempt {event.attempt} began on {event.host or 'this machine'}"
         case Restored():
@@ -68,12 +158,12 @@ def tell(event: EventData, result: SearchResult) -> Iterator[str]:
             yield f"its network: {cost_text(event.cost)}"
         case Held():
             yield f"held by {event.by}: {event.reason}"
-            yield from _tell_rivals(event, result)
+            yield from _tell_rivals(told, event, result.metric, history)
         case Promoted():
             yield f"goes on from epoch {event.epoch}, says {event.by}"
         case Stopped():
             yield f"stopped by {event.by}: {event.reason}"
-            yield from _tell_rivals(event, result)
+            yield from _tell_rivals(told, event, result.metric, history)
         case Requested():
             yield request_text(event)
         case Waiting():
@@ -96,14 +186,14 @@ def tell(event: EventData, result: SearchResult) -> Iterator[str]:
             yield f"tested on the test part: {_tested_text(event.test, result)}"
 
 
-def _tell_suggested(event: Suggested, result: SearchResult) -> Iterator[str]:
+def _tell_suggested(event: Suggested, result: SearchResult, history: History) -> Iterator[str]:
     experiment = result.started.experiment
     if event.repeat_of:
         yield f"{event.repeat_of} again, for the selection, with seed {event.seed}"
         return
-    active = sum(trial.outcome == "running" for trial in result.trials.values())
+    ended, active = history.counts[event.trial]
     yield (
-        f"suggested by {experiment['algorithm']} (seed {experiment['seed']}) when {result.ended} "
+        f"suggested by {experiment['algorithm']} (seed {experiment['seed']}) when {ended} "
         f"trials had ended and {active} ran"
     )
     yield from (f"  {path} = {param_text(value)}" for path, value in event.params.items())
@@ -143,25 +233,17 @@ def _tested_text(test: Mapping[str, Any], result: SearchResult) -> str:
     return f"{metric.title} {tested_value(test, metric):.4f}{beside}"
 
 
-def _tell_rivals(event: Held | Stopped, result: SearchResult) -> Iterator[str]:
+def _tell_rivals(
+    told: Event, event: Held | Stopped, metric: Metric, history: History
+) -> Iterator[str]:
     """Yield the trials that had reached this rung by then, the best first.
 
     Their values are those that they had shown, not those that are forecast.
     """
-    rung = event.rung
-    if rung is None:
+    if event.rung is None:
         return
-    there = {
-        name: trial
-        for name, trial in result.trials.items()
-        if rung in trial.epochs and trial.outcome not in FAILED
-    }
-    metric = result.metric
+    best = history.scores_at(event.rung, told.number)
     yield f"  those who had come there, by {metric.title} until then:"
-    best = {
-        name: max(metric.score_of(m) for e, m in trial.epochs.items() if e <= rung)
-        for name, trial in there.items()
-    }
     for place, name in enumerate(sorted(best, key=best.__getitem__, reverse=True), 1):
         if place <= RIVALS_SHOWN or name == event.trial:
             yield f"  {place:>3}. {name} {metric.score(best[name]):.4f}" + (
@@ -169,8 +251,8 @@ def _tell_rivals(event: Held | Stopped, result: SearchResult) -> Iterator[str]:
             )
 
 
-def _since(result: SearchResult, event: Event) -> str:
-    seconds = max(0, event.time_ms - result.started_ms) // 1000
+def _clock_text(elapsed: float) -> str:
+    seconds = int(elapsed)
     return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 
 

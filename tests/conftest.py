@@ -22,6 +22,9 @@ from mlflow import MlflowClient
 from sqlalchemy import Engine, event
 
 from cluster.storage.bucket import Bucket, _client
+from tests.again import pytest_addoption as pytest_addoption  # hooks of this file too
+from tests.again import pytest_sessionfinish as pytest_sessionfinish
+from tests.support.programs import needs, skip_lines
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 MakeOnce = Callable[[str, Callable[[Path], object]], Path]
@@ -62,6 +65,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, N
             "this pytest and this pytest-xdist do not keep groups of tests together: "
             "install those of constraints.txt"
         )
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test that opens a page where no browser is installed."""
+    if item.get_closest_marker("browser"):
+        needs("chromium")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what was skipped, and why."""
+    reports = terminalreporter.stats.get("skipped", [])
+    if lines := list(skip_lines(report.longrepr for report in reports)):
+        terminalreporter.section("what was skipped")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 def _shares(item: pytest.Item) -> bool:

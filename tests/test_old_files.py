@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from search.budget import shares_of
 from search.experiment import Experiment
 from search.journal.journal import FILE_NAME
 from search.journal.result import SearchResult
@@ -30,6 +31,14 @@ def test_an_old_journal_tells_its_search() -> None:
     assert result.best.primary_value == pytest.approx(0.5042, abs=1e-4)
     for trial in result.trials.values():
         assert TrialConfig.from_dict(trial.config).model.width == 2
+
+
+def test_a_journal_whose_lines_tell_the_elapsed_time_counts_by_that() -> None:
+    """`fixtures/search-elapsed`: its date was set back by ten hours while it ran."""
+    result = SearchResult.read(OLD.parent / "search-elapsed")
+    assert (result.outcome, result.epochs_trained, result.wall_s) == ("budget", 4, 4)
+    assert shares_of(result) == {"4 device-seconds": 1}
+    assert result.sessions[0].last_ms < result.sessions[0].began_ms
 
 
 def test_an_old_search_keeps_the_data_that_it_had() -> None:

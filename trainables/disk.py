@@ -1,7 +1,41 @@
-"""Waiting until what was written is on the disk itself."""
+"""Files: waiting until they are on the disk, and reading those that others may have put there."""
 
+import errno
 import os
+import stat
+from io import BufferedReader
 from pathlib import Path
+
+
+class NotRegular(OSError):
+    """A pipe, a folder or a device where a file is expected."""
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Open a regular file for reading; never wait.
+
+    To open a named pipe (FIFO) would block until somebody writes into it, perhaps for ever.
+
+    Raises:
+        NotRegular: it is no regular file.
+        OSError: there is no such file, or it cannot be opened.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    raise NotRegular(errno.EINVAL, "not a regular file", str(path))
+
+
+def read_regular(path: Path, most: int = -1) -> bytes:
+    """Read a regular file, or its first `most` bytes; never wait.
+
+    Raises:
+        NotRegular: it is no regular file.
+        OSError: there is no such file, or it cannot be read.
+    """
+    with open_regular(path) as file:
+        return file.read(most)
 
 
 def sync(path: Path) -> None:

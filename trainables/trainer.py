@@ -25,8 +25,8 @@ def build_trainer(
 ) -> TorchTrainer:
     """Build a trainer that runs `config` data-parallel.
 
-    The batch is shared among the workers, so the gradient is nearly that of one worker (each counts
-    alike).
+    The batch is shared among the workers, and each counts by its share (`World.weigh`), so the
+    gradient is that of one worker, but for batch normalisation, whose statistics are of a share.
 
     Args:
         config: the trial.

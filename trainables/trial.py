@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import torch
 
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 NEWEST_KEPT = 2
 """The newest checkpoints that are kept: one that is damaged has another before it."""
 ATTEMPT = "attempt"
+HOLDER = re.compile(r"[0-9]{1,9}(?= |$)")
+"""The number in the file `attempt`."""
 LEAVINGS = re.compile(
     rf"\.epoch-\d+(?:\.(?P<attempt>\d+))?{re.escape(checkpoint.PARTIAL)}"
     rf"|{re.escape(BROUGHT)}(?:-(?P<bringer>\d+))?"
@@ -239,6 +242,12 @@ class TrialCheckpoints:
         """Epochs whose checkpoints were there when this attempt began, and cannot be used."""
         self.begun: WarmStart | None = None
         self.claimed = False
+        self.mark = f"{request.attempt} {uuid4().hex[:8]}"
+        """The content of the file `attempt` while this attempt may write.
+
+        The number alone does not tell attempts apart: a driver that is killed before it has heard
+        that an attempt runs gives its number out again.
+        """
 
     def claim(self, beginnings: Sequence[WarmStartSource]) -> Iterator[Report]:
         """Make this the attempt that may write here, and fetch the checkpoints to go on from.
@@ -423,9 +432,9 @@ class TrialCheckpoints:
 
     def _write_claim(self) -> None:
         if self.mirror is not None:
-            self.mirror.write(ATTEMPT, str(self.attempt))
+            self.mirror.write(ATTEMPT, self.mark)
         else:
-            checkpoint.write_whole(self.folder / ATTEMPT, str(self.attempt))
+            checkpoint.write_whole(self.folder / ATTEMPT, self.mark)
 
     def _check_claim(self) -> None:
         """Check that no newer attempt writes here.
@@ -441,11 +450,18 @@ class TrialCheckpoints:
             if self.mirror is None
             else self.mirror.read(ATTEMPT) or ""
         )
-        if holder.isascii() and holder.isdecimal() and int(holder) > self.attempt:
+        # Earlier versions wrote the number alone.
+        number = HOLDER.match(holder)
+        newest = int(number[0]) if number else 0
+        if newest > self.attempt:
             raise Superseded(
-                f"attempt {holder} of this trial has begun; attempt {self.attempt} writes no more"
+                f"attempt {newest} of this trial has begun; attempt {self.attempt} writes no more"
             )
-        if holder != str(self.attempt) and self.claimed:
+        if self.claimed and holder != self.mark:
+            if newest == self.attempt:
+                raise Superseded(
+                    f"attempt {newest} of this trial has begun again; this process writes no more"
+                )
             self._write_claim()
 
 

@@ -55,7 +55,7 @@ class SharedFolderCheck:
             return
         try:
             if self.folder is not None:
-                self.probe.write_text(self.probe.name)
+                _write_its_name(self.probe)
         except OSError:
             return
         self.known |= new.keys()
@@ -162,7 +162,7 @@ def answer(probe: Path, node: str, patience_s: float) -> str:
         time.sleep(LOOK_S)
     mine = _of_node(probe, node)
     try:
-        mine.write_text(mine.name)
+        _write_its_name(mine)
     except OSError:
         return MUTE
     if not probe.exists():  # the asking process has ended meanwhile, and removes nothing any more
@@ -174,6 +174,19 @@ def answer(probe: Path, node: str, patience_s: float) -> str:
 def _of_node(probe: Path, node: str) -> Path:
     """Return the path of the file by which this node answers."""
     return probe.with_name(f"{probe.name}-{node}")
+
+
+def _write_its_name(path: Path) -> None:
+    """Write a file that holds its own name, unless it does already.
+
+    Others may write into a shared folder: a link that lies there under this name is not followed.
+
+    Raises:
+        OSError: it cannot be written, or something else has this name.
+    """
+    if path.is_symlink() or not _holds_its_name(path):
+        with path.open("x") as file:
+            file.write(path.name)
 
 
 def _holds_its_name(path: Path) -> bool:

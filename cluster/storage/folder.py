@@ -27,6 +27,8 @@ class Folder:
 
     def get(self, part: str = "") -> Stored | None:
         """Return the file of this name; None if there is none."""
+        if not self.has(part):  # to open a named pipe would block
+            return None
         try:
             content = (self.path / part).read_bytes()
         except (FileNotFoundError, NotADirectoryError):

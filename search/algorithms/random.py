@@ -27,6 +27,7 @@ class Random(Algorithm):
         return params
 
     def replay(self, trial: str, params: Params) -> None:
-        """Count one more draw."""
+        """Count one more draw; one from another space uses up no point of this one."""
         self.proposed += 1
-        self.seen.add(repr(params))
+        if self.size is None or self.space.kept(params) == params:
+            self.seen.add(repr(params))

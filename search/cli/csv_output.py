@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -56,14 +57,18 @@ def csv_rows(file: Path, titles: Sequence[str]) -> Iterator["Rows"]:
 
 
 class Rows:
-    """Writes rows of CSV with the same columns."""
+    """Writes rows of CSV with the same columns.
+
+    A text that a spreadsheet would run as a formula gets an apostrophe in front, which makes it
+    text there; `plain_text` takes it away.
+    """
 
     def __init__(self, stream: Any, titles: Sequence[str]) -> None:
         self._writer = csv.DictWriter(stream, titles, restval="", lineterminator="\n")
         self._quoting = csv.DictWriter(
             stream, titles, restval="", lineterminator="\n", quoting=csv.QUOTE_ALL
         )
-        self._writer.writeheader()
+        self.write({title: title for title in titles})
 
     def write(self, row: dict[str, Any]) -> None:
         """Write a row; what is not known, None or NaN, is left empty."""
@@ -73,8 +78,31 @@ class Rows:
         (self._quoting if needs_quotes else self._writer).writerow(cells)
 
 
+FORMULA = re.compile(r"'*[=+\-@\t\r]")
+"""The beginning of a text that a spreadsheet runs as a formula, also behind our own mark (OWASP,
+CSV injection).
+"""
+
+
 def _cell(value: Any) -> Any:
     if value is None or value != value:  # NaN alone differs from itself
         return ""
+    if not isinstance(value, str):
+        return value
     # A name that is no UTF-8 has halves of surrogate pairs, which cannot be written.
-    return value.encode(errors="replace").decode() if isinstance(value, str) else value
+    text = value.encode(errors="replace").decode()
+    return f"'{text}" if FORMULA.match(text) and not _is_number(text) else text
+
+
+def plain_text(cell: str) -> str:
+    """Return a text as it was before it was written into a cell."""
+    is_marked = cell.startswith("'") and FORMULA.match(cell)
+    return cell[1:] if is_marked else cell
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -57,7 +58,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         is_named = "(default" in (action.help or "")
         return (
             action.help
-            if is_named or action.default in (None, [], False)
+            if is_named or action.default in (None, [], False) or action.default is True
             else super()._get_help_string(action)
         )
 
@@ -76,8 +77,23 @@ def stop(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
 
-def began_ms() -> int:
-    """Return the Unix time in milliseconds at which this command began.
+@dataclass(frozen=True)
+class CommandStart:
+    """The beginning of a command, as a moment and by the clock that measures durations."""
+
+    time_ms: int
+    """Unix time in milliseconds."""
+    clock_s: float
+    """The reading of `time.monotonic`."""
+
+    @property
+    def ago_s(self) -> float:
+        """The seconds since then, those for which the machine was suspended left out."""
+        return time.monotonic() - self.clock_s
+
+
+def command_start() -> CommandStart:
+    """Return when this command began.
 
     If the process is there for the command alone (`python -m search.run`, a job of Ray's too), that
     is the process's start, so that the seconds of Python's own start and of the imports count. If
@@ -85,7 +101,8 @@ def began_ms() -> int:
     """
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     is_command = spec is not None and spec.name.startswith("search.")
-    return int((time.time() - (process_age_s() if is_command else 0)) * 1000)
+    age_s = process_age_s() if is_command else 0
+    return CommandStart(int((time.time() - age_s) * 1000), time.monotonic() - age_s)
 
 
 def process_age_s() -> float:
@@ -142,6 +159,8 @@ def check_versions() -> None:
 
 
 AUTO_COUNT = "auto"
+MAX_SEED = 2**31
+"""The upper limit of a seed, as of `seed` in `trainables.config.TrialConfig`."""
 
 
 def count_or_auto(text: str) -> int | str:
@@ -155,6 +174,19 @@ def count_or_auto(text: str) -> int | str:
             f"a whole number or {AUTO_COUNT} is needed (got '{text[:80]}')"
         )
     return text if text == AUTO_COUNT else int(text)
+
+
+def seed(text: str) -> int:
+    """Return a seed, as an option's type.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    if not is_whole(text) or int(text) > MAX_SEED:
+        raise argparse.ArgumentTypeError(
+            f"a whole number from 0 to {MAX_SEED} is needed (got '{text[:80]}')"
+        )
+    return int(text)
 
 
 def leave(code: int) -> NoReturn:

@@ -4,7 +4,6 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
-from search.budget import Budget
 from search.cli.main import AUTO_COUNT, count_or_auto
 from search.executors import EXECUTOR_HELP
 from search.experiment import PLACE, Experiment
@@ -72,11 +71,9 @@ def apply_overrides(
     }
     given |= {"concurrency": None} if args.concurrency == AUTO_COUNT else {}
     given |= {"download": True} if args.download else {}
-    price = getattr(args, "price", None)
-    budget = Budget(
-        tuple(getattr(args, "budget", ())) or experiment.budget.limits,
-        experiment.budget.price if price is None else price,
-    )
+    budget = experiment.budget.with_limits(getattr(args, "budget", ()))
+    if (price := getattr(args, "price", None)) is not None:
+        budget = replace(budget, price=price)
     return replace(
         experiment, base=base, budget=budget, tracking=uri_of(result, args.tracking), **given
     )

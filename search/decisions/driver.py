@@ -124,8 +124,9 @@ class Driver:
         """Trials to be handed out again, or that wait for a relative."""
         self.out_of_memory: set[str] = set()
         """Trials that ran out of memory; each of them halves the number that run at once."""
-        journal.listeners.insert(0, self.result.apply)
+        journal.listeners.insert(0, self._take)
         self.began = clock() - ago_s
+        journal.count_time(clock, self.began)
         self.timing = Timing(clock, start_s=start_s, left=self._time_left)
         self.closing: tuple[str, str] | None = None
         """By whom and why the search was closed; None while it goes on."""
@@ -139,9 +140,9 @@ class Driver:
         """True once nothing but the search's last event is left."""
         self.has_trained = False
         """True once nothing is left to train in this session: what was trained is evaluated."""
-        self._had_ended = self._is_settled = False
+        self._had_ended = self._has_session = self._is_settled = False
         """True if the search, or its selection that goes on now, had ended when this session began;
-        once its trials have.
+        once the session's first event is in `result`; once its trials have ended.
         """
 
     @property
@@ -153,6 +154,16 @@ class Driver:
     def trials(self) -> dict[str, TrialResult]:
         """The trials that are this driver's own to hand out."""
         return self.policy.trials
+
+    def _take(self, event: Event) -> None:
+        """Take an event that has been written."""
+        self.result.apply(event)
+        self._has_session = True
+
+    def count_time(self) -> None:
+        """Count the time until now in `result`, until the search's last events are written."""
+        if self._has_session and self.result.now and not self.is_done:
+            self.result.now[-1].advance(self.journal.elapsed_ms or 0)
 
     def replay(self, events: list[Event]) -> None:
         """Hear what a search did before it was cut off."""
@@ -583,7 +594,7 @@ class Driver:
         experiment = self.experiment
         if not experiment.budget.limits:
             return None
-        wall_s = self._used() + self.timing.end_s
+        wall_s = self._used() + self.timing.end_s  # which counts the devices' time too
         return experiment.budget.spent(self.result, experiment.demand, wall_s=wall_s, ahead=ahead)
 
     def _time_left(self) -> float:
@@ -623,10 +634,8 @@ class Driver:
 
     def _used(self) -> float:
         """Return the seconds that this session, and those before it, have taken."""
-        before = (
-            sum(session.last_ms - session.began_ms for session in self.result.sessions[:-1]) / 1000
-        )
-        return before + self.clock() - self.began
+        self.count_time()
+        return self.result.wall_s
 
     def _leave_for_resume(self, trial: str, epoch: int) -> None:
         """Pause a trial when the search closes; it waits for a resume."""

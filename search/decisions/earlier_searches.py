@@ -15,7 +15,7 @@ from threading import Thread
 from typing import Self
 
 from cluster.storage.bucket import AT_ONCE, Bucket, StorageError
-from search.decisions.shared_trainings import nearness, source
+from search.decisions.shared_trainings import is_shared_between_searches, nearness, source
 from search.experiment import NAME, Experiment
 from search.journal.bucket_log import FIRST, JournalCopy
 from search.journal.journal import FILE_NAME, DamagedJournal
@@ -114,14 +114,18 @@ class Earlier:
     def _may_match(self) -> bool:
         """Return whether earlier trainings may be of this search's trials.
 
-        They may, where its trials are too many to be looked through.
+        They may, where its trials are too many to be looked through, unless all begin with weights.
         """
         size = self.experiment.space.size
         if size is None or size > MAX_POINTS:
-            return True
+            configs = (config.to_dict() for config in self.experiment.edges)
+            return any(map(is_shared_between_searches, configs))
         for params in self.experiment.space.points():
             with suppress(ConfigError):  # params that make no trial
-                if self.of(training_key(self.experiment.config(params)), 1, 1):
+                config = self.experiment.config(params)
+                if is_shared_between_searches(config.to_dict()) and self.of(
+                    training_key(config), 1, 1
+                ):
                     return True
         return False
 
@@ -131,7 +135,8 @@ class Earlier:
         until = time.monotonic() + MAX_S
         try:
             for name, content in _journals(self.experiment.storage, self.experiment.name, training):
-                self._take(name, content)
+                with suppress(ValueError):  # its texts are no UTF-8: others may have written it
+                    self._take(name, content)
                 if time.monotonic() > until:
                     break
         except OSError as error:

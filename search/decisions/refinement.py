@@ -11,6 +11,7 @@ import numpy as np
 from search.decisions.space_refinement import Observation, narrow
 from search.journal.events import Refined
 from search.journal.result import FAILED, SearchResult, TrialResult, one_a_training
+from search.phrases import last_line_of
 from search.space import SearchSpace
 from trainables.errors import counted
 from trainables.values import Json, Params
@@ -105,8 +106,13 @@ def why_over(result: SearchResult) -> str:
         result.ranking[0].score - result.metric.score(last.before),
         noise(result),
     )
-    if len(result.trials) == last.known:
+    new = list(result.trials.values())[last.known :]
+    if not new:
         return f"round {number} had nothing new to try"
+    # Not a round without a gain: nothing was learned of its space.
+    if all(trial.outcome == "failed" for trial in new):
+        why = last_line_of(new[-1].reason, "no reason known")
+        return f"all {counted(len(new), 'trial')} of round {number} failed, the last with: {why}"
     if gain <= chance:
         return f"round {number} gained {gain:.4f}, within the noise of {chance:.4f} ({what})"
     if number >= refinement.terms.rounds:

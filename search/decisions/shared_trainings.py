@@ -17,6 +17,7 @@ from search.journal.result import TrialResult
 from search.journal.store import Home
 from trainables.checkpoints.lineage import WarmStartSource, is_horizon_free, training_key_of
 from trainables.config import TrialConfig
+from trainables.values import Json
 
 MAX_LENGTHS = 8
 """With more numbers of epochs in a search than these, no checkpoints are kept for each."""
@@ -78,9 +79,7 @@ class Relatives:
             for other in self._others(trial, trials)
             if other.epochs and other.trainings <= {training} and not other.is_freed
         ]
-        model = trials[trial].config["model"]
-        # A file of weights may hold others by now than an earlier search began with.
-        if self.earlier is not None and not (model.get("weights") or model.get("pretrained")):
+        if self.earlier is not None and is_shared_between_searches(trials[trial].config):
             found += self.earlier.of(self._training_keys[trial], mine, MAX_BEGINNINGS)
         useful = sorted(
             (one for one in found if one.epoch > own),
@@ -123,6 +122,15 @@ class Relatives:
             for name in self._trials_by_key[self._training_keys[trial]]
             if name != trial
         ]
+
+
+def is_shared_between_searches(config: Json) -> bool:
+    """Check whether a training with this config may begin with what earlier searches have trained.
+
+    A file of weights may hold others by now than an earlier search began with.
+    """
+    model = config["model"]
+    return not (model.get("weights") or model.get("pretrained"))
 
 
 def source(search: str, trial: str, epoch: int, home: Home) -> WarmStartSource:

@@ -160,17 +160,21 @@ def asked_text(request: Requested) -> str:
     return f"asked to {request.action} by {request.by}"
 
 
-def _refuse_selection(experiment: Experiment, result: SearchResult, what: str) -> None:
+def _refuse_selection(
+    experiment: Experiment, result: SearchResult, standing: Standing, what: str
+) -> None:
     """Refuse what a selection cannot do, which needs each of its trainings.
 
     Raises:
-        ConfigError: a selection runs.
+        ConfigError: a selection runs, or was cut off.
     """
-    if is_selecting(result):
-        raise ConfigError(
-            f"a selection runs now: {what} is for the search's own trials. It can be paused: "
-            f"{_command('pause', experiment)}"
-        )
+    if not is_selecting(result):
+        return
+    if standing.is_live:
+        state, remedy = "runs now", f"It can be paused: {_command('pause', experiment)}"
+    else:
+        state, remedy = "is not finished", f"Continue it first: {_command('select', experiment)}"
+    raise ConfigError(f"a selection {state}: {what} is for the search's own trials. {remedy}")
 
 
 def _refuse_over(experiment: Experiment, result: SearchResult, standing: Standing) -> None:
@@ -188,7 +192,7 @@ def _refuse_over(experiment: Experiment, result: SearchResult, standing: Standin
 def _stop_trial(
     name: str, experiment: Experiment, result: SearchResult, standing: Standing
 ) -> Answer:
-    _refuse_selection(experiment, result, "to stop a trial")
+    _refuse_selection(experiment, result, standing, "to stop a trial")
     trial = result.trials.get(name)
     if trial is None:
         names = list(result.trials)
@@ -207,7 +211,7 @@ def _stop_trial(
 
 
 def _stop(experiment: Experiment, result: SearchResult, standing: Standing) -> Answer:
-    _refuse_selection(experiment, result, "to stop early")
+    _refuse_selection(experiment, result, standing, "to stop early")
     _refuse_over(experiment, result, standing)
     if result.stopping is not None:
         return Answer(f"it is to stop already, {asked_text(result.stopping)}")
@@ -247,7 +251,7 @@ def _extend(
     asked: Asked, experiment: Experiment, result: SearchResult, standing: Standing
 ) -> Answer:
     if asked.trials or asked.budget or asked.price is not None:
-        _refuse_selection(experiment, result, "to extend it")
+        _refuse_selection(experiment, result, standing, "to extend it")
     changed, texts = experiment, list[str]()
     if asked.trials:
         changed = _with_trials(asked.trials, changed, result)
@@ -290,39 +294,49 @@ def _with_trials(wanted: str, experiment: Experiment, result: SearchResult) -> E
     changed = replace(experiment, trials=count)
     if count > planned >= changed.planned_trials:
         raise ConfigError(
-            f"--trials {wanted}: the space has {planned:,} points, and a trial is planned for each."
+            f"--trials {wanted}: the space has {planned - experiment.outside:,} points, and a "
+            "trial is planned for each."
         )
     return changed
 
 
 def _with_budget(asked: Asked, experiment: Experiment) -> Experiment:
-    """Return the search with these limits in the place of those of their kind, or added to them.
+    """Return the search with these limits in place of all limits of their kinds.
+
+    A limit with + is added to each limit of its kind instead.
 
     Raises:
-        ConfigError: a limit is none, or there is none of its kind to be added to.
+        ConfigError: a text is not a limit, there is no limit of its kind to which it could be
+            added, or a price has no limit in money for which it counts.
     """
-    limits = {one.of: one for one in experiment.budget.limits}
+    plain = [limit(text) for text in asked.budget if not text.startswith("+")]
+    budget = experiment.budget.with_limits(plain)
     for text in asked.budget:
-        given = limit(text.removeprefix("+"))
         if text.startswith("+"):
-            given = _added(limits.get(given.of), given, text)
-        limits[given.of] = given
-    price = experiment.budget.price if asked.price is None else asked.price
-    return replace(experiment, budget=Budget(tuple(limits.values()), price))
+            budget = _added(budget, limit(text[1:]), text)
+    if asked.price is not None:
+        if not budget.is_priced:
+            raise ConfigError(
+                f"--price {asked.price:g} has no effect: the search has no budget in money. "
+                "Add one, as --budget 20usd."
+            )
+        budget = replace(budget, price=asked.price)
+    return replace(experiment, budget=budget)
 
 
-def _added(before: Limit | None, more: Limit, text: str) -> Limit:
-    """Return a limit with another one of its kind added.
+def _added(budget: Budget, more: Limit, text: str) -> Budget:
+    """Return a budget with a limit added to each limit of its kind.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: it has no limit of this kind.
     """
-    if before is None:
+    if all(one.of != more.of for one in budget.limits):
         raise ConfigError(
             f"--budget {text}: the search has no such limit that it could be added to. "
             f"{more} sets one."
         )
-    return before.plus(more.amount)
+    limits = (one.plus(more.amount) if one.of == more.of else one for one in budget.limits)
+    return replace(budget, limits=tuple(limits))
 
 
 def _at_once_text(wanted: int, standing: Standing) -> str:

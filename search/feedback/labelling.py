@@ -1,15 +1,21 @@
 """The order in which images that were kept are to be corrected: the most useful first.
 
-In turn one on which answers disagree, one of which the model is not sure, and one that is new:
+Three queues hold only images that were kept because the model was not sure of them:
 
 - *disagrees*: versions of the model gave the image different classes, or nearly the same image got
   another one;
-- *uncertain*: kept for that; the smallest margin between the two highest probabilities first;
+- *uncertain*: the smallest margin between the two highest probabilities first;
 - *new*: the least like any other that is usual or was corrected, by the correlation of thumbnails
   of 16 x 16 pixels.
 
-Then come all others, by that margin; then those that show nearly the same as one that was
-corrected; and last those that were skipped.
+The fourth, *sample*, is a random sample of everything that was met: all images, usual and
+uncertain, whose names are not above the largest name of a usual one, in the order of their names.
+A name is a SHA-256, so this order knows nothing of what the model said; an order by the model's
+confidence would make the corrected usual images harder than the usual ones are. `search.monitor`
+measures the accuracy on this sample, and `search.improve` compares models on it.
+
+The queues take turns. Then come all others; then those that show nearly the same as one that was
+corrected, unless they are in the sample; and last those that were skipped.
 """
 
 import threading
@@ -32,7 +38,7 @@ NEW = 0.9
 """An image is new if none that is usual or corrected correlates with it by more."""
 MOST = 5000
 """The number of images that are compared with each other."""
-DISAGREES, NEW_ONE, REST = "disagrees", "new", "rest"
+DISAGREES, NEW_ONE, SAMPLE, REST = "disagrees", "new", "sample", "rest"
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class Item:
 
     image: str
     why: str
-    """`disagrees`, `uncertain`, `new`; `rest` if it is none of these."""
+    """`disagrees`, `uncertain`, `new`, `sample`; `rest` if it is none of these."""
     probabilities: tuple[float, ...]
     """Those of the last answer; none if no answer is kept."""
     versions: dict[str, str]
@@ -153,8 +159,7 @@ class Labelling:
             return
         with self._lock:
             self._likeness.add(name, found)
-            is_usual = any(one.kept == USUAL for one in self._answers.get(name, {}).values())
-            if name in self._corrected or is_usual:
+            if name in self._corrected or self._is_usual(name):
                 self._likeness.note(name, corrected=name in self._corrected)
 
     def _refresh(self) -> None:
@@ -178,19 +183,24 @@ class Labelling:
 
     def _ordered(self, left: list[str]) -> Iterator[tuple[str, str]]:
         """Yield images, given by their margin, in the order of use, each with the reason."""
-        new = [name for name in left if name in self._likeness]
+        unsure = [name for name in left if self._is_uncertain(name)]
+        new = [name for name in unsure if name in self._likeness]
         new = [name for name in new if self._likeness.to_known(name) < NEW]
+        last = max(filter(self._is_usual, self._images), default="")
+        sample = sorted(name for name in left if name <= last)
         why = {
-            DISAGREES: [name for name in left if self._disagrees(name)],
-            UNCERTAIN: [name for name in left if self._is_uncertain(name)],
+            DISAGREES: [name for name in unsure if self._disagrees(name)],
+            UNCERTAIN: unsure,
             NEW_ONE: sorted(new, key=self._likeness.to_known),
+            SAMPLE: sample,
         }
         in_turn = zip_longest(*([(name, key) for name in names] for key, names in why.items()))
         first = (pair for pair in chain.from_iterable(in_turn) if pair is not None)
         reasons: dict[str, str] = {}
-        for name, key in chain(first, ((name, REST) for name in left)):
+        for name, key in chain(first, ((name, REST) for name in sorted(left))):
             reasons.setdefault(name, key)
-        is_late = {name for name in reasons if self._likeness.to_corrected(name) >= NEAR}
+        is_late = {name for name in left if self._likeness.to_corrected(name) >= NEAR}
+        is_late -= set(sample)
         skipped = [name for name in self._skipped if name in reasons]
         late = [name for name in reasons if name in is_late and name not in self._skipped]
         now = [name for name in reasons if name not in is_late and name not in self._skipped]
@@ -218,6 +228,9 @@ class Labelling:
 
     def _is_uncertain(self, name: str) -> bool:
         return any(one.kept == UNCERTAIN for one in self._answers.get(name, {}).values())
+
+    def _is_usual(self, name: str) -> bool:
+        return any(one.kept == USUAL for one in self._answers.get(name, {}).values())
 
     def _margin(self, name: str) -> float:
         """Return the least margin between the two highest probabilities of an answer."""

@@ -7,11 +7,13 @@ A place, a folder or in a bucket, has for one model:
 | `about.json` | whose records these are (`About`) |
 | `images/SHA256` | an image as it came (one that came as an array: PNG), once |
 | `seen/TIME-WRITER-NUMBER.jsonl` | a line for each answer (`Seen`); none is changed, some go |
-| `corrections/TIME-WRITER-NUMBER.json` | what an image really shows (`Correction`) |
+| `corrections/PLACE-WRITER-NUMBER.json` | what an image really shows (`Correction`) |
 | `aside/USE/SHA256` | an image that is never trained on, again (see `set_aside`) |
+| `decided/SEARCH.json` | the images by which an improvement has decided (see `note_decided`) |
 
-Several processes may write to it at once. Times are Unix times in milliseconds; names in their
-order are in the order of time.
+Several processes may write to it at once. Times are Unix times in milliseconds. The names of
+answers are in the order of time. A correction's PLACE is a time too, unless a clock was set back:
+it is above that of every correction that was there, so that the order needs no clock.
 """
 
 import hashlib
@@ -20,7 +22,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from itertools import count
@@ -32,7 +34,9 @@ from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError, unknown
 
 ABOUT, IMAGES, SEEN, CORRECTIONS = "about.json", "images", "seen", "corrections"
-ASIDE = "aside"
+ASIDE, DECIDED = "aside", "decided"
+EARLIER = "earlier"
+"""Stands for all improvements by versions that did not note when they had decided."""
 VERSION = 1
 DAMAGE = (ValueError, TypeError, KeyError)
 """The errors that reading a damaged object raises."""
@@ -227,8 +231,8 @@ class Records:
             raise ConfigError(unknown("class", label, about.classes if about is not None else ()))
         if self.image(image) is None:
             raise NotKept(f"no image '{image[:80]}' is kept.")
-        correction = Correction(image, label, time.time_ns() // 1_000_000, by)
-        name = f"{self._new_name()}.json"
+        correction = Correction(image, label, now_ms(), by)
+        name = f"{self._new_name(self._next_place())}.json"
         self.place.put(json.dumps(asdict(correction)).encode(), f"{CORRECTIONS}/{name}")
         self._corrections[name] = correction
         return correction
@@ -253,7 +257,7 @@ class Records:
         return next(reversed(all_of_it.values()), None)
 
     def corrections(self) -> dict[str, Correction]:
-        """Return the last correction of each corrected image, in the order of time."""
+        """Return the last correction of each corrected image, in the order of these."""
         found: dict[str, Correction] = {}
         for one in self._read_corrections().values():
             found.pop(one.image, None)  # so that the order is that of these last ones
@@ -261,7 +265,7 @@ class Records:
         return found
 
     def _read_corrections(self) -> dict[str, Correction]:
-        """Return all corrections by their objects' names, in the order of time.
+        """Return all corrections by their objects' names, in the order in which they were made.
 
         Those that are damaged are left out, which is said.
         """
@@ -299,13 +303,51 @@ class Records:
         found = self.place.get(f"{ASIDE}/{use}/{image}")
         return None if found is None else found.content
 
-    def _new_name(self) -> str:
-        return f"{time.time_ns() // 1_000_000:015d}-{self._writer}-{next(self._number):06d}"
+    def decided(self) -> dict[str, Set[str]]:
+        """Return the held-out images by which each improvement has decided, by its search's id.
+
+        Images that were set aside before decisions were noted may have decided, and are those of
+        `EARLIER`.
+        """
+        found: dict[str, Set[str]] = {}
+        for name in sorted((self.place / DECIDED).sizes()):
+            if (stored := self.place.get(f"{DECIDED}/{name}")) is None:
+                continue
+            try:
+                found[name.removesuffix(".json")] = set(json.loads(stored.content)["images"])
+            except DAMAGE:
+                self._leave_out(f"{DECIDED}/{name}")
+        return found if EARLIER in found else {**found, EARLIER: self.aside().keys()}
+
+    def note_decided(self, search: str, images: Iterable[str], *, new: bool = False) -> None:
+        """Note that the improvement of this id has decided by these images.
+
+        If it is to be `new`, what was noted before stays.
+        """
+        content = json.dumps({"images": sorted(images)}).encode()
+        with suppress(Taken):
+            self.place.put(content, f"{DECIDED}/{search}.json", new=new)
+
+    def _next_place(self) -> int:
+        """Return a place behind every correction that is there, whatever the clock says."""
+        names = (self.place / CORRECTIONS).sizes()
+        places = [name.partition("-")[0] for name in names]
+        last = max((int(place) for place in places if place.isdecimal()), default=0)
+        return max(now_ms(), last + 1)
+
+    def _new_name(self, place: int | None = None) -> str:
+        place = now_ms() if place is None else place
+        return f"{place:015d}-{self._writer}-{next(self._number):06d}"
+
+
+def now_ms() -> int:
+    """Return the Unix time in milliseconds."""
+    return time.time_ns() // 1_000_000
 
 
 def _close_to_others(folder: Path) -> None:
     """Let only its owner enter a folder of records; one that holds other things stays as it is."""
-    own = {ABOUT, IMAGES, SEEN, CORRECTIONS, ASIDE}
+    own = {ABOUT, IMAGES, SEEN, CORRECTIONS, ASIDE, DECIDED}
     with suppress(OSError):  # it belongs to somebody else
         if {path.name for path in folder.iterdir()} <= own:
             folder.chmod(0o700)

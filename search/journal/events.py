@@ -7,8 +7,9 @@ What this version does not know, of a later one, is left out when it is read.
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass, replace
 from functools import cache
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypedDict, TypeVar
 
+from search.journal.kinds import Kinds, kinds_of
 from search.statistics import Expected
 from trainables.messages import Cost, WarmStart
 from trainables.values import Json
@@ -24,14 +25,18 @@ class EventData:
     """Fields that are written even so."""
     HOLDS: ClassVar[Mapping[str, type]] = {}
     """The dataclass of which a field holds one, or a list."""
+    INSIDE: ClassVar[Mapping[str, type]] = {}
+    """The `TypedDict` of a field that is a JSON object: the values that readers rely on."""
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Return the facts with these values.
 
         Raises:
-            ValueError: one is missing.
+            ValueError: one is missing, or of another kind than its field.
         """
+        made: Any = cls
+        _kinds(made).check(values)
         return _read(cls, values, cls.HOLDS)
 
     def to_json(self) -> Json:
@@ -42,6 +47,67 @@ class EventData:
             for name, left_out_at in _written(made)
             if (value := getattr(self, name)) != left_out_at
         }
+
+
+class NamedFacts(TypedDict, total=False):
+    """The values that readers rely on of a described space or model."""
+
+    name: str
+
+
+class SpaceFacts(NamedFacts, total=False):
+    """The values that readers rely on of a described space."""
+
+    domains: dict[str, Json]
+    reference: Json
+
+
+class DataConfigFacts(TypedDict, total=False):
+    """The values that readers rely on of the data's part of a config."""
+
+    task: str
+    folds: int | None
+
+
+class ConfigFacts(TypedDict, total=False):
+    """The values that readers rely on of a config."""
+
+    epochs: int
+    metric: str
+    model: NamedFacts
+    data: DataConfigFacts
+
+
+class ExperimentFacts(TypedDict, total=False):
+    """The values that readers rely on of a described search."""
+
+    space: SpaceFacts
+    base: ConfigFacts
+    algorithm: str
+    scheduler: str
+    trials: int
+    seed: int
+    objectives: list[str]
+
+
+class DataFacts(TypedDict, total=False):
+    """The values that readers rely on of the facts of a data set."""
+
+    name: str
+    root: str
+    classes: list[str]
+    train: int
+    val: int
+    test: int
+    folds: int | None
+    guesses: list[Json]
+
+
+class PackingFacts(TypedDict, total=False):
+    """The values that readers rely on of a session's packing."""
+
+    members: int
+    per_gpu: int
 
 
 @dataclass(frozen=True)
@@ -68,6 +134,11 @@ class Unknown(EventData):
 class SessionStart(EventData):
     """The beginning of a driver's session, with what decides its course."""
 
+    INSIDE: ClassVar = {
+        "experiment": ExperimentFacts,
+        "data": DataFacts,
+        "packing": PackingFacts,
+    }
     experiment: Json = field(default_factory=dict)
     """The search, as `Experiment.describe` has it."""
     data: Json = field(default_factory=dict)
@@ -82,6 +153,15 @@ class SessionStart(EventData):
     """Versions, and the code, host and user."""
     began_ms: int = 0
     """The Unix time at which the session's command began."""
+    driver: str = ""
+    """The process that writes the session, as its lease names it."""
+    boot: str = ""
+    """Its machine (`lease.boot_id`), which has the clock of `zero_ms`."""
+    zero_ms: int = 0
+    """The reading of that machine's monotonic clock when the session's command began.
+
+    With it, another process on the machine knows how long the session has run by now.
+    """
     training: str = ""
     """The fingerprint of what, beside its config, decides a training."""
 
@@ -153,6 +233,7 @@ class Slots(EventData):
 class Suggested(TrialEvent):
     """A trial that is proposed, or a training for a selection."""
 
+    INSIDE: ClassVar = {"config": ConfigFacts}
     stem: str = ""
     """The training key: equal for trainings that differ in length alone."""
     params: Json
@@ -238,6 +319,7 @@ class Promoted(TrialEvent):
 class Requested(EventData):
     """Somebody has asked for something, and the driver has answered (`search.journal.requests`)."""
 
+    INSIDE: ClassVar = {"changes": ExperimentFacts}
     id: str
     action: str
     """stop, pause or extend; empty if the request could not be read."""
@@ -422,6 +504,7 @@ class Refined(EventData):
     """A round of a refinement begins."""
 
     HOLDS: ClassVar = {"changes": Change}
+    INSIDE: ClassVar = {"experiment": ExperimentFacts}
     round: int
     experiment: Json
     """The search with its new space."""
@@ -556,11 +639,17 @@ def kind_of(data: EventData) -> str:
     return data.kind if isinstance(data, Unknown) else NAMES[type(data)]
 
 
+@cache
+def _kinds(made: Any) -> Kinds:
+    """Return the kind of each field of an event."""
+    return Kinds({**kinds_of(made), **made.INSIDE})
+
+
 def from_json(kind: str, values: Json) -> EventData:
     """Return the facts of an event of this kind with these values.
 
     Raises:
-        ValueError: one is missing.
+        ValueError: one is missing, or of another kind than its field.
     """
     if kind not in KINDS:
         trial = values.get("trial", "")

@@ -18,9 +18,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import psutil
+
+from search.journal.kinds import kinds_of
+from trainables.disk import open_regular
 
 FILE_NAME = "lock.json"
 BEAT_S = 5.0
@@ -29,6 +32,10 @@ FEW_TRIES, TRIES = 3, 100
 """Tries to lock the file, a tenth of a second apart, where it names a driver that may live, and
 where it names none.
 """
+MAX_PID = 2**31 - 1
+"""The largest process number that the system's calls take."""
+MAX_PID = 2**31 - 1
+"""The largest process number that the system's calls take."""
 SIZE = 512
 """Bytes of the file; it is overwritten in place, so that it needs no room on a full disk."""
 
@@ -57,9 +64,12 @@ class Holder:
         """Return the holder that a lock names; `NOBODY` if it cannot be read."""
         try:
             values = json.loads(content.decode())
-            return cls(**{name: values[name] for name in vars(NOBODY) if name in values})
-        except (ValueError, TypeError):
+            made: Any = cls
+            kinds_of(made).check(values)
+            found = cls(**{name: values[name] for name in vars(NOBODY) if name in values})
+        except (ValueError, AttributeError, RecursionError):
             return cls()
+        return found if 0 <= found.pid <= MAX_PID else cls()
 
     def at(self, beat: int) -> bytes:
         """Return the content of its lock at this count."""
@@ -218,7 +228,7 @@ def holder_of(folder: Path) -> str:
     It is told as far as this machine can see.
     """
     try:
-        with (folder / FILE_NAME).open("rb") as file:
+        with open_regular(folder / FILE_NAME) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:

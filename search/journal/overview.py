@@ -14,12 +14,14 @@ from typing import Any, Self
 
 from search.journal.events import Tested
 from search.journal.journal import FILE_NAME, Event, JournalError
+from search.journal.requests import PAUSE
 from search.journal.result import ENDED, FAILED, SearchResult
 from search.journal.store import Storage, home
 from search.statistics import interval_of
+from trainables.disk import NotRegular, read_regular
 
 LINE = re.compile(
-    rb'\{"n": (?P<n>[0-9]+), "time_ms": [0-9]+, "event": "(?P<kind>\w+)"'
+    rb'\{"n": (?P<n>[0-9]+), "time_ms": (?P<time_ms>[0-9]+), "event": "(?P<kind>\w+)"'
     rb'(?:, "trial": "(?P<trial>[^"\n]+)")?[^\n]*\n'
 )
 TELLING = frozenset(
@@ -45,6 +47,12 @@ class Overview:
     """The way in which it ended, as `SearchResult.outcome`."""
     ended: int = 0
     """The number of trials that have ended."""
+    with_results: int = 0
+    """The number of trials that have ended, or of which an epoch is known: a search may be over,
+    and its model in use, before any trial has come to its own end.
+    """
+    is_paused: bool = False
+    """True if it was interrupted because somebody asked for a pause."""
     planned: int = 0
     best: float | None = None
     """The metric of the best trial; None before the first epoch."""
@@ -69,6 +77,16 @@ class Overview:
     trouble: str = ""
     """The reason why it is broken."""
 
+    @property
+    def counted(self) -> int:
+        """The number of trials to show of those planned."""
+        return self.with_results if self.state == "ended" else self.ended
+
+
+def is_paused(result: SearchResult) -> bool:
+    """True if a search was interrupted because somebody asked for a pause."""
+    return result.outcome == "interrupted" and result.reason.startswith(f"asked to {PAUSE} ")
+
 
 def overview_of(place: Storage, name: str) -> Overview:
     """Return a search's line; of one that cannot be read it says why."""
@@ -92,8 +110,10 @@ class Overviews:
             if line is None or stamp != known:
                 line = _Lines.read(kept.opened()).overview(name)
                 self._known[name] = stamp, line
-        except (JournalError, OSError, ValueError, KeyError, TypeError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+        except (JournalError, OSError, ValueError) as error:
+            return Overview(name, "broken", trouble=_first_line(error))
+        except Exception as error:  # noqa: BLE001 - an odd journal must not hide the others
+            reason = f"its journal lacks what this version needs ({_first_line(error)})"
             return Overview(name, "broken", trouble=reason)
         if holder:
             return replace(line, state="running", holder=holder)
@@ -103,6 +123,13 @@ class Overviews:
     def keep(self, names: list[str]) -> None:
         """Forget all searches but these."""
         self._known = {name: self._known[name] for name in names if name in self._known}
+
+
+def _first_line(error: Exception) -> str:
+    """Return the first line of what an exception says, with its type where that says more."""
+    told = (str(error).splitlines() or [""])[0]
+    is_ours = isinstance(error, JournalError | OSError | ValueError)
+    return told if told and is_ours else f"{type(error).__name__}: {told}".removesuffix(": ")
 
 
 class _Lines:
@@ -143,7 +170,9 @@ class _Lines:
                 found._apply(line)
                 last = None
                 continue
-            last = line
+            if kind != b"freed":  # which is of no session
+                found._pass_time(line)
+                last = line
         if last is not None:
             found._apply(last)
         if not found.result.sessions:
@@ -158,6 +187,12 @@ class _Lines:
             self.value = re.compile(rb'"%s": ([^,}]+)' % re.escape(self.metric.key).encode())
         if isinstance(event.data, Tested) and event.trial.encode() in self.trials:
             self.passed_over = {name.encode() for name in event.data.passed_over or {}}
+
+    def _pass_time(self, line: re.Match[bytes]) -> None:
+        """Count the time until a line of an earlier version's session, which has dates only."""
+        session = self.result.now[-1] if self.result.now else None
+        if session is not None and session.is_dated:
+            session.hear(int(line["time_ms"]), None)
 
     def _count(self, line: re.Match[bytes]) -> None:
         kind, trial = line["kind"], line["trial"]
@@ -186,6 +221,8 @@ class _Lines:
             state="ended" if result.outcome in ENDED else "interrupted",
             outcome=result.outcome,
             ended=len(self.outcomes.keys() & self.trials),
+            with_results=len(self.outcomes.keys() & self.trials | self.rises.keys()),
+            is_paused=is_paused(result),
             planned=int(result.started.experiment["trials"]),
             metric=metric.name,
             mode=metric.mode,
@@ -228,9 +265,11 @@ def _whole_lines(path: Path) -> Iterator[re.Match[bytes]]:
         ValueError: a line is damaged, or missing.
     """
     try:
-        text = path.read_bytes()
+        text = read_regular(path)
     except FileNotFoundError as error:
         raise JournalError(f"it has no {FILE_NAME}") from error
+    except NotRegular as error:
+        raise JournalError(f"{FILE_NAME} is not a regular file") from error
     end, whole = 0, text.rfind(b"\n") + 1
     for number in count(1):
         if end == whole:

@@ -24,6 +24,7 @@ from typing import Any, ClassVar, Self
 from uuid import uuid4
 
 from cluster.storage.bucket import StorageError
+from search.journal.kinds import MAX_MS
 from search.journal.store import Home
 from trainables.errors import ConfigError
 from trainables.values import Json
@@ -86,7 +87,7 @@ class Asked:
             _check(name, value, isinstance(value, str) and len(value) <= MAX_NAME, "a short text")
         _check("by", self.by, isinstance(self.by, str) and len(self.by) <= MAX_BY, "a short text")
         _check("action", self.action, self.action in ACTIONS, f"one of {', '.join(ACTIONS)}")
-        _check("asked_ms", self.asked_ms, _is_count(self.asked_ms, 10**15), "a time")
+        _check("asked_ms", self.asked_ms, _is_count(self.asked_ms, MAX_MS), "a time")
         self._check_trials()
         self._check_budget()
         at_once = self.concurrency is None or _is_count(self.concurrency, MAX_COUNT)
@@ -201,20 +202,41 @@ def withdraw(home: Home, request: str) -> None:
     home.drop_request(f"{request}{ENDING}")
 
 
+def asked_before(home: Home) -> set[str] | None:
+    """Return the ids of the requests that are there now; None if the storage refuses."""
+    try:
+        return set(_there(home))
+    except OSError:
+        return None
+
+
 class Inbox:
     """The requests of one session, fetched aside by a thread; use it with `with`.
 
     What the storage refuses is tried again at the next look.
     """
 
-    def __init__(self, home: Home, *, say: Callable[[str], None] = lambda text: None) -> None:
-        """Begin before the first look; `say` tells people, once, what no look gets past."""
+    def __init__(
+        self,
+        home: Home,
+        *,
+        say: Callable[[str], None] = lambda text: None,
+        before: set[str] | None = None,
+    ) -> None:
+        """Begin before the first look.
+
+        Args:
+            home: where the search is kept.
+            say: prints, once, what no look gets past.
+            before: the ids of the requests that were there before this session; None: those of the
+                first look.
+        """
         self.home, self.say = home, say
         self._new: deque[Asked | Unreadable] = deque()
         self._seen: set[str] = set()
         """The ids of all that was fetched."""
-        self._before: set[str] | None = None
-        """The ids of those that were there at the first look; None before it."""
+        self._before = before
+        """The ids of those that were there before this session; None until that is known."""
         self._answered: deque[str] = deque()
         """Those whose objects are to go."""
         self._over, self._lock = threading.Event(), threading.Lock()

@@ -1,8 +1,9 @@
 """The result of a search, computed from its journal's events and nothing else."""
 
 import math
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,6 +45,7 @@ from search.journal.events import (
     Waiting,
 )
 from search.journal.journal import FILE_NAME, DamagedJournal, Event, JournalError, read
+from search.journal.lease import boot_id
 from search.journal.requests import STOP
 from search.journal.store import Home
 from search.objectives import costs_of
@@ -255,58 +257,95 @@ class Session:
     """One driver's time with the search."""
 
     began_ms: int
+    """The Unix time at which its command began, and that of its last event: moments, between which
+    the date may have been set. How long it has run is `elapsed_ms`.
+    """
     last_ms: int
     slots: int
     """The number of trials that may run at once now."""
-    before_ms: float = 0
-    """The time of all slots, added up, until their number last changed, which was at `since_ms`."""
-    since_ms: int | None = None
     members: int = 1
     """The number of trials that share a worker."""
     per_gpu: int = 1
     """The number of workers that share a GPU."""
+    driver: str = ""
+    """The process that writes it; empty in journals of earlier versions."""
+    boot: str = ""
+    zero_ms: int = 0
+    """The machine whose monotonic clock it counts by, and that clock's reading at its beginning."""
+    is_dated: bool = False
+    """True if its events tell the date only, as those of earlier versions do."""
     running: int = 0
-    """The number of trials that run now; it last changed at `counted_ms`."""
-    counted_ms: int = 0
+    """The number of trials that run now."""
+    elapsed_ms: int = 0
+    """Milliseconds since its command began, Ray's start included."""
+    slots_ms: int = 0
+    """The time of all slots, added up."""
     trials_ms: int = 0
-    """The time that trials ran before `counted_ms`, added up."""
+    """The time that trials have run in it, added up."""
+    epoch_ms: int = 0
+    """`elapsed_ms` when an epoch was last reported, and when a trial last ended."""
+    ended_ms: int = 0
 
     @classmethod
-    def of(cls, data: SessionStart, time_ms: int) -> Self:
-        """Return the session whose first event this is, at this time."""
+    def of(cls, data: SessionStart) -> Self:
+        """Return the session whose first event this is, before any time is counted."""
         return cls(
             data.began_ms,
-            time_ms,
+            data.began_ms,
             data.slots,
             members=data.packing.get("members", 1),
             per_gpu=data.packing.get("per_gpu", 1),
+            driver=data.driver,
+            boot=data.boot,
+            zero_ms=data.zero_ms,
         )
 
-    def count(self, change: int, time_ms: int) -> None:
-        """Change the number of running trials by so many, from this time on."""
-        self.trials_ms += self.running * (time_ms - self.counted_ms)
-        self.running, self.counted_ms = self.running + change, time_ms
+    def hear(self, time_ms: int, elapsed_ms: int | None) -> None:
+        """Count the time until an event, which has these two times.
+
+        Journals of earlier versions have dates only. Of these each step forward counts, and none
+        back: the date may have been set.
+        """
+        if elapsed_ms is None:
+            self.is_dated = True
+            elapsed_ms = self.elapsed_ms + max(0, time_ms - self.last_ms)
+        self.last_ms = time_ms
+        self.advance(elapsed_ms)
+
+    def advance(self, elapsed_ms: int) -> None:
+        """Count the time until so many milliseconds after the beginning.
+
+        What has been counted stays counted.
+        """
+        step = max(0, elapsed_ms - self.elapsed_ms)
+        self.elapsed_ms += step
+        self.slots_ms += step * self.slots
+        self.trials_ms += step * self.running
+
+    @property
+    def now_ms(self) -> int:
+        """`elapsed_ms` as it is now, while the session runs.
+
+        On its own machine its clock tells; on another one the date of its last event has to do.
+        """
+        if self.boot == boot_id():
+            return time.monotonic_ns() // 1_000_000 - self.zero_ms
+        return self.elapsed_ms + time.time_ns() // 1_000_000 - self.last_ms
 
     @property
     def trials_s(self) -> float:
         """The time that trials have run in it, added up, in seconds."""
-        return (self.trials_ms + self.running * (self.last_ms - self.counted_ms)) / 1000
-
-    def resize(self, slots: int, time_ms: int) -> None:
-        """Set the number of slots from this time on."""
-        self.before_ms, self.since_ms, self.slots = (
-            self.before_ms + self._held_ms(time_ms),
-            time_ms,
-            slots,
-        )
+        return self.trials_ms / 1000
 
     @property
     def slot_s(self) -> float:
         """The time of all slots, added up, in seconds."""
-        return (self.before_ms + self._held_ms(self.last_ms)) / 1000
+        return self.slots_ms / 1000
 
-    def _held_ms(self, time_ms: int) -> float:
-        return (time_ms - (self.began_ms if self.since_ms is None else self.since_ms)) * self.slots
+
+def elapsed_s(sessions: Iterable[Session]) -> float:
+    """Return the seconds that sessions have run, from each command's start to its last event."""
+    return sum(session.elapsed_ms for session in sessions) / 1000
 
 
 def is_other_race(before: Selecting, now: Selecting) -> bool:
@@ -363,16 +402,34 @@ class Selection:
     outcome: str = "running"
     reason: str = ""
 
-    def judge_anew(self) -> None:
-        """Judge the candidates again, since the terms of the race have changed.
+    def begin_again(self, terms: Selecting) -> None:
+        """Begin another session on these terms, and bring back candidates that left too early.
 
-        A candidate that was clearly worse may not be now; it is back in the race, and its trainings
-        that were stopped for that go on.
+        These are the `failed` ones. If the terms of the race have changed, they are also those that
+        were clearly worse, since they may not be now. Their trainings that failed, or were stopped,
+        continue.
         """
-        self.dropped = {name: left for name, left in self.dropped.items() if left.p is None}
+        again = self.failed & set(terms.candidates)
+        if is_other_race(self.started, terms):
+            again |= {name for name, left in self.dropped.items() if left.p is not None}
+        self.dropped = {name: left for name, left in self.dropped.items() if name not in again}
         for trial in self.repeats.values():
-            if trial.outcome == "stopped" and trial.repeat_of not in self.dropped:
-                trial.outcome, trial.reason, trial.stop, trial.ended_ms = "interrupted", "", None, 0
+            if trial.repeat_of in again and trial.outcome in ("failed", "stopped"):
+                trial.outcome, trial.reason, trial.kind = "interrupted", "", ""
+                trial.stop, trial.retries, trial.ended_ms = None, [], 0
+
+    @property
+    def failed(self) -> set[str]:
+        """Candidates that left only because a training failed: the cause may have passed.
+
+        A training that diverged would do so again.
+        """
+        failed, diverged = (
+            {trial.repeat_of for trial in self.repeats.values() if trial.outcome == outcome}
+            for outcome in ("failed", "diverged")
+        )
+        worse = {name for name, left in self.dropped.items() if left.p is not None}
+        return failed - diverged - worse
 
     @property
     def chosen(self) -> TrialResult | None:
@@ -450,6 +507,12 @@ class SearchResult:
     """The requests that were answered, by id, in that order."""
     stopping: Requested | None = None
     """The request by which the search is to stop, until it has."""
+    _state: int = field(default=0, init=False, repr=False, compare=False)
+    """A number that grows with whatever `apply` and `cut_off` change."""
+    _computed: dict[str, tuple[tuple[int, int], list[TrialResult]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """By the name of what computed it (`_once`): the state and number of trials, and the result."""
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -464,14 +527,16 @@ class SearchResult:
     def kept_in(cls, home: Home) -> tuple[Self, str]:
         """Return the result of a search as it stands, and the driver that has it now, if any does.
 
-        Without one, trials that were at work are cut off.
+        With one, the time since its last event is counted too. Without one, trials that were at
+        work are cut off.
 
         Raises:
             JournalError: no search there, or its journal is damaged.
         """
         result, holder = cls.read(home.opened()), home.holder()
-        if not holder:
-            result.cut_off()
+        if holder:
+            return result.until_now(holder), holder
+        result.cut_off()
         return result, holder
 
     @classmethod
@@ -498,9 +563,34 @@ class SearchResult:
 
     def apply(self, event: Event) -> None:
         """Take one event."""
-        self._apply(event.data, event.time_ms)
-        if self.now and not isinstance(event.data, Freed):  # which may come days after a session
-            self.now[-1].last_ms = max(event.time_ms, self.now[-1].last_ms)
+        self._state += 1
+        data = event.data
+        if self.now and not isinstance(data, SessionStart | Freed):  # `Freed` is of no session
+            self.now[-1].hear(event.time_ms, event.elapsed_ms)
+        self._apply(data, event.time_ms)
+        if isinstance(data, SessionStart):
+            self.now[-1].hear(event.time_ms, event.elapsed_ms)
+        elif isinstance(data, Epoch) and self.now:
+            self.now[-1].epoch_ms = self.now[-1].elapsed_ms
+        elif isinstance(data, Ended) and self.now:
+            self.now[-1].ended_ms = self.now[-1].elapsed_ms
+
+    def until_now(self, holder: str) -> Self:
+        """Return the result with the time counted that has passed since the last event.
+
+        `holder` is the driver that has the search now. Nothing has passed unless it is the one
+        that writes the last session: another is only about to begin one.
+        """
+        # A lease on another machine is named with "if that still lives" behind a comma.
+        if not self.now or not holder or holder.partition(",")[0] != self.now[-1].driver:
+            return self
+        session = replace(self.now[-1])
+        session.advance(session.now_ms)
+        now = [*self.now[:-1], session]
+        if self.now is self.sessions:
+            return replace(self, sessions=now, now=now)
+        selection = self.selection and replace(self.selection, sessions=now)
+        return replace(self, selection=selection, now=now)
 
     def _apply(self, data: EventData, time_ms: int) -> None:
         match data:
@@ -508,11 +598,11 @@ class SearchResult:
                 self._apply_to(trial, data, time_ms)
             case Started():
                 self.name, self.started = data.name, data
-                self.now = self.sessions = [Session.of(data, time_ms)]
+                self.now = self.sessions = [Session.of(data)]
             case Resumed():
-                self._resume(data, time_ms)
+                self._resume(data)
             case Slots() if self.now:
-                self.now[-1].resize(data.count, time_ms)
+                self.now[-1].slots = data.count
             case Suggested():
                 self._suggest(data)
             case Opened():
@@ -538,7 +628,7 @@ class SearchResult:
             case Refined() | Settled() if self.refinement is not None:
                 self._refine(data, self.refinement)
             case Selecting():
-                self._select(data, time_ms)
+                self._select(data)
             case Dropped() | Selected() | Concluded() if self.selection is not None:
                 self._race(data, self.selection)
             case _ if (trial := self.find(getattr(data, "trial", ""))) is not None:
@@ -550,7 +640,7 @@ class SearchResult:
         trial.trainings |= {self.training} if isinstance(data, Running) else set()
         _apply_to_trial(trial, data, time_ms)
         if self.now and ran != (trial.outcome == "running"):
-            self.now[-1].count(-1 if ran else 1, time_ms)
+            self.now[-1].running += -1 if ran else 1
 
     @property
     def training(self) -> str:
@@ -575,14 +665,13 @@ class SearchResult:
         elif self.selection is not None:
             self.selection.repeats[trial.trial] = trial
 
-    def _select(self, data: Selecting, time_ms: int) -> None:
+    def _select(self, data: Selecting) -> None:
         """Begin a session of a selection, the first or one that goes on."""
-        session = Session.of(data, time_ms)
+        session = Session.of(data)
         if self.selection is None:
             self.selection = Selection(data, [session])
         else:
-            if is_other_race(self.selection.started, data):
-                self.selection.judge_anew()
+            self.selection.begin_again(data)
             self.selection.started = data
             self.selection.sessions.append(session)
             self.selection.outcome, self.selection.reason = "running", ""
@@ -630,10 +719,10 @@ class SearchResult:
         elif self.selection is not None:
             self.selection.tested = data
 
-    def _resume(self, data: Resumed, time_ms: int) -> None:
+    def _resume(self, data: Resumed) -> None:
         self.started = self.started.changed_by(data)
         self.now = self.sessions
-        self.now.append(Session.of(data, time_ms))
+        self.now.append(Session.of(data))
         self.outcome, self.reason, self.is_drawn, self.risk = "running", "", False, None
         self.unevaluated = {}
         if data.refining is not None:
@@ -644,6 +733,7 @@ class SearchResult:
 
     def cut_off(self) -> None:
         """Mark running trials as interrupted: nobody trains them now."""
+        self._state += 1
         repeats = self.selection.repeats if self.selection is not None else {}
         for trial in (*self.trials.values(), *repeats.values()):
             if trial.outcome == "running":
@@ -679,8 +769,20 @@ class SearchResult:
         """Trials with a best epoch, the best first, without diverged and failed ones.
 
         Of equally good ones the first is the one that costs less, if cost is an objective, and
-        then the one with less loss.
+        then the one with less loss. It is computed once for each state of the search: pages ask
+        for it dozens of times, and with thousands of trials it takes a tenth of a second.
         """
+        return [*self._once(SearchResult._rank_trials)]
+
+    def _once(self, compute: "Callable[[SearchResult], list[TrialResult]]") -> list[TrialResult]:
+        """Return what a function computes of the search, once for each state of it."""
+        state = self._state, len(self.trials)
+        known = self._computed.get(compute.__name__)
+        if known is None or known[0] != state:
+            known = self._computed[compute.__name__] = state, compute(self)
+        return known[1]
+
+    def _rank_trials(self) -> list[TrialResult]:
         ranked = sorted(
             self._counted, key=lambda trial: rank(trial.best, trial.metric), reverse=True
         )
@@ -698,6 +800,9 @@ class SearchResult:
 
         Statistics count these: the lengths of one training are one observation.
         """
+        return [*self._once(SearchResult._one_a_training)]
+
+    def _one_a_training(self) -> list[TrialResult]:
         return one_a_training(self.ranking)
 
     @property
@@ -883,8 +988,11 @@ class SearchResult:
 
     @property
     def wall_s(self) -> float:
-        """Seconds from each command's start, Ray's start included, to its last event."""
-        return sum(session.last_ms - session.began_ms for session in self.sessions) / 1000
+        """The search time: seconds of all sessions, Ray's start included.
+
+        A selection's are not among them, nor the time for which the machine was suspended.
+        """
+        return elapsed_s(self.sessions)
 
     @property
     def slot_efficiency(self) -> float:

@@ -26,9 +26,10 @@ from search.journal.bucket_log import FIRST, CopyTail, JournalCopy
 from search.journal.events import Evidence
 from search.journal.journal import FILE_NAME, Event, Journal, JournalError, Tail, read
 from search.journal.lease import FILE_NAME as LOCK_FILE
-from search.journal.lease import PATIENCE_S, Lease, holder_of
-from trainables.caches import cache_folder
+from search.journal.lease import PATIENCE_S, SIZE, Lease, holder_of
+from trainables.caches import cache_folder, make_private
 from trainables.checkpoints.heartbeat import TELL_S, Beat, beat_of, last_beats
+from trainables.disk import read_regular
 
 Storage = Path | Bucket
 """A place that keeps searches."""
@@ -172,7 +173,7 @@ class Home:
     def lock(self) -> bytes:
         """Return the content of its lock, which its driver changes every few seconds."""
         try:
-            return (self.folder / LOCK_FILE).read_bytes()
+            return read_regular(self.folder / LOCK_FILE, SIZE)
         except FileNotFoundError:
             return b""
 
@@ -350,6 +351,7 @@ class BucketHome(Home):
                 f"no search at '{self}'. Check the name and --storage; 'python -m search.run' "
                 "starts one."
             )
+        make_private(cache_folder("storage"))
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         _write(folder / FILE_NAME, content)
         if files:
@@ -403,6 +405,7 @@ class BucketHome(Home):
         """
         copy = JournalCopy(self.bucket / FILE_NAME)
         shutil.rmtree(self.folder, ignore_errors=True)
+        make_private(cache_folder("storage"))
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         content = copy.read()
         if new and content:
@@ -516,6 +519,7 @@ class BucketHome(Home):
             shutil.rmtree(copy, ignore_errors=True)
 
     def _fetch(self, folder: Path, parts: list[str]) -> None:
+        make_private(cache_folder("storage"))
         for part in dict.fromkeys(parts):
             if below := [f"{part}/{name}" for name in (self.bucket / part).listing()]:
                 self.bucket.download(folder, below)

@@ -23,6 +23,7 @@ UNCHECKED = {
     "settings",
     "base.data.root",
     "download",
+    "outside",
     "data.guesses",
     "data.removed",
 }

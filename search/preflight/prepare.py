@@ -1,10 +1,10 @@
 """Checks, before any machine starts, of everything that a search needs."""
 
-import os
 import platform
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from uuid import uuid4
 
 from cluster.cli import is_whole
 from cluster.errors import NotReady
@@ -70,8 +70,8 @@ def prepare(
     weights with which they do.
 
     Args:
-        anew: whether this is a search's beginning; later, no network is left out for want of
-            weights.
+        anew: whether the search begins, or continues in another space; otherwise no network is
+            left out for want of weights.
         begins: whether trials are to begin.
         trainings: the number that the storage needs room for; None: as many as there will be
             trials.
@@ -119,7 +119,7 @@ def check_weights(
     """Check that the weights with which networks are to begin are there and fit.
 
     Those that are not there are fetched, if the user has said so. Of several networks, those
-    without weights are left out where a search begins anew.
+    without weights are left out where `anew` is true (see `prepare`).
 
     Returns:
         The search without those, a digest of each file by its name, and notes.
@@ -146,7 +146,9 @@ def check_weights(
     # A model that also begins from nothing cannot be left out for want of weights.
     needed = {config.model.name for config in experiment.edges if not config.model.pretrained}
     is_choice = isinstance(experiment.space.domains.get("model.name"), Choice)
-    if not anew or not checked.digests or not is_choice or checked.missing.keys() & needed:
+    if not anew:
+        raise checked.error_of(experiment.name)
+    if not checked.digests or not is_choice or checked.missing.keys() & needed:
         raise checked.error()
     return experiment.without_models(checked.missing), checked.digests, checked.notes
 
@@ -206,11 +208,11 @@ def check_storage(experiment: Experiment) -> None:
     """
     if isinstance(experiment.storage, Bucket):
         return experiment.storage.check()
-    probe = experiment.storage / f".probe-{os.getpid()}"
+    probe = experiment.storage / f".probe-{uuid4().hex}"
     try:
         is_new = not experiment.storage.exists()
         experiment.storage.mkdir(parents=True, exist_ok=True)
-        probe.write_text("")
+        probe.touch(exist_ok=False)  # others may write here: no link of theirs is followed
         probe.unlink()
         if is_new:
             experiment.storage.rmdir()

@@ -54,7 +54,7 @@ class Bounded(HttpToolsProtocol):
     """The refusal that ends the connection once the requests before it are answered."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for a header."""
+        """Begin to wait for a header; at the limit, in the place of the longest idle client."""
         super().connection_made(transport)
         if len(self.connections) > self.limits.connections and not self._close_idle():
             self._refuse(Refusal(503, "too many connections; try again in 1 s", 1))

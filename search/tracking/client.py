@@ -7,8 +7,11 @@ or a token) or from `~/.mlflow/credentials`; nothing here keeps it.
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -46,14 +49,23 @@ class Answer:
 def client_of(uri: str) -> "MlflowClient":
     """Return MLflow's client, in an environment that is set for it and silent but for errors.
 
-    `MLFLOW_REGISTRY_URI` may name another place for models.
+    `MLFLOW_REGISTRY_URI` may name another place for models. A database file that is not there is
+    made first, for its owner only: MLflow would make one that everybody can read.
     """
     os.environ.update(ENVIRONMENT)
+    if uri.startswith("sqlite:///"):
+        with suppress(OSError):  # it exists, or MLflow reports why it cannot be made
+            sqlite_path(uri).touch(mode=0o600, exist_ok=False)
     from mlflow import MlflowClient
 
     for logger in ("mlflow", "alembic"):
         logging.getLogger(logger).setLevel(logging.ERROR)
     return MlflowClient(uri, os.environ.get("MLFLOW_REGISTRY_URI") or uri)
+
+
+def sqlite_path(uri: str) -> Path:
+    """Return the file of an `sqlite:///` URI, as SQLAlchemy reads it: `%20` in it is a space."""
+    return Path(unquote(uri.removeprefix("sqlite:///"))).absolute()
 
 
 def add(write: Callable[[], object]) -> None:

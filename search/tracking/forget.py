@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 from cluster.errors import NotReady
 from cluster.secrets import masked
 from search.journal.events import Started
-from search.tracking.client import client_of
+from search.tracking.client import client_of, sqlite_path
 from search.tracking.runs import elsewhere, experiment_title
 from search.tracking.tracker import troubles
-from search.tracking.uri import sqlite_path
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

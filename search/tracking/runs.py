@@ -6,6 +6,7 @@ is the only module that writes them.
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,8 @@ from search.journal.result import (
     task_of,
 )
 from search.phrases import RUN_LIST, last_line_of
-from search.tracking.client import add, client_of
+from search.tracking.client import add, client_of, sqlite_path
 from search.tracking.data_inputs import data_input
-from search.tracking.uri import sqlite_path
 from search.views.guessing import guess_figures
 from search.views.summary import markdown_summary, param_text, reached_text
 from trainables.catalog.tasks import DEFAULT_TASK, Metric
@@ -364,12 +364,17 @@ class Runs:
         return str(found.experiment_id)
 
     def _artifact_location(self, title: str) -> str | None:
-        """Return a folder beside the SQLite file; None for a server, which has its own."""
-        return (
-            (sqlite_path(self.uri).parent / "mlartifacts" / title).as_uri()
-            if self.uri.startswith("sqlite:")
-            else None
-        )
+        """Return a folder beside the SQLite file; None for a server, which has its own.
+
+        It is made here, for its owner only: pictures of images and checkpoints go there.
+        """
+        if not self.uri.startswith("sqlite:"):
+            return None
+        artifacts = sqlite_path(self.uri).parent / "mlartifacts"
+        with suppress(OSError):  # MLflow reports why nothing can be written there
+            for folder in (artifacts, artifacts / title):
+                folder.mkdir(mode=0o700, exist_ok=True)
+        return (artifacts / title).as_uri()
 
     def _find(self) -> None:
         """Find the runs that this search has already, and restore those that somebody deleted."""

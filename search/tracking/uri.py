@@ -11,12 +11,12 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from cluster.errors import NotReady
 from cluster.secrets import masked
 from search.journal.result import SearchResult
-from search.tracking.client import ask
+from search.tracking.client import ask, sqlite_path
 from trainables.errors import ConfigError, unknown
 
 DEFAULT_TRACKING = "sqlite:///mlflow.db"
@@ -87,11 +87,6 @@ def check_tracking(uri: str) -> None:
     elif address[0]:
         place = (address[0], address[1] or PORTS[kind])
         _check(uri, lambda: socket.create_connection(place, timeout=TIMEOUT_S).close())
-
-
-def sqlite_path(uri: str) -> Path:
-    """Return the file of an `sqlite:///` URI, as SQLAlchemy reads it: `%20` in it is a space."""
-    return Path(unquote(uri.removeprefix("sqlite:///"))).absolute()
 
 
 def _open_sqlite(uri: str) -> None:

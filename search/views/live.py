@@ -1,8 +1,8 @@
 """The progress of a running search as a view: a live table on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from statistics import mean
 from typing import Self
 
@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from search.budget import shares_of, shares_text
+from search.budget import limit, shares_of, shares_text
 from search.journal.events import (
     Dropped,
     Ended,
@@ -88,19 +88,64 @@ class Before:
     epochs: int
     shares: dict[str, float]
     """Of each limit of its budget."""
+    ended: int = 0
+    """The number of trials that had ended."""
 
     @classmethod
     def of(cls, result: SearchResult) -> Self:
         """Return what it has used until now."""
-        return cls(result.epochs_trained, shares_of(result))
+        return cls(result.epochs_trained, shares_of(result), result.ended)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """The pace at which epochs, or trials, end while some are at work."""
+
+    ended: int
+    """Those that have ended in this session."""
+    at_work: int
+    elapsed_s: float
+    """The seconds of the session until now."""
+    since_s: float
+    """The part of them that has passed since one last ended."""
+
+    @property
+    def per_s(self) -> float:
+        """The number a second.
+
+        Those that have ended did so until the last of them. While those at work take longer than
+        that, no more than if they all ended now.
+        """
+        until_s = max(self.elapsed_s - self.since_s, 1e-9)
+        return min(self.ended / until_s, (self.ended + self.at_work) / max(self.elapsed_s, 1e-9))
+
+    def left_s(self, count: float) -> float:
+        """Return the seconds until so many more have ended, with those at work.
+
+        Since the last one ended, some of it has been done; but it takes no less than if all at
+        work ended now and the rest came as fast.
+        """
+        if not self.ended:
+            return 0.0
+        usual = count * (self.elapsed_s - self.since_s) / self.ended - self.since_s
+        at_best = (count - self.at_work) * self.elapsed_s / (self.ended + self.at_work)
+        return max(usual, at_best)
+
+
+def pace_of(result: SearchResult, before: Before, elapsed_s: float) -> Pace:
+    """Return the pace of a session's epochs; `elapsed_s` are its seconds until now."""
+    session = result.now[-1] if result.now else None
+    since_s = (session.elapsed_ms - session.epoch_ms) / 1000 if session is not None else 0.0
+    running = result.counts.get("running", 0)
+    return Pace(result.epochs_trained - before.epochs, running, elapsed_s, since_s)
 
 
 def time_left(result: SearchResult, planned: int, before: Before, elapsed_s: float) -> float | None:
     """Return about how many seconds of a session are left; None where that is not known.
 
     With asha, where trials wait at rungs, the estimate takes as many to be promoted as usual;
-    otherwise it takes the rest to last as long as the trials that have ended. A budget that is
-    used up before then ends the search.
+    otherwise it takes the rest to last as long as the trials that have ended. What trains now is
+    taken to be as far as its time says. A budget that is used up before then ends the search.
 
     Args:
         result: the search.
@@ -108,25 +153,38 @@ def time_left(result: SearchResult, planned: int, before: Before, elapsed_s: flo
         before: what it had used when the session began.
         elapsed_s: the seconds since then.
     """
-    trials, experiment = result.trials.values(), result.started.experiment
-    ended = result.ended
+    experiment = result.started.experiment
+    ended, pace = result.ended, pace_of(result, before, elapsed_s)
     trained = result.epochs_trained
-    if experiment.get("scheduler") == "asha" and trained > before.epochs:
+    if experiment.get("scheduler") == "asha" and pace.ended > 0:
         rungs = experiment["horizon"], experiment.get("grace"), experiment.get("sure", 0.0)
         usual = mean(
-            expected_epochs(trial.config["epochs"], *rungs) for trial in trials if trial.config
+            expected_epochs(trial.config["epochs"], *rungs)
+            for trial in result.trials.values()
+            if trial.config
         )
-        seconds = (usual * planned - trained) * elapsed_s / (trained - before.epochs)
+        seconds = pace.left_s(usual * planned - trained)
     else:
-        seconds = elapsed_s / ended * (planned - ended) if ended else 0
+        session = result.now[-1] if result.now else None
+        since_s = (session.elapsed_ms - session.ended_ms) / 1000 if session is not None else 0.0
+        trials = replace(pace, ended=ended - before.ended, since_s=since_s)
+        seconds = trials.left_s(planned - ended)
     if seconds <= 0:
         return None
-    budget = [
-        elapsed_s / used * max(0.0, 1 - share)
-        for limit, share in shares_of(result).items()
-        if (used := share - before.shares.get(limit, 0.0))
-    ]
-    return min([seconds, *budget])
+    return min([seconds, *_budget_left(result, before, pace)])
+
+
+def _budget_left(result: SearchResult, before: Before, pace: Pace) -> Iterator[float]:
+    """Yield the seconds until each limit of the budget is used up."""
+    for text, share in shares_of(result).items():
+        one, left = limit(text), max(0.0, 1 - share)
+        used = share - before.shares.get(text, 0.0)
+        if one.of == "time":
+            yield left * one.amount
+        elif one.of == "epochs" and pace.ended > 0:
+            yield max(0.0, pace.left_s(left * one.amount))
+        elif used > 0:
+            yield pace.elapsed_s / used * left
 
 
 def open_display(shown: Shown) -> "Display | None":
@@ -139,6 +197,7 @@ def open_display(shown: Shown) -> "Display | None":
         shown.planned,
         shown.console,
         may_train=lambda: driver.outstanding > 0,
+        count_time=driver.count_time,
         table=shown.may_draw,
     )
     display.show()
@@ -155,6 +214,7 @@ class Display(View):
         console: Console,
         *,
         may_train: Callable[[], bool] = lambda: True,
+        count_time: Callable[[], None] = lambda: None,
         table: bool = True,
     ) -> None:
         """Start the clock; nothing is drawn before `show`.
@@ -162,10 +222,11 @@ class Display(View):
         Args:
             planned: the number of trials, or of a selection the most trainings, that are planned.
             may_train: returns whether anything trains, or may still come to.
+            count_time: counts the time until now in the result.
             table: whether a terminal gets a table, rather than plain lines.
         """
         self.result, self.planned, self.may_train = result, planned, may_train
-        self.console = console
+        self.console, self.count_time = console, count_time
         self.start, self.before = time.monotonic(), Before.of(result)
         self.said_at, self.draw_at = self.start, self.start
         self.last = ""
@@ -219,6 +280,7 @@ class Display(View):
     def _line(self) -> str:
         """Return a line on how far the search is, or what it waits for."""
         result = self.result
+        self.count_time()
         if result.trials and not result.counts.get("running"):
             return (
                 f"{self._elapsed():5.0f} s  {outcome_text(result)} of {self.planned}; "
@@ -231,7 +293,7 @@ class Display(View):
         )
         return (
             f"{self._elapsed():5.0f} s  {outcome_text(result)} of {self.planned}; {best}; "
-            f"{self._speed():.1f} epochs/s; {self._left()}{self._budget()}"
+            f"{self._speed()}; {self._left()}{self._budget()}"
         )
 
     def _budget(self) -> str:
@@ -257,8 +319,14 @@ class Display(View):
     def _elapsed(self) -> float:
         return time.monotonic() - self.start
 
-    def _speed(self) -> float:
-        return (self.result.epochs_trained - self.before.epochs) / max(self._elapsed(), 1e-9)
+    def _speed(self) -> str:
+        """Return the pace as text: epochs a second, or a minute or an hour where that is few."""
+        per_s = pace_of(self.result, self.before, self._elapsed()).per_s
+        return next(
+            f"{per_s * seconds:.1f} epochs/{unit}"
+            for unit, seconds in (("s", 1), ("min", 60), ("h", 3600))
+            if per_s * seconds >= 0.1 or unit == "h" or not per_s
+        )
 
     def _left(self) -> str:
         """Return the time that is left, as text."""

@@ -13,7 +13,7 @@ from search.decisions.refinement import edges, refinement_sentences
 from search.experiment import Experiment
 from search.journal.guessing import is_answer_at_chance
 from search.journal.journal import FILE_NAME
-from search.journal.result import ENDED, PAGE, SearchResult
+from search.journal.result import ENDED, PAGE, SearchResult, elapsed_s
 from search.phrases import RUN_LIST, browser, going_on, more_trials, program, verb
 from search.views.base import Finished, Shown, View
 from search.views.guessing import guessing_text
@@ -224,7 +224,7 @@ def print_selection(finished: Finished, console: Console) -> None:
     selection = result.selection
     if selection is None:
         return
-    seconds = sum(session.last_ms - session.began_ms for session in selection.sessions) / 1000
+    seconds = elapsed_s(selection.sessions)
     share = selection.train_s / result.train_s if result.train_s else 0.0
     console.print(
         f"\n[bold]{experiment.name}[/bold]: "

@@ -42,6 +42,7 @@ from search.views.metric import (
 from trainables.catalog.models import MODELS
 from trainables.catalog.tasks import Metric
 from trainables.config import TrialConfig
+from trainables.disk import read_regular
 from trainables.errors import counted, printable
 from trainables.values import Json, Params
 
@@ -791,7 +792,7 @@ def json_summary(
 def _data(home: Home) -> Json | None:
     """Return the report on the data that is kept with a search; None where there is none."""
     try:
-        found: Json = json.loads(home.read(DATA_REPORT).read_text(encoding="utf-8"))
+        found: Json = json.loads(read_regular(home.read(DATA_REPORT)))
     except (OSError, ValueError):
         return None
     return found

@@ -1,10 +1,11 @@
 """Time that early stopping takes for a decision, by the number of trials.
 
-    python -m tests.bench.deciding [--trials 100 1000 3000]
+    python -m tests.bench.deciding [--trials 100 1000 3000] [--costs 1]
 
 The scheduler alone is asked, for made-up trainings of 256 epochs, with eight rungs and two
 parameters. Counted is the processor's time from a question, who is next, to its answer; means over
-a search, and over its last quarter.
+a search, and over its last quarter. With `--costs`, trials are compared by so many costs too, as
+with `--objective`; these are made up as well.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from search.experiment import SURE
+from search.objectives import COSTS
 from search.schedulers.asha import Asha
 from search.schedulers.base import NEW, Setting
 from search.space import Float, SearchSpace
@@ -24,8 +26,8 @@ NOISE = 0.003
 """The deviation of a value between one epoch and the next."""
 
 
-def measure(trials: int) -> list[float]:
-    """Play a search of so many trials and return the seconds of each decision."""
+def measure(trials: int, costs: int = 0) -> list[float]:
+    """Play a search of so many trials, with so many costs, and return each decision's seconds."""
     space = SearchSpace(
         {"optimizer.lr": Float(0.001, 1.0, log=True), "optimizer.momentum": Float(0.1, 0.99)}
     )
@@ -49,6 +51,8 @@ def measure(trials: int) -> list[float]:
             }
             asha.begin(chosen, params, chosen)
             ends[chosen], epochs[chosen], best[chosen] = float(generator.uniform(0.5, 0.9)), 0, 0.0
+            if costs:
+                asha.cost(chosen, tuple(generator.uniform(1, 100, costs).tolist()))
         else:
             asha.go_on(chosen)
         waits = False
@@ -67,11 +71,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--trials", type=int, nargs="+", default=[100, 1000, 3000], metavar="N")
+    parser.add_argument("--costs", type=int, default=0, choices=range(len(COSTS) + 1))
     args = parser.parse_args(argv)
-    measure(20)  # what is imported and computed once does not count
+    measure(20, args.costs)  # what is imported and computed once does not count
     print("| trials | decisions | ms a decision | in the last quarter |\n|---|---|---|---|")
     for trials in args.trials:
-        took = 1000 * np.array(measure(trials))
+        took = 1000 * np.array(measure(trials, args.costs))
         last = took[-len(took) // 4 :].mean()
         print(f"| {trials:,} | {len(took):,} | {took.mean():.1f} | {last:.1f} |", flush=True)
 

@@ -3,7 +3,9 @@
 On played journals, in Chromium: `soon`, how long after a journal's write a finished epoch is on the
 page; `large`, how long a search of 1,000 trials of 100 epochs takes to open and to update; `many`,
 how long a list of 500 searches takes; `twenty`, what twenty open pages take of the machine; `day`,
-what a day's search leaves in memory. All of them without a name.
+what a day's search leaves in memory. Without a browser: `huge`, how long the server takes to answer
+with each page of a search of 5,000 trials of 30 epochs, and `search.report` to draw its report,
+with the memory of both. All of them without a name.
 """
 
 import argparse
@@ -11,6 +13,7 @@ import asyncio
 import math
 import os
 import random
+import resource
 import statistics
 import subprocess
 import sys
@@ -25,7 +28,7 @@ import numpy as np
 import psutil
 
 from search.experiment import Experiment
-from search.journal.events import Ended, Epoch, EventData, Running, Started, Suggested
+from search.journal.events import Ended, Epoch, EventData, Finished, Running, Started, Suggested
 from search.journal.journal import FILE_NAME, Event
 from search.journal.lease import Lease
 from search.space import Choice, Float, SearchSpace
@@ -319,7 +322,49 @@ def day(place: Path) -> None:
         )
 
 
-MEASUREMENTS = {one.__name__: one for one in (soon, large, many, twenty, day)}
+def huge(place: Path) -> None:
+    """Measure the server's pages and the report of a search with 150,000 epochs."""
+    trials, epochs = 5000, 30
+    search = Played(place, "huge", trials, epochs)
+    for number in range(1, trials + 1):
+        search.write(*search.whole(number))
+    search.write(Finished("completed", ""))
+    pages = {
+        "list": "/",
+        "search": "/searches/huge",
+        "charts": "/searches/huge/charts",
+        "trial": f"/searches/huge/trials/{name_of(trials // 2)}",
+    }
+
+    async def fetch(address: str) -> dict[str, list[float]]:
+        jar = aiohttp.CookieJar(unsafe=True)
+        seconds: dict[str, list[float]] = {name: [] for name in pages}
+        async with aiohttp.ClientSession(cookie_jar=jar) as session:
+            await session.get(f"{address}/missing?{TOKEN}={GIVEN}")
+            for name, path in (pair for _ in range(4) for pair in pages.items()):
+                begun = time.monotonic()
+                async with session.get(f"{address}{path}") as answer:
+                    assert answer.status == 200, answer.status
+                    await answer.read()
+                seconds[name].append(time.monotonic() - begun)
+        return seconds
+
+    with served(place) as (address, server):
+        empty_mb = server.memory_info().rss / 1e6
+        seconds = asyncio.run(fetch(address))
+        server_mb = server.memory_info().rss / 1e6
+    for name, (first, *again) in seconds.items():
+        print(f"huge: the page '{name}' in {first:.2f} s at first, {max(again):.2f} s later")
+    print(f"huge: the server has {server_mb:.0f} MB, {empty_mb:.0f} MB before")
+    command = [sys.executable, "-m", "search.report", "huge", "--storage", str(place)]
+    begun = time.monotonic()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    took = time.monotonic() - begun
+    peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3
+    print(f"huge: the report in {took:.1f} s, with {peak_mb:.0f} MB at most")
+
+
+MEASUREMENTS = {one.__name__: one for one in (soon, large, many, twenty, day, huge)}
 
 
 def main() -> int:

@@ -56,7 +56,7 @@ def until(events: list[Event], target: float) -> Found:
         if event.kind == "epoch":
             best = max(best, event.data.metrics["val/accuracy"])
             if best >= target:
-                return result.epochs_trained, (event.time_ms - result.started_ms) / 1000, best
+                return result.epochs_trained, result.wall_s, best
     return result.epochs_trained, None, best
 
 

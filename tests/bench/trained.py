@@ -22,7 +22,7 @@ from typing import Any
 
 OMITTED = {
     "crc", "n", "id", "time_ms", "began_ms", "host", "pid", "node", "provenance", "reason", "text",
-    "cost",
+    "elapsed_ms", "driver", "boot", "zero_ms", "cost",
     "version", "began", "training", "training_fingerprint", "time/epoch_s", "slots", "experiment",
     "age_s", "took_s", "start_s", "tracking", "packing", "threads", "device", "wall_s", "at",
     "ms_per_image", "latency", "remarks", "gpu", "memory",

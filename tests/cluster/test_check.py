@@ -31,12 +31,13 @@ from cluster.preflight.findings import Finding
 from cluster.preflight.remote import Visit, Way
 from cluster.storage.bucket import Bucket
 from tests.support.ports import free_ports
+from tests.support.programs import path_of
 from tests.support.services import S3, mlflow_server, running, seaweedfs
 from tests.support.sshd import free_address, make_key, needs_sshd, ssh_host
 from tests.support.stand_in import FAULTS, stand_in
 
 ROOT = Path(__file__).parents[2]
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+FAKETIME = path_of("libfaketime.so.1")
 USER = {
     "name": "user",
     "credentials": [{"accessKey": "AKUSER", "secretKey": "not-a-secret"}],
@@ -138,7 +139,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Ite
     bashrc = f"echo Welcome to this host\nexport PATH={Path(sys.executable).parent}:$PATH\n"
     late = (
         {"LD_PRELOAD": str(FAKETIME), "FAKETIME": "+60", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-        if FAKETIME.exists()
+        if FAKETIME is not None
         else {}
     )
     with ExitStack() as services:
@@ -283,7 +284,7 @@ def test_everything_at_once(place: Place) -> None:
             "ray get-auth-token --generate; chmod 600 ~/.ray/auth_token."
         ),
     ]
-    if FAKETIME.exists():
+    if FAKETIME is not None:
         planted.append(
             f"{place.late}: the clock is 60 s ahead of this machine's (at most 5 s are well). "
             "Set both by NTP: timedatectl set-ntp true."
@@ -593,6 +594,9 @@ def check_aws(
     token.chmod(0o600)
     file = folder / "cluster.yaml"
     file.write_text(yaml.safe_dump(dict(config)))
+    rsync = folder / "bin/rsync"  # this machine may have none, which would be one more error
+    rsync.parent.mkdir()
+    rsync.touch(0o755)
     rest = {
         name: value
         for name, value in os.environ.items()
@@ -603,6 +607,7 @@ def check_aws(
         env={
             **rest,
             "HOME": str(folder),
+            "PATH": f"{rsync.parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
             "AWS_EC2_METADATA_DISABLED": "true",
             **environment,

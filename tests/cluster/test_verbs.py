@@ -364,9 +364,23 @@ def test_the_packages_and_the_named_files_are_shipped_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("mine/space.py", "mine/helper.py", "mine/secrets.txt", "search.yaml", "table3/x"):
-        Path(name).parent.mkdir(exist_ok=True)
-        Path(name).write_text(name)
+    files = {
+        "mine/space.py": "import numpy, helper\nfrom mine.parts import sizes\nimport search.space",
+        "mine/helper.py": "import common",
+        "mine/parts/__init__.py": "from . import rates",
+        "mine/parts/sizes.py": "import os.path",
+        "mine/parts/rates.py": "",
+        "mine/parts/other.py": "",
+        "mine/credentials.py": "KEY = 1",
+        "mine/secrets.txt": "",
+        "common.py": "this is no Python",
+        "settings.py": "KEY = 1",
+        "search.yaml": "",
+        "table3/x": "",
+    }
+    for name, content in files.items():
+        Path(name).parent.mkdir(exist_ok=True, parents=True)
+        Path(name).write_text(content)
     words = [
         "python",
         "-m",
@@ -387,6 +401,10 @@ def test_the_packages_and_the_named_files_are_shipped_and_nothing_else(
     assert {name for name in shipped if name.split("/")[0] not in submit.PACKAGES} == {
         "mine/space.py",
         "mine/helper.py",
+        "mine/parts/__init__.py",
+        "mine/parts/sizes.py",
+        "mine/parts/rates.py",
+        "common.py",
         "search.yaml",
     }
     assert {

@@ -170,10 +170,14 @@ def _as_it_is(tracking: str) -> Iterator[str]:
         yield f"sqlite:///{copy}"
 
 
+WRITTEN = ("n", "time_ms", "elapsed_ms", "crc")
+"""The parts of a line that differ each time that it is written."""
+
+
 def stops(search: Search) -> list[dict[str, Any]]:
     """Return the stops and what each rested on, without line numbers, times and checksums."""
     return [
-        {key: value for key, value in event.items() if key not in ("n", "time_ms", "crc")}
+        {key: value for key, value in event.items() if key not in WRITTEN}
         for event in search.events("stopped")
     ]
 

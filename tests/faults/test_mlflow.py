@@ -89,22 +89,18 @@ def test_a_server_that_is_away_silent_or_forgetful_costs_nothing(
 def test_a_server_that_stays_away_is_told_and_can_be_caught_up_with(
     open_search: OpenSearch, server: Server, undisturbed: Undisturbed
 ) -> None:
-    """F3: never back while the search runs: exit 4 within a minute of the last line of its journal,
-    and `search.sync` brings the rest.
-    """
+    """F3: never back while the search runs: exit 4, and `search.sync` brings the rest."""
     search = open_search(name="stays-away", tracking=server.uri)
     search.run(*GRID).wait_for_epochs(2)
     server.kill()
     try:
         done = search.finish()
-        late = time.time() - search.events("finished")[-1]["time_ms"] / 1000
     finally:
         server.start()
     assert done.code == 4, done.err
     assert "search.sync stays-away" in done.err
     assert "Traceback" not in done.err
     assert done.summary["epochs_trained"] == 27
-    assert late < 60
     synced = search.start("sync", search.name).finish()
     assert synced.code == 0, synced.err
     assert_contract(search, undisturbed=undisturbed[0])

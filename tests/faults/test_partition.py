@@ -5,7 +5,6 @@ namespace with a `/tmp/ray` of its own.
 import os
 import secrets
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import pytest
 from tests.faults.conftest import OpenSearch
 from tests.faults.harness import GRID, Search, wait_for
 from tests.faults.oracle import assert_contract
+from tests.support.programs import needs
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
@@ -39,13 +39,11 @@ def ip(*words: str) -> int:
     return subprocess.run(["ip", *words], check=False, capture_output=True).returncode
 
 
-def may_make_hosts() -> bool:
-    return (
-        os.geteuid() == 0
-        and all(map(shutil.which, ("ip", "unshare")))
-        and ip("netns", "add", f"probe{os.getpid()}") == 0
-        and ip("netns", "del", f"probe{os.getpid()}") == 0
-    )
+def needs_namespaces() -> None:
+    needs("ip", "unshare")
+    probe = f"probe{os.getpid()}"
+    if os.geteuid() != 0 or ip("netns", "add", probe) != 0 or ip("netns", "del", probe) != 0:
+        pytest.skip("needs root, to make network namespaces")
 
 
 @dataclass(frozen=True)
@@ -83,8 +81,7 @@ class Hosts:
 
 @pytest.fixture
 def hosts() -> Iterator[Hosts]:
-    if not may_make_hosts():
-        pytest.skip("needs root, ip and unshare, to make network namespaces")
+    needs_namespaces()
     near, far = (f"{name}{os.getpid()}" for name in ("near", "far"))
     for name in (near, far):
         ip("netns", "add", name)
@@ -201,8 +198,7 @@ def test_a_node_that_is_cut_off_loses_nothing_and_its_late_words_are_not_heard(
 @pytest.mark.xdist_group("hosts")
 def test_hosts_leave_nothing_behind() -> None:
     """The namespaces of the test above are gone."""
-    if not may_make_hosts():
-        pytest.skip("needs root, ip and unshare, to make network namespaces")
+    needs_namespaces()
     names = subprocess.run(
         ["ip", "netns", "list"], check=True, capture_output=True, text=True
     ).stdout

@@ -219,6 +219,15 @@ def test_clean_leaves_the_answer_alone(over: Over) -> None:
 
 
 @in_a_folder
+def test_a_line_that_was_half_written_is_said_to_be_cut_off(over: Over) -> None:
+    kept, clean = over
+    with (kept.folder / FILE_NAME).open("ab") as journal:
+        journal.write(b'{"n": 1000, "time')
+    assert "half-written (17 bytes); it was cut off" in clean("--yes").stdout
+    assert "half-written" not in clean("--yes").stdout
+
+
+@in_a_folder
 def test_clean_tells_a_program_what_went(over: Over) -> None:
     kept, clean = over
     result = SearchResult.read(kept.opened())

@@ -13,7 +13,7 @@ from search.experiment import Experiment
 from search.journal.events import Selected, Selecting
 from search.journal.journal import FILE_NAME
 from search.journal.result import SearchResult, Selection, TrialResult
-from search.statistics import Expected, between
+from search.statistics import Expected, difference_bounds
 from tests.conftest import Command
 from tests.support.played import OpenDriver, changed, play, report
 from trainables.config import TrialConfig
@@ -205,11 +205,77 @@ def test_a_search_without_a_result_is_told_too(
     assert said(found, better) == "empty and a cannot be compared: it has no result yet."
 
 
-def test_an_interval_for_a_difference_allows_for_several_of_them() -> None:
-    low, high = between((0.8, 0.7), (0.03, 0.04))
-    assert (low, high) == pytest.approx((0.1 - 0.098, 0.1 + 0.098), abs=1e-3)
-    wide = between((0.8, 0.7), (0.03, 0.04), comparisons=3)
-    assert wide[0] < low < high < wide[1]
+def test_bounds_of_a_difference_are_farther_off_where_the_bounds_of_both_are() -> None:
+    near = difference_bounds((0.8, 0.7), ((0.77, 0.74), (0.83, 0.66)))
+    assert near == pytest.approx((0.1 - 0.05, 0.1 + 0.05))
+    far = difference_bounds((0.8, 0.7), ((0.68, 0.74), (0.83, 0.66)))
+    assert far[0] < 0 < near[0] < near[1] == far[1]
+
+
+def with_candidates(result: SearchResult, count: int, *, epochs: int | None = None) -> SearchResult:
+    """The best trial among so many trainings, all the others a little worse than it."""
+    best = result.best
+    assert best is not None
+    result.trials = {best.trial: best}
+    for number in range(1, count):
+        length = epochs or len(best.epochs)
+        made = replace(best, trial=f"o{number}", training_key=f"o{number}")
+        made.epochs = {epoch: report(epoch, best.value - 1e-4).metrics for epoch in range(length)}
+        result.trials[made.trial] = made
+    return result
+
+
+@pytest.mark.parametrize(
+    ("leaders", "others", "is_beyond"), [(1, 1, True), (1, 300, True), (300, 1, False)]
+)
+@pytest.mark.parametrize("by", ["folds", "images"])
+def test_the_best_of_many_has_to_be_better_by_more(
+    by: str, leaders: int, others: int, is_beyond: bool, search: Played
+) -> None:
+    """The luck of the one that is behind is no reason to doubt that it is."""
+    folds = [0.60, 0.75, 0.80, 0.90, 0.95] if by == "folds" else None
+    worse_folds = folds and [
+        one - lead for one, lead in zip(folds, [0.04, 0.06, 0.05, 0.03, 0.05], strict=True)
+    ]
+    better = with_candidates(search("a", 0.80, folds=folds), leaders)
+    worse = with_candidates(search("b", 0.754, folds=worse_folds), others)
+    (contrast,) = compared([better, worse]).contrasts
+    assert (contrast.by, contrast.leader, contrast.candidates) == (by, "a", leaders)
+    assert contrast.is_beyond_noise is is_beyond
+    assert (
+        "corrected for the best of 300 trainings" in said(compared([better, worse]), better)
+    ) is (leaders == 300)
+
+
+def test_longer_trainings_count_several_times_since_the_best_epoch_is_taken(
+    search: Played,
+) -> None:
+    worse = with_candidates(search("b", 0.78), 1)
+    length = len(worse.trials[next(iter(worse.trials))].epochs)
+    better = with_candidates(search("a", 0.80), 5, epochs=3 * length)
+    (contrast,) = compared([better, worse]).contrasts
+    assert contrast.candidates == 3 * 4 + len(better.best.epochs) // length  # type: ignore[union-attr]
+
+
+def test_a_choice_among_many_by_their_fresh_seeds_has_to_be_better_by_more(search: Played) -> None:
+    seeds = {1: 0.60, 2: 0.70, 3: 0.80, 4: 0.90}
+    worse = selected(search("b", 0.78), {1: 0.57, 2: 0.66, 3: 0.77, 4: 0.84})
+    found = []
+    for count in (1, 20):
+        better = selected(search(f"a{count}", 0.80), seeds)
+        assert better.selection is not None
+        better.selection.started.candidates.extend(f"o{number}" for number in range(1, count))
+        (contrast,) = compared([better, worse]).contrasts
+        found.append((contrast.by, contrast.candidates, contrast.is_beyond_noise))
+    assert found == [("seeds", 1, True), ("seeds", 20, False)]
+
+
+def test_a_perfect_value_of_few_images_is_not_certain(search: Played) -> None:
+    """Without bounds of its own, 20 right of 20 would have no error at all."""
+    better, worse = search("a", 1.0, images=20), search("b", 0.8, images=20)
+    for result in (better, worse):
+        with_candidates(result, 1)
+    assert compared([better, worse]).contrasts[0].is_beyond_noise is False
 
 
 def test_the_command_prints_a_table_or_json(

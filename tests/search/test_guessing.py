@@ -30,10 +30,11 @@ from search.views.summary import json_summary, markdown_summary, models_table
 from search.why import beside_guessing
 from tests.conftest import Command
 from tests.support.played import evaluation, started_event
-from trainables.catalog.guesses import Guess, guesses_of
+from trainables.catalog.guesses import Guess, blind_error, guessed, guesses_of
 from trainables.catalog.tasks import CLASSIFICATION
 from trainables.config import TrialConfig
 from trainables.datasets.targets import Targets
+from trainables.tasks.metrics import SCORES
 
 DOGS, CATS = 40, 2
 EXPERIMENT = {
@@ -125,6 +126,72 @@ def test_the_class_mix_reaches_what_many_random_guesses_do() -> None:
     assert mix.val["log_loss"] == pytest.approx(sklearn.metrics.log_loss(truth, chances))
 
 
+UNLIKE = guesses_of(("cat", "dog"), (40, 360), (150, 150), (180, 120))
+"""Guesses where nine in ten training images are dogs, and as many cats are met afterwards."""
+
+
+def test_guesses_know_the_class_mix_of_the_very_images_that_they_are_held_against() -> None:
+    dog, cat, mix = UNLIKE
+    assert [guess.title for guess in UNLIKE] == ["always 'dog'", "always 'cat'", "class mix"]
+    assert (dog.val["accuracy"], cat.test["accuracy"]) == (0.5, 0.6)
+    assert mix.val["macro_f1"] == mix.test["macro_f1"] == 0.5
+    assert mix.val["log_loss"] == pytest.approx(np.log(2))
+    shares = np.array([0.6, 0.4])
+    assert mix.test["log_loss"] == pytest.approx(-(shares * np.log(shares)).sum())
+
+
+@pytest.mark.parametrize("metric", [metric.name for metric in CLASSIFICATION.metrics])
+@pytest.mark.parametrize("counts", [(150, 150), (180, 120), (5, 0, 95), (1,) * 10, (400, 3, 30)])
+def test_no_constant_answer_is_better_than_the_best_guess(
+    metric: str, counts: tuple[int, ...]
+) -> None:
+    """One class, equal shares as with balanced class weights, or any other mix."""
+    names = [str(number) for number in range(len(counts))]
+    train = [90, *[10] * (len(counts) - 1)]
+    score = CLASSIFICATION.metric(metric).score
+    guesses = guesses_of(names, train, counts, counts)
+    best = max(score(guess.val[metric]) for guess in guesses if metric in guess.val)
+    generator = np.random.default_rng(0)
+    others = [*np.eye(len(counts)), *generator.dirichlet(np.ones(len(counts)), 500)]
+    for shares in [*others, np.full(len(counts), 1 / len(counts)), np.array(train) / sum(train)]:
+        reached = guessed(shares.tolist(), counts)
+        assert metric not in reached or score(reached[metric]) <= best + 1e-12
+
+
+@pytest.mark.parametrize(
+    ("metric", "value"), [("log_loss", np.log(2)), ("macro_f1", 0.5), ("balanced_accuracy", 0.5)]
+)
+def test_equal_shares_for_all_are_a_guess_whatever_the_training_images_mix(
+    metric: str, value: float
+) -> None:
+    """As a network without signal answers that was trained with balanced class weights."""
+    data = {"val": 300, "guesses": [asdict(guess) for guess in UNLIKE]}
+    assert is_answer_at_chance(searched(value, metric=metric, error=1e-3, **data))
+
+
+@pytest.mark.parametrize("counts", [(10, 10), (40, 2), (30, 20, 10), (90, 5, 5), (20,) * 8])
+def test_the_error_without_signal_is_the_largest_that_blind_networks_have(
+    counts: tuple[int, ...],
+) -> None:
+    """Every network answers by a taste of its own, and by one feature or several."""
+    generator, classes = np.random.default_rng(0), len(counts)
+    labels = np.repeat(np.arange(classes), counts)
+    worst = dict.fromkeys(("balanced_accuracy", "auc"), 0.0)
+    for network in range(4):
+        taste, slopes = generator.normal(size=(2, classes)) * [[network // 2], [1]]
+        values: dict[str, list[float]] = {name: [] for name in worst}
+        for _ in range(300):
+            drawn = generator.normal(size=(len(labels), 1 if network % 2 else classes))
+            chances = np.exp(taste + drawn * slopes)
+            chances /= chances.sum(axis=1, keepdims=True)
+            for name, each in values.items():
+                each.append(SCORES[name](labels, chances).value)
+        worst = {name: max(worst[name], float(np.std(each))) for name, each in values.items()}
+    largest = blind_error(counts)
+    for name, spread in worst.items():
+        assert 0.75 * largest[name] < spread < 1.15 * largest[name]  # 300 draws know it to 4 %
+
+
 def test_a_task_without_classes_has_no_guesses() -> None:
     assert Targets().guesses(None) == []  # type: ignore[arg-type]
 
@@ -184,11 +251,13 @@ def test_the_test_part_decides_where_it_was_opened(test: float, above: bool) -> 
 @pytest.mark.parametrize(
     ("metric", "value", "above"),
     [
-        ("balanced_accuracy", 0.53, True),
-        ("balanced_accuracy", 0.51, False),
+        ("balanced_accuracy", 0.9, True),
+        ("balanced_accuracy", 0.75, False),  # nor here
+        ("macro_f1", 0.9, True),
+        ("macro_f1", 0.75, False),
         ("log_loss", 0.1, True),
         ("log_loss", 0.19, False),
-        ("auc", 0.75, False),  # two images of a class say little, whatever the error that is told
+        ("auc", 0.75, False),  # two images of a class say little, whatever error was reported
     ],
 )
 def test_other_metrics_are_judged_by_their_own_error(

@@ -10,12 +10,20 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import uvicorn
 from PIL import Image
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from search.feedback.records import About, Records, Seen
-from search.label import main
+from search.label import CONNECTIONS, app_of, main
+from search.serving.protocol import Bounded
+from tests.support.asgi import ask
 
 
 def met(place: Path) -> str:
@@ -54,6 +62,38 @@ def test_what_is_no_port_is_refused(port: str, capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit, match="2"):
         main(["met", f"--port={port}"])
     assert "a port is a whole number from 0 to 65,535" in capsys.readouterr().err
+
+
+def test_a_browser_is_led_by_a_file_so_that_its_command_line_has_no_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    met(tmp_path / "met")
+    shown: list[str] = []
+
+    def read(self: uvicorn.Server, sockets: Any = None) -> None:
+        shown.append(Path(urlsplit(shown[0]).path).read_text())
+        assert issubclass(self.config.http, Bounded)  # type: ignore[arg-type]
+        assert self.config.http.limits.connections == CONNECTIONS
+
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr("webbrowser.open", shown.append)
+    monkeypatch.setattr(uvicorn.Server, "run", read)
+    assert main([str(tmp_path / "met"), "--port", "0"]) == 0
+    (address,) = re.findall(r"http://127\.0\.0\.1:\d+/[\w-]{20,}/", capsys.readouterr().out)
+    opened, content = shown
+    assert opened.startswith("file:///")
+    assert address in content
+    assert not Path(urlsplit(opened).path).exists()
+
+
+def test_a_client_without_the_token_keeps_no_connection() -> None:
+    async def page(request: Request) -> Response:
+        return Response("images")
+
+    app = app_of("t" * 20, [Route("/", page)])
+    stranger, mine = ask(app, "GET", "/other/"), ask(app, "GET", f"/{'t' * 20}/")
+    assert (stranger.status, stranger.headers["connection"]) == (404, "close")
+    assert (mine.content, "connection" in mine.headers) == (b"images", False)
 
 
 def test_an_image_is_corrected_over_http_until_it_is_stopped(tmp_path: Path) -> None:

@@ -1,8 +1,12 @@
 """Searches in a line each: as their journals tell whole, and broken ones among them."""
 
+import argparse
 import json
 import math
+import os
+import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.text import Text
@@ -11,13 +15,16 @@ from cluster.storage.bucket import Bucket
 from search.api import searches as from_python
 from search.experiment import Experiment
 from search.journal import overview
-from search.journal.events import Ended, Resumed, Tested
-from search.journal.journal import FILE_NAME, Journal
+from search.journal.events import Ended, Finished, Resumed, Tested
+from search.journal.journal import FILE_NAME, DamagedJournal, Journal
+from search.journal.lease import FILE_NAME as LOCK_FILE
 from search.journal.lease import Lease
 from search.journal.overview import Overview, Overviews, overview_of
 from search.journal.result import SearchResult
-from search.list import searches, table
+from search.journal.store import home
+from search.list import command, searches, table
 from search.views.metric import interval
+from search.views.web.words import overview_state, stand_text
 from tests.conftest import Command
 from tests.support.played import OpenDriver, changed, play
 
@@ -101,6 +108,67 @@ def test_a_broken_search_is_named_and_stops_nothing(
     assert f"broken is broken: {trouble}" in done.stdout
 
 
+def odd(line: dict[str, Any]) -> bytes:
+    """Return a line of a journal with a right checksum, whatever its values are."""
+    text = json.dumps(line)[:-1]
+    return f'{text}, "crc": "{zlib.crc32(text.encode()):08x}"}}\n'.encode()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"began_ms": 10**18},
+        {"began_ms": "yesterday"},
+        {"time_ms": 10**18},
+        {"name": None},
+        {"data": []},
+        {"data": {}},
+        {"data": {"name": "folder", "root": 5}},
+        {"experiment": {"trials": "many"}},
+        {"experiment": {"space": {"name": "x"}, "trials": float("inf")}},
+        {"experiment": {"base": []}},
+        {"packing": {"members": []}},
+        {"slots": "two"},
+    ],
+    ids=str,
+)
+def test_an_odd_journal_is_one_line_and_the_others_are_listed(
+    change: dict[str, Any], storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, *others = (storage / "played" / FILE_NAME).read_bytes().splitlines(keepends=True)
+    values = json.loads(first)
+    del values["crc"]
+    (storage / "odd").mkdir()
+    (storage / "odd" / FILE_NAME).write_bytes(odd(values | change) + b"".join(others))
+    assert {line.name: line.state for line in searches(storage)} == {
+        "played": "ended",
+        "odd": "broken",
+    }
+    assert command(argparse.Namespace(storage=storage, json=False)) == 0
+    assert "odd is broken: " in capsys.readouterr().out
+
+
+def test_nobody_waits_for_what_is_no_regular_file(
+    storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, file in (("pipe", FILE_NAME), ("locked", LOCK_FILE)):
+        (storage / name).mkdir()
+        (storage / name / FILE_NAME).touch()
+        (storage / name / file).unlink(missing_ok=True)
+        os.mkfifo(storage / name / file)
+    assert {line.name: line.state for line in searches(storage)} == {
+        "played": "ended",
+        "pipe": "broken",
+        "locked": "broken",
+    }
+    assert command(argparse.Namespace(storage=storage, json=False)) == 0
+    assert "pipe is broken: journal.jsonl is not a regular file" in capsys.readouterr().out
+    with pytest.raises(DamagedJournal, match="is not a regular file"):
+        SearchResult.read(storage / "pipe")
+    with pytest.raises(DamagedJournal, match="is not a regular file"):
+        home(storage, "pipe").tail().new()
+
+
 def test_the_newest_comes_first(storage: Path) -> None:
     old = storage / "old"
     old.mkdir()
@@ -167,3 +235,27 @@ def test_a_journal_is_read_again_only_where_it_has_changed(
     journal.append(Resumed(slots=1, began_ms=1))
     journal.close()
     assert searches(storage, known)[0].outcome == "interrupted"
+
+
+def test_a_pause_is_called_so_and_not_an_interruption(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
+    driver = play(open_driver(experiment), events=30)
+    driver.journal.append(Finished("interrupted", "asked to pause by ann@lab"))
+    line = overview_of(experiment.folder.parent, "played")
+    assert (line.outcome, line.is_paused, overview_state(line)) == ("interrupted", True, "paused")
+    assert "paused" in next(iter(table([line]).columns[1].cells)).plain
+    text = stand_text(SearchResult.read(experiment.folder), "")
+    assert text == "Paused: it can go on where it was. (asked to pause by ann@lab)"
+
+
+def test_of_a_search_that_is_over_the_trials_with_a_result_are_counted(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
+    driver = play(open_driver(experiment), events=6)
+    driver.journal.append(Finished("budget", "3 minutes are used up"))
+    line = overview_of(experiment.folder.parent, "played")
+    with_epochs = sum(bool(trial.epochs) for trial in driver.result.trials.values())
+    assert (line.state, line.ended, line.counted) == ("ended", 0, with_epochs)
+    assert with_epochs > 0
+    assert next(iter(table([line]).columns[2].cells)).plain == f"{with_epochs}/9"

@@ -2,6 +2,7 @@
 Pareto front.
 """
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from search.journal.journal import read
 from search.journal.pareto import front
 from search.journal.result import SearchResult
 from search.journal.store import Home
-from search.objectives import Costs, costs_of, fronts, in_order, in_turn, one_cost, parsed
+from search.objectives import Costs, Front, costs_of, fronts, in_order, in_turn, one_cost, parsed
 from search.schedulers.asha import Asha
 from search.schedulers.base import NEW, Setting
 from search.space import Choice, Float, SearchSpace
@@ -68,6 +69,26 @@ def test_a_front_is_what_none_is_better_than_once_those_before_it_are_gone(seed:
         for one in foremost:
             expected[one] = number
     assert fronts(values, costs).tolist() == expected
+
+
+def test_a_trial_is_held_against_few_others_to_find_its_front(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With all pairs, a decision would cost the square of the number of trials."""
+    asked = 0
+    undercuts = Front.undercuts
+
+    def count(front: Front, first: float, second: float) -> bool:
+        nonlocal asked
+        asked += 1
+        return undercuts(front, first, second)
+
+    monkeypatch.setattr(Front, "undercuts", count)
+    generator, trials = np.random.default_rng(0), 2000
+    values = generator.random(trials).tolist()
+    costs: list[Costs] = [tuple(one) for one in generator.random((trials, 2)).tolist()]
+    number = int(fronts(values, costs).max()) + 1
+    assert asked <= trials * (math.log2(number) + 2)
 
 
 def test_trials_stand_by_front_and_in_each_by_value() -> None:

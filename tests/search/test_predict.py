@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import binomtest
 
 from search.api import load, run
-from search.predict import Files
+from search.predict import Files, FolderAccuracy
 from tests.conftest import Command
 from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig
 from trainables.datasets.load import load as load_data
 from trainables.export import kept
 from trainables.export.export import write
+from trainables.export.stream import Answer
 from trainables.training.loop import Training
 
 
@@ -64,6 +66,74 @@ def test_a_folder_gives_its_images_by_name_and_counts_what_is_none(
     files = Files(["images"])
     assert list(files) == ORDER
     assert (files.others, files.first_other) == (1, "images/notes.txt")
+
+
+def answered(file: str, name: str) -> Answer:
+    return Answer(file, {"class": name, "probability": 0.9, "margin": 0.8})
+
+
+@pytest.fixture
+def sorted_images(tmp_path: Path) -> Path:
+    for name in ("cat/1.png", "cat/more/2.png", "dog/3.png", "dog/4.png", ".hidden/5.png"):
+        (tmp_path / "sorted" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "sorted" / name).touch()
+    return tmp_path / "sorted"
+
+
+def test_class_folders_tell_the_accuracy_with_its_interval_and_that_of_each_class(
+    sorted_images: Path,
+) -> None:
+    accuracy = FolderAccuracy.over([str(sorted_images)], ["cat", "cow", "dog"])
+    said = {"cat/1.png": "cat", "cat/more/2.png": "dog", "dog/3.png": "dog", "dog/4.png": "dog"}
+    taken = [accuracy.take(answered(str(sorted_images / one), said[one])) for one in said]
+    assert [one.values["true_class"] for one in taken] == ["cat", "cat", "dog", "dog"]
+    assert accuracy.take(Answer(str(sorted_images / "x.png"), error="no image")).values == {}
+    low, high = binomtest(3, 4).proportion_ci(0.95)
+    assert list(accuracy.lines()) == [
+        f"accuracy 0.7500 (95 % interval {low:.4f} to {high:.4f}): 3 of 4 images as their folders "
+        "say",
+        "  cat: 0.5000 (1 of 2)",
+        "  dog: 1.0000 (2 of 2)",
+        "note: on images that it has learned from, a model is better than on others",
+    ]
+
+
+def test_other_folders_say_nothing_of_what_images_show(sorted_images: Path) -> None:
+    for paths, classes in (
+        ([str(sorted_images)], ["cat", "cow"]),
+        ([str(sorted_images / "dog")], ["cat", "dog"]),
+        ([str(sorted_images / "dog" / "3.png"), "-", "none"], ["cat", "dog"]),
+        ([str(sorted_images)], []),
+    ):
+        accuracy = FolderAccuracy.over(paths, classes)
+        answer = answered(str(sorted_images / "dog" / "3.png"), "dog")
+        assert accuracy.take(answer) is answer
+        assert list(accuracy.lines()) == []
+
+
+def test_what_lies_beside_the_class_folders_does_not_count(sorted_images: Path) -> None:
+    accuracy = FolderAccuracy.over([str(sorted_images)], ["cat", "dog"])
+    beside = accuracy.take(answered(str(sorted_images / "6.png"), "dog"))
+    assert beside.values["true_class"] is None
+    assert list(accuracy.lines()) == []
+
+
+def test_the_true_class_is_a_column_and_a_field_and_the_accuracy_is_told(
+    exported: Path, images: Path, call: Command
+) -> None:
+    for name in ("a", "b"):
+        (images / name).rename(images / {"a": "3", "b": "7"}[name])
+    words = [str(exported), str(images)]
+    found = call("search.predict", *words, "--csv")
+    rows = list(csv.DictReader(io.StringIO(found.stdout)))
+    assert [row["true_class"] for row in rows] == ["", "", "3", "7", "7"]
+    right = sum(row["class"] == row["true_class"] for row in rows)
+    assert f"accuracy {right / 3:.4f} (95 % interval " in found.stderr
+    told = [
+        json.loads(line) for line in call("search.predict", *words, "--json").stdout.splitlines()
+    ]
+    assert [one["true_class"] for one in told] == [None, None, "3", "7", "7"]
+    assert [one["class"] for one in told] == [row["class"] for row in rows]
 
 
 def test_links_are_followed_once_and_folders_that_cannot_be_read_are_told(

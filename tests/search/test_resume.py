@@ -4,13 +4,19 @@
 
 import copy
 import json
+import os
+import signal
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
+from torchvision import models
 
 import search.refine as refining
 import search.resume as resuming
@@ -36,8 +42,11 @@ from search.views.opened import OpenViews
 from search.views.outcome import mlflow_command
 from search.views.terminal import Terminal
 from tests.conftest import Command
+from tests.search.conftest import Inline
 from tests.support.played import OpenDriver, changed, play, reopened, started_event
 from trainables.catalog.datasets import DECODING
+from trainables.catalog.models import MODELS
+from trainables.training.loop import Training
 
 SPACE = """
 from search.space import Choice, SearchSpace
@@ -236,6 +245,46 @@ def test_a_changed_space_file_is_seen(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(ValueError, match="space file not found"):
         experiment_of(given("--space", "my.py:space", "--allow-change"), result)
     assert experiment_of(given(), result).space.domains["optimizer.lr"] == Choice(0.01, 0.1)
+
+
+OTHER = SPACE.replace("optimizer.lr", "batch_size").replace("0.01, 0.1", "16, 32, 64")
+
+
+@pytest.mark.parametrize("algorithm", ["random", "grid", "bayes"])
+def test_another_space_is_searched_to_its_last_point(
+    algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, open_driver: OpenDriver
+) -> None:
+    """The trials of the space before use up none of its points."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.py").write_text(SPACE)
+    (tmp_path / "other.py").write_text(OTHER)
+    words = "--space my.py:space --name s --scheduler fifo --algorithm"
+    begun = experiment_of_run(run_parser().parse_args([*words.split(), algorithm]))
+    driver = play(open_driver(begun))
+    assert len(driver.result.trials) == 2
+    options = given("--space", "other.py:space", "--trials", "9", "--allow-change")
+    experiment = experiment_of(options, driver.result)
+    assert experiment.planned_trials == 5
+    assert not is_done(driver.result, experiment, options)
+    assert experiment.capped == (
+        "--trials 9: the space has 3 points, and each is tried once: 5 trials in all, "
+        "beside 2 trials of other spaces"
+    )
+    described = json.loads(json.dumps(experiment.describe()))
+    assert Experiment.from_description("s", described, begun.storage).planned_trials == 5
+    assert "  outside" not in "".join(
+        changes(driver.result.started, replace(driver.result.started, experiment=described))
+    )
+    driver.policy.experiment = experiment
+    driver.journal.close()
+    again = play(reopened(driver))
+    batches = [trial.params.get("batch_size") for trial in again.result.trials.values()]
+    assert sorted(batches[2:]) == [16, 32, 64]
+    result = again.result
+    assert result.best is not None
+    result.is_drawn = True
+    result.tested = Tested(trial=result.best.trial, epoch=result.best.best_epoch, test={})
+    assert is_done(result, experiment, given("--trials", "9"))
 
 
 def test_a_planted_journal_runs_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -443,3 +492,77 @@ def test_in_a_hurry_neither_the_study_nor_pictures_are_written(
 def test_where_mlflow_has_nothing_no_page_of_it_is_named() -> None:
     nowhere = {"tracking_uri": "http://127.0.0.1:9", "experiment_id": "", "parent_run_id": ""}
     assert mlflow_command(nowhere) == "http://127.0.0.1:9 has nothing of it yet"
+
+
+TRANSFER = (
+    "--space transfer --data folder:pets --weights weights --name pets --set model.input_size=32 "
+    "--set batch_size=8 --max-epochs 1 --trials 2 --device cpu"
+)
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    """A folder of two classes; beside it weights for two of the three families of `transfer`."""
+    generator = np.random.default_rng(0)
+    for kind in ("cat", "dog"):
+        (tmp_path / "pets" / kind).mkdir(parents=True)
+        for number in range(20):
+            pixels = generator.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pets" / kind / f"{number}.png")
+    (tmp_path / "weights").mkdir()
+    for name in ("mobilenet_v2", "squeezenet1_0"):
+        weights = models.get_model(name).state_dict()
+        torch.save(weights, tmp_path / "weights" / MODELS[name].weights)
+    return tmp_path
+
+
+@pytest.fixture
+def interrupt_first_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while the first epoch is trained."""
+    train, epochs = Training.next_epoch, iter(range(10**6))
+
+    def next_epoch(training: Training) -> Any:
+        if next(epochs) == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+        return train(training)
+
+    monkeypatch.setattr(Training, "next_epoch", next_epoch)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("interrupt_first_epoch")
+def test_a_search_that_left_a_family_out_continues_without_it(pets: Path, inline: Inline) -> None:
+    """Its weights may be there by then, or those of another may be gone."""
+    done, _ = inline("run", *TRANSFER.split())
+    assert done.returncode == 130
+    assert "left out: resnet18, whose weights are not in" in done.stderr
+    done, summary = inline("resume", "pets")
+    assert done.returncode in (0, 6), done.stderr  # the labels were drawn: no better than guessing
+    assert summary["trials"] == {"completed": 2}
+    torch.save(models.resnet18().state_dict(), pets / "weights" / MODELS["resnet18"].weights)
+    done, summary = inline("resume", "pets", "--trials", "6")
+    assert done.returncode in (0, 6), done.stderr
+    result = SearchResult.read(pets / "searches" / "pets")
+    assert {trial.config["model"]["name"] for trial in result.trials.values()} == {
+        "mobilenet_v2",
+        "squeezenet1_0",
+    }
+    done, summary = inline("select", "pets", "--top", "2", "--seeds", "2")
+    assert done.returncode in (0, 6), done.stderr
+    done, summary = inline("refine", "pets", "--rounds", "1", "--trials", "1")
+    assert done.returncode in (0, 6), done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("interrupt_first_epoch")
+def test_weights_that_are_gone_are_asked_back(pets: Path, inline: Inline, call: Command) -> None:
+    """No option of `search.resume` names others: it says where they were."""
+    inline("run", *TRANSFER.split())
+    place = pets / "weights" / MODELS["mobilenet_v2"].weights
+    place.rename(pets / "moved.pth")
+    done = call("search.resume", "pets", "--tracking", f"sqlite:///{pets}/mlflow.db")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: the weights of mobilenet_v2, with which 'pets' began, are not at "
+        f"'{place}'. Put them back there.\n"
+    )

@@ -3,7 +3,6 @@ promises).
 """
 
 import os
-import shutil
 import stat
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.programs import needs, path_of
 from tests.support.real import wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -23,7 +23,7 @@ LOOPBACK = {"0100007F", "00000000000000000000000001000000", "0000000000000000FFF
 
 def may_make_networks() -> bool:
     return (
-        shutil.which("unshare") is not None
+        all(map(path_of, ("ip", "unshare")))
         and subprocess.run(["unshare", "-n", "true"], check=False, capture_output=True).returncode
         == 0
     )
@@ -88,6 +88,7 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, s
 def test_a_search_needs_nothing_outside_this_machine_and_listens_for_nobody_outside(
     observed: tuple[Path, set[str], str, int],
 ) -> None:
+    needs("ip", "unshare")
     if not may_make_networks():
         pytest.skip("needs to be allowed to make a network namespace")
     _, addresses, out, code = observed
@@ -102,6 +103,26 @@ def test_only_the_owner_can_read_a_search(observed: tuple[Path, set[str], str, i
     assert {
         stat.S_IMODE((home / name).stat().st_mode) for name in ("journal.jsonl", "lock.json")
     } == {0o600}
+
+
+def others_can_read(folder: Path) -> list[Path]:
+    """The files that another user of this machine can open."""
+    found = []
+    for path in folder.iterdir():
+        mode = path.lstat().st_mode
+        if stat.S_ISDIR(mode):
+            found += others_can_read(path) if mode & 0o011 else []
+        elif stat.S_ISREG(mode) and mode & 0o044:
+            found.append(path)
+    return found
+
+
+def test_nobody_else_can_read_a_file_that_a_search_wrote(
+    observed: tuple[Path, set[str], str, int],
+) -> None:
+    folder = observed[0]
+    assert {"mlflow.db", "mlartifacts", "searches"} <= {path.name for path in folder.iterdir()}
+    assert others_can_read(folder) == []
 
 
 def test_a_credential_in_the_environment_reaches_no_file_and_no_line(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from cluster.storage.bucket import StorageError
 from search import runner
@@ -97,6 +98,32 @@ def kept(tmp_path: Path) -> Home:
 
 def asked(action: str, **values: Any) -> Asked:
     return Asked.now(action, by="ada@lab", **values)
+
+
+def test_a_pause_in_the_first_moment_of_a_session_is_heeded(
+    tiny: Callable[..., tuple[int, str]], kept: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked for once the lease says who runs the search, before the first look at requests.
+
+    One that was asked for earlier, when nobody ran it, is refused.
+    """
+    said = runner.said
+
+    @contextmanager
+    def asking(console: Console, line: str) -> Iterator[None]:
+        with said(console, line):
+            ask(kept, asked(PAUSE))
+            yield
+
+    monkeypatch.setattr(runner, "said", asking)
+    code, _ = tiny("run", "--trials", 2)
+    assert code == 128 + signal.SIGINT
+    assert SearchResult.read(kept.folder).reason == "asked to pause by ada@lab"
+    monkeypatch.setattr(runner, "said", said)
+    ask(kept, asked(PAUSE))
+    code, text = tiny("resume")
+    assert code == 0, text
+    assert "it came too late: the search did not run any more" in text
 
 
 def test_a_search_is_steered_while_it_trains_and_while_nobody_runs_it(

@@ -86,6 +86,17 @@ def test_what_pages_have_asked_ends_with_the_server(
     assert len(set(ended)) == 3  # of new searches, of verbs, of data
 
 
+def test_an_option_without_a_value_has_no_default_in_the_help(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    said = capsys.readouterr().out
+    assert "--no-browser" in said
+    assert "(default: True)" not in said
+    assert "(default: 8420)" in said
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
 def test_another_host_needs_to_know_where_images_may_lie(
     host: str, capsys: pytest.CaptureFixture[str]

@@ -12,6 +12,8 @@ from urllib.parse import unquote
 import uvicorn
 from starlette.types import ASGIApp, Message
 
+from search.serving.limits import Limits
+from search.serving.protocol import protocol
 from tests.support.ports import free_port
 
 
@@ -73,12 +75,13 @@ def ask(
 
 
 @contextmanager
-def listening(app: ASGIApp) -> Iterator[str]:
-    """Run an application on a free port of this machine; yield its address."""
+def listening(app: ASGIApp, limits: Limits | None = None) -> Iterator[str]:
+    """Run an application on a free port of this machine, in these limits; yield its address."""
     port = free_port()
-    server = uvicorn.Server(
-        uvicorn.Config(app, port=port, ws="none", log_level="critical", lifespan="off")
-    )
+    config = uvicorn.Config(app, port=port, ws="none", log_level="critical", lifespan="off")
+    if limits is not None:
+        config.http = protocol(limits)
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import itertools
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Awaitable, Callable
@@ -14,8 +13,9 @@ from typing import Any, TypeVar
 
 import aiohttp
 
+from tests.support.programs import path_of
+
 Found = TypeVar("Found")
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 START_S = 120
 PIECE = 1800
 """Height of a piece of a screenshot in CSS pixels; a long page does not fit into a single one."""
@@ -32,7 +32,8 @@ WORDS = (
 
 def browser() -> str | None:
     """Return the browser's path, if there is one."""
-    return next(filter(None, map(shutil.which, PROGRAMS)), None)
+    path = path_of("chromium")
+    return str(path) if path else None
 
 
 @dataclass

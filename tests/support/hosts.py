@@ -7,7 +7,6 @@ see. Needs root.
 
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 import time
@@ -17,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from tests.support.programs import needs
 
 ROOT = Path(__file__).parent.parent.parent
 SSHD = "/usr/sbin/sshd"
@@ -64,13 +65,7 @@ def needs_hosts() -> None:
     """Skip the test if no hosts can be made, and say why."""
     if os.geteuid() != 0:
         pytest.skip("needs root, to make network namespaces")
-    missing = [
-        name
-        for name in ("ip", "unshare", "nsenter", "rsync", "ssh", "ssh-keygen", SSHD)
-        if shutil.which(name) is None
-    ]
-    if missing:
-        pytest.skip(f"needs {', '.join(missing)}")
+    needs("ip", "unshare", "nsenter", "rsync", "ssh", "ssh-keygen", "sshd")
     probe = f"probe{os.getpid()}"
     if (
         run("ip", "netns", "add", probe, check=False).returncode

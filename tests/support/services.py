@@ -24,6 +24,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.ports import free_ports
+from tests.support.programs import needs, path_of
 
 READY_S = 400
 """A loaded machine of two processors needs some 30 s for MLflow's first start on a new database."""
@@ -93,13 +94,6 @@ class S3:
     def credentials_file(self) -> str:
         """Return the content of `~/.aws/credentials`."""
         return f"[default]\naws_access_key_id = {self.key}\naws_secret_access_key = {self.secret}\n"
-
-
-def needs(*programs: str | Path) -> None:
-    """Skip the test if one of these programs is missing."""
-    missing = [str(name) for name in programs if shutil.which(name) is None]
-    if missing:
-        pytest.skip(f"needs {', '.join(missing)}")
 
 
 @contextmanager
@@ -172,7 +166,6 @@ def seaweedfs(
     `others` are more users, in SeaweedFS's format. It takes 15 s to end well, and is killed.
     """
     weed = Path(sys.executable).with_name("weed")
-    needs(weed)
     data = folder / "seaweedfs"
     data.mkdir(parents=True)
     parts = ("master", "volume", "filer", "s3")
@@ -231,13 +224,11 @@ def unprivileged() -> str:
 
 
 def postgres_programs() -> Path:
-    """Return Debian's folder of PostgreSQL's programs, the newest."""
-    found = sorted(
-        Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3])
-    )
-    if not found:
-        pytest.skip("needs PostgreSQL's server (Debian: postgresql)")
-    return found[-1].parent
+    """Return the folder of PostgreSQL's programs, the newest."""
+    needs("initdb")
+    program = path_of("initdb")
+    assert program is not None
+    return program.parent
 
 
 def create_database(command: Sequence[object], password: str, log: Path) -> None:

@@ -4,7 +4,6 @@ Each has a real sshd, on port 22 of a loopback address of its own, and one key o
 """
 
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.ports import CHANCE
+from tests.support.programs import needs
 from tests.support.services import running
 
 SSHD = Path("/usr/sbin/sshd")
@@ -22,11 +22,10 @@ READY_S = 600
 
 
 def needs_sshd() -> None:
-    """Skip the test if sshd cannot be run."""
+    """Skip the test if sshd cannot be run, or lacks what Ray's launcher needs on a host."""
     if os.geteuid() != 0:
         pytest.skip("needs root: sshd on port 22 of a loopback address")
-    if not SSHD.exists() or shutil.which("ssh") is None:
-        pytest.skip("needs ssh and sshd (Debian: openssh-server)")
+    needs("sshd", "ssh", "ssh-keygen", "rsync")
 
 
 def free_address() -> str:

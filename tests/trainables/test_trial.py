@@ -215,6 +215,26 @@ def test_an_attempt_that_was_given_up_writes_no_more(make_config, make_dataset, 
         next(run_trial(make_config(epochs=5), make_dataset(), tmp_path, TrialRequest(attempt=1)))
 
 
+def test_of_two_attempts_with_one_number_the_later_one_writes(make_config, make_dataset, tmp_path):
+    """A driver that is killed before it hears that an attempt runs gives its number out again."""
+    request = TrialRequest(attempt=2)
+    zombie = run_trial(make_config(epochs=5), make_dataset(), tmp_path, request)
+    assert next(zombie).epoch == 1
+    later = run_trial(make_config(epochs=5), make_dataset(), tmp_path, request)
+    assert [next(later).epoch for _ in range(3)] == [1, 1, 2]
+    with pytest.raises(Superseded, match="attempt 2 of this trial has begun again"):
+        next(zombie)
+    assert [report.epoch for report in later] == [3, 4, 5]
+
+
+def test_an_attempt_takes_over_from_one_of_an_earlier_version(make_config, make_dataset, tmp_path):
+    (tmp_path / "attempt").write_text("2")
+    reports = run_trial(make_config(epochs=1), make_dataset(), tmp_path, TrialRequest(attempt=2))
+    assert [report.epoch for report in reports] == [1]
+    with pytest.raises(Superseded, match="attempt 2 of this trial has begun; attempt 1"):
+        list(run_trial(make_config(epochs=1), make_dataset(), tmp_path, TrialRequest(attempt=1)))
+
+
 @pytest.fixture
 def stalled(make_config, make_dataset, tmp_path, monkeypatch):
     """Train two epochs; in the midst of saving the third, when `module.name` is called with a path

@@ -16,13 +16,13 @@ class Guess:
     """A way of guessing, with the values of each metric that it reaches, by the metric's name."""
 
     says: str
-    """The class that it always names; empty where it draws classes by their shares."""
+    """The class that it always names; empty where it draws classes by their shares there."""
     val: dict[str, float] = field(default_factory=dict)
-    """On the validation part."""
+    """On the validation images."""
     test: dict[str, float] = field(default_factory=dict)
-    """On the test part."""
+    """On the test images."""
     val_error: dict[str, float] = field(default_factory=dict)
-    """The standard error that a metric has without any signal, where its own would be too small."""
+    """The largest standard error that a metric has without any signal (`blind_error`)."""
     test_error: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -45,32 +45,39 @@ class Guess:
 def guesses_of(
     classes: Sequence[str], train: Sequence[int], val: Sequence[int], test: Sequence[int]
 ) -> list[Guess]:
-    """Return the two ways to guess: always the largest class, and classes by their shares.
+    """Return the ways to guess: always one class, and classes by their shares.
 
-    Both know the training part alone.
+    Each is the best of its kind on the very images that it is held against: a network without any
+    signal may answer any constant, whatever the class mix of the images that it was trained on. So
+    these know the mix of the validation and of the test images. By each metric one of them is as
+    good as every answer that does not depend on the image (`guessed`).
 
     Args:
         classes: the names.
-        train: the number of training images of each class.
-        val: likewise of the validation part.
-        test: likewise of the test part; all 0 where there is none.
+        train: the number of training images of each class, which tells equally large classes apart.
+        val: the number of validation images of each class.
+        test: the number of test images of each class; all 0 where there are none.
     """
-    largest, images = max(range(len(train)), key=train.__getitem__), sum(train)
-    always = [float(number == largest) for number in range(len(train))]
-    mix = [count / images for count in train]
-    return [
-        Guess(
-            says, guessed(shares, val), guessed(shares, test), blind_error(val), blind_error(test)
-        )
-        for says, shares in ((classes[largest], always), ("", mix))
-    ]
+    parts = [counts for counts in (val, test) if sum(counts)] or [train]
+    numbers = range(len(classes))
+    largest = [max(numbers, key=lambda number: (own[number], train[number])) for own in parts]
+    errors = blind_error(val), blind_error(test)
+    found = []
+    for number in dict.fromkeys(largest):
+        always = [float(own == number) for own in numbers]
+        found.append(Guess(classes[number], guessed(always, val), guessed(always, test), *errors))
+    return [*found, Guess("", guessed(_shares(val), val), guessed(_shares(test), test), *errors)]
 
 
 def guessed(shares: Sequence[float], counts: Sequence[int]) -> dict[str, float]:
-    """Return what is to be expected of guesses that fall on classes with these shares.
+    """Return the values to be expected of guesses that fall on classes with these shares.
 
-    Macro F1 is that of the expected counts. A log loss that is infinite, because a class that
-    occurs is never guessed, is left out.
+    With p the shares of the classes that occur and q those of the guesses, accuracy is the sum of
+    p q, at most the largest p. Balanced accuracy is the mean of q, at most 1 over the number of
+    classes. F1 of a class is 2 p q / (p + q), since guesses that do not depend on the image are
+    right n p q times in expectation; the sum is concave in q and greatest at q = p (Lagrange),
+    where it is 1. Log loss is least at q = p too (Gibbs' inequality). A log loss that is infinite,
+    because a class that occurs is never guessed, is left out.
 
     Args:
         shares: how often each class is guessed, and with which probability.
@@ -94,19 +101,41 @@ def guessed(shares: Sequence[float], counts: Sequence[int]) -> dict[str, float]:
 
 
 def blind_error(counts: Sequence[int]) -> dict[str, float]:
-    """Return the standard error of AUC without any signal, by Mann and Whitney 1947.
+    """Return the largest standard error that metrics have without any signal.
 
-    The metric's own vanishes as the area nears 1, which two images of a class may well be by luck.
+    A metric's own error is estimated from the same few images as its value, and vanishes as the
+    value nears 1, which two images of a class may well reach by luck. By these it is at least:
+
+    - Balanced accuracy, the mean over k classes of n_c images each: a class that is named with
+      probability q_c is named right at a rate whose variance is q_c (1 - q_c) / n_c. The sum of
+      these is largest (Lagrange) at q_c = (1 - n_c (k - 2) / n) / 2, without the classes where that
+      is negative.
+    - Macro F1: the same. It moves no more with an image than balanced accuracy does.
+    - AUC, the mean over k classes, each against the rest, of a class's mean rank (Mann and Whitney
+      1947): with c_a = n / (n - n_a) and R the correlations between the classes' scores, its
+      variance is (n + 1) / (12 n k^2) (sum of c_a^2 / n_a - c'Rc / n). It is largest where c'Rc is
+      least: 0, or the square of what the largest c exceeds the sum of the others by.
 
     Args:
         counts: the number of images of each class.
     """
-    images = sum(counts)
-    known = [count for count in counts if 0 < count < images]
-    if not known:
+    images, known = sum(counts), sorted(count for count in counts if count)
+    if len(known) < 2:
         return {}
-    mean = _mean((images + 1) / (12 * count * (images - count)) for count in known)
-    return {"auc": math.sqrt(mean / (1 if len(known) == 2 else len(known)))}
+    named = list(known)
+    while (len(named) - 2) * named[-1] > sum(named):
+        named.pop()
+    shares = (math.fsum(1 / count for count in named) - (len(named) - 2) ** 2 / sum(named)) / 4
+    balanced = math.sqrt(shares) / len(known)
+    factors = [images / (images - count) for count in known]
+    ranks = math.fsum(factor**2 / count for factor, count in zip(factors, known, strict=True))
+    least = max(0.0, 2 * max(factors) - math.fsum(factors)) ** 2
+    auc = math.sqrt((images + 1) / (12 * images) * (ranks - least / images)) / len(known)
+    return {"balanced_accuracy": balanced, "macro_f1": balanced, "auc": auc}
+
+
+def _shares(counts: Sequence[int]) -> list[float]:
+    return [count / max(1, sum(counts)) for count in counts]
 
 
 def _mean(values: Iterable[float]) -> float:

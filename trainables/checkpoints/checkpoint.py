@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from trainables.disk import sync
+from trainables.disk import open_regular, read_regular, sync
 from trainables.values import Json, State
 
 FIRST_PRECISION = "fp32"
@@ -112,7 +112,7 @@ def verify(path: Path) -> tuple[str, ...]:
         CheckpointError: naming the first file that is not as it was written.
     """
     try:
-        manifest = json.loads((path / "manifest.json").read_text())
+        manifest = json.loads(read_regular(path / "manifest.json"))
         names = _names(manifest)
         for name in names:
             if _sha256(path / name) != manifest[name]["sha256"]:
@@ -133,7 +133,7 @@ def digest(path: Path) -> str:
 
     Empty if there is none, as of a baseline or of folds.
     """
-    manifest = json.loads((path / "manifest.json").read_text())
+    manifest = json.loads(read_regular(path / "manifest.json"))
     return str(manifest.get(FILES[0], {}).get("sha256", ""))
 
 
@@ -145,7 +145,7 @@ def about(path: Path) -> Json:
     """
     verify(path)
     try:
-        return dict(json.loads((path / "state.json").read_text())["extra"])
+        return dict(json.loads(read_regular(path / "state.json"))["extra"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is not a checkpoint ({error})") from error
 
@@ -160,7 +160,7 @@ def load(path: Path, *, device: str = "cpu") -> State:
     """
     names = verify(path)
     try:
-        document = json.loads((path / "state.json").read_text())
+        document = json.loads(read_regular(path / "state.json"))
         read = _load_classifier if names[0].endswith(CLASSIFIER) else _load_network
         rest = {"epoch": document["epoch"], "extra": document["extra"]}
         if not (folders := _folders(names)):
@@ -332,5 +332,5 @@ def _refuse(value: Any) -> Any:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

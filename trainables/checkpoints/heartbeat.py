@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Thread
 
 from trainables.checkpoints.remote import Mirror
+from trainables.disk import read_regular
 
 FILE_NAME = "heartbeat"
 EVERY_S, TELL_S = 1.0, 10.0
@@ -92,6 +93,6 @@ def last_beats(folders: list[Path]) -> list[Beat | None]:
 def _last_beat(folder: Path) -> Beat | None:
     try:
         path = folder / FILE_NAME
-        return Beat(path.stat().st_mtime_ns, **json.loads(path.read_text()))
+        return Beat(path.stat().st_mtime_ns, **json.loads(read_regular(path)))
     except (OSError, ValueError, TypeError):
         return None

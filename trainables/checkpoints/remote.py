@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from trainables.caches import cache_folder
+from trainables.caches import cache_folder, make_private
 
 
 class Mirror(Protocol):
@@ -47,6 +47,8 @@ def folder_here(place: str, mirror: Mirror | None, attempt: int, rank: int = 0) 
     """
     if mirror is None:
         return Path(place)
+    with suppress(OSError):  # what writes there reports why it cannot
+        make_private(cache_folder("storage"))
     return _copies(place, attempt) / f"rank-{rank}" / Path(place).name
 
 

@@ -158,6 +158,8 @@ def find(config: DataConfig) -> Layout:
     Raises:
         DataError: there are none, or it cannot be told what they are.
     """
+    if not config.root:  # Path("") would be the folder in which the command happens to run
+        raise DataError("no folder is named (data.root is empty): use --data folder:PATH.")
     root = Path(config.root)
     try:
         if root.is_file():
@@ -248,10 +250,14 @@ def _about_range(
     for part in parts:
         for images in part.chunks():
             counts += np.bincount(images.ravel(), minlength=256)
-    kind = next(DEPTHS[each.mode] for each in headers if each.mode in DEPTHS)
+    modes = [each.mode for each in headers]
+    deep = [DEPTHS[mode] for mode in modes if mode in DEPTHS]
     lines = [
-        f"note: {kind} images: values from {value_range[0]:g} to {value_range[1]:g}, "
+        f"note: {deep[0]} images: values from {value_range[0]:g} to {value_range[1]:g}, "
         "the range of all images together, become 0 to 255."
+        if len(deep) == len(modes)
+        else f"note: {are(deep, f'{deep[0]} image')} among {len(modes) - len(deep):,} of 8 bits: "
+        "their values from 0 to 65535 become 0 to 255, and the 8-bit ones stay as they are."
     ]
     shares = counts.cumsum() / counts.sum()
     levels = int((shares < (1 + NEARLY_ALL) / 2).sum() - (shares <= (1 - NEARLY_ALL) / 2).sum()) + 1

@@ -6,7 +6,7 @@ The folder is walked once, into `Folder`s (`walk`); all else is told from those,
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -129,8 +129,8 @@ TELL: dict[str, Callable[[list[Path], str], str]] = {
         else f"warning: {are(paths, 'folder')} left out: no images in them ({first})."
     ),
     LINKED: lambda paths, first: (
-        f"note: {are(paths, 'linked folder')} left out ({first}): links to images are "
-        "followed, those not."
+        f"note: {are(paths, 'linked folder')} left out ({first}): a link may stand for a class or "
+        "a part, not for a folder inside one, and may not lead back into the data."
     ),
     BESIDE: lambda paths, first: (
         f"note: {are(paths, 'folder')} left out: beside the parts ({first})."
@@ -140,7 +140,7 @@ TELL: dict[str, Callable[[list[Path], str], str]] = {
 """For each reason to leave something out, the line that tells of it."""
 
 
-def are(what: list[Path], noun: str) -> str:
+def are(what: Sequence[object], noun: str) -> str:
     """Return `1 image is`, `1,200 images are`."""
     return f"{counted(len(what), noun)} {'is' if len(what) == 1 else 'are'}"
 

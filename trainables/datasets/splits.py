@@ -5,6 +5,7 @@ few images for each class need one. Folds are scikit-learn's. What is of one gro
 of a picture, is not divided where groups are given.
 """
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -97,7 +98,10 @@ def in_folds(
 
     drawn = int(np.random.SeedSequence(list(seed)).generate_state(1)[0])
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
-    divided = kind(folds, shuffle=True, random_state=drawn).split(
-        np.empty(len(labels)), labels, groups
-    )
-    return [np.sort(rows) for _, rows in divided]
+    with warnings.catch_warnings():
+        # A class of fewer rows than folds; what follows from it is reported with the data.
+        warnings.filterwarnings("ignore", "The least populated class in y", UserWarning)
+        divided = kind(folds, shuffle=True, random_state=drawn).split(
+            np.empty(len(labels)), labels, groups
+        )
+        return [np.sort(rows) for _, rows in divided]

@@ -15,6 +15,7 @@ from PIL import Image
 
 from trainables.catalog.tasks import CLASSIFICATION, DEFAULT_TASK, TASKS
 from trainables.datasets.images import DEPTHS, decode_opened, open_image, pixels_of
+from trainables.disk import read_regular
 from trainables.errors import ConfigError, DataError, unknown
 from trainables.export import predictor
 from trainables.export.predictor import ABOUT, MODES, Images, Probabilities
@@ -63,7 +64,7 @@ class Model:
             ConfigError: it is for a task that this version does not know.
         """
         self.source = source
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        about = json.loads(read_regular(folder / ABOUT))
         name = about.get("task", DEFAULT_TASK)
         if name not in TASKS:
             raise ConfigError(unknown("task", name, TASKS))

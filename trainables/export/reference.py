@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from trainables.catalog.tasks import DEFAULT_TASK
 from trainables.datasets.arrays import SIXTEEN_BITS, Dataset, Images
 from trainables.datasets.images import ValueRange, decode
+from trainables.disk import read_regular
 from trainables.errors import ConfigError, DataError
 from trainables.export import image_features
 from trainables.export.image_features import Features, features_of
@@ -159,7 +160,7 @@ def read(folder: Path) -> Reference | None:
     """
     from trainables.export.predictor import ABOUT
 
-    about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    about = json.loads(read_regular(folder / ABOUT))
     if (task := about.get("task", DEFAULT_TASK)) != DEFAULT_TASK:
         raise ConfigError(f"this model is for {task}: only those for classification are watched.")
     if not (folder / FILE).exists():

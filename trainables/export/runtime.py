@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from trainables.catalog.tasks import DEFAULT_TASK
+from trainables.disk import read_regular
 from trainables.export import predictor
 from trainables.export.model import Model
 from trainables.export.predictor import ABOUT, NETWORK, ONNX, Images, Probabilities
@@ -34,7 +35,7 @@ class _Onnx(predictor.Predictor):
     """A classifier whose network ONNX Runtime computes."""
 
     def __init__(self, folder: Path, threads: int) -> None:
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        about = json.loads(read_regular(folder / ABOUT))
         self.classes = about["classes"]
         self.image = tuple(about["image"])
         self.batch = about["batch"]
@@ -87,7 +88,7 @@ def load(folder: Path, source: str, most_threads: int) -> Runtime:
         ConfigError: it is for a task that this version does not know.
         Exception: whatever a damaged folder makes its libraries raise.
     """
-    about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    about = json.loads(read_regular(folder / ABOUT))
     is_classifier = about.get("task", DEFAULT_TASK) == DEFAULT_TASK
     if is_classifier and (folder / ONNX).exists() and find_spec("onnxruntime"):
         found = fastest(lambda threads: Model(folder, source, _Onnx(folder, threads)), most_threads)

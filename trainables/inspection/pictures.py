@@ -3,6 +3,9 @@
 import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -45,8 +48,17 @@ def picture(report: DataReport, looked: Looked) -> bytes:
     return buffer.getvalue()
 
 
+@cache
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(11)
+    """Return the font that matplotlib ships, which is not imported for it.
+
+    Pillow's own has ASCII only; this one also has the letters of Latin, Greek and Cyrillic scripts.
+    """
+    found = find_spec("matplotlib")
+    if found is None or found.origin is None:
+        return ImageFont.load_default(11)
+    fonts = Path(found.origin).parent / "mpl-data" / "fonts" / "ttf"
+    return ImageFont.truetype(str(fonts / "DejaVuSans.ttf"), 11)
 
 
 def _shortened(text: str, width: int) -> str:

@@ -20,7 +20,7 @@ from trainables.datasets.images import header
 from trainables.datasets.layout import kind_of
 from trainables.datasets.targets import ClassNumbers, Targets
 from trainables.inspection.leaks import Looked
-from trainables.inspection.matches import Image, Match, parts_of
+from trainables.inspection.matches import MIRRORED, Image, Match, parts_of
 from trainables.values import Json
 
 MAX_MATCHES, MAX_SIZES, MAX_HEADERS = 25, 8, 2000
@@ -218,10 +218,14 @@ def _files(parts: list[Part], config: DataConfig) -> Files | None:
 
 
 def _matches(looked: Looked) -> tuple[Match, ...]:
-    """Return some of the matches: those in two parts first, a few of each kind."""
+    """Return some of the matches, a few of each kind.
+
+    Those of two classes come first, as people have to look at them, then those in two parts.
+    """
     places, pairs = looked.places, looked.pairs
     part, other = places.part[pairs.image], places.part[pairs.same_as]
-    order = np.lexsort((np.arange(len(pairs)), pairs.kind, ~looked.removed, part == other))
+    agree = (places.strata[pairs.image] == places.strata[pairs.same_as]) | (pairs.kind == MIRRORED)
+    order = np.lexsort((np.arange(len(pairs)), pairs.kind, ~looked.removed, part == other, agree))
     told: Counter[tuple[str, int, int]] = Counter()
     found = []
     for row in order.tolist():

@@ -133,8 +133,23 @@ def _contradictions(report: DataReport) -> Iterator[str]:
             )
             yield (
                 f"warning: {counted(number, 'image')} {'has' if number == 1 else 'have'} another "
-                f"class than an image that {'it' if number == 1 else 'each'} {told}{named}."
+                f"class than an image that {'it' if number == 1 else 'each'} {told}{named}. "
+                "Check these: at most one of the two classes is right."
             )
+
+
+def contradictions(report: DataReport) -> list[tuple[str, str, str, str]]:
+    """Return the images that show one picture and have two classes: file, class, file, class."""
+    return [
+        (
+            image_text(match.image),
+            printable(match.image.label),
+            image_text(match.same_as),
+            printable(match.same_as.label),
+        )
+        for match in report.matches
+        if match.disagrees
+    ]
 
 
 def _classes(report: DataReport) -> Iterator[str]:
@@ -147,8 +162,8 @@ def _classes(report: DataReport) -> Iterator[str]:
         yield (
             f"warning: {counted(len(small), 'class', 'classes')} of {len(report.classes):,} "
             f"{'has' if len(small) == 1 else 'have'} fewer than {MIN_CLASS} training images "
-            f"(fewest: '{printable(fewest)}', {small[fewest]:,}): too few to be told apart. "
-            "Add images."
+            f"(fewest: '{printable(fewest)}', {small[fewest]:,}). Add images; networks that begin "
+            "with trained weights need fewer (--space transfer)."
         )
 
 
@@ -238,6 +253,14 @@ def lines(report: DataReport) -> list[str]:
         found += wrap(
             f"{title:<16}{text}", WIDTH, subsequent_indent=" " * 16, break_long_words=False
         )
+    if to_check := contradictions(report):
+        found.append("check these, which show the same picture and have two classes")
+        found += [
+            f"  {one} ('{label}') and {other} ('{other_label}')"
+            for one, label, other, other_label in to_check[:MAX_NAMED]
+        ]
+        if len(to_check) > MAX_NAMED:
+            found.append(f"  and {len(to_check) - MAX_NAMED:,} more")
     found += [f"  {one.path}: {one.reason}" for one in report.left_out[:MAX_NAMED]]
     if report.left_out_count > MAX_NAMED:
         found.append(f"  and {report.left_out_count - MAX_NAMED:,} more")

@@ -24,6 +24,7 @@ from trainables.catalog.models import MODELS
 from trainables.catalog.weights import cache, cached, in_folder
 from trainables.checkpoints import checkpoint
 from trainables.config import SCALING_NAMES, ModelConfig
+from trainables.disk import open_regular, read_regular
 from trainables.errors import ConfigError, Unavailable
 from trainables.models.families import IMAGENET, Family, Scaling
 
@@ -53,7 +54,15 @@ class Unfit(ConfigError):
         self.why = why
 
 
-class Absent(Unfit):
+class NotFound(Unfit):
+    """Weights that are not where they should be, at `place`."""
+
+    def __init__(self, text: str, why: str = "", place: Path = Path()) -> None:
+        super().__init__(text, why)
+        self.place = place
+
+
+class Absent(NotFound):
     """Published weights that are not on this machine."""
 
 
@@ -70,6 +79,7 @@ def absent(*names: str) -> Absent:
     return Absent(
         f"{_missing(names)}. Fetch them with --download, {_remedy(names)}",
         f"whose weights are not in '{cache()}' (--download fetches them)",
+        cache() / MODELS[names[0]].weights,
     )
 
 
@@ -88,21 +98,13 @@ class Checked:
 
     digests: dict[str, str] = field(default_factory=dict)
     """A digest of each file, by its name."""
-    headless: list[str] = field(default_factory=list)
-    """The names of files that hold no head."""
     missing: dict[str, Unfit | Unfetched] = field(default_factory=dict)
     """The models without weights, each with the reason."""
 
     @property
     def notes(self) -> list[str]:
-        """Lines on models that are left out, and on files without a head."""
-        return [
-            *(f"note: left out: {told}" for told in self._told()),
-            *(
-                f"note: the weights '{name}' have no head; it begins with random weights"
-                for name in self.headless
-            ),
-        ]
+        """Lines on models that are left out."""
+        return [f"note: left out: {told}" for told in self._told()]
 
     def _told(self) -> list[str]:
         """Return a clause for each reason, with the names of its models."""
@@ -124,6 +126,18 @@ class Checked:
         return ConfigError(
             f"there are no weights to begin with for {without}. Name others with --weights PATH; "
             "--set model.name=NAME says what is wrong for one of them."
+        )
+
+    def error_of(self, search: str) -> ConfigError | Unavailable:
+        """Return the error where a search of this name continues with weights that are missing."""
+        errors = list(self.missing.values())
+        places = [f"'{error.place}'" for error in errors if isinstance(error, NotFound)]
+        if len(places) < len(errors):
+            return self.error()
+        fetched = all(isinstance(error, Absent) for error in errors)
+        return ConfigError(
+            f"the weights of {', '.join(self.missing)}, with which '{search}' began, are not at "
+            f"{', '.join(places)}. Put them back there{', or use --download' * fetched}."
         )
 
 
@@ -152,10 +166,11 @@ def found(model: ModelConfig) -> Path:
     if place.exists():
         return place
     if model.options.get("weights"):
-        raise Unfit(
+        raise NotFound(
             f"weights of '{model.name}' not found: '{place}' (--weights). Name a file, "
             f"or a folder that holds '{MODELS[model.name].weights}'.",
             f"whose weights are not in '{place.parent}'",
+            place,
         )
     raise absent(model.name)
 
@@ -200,7 +215,8 @@ def read(place: Path) -> Weights:
         elif place.suffix == ".safetensors":
             tensors = checkpoint.tensors(place)
         else:
-            tensors = torch.load(place, map_location="cpu", weights_only=True)
+            with open_regular(place) as file:
+                tensors = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         told = (str(error).splitlines() or [type(error).__name__])[0][:200]
         reason = (
@@ -234,14 +250,14 @@ def read(place: Path) -> Weights:
 
 def check(
     model: ModelConfig, image: tuple[int, int, int], classes: int, *, download: bool = False
-) -> tuple[Path, bool]:
+) -> Path:
     """Check that a pre-trained model's weights are there and fit.
 
     This is for use before anything is trained. The network is built without memory for its own
     weights.
 
     Returns:
-        Their path, and whether a head is among them.
+        Their path.
 
     Raises:
         ConfigError: they do not fit (the first difference is named), or are not there, or what lies
@@ -252,10 +268,9 @@ def check(
     with torch.device("meta"):
         network = MODELS[model.name].build(image, classes, **model.options)
     assert isinstance(network, Family)
-    weights = read(place)
-    fitted(network, weights, place, model.name)
+    fitted(network, read(place), place, model.name)
     scaling_of(place, lambda name: IMAGENET)
-    return place, any(name.startswith(network.anatomy.head) for name in weights)
+    return place
 
 
 def check_all(
@@ -273,12 +288,10 @@ def check_all(
     checked = Checked()
     for model in models:
         try:
-            place, has_head = check(model, image, classes, download=download)
+            place = check(model, image, classes, download=download)
         except (Unfit, Unfetched) as error:
             checked.missing.setdefault(model.name, error)
             continue
-        if not has_head and place.name not in checked.headless:
-            checked.headless.append(place.name)
         checked.digests[place.name] = digest(place)
     return checked
 
@@ -293,7 +306,7 @@ def digest(place: Path) -> str:
     place = place / "manifest.json" if place.is_dir() else place
     size, found = place.stat().st_size, hashlib.sha256()
     found.update(str(size).encode())
-    with place.open("rb") as file:
+    with open_regular(place) as file:
         for number in range(SAMPLES):
             file.seek(number * max(0, size - BLOCK) // (SAMPLES - 1))
             found.update(file.read(BLOCK))
@@ -338,7 +351,7 @@ def scaling_of(place: Path, scaling: Callable[[str], Scaling]) -> Scaling:
     ):
         return IMAGENET
     try:
-        document = json.loads((folder / "state.json").read_text())
+        document = json.loads(read_regular(folder / "state.json"))
         own = document["folds"][_fold_of(place) - 1] if "folds" in document else document
         if "scaling" in own:
             return _valid(own["scaling"])

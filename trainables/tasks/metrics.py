@@ -89,6 +89,43 @@ def confusion(labels: Labels, probabilities: Probabilities) -> NDArray[np.int64]
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
+class ByClass(NamedTuple):
+    """Precision, recall and F1 of each class, (classes,) each; 0 where nothing is divided."""
+
+    precision: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    f1: NDArray[np.float64]
+    occurs: NDArray[np.bool_]
+    """True for the classes that are in the images or were guessed.
+
+    Macro averages are over these, as in scikit-learn. A class that is in neither would count as 0,
+    although nothing was wrong about it.
+    """
+
+    @classmethod
+    def of(cls, counts: NDArray[np.int64]) -> "ByClass":
+        """Compute them from counts by true class (rows) and guessed class (columns)."""
+        right, support, guessed = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
+        return cls(
+            divided(right, guessed),
+            divided(right, support),
+            divided(2.0 * right, support + guessed),
+            support + guessed > 0,
+        )
+
+    def macro(self, name: str) -> float:
+        """Average `precision`, `recall` or `f1` over the classes that occur."""
+        return float(getattr(self, name)[self.occurs].mean())
+
+
+def divided(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
+    """Divide one array by another; 0 where the divisor is 0."""
+    quotient: NDArray[np.float64] = np.divide(
+        part, whole, out=np.zeros(whole.shape), where=whole > 0
+    )
+    return quotient
+
+
 def balanced_accuracy(labels: Labels, probabilities: Probabilities) -> Measured:
     """Average the share of right guesses over the classes that occur.
 
@@ -106,15 +143,14 @@ def balanced_accuracy(labels: Labels, probabilities: Probabilities) -> Measured:
 def macro_f1(labels: Labels, probabilities: Probabilities) -> Measured:
     """Average F1, the harmonic mean of precision and recall, over the classes that occur.
 
-    Those are the classes that are in the images or were guessed. The standard error is the
-    deviation between draws of as many images from those that were seen (bootstrap), always the same
-    draws for the same counts; it is at least that of balanced accuracy with every guess right, or
-    a perfect value would be certain.
+    Those are named by `ByClass`. The standard error is the deviation between draws of as many
+    images from those that were seen (bootstrap), always the same draws for the same counts; it is
+    at least that of balanced accuracy with every guess right, or a perfect value would be certain.
     """
     counts = confusion(labels, probabilities)
     cells = np.flatnonzero(counts)
     rows, columns = np.divmod(cells, len(counts))
-    occur = (counts.sum(axis=0) + counts.sum(axis=1)) > 0
+    by_class = ByClass.of(counts)
 
     def average(drawn: NDArray[Any]) -> NDArray[np.float64]:
         """Compute macro F1 from counts by cell, (draws, cells)."""
@@ -123,14 +159,13 @@ def macro_f1(labels: Labels, probabilities: Probabilities) -> Measured:
         right[rows[same]] = drawn[:, same].T
         for axis in (rows, columns):
             np.add.at(whole, axis, drawn.T)
-        f1 = np.divide(2.0 * right, whole, out=np.zeros(whole.shape), where=whole > 0)
-        means: NDArray[np.float64] = f1[occur].mean(axis=0)
+        means: NDArray[np.float64] = divided(2.0 * right, whole)[by_class.occurs].mean(axis=0)
         return means
 
     found, images = counts.ravel()[cells], int(counts.sum())
     drawn = np.random.default_rng(0).multinomial(images, found / images, RESAMPLES)
     error = float(average(drawn).std(ddof=1))
-    return Measured(float(average(found[np.newaxis])[0]), max(error, _least_error(counts)))
+    return Measured(by_class.macro("f1"), max(error, _least_error(counts)))
 
 
 def _least_error(counts: NDArray[np.int64]) -> float:
@@ -164,7 +199,7 @@ def auc(labels: Labels, probabilities: Probabilities) -> Measured:
         positive = labels == number
         ones, others = int(positive.sum()), int((~positive).sum())
         if ones and others:
-            areas.append(_area(positive, probabilities[:, number]))
+            areas.append(area_under(*roc_curve(positive, probabilities[:, number])))
             area = min(areas[-1], 1 - 0.5 / (ones * others))
             pairs = area / (2 - area) - area**2, 2 * area**2 / (1 + area) - area**2
             spread = area * (1 - area) + (ones - 1) * pairs[0] + (others - 1) * pairs[1]
@@ -175,12 +210,34 @@ def auc(labels: Labels, probabilities: Probabilities) -> Measured:
     return Measured(float(np.mean(areas)), float(error))
 
 
-def _area(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
-    """Return how often a positive has a higher score than a negative; a tie counts half."""
-    _, kind, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[kind]
-    ones, others = int(positive.sum()), int((~positive).sum())
-    return float((ranks[positive].sum() - ones * (ones + 1) / 2) / (ones * others))
+def roc_curve(
+    positive: NDArray[np.bool_], scores: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Compute the ROC curve of one class: its rates of false and of true positives.
+
+    Args:
+        positive: True for the images of the class, (images,); there are images of both kinds.
+        scores: its probabilities, (images,).
+    """
+    order = np.argsort(scores, kind="stable")[::-1]
+    scores, found = scores[order], np.cumsum(positive[order])
+    # Images of one score pass the threshold together.
+    steps = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)
+    right, wrong = found[steps].astype(float), (1 + steps - found[steps]).astype(float)
+    if len(steps) > 2:  # points between two others on a straight line say nothing
+        corners = np.concatenate(
+            [[True], (np.diff(wrong, 2) != 0) | (np.diff(right, 2) != 0), [True]]
+        )
+        right, wrong = right[corners], wrong[corners]
+    false_rate, true_rate = (
+        np.concatenate([[0.0], counts]) / counts[-1] for counts in (wrong, right)
+    )
+    return false_rate, true_rate
+
+
+def area_under(fpr: NDArray[np.float64], tpr: NDArray[np.float64]) -> float:
+    """Compute the area under a ROC curve."""
+    return float(np.trapezoid(tpr, fpr))
 
 
 SCORES: dict[str, Callable[[Labels, Probabilities], Measured]] = {

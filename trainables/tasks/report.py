@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainables.datasets.arrays import Labels
+from trainables.tasks.metrics import ByClass, area_under, confusion, roc_curve
 from trainables.values import Evaluation, Json
 
 CURVE_POINTS = 200
 CALIBRATION_BINS = 15
+AVERAGED = ("precision", "recall", "f1")
 
 Probabilities = NDArray[np.float64]
 
@@ -29,21 +31,13 @@ def report(labels: Labels, chances: Probabilities, classes: tuple[str, ...]) -> 
         classes: the classes' names.
 
     Returns:
-        Accuracy; precision, recall and F1 (per class, their mean, and weighted by the classes'
-        numbers of images); confusion matrix; ROC curves and AUC, one class against the rest; the
-        expected calibration error (`calibration_error`) and the bins behind it
-        (`calibration_bins`).
+        Accuracy; precision, recall and F1 (per class, their mean over the classes that occur, as
+        `ByClass` says, and weighted by the classes' numbers of images); confusion matrix; ROC
+        curves and AUC, one class against the rest; the expected calibration error
+        (`calibration_error`) and the bins behind it (`calibration_bins`).
     """
-    guesses, support = chances.argmax(axis=1), np.bincount(labels, minlength=len(classes))
-    confusion = np.bincount(labels * len(classes) + guesses, minlength=len(classes) ** 2).reshape(
-        len(classes), -1
-    )
-    right, guessed = confusion.diagonal(), confusion.sum(axis=0)
-    precision, recall, f1 = (
-        _share(right, guessed),
-        _share(right, support),
-        _share(2.0 * right, support + guessed),
-    )
+    counts = confusion(labels, chances)
+    guesses, support, by_class = chances.argmax(axis=1), counts.sum(axis=1), ByClass.of(counts)
     curves = {
         name: _curve(labels == number, chances[:, number]) for number, name in enumerate(classes)
     }
@@ -51,9 +45,9 @@ def report(labels: Labels, chances: Probabilities, classes: tuple[str, ...]) -> 
     areas = np.array([curve["auc"] for curve in curves.values() if curve["auc"] is not None])
     per_class = {
         name: {
-            "precision": float(precision[number]),
-            "recall": float(recall[number]),
-            "f1": float(f1[number]),
+            "precision": float(by_class.precision[number]),
+            "recall": float(by_class.recall[number]),
+            "f1": float(by_class.f1[number]),
             "images": int(support[number]),
         }
         for number, name in enumerate(classes)
@@ -62,21 +56,20 @@ def report(labels: Labels, chances: Probabilities, classes: tuple[str, ...]) -> 
         "images": len(labels),
         "accuracy": accuracy(labels, guesses),
         "macro": {
-            "precision": float(precision.mean()),
-            "recall": float(recall.mean()),
-            "f1": float(f1.mean()),
+            **{name: by_class.macro(name) for name in AVERAGED},
             "auc": float(areas.mean()) if len(areas) else None,
         },
         "weighted": {
-            "precision": float(np.average(precision, weights=support)),
-            "recall": float(np.average(recall, weights=support)),
-            "f1": float(np.average(f1, weights=support)),
+            **{
+                name: float(np.average(getattr(by_class, name), weights=support))
+                for name in AVERAGED
+            },
             "auc": float(np.average(areas, weights=support[occurring])) if len(areas) else None,
         },
         "ece": calibration_error(labels, chances),
         "bins": calibration_bins(guesses == labels, chances.max(axis=1)),
         "per_class": per_class,
-        "confusion_matrix": confusion.tolist(),
+        "confusion_matrix": counts.tolist(),
         "classes": list(classes),
         "roc": curves,
     }
@@ -85,12 +78,6 @@ def report(labels: Labels, chances: Probabilities, classes: tuple[str, ...]) -> 
 def accuracy(labels: Labels, guesses: NDArray[Any]) -> float:
     """Return the share of guesses that are right."""
     return float(np.mean(labels == guesses))
-
-
-def _share(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
-    """Divide one by the other; 0 where the whole is 0."""
-    found: NDArray[np.float64] = np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
-    return found
 
 
 def calibration_error(labels: Labels, chances: Probabilities) -> float:
@@ -144,20 +131,10 @@ def _curve(positive: NDArray[np.bool_], score: NDArray[np.float64]) -> Json:
     """
     if positive.all() or not positive.any():
         return {"auc": None, "fpr": [], "tpr": []}
-    order = np.argsort(score, kind="stable")[::-1]
-    score, found = score[order], np.cumsum(positive[order])
-    # Images of one score pass the threshold together.
-    steps = np.append(np.flatnonzero(np.diff(score)), len(score) - 1)
-    right, wrong = found[steps].astype(float), (1 + steps - found[steps]).astype(float)
-    if len(steps) > 2:  # points between two others on a straight line say nothing
-        corners = np.concatenate(
-            [[True], (np.diff(wrong, 2) != 0) | (np.diff(right, 2) != 0), [True]]
-        )
-        right, wrong = right[corners], wrong[corners]
-    fpr, tpr = (np.concatenate([[0.0], counts]) / counts[-1] for counts in (wrong, right))
+    fpr, tpr = roc_curve(positive, score)
     kept = np.unique(np.linspace(0, len(fpr) - 1, CURVE_POINTS).round().astype(int))
     return {
-        "auc": float(np.trapezoid(tpr, fpr)),
+        "auc": area_under(fpr, tpr),
         "fpr": fpr[kept].tolist(),
         "tpr": tpr[kept].tolist(),
     }

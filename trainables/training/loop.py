@@ -235,12 +235,13 @@ class Training:
     def step(self, rows: Tensor, changes: Tensor, means: MetricAverage) -> None:
         """Take one optimizer step on these rows, changed by what was drawn for them.
 
-        Nothing in it waits for the device.
+        They are this process's share of a batch. Nothing in it waits for the device.
         """
         batch = self.task.batch(self.train, rows, changes)
         if self.class_weights is not None:
             batch = batch._replace(weights=self.class_weights[batch.targets])
         loss, own_loss = self.task.step(self.wrapped, batch, autocast(self.precision, self.device))
+        loss = self.world.weigh(loss, batch.size, min(self.config.batch_size, len(self.train)))
         self.optimizer.zero_grad()
         if self.scaler is None:
             loss.backward()

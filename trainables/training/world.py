@@ -39,6 +39,17 @@ class World:
         """Return this process's share of a batch; the shares differ by one row at most."""
         return rows.tensor_split(self.size)[self.rank]
 
+    def weigh(self, loss: Tensor, images: int, whole: int) -> Tensor:
+        """Weigh the mean loss over this process's share of a batch by the size of the share.
+
+        Gradients are averaged over the processes, each counting alike. So a process that has
+        `images` of the `whole` batch counts images * size / whole times, and the average is the
+        gradient of the mean over the batch.
+        """
+        # Not multiplied by 1: equal shares, and one process, train exactly as without it.
+        is_even = self.size == 1 or images * self.size == whole
+        return loss if is_even else loss * (images * self.size / whole)
+
 
 class Distributed(World):
     """One of several processes, inside a torch process group that has been set up before."""

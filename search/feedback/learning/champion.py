@@ -114,9 +114,4 @@ def known_of(
             "has no validation part that could stay as it is."
         )
     check_tracking(tracking)
-    dataset = dataset_of(result, config)
-    if dataset.value_range is not None:
-        raise ConfigError(
-            f"the images of '{result.name}' have more than 8 bits, and those that a model meets 8."
-        )
-    return Known(recorded, result, chosen, config, dataset)
+    return Known(recorded, result, chosen, config, dataset_of(result, config))

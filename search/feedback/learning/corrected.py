@@ -7,7 +7,7 @@ than the champion.
 
 import hashlib
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.feedback.bounded import USUAL
-from search.feedback.records import Correction, Records, Seen
+from search.feedback.records import EARLIER, Correction, Records, Seen
 from trainables.datasets.arrays import Dataset, Part
 from trainables.errors import ConfigError, printable
 from trainables.inspection.copies import Copies, find_copies
@@ -38,6 +38,8 @@ FEWEST = {TRAINED: 10, CHOOSING: 5, HELD: 10}
 """The fewest new images of each use."""
 COMPLETE = 0.9
 """The share of a sample that has to be corrected or confirmed to speak for the whole of it."""
+MOMENTS = 20
+"""The moments up to which it is looked how much of a sample was corrected, at most."""
 TEST, VAL, SAME, CONTRADICTS, UNREADABLE, GONE, DOUBTED = (
     "shows a test image",
     "shows a validation image",
@@ -79,6 +81,8 @@ class LeftOut:
     why: str
     beside: str = ""
     """The image that it shows again, and what that is said to be."""
+    corrected_ms: int = 0
+    """Of a doubted image: which correction it was; 0 where an earlier version has left it out."""
 
     def __str__(self) -> str:
         beside = f": {self.beside}" if self.beside else ""
@@ -93,6 +97,8 @@ class Gathered:
     left_out: tuple[LeftOut, ...] = ()
     limit: str = ""
     """A clause on copies that were not looked for; empty if all were."""
+    replaced: tuple[int, ...] = ()
+    """The champion's training images, by row, that are among `new` with another label by now."""
 
     def of(self, use: str) -> list[New]:
         """Return the images of one use."""
@@ -109,7 +115,10 @@ class Gathered:
     def without(self, doubted: Mapping[str, str]) -> "Gathered":
         """Return this without images whose labels are doubted; `doubted` says why, by name."""
         known = {one.image: one for one in self.new}
-        gone = [LeftOut(image, known[image].label, DOUBTED, why) for image, why in doubted.items()]
+        gone = [
+            LeftOut(image, (one := known[image]).label, DOUBTED, why, one.corrected_ms)
+            for image, why in doubted.items()
+        ]
         kept = tuple(one for one in self.new if one.image not in doubted)
         return replace(self, new=kept, left_out=(*self.left_out, *gone))
 
@@ -123,26 +132,53 @@ def part_of(new: list[New], classes: tuple[str, ...]) -> Part:
     )
 
 
-def gather(records: Records, model: "Model", dataset: Dataset) -> Gathered:
+def gather(
+    records: Records, model: "Model", dataset: Dataset, joined: Mapping[str, str] | None = None
+) -> Gathered:
     """Return what of the corrected images may be learned from; nothing is set aside yet.
 
     Args:
         records: where the images and corrections are.
         model: the champion, which says in which form its images are.
         dataset: the champion's, as its search divided it.
+        joined: the label with which each image has joined its training part in earlier rounds.
     """
     left_out: list[LeftOut] = []
     met = list(_met(records, model, dataset, left_out))
     if not met:
         return Gathered((), tuple(left_out))
-    sifted = _Sifted(dataset, met, list(_taken_back(records, model)))
+    replaced = _replaced(dataset.train, met, joined or {})
+    sifted = _Sifted(without_rows(dataset, replaced), met, list(_taken_back(records, model)))
     # In one order, whatever was set aside before: the same images make the same search.
-    kept = sorted(sifted.kept(), key=lambda one: (one.corrected_ms, one.image))
-    return Gathered(tuple(kept), (*left_out, *sifted.left_out), sifted.copies.limit)
+    places = {image: place for place, image in enumerate(records.corrections())}
+    kept = sorted(sifted.kept(), key=lambda one: places[one.image])
+    return Gathered(tuple(kept), (*left_out, *sifted.left_out), sifted.copies.limit, replaced)
+
+
+def without_rows(dataset: Dataset, rows: Sequence[int]) -> Dataset:
+    """Return a data set without these training images."""
+    if not rows:
+        return dataset
+    return replace(
+        dataset, train=dataset.train.take(np.delete(np.arange(len(dataset.train)), rows))
+    )
+
+
+def _replaced(train: Part, met: Sequence[New], joined: Mapping[str, str]) -> tuple[int, ...]:
+    """Return the rows of the training images that have joined with a label that was wrong.
+
+    They are known by their pixels: not all data sets have names.
+    """
+    wrong = {one.pixels.tobytes() for one in met if joined.get(one.image, one.label) != one.label}
+    if not wrong:
+        return ()
+    images = (image for chunk in train.chunks() for image in chunk)
+    return tuple(row for row, image in enumerate(images) if image.tobytes() in wrong)
 
 
 def set_aside(records: Records, gathered: Gathered) -> None:
     """Set aside what no round trains on, this one and all that follow."""
+    records.note_decided(EARLIER, records.decided()[EARLIER], new=True)
     for one in gathered.new:
         if one.use != TRAINED and not one.is_aside:
             content = records.image(one.image)
@@ -167,8 +203,7 @@ def _met(
     """Yield each corrected image that can be read: those set aside first, then in time's order."""
     aside, corrections = records.aside(), records.corrections()
     first, fair = seen_of(records.seen(), corrections)
-    # Those of one millisecond stay in the order in which they were made.
-    ordered = sorted(corrections.values(), key=lambda one: (one.image not in aside, one.time_ms))
+    ordered = sorted(corrections.values(), key=lambda one: one.image not in aside)
     with tempfile.TemporaryDirectory(prefix="improve-") as folder:
         file = Path(folder) / "image"
         for one in ordered:
@@ -214,10 +249,10 @@ def seen_of(
 
     People correct what they see to be wrong. By its mistakes alone a champion is worse than any
     model that is as good, so it is judged by images that were chosen without regard to what it
-    said: those of the sample, by their hash. If `COMPLETE` of the sample's images, up to the last
-    that was corrected, were corrected or confirmed (not on the server's page), all those are fair;
-    else those of which it was sure that `search.label` has shown, where a person says of each
-    what it is.
+    said: those of the sample, by their hash. In the order of their hashes, those are fair up to
+    which `COMPLETE` of the sample were corrected or confirmed (not on the server's page). In which
+    order they were shown is not asked: where the least sure ones came first, the sample is complete
+    only once nearly all of it was corrected.
     """
     first: dict[str, int] = {}
     usual: set[str] = set()
@@ -226,13 +261,38 @@ def seen_of(
         if answer.kept == USUAL:
             usual.add(answer.image)
     said = {image: first[image] for image in corrections.keys() & first.keys()}
-    last, end = max(usual, default=""), max(said.values(), default=0)
+    asked = {image: time_ms for image, time_ms in said.items() if corrections[image].by != "page"}
     # As many of the unsure ones as of the usual: those that would have been drawn as usual, too.
-    sample = {image for image, time_ms in first.items() if image <= last and time_ms <= end}
-    asked = {image for image in sample & said.keys() if corrections[image].by != "page"}
-    if len(asked) < COMPLETE * len(sample):
-        asked = {image for image in asked & usual if corrections[image].by == "label"}
-    return said, asked
+    last, times = max(usual, default=""), sorted(asked.values())
+    sample = sorted(image for image in first if image <= last)
+    # What was met after the last correction is no gap, nor what was met between two sittings.
+    ends = times[:: -max(1, len(times) // MOMENTS)]
+    parts = (
+        complete([image for image in sample if first[image] <= end], asked, usual) for end in ends
+    )
+    return said, max(parts, key=len, default=set())
+
+
+def complete(sample: Sequence[str], asked: Container[str], usual: Container[str]) -> set[str]:
+    """Return the images of a sample of which a person was asked, up to where nearly all were.
+
+    People are asked of unsure images for other reasons than the sample too. So nearly all of the
+    usual ones have to be among them, and it ends at a usual one.
+
+    Args:
+        sample: the images in the order in which they were drawn.
+        asked: those of which a person has said what they show.
+        usual: those of which the model was sure.
+    """
+    count = found = found_usual = seen_usual = 0
+    for number, image in enumerate(sample, 1):
+        is_usual, is_asked = image in usual, image in asked
+        found, seen_usual = found + is_asked, seen_usual + is_usual
+        found_usual += is_usual and is_asked
+        is_complete = found >= COMPLETE * number and found_usual >= COMPLETE * seen_usual
+        if is_usual and is_asked and is_complete:
+            count = number
+    return {image for image in sample[:count] if image in asked}
 
 
 class _Sifted:

@@ -49,6 +49,27 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class First:
+    """The first champion of several rounds, beside the challenger.
+
+    One that is worse than the champion by less than the margin in each round is worse than the
+    first by more in the end.
+    """
+
+    name: str
+    """Its trial and search, in words."""
+    old: Paired
+    """The challenger beside it on the old test images."""
+    accuracy: float
+    """Its own accuracy on these."""
+
+    def to_json(self, margin: float) -> Json:
+        """Return the comparison as plain values."""
+        p = self.old.p_worse_by(margin)
+        return {"name": self.name, **_facts(self.old, self.accuracy), "p": p, "margin": margin}
+
+
+@dataclass(frozen=True)
 class Decision:
     """The outcome of an improvement, with the figures that it rests on."""
 
@@ -70,6 +91,8 @@ class Decision:
     """The images held out that were chosen without regard to what the champion says of them."""
     is_fair: bool = True
     """False if these are too few: all that were held out are compared then."""
+    first: "First | None" = None
+    """The first champion; None if this champion is that."""
 
     @property
     def is_better(self) -> bool:
@@ -78,13 +101,17 @@ class Decision:
 
     @property
     def is_not_worse(self) -> bool:
-        """True if it is shown not to be worse on the old images by the margin."""
-        return self.old.p_worse_by(self.margin) <= ALPHA
+        """True if it is shown not to be worse on the old images by the margin.
+
+        Neither than the champion nor than the first champion.
+        """
+        held_to = [self.old] if self.first is None else [self.old, self.first.old]
+        return all(one.p_worse_by(self.margin) <= ALPHA for one in held_to)
 
     @property
     def is_worse(self) -> bool:
         """True if it is shown to be worse on the old images by more than the margin."""
-        return self.old.interval(1 - 2 * ALPHA)[1] < -self.margin
+        return _is_worse(self.old, self.margin)
 
     @property
     def outcome(self) -> str:
@@ -102,7 +129,9 @@ class Decision:
             else f"{self.trial} is the best of {count} challengers, by validation images and new "
             "images that were set aside to choose by",
             f"  new images, held out: {_compared(self.new, self.champion_new)}; {self._on_new()}",
-            f"  old test images: {_compared(self.old, self.champion_old)}; {self._on_old()}",
+            f"  old test images: {_compared(self.old, self.champion_old)}; "
+            f"{self._on_old(self.old)}",
+            *self._beside_the_first(),
             f"  to use: {self.challenger_ms:.3g} ms an image, the champion "
             f"{self.champion_ms:.3g} ms",
             self._outcome_text(),
@@ -123,17 +152,22 @@ class Decision:
             return 0
         return images_needed(self.new.difference, max(differing, self.new.difference), self.alpha)
 
-    def _on_old(self) -> str:
-        p, points = self.old.p_worse_by(self.margin), f"{100 * self.margin:g} point"
+    def _beside_the_first(self) -> Iterator[str]:
+        if (first := self.first) is not None:
+            compared = _compared(first.old, first.accuracy, f"{first.name}'s, the first champion,")
+            yield f"  old test images: {compared}; {self._on_old(first.old)}"
+
+    def _on_old(self, old: Paired) -> str:
+        p, points = old.p_worse_by(self.margin), f"{100 * self.margin:g} point"
         points += "s" * (self.margin != 0.01)
-        if self.is_not_worse:
+        if p <= ALPHA:
             return f"it is not worse by {points} (p = {p:.2g})"
-        if self.is_worse:
+        if _is_worse(old, self.margin):
             return f"it is worse by more than {points}"
         text = f"that it is not worse by {points} is not shown (p = {p:.2g})"
-        if is_possible(self.old.images, self.margin):
+        if is_possible(old.images, self.margin):
             return text
-        return f"{text}, nor could it be by so few: {_enough(self.old.images, self.margin)}"
+        return f"{text}, nor could it be by so few: {_enough(old.images, self.margin)}"
 
     def _outcome_text(self) -> str:
         if self.outcome == CHAMPION:
@@ -151,6 +185,7 @@ class Decision:
             "new": _facts(self.new, self.champion_new) | {"p": self.new.p_better},
             "old": _facts(self.old, self.champion_old)
             | {"p": self.old.p_worse_by(self.margin), "margin": self.margin},
+            "first": None if self.first is None else self.first.to_json(self.margin),
             "alpha": self.alpha,
             "fair": self.fair,
             "is_fair": self.is_fair,
@@ -159,11 +194,16 @@ class Decision:
         }
 
 
-def _compared(paired: Paired, champion: float) -> str:
+def _is_worse(old: Paired, margin: float) -> bool:
+    """Return whether a challenger is shown to be worse by more than the margin."""
+    return old.interval(1 - 2 * ALPHA)[1] < -margin
+
+
+def _compared(paired: Paired, champion: float, whose: str = "the champion's") -> str:
     """Return a text such as `0.6111 against 0.5000 of 90 (+11.1 points, +2.0 to +20.1)`."""
     low, high = paired.interval()
     return (
-        f"{champion + paired.difference:.4f} against the champion's {champion:.4f} of "
+        f"{champion + paired.difference:.4f} against {whose} {champion:.4f} of "
         f"{paired.images:,} ({100 * paired.difference:+.1f} points, 95 % interval "
         f"{100 * low:+.1f} to {100 * high:+.1f})"
     )
@@ -224,24 +264,56 @@ def needed(fair: int, test: int, margin: float, alpha: float = ALPHA) -> Iterato
         margin: by how much the challenger may not be worse on these.
         alpha: the error rate of this round.
     """
-    if fair < FEWEST[HELD]:
-        yield f"no difference on new images can be told: {_unfair(fair)}"
-    elif not alpha:
-        yield "no difference on new images can be told: all have decided in an earlier round"
+    if obstacle := _new_obstacle(fair, alpha):
+        yield obstacle
     else:
         yield from _needed_to_be_better(fair, alpha)
     points = f"{100 * margin:g} point{'s' * (margin != 0.01)}"
-    if is_possible(test, margin):
+    if obstacle := _old_obstacle(test, margin):
+        yield obstacle
+    else:
         yield (
             f"to tell that it is not worse on the {test:,} old test images by {points}: equals "
             f"pass if they differ on at most "
             f"{100 * min(1.0, differing_allowed(test, margin)):.2g} % of them"
         )
-    else:
-        yield (
-            f"that it is not worse by {points} cannot be shown by so few old test images "
-            f"({test:,}), so that no challenger becomes the champion: {_enough(test, margin)}"
+
+
+def obstacles(fair: int, test: int, margin: float, alpha: float) -> list[str]:
+    """Return why no challenger can become the champion; nothing if one can.
+
+    The arguments are those of `needed`.
+    """
+    return [text for text in (_new_obstacle(fair, alpha), _old_obstacle(test, margin)) if text]
+
+
+def _new_obstacle(fair: int, alpha: float) -> str:
+    """Return why so many new images held out show nothing; empty if they can."""
+    if fair < FEWEST[HELD]:
+        return f"no difference on new images can be told: {_unfair(fair)}"
+    if not alpha:
+        return (
+            "no difference on new images can be told: all have decided in an earlier round. "
+            "Correct new ones"
         )
+    if Paired(fair, fair, 0).p_better > alpha:
+        return (
+            f"no difference on new images can be told: most of the {fair} held out have decided "
+            f"in an earlier round, so that an error rate of {100 * alpha:.2g} % is left. Correct "
+            "new ones"
+        )
+    return ""
+
+
+def _old_obstacle(test: int, margin: float) -> str:
+    """Return why so many old test images show nothing; empty if they can."""
+    if is_possible(test, margin):
+        return ""
+    points = f"{100 * margin:g} point{'s' * (margin != 0.01)}"
+    return (
+        f"that it is not worse by {points} cannot be shown by so few old test images "
+        f"({test:,}), so that no challenger becomes the champion: {_enough(test, margin)}"
+    )
 
 
 def _unfair(fair: int) -> str:

@@ -1,6 +1,6 @@
 """The corrections of a place, examined: what joins, what is left out, and what is not believed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +24,14 @@ from search.feedback.learning.corrected import (
     gather,
     part_of,
 )
-from search.feedback.learning.joining import listed
+from search.feedback.learning.joining import About, doubted_before, joined_before, listed
 from search.feedback.records import Records
 from trainables.errors import ConfigError, counted
 
 MAX_SUSPECTED = 0.1
 """The share of corrections that may be wrong; with more nothing is learned."""
+BEFORE = "in an earlier round; correct it again, also as the same, and it counts"
+"""Why an image is left out that was doubted before."""
 LIKELY = 0.5
 """The probability of being wrong from which on a label is left out."""
 
@@ -38,6 +40,7 @@ def examined(
     records: Records,
     found: Found,
     data_root: Path | None,
+    rounds: Sequence[About] = (),
     *,
     anyway: bool,
     note: Callable[[str], None],
@@ -48,6 +51,7 @@ def examined(
         records: what the champion has met.
         found: the champion.
         data_root: where its search's data lies now, if it has moved.
+        rounds: the improvements that led to the champion, the first one first.
         anyway: whether corrections that are probably wrong are kept.
         note: is told, as a line, that the search for wrong labels begins, which may take minutes.
 
@@ -71,7 +75,9 @@ def examined(
         tracking=found.tracking,
         data_root=data_root,
     )
-    gathered = gather(records, model, dataset)
+    gathered = gather(records, model, dataset, joined_before(rounds))
+    if not anyway:
+        gathered = without_doubted(gathered, rounds)
     if not gathered.new:
         return gathered, 0.0
     note(f"looking for wrong labels among {counted(len(gathered.new), 'new image')}")
@@ -88,6 +94,15 @@ def examined(
             f"{told_lines}"
         )
     return gathered.without(in_training(gathered, wrong)), suspected
+
+
+def without_doubted(gathered: Gathered, rounds: Sequence[About]) -> Gathered:
+    """Leave out what was doubted in an earlier round, and not corrected again.
+
+    The right corrections of the same rounds have joined and are gone from the new ones: a share
+    over what is left would grow with each round, whatever people correct.
+    """
+    return gathered.without(dict.fromkeys(doubted_before(rounds, gathered.new), BEFORE))
 
 
 def in_training(gathered: Gathered, wrong: dict[str, str]) -> dict[str, str]:

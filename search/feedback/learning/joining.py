@@ -12,15 +12,26 @@ It lies in the folder of the improvement's search, which so needs the records no
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from search.feedback.learning.corrected import CHOOSING, HELD, TRAINED, Gathered, LeftOut, New
+from search.feedback.learning.corrected import (
+    CHOOSING,
+    DOUBTED,
+    HELD,
+    TRAINED,
+    Gathered,
+    LeftOut,
+    New,
+    without_rows,
+)
 from search.feedback.learning.decision import alpha_of
+from search.feedback.records import EARLIER
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, Decoded, Part, joined
+from trainables.disk import read_regular
 from trainables.values import Json
 
 FOLDER, ABOUT, MET = "joined", "about.json", "met"
@@ -62,7 +73,7 @@ class About:
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Read it from the folder of an improvement."""
-        told = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        told = json.loads(read_regular(folder / ABOUT))
         return cls(
             **{
                 **told,
@@ -81,11 +92,22 @@ class About:
         held = [one for one in self.images if one["use"] == HELD]
         return [row for row, one in enumerate(held) if one.get("is_fair", False)]
 
-    def alpha(self) -> float:
-        """Return the error rate with which these tell that a challenger is better."""
+    def alpha(self, decided: Mapping[str, Container[str]], own: str = "") -> float:
+        """Return the error rate with which these tell that a challenger is better.
+
+        Args:
+            decided: the images by which each improvement has decided (`Records.decided`).
+            own: the id of this one's search.
+        """
+
+        def is_new(one: Json) -> bool:
+            by = {search for search, images in decided.items() if one["image"] in images}
+            # What this improvement was the first to set aside has decided in no earlier one.
+            return not by - {own, *([] if one["is_aside"] else [EARLIER])}
+
         held = [one for one in self.images if one["use"] == HELD]
         fair = [held[row] for row in self.fair()]
-        return alpha_of(sum(not one["is_aside"] for one in fair), len(fair))
+        return alpha_of(sum(map(is_new, fair)), len(fair))
 
     def is_as(self, other: "About") -> bool:
         """Return whether this is about the same champion and images."""
@@ -126,10 +148,16 @@ def write(
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     trained = gathered.part(TRAINED, dataset.classes)
-    whole = joined(dataset.train, trained)
+    whole = joined(without_rows(dataset, gathered.replaced).train, trained)
     write_data(
         partial,
-        Decoded(dataset.classes, whole, val=dataset.val, test=dataset.test),
+        Decoded(
+            dataset.classes,
+            whole,
+            val=dataset.val,
+            test=dataset.test,
+            value_range=dataset.value_range,
+        ),
     )
     aside = {use: gathered.part(use, dataset.classes) for use in (CHOOSING, HELD)}
     write_data(
@@ -140,6 +168,35 @@ def write(
     (partial / ABOUT).write_text(json.dumps(asdict(told), indent=1), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
+
+
+def joined_before(rounds: Sequence[About]) -> dict[str, str]:
+    """Return the images that have joined in these rounds, the first first, with their labels."""
+    return {
+        one["image"]: one["label"]
+        for told in rounds
+        for one in told.images
+        if one["use"] == TRAINED
+    }
+
+
+def doubted_before(rounds: Sequence[About], new: Sequence[New]) -> list[str]:
+    """Return the new images whose corrections were doubted in one of these rounds.
+
+    Those that were not doubted then have joined, and are no longer among the new ones.
+    """
+    known = {
+        (one.image, one.label, one.corrected_ms)
+        for told in rounds
+        for one in told.left_out
+        if one.why == DOUBTED
+    }
+    return [
+        one.image
+        for one in new
+        if one.use == TRAINED
+        and known & {(one.image, one.label, time_ms) for time_ms in (0, one.corrected_ms)}
+    ]
 
 
 def aside(folder: Path) -> dict[str, Part]:

@@ -1,75 +1,43 @@
-"""Everything that is asked of what a model has met, and what came of it."""
+"""Everything that is asked about what a model has met, and the answers."""
 
-import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from functools import partial
-from statistics import NormalDist
 from typing import Any
 
-import numpy as np
-
-from search.feedback.monitoring.class_mix import ClassShare, class_shares
-from search.feedback.monitoring.class_mix import needed as needed_for_class
-from search.feedback.monitoring.correctness import (
-    Accuracy,
-    Calibration,
-    Judged,
-    Parts,
-    Suggested,
-    accuracy,
-    accuracy_fell,
-    calibration,
-    calibration_differs,
-    change_is_seen,
-    smoothed,
-    suggested,
-)
-from search.feedback.monitoring.drift import (
-    LEAST_DEVIATION,
-    features_differ,
-    mix_differs,
-    outputs_differ,
-    unlike,
-)
-from search.feedback.monitoring.held_to import LEAST, VALIDATION, HeldTo, validation
+from search.feedback.monitoring.accuracy import ACCURACY, Accuracy, AccuracyDetector
+from search.feedback.monitoring.class_mix import MIX, ClassMixDetector, ClassShare
+from search.feedback.monitoring.detector import Detector
+from search.feedback.monitoring.held_to import LEAST, VALIDATION, HeldTo
+from search.feedback.monitoring.outputs import OUTPUTS, OutputsDetector
 from search.feedback.monitoring.window import Window
-from search.statistics import shared
-from trainables.export.image_features import shown
+from trainables.errors import counted
 from trainables.export.reference import Reference
 
 RATE = 0.05
 """The false-alarm rate of all tests together."""
-SEED = 20
-POWER = 0.8
-"""The probability with which a change of the stated size is to be seen."""
-QUARTER, DEVIATIONS, DROP, SURER = 0.25, 3.0, 0.05, 0.1
-"""The stated sizes: a quarter of the images answered unlike any before; a quarter of them three
-standard deviations away; an accuracy lower by 5 points; a confidence off by 10 points.
-"""
-LARGEST = 10_000_000
-OUTPUTS, FEATURES, MIX = "outputs", "features", "class mix"
-ACCURACY, CALIBRATION = "accuracy", "calibration"
-UNLIKE = 12
-"""The number of images that are named as most unlike those that they are held to."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """A test."""
+    """The result of a test."""
 
     name: str
     images: int
-    """The new images that it had."""
+    """The new images that it compared."""
+    reference_images: int
+    """The images with which it compared them."""
     p: float
     """The probability of so large a difference if nothing had changed."""
     rate: float
     """Its share of the false-alarm rate: it says `changed` if `p` is at most that."""
     size: str
-    """The size of a change that ought to be seen, in words."""
+    """The change that ought to be detected, in words."""
     needed: int | None
-    """The images with which that is seen four times of five; None if no number is enough, for want
-    of images that they are held to.
+    """The new images with which that is detected four times of five; None if no number is enough
+    beside so few reference images.
+    """
+    needed_reference: int | None = None
+    """Where `needed` is None: the reference images that some number of new ones needs; None if the
+    most that are kept are too few.
     """
 
     @property
@@ -79,13 +47,13 @@ class Check:
 
     @property
     def is_enough(self) -> bool:
-        """True if there were images enough to see a change of that size."""
+        """True if there were images enough to detect a change of that size."""
         return self.needed is not None and self.images >= self.needed
 
 
 @dataclass
 class Findings:
-    """The findings of all tests."""
+    """The results of all tests."""
 
     model: str
     version: str
@@ -99,37 +67,25 @@ class Findings:
     """The answers by each other version."""
     rate: float
     corrected: int
-    by_visitors: int
-    validation_accuracy: float | None = None
-    """None where nothing is known of the validation images: with folds."""
+    """The corrected images that are a random sample of all that were met."""
+    unsampled: int
+    """The other corrected images, from which no accuracy is estimated."""
     held_to: str = VALIDATION
-    """The images that new ones are held to, in words."""
+    """The images with which new ones are compared, in words."""
     is_improved: bool = False
     """True of a model that `search.improve` has registered, which knows what was met before."""
     accuracy_held_to: str = VALIDATION
     accuracy_before: float | None = None
-    """The images that accuracy and calibration are held to, and the accuracy on these."""
-    labelled: int = 0
-    """Their number, however few."""
-    outputs_held_to: int = 0
-    """The number of the images `held_to` whose probabilities count."""
+    """The images with which the accuracy is compared, and the accuracy on these."""
     met_again: int = 0
     """The images in this time that the version was trained on: its answers on them do not count."""
     learned: int = 0
-    """The corrected ones of these, which accuracy and calibration leave out."""
+    """The corrected ones of these."""
     checks: list[Check] = field(default_factory=list)
+    untested: dict[str, str] = field(default_factory=dict)
+    """Why a test could not be made, by its name."""
     shares: list[ClassShare] = field(default_factory=list)
     accuracy: Accuracy | None = None
-    is_covered: bool = True
-    """False if too few are corrected of those of which the model was sure (or unsure)."""
-    calibration: Calibration | None = None
-    suggested: Suggested | None = None
-    moved: dict[str, float] = field(default_factory=dict)
-    """The mean change of brightness, contrast and so on (`shown`) from the images `held_to`, in
-    standard deviations of those.
-    """
-    unlike: list[str] = field(default_factory=list)
-    """The names of the images of the sample that are most unlike those."""
 
     @property
     def changed(self) -> list[str]:
@@ -149,28 +105,17 @@ class Findings:
         return {**asdict(self), "changed": self.changed, "checks": checks}
 
 
-@dataclass(frozen=True)
-class Test:
-    """A test that can be made."""
-
-    name: str
-    images: int
-    size: str
-    run: Callable[[], float]
-    """Gives its `Check.p`."""
-    sees: Callable[[int, float], bool]
-    """Tells of a number of images and a rate whether a change of that size is seen."""
-
-
 def find(model: str, reference: Reference, window: Window, rate: float = RATE) -> Findings:
-    """Put all tests that can be made to a window.
+    """Make all tests that can be made of a window.
 
     Args:
-        model: what the model is called in texts.
+        model: the model's name in texts.
         reference: its own.
         window: what it has met.
-        rate: the false-alarm rate of all tests together.
+        rate: the false-alarm rate of all tests together. Each has an equal share (Bonferroni),
+            since the tests of one window are not independent.
     """
+    held, untested = HeldTo.of(reference), why_untested(reference, window)
     found = Findings(
         model,
         window.version,
@@ -181,186 +126,75 @@ def find(model: str, reference: Reference, window: Window, rate: float = RATE) -
         window.others,
         rate,
         len(window.corrected),
-        window.by_visitors,
+        window.unsampled,
+        held_to=held.title,
         is_improved=reference.met is not None,
+        accuracy_held_to=held.right_title,
+        accuracy_before=float(held.right.mean()) if len(held.right) else None,
         met_again=len(window.trained),
         learned=window.learned,
+        untested=untested,
     )
-    generator = np.random.default_rng(SEED)
-    held = HeldTo.of(reference)
-    tests = tests_of(reference, window, generator)
-    own = shared(rate, len(tests))
-    for test in tests:
-        needed = _least(partial(_sees, test, own))
-        found.checks.append(Check(test.name, test.images, test.run(), own, test.size, needed))
-    found.held_to, found.accuracy_held_to = held.title, held.judged_title
-    found.labelled, found.outputs_held_to = held.labelled, len(held.probabilities)
-    _estimate(found, reference, held, window, generator)
+    detectors = detectors_of(reference, window)
+    for detector in detectors:
+        found.checks.append(check_of(detector, rate / len(detectors)))
+        if isinstance(detector, ClassMixDetector):
+            found.shares = detector.shares(rate / len(detectors))
+    if len(window.corrected) >= LEAST:
+        found.accuracy = Accuracy.of(window.right)
     return found
 
 
-def tests_of(reference: Reference, window: Window, generator: np.random.Generator) -> list[Test]:
-    """Return the tests that can be made of a window; each has its share of the rate."""
-    held = HeldTo.of(reference)
-    return [
-        *_of_images(held, window, generator),
-        *_of_answers(reference, held, window, generator),
-        *_of_corrected(held, window, generator),
+def detectors_of(reference: Reference, window: Window) -> list[Detector]:
+    """Make the tests for which there are images enough."""
+    held, seen = HeldTo.of(reference), window.probabilities
+    detectors: list[Detector] = [
+        OutputsDetector(held.probabilities, seen),
+        ClassMixDetector(held.probabilities, seen, reference.classes),
+        AccuracyDetector(held.right, window.right),
     ]
+    untested = why_untested(reference, window)
+    return [detector for detector in detectors if detector.name not in untested]
 
 
-def _of_images(held: HeldTo, window: Window, generator: np.random.Generator) -> list[Test]:
-    """Return the test of the images themselves."""
-    if min(len(window.features), len(held.features)) < LEAST:
-        return []
-    before, now = held.features, window.features
-
-    def sees(n: int, rate: float) -> bool:
-        m, dimensions = len(before), before.shape[1]
-        moved = (QUARTER * DEVIATIONS) ** 2 * n * m / (n + m)
-        return moved >= math.sqrt(2 * dimensions) * (_z(1 - rate) + _z(POWER))
-
-    size = f"a quarter of the images {DEVIATIONS:.0f} standard deviations from the usual"
-    return [Test(FEATURES, len(now), size, lambda: features_differ(before, now, generator), sees)]
-
-
-def _of_answers(
-    reference: Reference, held: HeldTo, window: Window, generator: np.random.Generator
-) -> list[Test]:
-    """Return the tests of what was answered."""
-    before, now = held.probabilities, window.probabilities
-    if min(len(before), len(now)) < LEAST:
-        return []
-    classes, m = len(reference.classes), len(before)
-    recalls = _recalls(reference, held)
-
-    def sees_output(n: int, rate: float) -> bool:
-        critical = math.sqrt(-math.log(rate / classes / 2) / 2 * (1 / n + 1 / m))
-        return critical + _z(POWER) * math.sqrt(QUARTER * (1 - QUARTER) / n) <= QUARTER
-
-    def sees_class(n: int, rate: float) -> bool:
-        each = sorted(needed_for_class(*one, m, rate / classes) for one in recalls)
-        return n >= each[len(each) // 2]
-
-    quarter = "a quarter of the images answered unlike any before"
-    double = "a class twice as frequent"
-    return [
-        Test(OUTPUTS, len(now), quarter, lambda: outputs_differ(before, now), sees_output),
-        Test(MIX, len(now), double, lambda: mix_differs(before, now, generator), sees_class),
-    ]
-
-
-def _recalls(reference: Reference, held: HeldTo) -> list[tuple[float, float]]:
-    """Return of each class its share of the images, and the share of its own that are named right.
-
-    The latter is known of images with a class, the validation images. Those that were met before
-    have none: their shares are those of the classes that were named.
-    """
-    right = reference.probabilities.argmax(axis=1) == reference.targets
-    named = held.probabilities.argmax(axis=1) if held.is_met else reference.targets
-    return [
-        (float((named == number).mean()), float(right[mask].mean()))
-        for number, mask in (
-            (number, reference.targets == number) for number in range(len(reference.classes))
-        )
-        if mask.any()
-    ]
-
-
-def _of_corrected(held: HeldTo, window: Window, generator: np.random.Generator) -> list[Test]:
-    """Return the tests of corrected images."""
-    if held.judged is None or (told := _judged(window)) is None or not told[0].is_covered:
-        return []
-    (parts, now), before = told, held.judged
-    m = len(before.right)
-    likely = smoothed(float(before.right.mean()), m)
-
-    def sees_drop(n: int, rate: float) -> bool:
-        error = math.sqrt(likely * (1 - likely) * (1 / n + 1 / m))
-        return (_z(1 - rate) + _z(POWER)) * error <= DROP
-
-    def sees_surer(n: int, rate: float) -> bool:
-        return change_is_seen(parts, before, n, SURER, rate, POWER)
-
-    def calibration_p() -> float:
-        each = (before, *([held.lucky] if held.lucky is not None else []))
-        return max(calibration_differs(parts, now, one, generator) for one in each)
-
-    count = len(window.corrected)
-    drop, off = "an accuracy lower by 5 points", "confidences off by 10 points"
-    return [
-        Test(ACCURACY, count, drop, lambda: accuracy_fell(parts, now, before), sees_drop),
-        Test(CALIBRATION, count, off, calibration_p, sees_surer),
-    ]
-
-
-def _judged(window: Window) -> tuple[Parts, Judged] | None:
-    """Return the corrected images, by part; None of too few."""
-    if len(window.corrected) < LEAST:
-        return None
-    corrected = Judged.of(
-        np.array([one.probabilities for one, _ in window.corrected]),
-        np.array([number for _, number in window.corrected]),
+def check_of(detector: Detector, rate: float) -> Check:
+    """Make a test at this false-alarm rate."""
+    needed = detector.needed(rate)
+    return Check(
+        detector.name,
+        detector.images,
+        detector.reference_images,
+        detector.p_value(),
+        rate,
+        detector.size,
+        needed,
+        detector.needed_reference(rate) if needed is None else None,
     )
-    return Parts(window.confidence, corrected, window.unsure), corrected
 
 
-def _estimate(
-    found: Findings,
-    reference: Reference,
-    held: HeldTo,
-    window: Window,
-    generator: np.random.Generator,
-) -> None:
-    """Add what is estimated, and which images are told of."""
-    now, own = window.probabilities, validation(reference)
-    # Networks of folds are judged by nothing: they have seen all validation images.
-    is_judged = own is not None or found.is_improved
-    if is_judged and (told := _judged(window)) is not None:
-        parts, corrected = told
-        if parts.is_covered:
-            found.accuracy = accuracy(parts, corrected)
-        if parts.is_covered and held.judged is not None:
-            found.calibration = calibration(parts, corrected, held.judged)
-        found.is_covered = parts.is_covered
-    if held.judged is not None and len(now) >= LEAST:
-        found.accuracy_before = float(held.judged.right.mean())
-    if own is not None and len(now) >= LEAST:
-        found.validation_accuracy = float(own.right.mean())
-        if found.accuracy is None:
-            found.suggested = suggested(held.judged or own, window.confidence)
-        found.shares = class_shares(
-            *(reference.classes, reference.targets, reference.probabilities, now, generator),
-            earlier=held.probabilities if held.is_met else None,
-        )
-    if found.check(FEATURES) is not None:
-        _point_out(found, held, window, reference.image[2])
+def why_untested(reference: Reference, window: Window) -> dict[str, str]:
+    """Say of each test that cannot be made which images are too few, and how many it needs."""
+    held, met, corrected = HeldTo.of(reference), reference.met, len(window.corrected)
+    count, fresh = len(reference.probabilities), len(window.fresh)
+    if len(reference.targets) > count:
+        few_validation = "the networks of folds have together seen all validation images"
+    else:
+        few_validation = _few(count, counted(count, "validation image"))
+    few_known, known = few_validation, len(held.right)
+    if met is not None:
+        images = counted(known, "image")
+        few_known = _few(known, f"{images} of known class held out before it was improved")
+    sample = f"{counted(corrected, 'corrected image')} of a random sample"
+    others = f" ({window.unsampled:,} others)" if window.unsampled else ""
+    fresh_images = counted(fresh, "image") + " met"
+    fresh_images += " that it was not trained on" if window.trained else ""
+    answers = _few(fresh, fresh_images)
+    if not answers and len(held.probabilities) < LEAST:
+        answers = few_validation
+    why = {OUTPUTS: answers, MIX: answers, ACCURACY: _few(corrected, sample + others) or few_known}
+    return {name: reason for name, reason in why.items() if reason}
 
 
-def _point_out(found: Findings, held: HeldTo, window: Window, channels: int) -> None:
-    """Add in what the images differ, and which of them most."""
-    rows = np.argsort(-unlike(held.features, window.features))
-    found.unlike = [window.sample[row].name for row in rows[:UNLIKE]]
-    then, new = (shown(some, channels) for some in (held.features, window.features))
-    for title, values in then.items():
-        spread = max(float(values.std()), LEAST_DEVIATION)
-        found.moved[title] = float(new[title].mean() - values.mean()) / spread
-
-
-def _sees(test: Test, rate: float, images: int) -> bool:
-    return test.sees(images, rate)
-
-
-def _z(share: float) -> float:
-    return NormalDist().inv_cdf(share)
-
-
-def _least(sees: Callable[[int], bool]) -> int | None:
-    """Return the least number of images with which a change is seen; None if none is enough."""
-    if not sees(LARGEST):
-        return None
-    low, high = 0, LARGEST
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if sees(middle) else (middle, high)
-    return high
+def _few(count: int, images: str) -> str:
+    """Say that images are too few to be tested; empty if they are not."""
+    return "" if count >= LEAST else f"{images}, {LEAST} are needed"

@@ -1,28 +1,29 @@
-"""The images and answers of a model in a time, as its tests take them."""
+"""The answers of a model in a time, and which corrected images are a random sample."""
 
 import tempfile
 from collections import Counter
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cluster.storage.bucket import AT_ONCE
-from search.feedback.bounded import UNCERTAIN
-from search.feedback.monitoring.drift import MOST, comparable
-from search.feedback.records import Records, Seen
+from search.feedback.bounded import UNCERTAIN, USUAL
+from search.feedback.monitoring.detector import MOST_IMAGES, MOST_REFERENCE
+from search.feedback.records import Correction, Records, Seen
 from trainables.datasets.arrays import Images
 from trainables.errors import ConfigError, DataError
-from trainables.export.image_features import Features, features_of
 from trainables.export.reference import Reference
 
-ANSWERS = 10_000
+ANSWERS = MOST_IMAGES
 """The most answers that are tested: the latest, each of another image."""
 PAGE = "page"
 """A place of a correction (`Correction.by`)."""
+COMPLETE = 0.9
+"""The share of a random sample that has to be corrected; the others may have been skipped."""
 SEED = 20
 
 
@@ -47,15 +48,13 @@ class Window:
     others: dict[str, int]
     """The number of answers by each other version."""
     corrected: list[tuple[Seen, int]]
-    """Answers on images whose class a person has told, with its number."""
-    by_visitors: int
-    """The number of corrected images that are left out: visitors of a page told of them, who mostly
-    tell of mistakes.
+    """The corrected images that are a random sample (`fair_sample`): the answer, and the number of
+    the class that a person has named.
     """
-    sample: list[Kept] = field(default_factory=list)
-    """A random sample of the images, as far as they were kept and can be read."""
-    features: Features = field(default_factory=lambda: np.empty((0, 0), np.float32))
-    """Their features, (images, features)."""
+    unsampled: int = 0
+    """The number of other corrected images. People, visitors of a page and `search.label` correct
+    mistakes and unsure answers first, so that these say nothing of all images.
+    """
     trained: frozenset[str] = frozenset()
     """The images that this version was trained on, and has met again. It is surer of them, and
     more often right, than of others.
@@ -74,15 +73,11 @@ class Window:
         return np.array([one.probabilities for one in self.fresh], dtype=np.float64)
 
     @property
-    def confidence(self) -> NDArray[np.float64]:
-        """The model's confidence in its class of each fresh image, as it is compared, (images,)."""
-        return comparable(self.probabilities.max(axis=1))
-
-    @property
-    def unsure(self) -> float | None:
-        """The largest confidence, as it is compared, at which all images were kept, if any were."""
-        kept = np.array([one.kept == UNCERTAIN for one in self.fresh])
-        return float(self.confidence[kept].max()) if kept.any() else None
+    def right(self) -> NDArray[np.bool_]:
+        """True for each corrected image of the sample that was answered right, (images,)."""
+        return np.array(
+            [int(np.argmax(one.probabilities)) == label for one, label in self.corrected], np.bool_
+        )
 
 
 def window_of(
@@ -128,25 +123,47 @@ def _window(
     met = reference.met
     last = {one.image: one for one in seen}
     trained = {image for image in last if met is not None and met.was_trained_on(image)}
-    told = records.corrections()
-    corrected, by_visitors, learned = [], 0, 0
-    for image in sorted(last.keys() & told.keys()):
-        if told[image].by == PAGE:
-            by_visitors += 1
-        elif image in trained:
-            learned += 1
-        elif told[image].label in reference.classes:
-            corrected.append((last[image], reference.classes.index(told[image].label)))
+    told = {
+        image: one
+        for image, one in records.corrections().items()
+        if image in last and one.label in reference.classes
+    }
     answers = latest(seen)[-ANSWERS:]
-    found = Window(
-        *(seen[-1].version, answers, len(seen), others, corrected, by_visitors),
+    sample = fair_sample([one for one in answers if one.image not in trained], told)
+    learned = len(trained & told.keys())
+    return Window(
+        *(seen[-1].version, answers, len(seen), others),
+        [(one, reference.classes.index(told[one.image].label)) for one in sample],
+        unsampled=len(told) - len(sample) - learned,
         trained=frozenset(trained & {one.image for one in answers}),
         learned=learned,
     )
-    found.sample = kept_of(records, reference, sampled(answers, records.images()))
-    if found.sample:
-        found.features = features_of(np.stack([one.pixels for one in found.sample]))
-    return found
+
+
+def fair_sample(answers: Iterable[Seen], corrections: Mapping[str, Correction]) -> list[Seen]:
+    """Return the answers on corrected images that are a random sample of all images.
+
+    An image's name is its SHA-256, so the first names in their order are a random sample. Of usual
+    images only those up to some name are kept, of the uncertain ones all. So the sample reaches at
+    most to the last usual one; and only so far as nearly all of it were corrected or confirmed,
+    whatever the model said of them, in the order in which `search.label` shows them: up to the last
+    usual one that `search.label` or a program has corrected. Whose word an image before it has does
+    not matter.
+
+    Args:
+        answers: the latest on each image.
+        corrections: people's words on images, by the image's name.
+    """
+    ordered = sorted(answers, key=lambda one: one.image)
+    told = end = 0
+    for number, one in enumerate(ordered, 1):
+        if (correction := corrections.get(one.image)) is None:
+            continue
+        told += 1
+        is_asked = one.kept == USUAL and correction.by != PAGE
+        if is_asked and told >= COMPLETE * number:
+            end = number
+    return [one for one in ordered[:end] if one.image in corrections]
 
 
 def latest(seen: Iterable[Seen]) -> list[Seen]:
@@ -160,7 +177,9 @@ def unsure_up_to(answers: Iterable[Seen]) -> float:
     return max((confidence(one) for one in answers if one.kept == UNCERTAIN), default=0.0)
 
 
-def sampled(answers: Sequence[Seen], there: Container[str], most: int = MOST) -> list[str]:
+def sampled(
+    answers: Sequence[Seen], there: Container[str], most: int = MOST_REFERENCE
+) -> list[str]:
     """Return the names of images that are a random sample of all these, in random order.
 
     Of images of whose class the model was not sure more are kept than of others: so many of either

@@ -23,7 +23,8 @@ export const shown = (name) =>
     return "\\u" + one.codePointAt(0).toString(16).padStart(4, "0");
   });
 
-export const percent = (share) => `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`;
+// Near 0 and 1 with a decimal: 99.8 % beside 0.2 %, not 100 %.
+export const percent = (share) => `${(100 * share).toFixed(share < 0.0995 || share >= 0.9945 ? 1 : 0)} %`;
 
 export const seconds = (ms) =>
   ms < 1000 ? `${ms.toFixed(ms < 10 ? 1 : 0)} ms` : `${(ms / 1000).toFixed(1)} s`;

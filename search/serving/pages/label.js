@@ -12,6 +12,7 @@ const REASONS = {
   disagrees: "Answers disagree",
   uncertain: "The model is not sure",
   new: "Unlike what is usual or corrected",
+  sample: "One of a random sample",
   rest: "",
 };
 

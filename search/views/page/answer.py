@@ -9,6 +9,7 @@ from pathlib import Path
 
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import DECISION
+from trainables.disk import read_regular
 from trainables.messages import Cost
 from trainables.values import Evaluation
 
@@ -71,7 +72,7 @@ def decision(folder: Path | None) -> list[str]:
     if folder is None:
         return []
     try:
-        found = json.loads((folder / DECISION).read_text(encoding="utf-8"))
+        found = json.loads(read_regular(folder / DECISION))
         return [str(line) for line in found["text"]]
     except (OSError, ValueError, KeyError, TypeError):
         return []
@@ -83,9 +84,7 @@ def _written(trial: TrialResult, folder: Path, name: str) -> Evaluation:
     A search of an earlier version has none. The file may also be of another epoch.
     """
     try:
-        found = json.loads(
-            (folder / "trials" / trial.trial / "evidence" / name).read_text(encoding="utf-8")
-        )
+        found = json.loads(read_regular(folder / "trials" / trial.trial / "evidence" / name))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

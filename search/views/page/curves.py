@@ -26,6 +26,7 @@ from search.views.page.figures import (
 )
 from search.views.summary import answer_trial, is_baseline, state_text
 from trainables.catalog.guesses import Guess
+from trainables.catalog.tasks import Metric
 
 WORST_SHARE = 0.25
 """The share of the trials, the worst ones, that may lie beyond the picture's edge: the good ones
@@ -94,7 +95,13 @@ def _ends(result: SearchResult) -> list[float]:
     if (guess := _guess(result)) is not None:
         high = max(high, metric.score(guess.val[metric.name]))
     scores = (low, high + 0.04 * (high - low)) if high > low else (high - 0.1, high + 0.1)
-    return sorted(map(metric.score, scores))
+    return within(metric, *sorted(map(metric.score, scores)))
+
+
+def within(metric: Metric, low: float, high: float) -> list[float]:
+    """Return the ends of an axis, drawn in to where the metric ends; a line there stays whole."""
+    pad = 0.02 * (high - low)
+    return [max(low, metric.limits[0] - pad), min(high, metric.limits[1] + pad)]
 
 
 def _guess(result: SearchResult) -> Guess | None:
@@ -246,6 +253,7 @@ def trial_curves(trial: TrialResult, narrow: bool = False) -> Figure:
         )
         losses.axvline(trial.best_epoch, color=INK, linewidth=0.8, linestyle=":")
     own.set(xlabel="epoch", ylabel=f"validation {trial.metric.title}")
+    own.set_ylim(within(trial.metric, *own.get_ylim()))
     _tell(figure, own, trial)
     for epoch, metrics in trial.epochs.items():
         for name in ("train/loss", "val/loss"):

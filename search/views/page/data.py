@@ -5,17 +5,27 @@ A search of an earlier version kept none: its page has no such section.
 
 import base64
 import json
+from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
 
 from markupsafe import Markup
 
 from search.journal.result import DATA_PICTURE, DATA_REPORT
 from search.views.page.templates import template
+from trainables.disk import read_regular
 from trainables.errors import counted
 from trainables.inspection.matches import EXACT, MIRRORED, NEAR, Match
 from trainables.inspection.pictures import WIDTH
 from trainables.inspection.report import DataReport
-from trainables.inspection.words import class_table, facts, headline, image_text, warnings
+from trainables.inspection.words import (
+    class_table,
+    contradictions,
+    facts,
+    headline,
+    image_text,
+    warnings,
+)
 
 SECTION, ALONE = "data.html", "data_alone.html"
 """The templates of the section, and of a page that holds nothing else."""
@@ -46,10 +56,21 @@ def section(folder: Path | None) -> Markup:
     return rendered(report, picture)
 
 
+def twins(folder: Path | None) -> dict[str, list[str]]:
+    """Return for each file what shows the same picture and has another class, as kept there."""
+    found: dict[str, list[str]] = {}
+    with suppress(OSError, ValueError, KeyError, TypeError):  # `section` says what is wrong
+        report = DataReport.from_json(json.loads(_read(folder, DATA_REPORT)))
+        for one, label, other, other_label in contradictions(report):
+            found.setdefault(one, []).append(f"{other}, which is {other_label}")
+            found.setdefault(other, []).append(f"{one}, which is {label}")
+    return found
+
+
 def _read(folder: Path | None, name: str) -> bytes:
     if folder is None:
         raise FileNotFoundError(name)
-    return (folder / name).read_bytes()
+    return read_regular(folder / name)
 
 
 def rendered(report: DataReport, picture: bytes) -> Markup:
@@ -66,6 +87,7 @@ def rendered(report: DataReport, picture: bytes) -> Markup:
         facts=facts(report),
         picture=_inline(picture),
         width=WIDTH,
+        contradictions=contradictions(report),
         matches=[_row(match) for match in report.matches],
         matched=counted(matched, "image"),
         more_matches=matched > len(report.matches),
@@ -87,6 +109,6 @@ def _inline(picture: bytes) -> str:
 def write_alone(report: DataReport, picture: bytes, path: Path) -> None:
     """Write a page that holds this section alone."""
     page = template(ALONE).render(title=headline(report), section=rendered(report, picture))
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
     partial.write_text(page, encoding="utf-8")
     partial.replace(path)

@@ -12,7 +12,7 @@ from typing import Any
 from search.budget import shares_of, shares_text
 from search.decisions.refinement import refinement_sentences
 from search.journal.events import Finalist
-from search.journal.result import SearchResult, TrialResult, moment
+from search.journal.result import SearchResult, TrialResult, elapsed_s, moment
 from search.phrases import duration
 from search.statistics import expect
 from search.views.page.quality import MAX_NAMES
@@ -266,7 +266,7 @@ def cost(result: SearchResult) -> str:
         *result.sessions,
         *(result.selection.sessions if result.selection is not None else []),
     ]
-    wall_s = sum(session.last_ms - session.began_ms for session in sessions) / 1000
+    wall_s = elapsed_s(sessions)
     held_s = sum(session.slot_s for session in sessions)
     used_s = result.train_s + (result.selection.train_s if result.selection is not None else 0)
     budget = f"; used {shares_text(shares)}" if (shares := shares_of(result)) else ""

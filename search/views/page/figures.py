@@ -84,13 +84,15 @@ class Figure(PlainFigure):
 
         Points outside their axes, and those above the first `MAX_HINTS`, are left out.
         """
-        found = []
+        found: list[Hint] = []
         for axes, *point, text in self.values:
+            if len(found) == MAX_HINTS:  # of thousands of trials, nearly all are left out
+                break
             across, up = axes.transData.transform(point)
             if axes.bbox.padded(1).contains(across, up):
                 left, top = across / self.bbox.width, 1 - up / self.bbox.height
                 found.append(Hint(round(100 * left, 2), round(100 * top, 2), text))
-        return found[:MAX_HINTS]
+        return found
 
 
 @dataclass(frozen=True)

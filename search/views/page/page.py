@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from markupsafe import Markup
 
@@ -78,6 +79,7 @@ def render(
         front=front_table(result),
         shown=shown,
         data_section=data.section(folder),
+        twins=data.twins(folder),
         mistakes=facts.mistakes(shown.found) if shown.has("confusion_matrix") else [],
         weakest=facts.weakest(shown.found) if shown.has("confusion_matrix") else [],
         has_networks=any(not is_baseline(trial) for trial in result.ranking),
@@ -118,7 +120,7 @@ def write(
 
     A reader sees the old page or the new one, never half of it.
     """
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
     partial.write_text(render(result, folder, pictures), encoding="utf-8")
     partial.replace(path)
 

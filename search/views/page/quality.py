@@ -45,7 +45,9 @@ def confusion(found: Mapping[str, Any], narrow: bool = False) -> Figure:
     axes.tick_params(length=0)
     size = min(9.0, (200 if narrow else 240) / len(classes))
     ticks = range(len(classes)) if len(classes) <= MAX_NAMES else []
-    names = [label(classes[number], 12) for number in ticks]
+    # A letter is about 0.6 of its size wide; names may take a third of the picture.
+    most = max(12, int(side / 3 / (0.6 * size / 72)))
+    names = [label(classes[number], most) for number in ticks]
     axes.set_xticks(
         ticks, names, rotation=90 if max(map(len, names), default=0) > 2 else 0, fontsize=size
     )

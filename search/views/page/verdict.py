@@ -33,7 +33,7 @@ from search.views.summary import (
     value_text,
 )
 from trainables.catalog.tasks import CLASSIFICATION, WIDTH, Metric
-from trainables.errors import printable
+from trainables.errors import counted, printable
 from trainables.values import Evaluation
 
 FEW_IMAGES = 1000
@@ -446,7 +446,8 @@ def tiles(result: SearchResult) -> list[tuple[str, str, str]]:
             (
                 "one image takes",
                 f"{times['batch_1']['median_ms']:.3g} ms",
-                f"on {printable(cost.get('device') or 'this machine')}",
+                f"while searching, on {printable(cost.get('device') or 'this machine')}"
+                + (f" ({counted(cost['threads'], 'thread')})" if cost.get("threads") else ""),
             )
         )
     if (weights := cost.get("parameters")) is not None:

@@ -29,6 +29,8 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+REFUSED = {**HEADERS, "Connection": "close"}
+"""A stranger keeps none of the places that connections have."""
 TOKEN = "open"
 """The parameter of an address with the token; `token` would be masked as a secret."""
 LEADS = (
@@ -109,7 +111,7 @@ class Guarded:
     def _refusal(self, scope: Scope) -> Response | None:
         """Return the answer to whoever may not use the app, or has just brought the token."""
         if refused := refusal(scope, self.access.hosts):
-            return PlainTextResponse(refused, 403, HEADERS)
+            return PlainTextResponse(refused, 403, REFUSED)
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         given = dict(query).get(TOKEN)
         headers = Headers(scope=scope)
@@ -125,7 +127,7 @@ class Guarded:
         # Servers on other ports of this host are the same site: their pages' requests bring the
         # cookie along.
         if not is_own:
-            return PlainTextResponse(ELSEWHERE, 403, HEADERS)
+            return PlainTextResponse(ELSEWHERE, 403, REFUSED)
         if given is None and self.access.is_known(headers):
             return None
-        return PlainTextResponse(NO_TOKEN, 401, HEADERS)
+        return PlainTextResponse(NO_TOKEN, 401, REFUSED)

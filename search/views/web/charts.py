@@ -1,6 +1,7 @@
 """Figures for the charts of the pages: as JSON for their scripts, and as small pictures."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from search.journal.result import FAILED, SearchResult, TrialResult
 from search.views.summary import param_text, searched, short_names
 from search.views.web.course import Course, Record
 from search.views.web.feed import Followed, Point
+from trainables.catalog.tasks import Metric
 from trainables.values import Json
 
 TOP = 10
@@ -88,7 +90,7 @@ def of_trial(trial: TrialResult) -> Json:
     names = {"train/loss": "training loss", "val/loss": "validation loss"}
     told = list(trial.epochs.values())
     return {
-        "metric": {"title": metric.title, "mode": metric.mode, "unit": metric.unit},
+        "metric": _metric_of(metric),
         "epochs": list(trial.epochs),
         "values": [rounded(metrics[metric.key]) for metrics in told],
         "losses": {
@@ -136,8 +138,12 @@ def news(
 
 
 def _metric(result: SearchResult) -> Json:
-    metric = result.metric
-    return {"title": metric.title, "mode": metric.mode, "unit": metric.unit}
+    return _metric_of(result.metric)
+
+
+def _metric_of(metric: Metric) -> Json:
+    limits = [value if math.isfinite(value) else None for value in metric.limits]
+    return {"title": metric.title, "mode": metric.mode, "unit": metric.unit, "limits": limits}
 
 
 def _records(records: Iterable[Record]) -> list[list[float]]:

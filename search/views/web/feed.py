@@ -5,7 +5,6 @@ last epochs for all. So a slow one costs no memory; one that is too far behind b
 """
 
 import asyncio
-import gc
 import threading
 import time
 from bisect import bisect_right
@@ -19,18 +18,21 @@ from starlette.concurrency import run_in_threadpool
 from cluster.errors import NotReady
 from search.experiment import NAME
 from search.journal.events import Ended, Epoch, SessionStart, Suggested
-from search.journal.journal import Event, JournalError, Replaced
+from search.journal.journal import Event, JournalError, Replaced, without_garbage_collection
 from search.journal.result import FAILED, SearchResult, TrialResult
 from search.journal.store import BucketHome, Storage, home
 from search.views.live import Before
 from search.views.web.course import Course
 from search.views.web.listing import Row
 from search.views.web.words import Told, told
+from search.why import History
 
 LOOK_S, BUCKET_LOOK_S = 0.2, 3.0
 """Seconds between two looks at a journal that is watched."""
 FEW, MAX_LOOK_S = 5, 0.8
 """So many pages are told at every look; for more of them looks come less often, down to this."""
+PASSED_S = 5.0
+"""Seconds after which a search that runs is shown anew though nothing but its time has changed."""
 HOLDER_S = 2.0
 """Seconds between two looks at who has the search."""
 KEEP_S = 300.0
@@ -61,16 +63,6 @@ class Point(NamedTuple):
     seconds: float
     """As in `Record`."""
     epochs: int
-
-
-@contextmanager
-def _no_garbage() -> Iterator[None]:
-    """Look for no garbage: among a hundred thousand events there is none, and it takes as long."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 class View:
@@ -128,17 +120,19 @@ class Followed:
 
     def _begin(self) -> None:
         self.tail, self.result, self.number = self.home.tail(), SearchResult(), 0
-        self.before, self.before_s = Before(0, {}), 0.0
-        """What it had used when its last session began, and the seconds of those before."""
+        self.before = Before(0, {})
+        """What it had used when its last session began."""
         self.course: Course | None = None
         self.points: list[Point] = []
         """The last epochs. Like the next it only grows, or another list takes its place."""
         self.proposed: list[tuple[int, TrialResult]] = []
         """Its trials, with the numbers of the events that proposed them."""
         self.told: deque[Told] = deque(maxlen=MAX_TOLD)
+        self.history = History()
         self.rows: dict[str, Row] = {}
         """The rows of a table of its trials, as far as they are made and have not changed."""
         self.holder, self._holder_at, self._is_cut_off = "", 0.0, False
+        self._changed_at = 0.0
 
     def look(self) -> bool:
         """Read what is new in the journal, and return whether anything is.
@@ -150,7 +144,7 @@ class Followed:
         """
         with self.lock:
             holder = self._holder()  # before the journal, whose last lines come before it
-            with _no_garbage():
+            with without_garbage_collection():
                 events = self._events()
                 for event in events:
                     self._apply(event)
@@ -160,9 +154,19 @@ class Followed:
                 self.result.cut_off()
                 self.rows.clear()
             changed = bool(events) or holder != self.holder or bool(self.trouble)
+            changed |= self._has_passed(holder, is_new=changed)
             self.holder, self._is_cut_off, self.trouble = holder, not holder, ""
             self.version += changed
             return changed
+
+    def _has_passed(self, holder: str, *, is_new: bool) -> bool:
+        """Return whether a search that runs has run on for long enough to be shown anew."""
+        now = time.monotonic()
+        runs = self.result.until_now(holder) is not self.result
+        if is_new or (runs and now - self._changed_at >= PASSED_S):
+            self._changed_at = now
+            return True
+        return False
 
     def _holder(self) -> str:
         now = time.monotonic()
@@ -197,10 +201,10 @@ class Followed:
     def _apply(self, event: Event) -> None:
         data, result = event.data, self.result
         if isinstance(data, SessionStart):
-            past = sum(one.last_ms - one.began_ms for one in result.sessions) / 1000
-            self.before, self.before_s = Before.of(result), past
+            self.before = Before.of(result)
             self.rows.clear()
         result.apply(event)
+        self.history.apply(event, result)
         self.number = event.number
         if self.rows:
             self.rows.pop(event.trial, None)
@@ -218,7 +222,7 @@ class Followed:
         trial = self.result.trials.get(data.trial)
         if trial is None:  # of a selection
             return
-        seconds = self.before_s + (event.time_ms - self.result.now[-1].began_ms) / 1000
+        seconds = self.result.wall_s
         value = data.metrics[course.metric.key]
         is_own = not trial.begun or data.epoch in trial.own_epochs
         course.add(data.trial, seconds, value, is_own=is_own)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
 
+from search.cli.csv_output import plain_text
 from search.views.web.listing import MAX_TEXT, Cell, Column, Listed, Query, Row, listed
 from trainables.errors import DataError, printable
 
@@ -57,8 +58,8 @@ class Answers:
         try:
             with path.open(encoding="utf-8", newline="") as stream:
                 reader = csv.reader(stream)
-                titles = next(reader, [])
-                found = _counted(reader, titles, counts)
+                titles = _plain(next(reader, []))
+                found = _counted(map(_plain, reader), titles, counts)
                 kept = heapq.nsmallest(MAX_ROWS, found, key=_sureness(titles))
         except (ValueError, csv.Error) as error:
             raise DataError(f"the answers cannot be shown as a table ({error}).") from error
@@ -89,6 +90,10 @@ class Answers:
         """Return the page of the table that is asked for."""
         made = listed(self.rows, self.columns, query)
         return replace(made, states={name: made.states[name] for name in sorted(made.states)})
+
+
+def _plain(cells: Sequence[str]) -> list[str]:
+    return list(map(plain_text, cells))
 
 
 def _counted(

@@ -6,6 +6,7 @@ a line on the page; a change is a form that is posted with the session's CSRF to
 
 import asyncio
 import functools
+import logging
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -28,12 +29,16 @@ from search.journal.store import Storage
 from search.views.web.access import HEADERS, Access
 from search.views.web.feed import Feed
 from search.views.web.once import Once
+from search.views.web.own_files import static_address
 from trainables.errors import ConfigError, Unavailable, printable
 
 RECEIVE_S = 15.0
 """Seconds within which a form has to arrive."""
 MAX_BYTES = 200_000
 """The bytes of a form without files."""
+MAX_SHOWN = 200
+"""The most characters of an unexpected exception that a page shows."""
+LOG = logging.getLogger(__name__)
 STATUS: dict[type[Exception], int] = {
     ConfigError: 400,
     JournalError: 404,
@@ -155,6 +160,12 @@ class Site:
             except tuple(STATUS) as error:
                 status = next(STATUS[made] for made in type(error).__mro__ if made in STATUS)
                 return self.refused(request, status, str(error))
+            except Exception as error:
+                # What a page shows comes from files that others may have written.
+                LOG.exception("%s %s", request.method, request.url.path)
+                told = f"{type(error).__name__}: {error}".splitlines()[0][:MAX_SHOWN]
+                text = f"this page cannot be made ({told}). The server's output has the details."
+                return self.refused(request, 500, text)
 
         return answered
 
@@ -201,6 +212,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.globals["static"] = static_address()
     made.filters["clock"] = lambda time_ms: f"{_at(time_ms):%H:%M:%S} UTC"
     made.filters["lines"] = _lines
     made.filters["iso"] = lambda time_ms: _at(time_ms).isoformat()

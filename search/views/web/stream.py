@@ -67,7 +67,8 @@ class _Stream:
     def __init__(self, followed: Followed, view: View, make: Make, after: int, seen: int) -> None:
         """Begin with the events behind `after`, and with parts newer than the version `seen`."""
         self.followed, self.view, self.make = followed, view, make
-        self.after, self.seen = after, seen
+        # A version is a date at first, which may have been set back since the page was made.
+        self.after, self.seen = after, seen if seen <= followed.version else -1
         self.best: tuple[int, Record | None] = (0, None)
         """How many records it knows, and the last of them."""
         self.started, self.axes = followed.result.started, _axes(followed.result)

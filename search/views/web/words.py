@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from search.journal.events import Ended, Held, Promoted, Stopped, TrialEvent
 from search.journal.journal import Event
-from search.journal.overview import Overview
+from search.journal.overview import Overview, is_paused
 from search.journal.result import ENDED, FAILED, SearchResult
 from search.phrases import duration
 from search.views.live import Before, news, time_left
-from search.why import tell
+from search.why import History, tell
 from trainables.errors import counted
 
 STANDS = {
@@ -47,7 +47,7 @@ def told(event: Event, result: SearchResult) -> Iterator[Told]:
     """Yield what a person wants to hear of an event; `result` has it already."""
     match event.data:
         case Stopped() | Held() | Promoted():
-            texts = [next(tell(event.data, result))]
+            texts = [next(tell(event, result, History()))]
         case Ended() as ended if ended.outcome not in (*FAILED, "stopped"):
             texts = [ended.outcome]
         case _:
@@ -61,6 +61,8 @@ def overview_state(line: Overview) -> str:
     """Return where a search stands, in a word or two."""
     if line.state in ("broken", "running"):
         return line.state
+    if line.state == "interrupted" and line.is_paused:
+        return "paused"
     return STANDS.get(line.outcome, line.outcome)
 
 
@@ -83,6 +85,8 @@ def stand_text(result: SearchResult, holder: str) -> str:
         case "halted" if result.outcome == "running":
             ago = max(0.0, time.time() - result.sessions[-1].last_ms / 1000)
             return f"Cut off {duration(ago)} ago: nothing runs it now. It can go on where it was."
+    if is_paused(result):
+        return f"Paused: it can go on where it was. ({result.reason})"
     why = WHY.get(result.outcome, f"It ended: {result.outcome}.")
     return f"{why} ({result.reason})" if result.reason and result.outcome != "completed" else why
 
@@ -96,6 +100,5 @@ def _at_work(result: SearchResult) -> str:
 
 def left_text(result: SearchResult, before: Before, planned: int) -> str:
     """Return the time that is left of a running session, in words; empty where it is not known."""
-    elapsed_s = time.time() - result.sessions[-1].began_ms / 1000
-    seconds = time_left(result, planned, before, max(elapsed_s, 1e-3))
+    seconds = time_left(result, planned, before, result.sessions[-1].elapsed_ms / 1000)
     return "" if seconds is None else f"about {duration(seconds)} left"

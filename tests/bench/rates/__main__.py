@@ -25,10 +25,10 @@ def cases_of(feature: str) -> list[Case]:
     return cases
 
 
-def measure_one(feature: str, number: int, share: float, seed: int) -> Measured:
+def measure_one(feature: str, number: int, share: float, seed: int) -> dict[str, Tally]:
     """Measure one case in a process of its own; a case is named, since it cannot be pickled."""
     case = cases_of(feature)[number]
-    return measure(case, max(1, round(share * case.repetitions)), seed)
+    return measure(case, max(1, round(share * case.repetitions)), seed).tallies
 
 
 def rows_of(measured: Measured) -> Iterator[tuple[tuple[str, ...], bool]]:
@@ -77,8 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             ]
             print(f"\n### {cases[0].feature}\n")
             print(f"| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}")
-            for future in futures:
-                for cells, is_kept in rows_of(future.result()):
+            for case, future in zip(cases, futures, strict=True):
+                for cells, is_kept in rows_of(Measured(case, future.result())):
                     broken += not is_kept
                     print(f"| {' | '.join(cells)} |", flush=True)
     if broken:

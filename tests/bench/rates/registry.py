@@ -1,4 +1,13 @@
 """The features whose promises are measured, each with the module that has its cases."""
 
-FEATURES: dict[str, str] = {}
+FEATURES: dict[str, str] = {
+    "improve": "improve",
+    "early-stopping": "early_stopping",
+    "predict": "predicted",
+    "guessing": "guessing",
+    "compare": "compare",
+    "select": "selection",
+    "refine": "refine",
+    "monitor": "monitor",
+}
 """A feature, by the name that `--only` takes: its module in `tests.bench.rates`."""

@@ -1,10 +1,10 @@
 """A session on this machine must open nothing to others."""
 
 import gc
+import math
 import os
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
@@ -23,6 +23,7 @@ from cluster.runtime.session import (
     check_address,
     session,
 )
+from tests.faults.harness import wait_for
 
 LISTENING = """
 import time
@@ -114,9 +115,7 @@ def test_a_process_that_is_dead_is_not_waited_for_until_somebody_looks_after_it(
         assert careless.stdout is not None
         orphan = psutil.Process(int(careless.stdout.readline()))
         orphan.kill()
-        began = time.monotonic()
-        await_end([orphan], 300)
-        assert time.monotonic() - began < 200
+        await_end([orphan], math.inf)  # for ever, if a dead one counted as alive
         assert orphan.status() == psutil.STATUS_ZOMBIE
         await_end([psutil.Process(careless.pid)], 0.05)  # lives on
         careless.kill()
@@ -219,7 +218,7 @@ FERTILE = """
 import subprocess, sys, time
 print("up", flush=True)
 for _ in range(2000):
-    subprocess.Popen(["sleep", "60"])
+    subprocess.Popen(["sleep", "1500"])
     time.sleep(0.001)
 """
 
@@ -255,9 +254,7 @@ def test_a_start_that_is_broken_off_leaves_no_process_that_was_started_meanwhile
     assert child.stdout is not None
     child.stdout.close()
     child.wait()
-    end = time.monotonic() + 30  # half of what one lives
-    while left := fertile_ones(mark):
-        assert time.monotonic() < end, f"{len(left)} processes live on"
+    wait_for(lambda: not fertile_ones(mark), what="the end of all that it started")
 
 
 @pytest.mark.parametrize(

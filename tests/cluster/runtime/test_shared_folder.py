@@ -13,7 +13,7 @@ import ray
 
 from cluster.errors import NotReady
 from cluster.runtime import shared_folder
-from cluster.runtime.shared_folder import SharedFolderCheck
+from cluster.runtime.shared_folder import MUTE, SharedFolderCheck, answer
 
 ADDRESSES = {"here": "10.0.0.1", "a": "10.0.0.2", "b": "10.0.0.3"}
 Said = tuple[str, dict[str, str]]
@@ -171,3 +171,12 @@ def test_a_node_that_answers_after_the_end_leaves_no_file(
     monkeypatch.setattr(shared_folder, "_holds_its_name", holds_and_ends)
     shared_folder.answer(probe, "a", 1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_node_writes_through_no_link(tmp_path: Path) -> None:
+    probe, mine = tmp_path / ".probe-1", tmp_path / "mine.txt"
+    probe.write_text(probe.name)
+    mine.write_text("precious")
+    (tmp_path / ".probe-1-a").symlink_to(mine)
+    assert answer(probe, "a", 0) == MUTE
+    assert mine.read_text() == "precious"

@@ -25,6 +25,8 @@ SECRETS = [
     "AWS_SECRET_ACCESS_KEY=abc",
     "postgresql://me:hunter2@host/db",
     "http://:hunter2@host",
+    "http://0123456789abcdef0123@host:5000",
+    "https://dapiAbcdefgh1jklmnop@host/path",
     "mysql://me:hun/ter2@host/db",
 ]
 
@@ -41,6 +43,9 @@ PLAIN = [
     "sqlite:////home/me@work/mlflow.db",
     "http://127.0.0.1:5000",
     "http://me@host:5000",
+    "http://christopher.montgomery@host:5000",
+    "http://user2@host:5000",
+    "http://host/0123456789abcdef0123@me",
     "ray://10.0.0.1:10001",
     "AKIA",
     "table3-digits-20261125-040529",

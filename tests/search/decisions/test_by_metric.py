@@ -23,7 +23,7 @@ from trainables.config import TrialConfig
 from trainables.messages import Report
 
 LOSS = CLASSIFICATION.metric("log_loss")
-WRITTEN = ("event", "n", "time_ms", "crc")
+WRITTEN = ("event", "n", "time_ms", "elapsed_ms", "crc")
 """What the journal itself adds to an event."""
 
 

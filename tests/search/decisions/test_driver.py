@@ -582,11 +582,10 @@ def test_the_time_of_earlier_sessions_counts_for_the_budget(
 ) -> None:
     driver = open_driver(changed(experiment, budget=Budget((limit("1000s"),))))
     driver.suggest()
-    driver.result.sessions[0].began_ms -= 999_500
     journal, events = driver.journal, read(driver.journal.path)
     again = type(driver)(driver.experiment, journal, clock=lambda: 5.0)
     again.replay(events)
-    again.result.sessions[0].began_ms -= 2_000_000
+    again.result.sessions[0].elapsed_ms += 2_000_000
     journal.append(Resumed(slots=1, began_ms=0))
     again.go_on()
     assert again.suggest() is None
@@ -691,8 +690,7 @@ def test_a_search_that_may_run_fewer_starts_none_until_enough_have_ended(
 
 def test_the_slots_time_counts_as_many_as_there_were() -> None:
     session = Session(began_ms=1000, last_ms=1000, slots=2)
-    session.resize(4, 3000)
-    session.resize(1, 4000)
-    session.last_ms = 8000
+    for slots, elapsed_ms in ((4, 2000), (1, 3000), (1, 7000)):
+        session.advance(elapsed_ms)
+        session.slots = slots
     assert session.slot_s == 2 * 2 + 1 * 4 + 4 * 1
-    assert Session(began_ms=1000, last_ms=3000, slots=2).slot_s == 4

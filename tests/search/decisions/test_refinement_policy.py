@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from search.decisions.driver import Driver
@@ -27,7 +28,7 @@ from search.journal.result import SearchResult
 from search.resume import experiment_of
 from search.resume import parser as resume_parser
 from search.space import Choice, Float, SearchSpace
-from tests.bench.selection import clear_effects
+from tests.bench.rates import refine
 from tests.support.planted import PLANTED, peak
 from tests.support.played import OpenDriver, changed, play, report
 from trainables.config import TrialConfig
@@ -139,6 +140,23 @@ def test_a_gain_within_noise_ends_it(
         driver.policy.refinement.reason
         == f"round 1 gained 0.0100, within the noise of {chance:.4f} ({what})"
     )
+
+
+def test_a_round_whose_trials_all_failed_is_no_round_without_a_gain(
+    open_driver: OpenDriver, planted: Experiment, begin: Begin
+) -> None:
+    """Called again, the refinement has another round."""
+    play(open_driver(planted), peak)
+    driver = begin(planted)
+    while (suggestion := driver.suggest()) is not None:
+        driver.running(suggestion[0])
+        driver.fail(suggestion[0], "error", "Traceback ...\nOSError: the disk is full")
+    driver.finish()
+    assert driver.policy.refinement.reason == (
+        "all 6 trials of round 1 failed, the last with: OSError: the disk is full"
+    )
+    again = play(begin(planted, rounds=1), peak)
+    assert again.policy.refinement.reason.startswith("it has had its 1 round; the last gained 0.")
 
 
 def test_a_round_whose_last_trial_makes_no_config_has_no_more_trials_than_it_should(
@@ -304,7 +322,8 @@ def test_lengths_of_one_training_are_one_observation(
 def test_chance_makes_a_clear_effect_seldom_however_many_lengths_each_training_has(
     lengths: int,
 ) -> None:
-    assert clear_effects(27, lengths, 40) <= 5
+    play, generator = refine.played(27, lengths), np.random.default_rng(0)
+    assert sum(bool(play(generator)["clear"]) for _ in range(40)) <= 5
 
 
 def test_what_a_cap_or_the_data_forbid_is_refused(experiment: Experiment) -> None:

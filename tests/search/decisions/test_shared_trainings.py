@@ -17,7 +17,7 @@ from search.decisions import earlier_searches as reading
 from search.decisions.driver import Driver
 from search.decisions.earlier_searches import FUSED, Earlier
 from search.decisions.shared_trainings import Relatives
-from search.experiment import Experiment
+from search.experiment import Experiment, base_of
 from search.journal import provenance
 from search.journal.events import Paused, Resumed, Started
 from search.journal.journal import Journal, read
@@ -674,6 +674,27 @@ def test_what_cannot_be_of_this_search_is_not_named(small: Experiment) -> None:
     other = changed(small, name="other", base=small.base.override({"seed": 99}))
     Earlier(other, dataset).told(fused=False, say=said.append)
     assert len(said) == 1
+
+
+def test_of_trials_that_begin_with_weights_it_is_not_said_that_earlier_ones_are_used(
+    small: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another note says that they are trained again, whatever earlier searches have trained."""
+    monkeypatch.setattr(Earlier, "searches", ["known"])
+    monkeypatch.setattr(Earlier, "of", lambda self, *given: ["a training"])
+    dataset = load(small.base.data)
+    said: list[str] = []
+    few = {"model.name": Choice("mobilenet_v2", "resnet18"), "batch_size": Choice(16, 32)}
+    for space, notes in (
+        (find("transfer"), 0),
+        (SearchSpace(few, base={"model.pretrained": True}), 0),
+        (find("zoo"), 1),
+        (SearchSpace(few), 2),
+    ):
+        base = base_of(TrialConfig(), space)
+        experiment = changed(small, space=space, base=base, algorithm="bayes", trials=3)
+        Earlier(experiment, dataset).told(fused=False, say=said.append)
+        assert len(said) == notes
 
 
 def test_a_storage_that_does_not_answer_is_told_and_hinders_nothing(

@@ -233,6 +233,28 @@ def test_trials_that_a_budget_has_set_aside_go_on_with_a_larger_one(
     assert result.started.experiment["budget"] == ["27 epochs"]
 
 
+@pytest.mark.parametrize(
+    ("values", "limits"),
+    [
+        ({"price": 2.0}, ["10m", "2h", "9 usd"]),
+        ({"budget": ("3h",)}, ["9 usd", "3h"]),
+        ({"budget": ("3h", "4h")}, ["9 usd", "3h", "4h"]),
+        ({"budget": ("+1h",)}, ["70m", "3h", "9 usd"]),
+        ({"budget": ("50epochs",)}, ["10m", "2h", "9 usd", "50 epochs"]),
+        ({"budget": ("3h", "+1h")}, ["9 usd", "4h"]),
+    ],
+)
+def test_an_extension_drops_no_limit_that_it_does_not_replace(
+    open_driver: OpenDriver, endless: Experiment, values: dict[str, Any], limits: list[str]
+) -> None:
+    budget = Budget((limit("10m"), limit("2h"), limit("9usd")), 1.0)
+    driver = open_driver(changed(endless, budget=budget))
+    begun(driver, 2)
+    driver.take_up(asked(EXTEND, **values))
+    assert driver.result.started.experiment["budget"] == limits
+    assert [str(one) for one in driver.experiment.budget.limits] == limits
+
+
 def test_a_budget_that_is_cut_below_what_is_used_ends_the_search(
     open_driver: OpenDriver, endless: Experiment
 ) -> None:
@@ -250,6 +272,7 @@ def test_a_budget_that_is_cut_below_what_is_used_ends_the_search(
         ({"budget": ("+1h",)}, "no such limit that it could be added to. 1h sets one"),
         ({"budget": ("1 parsec",)}, "--budget takes 90s"),
         ({"budget": ("5usd",)}, "needs the price of an hour"),
+        ({"price": 2.0}, "--price 2 has no effect: the search has no budget in money. Add one"),
         ({"trials": "1"}, "2 have begun"),
     ],
 )
@@ -425,6 +448,21 @@ def test_a_selection_has_as_many_at_once_as_there_is_room_for(selecting: Driver)
     assert foresaw.text == "at most 4 trials at once"
     selecting.take_up(asked(EXTEND, concurrency=4))
     assert selecting.slots == 4
+
+
+def test_of_a_paused_selection_it_is_not_said_that_it_runs(selecting: Driver) -> None:
+    wanted = [asked(STOP), asked(STOP, trial="t0001"), asked(EXTEND, trials="+1")]
+    for one in wanted:
+        assert foreseen(one, selecting.result, "process 1", PLACE).text.startswith(
+            "a selection runs now: "
+        )
+    selecting.take_up(asked(PAUSE))
+    selecting.finish()
+    for one in wanted:
+        told = foreseen(one, selecting.result, "", PLACE)
+        assert told.is_refused
+        assert told.text.startswith("a selection is not finished: ")
+        assert "Continue it first: python -m search.select " in told.text
 
 
 def test_a_selection_that_is_over_does_not_run(selecting: Driver) -> None:

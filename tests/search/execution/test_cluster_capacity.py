@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 
 from tests.faults.harness import GRID, Search
 from tests.support.nodes import Nodes, nodes
+from tests.support.programs import needs
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -282,9 +283,10 @@ def test_a_folder_that_one_node_does_not_see_is_refused(played: Played) -> None:
     """
     storage = played.folder / "searches"
     storage.mkdir()
+    needs("unshare")
     before = ("unshare", "-m", "sh", "-c", ELSEWHERE, str(storage))
     if subprocess.run([*before, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("needs root and unshare, to hide a folder from a node")
+        pytest.skip("needs root, to hide a folder from a node")
     first = played.search("first")
     wait_for_at_once(first, 1)
     played.join(before=before)

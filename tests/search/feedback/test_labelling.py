@@ -68,27 +68,58 @@ def order(labelling: Labelling) -> list[tuple[str, str]]:
 
 
 def test_uncertain_images_come_by_their_margin(records: Records, meet: Meet) -> None:
-    sure = meet(picture(1), (0.95, 0.05, 0), "usual")
     unsure = meet(picture(2), (0.6, 0.4, 0))
     unsurer = meet(picture(3), (0.5, 0.45, 0.05))
     labelling = Labelling(records, ABOUT)
-    assert order(labelling) == [(unsurer, "uncertain"), (unsure, "uncertain"), (sure, "rest")]
+    assert order(labelling) == [(unsurer, "uncertain"), (unsure, "uncertain")]
     assert labelling.next(1)[0] == Item(unsurer, "uncertain", (0.5, 0.45, 0.05), {"1": "cat"})
+
+
+def test_usual_images_come_in_the_order_of_their_names(records: Records, meet: Meet) -> None:
+    """Whatever was said of them: by their margins the corrected ones would be the hard ones."""
+    margins = np.random.default_rng(0).permutation(20)
+    names = [
+        meet(picture(seed), (0.75 + margin / 100, 0.25 - margin / 100, 0), "usual")
+        for seed, margin in enumerate(margins)
+    ]
+    meet(picture(0), (0.1, 0.9, 0), "usual", version="2")  # versions disagree about a usual one
+    assert order(compared(Labelling(records, ABOUT))) == [
+        (name, "sample") for name in sorted(names)
+    ]
+
+
+def test_every_other_image_is_the_next_of_a_random_sample(records: Records, meet: Meet) -> None:
+    """Of uncertain images too, up to the last usual one: above it usual ones may not be kept."""
+    names = [meet(picture(seed), (0.5, 0.4, 0.1)) for seed in range(30)]
+    usual = [meet(picture(seed), (0.9, 0.1, 0), "usual") for seed in range(30, 34)]
+    sample = sorted(name for name in names + usual if name <= max(usual))
+    assert len(usual) < len(sample) < len(names + usual)
+    shown = [name for name, _ in order(Labelling(records, ABOUT))]
+    assert all(set(sample[:count]) <= set(shown[: 2 * count]) for count in range(len(sample)))
+
+
+def test_what_was_corrected_nearly_the_same_leaves_no_gap_in_the_sample(
+    records: Records, meet: Meet
+) -> None:
+    names = [meet(picture(1, brighter=step), (0.9, 0.1, 0), "usual") for step in range(6)]
+    labelling = compared(Labelling(records, ABOUT))
+    labelling.correct(min(names), "cat")
+    assert [name for name, _ in order(labelling)] == sorted(names)[1:]
 
 
 def test_an_image_that_versions_call_otherwise_comes_first(records: Records, meet: Meet) -> None:
     unsure = meet(picture(1), (0.5, 0.4, 0.1))
-    other = meet(picture(2), (0.9, 0.1, 0), "usual")
-    meet(picture(2), (0.1, 0.9, 0), "usual", version="2")
+    other = meet(picture(2), (0.6, 0.1, 0.3))
+    meet(picture(2), (0.1, 0.6, 0.3), version="2")
     labelling = Labelling(records, ABOUT)
     assert order(labelling) == [(other, "disagrees"), (unsure, "uncertain")]
     assert labelling.next(1)[0].versions == {"1": "cat", "2": "dog"}
 
 
 def test_nearly_the_same_images_of_two_classes_disagree(records: Records, meet: Meet) -> None:
-    one = meet(picture(1), (0.9, 0.1, 0), "usual")
-    other = meet(picture(1, brighter=9), (0.1, 0.9, 0), "usual")
-    same = meet(picture(1, brighter=20), (0.8, 0.2, 0), "usual")
+    one = meet(picture(1), (0.6, 0.4, 0))
+    other = meet(picture(1, brighter=9), (0.1, 0.6, 0.3))
+    same = meet(picture(1, brighter=20), (0.5, 0.4, 0.1))
     found = dict(order(compared(Labelling(records, ABOUT))))
     assert found.keys() == {one, other, same}
     assert found[one] == found[other] == "disagrees"
@@ -96,11 +127,12 @@ def test_nearly_the_same_images_of_two_classes_disagree(records: Records, meet: 
 
 def test_an_image_unlike_all_that_is_usual_is_new(records: Records, meet: Meet) -> None:
     for brighter in range(5):
-        meet(picture(1, brighter=brighter), (0.99, 0.01, 0), "usual")
-    new = meet(picture(2), (0.98, 0.02, 0), "usual")
-    first, *others = order(compared(Labelling(records, ABOUT)))
-    assert first == (new, "new")
-    assert {why for _, why in others} == {"rest"}
+        meet(picture(1, brighter=brighter), (0.6, 0.4, 0))
+        meet(picture(1, brighter=brighter + 20), (0.99, 0.01, 0), "usual")
+    new = meet(picture(2), (0.65, 0.35, 0))
+    shown = dict(order(compared(Labelling(records, ABOUT))))
+    assert shown[new] == "new"
+    assert list(shown.values()).count("new") == 1
 
 
 def test_nearly_the_same_as_a_corrected_one_comes_last(records: Records, meet: Meet) -> None:

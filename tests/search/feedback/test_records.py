@@ -1,15 +1,27 @@
 """Records of what a model has met, in a folder and in a bucket."""
 
+import json
 import os
 import stat
+import time
 from collections.abc import Callable
+from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from cluster.storage.bucket import Bucket
 from cluster.storage.folder import Folder
-from search.feedback.records import About, NotKept, Records, Seen, image_name
+from search.feedback.records import (
+    EARLIER,
+    About,
+    Correction,
+    NotKept,
+    Records,
+    Seen,
+    image_name,
+)
 from trainables.errors import ConfigError
 
 PETS = About("models:/pets", ("cat", "dog"))
@@ -84,6 +96,52 @@ def test_nobody_takes_back_what_another_said(opened: Reader) -> None:
         first.take_back(name)
     assert second.take_back(name) is None
     assert opened().corrections() == {}
+
+
+def test_the_order_of_corrections_needs_no_clock(
+    opened: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = count(9_000_000_000_000, -1_000_000_000)
+    monkeypatch.setattr(time, "time_ns", lambda: next(times))
+    first, second = opened(), opened()
+    first.begin(PETS)
+    name = first.keep_image(b"pixels")
+    first.correct(name, "cat", "label")
+    second.correct(name, "dog", "label")  # by a clock that is behind
+    assert opened().corrections()[name].label == "dog"
+    first.correct(name, "dog", "label")
+    first.correct(name, "cat", "label")  # after the clock was set back
+    assert opened().corrections()[name].label == "cat"
+    now = first.take_back(name)
+    assert now is not None
+    assert now.label == "dog"
+
+
+def test_corrections_of_earlier_versions_come_first(
+    opened: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = opened()
+    records.begin(PETS)
+    name = records.keep_image(b"pixels")
+    old = Correction(name, "cat", 9_000, "label")
+    records.place.put(
+        json.dumps(asdict(old)).encode(), "corrections/000000000009000-7.ab-000000.json"
+    )
+    monkeypatch.setattr(time, "time_ns", lambda: 1_000_000)
+    records.correct(name, "dog", "label")
+    assert opened().corrections()[name].label == "dog"
+
+
+def test_what_has_decided_is_noted_by_search(opened: Reader) -> None:
+    records = opened()
+    records.set_aside("held", "a" * 64, b"pixels")
+    # As an earlier version has left it: what was set aside may have decided.
+    assert opened().decided() == {EARLIER: {"a" * 64}}
+    records.note_decided(EARLIER, records.decided()[EARLIER], new=True)
+    records.set_aside("held", "b" * 64, b"pixels")
+    records.note_decided("1d", ["b" * 64])
+    records.note_decided(EARLIER, ["c" * 64], new=True)
+    assert opened().decided() == {EARLIER: {"a" * 64}, "1d": {"b" * 64}}
 
 
 def test_a_correction_names_a_class_and_an_image_that_is_kept(opened: Reader) -> None:

@@ -1,7 +1,10 @@
 """Events cross to the disk and back as they are."""
 
 import json
+import re
+import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -123,3 +126,64 @@ def test_a_later_session_changes_only_what_it_tells() -> None:
 
 def test_a_file_is_told_of_no_trial_too() -> None:
     assert Event(1, 0, Evidence("", "report.html", "")).trial == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "says"),
+    [
+        ("slots", {"count": "two", "reason": ""}, "'count' is 'two', a whole number is needed"),
+        ("slots", {"count": True, "reason": ""}, "'count' is True"),
+        ("slots", {"count": 2, "reason": None}, "'reason' is None, a text is needed"),
+        ("epoch", {"trial": "t1", "epoch": 1, "metrics": []}, "'metrics' is [], an object"),
+        (
+            "epoch",
+            {"trial": "t1", "epoch": 1, "metrics": {"val/loss": "low"}},
+            "'metrics.val/loss' is 'low', a number is needed",
+        ),
+        ("epoch", {"trial": "t1", "epoch": 1, "metrics": {"val/loss": 1e999}}, "is inf"),
+        ("epoch", {"trial": "t1", "epoch": 1, "metrics": {"val/loss": 10**400}}, "'metrics.val"),
+        (
+            "epoch",
+            {"trial": "t1", "epoch": 1, "metrics": {}, "folds": [{"val/loss": None}]},
+            "'folds.0.val/loss' is None",
+        ),
+        ("running", {"trial": ["t1"], "attempt": 1}, "'trial' is ['t1'], a text is needed"),
+        ("resumed", {"began_ms": 10**18}, "'began_ms' is 1000000000000000000, a Unix time"),
+        ("resumed", {"began_ms": -1}, "'began_ms' is -1"),
+        ("resumed", {"packing": {"members": None}}, "'packing.members' is None"),
+        ("resumed", {"experiment": {"trials": "many"}}, "'experiment.trials' is 'many'"),
+        ("resumed", {"experiment": {"space": {"name": 5}}}, "'experiment.space.name' is 5"),
+        ("resumed", {"data": {"val": "all"}}, "'data.val' is 'all'"),
+        ("resumed", {"refining": {"rounds": "2", "trials": 6}}, "'refining.rounds' is '2'"),
+        ("resumed", {"refining": 5}, "'refining' is 5"),
+        (
+            "suggested",
+            {"trial": "t1", "params": {}, "config": {"model": "svm"}},
+            "'config.model' is 'svm', an object is needed",
+        ),
+        ("costed", {"trial": "t1", "cost": {"inference": 3}}, "'cost.inference' is 3"),
+        ("unevaluated", {"reasons": {"no time": 5}}, "'reasons.no time' is 5, a list is needed"),
+        (
+            "refined",
+            {"round": 1, "experiment": {}, "known": 6, "before": 0.5, "changes": [{"path": 1}]},
+            "'changes.0.path' is 1, a text is needed",
+        ),
+    ],
+)
+def test_a_value_of_another_kind_is_damage(
+    kind: str, values: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "journal.jsonl"
+    line = json.dumps({"n": 1, "time_ms": 1, "event": kind, **values})[:-1]
+    path.write_text(f'{line}, "crc": "{zlib.crc32(line.encode()):08x}"}}\n')
+    with pytest.raises(DamagedJournal, match=re.escape(says)):
+        read(path)
+
+
+@pytest.mark.parametrize("time_ms", [10**18, -1, "now", None, 1.5, True])
+def test_a_time_out_of_range_is_damage(time_ms: Any, tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    line = json.dumps({"n": 1, "time_ms": time_ms, "event": "slots", "count": 1, "reason": ""})
+    path.write_text(f'{line[:-1]}, "crc": "{zlib.crc32(line[:-1].encode()):08x}"}}\n')
+    with pytest.raises(DamagedJournal, match=r"'time_ms' is .*, a Unix time"):
+        read(path)

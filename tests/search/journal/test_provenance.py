@@ -12,7 +12,8 @@ PACKAGES = ("search", "trainables", "cluster")
 KEEPING = {"search/phrases.py", "search/executors.py"} | {
     f"search/journal/{name}.py"
     for name in (
-        *("bucket_lease", "bucket_log", "journal", "keeping", "lease", "pareto", "requests"),
+        *("bucket_lease", "bucket_log", "journal", "keeping", "kinds", "lease", "pareto"),
+        "requests",
         "store",
     )
 }

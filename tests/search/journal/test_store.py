@@ -1,5 +1,6 @@
 import argparse
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,28 @@ def test_a_search_that_is_not_there_is_told(bucket: Bucket) -> None:
         match=r"^no search at 's3://models/searches/none'\. Check the name and --storage",
     ):
         home(bucket, "none").opened()
+
+
+def test_copies_of_what_is_in_a_bucket_are_their_owners_only(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    kept = home(bucket, "s")
+    assert isinstance(kept, BucketHome)
+    (bucket / "s" / "pictures").put(b"pixels", "curves.png")
+    fetched = kept.read("pictures") / "curves.png"
+    assert fetched.read_bytes() == b"pixels"
+    root = tmp_path / "cache" / "image-classifier-search"
+    assert fetched.is_relative_to(root)
+    assert stat.S_IMODE(root.stat().st_mode) == 0o700
+
+
+def test_a_trial_that_is_trained_in_a_copy_keeps_it_from_others(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    place, mirror = home(bucket, "s").place("t0001")
+    root = tmp_path / "cache" / "image-classifier-search"
+    assert folder_here(place, mirror, 1).is_relative_to(root)
+    assert stat.S_IMODE(root.stat().st_mode) == 0o700
 
 
 def test_who_runs_it_is_seen_from_anywhere(bucket: Bucket) -> None:

@@ -136,7 +136,11 @@ def test_networks_without_weights_are_left_out_where_a_search_begins_and_not_lat
         f"note: left out: mobilenet_v2, resnet18, whose weights are not in '{folder}' "
         "(--download fetches them)"
     ]
-    with pytest.raises(ConfigError, match="none of the weights 'mobilenet_v2-7ebf99e0"):
+    with pytest.raises(
+        ConfigError,
+        match=r"the weights of mobilenet_v2, resnet18, with which 'played' began, are not at "
+        r"'.*mobilenet_v2-7ebf99e0.pth', '.*'. Put them back there, or use --download\.",
+    ):
         check_weights(transfer, of(photographs()), anew=False)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from search.budget import Budget, limit
 from search.experiment import Experiment, base_of
 from search.preflight.disk import DiskEstimate
 from search.preflight.warnings import notes
@@ -151,6 +152,24 @@ def test_a_threshold_that_comes_too_late_to_matter_is_told(
     assert list(notes(changed(experiment, min_gain=0.1), dataset)) == [
         "note: --min-gain has no say before 20 trials have ended; 9 are planned."
     ]
+
+
+def test_a_price_that_limits_nothing_is_told(experiment: Experiment, dataset: Dataset) -> None:
+    hour = limit("1h")
+    assert list(notes(changed(experiment, budget=Budget((hour,), 1.2)), dataset)) == [
+        "note: --price 1.2 does not limit the search, as no --budget is in usd; only the plan "
+        "(--dry-run) uses it."
+    ]
+    assert not list(notes(changed(experiment, budget=Budget((hour, limit("3usd")), 1.2)), dataset))
+
+
+def test_more_trials_than_the_space_has_points_are_told(
+    experiment: Experiment, dataset: Dataset
+) -> None:
+    few = "the space has 9 points, and each is tried once: 9 trials in all."
+    assert list(notes(changed(experiment, trials=1000), dataset)) == [f"note: --trials 1000: {few}"]
+    assert list(notes(changed(experiment, trials=9), dataset)) == []
+    assert list(notes(changed(experiment, trials=None), dataset)) == []
 
 
 def with_labels(dataset: Dataset, labels: list[int], classes: tuple[str, ...]) -> Dataset:

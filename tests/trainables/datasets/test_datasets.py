@@ -456,7 +456,6 @@ def test_a_dataset_source_is_a_name_or_a_folder():
     assert with_root(base, "folder:/a:b", "/data") == DataConfig(
         name="folder", root="/a:b", image_size=9
     )
-    assert with_root(base, "folder", "/data") == DataConfig(name="folder", root=".", image_size=9)
     with pytest.raises(ValueError, match=r"Did you mean 'mnist'\?"):
         with_root(base, "mnsit", "")
 

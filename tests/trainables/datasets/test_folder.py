@@ -44,6 +44,12 @@ def two(tmp_path, write_images):
 # What is read
 
 
+def test_no_folder_is_not_the_working_folder(two, monkeypatch):
+    monkeypatch.chdir(two)
+    with refused("no folder is named (data.root is empty): use --data folder:PATH."):
+        loaded("")
+
+
 def test_each_sub_folder_is_a_class_and_images_keep_their_common_size(two):
     found = decoded(two)
     assert found.classes == ("cat", "dog")
@@ -218,6 +224,10 @@ def test_all_of_16_bits_goes_together_with_8_bits(tmp_path):
     found = decoded(tmp_path)
     assert np.array_equal(found.train.images[:3, ..., 0], levels[::2] // 257)
     assert (found.train.images[-1] == 77).all()
+    assert found.remarks == (
+        "note: 6 16-bit images are among 1 of 8 bits: their values from 0 to 65535 become 0 to "
+        "255, and the 8-bit ones stay as they are.",
+    )
 
 
 def test_values_that_are_no_numbers_are_unreadable(tmp_path):
@@ -496,8 +506,8 @@ def test_what_is_not_read_is_counted_and_named(two, write_images):
             "note: 3 files are not read: 2 .xml, 1 without a suffix (first: cat/a.xml). "
             f"Read are {formats}.",
             "warning: 1 image is left out: in no class's folder (first: RGB-9x8-0.png).",
-            "note: 1 linked folder is left out (first: dog/more): links to images are followed, "
-            "those not.",
+            "note: 1 linked folder is left out (first: dog/more): a link may stand for a class or "
+            "a part, not for a folder inside one, and may not lead back into the data.",
         )
     )
     (two / "cat" / "c.xml").write_bytes(b"not read")

@@ -124,3 +124,10 @@ def test_no_fold_divides_a_group():
     assert sorted(row for rows in folds for row in rows) == list(range(90))
     assert all(len(set(groups[rows])) == 10 for rows in folds)
     assert sum(len(set(groups[rows])) for rows in folds) == len(set(groups))
+
+
+def test_a_class_smaller_than_the_folds_makes_no_noise():
+    """scikit-learn would warn on the terminal; warnings are errors here."""
+    labels = labels_of([20, 2])
+    folds = in_folds(labels, 5, [0])
+    assert sorted(row for fold in folds for row in fold) == list(range(22))

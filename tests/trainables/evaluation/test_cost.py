@@ -1,7 +1,7 @@
 import json
 import subprocess
 import sys
-import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -105,9 +105,7 @@ def test_attention_is_counted(is_frozen):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_cost_of_a_checkpoint(saved, precision):
     config, dataset, path = saved(**{"precision": precision, "model.width": 4})
-    start = time.process_time()
     found = cost.cost(config, dataset, path)
-    assert time.process_time() - start < 3
     network = MODELS["deep_cnn"].build(dataset.image, 3, **config.model.options)
     assert found["parameters"] == sum(weights.numel() for weights in network.parameters())
     assert found["bytes"] == (path / "model.safetensors").stat().st_size
@@ -191,12 +189,12 @@ class Classified:
         return np.full((len(images), 2), 0.5)
 
 
-def test_a_fast_classifier_is_timed_for_as_long_as_there_is():
-    classify, start, worked = Classified(), time.perf_counter(), time.process_time()
+def test_a_fast_classifier_is_timed_for_as_long_as_there_is(monkeypatch):
+    classify = Classified()
+    clock = SimpleNamespace(perf_counter=lambda: len(classify.asked) * cost.BUDGET_S / 200)
+    monkeypatch.setattr(cost, "time", clock)
     found = time_per_image(classify, np.zeros((64, 1, 1, 1), np.uint8))
-    assert time.perf_counter() - start >= cost.BUDGET_S
-    assert time.process_time() - worked < 2
-    assert found["repetitions"] == len(classify.asked) - cost.WARM_UPS > 100
+    assert found["repetitions"] == len(classify.asked) - cost.WARM_UPS == 200
     assert set(classify.asked) == {64}
     assert found["median_ms"] < 1
 

@@ -37,6 +37,18 @@ def test_labels_that_are_only_hard_to_tell_are_not_doubted(apart: float) -> None
     assert np.mean(found) <= 0.05
 
 
+@pytest.mark.parametrize(("count", "even"), [(60, True), (120, True), (200, False)])
+def test_a_class_that_few_images_show_is_not_doubted_for_that(count: int, even: bool) -> None:
+    generator, classes = np.random.default_rng(1), 30
+    mix = generator.dirichlet(np.ones(classes) if not even else np.full(classes, 100.0))
+    truth = generator.choice(classes, count, p=mix)
+    features = generator.normal(size=(count, 40))
+    features[:, :classes] += 4 * np.eye(classes)[truth]
+    found = doubts(features, truth, classes)
+    assert found.share <= 0.02
+    assert (found.chances[np.bincount(truth)[truth] == 1] == 0).all()
+
+
 def test_wrong_labels_are_the_likeliest_to_be_wrong() -> None:
     features, labels, is_wrong = drawn(0.2)
     chances = doubts(features, labels, CLASSES).chances

@@ -13,6 +13,7 @@ from trainables.checkpoints import checkpoint
 from trainables.checkpoints.checkpoint import CheckpointError
 from trainables.config import TrialConfig
 from trainables.evaluation.evaluate import evaluate, predictions
+from trainables.tasks.metrics import SCORES
 from trainables.tasks.mistakes import confidently_wrong
 from trainables.tasks.report import CALIBRATION_BINS, CURVE_POINTS, report
 from trainables.training.loop import Training
@@ -22,6 +23,7 @@ CASES = {
     "three, imbalanced": (3, [0.85, 0.1, 0.05]),
     "ten": (10, [0.1] * 10),
     "one never occurs": (4, [0.5, 0.3, 0.2, 0.0]),
+    "one neither occurs nor is guessed": (3, [0.5, 0.5, 0.0]),
 }
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
@@ -34,6 +36,8 @@ def drawn(case, count: int = 400):
     chances = generator.random((count, classes)) + 0.7 * np.eye(classes)[labels] * generator.random(
         (count, 1)
     )
+    if case is CASES["one neither occurs nor is guessed"]:
+        chances[:, -1] /= 1e3
     return (
         labels,
         chances / chances.sum(axis=1, keepdims=True),
@@ -46,7 +50,7 @@ def test_the_values_are_scikit_learns(case):
     labels, chances, classes = drawn(case)
     guesses, numbers = chances.argmax(axis=1), list(range(len(classes)))
     found = report(labels, chances, classes)
-    options = {"average": "macro", "labels": numbers, "zero_division": 0}
+    options = {"average": "macro", "zero_division": 0}  # over the classes that occur
     assert found["images"] == 400
     assert found["accuracy"] == pytest.approx(metrics.accuracy_score(labels, guesses))
     assert found["macro"]["precision"] == pytest.approx(
@@ -61,6 +65,19 @@ def test_the_values_are_scikit_learns(case):
         == metrics.confusion_matrix(labels, guesses, labels=numbers).tolist()
     )
     assert found["classes"] == list(classes)
+
+
+@each_case
+def test_a_macro_f1_is_the_same_in_an_evaluation_as_among_the_metrics(case):
+    """Trials are ranked by the one, and shown with the other in the same table."""
+    labels, chances, classes = drawn(case)
+    assert report(labels, chances, classes)["macro"]["f1"] == SCORES["macro_f1"](labels, chances)[0]
+
+
+@each_case
+def test_the_area_under_the_curves_is_the_same_in_an_evaluation_as_among_the_metrics(case):
+    labels, chances, classes = drawn(case)
+    assert report(labels, chances, classes)["macro"]["auc"] == SCORES["auc"](labels, chances)[0]
 
 
 @each_case

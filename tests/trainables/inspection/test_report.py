@@ -13,9 +13,9 @@ from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.load import load
 from trainables.inspection.leaks import Looked, look
-from trainables.inspection.pictures import SIDE, picture
-from trainables.inspection.report import DataReport, half_width, report_of
-from trainables.inspection.words import lines, warnings
+from trainables.inspection.pictures import SIDE, _font, picture
+from trainables.inspection.report import MAX_MATCHES, DataReport, half_width, report_of
+from trainables.inspection.words import contradictions, lines, warnings
 
 
 @pytest.fixture
@@ -79,6 +79,21 @@ def test_all_that_is_wrong_is_said_at_once(folder: Path) -> None:
         assert text in said
 
 
+def test_one_picture_of_two_classes_is_listed_by_file_with_advice(folder: Path) -> None:
+    """Also where many other copies agree on their class."""
+    copies = folder / "train" / "cat" / "0.png"
+    for number in range(3 * MAX_MATCHES):
+        (folder / "train" / "cat" / f"a{number:03}.png").write_bytes(copies.read_bytes())
+    (folder / "train" / "dog" / "z.png").write_bytes(copies.read_bytes())
+    _, report = looked_at(folder)
+    files = {name for one, _, other, _ in contradictions(report) for name in (one, other)}
+    assert {"train/dog/z.png", "test/dog/copy.png"} <= files
+    said = "\n".join(lines(report))
+    assert "Check these: at most one of the two classes is right." in " ".join(said.split())
+    assert "check these, which show the same picture and have two classes" in said
+    assert "train/dog/z.png ('dog') and train/cat/" in said
+
+
 def test_a_class_whose_every_validation_image_is_a_copy_is_told(folder: Path) -> None:
     for number in range(12):
         image = folder / "val" / "cat" / f"{5 * number + 3}.png"
@@ -139,3 +154,9 @@ def test_with_folds_copies_within_the_test_part_are_no_warning(folder: Path) -> 
     report = report_of(look(load(config), config), config)
     assert ("test", "test") in {(count.part, count.same_as) for count in report.match_counts}
     assert "copy of a test image" not in "\n".join(warnings(report))
+
+
+@pytest.mark.parametrize("letter", "ßéœłčōΩЖ")
+def test_the_pictures_font_has_the_letters_of_european_languages(letter: str) -> None:
+    missing = bytes(_font().getmask("\uffff"))
+    assert bytes(_font().getmask(letter)) != missing

@@ -201,9 +201,7 @@ def test_a_file_without_a_head_or_with_another_begins_with_a_fresh_one(
     kept = {key: value for key, value in source.items() if width or not key.startswith(head)}
     torch.save(kept, tmp_path / "w.pth")
     model = pretrained(name, weights=str(tmp_path / "w.pth"))
-    assert weights.check_all([model], IMAGE, 3).notes == (
-        [] if width else ["note: the weights 'w.pth' have no head; it begins with random weights"]
-    )
+    assert weights.check_all([model], IMAGE, 3).notes == []
     network = began(model)
     fresh = MODELS[name].build(IMAGE, 3, **model.options).net.state_dict()
     for key, value in network.net.state_dict().items():
@@ -242,7 +240,11 @@ def test_where_none_has_weights_one_line_names_the_files_the_place_and_the_ways(
 
 def test_an_error_of_weights_comes_whole_through_a_pickle() -> None:
     """A worker's errors do."""
-    for error in (weights.absent("resnet18"), weights.unfetched("resnet18", reason="no network")):
+    for error in (
+        weights.absent("resnet18"),
+        weights.NotFound("not found", "whose weights are gone", Path("w.pth")),
+        weights.unfetched("resnet18", reason="no network"),
+    ):
         again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
         assert (type(again), str(again), again.why) == (type(error), str(error), error.why)
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import trainables
+from trainables.tasks.metrics import MetricAverage
 from trainables.training.loop import Training
 from trainables.training.world import World
 
@@ -129,18 +130,40 @@ def test_one_of_several_measures_its_share_alone(make_config, make_dataset):
     assert images == [12, 6]
 
 
+@pytest.mark.parametrize("weights", ["none", "balanced"])
+@pytest.mark.parametrize(("batch", "size"), [(5, 2), (7, 3), (6, 2)])
+def test_the_mean_of_the_shares_gradients_is_the_gradient_of_the_batch(
+    make_config, make_dataset, batch, size, weights
+):
+    """DistributedDataParallel averages gradients over the processes, however large each share."""
+    config = make_config(
+        optimizer__name="sgd", batch_size=batch, train__class_weights=weights, epochs=1
+    )
+
+    def gradients(world):
+        training = Training(config, make_dataset(train=25), world=world)
+        rows, changes = training.draws(1)
+        training.step(world.slice(rows[0]), changes[0], MetricAverage("loss", device="cpu"))
+        return torch.cat([value.grad.flatten() for value in training.network.parameters()])
+
+    mean = torch.stack([gradients(Several(rank, size)) for rank in range(size)]).mean(dim=0)
+    torch.testing.assert_close(mean, gradients(World()), rtol=1e-4, atol=1e-7)
+
+
 def test_two_processes_train_one_network(make_config, make_dataset, tmp_path):
     options, dataset = (
         {"optimizer__name": "sgd", "optimizer__lr": 0.05, "train__class_weights": "balanced"},
         make_dataset(train=25, val=13).sealed,
     )
-    plain, normalised = (
+    plain, uneven, normalised = (
         make_config(metric="macro_f1", **options),
+        make_config(batch_size=5, **options),
         make_config(model__layers=6, model__dropout=0.2, augment__jitter=0.2, **options),
     )
-    first, second = train_together([plain, normalised], dataset, tmp_path, 2)
+    first, second = train_together([plain, uneven, normalised], dataset, tmp_path, 2)
     assert first == second
-    alone = [untimed(epoch.values) for epoch in Training(plain, dataset).epochs()]
-    assert len(first[0]["epochs"]) == len(alone) == 2
-    for together, expected in zip(first[0]["epochs"], alone, strict=True):
-        assert together == pytest.approx(expected, rel=1e-4)
+    for config, result in zip((plain, uneven), first, strict=False):
+        alone = [untimed(epoch.values) for epoch in Training(config, dataset).epochs()]
+        assert len(result["epochs"]) == len(alone) == 2
+        for together, expected in zip(result["epochs"], alone, strict=True):
+            assert together == pytest.approx(expected, rel=1e-4)

@@ -48,6 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        # The verb inherits the lock that `launch` holds for this process: it counts as running
+        # while either of the two lives.
+        close_fds=False,
     ) as process:
         assert process.stdout is not None
         Path(folder, PROCESS).write_text(str(process.pid))

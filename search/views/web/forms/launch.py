@@ -94,7 +94,7 @@ class Launched:
 
     @property
     def is_running(self) -> bool:
-        """True while the process that carries it out lives: that holds the lock."""
+        """True while the verb or the process that carries it out lives: both hold the lock."""
         return _is_held(self.folder)
 
     def stop(self) -> None:

@@ -111,7 +111,7 @@ class Wanted:
                 check_links(path, site.data_root)
             return f"{FOLDER}{path}"
         if self.data not in named():  # before `data_source`, which looks whether it is a folder
-            raise ConfigError(unknown("data set", self.data[:80], sorted(named() - {"folder"})))
+            raise ConfigError(unknown("data set", self.data[:80], sorted(named())))
         return self.data
 
     def words(self, site: Site) -> list[str]:

@@ -51,8 +51,10 @@ def routes(site: Site) -> list[BaseRoute]:
         name, keep = request.path_params["name"], str(form.get("keep", ""))
         if keep not in KEEPS:
             raise HTTPException(400, "say what is to be kept.")
-        size = await run_in_threadpool(cleaned, found(site, name), site.place, keep)
-        return await clean_page(request, site, f"{size_text(size)} of checkpoints were removed.")
+        notes = list[str]()
+        size = await run_in_threadpool(cleaned, found(site, name), site.place, keep, notes.append)
+        notes.append(f"{size_text(size)} of checkpoints were removed.")
+        return await clean_page(request, site, " ".join(notes))
 
     async def before_delete(request: Request) -> Response:
         name = request.path_params["name"]

@@ -92,7 +92,8 @@ def _page(site: Site, request: Request, followed: Followed) -> Response:
 
 def facts_of(followed: Followed, query: Query) -> dict[str, Any]:
     """Return what the changing parts of the page are made of."""
-    result, holder = followed.result, followed.holder
+    holder = followed.holder
+    result = followed.result.until_now(holder)
     stands = stand(result, holder)
     planned = int(result.started.experiment["trials"])
     return {

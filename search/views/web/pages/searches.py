@@ -27,7 +27,12 @@ FRESH_S, BUCKET_FRESH_S = 4.0, 20.0
 COLUMNS = (
     Column("name", "search"),
     Column("state", "state"),
-    Column("trials", "trials", is_number=True, hint="trials that have ended, of those planned"),
+    Column(
+        "trials",
+        "trials",
+        is_number=True,
+        hint="trials that have ended, of those planned; once it is over, those with a result",
+    ),
     Column("best", "best", is_number=True, hint="on the validation images, with its 95 % interval"),
     Column("course", "best so far", hint="from the first epoch to the last", is_sorted=False),
     Column("data", "images"),
@@ -87,7 +92,7 @@ def row(one: Overview) -> Row:
     cells = {
         "name": Cell("", one.name),
         "state": Cell(state, state),
-        "trials": Cell(f"{one.ended:,} of {one.planned:,}", one.ended),
+        "trials": Cell(f"{one.counted:,} of {one.planned:,}", one.counted),
         "best": Cell(_best(one), one.best),
         "data": Cell(one.data, one.data),
         "task": Cell(one.task, one.task),

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from search.experiment import NAME
-from search.journal.journal import FILE_NAME, read
+from search.journal.journal import FILE_NAME, read_about
 from search.journal.result import FAILED, SearchResult, TrialResult
 from search.journal.store import TRIALS
 from search.preflight.changes import flat
@@ -25,7 +25,7 @@ from search.views.web.feed import Behind, Followed
 from search.views.web.site import Site
 from search.views.web.stream import streamed
 from search.views.web.words import stand
-from search.why import beside_guessing, story
+from search.why import beside_guessing, story_of
 
 NAV = None
 EVIDENCE = "evidence"
@@ -113,26 +113,27 @@ def _chart(followed: Followed, name: str) -> str:
 
 
 def _page(site: Site, request: Request, followed: Followed, name: str) -> Response:
-    """Return the page; its story is read from the journal anew, with what it is held against."""
-    version, folder = followed.version, followed.home.opened()
-    events = read(folder / FILE_NAME)
-    result = SearchResult.of(events, folder)
-    if not followed.holder:
-        result.cut_off()
-    trial = _found(result, name)
-    lines = [(line[:CLOCK].strip(), line[CLOCK:].rstrip()) for line in story(events, name)]
-    return site.render(
-        request,
-        "trial.html",
-        **_facts(followed.name, result, trial),
-        version=version,
-        is_over=trial.ended_ms > 0 and stand(result, followed.holder) == "over",
-        params=[(path, value_text(trial, path)) for path in trial.params],
-        config=[(path, param_text(value)) for path, value in flat(trial.config)],
-        story=lines,
-        guessing=beside_guessing(result, name),
-        files=_files(followed, name),
-    )
+    """Return the page; of the journal only the trial's own events are read again, for its story."""
+    events, files = read_about(followed.home.opened() / FILE_NAME, name), _files(followed, name)
+    with followed.reading() as result:
+        trial = _found(result, name)
+        known = [event for event in events if event.number <= followed.number]
+        story = [
+            (line[:CLOCK].strip(), line[CLOCK:].rstrip())
+            for line in story_of(known, name, followed.history)
+        ]
+        return site.render(
+            request,
+            "trial.html",
+            **_facts(followed.name, result, trial),
+            version=followed.version,
+            is_over=trial.ended_ms > 0 and stand(result, followed.holder) == "over",
+            params=[(path, value_text(trial, path)) for path in trial.params],
+            config=[(path, param_text(value)) for path, value in flat(trial.config)],
+            story=story,
+            guessing=beside_guessing(result, name),
+            files=files,
+        )
 
 
 def _facts(search: str, result: SearchResult, trial: TrialResult) -> dict[str, Any]:

@@ -84,10 +84,18 @@ const charts = (() => {
     return [across, ...columns];
   }
 
+  // The ends of an axis from the least to the largest value: no further than the metric can be.
+  function reach({ limits: [least, most] }, low, high) {
+    if (low == null || high == null) return [least ?? 0, most ?? 1];
+    const margin = (high - low) * 0.04 || Math.abs(high) * 0.1 || 0.1;
+    return [Math.max(low - margin, least ?? -Infinity), Math.min(high + margin, most ?? Infinity)];
+  }
+
   const stepped = () => uPlot.paths.stepped({ align: 1 });
 
-  function courseChart(box, names, at) {
+  function courseChart(box, names, at, metric) {
     return new Chart(box, () => ({
+      y: { range: (_, low, high) => reach(metric(), low, high) },
       series: names.map((name, place) => ({ label: name, stroke: lineColour(place), width: 2, paths: stepped() })),
       ...(at ? { title: "epochs" } : { title: "after", across: duration, incrs: TIMES }),
     }));
@@ -102,5 +110,5 @@ const charts = (() => {
     }
   }
 
-  return { Chart, seen, colour, lineColour, courses, courseChart, stepped, figure, duration, localise };
+  return { Chart, seen, colour, lineColour, courses, courseChart, reach, stepped, figure, duration, localise };
 })();

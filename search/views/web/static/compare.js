@@ -4,9 +4,9 @@
   if (!box) return;
   const answer = await fetch(`/compare/charts${location.search}`);
   if (!answer.ok) return;
-  const { searches } = await answer.json();
+  const { searches, metric } = await answer.json();
   const names = searches.map((one) => one.name);
   ["by-time", "by-epochs"].forEach((id, at) => {
-    charts.courseChart(document.getElementById(id), names, at).set(charts.courses(searches, at));
+    charts.courseChart(document.getElementById(id), names, at, () => metric).set(charts.courses(searches, at));
   });
 })();

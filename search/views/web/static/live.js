@@ -19,10 +19,10 @@
   // What a chart needs of a trial: its params, its best value, its epochs and their values.
   const trial = ([name, params, value, epochs, values]) => [name, { params, value: value ?? null, epochs: epochs ?? [], values: values ?? [] }];
 
-  const byTime = charts.courseChart(at("by-time"), ["best so far"], 0);
-  const byEpochs = charts.courseChart(at("by-epochs"), ["best so far"], 1);
+  const byTime = charts.courseChart(at("by-time"), ["best so far"], 0, () => told.metric);
+  const byEpochs = charts.courseChart(at("by-epochs"), ["best so far"], 1, () => told.metric);
   const byEpoch = new charts.Chart(at("by-epoch"), () => ({
-    series: shown.map((name, place) => ({ label: name, stroke: charts.lineColour(place), width: place ? 1.5 : 2.5, spanGaps: true })),
+    series: shown.map((name, place) => ({ label: name, stroke: charts.lineColour(place), width: place ? 1.5 : 2.5, spanGaps: true, points: { show: alone } })),
     y: { range: reach },
     hooks: { drawAxes: [drawOthers] },
   }));
@@ -32,13 +32,17 @@
   // The worst quarter of the trials may lie beyond the edge: the good ones are to be told apart.
   function reach() {
     const values = [...told.trials.values()].map((one) => one.value).filter((value) => value != null).sort((a, b) => (better(a, b) ? -1 : 1));
-    if (!values.length) return [0, 1];
+    if (!values.length) return charts.reach(told.metric);
     const own = told.trials.get(shown[0])?.values ?? [];
     const ends = [values[0], values[Math.floor((values.length - 1) * 0.75)], ...own];
-    const [low, high] = [Math.min(...ends), Math.max(...ends)];
-    const margin = (high - low) * 0.04 || Math.abs(high) * 0.1 || 0.1;
-    return [low - margin, high + margin];
+    return charts.reach(told.metric, Math.min(...ends), Math.max(...ends));
   }
+
+  // A point that has no neighbour makes no line.
+  const alone = (plot, series) => {
+    const values = plot.data[series];
+    return values.filter((value) => value != null).length === 1;
+  };
 
   // The others are many, and change little: what was drawn of them holds for some seconds.
   let others = { canvas: null, key: "", until: 0 };
@@ -65,9 +69,11 @@
     for (const [name, { epochs, values }] of told.trials) {
       if (own.has(name)) continue;
       for (let place = 0; place < epochs.length; place++) {
+        const size = epochs.length === 1 ? 2 * devicePixelRatio : 0;
         const left = (epochs[place] - x.min) * across, top = (y.max - values[place]) * up;
         if (place) pen.lineTo(left, top);
         else pen.moveTo(left, top);
+        if (size) pen.rect(left - size / 2, top - size / 2, size, size);
       }
     }
     pen.stroke();

@@ -1,4 +1,5 @@
 // Parallel coordinates: an axis a parameter, a line a trial, and what it reached at the right.
+// Of equally good trials the one that the table names first is the best here too.
 function parallel(box, pointed) {
   const canvas = document.createElement("canvas");
   const HEIGHT = 340, TOP = 34, BOTTOM = 24, SIDE = 46, NEAR = 8, STEPS = 12;
@@ -35,7 +36,7 @@ function parallel(box, pointed) {
     rows = trials.map(([name, one]) => {
       const own = [...varied.map((place) => one.params[place] ?? null), one.value];
       return { name, own, places: own.map((value, place) => axes[place].place(value)), rank: rank.get(one.value) };
-    }).sort((a, b) => a.rank - b.rank);
+    }).sort((a, b) => a.rank - b.rank || (b.name === told.top[0] ? -1 : 0) - (a.name === told.top[0] ? -1 : 0));
     draw();
   }
 

@@ -5,10 +5,11 @@
   let told = null;
 
   const own = new charts.Chart(at("own"), () => ({
+    y: { range: (_, low, high) => charts.reach(told.metric, low, high) },
     series: [{ label: told.metric.title, stroke: charts.colour("answer"), width: 2, points: { show: told.epochs.length < 60 } }],
   }));
   const losses = new charts.Chart(at("losses"), () => ({
-    series: Object.keys(told.losses).map((label, place) => ({ label, stroke: charts.colour(place ? "line-1" : "edge"), width: 2 })),
+    series: Object.keys(told.losses).map((label, place) => ({ label, stroke: charts.colour(place ? "line-1" : "edge"), width: 2, points: { show: told.epochs.length === 1 } })),
   }));
 
   async function draw() {

@@ -26,6 +26,7 @@ from search.feedback.learning.corrected import (
     gather,
     seen_of,
     set_aside,
+    without_rows,
 )
 from search.feedback.records import About, Correction, Records, Seen
 from trainables.datasets.arrays import Dataset, Images, Part, joined
@@ -166,8 +167,8 @@ def said(images: Iterable[int], by: str) -> dict[str, Correction]:
     ("by", "count", "fair"),
     [
         *(("api", 20, 20), ("api", 19, 19), ("page", 20, 0), ("label", 20, 20)),
-        # Of a sample that is corrected in part those count that a person was shown.
-        *(("label", 10, 9), ("page", 10, 0), ("api", 10, 0)),
+        # Of a sample that is corrected in part those count up to which nearly all are.
+        *(("label", 10, 9), ("page", 10, 0), ("api", 10, 9)),
     ],
 )
 def test_a_champion_is_judged_by_what_was_not_chosen_for_its_mistakes(
@@ -183,6 +184,52 @@ def test_of_the_unsure_ones_as_many_count_as_of_the_usual() -> None:
     unsure = sampled(20, sure="uncertain")
     answers = [*sampled(5), *unsure[5:]]
     assert seen_of(answers, said(range(20), "api"))[1] == set(said(range(5), "api"))
+
+
+def test_what_was_shown_with_the_least_sure_ones_first_is_no_sample() -> None:
+    """Half of the usual images were corrected, those that the model was least sure of."""
+    generator = np.random.default_rng(0)
+    sure = generator.uniform(0.7, 1, 200)
+    answers = [
+        Seen(str(n), n, f"{n:02x}" * 32, "1", (float(sure[n]), 1 - float(sure[n])), USUAL)
+        for n in range(200)
+    ]
+    least = said(np.argsort(sure)[:100].tolist(), "label")
+    assert len(seen_of(answers, least)[1]) < 10
+    in_order = said(range(100), "label")
+    assert seen_of(answers, in_order)[1] == in_order.keys()
+
+
+def test_images_met_after_a_sitting_are_no_gap_in_it() -> None:
+    """Of 200 images half were met before a sitting that came to its end, half after it."""
+    order = np.random.default_rng(0).permutation(200)
+    met = {f"{n:02x}" * 32: int(time_ms) for n, time_ms in enumerate(order)}
+    answers = [Seen(str(n), met[name], name, "1", (0.9, 0.1), USUAL) for n, name in enumerate(met)]
+    before = {name for name, time_ms in met.items() if time_ms < 100}
+    later = max(met, key=lambda name: met[name])
+    corrections = {name: Correction(name, "cat", 99, "label") for name in (*before, later)}
+    fair = seen_of(answers, corrections)[1]
+    assert fair <= before
+    assert len(fair) >= 95
+
+
+def test_an_image_that_joined_with_a_wrong_label_is_learned_from_again(
+    records: Records, dataset: Dataset
+) -> None:
+    image, other = one_for(TRAINED), one_for(TRAINED, seed=8)
+    name, kept = correct(records, image, "cat"), correct(records, other, "dog")
+    both = Part(np.stack([image, other]), np.array([0, 1]))
+    now = replace(dataset, train=joined(dataset.train, both))
+    before = {name: "cat", kept: "dog"}
+    same = gather(records, Opened(), now, before)  # type: ignore[arg-type]
+    assert (same.new, same.replaced) == ((), ())
+    records.correct(name, "dog", "label")
+    found = gather(records, Opened(), now, before)  # type: ignore[arg-type]
+    assert [(one.image, one.label, one.use) for one in found.new] == [(name, "dog", TRAINED)]
+    assert found.why(CONTRADICTS) == []
+    rest = without_rows(now, found.replaced).train
+    assert len(rest) == 41
+    assert not any(np.array_equal(image, one) for one in rest.images)
 
 
 @pytest.mark.parametrize("use", [HELD, CHOOSING])

@@ -10,10 +10,12 @@ from search.feedback.learning.decision import (
     UNCHANGED,
     Candidate,
     Decision,
+    First,
     alpha_of,
     best_of,
     luck_of,
     needed,
+    obstacles,
 )
 from search.feedback.learning.paired import Paired
 
@@ -80,6 +82,39 @@ def test_images_that_have_decided_before_count_less() -> None:
     assert [alpha_of(new, 100) for new in (100, 50, 0)] == [0.05, 0.025, 0]
     assert replace(decision(BETTER, SAFE), alpha=0.0).outcome == CHALLENGER
     assert "all have decided" in "\n".join(needed(80, 4000, 0.01, 0.0))
+
+
+def test_what_is_worse_than_the_first_champion_is_no_champion() -> None:
+    """It is as good as the last one, which has lost more than a point in several rounds."""
+    assert replace(decision(BETTER, SAFE), first=First("t1 of pets", SAFE, 0.9)).outcome == CHAMPION
+    found = replace(decision(BETTER, SAFE), first=First("t1 of pets", DAMAGED, 0.92))
+    assert found.outcome == CHALLENGER
+    text = "\n".join(found.lines())
+    assert "0.8825 against t1 of pets's, the first champion, 0.9200 of 4,000" in text
+    assert "it is worse by more than 1 point" in text
+    assert found.to_json()["first"]["lost"] == 200
+    assert decision(BETTER, SAFE).to_json()["first"] is None
+
+
+@pytest.mark.parametrize(
+    ("fair", "test", "alpha", "told"),
+    [
+        (30, 4000, 0.05, []),
+        (9, 4000, 0.05, ["9 of the images held out were chosen"]),
+        (30, 12, 0.05, ["cannot be shown by so few old test images (12)"]),
+        (30, 4000, 0.0, ["all have decided in an earlier round"]),
+        (10, 4000, 0.0009, ["most of the 10 held out have decided"]),
+        (9, 12, 0.05, ["9 of the images held out", "so few old test images"]),
+    ],
+)
+def test_what_keeps_any_challenger_from_becoming_champion_is_known_before(
+    fair: int, test: int, alpha: float, told: list[str]
+) -> None:
+    found = obstacles(fair, test, 0.01, alpha)
+    assert len(found) == len(told)
+    assert all(text in line for text, line in zip(told, found, strict=True))
+    lines = list(needed(fair, test, 0.01, alpha))
+    assert all(line in lines for line in found)
 
 
 def test_the_best_is_good_on_the_old_and_the_new_alike() -> None:

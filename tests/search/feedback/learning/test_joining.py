@@ -18,8 +18,11 @@ from search.feedback.learning.joining import (
     about,
     aside,
     data_config,
+    doubted_before,
+    joined_before,
     write,
 )
+from search.feedback.records import EARLIER
 from search.journal.store import home
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset
@@ -116,6 +119,57 @@ def test_the_time_since_which_images_are_to_be_expected_is_kept_and_new(folder: 
     del facts["since_ms"]  # as an earlier version has written it
     (folder / ABOUT).write_text(json.dumps(facts))
     assert About.read(folder) == told
+
+
+def held(*images: str, is_aside: bool = False) -> About:
+    facts = [
+        {"image": one, "label": "3", "use": HELD, "is_aside": is_aside, "is_fair": True}
+        for one in images
+    ]
+    return About(PETS, "met", tuple(facts), (), 0.0, "")
+
+
+def test_images_held_out_are_spent_by_a_decision_alone() -> None:
+    told = held("a", "b", is_aside=True)
+    # An improvement that was deleted before it had decided has noted nothing.
+    assert told.alpha({EARLIER: set()}) == 0.05
+    assert told.alpha({EARLIER: set(), "1d": {"a"}}) == 0.025
+    # Nor does its own decision count, which is made again where it was cut off.
+    assert told.alpha({EARLIER: set(), "1d": {"a", "b"}}, "1d") == 0.05
+    # Two improvements that began at once: the second to decide has these images no more.
+    assert held("a", "b").alpha({EARLIER: set(), "1d": {"a", "b"}}, "2d") == 0
+    # By an earlier version, which did not note it, all that was set aside may have decided.
+    assert told.alpha({EARLIER: {"a", "b"}}) == 0
+    assert held("a", "b").alpha({EARLIER: {"a", "b"}}) == 0.05
+
+
+def test_a_training_image_whose_label_was_wrong_gives_way(dataset: Dataset, tmp_path: Path) -> None:
+    again = replace(GATHERED, replaced=(3,))
+    write(tmp_path / "joined", about(PETS, "met", again, 0, ""), dataset, again, tmp_path)
+    found = load_clean(joined(tmp_path / "joined"))
+    assert len(found.train) == 99 + 3
+    assert np.array_equal(found.train.images[:3], dataset.train.images[:3])
+    assert np.array_equal(found.train.images[3:99], dataset.train.images[4:])
+
+
+def test_how_images_of_more_than_8_bits_are_read_is_kept(dataset: Dataset, tmp_path: Path) -> None:
+    deep = replace(dataset, value_range=(0, 4095))
+    write(tmp_path / "joined", about(PETS, "met", GATHERED, 0, ""), deep, GATHERED, tmp_path)
+    assert load_clean(joined(tmp_path / "joined")).value_range == (0, 4095)
+
+
+def test_what_joined_and_what_was_doubted_is_known_in_later_rounds() -> None:
+    known = new(7, TRAINED)
+    before = GATHERED.without({GATHERED.new[0].image: "90 % likely"})
+    first = about(PETS, "met", before, 0, "")
+    assert joined_before([first]) == {f"{n:064d}": str(n) for n in (1, 2)}
+    doubted = GATHERED.new[0]
+    assert doubted_before([first], [doubted, known]) == [doubted.image]
+    # Corrected again, it is believed; and by an earlier version it was not noted which it was.
+    assert doubted_before([first], [replace(doubted, corrected_ms=99)]) == []
+    assert doubted_before([first], [replace(doubted, label="9")]) == []
+    old = replace(first, left_out=tuple(replace(one, corrected_ms=0) for one in first.left_out))
+    assert doubted_before([old], [doubted]) == [doubted.image]
 
 
 def test_joined_data_can_be_joined_again(folder: Path, dataset: Dataset, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def meet(
     count: int,
     *,
     version: str = "1",
-    noise: float = 20,
+    mix: tuple[float, ...] = (1 / 3, 1 / 3, 1 / 3),
     corrected: int = 0,
     by: str = "label",
     seed: int = 1,
@@ -75,10 +75,10 @@ def meet(
 ) -> list[Seen]:
     """Write answers, each a second after another, on images of which all are kept."""
     generator = np.random.default_rng(seed)
-    targets, chances = answers(count, generator)
+    targets, chances = answers(count, generator, mix)
     records.begin(About("models:/pets", CLASSES))
     seen = []
-    for row, pixels in enumerate(images(count, generator, noise)):
+    for row, pixels in enumerate(images(count, generator)):
         file = io.BytesIO()
         Image.fromarray(pixels[..., 0]).save(file, "PNG")
         name = records.keep_image(file.getvalue())

@@ -1,62 +1,67 @@
-"""The share of each class, from what a model says."""
-
-import math
+"""How often each class is named, and whether that has changed."""
 
 import numpy as np
+import pytest
 
-from search.feedback.monitoring.class_mix import class_shares, needed
+from search.feedback.monitoring.class_mix import ClassMixDetector, percent
 from tests.search.feedback.monitoring.made_up import answers
 
 NAMES = ("a", "b", "c")
 
 
-def test_shares_that_changed_are_found_though_the_model_is_often_wrong() -> None:
+def named(*counts: int) -> np.ndarray:
+    return np.eye(len(counts))[np.repeat(np.arange(len(counts)), counts)]
+
+
+def test_the_classes_whose_shares_changed_are_marked() -> None:
     generator = np.random.default_rng(0)
-    targets, before = answers(1500, generator)
-    mix = (0.57, 1 / 3, 0.29 / 3)
-    _, now = answers(1500, generator, mix)
-    assert np.mean(now.argmax(axis=1) == 0) < 0.54  # it is named less often than it is met
-    found = class_shares(NAMES, targets, before, now, generator)
-    assert all(one.low < share < one.high for one, share in zip(found, mix, strict=True))
-    assert [one.changed for one in found] == [True, False, True]
+    (_, before), (_, now) = answers(1500, generator), answers(1500, generator, (0.57, 0.33, 0.1))
+    detector = ClassMixDetector(before, now, NAMES)
+    assert detector.p_value() < 1e-6
+    assert [one.changed for one in detector.shares(0.05)] == [True, False, True]
 
 
-def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
+def test_a_class_is_marked_exactly_if_the_mix_has_changed() -> None:
     generator = np.random.default_rng(0)
-    held = changed = 0
-    for _ in range(30):
-        targets, before = answers(300, generator)
-        _, now = answers(200, generator)
-        found = class_shares(NAMES, targets, before, now, generator)
-        held += sum(one.low <= 1 / 3 <= one.high for one in found)
-        changed += any(one.changed for one in found)
-    assert held >= 0.9 * 30 * len(NAMES)
-    assert changed <= 5
+    verdicts = []
+    for count in (40, 80, 160) * 20:
+        before, now = answers(300, generator)[1], answers(count, generator, (0.45, 0.3, 0.25))[1]
+        detector = ClassMixDetector(before, now, NAMES)
+        is_marked = any(one.changed for one in detector.shares(0.05))
+        verdicts.append((detector.p_value() <= 0.05, is_marked))
+    assert {is_changed for is_changed, _ in verdicts} == {False, True}
+    assert all(is_changed == is_marked for is_changed, is_marked in verdicts)
 
 
-def test_beside_earlier_images_without_labels_the_shares_of_both_are_estimated() -> None:
+def test_of_many_classes_and_few_images_none_is_marked() -> None:
+    """Counts of 0 to 3 have no normal interval: that had marked one in every other window."""
     generator = np.random.default_rng(0)
-    targets, validation = answers(1500, generator)
-    mix, other = (0.2, 0.3, 0.5), (0.5, 0.3, 0.2)
-    _, before = answers(900, generator, mix)
-    same, changed = (
-        class_shares(NAMES, targets, validation, now, generator, earlier=before)
-        for now in (answers(900, generator, mix)[1], answers(900, generator, other)[1])
+    names = tuple(map(str, range(30)))
+    marked = 0
+    for _ in range(100):
+        before, now = (np.eye(30)[generator.integers(30, size=count)] for count in (200, 40))
+        marked += any(one.changed for one in ClassMixDetector(before, now, names).shares(0.05))
+    assert marked <= 5
+
+
+def test_the_interval_of_a_class_that_is_never_named_reaches_above_0() -> None:
+    shares = ClassMixDetector(named(50, 50), named(20, 0), NAMES[:2]).shares(0.05)
+    # 1 - (0.05 / 4) ** (1 / 20): both classes' intervals hold together.
+    assert (shares[1].now, shares[1].low) == (0, 0)
+    assert shares[1].high == pytest.approx(0.1968, abs=1e-3)
+
+
+def test_a_rarer_class_takes_more_images() -> None:
+    needed = [
+        ClassMixDetector(named(*counts), named(0, 0), NAMES[:2]).needed(0.05)
+        for counts in ((500, 500), (100, 900), (40, 960))
+    ]
+    assert None not in needed
+    assert needed == sorted(needed)
+
+
+def test_the_stated_change_names_a_class_and_its_shares() -> None:
+    assert ClassMixDetector(named(30, 970), named(1, 0), ("dog", "cat")).size == (
+        "'dog' named for 6 %, 3 % before"
     )
-    assert not any(one.changed for one in same)
-    assert [one.changed for one in changed] == [True, False, True]
-    assert all(abs(one.before - share) < 0.06 for one, share in zip(same, mix, strict=True))
-    assert all(one.low < share < one.high for one, share in zip(changed, other, strict=True))
-
-
-def test_a_class_without_validation_images_is_no_trouble() -> None:
-    generator = np.random.default_rng(0)
-    _, before = answers(100, generator)
-    found = class_shares(NAMES, np.zeros(100, dtype=np.int64), before, before, generator)
-    assert math.isclose(sum(one.now for one in found), 1)
-
-
-def test_rarer_classes_and_worse_models_need_more_images() -> None:
-    assert needed(0.1, 0.9, 2000, 0.01) < needed(0.05, 0.9, 2000, 0.01)
-    assert needed(0.1, 0.9, 2000, 0.01) < needed(0.1, 0.5, 2000, 0.01)
-    assert needed(0.01, 0.5, 100, 0.01) == math.inf
+    assert percent(0.0042) == "0.4 %"

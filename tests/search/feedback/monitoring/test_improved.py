@@ -5,30 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from search.feedback.monitoring import correctness, drift
-from search.feedback.monitoring.findings import (
-    ACCURACY,
-    CALIBRATION,
-    FEATURES,
-    MIX,
-    OUTPUTS,
-    Findings,
-    find,
-)
+from search.feedback.monitoring.findings import ACCURACY, MIX, Findings, find
 from search.feedback.monitoring.held_to import VALIDATION
 from search.feedback.monitoring.page import render
 from search.feedback.monitoring.window import Window
 from search.feedback.monitoring.words import facts
-from tests.support.improved import ALL, CLEAN, MISTAKES, ROUGH, ROUGHER, Images, Play
+from tests.support.improved import ALL, CLEAN, MISTAKES, ROUGH, Images, Play
 from trainables.export.reference import Reference
 
 RUNS = 20
-
-
-@pytest.fixture(autouse=True)
-def few_shuffles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drift, "PERMUTATIONS", 199)
-    monkeypatch.setattr(correctness, "SHUFFLES", 199)
 
 
 def played(seed: int, corrected: str = ALL, count: int = 400) -> tuple[Play, np.random.Generator]:
@@ -39,7 +24,7 @@ def played(seed: int, corrected: str = ALL, count: int = 400) -> tuple[Play, np.
     return Play(*made, corrected), generator
 
 
-def looked(play: Play, after: Images, share: float = 0.6) -> tuple[Findings, Reference, Window]:
+def looked(play: Play, after: Images, share: float = 1.0) -> tuple[Findings, Reference, Window]:
     reference = play.improved()
     window = play.meets(after, reference, share)
     return find("models:/pets/2", reference, window), reference, window
@@ -51,42 +36,34 @@ def told(found: Findings) -> dict[str, str]:
 
 def test_what_it_was_improved_for_is_no_change_any_more() -> None:
     play, generator = played(0)
-    found, reference, window = looked(play, Images.made(250, generator, ROUGH))
+    mix = (0.6, 0.2, 0.2)
+    play = Play(Images.made(800, generator, ROUGH, mix), play.validation)
+    found, reference, window = looked(play, Images.made(300, generator, ROUGH, mix))
     assert found.changed == []
-    assert len(found.checks) == 5
     assert reference.met is not None
-    count = len(reference.met.features)
-    assert found.held_to == f"the {count} images that were met before it was improved"
-    assert told(found)["held to"].startswith(found.held_to)
-    assert found.accuracy_held_to in told(found)["accuracy"]
+    count = len(reference.met.probabilities)
+    assert found.held_to == (
+        f"{count} images that were met before it was improved and not trained on"
+    )
+    assert told(found)["held to"] == found.held_to
     assert found.to_json()["held_to"] == found.held_to
     page = render(found, reference, window)
     assert "earlier images" in page
     assert "validation images <svg" not in page
     # By the old validation images it would be one for ever.
     alone = find("models:/pets/2", replace(reference, met=None), window)
-    assert FEATURES in alone.changed
+    assert MIX in alone.changed
     assert alone.held_to == VALIDATION
     assert "held to" not in told(alone)
-
-
-@pytest.mark.parametrize("noise", [ROUGHER, CLEAN])
-def test_a_new_change_is_seen_and_so_is_the_way_back(noise: float) -> None:
-    play, generator = played(0)
-    found, *_ = looked(play, Images.made(250, generator, noise))
-    assert FEATURES in found.changed
-    assert abs(found.moved["contrast"]) > 1
 
 
 def test_another_class_mix_is_seen_beside_that_of_before() -> None:
     play, generator = played(0, count=1500)
     found, *_ = looked(play, Images.made(300, generator, ROUGH, mix=(0.1, 0.2, 0.7)))
-    assert {OUTPUTS, MIX} <= set(found.changed)
-    assert FEATURES not in found.changed
+    assert MIX in found.changed
     (fox,) = (share for share in found.shares if share.name == "fox")
     assert fox.changed
-    assert abs(fox.before - 1 / 3) < 0.1
-    assert abs(fox.now - 0.7) < 0.15
+    assert fox.low > fox.before
 
 
 @pytest.mark.parametrize(("corrected", "again"), [(ALL, 0.0), (MISTAKES, 0.4)])
@@ -132,22 +109,22 @@ def test_corrected_images_that_it_was_trained_on_are_left_out_and_counted() -> N
     names = {one.image for one, _ in window.corrected}
     assert not names & window.trained
     assert found.learned == found.met_again == len(play.trained)
-    assert told(found)["left out"] == f"{found.learned} corrected images that it was trained on"
+    assert facts(found)[-1][1] == f"{found.learned} corrected images that it was trained on"
     assert (
         f"(not the answers on {found.met_again} that it was trained on)" in told(found)["answers"]
     )
     assert len(window.fresh) == len(window.answers) - found.met_again
 
 
-def test_with_few_images_of_known_class_the_accuracy_is_held_to_nothing() -> None:
+def test_with_few_images_of_known_class_the_accuracy_is_compared_with_nothing() -> None:
     """A person corrects mistakes alone: none of those stands for all images."""
     play, generator = played(0, MISTAKES)
-    found, *_ = looked(play, Images.made(250, generator, ROUGH))
+    found, *_ = looked(play, Images.made(250, generator, ROUGH), 1.0)
     assert found.accuracy is not None
-    assert (found.check(ACCURACY), found.check(CALIBRATION), found.accuracy_before) == (None,) * 3
-    assert (
-        "held to nothing, nor is the calibration: 0 images of known class"
-        in (told(found)["accuracy"])
+    assert (found.check(ACCURACY), found.accuracy_before) == (None, None)
+    assert told(found)["accuracy"].endswith(
+        "compared with nothing: 0 images of known class held out before it was improved, "
+        "20 are needed"
     )
 
 
@@ -157,9 +134,8 @@ def test_with_few_images_met_before_it_is_held_to_the_validation_images() -> Non
     assert reference.met is not None
     assert len(reference.met.features) == 0
     assert found.held_to == VALIDATION
-    assert FEATURES in found.changed
     assert told(found)["held to"].startswith("the validation images, since of what was met before")
-    assert "earlier images" not in told(found)["images"]
+    assert "earlier images" not in told(found)["outputs"]
 
 
 def test_the_luck_of_being_chosen_is_taken_off_the_accuracy() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from search.feedback.monitoring.window import Window, sampled, window_of
-from search.feedback.records import About, Records, Seen
+from search.feedback.monitoring.window import fair_sample, kept_of, sampled, window_of
+from search.feedback.records import About, Correction, Records, Seen
 from tests.search.feedback.monitoring.made_up import START_MS, made_reference, meet
 from trainables.errors import ConfigError
 
@@ -71,20 +71,65 @@ def test_images_of_which_uncertain_ones_are_kept_more_often_become_a_fair_sample
     assert sampled(seen, few) == []  # nothing is known of the others
 
 
-def test_corrections_of_visitors_are_counted_apart(records: Records) -> None:
-    meet(records, 30, corrected=4)
-    meet(records, 30, corrected=3, by="page", seed=2)
+def test_corrections_outside_the_random_sample_are_counted_apart(records: Records) -> None:
+    meet(records, 30, corrected=30)
+    seen = meet(records, 30, seed=2)
+    last = sorted(one.image for one in seen)[-3:]
+    for name in last:
+        records.correct(name, "cat", "label")
     found = window_of(records, made_reference())
-    assert (len(found.corrected), found.by_visitors) == (4, 3)
+    assert len(found.corrected) + found.unsampled == 33
+    assert found.unsampled >= 3
+    assert len(found.right) == len(found.corrected)
+
+
+def answer(place: int, confidence: float, kept: str = "") -> Seen:
+    """Return an answer on the image of this place in the order of names."""
+    kept = kept or ("usual" if confidence >= 0.7 else "uncertain")
+    return Seen(str(place), place, f"{place:03d}", "1", (confidence, 1 - confidence), kept)
+
+
+def told(places: list[int], by: str = "label") -> dict[str, Correction]:
+    return {f"{place:03d}": Correction(f"{place:03d}", "cat", 1, by) for place in places}
+
+
+def sample_of(answers: list[Seen], corrections: dict[str, Correction]) -> list[int]:
+    return [one.time_ms for one in fair_sample(answers, corrections)]
+
+
+def test_the_sample_ends_where_usual_images_are_not_corrected() -> None:
+    """Above the last one that was shown only unsure ones are corrected: by their margin."""
+    answers = [answer(place, 0.5 if place % 3 == 0 else 0.9) for place in range(60)]
+    shown = list(range(30))
+    unsure = list(range(30, 60, 3))
+    assert sample_of(answers, told([*shown, *unsure])) == shown
+    assert sample_of(answers, told([place for place in range(60) if place % 3 == 0])) == []
+
+
+def test_of_unsure_images_alone_there_is_no_sample() -> None:
+    answers = [answer(place, 0.5) for place in range(40)]
+    assert sample_of(answers, told(list(range(40)))) == []
+
+
+def test_a_few_that_were_skipped_are_no_end_and_many_are() -> None:
+    answers = [answer(place, 0.9) for place in range(40)]
+    assert len(sample_of(answers, told([place for place in range(40) if place % 20]))) == 38
+    assert len(sample_of(answers, told([place for place in range(40) if place % 4]))) == 0
+    assert len(sample_of(answers, told([place for place in range(40) if place % 4 != 3]))) == 3
+
+
+def test_mistakes_that_visitors_tell_of_do_not_extend_the_sample_but_count_in_it() -> None:
+    answers = [answer(place, 0.9) for place in range(50)]
+    corrections = told([3, 40, 41, 42, 43], "page") | told([*range(3), *range(4, 40)])
+    assert sample_of(answers, corrections) == list(range(40))
 
 
 def test_images_are_read_as_the_model_saw_them_and_broken_ones_left_out(records: Records) -> None:
     seen = meet(records, 5)
     records.place.put(b"no image", f"images/{seen[0].image}")
-    found = window_of(records, made_reference())
-    assert sorted(one.name for one in found.sample) == sorted(one.image for one in seen[1:])
-    assert {one.pixels.shape for one in found.sample} == {(12, 12, 1)}
-    assert len(found.features) == 4
+    kept = kept_of(records, made_reference(), [one.image for one in seen])
+    assert [one.name for one in kept] == [one.image for one in seen[1:]]
+    assert {one.pixels.shape for one in kept} == {(12, 12, 1)}
 
 
 def test_other_classes_and_no_records_are_refused(records: Records) -> None:
@@ -93,13 +138,3 @@ def test_other_classes_and_no_records_are_refused(records: Records) -> None:
     records.begin(About("models:/cars", ("fast", "slow")))
     with pytest.raises(ConfigError, match="the records of 'models:/cars', whose classes"):
         window_of(records, made_reference())
-
-
-def test_the_confidence_below_which_all_is_kept_is_known_by_the_images_that_were() -> None:
-    seen = [
-        Seen("a", 1, "a", "1", (0.62, 0.38), "uncertain"),
-        Seen("b", 2, "b", "1", (0.6912345, 0.3087655), "uncertain"),
-        Seen("c", 3, "c", "1", (0.9, 0.1), "usual"),
-    ]
-    assert Window("1", seen, 3, {}, [], 0).unsure == 0.6912
-    assert Window("1", seen[2:], 1, {}, [], 0).unsure is None

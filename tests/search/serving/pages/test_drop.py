@@ -26,7 +26,7 @@ from search.feedback.records import About, image_name
 from search.serving.pages.drop import AT_ONCE, Context, routes
 from search.serving.pages.guard import Room, allowed_hosts
 from tests.support.asgi import ask, listening
-from tests.support.browser import Tab, browse, browser
+from tests.support.browser import Tab, browse
 
 CLASSES = ("cat", "dog", "<script>alert(1)</script>", "two\nlines")
 MANY = tuple(f"class {number}" for number in range(1000))
@@ -292,7 +292,6 @@ def drop(**files: bytes) -> str:
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(browser() is None, reason="needs Chromium")
 @pytest.mark.parametrize("classes", [CLASSES, MANY], ids=["odd", "many"])
 def test_a_browser_shows_answers_and_corrects_them(
     tmp_path: Path, classes: tuple[str, ...]

@@ -13,7 +13,7 @@ from search.feedback.records import About, Records, Seen, image_name
 from search.serving.pages.guard import LOOPBACK
 from search.serving.pages.label import routes
 from tests.support.asgi import ask, listening
-from tests.support.browser import Tab, browse, browser
+from tests.support.browser import Tab, browse
 
 CLASSES = ("cat", "dog", "<script>alert(1)</script>", "two\nlines")
 MANY = tuple(f"class {number}" for number in range(1000))
@@ -115,7 +115,6 @@ def test_images_are_shown_to_no_other_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(browser() is None, reason="needs Chromium")
 def test_classes_that_differ_in_case_alone_have_keys_of_their_own(tmp_path: Path) -> None:
     classes = ("C", "c", "S", "7", "b", "B")
     app = app_of(labelling_of(tmp_path / "met", 2, classes))
@@ -141,7 +140,6 @@ LEFT = "document.getElementById('progress').textContent"
 
 @pytest.mark.browser
 @pytest.mark.slow
-@pytest.mark.skipif(browser() is None, reason="needs Chromium")
 @pytest.mark.parametrize("classes", [CLASSES, MANY], ids=["odd", "many"])
 def test_ten_images_are_corrected_by_keys_alone(tmp_path: Path, classes: tuple[str, ...]) -> None:
     """In a real browser: right as it is, another class, skipped, undone, found by its name."""

@@ -1,6 +1,9 @@
 """Who gets a page: the token, the session's cookie, the Host, the form's own token, its size."""
 
 import asyncio
+import re
+import socket
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +13,15 @@ from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from search.serving.limits import Limits
+from search.views.web import own_files as own_files_module
 from search.views.web import site as site_module
 from search.views.web.access import TOKEN
 from search.views.web.app import app_of
 from search.views.web.once import Once
+from search.views.web.own_files import static_address
 from search.views.web.site import Site
-from tests.support.asgi import Reply, ask
+from tests.support.asgi import Reply, ask, listening
 from tests.support.site import FORM, Visitor
 from trainables.errors import ConfigError
 
@@ -53,9 +59,32 @@ def post(visitor: Visitor, body: str, **headers: str) -> Reply:
 
 
 def test_without_the_token_there_is_nothing(visitor: Visitor) -> None:
-    for path in ("/", "/searches/played", "/static/style.css", f"/?{TOKEN}=wrong"):
+    for path in ("/", "/searches/played", f"{static_address()}/style.css", f"/?{TOKEN}=wrong"):
         reply = ask(visitor.app, "GET", path)
         assert (reply.status, b"played" in reply.content) == (401, False)
+
+
+def test_a_client_that_is_refused_keeps_no_connection(visitor: Visitor) -> None:
+    for headers in ({}, {"host": "evil.example"}, {"sec-fetch-site": "cross-site"}):
+        assert ask(visitor.app, "GET", "/", headers=headers).headers["connection"] == "close"
+    mine = ask(visitor.app, "GET", "/", headers={"cookie": visitor.cookie})
+    assert (mine.status, "connection" in mine.headers) == (200, False)
+
+
+def test_strangers_take_no_place_from_whoever_has_the_token(visitor: Visitor) -> None:
+    """They connect more often than there are places, some silent and some refused."""
+    with ExitStack() as opened, listening(visitor.app, Limits(connections=4)) as address:
+        port = int(address.rpartition(":")[2])
+        place = ("127.0.0.1", port)
+        for number in range(20):
+            stranger = opened.enter_context(socket.create_connection(place, timeout=600))
+            if number % 2:
+                stranger.sendall(f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+                assert stranger.recv(12) == b"HTTP/1.1 401"
+        mine = opened.enter_context(socket.create_connection(place, timeout=600))
+        head = f"Host: 127.0.0.1:{port}\r\nCookie: {visitor.cookie}\r\n\r\n"
+        mine.sendall(f"GET / HTTP/1.1\r\n{head}".encode())
+        assert mine.recv(12) == b"HTTP/1.1 200"
 
 
 def test_the_token_is_changed_for_a_cookie_that_scripts_and_others_never_see(
@@ -206,16 +235,34 @@ def test_a_form_that_does_not_arrive_is_not_waited_for(
         "/searches/played/trials/nosuch",
         "/searches/played/trials/t0001/files/../../../journal.jsonl",
         "/searches/played/trials/t0001/files//etc/passwd",
-        "/static/../site.py",
-        "/static/%2e%2e/site.py",
+        f"{static_address()}/../site.py",
+        f"{static_address()}/%2e%2e/site.py",
+        "/static/0123456789ab/style.css",
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_a_path_that_leads_elsewhere_is_no_page(path: str, visitor: Visitor) -> None:
     reply = visitor.see(path)
     assert reply.status == 404
     assert b"import " not in reply.content
     assert b'"event"' not in reply.content
+
+
+def test_a_browser_keeps_scripts_under_an_address_that_changes_with_them(
+    visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = visitor.see("/searches/played").content.decode()
+    named = re.findall(r'(?:src|href)="(/static/[^"]+)"', page)
+    assert len(named) > 5
+    for address in named:
+        reply = visitor.see(address)
+        assert (reply.status, reply.headers["cache-control"]) == (
+            200,
+            "max-age=31536000, immutable",
+        )
+    content = {**own_files_module.own_files(), "style.css": b"changed"}
+    monkeypatch.setattr(own_files_module, "own_files", lambda: content)
+    assert own_files_module.static_address.__wrapped__() != static_address()
 
 
 def test_pages_without_end_are_not_told_what_is_new(

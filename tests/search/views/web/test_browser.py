@@ -13,7 +13,7 @@ from search.journal.lease import Lease
 from search.views.web.access import TOKEN
 from tests.search.views.web.conftest import make_hostile
 from tests.support.asgi import listening
-from tests.support.browser import Tab, browse, browser
+from tests.support.browser import Tab, browse
 from tests.support.played import OpenDriver, play
 from tests.support.site import Visitor
 
@@ -28,7 +28,6 @@ CHARTS = "document.querySelectorAll('.uplot').length"
 
 @pytest.mark.browser
 @pytest.mark.slow
-@pytest.mark.skipif(browser() is None, reason="needs Chromium")
 def test_pages_fit_a_phone_and_hear_of_an_epoch(
     tmp_path: Path, open_driver: OpenDriver, experiment: Experiment
 ) -> None:
@@ -84,7 +83,6 @@ def test_pages_fit_a_phone_and_hear_of_an_epoch(
 
 @pytest.mark.browser
 @pytest.mark.slow
-@pytest.mark.skipif(browser() is None, reason="needs Chromium")
 def test_a_page_of_what_is_over_stays_until_it_is_taken_up_again(
     tmp_path: Path, played: Experiment
 ) -> None:

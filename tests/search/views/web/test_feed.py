@@ -195,6 +195,17 @@ def test_a_page_hears_of_an_epoch_and_goes_on_from_there(
         asyncio.run(watch(Feed(experiment.storage)))
 
 
+def test_a_page_of_before_the_date_was_set_back_gets_its_parts(played: Experiment) -> None:
+    async def watch(feed: Feed) -> None:
+        followed = await feed.follow("played")
+        seen = followed.version + 10**9
+        told = _Stream(followed, followed.view("x"), lambda result: "{}", 0, seen).events(feed)
+        await next_of(told, "parts")
+        await told.aclose()  # type: ignore[attr-defined]
+
+    asyncio.run(asyncio.wait_for(watch(Feed(played.storage)), BUSY_S))
+
+
 def test_parts_are_made_once_for_all_who_show_the_same(played: Experiment) -> None:
     made = list[int]()
 

@@ -3,19 +3,25 @@
 import json
 import re
 import shutil
+import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
+from markupsafe import escape
 from starlette.datastructures import QueryParams
 
 from search.experiment import Experiment
-from search.journal.events import Started
-from search.journal.journal import FILE_NAME, Event
+from search.journal.events import Ended, Started
+from search.journal.journal import FILE_NAME, Event, Journal, read, read_about
 from search.journal.lease import Lease
-from search.journal.result import SearchResult
+from search.journal.result import SearchResult, TrialResult
+from search.views.page.page import render
 from search.views.web.listing import Cell, Column, Query, Row, listed
 from search.views.web.pages.search import PARTS
+from search.why import story
 from tests.search.views.web.conftest import HOSTILE, make_hostile
+from tests.support.played import OpenDriver, changed, play
 from tests.support.site import Visitor
 
 
@@ -224,6 +230,81 @@ def test_a_page_may_run_own_files_alone(visitor: Visitor) -> None:
         assert "script-src 'self'" in page.headers["content-security-policy"]
         assert not re.search(r"<script(?![^>]* src=)|<style| style=| on[a-z]+=", text)
         assert not re.search(r'(?:src|href)="(?:https?:)?//', text)
+
+
+def test_trials_are_ranked_once_for_each_state_of_a_search(
+    visitor: Visitor, played: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranked = []
+    rank_trials = SearchResult._rank_trials
+
+    def count(result: SearchResult) -> list[TrialResult]:
+        ranked.append(result)
+        return rank_trials(result)
+
+    monkeypatch.setattr(SearchResult, "_rank_trials", count)
+    for path in ("/searches/played", "/searches/played/charts", "/searches/played/trials/t0001"):
+        assert visitor.see(path).status == 200
+    assert len(ranked) == 1
+    render(SearchResult.read(played.folder))
+    assert len(ranked) == 2
+    journal, _ = Journal.reopen(played.folder)
+    journal.append(Ended("t0001", "failed", "it is worn out"))
+    journal.close()
+    page = visitor.see("/searches/played").content
+    assert len(ranked) == 3
+    assert b"it is worn out" in page
+
+
+@pytest.mark.parametrize("trial", ["t0001", "t0005", "t0009"])
+def test_the_story_of_a_trial_needs_only_its_own_events(
+    trial: str, open_driver: OpenDriver, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(open_driver(changed(experiment, scheduler="asha")))
+    place = experiment.folder.parent
+    page = Visitor(place, place=place).see(f"/searches/played/trials/{trial}").content.decode()
+    events = read(experiment.folder / FILE_NAME)
+    lines = list(story(events, trial))
+    assert len(lines) > 3
+    for line in lines:
+        assert escape(line[9:].strip()) in page
+    own = read_about(experiment.folder / FILE_NAME, trial)
+    assert own == [event for event in events if event.trial in ("", trial)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"data": {}},
+        {"data": {"name": "digits", "root": "", "val": 0, "train": 1, "test": 1, "classes": []}},
+        {"data": {"val": "all"}},
+        {"experiment": {}},
+        {"experiment": {"space": {"domains": {"batch_size": {}}}}},
+        {"began_ms": 10**18},
+        {"experiment": {"base": {"metric": "beauty"}}},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/searches/odd", "/searches/odd/charts", "/searches/odd/trials/t0001", "/compare?of=odd"],
+)
+def test_an_odd_journal_is_told_of_in_a_line(
+    path: str, change: dict[str, Any], visitor: Visitor, played: Experiment
+) -> None:
+    first, *others = (played.folder / FILE_NAME).read_bytes().splitlines(keepends=True)
+    values = {**json.loads(first), **change}
+    del values["crc"]
+    text = json.dumps(values)[:-1]
+    odd = Path(str(played.storage)) / "odd"
+    odd.mkdir()
+    line = f'{text}, "crc": "{zlib.crc32(text.encode()):08x}"}}\n'.encode()
+    (odd / FILE_NAME).write_bytes(line + b"".join(others))
+    page = visitor.see(path)
+    assert page.status in {200, 400, 404, 500, 503}
+    assert page.headers["content-type"].startswith(("text/html", "application/json"))
+    if path == "/":
+        assert (page.status, sorted(rows_of(page.content))) == (200, ["odd", "played"])
 
 
 def test_hostile_names_are_text(visitor: Visitor, played: Experiment) -> None:

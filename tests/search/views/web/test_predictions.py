@@ -231,6 +231,14 @@ def test_a_class_of_any_name_can_be_chosen(
         assert order(shown, "0.png", "1.png", "2.png") == [f"{one}.png"]
 
 
+def test_a_name_that_a_spreadsheet_would_run_is_shown_as_it_is(visitor: Visitor) -> None:
+    ended(visitor, [("=1+2.png", "@rose", 0.9, 0.8)])
+    page = text(visitor.see(f"/predictions/{ID}"))
+    assert "=1+2.png" in page
+    assert '<option value="@rose"' in page
+    assert "&#39;=1" not in page
+
+
 def test_an_end_leads_to_the_results(visitor: Visitor, photos: Path) -> None:
     ended(visitor, [(photos / "a.png", "rose", 0.9, 0.8)], said="1 image, 9 a second\n")
     assert visitor.see(f"/started/{ID}").headers["location"] == f"/predictions/{ID}"

@@ -148,6 +148,35 @@ def test_a_verb_outlives_the_server_that_started_it(tmp_path: Path) -> None:
     assert ended(started) == 0
 
 
+def test_a_verb_whose_carrier_was_killed_is_at_work_until_it_ends(tmp_path: Path) -> None:
+    """In place of the verb a program that waits."""
+    waits = tmp_path / "python"
+    waits.write_text("#!/bin/sh\nexec sleep 60\n")
+    waits.chmod(0o700)
+    code = (
+        f"import sys; sys.executable = {str(waits)!r}\n"
+        "from search.views.web.forms.carried import main\n"
+        f"main([{str(tmp_path)!r}, 'run'])"
+    )
+    with (tmp_path / LOCK).open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        carrier = subprocess.Popen([sys.executable, "-c", code], pass_fds=[lock.fileno()])
+    until = time.monotonic() + 600
+    while not ((tmp_path / PROCESS).exists() and (tmp_path / PROCESS).read_text()):
+        assert time.monotonic() < until
+        assert carrier.poll() is None
+        time.sleep(0.02)
+    carrier.kill()
+    carrier.wait()
+    started = Launched("1", "run", "one", (), 0, "", tmp_path)
+    assert started.state == "at work"
+    started.stop()
+    while started.is_running:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    assert started.state == "ended before it was done"
+
+
 def test_a_carrier_that_was_killed_is_not_running(tmp_path: Path) -> None:
     (tmp_path / LOCK).touch()
     started = Launched("1", "run", "one", (), 0, "", tmp_path)

@@ -1,0 +1,77 @@
+"""Is the model still as often right?"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.feedback.monitoring.detector import Detector
+from search.feedback.monitoring.shares import fall_power, lower_p, smoothed
+from search.statistics import LEVEL, share_bounds
+
+ACCURACY = "accuracy"
+DROP = 0.05
+"""The stated change of the accuracy."""
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """The accuracy on a random sample of corrected images."""
+
+    value: float
+    low: float
+    high: float
+    """The ends of its 95 % interval (Clopper and Pearson)."""
+
+    @classmethod
+    def of(cls, right: NDArray[np.bool_]) -> "Accuracy":
+        """Estimate it from whether each image of the sample was answered right, (images,)."""
+        value = float(right.mean())
+        return cls(value, *share_bounds(value, len(right), (1 - LEVEL) / 2))
+
+
+@dataclass(frozen=True)
+class AccuracyDetector(Detector):
+    """Compare the accuracy on corrected images with that on the reference.
+
+    Fisher's exact test, one-sided: is the model less often right than it was? The corrected images
+    have to be a random sample of what was met (`search.feedback.monitoring.window.fair_sample`).
+
+    Args:
+        reference: how much each of the reference's images counts as answered right, from 0 to 1,
+            (images,); less than 1 where that is likely luck.
+        seen: whether each corrected image of the sample was answered right, (images,).
+
+    References:
+        R. A. Fisher (1935): The logic of inductive inference. JRSS 98(1).
+        C. Clopper, E. Pearson (1934): The use of confidence or fiducial limits. Biometrika 26(4).
+
+    >>> right = np.arange(100) < 95
+    >>> AccuracyDetector(right, right).p_value() > 0.5
+    True
+    >>> AccuracyDetector(right, np.arange(100) < 80).p_value() < 0.01
+    True
+    """
+
+    name: ClassVar[str] = ACCURACY
+
+    @property
+    def size(self) -> str:
+        """The change that ought to be detected, in words."""
+        return "an accuracy lower by 5 points"
+
+    @property
+    def _count(self) -> int:
+        """The number of the reference's images that were answered right."""
+        return int(np.floor(self.reference.sum() + 1e-6))
+
+    def p_value(self) -> float:
+        """Probability of so low an accuracy, or a lower one, if nothing has changed."""
+        now = int(self.seen.sum())
+        return float(lower_p(self._count, self.reference_images, now, self.images))
+
+    def power(self, images: int, reference_images: int, rate: float) -> float:
+        """Probability that a change of `size` is detected at this false-alarm rate."""
+        before = smoothed(self._count, self.reference_images)
+        return fall_power(before, max(before - DROP, 0), reference_images, images, rate)
