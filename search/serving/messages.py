@@ -21,7 +21,8 @@ class Recording:
     below: float
     share: float
     limit: int
-    """These three as `search.feedback.recorder.Keeping` has them."""
+    corrections: int | None = None
+    """These four as `search.feedback.recorder.Keeping` has them."""
 
 
 @dataclass(frozen=True)
