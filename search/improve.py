@@ -708,7 +708,7 @@ def add_expected(
     reference.add(folder, met)
     first = rounds[0].champion.search
     return {
-        "met": len(met.features),
+        "met": len(met.probabilities),
         "labelled": len(met.targets),
         "trained": len(met.trained),
         "lost": "" if home(args.storage, first).exists() else first,

@@ -72,7 +72,8 @@ class BoundedRecords:
                 if not self._make_room(len(content)):
                     return False
                 self._count(name, len(content))
-            self._note(name, kept, time_ms)
+            # Where a clock was set back, a new image is no older than those that were there.
+            self._note(name, kept, max(time_ms, self.records.last_seen_place))
         if is_new or again:
             try:
                 self.records.keep_image(content)
@@ -100,6 +101,8 @@ class BoundedRecords:
         """
         lines = lines_of(answers)
         with self._lock:
+            if self._unlooked == float("inf"):
+                self._look()
             if self._answer_bytes + len(lines) > self._answers_limit:
                 self._look()
             if self._answer_bytes + len(lines) > self._answers_limit:
@@ -181,8 +184,12 @@ class BoundedRecords:
             taken.append(name)
             size += self._answers[name]
         answers = [one for name in taken for one in self.records.seen_in(name)]
-        last = {one.image: one for one in answers if one.image in self._images}
-        staying = sorted(last.values(), key=lambda one: one.time_ms)[-(len(answers) // 2) :]
+        last: dict[str, Seen] = {}
+        for answer in answers:
+            last.pop(answer.image, None)
+            if answer.image in self._images:
+                last[answer.image] = answer
+        staying = list(last.values())[-(len(answers) // 2) :]
         if staying and len(answers) > 1:
             lines = lines_of(staying)
             name = self.records.write_lines(lines, taken.pop())

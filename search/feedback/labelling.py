@@ -30,7 +30,8 @@ from search.feedback.bounded import UNCERTAIN, USUAL
 from search.feedback.likeness import NEAR, Likeness
 from search.feedback.pictures import thumbnail
 from search.feedback.records import About, Records, Seen
-from trainables.errors import DataError
+from search.views.terminal import Terminal, say
+from trainables.errors import DataError, printable
 
 REFRESH_S = 30.0
 """Seconds after which it is looked what else was kept meanwhile."""
@@ -73,6 +74,7 @@ class Labelling:
         self._lock = threading.RLock()
         self._answers: dict[str, dict[str, Seen]] = {}
         self._read: set[str] = set()
+        self._has_reported = False
         self._likeness, self._unreadable = Likeness(), set[str]()
         self._here, self._skipped = set[str](), dict[str, None]()
         self._refresh()
@@ -144,7 +146,22 @@ class Labelling:
             if name is None:
                 stop.wait(1)
             elif not (name in self._likeness or name in self._unreadable):
-                self._look_at(name)
+                try:
+                    self._look_at(name)
+                except Exception as error:  # noqa: BLE001
+                    # Without its thread the page would offer no new images from then on.
+                    self._report(name, error)
+
+    def _report(self, name: str, error: Exception) -> None:
+        """Report an unexpected error of the comparison, the first one only."""
+        if not self._has_reported:
+            self._has_reported = True
+            say(
+                Terminal(stderr=True),
+                f"note: image {name[:12]} could not be compared with others "
+                f"({type(error).__name__}: {printable(str(error))}). Labelling continues; further "
+                "errors of this kind are not reported.",
+            )
 
     def _look_at(self, name: str) -> None:
         try:

@@ -11,9 +11,9 @@ A place, a folder or in a bucket, has for one model:
 | `aside/USE/SHA256` | an image that is never trained on, again (see `set_aside`) |
 | `decided/SEARCH.json` | the images by which an improvement has decided (see `note_decided`) |
 
-Several processes may write to it at once. Times are Unix times in milliseconds. The names of
-answers are in the order of time. A correction's PLACE is a time too, unless a clock was set back:
-it is above that of every correction that was there, so that the order needs no clock.
+Several processes may write to it at once. Times are Unix times in milliseconds. A TIME or PLACE in
+a name is one too, unless a clock was set back: it is above that of every correction that was there,
+or of all answers that the writer knew of, so that the order of names needs no clock.
 """
 
 import hashlib
@@ -98,6 +98,8 @@ class Records:
     _number: "count[int]" = field(default_factory=count)
     _corrections: dict[str, Correction] = field(default_factory=dict)
     """Those that were read, by their objects' names."""
+    _last_seen_place: int = 0
+    """The latest place of answers that was found or written here."""
     _damaged: set[str] = field(default_factory=set)
     """The objects of which it was said that they are damaged."""
 
@@ -175,17 +177,19 @@ class Records:
         (self.place / IMAGES).remove(names)
 
     def write_seen(self, answers: Sequence[Seen]) -> str:
-        """Add answers, which are in the order of time, in one object; return its name."""
+        """Add answers, in the order in which they were given, in one object; return its name."""
         return self.write_lines(lines_of(answers))
 
     def write_lines(self, lines: bytes, name: str = "") -> str:
         """Add answers as `lines_of` gives them, in one object; return its name.
 
         Args:
-            lines: of answers in the order of time.
+            lines: of answers in the order in which they were given.
             name: the object in whose place they are, if not a new one; not older than the answers.
         """
-        name = name or f"{self._new_name()}.jsonl"
+        if not name:
+            self._last_seen_place = max(now_ms(), self._last_seen_place + 1)
+            name = f"{self._new_name(self._last_seen_place)}.jsonl"
         self.place.put(lines, f"{SEEN}/{name}")
         return name
 
@@ -197,12 +201,20 @@ class Records:
                 yield from (one for one in self.seen_in(name) if one.time_ms >= since_ms)
 
     def seen_objects(self) -> dict[str, int]:
-        """Return the bytes of each object that holds answers; in their order they are by time.
+        """Return the bytes of each object that holds answers; sorted, they are in order.
 
         Other objects there, such as a file that a person has left, are not looked at.
         """
         found = (self.place / SEEN).sizes()
-        return {name: size for name, size in found.items() if SEEN_NAME.fullmatch(name)}
+        found = {name: size for name, size in found.items() if SEEN_NAME.fullmatch(name)}
+        places = (int(name.partition("-")[0]) for name in found)
+        self._last_seen_place = max([self._last_seen_place, *places])
+        return found
+
+    @property
+    def last_seen_place(self) -> int:
+        """The latest place of answers that was found or written here; no clock has set it back."""
+        return self._last_seen_place
 
     def seen_in(self, name: str) -> list[Seen]:
         """Return the answers in an object; none if it was removed or is damaged, which is said."""
@@ -339,8 +351,7 @@ class Records:
         last = max((int(place) for place in places if place.isdecimal()), default=0)
         return max(now_ms(), last + 1)
 
-    def _new_name(self, place: int | None = None) -> str:
-        place = now_ms() if place is None else place
+    def _new_name(self, place: int) -> str:
         return f"{place:015d}-{self._writer}-{next(self._number):06d}"
 
 

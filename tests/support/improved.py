@@ -16,13 +16,13 @@ from PIL import Image
 
 from cluster.storage.folder import objects
 from search.feedback.bounded import UNCERTAIN, USUAL
+from search.feedback.fair_sample import fair_sample
 from search.feedback.learning.corrected import (
     HELD,
     TRAINED,
     Gathered,
     New,
     drawn,
-    seen_of,
 )
 from search.feedback.learning.expected import expected, trained_on
 from search.feedback.learning.joining import Champion, about
@@ -30,7 +30,6 @@ from search.feedback.learning.paired import Paired
 from search.feedback.monitoring.window import Window, window_of
 from search.feedback.records import DECIMALS, About, Correction, Records, Seen
 from trainables.datasets.arrays import SIXTEEN_BITS
-from trainables.export.image_features import features_of
 from trainables.export.reference import Reference
 
 CLASSES = ("cat", "dog", "fox")
@@ -181,7 +180,7 @@ class Play:
         for name in self.records.content:
             if self.corrected == ALL or is_wrong[self.rows[name]]:
                 self.records.correct_as(name, CLASSES[self.before.targets[self.rows[name]]], by)
-        _, fair = seen_of(self.records.seen(), self.records.corrections())
+        fair = fair_sample(self.records.seen(), self.records.corrections())
         new = []
         for name, one in self.records.told.items():
             pixels = self.before.pixels[self.rows[name]]
@@ -195,10 +194,7 @@ class Play:
         """Return the successor's reference."""
         told = about(Champion("pets", "1", "pets", "1d", "t1"), "met", self.gathered, 0.0, "")
         own = self.validation
-        held = Reference(
-            *(CLASSES, (SIDE, SIDE, 1), SIXTEEN_BITS, own.targets, own.successor),
-            features_of(own.pixels),
-        )
+        held = Reference(CLASSES, (SIDE, SIDE, 1), SIXTEEN_BITS, own.targets, own.successor)
         known = {one.tobytes(): row for row, one in enumerate(self.before.pixels)}
 
         def predict(pixels: NDArray[np.uint8]) -> Values:

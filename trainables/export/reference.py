@@ -1,10 +1,10 @@
 """A classifier's record of its validation images, kept in its folder: new ones are held to it.
 
-Of up to 2,000 of them it has the class, the probabilities and features (`image_features`); the
-images themselves are not kept. Networks of folds have together seen every image, so what they say
-of them is left out.
+It has the class and the probabilities of up to 2,000 of them; the images themselves are not kept.
+Networks of folds have together seen every image, so what they say of them is left out.
 
-A model that was improved by images that it met keeps besides what it met before (`Met`).
+A model that was improved by images that it met keeps besides what it met before (`Met`). Files that
+earlier versions wrote have features of the images too, which are ignored.
 """
 
 import json
@@ -23,12 +23,12 @@ from trainables.datasets.arrays import SIXTEEN_BITS, Dataset, Images
 from trainables.datasets.images import ValueRange, decode
 from trainables.disk import read_regular
 from trainables.errors import ConfigError, DataError
-from trainables.export import image_features
-from trainables.export.image_features import Features, features_of
 
 Probabilities = NDArray[np.float64]
 
 FILE = "reference.npz"
+VERSION = 1
+"""Changes when an array that is read changes its meaning."""
 IMAGES = 2000
 """The largest number of images."""
 SEED = 20
@@ -44,11 +44,9 @@ PREFIX = "met_"
 class Met:
     """Images that were met before a model was improved, as it sees them since."""
 
-    features: Features
-    """Features of a random sample of them, (images, features); of too few, none."""
     probabilities: Probabilities
-    """Its probabilities for those of the sample that could not join its training, whoever had
-    corrected them, (images, classes).
+    """Its probabilities for a random sample of them that could not join its training, whoever had
+    corrected them, (images, classes); of too few, none.
     """
     labelled: Probabilities
     """Its probabilities for images of known class that it was not trained on, (images, classes)."""
@@ -81,8 +79,6 @@ class Reference:
     """The class of each image, (images,)."""
     probabilities: Probabilities
     """The classifier's probabilities for each image, (images, classes); (0, classes) with folds."""
-    features: Features
-    """Features of each image, (images, features)."""
     met: Met | None = None
     """What was met before it was improved; None of a model that was not."""
 
@@ -114,14 +110,13 @@ def write(folder: Path, dataset: Dataset, probabilities: Probabilities) -> None:
         dataset: its data set.
         probabilities: what it says of the validation images that `sample` names.
     """
-    part = dataset.val.take(sample(dataset))
+    targets = np.asarray(dataset.val.targets)[sample(dataset)]
     known = probabilities if dataset.folds is None else probabilities[:0]
     np.savez_compressed(
         folder / FILE,
-        version=image_features.VERSION,
-        targets=np.asarray(part.targets).astype(np.int64),
+        version=VERSION,
+        targets=targets.astype(np.int64),
         probabilities=known.astype(np.float32),
-        features=features_of(part.images),
     )
 
 
@@ -138,7 +133,6 @@ def add(folder: Path, met: Met) -> None:
     with np.load(folder / FILE, allow_pickle=False) as kept:
         plain = {name: kept[name] for name in kept if not name.startswith(PREFIX)}
     added = {
-        "features": met.features[:IMAGES],
         "probabilities": met.probabilities[:IMAGES].astype(np.float32),
         "labelled": met.labelled[:IMAGES].astype(np.float32),
         "targets": met.targets[:IMAGES],
@@ -167,22 +161,20 @@ def read(folder: Path) -> Reference | None:
         return None
     try:
         with np.load(folder / FILE, allow_pickle=False) as kept:
-            version, *arrays = (
-                kept[name] for name in ("version", "targets", "probabilities", "features")
+            version, targets, probabilities = (
+                kept[name] for name in ("version", "targets", "probabilities")
             )
             met = _met(kept) if f"{PREFIX}trained" in kept else None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{FILE} in '{folder}' cannot be read: promote it again.") from error
-    if int(version) != image_features.VERSION:
+    if int(version) != VERSION:
         raise DataError(f"{FILE} in '{folder}' is of another version: promote it again.")
-    targets, probabilities, features = arrays
     return Reference(
         tuple(about["classes"]),
         tuple(about["image"]),
         tuple(about.get("value_range", SIXTEEN_BITS)),
         targets,
         probabilities.astype(np.float64),
-        features,
         met,
     )
 
@@ -190,7 +182,6 @@ def read(folder: Path) -> Reference | None:
 def _met(kept: Mapping[str, NDArray[Any]]) -> Met:
     """Return what a file has of the images that were met before."""
     return Met(
-        kept[f"{PREFIX}features"],
         kept[f"{PREFIX}probabilities"].astype(np.float64),
         kept[f"{PREFIX}labelled"].astype(np.float64),
         kept[f"{PREFIX}targets"],

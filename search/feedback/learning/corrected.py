@@ -7,7 +7,7 @@ than the champion.
 
 import hashlib
 import tempfile
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from search.feedback.bounded import USUAL
-from search.feedback.records import EARLIER, Correction, Records, Seen
+from search.feedback.fair_sample import fair_sample
+from search.feedback.records import EARLIER, Records
 from trainables.datasets.arrays import Dataset, Part
 from trainables.errors import ConfigError, printable
 from trainables.inspection.copies import Copies, find_copies
@@ -36,10 +36,6 @@ ASIDE = "set-aside"
 SHARES = {HELD: 0.3, CHOOSING: 0.15}
 FEWEST = {TRAINED: 10, CHOOSING: 5, HELD: 10}
 """The fewest new images of each use."""
-COMPLETE = 0.9
-"""The share of a sample that has to be corrected or confirmed to speak for the whole of it."""
-MOMENTS = 20
-"""The moments up to which it is looked how much of a sample was corrected, at most."""
 TEST, VAL, SAME, CONTRADICTS, UNREADABLE, GONE, DOUBTED = (
     "shows a test image",
     "shows a validation image",
@@ -69,7 +65,7 @@ class New:
     is_aside: bool = False
     """True if an earlier round has set it aside."""
     is_fair: bool = False
-    """True if it was corrected whatever the champion says of it (see `seen_of`)."""
+    """True if it was corrected whatever the champion says of it (see `fair_sample`)."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +198,11 @@ def _met(
 ) -> Iterator[New]:
     """Yield each corrected image that can be read: those set aside first, then in time's order."""
     aside, corrections = records.aside(), records.corrections()
-    first, fair = seen_of(records.seen(), corrections)
+    answers = list(records.seen())
+    fair = fair_sample(answers, corrections)
+    first: dict[str, int] = {}
+    for answer in answers:
+        first.setdefault(answer.image, answer.time_ms)
     ordered = sorted(corrections.values(), key=lambda one: one.image not in aside)
     with tempfile.TemporaryDirectory(prefix="improve-") as folder:
         file = Path(folder) / "image"
@@ -240,59 +240,6 @@ def _taken_back(records: Records, model: "Model") -> Iterator[NDArray[np.uint8]]
                 file.write_bytes(content)
                 with suppress(ConfigError):  # what cannot be read is no copy
                     yield model.pixels(file)
-
-
-def seen_of(
-    answers: Iterable[Seen], corrections: Mapping[str, Correction]
-) -> tuple[dict[str, int], set[str]]:
-    """Return when each corrected image was met first, and which of them are fair to the champion.
-
-    People correct what they see to be wrong. By its mistakes alone a champion is worse than any
-    model that is as good, so it is judged by images that were chosen without regard to what it
-    said: those of the sample, by their hash. In the order of their hashes, those are fair up to
-    which `COMPLETE` of the sample were corrected or confirmed (not on the server's page). In which
-    order they were shown is not asked: where the least sure ones came first, the sample is complete
-    only once nearly all of it was corrected.
-    """
-    first: dict[str, int] = {}
-    usual: set[str] = set()
-    for answer in answers:
-        first.setdefault(answer.image, answer.time_ms)
-        if answer.kept == USUAL:
-            usual.add(answer.image)
-    said = {image: first[image] for image in corrections.keys() & first.keys()}
-    asked = {image: time_ms for image, time_ms in said.items() if corrections[image].by != "page"}
-    # As many of the unsure ones as of the usual: those that would have been drawn as usual, too.
-    last, times = max(usual, default=""), sorted(asked.values())
-    sample = sorted(image for image in first if image <= last)
-    # What was met after the last correction is no gap, nor what was met between two sittings.
-    ends = times[:: -max(1, len(times) // MOMENTS)]
-    parts = (
-        complete([image for image in sample if first[image] <= end], asked, usual) for end in ends
-    )
-    return said, max(parts, key=len, default=set())
-
-
-def complete(sample: Sequence[str], asked: Container[str], usual: Container[str]) -> set[str]:
-    """Return the images of a sample of which a person was asked, up to where nearly all were.
-
-    People are asked of unsure images for other reasons than the sample too. So nearly all of the
-    usual ones have to be among them, and it ends at a usual one.
-
-    Args:
-        sample: the images in the order in which they were drawn.
-        asked: those of which a person has said what they show.
-        usual: those of which the model was sure.
-    """
-    count = found = found_usual = seen_usual = 0
-    for number, image in enumerate(sample, 1):
-        is_usual, is_asked = image in usual, image in asked
-        found, seen_usual = found + is_asked, seen_usual + is_usual
-        found_usual += is_usual and is_asked
-        is_complete = found >= COMPLETE * number and found_usual >= COMPLETE * seen_usual
-        if is_usual and is_asked and is_complete:
-            count = number
-    return {image for image in sample[:count] if image in asked}
 
 
 class _Sifted:

@@ -26,7 +26,6 @@ from search.feedback.monitoring.window import (
 )
 from search.feedback.records import Records, Seen
 from trainables.datasets.arrays import Images, Part
-from trainables.export.image_features import Features, features_of
 from trainables.export.reference import IMAGES, Met, Probabilities, Reference, short
 
 Predict = Callable[[Images], Probabilities]
@@ -59,13 +58,12 @@ def expected(
         luck: by how much its accuracy on the images held out is likely too high (`Paired.luck`).
     """
     answers = answers_of(records, told, reference.classes, until_ms)
-    features, probabilities = sample_of(predict, reference, records, answers, frozenset(trained))
+    probabilities = sample_of(predict, reference, records, answers, frozenset(trained))
     known, named = labelled(told, held, answers)
     targets = np.asarray(known.targets).astype(np.int64)
     said = predict(known.images) if len(known) else np.empty((0, len(reference.classes)))
     right, was_right = said.argmax(axis=1) == targets, named == targets
     return Met(
-        features,
         probabilities,
         said,
         targets,
@@ -132,26 +130,24 @@ def sample_of(
     records: Records,
     answers: Sequence[Seen],
     trained: frozenset[str],
-) -> tuple[Features, Probabilities]:
-    """Return the features of a random sample, and what is said of those kept from training.
+) -> Probabilities:
+    """Predict a random sample of the images that could not join the training, (images, classes).
 
-    There are none of fewer than `LEAST` images.
+    There are none if these are fewer than `LEAST` images.
     """
     there = records.images()
     names = sampled(whole(answers[-ANSWERS:], there), there, IMAGES)
-    features, probabilities = [], [np.empty((0, len(reference.classes)))]
+    probabilities = [np.empty((0, len(reference.classes)))]
     for chunk in (names[first : first + CHUNK] for first in range(0, len(names), CHUNK)):
         if not (kept := kept_of(records, reference, chunk)):
             continue
-        pixels = np.stack([one.pixels for one in kept])
-        features.append(features_of(pixels))
-        own = [drawn(one.pixels) != TRAINED and one.name not in trained for one in kept]
-        if any(own):
-            probabilities.append(predict(pixels[np.array(own)]))
+        own = [
+            one.pixels for one in kept if drawn(one.pixels) != TRAINED and one.name not in trained
+        ]
+        if own:
+            probabilities.append(predict(np.stack(own)))
     said = np.concatenate(probabilities)
-    if len(said) < LEAST:
-        return reference.features[:0], said[:0]
-    return np.concatenate(features), said
+    return said if len(said) >= LEAST else said[:0]
 
 
 def labelled(told: About, held: Part, answers: Sequence[Seen]) -> tuple[Part, NDArray[np.int64]]:

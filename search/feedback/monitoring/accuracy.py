@@ -7,12 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.feedback.monitoring.detector import Detector
-from search.feedback.monitoring.shares import fall_power, lower_p, smoothed
-from search.statistics import LEVEL, share_bounds
+from search.feedback.monitoring.shares import fall_power, interval, lower_p
 
 ACCURACY = "accuracy"
 DROP = 0.05
-"""The stated change of the accuracy."""
+"""The stated change: how far the accuracy falls below that on the reference."""
 
 
 @dataclass(frozen=True)
@@ -22,13 +21,13 @@ class Accuracy:
     value: float
     low: float
     high: float
-    """The ends of its 95 % interval (Clopper and Pearson)."""
+    """The ends of its 95 % interval (`interval`)."""
 
     @classmethod
     def of(cls, right: NDArray[np.bool_]) -> "Accuracy":
         """Estimate it from whether each image of the sample was answered right, (images,)."""
         value = float(right.mean())
-        return cls(value, *share_bounds(value, len(right), (1 - LEVEL) / 2))
+        return cls(value, *interval(value, len(right)))
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class AccuracyDetector(Detector):
     """Compare the accuracy on corrected images with that on the reference.
 
     Fisher's exact test, one-sided: is the model less often right than it was? The corrected images
-    have to be a random sample of what was met (`search.feedback.monitoring.window.fair_sample`).
+    have to be a random sample of what was met (`search.feedback.fair_sample`).
 
     Args:
         reference: how much each of the reference's images counts as answered right, from 0 to 1,
@@ -45,7 +44,6 @@ class AccuracyDetector(Detector):
 
     References:
         R. A. Fisher (1935): The logic of inductive inference. JRSS 98(1).
-        C. Clopper, E. Pearson (1934): The use of confidence or fiducial limits. Biometrika 26(4).
 
     >>> right = np.arange(100) < 95
     >>> AccuracyDetector(right, right).p_value() > 0.5
@@ -59,7 +57,12 @@ class AccuracyDetector(Detector):
     @property
     def size(self) -> str:
         """The change that ought to be detected, in words."""
-        return "an accuracy lower by 5 points"
+        return f"an accuracy of {self._after:.3f}"
+
+    @property
+    def _after(self) -> float:
+        """The accuracy after the stated change."""
+        return max(self._count / self.reference_images - DROP, 0)
 
     @property
     def _count(self) -> int:
@@ -73,5 +76,5 @@ class AccuracyDetector(Detector):
 
     def power(self, images: int, reference_images: int, rate: float) -> float:
         """Probability that a change of `size` is detected at this false-alarm rate."""
-        before = smoothed(self._count, self.reference_images)
-        return fall_power(before, max(before - DROP, 0), reference_images, images, rate)
+        count = round(self._count / self.reference_images * reference_images)
+        return fall_power(count, reference_images, self._after, images, rate)

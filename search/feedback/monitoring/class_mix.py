@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.feedback.monitoring.detector import Detector
-from search.feedback.monitoring.shares import fall_power, other_p, smoothed
-from search.statistics import LEVEL, share_bounds
+from search.feedback.monitoring.shares import fall_power, interval, other_p, smoothed
 
 MIX = "class mix"
 
@@ -46,7 +45,6 @@ class ClassMixDetector(Detector):
         Z. Lipton, Y.-X. Wang, A. Smola (2018): Detecting and Correcting for Label Shift with Black
         Box Predictors. ICML.
         O. J. Dunn (1961): Multiple comparisons among means. JASA 56(293).
-        C. Clopper, E. Pearson (1934): The use of confidence or fiducial limits. Biometrika 26(4).
 
     >>> before, now = np.eye(2)[[0] * 50 + [1] * 50], np.eye(2)[[0] * 10 + [1] * 40]
     >>> ClassMixDetector(before, now, ("cat", "dog")).p_value() < 0.01
@@ -68,7 +66,7 @@ class ClassMixDetector(Detector):
 
     @cached_property
     def stated(self) -> tuple[int, float, float]:
-        """The class of the stated change, its share before, and its share after it.
+        """The class of the stated change, its share of the reference, and its share after it.
 
         It is the class of median frequency, whose share doubles, or rises half the way to 1 if that
         is less. Of two it is the first: the rarer one is likely less rare than in the reference.
@@ -76,7 +74,8 @@ class ClassMixDetector(Detector):
         count = len(self.classes)
         number = int(np.argsort(self.before, kind="stable")[count // 2]) if count > 2 else 0
         share = smoothed(int(self.before[number]), self.reference_images)
-        return number, share, min(2 * share, (1 + share) / 2)
+        after = min(2 * share, (1 + share) / 2)
+        return number, float(self.before[number] / self.reference_images), after
 
     @property
     def size(self) -> str:
@@ -93,18 +92,18 @@ class ClassMixDetector(Detector):
         _, before, after = self.stated
         # A share that rises is one of all others that falls; each side has half of the rate.
         own = rate / len(self.classes) / 2
-        return fall_power(1 - before, 1 - after, reference_images, images, own)
+        others = round((1 - before) * reference_images)
+        return fall_power(others, reference_images, 1 - after, images, own)
 
     def shares(self, rate: float) -> list[ClassShare]:
         """List how often each class is named, and whether that has changed at this rate."""
         count, images = len(self.classes), self.images
-        tail = (1 - LEVEL) / 2 / count
         return [
             ClassShare(
                 name,
                 float(self.before[number] / self.reference_images),
                 float(self.now[number] / images),
-                *share_bounds(float(self.now[number] / images), images, tail),
+                *interval(float(self.now[number] / images), images, count),
                 changed=bool(p <= rate / count),
             )
             for number, (name, p) in enumerate(

@@ -23,7 +23,7 @@ class Detector(ABC):
 
     Its false-alarm rate is the caller's: a change is reported if `p_value()` is at most that. The
     stated power belongs to the same test: `power` computes how often `p_value()` would be at most
-    the rate if something had changed by `size`, for any numbers of images.
+    the rate if `size` described the new images, for any numbers of images.
     """
 
     name: ClassVar[str]

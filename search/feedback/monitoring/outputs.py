@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from search.feedback.monitoring.detector import Detector, rounded
+from search.feedback.monitoring.detector import Detector, Values, rounded
 
 OUTPUTS = "outputs"
 CHANGED = 0.25
@@ -81,15 +81,20 @@ def _power(images: int, reference_images: int, rate: float, weights: tuple[float
     worth = _worth(images, reference_images)
     if worth < 1:
         return 0.0
-    generator = np.random.default_rng(SEED)
-    usual = np.array([0.0, *weights])
-    changed = np.array([CHANGED, *((1 - CHANGED) * usual[1:])])
-    before, now = (
-        generator.multinomial(count, shares / shares.sum(), SIMULATIONS).cumsum(axis=1) / count
-        for count, shares in ((reference_images, usual), (images, changed))
-    )
+    before = _simulate(reference_images, (0.0, *weights), SEED)
+    changed = (CHANGED, *((1 - CHANGED) * share for share in weights))
+    now = _simulate(images, changed, SEED + 1)
     distances = np.abs(now - before).max(axis=1)
     return float(np.mean(distances >= kstwo.isf(rate, worth) - 1e-9))
+
+
+@lru_cache(maxsize=4)
+def _simulate(images: int, shares: tuple[float, ...], seed: int) -> Values:
+    """Draw samples; return the cumulative share of each confidence, (simulations, confidences)."""
+    generator = np.random.default_rng(seed)
+    counts = generator.multinomial(images, np.array(shares) / sum(shares), SIMULATIONS)
+    cumulative: Values = counts.cumsum(axis=1) / images
+    return cumulative
 
 
 def _worth(images: int, reference_images: int) -> int:

@@ -6,6 +6,7 @@ images is hypergeometric, whatever the share is. So the false-alarm rate holds f
 
 References:
     R. A. Fisher (1935): The logic of inductive inference. JRSS 98(1).
+    C. Clopper, E. Pearson (1934): The use of confidence or fiducial limits. Biometrika 26(4).
     A. Agresti (2002): Categorical Data Analysis, 2nd ed., sections 3.5.1 and 6.5 (power).
 """
 
@@ -14,8 +15,12 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-QUANTILES = 41
-"""The reference's counts by which power is averaged; 41 differ from all by less than a point."""
+from search.statistics import LEVEL, share_bounds
+
+RESERVE = 0.01
+"""Added to the level of intervals, since images in use are never quite a random sample: some of a
+sample are skipped, and it ends at an image that was corrected.
+"""
 
 
 def lower_p(before: ArrayLike, of: int, now: ArrayLike, images: int) -> NDArray[np.float64]:
@@ -46,28 +51,37 @@ def other_p(before: NDArray[np.int64], now: NDArray[np.int64]) -> NDArray[np.flo
 
 
 @lru_cache(maxsize=100_000)
-def fall_power(before: float, after: float, of: int, images: int, rate: float) -> float:
-    """Probability that `lower_p` is at most `rate` if the share has fallen to `after`.
+def fall_power(before: int, of: int, after: float, images: int, rate: float) -> float:
+    """Probability that `lower_p` is at most `rate` if the share is `after` from now on.
 
-    It is computed from the test: for each likely count of the reference the largest count of the
-    new images that is an alarm is found, and how likely that or a lower one is.
+    The reference is given, so nothing has to be assumed of the share that it was drawn from. The
+    largest count of the new images that is an alarm is found by bisection; the power is the
+    probability of that count or a lower one.
 
-    >>> round(fall_power(0.9, 0.8, 2000, 150, 0.05), 2)
-    0.95
+    >>> round(fall_power(1800, 2000, 0.8, 150, 0.05), 2)
+    0.94
     """
     from scipy.stats import binom
 
-    shares = (np.arange(QUANTILES) + 0.5) / QUANTILES
-    counts = binom.ppf(shares, of, before)
-    # The largest count that is an alarm; -1 where none is.
-    low, high = np.full(QUANTILES, -1), np.full(QUANTILES, images)
-    while (high - low > 1).any():
-        middle = (low + high) // 2
-        is_alarm = lower_p(counts, of, np.maximum(middle, 0), images) <= rate
-        low, high = np.where(is_alarm, middle, low), np.where(is_alarm, high, middle)
-    return float(np.mean(binom.cdf(low, images, after)))
+    alarm, no_alarm = -1, images + 1
+    while no_alarm - alarm > 1:
+        middle = (alarm + no_alarm) // 2
+        is_alarm = lower_p(before, of, middle, images) <= rate
+        alarm, no_alarm = (middle, no_alarm) if is_alarm else (alarm, middle)
+    return float(binom.cdf(alarm, images, after))
+
+
+def interval(share: float, images: int, classes: int = 1) -> tuple[float, float]:
+    """Interval of 95 % for a share (Clopper and Pearson), with a reserve.
+
+    Args:
+        share: of the images.
+        images: their number.
+        classes: the number of shares whose intervals hold together (Bonferroni).
+    """
+    return share_bounds(share, images, (1 - LEVEL - RESERVE) / 2 / classes)
 
 
 def smoothed(count: int, images: int) -> float:
-    """Estimate a share from which power is computed; never 0 or 1 (Jeffreys' prior)."""
+    """Estimate a share; never 0 or 1 (Jeffreys' prior)."""
     return (count + 0.5) / (images + 1)

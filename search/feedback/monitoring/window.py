@@ -2,7 +2,7 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,19 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.storage.bucket import AT_ONCE
-from search.feedback.bounded import UNCERTAIN, USUAL
+from search.feedback.bounded import UNCERTAIN
+from search.feedback.fair_sample import fair_sample
 from search.feedback.monitoring.detector import MOST_IMAGES, MOST_REFERENCE
-from search.feedback.records import Correction, Records, Seen
+from search.feedback.records import Records, Seen
 from trainables.datasets.arrays import Images
 from trainables.errors import ConfigError, DataError
 from trainables.export.reference import Reference
 
 ANSWERS = MOST_IMAGES
 """The most answers that are tested: the latest, each of another image."""
-PAGE = "page"
-"""A place of a correction (`Correction.by`)."""
-COMPLETE = 0.9
-"""The share of a random sample that has to be corrected; the others may have been skipped."""
 SEED = 20
 
 
@@ -42,7 +39,7 @@ class Window:
 
     version: str
     answers: list[Seen]
-    """The latest of each image, at most `ANSWERS`; the oldest first."""
+    """The latest of each image, at most `ANSWERS`, in the order in which they were written."""
     answered: int
     """The number of all answers by this version in this time."""
     others: dict[str, int]
@@ -129,47 +126,32 @@ def _window(
         if image in last and one.label in reference.classes
     }
     answers = latest(seen)[-ANSWERS:]
-    sample = fair_sample([one for one in answers if one.image not in trained], told)
+    fresh = {one.image for one in answers} - trained
+    fair = fair_sample((one for one in seen if one.image in fresh), told)
     learned = len(trained & told.keys())
     return Window(
         *(seen[-1].version, answers, len(seen), others),
-        [(one, reference.classes.index(told[one.image].label)) for one in sample],
-        unsampled=len(told) - len(sample) - learned,
+        [
+            (one, reference.classes.index(told[one.image].label))
+            for one in answers
+            if one.image in fair
+        ],
+        unsampled=len(told) - len(fair) - learned,
         trained=frozenset(trained & {one.image for one in answers}),
         learned=learned,
     )
 
 
-def fair_sample(answers: Iterable[Seen], corrections: Mapping[str, Correction]) -> list[Seen]:
-    """Return the answers on corrected images that are a random sample of all images.
-
-    An image's name is its SHA-256, so the first names in their order are a random sample. Of usual
-    images only those up to some name are kept, of the uncertain ones all. So the sample reaches at
-    most to the last usual one; and only so far as nearly all of it were corrected or confirmed,
-    whatever the model said of them, in the order in which `search.label` shows them: up to the last
-    usual one that `search.label` or a program has corrected. Whose word an image before it has does
-    not matter.
-
-    Args:
-        answers: the latest on each image.
-        corrections: people's words on images, by the image's name.
-    """
-    ordered = sorted(answers, key=lambda one: one.image)
-    told = end = 0
-    for number, one in enumerate(ordered, 1):
-        if (correction := corrections.get(one.image)) is None:
-            continue
-        told += 1
-        is_asked = one.kept == USUAL and correction.by != PAGE
-        if is_asked and told >= COMPLETE * number:
-            end = number
-    return [one for one in ordered[:end] if one.image in corrections]
-
-
 def latest(seen: Iterable[Seen]) -> list[Seen]:
-    """Return the latest answer on each image; the oldest first."""
-    last = {one.image: one for one in seen}
-    return sorted(last.values(), key=lambda one: one.time_ms)
+    """Return the latest answer on each image, in the order in which these were written.
+
+    No clock decides which that is: it may have been set back.
+    """
+    last: dict[str, Seen] = {}
+    for answer in seen:
+        last.pop(answer.image, None)
+        last[answer.image] = answer
+    return list(last.values())
 
 
 def unsure_up_to(answers: Iterable[Seen]) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -181,3 +182,17 @@ def test_a_place_that_was_full_is_tried_again_later(
     assert not keep(records, 11)
     monkeypatch.setattr(bounded.time, "monotonic", lambda: 1e12)
     assert keep(records, 12)
+
+
+def test_where_a_clock_was_set_back_new_images_are_no_older_than_those_there(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, later_ms = opened(), 10**14
+    monkeypatch.setattr("search.feedback.records.now_ms", lambda: later_ms)
+    for number in range(10):
+        before.keep(name(number), image(number), "usual", later_ms - 10 + number)
+        before.write([replace(seen(number, "usual"), time_ms=later_ms - 10 + number)])
+    monkeypatch.undo()
+    after = opened()
+    assert after.keep(name(10), image(10), "usual", 1)
+    assert kept(after) == set(range(2, 11))

@@ -243,3 +243,24 @@ def test_a_bomb_is_not_decoded() -> None:
     Image.new("1", (side, side)).save(file, "PNG")
     with pytest.raises(DataError, match="million pixels"):
         pixels(file.getvalue())
+
+
+def test_an_unexpected_error_is_reported_once_and_does_not_end_the_comparison(
+    records: Records,
+    meet: Meet,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = [meet(picture(seed), (0.6, 0.4, 0)) for seed in range(3)]
+    labelling = Labelling(records, ABOUT)
+    look_at = Labelling._look_at
+
+    def fail(self: Labelling, name: str) -> None:
+        if name in names[:2]:
+            raise RuntimeError("out of luck")
+        look_at(self, name)
+
+    monkeypatch.setattr(Labelling, "_look_at", fail)
+    compared(labelling)
+    assert names[2] in labelling._likeness
+    assert capsys.readouterr().err.count("RuntimeError: out of luck") == 1

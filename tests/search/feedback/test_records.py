@@ -249,3 +249,16 @@ def test_what_a_person_has_left_among_the_objects_is_not_looked_at(
     assert [one.id for one in opened().seen()] == ["a1"]
     assert list(opened().images()) == [name]
     assert len(opened().seen_objects()) == 1
+
+
+def test_answers_are_in_order_though_a_clock_was_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The version of the latest answer is the one that is watched."""
+    clock = iter((5000, 2000, 1000))
+    monkeypatch.setattr("search.feedback.records.now_ms", lambda: next(clock))
+    for version in ("1", "2", "3"):
+        records = Records.at(tmp_path)
+        records.seen_objects()
+        records.write_seen([Seen("a", 0, "b" * 64, version, (1.0, 0.0))])
+    assert [answer.version for answer in Records.at(tmp_path).seen()] == ["1", "2", "3"]

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from search.feedback.bounded import USUAL
+from search.feedback.fair_sample import fair_sample
 from search.feedback.learning.corrected import (
     CHOOSING,
     CONTRADICTS,
@@ -24,7 +25,6 @@ from search.feedback.learning.corrected import (
     Gathered,
     drawn,
     gather,
-    seen_of,
     set_aside,
     without_rows,
 )
@@ -177,13 +177,13 @@ def test_a_champion_is_judged_by_what_was_not_chosen_for_its_mistakes(
     answers = sampled(20)
     answers[0] = replace(answers[0], kept="uncertain")
     chosen = [*range(count - 1), 19]
-    assert len(seen_of(answers, said(chosen, by))[1]) == fair
+    assert len(fair_sample(answers, said(chosen, by))) == fair
 
 
 def test_of_the_unsure_ones_as_many_count_as_of_the_usual() -> None:
     unsure = sampled(20, sure="uncertain")
     answers = [*sampled(5), *unsure[5:]]
-    assert seen_of(answers, said(range(20), "api"))[1] == set(said(range(5), "api"))
+    assert fair_sample(answers, said(range(20), "api")) == set(said(range(5), "api"))
 
 
 def test_what_was_shown_with_the_least_sure_ones_first_is_no_sample() -> None:
@@ -195,9 +195,9 @@ def test_what_was_shown_with_the_least_sure_ones_first_is_no_sample() -> None:
         for n in range(200)
     ]
     least = said(np.argsort(sure)[:100].tolist(), "label")
-    assert len(seen_of(answers, least)[1]) < 10
+    assert len(fair_sample(answers, least)) < 10
     in_order = said(range(100), "label")
-    assert seen_of(answers, in_order)[1] == in_order.keys()
+    assert fair_sample(answers, in_order) == in_order.keys()
 
 
 def test_images_met_after_a_sitting_are_no_gap_in_it() -> None:
@@ -208,7 +208,7 @@ def test_images_met_after_a_sitting_are_no_gap_in_it() -> None:
     before = {name for name, time_ms in met.items() if time_ms < 100}
     later = max(met, key=lambda name: met[name])
     corrections = {name: Correction(name, "cat", 99, "label") for name in (*before, later)}
-    fair = seen_of(answers, corrections)[1]
+    fair = fair_sample(answers, corrections)
     assert fair <= before
     assert len(fair) >= 95
 

@@ -141,6 +141,6 @@ def test_a_sample_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     play = Play(Images.made(400, generator, ROUGH), Images.made(30, generator, CLEAN))
     met = play.improved().met
     assert met is not None
-    assert len(met.features) == 100
-    assert 0 < len(met.probabilities) < 100
+    # Of the 100 those that their pixels keep from training.
+    assert 20 < len(met.probabilities) < 70
     assert met.trained.dtype == np.dtype(f"S{reference.LETTERS}")

@@ -11,7 +11,6 @@ from PIL import Image
 from search.feedback.records import About, Records, Seen
 from trainables.datasets.arrays import SIXTEEN_BITS
 from trainables.export import predictor, reference
-from trainables.export.image_features import VERSION, features_of
 from trainables.export.reference import Reference
 
 CLASSES = ("cat", "dog", "<script>alert(1)</script>")
@@ -42,8 +41,7 @@ def made_reference(count: int = 400, seed: int = 0) -> Reference:
     """Return the reference of a model."""
     generator = np.random.default_rng(seed)
     targets, chances = answers(count, generator)
-    features = features_of(images(count, generator))
-    return Reference(CLASSES, (SIDE, SIDE, 1), SIXTEEN_BITS, targets, chances, features)
+    return Reference(CLASSES, (SIDE, SIDE, 1), SIXTEEN_BITS, targets, chances)
 
 
 def promoted(folder: Path, count: int = 400) -> Path:
@@ -54,10 +52,9 @@ def promoted(folder: Path, count: int = 400) -> Path:
     (folder / predictor.ABOUT).write_text(json.dumps(about), encoding="utf-8")
     np.savez_compressed(
         folder / reference.FILE,
-        version=VERSION,
+        version=reference.VERSION,
         targets=made.targets,
         probabilities=made.probabilities.astype(np.float32),
-        features=made.features,
     )
     return folder
 

@@ -12,7 +12,7 @@ from search.feedback.monitoring.shares import fall_power, lower_p, other_p
 from trainables.errors import counted
 
 
-@pytest.mark.parametrize("module", ["shares", "outputs", "class_mix", "accuracy"])
+@pytest.mark.parametrize("module", ["shares", "outputs", "class_mix", "accuracy", "findings"])
 def test_examples(module: str) -> None:
     result = doctest.testmod(import_module(f"search.feedback.monitoring.{module}"))
     assert result.attempted
@@ -32,14 +32,16 @@ def test_fishers_test_is_that_of_scipy() -> None:
     assert other_p(before, now) == pytest.approx([2 * expected] * 2)
 
 
-@pytest.mark.parametrize(("share", "of", "images"), [(0.99, 2000, 50), (0.9, 400, 100)])
-def test_stated_power_is_that_of_the_test(share: float, of: int, images: int) -> None:
-    generator = np.random.default_rng(0)
-    draws = generator.binomial(of, share, 4000), generator.binomial(images, share - 0.1, 4000)
-    alarms = lower_p(draws[0], of, draws[1], images) <= 0.017
-    assert fall_power(share, share - 0.1, of, images, 0.017) == pytest.approx(
-        alarms.mean(), abs=0.03
-    )
+@pytest.mark.parametrize(("right", "of", "images"), [(1980, 2000, 50), (360, 400, 100)])
+def test_stated_power_is_that_of_the_test(right: int, of: int, images: int) -> None:
+    after = right / of - 0.1
+    counts = np.random.default_rng(0).binomial(images, after, 4000)
+    alarms = lower_p(right, of, counts, images) <= 0.017
+    assert fall_power(right, of, after, images, 0.017) == pytest.approx(alarms.mean(), abs=0.02)
+
+
+def test_the_stated_accuracy_is_5_points_below_that_on_the_reference() -> None:
+    assert AccuracyDetector(right(360, 400), right(0, 0) > 0).size == "an accuracy of 0.850"
 
 
 def test_a_model_that_was_right_on_99_percent_takes_more_images_than_by_smoothed_shares() -> None:
@@ -54,7 +56,7 @@ def test_a_model_that_was_right_on_99_percent_takes_more_images_than_by_smoothed
 def test_twenty_of_twenty_right_have_an_exact_interval() -> None:
     found = Accuracy.of(np.ones(20, np.bool_))
     assert (found.value, found.high) == (1, 1)
-    assert found.low == pytest.approx(0.025 ** (1 / 20))
+    assert found.low == pytest.approx(0.02 ** (1 / 20))
 
 
 def test_too_few_validation_images_are_named_with_how_many_it_takes() -> None:

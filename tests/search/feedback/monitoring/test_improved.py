@@ -132,7 +132,7 @@ def test_with_few_images_met_before_it_is_held_to_the_validation_images() -> Non
     play, generator = played(0, count=40)
     found, reference, _ = looked(play, Images.made(250, generator, ROUGH))
     assert reference.met is not None
-    assert len(reference.met.features) == 0
+    assert len(reference.met.probabilities) == 0
     assert found.held_to == VALIDATION
     assert told(found)["held to"].startswith("the validation images, since of what was met before")
     assert "earlier images" not in told(found)["outputs"]

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from search.feedback.monitoring.window import fair_sample, kept_of, sampled, window_of
+from search.feedback.fair_sample import fair_sample
+from search.feedback.monitoring.window import kept_of, sampled, window_of
 from search.feedback.records import About, Correction, Records, Seen
 from tests.search.feedback.monitoring.made_up import START_MS, made_reference, meet
 from trainables.errors import ConfigError
@@ -94,7 +95,7 @@ def told(places: list[int], by: str = "label") -> dict[str, Correction]:
 
 
 def sample_of(answers: list[Seen], corrections: dict[str, Correction]) -> list[int]:
-    return [one.time_ms for one in fair_sample(answers, corrections)]
+    return sorted(map(int, fair_sample(answers, corrections)))
 
 
 def test_the_sample_ends_where_usual_images_are_not_corrected() -> None:
