@@ -112,7 +112,7 @@ class Recorder:
             keeping: which images are kept.
             tell: takes a line for whoever runs the server; without it, it goes to stderr.
             every_s: seconds between two objects.
-            is_restart: what refuses is waited for, as if it had refused later.
+            is_restart: if the storage refuses, wait for it, as after a start that succeeded.
 
         Raises:
             ConfigError: there are the records of another model.

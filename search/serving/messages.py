@@ -43,7 +43,7 @@ class Settings:
     open_corrections: bool = False
     """True if corrections are taken from other machines too."""
     is_restart: bool = False
-    """True for a process that takes another's place: what refuses to record is waited for."""
+    """True for a process that replaces another: it waits for a storage that refuses to record."""
     limits: Limits = field(default_factory=Limits)
 
     @classmethod

@@ -368,7 +368,7 @@ def _ending(code: int) -> str:
 
 
 def say(text: str) -> None:
-    """Print a line for whoever runs the server, which does not end if nobody can read it."""
+    """Print a line; a server whose output nobody can read continues."""
     try:
         print(printable(text), flush=True)
     except BrokenPipeError:
