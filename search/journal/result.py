@@ -1077,12 +1077,12 @@ def metric_of(config: Mapping[str, Any]) -> Metric:
     """
     task = task_of(config)
     name = str(config.get("metric", task.primary.name))
-    if name not in task.names:
+    if (metric := task.metric_of_name.get(name)) is None:
         raise JournalError(
             f"the search is by '{name}', a metric that this version does not know. "
             f"Known: {', '.join(task.names)}. Use the version that ran it."
         )
-    return task.metric(name)
+    return metric
 
 
 def task_of(config: Mapping[str, Any]) -> TaskEntry:
