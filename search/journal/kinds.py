@@ -47,9 +47,10 @@ class Kinds(dict[str, Any]):
         Raises:
             ValueError: one is of another kind. The text names it, and the kind.
         """
-        checks = self.checks
+        check_of = self.checks.get
         for name, value in values.items():
-            if name in checks and not checks[name](value):
+            fits = check_of(name)
+            if fits is not None and not fits(value):
                 path, wrong, kind = next(_mistakes(name, value, self[name]))
                 raise ValueError(f"'{path}' is {repr(wrong)[:MAX_SHOWN]}, {_title(kind)} is needed")
 

@@ -44,7 +44,14 @@ from search.journal.events import (
     Unevaluated,
     Waiting,
 )
-from search.journal.journal import FILE_NAME, DamagedJournal, Event, JournalError, read
+from search.journal.journal import (
+    FILE_NAME,
+    DamagedJournal,
+    Event,
+    JournalError,
+    events_of,
+    without_garbage_collection,
+)
 from search.journal.lease import boot_id
 from search.journal.requests import STOP
 from search.journal.store import Home
@@ -518,7 +525,8 @@ class SearchResult:
         Raises:
             JournalError: no search there, or its journal is damaged.
         """
-        return cls.of(read(folder / FILE_NAME), folder)
+        with without_garbage_collection():
+            return cls.of(events_of(folder / FILE_NAME), folder)
 
     @classmethod
     def kept_in(cls, home: Home) -> tuple[Self, str]:
@@ -537,7 +545,7 @@ class SearchResult:
         return result, holder
 
     @classmethod
-    def of(cls, events: list[Event], folder: Path) -> Self:
+    def of(cls, events: Iterable[Event], folder: Path) -> Self:
         """Return the result that these events make.
 
         Raises:
@@ -661,7 +669,9 @@ class SearchResult:
         )
 
     def _suggest(self, data: Suggested) -> None:
-        trial = TrialResult(data.trial, data.params, data.config, repeat_of=data.repeat_of)
+        before = next(reversed(self.trials.values()), None)
+        config = _sharing(data.config, before.config) if before is not None else data.config
+        trial = TrialResult(data.trial, data.params, config, repeat_of=data.repeat_of)
         if not trial.repeat_of:  # journals of an earlier version do not tell the stem
             trial.training_key = data.stem or training_key_of(trial.config)
         if not trial.repeat_of:
@@ -1020,6 +1030,26 @@ class SearchResult:
         return [trial for trial in self.trials.values() if trial.outcome in UNFINISHED]
 
 
+def _sharing(config: Json, other: Json) -> Json:
+    """Return a config with those parts of another one that are the same, such as its `data`.
+
+    In most trials of a search they are, and of thousands they take as much memory as all epochs.
+    """
+    return {
+        name: other[name] if _is_same(value, other.get(name)) else value
+        for name, value in config.items()
+    }
+
+
+def _is_same(part: Any, other: Any) -> bool:
+    """Check whether two parts of configs are written alike: 1, 1.0 and true are equal only."""
+    if not (isinstance(part, dict) and isinstance(other, dict)) or part != other:
+        return False
+    kinds = [*map(type, part.values())]
+    is_flat = not {dict, list} & {*kinds}
+    return is_flat and [*part] == [*other] and kinds == [*map(type, other.values())]
+
+
 def one_a_training(trials: Sequence[TrialResult]) -> list[TrialResult]:
     """Return, of each training among these trials, the one that came furthest, in their order.
 
@@ -1086,12 +1116,12 @@ def metric_of(config: Mapping[str, Any]) -> Metric:
     """
     task = task_of(config)
     name = str(config.get("metric", task.primary.name))
-    if name not in task.names:
+    if (metric := task.metric_of_name.get(name)) is None:
         raise JournalError(
             f"the search is by '{name}', a metric that this version does not know. "
             f"Known: {', '.join(task.names)}. Use the version that ran it."
         )
-    return task.metric(name)
+    return metric
 
 
 def task_of(config: Mapping[str, Any]) -> TaskEntry:

@@ -6,6 +6,7 @@ metric: name it in its task's entry, and have the task's meter report it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import NormalDist
 from typing import Any
 
@@ -174,13 +175,18 @@ class TaskEntry:
         """The names of its metrics."""
         return [metric.name for metric in self.metrics]
 
+    @cached_property
+    def metric_of_name(self) -> dict[str, Metric]:
+        """Its metrics by name."""
+        return {metric.name: metric for metric in self.metrics}
+
     def metric(self, name: str) -> Metric:
         """Return one of its metrics.
 
         Raises:
             KeyError: it has none of this name.
         """
-        return {metric.name: metric for metric in self.metrics}[name]
+        return self.metric_of_name[name]
 
     def require(self, capability: str, asked: str) -> None:
         """Check that it supports one of `CAPABILITIES`; `asked` is what the user asked for.
