@@ -62,7 +62,9 @@ class Contender:
     """Its best trial; empty before the first epoch, as are the figures None."""
     value: float | None
     low: float | None
-    """The 95 % interval that the validation images allow."""
+    """The 95 % interval that the validation images allow, not corrected for the choice of the best;
+    None where it is not known.
+    """
     high: float | None
     expected: float | None
     """The value that `search.select` says to expect of the trial that it chose; None before it."""
@@ -142,7 +144,7 @@ def _score(result: SearchResult) -> float:
 
 def _contender(result: SearchResult) -> Contender:
     best = result.best
-    low, high = (None, None) if best is None else interval(best, result.images)
+    low, high = (best is not None and interval(best, result.images)) or (None, None)
     verdict = result.selection.verdict if result.selection is not None else None
     return Contender(
         name=result.name,
@@ -460,8 +462,9 @@ def command(args: argparse.Namespace) -> int:
     if any(contrast.by == "images" for contrast in found.contrasts):
         say(
             console,
-            "The best of many trials is partly lucky, for which this allows. search.select trains "
-            "the best few again, and sees smaller differences.",
+            "The best of many trials is partly lucky: the comparison allows for it, the intervals "
+            "in the table do not. search.select trains the best few again, and sees smaller "
+            "differences.",
         )
     return 0
 

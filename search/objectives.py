@@ -86,7 +86,7 @@ class Front:
         self._seconds: list[float] = []
 
     def undercuts(self, first: float, second: float) -> bool:
-        """Return whether a trial in it costs no more than these in both respects."""
+        """True if a trial in it costs no more than these in both respects."""
         place = bisect_right(self._firsts, first)
         return place > 0 and self._seconds[place - 1] <= second
 

@@ -84,7 +84,7 @@ def durations(least: float, most: float) -> str:
 
 
 def cut_off_text(size: int) -> str:
-    """Return that so many bytes of a half-written line were cut off a journal."""
+    """Return the note that a half-written line of this many bytes was cut off a journal."""
     return (
         f"note: the journal's last line was half-written ({size} bytes); it was cut off. "
         "What it told had not been acted on."

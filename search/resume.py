@@ -36,6 +36,7 @@ from search.journal.store import TRIALS, Home
 from search.phrases import changes_text, verb_for
 from search.preflight.changes import changes, facts_now
 from search.preflight.prepare import prepare
+from search.preflight.warnings import idle_options
 from search.runner import SessionPlan, first_line, record, run_session
 from search.space import SearchSpace
 from search.spaces.find import file_of, find, sha256_of
@@ -91,8 +92,8 @@ def resume(args: argparse.Namespace, *, advises: bool = True) -> Finished:
     experiment = experiment_of(args, result)
     plan = SessionPlan("search.resume", Resumed(), as_json=args.json, advises=advises)
     console = Terminal(stderr=True)
-    if experiment.capped:
-        say(console, f"note: {experiment.capped}")
+    for line in idle_options(experiment):
+        say(console, line)
     if is_done(result, experiment, args):
         opening = f"{args.name}: the search has come to its end; nothing is left to do"
         return record(experiment, result, plan, opening)

@@ -26,6 +26,10 @@ from trainables.export.model import folder_in
 from trainables.processors import processors
 
 MOST_WORKERS = 256
+BYTES_OF_CORRECTION = 10_000
+"""The bytes of --record-bytes for each correction that strangers may send. Each is a small file,
+for which a disk uses a block of 4 KiB: so all of them use less than half of --record-bytes.
+"""
 
 
 def share(text: str) -> float:
@@ -105,7 +109,10 @@ def recording_of(args: argparse.Namespace) -> Recording | None:
         raise ConfigError(
             f"--record '{args.record}' is a file. Name a folder, or s3://BUCKET/PREFIX."
         )
-    return Recording(str(args.record), args.record_below, args.record_share, args.record_bytes)
+    most = args.record_bytes // BYTES_OF_CORRECTION if args.open_corrections else None
+    return Recording(
+        str(args.record), args.record_below, args.record_share, args.record_bytes, most
+    )
 
 
 def name_of(model: str) -> str:
@@ -325,8 +332,9 @@ def record_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--open-corrections",
         action="store_true",
-        help="with a --host that other machines reach, take corrections from all of them; they are "
-        "kept for good, and search.improve learns from them",
+        help="with a --host that other machines reach, take corrections from all of them, one for "
+        f"each {BYTES_OF_CORRECTION:,} of --record-bytes at most; they are kept for good, and "
+        "search.improve learns from them",
     )
 
 
@@ -341,9 +349,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _open_standard_streams() -> None:
-    """Have descriptors 0 to 2 open: where one is closed, the socket would get its number."""
+    """Open descriptors 0 to 2 where they are closed: else the socket would get such a number.
+
+    The processes that answer inherit them: what a library prints there could else get into a file.
+    """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
+        os.set_inheritable(descriptor, True)
     os.close(descriptor)
 
 

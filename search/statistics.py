@@ -6,7 +6,6 @@ Pure functions of numbers, below all modules that decide or show.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,26 +137,27 @@ def error_of(metric: Metric, metrics: Mapping[str, float], images: int) -> float
 def of_images(share: float, images: int, level: float = LEVEL) -> tuple[float, float]:
     """Return the interval for a share of all images of this kind, from that of so many of them.
 
-    It is Wilson's score interval (1927).
+    It is exact (`share_bounds`), with half of the error on either side.
     """
-    right, z = round(share * images) / images, NormalDist().inv_cdf((1 + level) / 2)
-    spread = z * math.sqrt(right * (1 - right) / images + (z / (2 * images)) ** 2)
-    low, high = (
-        (right + z**2 / (2 * images) + end) / (1 + z**2 / images) for end in (-spread, spread)
-    )
-    return (low if right > 0 else 0.0), (high if right < 1 else 1.0)
+    return share_bounds(share, images, (1 - level) / 2)
 
 
-def interval_of(metric: Metric, metrics: Mapping[str, float], images: int) -> tuple[float, float]:
+def interval_of(
+    metric: Metric, metrics: Mapping[str, float], images: int
+) -> tuple[float, float] | None:
     """Return the 95 % interval that so many images tell for a metric's value.
 
-    It is Wilson's for a share of the images; otherwise it is the value with its standard error to
-    either side, within what the metric can be.
+    It is exact for a share of the images, otherwise Student's t with what was reported beside the
+    value (`Metric.interval`); None where too few images tell it. Of the best of several trials it
+    is not corrected for the choice.
     """
     value = metrics.get(metric.key, math.nan)
     if metric.is_share:
         return of_images(value, images)
-    return metric.interval(value, error_of(metric, metrics, images))
+    if metric.error_key not in metrics:
+        return None
+    freedom = metrics.get(metric.freedom_key, images - 1)
+    return metric.interval(value, error_of(metric, metrics, images), freedom)
 
 
 def share_bounds(share: float, images: int, error_rate: float) -> tuple[float, float]:

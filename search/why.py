@@ -125,7 +125,7 @@ def story_of(events: Iterable[Event], trial: str, history: History) -> Iterator[
     """Yield a trial's events as lines.
 
     Args:
-        events: those of the trial, and those of no trial (`events_about`); others are passed over.
+        events: those of the trial, and those of no trial (see `read_about`); others are skipped.
         trial: its name.
         history: of all trials, up to the last of these events or further.
     """

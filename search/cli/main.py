@@ -180,7 +180,7 @@ def seed(text: str) -> int:
     """Return a seed, as an option's type.
 
     Raises:
-        argparse.ArgumentTypeError: it is none.
+        argparse.ArgumentTypeError: the text is not a seed.
     """
     if not is_whole(text) or int(text) > MAX_SEED:
         raise argparse.ArgumentTypeError(

@@ -7,6 +7,7 @@ tried again.
 """
 
 import io
+import math
 import threading
 import time
 from collections import OrderedDict, deque
@@ -62,6 +63,8 @@ class Keeping:
     """
     limit: int = 1_000_000_000
     """Bytes of all that is kept; see `search.feedback.bounded`."""
+    corrections: int | None = None
+    """The number of corrections up to which more are taken; None for no limit."""
 
     def why(self, image: str, probabilities: NDArray[np.float32]) -> str:
         """Return why an image is kept, `usual` or `uncertain`; empty if it is not.
@@ -109,7 +112,7 @@ class Recorder:
             keeping: which images are kept.
             tell: takes a line for whoever runs the server; without it, it goes to stderr.
             every_s: seconds between two objects.
-            is_restart: what refuses is waited for, as if it had refused later.
+            is_restart: if the storage refuses, wait for it, as after a start that succeeded.
 
         Raises:
             ConfigError: there are the records of another model.
@@ -126,6 +129,8 @@ class Recorder:
         self._held = Held()
         self._is_full = self._is_lossy = self._is_closed = False
         self._lock = threading.Condition()
+        self._counting, self._uncounted = threading.Lock(), 0
+        """The corrections that may be kept until those in the place are counted again."""
         try:
             self.records.begin(about)
         except Exception as error:
@@ -183,7 +188,7 @@ class Recorder:
         Raises:
             ConfigError: there is no such class.
             NotKept: neither the answer nor the image is known, and there is no content.
-            NoRoom: there is no room for the image.
+            NoRoom: there is no room for the image, or for another correction.
             OSError: the storage refuses.
         """
         if label not in self.about.classes:
@@ -195,9 +200,31 @@ class Recorder:
         name = image_name(content) if content else image
         now_ms = time.time_ns() // 1_000_000
         self._begin()
+        if self.keeping.corrections is not None:
+            self._count_correction(self.keeping.corrections)
         if content and not self._bounded.keep(name, content, UNCERTAIN, now_ms, again=True):
             raise NoRoom(self._no_room)
         return self.records.correct(name, label, by)
+
+    def _count_correction(self, limit: int) -> None:
+        """Count a correction that is about to be kept, of this many in the place at most.
+
+        Several processes may keep some, so those in the place are counted again after each fiftieth
+        of the limit. Together they exceed it by at most that share each.
+
+        Raises:
+            NoRoom: there are too many.
+        """
+        with self._counting:
+            if not self._uncounted:
+                count = self.records.count_corrections()
+                if (free := limit - count) <= 0:
+                    raise NoRoom(
+                        f"'{self.records.place}' has {count:,} corrections, and this server takes "
+                        f"no more than {limit:,}. Start it with a higher --record-bytes."
+                    )
+                self._uncounted = min(free, math.ceil(limit / 50))
+            self._uncounted -= 1
 
     @property
     def _no_room(self) -> str:

@@ -268,6 +268,10 @@ class Records:
         del all_of_it[own[-1]]
         return next(reversed(all_of_it.values()), None)
 
+    def count_corrections(self) -> int:
+        """Return the number of corrections that are there, also of those on the same image."""
+        return len((self.place / CORRECTIONS).sizes())
+
     def corrections(self) -> dict[str, Correction]:
         """Return the last correction of each corrected image, in the order of these."""
         found: dict[str, Correction] = {}

@@ -148,9 +148,12 @@ def _tested(test: Json, metric: Metric) -> tuple[float, float]:
     """Return a metric's value in an evaluation, and its standard error if it is no share."""
     if metric.is_share:
         return float(test[metric.name]), 0.0
-    value, low, high = (float(test["metric"][name]) for name in ("value", "low", "high"))
-    # One end of the interval may be cut off at what the metric can be.
-    return value, max(value - low, high - value) / WIDTH
+    told = test["metric"]
+    value = float(told["value"])
+    if "error" in told:
+        return value, float(told["error"])
+    # An earlier version has only the interval, one end of which may be cut off at what it can be.
+    return value, max(value - float(told["low"]), float(told["high"]) - value) / WIDTH
 
 
 def is_tie(result: SearchResult) -> bool:

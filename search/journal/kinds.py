@@ -1,7 +1,7 @@
 """Checks that values read from JSON are of the kinds that a class's annotations name.
 
 A journal may have been edited by hand, or made by another program: what is read from it is checked
-once, here, so that whoever uses it may rely on its kinds.
+once, here, so that all other code may rely on its kinds.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -47,9 +47,10 @@ class Kinds(dict[str, Any]):
         Raises:
             ValueError: one is of another kind. The text names it, and the kind.
         """
-        checks = self.checks
+        check_of = self.checks.get
         for name, value in values.items():
-            if name in checks and not checks[name](value):
+            fits = check_of(name)
+            if fits is not None and not fits(value):
                 path, wrong, kind = next(_mistakes(name, value, self[name]))
                 raise ValueError(f"'{path}' is {repr(wrong)[:MAX_SHOWN]}, {_title(kind)} is needed")
 
@@ -89,7 +90,7 @@ def _check_of(kind: Any) -> Check:
 
 
 def _are_numbers(values: Any) -> bool:
-    """Return whether this is a dictionary of numbers, as metrics are: most values of a journal."""
+    """True for a dictionary of numbers, as metrics are: most values of a journal."""
     if type(values) is not dict:
         return False
     for value in values.values():

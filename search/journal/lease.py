@@ -34,8 +34,6 @@ where it names none.
 """
 MAX_PID = 2**31 - 1
 """The largest process number that the system's calls take."""
-MAX_PID = 2**31 - 1
-"""The largest process number that the system's calls take."""
 SIZE = 512
 """Bytes of the file; it is overwritten in place, so that it needs no room on a full disk."""
 

@@ -57,7 +57,7 @@ class Overview:
     best: float | None = None
     """The metric of the best trial; None before the first epoch."""
     low: float | None = None
-    """The 95 % interval of that."""
+    """The 95 % interval of that, not corrected for the choice; None where it is not known."""
     high: float | None = None
     course: tuple[tuple[int, float], ...] = ()
     """After which number of epochs of all trials the best so far had which value."""
@@ -249,7 +249,7 @@ class _Lines:
         if not records:
             return line
         metrics = json.loads(records[-1][2])["metrics"]
-        low, high = interval_of(self.metric, metrics, self.result.images)
+        low, high = interval_of(self.metric, metrics, self.result.images) or (None, None)
         # The first ones rise most, but the last ones are looked at.
         step = -(-len(records) // MAX_RISES)
         course = [(at, self.metric.score(score)) for at, score, _ in records[::-step][::-1]]

@@ -203,7 +203,10 @@ def withdraw(home: Home, request: str) -> None:
 
 
 def asked_before(home: Home) -> set[str] | None:
-    """Return the ids of the requests that are there now; None if the storage refuses."""
+    """Return the ids of the requests that are there now; None if the storage refuses.
+
+    A session looks before it takes the lease: from then on it is the one that is asked.
+    """
     try:
         return set(_there(home))
     except OSError:

@@ -44,7 +44,14 @@ from search.journal.events import (
     Unevaluated,
     Waiting,
 )
-from search.journal.journal import FILE_NAME, DamagedJournal, Event, JournalError, read
+from search.journal.journal import (
+    FILE_NAME,
+    DamagedJournal,
+    Event,
+    JournalError,
+    events_of,
+    without_garbage_collection,
+)
 from search.journal.lease import boot_id
 from search.journal.requests import STOP
 from search.journal.store import Home
@@ -313,10 +320,7 @@ class Session:
         self.advance(elapsed_ms)
 
     def advance(self, elapsed_ms: int) -> None:
-        """Count the time until so many milliseconds after the beginning.
-
-        What has been counted stays counted.
-        """
+        """Count the time until this many milliseconds after the beginning; never count back."""
         step = max(0, elapsed_ms - self.elapsed_ms)
         self.elapsed_ms += step
         self.slots_ms += step * self.slots
@@ -521,7 +525,8 @@ class SearchResult:
         Raises:
             JournalError: no search there, or its journal is damaged.
         """
-        return cls.of(read(folder / FILE_NAME), folder)
+        with without_garbage_collection():
+            return cls.of(events_of(folder / FILE_NAME), folder)
 
     @classmethod
     def kept_in(cls, home: Home) -> tuple[Self, str]:
@@ -540,7 +545,7 @@ class SearchResult:
         return result, holder
 
     @classmethod
-    def of(cls, events: list[Event], folder: Path) -> Self:
+    def of(cls, events: Iterable[Event], folder: Path) -> Self:
         """Return the result that these events make.
 
         Raises:
@@ -579,18 +584,25 @@ class SearchResult:
         """Return the result with the time counted that has passed since the last event.
 
         `holder` is the driver that has the search now. Nothing has passed unless it is the one
-        that writes the last session: another is only about to begin one.
+        that writes the last session: another is only about to begin one. Nor after the session's
+        last event, when its driver only waits for MLflow.
         """
+        if not self.now or not holder or self._last_outcome != "running":
+            return self
         # A lease on another machine is named with "if that still lives" behind a comma.
-        if not self.now or not holder or holder.partition(",")[0] != self.now[-1].driver:
+        if holder.partition(",")[0] != self.now[-1].driver:
             return self
         session = replace(self.now[-1])
         session.advance(session.now_ms)
         now = [*self.now[:-1], session]
         if self.now is self.sessions:
-            return replace(self, sessions=now, now=now)
-        selection = self.selection and replace(self.selection, sessions=now)
-        return replace(self, selection=selection, now=now)
+            shown = replace(self, sessions=now, now=now)
+        else:
+            selection = self.selection and replace(self.selection, sessions=now)
+            shown = replace(self, selection=selection, now=now)
+        # Its trials are the same objects: a page of a search that runs ranks them once, too.
+        shown._state, shown._computed = self._state, self._computed
+        return shown
 
     def _apply(self, data: EventData, time_ms: int) -> None:
         match data:
@@ -657,7 +669,9 @@ class SearchResult:
         )
 
     def _suggest(self, data: Suggested) -> None:
-        trial = TrialResult(data.trial, data.params, data.config, repeat_of=data.repeat_of)
+        before = next(reversed(self.trials.values()), None)
+        config = _sharing(data.config, before.config) if before is not None else data.config
+        trial = TrialResult(data.trial, data.params, config, repeat_of=data.repeat_of)
         if not trial.repeat_of:  # journals of an earlier version do not tell the stem
             trial.training_key = data.stem or training_key_of(trial.config)
         if not trial.repeat_of:
@@ -893,9 +907,14 @@ class SearchResult:
     @property
     def has_ended(self) -> bool:
         """True if what ran last, the search or its selection, has done what it was asked to."""
+        return self._last_outcome in ENDED
+
+    @property
+    def _last_outcome(self) -> str:
+        """The outcome of what ran last, the search or its selection."""
         if self.selection is not None and self.now is self.selection.sessions:
-            return self.selection.outcome in ENDED
-        return self.outcome in ENDED
+            return self.selection.outcome
+        return self.outcome
 
     @property
     def images(self) -> int:
@@ -1011,6 +1030,26 @@ class SearchResult:
         return [trial for trial in self.trials.values() if trial.outcome in UNFINISHED]
 
 
+def _sharing(config: Json, other: Json) -> Json:
+    """Return a config with those parts of another one that are the same, such as its `data`.
+
+    In most trials of a search they are, and of thousands they take as much memory as all epochs.
+    """
+    return {
+        name: other[name] if _is_same(value, other.get(name)) else value
+        for name, value in config.items()
+    }
+
+
+def _is_same(part: Any, other: Any) -> bool:
+    """Check whether two parts of configs are written alike: 1, 1.0 and true are equal only."""
+    if not (isinstance(part, dict) and isinstance(other, dict)) or part != other:
+        return False
+    kinds = [*map(type, part.values())]
+    is_flat = not {dict, list} & {*kinds}
+    return is_flat and [*part] == [*other] and kinds == [*map(type, other.values())]
+
+
 def one_a_training(trials: Sequence[TrialResult]) -> list[TrialResult]:
     """Return, of each training among these trials, the one that came furthest, in their order.
 
@@ -1077,12 +1116,12 @@ def metric_of(config: Mapping[str, Any]) -> Metric:
     """
     task = task_of(config)
     name = str(config.get("metric", task.primary.name))
-    if name not in task.names:
+    if (metric := task.metric_of_name.get(name)) is None:
         raise JournalError(
             f"the search is by '{name}', a metric that this version does not know. "
             f"Known: {', '.join(task.names)}. Use the version that ran it."
         )
-    return task.metric(name)
+    return metric
 
 
 def task_of(config: Mapping[str, Any]) -> TaskEntry:

@@ -52,18 +52,12 @@ def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
             f"space begins: {left} {'is' if left == 1 else 'are'} not tried. "
             f"--trials {count} tries each once."
         )
-    if experiment.capped:
-        yield f"note: {experiment.capped}."
+    yield from idle_options(experiment)
     if experiment.min_gain and experiment.planned_trials <= MIN_TRIALS:
         planned = experiment.planned_trials
         yield (
             f"note: --min-gain has no say before {MIN_TRIALS} trials have ended; "
             f"{planned} {'is' if planned == 1 else 'are'} planned."
-        )
-    if experiment.budget.price is not None and not experiment.budget.is_priced:
-        yield (
-            f"note: --price {experiment.budget.price:g} does not limit the search, as no --budget "
-            "is in usd; only the plan (--dry-run) uses it."
         )
     yield from _trained_anew(experiment)
     yield from to_trained_weights(experiment, dataset)
@@ -73,6 +67,17 @@ def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
     images = memory(dataset)
     if not images.holds(copies=2):
         yield f"warning: {images}"
+
+
+def idle_options(experiment: Experiment) -> Iterator[str]:
+    """Yield a note for each of --trials and --price that does not limit the search."""
+    if experiment.capped:
+        yield f"note: {experiment.capped}."
+    if experiment.budget.price is not None and not experiment.budget.is_priced:
+        yield (
+            f"note: --price {experiment.budget.price:g} does not limit the search, as no --budget "
+            "is in usd; only the plan (--dry-run) uses it."
+        )
 
 
 def _trained_anew(experiment: Experiment) -> Iterator[str]:

@@ -16,9 +16,9 @@ from search.serving.metrics import Metrics
 SMOOTHING = 0.2
 """The weight of the last image in the mean time in which a pixel is decoded."""
 LARGE_PIXELS = 16_000_000
-"""An image of more pixels is large; of others a thread decodes no more pixels at once."""
+"""An image of more pixels is large. Others have room for this number for each thread."""
 PIXELS_OF_ANY = 10_000
-"""The pixels that take as long as what any image takes besides, about 0.2 ms."""
+"""The fixed cost of any image, about 0.2 ms, in pixels that take as long."""
 
 Made = TypeVar("Made")
 
@@ -33,7 +33,7 @@ class Ticket:
 
 
 class Lane:
-    """Images that threads decode in the order in which they come, as many as have room together."""
+    """A queue of images: threads decode the first of them, at once as many as have room."""
 
     def __init__(self, pool: ThreadPoolExecutor, at_once: int, most_pixels: int) -> None:
         """Begin with nothing to decode.
@@ -54,7 +54,7 @@ class Lane:
         return self._pixels * self._each_s / self._at_once
 
     async def decode(self, pixels: int, call: Callable[[], Made]) -> Made:
-        """Return what a thread makes of an image of this size; cancelled, it may not be begun."""
+        """Decode an image in a thread; one that is cancelled while it waits is not decoded."""
         self._pixels += pixels
         try:
             await self._room(pixels)
@@ -137,7 +137,7 @@ class Decoding:
         return self._lane(pixels).wait_s
 
     async def decode(self, pixels: int, call: Callable[[], Made]) -> Made:
-        """Return what a thread makes of an image; cancelled, it is not begun, if it is not yet.
+        """Decode an image in a thread; one that is cancelled while it waits is not decoded.
 
         Args:
             pixels: those of the image.
@@ -169,7 +169,7 @@ class Admission:
             limits: how much there may be.
             metrics: what is told of it.
             seconds_per_image: returns the mean time in which the last ones were computed.
-            decoding_s: returns how long an image of so many pixels would wait to be decoded.
+            decoding_s: returns the seconds that an image waits to be decoded, given its pixels.
         """
         self._limits, self._metrics = limits, metrics
         self._each_s, self._decoding_s = seconds_per_image, decoding_s

@@ -30,6 +30,8 @@ class Limits:
     """The seconds that an image may be expected to wait before others are refused."""
     receive_s: float = 15.0
     """The seconds that a request may take to arrive, its header and its body each."""
+    send_s: float = 30.0
+    """The seconds within which a client has to read some of an answer that waits for it."""
     header_bytes: int = 32 * 1024
     connections: int = 4096
     """To a process."""

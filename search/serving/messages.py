@@ -21,7 +21,8 @@ class Recording:
     below: float
     share: float
     limit: int
-    """These three as `search.feedback.recorder.Keeping` has them."""
+    corrections: int | None = None
+    """These four as `search.feedback.recorder.Keeping` has them."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Settings:
     open_corrections: bool = False
     """True if corrections are taken from other machines too."""
     is_restart: bool = False
-    """True for a process that takes another's place: what refuses to record is waited for."""
+    """True for a process that replaces another: it waits for a storage that refuses to record."""
     limits: Limits = field(default_factory=Limits)
 
     @classmethod

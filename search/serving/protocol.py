@@ -34,9 +34,9 @@ def headers_of(refusal: Refusal) -> list[tuple[bytes, bytes]]:
 class Bounded(HttpToolsProtocol):
     """Uvicorn's protocol with bounds on all that is not a request's body.
 
-    Connections whose headers or trailers are too long, or whose headers take too long, are ended.
-    Where there are as many connections as there may be, the one that has been idle for longest
-    makes room for a new one.
+    Connections are ended whose headers or trailers are too long, whose headers take too long, or
+    whose clients do not read what is sent to them. Where there are as many connections as there may
+    be, the one that has been idle for longest makes room for a new one.
     """
 
     limits = Limits()
@@ -44,6 +44,11 @@ class Bounded(HttpToolsProtocol):
     """The server's connections without a request, the one that has been idle for longest first."""
     _timer: asyncio.TimerHandle | None = None
     _lingering: asyncio.TimerHandle | None = None
+    _sending: asyncio.TimerHandle | None = None
+    _unsent_bytes: int | None = None
+    """The bytes that waited for the client when `_sending` was started; None if more were written
+    since then.
+    """
     _is_in_header = True
     _is_in_body = False
     _header_bytes = 0
@@ -63,8 +68,12 @@ class Bounded(HttpToolsProtocol):
         self._timer = self.loop.call_later(self.limits.receive_s, self._late)
 
     def _close_idle(self) -> bool:
-        """Close the connection that has been idle for longest; return False if none is idle."""
-        if (oldest := next(iter(self._idle), None)) is None:
+        """Close the connection that has been idle for longest; return False if none is idle.
+
+        One that still sends an answer would not be closed before its client has read that.
+        """
+        idle = (one for one in self._idle if not one.transport.get_write_buffer_size())
+        if (oldest := next(idle, None)) is None:
             return False
         del self._idle[oldest]
         oldest.transport.close()
@@ -74,8 +83,35 @@ class Bounded(HttpToolsProtocol):
         """Wait for nothing more."""
         self._stop()
         self._linger_no_more()
+        if self._sending is not None:
+            self._sending.cancel()
         self._idle.pop(self, None)
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Let the app wait until the client has read; not for a client that reads nothing."""
+        super().pause_writing()
+        self._watch_sending()
+
+    def _watch_sending(self) -> None:
+        """Check later whether the client has read some of what waits for it.
+
+        Without this check the connection of a client that reads nothing has no end: a transport
+        that is closed waits until everything is sent, and uvicorn has no timeout for that.
+        """
+        if self._sending is not None:
+            self._unsent_bytes = None
+        elif unsent := self.transport.get_write_buffer_size():
+            self._unsent_bytes = unsent
+            self._sending = self.loop.call_later(self.limits.send_s, self._check_sending)
+
+    def _check_sending(self) -> None:
+        """End the connection if nothing was read, nor written, since the last check."""
+        self._sending = None
+        if self.transport.get_write_buffer_size() == self._unsent_bytes:
+            self.transport.abort()
+        else:
+            self._watch_sending()
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, and bound a header, or trailers, that are not whole."""
@@ -159,6 +195,7 @@ class Bounded(HttpToolsProtocol):
         """Read the rest of what was refused for a while: many clients send it all first."""
         if not self.pipeline:
             self._idle[self] = None
+        self._watch_sending()
         super().on_response_complete()
         if self._refusal is not None and self.cycle.response_complete:
             self._refuse(self._refusal)
@@ -198,10 +235,12 @@ class Bounded(HttpToolsProtocol):
         if self._is_in_body and self.cycle.response_complete:
             self.transport.close()  # a second answer would be taken for that to the next request
             return
-        if self.cycle is not None and not (self.cycle.response_complete or self.cycle.more_body):
+        is_answering = self.cycle is not None and not self.cycle.response_complete
+        if is_answering and (self.pipeline or not self.cycle.more_body):
             self._refusal = refusal
             return
         self.transport.write(_whole(refusal))
+        self._watch_sending()
         self.transport.close()
 
 

@@ -271,11 +271,14 @@ class Supervisor:
             if self._ended.done():  # the signal came meanwhile, and did not find it
                 process.terminate()
             await self._hear(slot, process)
+        except ConfigError:  # it ends by itself
+            raise
+        except Exception:  # what it said is not understood
+            with suppress(ProcessLookupError):
+                process.terminate()
+            raise
         finally:
             slot.is_ready = False
-            if process.returncode is None:  # what it said was not understood
-                with suppress(ProcessLookupError):
-                    process.terminate()
             code = await process.wait()
             mark_process_dead(process.pid, str(self.folder / "metrics"))  # type: ignore[no-untyped-call]
         if not self._ended.done():
@@ -365,7 +368,7 @@ def _ending(code: int) -> str:
 
 
 def say(text: str) -> None:
-    """Print a line for whoever runs the server, which does not end if nobody can read it."""
+    """Print a line; a server whose output nobody can read continues."""
     try:
         print(printable(text), flush=True)
     except BrokenPipeError:

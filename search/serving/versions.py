@@ -83,7 +83,7 @@ def _loaded(folder: Path, name: str, threads: int) -> Runtime:
 
 
 def _within(limit_s: float, make: Callable[[], Runtime]) -> Runtime:
-    """Return what a function makes in a thread, which is left alone if it takes too long.
+    """Call a function in a thread, and stop waiting for it after a while; it is not ended.
 
     Raises:
         ConfigError: it took longer than `limit_s` seconds.

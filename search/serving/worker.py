@@ -72,7 +72,7 @@ def recorder_of(
     from search.journal.store import storage
 
     about = About(name, tuple(first.model.classes))
-    keeping = Keeping(record.below, record.share, record.limit)
+    keeping = Keeping(record.below, record.share, record.limit, record.corrections)
     return Recorder(storage(record.place), about, keeping, is_restart=is_restart)
 
 

@@ -28,22 +28,34 @@ def as_good(metric: Metric) -> str:
     return "as accurate" if metric.is_share else "as good"
 
 
-def interval(trial: TrialResult, images: int) -> tuple[float, float]:
-    """Return the 95 % interval that so many images tell for a trial's value."""
+def interval(trial: TrialResult, images: int) -> tuple[float, float] | None:
+    """Return the 95 % interval that so many images tell for a trial's value; see `interval_of`."""
     return interval_of(trial.metric, trial.best, images)
 
 
 def least_score(trial: TrialResult, images: int) -> float:
-    """Return the score from which on other trials lie in a trial's interval, or above."""
-    return min(map(trial.metric.score, interval(trial, images)))
+    """Return the score from which on other trials lie in a trial's interval, or above.
+
+    It is the trial's own where its interval is not known.
+    """
+    return min(map(trial.metric.score, interval(trial, images) or (trial.value,)))
 
 
-def tested_interval(test: Mapping[str, Any], metric: Metric) -> tuple[float, float, float]:
-    """Return the metric of an evaluation, and its 95 % interval: value, low and high."""
+def interval_text(bounds: tuple[float, float] | None) -> str:
+    """Return `95 % interval 0.9000 to 0.9500`, or that it is not known."""
+    if bounds is None:
+        return "95 % interval not known"
+    return "95 % interval {:.4f} to {:.4f}".format(*bounds)
+
+
+def tested_interval(
+    test: Mapping[str, Any], metric: Metric
+) -> tuple[float, tuple[float, float] | None]:
+    """Return the metric of an evaluation, and its 95 % interval; None where that is not known."""
     if metric.is_share:
-        return (test[metric.name], *of_images(test[metric.name], test["images"]))
-    found = test["metric"]
-    return found["value"], found["low"], found["high"]
+        return test[metric.name], of_images(test[metric.name], test["images"])
+    value, low, high = (test["metric"][name] for name in ("value", "low", "high"))
+    return value, None if low is None or high is None else (low, high)
 
 
 def tested_value(test: Mapping[str, Any], metric: Metric) -> float | None:

@@ -724,12 +724,13 @@ def selection_sentences(result: SearchResult) -> list[str]:
             f"{verdict.alpha:.0%} for all of them together)."
         )
     if test := selection.test:
-        value, low, high = tested_interval(test, metric)
+        value, bounds = tested_interval(test, metric)
+        sure = f" ({LEVEL:.0%} interval: {'{:.4f} to {:.4f}'.format(*bounds)})" if bounds else ""
         primary = result.task.primary
         beside = "" if metric.is_primary else f"; {primary.title} {test[primary.name]:.4f}"
         found.append(
-            f"On the {test['images']:,} test images, {verdict.trial} reaches {value:.4f} "
-            f"({LEVEL:.0%} interval: {low:.4f} to {high:.4f}){beside}. They influenced no choice."
+            f"On the {test['images']:,} test images, {verdict.trial} reaches {value:.4f}"
+            f"{sure}{beside}. They influenced no choice."
         )
     return [*found, GONE_ON] if result.is_selection_old else found
 

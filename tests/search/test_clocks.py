@@ -21,7 +21,7 @@ from search.journal.events import Resumed, Started, from_json
 from search.journal.journal import FILE_NAME, Event, Journal, read
 from search.journal.lease import Lease, boot_id
 from search.journal.overview import overview_of
-from search.journal.result import SearchResult, elapsed_s
+from search.journal.result import SearchResult, TrialResult, elapsed_s
 from search.status import lines
 from search.views.live import Display, Pace
 from search.views.page.facts import cost
@@ -222,6 +222,32 @@ def test_a_search_that_runs_is_shown_with_the_time_until_now(
     assert shares_of(SearchResult.read(experiment.folder)) != shares_of(shown), "the journal alone"
 
 
+def test_to_count_the_time_until_now_ranks_no_trials_again(
+    machine: Machine, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranked = []
+    rank_trials = SearchResult._rank_trials
+
+    def count(result: SearchResult) -> list[TrialResult]:
+        ranked.append(result)
+        return rank_trials(result)
+
+    monkeypatch.setattr(SearchResult, "_rank_trials", count)
+    session = Session.begin(machine, experiment, 100, "time", anew=True)
+    result = SearchResult.read(experiment.folder)
+    mine = str(Lease(experiment.folder).mine)
+    assert result.until_now(mine).ranking == result.ranking == []
+    assert len(ranked) == 1
+    trial, _ = session.driver.suggest()  # type: ignore[misc]
+    session.driver.running(trial)
+    session.driver.report(trial, good_lr_wins(experiment.base, 1))
+    for event in read(_file(experiment))[1:]:
+        result.apply(event)
+    assert [one.trial for one in result.until_now(mine).ranking] == [trial]
+    assert result.until_now(mine).ranking == result.ranking
+    assert len(ranked) == 2
+
+
 def test_only_the_driver_that_writes_the_last_session_has_its_time_counted(
     machine: Machine, experiment: Experiment
 ) -> None:
@@ -236,6 +262,18 @@ def test_only_the_driver_that_writes_the_last_session_has_its_time_counted(
     assert result.wall_s == 0, "it is the journal's own"
     driver.journal.append(from_json("slots", {"count": 2, "reason": ""}))
     assert SearchResult.read(experiment.folder).wall_s == 50
+
+
+def test_a_search_that_is_over_takes_no_more_time_while_its_driver_waits_for_mlflow(
+    machine: Machine, experiment: Experiment
+) -> None:
+    """The last line is written, and the lease is not given back yet."""
+    Session.begin(machine, experiment, 4, "device", anew=True).play(None)
+    machine.wait(50)
+    with Lease(experiment.folder):
+        shown, holder = SearchResult.kept_in(experiment.home)
+    assert holder
+    assert (shown.outcome, shown.wall_s) == ("budget", 4)
 
 
 def test_on_another_machine_the_date_of_the_last_event_has_to_do(
@@ -334,7 +372,7 @@ def test_a_line_whose_time_is_no_number_is_damaged() -> None:
     ],
     ids=["as one ends", "most of the next is done", "they hang", "none has ended"],
 )
-def test_the_pace_heeds_the_epochs_that_run(
+def test_the_pace_includes_the_epochs_that_run(
     pace: Pace, count: float, per_s: float, left_s: float
 ) -> None:
     assert pace.per_s == pytest.approx(per_s)

@@ -475,6 +475,21 @@ def test_a_search_that_is_over_and_being_run_is_refused_in_one_line(
     assert capsys.readouterr().err == ""
 
 
+def test_a_price_that_limits_nothing_is_noted(
+    open_driver: OpenDriver,
+    experiment: Experiment,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    play(open_driver(experiment))
+    monkeypatch.setattr("search.resume.is_done", lambda *given: True)
+    words = [experiment.name, "--storage", str(experiment.storage), "--price", "2"]
+    with experiment.home.lease(), pytest.raises(Held):
+        resume(parser().parse_args(words))
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.startswith("note: --price 2 does not limit the search")
+
+
 def test_in_a_hurry_neither_the_study_nor_pictures_are_written(
     open_driver: OpenDriver, experiment: Experiment
 ) -> None:

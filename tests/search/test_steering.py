@@ -100,7 +100,7 @@ def asked(action: str, **values: Any) -> Asked:
     return Asked.now(action, by="ada@lab", **values)
 
 
-def test_a_pause_in_the_first_moment_of_a_session_is_heeded(
+def test_a_pause_in_the_first_moment_of_a_session_is_carried_out(
     tiny: Callable[..., tuple[int, str]], kept: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is asked for once the lease says who runs the search, before the first look at requests.

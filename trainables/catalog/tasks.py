@@ -6,6 +6,7 @@ metric: name it in its task's entry, and have the task's meter report it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import NormalDist
 from typing import Any
 
@@ -13,7 +14,12 @@ from trainables.catalog.entries import imported
 from trainables.errors import ConfigError
 
 WIDTH = NormalDist().inv_cdf(0.975)
-"""The standard errors to each side of a value that its 95 % interval takes."""
+"""The standard errors to each side of a value that a 95 % interval takes, of a normal one."""
+LEAST_FREEDOM = 10
+"""The degrees of freedom below which no interval is stated: it would miss too often.
+
+Measured by `tests/bench/rates/intervals.py`.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +41,11 @@ class Metric:
     """
     limits: tuple[float, float]
     """The smallest and the largest value that it can have; infinite where there is no limit."""
+    is_skewed: bool = False
+    """True where a few images may make up most of the mean.
+
+    No interval is stated for it, since an image that makes up most may be among those not measured.
+    """
     in_percent: bool = False
     """True where sentences show its values in percent."""
     is_primary: bool = False
@@ -51,6 +62,14 @@ class Metric:
     def error_key(self) -> str:
         """The reported standard error, of metrics that are no share of the images."""
         return f"{self.key}_error"
+
+    @property
+    def freedom_key(self) -> str:
+        """The reported degrees of freedom of the standard error.
+
+        Where they are not reported, the error is that of a mean over the images.
+        """
+        return f"{self.key}_freedom"
 
     @property
     def deviation_key(self) -> str:
@@ -82,10 +101,29 @@ class Metric:
         """Turn a value into a score, of which higher is better; or a score into its value."""
         return value if self.mode == "max" else -value
 
-    def interval(self, value: float, error: float) -> tuple[float, float]:
-        """Return the ends of the 95 % interval for a value with this standard error."""
-        low, high = value - WIDTH * error, value + WIDTH * error
-        return max(self.limits[0], low), min(self.limits[1], high)
+    def interval(self, value: float, error: float, freedom: float) -> tuple[float, float] | None:
+        """Return the ends of the 95 % interval for a value, by Student's t.
+
+        None where it is not known: there are too few images, of a class or in all, or `is_skewed`.
+
+        Args:
+            error: the value's standard error.
+            freedom: the degrees of freedom of that; of a mean over images their number less 1.
+        """
+        if self.is_skewed or not freedom >= LEAST_FREEDOM:
+            return None
+        # Imported here since it takes time, and most of those who ask for metrics need no interval.
+        from scipy.special import stdtrit
+
+        width = error * float(stdtrit(freedom, 0.975))
+        # A value moves in steps of about an image: half of one may be luck (continuity).
+        width += 0.5 / freedom if self.is_fraction else 0.0
+        return max(self.limits[0], value - width), min(self.limits[1], value + width)
+
+    def evaluated(self, value: float, error: float, freedom: float) -> dict[str, Any]:
+        """Return a value as an evaluation has it (`Task.evaluate`); see `interval`."""
+        low, high = self.interval(value, error, freedom) or (None, None)
+        return {"name": self.name, "value": value, "error": error, "low": low, "high": high}
 
     def gap(self, difference: float) -> str:
         """Say how far two values are apart: in points, hundredths of what is at most 1."""
@@ -137,13 +175,18 @@ class TaskEntry:
         """The names of its metrics."""
         return [metric.name for metric in self.metrics]
 
+    @cached_property
+    def metric_of_name(self) -> dict[str, Metric]:
+        """Its metrics by name."""
+        return {metric.name: metric for metric in self.metrics}
+
     def metric(self, name: str) -> Metric:
         """Return one of its metrics.
 
         Raises:
             KeyError: it has none of this name.
         """
-        return {metric.name: metric for metric in self.metrics}[name]
+        return self.metric_of_name[name]
 
     def require(self, capability: str, asked: str) -> None:
         """Check that it supports one of `CAPABILITIES`; `asked` is what the user asked for.
@@ -208,6 +251,7 @@ CLASSIFICATION = TaskEntry(
             title="log loss",
             key="val/log_loss",
             mode="min",
+            is_skewed=True,
             limits=(0.0, float("inf")),
         ),
         Metric(name="auc", title="AUC", key="val/auc", limits=UNIT),

@@ -360,7 +360,7 @@ def to_levels(values: NDArray[np.generic], value_range: ValueRange) -> Images:
     Raises:
         DataError: some values are not numbers.
     """
-    if values.size > STRIP_PIXELS and values.ndim > 1:  # 8 bytes a value would be a lot of memory
+    if values.size > STRIP_PIXELS and len(values) > 1:  # 8 bytes a value would be a lot of memory
         made = np.empty(values.shape, dtype=np.uint8)
         rows = max(1, STRIP_PIXELS * len(values) // values.size)
         for top in range(0, len(values), rows):

@@ -270,7 +270,8 @@ def with_root(config: DataConfig, source: str, root: str, task: str = "") -> Dat
     name, _, path = source.partition(":")
     task = task or (DATASETS[name].tasks[0] if name in DATASETS else DEFAULT_TASK)
     if name == "folder":
-        return replace(config, name=name, root=str(_expand_home(path)), task=task)
+        folder = str(_expand_home(path)) if path else ""  # Path("") would be where we happen to be
+        return replace(config, name=name, root=folder, task=task)
     return replace(config, name=source, root=str(_expand_home(root)) if root else "", task=task)
 
 

@@ -76,8 +76,8 @@ class Meter(Protocol):
         """Return what an epoch reports of the validation part, all of it finite.
 
         These are the metric under its key, and its standard error if it is no share of the images
-        (`Metric.error_key`); the task's primary metric; and the losses that are named by either
-        (`Metric.loss`).
+        (`Metric.error_key`, `Metric.freedom_key`); the task's primary metric; and the losses that
+        are named by either (`Metric.loss`).
         """
 
 
@@ -220,10 +220,10 @@ class Task:
         """Measure predictions against the targets, as plain values.
 
         Every evaluation has `images`, their number; the primary metric under its name; and
-        `metric`, unless that is a share of the images: the `name`, the `value` and the ends of its
-        95 % interval, `low` and `high`. What people are shown beside is in `tables`, each with its
-        `title`, `columns` and `rows`, and in `pictures`, each with its `title` and a WebP in
-        base64, `webp`.
+        `metric`, unless that is a share of the images, as `Metric.evaluated` gives it: the `name`,
+        the `value`, its standard `error`, and the ends of its 95 % interval, `low` and `high`, None
+        where it is not known. What people are shown beside is in `tables`, each with its `title`,
+        `columns` and `rows`, and in `pictures`, each with its `title` and a WebP in base64, `webp`.
         """
         raise NotImplementedError
 

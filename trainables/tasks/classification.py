@@ -103,9 +103,7 @@ def _by_metric(metric: Metric, part: Part, chances: Probabilities) -> Evaluation
     """Return the metric by which trials are ranked, with its interval; of accuracy nothing."""
     if metric.name not in SCORES:
         return {}
-    value, error = SCORES[metric.name](part.targets, chances)
-    low, high = metric.interval(value, error)
-    return {"metric": {"name": metric.name, "value": value, "low": low, "high": high}}
+    return {"metric": metric.evaluated(*SCORES[metric.name](part.targets, chances))}
 
 
 class ClassMeter:

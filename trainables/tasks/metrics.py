@@ -54,6 +54,8 @@ class Measured(NamedTuple):
 
     value: float
     error: float
+    freedom: float
+    """The degrees of freedom of the error, from which its interval follows (`Metric.interval`)."""
 
 
 Labels = NDArray[Any]
@@ -79,7 +81,8 @@ def measure(metric: Metric, logits: Tensor, labels: Tensor) -> dict[str, float]:
 
 def told(metric: Metric, measured: Measured) -> dict[str, float]:
     """Return a measurement as an epoch reports it."""
-    return {metric.key: measured.value, metric.error_key: measured.error}
+    keys = metric.key, metric.error_key, metric.freedom_key
+    return dict(zip(keys, measured, strict=True))
 
 
 def confusion(labels: Labels, probabilities: Probabilities) -> NDArray[np.int64]:
@@ -126,6 +129,22 @@ def divided(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
     return quotient
 
 
+def class_freedom(images: NDArray[np.int64]) -> float:
+    """Return the degrees of freedom of a mean over classes.
+
+    They are those of Satterthwaite 1946, "An approximate distribution of estimates of variance
+    components", with the variance of each class taken as the inverse of its images. They are 0
+    where a class has fewer than two images, which do not tell how they differ.
+
+    Args:
+        images: the number of images of each class, (classes,).
+    """
+    if images.min() < 2:
+        return 0.0
+    variances = 1 / images
+    return float(variances.sum() ** 2 / (variances**2 / (images - 1)).sum())
+
+
 def balanced_accuracy(labels: Labels, probabilities: Probabilities) -> Measured:
     """Average the share of right guesses over the classes that occur.
 
@@ -134,18 +153,20 @@ def balanced_accuracy(labels: Labels, probabilities: Probabilities) -> Measured:
     """
     counts = confusion(labels, probabilities)
     images, right = counts.sum(axis=1), counts.diagonal()
+    freedom = class_freedom(images)
     images, right = images[images > 0], right[images > 0]
     smoothed = (right + 1) / (images + 2)
     errors = smoothed * (1 - smoothed) / images
-    return Measured(float((right / images).mean()), float(np.sqrt(errors.sum()) / len(images)))
+    error = float(np.sqrt(errors.sum()) / len(images))
+    return Measured(float((right / images).mean()), error, freedom)
 
 
 def macro_f1(labels: Labels, probabilities: Probabilities) -> Measured:
     """Average F1, the harmonic mean of precision and recall, over the classes that occur.
 
     Those are named by `ByClass`. The standard error is the deviation between draws of as many
-    images from those that were seen (bootstrap), always the same draws for the same counts; it is
-    at least that of balanced accuracy with every guess right, or a perfect value would be certain.
+    images from those that were seen (bootstrap), always the same draws for the same counts. It is
+    at least `_least_error`, since draws from a class that is always right, or never, do not differ.
     """
     counts = confusion(labels, probabilities)
     cells = np.flatnonzero(counts)
@@ -165,14 +186,25 @@ def macro_f1(labels: Labels, probabilities: Probabilities) -> Measured:
     found, images = counts.ravel()[cells], int(counts.sum())
     drawn = np.random.default_rng(0).multinomial(images, found / images, RESAMPLES)
     error = float(average(drawn).std(ddof=1))
-    return Measured(by_class.macro("f1"), max(error, _least_error(counts)))
+    error = max(error, _least_error(counts))
+    return Measured(by_class.macro("f1"), error, class_freedom(counts.sum(axis=1)))
 
 
 def _least_error(counts: NDArray[np.int64]) -> float:
-    """Return the standard error of a mean over classes of which every image was named right."""
-    images = counts.sum(axis=1)
-    images = images[images > 0]
-    return float(np.sqrt(((images + 1) / (images + 2) ** 2 / images).sum()) / len(images))
+    """Return the least standard error of macro F1.
+
+    It is the larger of two: that of balanced accuracy with every guess right, and that of
+    independent classes. F1 of a class is 2 J / (1 + J), where J is the share that is named right of
+    the images that are of the class or named so; the error of J is drawn towards one half as in
+    `balanced_accuracy`, and multiplied by the derivative 2 / (1 + J)^2.
+    """
+    right, images, guessed = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
+    either = images + guessed - right
+    right, either, images = right[either > 0], either[either > 0], images[images > 0]
+    share = (right + 1) / (either + 2)
+    variances = (2 / (1 + share) ** 2) ** 2 * share * (1 - share) / either
+    perfect = (images + 1) / (images + 2) ** 2 / images
+    return max(float(np.sqrt(each.sum()) / len(each)) for each in (variances, perfect))
 
 
 def log_loss(labels: Labels, probabilities: Probabilities) -> Measured:
@@ -183,7 +215,7 @@ def log_loss(labels: Labels, probabilities: Probabilities) -> Measured:
     true = probabilities[np.arange(len(labels)), labels.astype(np.int64)]
     losses = -np.log(np.maximum(true, np.finfo(np.float64).eps))
     spread = float(losses.std(ddof=1)) if len(losses) > 1 else 0.0
-    return Measured(float(losses.mean()), spread / len(losses) ** 0.5)
+    return Measured(float(losses.mean()), spread / len(losses) ** 0.5, float(len(losses) - 1))
 
 
 def auc(labels: Labels, probabilities: Probabilities) -> Measured:
@@ -192,7 +224,8 @@ def auc(labels: Labels, probabilities: Probabilities) -> Measured:
     Where no class has images of both kinds, it is one half: nothing can be told apart. The standard
     error is that of Hanley and McNeil 1982, "The meaning and use of the area under a ROC curve",
     for an area of at most half a pair of images below 1; those of several classes are taken as
-    independent. Of two classes one area is the other.
+    independent. Of two classes one area is the other. Half the degrees of freedom of a mean over
+    the classes count, since the formula is only nearly right for few images.
     """
     areas, variances = [], []
     for number in range(probabilities.shape[1]):
@@ -205,9 +238,10 @@ def auc(labels: Labels, probabilities: Probabilities) -> Measured:
             spread = area * (1 - area) + (ones - 1) * pairs[0] + (others - 1) * pairs[1]
             variances.append(max(0.0, spread) / (ones * others))
     if not areas:
-        return Measured(0.5, 0.5)
+        return Measured(0.5, 0.5, 0.0)
     error = np.sqrt(np.mean(variances) / (1 if len(areas) == 2 else len(areas)))
-    return Measured(float(np.mean(areas)), float(error))
+    freedom = class_freedom(np.bincount(labels.astype(np.int64), minlength=probabilities.shape[1]))
+    return Measured(float(np.mean(areas)), float(error), freedom / 2)
 
 
 def roc_curve(

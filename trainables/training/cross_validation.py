@@ -103,6 +103,9 @@ def together(epoch: int, folds: list[dict[str, float]], metrics: Iterable[Metric
         if metric.error_key in values:  # independent images in each: the variances add up
             errors = [each[metric.error_key] for each in folds]
             values[metric.error_key] = math.hypot(*errors) / len(folds)
+        if metric.freedom_key in values:  # a fold of which nothing is known leaves the mean so
+            freedoms = [each[metric.freedom_key] for each in folds]
+            values[metric.freedom_key] = sum(freedoms) if all(freedoms) else 0.0
     values["time/epoch_s"] = sum(each["time/epoch_s"] for each in folds)
     return EpochMetrics(epoch, values, folds)
 

@@ -54,7 +54,7 @@ class Context:
     hosts: Collection[str] | None = LOOPBACK
     """The names by which the server may be called; None allows any."""
     is_open: bool = True
-    """True if corrections are taken from whoever reaches the server."""
+    """True if everybody who reaches the server may send corrections."""
 
 
 def routes(context: Context) -> list[BaseRoute]:

@@ -115,7 +115,7 @@ class Room:
     """The memory that the bodies of requests may take together."""
 
     def __init__(self, size: int) -> None:
-        """Have room for so many bytes."""
+        """Have room for this number of bytes."""
         self._free = size
 
     @contextmanager

@@ -4,7 +4,7 @@ They show the parameters, the importance of each, the metric against a cost, and
 were trained again.
 """
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from search.views.page.figures import (
     STRONG,
     WIDE,
     Figure,
+    Value,
     arranged,
     canvas,
     label,
@@ -285,10 +286,7 @@ def pareto(result: SearchResult, narrow: bool = False, *, cost: str = "latency")
     trials = [trial for trial in result.ranking if trial.trial in costs]
     best_of_models = {trial.trial for trial in result.best_of_models.values()}
     handles = _scatter(axes, trials, costs, best_of_models)
-    for trial in trials:
-        model, paid = trial.config["model"]["name"], costs[trial.trial]
-        text = f"{trial.trial}, {model}: {trial.value:.4f}, {paid:,.4g} {UNITS[cost]}"
-        figure.tell(axes, paid, trial.value, text)
+    figure.tell_each(axes, _cost_values(trials, costs, UNITS[cost]))
     edge = [
         result.trials[name] for name in front({trial.trial: trial.score for trial in trials}, costs)
     ]
@@ -316,6 +314,16 @@ def pareto(result: SearchResult, narrow: bool = False, *, cost: str = "latency")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
     axes.minorticks_off()
     return arranged(figure, handles, 3)
+
+
+def _cost_values(
+    trials: Sequence[TrialResult], costs: Mapping[str, float], unit: str
+) -> Iterator[Value]:
+    """Yield each trial's cost and value, as they are read under the mouse."""
+    for trial in trials:
+        model, paid = trial.config["model"]["name"], costs[trial.trial]
+        text = f"{trial.trial}, {model}: {trial.value:.4f}, {paid:,.4g} {unit}"
+        yield paid, trial.value, text
 
 
 def _heights(trials: Sequence[TrialResult], edge: Sequence[TrialResult]) -> list[float]:

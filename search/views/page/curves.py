@@ -1,5 +1,7 @@
 """Learning curves: of all trials, and of one."""
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from search.views.page.figures import (
     STRONG,
     WIDE,
     Figure,
+    Value,
     arranged,
     canvas,
     label,
@@ -78,8 +81,8 @@ def search_curves(result: SearchResult, narrow: bool = False) -> Figure:
                 label=f"best baseline: {baseline.config['model']['name']}",
             )
         )
-    for trial in [best, *result.ranking] if best is not None else []:
-        _tell(figure, axes, trial)
+    if best is not None:
+        figure.tell_each(axes, chain.from_iterable(map(_epoch_values, [best, *result.ranking])))
     axes.autoscale()
     handles += _draw_guess(axes, result)
     axes.set(xlabel="epoch", ylabel=f"validation {result.metric.title}", ylim=_ends(result))
@@ -159,9 +162,7 @@ def best_so_far(result: SearchResult, narrow: bool = False) -> Figure:
         color=ANSWER,
         linewidth=2,
     )
-    for (number, trial), so_far in zip(trials, reached, strict=True):
-        text = f"{trial.trial}: {trial.value:.4f} ({trial.outcome}); best so far {so_far:.4f}"
-        figure.tell(axes, number, trial.value, text)
+    figure.tell_each(axes, map(_place_value, trials, reached))
     axes.set(xlabel="trials proposed", ylabel=f"validation {metric.title}", ylim=_ends(result))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     handles = [
@@ -172,10 +173,17 @@ def best_so_far(result: SearchResult, narrow: bool = False) -> Figure:
     return arranged(figure, handles, 2 if narrow else 4)
 
 
-def _tell(figure: Figure, axes: Any, trial: TrialResult) -> None:
-    """Tell a trial's values, epoch by epoch, under the mouse."""
+def _epoch_values(trial: TrialResult) -> Iterator[Value]:
+    """Yield a trial's values, epoch by epoch, as they are read under the mouse."""
     for epoch, value in zip(*_curve(trial), strict=True):
-        figure.tell(axes, epoch, value, f"{trial.trial}, epoch {epoch}: {value:.4f}")
+        yield epoch, value, f"{trial.trial}, epoch {epoch}: {value:.4f}"
+
+
+def _place_value(placed: tuple[int, TrialResult], so_far: float) -> Value:
+    """Return a trial's value and the best so far, as they are read at the trial's number."""
+    number, trial = placed
+    text = f"{trial.trial}: {trial.value:.4f} ({trial.outcome}); best so far {so_far:.4f}"
+    return number, trial.value, text
 
 
 def _curve(trial: TrialResult) -> tuple[list[int], list[float]]:
@@ -254,7 +262,7 @@ def trial_curves(trial: TrialResult, narrow: bool = False) -> Figure:
         losses.axvline(trial.best_epoch, color=INK, linewidth=0.8, linestyle=":")
     own.set(xlabel="epoch", ylabel=f"validation {trial.metric.title}")
     own.set_ylim(within(trial.metric, *own.get_ylim()))
-    _tell(figure, own, trial)
+    figure.tell_each(own, _epoch_values(trial))
     for epoch, metrics in trial.epochs.items():
         for name in ("train/loss", "val/loss"):
             if name in metrics:

@@ -5,7 +5,7 @@ Pictures are saved as PNG files for MLflow and as SVG, wide and narrow, for the 
 
 import base64
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -67,17 +67,25 @@ styled = rc_context(STYLE)
 """The decorator of every function that makes or writes a figure."""
 
 
+Value = tuple[float, float, str]
+"""A point, across and up, and the text to read there."""
+
+
 class Figure(PlainFigure):
     """A figure with values to read under the mouse."""
 
     def __init__(self, width: float, height: float) -> None:
         """Make an empty figure; sizes are in inches."""
         super().__init__(figsize=(width, height))
-        self.values: list[tuple[Axes, float, float, str]] = []
+        self.values: list[tuple[Axes, Iterable[Value]]] = []
 
     def tell(self, axes: Axes, across: float, up: float, text: str) -> None:
         """Tell `text` under the mouse at a point, which is in the axes' data coordinates."""
-        self.values.append((axes, across, up, text))
+        self.tell_each(axes, [(across, up, text)])
+
+    def tell_each(self, axes: Axes, values: Iterable[Value]) -> None:
+        """Tell a text at each of these points; an iterator is read only as far as is shown."""
+        self.values.append((axes, values))
 
     def hints(self) -> "list[Hint]":
         """Return what is to be read where; the figure has been drawn, so that its axes are still.
@@ -85,7 +93,9 @@ class Figure(PlainFigure):
         Points outside their axes, and those above the first `MAX_HINTS`, are left out.
         """
         found: list[Hint] = []
-        for axes, *point, text in self.values:
+        for axes, (*point, text) in (
+            (axes, value) for axes, values in self.values for value in values
+        ):
             if len(found) == MAX_HINTS:  # of thousands of trials, nearly all are left out
                 break
             across, up = axes.transData.transform(point)

@@ -9,13 +9,16 @@ them; it can use parameters that only some trials have.
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.trial import FrozenTrial, create_trial
+from optuna.storages import InMemoryStorage
+from optuna.trial import FrozenTrial, TrialState
 
 from search.journal.result import SearchResult, TrialResult
 
@@ -28,6 +31,54 @@ RESAMPLES, MAX_DRAWN = 30, 20_000
 chance; and the most trials that are drawn in all. If there are more, each drawing has fewer
 trainings, and the bounds are narrowed to what full drawings would give.
 """
+
+MOMENT = datetime(2000, 1, 1)
+"""Any time: a finished trial must have begun and ended."""
+
+
+class _Trials(InMemoryStorage):
+    """Storage of a study that holds these very trials.
+
+    `Study.add_trials` copies each trial twice, which takes longer than all else.
+    """
+
+    def __init__(self, trials: list[FrozenTrial]) -> None:
+        super().__init__()
+        self.trials = trials
+
+    def get_all_trials(
+        self,
+        study_id: int,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+    ) -> list[FrozenTrial]:
+        """Return all of them, not copied: they are finished, and nobody changes them."""
+        return self.trials
+
+
+@dataclass(frozen=True)
+class _Point:
+    """The parameters of a trial, as Optuna takes them, and its score."""
+
+    params: dict[str, Any]
+    distributions: dict[str, BaseDistribution]
+    score: float
+
+    def numbered(self, number: int) -> FrozenTrial:
+        """Return it as a trial with this number: Optuna tells trials apart by their numbers."""
+        return FrozenTrial(
+            number=number,
+            trial_id=number,
+            state=TrialState.COMPLETE,
+            value=self.score,
+            datetime_start=MOMENT,
+            datetime_complete=MOMENT,
+            params=self.params,
+            distributions=self.distributions,
+            user_attrs={},
+            system_attrs={},
+            intermediate_values={},
+        )
 
 
 def get_ready(trials: int) -> None:
@@ -59,17 +110,17 @@ def importance(result: SearchResult) -> dict[str, tuple[float, ...]]:
     }
     if not distributions:
         return {}
-    frozen = [[_frozen(trial, distributions) for trial in training] for training in trainings]
+    points = [[_point(trial, distributions) for trial in training] for training in trainings]
     generator = np.random.default_rng(0)
-    affordable = MAX_DRAWN * len(frozen) // (RESAMPLES * len(trials))
-    count = min(len(frozen), max(MIN_TRIALS, affordable))
+    affordable = MAX_DRAWN * len(points) // (RESAMPLES * len(trials))
+    count = min(len(points), max(MIN_TRIALS, affordable))
     samples = [
-        [trial for row in generator.integers(0, len(frozen), count) for trial in frozen[row]]
+        [point for row in generator.integers(0, len(points), count) for point in points[row]]
         for _ in range(RESAMPLES)
     ]
     drawn = [_shares(sample) for sample in samples]
     found = {
-        path: _bounds([each.get(path, 0.0) for each in drawn], count / len(frozen))
+        path: _bounds([each.get(path, 0.0) for each in drawn], count / len(points))
         for path in distributions
     }
     return dict(sorted(found.items(), key=lambda pair: -pair[1][0]))
@@ -122,7 +173,7 @@ def _plain(value: Any) -> bool | int | float | str | None:
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
-def _frozen(trial: TrialResult, distributions: dict[str, BaseDistribution]) -> FrozenTrial:
+def _point(trial: TrialResult, distributions: dict[str, BaseDistribution]) -> _Point:
     mine = {path: found for path, found in distributions.items() if path in trial.params}
     params = {
         path: _plain(trial.params[path])
@@ -130,18 +181,18 @@ def _frozen(trial: TrialResult, distributions: dict[str, BaseDistribution]) -> F
         else float(trial.params[path])
         for path, found in mine.items()
     }
-    return create_trial(params=params, distributions=mine, value=trial.score)
+    return _Point(params, mine, trial.score)
 
 
-def _shares(trials: Sequence[FrozenTrial]) -> dict[str, float]:
+def _shares(points: Sequence[_Point]) -> dict[str, float]:
     """Return each parameter's share of the importance."""
     # Imports scikit-learn, which takes seconds; small searches need not wait for that.
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-    study = optuna.create_study(direction="maximize")
+    trials = [point.numbered(number) for number, point in enumerate(points)]
+    study = optuna.create_study(storage=_Trials(trials), direction="maximize")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        study.add_trials(trials)
         return get_param_importances(
             study, evaluator=PedAnovaImportanceEvaluator(target_quantile=BEST_SHARE)
         )

@@ -236,7 +236,7 @@ def _sure(result: SearchResult) -> str:
     if answer is None or not images:
         return ""
     metric = answer.metric
-    low, high = (worth(bound, metric, images) for bound in interval(answer, images))
+    bounds = interval(answer, images)
     others = [
         trial
         for trial in result.distinct
@@ -246,11 +246,14 @@ def _sure(result: SearchResult) -> str:
     ]
     least = least_score(answer, images)
     near = sum(trial.score >= least for trial in others)
-    text = (
-        f"With {'only ' * (images < FEW_IMAGES)}{images:,} images, the true {metric.title} may "
-        f"lie between {low} and {high} ({LEVEL:.0%} interval)."
-    )
-    if near > 0:
+    text = f"How near the true {metric.title} is, {images:,} images do not tell."
+    if bounds is not None:
+        low, high = (worth(bound, metric, images) for bound in bounds)
+        text = (
+            f"With {'only ' * (images < FEW_IMAGES)}{images:,} images, the true {metric.title} may "
+            f"lie between {low} and {high} ({LEVEL:.0%} interval)."
+        )
+    if near > 0 and bounds is not None:
         text += (
             f" {count(near, f'other {one_observation(result)}')} "
             f"{'lies' if near == 1 else 'lie'} in that range, so luck may have decided."
@@ -384,14 +387,17 @@ def _tested(result: SearchResult) -> str:
     if not test:
         return f"Not known yet. {opened(result.openings)}"
     images, metric, primary = test["images"], result.metric, result.task.primary
-    value, low, high = (worth(one, metric, images) for one in tested_interval(test, metric))
-    sure = f"{LEVEL:.0%} interval: {low} to {high}"
+    value, bounds = tested_interval(test, metric)
+    reached, sure = worth(value, metric, images), f"{LEVEL:.0%} interval not known"
+    if bounds is not None:
+        low, high = (worth(one, metric, images) for one in bounds)
+        sure = f"{LEVEL:.0%} interval: {low} to {high}"
     first = worth(test[primary.name], primary, images)
     name = result.chosen.trial if result.chosen is not None else ""
     text = (
         f"{name} classifies {correct(test[metric.name], images, 'test images', sure)}"
         if metric.is_share
-        else f"{name} reaches {with_article(metric)} of {value} on the {images:,} test images "
+        else f"{name} reaches {with_article(metric)} of {reached} on the {images:,} test images "
         f"({sure})"
     )
     if not metric.is_primary:

@@ -32,7 +32,7 @@ LOOK_S, BUCKET_LOOK_S = 0.2, 3.0
 FEW, MAX_LOOK_S = 5, 0.8
 """So many pages are told at every look; for more of them looks come less often, down to this."""
 PASSED_S = 5.0
-"""Seconds after which a search that runs is shown anew though nothing but its time has changed."""
+"""Seconds after which a running search is shown again although only its time has changed."""
 HOLDER_S = 2.0
 """Seconds between two looks at who has the search."""
 KEEP_S = 300.0
@@ -160,7 +160,7 @@ class Followed:
             return changed
 
     def _has_passed(self, holder: str, *, is_new: bool) -> bool:
-        """Return whether a search that runs has run on for long enough to be shown anew."""
+        """Check whether a running search is to be shown again because of its time only."""
         now = time.monotonic()
         runs = self.result.until_now(holder) is not self.result
         if is_new or (runs and now - self._changed_at >= PASSED_S):

@@ -19,7 +19,7 @@ from tests.bench.rates.case import Case, Promise
 from trainables.catalog.guesses import guesses_of
 from trainables.catalog.tasks import CLASSIFICATION, Metric
 from trainables.config import TrialConfig
-from trainables.tasks.metrics import SCORES
+from trainables.tasks.metrics import SCORES, told
 
 EPOCHS = 2
 PROMISES = {"test": Promise("error rate", 0.05), "validation": Promise("error rate", 0.05)}
@@ -125,17 +125,16 @@ def measured(metric: Metric, labels: NDArray[np.int64], chances: Floats) -> dict
     right = float((chances.argmax(axis=1) == labels).mean())
     if metric.name not in SCORES:
         return {metric.key: right, "val/loss": 0.0}
-    value, error = SCORES[metric.name](labels, chances)
-    return {"val/accuracy": right, metric.key: value, metric.error_key: error, "val/loss": 0.0}
+    reported = told(metric, SCORES[metric.name](labels, chances))
+    return {"val/accuracy": right, "val/loss": 0.0, **reported}
 
 
 def evaluated(metric: Metric, reported: dict[str, float], images: int) -> dict[str, Any]:
     """Return an evaluation on the test set."""
     evaluation: dict[str, Any] = {"images": images, "accuracy": reported["val/accuracy"]}
     if metric.name in SCORES:
-        value = reported[metric.key]
-        low, high = metric.interval(value, reported[metric.error_key])
-        evaluation["metric"] = {"name": metric.name, "value": value, "low": low, "high": high}
+        keys = metric.key, metric.error_key, metric.freedom_key
+        evaluation["metric"] = metric.evaluated(*(reported[key] for key in keys))
     return evaluation
 
 

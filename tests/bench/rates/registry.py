@@ -4,6 +4,7 @@ FEATURES: dict[str, str] = {
     "improve": "improve",
     "early-stopping": "early_stopping",
     "predict": "predicted",
+    "intervals": "intervals",
     "guessing": "guessing",
     "compare": "compare",
     "select": "selection",

@@ -125,9 +125,10 @@ def test_an_interval_stays_within_what_an_accuracy_can_be() -> None:
     assert expect([0.0, 0.1], 3, images=10**9).low == 0.0
 
 
-def test_the_interval_of_images_is_wilsons() -> None:
-    assert of_images(0.5, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
-    assert of_images(1.0, 50)[1] == 1.0
+@pytest.mark.parametrize(("right", "images"), [(50, 100), (99, 100), (50, 50), (0, 20)])
+def test_the_interval_of_images_is_exact(right: int, images: int) -> None:
+    expected = stats.binomtest(right, images).proportion_ci(0.95)
+    assert of_images(right / images, images) == pytest.approx((expected.low, expected.high))
 
 
 def test_who_is_clearly_worse_is_behind_once_all_have_two_seeds() -> None:

@@ -245,6 +245,24 @@ def test_a_corrected_image_is_kept_again_if_somebody_removed_it(
     assert Records.at(place).image(name) == b"image"
 
 
+def test_no_more_corrections_are_taken_than_a_place_may_have(
+    place: Path | Bucket, record: Maker
+) -> None:
+    """Also of one image, and counting those of other processes; the labels of the owner remain."""
+    made, second = (record(place, Keeping(share=1, corrections=5)) for _ in range(2))
+    for label in ("cat", "dog", "cat"):
+        made.correct(label, "api", content=b"image")
+    for label in ("dog", "cat"):
+        second.correct(label, "api", content=b"image")
+    for full in (made, second):
+        with pytest.raises(NoRoom, match=r"5 corrections.* no more than 5.*--record-bytes"):
+            full.correct("dog", "api", content=b"another")
+    owner = Records.at(place)
+    assert image_name(b"another") not in owner.images()
+    owner.correct(image_name(b"image"), "dog", "label")
+    assert owner.count_corrections() == 6
+
+
 def test_a_correction_to_no_class_keeps_nothing(tmp_path: Path, record: Maker) -> None:
     made = record(tmp_path / "met", NONE)
     made.hold([answered(1)])

@@ -1,5 +1,6 @@
 """Events cross to the disk and back as they are."""
 
+import itertools
 import json
 import re
 import zlib
@@ -11,6 +12,7 @@ import pytest
 from search.journal.events import (
     KINDS,
     Change,
+    Costed,
     Dropped,
     Ended,
     Epoch,
@@ -31,7 +33,7 @@ from search.journal.events import (
     from_json,
 )
 from search.journal.journal import DamagedJournal, Event, Journal, read
-from search.journal.result import SearchResult
+from search.journal.result import SearchResult, one_a_training
 from search.statistics import Expected
 from trainables.messages import WarmStart
 
@@ -187,3 +189,68 @@ def test_a_time_out_of_range_is_damage(time_ms: Any, tmp_path: Path) -> None:
     path.write_text(f'{line[:-1]}, "crc": "{zlib.crc32(line[:-1].encode()):08x}"}}\n')
     with pytest.raises(DamagedJournal, match=r"'time_ms' is .*, a Unix time"):
         read(path)
+
+
+def test_configs_share_the_parts_that_are_written_alike() -> None:
+    def suggested(number: int, trial: str, **config: Any) -> Event:
+        return Event(number, 1, Suggested(trial=trial, params={}, config=config))
+
+    data = {"name": "digits", "folds": None, "skip_bad": False}
+    configs: list[dict[str, Any]] = [
+        {"data": data, "augment": {"crop": 0, "flip": False}, "epochs": 3},
+        {"data": {**data}, "augment": {"crop": 0.0, "flip": False}, "epochs": 3},
+        {"data": {**data, "folds": 2}, "augment": {"crop": 0.0, "flip": 0}, "epochs": 3},
+    ]
+    written = json.dumps(configs)
+    result = SearchResult()
+    for number, config in enumerate(configs, 1):
+        result.apply(suggested(number, f"t{number}", **config))
+    kept = [trial.config for trial in result.trials.values()]
+    assert json.dumps(kept) == written
+    assert kept[1]["data"] is kept[0]["data"]
+
+
+def test_no_ranking_is_older_than_the_last_event() -> None:
+    loss = {"val/loss": 0.5, "time/epoch_s": 1.0}
+
+    def cost(latency: float) -> dict[str, Any]:
+        return {"inference": {"batch_1": {"median_ms": latency}}}
+
+    config: dict[str, Any] = {"model": {"name": "cnn"}}
+    experiment = {"objectives": ["val_accuracy", "latency"]}
+    facts: list[Any] = [
+        Started(experiment=experiment),
+        *(Suggested(trial=name, stem=name, params={}, config=config) for name in "abc"),
+        *(Running(name, 1, "here") for name in "abc"),
+        Epoch("a", 1, {"val/accuracy": 0.5, **loss}),
+        Epoch("b", 1, {"val/accuracy": 0.7, **loss}),
+        Epoch("c", 1, {"val/accuracy": 0.5, **loss}),
+        Costed("a", cost(2.0)),
+        Costed("c", cost(1.0)),
+        Epoch("b", 1, {"val/accuracy": 0.4, **loss}),  # trained again after a crash
+        Ended("a", "diverged", "the loss is infinite"),
+        Resumed(experiment={"objectives": ["val_accuracy"]}),
+        Suggested(trial="d", stem="c", params={}, config=config),
+        Epoch("d", 1, {"val/accuracy": 0.5, **loss}),
+        Epoch("d", 2, {"val/accuracy": 0.9, **loss}),
+    ]
+    result, rankings = SearchResult(), []
+    for number, data in enumerate(facts, 1):
+        result.apply(Event(number, 1, data))
+        ranking = [trial.trial for trial in result.ranking]
+        assert ranking == [trial.trial for trial in result._rank_trials()]
+        assert [trial.trial for trial in result.distinct] == [
+            trial.trial for trial in one_a_training(result._rank_trials())
+        ]
+        rankings.append("".join(ranking))
+    assert [key for key, _ in itertools.groupby(rankings)] == [
+        "",
+        "a",
+        "ba",
+        "bac",
+        "bca",
+        "cab",
+        "cb",
+        "cdb",
+        "dcb",
+    ]

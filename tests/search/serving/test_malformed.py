@@ -376,6 +376,18 @@ def test_requests_that_wait_on_one_connection_are_bounded(server: Running) -> No
     assert server.raw(asked * PIPELINED + LAST).count(b"HTTP/1.1 200 OK") == PIPELINED + 1
 
 
+def test_a_request_that_waits_for_another_is_not_refused_before_that_is_answered(
+    server: Running,
+) -> None:
+    """The second one is cut off by its trailers while the first is still decoded."""
+    image = png(np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8))
+    first = HEAD + f"Content-Length: {len(image)}\r\n\r\n".encode() + image
+    second = HEAD + CHUNKED + chunks(GOOD) + b"A: "
+    found = server.raw(first + second, b"b" * 40_000)
+    assert found.startswith(b"HTTP/1.1 200 OK"), found[:100]
+    assert found.count(b"HTTP/1.1 ") == 2
+
+
 def test_idle_connections_make_room_for_new_ones(folder: Path) -> None:
     with running(folder, limits=replace(LIMITS, connections=4)) as made, ExitStack() as stack:
 

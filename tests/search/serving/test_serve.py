@@ -5,16 +5,20 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
 from search.feedback.records import About, Records, image_name
+from search.serve import options, recording_of
 from tests.conftest import Command
 from tests.support.promoted import linear
 from tests.support.serving import BUSY_S, Answer, Commanded, Running, commanded, until
@@ -244,3 +248,23 @@ def test_processes_that_die_are_replaced_where_nobody_reads_and_nothing_can_be_r
         made.process.terminate()
         assert made.process.wait(BUSY_S) == 0
     assert len(list(Records.at(place).seen())) == 1
+
+
+def test_strangers_have_a_bound_on_their_corrections_and_others_none(tmp_path: Path) -> None:
+    words = ["model", "--record", str(tmp_path / "met"), "--record-bytes", "50000000"]
+    closed = recording_of(options().parse_args(words))
+    is_open = recording_of(options().parse_args([*words, "--open-corrections"]))
+    assert closed is not None
+    assert is_open == replace(closed, corrections=5000)
+    assert closed.corrections is None
+
+
+def test_a_server_and_its_processes_have_standard_streams_where_all_were_closed() -> None:
+    """What such a process opened first would else be what libraries print into."""
+    looking = "import os; [os.fstat(number) for number in range(3)]"
+    code = (
+        "import subprocess, sys; from search import serve; serve._open_standard_streams(); "
+        f"sys.exit(subprocess.run([sys.executable, '-c', {looking!r}]).returncode)"
+    )
+    words = ["sh", "-c", 'exec "$0" -c "$1" <&- >&- 2>&-', sys.executable, code]
+    assert subprocess.run(words, timeout=BUSY_S).returncode == 0

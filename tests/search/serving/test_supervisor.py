@@ -205,6 +205,7 @@ def test_what_fails_at_a_restart_is_tried_again(
         first.terminate()
         await until(lambda: len(server.processes) == 2)
         server.processes[1].says("3", refused="'met' cannot be written")
+        server.processes[1].terminate()  # as it does by itself
         await until(lambda: len(server.processes) == 3)
         server.processes[2].stdout.feed_data(b"a library greets\n")
         started, failures = server.started, iter([OSError("out of memory"), OSError("too many")])
@@ -238,6 +239,7 @@ def test_what_fails_at_the_start_ends_the_server(
         server.wish("3")
         await until(lambda: len(server.processes) == 1)
         server.processes[0].says("3", refused="'met' cannot be written")
+        server.processes[0].terminate()
         await until(server.supervisor._ended.done)
         assert server.supervisor._ended.result() == 2
 

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 from matplotlib.figure import Figure
+from optuna.trial import FrozenTrial
 
 from search.experiment import Experiment
 from search.journal.events import Resumed, from_json
@@ -30,7 +32,7 @@ from search.views.page.curves import best_so_far, search_curves, within
 from search.views.page.data import section, twins
 from search.views.page.facts import failures, finalists, mistakes, stops, weakest
 from search.views.page.figures import MAX_HINTS, canvas, picture
-from search.views.page.importance import importance
+from search.views.page.importance import MIN_TRIALS, importance
 from search.views.page.page import render
 from search.views.page.verdict import percent, verdict
 from search.views.summary import GONE_ON, selection_sentences
@@ -503,6 +505,29 @@ def in_lengths(result: SearchResult) -> SearchResult:
     return result
 
 
+def test_trials_are_given_to_optuna_without_copies(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = played(experiment, 40)
+    without_copies = importance(result)
+    copied: list[FrozenTrial] = []
+
+    def create_study(storage: Any, direction: str) -> optuna.Study:
+        study = new_study(direction=direction)
+        study.add_trials(storage.trials)
+        copied.extend(study.trials)
+        return study
+
+    new_study = optuna.create_study
+    monkeypatch.setattr(optuna, "create_study", create_study)
+    assert importance(result) == without_copies
+    assert len(copied) >= 30 * MIN_TRIALS
+
+    monkeypatch.setattr(optuna, "create_study", new_study)
+    monkeypatch.setattr(optuna.Study, "add_trial", lambda *_: pytest.fail("a trial is copied"))
+    assert importance(result) == without_copies
+
+
 def test_lengths_of_one_training_do_not_make_importance_surer(experiment: Experiment) -> None:
     once, thrice = (
         importance(played(experiment, 30)),
@@ -633,7 +658,7 @@ def test_names_of_classes_take_the_room_that_there_is() -> None:
 
 def test_no_value_is_placed_on_a_picture_beyond_the_most_that_are_shown() -> None:
     figure, axes = canvas(4, 3)
-    told = iter([(axes, 0.5, 0.5, str(number)) for number in range(10 * MAX_HINTS)])
-    figure.values = told  # type: ignore[assignment]
+    values = ((0.5, 0.5, str(number)) for number in range(10 * MAX_HINTS))
+    figure.tell_each(axes, values)
     assert [hint.text for hint in figure.hints()] == [str(number) for number in range(MAX_HINTS)]
-    assert next(told)[-1] == str(MAX_HINTS + 1)
+    assert next(values)[-1] == str(MAX_HINTS + 1)

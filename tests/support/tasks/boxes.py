@@ -147,11 +147,10 @@ class Boxes(Task):
         """Measure boxes against the true ones."""
         truth = list(part.targets)
         value, error = average_precision(predictions, truth), _error(predictions, truth)
-        low, high = metric.interval(value, error)
         return {
             "images": len(part),
             metric.name: value,
-            "metric": {"name": metric.name, "value": value, "low": low, "high": high},
+            "metric": metric.evaluated(value, error, len(part) - 1),
             "tables": [
                 {
                     "title": "Boxes",

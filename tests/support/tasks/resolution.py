@@ -132,12 +132,11 @@ class Resolution(Task):
         """Measure enlarged images, with pixels from 0 to 1, against the true ones."""
         each = _psnr(predictions, part)
         value, error = float(each.mean()), float(each.std(ddof=1) / len(each) ** 0.5)
-        low, high = metric.interval(value, error)
         worst = int(each.argmin())
         return {
             "images": len(part),
             metric.name: value,
-            "metric": {"name": metric.name, "value": value, "low": low, "high": high},
+            "metric": metric.evaluated(value, error, len(part) - 1),
             "pictures": [
                 {"title": f"true, {each[worst]:.1f} dB", "webp": shown(part.images[worst])},
                 {

@@ -141,14 +141,13 @@ class Segmentation(Task):
         counts = _counts(predictions, part)
         values = {name: measure(counts) for name, measure in MEASURES.items()}
         error = _error(counts, MEASURES[metric.name])
-        low, high = metric.interval(values[metric.name], error)
         each = [_iou(own[None]) for own in counts]
         worst = np.argsort(each, kind="stable")[:SHOWN]
         matrix = counts.sum(axis=0)
         return {
             "images": len(part),
             **values,
-            "metric": {"name": metric.name, "value": values[metric.name], "low": low, "high": high},
+            "metric": metric.evaluated(values[metric.name], error, len(part) - 1),
             "tables": [
                 {
                     "title": "Each class",

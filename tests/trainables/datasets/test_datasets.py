@@ -453,6 +453,8 @@ def test_a_train_limit_is_exact_for_imbalanced_classes():
 def test_a_dataset_source_is_a_name_or_a_folder():
     base = DataConfig(image_size=9)
     assert with_root(base, "mnist", "/data") == DataConfig(name="mnist", root="/data", image_size=9)
+    for source in ("folder", "folder:"):  # not the working directory
+        assert with_root(base, source, "/data").root == ""
     assert with_root(base, "folder:/a:b", "/data") == DataConfig(
         name="folder", root="/a:b", image_size=9
     )

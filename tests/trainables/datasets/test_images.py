@@ -76,6 +76,14 @@ def test_what_is_transparent_is_laid_onto_white_strip_by_strip(
     assert max(largest, default=0) <= 100
 
 
+def test_rows_that_are_longer_than_a_strip_are_scaled_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "STRIP_PIXELS", 100)
+    for shape in ((1, 300), (3, 300)):
+        assert np.array_equal(
+            to_levels(np.full(shape, 50, np.uint16), (0, 100)), np.full(shape, 127)
+        )
+
+
 @pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
 def test_values_of_more_bits_are_scaled_strip_by_strip(
     monkeypatch: pytest.MonkeyPatch, kind: type

@@ -7,7 +7,7 @@ from sklearn import metrics as skm
 from torch.nn import functional
 
 from trainables.catalog.tasks import CLASSIFICATION
-from trainables.tasks.metrics import BATCH_SUMS, SCORES, MetricAverage, measure
+from trainables.tasks.metrics import BATCH_SUMS, SCORES, MetricAverage, class_freedom, measure
 
 LOGITS = torch.randn(10, 4, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(10) % 4
@@ -158,5 +158,25 @@ def test_macro_f1_of_a_thousand_classes_takes_no_matrix_a_draw():
 def test_of_a_metric_that_is_to_be_low_the_score_is_turned_round():
     loss = CLASSIFICATION.metric("log_loss")
     assert (loss.score(0.25), loss.score(-0.25), loss.top_score) == (-0.25, 0.25, 0)
-    assert loss.interval(0.1, 0.2) == (0, pytest.approx(0.492, abs=1e-3))
-    assert CLASSIFICATION.metric("auc").interval(0.9, 0.1) == (pytest.approx(0.704, abs=1e-3), 1)
+
+
+def test_an_interval_is_students_with_half_an_image():
+    auc = CLASSIFICATION.metric("auc")
+    assert auc.interval(0.9, 0.1, 20) == (pytest.approx(0.9 - 0.2086 - 0.025, abs=1e-4), 1)
+    assert auc.interval(0.9, 0.1, 9) is None
+    assert CLASSIFICATION.metric("log_loss").interval(0.1, 0.2, 1000) is None
+    assert auc.evaluated(0.9, 0.1, 9) == {
+        "name": "auc", "value": 0.9, "error": 0.1, "low": None, "high": None
+    }  # fmt: skip
+
+
+def test_the_smallest_class_decides_how_much_is_known():
+    assert class_freedom(np.array([50, 50])) == pytest.approx(98)
+    assert 9 < class_freedom(np.array([90, 10])) < 12
+    assert class_freedom(np.array([99, 1])) == class_freedom(np.array([50, 0, 50])) == 0
+
+
+def test_a_class_that_is_never_right_is_not_certain_in_macro_f1():
+    labels = np.repeat([0, 1], [90, 10])
+    found = SCORES["macro_f1"](labels, np.eye(2)[np.zeros(100, int)])
+    assert found.error > 0.05

@@ -386,7 +386,9 @@ def test_folds_are_ranked_by_the_metric_that_was_asked_for(name, model, folded, 
     assert report.outcome == "completed"
     found = evaluate(config, folded(), folded().train, sorted(tmp_path.glob("epoch-*"))[-1])
     assert found["metric"]["name"] == name
-    assert found["metric"]["low"] <= found["metric"]["value"] <= found["metric"]["high"]
+    freedoms = [fold[metric.freedom_key] for fold in report.folds]
+    expected = sum(freedoms) if all(freedoms) else 0
+    assert report.metrics[metric.freedom_key] == pytest.approx(expected)
 
 
 def test_the_folds_variances_add_up_and_one_that_is_not_finite_diverges():

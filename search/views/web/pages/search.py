@@ -12,7 +12,7 @@ from search.budget import shares_of
 from search.journal.result import SearchResult
 from search.phrases import duration
 from search.status import selection_lines
-from search.views.metric import interval
+from search.views.metric import interval, interval_text
 from search.views.page.verdict import tiles, verdict
 from search.views.summary import (
     figure_text,
@@ -121,8 +121,9 @@ def _live_tiles(result: SearchResult) -> list[tuple[str, str, str]]:
     best, metric = result.best, result.metric
     found = [(f"best validation {metric.title}", "none yet", "before the first epoch")]
     if best is not None:
-        low, high = interval(best, result.images)
-        about = f"{best.trial}; 95 % interval {low:.4f} to {high:.4f}"
+        about = f"{best.trial}; {interval_text(interval(best, result.images))}"
+        if len(result.distinct) > 1:
+            about += ", partly lucky as the best"
         found = [(f"best validation {metric.title}", figure_text(best), about)]
     counts = result.counts
     return [

@@ -33,7 +33,13 @@ COLUMNS = (
         is_number=True,
         hint="trials that have ended, of those planned; once it is over, those with a result",
     ),
-    Column("best", "best", is_number=True, hint="on the validation images, with its 95 % interval"),
+    Column(
+        "best",
+        "best",
+        is_number=True,
+        hint="on the validation images, with its 95 % interval; the best of many is partly lucky, "
+        "for which the interval does not allow",
+    ),
     Column("course", "best so far", hint="from the first epoch to the last", is_sorted=False),
     Column("data", "images"),
     Column("task", "task"),

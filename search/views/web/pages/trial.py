@@ -17,7 +17,7 @@ from search.journal.result import FAILED, SearchResult, TrialResult
 from search.journal.store import TRIALS
 from search.preflight.changes import flat
 from search.status import why
-from search.views.metric import interval
+from search.views.metric import interval, interval_text
 from search.views.summary import figure_text, param_text, value_text
 from search.views.web.access import HEADERS
 from search.views.web.charts import of_trial
@@ -141,9 +141,8 @@ def _facts(search: str, result: SearchResult, trial: TrialResult) -> dict[str, A
     images, metric = result.images, trial.metric
     tiles = [("state", trial.outcome, f"attempt {trial.attempt}" if trial.attempt > 1 else "")]
     if trial.epochs:
-        low, high = interval(trial, images)
         value = figure_text(trial) if trial.outcome not in FAILED else "none that counts"
-        about = f"95 % interval {low:.4f} to {high:.4f}, at epoch {trial.best_epoch}"
+        about = f"{interval_text(interval(trial, images))}, at epoch {trial.best_epoch}"
         tiles.insert(0, (f"validation {metric.title}", value, about))
     tiles += [
         ("epochs", f"{len(trial.epochs)}", f"of {trial.config.get('epochs', 0)}"),
