@@ -338,10 +338,12 @@ def test_the_front_is_by_the_metric(searched: Searched) -> None:
 def test_a_quicker_trial_is_as_good_as_far_as_the_images_tell(searched: Searched) -> None:
     with_costs(searched, {0.1: 0.5, 0.001: 1.0, 0.01: 2.0})
     assert quicker_text(searched.result, "promote") == ""
-    least = searched.metric.score(least_score(searched.best, 50))
+    # Where no interval is known, as of log loss, a worse trial is never called as good.
+    is_known = interval(searched.best, 50) is not None
+    least = searched.metric.score(least_score(searched.best, 50) - (0 if is_known else 1e-6))
     near = next(t for t in searched.result.ranking if t.params["optimizer.lr"] == 0.1)
     near.best[searched.metric.key] = least
-    assert quicker_text(searched.result, "promote") == (
+    assert quicker_text(searched.result, "promote") == is_known * (
         f"{near.trial} takes 25% of the time of {searched.best.trial}, and is as good as far "
         f"as 50 images can tell. To use it: promote --trial {near.trial}"
     )
@@ -566,7 +568,8 @@ def test_an_interval_that_too_few_images_tell_is_not_known(
     metric = CLASSIFICATION.metric(name)
     config = TrialConfig().override({"metric": name}).to_dict()
     values = {f"{metric.key}_{what}": value for what, value in reported.items()}
-    trial = TrialResult("t0001", {}, config, epochs={1: {metric.key: 0.7, **values}})
+    metrics = {"val/loss": 1.0, metric.key: 0.7, **values}
+    trial = TrialResult("t0001", {}, config, epochs={1: metrics})
     assert interval(trial, 500) is None
     assert interval_text(None) == "95 % interval not known"
     assert least_score(trial, 500) == trial.score
