@@ -111,6 +111,7 @@ class TrialResult:
     trial: str
     params: Params
     config: Json
+    """Parts of it are shared with other trials, so it is replaced, never changed in place."""
     outcome: str = "pending"
     reason: str = ""
     kind: str = ""

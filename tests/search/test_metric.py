@@ -213,7 +213,7 @@ def test_json_has_the_metric_beside_accuracy(searched: Searched) -> None:
     chosen = json_selection(searched.result, tracking={}, home=Home(Path("s")))
     assert (chosen["metric"], chosen["test_value"]) == (searched.metric.name, None)
     best.best[searched.metric.deviation_key] = 0.01
-    best.config["data"]["folds"] = 5
+    best.config = {**best.config, "data": {**best.config["data"], "folds": 5}}
     assert deviation(best) == {"value_std": 0.01, "folds": 5}
 
 
@@ -353,7 +353,7 @@ def test_a_network_is_held_against_a_baseline_by_the_metric(searched: Searched) 
     other = next(t for t in searched.result.ranking if t.params["optimizer.lr"] == 0.001)
     for trial in searched.result.trials.values():
         if trial.params["optimizer.lr"] == 0.001:
-            trial.config["model"]["name"] = "svm"
+            trial.config = {**trial.config, "model": {**trial.config["model"], "name": "svm"}}
     best, metric = searched.best, searched.metric
     less = "less" if metric.mode == "max" else "more"
     assert dict(verdict(searched.result))["A network?"].startswith(

@@ -168,7 +168,7 @@ def test_few_photographs_from_nothing_are_led_to_trained_weights(result: SearchR
         "trained weights usually do much better: --space transfer."
     )
     for trial in result.trials.values():
-        trial.config["model"]["pretrained"] = True
+        trial.config = {**trial.config, "model": {**trial.config["model"], "pretrained": True}}
     assert "Trained weights" not in dict(verdict(result))
 
 

@@ -52,7 +52,7 @@ def test_a_config_that_is_none_any_more_is_told_and_hinders_nobody(
     driver = ended(open_driver(changed(experiment, trials=3)))
     first, second, third = driver.result.ranking
     evaluate_those(driver, first.trial)
-    second.config["optimizer"]["name"] = "gone"
+    second.config = {**second.config, "optimizer": {**second.config["optimizer"], "name": "gone"}}
     checkpoint_of(third, driver.experiment.folder).rmdir()
     reasons = evaluated(driver)
     assert reasons.pop(MISSING) == [third.trial]

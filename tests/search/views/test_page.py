@@ -337,7 +337,7 @@ def test_a_search_of_baselines_alone_shows_the_best_so_far_and_no_empty_curves(
 ) -> None:
     result = played(experiment, 9)
     for trial in result.trials.values():
-        trial.config["model"]["name"] = "svm"
+        trial.config = {**trial.config, "model": {**trial.config["model"], "name": "svm"}}
     page = render(result)
     assert '<section id="curves"><h2>Best so far</h2>' in page
     assert "Learning curves" not in page
@@ -562,7 +562,7 @@ def test_folds_are_told_as_mean_and_deviation(experiment: Experiment) -> None:
     assert best is not None
     for metrics in best.epochs.values():
         metrics["val/accuracy_std"] = 0.0123
-    best.config["data"]["folds"] = 5
+    best.config = {**best.config, "data": {**best.config["data"], "folds": 5}}
     found = dict(verdict(result))["Found"]
     assert "(mean ± 1.2% over 5 folds)" in found
     assert "the mean probabilities of 5 such models, one trained for each fold" in found
