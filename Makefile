@@ -10,7 +10,7 @@ JOBS ?= 3
 SLOW_JOBS ?= 3
 # A file for the tests that fail, which then do not end `make`: `python -m tests.again FILE` tries them once more, one at a time.
 AGAIN ?=
-PYTEST := $(BIN)/python -m pytest --ignore tests/test_layers.py $(if $(AGAIN),--again-later $(AGAIN))
+PYTEST := $(BIN)/python -m pytest --ignore tests/test_layers.py $(if $(AGAIN),--again-later=$(AGAIN))
 
 .PHONY: setup run test test-all test-quick check soak bench bench-search clean
 

@@ -1,6 +1,6 @@
 """Run tests that have failed once more, one at a time.
 
-    python -m pytest --again-later FILE ...    # writes down the tests that fail, and exits with 0
+    python -m pytest --again-later=FILE ...    # writes down the tests that fail, and exits with 0
     python -m tests.again FILE                 # 1 if one of them fails again
 
 A test that passes now is flaky: it depends on something that it does not name, such as what else

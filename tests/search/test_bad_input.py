@@ -941,6 +941,9 @@ class Silence:
             self.questions += 1
 
     def close(self) -> None:
+        """Take no more connections, once those that came before this are counted."""
+        if not self.thread.is_alive():
+            return
         socket.create_connection(self.listening.getsockname()).close()
         self.thread.join()
         self.listening.close()
@@ -962,6 +965,7 @@ def test_an_mlflow_that_never_answers_is_asked_twice_for_seconds(
     done = call("search.run", "--space", "smoke", "--tracking", silence.uri)
     assert done.returncode == 4
     assert done.stderr.startswith(f"error: MLflow not reachable at {silence.uri} (timed out).")
+    silence.close()
     assert silence.questions == tracking_uri.TRIES
 
 
