@@ -40,7 +40,8 @@ REASON = "needs the program "
 
 def path_of(program: str) -> Path | None:
     """Return a program's path, the newest version's; None if it is not installed."""
-    for name in (program, *PLACES.get(program, ())):
+    # A folder first: beside a link in the PATH the package's other programs need not lie.
+    for name in sorted((program, *PLACES.get(program, ())), key=lambda name: "/" not in name):
         if "/" not in name:
             if place := shutil.which(name):
                 return Path(place)
