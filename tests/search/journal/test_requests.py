@@ -63,7 +63,7 @@ def test_what_is_asked_is_there_in_the_order_of_time_until_it_is_withdrawn(kept:
     [
         (b"{", "Expecting"),
         (b"[]", "it is no request"),
-        (b"[" * 3000, "recursion"),
+        (b"[" * 3000, "recursion|Expecting value"),  # Python 3.13 reads so many levels
         (b"\xff\xfe", "codec"),
         (plain(action="format"), "action must be one of stop, pause, extend"),
         (plain(action=None), "it has no 'action'"),
@@ -93,7 +93,7 @@ def test_what_is_no_request_is_named_with_the_reason(
     put(kept, "one.json", content)
     (found,) = waiting(kept)
     assert isinstance(found, Unreadable)
-    assert why in found.reason
+    assert any(part in found.reason for part in why.split("|"))
     assert len(found.reason) <= 200
 
 
