@@ -509,8 +509,8 @@ class _Quiet(TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Flush the real stream."""
-        if self.is_over:
+        """Flush the real stream, which may have been closed before this one is collected."""
+        if self.is_over and not self.real.closed:
             self.real.flush()
 
 

@@ -475,3 +475,13 @@ def test_ctrl_c_pauses_the_search_and_raises(here: Path) -> None:
         [sys.executable, "-c", script], cwd=here, capture_output=True, text=True, check=False
     )
     assert done.stdout == "raised interrupted\n", (done.returncode, done.stderr)
+
+
+def test_what_keeps_the_quiet_stream_outlives_the_real_one() -> None:
+    """A logger's handler may keep it until the interpreter ends; closing flushes once more."""
+    real = io.StringIO()
+    quiet = search.api._Quiet(real)
+    quiet.is_over = True
+    real.close()
+    quiet.close()
+    assert quiet.closed
