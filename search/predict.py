@@ -24,7 +24,7 @@ from search.cli.csv_output import check_csv, csv_option, csv_rows
 from search.cli.main import SOME_FAILED, HelpFormatter, check_versions, guarded, storage_option
 from search.cli.names import found_name
 from search.journal.store import own_path
-from search.statistics import LEVEL, share_bounds
+from search.statistics import of_images
 from search.views.terminal import Terminal, say
 from trainables.datasets.images import SUFFIXES
 from trainables.datasets.names import is_hidden
@@ -129,7 +129,7 @@ class FolderAccuracy:
     def bounds(self) -> tuple[float, float]:
         """The 95 % interval of the accuracy (Clopper and Pearson 1934), for independent images."""
         images = sum(self.images.values())
-        return share_bounds(sum(self.right.values()) / images, images, (1 - LEVEL) / 2)
+        return of_images(sum(self.right.values()) / images, images)
 
     def lines(self) -> Iterator[str]:
         """Yield the accuracy in words, and below it that of each class, the worst first."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.catalog.tasks import Metric
+from trainables.catalog.tasks import INTERVAL_LEVEL, Metric
 
 LEVEL = 0.95
 """The confidence level of an interval."""
@@ -134,7 +134,7 @@ def error_of(metric: Metric, metrics: Mapping[str, float], images: int) -> float
     return standard_error(metrics.get(metric.key, math.nan), images) if images else 0.0
 
 
-def of_images(share: float, images: int, level: float = LEVEL) -> tuple[float, float]:
+def of_images(share: float, images: int, level: float = INTERVAL_LEVEL) -> tuple[float, float]:
     """Return the interval for a share of all images of this kind, from that of so many of them.
 
     It is exact (`share_bounds`), with half of the error on either side.

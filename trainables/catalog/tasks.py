@@ -15,6 +15,11 @@ from trainables.errors import ConfigError
 
 WIDTH = NormalDist().inv_cdf(0.975)
 """The standard errors to each side of a value that a 95 % interval takes, of a normal one."""
+INTERVAL_LEVEL = 0.96
+"""The level at which the interval of a value is computed, which is stated as 95 %.
+
+What is approximate about some of them then still holds (`tests/bench/rates/intervals.py`).
+"""
 LEAST_FREEDOM = 10
 """The degrees of freedom below which no interval is stated: it would miss too often.
 
@@ -115,7 +120,7 @@ class Metric:
         # Imported here since it takes time, and most of those who ask for metrics need no interval.
         from scipy.special import stdtrit
 
-        width = error * float(stdtrit(freedom, 0.975))
+        width = error * float(stdtrit(freedom, (1 + INTERVAL_LEVEL) / 2))
         # A value moves in steps of about an image: half of one may be luck (continuity).
         width += 0.5 / freedom if self.is_fraction else 0.0
         return max(self.limits[0], value - width), min(self.limits[1], value + width)

@@ -16,8 +16,7 @@ from trainables.catalog.tasks import CLASSIFICATION
 from trainables.tasks.metrics import SCORES, Labels, Probabilities, told
 
 METRICS = CLASSIFICATION.metrics
-# They are intervals of 95 %, below which half of the measured shares may lie by chance.
-PROMISES = {metric.title: Promise("interval", 0.94) for metric in METRICS if not metric.is_skewed}
+PROMISES = {metric.title: Promise("interval", 0.95) for metric in METRICS if not metric.is_skewed}
 CHUNKS, CHUNK = 20, 100_000
 """The true values are those of at least 3 chunks of so many images, and of more of few classes."""
 EVEN, UNEVEN, RARE = (0.5, 0.5), (0.9, 0.1), (0.96, 0.04)
