@@ -67,15 +67,25 @@ class Slot:
     """The version that it was told of."""
     reply: "asyncio.Future[Came] | None" = None
     """The reply on that version, once it comes."""
+    is_told: bool = False
+    """True if the process that runs was told of `asked`: only then is its end a reply."""
     is_ready: bool = False
     failures: int = 0
     """Processes in a row that have not answered yet, the one that is running among them."""
 
+    @property
+    def awaited(self) -> Coming | None:
+        """The version whose reply is waited for."""
+        return None if self.reply is None or self.reply.done() else self.asked
+
+    def is_awaited(self, came: Came) -> bool:
+        """Check whether this is the reply that is waited for."""
+        version = self.awaited
+        return version is not None and (came.role, came.version) == (version.role, version.version)
+
     def hear(self, came: Came) -> None:
         """Settle the wait for this version, if there is one."""
-        if self.reply is None or self.asked is None or self.reply.done():
-            return
-        if (came.role, came.version) == (self.asked.role, self.asked.version):
+        if self.reply is not None and self.is_awaited(came):
             self.reply.set_result(came)
 
 
@@ -126,8 +136,9 @@ class Supervisor:
 
     async def _guarded(self, work: Work) -> None:
         """Do a part of the work. An error of it ends the server at its start, and never later."""
-        failures = 0
+        failures, clock = 0, asyncio.get_running_loop().time
         while True:
+            began_s = clock()
             try:
                 return await work()
             except Exception as error:  # noqa: BLE001 - no task's error may be lost
@@ -136,7 +147,9 @@ class Supervisor:
                     return
                 text = str(error) if isinstance(error, ConfigError | Refused) else repr(error)
                 say(f"note: {text.rstrip('.')}; it is tried again")
-            await self._pause(failures := failures + 1)
+            # What has worked for a while has not failed in a row.
+            failures = 1 if clock() - began_s > LONGEST_PAUSE_S else failures + 1
+            await self._pause(failures)
             if self._ended.done():
                 return
 
@@ -182,9 +195,19 @@ class Supervisor:
             await self._wished.wait()
             self._wished.clear()
             if MAIN in self._wishes:
-                await self._take(self._wishes.pop(MAIN))
+                await self._take_wish(MAIN)
             if MAIN in self._used and SHADOW in self._wishes:
-                await self._take(self._wishes.pop(SHADOW))
+                await self._take_wish(SHADOW)
+
+    async def _take_wish(self, role: str) -> None:
+        """Take the version that came; if that fails it stays, unless a newer one has come."""
+        coming = self._wishes.pop(role)
+        try:
+            await self._take(coming)
+        except Exception:
+            self._wishes.setdefault(role, coming)
+            self._wished.set()
+            raise
 
     async def _take(self, coming: Coming) -> None:
         """Let the processes use a version, if they do not."""
@@ -231,14 +254,17 @@ class Supervisor:
     async def _asked(self, slot: Slot, coming: Coming) -> Came:
         """Return what becomes of a version in a process.
 
-        One that is just starting was told of the version in use, so it is waited for.
+        One that is just starting was told of the version in use, so it is waited for. Where none
+        can start with that any more, the next one starts with this version.
         """
-        while not slot.is_ready:
+        while not slot.is_ready and not (coming.role == MAIN and slot.failures > 1):
             await asyncio.sleep(0.01)
-        assert slot.process is not None
-        assert slot.process.stdin is not None
         slot.asked, slot.reply = coming, asyncio.get_running_loop().create_future()
-        slot.process.stdin.write(coming.line)
+        slot.is_told = slot.is_ready
+        if slot.is_told:
+            assert slot.process is not None
+            assert slot.process.stdin is not None
+            slot.process.stdin.write(coming.line)
         came = await slot.reply
         slot.asked = slot.reply = None
         return came
@@ -249,7 +275,7 @@ class Supervisor:
             try:
                 await self._answer(slot)
             finally:
-                if (asked := slot.asked) is not None:
+                if (asked := slot.awaited) is not None and slot.is_told:
                     slot.hear(Came(asked.version, asked.role, "a process ended while it loaded it"))
             if slot.failures >= FAILURES and not self._is_serving:
                 raise Refused(f"a process ended {FAILURES} times before it could answer.")
@@ -288,17 +314,24 @@ class Supervisor:
         """Tell a process which versions are in use, and hear what it says until its end."""
         assert process.stdin is not None
         assert process.stdout is not None
+        versions = dict(self._used)
+        if (asked := slot.awaited) is not None and asked.role == MAIN:
+            versions[MAIN], slot.is_told = asked, True
         for role in (MAIN, SHADOW):
-            if role in self._used:
-                process.stdin.write(self._used[role].line)
+            if role in versions:
+                process.stdin.write(versions[role].line)
         async for line in process.stdout:
             came = Came(**json.loads(line))
-            if came.refused and not slot.is_ready and came.role == MAIN:
+            is_start = came.role == MAIN and not slot.is_ready
+            if is_start and came.refused and not slot.is_awaited(came):
                 name = self.plan.settings.name
                 raise ConfigError(f"'{name}' cannot be served: {came.refused}")
             slot.hear(came)
-            if came.role == MAIN:
+            if is_start and not came.refused:
                 slot.is_ready, slot.failures = True, 0
+                if (asked := slot.awaited) is not None and not slot.is_told:
+                    slot.is_told = True  # it could start with the version in use after all
+                    process.stdin.write(asked.line)
 
     async def _drain(self) -> None:
         """Let the processes answer what has arrived, and end all."""

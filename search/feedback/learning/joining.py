@@ -12,7 +12,7 @@ It lies in the folder of the improvement's search, which so needs the records no
 
 import json
 import shutil
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -28,7 +28,7 @@ from search.feedback.learning.corrected import (
     without_rows,
 )
 from search.feedback.learning.decision import alpha_of
-from search.feedback.records import EARLIER
+from search.feedback.records import EARLIER, Correction
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, Decoded, Part, joined
 from trainables.disk import read_regular
@@ -185,18 +185,44 @@ def doubted_before(rounds: Sequence[About], new: Sequence[New]) -> list[str]:
 
     Those that were not doubted then have joined, and are no longer among the new ones.
     """
-    known = {
-        (one.image, one.label, one.corrected_ms)
-        for told in rounds
-        for one in told.left_out
-        if one.why == DOUBTED
-    }
+    doubted = set[Doubted]().union(*map(_doubted, rounds))
     return [
-        one.image
-        for one in new
-        if one.use == TRAINED
-        and known & {(one.image, one.label, time_ms) for time_ms in (0, one.corrected_ms)}
+        image.image
+        for image in new
+        if image.use == TRAINED and _is_among(doubted, image, image.corrected_ms)
     ]
+
+
+def unseen_corrections(about: About, corrections: Iterable[Correction]) -> list[Correction]:
+    """Return the corrections that an improvement knew nothing of.
+
+    One that it doubted is among them if it was made again since, also with the same label.
+    """
+    doubted = _doubted(about)
+    labels = {(image["image"], image["label"]) for image in about.images}
+    labels |= {(image.image, image.label) for image in about.left_out if image.why != DOUBTED}
+    return [
+        correction
+        for correction in corrections
+        if (correction.image, correction.label) not in labels
+        and not _is_among(doubted, correction, correction.time_ms)
+    ]
+
+
+Doubted = tuple[str, str, int]
+"""An image, its doubted label, and when it was corrected; 0 from earlier versions."""
+
+
+def _doubted(about: About) -> set[Doubted]:
+    return {
+        (image.image, image.label, image.corrected_ms)
+        for image in about.left_out
+        if image.why == DOUBTED
+    }
+
+
+def _is_among(doubted: set[Doubted], image: New | Correction, corrected_ms: int) -> bool:
+    return any((image.image, image.label, time_ms) in doubted for time_ms in (0, corrected_ms))
 
 
 def aside(folder: Path) -> dict[str, Part]:

@@ -232,6 +232,80 @@ def test_what_fails_at_a_restart_is_tried_again(
     supervised(tmp_path, monkeypatch, 1, work)
 
 
+@pytest.mark.parametrize("is_first_well", [True, False])
+def test_where_none_can_start_with_the_version_in_use_the_next_version_is_started(
+    is_first_well: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(server: Server) -> None:
+        first = await serving(server, "3")
+        first.terminate()
+        for count in (2, 3):
+            await until(lambda count=count: len(server.processes) == count)  # type: ignore[misc]
+            server.processes[-1].says("3", refused="its folder is gone")
+            server.processes[-1].terminate()  # as it does by itself
+        waits = server.supervisor._slots[0]
+        for version in ("4", "5"):
+            server.wish(version)
+            await until(lambda: waits.awaited is not None and not waits.is_told)
+            server.processes[-1].terminate()
+            await until(lambda version=version: server.processes[-1].last == version)  # type: ignore[misc]
+            if version == "4" and not is_first_well:
+                server.processes[-1].says("4", refused="its classes differ")
+                server.processes[-1].terminate()
+                await until(lambda: server.processes[-1].last == "3")
+                server.processes[-1].terminate()
+                continue
+            server.processes[-1].says(version)
+            await until(lambda: waits.is_ready)
+            break
+        await until(lambda: server.supervisor._used[MAIN].version == version)
+        assert version == ("4" if is_first_well else "5")
+        assert ("its classes differ" in "\n".join(server.lines)) is not is_first_well
+
+    supervised(tmp_path, monkeypatch, 1, work)
+
+
+def test_one_that_can_start_with_the_version_in_use_after_all_is_told_of_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(server: Server) -> None:
+        first = await serving(server, "3")
+        first.terminate()
+        await until(lambda: len(server.processes) == 2)
+        server.processes[1].terminate()
+        await until(lambda: len(server.processes) == 3 and server.processes[2].last == "3")
+        server.wish("4")
+        await until(lambda: server.supervisor._slots[0].awaited is not None)
+        server.processes[2].says("3")
+        await until(lambda: server.processes[2].last == "4")
+        server.processes[2].says("4")
+        await until(lambda: server.supervisor._used[MAIN].version == "4")
+
+    supervised(tmp_path, monkeypatch, 1, work)
+
+
+def test_a_version_whose_taking_failed_is_taken_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(server: Server) -> None:
+        process = await serving(server, "3")
+        take, failures = server.supervisor._asked, iter([OSError("out of memory")])
+
+        async def fail(*args: Any) -> Came:
+            for error in failures:
+                raise error
+            return await take(*args)
+
+        monkeypatch.setattr(server.supervisor, "_asked", fail)
+        server.wish("4")
+        await until(lambda: process.last == "4")
+        process.says("4")
+        await until(lambda: server.supervisor._used[MAIN].version == "4")
+        assert any("out of memory" in line for line in server.lines)
+
+    supervised(tmp_path, monkeypatch, 1, work)
+
+
 def test_what_fails_at_the_start_ends_the_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
