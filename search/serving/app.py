@@ -37,7 +37,7 @@ from search.serving.batching import Batcher
 from search.serving.limits import Limits, Refusal
 from search.serving.metrics import Metrics
 from search.serving.observing import Observing, Shadow
-from search.serving.pages.guard import LOOPBACK, error, refusal
+from search.serving.pages.guard import LOOPBACK, error_response, refusal
 from search.serving.versions import Served, Versions
 from trainables.datasets.images import TooManyPixels, open_image
 from trainables.errors import ConfigError, counted
@@ -150,7 +150,7 @@ class App:
         """Answer a request, as ASGI has it."""
         refused = refusal(scope, self._hosts) if scope["type"] == "http" else ""
         if refused:
-            await error(403, refused)(scope, receive, send)
+            await error_response(403, refused)(scope, receive, send)
             return
         if scope["type"] != "http" or scope["method"] != "POST":
             await self._others(scope, receive, send)

@@ -85,7 +85,7 @@ def app_of(
 ) -> App:
     """Return the application with its page."""
     hosts = allowed_hosts(settings.host)
-    page = drop.Context(
+    page = drop.DropContext(
         settings.name,
         tuple(versions.current.model.classes),
         lambda: versions.current.version,
