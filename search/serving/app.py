@@ -214,7 +214,6 @@ class App:
     async def _compute_answers(
         self, raw_images: inputs.Contents | Pixels
     ) -> tuple[list[Pixels], Answers]:
-        """Decode images, and compute the model's answers on them."""
         images = await self._decode_images(raw_images)
         return images, await self._batcher.answers(images)
 

@@ -175,7 +175,6 @@ def _read_npy(content_type: str, body: bytes, limits: Limits) -> NDArray[np.uint
 
 
 def _first_line(error: Exception) -> str:
-    """The first line of an error's text, shortened."""
     return printable((str(error).splitlines() or [type(error).__name__])[0][:200])
 
 

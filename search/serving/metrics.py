@@ -14,8 +14,11 @@ from search.serving.batching import BatchResult
 from search.serving.messages import METRICS_FOLDER_VARIABLE
 
 PATHS = ("/predict", "/invocations")
+"""The paths with a label of their own."""
 LATENCIES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+"""The buckets of the time of a request, in seconds."""
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+"""The buckets of the images of a batch."""
 MAX_CLASSES = 100
 OTHER_CLASSES = "(other)"
 """The label of all classes beyond `MAX_CLASSES`: each label is a time series in Prometheus."""

@@ -14,6 +14,7 @@ LOG = logging.getLogger(__name__)
 MOST_IMAGES, MOST_BYTES = 4096, 64 * 2**20
 """The most answers and bytes in an observer's queue; answers beyond are dropped and counted."""
 BATCH = 256
+"""The most answers that an observer receives at once."""
 
 
 class ObserverQueue:

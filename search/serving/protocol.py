@@ -161,7 +161,6 @@ class BoundedProtocol(HttpToolsProtocol):
                 return
 
     def _without_upgrade(self) -> bytes:
-        """The header that has just been parsed, without its `Upgrade`."""
         version = self.scope["http_version"].encode()
         lines = [self.scope["method"].encode() + b" " + self.url + b" HTTP/" + version]
         lines += [name + b": " + value for name, value in self.headers if name != b"upgrade"]

@@ -321,6 +321,7 @@ class Supervisor:
             process.terminate()
         waiting = [asyncio.create_task(process.wait()) for process in running]
         if waiting:
+            # Workers end by themselves within DRAIN_S, so this kills only those that hang.
             await asyncio.wait(waiting, timeout=DRAIN_S + 5)
         for process in running:
             if process.returncode is None:

@@ -240,7 +240,6 @@ class _Server(uvicorn.Server):
 
 
 def _read_versions() -> Iterator[ModelVersion]:
-    """Read the versions that the supervisor offers, until stdin ends."""
     while line := sys.stdin.readline():
         yield ModelVersion(**json.loads(line))
 

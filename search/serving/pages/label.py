@@ -33,6 +33,7 @@ from search.serving.pages.guard import (
 )
 
 MAX_BYTES = 100_000
+"""The largest body of a call."""
 MAX_COUNT = 100
 """The most images in the answer to one call."""
 
