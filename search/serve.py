@@ -18,7 +18,7 @@ from search.api import is_folder
 from search.cli.main import HelpFormatter, guarded, leave, place_option
 from search.cli.names import found_name
 from search.journal.store import own_path, storage
-from search.serving.messages import Recording, Settings, WatchedModel
+from search.serving.messages import Recording, WatchedModel, WorkerSettings
 from search.serving.supervisor import ServingPlan, bind_socket, serve
 from search.tracking.model_registry import ADDRESS
 from trainables.errors import ConfigError
@@ -135,7 +135,7 @@ def on_cluster(args: argparse.Namespace, source: WatchedModel | Path) -> int:
         option = "--shadow" if args.shadow is not None else "--workers"
         remedy = "Use --replicas" if args.shadow is None else "Serve it on one machine"
         raise ConfigError(f"{option} is not for a cluster (--address). {remedy}.")
-    settings = Settings(
+    settings = WorkerSettings(
         name=name_of(args.model),
         host=args.host,
         descriptor=-1,  # Ray Serve listens
@@ -190,7 +190,7 @@ def command(args: argparse.Namespace) -> int:
         except OSError as error:
             raise cannot_listen(args.host, args.port, error) from error
         with listening:
-            settings = Settings(
+            settings = WorkerSettings(
                 name=name_of(args.model),
                 host=args.host,
                 descriptor=listening.fileno(),

@@ -111,7 +111,7 @@ class Lane:
             self._seconds_per_pixel = mean_s + SMOOTHING * (pixel_s - mean_s)
 
 
-class Decoding:
+class DecodingPool:
     """The threads that decode images. Large images wait for each other; no other waits for them.
 
     This bounds the pixels that are decoded at once, and so the memory: about 8 bytes per pixel.

@@ -31,7 +31,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from search.feedback.observer import Answered, Observer
 from search.serving import inputs, protocol, routes
-from search.serving.admission import Admission, Decoding, Ticket
+from search.serving.admission import Admission, DecodingPool, Ticket
 from search.serving.answers import check_numbers, table, to_plain
 from search.serving.batching import Batcher
 from search.serving.limits import Limits, Refusal
@@ -116,7 +116,7 @@ class App:
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         self._batcher = Batcher(lambda: self.versions.current, self.metrics.count_batch)
-        self._decoding = Decoding(processors(), self.limits.pixels)
+        self._decoding = DecodingPool(processors(), self.limits.pixels)
         self.admission = Admission(
             self.limits,
             self.metrics,

@@ -26,7 +26,7 @@ SMOOTHING = 0.2
 
 
 @dataclass(slots=True)
-class Job:
+class PendingRequest:
     """The images of a request, and the model's answers on them so far."""
 
     images: Sequence[NDArray[np.uint8]]
@@ -35,8 +35,8 @@ class Job:
     """The model's answer on each image, with the version that gave it."""
 
 
-Batch = list[tuple[Job, int]]
-"""Images, each as its job and its index in `Job.images`."""
+Batch = list[tuple[PendingRequest, int]]
+"""Images, each as its request and its index in `PendingRequest.images`."""
 
 
 @dataclass(slots=True)
@@ -65,7 +65,7 @@ class Batcher:
         """
         self._current, self._on_result = current, on_result
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[tuple[Job, int]] = deque()
+        self._waiting: deque[tuple[PendingRequest, int]] = deque()
         self._is_busy = False
         self._work: SimpleQueue[Batch | None] = SimpleQueue()
         self.seconds_per_image = 0.0
@@ -78,14 +78,14 @@ class Batcher:
 
         An error of the model is raised here, whatever its class.
         """
-        job = Job(images, self._loop.create_future())
-        self._waiting.extend((job, number) for number in range(len(images)))
+        request = PendingRequest(images, self._loop.create_future())
+        self._waiting.extend((request, number) for number in range(len(images)))
         if not self._is_busy:
             self._is_busy = True
             # Not at once, so that requests that arrived at the same moment share a batch.
             self._loop.call_soon(self._begin)
-        await job.done
-        return job.answers
+        await request.done
+        return request.answers
 
     def close(self) -> None:
         """End the thread; no image may be waiting."""
@@ -115,7 +115,7 @@ class Batcher:
         served, began = self._current(), time.perf_counter()
         predictions, error = None, None
         try:
-            images = [job.images[number] for job, number in batch]
+            images = [request.images[number] for request, number in batch]
             predictions = served.predictions(images)
             if len(predictions) != len(images):
                 raise ValueError(f"it gave {len(predictions)} answers to {len(images)} images")
@@ -140,11 +140,11 @@ class Batcher:
             LOG.error("what version %s said is not understood: %r", result.served.version, raised)
             error = error or raised
         if error is not None:
-            for job, _ in result.batch:
-                if not job.done.done():
-                    job.done.set_exception(error)
+            for request, _ in result.batch:
+                if not request.done.done():
+                    request.done.set_exception(error)
             return
-        for (job, _), prediction in zip(result.batch, result.predictions, strict=True):
-            job.answers.append((prediction, result.served))
-            if len(job.answers) == len(job.images) and not job.done.done():
-                job.done.set_result(None)
+        for (request, _), prediction in zip(result.batch, result.predictions, strict=True):
+            request.answers.append((prediction, result.served))
+            if len(request.answers) == len(request.images) and not request.done.done():
+                request.done.set_result(None)

@@ -27,7 +27,7 @@ class Recording:
 
 
 @dataclass(frozen=True)
-class Settings:
+class WorkerSettings:
     """The settings with which a worker is started."""
 
     name: str
@@ -48,7 +48,7 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
 
     @classmethod
-    def from_text(cls, text: str) -> "Settings":
+    def from_text(cls, text: str) -> "WorkerSettings":
         """Parse the settings from JSON."""
         values = json.loads(text)
         record = None if values["record"] is None else Recording(**values["record"])

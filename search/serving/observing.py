@@ -11,7 +11,7 @@ from search.serving.metrics import Metrics
 from search.serving.versions import ServedVersion
 
 LOG = logging.getLogger(__name__)
-MOST_IMAGES, MOST_BYTES = 4096, 64 * 2**20
+MAX_IMAGES, MAX_BYTES = 4096, 64 * 2**20
 """The most answers and bytes in an observer's queue; answers beyond are dropped and counted."""
 BATCH = 256
 """The most answers that an observer receives at once."""
@@ -33,7 +33,7 @@ class ObserverQueue:
         """Queue answers for the observer, or drop and count them if the queue is full."""
         size_bytes = sum(_size_bytes(answer) for answer in answers)
         with self._changed:
-            if len(self._waiting) >= MOST_IMAGES or self._pending_bytes + size_bytes > MOST_BYTES:
+            if len(self._waiting) >= MAX_IMAGES or self._pending_bytes + size_bytes > MAX_BYTES:
                 self._metrics.unobserved.inc(len(answers))
                 return
             self._pending_bytes += size_bytes

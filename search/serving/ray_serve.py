@@ -24,8 +24,8 @@ from search.serving.messages import (
     MAIN,
     FetchedModel,
     ModelVersion,
-    Settings,
     WatchedModel,
+    WorkerSettings,
 )
 from search.serving.metrics import Metrics
 from search.serving.supervisor import name_version, remove_fetched, report
@@ -51,7 +51,7 @@ waits for 60 s.
 class ClusterDeployment:
     """The model to serve on a cluster, its settings, and its address there."""
 
-    settings: Settings
+    settings: WorkerSettings
     """The settings of each replica."""
     address: str
     """The address of the cluster."""
@@ -68,7 +68,7 @@ class ClusterDeployment:
 class ReplicaSetup:
     """The settings and the model with which a replica is started."""
 
-    settings: Settings
+    settings: WorkerSettings
     version: str
     files: dict[str, bytes]
     """The files of the model's folder: their contents by name."""

@@ -31,9 +31,9 @@ from search.serving.messages import (
     SHADOW,
     FetchedModel,
     ModelVersion,
-    Settings,
     VersionReply,
     WatchedModel,
+    WorkerSettings,
 )
 from trainables.errors import ConfigError, counted, printable
 
@@ -50,7 +50,7 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 class ServingPlan:
     """The model to serve, its settings, and the number of workers."""
 
-    settings: Settings
+    settings: WorkerSettings
     address: str
     """The address at which the model is served, to print."""
     workers: int
@@ -65,15 +65,15 @@ class Slot:
 
     process: Process | None = None
     candidate: ModelVersion | None = None
-    """The version that was sent to the process and waits for its reply."""
+    """The version that was sent to the process, until its reply arrives."""
     reply: "asyncio.Future[VersionReply] | None" = None
-    """The reply to that version."""
+    """The reply that is awaited."""
     is_ready: bool = False
     failures: int = 0
     """Processes in a row that did not become ready, including the running one until it is ready."""
 
     def settle(self, reply: VersionReply) -> None:
-        """Pass on a reply to the version that waits for it, if there is one."""
+        """Settle the awaited reply, if this is the reply to the candidate."""
         if self.reply is None or self.candidate is None or self.reply.done():
             return
         if (reply.role, reply.version) == (self.candidate.role, self.candidate.version):

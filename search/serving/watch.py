@@ -2,10 +2,10 @@
 
     python -m search.serving.watch MODEL
 
-It is a process of its own since importing MLflow's client and torch takes seconds and memory, which
-the processes that answer requests cannot spare. It prints a `FetchedModel` a line for each version.
-An error of the first fetch ends it with an exit code and a line on stderr. Each later error is a
-line on stderr, which is printed once while the error repeats.
+MODEL is a `WatchedModel` as JSON. Importing MLflow's client and torch takes seconds and memory,
+which the processes that answer requests cannot spare, so this is a process of its own. It prints a
+`FetchedModel` a line for each version. An error of the first fetch ends it with an exit code and a
+line on stderr. Each later error is a line on stderr, which is printed once while the error repeats.
 """
 
 import json

@@ -2,9 +2,9 @@
 
     python -m search.serving.worker SETTINGS
 
-`supervisor` starts it, and writes to its stdin which version to use, a `ModelVersion` a line. It
-replies on stdout, a `VersionReply` a line. At the end of stdin, and at SIGTERM, it answers the
-requests that have arrived and ends.
+SETTINGS are `WorkerSettings` as JSON. `supervisor` starts the process, and writes to its stdin
+which version to use, a `ModelVersion` a line. The process replies on stdout, a `VersionReply` a
+line. At the end of stdin, and at SIGTERM, it answers the requests that have arrived and ends.
 """
 
 import gc
@@ -32,8 +32,8 @@ from search.serving.messages import (
     SHADOW,
     ModelVersion,
     Recording,
-    Settings,
     VersionReply,
+    WorkerSettings,
 )
 from search.serving.metrics import Metrics
 from search.serving.observing import Shadow
@@ -49,7 +49,7 @@ KEEP_ALIVE_S = 75
 """Seconds after which an idle connection is closed."""
 
 
-def check_task(settings: Settings, first: ServedVersion) -> None:
+def check_task(settings: WorkerSettings, first: ServedVersion) -> None:
     """Check that the settings can be applied to this model.
 
     Raises:
@@ -88,7 +88,7 @@ def open_recorder(
 
 
 def build_app(
-    settings: Settings,
+    settings: WorkerSettings,
     versions: Versions,
     metrics: Metrics,
     recorder: "Recorder | None",
@@ -119,7 +119,7 @@ def build_app(
 class Worker:
     """Serves a model, and compares a second model with it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: WorkerSettings) -> None:
         self.settings = settings
         self._metrics = Metrics()
         self._shadow = (
@@ -173,7 +173,7 @@ class Worker:
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=DRAIN_S,
         )
-        return _Server(
+        return _WorkerServer(
             config, lambda: _send_reply(VersionReply(self._versions.current.version, MAIN))
         )
 
@@ -226,7 +226,7 @@ class Worker:
             self._shadow.served = new
 
 
-class _Server(uvicorn.Server):
+class _WorkerServer(uvicorn.Server):
     """Calls a function once it listens."""
 
     def __init__(self, config: uvicorn.Config, on_listening: Any) -> None:
@@ -253,7 +253,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
     """Serve, then end this process."""
     logging.basicConfig(level=logging.ERROR, format="error: %(message)s")
     (text,) = sys.argv[1:] if argv is None else argv
-    code = Worker(Settings.from_text(text)).run()
+    code = Worker(WorkerSettings.from_text(text)).run()
     sys.stdout.flush()
     # Not by sys.exit: a thread still reads stdin, and Python's own shutdown would fail.
     os._exit(code)

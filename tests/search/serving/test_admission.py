@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from search.serving import admission
-from search.serving.admission import Admission, Decoding, Ticket
+from search.serving.admission import Admission, DecodingPool, Ticket
 from search.serving.limits import Limits, Refusal
 from search.serving.metrics import Metrics
 
@@ -65,7 +65,7 @@ class Slow:
     """Images that are decoded until a test lets them."""
 
     def __init__(self, threads: int, most_pixels: int = 50 * MILLION) -> None:
-        self.decoding = Decoding(threads, most_pixels)
+        self.decoding = DecodingPool(threads, most_pixels)
         self.begun = list[str]()
         self._may_end = dict[str, threading.Event]()
 

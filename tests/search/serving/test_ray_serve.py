@@ -16,7 +16,7 @@ import pytest
 
 from search.serve import replicas
 from search.serving import ray_serve
-from search.serving.messages import ModelVersion, Settings, WatchedModel
+from search.serving.messages import ModelVersion, WatchedModel, WorkerSettings
 from search.serving.ray_serve import ClusterDeployment, StopSignal
 from tests.conftest import Command
 from tests.support.hosts import Host, network
@@ -89,7 +89,7 @@ def test_only_a_version_that_is_no_good_is_not_tried_again(
 ) -> None:
     """Version 4 cannot be fetched at first; 5 is no model."""
     source = WatchedModel("m", str(tmp_path), "", None, None, None, "m", True, 1.0)
-    wanted = ClusterDeployment(Settings("m", "", 0, 1, 0.1), "", 1, "/", (1, 1), source)
+    wanted = ClusterDeployment(WorkerSettings("m", "", 0, 1, 0.1), "", 1, "/", (1, 1), source)
     versions, found, deployed = iter("44455"), list[str](), list[str]()
     monkeypatch.setattr(ray_serve, "current_version", lambda _: versions_now[-1])
     versions_now = ["3"]
@@ -127,7 +127,7 @@ def test_an_alias_that_comes_back_is_followed(
 ) -> None:
     """Also to the first version, and past one that is no good; each look finds one more version."""
     source = WatchedModel("m", str(tmp_path), "", None, None, None, "m", True, 1.0)
-    wanted = ClusterDeployment(Settings("m", "", 0, 1, 0.1), "", 1, "/", (1, 1), source)
+    wanted = ClusterDeployment(WorkerSettings("m", "", 0, 1, 0.1), "", 1, "/", (1, 1), source)
     looks, deployed, now = iter("2213321"), list[str](), ["1"]
 
     class Signal(StopSignal):

@@ -14,7 +14,14 @@ from typing import Any
 import pytest
 
 from search.serving import supervisor
-from search.serving.messages import MAIN, SHADOW, ModelVersion, Settings, VersionReply, WatchedModel
+from search.serving.messages import (
+    MAIN,
+    SHADOW,
+    ModelVersion,
+    VersionReply,
+    WatchedModel,
+    WorkerSettings,
+)
 from search.serving.supervisor import ServingPlan, Supervisor
 
 Work = Callable[["Server"], Awaitable[None]]
@@ -60,16 +67,18 @@ class Server:
         self.folder, self.processes = folder, list[Process]()
         self.lines = list[str]()
         """What is said; the first is that it serves."""
-        self.settings = list[Settings]()
+        self.settings = list[WorkerSettings]()
         """Those that the processes were started with."""
         question = WatchedModel("m", str(folder / "main"), "", None, None, None, "m", True, 1.0)
         Path(question.into).mkdir()
         listening = socket.socket()
-        plan = ServingPlan(Settings("m", "", listening.fileno(), 1, 0.1), "", workers, question)
+        plan = ServingPlan(
+            WorkerSettings("m", "", listening.fileno(), 1, 0.1), "", workers, question
+        )
         self.supervisor = Supervisor(plan, folder, listening)
 
     async def started(self, *words: Any, **__: Any) -> Process:
-        self.settings.append(Settings.from_text(words[1]))
+        self.settings.append(WorkerSettings.from_text(words[1]))
         self.processes.append(Process(len(self.processes)))
         return self.processes[-1]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from search.serving import versions
-from search.serving.messages import Settings
+from search.serving.messages import WorkerSettings
 from search.serving.versions import load_version
 from search.serving.worker import check_task
 from trainables.errors import ConfigError
@@ -35,7 +35,7 @@ def test_only_classifiers_are_recorded_and_compared() -> None:
     served: Any = SimpleNamespace(
         is_classifier=False, model=SimpleNamespace(task=SimpleNamespace(title="boxes"))
     )
-    settings = Settings("m", "", 0, 1, 0.1, shadow_share=0.1)
+    settings = WorkerSettings("m", "", 0, 1, 0.1, shadow_share=0.1)
     with pytest.raises(ConfigError, match=r"--shadow take classifiers alone.* for boxes"):
         check_task(settings, served)
     check_task(replace(settings, shadow_share=0.0), served)
