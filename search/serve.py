@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from cluster.cli import Parser, cannot_listen, is_whole, port, seconds, whole
+from cluster.cli import Parser, cannot_listen, is_whole, port, seconds, whole_number
 from cluster.runtime.session import LOCAL
 from search.api import is_folder
 from search.cli.main import HelpFormatter, guarded, leave, place_option
@@ -228,14 +228,14 @@ def options() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--workers",
-        type=whole(1, MOST_WORKERS, "the number of processes"),
+        type=whole_number(1, MOST_WORKERS, "the number of processes"),
         default=1,
         metavar="N",
         help="how many processes answer",
     )
     parser.add_argument(
         "--max-delay",
-        type=whole(1, 10_000, "a delay in milliseconds"),
+        type=whole_number(1, 10_000, "a delay in milliseconds"),
         default=50,
         metavar="MS",
         help="the longest that a batch of images may be computed, for which the next have to wait",
@@ -314,7 +314,7 @@ def record_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--record-bytes",
-        type=whole(1_000_000, 10**15, "a number of bytes"),
+        type=whole_number(1_000_000, 10**15, "a number of bytes"),
         default=keeping.limit,
         metavar="N",
         help="of all that is kept; the oldest goes first",

@@ -28,8 +28,8 @@ from dataclasses import asdict, dataclass, field
 from itertools import count
 from pathlib import Path
 
-from cluster.storage.bucket import Bucket, Taken
-from cluster.storage.folder import Folder, Objects, objects
+from cluster.storage.bucket import Bucket, WriteConflict
+from cluster.storage.folder import ObjectFolder, Objects, objects
 from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError, unknown
 
@@ -140,10 +140,10 @@ class Records:
         if (there := self.about) is None:
             try:
                 self.place.put(json.dumps(asdict(about)).encode(), ABOUT, new=True)
-            except Taken:
+            except WriteConflict:
                 there = self.about
             else:
-                if isinstance(self.place, Folder):
+                if isinstance(self.place, ObjectFolder):
                     _close_to_others(self.place.path)
                 return True
         if there is not None and there != about:
@@ -341,7 +341,7 @@ class Records:
         If it is to be `new`, what was noted before stays.
         """
         content = json.dumps({"images": sorted(images)}).encode()
-        with suppress(Taken):
+        with suppress(WriteConflict):
             self.place.put(content, f"{DECIDED}/{search}.json", new=new)
 
     def _next_place(self) -> int:
