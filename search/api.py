@@ -388,7 +388,7 @@ def is_folder(source: str | Path, place: Storage) -> bool:
 
 def tracking_uri(tracking: str | None) -> str:
     """Return MLflow's tracking URI: the one asked for, the environment's, or the default."""
-    from search.experiment import absolute
+    from search.design.experiment import absolute
     from search.tracking.uri import DEFAULT_TRACKING
 
     # MLflow keeps what it opened by its address, which must not mean two files.

@@ -18,12 +18,12 @@ from rich.table import Table
 from cluster.cli import Parser
 from search.cli.main import HelpFormatter, guarded, place_option
 from search.cli.names import found_name
-from search.experiment import PLACE
+from search.design.experiment import PLACE
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Storage, home
 from search.phrases import duration
 from search.preflight.changes import flat
-from search.statistics import bounds_of, compare, difference_bounds
+from search.values.statistics import bounds_of, compare, difference_bounds
 from search.views.metric import interval
 from search.views.summary import (
     figure_text,
@@ -92,7 +92,8 @@ class Contrast:
     """Of an unpaired one: the interval of the difference, for all contrasts together."""
     high: float | None = None
     p: float | None = None
-    """Of a paired one: as `search.statistics.Comparison`, corrected for the candidates too."""
+    """Of a paired one: as `search.values.statistics.Comparison`, corrected for the candidates too.
+    """
     candidates: int | None = None
     """The number of trainings from which the leader's best was chosen by the same values.
 

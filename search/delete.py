@@ -18,7 +18,7 @@ from cluster.secrets import masked
 from cluster.storage.bucket import AT_ONCE
 from search.cli.main import HelpFormatter, check_versions, guarded, storage_option
 from search.cli.names import confirmed, may_ask, search_of
-from search.experiment import NAME
+from search.design.experiment import NAME
 from search.journal.journal import FILE_NAME, JournalError
 from search.journal.result import SearchResult
 from search.journal.store import Home, Size, Storage, home, searches_in

@@ -8,9 +8,9 @@ import argparse
 from collections.abc import Sequence
 
 from cluster.cli import Parser
-from search.budget import FORMS
 from search.cli.asking import asked_and_told, asking_options
 from search.cli.main import HelpFormatter, guarded
+from search.design.budget import FORMS
 from search.journal.requests import EXTEND, Asked
 
 

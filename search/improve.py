@@ -26,7 +26,6 @@ from cluster.cli import Parser
 from cluster.errors import Refused
 from cluster.storage.bucket import Bucket
 from search import resume
-from search.budget import Budget, budget_options
 from search.cli.main import (
     HelpFormatter,
     check_versions,
@@ -37,8 +36,8 @@ from search.cli.main import (
     place_option,
 )
 from search.cli.overrides import change_option, place_options
-from search.cli.secrets import refuse, refuse_in_uri
-from search.experiment import Experiment, check_search_name
+from search.design.budget import Budget, budget_options
+from search.design.experiment import Experiment, check_search_name
 from search.feedback.learning.challengers import TRIALS, experiment_of
 from search.feedback.learning.champion import Found, found_again, found_model
 from search.feedback.learning.corrected import (
@@ -93,6 +92,7 @@ from search.tracking.model_registry import (
     check_name,
     origin_of,
 )
+from search.values.secrets import refuse, refuse_in_uri
 from search.views.terminal import Terminal, say
 from trainables.disk import read_regular
 from trainables.errors import ConfigError, counted

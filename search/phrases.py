@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # so that whoever wants a text alone imports no search
-    from search.experiment import Experiment
+    from search.design.experiment import Experiment
     from search.journal.store import Storage
 
 DEFAULT_STORAGE = Path("searches")

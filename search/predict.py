@@ -24,7 +24,7 @@ from search.cli.csv_output import check_csv, csv_option, csv_rows
 from search.cli.main import SOME_FAILED, HelpFormatter, check_versions, guarded, storage_option
 from search.cli.names import found_name
 from search.journal.store import own_path
-from search.statistics import of_images
+from search.values.statistics import of_images
 from search.views.terminal import Terminal, say
 from trainables.datasets.images import SUFFIXES
 from trainables.datasets.names import is_hidden

@@ -23,17 +23,17 @@ from search.cli.main import (
     storage_option,
 )
 from search.cli.names import refuse_cut_off, search_of
-from search.cli.secrets import refuse, refuse_in_uri
-from search.experiment import absolute
+from search.design.experiment import absolute
 from search.journal.events import Selected
 from search.journal.guessing import AgainstGuessing, Guessing
 from search.journal.lease import Held
 from search.journal.result import ENDED, SearchResult, TrialResult, checkpoint_of
 from search.journal.store import Home, Storage, own_path
-from search.objectives import value_of
 from search.phrases import DECODED_OTHERWISE, program, verb_for
 from search.tracking.model_registry import Registered, Registry, check_name
 from search.tracking.uri import check_tracking, uri_of
+from search.values.objectives import value_of
+from search.values.secrets import refuse, refuse_in_uri
 from search.views.guessing import above_chance, against_text
 from search.views.metric import tested_value, with_article
 from search.views.summary import (

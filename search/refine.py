@@ -14,7 +14,6 @@ from functools import partial
 
 from cluster.cli import Parser
 from cluster.errors import Refused
-from search.budget import budget_options
 from search.cli.main import (
     HelpFormatter,
     command_start,
@@ -26,7 +25,8 @@ from search.cli.main import (
 from search.cli.names import search_of
 from search.cli.overrides import apply_overrides, change_option, keep_option, place_options
 from search.decisions.refinement_policy import RefinementPolicy, next_space
-from search.experiment import Experiment
+from search.design.budget import budget_options
+from search.design.experiment import Experiment
 from search.journal.events import RefinementTerms, Resumed
 from search.journal.result import SearchResult
 from search.phrases import changes_text, verb

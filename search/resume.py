@@ -13,7 +13,6 @@ from functools import partial
 
 from cluster.cli import Parser
 from cluster.errors import Refused
-from search.budget import Budget, Limit, budget_options, shares_text
 from search.cli.main import (
     HelpFormatter,
     command_start,
@@ -28,7 +27,8 @@ from search.cli.overrides import apply_overrides, change_option, keep_option, pl
 from search.decisions.policy import MakePolicy
 from search.decisions.refinement_policy import RefinementPolicy
 from search.decisions.search_policy import SearchPolicy
-from search.experiment import Experiment, base_of
+from search.design.budget import Budget, Limit, budget_options, shares_text
+from search.design.experiment import Experiment, base_of
 from search.journal.events import Resumed
 from search.journal.journal import FILE_NAME
 from search.journal.result import ENDED, NO_TIME, SearchResult

@@ -17,8 +17,7 @@ from cluster.cli import Parser
 from cluster.runtime.resources import Demand, local_gpus
 from cluster.runtime.session import LOCAL
 from search.algorithms.registry import ALGORITHMS
-from search.budget import Budget, budget_options
-from search.cli import config_file, secrets
+from search.cli import config_file
 from search.cli.main import (
     AUTO_COUNT,
     HelpFormatter,
@@ -28,11 +27,10 @@ from search.cli.main import (
     leave,
     seed,
 )
-from search.executors import DEFAULT_EXECUTOR, EXECUTOR_HELP
-from search.experiment import AUTO_DEVICE, SURE, Experiment, base_of
+from search.design.budget import Budget, budget_options
+from search.design.experiment import AUTO_DEVICE, SURE, Experiment, base_of
 from search.journal.keeping import KEEP_HELP, NEEDED
 from search.journal.store import own_path, storage
-from search.objectives import COSTS, parsed, value_of
 from search.phrases import DEFAULT_STORAGE
 from search.plan import make_plan
 from search.runner import run
@@ -41,6 +39,9 @@ from search.schedulers.registry import SCHEDULERS
 from search.space import SearchSpace
 from search.spaces.find import file_of, find, names
 from search.tracking.uri import DEFAULT_TRACKING
+from search.values import secrets
+from search.values.executors import DEFAULT_EXECUTOR, EXECUTOR_HELP
+from search.values.objectives import COSTS, parsed, value_of
 from search.views.terminal import Terminal, say
 from trainables.catalog.datasets import DATASETS
 from trainables.catalog.models import MODELS

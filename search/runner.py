@@ -18,7 +18,6 @@ from cluster.cli import NOT_READY, REFUSED, error_line
 from cluster.errors import NotReady, Refused
 from cluster.runtime.session import LOCAL
 from cluster.secrets import masked
-from search.budget import Budget
 from search.cli.main import (
     AT_CHANCE,
     SOME_FAILED,
@@ -32,10 +31,10 @@ from search.decisions.driver import Driver
 from search.decisions.earlier_searches import Earlier
 from search.decisions.policy import MakePolicy
 from search.decisions.search_policy import SearchPolicy
+from search.design.budget import Budget
+from search.design.experiment import Experiment
 from search.execution.evaluation import Crew, Tick, evaluate_best, evaluate_trials
 from search.execution.packing import Packing
-from search.executors import EXECUTORS
-from search.experiment import Experiment
 from search.journal.events import Evidence, Selecting, SessionStart, Started
 from search.journal.guessing import is_answer_at_chance
 from search.journal.journal import FILE_NAME, VERSION, JournalError, Unwritten
@@ -59,6 +58,7 @@ from search.spaces.find import sha256_of
 from search.tracking.runs import new_title
 from search.tracking.tracker import PATIENCE_S, Tracker
 from search.tracking.uri import check_tracking
+from search.values.executors import EXECUTORS
 from search.views.base import Finished, Shown
 from search.views.opened import OpenViews
 from search.views.terminal import Terminal, say

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from cluster.cli import NOT_READY, REFUSED, Parser
 from cluster.errors import Refused
-from search.budget import Budget
 from search.cli.main import (
     AT_CHANCE,
     HelpFormatter,
@@ -31,8 +30,9 @@ from search.cli.names import search_of
 from search.cli.overrides import apply_overrides, change_option, place_options
 from search.decisions.driver import Driver
 from search.decisions.selection import ALPHA, MIN_SEEDS, Candidate, decide
+from search.design.budget import Budget
+from search.design.experiment import Experiment
 from search.execution.evaluation import Tick, evaluate, evaluate_chosen
-from search.experiment import Experiment
 from search.journal.events import Selecting, SessionStart
 from search.journal.guessing import is_answer_at_chance
 from search.journal.result import SearchResult, TrialResult, is_other_race, one_a_training

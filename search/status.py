@@ -14,17 +14,17 @@ from rich.text import Text
 
 from cluster.cli import Parser
 from cluster.secrets import masked
-from search.budget import shares_of, shares_text
 from search.cli.main import HelpFormatter, guarded, storage_option
 from search.cli.names import search_of
 from search.decisions.refinement import refinement_facts, refinement_sentences
-from search.experiment import Experiment
+from search.design.budget import shares_of, shares_text
+from search.design.experiment import Experiment
 from search.journal.guessing import answer_against
 from search.journal.journal import Event
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import BucketHome, Home
-from search.objectives import value_of
 from search.phrases import duration, going_on, last_line_of, more_trials, verb_for
+from search.values.objectives import value_of
 from search.views.guessing import above_chance, at_chance, guessing_text, outcome_with_mark
 from search.views.live import news
 from search.views.summary import (

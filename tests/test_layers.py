@@ -149,10 +149,10 @@ FLOORS = {
         trainer
     """,
     "search": """
-        space statistics objectives executors
+        space values
         journal schedulers
-        budget algorithms
-        experiment
+        algorithms
+        design
         phrases spaces
         decisions
         views

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Self
 
 from search.journal.result import SearchResult, TrialResult
-from search.statistics import share_bounds, shared, student_width
+from search.values.statistics import share_bounds, shared, student_width
 from trainables.catalog.guesses import Guess
 from trainables.catalog.tasks import WIDTH, Metric
 from trainables.values import Json

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from search.experiment import PLACE, Experiment
+from search.design.experiment import PLACE, Experiment
 from search.journal.events import SessionStart
 from search.journal.provenance import provenance
 from search.phrases import DECODED_OTHERWISE

@@ -13,7 +13,7 @@ from cluster.runtime.session import LOCAL, check_address
 from cluster.storage.bucket import Bucket, StorageError
 from search.cli.main import check_versions
 from search.decisions.timing import Waiting
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.events import SessionStart
 from search.journal.journal import FILE_NAME
 from search.phrases import verb

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from search.budget import limit, shares_of, shares_text
+from search.design.budget import limit, shares_of, shares_text
 from search.journal.events import (
     Dropped,
     Ended,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from search.journal.result import TrialResult
-from search.statistics import interval_of, of_images
+from search.values.statistics import interval_of, of_images
 from trainables.catalog.tasks import Metric
 
 

@@ -8,9 +8,9 @@ from textwrap import wrap
 from rich.console import Console
 from rich.table import Table
 
-from search.budget import shares_of, shares_text
 from search.decisions.refinement import edges, refinement_sentences
-from search.experiment import Experiment
+from search.design.budget import shares_of, shares_text
+from search.design.experiment import Experiment
 from search.journal.guessing import is_answer_at_chance
 from search.journal.journal import FILE_NAME
 from search.journal.result import ENDED, PAGE, SearchResult, elapsed_s

@@ -14,7 +14,7 @@ from cluster.storage.bucket import Bucket, StorageError
 from search.cli.main import USAGE
 from search.decisions.driver import Driver
 from search.decisions.earlier_searches import FREED
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.bucket_log import JournalCopy
 from search.journal.events import (
     Concluded,

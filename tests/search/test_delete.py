@@ -11,7 +11,7 @@ from cluster.storage.bucket import Bucket
 from search import sync
 from search.cli import names
 from search.delete import deletion_of, lines
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.events import Restored
 from search.journal.journal import FILE_NAME
 from search.journal.lease import Lease

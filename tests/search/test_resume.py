@@ -22,9 +22,9 @@ import search.refine as refining
 import search.resume as resuming
 import search.select as selecting
 from cluster.errors import Refused
-from search.budget import Budget, limit
 from search.cli.overrides import apply_overrides
-from search.experiment import Experiment
+from search.design.budget import Budget, limit
+from search.design.experiment import Experiment
 from search.journal.events import Evidence, SessionStart, Started, Tested, Unevaluated
 from search.journal.journal import Journal, JournalError
 from search.journal.lease import Held

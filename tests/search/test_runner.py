@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import pytest
 
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.events import EventData, Evidence, Opened, Started, Tested
 from search.journal.journal import FILE_NAME, Journal, Unwritten
 from search.journal.journal import Event as JournalEvent

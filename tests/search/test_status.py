@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cluster.storage.bucket import Bucket
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.events import Concluded, Risked, Selecting, Suggested
 from search.journal.journal import FILE_NAME, JournalError, read
 from search.journal.lease import FILE_NAME as LOCK

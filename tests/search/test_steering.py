@@ -15,7 +15,7 @@ from cluster.storage.bucket import StorageError
 from search import runner
 from search.cli import asking
 from search.decisions.driver import Driver
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.events import Resumed, Started
 from search.journal.journal import FILE_NAME, Tail, read
 from search.journal.requests import (

@@ -8,7 +8,7 @@ from pathlib import Path
 from cluster.errors import Refused
 from search.cli.names import found_name
 from search.cli.overrides import apply_overrides
-from search.experiment import Experiment, absolute
+from search.design.experiment import Experiment, absolute
 from search.feedback.learning.challengers import Known
 from search.feedback.learning.joining import Champion
 from search.journal.result import SearchResult, TrialResult, checkpoint_of

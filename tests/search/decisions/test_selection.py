@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from search.decisions.selection import Candidate, Race, decide, fastest
-from search.statistics import compare, expect, of_images
+from search.values.statistics import compare, expect, of_images
 
 EXACT = 10**9
 """So many images that the rounding of accuracies to whole images does not show."""

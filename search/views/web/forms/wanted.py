@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from search import data, run
 from search.cli.keywords import words
-from search.experiment import check_search_name
+from search.design.experiment import check_search_name
 from search.phrases import DEFAULT_STORAGE
 from search.run import data_source, named
 from search.spaces.find import names

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from search.budget import shares_of
+from search.design.budget import shares_of
 from search.journal.result import SearchResult
 from search.phrases import duration
 from search.status import selection_lines

@@ -16,11 +16,11 @@ import psutil
 import pytest
 
 from cluster.runtime.resources import Demand
-from search.budget import Budget, Limit, limit, shares_of, shares_text
 from search.cli import main
 from search.cli.main import command_start, process_age_s
 from search.decisions import timing
-from search.experiment import Experiment
+from search.design.budget import Budget, Limit, limit, shares_of, shares_text
+from search.design.experiment import Experiment
 from search.journal.events import Evidence, Started, Tested, from_json
 from search.journal.events import Finished as SearchFinished
 from search.journal.journal import Event, Journal, read

@@ -12,16 +12,25 @@ import pytest
 
 from search.algorithms.bayes import Bayes
 from search.decisions.driver import Driver
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.events import Evaluated, Tested
 from search.journal.journal import read
 from search.journal.pareto import front
 from search.journal.result import SearchResult
 from search.journal.store import Home
-from search.objectives import Costs, Front, costs_of, fronts, in_order, in_turn, one_cost, parsed
 from search.schedulers.asha import Asha
 from search.schedulers.base import NEW, Setting
 from search.space import Choice, Float, SearchSpace
+from search.values.objectives import (
+    Costs,
+    Front,
+    costs_of,
+    fronts,
+    in_order,
+    in_turn,
+    one_cost,
+    parsed,
+)
 from search.views.summary import (
     front_table,
     json_summary,

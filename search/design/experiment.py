@@ -12,14 +12,14 @@ from cluster.cli import LONGEST_S, is_whole
 from cluster.runtime.resources import Demand
 from cluster.secrets import masked
 from search.algorithms.registry import ALGORITHMS
-from search.budget import Budget
-from search.executors import DEFAULT_EXECUTOR, EXECUTORS
+from search.design.budget import Budget
 from search.journal.keeping import KEEP, NEEDED
 from search.journal.store import TRIALS, Home, Storage, home
-from search.objectives import check as check_objectives
-from search.objectives import value_of
 from search.schedulers.registry import SCHEDULERS
 from search.space import Choice, SearchSpace
+from search.values.executors import DEFAULT_EXECUTOR, EXECUTORS
+from search.values.objectives import check as check_objectives
+from search.values.objectives import value_of
 from trainables.catalog.models import MODELS
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
