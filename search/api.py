@@ -63,7 +63,7 @@ from search.journal.result import PAGE, SearchResult, TrialResult, checkpoint_of
 from search.journal.store import Home, Storage, home, searches_in
 from search.journal.store import storage as place_of
 from search.list import searches as listed
-from search.phrases import DEFAULT_STORAGE
+from search.values.wording import DEFAULT_STORAGE
 from trainables.errors import ConfigError, DataError
 from trainables.values import Evaluation, Json, Params
 
@@ -228,8 +228,8 @@ def run(*, dry_run: bool = False, quiet: bool = False, **options: Any) -> Search
 
 def _run(options: dict[str, Any], *, dry_run: bool) -> "Finished | None":
     """Run the search with these options and print what it found; or print its plan alone."""
-    from search.cli.main import stoppable
     from search.plan import make_plan
+    from search.process.signals import stoppable
     from search.run import experiment_of
     from search.runner import run as search
     from search.views.terminal import Terminal, say
@@ -416,7 +416,7 @@ def _export(
     Raises:
         Held, Refused, ConfigError, Unavailable: as `load`.
     """
-    from search.cli.main import check_versions
+    from search.process.versions import check_versions
     from search.promote import answer, config_of
     from trainables.export import kept as models
 

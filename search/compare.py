@@ -16,14 +16,15 @@ import numpy as np
 from rich.table import Table
 
 from cluster.cli import Parser
-from search.cli.main import HelpFormatter, guarded, place_option
 from search.cli.names import found_name
+from search.cli.options import HelpFormatter, place_option
 from search.design.experiment import PLACE
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Storage, home
-from search.phrases import duration
 from search.preflight.changes import flat
+from search.process.guard import guarded
 from search.values.statistics import bounds_of, compare, difference_bounds
+from search.values.wording import duration
 from search.views.metric import interval
 from search.views.summary import (
     figure_text,
@@ -471,7 +472,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, print, and return the exit code (see `search.cli.main`)."""
+    """Read the command line, print, and return the exit code (`process.exit_codes`)."""
     parser = Parser(
         prog="python -m search.compare", description=__doc__, formatter_class=HelpFormatter
     )

@@ -26,15 +26,7 @@ from cluster.cli import Parser
 from cluster.errors import Refused
 from cluster.storage.bucket import Bucket
 from search import resume
-from search.cli.main import (
-    HelpFormatter,
-    check_versions,
-    command_start,
-    guarded,
-    json_option,
-    leave,
-    place_option,
-)
+from search.cli.options import HelpFormatter, json_option, place_option
 from search.cli.overrides import change_option, place_options
 from search.design.budget import Budget, budget_options
 from search.design.experiment import Experiment, check_search_name
@@ -81,6 +73,9 @@ from search.journal.store import DECISION, Home, Storage, home, searches_in, sto
 from search.monitor import since
 from search.plan import make_plan
 from search.preflight.prepare import prepare
+from search.process.guard import guarded
+from search.process.lifetime import command_start, leave
+from search.process.versions import check_versions
 from search.promote import config_of, dataset_of, description, exported_from, tags
 from search.runner import SessionPlan, first_line, run_session, started
 from search.tracking.model_registry import (
@@ -768,7 +763,7 @@ def is_wanted_as_onnx(args: argparse.Namespace, found: Found) -> bool:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, improve, and return the exit code (see `search.cli.main`)."""
+    """Read the command line, improve, and return the exit code (`process.exit_codes`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: improve(args))
 

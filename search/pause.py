@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from cluster.cli import Parser
 from search.cli.asking import asked_and_told, asking_options
-from search.cli.main import HelpFormatter, guarded
+from search.cli.options import HelpFormatter
 from search.journal.requests import PAUSE, Asked
+from search.process.guard import guarded
 
 
 def command(args: argparse.Namespace) -> int:
@@ -19,7 +20,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, ask, and return the exit code (see `search.cli.main`)."""
+    """Read the command line, ask, and return the exit code (`process.exit_codes`)."""
     parser = Parser(
         prog="python -m search.pause", description=__doc__, formatter_class=HelpFormatter
     )

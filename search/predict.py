@@ -21,9 +21,12 @@ from typing import TYPE_CHECKING
 from cluster.cli import Parser
 from search.api import is_folder, load
 from search.cli.csv_output import check_csv, csv_option, csv_rows
-from search.cli.main import SOME_FAILED, HelpFormatter, check_versions, guarded, storage_option
 from search.cli.names import found_name
+from search.cli.options import HelpFormatter, storage_option
 from search.journal.store import own_path
+from search.process.exit_codes import SOME_FAILED
+from search.process.guard import guarded
+from search.process.versions import check_versions
 from search.values.statistics import of_images
 from search.views.terminal import Terminal, say
 from trainables.datasets.images import SUFFIXES
@@ -338,7 +341,7 @@ def parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, predict, and return the exit code (see `search.cli.main`)."""
+    """Read the command line, predict, and return the exit code (`process.exit_codes`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: command(args))
 

@@ -15,9 +15,11 @@ from pathlib import Path
 from cluster.cli import Parser, cannot_listen, is_whole, port, seconds, whole
 from cluster.runtime.session import LOCAL
 from search.api import is_folder
-from search.cli.main import HelpFormatter, guarded, leave, place_option
 from search.cli.names import found_name
+from search.cli.options import HelpFormatter, place_option
 from search.journal.store import own_path, storage
+from search.process.guard import guarded
+from search.process.lifetime import leave
 from search.serving.messages import Question, Recording, Settings
 from search.serving.supervisor import Plan, bound, serve
 from search.tracking.model_registry import ADDRESS
@@ -339,7 +341,7 @@ def record_options(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, serve, and return the exit code (see `search.cli.main`).
+    """Read the command line, serve, and return the exit code (`process.exit_codes`).
 
     After SIGTERM all that has arrived is answered, and the exit code is 0.
     """

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from cluster.cli import Parser
 from search.cli.asking import asked_and_told, asking_options
-from search.cli.main import HelpFormatter, guarded
+from search.cli.options import HelpFormatter
 from search.journal.requests import STOP, Asked
+from search.process.guard import guarded
 
 
 def command(args: argparse.Namespace) -> int:
@@ -20,7 +21,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, ask, and return the exit code (see `search.cli.main`)."""
+    """Read the command line, ask, and return the exit code (`process.exit_codes`)."""
     parser = Parser(
         prog="python -m search.stop", description=__doc__, formatter_class=HelpFormatter
     )

@@ -151,9 +151,8 @@ FLOORS = {
     "search": """
         space values
         journal schedulers
-        algorithms
+        algorithms spaces process
         design
-        phrases spaces
         decisions
         views
         tracking

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from cluster.storage.bucket import StorageError
-from search.cli.main import storage_option
 from search.cli.names import search_of
+from search.cli.options import storage_option
 from search.decisions.steering import foreseen, is_selecting
 from search.journal.events import Requested
 from search.journal.journal import Event
 from search.journal.requests import ENDING, PAUSE, Asked, ask, withdraw
 from search.journal.result import SearchResult
 from search.journal.store import Home, Storage
-from search.phrases import verb_for
+from search.values.wording import verb_for
 from trainables.errors import ConfigError, printable
 
 LOOK_S = 0.2

@@ -9,7 +9,7 @@ from pathlib import Path
 from cluster.errors import Refused
 from search.journal.result import SearchResult
 from search.journal.store import Home, Storage, home, searches_in
-from search.phrases import verb_for
+from search.values.wording import verb_for
 from trainables.errors import ConfigError, printable
 
 NEAR, CLEAR = 0.6, 0.1

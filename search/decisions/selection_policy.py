@@ -11,10 +11,10 @@ from search.decisions.selection import Race
 from search.design.experiment import Experiment
 from search.journal.events import Concluded, Dropped, Ended, EventData, Finished, Suggested
 from search.journal.result import FAILED, SearchResult, Selection, TrialResult
-from search.phrases import last_line_of
 from search.schedulers.base import Stop
 from search.schedulers.fifo import Fifo
 from search.values.statistics import Comparison
+from search.values.wording import last_line_of
 from trainables.catalog.ranking import rank
 from trainables.checkpoints.lineage import WarmStartSource
 from trainables.config import TrialConfig

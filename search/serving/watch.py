@@ -20,7 +20,8 @@ from pathlib import Path
 
 from cluster.errors import NotReady
 from search.api import prepared, tracking_uri
-from search.cli.main import check_versions, guarded
+from search.process.guard import guarded
+from search.process.versions import check_versions
 from search.serving.messages import Fetched, Question
 from search.tracking.model_registry import fetch, version_at
 from trainables.errors import ConfigError, printable
@@ -87,7 +88,7 @@ def watch(question: Question) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Watch, and return the exit code (see `search.cli.main`)."""
+    """Watch, and return the exit code (`process.exit_codes`)."""
     (text,) = sys.argv[1:] if argv is None else argv
     return guarded(lambda: watch(Question(**json.loads(text))))
 

@@ -1,4 +1,4 @@
-"""Values that every room may use: objectives, statistics, the names of executors, credentials.
+"""Values that every room may use: objectives, statistics, executors' names, credentials, wording.
 
 Imports nothing of `search`.
 """

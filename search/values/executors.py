@@ -7,6 +7,8 @@ what a session asks of it.
 from dataclasses import dataclass
 
 DEFAULT_EXECUTOR = "tune"
+AUTO_COUNT = "auto"
+"""The value of `--concurrency` with which the machines decide how many trainings run at once."""
 
 
 @dataclass(frozen=True)

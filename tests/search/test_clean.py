@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from cluster.cli import USAGE
 from cluster.storage.bucket import Bucket, StorageError
-from search.cli.main import USAGE
 from search.decisions.driver import Driver
 from search.decisions.earlier_searches import FREED
 from search.design.experiment import Experiment

@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # so that whoever wants a text alone imports no search
-    from search.design.experiment import Experiment
-    from search.journal.store import Storage
+if TYPE_CHECKING:  # so that whoever needs only a text does not import the bucket's client
+    from cluster.storage.bucket import Bucket
 
 DEFAULT_STORAGE = Path("searches")
 """The place where searches are kept unless another is named."""
@@ -24,22 +23,17 @@ DECODED_OTHERWISE = (
 )
 
 
-def verb(name: str, experiment: "Experiment") -> str:
-    """Return the command line of another command for this search."""
-    return verb_for(name, experiment.name, experiment.storage)
-
-
-def verb_for(name: str, search: str, storage: "Storage") -> str:
+def verb_for(name: str, search: str, storage: "Path | Bucket") -> str:
     """Return the command line of another command for a search, by its name and storage."""
     return f"{program('python')} -m search.{name} {search}{_where(storage)}"
 
 
-def browser(storage: "Storage") -> str:
+def browser(storage: "Path | Bucket") -> str:
     """Return the command line of the web pages on all searches of a place."""
     return f"{program('python')} -m search.ui{_where(storage)}"
 
 
-def _where(storage: "Storage") -> str:
+def _where(storage: "Path | Bucket") -> str:
     """Return the option that names where searches are kept, where it must be named."""
     return "" if storage == DEFAULT_STORAGE else f" --storage {shlex.quote(str(storage))}"
 
@@ -47,18 +41,6 @@ def _where(storage: "Storage") -> str:
 def going_on(resume: str, outcome: str) -> str:
     """Return the command with which a search that ended with this outcome goes on."""
     return f"{resume} --budget LIMIT (a larger one)" if outcome == "budget" else resume
-
-
-def more_trials(experiment: "Experiment", outcome: str) -> str:
-    """Return the command with which a search that has had all its trials gets as many again.
-
-    Empty if it ended in another way, or if its space has no more.
-    """
-    planned, most = experiment.planned_trials, experiment.most_trials
-    wanted = 2 * planned if most is None else min(2 * planned, most)
-    if outcome != "completed" or wanted <= planned:
-        return ""
-    return f"{verb('resume', experiment)} --trials {wanted}"
 
 
 def changes_text(search: str, found: Iterable[str]) -> str:
