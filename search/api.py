@@ -53,10 +53,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO, overload
 
 from cluster.cli import Terminated
-from search.cli.names import missing
 from search.export import trial_table
 from search.journal.guessing import answer_against
 from search.journal.journal import FILE_NAME, DamagedJournal, JournalError
+from search.journal.naming import NoSuchSearch
 from search.journal.overview import Overview
 from search.journal.provenance import versions, working_fingerprint
 from search.journal.result import PAGE, SearchResult, TrialResult, checkpoint_of
@@ -258,7 +258,7 @@ def result(name: str, *, storage: str | Path = DEFAULT_STORAGE) -> Search:
     place = _place(storage)
     kept = home(place, name)
     if not kept.exists() and name not in (known := searches_in(place)):
-        raise ConfigError(missing(name, known, place))
+        raise NoSuchSearch(name, known, place)
     try:
         told, holder = SearchResult.kept_in(kept)
     except DamagedJournal:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from rich.table import Table
 
 from cluster.cli import Parser
-from search.cli.names import confirmed, may_ask, refuse_cut_off, search_of
 from search.cli.options import HelpFormatter, json_option, storage_option
+from search.cli.prompt import confirmed, may_ask, search_of
 from search.journal.keeping import (
     ANSWER,
     CLEANED,
@@ -24,6 +24,7 @@ from search.journal.keeping import (
     remove,
 )
 from search.journal.lease import Held
+from search.journal.naming import refuse_cut_off
 from search.journal.result import SearchResult
 from search.journal.store import Home, Storage
 from search.process.guard import guarded

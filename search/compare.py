@@ -16,8 +16,8 @@ import numpy as np
 from rich.table import Table
 
 from cluster.cli import Parser
-from search.cli.names import found_name
 from search.cli.options import HelpFormatter, place_option
+from search.cli.prompt import resolve_or_ask
 from search.design.experiment import PLACE
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Storage, home
@@ -444,7 +444,7 @@ def read(place: Storage, names: Sequence[str]) -> list[SearchResult]:
 
 def command(args: argparse.Namespace) -> int:
     """Print the searches side by side, and return the exit code."""
-    names = [found_name(name, args.storage) for name in args.names]
+    names = [resolve_or_ask(name, args.storage) for name in args.names]
     if len(set(names)) < 2 or len(set(names)) < len(names):
         raise ConfigError(
             f"name at least two searches, each once (got {', '.join(names)}). "

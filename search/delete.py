@@ -16,8 +16,8 @@ from pathlib import Path
 from cluster.cli import Parser
 from cluster.secrets import masked
 from cluster.storage.bucket import AT_ONCE
-from search.cli.names import confirmed, may_ask, search_of
 from search.cli.options import HelpFormatter, storage_option
+from search.cli.prompt import confirmed, may_ask, search_of
 from search.design.experiment import NAME
 from search.journal.journal import FILE_NAME, JournalError
 from search.journal.result import SearchResult

@@ -9,8 +9,8 @@ from typing import Any
 
 from cluster.cli import Parser
 from search.cli.csv_output import STDOUT, check_csv, csv_option, csv_rows
-from search.cli.names import search_of
 from search.cli.options import HelpFormatter, storage_option
+from search.cli.prompt import search_of
 from search.journal.result import SearchResult, TrialResult
 from search.process.guard import guarded
 from trainables.errors import ConfigError, printable

@@ -22,8 +22,8 @@ from uuid import uuid4
 from cluster.cli import Parser
 from cluster.storage.bucket import Bucket
 from search.api import is_folder, prepared, tracking_uri
-from search.cli.names import found_name
 from search.cli.options import HelpFormatter, json_option, place_option
+from search.cli.prompt import resolve_or_ask
 from search.feedback.monitoring.findings import RATE, Findings, find
 from search.feedback.monitoring.window import Window, window_of
 from search.feedback.monitoring.words import facts, verdict
@@ -100,7 +100,7 @@ def watched_model(args: argparse.Namespace) -> Watched:
         version = args.version or version
         name = f"{REGISTERED}/{asked['name']}/{version}"
     elif not is_folder(name, args.storage):
-        name = found_name(name, args.storage)
+        name = resolve_or_ask(name, args.storage)
         say(Terminal(stderr=True), f"preparing the model of {name}")
     with tempfile.TemporaryDirectory(prefix="monitor-") as temporary:
         folder = prepared(

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 from cluster.cli import Parser
 from search.api import is_folder, load
 from search.cli.csv_output import check_csv, csv_option, csv_rows
-from search.cli.names import found_name
 from search.cli.options import HelpFormatter, storage_option
+from search.cli.prompt import resolve_or_ask
 from search.journal.store import own_path
 from search.process.exit_codes import SOME_FAILED
 from search.process.guard import guarded
@@ -175,7 +175,7 @@ def model_of(args: argparse.Namespace) -> "Model":
         ConfigError, Held, Refused, NotReady, Unavailable: as `search.api.load`.
     """
     if not args.name.startswith("models:") and not is_folder(args.name, args.storage):
-        args.name = found_name(args.name, args.storage)
+        args.name = resolve_or_ask(args.name, args.storage)
         # It is exported and compared with its checkpoint, which takes seconds.
         say(Terminal(stderr=True), f"preparing the model of {args.name}")
     return load(

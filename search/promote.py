@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 from cluster.cli import Parser
 from cluster.errors import Refused
 from cluster.secrets import masked
-from search.cli.names import refuse_cut_off, search_of
 from search.cli.options import HelpFormatter, json_option, storage_option
+from search.cli.prompt import search_of
 from search.design.experiment import absolute
 from search.journal.events import Selected
 from search.journal.guessing import AgainstGuessing, Guessing
 from search.journal.lease import Held
+from search.journal.naming import refuse_cut_off
 from search.journal.result import ENDED, SearchResult, TrialResult, checkpoint_of
 from search.journal.store import Home, Storage, own_path
 from search.process.guard import NoBetterThanGuessing, guarded

@@ -13,9 +13,9 @@ from functools import partial
 
 from cluster.cli import Parser
 from cluster.errors import Refused
-from search.cli.names import search_of
 from search.cli.options import HelpFormatter, json_option, seed, storage_option
 from search.cli.overrides import apply_overrides, change_option, keep_option, place_options
+from search.cli.prompt import search_of
 from search.decisions.policy import MakePolicy
 from search.decisions.refinement_policy import RefinementPolicy
 from search.decisions.search_policy import SearchPolicy

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 from cluster.cli import NOT_READY, REFUSED, Parser
 from cluster.errors import Refused
-from search.cli.names import search_of
 from search.cli.options import HelpFormatter, json_option, storage_option
 from search.cli.overrides import apply_overrides, change_option, place_options
+from search.cli.prompt import search_of
 from search.decisions.driver import Driver
 from search.decisions.selection import ALPHA, MIN_SEEDS, Candidate, decide
 from search.design.budget import Budget

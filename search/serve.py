@@ -15,8 +15,8 @@ from pathlib import Path
 from cluster.cli import Parser, cannot_listen, is_whole, port, seconds, whole
 from cluster.runtime.session import LOCAL
 from search.api import is_folder
-from search.cli.names import found_name
 from search.cli.options import HelpFormatter, place_option
+from search.cli.prompt import resolve_or_ask
 from search.journal.store import own_path, storage
 from search.process.guard import guarded
 from search.process.lifetime import leave
@@ -76,7 +76,7 @@ def source_of(args: argparse.Namespace, folder: Path) -> Question | Path:
     if args.model.startswith("models:"):
         return question(args, args.model, folder / "model")
     if not is_folder(args.model, args.storage):
-        return question(args, found_name(args.model, args.storage), folder / "model")
+        return question(args, resolve_or_ask(args.model, args.storage), folder / "model")
     if (found := folder_in(Path(args.model).expanduser())) is None:
         raise ConfigError(f"'{args.model}' holds no promoted model (a folder with about.json).")
     return found

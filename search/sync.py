@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from cluster.cli import NOT_READY, Parser, complain
 from cluster.secrets import masked
-from search.cli.names import search_of
 from search.cli.options import HelpFormatter, storage_option
+from search.cli.prompt import search_of
 from search.journal.journal import FILE_NAME, Tail
 from search.journal.result import SearchResult
 from search.process.guard import guarded

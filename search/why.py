@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from cluster.cli import Parser
-from search.cli.names import search_of
 from search.cli.options import HelpFormatter, storage_option
+from search.cli.prompt import search_of
 from search.journal.events import (
     Costed,
     Ended,

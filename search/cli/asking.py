@@ -7,8 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from cluster.storage.bucket import StorageError
-from search.cli.names import search_of
 from search.cli.options import storage_option
+from search.cli.prompt import search_of
 from search.decisions.steering import foreseen, is_selecting
 from search.journal.events import Requested
 from search.journal.journal import Event
