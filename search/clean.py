@@ -12,7 +12,7 @@ from rich.table import Table
 
 from cluster.cli import Parser
 from search.cli.options import HelpFormatter, json_option, storage_option
-from search.cli.prompt import confirmed, may_ask, search_of
+from search.cli.prompt import can_ask, confirm, search_of
 from search.journal.keeping import (
     ANSWER,
     CLEANED,
@@ -87,9 +87,9 @@ def asked(name: str, size: int) -> bool:
     Raises:
         ConfigError: there is no terminal to ask at.
     """
-    if not may_ask():
+    if not can_ask():
         raise ConfigError("there is no terminal to ask at. Use --yes, or --dry-run to look only.")
-    return confirmed(f"Remove {size_text(size)} of checkpoints of '{name}'?", yes=False)
+    return confirm(f"Remove {size_text(size)} of checkpoints of '{name}'?", yes=False)
 
 
 def cleaned(kept: Home, storage: Storage, keep: str, note: Callable[[str], None]) -> int:

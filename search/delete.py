@@ -17,7 +17,7 @@ from cluster.cli import Parser
 from cluster.secrets import masked
 from cluster.storage.bucket import AT_ONCE
 from search.cli.options import HelpFormatter, storage_option
-from search.cli.prompt import confirmed, may_ask, search_of
+from search.cli.prompt import can_ask, confirm, search_of
 from search.design.experiment import NAME
 from search.journal.journal import FILE_NAME, JournalError
 from search.journal.result import SearchResult
@@ -162,9 +162,9 @@ def command(args: argparse.Namespace) -> int:
         if not args.json:
             for line in lines(found):
                 say(console, line)
-        if not args.yes and not may_ask():
+        if not args.yes and not can_ask():
             raise ConfigError("nobody is there to answer: --yes deletes it. Nothing was deleted.")
-        if not args.yes and not confirmed(f"Delete '{found.name}'?", yes=False):
+        if not args.yes and not confirm(f"Delete '{found.name}'?", yes=False):
             say(stderr, "nothing was deleted")
             return 0
         delete(kept, found)

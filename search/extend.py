@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Sequence
 
 from cluster.cli import Parser
-from search.cli.asking import asked_and_told, asking_options
+from search.cli.asking import asking_options, request_and_wait
 from search.cli.options import HelpFormatter
 from search.design.budget import FORMS
 from search.journal.requests import EXTEND, Asked
@@ -55,7 +55,7 @@ def command(args: argparse.Namespace) -> int:
         price=args.price,
         concurrency=args.concurrency,
     )
-    return asked_and_told(args, asked)
+    return request_and_wait(args, asked)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

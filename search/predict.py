@@ -27,7 +27,7 @@ from search.journal.store import own_path
 from search.process.exit_codes import SOME_FAILED
 from search.process.guard import guarded
 from search.process.versions import check_versions
-from search.values.statistics import of_images
+from search.values.statistics import share_interval
 from search.views.terminal import Terminal, say
 from trainables.datasets.images import SUFFIXES
 from trainables.datasets.names import is_hidden
@@ -132,7 +132,7 @@ class FolderAccuracy:
     def bounds(self) -> tuple[float, float]:
         """The 95 % interval of the accuracy (Clopper and Pearson 1934), for independent images."""
         images = sum(self.images.values())
-        return of_images(sum(self.right.values()) / images, images)
+        return share_interval(sum(self.right.values()) / images, images)
 
     def lines(self) -> Iterator[str]:
         """Yield the accuracy in words, and below it that of each class, the worst first."""

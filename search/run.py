@@ -34,7 +34,7 @@ from search.spaces.find import file_of, find, names
 from search.tracking.uri import DEFAULT_TRACKING
 from search.values import secrets
 from search.values.executors import AUTO_COUNT, DEFAULT_EXECUTOR, EXECUTOR_HELP
-from search.values.objectives import COSTS, parsed, value_of
+from search.values.objectives import COSTS, parse_objectives, value_of
 from search.values.wording import DEFAULT_STORAGE
 from search.views.terminal import Terminal, say
 from trainables.catalog.datasets import DATASETS
@@ -340,7 +340,7 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
         download=args.download,
         cache=not args.no_cache,
         concurrency=None if args.concurrency == AUTO_COUNT else args.concurrency,
-        objectives=parsed(args.objective, base.metric) if args.objective else (),
+        objectives=parse_objectives(args.objective, base.metric) if args.objective else (),
         budget=Budget(tuple(args.budget), args.price),
         tracking=args.tracking or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING,
         **{

@@ -47,7 +47,7 @@ from search.journal.store import evidence
 from search.preflight.prepare import Prepared, data_facts, prepare, refuse_taken, session_facts
 from search.process.exit_codes import AT_CHANCE, SOME_FAILED
 from search.process.lifetime import CommandStart, command_start
-from search.process.signals import heed_signals, stop
+from search.process.signals import raise_pending_signal, stop
 from search.process.versions import check_versions
 from search.spaces.find import sha256_of
 from search.tracking.runs import new_title
@@ -366,7 +366,7 @@ def run_session(
         driver.room, driver.look = executor.room, running.look
         about = session_of(began, str(lease.mine), origin, earlier.training)
         with views, interruptible(driver, note, plan.onwards(experiment)) as signals:
-            heed_signals()
+            raise_pending_signal()
             write_first_event(running, prepared, about, signals)
             if not {DATA_REPORT, DATA_PICTURE} <= set(evidence(events)):
                 keep = partial(keep_files, driver, prepared, plan.evidence)

@@ -30,7 +30,7 @@ def storage_option(parser: argparse.ArgumentParser) -> None:
 
 
 def place_option(parser: argparse.ArgumentParser) -> None:
-    """Add --storage, the place where searches are kept."""
+    """Add --storage, the place where searches are stored."""
     parser.add_argument(
         "--storage",
         type=storage,
@@ -41,17 +41,17 @@ def place_option(parser: argparse.ArgumentParser) -> None:
 
 
 def json_option(parser: argparse.ArgumentParser) -> None:
-    """Add --json, by which a program is told what came of a verb."""
+    """Add --json, which prints the result of a verb for programs."""
     parser.add_argument(
         "--json", action="store_true", help="print the result as one JSON object, the last line"
     )
 
 
 def count_or_auto(text: str) -> int | str:
-    """Return a number, or `auto`, as an option's type.
+    """Parse a number or `auto`, as an option's type.
 
     Raises:
-        argparse.ArgumentTypeError: it is neither.
+        argparse.ArgumentTypeError: the text is neither.
     """
     if text != AUTO_COUNT and not is_whole(text.removeprefix("-")):
         raise argparse.ArgumentTypeError(
@@ -61,7 +61,7 @@ def count_or_auto(text: str) -> int | str:
 
 
 def seed(text: str) -> int:
-    """Return a seed, as an option's type.
+    """Parse a seed, as an option's type.
 
     Raises:
         argparse.ArgumentTypeError: the text is not a seed.

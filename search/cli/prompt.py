@@ -11,7 +11,7 @@ from trainables.errors import printable
 def search_of(args: argparse.Namespace) -> Home:
     """Return the search that NAME and --storage name.
 
-    A mistyped name that can mean only one search is asked about where a person can answer; then
+    For a mistyped name that can mean only one search, a person at the terminal is asked; then
     `args.name` becomes that name.
 
     Raises:
@@ -31,18 +31,18 @@ def resolve_or_ask(name: str, place: Storage) -> str:
         return resolve_name(name, place)
     except NoSuchSearch as error:
         question = f"no search '{name}'. Did you mean '{error.closest}'?"
-        if error.closest and may_ask() and confirmed(question, yes=True):
+        if error.closest and can_ask() and confirm(question, yes=True):
             return error.closest
         raise
 
 
-def may_ask() -> bool:
-    """Return whether somebody is there to answer a question: it stands on stderr."""
+def can_ask() -> bool:
+    """True if a person can answer a question, which is printed on stderr."""
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def confirmed(question: str, *, yes: bool) -> bool:
-    """Ask a person to confirm, and return the answer; `yes` is what Enter alone means."""
+def confirm(question: str, *, yes: bool) -> bool:
+    """Ask a person to confirm, and return the answer; an empty line means `yes`."""
     sys.stderr.write(f"{printable(question)} [{'Y/n' if yes else 'y/N'}] ")
     sys.stderr.flush()
     answer = sys.stdin.readline()

@@ -15,7 +15,7 @@ def more_trials(experiment: Experiment, outcome: str) -> str:
     Empty if it ended in another way, or if its space has no more.
     """
     planned, most = experiment.planned_trials, experiment.most_trials
-    wanted = 2 * planned if most is None else min(2 * planned, most)
-    if outcome != "completed" or wanted <= planned:
+    count = 2 * planned if most is None else min(2 * planned, most)
+    if outcome != "completed" or count <= planned:
         return ""
-    return f"{verb('resume', experiment)} --trials {wanted}"
+    return f"{verb('resume', experiment)} --trials {count}"

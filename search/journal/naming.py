@@ -31,7 +31,7 @@ class NoSuchSearch(ConfigError):
 def resolve_name(name: str, place: Storage) -> str:
     """Check that a search has this name, and return it.
 
-    Where a place has no search at all, any name passes: whoever opens the search reports that.
+    Where a place has no search at all, any name passes: the error comes when the search is opened.
 
     Raises:
         NoSuchSearch: there is no such search, but there are others.
@@ -52,7 +52,7 @@ def closest_name(name: str, existing: Iterable[str]) -> str:
     """
     name = Path(name).name
     ranked = by_likeness(name, existing)
-    if name and len(longer := [other for _, other in ranked if other.startswith(name)]) == 1:
+    if name and len(longer := [entry for _, entry in ranked if entry.startswith(name)]) == 1:
         return longer[0]
     if not ranked:
         return ""
@@ -65,14 +65,14 @@ def by_likeness(name: str, existing: Iterable[str]) -> list[tuple[float, str]]:
     """Return the likeness of each existing name, from 0 to 1, and the name; most alike first."""
     matcher = SequenceMatcher(b=name.lower())
     rated = []
-    for other in existing:
-        matcher.set_seq1(other.lower())
-        rated.append((matcher.ratio(), other))
+    for entry in existing:
+        matcher.set_seq1(entry.lower())
+        rated.append((matcher.ratio(), entry))
     return sorted(rated, key=lambda rating: (-rating[0], rating[1]))
 
 
 def _missing_text(name: str, closest: str, existing: list[str], place: Storage) -> str:
-    if "@" in name:  # which no search's name has
+    if "@" in name:  # no search's name has one
         return (
             f"no search '{name}'. Did you mean the promoted model 'models:/{name}'? "
             "(python -m search.promote NAME makes one.)"
@@ -80,7 +80,7 @@ def _missing_text(name: str, closest: str, existing: list[str], place: Storage) 
     if not existing:
         return f"no search '{name}': '{place}' has none."
     hint = f" Did you mean '{closest}'?" if closest else ""
-    listed = [other for _, other in by_likeness(Path(name).name, existing)]
+    listed = [entry for _, entry in by_likeness(Path(name).name, existing)]
     more = f" and {len(listed) - SHOWN:,} more" if len(listed) > SHOWN else ""
     there = f"{', '.join(listed[:SHOWN])}{more}"
     return f"no search '{name}' in '{place}'.{hint} There are: {there} (python -m search.list)."

@@ -19,28 +19,28 @@ from cluster.storage.bucket import StorageError
 from search.journal.journal import DamagedJournal, JournalError, TakenOver
 from search.journal.lease import Held
 from search.process.exit_codes import AT_CHANCE
-from search.process.signals import stoppable
+from search.process.signals import stop_on_signals
 from trainables.errors import ConfigError, Unavailable
 
 
 class NoBetterThanGuessing(Exception):
-    """A model that people would get is no better than guessing."""
+    """The model that users would get is no better than guessing."""
 
 
 def guarded(command: Callable[[], int]) -> int:
-    """Run a verb; what it raises on purpose becomes lines on stderr and an exit code."""
-    with stoppable():
-        return _told(command)
+    """Run a verb; its exceptions become lines on stderr and an exit code."""
+    with stop_on_signals():
+        return _run_to_exit_code(command)
 
 
-def _told(command: Callable[[], int]) -> int:
+def _run_to_exit_code(command: Callable[[], int]) -> int:
     """Run a verb, turning its exceptions into lines and exit codes."""
     try:
         code = command()
         if sys.stdout is not None:  # as it is after `>&-`
             sys.stdout.flush()
         return code
-    except BrokenPipeError:  # whoever read our output has seen enough
+    except BrokenPipeError:  # the reader of our output has closed it
         if sys.stdout is not None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE

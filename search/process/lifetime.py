@@ -24,16 +24,16 @@ class CommandStart:
 
     @property
     def ago_s(self) -> float:
-        """The seconds since then, those for which the machine was suspended left out."""
+        """The seconds since then, without those for which the machine was suspended."""
         return time.monotonic() - self.clock_s
 
 
 def command_start() -> CommandStart:
-    """Return when this command began.
+    """Return the time at which this command began.
 
-    If the process is there for the command alone (`python -m search.run`, a job of Ray's too), that
-    is the process's start, so that the seconds of Python's own start and of the imports count. If
-    Python code calls it, it is now.
+    If the process runs only this command (`python -m search.run`, also as a job of Ray), it is the
+    start of the process, so that Python's own start and the imports count. If Python code calls the
+    command, it is now.
     """
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     is_command = spec is not None and spec.name.startswith("search.")
@@ -42,7 +42,7 @@ def command_start() -> CommandStart:
 
 
 def process_age_s() -> float:
-    """Return the seconds since this process was started, by a clock that nobody sets."""
+    """Return the seconds since this process started, by a clock that nobody adjusts."""
     try:
         fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
         started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
@@ -54,10 +54,10 @@ def process_age_s() -> float:
 def leave(code: int) -> NoReturn:
     """End this process.
 
-    All that is registered for its end is done, but its objects are not freed first, which takes the
-    longer the larger the libraries are.
+    Its exit handlers run, but its objects are not freed first, which takes longer the larger the
+    libraries are.
     """
-    # The steps of Python's own exit that `os._exit` leaves out and that are needed.
+    # The steps of Python's own exit that are needed and that `os._exit` skips.
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):

@@ -12,18 +12,18 @@ _pending_signals: list[int] = []
 
 
 def stop(number: int, frame: FrameType | None) -> None:
-    """Handle SIGINT and SIGTERM while nothing has to be brought to an end first.
+    """Handle SIGINT and SIGTERM where no work has to be finished first.
 
     Raises:
         KeyboardInterrupt: it was SIGINT.
-        Terminated: it was another.
+        Terminated: it was another signal.
     """
     _pending_signals.append(number)
     raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
 
-def heed_signals() -> None:
-    """Stop here if a signal came that did not stop us.
+def raise_pending_signal() -> None:
+    """Stop here if a signal arrived whose exception was lost.
 
     An exception that a handler raises while an extension module is imported is lost there.
     """
@@ -32,14 +32,14 @@ def heed_signals() -> None:
 
 
 @contextmanager
-def stoppable() -> Iterator[None]:
-    """Let SIGINT and SIGTERM stop what runs within (see `stop`); put all back at its end."""
+def stop_on_signals() -> Iterator[None]:
+    """Let SIGINT and SIGTERM stop the body (see `stop`); restore the handlers at its end."""
     _pending_signals.clear()
     before, hook = (
         {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)},
         sys.unraisablehook,
     )
-    # A stop that was lost where it could not be raised is not reported: `heed_signals` raises it
+    # A stop that was lost where it could not be raised is not reported: `raise_pending_signal` does
     # again.
     sys.unraisablehook = lambda lost: (
         None if isinstance(lost.exc_value, KeyboardInterrupt | Terminated) else hook(lost)

@@ -8,7 +8,7 @@ def check_versions() -> None:
     """Refuse libraries in versions that were never tried, before any of them is used.
 
     Raises:
-        ConfigError: with a line for each.
+        ConfigError: with one line for each such library.
     """
     if lines := list(problems()):
         raise ConfigError("\n".join(lines))

@@ -254,7 +254,7 @@ def test_clean_asks(
     over: Over, monkeypatch: pytest.MonkeyPatch, said: str, *, is_done: bool
 ) -> None:
     kept, clean = over
-    monkeypatch.setattr("search.clean.may_ask", lambda: True)
+    monkeypatch.setattr("search.clean.can_ask", lambda: True)
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{said}\n"))
     assert clean().returncode == 0
     result = SearchResult.read(kept.opened())

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from search.cli import prompt
-from search.cli.prompt import confirmed, resolve_or_ask
+from search.cli.prompt import confirm, resolve_or_ask
 from search.journal.naming import NoSuchSearch
 
 
@@ -33,7 +33,7 @@ def test_where_nobody_can_answer_it_is_refused(storage: Path, capsys: Any) -> No
 def test_on_a_terminal_it_is_a_question(
     answer: str, is_yes: bool, storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    monkeypatch.setattr(prompt, "may_ask", lambda: True)
+    monkeypatch.setattr(prompt, "can_ask", lambda: True)
     monkeypatch.setattr("sys.stdin", io.StringIO(answer))
     if is_yes:
         assert resolve_or_ask("brids", storage) == "birds"
@@ -48,7 +48,7 @@ def test_on_a_terminal_it_is_a_question(
 def test_no_question_is_asked_where_no_name_is_close(
     storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    monkeypatch.setattr(prompt, "may_ask", lambda: True)
+    monkeypatch.setattr(prompt, "can_ask", lambda: True)
     for name in ("whales", "birds@champion"):
         with pytest.raises(NoSuchSearch, match=f"no search '{name}'"):
             resolve_or_ask(name, storage)
@@ -57,14 +57,14 @@ def test_no_question_is_asked_where_no_name_is_close(
 
 def test_enter_alone_does_not_confirm_what_is_dangerous(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
-    assert not confirmed("delete it?", yes=False)
+    assert not confirm("delete it?", yes=False)
 
 
 def test_a_verb_goes_on_with_the_name_that_was_meant(
     storage: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prompt, "may_ask", lambda: True)
-    monkeypatch.setattr(prompt, "confirmed", lambda question, yes: True)
+    monkeypatch.setattr(prompt, "can_ask", lambda: True)
+    monkeypatch.setattr(prompt, "confirm", lambda question, yes: True)
     args = SimpleNamespace(name="brids", storage=storage)
     assert prompt.search_of(args).folder == storage / "birds"  # type: ignore[arg-type]
     assert args.name == "birds"

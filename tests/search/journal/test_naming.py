@@ -48,7 +48,7 @@ def test_a_name_that_no_search_has_is_refused_with_what_there_is(storage: Path) 
     )
 
 
-def test_where_there_is_no_search_whoever_opens_it_refuses_the_name(tmp_path: Path) -> None:
+def test_any_name_passes_where_there_is_no_search_at_all(tmp_path: Path) -> None:
     assert resolve_name("birds", tmp_path / "none") == "birds"
 
 

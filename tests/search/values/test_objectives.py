@@ -29,7 +29,7 @@ from search.values.objectives import (
     in_order,
     in_turn,
     one_cost,
-    parsed,
+    parse_objectives,
 )
 from search.views.summary import (
     front_table,
@@ -125,8 +125,8 @@ def test_trials_stand_by_front_and_in_each_by_value() -> None:
 
 def test_objectives_are_accuracy_and_then_costs() -> None:
     wanted = ("val_accuracy", "parameters", "latency")
-    assert parsed("val_accuracy, parameters,latency", "accuracy") == wanted
-    assert parsed("val_auc,latency", "auc") == ("val_auc", "latency")
+    assert parse_objectives("val_accuracy, parameters,latency", "accuracy") == wanted
+    assert parse_objectives("val_auc,latency", "auc") == ("val_auc", "latency")
     measured = cost(0.5, None)
     assert costs_of(("parameters", "latency"), measured) == (0.0, 0.5)
     assert costs_of((), measured) == ()
@@ -142,7 +142,7 @@ def test_objectives_are_accuracy_and_then_costs() -> None:
             match="--objective must be val_accuracy, alone or with latency or "
             "parameters, or both, after commas",
         ):
-            parsed(text, "accuracy")
+            parse_objectives(text, "accuracy")
 
 
 def test_what_does_not_go_together_is_refused(experiment: Experiment) -> None:
