@@ -22,7 +22,6 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from cluster.errors import NotReady
-from cluster.preflight.probe import shortcoming
 
 Answer = TypeVar("Answer")
 SCHEME = "s3://"
@@ -303,6 +302,9 @@ class Bucket:
         Raises:
             NotReady: it lacks something.
         """
+        # Imported here because it brings HTTP along, and few commands check a bucket.
+        from cluster.preflight.probe import shortcoming
+
         try:
             lacking = shortcoming(self / f".probe-{uuid4().hex}", Taken)
         except StorageError as error:
