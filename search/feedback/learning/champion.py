@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cluster.errors import Refused
-from search.cli.names import found_name
 from search.cli.overrides import apply_overrides
-from search.experiment import Experiment, absolute
+from search.cli.prompt import resolve_or_ask
+from search.design.experiment import Experiment, absolute
 from search.feedback.learning.challengers import Known
 from search.feedback.learning.joining import Champion
 from search.journal.result import SearchResult, TrialResult, checkpoint_of
@@ -45,7 +45,7 @@ def found_model(args: argparse.Namespace) -> Found:
         Refused: its search is not the one that it was registered from.
     """
     if not args.model.startswith("models:"):
-        return found_again(args, Champion("", "", found_name(args.model, args.storage), "", ""))
+        return found_again(args, Champion("", "", resolve_or_ask(args.model, args.storage), "", ""))
     at = origin_of(args.model, tracking_of(args))
     if not at.tags.get("search.name"):
         raise ConfigError(f"{args.model} was not registered by search.promote.")

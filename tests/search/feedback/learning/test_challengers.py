@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search.budget import Budget
-from search.experiment import Experiment
+from search.design.budget import Budget
+from search.design.experiment import Experiment
 from search.feedback.learning.challengers import Known, experiment_of, space_of
 from search.space import Choice, Float, Int, SearchSpace
 from tests.support.played import OpenDriver, changed, play
