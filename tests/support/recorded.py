@@ -58,6 +58,8 @@ WIDE = 200
 """The columns of tables."""
 Texts = dict[str, str]
 """Texts by their paths below `FACES`."""
+DATABASE = "sqlite:///"
+"""The beginning of the address of a database in the working folder."""
 FLOAT = re.compile(r"(?<![\w.])-?\d+\.\d{6,}(?:e[+-]?\d+)?(?![\w.])")
 MASKS = (
     (re.compile(r"-20\d{6}-\d{6}\b"), "-YYYYMMDD-HHMMSS"),
@@ -142,6 +144,7 @@ def surroundings() -> Iterator[Path]:
 
 def masked(text: str, folder: Path) -> str:
     """Return a text without what differs between machines and versions of Python."""
+    text = text.replace(f"sqlite:///{folder}/", DATABASE)
     text = text.replace(str(folder), "FOLDER").replace(quote(str(folder), safe=""), "FOLDER")
     text = CHOICES.sub(lambda choices: choices[0].replace("'", ""), text)
     for pattern, instead in MASKS:
@@ -280,7 +283,8 @@ def answer_texts(database: Path | None = None) -> Texts:
                 shutil.copy(database, folder)
             lines = []
             for command in commands_in(text):
-                module, *words = shlex.split(command)
+                # MLflow remembers a database by its address, so that each has one of its own.
+                module, *words = shlex.split(command.replace(DATABASE, f"sqlite:///{folder}/"))
                 out, err, code = said_by(module, words)
                 shown = [f"  {line}" for line in masked(laid_out(out), folder).splitlines()]
                 shown += [f"! {line}" for line in masked(err, folder).splitlines()]
@@ -471,9 +475,11 @@ def named_modules(modules: Sequence[str]) -> set[str]:
         name for name in modules if name.partition(".")[0] in ("search", "trainables", "cluster")
     }
     others = {name.partition(".")[0] for name in modules} - set(sys.stdlib_module_names)
-    return ours | {name for name in others if not name.startswith("_")} - {"search", "cluster"}
+    return ours | {name for name in others if not name.startswith("_")} - OWN
 
 
+OWN = {"search", "cluster", "sitecustomize", "usercustomize"}
+"""Modules without a dot that are no libraries."""
 GROUPS: dict[str, Callable[..., Texts]] = {
     "help": help_texts,
     "commands": command_texts,
