@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -121,25 +122,37 @@ def recorded_texts(group: str) -> Texts:
 @contextlib.contextmanager
 def surroundings() -> Iterator[Path]:
     """Work in a new folder, at a fixed time, without what this machine and its user have set up."""
-    with tempfile.TemporaryDirectory() as text, pytest.MonkeyPatch.context() as patched:
-        folder = Path(text).resolve()
-        patched.chdir(folder)
-        for name in list(os.environ):
-            if name.startswith(("MLFLOW_", "SEARCH_", "AWS_", "IMAGE_", "RAY_", "PYTHON_")):
-                patched.delenv(name)
-        for name in ("NO_COLOR", "FORCE_COLOR", "LINES", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
-            patched.delenv(name, raising=False)
-        values = {"COLUMNS": WIDTH, "CUDA_VISIBLE_DEVICES": "", "TERM": "dumb", "HOME": folder}
-        for name, value in values.items():
-            patched.setenv(name, str(value))
-        for name in ("XDG_CACHE_HOME", "TORCH_HOME"):
-            patched.setenv(name, str(folder / "cache"))
-        patched.setattr("time.time", lambda: float(NOW_S))
-        patched.setattr("time.time_ns", lambda: NOW_S * 10**9)
-        patched.setattr("sys.executable", "/nowhere/python3")  # so that commands begin with python
-        patched.setattr("socket.gethostname", lambda: "here")
-        patched.setattr("getpass.getuser", lambda: "somebody")
-        yield folder
+    try:
+        with tempfile.TemporaryDirectory() as text, pytest.MonkeyPatch.context() as patched:
+            folder = Path(text).resolve()
+            patched.chdir(folder)
+            for name in list(os.environ):
+                if name.startswith(("MLFLOW_", "SEARCH_", "AWS_", "IMAGE_", "RAY_", "PYTHON_")):
+                    patched.delenv(name)
+            for name in ("NO_COLOR", "FORCE_COLOR", "LINES", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+                patched.delenv(name, raising=False)
+            values = {
+                "COLUMNS": WIDTH,
+                "CUDA_VISIBLE_DEVICES": "",
+                "TERM": "dumb",
+                "HOME": folder,
+                "TZ": "UTC",
+            }
+            for name, value in values.items():
+                patched.setenv(name, str(value))
+            for name in ("XDG_CACHE_HOME", "TORCH_HOME"):
+                patched.setenv(name, str(folder / "cache"))
+            patched.setattr("time.time", lambda: float(NOW_S))
+            patched.setattr("time.time_ns", lambda: NOW_S * 10**9)
+            patched.setattr(
+                "sys.executable", "/nowhere/python3"
+            )  # so that commands begin with python
+            patched.setattr("socket.gethostname", lambda: "here")
+            patched.setattr("getpass.getuser", lambda: "somebody")
+            time.tzset()
+            yield folder
+    finally:
+        time.tzset()
 
 
 def masked(text: str, folder: Path) -> str:
