@@ -144,9 +144,8 @@ def surroundings() -> Iterator[Path]:
                 patched.setenv(name, str(folder / "cache"))
             patched.setattr("time.time", lambda: float(NOW_S))
             patched.setattr("time.time_ns", lambda: NOW_S * 10**9)
-            patched.setattr(
-                "sys.executable", "/nowhere/python3"
-            )  # so that commands begin with python
+            # Commands in messages then begin with `python`, wherever this one lies.
+            patched.setattr("sys.executable", "/nowhere/python3")
             patched.setattr("socket.gethostname", lambda: "here")
             patched.setattr("getpass.getuser", lambda: "somebody")
             time.tzset()
@@ -165,7 +164,7 @@ def masked(text: str, folder: Path) -> str:
     return FLOAT.sub(lambda number: f"{float(number[0]):.6g}", text)
 
 
-def said_by(module: str, words: Sequence[str]) -> tuple[str, str, int]:
+def run_verb(module: str, words: Sequence[str]) -> tuple[str, str, int]:
     """Run a verb in this process; return its stdout, its stderr and its exit code."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -179,7 +178,9 @@ def said_by(module: str, words: Sequence[str]) -> tuple[str, str, int]:
 def help_texts() -> Texts:
     """Return the `--help` of each verb."""
     with surroundings():
-        return {f"help/{verb}.txt": said_by(f"search.{verb}", ["--help"])[0] for verb in VERB_NAMES}
+        return {
+            f"help/{verb}.txt": run_verb(f"search.{verb}", ["--help"])[0] for verb in VERB_NAMES
+        }
 
 
 def command_texts() -> Texts:
@@ -247,7 +248,7 @@ def parsed_values(module: str, words: list[str]) -> tuple[Texts, str]:
             patched.setattr(verb, "command", lambda args: _describe(verb, args))
         else:
             patched.setattr(verb, "guarded", lambda work: 0)
-        out, err, code = said_by(module, words)
+        out, err, code = run_verb(module, words)
     if code:
         return {}, f"{err}= {code}"
     assert not out + err, out + err
@@ -298,7 +299,7 @@ def answer_texts(database: Path | None = None) -> Texts:
             for command in commands_in(text):
                 # MLflow remembers a database by its address, so that each has one of its own.
                 module, *words = shlex.split(command.replace(DATABASE, f"sqlite:///{folder}/"))
-                out, err, code = said_by(module, words)
+                out, err, code = run_verb(module, words)
                 shown = [f"  {line}" for line in masked(laid_out(out), folder).splitlines()]
                 shown += [f"! {line}" for line in masked(err, folder).splitlines()]
                 lines += [f"$ {command}", *map(str.rstrip, shown), f"= {code}"]
@@ -437,19 +438,19 @@ def write_starts(place: Storage) -> None:
     """Write what pages keep of verbs that they have started: predictions, and a refused verb."""
     launcher = launch.Launcher(place)
     table = "file,class,probability,margin\nphotos/a.png,3,0.55,0.5\nphotos/b.png,1,0.9,0.8\n"
-    for verb, subject, words, said, code in (
+    for verb, subject, words, log, code in (
         ("predict", "models:/flowers", ["models:/flowers/1", "photos"], "not read: c.png", 3),
         ("promote", "played", ["played"], "error: MLflow is not ready.", 4),
     ):
-        made = launch.Launched(
+        start = launch.Launched(
             f"1780000000000-{code:08x}", verb, subject, tuple(words), 1_780_000_000_000, "/back"
         )
-        folder = launcher._place(subject) / made.id
+        folder = launcher._place(subject) / start.id
         folder.mkdir(parents=True)
-        about = {key: value for key, value in asdict(made).items() if key != "folder"}
+        about = {key: value for key, value in asdict(start).items() if key != "folder"}
         for name, text in (
             (launch.ABOUT, json.dumps(about)),
-            (carried.LOG, said),
+            (carried.LOG, log),
             (carried.CODE, str(code)),
             (launch.RESULT, table),
         ):
