@@ -12,7 +12,7 @@ import numpy as np
 from search.decisions.driver import Driver
 from search.decisions.refinement_policy import RefinementPolicy
 from search.decisions.selection_policy import SelectionPolicy
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.events import (
     Evaluated,
     Evidence,
