@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from search.feedback.observer import Answered
+from search.feedback.observer import ServedAnswer
 from search.serving.limits import Limits, Refusal
 from search.serving.metrics import Metrics
 
@@ -29,7 +29,7 @@ class Ticket:
 
     size: int = 0
     images: int = 0
-    answered: list[Answered] = field(default_factory=list)
+    answered: list[ServedAnswer] = field(default_factory=list)
 
 
 class Lane:

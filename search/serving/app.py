@@ -29,7 +29,7 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 from starlette.types import Message, Receive, Scope, Send
 
-from search.feedback.observer import Answered, Observer
+from search.feedback.observer import Observer, ServedAnswer
 from search.serving import inputs, protocol, routes
 from search.serving.admission import Admission, Decoding, Ticket
 from search.serving.answers import check_numbers, plain, table
@@ -175,7 +175,8 @@ class App:
         finally:
             self.admission.release(ticket)
         if self.recorder is not None:
-            self.recorder.hold(ticket.answered)  # before a client knows by which name to correct it
+            # Before the client learns the id by which it may correct the answer.
+            self.recorder.remember(ticket.answered)
         await _send(send, status, text.encode(), headers)
         self.metrics.request(path, status, time.perf_counter() - began)
         if ticket.answered:
@@ -241,7 +242,7 @@ class App:
             return
         now = time.time_ns() // 1_000_000
         ticket.answered = [
-            Answered(
+            ServedAnswer(
                 name,
                 content if isinstance(content, bytes) else b"",
                 pixels,

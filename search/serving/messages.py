@@ -22,7 +22,7 @@ class Recording:
     share: float
     limit: int
     corrections: int | None = None
-    """These four as `search.feedback.recorder.Keeping` has them."""
+    """These four as `search.feedback.recorder.RecordingPolicy` has them."""
 
 
 @dataclass(frozen=True)

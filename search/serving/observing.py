@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 
-from search.feedback.observer import Answered, Observer
+from search.feedback.observer import Observer, ServedAnswer
 from search.serving.metrics import Metrics
 from search.serving.versions import Served
 
@@ -22,13 +22,13 @@ class Observing:
     def __init__(self, observer: Observer, metrics: Metrics) -> None:
         """Begin its thread."""
         self._observer, self._metrics = observer, metrics
-        self._waiting: deque[Answered] = deque()
+        self._waiting: deque[ServedAnswer] = deque()
         self._size, self._is_closed, self._has_failed = 0, False, False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._tell_all, name="observer", daemon=True)
         self._thread.start()
 
-    def tell(self, answered: Sequence[Answered]) -> None:
+    def tell(self, answered: Sequence[ServedAnswer]) -> None:
         """Have it told of answers, soon."""
         size = sum(_size(one) for one in answered)
         with self._changed:
@@ -49,14 +49,14 @@ class Observing:
     def _tell_all(self) -> None:
         while batch := self._next():
             try:
-                self._observer.answered(batch)
+                self._observer.observe(batch)
             except Exception as error:  # noqa: BLE001 - answers go on whatever an observer does
                 if not self._has_failed:
                     LOG.error("%s failed: %r", type(self._observer).__name__, error)
                 self._has_failed = True
         self._observer.close()
 
-    def _next(self) -> list[Answered]:
+    def _next(self) -> list[ServedAnswer]:
         """Wait for answers; none are returned at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._is_closed)
@@ -65,7 +65,7 @@ class Observing:
             return batch
 
 
-def _size(answered: Answered) -> int:
+def _size(answered: ServedAnswer) -> int:
     return len(answered.content) + answered.pixels.nbytes
 
 
@@ -77,7 +77,7 @@ class Shadow:
         self.served: Served | None = None
         self._share, self._metrics = share, metrics
 
-    def answered(self, batch: Sequence[Answered]) -> None:
+    def observe(self, batch: Sequence[ServedAnswer]) -> None:
         """Ask the second model about a sample of these images, and count differences."""
         served = self.served
         asked = [one for one in batch if random.random() < self._share]

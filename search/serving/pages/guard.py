@@ -22,8 +22,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from search.feedback.bounded import NoRoom
-from search.feedback.records import NotKept
+from search.feedback.bounded import RecordsFull
+from search.feedback.records import NotRecorded
 from trainables.errors import ConfigError, printable
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -216,9 +216,9 @@ def guarded(path: str, method: str, endpoint: Endpoint, hosts: Collection[str] |
             return await endpoint(request)
         except HTTPException as refused:
             return error(refused.status_code, refused.detail)
-        except NotKept as refused:
+        except NotRecorded as refused:
             return error(404, str(refused))
-        except NoRoom as refused:
+        except RecordsFull as refused:
             return error(507, str(refused))
         except ConfigError as refused:
             return error(400, str(refused))

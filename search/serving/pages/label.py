@@ -2,7 +2,7 @@
 
 | call | what |
 |---|---|
-| `GET /next?count=N&without=SHA256,...` | the images that come next (`Item`), and the progress |
+| `GET /next?count=N&without=SHA256,...` | the images that come next, and the progress |
 | `GET /images/SHA256` | an image as PNG |
 | `POST /labels` `{"image": SHA256, "class": NAME}` | what an image shows |
 | `DELETE /labels/SHA256` | take back what was said last of it here |
@@ -20,9 +20,9 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from cluster.cli import is_whole
-from search.feedback.labelling import Labelling
+from search.feedback.labelling import LabellingQueue
 from search.feedback.pictures import as_png
-from search.feedback.records import NotKept
+from search.feedback.records import NotRecorded
 from search.serving.pages.guard import HEADERS, answer, fields, guarded, own_files, page
 
 MAX_BYTES = 100_000
@@ -30,7 +30,7 @@ MOST = 100
 """The number of images that one call names."""
 
 
-def routes(labelling: Labelling, hosts: Collection[str] | None) -> list[BaseRoute]:
+def routes(labelling: LabellingQueue, hosts: Collection[str] | None) -> list[BaseRoute]:
     """Return the page's routes.
 
     Args:
@@ -52,12 +52,12 @@ def routes(labelling: Labelling, hosts: Collection[str] | None) -> list[BaseRout
 class Calls:
     """The answers to the page's calls; none of them blocks the server's loop."""
 
-    def __init__(self, labelling: Labelling) -> None:
+    def __init__(self, labelling: LabellingQueue) -> None:
         self._labelling = labelling
 
     async def show(self, request: Request) -> Response:
         """Answer with the page."""
-        about = self._labelling.about
+        about = self._labelling.info
         return page("label.html", {"model": about.model, "classes": about.classes})
 
     async def next(self, request: Request) -> Response:
@@ -69,7 +69,7 @@ class Calls:
         return answer(await run_in_threadpool(self._next, int(count), without))
 
     def _next(self, count: int, without: list[str]) -> dict[str, Any]:
-        items = self._labelling.next(count, without)
+        items = self._labelling.next_items(count, without)
         return {"items": [asdict(one) for one in items], **asdict(self._labelling.progress)}
 
     async def image(self, request: Request) -> Response:
@@ -79,7 +79,7 @@ class Calls:
 
     def _png(self, name: str) -> bytes:
         if (content := self._labelling.records.image(name)) is None:
-            raise NotKept("that image is not kept (any more).")
+            raise NotRecorded("that image is not kept (any more).")
         return as_png(content)
 
     async def correct(self, request: Request) -> Response:
