@@ -1,6 +1,6 @@
 """The token that gives access to a cluster.
 
-This module knows where the token lies, and makes sure that there is one which only its owner can
+This module knows the token's path, and makes sure that there is a token which only its owner can
 read.
 """
 
@@ -9,24 +9,25 @@ import secrets
 import tempfile
 from pathlib import Path
 
-from cluster.cli import expanded
+from cluster.cli import expand_path
 from cluster.errors import NotReady
 
 FILE = Path(".ray/auth_token")
-"""Below the home folder; `file_mounts` copies it from there to every host."""
+"""Relative to the home folder; `file_mounts` copies it from there to every host."""
 
 MODE = {"RAY_AUTH_MODE": "token"}
+"""Makes Ray demand the token."""
 
 
 def token_file() -> Path:
-    """Return the path of the token file that a cluster's hosts get."""
+    """Path of the token file that is copied to a cluster's hosts."""
     return Path.home() / FILE
 
 
 def ensure() -> bool:
     """Make sure that there is a token which only this user can read.
 
-    Returns True if it was made now. A token made by Ray itself would be readable by everybody.
+    Returns True if the token is new. A token made by Ray itself would be readable by everybody.
 
     Raises:
         NotReady: the file cannot be written.
@@ -44,7 +45,7 @@ def ensure() -> bool:
 
 
 def _make(path: Path) -> bool:
-    """Write a token unless there is one already; return True if one was written.
+    """Write a token unless there is one already; return True if it was written.
 
     The file is complete and private before it gets its name, so two processes that do this at the
     same time end up with the same token.
@@ -57,8 +58,9 @@ def _make(path: Path) -> bool:
         with open(descriptor, "w") as file:  # noqa: PTH123 - a descriptor
             file.write(secrets.token_hex(32))
         try:
+            # A link, unlike a rename, fails if the other process has been faster.
             os.link(partial, path)
-        except OSError:  # another process was faster, or this file system knows no links
+        except OSError:  # another process was faster, or the file system has no links
             if _keep(path):
                 return False
             os.replace(partial, path)  # noqa: PTH105 - beside os.link
@@ -76,27 +78,26 @@ def _keep(path: Path) -> bool:
 
 
 def _close(path: Path, mode: int) -> None:
-    """Take away the rights of other users, if they have any."""
     if path.stat().st_mode & 0o077:
         path.chmod(mode)
 
 
 def token() -> str:
-    """Return the token, looked up in the places where Ray looks.
+    """Read the token from the places where Ray looks for it.
 
     Raises:
-        NotReady: there is none.
+        NotReady: there is no token.
     """
-    if given := os.environ.get("RAY_AUTH_TOKEN"):
-        return given
-    path = expanded(os.environ.get("RAY_AUTH_TOKEN_PATH") or str(token_file()))
+    if value := os.environ.get("RAY_AUTH_TOKEN"):
+        return value
+    path = expand_path(os.environ.get("RAY_AUTH_TOKEN_PATH") or str(token_file()))
     try:
-        found = path.read_text().strip()
+        text = path.read_text().strip()
     except OSError:
-        found = ""
-    if not found:
+        text = ""
+    if not text:
         raise NotReady(
             f"there is no token in {path}. Start the cluster with cluster.up, or copy the file "
             "from whoever did."
         )
-    return found
+    return text

@@ -3,10 +3,10 @@
     python -m cluster.check cluster/onprem.yaml --storage s3://BUCKET --tracking http://HOST:5000
 
 All problems are reported at once, one line each. FILE is read as `ray up` reads it. Fixed hosts
-(`provider: {type: local}`) are asked over ssh, all at the same time. The machines of a cloud come
-and go, so the account is asked instead, and the head if it is up. Parts that cannot be checked are
-reported as such. Exit codes: 0 all well, 2 a mistake in the file or the command, 4 something is not
-ready.
+(`provider: {type: local}`) are checked over ssh, all at the same time. The machines of a cloud come
+and go, so the account is checked instead, and the head if it is up. Parts that cannot be checked
+are reported as such. Exit codes: 0 all well, 2 a mistake in the file or the command, 4 something is
+not ready.
 """
 
 import argparse
@@ -23,7 +23,16 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from cluster import definition
-from cluster.cli import NOT_READY, USAGE, Parser, error_line, expanded, file_argument, guarded, say
+from cluster.cli import (
+    NOT_READY,
+    USAGE,
+    Parser,
+    error_line,
+    expand_path,
+    file_argument,
+    guarded,
+    say,
+)
 from cluster.preflight import account, findings, lint, probe, remote, schema
 from cluster.preflight.findings import MISTAKE, Finding
 from cluster.preflight.probe import ERROR, OK, UNCHECKED
@@ -31,30 +40,39 @@ from cluster.submit import environment_of
 
 MAX_AT_ONCE = 64
 ACTIVATES = re.compile(r"(?:\bsource|(?<![\w/])\.)\s+[\w./~$-]+/activate\b|\bexport PATH=[^;&|]+")
+"""Matches the part of a command that puts an environment's programs on the PATH."""
 RAY_IN_A_FOLDER = re.compile(r"([\w./~$-]+)/ray start\b")
+"""Matches a `ray start` that is called by its path; the group is the folder."""
 
 
 def command(args: argparse.Namespace) -> int:
     """Run all checks, print the findings, and return the exit code."""
     config = definition.mapping(args.file)
-    about = [*about_file(args.file, config), *about_options(args)]
-    found = findings.merge_duplicates(
+    early_findings = [*check_file(args.file, config), *check_options(args)]
+    unique_findings = findings.merge_duplicates(
         [
-            *about,
-            *about_machines(sound(config), args.storage, args.tracking, environment_of(args.env)),
+            *early_findings,
+            *check_machines(
+                without_malformed_entries(config),
+                args.storage,
+                args.tracking,
+                environment_of(args.env),
+            ),
         ]
     )
-    errors = [one for one in found if one.level in (ERROR, MISTAKE)]
-    for one in found:
-        if one not in errors:
-            say(str(one))
-    for one in errors:
-        sys.stderr.write(error_line(one.text))
-    return USAGE if any(one.level == MISTAKE for one in errors) else NOT_READY if errors else 0
+    errors = [finding for finding in unique_findings if finding.level in (ERROR, MISTAKE)]
+    for finding in unique_findings:
+        if finding not in errors:
+            say(str(finding))
+    for finding in errors:
+        sys.stderr.write(error_line(finding.text))
+    return (
+        USAGE if any(finding.level == MISTAKE for finding in errors) else NOT_READY if errors else 0
+    )
 
 
-def about_file(path: Path, config: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield the findings of the schema and of the security list."""
+def check_file(path: Path, config: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield the findings about the file: Ray's schema, and the list of unsafe settings."""
     if not schema.is_kubernetes(config):
         if wrong := schema.problems(path, config):
             yield from (Finding(MISTAKE, line) for line in wrong)
@@ -66,28 +84,28 @@ def about_file(path: Path, config: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(OK, "nothing in the file is on the security list")
 
 
-def sound(config: Mapping[str, Any]) -> definition.Config:
-    """Return the file without the entries whose form `ray up` would refuse.
+def without_malformed_entries(config: Mapping[str, Any]) -> definition.Config:
+    """Copy the file without the entries whose type `ray up` would refuse.
 
-    The schema check reports those once; the rest of the file is checked all the same.
+    The schema check reports those entries once; the other checks run on the rest.
     """
     forms: dict[str, type] = dict.fromkeys(
         ("provider", "auth", "docker", "file_mounts", "available_node_types"), dict
     )
     forms |= {key: list for key in config if str(key).endswith("_commands")}
-    kept: definition.Config = {
+    entries: definition.Config = {
         key: value for key, value in config.items() if isinstance(value, forms.get(key, object))
     }
     kinds = {
         name: kind
-        for name, kind in kept.get("available_node_types", {}).items()
+        for name, kind in entries.get("available_node_types", {}).items()
         if isinstance(kind, dict)
     }
-    return kept | ({"available_node_types": kinds} if kinds else {})
+    return entries | ({"available_node_types": kinds} if kinds else {})
 
 
-def about_options(options: argparse.Namespace) -> Iterator[Finding]:
-    """Yield the checks that are left out because of the options, and mistakes in these."""
+def check_options(options: argparse.Namespace) -> Iterator[Finding]:
+    """Yield the mistakes in the options, and the checks that are skipped because of them."""
     if not options.storage:
         yield Finding(UNCHECKED, "the storage (no --storage s3://BUCKET/PREFIX)")
     elif not options.storage.startswith("s3://"):
@@ -115,14 +133,14 @@ def about_options(options: argparse.Namespace) -> Iterator[Finding]:
 
 
 def is_server(uri: str) -> bool:
-    """Return whether the URI is the address of a server that all machines can share."""
+    """True if the URI is the address of a server that all machines can share."""
     return uri.startswith(("http://", "https://"))
 
 
-def about_machines(
+def check_machines(
     config: Mapping[str, Any], storage: str, tracking: str, environment: Mapping[str, str]
 ) -> list[Finding]:
-    """Ask this machine, the hosts and the account at the same time, and judge their answers."""
+    """Check this machine, the hosts and the account at the same time, and judge their reports."""
     request = {**_request(config, storage, tracking), "environment": dict(environment)}
     with ThreadPoolExecutor(MAX_AT_ONCE) as pool:
         here = pool.submit(probe.collect, {**request, "token": findings.token_paths(config)[1]})
@@ -139,15 +157,18 @@ def about_machines(
         if hosts:
             visits = [
                 pool.submit(
-                    remote.visit, host, _way(config), {**request, "is_head": host == hosts[0]}
+                    remote.visit,
+                    host,
+                    _host_login(config),
+                    {**request, "is_head": host == hosts[0]},
                 )
                 for host in hosts
             ]
-            return list(findings.judge(config, here.result(), [one.result() for one in visits]))
-        return _about_cloud(config, request, here, pool)
+            return list(findings.judge(config, here.result(), [visit.result() for visit in visits]))
+        return _check_cloud(config, request, here, pool)
 
 
-def _about_cloud(
+def _check_cloud(
     config: Mapping[str, Any],
     request: Mapping[str, Any],
     here: "Future[probe.Json]",
@@ -168,18 +189,20 @@ def _about_cloud(
             ),
             *findings.judge(config, here.result(), []),
         ]
-    asked = pool.submit(account.collect, config).result()
-    told = [Finding(*line) for line in asked.lines]
-    if not asked.head:
-        told.append(Finding(UNCHECKED, "the nodes (no running head is known)"))
-        return [*told, *findings.judge(config, here.result(), [])]
-    head = remote.visit(asked.head, _way(config), {**request, "is_head": True})
-    told.append(Finding(UNCHECKED, "the workers (they come and go; what the head sees is checked)"))
-    return [*told, *findings.judge(config, here.result(), [head])]
+    state = pool.submit(account.collect, config).result()
+    cloud_findings = [Finding(*line) for line in state.lines]
+    if not state.head:
+        cloud_findings.append(Finding(UNCHECKED, "the nodes (no running head is known)"))
+        return [*cloud_findings, *findings.judge(config, here.result(), [])]
+    head = remote.visit(state.head, _host_login(config), {**request, "is_head": True})
+    cloud_findings.append(
+        Finding(UNCHECKED, "the workers (they come and go; what the head sees is checked)")
+    )
+    return [*cloud_findings, *findings.judge(config, here.result(), [head])]
 
 
 def fixed_hosts(config: Mapping[str, Any]) -> list[str]:
-    """Return the head and the workers of a file that names them, without duplicates."""
+    """The head and the workers of a file that names them, without duplicates."""
     provider = config.get("provider")
     if (
         not isinstance(provider, dict)
@@ -201,11 +224,11 @@ def fixed_hosts(config: Mapping[str, Any]) -> list[str]:
 
 
 def key_problem(name: str) -> Finding | None:
-    """Return the problem of the ssh key, as far as it can be seen without a host.
+    """Find the problem of the ssh key, as far as it can be checked without a host.
 
     `ray up` copies the key to the head, which uses it to reach the workers.
     """
-    path = expanded(name)
+    path = expand_path(name)
     if not name:
         return None
     if not path.is_file():
@@ -216,7 +239,7 @@ def key_problem(name: str) -> Finding | None:
             f"the ssh key {name} is readable by others; ssh will not use it",
             f"Close it: chmod 600 {name}.",
         )
-    opened = subprocess.run(
+    result = subprocess.run(
         ["ssh-keygen", "-y", "-P", "", "-f", path],
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -224,7 +247,7 @@ def key_problem(name: str) -> Finding | None:
         timeout=10,
         check=False,
     )
-    if opened.returncode and "passphrase" in opened.stderr:
+    if result.returncode and "passphrase" in result.stderr:
         return Finding(
             ERROR,
             f"the ssh key {name} has a passphrase, and nobody is asked for it",
@@ -234,7 +257,7 @@ def key_problem(name: str) -> Finding | None:
 
 
 def _request(config: Mapping[str, Any], storage: str, tracking: str) -> probe.Json:
-    """Return the request that every machine gets; it holds no secret."""
+    """Build the request that every machine receives; it holds no secret."""
     starts = " ".join(findings.commands(config, "head_start_ray_commands"))
     return {
         "storage": storage if re.match("s3://[^/]", storage) else "",
@@ -247,8 +270,8 @@ def _request(config: Mapping[str, Any], storage: str, tracking: str) -> probe.Js
 
 
 def _port(command: str, option: str, default: int) -> int:
-    found = re.search(rf"(?<!\S){option}[= ]['\"]?(\d+)", command)
-    return int(found[1]) if found else default
+    match = re.search(rf"(?<!\S){option}[= ]['\"]?(\d+)", command)
+    return int(match[1]) if match else default
 
 
 def _without_login(uri: str) -> str:
@@ -256,7 +279,7 @@ def _without_login(uri: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-def _way(config: Mapping[str, Any]) -> remote.Way:
+def _host_login(config: Mapping[str, Any]) -> remote.HostLogin:
     auth, docker = config.get("auth") or {}, config.get("docker") or {}
     starts = findings.commands(config, "head_start_ray_commands")
     before = [text for command in starts for text in ACTIVATES.findall(command)]
@@ -265,7 +288,7 @@ def _way(config: Mapping[str, Any]) -> remote.Way:
         for command in starts
         for folder in RAY_IN_A_FOLDER.findall(command)
     ]
-    return remote.Way(
+    return remote.HostLogin(
         cluster=str(config.get("cluster_name") or ""),
         user=str(auth.get("ssh_user") or "ubuntu"),
         key=str(auth.get("ssh_private_key") or _rays_key(config)),
@@ -276,7 +299,7 @@ def _way(config: Mapping[str, Any]) -> remote.Way:
 
 
 def _rays_key(config: Mapping[str, Any]) -> str:
-    """Return the path of the key that `ray up` makes for AWS if the file names none."""
+    """Path of the key that `ray up` makes for AWS if the file names none."""
     region = (config.get("provider") or {}).get("region")
     return (
         next(
@@ -288,29 +311,29 @@ def _rays_key(config: Mapping[str, Any]) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    made = Parser(
+    """Build the parser of the command line."""
+    parser = Parser(
         prog="python -m cluster.check",
         description="Is everything ready for a cluster, and for a search on it?",
     )
-    file_argument(made)
-    made.add_argument(
+    file_argument(parser)
+    parser.add_argument(
         "--storage", default="", metavar="s3://BUCKET/PREFIX", help="where searches will be kept"
     )
-    made.add_argument(
+    parser.add_argument(
         "--tracking",
         default=os.environ.get("MLFLOW_TRACKING_URI", ""),
         metavar="URI",
         help="MLflow's address; $MLFLOW_TRACKING_URI if set",
     )
-    made.add_argument(
+    parser.add_argument(
         "--env",
         action="append",
         default=[],
         metavar="NAME=VALUE",
         help="what cluster.submit will be given, such as AWS_ENDPOINT_URL=...",
     )
-    return made
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,8 +1,8 @@
 """The parts of the command line that all verbs share: one-line errors and the exit codes.
 
-0 all well · 1 a mistake in this code · 2 the command or the cluster's file is wrong, nothing was
-started · 4 a host, a service or the cluster is not ready, safe to try again · 5 a person must
-decide · 130 and 143 stopped by SIGINT and SIGTERM. `cluster.submit` ends with its job's own code.
+0 success · 1 a bug in this code · 2 the command or the cluster's file is wrong, nothing was started
+· 4 a host, a service or the cluster is not ready, safe to try again · 5 a person must decide · 130
+and 143 stopped by SIGINT and SIGTERM. `cluster.submit` ends with its job's own code.
 """
 
 import argparse
@@ -19,13 +19,14 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from cluster.errors import Mistake, NotReady, Refused
-from cluster.secrets import masked
+from cluster.secrets import redact
 
 BUG, USAGE, NOT_READY, REFUSED = 1, 2, 4, 5
-if sys.platform == "win32":  # Windows has other locks and signals
+if sys.platform == "win32":  # no fcntl, SIGHUP or killpg there
     sys.stderr.write("error: this program runs on Linux; on Windows use WSL.\n")
     raise SystemExit(USAGE)
 LONGEST_S = 10**9
+"""The longest time in seconds that an option accepts, some 30 years."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,24 +35,24 @@ class Parser(argparse.ArgumentParser):
     def parse_args(  # type: ignore[override]  # Python's is overloaded; no caller has a namespace
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> argparse.Namespace:
-        """Parse as Python's parser does; of an option that is not there, say which is meant."""
-        found: argparse.Namespace
-        found, others = self.parse_known_args(args, namespace)
-        if not others:
-            return found
-        if option := next((word for word in others if word.startswith("-")), ""):
+        """Parse as `argparse` does, and suggest the closest option for an unknown one."""
+        arguments: argparse.Namespace
+        arguments, unrecognized = self.parse_known_args(args, namespace)
+        if not unrecognized:
+            return arguments
+        if option := next((word for word in unrecognized if word.startswith("-")), ""):
             self.error(self._no_option(option.partition("=")[0]))
-        self.error(f"unrecognized arguments: {' '.join(others)}")
+        self.error(f"unrecognized arguments: {' '.join(unrecognized)}")
 
     def _no_option(self, option: str) -> str:
-        known = {
+        options = {
             text.lstrip("-"): text
             for text, action in self._option_string_actions.items()
             if action.help != argparse.SUPPRESS
         }
-        near = difflib.get_close_matches(option.lstrip("-"), known, n=1, cutoff=0.72)
-        meant = f"; did you mean '{known[near[0]]}'?" if near else "."
-        return f"there is no option '{option}'{meant}"
+        closest = difflib.get_close_matches(option.lstrip("-"), options, n=1, cutoff=0.72)
+        suggestion = f"; did you mean '{options[closest[0]]}'?" if closest else "."
+        return f"there is no option '{option}'{suggestion}"
 
     def error(self, message: str) -> NoReturn:
         """Print `error: ...` and exit with code 2."""
@@ -70,10 +71,10 @@ def file_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def expanded(text: str) -> Path:
-    """Return the path with `~` expanded as a shell does.
+def expand_path(text: str) -> Path:
+    """Expand `~` in a path as a shell does.
 
-    If there is no such user, the text is taken as a folder's name.
+    If there is no such user, the text is used as a path without expansion.
     """
     with suppress(RuntimeError):
         return Path(text).expanduser()
@@ -84,15 +85,21 @@ LAST_PORT = 65_535
 
 
 def is_whole(text: str) -> bool:
-    """Return whether a text consists of digits alone and its number fits 64 bits.
+    """True if a text consists of digits only and its number fits into 64 bits.
 
     `str.isdigit` also accepts characters such as ², which `int` refuses.
     """
     return text.isascii() and text.isdecimal() and len(text) <= 18
 
 
-def whole(least: int, most: int, what: str) -> Callable[[str], int]:
-    """Return an option's type: a whole number from `least` to `most`; `what` says what it is."""
+def whole_number(least: int, most: int, what: str) -> Callable[[str], int]:
+    """Build an option's type: a whole number from `least` to `most`.
+
+    Args:
+        least: the smallest number that is accepted.
+        most: the largest number that is accepted.
+        what: the subject of the error message, such as "a port".
+    """
 
     def parse(text: str) -> int:
         if not is_whole(text) or not least <= int(text) <= most:
@@ -105,16 +112,16 @@ def whole(least: int, most: int, what: str) -> Callable[[str], int]:
 
 
 def port(text: str) -> int:
-    """Parse an option's value as a port; 0 takes one that is free.
+    """Parse an option's value as a port; 0 stands for any free port.
 
     Raises:
-        argparse.ArgumentTypeError: it is none.
+        argparse.ArgumentTypeError: the text is not a port.
     """
-    return whole(0, LAST_PORT, "a port")(text)
+    return whole_number(0, LAST_PORT, "a port")(text)
 
 
 def cannot_listen(host: str, port: int, error: OSError) -> NotReady:
-    """Return the error of an address at which nothing can be served."""
+    """Build the error for an address at which a server cannot listen."""
     return NotReady(
         f"nothing can be served at {host}, port {port} ({error.strerror or error}). Use another "
         "--port, or another --host."
@@ -125,31 +132,31 @@ def seconds(text: str) -> float:
     """Parse an option's value as a time in seconds that can be waited for.
 
     Raises:
-        argparse.ArgumentTypeError: it is no number, not above 0, or above `LONGEST_S`.
+        argparse.ArgumentTypeError: the text is not a number, not above 0, or above `LONGEST_S`.
     """
     try:
-        found = float(text)
+        value = float(text)
     except ValueError:
-        found = math.nan
-    if not 0 < found <= LONGEST_S:
+        value = math.nan
+    if not 0 < value <= LONGEST_S:
         raise argparse.ArgumentTypeError(
             f"seconds are needed, above 0 and at most {LONGEST_S:,} (got '{text[:80]}')"
         )
-    return found
+    return value
 
 
 def say(text: str) -> None:
-    """Print one line for the user at once, with credentials masked."""
-    print(masked(text), flush=True)
+    """Print one line for the user without buffering, with credentials masked."""
+    print(redact(text), flush=True)
 
 
 def error_line(text: str) -> str:
-    """Return `error: ...` as one line without control characters or credentials."""
-    shown = "".join(
+    """Build the line `error: ...`, without control characters or credentials."""
+    printable_text = "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in masked(text)
+        for letter in redact(text)
     )
-    return f"error: {shown}\n"
+    return f"error: {printable_text}\n"
 
 
 def complain(error: Exception, code: int) -> int:
@@ -160,14 +167,14 @@ def complain(error: Exception, code: int) -> int:
 
 
 def guarded(command: Callable[[], int]) -> int:
-    """Run a verb and return its exit code; expected errors become lines on stderr."""
+    """Run a verb and return its exit code; print expected errors as lines on stderr."""
     # A signal that is ignored, as SIGHUP is after nohup, stays ignored.
-    handled = [
+    signals = [
         number
         for number in (signal.SIGTERM, signal.SIGHUP)
         if signal.getsignal(number) != signal.SIG_IGN
     ]
-    before = {number: signal.signal(number, _terminate) for number in handled}
+    previous = {number: signal.signal(number, _terminate) for number in signals}
     try:
         return command()
     except Mistake as error:
@@ -199,7 +206,7 @@ def guarded(command: Callable[[], int]) -> int:
             BUG,
         )
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
@@ -210,13 +217,13 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 def write_traceback() -> str:
     """Write the current traceback to a file in the system's temporary folder.
 
-    Credentials are masked. Returns the file's name, or why there is none.
+    Credentials are masked. Returns the file's path, or the reason why it could not be written.
     """
     try:
         with tempfile.NamedTemporaryFile(
             "w", prefix="image-classifier-search-", suffix=".log", delete=False
         ) as file:
-            file.write(masked(traceback.format_exc()))
+            file.write(redact(traceback.format_exc()))
     except OSError as error:
         return f"no file ({error.strerror or error})"
     return file.name

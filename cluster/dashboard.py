@@ -16,17 +16,17 @@ from cluster.errors import Denied, NotReady
 TIMEOUT_S = 30
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
-Listed = Mapping[str, Any]
-"""A thing that the dashboard lists: a node, a job, resources by name."""
+Entry = Mapping[str, Any]
+"""An entry of a list that the dashboard serves: a node, a job, or resources by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Node:
+class ClusterNode:
     """One machine of a cluster."""
 
     address: str
-    head: bool
-    alive: bool
+    is_head: bool
+    is_alive: bool
     cpus: float
     gpus: float
     used_cpus: float
@@ -34,11 +34,11 @@ class Node:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class ClusterJob:
     """A job of a cluster that has not ended."""
 
     name: str
-    """Its name; the process and host of a program that joined by itself."""
+    """Its submission id, or the process and host of a program that joined the cluster by itself."""
     status: str
     start_s: float
     """The time at which it started, in seconds since 1970."""
@@ -46,77 +46,78 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
-class State:
+class ClusterState:
     """A cluster at one moment.
 
-    `waiting` lists the requests that do not fit yet, each with its count.
+    `pending_requests` lists the requests that do not fit yet, each with its count.
     """
 
-    nodes: tuple[Node, ...]
-    waiting: tuple[tuple[str, int], ...]
-    jobs: tuple[Job, ...]
+    nodes: tuple[ClusterNode, ...]
+    pending_requests: tuple[tuple[str, int], ...]
+    jobs: tuple[ClusterJob, ...]
 
 
-def state(url: str) -> State:
-    """Ask the dashboard for the cluster's whole state.
+def state(url: str) -> ClusterState:
+    """Read the cluster's whole state from the dashboard.
 
     Raises:
         NotReady: nothing answers, or the token is not this cluster's.
     """
     status = (_get(url, "/api/cluster_status").get("data") or {}).get("clusterStatus") or {}
     load = status.get("loadMetricsReport") or {}
-    listed = _get(url, "/api/v0/nodes?detail=1")["data"]["result"]["result"]
-    return State(
-        nodes=tuple(nodes(listed, load.get("usageByNode") or {})),
-        waiting=tuple(waiting(load)),
+    node_entries = _get(url, "/api/v0/nodes?detail=1")["data"]["result"]["result"]
+    return ClusterState(
+        nodes=tuple(nodes(node_entries, load.get("usageByNode") or {})),
+        pending_requests=tuple(pending_requests(load)),
         jobs=tuple(jobs(url)),
     )
 
 
-def jobs(url: str) -> list[Job]:
-    """Return the jobs that have not ended.
+def jobs(url: str) -> list[ClusterJob]:
+    """The jobs that have not ended.
 
-    Included are submitted jobs and programs that joined the cluster by its address.
+    They include programs that joined the cluster by its address, without `cluster.submit`.
     """
-    return [_job(one) for one in _get(url, "/api/jobs/") if one.get("status") not in ENDED]
+    return [_job(job) for job in _get(url, "/api/jobs/") if job.get("status") not in ENDED]
 
 
-def _job(one: Listed) -> Job:
-    return Job(
-        name=_name_of(one),
-        status=str(one.get("status") or "").lower(),
-        start_s=(one.get("start_time") or 0) / 1000,
-        command=str(one.get("entrypoint") or ""),
+def _job(job: Entry) -> ClusterJob:
+    return ClusterJob(
+        name=_name_of(job),
+        status=str(job.get("status") or "").lower(),
+        start_s=(job.get("start_time") or 0) / 1000,
+        command=str(job.get("entrypoint") or ""),
     )
 
 
-def _name_of(job: Listed) -> str:
+def _name_of(job: Entry) -> str:
     if job.get("submission_id"):
         return str(job["submission_id"])
     driver = job.get("driver_info") or {}
     return f"{job.get('job_id')} (process {driver.get('pid')} on {driver.get('node_ip_address')})"
 
 
-def nodes(listed: Iterable[Listed], usage: Mapping[str, Listed]) -> list[Node]:
-    """Return the nodes, the head first.
+def nodes(entries: Iterable[Entry], usage: Mapping[str, Entry]) -> list[ClusterNode]:
+    """The nodes, the head first.
 
     A host that came back has several entries: the living one counts, else the latest.
     """
-    latest: dict[str, Listed] = {}
-    for one in sorted(
-        listed, key=lambda one: (one["state"] == "ALIVE", one.get("start_time_ms") or 0)
+    latest: dict[str, Entry] = {}
+    for entry in sorted(
+        entries, key=lambda entry: (entry["state"] == "ALIVE", entry.get("start_time_ms") or 0)
     ):
-        latest[one["node_ip"]] = one
-    made = [_node(one, usage.get(address) or {}) for address, one in latest.items()]
-    return sorted(made, key=lambda node: (not node.head, node.address))
+        # The last entry of an address stays: a living one, else the latest.
+        latest[entry["node_ip"]] = entry
+    cluster_nodes = [_node(entry, usage.get(address) or {}) for address, entry in latest.items()]
+    return sorted(cluster_nodes, key=lambda node: (not node.is_head, node.address))
 
 
-def _node(one: Listed, used: Listed) -> Node:
-    total = one.get("resources_total") or {}
-    return Node(
-        address=one["node_ip"],
-        head=bool(one.get("is_head_node")),
-        alive=one["state"] == "ALIVE",
+def _node(entry: Entry, used: Entry) -> ClusterNode:
+    total = entry.get("resources_total") or {}
+    return ClusterNode(
+        address=entry["node_ip"],
+        is_head=bool(entry.get("is_head_node")),
+        is_alive=entry["state"] == "ALIVE",
         cpus=total.get("CPU", 0),
         gpus=total.get("GPU", 0),
         used_cpus=(used.get("CPU") or (0, 0))[0],
@@ -124,14 +125,14 @@ def _node(one: Listed, used: Listed) -> Node:
     )
 
 
-def waiting(load: Listed) -> list[tuple[str, int]]:
-    """Return the requests that wait for a place, in words, each with its count.
+def pending_requests(load: Entry) -> list[tuple[str, int]]:
+    """The requests that wait for resources, described in words, each with its count.
 
-    They are single tasks and actors, and groups of them.
+    They are single tasks and actors, and placement groups.
     """
-    found = [(_in_words([shape]), count) for shape, count in load.get("resourceDemand") or ()]
+    requests = [(_in_words([shape]), count) for shape, count in load.get("resourceDemand") or ()]
     for group, count in load.get("pgDemand") or ():
-        found.append(
+        requests.append(
             (
                 _in_words(
                     [shape for shape, times in group.get("bundles") or () for _ in range(times)]
@@ -139,10 +140,10 @@ def waiting(load: Listed) -> list[tuple[str, int]]:
                 count,
             )
         )
-    return found
+    return requests
 
 
-def _in_words(shapes: Iterable[Listed]) -> str:
+def _in_words(shapes: Iterable[Entry]) -> str:
     cpus, gpus = (sum(shape.get(name) or 0 for shape in shapes) for name in ("CPU", "GPU"))
     return " and ".join([f"{cpus:g} CPU", *([f"{gpus:g} GPU"] if gpus else [])])
 
@@ -152,8 +153,8 @@ def _get(url: str, path: str) -> Any:
         url + path, headers={"Authorization": f"Bearer {auth.token()}"}
     )
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
-            return json.load(answer)
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+            return json.load(response)
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
             raise Denied(
@@ -164,17 +165,18 @@ def _get(url: str, path: str) -> Any:
             f"the cluster's dashboard answered HTTP {error.code}. Try again in a moment."
         ) from error
     except TimeoutError as error:
-        raise _slow() from error
+        raise _slow_dashboard() from error
     except (OSError, ValueError) as error:
+        # urllib wraps a time-out of the connection into a URLError.
         if isinstance(getattr(error, "reason", None), TimeoutError):
-            raise _slow() from error
+            raise _slow_dashboard() from error
         raise NotReady(
             f"no dashboard answers on the head ({getattr(error, 'reason', error)}). "
             "Start the cluster with: python -m cluster.up FILE"
         ) from error
 
 
-def _slow() -> Denied:
+def _slow_dashboard() -> Denied:
     return Denied(
         f"the cluster's dashboard did not answer within {TIMEOUT_S:g} s. "
         "It is there and busy: try again in a moment."

@@ -6,21 +6,21 @@ from typing import Any
 
 import yaml
 
-from cluster.cli import expanded
+from cluster.cli import expand_path
 from cluster.errors import Mistake
 
 ROOT = Path(__file__).parent.parent
 """The project's folder; relative paths in a cluster's file start here."""
 
 Config = dict[str, Any]
-"""A cluster's file, or a mapping in it, as YAML holds it."""
+"""A cluster's file, or a mapping in it, as parsed from YAML."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Definition:
     """The parts of a cluster's file that the verbs need.
 
-    A cloud's file names no hosts; Ray itself finds them there.
+    The file of a cloud's cluster names no hosts; Ray looks them up there.
     """
 
     path: Path
@@ -35,13 +35,13 @@ class Definition:
     content: Config
 
     @property
-    def local(self) -> bool:
+    def is_local(self) -> bool:
         """True if the hosts are fixed and reached by ssh."""
         return self.provider == "local"
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """The head, then the workers."""
+        """The head, followed by the workers."""
         return (self.head, *self.workers)
 
 
@@ -49,18 +49,18 @@ def read(path: Path) -> Definition:
     """Read a cluster's file.
 
     Raises:
-        Mistake: it is missing, is not YAML, or lacks an entry that every cluster needs.
+        Mistake: the file is missing, is not YAML, or lacks an entry that every cluster needs.
     """
     content = mapping(path)
-    provider = _part(content, "provider", path)
-    auth = _part(content, "auth", path)
+    provider = _section(content, "provider", path)
+    auth = _section(content, "auth", path)
     if not content.get("cluster_name") or not provider.get("type") or not auth.get("ssh_user"):
         raise Mistake(
             f"{path} names no cluster. "
             "cluster_name, provider: type and auth: ssh_user are needed, as in cluster/onprem.yaml."
         )
-    key = expanded(str(auth["ssh_private_key"])) if auth.get("ssh_private_key") else None
-    made = Definition(
+    key = expand_path(str(auth["ssh_private_key"])) if auth.get("ssh_private_key") else None
+    definition = Definition(
         path=path.absolute(),
         name=str(content["cluster_name"]),
         provider=str(provider["type"]),
@@ -72,13 +72,13 @@ def read(path: Path) -> Definition:
         least_workers=_least_workers(content),
         content=content,
     )
-    if made.local:
-        _check_local(made)
-    return made
+    if definition.is_local:
+        _check_local(definition)
+    return definition
 
 
 def mapping(path: Path) -> Config:
-    """Return the content of a YAML file that holds a mapping.
+    """Load a YAML file that holds a mapping.
 
     Raises:
         Mistake: the file cannot be read, is not YAML, or holds no mapping.
@@ -99,7 +99,7 @@ def mapping(path: Path) -> Config:
     return content
 
 
-def _part(content: Config, name: str, path: Path) -> Config:
+def _section(content: Config, name: str, path: Path) -> Config:
     part = content.get(name) or {}
     if not isinstance(part, dict):
         raise Mistake(f"{path}: {name} must be a mapping (got '{part}').")
@@ -107,7 +107,7 @@ def _part(content: Config, name: str, path: Path) -> Config:
 
 
 def _least_workers(content: Config) -> int:
-    """Return the number of workers that are started in any case."""
+    """Number of workers that are started even if nothing runs."""
     if content["provider"]["type"] == "local":
         workers = len(content["provider"].get("worker_ips") or ())
         return min(workers, int(content.get("min_workers", workers)))
@@ -119,32 +119,34 @@ def _least_workers(content: Config) -> int:
     )
 
 
-def _check_local(made: Definition) -> None:
+def _check_local(definition: Definition) -> None:
     """Report every problem of a file with fixed hosts, one line each.
 
     Raises:
         Mistake: there is at least one problem.
     """
     problems = []
-    if not made.head:
+    if not definition.head:
         problems.append("provider: head_ip is missing")
-    if not made.workers:
+    if not definition.workers:
         problems.append("provider: worker_ips names no host")
-    if made.head in made.workers or len(set(made.workers)) < len(made.workers):
+    if definition.head in definition.workers or len(set(definition.workers)) < len(
+        definition.workers
+    ):
         problems.append("a host is named twice")
-    if made.key is None:
+    if definition.key is None:
         problems.append(
             "auth: ssh_private_key is missing; the head needs a key without a passphrase to "
             "start the workers"
         )
-    elif not made.key.is_file():
+    elif not definition.key.is_file():
         problems.append(
-            f"the key '{made.key}' is not there. "
-            f"Make one: ssh-keygen -t ed25519 -N '' -f {made.key}"
+            f"the key '{definition.key}' is not there. "
+            f"Make one: ssh-keygen -t ed25519 -N '' -f {definition.key}"
         )
-    for source in (made.content.get("file_mounts") or {}).values():
-        place = expanded(str(source))
+    for source in (definition.content.get("file_mounts") or {}).values():
+        place = expand_path(str(source))
         if not (ROOT / place).exists() and place.name != "auth_token":
             problems.append(f"file_mounts: '{source}' is not there (paths are read from {ROOT})")
     if problems:
-        raise Mistake("\n".join(f"{made.path}: {problem}" for problem in problems))
+        raise Mistake("\n".join(f"{definition.path}: {problem}" for problem in problems))

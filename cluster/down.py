@@ -19,61 +19,70 @@ STILL_THERE = (
     "command -v pgrep >/dev/null || { echo pgrep is missing there >&2; exit 1; }; "
     "pgrep -u $(id -u) -f '[/](raylet|gcs_server)( |$)' >/dev/null && echo yes || echo no"
 )
-"""Asks a host whether Ray still runs. The brackets keep pgrep from finding this very command."""
+"""Shell command that prints whether Ray still runs on a host.
+
+The brackets keep pgrep from finding this very command.
+"""
 
 
 def command(path: Path) -> int:
-    """Stop everything, and check that it has stopped."""
-    at = definition.read(path)
-    say(f"stopping the cluster '{at.name}'")
-    if at.local:
-        stop_hosts(at)
+    """Stop the whole cluster, and check that it has stopped."""
+    cluster = definition.read(path)
+    say(f"stopping the cluster '{cluster.name}'")
+    if cluster.is_local:
+        stop_hosts(cluster)
     else:
-        give_back(at)
+        give_back(cluster)
     return 0
 
 
-def give_back(at: definition.Definition) -> None:
-    """Give back a cloud's machines; Ray does all the work.
+def give_back(cluster: definition.Definition) -> None:
+    """Give back a cloud's machines, by `ray down`.
 
     Raises:
-        NotReady: Ray could not do it; machines may still run and cost money.
+        NotReady: `ray down` failed; machines may still run and cost money.
     """
-    done = ray_down(at, CLOUD_S)
-    if done.returncode:
+    result = ray_down(cluster, CLOUD_S)
+    if result.returncode:
         raise NotReady(
-            f"'ray down' failed ({ssh.last_words(done.stdout)}). "
+            f"'ray down' failed ({ssh.last_line(result.stdout)}). "
             "Machines may still run and cost: try again, and look at your cloud's console."
         )
-    ssh.login_of(at).known_hosts.unlink(missing_ok=True)  # another machine may get the address
+    ssh.login_of(cluster).known_hosts.unlink(missing_ok=True)  # a new machine may get the address
     say("all machines were given back")
 
 
-def stop_hosts(at: definition.Definition) -> None:
-    """Stop Ray on every fixed host, and ask each host whether it has stopped.
+def stop_hosts(cluster: definition.Definition) -> None:
+    """Stop Ray on every fixed host, and check on each host that it has stopped.
 
     `ray down` stops Ray on the head at most and does not report on the other hosts.
 
     Raises:
-        NotReady: Ray may still run somewhere.
+        NotReady: Ray may still run on a host.
     """
-    forget = f"rm -f /tmp/ray/cluster-{at.name}.state /tmp/ray/cluster-{at.name}.lock"
+    forget = f"rm -f /tmp/ray/cluster-{cluster.name}.state /tmp/ray/cluster-{cluster.name}.lock"
     with ThreadPoolExecutor() as pool:
-        pool.submit(ray_down, at, STOP_S)  # so that Ray's own record of the hosts stays right
-        pool.submit(ssh.run, at, at.head, f"{stop_command(at.content, 'head')}; {forget}", STOP_S)
-        ssh.run_on(at, at.workers, stop_command(at.content, "worker"), STOP_S)
+        pool.submit(ray_down, cluster, STOP_S)  # keeps Ray's own record of the hosts right
+        pool.submit(
+            ssh.run,
+            cluster,
+            cluster.head,
+            f"{stop_command(cluster.content, 'head')}; {forget}",
+            STOP_S,
+        )
+        ssh.run_on(cluster, cluster.workers, stop_command(cluster.content, "worker"), STOP_S)
     problems = []
-    for host, found in ssh.run_on(at, at.hosts, STILL_THERE).items():
-        if found.stdout.strip() == "no":
+    for host, result in ssh.run_on(cluster, cluster.hosts, STILL_THERE).items():
+        if result.stdout.strip() == "no":
             say(f"  {host}  Ray is stopped")
-        elif found.stdout.strip() == "yes":
+        elif result.stdout.strip() == "yes":
             problems.append(
                 f"Ray still runs on {host}. Try again, or stop it there: "
-                f"{stop_command(at.content, 'worker')} --force"
+                f"{stop_command(cluster.content, 'worker')} --force"
             )
         else:
             problems.append(
-                f"{host} cannot be asked ({ssh.reason(found)}); Ray may still run there. "
+                f"{host} cannot be asked ({ssh.reason(result)}); Ray may still run there. "
                 "Try again once it is."
             )
     if problems:
@@ -81,22 +90,28 @@ def stop_hosts(at: definition.Definition) -> None:
 
 
 def stop_command(content: definition.Config, kind: str) -> str:
-    """Return the command that stops Ray on a host: the one in the file, else `ray stop`."""
+    """The command that stops Ray on a host: the one in the file, else `ray stop`."""
     commands = content.get(f"{kind}_start_ray_commands") or []
     return next(
-        (str(one) for one in commands if "ray stop" in str(one) and "ray start" not in str(one)),
+        (
+            str(command)
+            for command in commands
+            if "ray stop" in str(command) and "ray start" not in str(command)
+        ),
         "ray stop",
     )
 
 
-def ray_down(at: definition.Definition, timeout_s: float) -> "subprocess.CompletedProcess[str]":
+def ray_down(
+    cluster: definition.Definition, timeout_s: float
+) -> "subprocess.CompletedProcess[str]":
     """Run `ray down` and capture its output instead of showing it."""
-    words = [*ssh.RAY, "down", "-y", str(at.path)]
+    command = [*ssh.RAY, "down", "-y", str(cluster.path)]
     try:
         return subprocess.run(
-            words,
+            command,
             cwd=definition.ROOT,
-            env=ssh.ray_environment(at),
+            env=ssh.ray_environment(cluster),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -105,14 +120,16 @@ def ray_down(at: definition.Definition, timeout_s: float) -> "subprocess.Complet
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(words, os.EX_TEMPFAIL, f"no end within {timeout_s:g} s")
+        return subprocess.CompletedProcess(
+            command, os.EX_TEMPFAIL, f"no end within {timeout_s:g} s"
+        )
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    made = Parser(prog="python -m cluster.down", description=__doc__)
-    file_argument(made)
-    return made
+    """Build the parser of the command line."""
+    parser = Parser(prog="python -m cluster.down", description=__doc__)
+    file_argument(parser)
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:

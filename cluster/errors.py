@@ -2,7 +2,7 @@
 
 
 class NotReady(RuntimeError):
-    """A machine, device or service that is needed is not there; it is safe to try again later."""
+    """A machine, device or service that is needed is not available; trying again later is safe."""
 
 
 class Denied(NotReady):

@@ -13,37 +13,38 @@ from typing import Any
 
 from cluster import auth
 from cluster.errors import Mistake, NotReady
-from cluster.versions import TRIED, problems
+from cluster.versions import TRIED_VERSIONS, problems
 
 STOP_WAIT_S = 60
-"""The time that a job gets to stop when asked, before Ray kills it. Ray's default of three seconds
-is too short for a search to pause.
+"""The time that a job gets to stop after SIGTERM, before Ray kills it.
+
+Ray's default of three seconds is too short for a search to pause.
 """
 
 
 class Jobs:
     """The jobs of one cluster, reached by its dashboard's address."""
 
-    def __init__(self, url: str, *, seen: int = 0) -> None:
+    def __init__(self, url: str, *, printed_chars: int = 0) -> None:
         """Connect to the dashboard.
 
         Args:
             url: the dashboard's address.
-            seen: the number of characters of the job's output that were printed before, by an
-                earlier connection.
+            printed_chars: the number of characters of the job's output that an earlier connection
+                has printed.
 
         Raises:
             Mistake: this version of Ray was never tried.
             NotReady: nothing answers, or the token is not this cluster's.
         """
-        for problem in problems({"ray": TRIED["ray"]}):
+        for problem in problems({"ray": TRIED_VERSIONS["ray"]}):
             raise Mistake(problem)
-        self.seen = seen
+        self.printed_chars = printed_chars
         auth.token()
         os.environ.setdefault("RAY_AUTH_MODE", auth.MODE["RAY_AUTH_MODE"])
         from ray.job_submission import JobSubmissionClient
 
-        self._client: Any = _heard(lambda: JobSubmissionClient(url))
+        self._client: Any = _call_ray(lambda: JobSubmissionClient(url))
         for name in (
             "ray.dashboard.modules.dashboard_sdk",
             "ray.dashboard.modules.job.sdk",
@@ -56,7 +57,7 @@ class Jobs:
         variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S), **environment}
         environment_of_job = {"working_dir": str(folder), "env_vars": variables}
         return str(
-            _heard(
+            _call_ray(
                 lambda: self._client.submit_job(
                     entrypoint=entrypoint, runtime_env=environment_of_job
                 )
@@ -64,50 +65,51 @@ class Jobs:
         )
 
     def follow(self, job: str, write: Callable[[str], None]) -> None:
-        """Pass on the job's new output until the job ends or the connection breaks."""
+        """Pass the job's new output to `write` until the job ends or the connection breaks."""
 
         from aiohttp import ClientError
 
         async def read() -> None:
-            passed = 0
+            received_chars = 0
             async for text in self._client.tail_job_logs(job):
-                new = text[max(0, self.seen - passed) :]
-                passed += len(text)
+                # Ray sends the whole output at each connection: skip the part that was printed.
+                new = text[max(0, self.printed_chars - received_chars) :]
+                received_chars += len(text)
                 if new:
-                    self.seen = max(self.seen, passed)
+                    self.printed_chars = max(self.printed_chars, received_chars)
                     write(new)
 
-        # These mean that the connection broke; the caller checks whether the job has ended.
+        # These errors mean that the connection broke; the caller checks if the job has ended.
         with suppress(RuntimeError, OSError, ValueError, ClientError):
             asyncio.run(read())
 
-    def ended(self, job: str) -> tuple[str, int | None, str] | None:
-        """Return how the job ended, or None while it runs.
+    def outcome(self, job: str) -> tuple[str, int | None, str] | None:
+        """The outcome of an ended job, or None while it runs.
 
-        Returns its status, its exit code if its command was started, and Ray's message on the
+        It is the job's status, its exit code if its command was started, and Ray's message on the
         reason.
         """
-        info = _heard(lambda: self._client.get_job_info(job))
+        info = _call_ray(lambda: self._client.get_job_info(job))
         status = str(info.status.value)
         if status not in ("SUCCEEDED", "FAILED", "STOPPED"):
             return None
         return status, info.driver_exit_code, str(info.message or "")
 
     def stop(self, job: str) -> None:
-        """Ask the job to stop: SIGTERM, and SIGKILL a minute later."""
-        _heard(lambda: self._client.stop_job(job))
+        """Stop the job by SIGTERM, and by SIGKILL `STOP_WAIT_S` later."""
+        _call_ray(lambda: self._client.stop_job(job))
 
 
-def _heard(ask: Callable[[], Any]) -> Any:
-    """Call Ray's client and return its answer; turn its errors into one line.
+def _call_ray(ask: Callable[[], Any]) -> Any:
+    """Call Ray's client; turn its errors into one line.
 
     Raises:
-        NotReady: there is no answer, or it is an error.
+        NotReady: the call failed.
     """
     try:
         return ask()
     except (OSError, RuntimeError, ValueError) as error:  # requests' own errors are OSErrors
-        said = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise NotReady(
-            f"the cluster's jobs cannot be reached ({said}). See: python -m cluster.status FILE"
+            f"the cluster's jobs cannot be reached ({reason}). See: python -m cluster.status FILE"
         ) from error

@@ -1,4 +1,4 @@
-"""Recognise credentials by their own form or by the name that they are given under."""
+"""Recognise credentials by their form, or by the name of their option or variable."""
 
 import re
 
@@ -10,12 +10,14 @@ KEY = re.compile(
 
 PASSWORD_IN_URI = re.compile(
     r"(?<=://)(?:[^@\s]*:[^@\s]*"  # name:password
-    r"|(?=[^@\s/]*\d)[^@\s/]{16,})(?=@)"  # a token alone; a name is shorter, or has no digit
+    r"|(?=[^@\s/]*\d)[^@\s/]{16,})(?=@)"  # a token; user names are shorter, or have no digit
 )
+"""Matches the login in a URI."""
 ASSIGNED = re.compile(
     r"(?<![a-z])((?:passw(?:or)?d|pwd|secret|token|credential|(?:api|access|private)[_-]?key)s?=)[^\s&]+",
     re.IGNORECASE,
 )
+"""Matches `NAME=VALUE` with the name of a credential; the group is `NAME=`."""
 TOKENS = re.compile(
     r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"  # Amazon
     r"|\bgh[pousr]_\w{36}|\bgithub_pat_\w{22}|\bglpat-[\w-]{20}"  # GitHub, GitLab
@@ -24,8 +26,9 @@ TOKENS = re.compile(
     r"|\beyJ[\w-]{10,}\.[\w-]{10,}\S*"  # JSON web tokens
     r"|-----BEGIN [A-Z ]*PRIVATE KEY\S*"
 )
+"""Matches the tokens and keys of well-known services by their form."""
 
 
-def masked(text: str) -> str:
-    """Return the text with everything that looks like a credential replaced by `***`."""
+def redact(text: str) -> str:
+    """Replace everything that looks like a credential by `***`."""
     return TOKENS.sub("***", ASSIGNED.sub(r"\1***", PASSWORD_IN_URI.sub("***", text)))

@@ -1,11 +1,11 @@
-"""Tell Ray when a spot machine is about to be taken away.
+"""Warn Ray before a spot machine is taken away.
 
-`python -m cluster.spot` runs beside Ray on every worker of AWS. The machine's metadata
-service announces the end two minutes before. Ray is told to drain the node until then: nothing new
-is placed on it, running work goes on, and `leaving()` shows the node to callers that want to move
-work away in time. Ray itself moves nothing, and does nothing at the deadline. A node that is idle
-while it drains leaves the cluster by itself. On Kubernetes Ray does the same when a pod is told to
-end.
+`python -m cluster.spot` runs beside Ray on every worker of AWS. The machine's metadata service
+announces the end two minutes before. Ray then drains the node until that time: nothing new is
+placed on it, running work continues, and `draining_nodes()` lists the node for callers that want to
+move work away in time. Ray itself moves nothing, and does nothing at the deadline. A node that is
+idle while it drains leaves the cluster by itself. On Kubernetes, Ray does the same when a pod is
+terminated.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from cluster.cli import seconds
 from cluster.errors import NotReady
 
 IMDS = "http://169.254.169.254"
+"""The address of AWS's instance metadata service, the same on every machine."""
 NOTICE, INSTANCE = "/latest/meta-data/spot/instance-action", "/latest/meta-data/instance-id"
 POLL_S, TIMEOUT_S, PATIENCE_S, TOKEN_S = 5.0, 5.0, 300.0, 60
 NOT_READY = 4
@@ -37,27 +38,28 @@ class Notice:
 
 
 def metadata(path: str, *, imds: str = IMDS) -> str | None:
-    """Ask the machine's metadata service for a path; return None if it has nothing there.
+    """Request a path from the machine's metadata service; None if it has nothing there.
 
     Each request gets a token of its own, as version 2 of the service requires.
 
     Raises:
-        OSError: it does not answer, or refuses.
+        OSError: the service does not answer, or refuses.
     """
-    asking = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    wanted = urllib.request.Request(
+    # No proxy: the address is reached from this machine only.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    token_request = urllib.request.Request(
         f"{imds}/latest/api/token",
         method="PUT",
         headers={"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_S)},
     )
-    with asking.open(wanted, timeout=TIMEOUT_S) as answer:
-        token = answer.read().decode()
+    with opener.open(token_request, timeout=TIMEOUT_S) as response:
+        token = response.read().decode()
     try:
-        with asking.open(
+        with opener.open(
             urllib.request.Request(imds + path, headers={"X-aws-ec2-metadata-token": token}),
             timeout=TIMEOUT_S,
-        ) as answer:
-            return str(answer.read().decode())
+        ) as response:
+            return str(response.read().decode())
     except urllib.error.HTTPError as error:
         if error.code == 404:
             return None
@@ -65,29 +67,29 @@ def metadata(path: str, *, imds: str = IMDS) -> str | None:
 
 
 def notice(*, imds: str = IMDS) -> Notice | None:
-    """Return the notice of this machine's end, if there is one.
+    """The notice of this machine's end, if there is one.
 
     Raises:
         OSError: the metadata service does not answer, or refuses.
         ValueError: its answer is not understood.
     """
-    told = metadata(NOTICE, imds=imds)
-    if told is None:
+    text = metadata(NOTICE, imds=imds)
+    if text is None:
         return None
     try:
-        said = json.loads(told)
+        fields = json.loads(text)
         return Notice(
-            action=str(said["action"]), time=datetime.fromisoformat(said["time"]).timestamp()
+            action=str(fields["action"]), time=datetime.fromisoformat(fields["time"]).timestamp()
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"the spot notice is not understood: {told[:200]!r}") from error
+        raise ValueError(f"the spot notice is not understood: {text[:200]!r}") from error
 
 
-def drain(address: str, instance: str, until: Notice) -> str:
-    """Tell Ray's control store that this machine's node is leaving, and return the node's id.
+def drain(address: str, instance: str, spot_notice: Notice) -> str:
+    """Drain this machine's node in Ray's control store, and return the node's id.
 
     Raises:
-        NotReady: Ray does not answer, does not know the machine, or refuses.
+        NotReady: Ray does not answer, has no node on this machine, or refuses.
     """
     from ray.core.generated import autoscaler_pb2
 
@@ -95,15 +97,19 @@ def drain(address: str, instance: str, until: Notice) -> str:
     node = _node_of(store, instance)
     reason = autoscaler_pb2.DRAIN_NODE_REASON_PREEMPTION  # type: ignore[attr-defined]
     try:
-        accepted, why = store.drain_node(
-            node, reason, f"spot notice: {until.action}", int(until.time * 1000), timeout=TIMEOUT_S
+        accepted, refusal = store.drain_node(
+            node,
+            reason,
+            f"spot notice: {spot_notice.action}",
+            int(spot_notice.time * 1000),
+            timeout=TIMEOUT_S,
         )
     except RuntimeError as error:
         raise NotReady(
             f"Ray at {address} could not be told of the spot notice ({error})"
         ) from error
     if not accepted:
-        raise NotReady(f"Ray does not let go of this node ({why})")
+        raise NotReady(f"Ray does not let go of this node ({refusal})")
     return node
 
 
@@ -117,12 +123,12 @@ def _control_store(address: str) -> Any:
 
 
 def _node_of(store: Any, instance: str) -> str:
-    """Return the id of the living node on this machine.
+    """The id of the living node on this machine.
 
     `ray up` starts each node with the name of its machine.
 
     Raises:
-        NotReady: Ray does not answer, or knows no such node.
+        NotReady: Ray does not answer, or has no such node.
     """
     from ray.core.generated import gcs_pb2
 
@@ -137,10 +143,10 @@ def _node_of(store: Any, instance: str) -> str:
     raise NotReady(f"Ray knows no living node on {instance}")
 
 
-def leaving() -> dict[str, float]:
-    """Return the end of each node that is being drained, by id.
+def draining_nodes() -> dict[str, float]:
+    """The deadline of each node that is being drained, by id.
 
-    The times are in seconds since 1970, 0 if unknown. The calling process must have joined Ray.
+    The deadlines are in seconds since 1970, 0 if unknown. The calling process must have joined Ray.
     """
     import ray
 
@@ -153,24 +159,24 @@ def leaving() -> dict[str, float]:
 def watch(
     address: str, *, imds: str = IMDS, poll_s: float = POLL_S, say: Callable[[str], None] = print
 ) -> str:
-    """Wait for a notice, however long, and pass it on to Ray; return the drained node's id.
+    """Wait for a notice without a limit, drain the node, and return its id.
 
-    If Ray does not answer at that moment, it is asked again until the machine's end. If the
-    metadata service fails, it is asked again for `PATIENCE_S`.
+    If Ray does not answer at that moment, the call is repeated until the machine's end. If the
+    metadata service fails, it is called again for `PATIENCE_S`.
 
     Raises:
         NotReady: the metadata service, or Ray after a notice, did not answer in all that time.
     """
-    heard = time.monotonic()
+    last_answer = time.monotonic()
     while True:
         try:
-            instance, told = metadata(INSTANCE, imds=imds), notice(imds=imds)
-            heard = time.monotonic()
-            if told is not None:
-                say(f"{instance}: {told.action} in {told.time - time.time():.0f} s")
-                return _drain_in_time(address, str(instance), told, poll_s, say)
+            instance, spot_notice = metadata(INSTANCE, imds=imds), notice(imds=imds)
+            last_answer = time.monotonic()
+            if spot_notice is not None:
+                say(f"{instance}: {spot_notice.action} in {spot_notice.time - time.time():.0f} s")
+                return _drain_in_time(address, str(instance), spot_notice, poll_s, say)
         except (OSError, ValueError) as error:
-            if time.monotonic() - heard > PATIENCE_S:
+            if time.monotonic() - last_answer > PATIENCE_S:
                 raise NotReady(
                     f"the metadata service at {imds} does not answer ({error}). "
                     "Is this a machine of AWS?"
@@ -180,13 +186,13 @@ def watch(
 
 
 def _drain_in_time(
-    address: str, instance: str, until: Notice, poll_s: float, say: Callable[[str], None]
+    address: str, instance: str, spot_notice: Notice, poll_s: float, say: Callable[[str], None]
 ) -> str:
     while True:
         try:
-            node = drain(address, instance, until)
+            node = drain(address, instance, spot_notice)
         except NotReady as error:
-            if time.time() > until.time:
+            if time.time() > spot_notice.time:
                 raise
             say(f"{error}; told again")
             time.sleep(min(poll_s, 1))

@@ -1,9 +1,8 @@
 """Reach a cluster's hosts: run commands by ssh, and open a tunnel to the dashboard.
 
 The dashboard listens on the head's 127.0.0.1 only. A host's key is stored in a file of the cluster
-when it is first seen, and any other key is refused from then on. Output that a host's shell prints
-by itself, before or after the command, is left out. A host that never finishes is not waited for
-without a limit.
+at the first connection, and any other key is refused from then on. Text that a host's shell prints
+by itself, before or after the command, is removed. Every wait for a host has a limit.
 """
 
 import os
@@ -23,26 +22,28 @@ from threading import Event, Timer
 from typing import Any
 
 from cluster import auth
-from cluster.cli import expanded
+from cluster.cli import expand_path
 from cluster.definition import ROOT, Definition
 from cluster.errors import Denied, NotReady
 
 DASHBOARD_PORT = 8265
 CONNECT_S, OPEN_S = 10, 60
+"""The time for a connection by ssh, and the time until a tunnel is open."""
 RAY = (sys.executable, "-m", "ray.scripts.scripts")
+"""The command `ray`, run by the same Python as this process."""
 
 
 PROGRAMS = ROOT / "cluster" / "bin"
 """The folder with the ssh program that Ray's own commands call."""
-BEGINS, ENDS = "cluster-answer-begins", "cluster-answer-ends"
+BEGIN_LINE, END_LINE = "cluster-answer-begins", "cluster-answer-ends"
 """Lines printed before and after a command's output."""
-CHANGED = "Host key verification failed"
+CHANGED_KEY = "Host key verification failed"
 """The message of ssh when a host shows another key than before."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Login:
-    """The credentials and the way by which all hosts of a cluster are entered."""
+    """The credentials and the proxy with which all hosts of a cluster are reached."""
 
     user: str
     key: str = ""
@@ -52,44 +53,57 @@ class Login:
 
     @property
     def known_hosts(self) -> Path:
-        """The file with the keys that the cluster's hosts have shown; it lies beside the token."""
+        """Path of the file with the keys of the cluster's hosts, beside the token."""
         return auth.token_file().with_name(
             f"known_hosts-{re.sub(r'[^A-Za-z0-9._-]', '_', self.cluster)}"
         )
 
-    def changed(self, host: str) -> str:
-        """Return the advice for a host that shows another key than before."""
+    def changed_key_advice(self, host: str) -> str:
+        """The advice for a host that shows another key than before."""
         return (
             "If it was set up anew, forget the old key: ssh-keygen -f "
             f"{shlex.quote(str(self.known_hosts))} -R {host}"
         )
 
 
-def login_of(at: Definition) -> Login:
-    """Return the login that a cluster's file describes."""
+def login_of(cluster: Definition) -> Login:
+    """The login that a cluster's file describes."""
     return Login(
-        user=at.user, key=str(at.key or ""), proxy_command=at.proxy_command, cluster=at.name
+        user=cluster.user,
+        key=str(cluster.key or ""),
+        proxy_command=cluster.proxy_command,
+        cluster=cluster.name,
     )
 
 
-def words(login: Login, host: str, *options: str, connect_s: float = CONNECT_S) -> list[str]:
-    """Return the ssh command that opens a session on a host without asking the user anything."""
+def ssh_command(login: Login, host: str, *options: str, connect_s: float = CONNECT_S) -> list[str]:
+    """Build the ssh command that opens a session on a host without prompting the user.
+
+    Creates the folder of the known hosts if it is missing.
+    """
     login.known_hosts.parent.mkdir(mode=0o700, exist_ok=True)
+    # ssh expands `%` in this option.
     known_hosts = str(login.known_hosts).replace("%", "%%")
-    given = {"BatchMode": "yes", "ConnectTimeout": f"{connect_s:g}", "LogLevel": "ERROR"}
-    given |= {
+    # accept-new stores a host's key at the first connection, and refuses another one later.
+    settings = {"BatchMode": "yes", "ConnectTimeout": f"{connect_s:g}", "LogLevel": "ERROR"}
+    settings |= {
         "StrictHostKeyChecking": "accept-new",
         "HashKnownHosts": "no",
         "UserKnownHostsFile": f'"{known_hosts}"',
     }
-    given |= {"ServerAliveInterval": "5", "ServerAliveCountMax": "3", "ExitOnForwardFailure": "yes"}
-    given |= {"ProxyCommand": login.proxy_command} if login.proxy_command else {}
-    given |= {"IdentitiesOnly": "yes"} if login.key else {}
-    key = ["-i", str(expanded(login.key))] if login.key else []
+    settings |= {
+        # A connection to a host that has vanished ends after 15 s.
+        "ServerAliveInterval": "5",
+        "ServerAliveCountMax": "3",
+        "ExitOnForwardFailure": "yes",
+    }
+    settings |= {"ProxyCommand": login.proxy_command} if login.proxy_command else {}
+    settings |= {"IdentitiesOnly": "yes"} if login.key else {}
+    key = ["-i", str(expand_path(login.key))] if login.key else []
     return [
         "ssh",
         "-T",
-        *(word for name, value in given.items() for word in ("-o", f"{name}={value}")),
+        *(word for name, value in settings.items() for word in ("-o", f"{name}={value}")),
         *key,
         *options,
         f"{login.user}@{host}",
@@ -97,16 +111,16 @@ def words(login: Login, host: str, *options: str, connect_s: float = CONNECT_S) 
 
 
 def run(
-    at: Definition, host: str, command: str, timeout_s: float = 60
+    cluster: Definition, host: str, command: str, timeout_s: float = 60
 ) -> "subprocess.CompletedProcess[str]":
     """Run a command on a host, in bash.
 
     Exit code 255 means that the host was not reached or did not run the command, for whatever
     reason.
     """
-    pipe, asked = subprocess.PIPE, words(login_of(at), host)
+    pipe, arguments = subprocess.PIPE, ssh_command(login_of(cluster), host)
     with subprocess.Popen(
-        [*asked, marked(command)],
+        [*arguments, with_markers(command)],
         stdin=subprocess.DEVNULL,
         stdout=pipe,
         stderr=pipe,
@@ -115,35 +129,41 @@ def run(
         start_new_session=True,
     ) as process:
         try:
-            said, complaint = process.communicate(timeout=timeout_s)
+            output, complaint = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
-            said, complaint = "", f"no answer within {timeout_s:g} s"
+            output, complaint = "", f"no answer within {timeout_s:g} s"
         finally:
             end_group(process)
     code = process.returncode
     if code == 255 or complaint.startswith("no answer within"):
-        return subprocess.CompletedProcess(asked, 255, "", told(login_of(at), host, complaint))
-    if f"{BEGINS}\n" not in said:
-        heard = " ".join((complaint or said).split())[-200:] or "nothing"
         return subprocess.CompletedProcess(
-            asked, 255, "", f"its shell ran nothing of what was asked, and said: {heard}"
+            arguments, 255, "", failure_text(login_of(cluster), host, complaint)
         )
-    return subprocess.CompletedProcess(asked, code, between(said), between(complaint))
+    if f"{BEGIN_LINE}\n" not in output:
+        excerpt = " ".join((complaint or output).split())[-200:] or "nothing"
+        return subprocess.CompletedProcess(
+            arguments, 255, "", f"its shell ran nothing of what was asked, and said: {excerpt}"
+        )
+    return subprocess.CompletedProcess(
+        arguments, code, between_markers(output), between_markers(complaint)
+    )
 
 
-def marked(command: str) -> str:
-    """Return the command with a line printed before and after its output."""
-    start = f"printf '\\n%s\\n' {BEGINS}"
-    inner = f"{start}; {start} >&2; ({command}\n); code=$?; printf '\\n%s\\n' {ENDS}; exit $code"
+def with_markers(command: str) -> str:
+    """Wrap the command so that a marker line is printed before and after its output."""
+    start = f"printf '\\n%s\\n' {BEGIN_LINE}"
+    inner = (
+        f"{start}; {start} >&2; ({command}\n); code=$?; printf '\\n%s\\n' {END_LINE}; exit $code"
+    )
     return f"bash -c {shlex.quote(inner)}"
 
 
-def between(said: str) -> str:
-    """Return the output between the two marker lines.
+def between_markers(output: str) -> str:
+    """The part of the output between the two marker lines.
 
     A shell may print a greeting before and a goodbye after them.
     """
-    return said.partition(f"{BEGINS}\n")[2].partition(f"\n{ENDS}\n")[0]
+    return output.partition(f"{BEGIN_LINE}\n")[2].partition(f"\n{END_LINE}\n")[0]
 
 
 def end_group(process: "subprocess.Popen[Any]") -> None:
@@ -153,67 +173,75 @@ def end_group(process: "subprocess.Popen[Any]") -> None:
     process.wait()
 
 
-def told(login: Login, host: str, said: str) -> str:
-    """Return the message of ssh, or advice if a host shows another key than before."""
+def failure_text(login: Login, host: str, message: str) -> str:
+    """The message of ssh, or advice if a host shows another key than before."""
     return (
-        f"it shows another host key than before. {login.changed(host)}" if CHANGED in said else said
+        f"it shows another host key than before. {login.changed_key_advice(host)}"
+        if CHANGED_KEY in message
+        else message
     )
 
 
 def run_on(
-    at: Definition, hosts: Sequence[str], command: str, timeout_s: float = 60
+    cluster: Definition, hosts: Sequence[str], command: str, timeout_s: float = 60
 ) -> dict[str, "subprocess.CompletedProcess[str]"]:
     """Run the same command on several hosts at once."""
     if not hosts:
         return {}
     with ThreadPoolExecutor(max_workers=min(32, len(hosts))) as pool:
         return dict(
-            zip(hosts, pool.map(lambda host: run(at, host, command, timeout_s), hosts), strict=True)
+            zip(
+                hosts,
+                pool.map(lambda host: run(cluster, host, command, timeout_s), hosts),
+                strict=True,
+            )
         )
 
 
-def reason(done: "subprocess.CompletedProcess[str]") -> str:
-    """Return the last line of a finished command's output."""
-    return ((done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"])[
-        -1
-    ]
+def reason(result: "subprocess.CompletedProcess[str]") -> str:
+    """The last line of a finished command's output."""
+    return (
+        (result.stderr or result.stdout).strip().splitlines() or [f"exit code {result.returncode}"]
+    )[-1]
 
 
-def ray_environment(at: Definition) -> dict[str, str]:
-    """Return the environment variables for Ray's own commands.
+def ray_environment(cluster: Definition) -> dict[str, str]:
+    """The environment variables for Ray's own commands.
 
-    They set a token, no usage report, our own ssh program, and the autoscaler that starts the
-    workers of fixed hosts.
+    They select token authentication, turn off usage reports, put our ssh program first in the PATH
+    and, for fixed hosts, select the autoscaler that can start their workers.
     """
+    # Version 2 of the autoscaler starts no workers on fixed hosts. Ray waits 900 s for a host's
+    # ssh by default; `check_hosts` has tried it already.
     fixed = (
         {"RAY_UP_enable_autoscaler_v2": "0", "AUTOSCALER_NODE_START_WAIT_S": "120"}
-        if at.local
+        if cluster.is_local
         else {}
     )
-    own = {
+    variables = {
         "PATH": f"{PROGRAMS}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-        "CLUSTER_KNOWN_HOSTS": str(login_of(at).known_hosts),
+        "CLUSTER_KNOWN_HOSTS": str(login_of(cluster).known_hosts),
     }
-    return {**os.environ, **own, "RAY_USAGE_STATS_ENABLED": "0", **auth.MODE, **fixed}
+    return {**os.environ, **variables, "RAY_USAGE_STATS_ENABLED": "0", **auth.MODE, **fixed}
 
 
 @contextmanager
-def tunnel(at: Definition) -> Iterator[str]:
+def tunnel(cluster: Definition) -> Iterator[str]:
     """Open a tunnel to the dashboard and yield its local address.
 
     Raises:
         NotReady: the head is not reached.
     """
-    if at.local and not at.proxy_command and _is_here(at.head):
+    if cluster.is_local and not cluster.proxy_command and _is_here(cluster.head):
         yield f"http://127.0.0.1:{DASHBOARD_PORT}"
         return
     port = _free_port()
-    with (_own_tunnel if at.local else _rays_tunnel)(at, port):
+    with (_own_tunnel if cluster.is_local else _rays_tunnel)(cluster, port):
         yield f"http://127.0.0.1:{port}"
 
 
 @contextmanager
-def _own_tunnel(at: Definition, port: int) -> Iterator[None]:
+def _own_tunnel(cluster: Definition, port: int) -> Iterator[None]:
     """Open the tunnel by ssh.
 
     The far end waits until our end of the pipe closes, so the tunnel ends with this process,
@@ -222,10 +250,12 @@ def _own_tunnel(at: Definition, port: int) -> Iterator[None]:
     Raises:
         Denied: the head is not reached, or does not open the tunnel.
     """
-    ask = shlex.quote(f"printf '\\n%s\\n' {BEGINS}; exec cat")
+    remote_command = shlex.quote(f"printf '\\n%s\\n' {BEGIN_LINE}; exec cat")
     command = [
-        *words(login_of(at), at.head, "-L", f"127.0.0.1:{port}:127.0.0.1:{DASHBOARD_PORT}"),
-        f"bash -c {ask}",
+        *ssh_command(
+            login_of(cluster), cluster.head, "-L", f"127.0.0.1:{port}:127.0.0.1:{DASHBOARD_PORT}"
+        ),
+        f"bash -c {remote_command}",
     ]
     pipe = subprocess.PIPE
     with subprocess.Popen(
@@ -248,16 +278,20 @@ def _own_tunnel(at: Definition, port: int) -> Iterator[None]:
         try:
             assert process.stdout is not None
             assert process.stderr is not None
-            if BEGINS not in map(str.strip, process.stdout):
+            if BEGIN_LINE not in map(str.strip, process.stdout):
                 end_group(process)
-                said = (
+                message = (
                     f"no answer within {OPEN_S:g} s"
                     if late.is_set()
-                    else told(login_of(at), at.head, process.stderr.read()).strip() or "no answer"
+                    else failure_text(
+                        login_of(cluster), cluster.head, process.stderr.read()
+                    ).strip()
+                    or "no answer"
                 )
                 raise Denied(
-                    f"the head {at.head} is not reached by ssh as {at.user} "
-                    f"({last_words(said)}). Try: ssh -i {at.key} {at.user}@{at.head}"
+                    f"the head {cluster.head} is not reached by ssh as {cluster.user} "
+                    f"({last_line(message)}). "
+                    f"Try: ssh -i {cluster.key} {cluster.user}@{cluster.head}"
                 )
             watchdog.cancel()
             yield
@@ -267,8 +301,8 @@ def _own_tunnel(at: Definition, port: int) -> Iterator[None]:
 
 
 @contextmanager
-def _rays_tunnel(at: Definition, port: int) -> Iterator[None]:
-    """Open the tunnel by Ray, which knows a cloud's head and its key."""
+def _rays_tunnel(cluster: Definition, port: int) -> Iterator[None]:
+    """Open the tunnel by `ray dashboard`, which looks up a cloud's head and its key."""
     command = [
         *RAY,
         "dashboard",
@@ -276,12 +310,12 @@ def _rays_tunnel(at: Definition, port: int) -> Iterator[None]:
         str(port),
         "--remote-port",
         str(DASHBOARD_PORT),
-        str(at.path),
+        str(cluster.path),
     ]
     process = subprocess.Popen(
         command,
         cwd=ROOT,
-        env=ray_environment(at),
+        env=ray_environment(cluster),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -289,17 +323,17 @@ def _rays_tunnel(at: Definition, port: int) -> Iterator[None]:
         start_new_session=True,
     )
     try:
-        end = time.monotonic() + 120
-        while not _listens(port):
-            if process.poll() is not None or time.monotonic() > end:
-                said = (
+        deadline = time.monotonic() + 120
+        while not _is_listening(port):
+            if process.poll() is not None or time.monotonic() > deadline:
+                output = (
                     ""
                     if process.poll() is None or process.stdout is None
                     else process.stdout.read()
                 )
                 raise NotReady(
-                    f"the head of '{at.name}' is not reached ({last_words(said)}). "
-                    f"Is the cluster up? Start it with: python -m cluster.up {at.path}"
+                    f"the head of '{cluster.name}' is not reached ({last_line(output)}). "
+                    f"Is the cluster up? Start it with: python -m cluster.up {cluster.path}"
                 )
             time.sleep(0.2)
         yield
@@ -311,32 +345,32 @@ def _rays_tunnel(at: Definition, port: int) -> Iterator[None]:
             process.stdout.close()
 
 
-def last_words(said: str) -> str:
-    """Return the last line of a program's output."""
-    return (said.strip().splitlines() or ["no answer"])[-1].strip()
+def last_line(output: str) -> str:
+    """The last line of a program's output."""
+    return (output.strip().splitlines() or ["no answer"])[-1].strip()
 
 
-def _listens(port: int) -> bool:
-    with socket.socket() as one:
-        return one.connect_ex(("127.0.0.1", port)) == 0
+def _is_listening(port: int) -> bool:
+    with socket.socket() as connection:
+        return connection.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def _is_here(host: str) -> bool:
-    """Return whether a host's address belongs to this machine, which is when it can be bound."""
-    with socket.socket() as one:
+    """True if a host's address is one of this machine's: only then can a socket be bound to it."""
+    with socket.socket() as listener:
         try:
-            one.bind((host, 0))
+            listener.bind((host, 0))
         except OSError:
             return False
         return True
 
 
 def relative_to_here(path: Path) -> str:
-    """Return the path as the user would write it."""
+    """The path as the user would write it."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

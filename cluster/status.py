@@ -10,59 +10,65 @@ from pathlib import Path
 
 from cluster import definition, ssh
 from cluster.cli import Parser, file_argument, guarded, say
-from cluster.dashboard import Job, Node, State, state
+from cluster.dashboard import ClusterJob, ClusterNode, ClusterState, state
 
-LONGEST = 100
+MAX_COMMAND_CHARS = 100
 """The number of characters of a job's command that are shown."""
 
 
 def command(path: Path) -> int:
-    """Ask the cluster for its state, and print it."""
-    at = definition.read(path)
-    with ssh.tunnel(at) as url:
-        now = state(url)
-    for line in lines(at, now):
+    """Read the cluster's state, and print it."""
+    cluster = definition.read(path)
+    with ssh.tunnel(cluster) as url:
+        snapshot = state(url)
+    for line in lines(cluster, snapshot):
         say(line)
     return 0
 
 
-def lines(at: definition.Definition, now: State) -> list[str]:
-    """Return a description of the cluster, line by line."""
-    missing = [host for host in at.workers if host not in {node.address for node in now.nodes}]
-    living = [node for node in now.nodes if node.alive and not node.head]
-    said = [
-        f"{at.name}: {len(living)} worker{'s' * (len(living) != 1)} alive"
-        + (f", at least {at.least_workers} wanted" if len(living) < at.least_workers else "")
+def lines(cluster: definition.Definition, snapshot: ClusterState) -> list[str]:
+    """Describe the cluster, line by line."""
+    missing = [
+        host for host in cluster.workers if host not in {node.address for node in snapshot.nodes}
     ]
-    said += [_node(node) for node in now.nodes]
-    said += [f"  worker {host}  never joined" for host in missing]
-    said += [f"waiting for a place: {count} x {what}" for what, count in now.waiting] or [
-        "nothing waits for a place"
+    living = [node for node in snapshot.nodes if node.is_alive and not node.is_head]
+    description = [
+        f"{cluster.name}: {len(living)} worker{'s' * (len(living) != 1)} alive"
+        + (
+            f", at least {cluster.least_workers} wanted"
+            if len(living) < cluster.least_workers
+            else ""
+        )
     ]
-    return said + ([_job(job) for job in now.jobs] or ["no job runs"])
+    description += [_node_line(node) for node in snapshot.nodes]
+    description += [f"  worker {host}  never joined" for host in missing]
+    description += [
+        f"waiting for a place: {count} x {what}" for what, count in snapshot.pending_requests
+    ] or ["nothing waits for a place"]
+    return description + ([_job_line(job) for job in snapshot.jobs] or ["no job runs"])
 
 
-def _node(node: Node) -> str:
+def _node_line(node: ClusterNode) -> str:
     gpus = f", {node.used_gpus:g} of {node.gpus:g} GPUs" if node.gpus else ""
-    doing = (
-        f"alive  {node.used_cpus:g} of {node.cpus:g} CPUs{gpus} in use" if node.alive else "dead"
+    usage = (
+        f"alive  {node.used_cpus:g} of {node.cpus:g} CPUs{gpus} in use" if node.is_alive else "dead"
     )
-    return f"  {'head  ' if node.head else 'worker'} {node.address}  {doing}"
+    return f"  {'head  ' if node.is_head else 'worker'} {node.address}  {usage}"
 
 
-def _job(job: Job) -> str:
+def _job_line(job: ClusterJob) -> str:
     since = time.strftime("%H:%M", time.localtime(job.start_s))
     return (
         f"job {job.name}  {job.status} since {since}  "
-        f"{job.command[:LONGEST]}{'...' if len(job.command) > LONGEST else ''}"
+        f"{job.command[:MAX_COMMAND_CHARS]}{'...' if len(job.command) > MAX_COMMAND_CHARS else ''}"
     )
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    made = Parser(prog="python -m cluster.status", description=__doc__)
-    file_argument(made)
-    return made
+    """Build the parser of the command line."""
+    parser = Parser(prog="python -m cluster.status", description=__doc__)
+    file_argument(parser)
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:

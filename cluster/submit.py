@@ -23,13 +23,15 @@ from cluster.cli import NOT_READY, Parser, complain, file_argument, guarded, say
 from cluster.definition import Definition
 from cluster.errors import Mistake, NotReady
 from cluster.jobs import Jobs
-from cluster.secrets import KEY, masked
+from cluster.secrets import KEY, redact
 
 PACKAGES = ("search", "trainables", "cluster")
-LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc")
+IGNORED_FILES = shutil.ignore_patterns("__pycache__", "*.pyc")
 LARGEST_FILE = 10 * 1024 * 1024
 TAKE_ADDRESS = ("search.improve", "search.refine", "search.resume", "search.run", "search.select")
-KEEP_NOTHING = ("--help", "-h", "--dry-run")
+"""The verbs that accept --address, and therefore get `--address auto`."""
+OPTIONS_WITHOUT_RESULT = ("--help", "-h", "--dry-run")
+"""With one of these a command stores nothing, so its storage is not checked."""
 STOPPED, INTERRUPTED = 143, 130
 PATIENCE_S = 300
 """The time for which a lost connection is tried again."""
@@ -38,20 +40,20 @@ PATIENCE_S = 300
 def command(args: argparse.Namespace) -> int:
     """Check the command, ship the code, start the job and follow it."""
     environment = environment_of(args.env)
-    words = checked(args.command, environment)
-    at = definition.read(args.file)
-    with ssh.tunnel(at) as url, shipped(args.command) as folder:
+    words = check_command(args.command, environment)
+    cluster = definition.read(args.file)
+    with ssh.tunnel(cluster) as url, job_folder(args.command) as folder:
         jobs = Jobs(url)
         job = jobs.submit(shlex.join(words), folder, environment)
         if args.no_wait:
             print(job)
             return 0
-        say(f"job {job} on '{at.name}'. Ctrl-C asks it to stop.")
-        how = followed(jobs, job)
-    return how if how is not None else reconnected(at, job, jobs.seen)
+        say(f"job {job} on '{cluster.name}'. Ctrl-C asks it to stop.")
+        code = follow_job(jobs, job)
+    return code if code is not None else follow_again(cluster, job, jobs.printed_chars)
 
 
-def followed(jobs: Jobs, job: str) -> int | None:
+def follow_job(jobs: Jobs, job: str) -> int | None:
     """Print the job's output until it ends.
 
     Returns its exit code, or None if the connection broke.
@@ -73,93 +75,96 @@ def followed(jobs: Jobs, job: str) -> int | None:
         return INTERRUPTED
 
 
-def reconnected(at: Definition, job: str, seen: int) -> int:
-    """Find the job again after the connection to it broke, and follow it to its end.
+def follow_again(cluster: Definition, job: str, printed_chars: int) -> int:
+    """Reconnect to the job after the connection broke, and follow it to its end.
 
     Raises:
-        NotReady: the cluster was not reached for `PATIENCE_S`; the job itself may go on.
+        NotReady: the cluster was not reached for `PATIENCE_S`; the job itself may still run.
     """
     say("the connection broke; the job goes on without it. Trying again...")
-    end = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + PATIENCE_S
     try:
-        while time.monotonic() < end:
+        while time.monotonic() < deadline:
             try:
-                with ssh.tunnel(at) as url:
-                    jobs = Jobs(url, seen=seen)
-                    how, seen = followed(jobs, job), jobs.seen
-                if how is not None:
-                    return how
-                end = time.monotonic() + PATIENCE_S
+                with ssh.tunnel(cluster) as url:
+                    jobs = Jobs(url, printed_chars=printed_chars)
+                    code, printed_chars = follow_job(jobs, job), jobs.printed_chars
+                if code is not None:
+                    return code
+                deadline = time.monotonic() + PATIENCE_S
             except NotReady:
                 time.sleep(5)
     except KeyboardInterrupt:
         say(
             f"job {job} was not reached, and may go on. "
-            f"See: python -m cluster.status {ssh.relative_to_here(at.path)}"
+            f"See: python -m cluster.status {ssh.relative_to_here(cluster.path)}"
         )
         return INTERRUPTED
     raise NotReady(
         f"the cluster has not been reached for {PATIENCE_S} s; job {job} may go on there. "
-        f"See: python -m cluster.status {at.path}"
+        f"See: python -m cluster.status {cluster.path}"
     )
 
 
 def exit_code(jobs: Jobs, job: str) -> int | None:
-    """Return the command's own exit code, or None if the job goes on.
+    """The command's own exit code, or None if the job still runs.
 
     Ray has none for a job that was stopped or never started; those get a code of our own.
     """
-    end = time.monotonic() + 10
+    deadline = time.monotonic() + 10
     try:
-        while (ended := jobs.ended(job)) is None:  # the last words come a moment before the end
-            if time.monotonic() > end:
+        while (outcome := jobs.outcome(job)) is None:  # its output may end a moment earlier
+            if time.monotonic() > deadline:
                 return None
             time.sleep(0.2)
     except NotReady:
         return None
-    status, code, why = ended
+    status, code, reason = outcome
     if status == "SUCCEEDED":
         return 0
     if code is not None:
+        # A negative code is the signal that ended the command, which shells report as 128 + signal.
         return 128 - code if code < 0 else code
     if status == "STOPPED":
         say("the job was stopped")
         return STOPPED
     return complain(
-        NotReady(f"the job did not come to its start or was lost: {' '.join(why.split())[:1000]}"),
+        NotReady(
+            f"the job did not come to its start or was lost: {' '.join(reason.split())[:1000]}"
+        ),
         NOT_READY,
     )
 
 
 def write(text: str) -> None:
-    """Print the job's output as it comes."""
+    """Print a part of the job's output without buffering."""
     sys.stdout.write(text)
     sys.stdout.flush()
 
 
-def environment_of(given: Sequence[str]) -> dict[str, str]:
-    """Return the variables of `--env`.
+def environment_of(assignments: Sequence[str]) -> dict[str, str]:
+    """Parse the variables of `--env`.
 
     Raises:
         Mistake: a text is not NAME=VALUE, or looks like a credential: everybody who may see the
             cluster's jobs can read them.
     """
-    found = {}
-    for text in given:
+    variables = {}
+    for text in assignments:
         name, equals, value = text.partition("=")
         if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            raise Mistake(f"--env takes NAME=VALUE (got '{masked(name)}').")
-        if KEY.search(name) or masked(value) != value:
+            raise Mistake(f"--env takes NAME=VALUE (got '{redact(name)}').")
+        if KEY.search(name) or redact(value) != value:
             raise Mistake(
                 f"--env {name} looks like a credential, which all who see the jobs would read. "
                 "Put it on the hosts: ~/.aws/credentials, or a role."
             )
-        found[name] = value
-    return found
+        variables[name] = value
+    return variables
 
 
-def checked(words: Sequence[str], environment: dict[str, str]) -> list[str]:
-    """Return the command as it is run on the head: a search joins the running cluster.
+def check_command(words: Sequence[str], environment: dict[str, str]) -> list[str]:
+    """Check a command, and build the one that the head runs: a search joins the running cluster.
 
     Raises:
         Mistake: there is no command, it holds a credential, or a search's results would be lost
@@ -170,17 +175,17 @@ def checked(words: Sequence[str], environment: dict[str, str]) -> list[str]:
             "there is no command. Write it after --: "
             "cluster.submit FILE -- python -m search.run --space table3 ..."
         )
-    if any(masked(word) != word for word in words):
+    if any(redact(word) != word for word in words):
         raise Mistake(
             "the command holds what looks like a credential, which all who see the jobs would "
             "read. Put it on the hosts, or into MLflow's login file."
         )
     module = words[words.index("-m") + 1] if "-m" in words[:-1] else ""
-    if not module.startswith("search.") or any(word in KEEP_NOTHING for word in words):
+    if not module.startswith("search.") or any(word in OPTIONS_WITHOUT_RESULT for word in words):
         return list(words)
     options = options_of(words)
     storage = options.get("storage")
-    if storage is None or not is_kept(storage):
+    if storage is None or not is_outside_job(storage):
         got = f"got '{storage}'" if storage else "none is given"
         raise Mistake(
             f"--storage must outlive the job ({got}). "
@@ -189,7 +194,7 @@ def checked(words: Sequence[str], environment: dict[str, str]) -> list[str]:
         )
     tracking = options.get("tracking") or environment.get("MLFLOW_TRACKING_URI")
     if (tracking is None and module == "search.run") or (
-        tracking is not None and not is_kept_tracking(tracking)
+        tracking is not None and not is_tracking_outside_job(tracking)
     ):
         got = f"got '{tracking}'" if tracking else "none is given"
         raise Mistake(
@@ -204,20 +209,22 @@ def checked(words: Sequence[str], environment: dict[str, str]) -> list[str]:
 
 
 def options_of(words: Sequence[str]) -> dict[str, str]:
-    """Return the options of a command that matter here, with those of its `--config` file.
+    """Read the options of a command that matter here, including those of its `--config` file.
 
     The command's own options override the file's.
     """
-    found: dict[str, str] = {}
+    options: dict[str, str] = {}
     for number, word in enumerate(words):
         name, equals, value = word.partition("=")
         if name in ("--storage", "--tracking", "--address", "--config"):
-            found[name[2:]] = value if equals else (list(words[number + 1 : number + 2]) or [""])[0]
-    return {**_of_config(found["config"]), **found} if "config" in found else found
+            options[name[2:]] = (
+                value if equals else (list(words[number + 1 : number + 2]) or [""])[0]
+            )
+    return {**_config_options(options["config"]), **options} if "config" in options else options
 
 
-def _of_config(name: str) -> dict[str, str]:
-    """Return the options in a config file; a wrong file is left for the search to refuse."""
+def _config_options(name: str) -> dict[str, str]:
+    """Read the options in a config file; a malformed file is reported by the search itself."""
     with suppress(Mistake):
         content = definition.mapping(Path(name))
         return {
@@ -228,18 +235,18 @@ def _of_config(name: str) -> dict[str, str]:
     return {}
 
 
-def is_kept(storage: str) -> bool:
-    """Return whether a storage lies outside the job's own folder."""
+def is_outside_job(storage: str) -> bool:
+    """True if a storage lies outside the job's own folder."""
     return "://" in storage or storage.startswith("/")
 
 
-def is_kept_tracking(uri: str) -> bool:
-    """Return whether a tracking URI is more than a file in the job's own folder."""
+def is_tracking_outside_job(uri: str) -> bool:
+    """True if a tracking URI is not a file in the job's own folder."""
     return not urlsplit(uri).scheme.startswith("sqlite") or uri.partition(":///")[2].startswith("/")
 
 
 @contextmanager
-def shipped(words: Sequence[str]) -> Iterator[Path]:
+def job_folder(words: Sequence[str]) -> Iterator[Path]:
     """Yield a temporary folder with the files that the job needs, and nothing else.
 
     No results, no data, no environment, and no secrets that happen to lie nearby are shipped.
@@ -247,10 +254,10 @@ def shipped(words: Sequence[str]) -> Iterator[Path]:
     Raises:
         Mistake: the command names a folder or a large file by a relative path.
     """
-    with tempfile.TemporaryDirectory(prefix="cluster-submit-") as made:
-        folder = Path(made)
+    with tempfile.TemporaryDirectory(prefix="cluster-submit-") as temporary:
+        folder = Path(temporary)
         for package in PACKAGES:
-            shutil.copytree(definition.ROOT / package, folder / package, ignore=LEFT_OUT)
+            shutil.copytree(definition.ROOT / package, folder / package, ignore=IGNORED_FILES)
         for file in with_imports(named_files(words)):
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(file, folder / file)
@@ -258,27 +265,27 @@ def shipped(words: Sequence[str]) -> Iterator[Path]:
 
 
 def with_imports(files: Sequence[Path]) -> set[Path]:
-    """Return these files, and the Python files that they import, directly or not.
+    """Collect these files and the Python files that they import, directly or not.
 
-    Modules are looked for where Python will on the head: in the job's folder, and beside the file.
-    Those whose name is computed are not found.
+    Modules are looked up where Python will look on the head: in the job's folder, and beside the
+    file. Those whose name is computed are not found.
     """
-    found = set(files)
+    files_and_imports = set(files)
     waiting = [file for file in files if file.suffix == ".py"]
     while waiting:
         file = waiting.pop()
         for name in imported_names(file):
             new = {module for place in ("", file.parent) for module in modules(Path(place), name)}
-            waiting += new - found
-            found |= new
-    return found
+            waiting += new - files_and_imports
+            files_and_imports |= new
+    return files_and_imports
 
 
 def imported_names(file: Path) -> set[str]:
-    """Return the full names of all modules that a file may import, by its import statements."""
+    """The full names of all modules that a file may import, by its import statements."""
     try:
         tree = ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError):  # the command reports it
+    except (SyntaxError, ValueError):  # the command itself reports the error
         return set()
     names = set[str]()
     for node in ast.walk(tree):
@@ -292,7 +299,7 @@ def imported_names(file: Path) -> set[str]:
 
 
 def modules(place: Path, name: str) -> set[Path]:
-    """Return the files in a folder that Python reads to import a module of this name.
+    """The files in a folder that Python reads to import a module of this name.
 
     A leading dot stands for the folder, each further one for the folder above it.
     """
@@ -302,22 +309,22 @@ def modules(place: Path, name: str) -> set[Path]:
     parts = plain.split(".")
     if plain and parts[0] in PACKAGES:
         return set()
-    found = set[Path]()
+    candidates = set[Path]()
     for count in range(len(parts) + 1):
         module = place.joinpath(*parts[:count])
-        found |= {module / "__init__.py", module.with_suffix(".py")} if module.name else set()
-    return {path for path in found if path.is_file()}
+        candidates |= {module / "__init__.py", module.with_suffix(".py")} if module.name else set()
+    return {path for path in candidates if path.is_file()}
 
 
 def named_files(words: Sequence[str]) -> list[Path]:
-    """Return the files below this folder that a command names.
+    """The files below this folder that a command names.
 
     A name may stand as a word of its own, after `=`, or before `:NAME`.
 
     Raises:
-        Mistake: one is a folder, or large, or lies elsewhere.
+        Mistake: a named path is a folder, is large, or lies elsewhere.
     """
-    found = []
+    files = []
     for word in words:
         value = word.partition("=")[2] if word.startswith("--") else word
         path = Path(
@@ -335,27 +342,29 @@ def named_files(words: Sequence[str]) -> list[Path]:
                 f"'{path}' is not shipped: it is a folder, large, or not below this one. "
                 "Put it where all hosts see it, and give its absolute path."
             )
-        found.append(path)
-    return found
+        files.append(path)
+    return files
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    made = Parser(
+    """Build the parser of the command line."""
+    parser = Parser(
         prog="python -m cluster.submit",
         description=__doc__,
         usage="python -m cluster.submit FILE [options] -- COMMAND ...",
     )
-    file_argument(made)
-    made.add_argument(
+    file_argument(parser)
+    parser.add_argument(
         "--env",
         action="append",
         default=[],
         metavar="NAME=VALUE",
         help="set for the job and its workers; no credentials",
     )
-    made.add_argument("--no-wait", action="store_true", help="print the job's id and leave at once")
-    return made
+    parser.add_argument(
+        "--no-wait", action="store_true", help="print the job's id and leave at once"
+    )
+    return parser
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:

@@ -22,115 +22,130 @@ STEPS = {
     ),
     "Starting the Ray runtime": "starting Ray on the head",
 }
-"""The steps that Ray's launcher reports, and the words that we print for them."""
+"""The steps that Ray's launcher reports, and the text that we print for each."""
 
 
 def command(args: argparse.Namespace) -> int:
     """Start the cluster, and report each step."""
-    began = time.monotonic()
-    at = definition.read(args.file)
+    start = time.monotonic()
+    cluster = definition.read(args.file)
     if auth.ensure():
         say(
             f"made a token, {auth.token_file()}: "
             "whoever has it can use the cluster, so keep it to yourself"
         )
-    if at.local:
-        check_hosts(at)
-        give_keys(at)
+    if cluster.is_local:
+        check_hosts(cluster)
+        give_keys(cluster)
     if not args.restart:
-        refuse_to_interrupt(at)
-    ray_up(at)
-    with ssh.tunnel(at) as url:
-        wait_for_workers(at, url, args.timeout)
-    say(f"'{at.name}' is up after {time.monotonic() - began:.0f} s")
-    shown = ssh.relative_to_here(at.path)
+        refuse_to_interrupt(cluster)
+    ray_up(cluster)
+    with ssh.tunnel(cluster) as url:
+        wait_for_workers(cluster, url, args.timeout)
+    say(f"'{cluster.name}' is up after {time.monotonic() - start:.0f} s")
+    file = ssh.relative_to_here(cluster.path)
     say(
-        f"a search:    python -m cluster.submit {shown} -- python -m search.run --space table3 "
+        f"a search:    python -m cluster.submit {file} -- python -m search.run --space table3 "
         "--storage s3://BUCKET/PREFIX --tracking http://HOST:5000"
     )
-    say(f"what it does: python -m cluster.status {shown}")
-    say(f"its end:      python -m cluster.down {shown}")
+    say(f"what it does: python -m cluster.status {file}")
+    say(f"its end:      python -m cluster.down {file}")
     return 0
 
 
-def check_hosts(at: definition.Definition) -> None:
-    """Check that each host lets us in, before Ray tries for minutes.
+def check_hosts(cluster: definition.Definition) -> None:
+    """Check that each host accepts our ssh login and has rsync, before Ray tries for minutes.
 
     Raises:
-        NotReady: the head does not, or too few workers do; each is named with the reason.
+        NotReady: the head is not usable, or too few workers are; each is named with the reason.
     """
-    say(f"asking {len(at.hosts)} hosts for ssh and rsync")
-    done = ssh.run_on(at, at.hosts, "command -v rsync >/dev/null || echo missing")
+    say(f"asking {len(cluster.hosts)} hosts for ssh and rsync")
+    results = ssh.run_on(cluster, cluster.hosts, "command -v rsync >/dev/null || echo missing")
     problems = {
-        host: f"{host} is not reached by ssh as {at.user} with {at.key} ({ssh.reason(one)})."
-        for host, one in done.items()
-        if one.returncode
+        host: (
+            f"{host} is not reached by ssh as {cluster.user} with {cluster.key} "
+            f"({ssh.reason(result)})."
+        )
+        for host, result in results.items()
+        if result.returncode
     }
     problems |= {
         host: f"{host} has no rsync. Install it there."
-        for host, one in done.items()
-        if not one.returncode and one.stdout.strip()
+        for host, result in results.items()
+        if not result.returncode and result.stdout.strip()
     }
-    if at.head in problems or len(at.workers) - len(problems) < at.least_workers:
+    if cluster.head in problems or len(cluster.workers) - len(problems) < cluster.least_workers:
         hint = "A cluster starts without some of its workers if the file says so: min_workers."
         raise NotReady(
-            "\n".join([*problems.values(), *([hint] if at.head not in problems else [])])
+            "\n".join([*problems.values(), *([hint] if cluster.head not in problems else [])])
         )
     for problem in problems.values():
         say(f"  {problem} It may join later.")
 
 
-def give_keys(at: definition.Definition) -> None:
-    """Give the head the host keys that the workers have shown here.
+def give_keys(cluster: definition.Definition) -> None:
+    """Give the head the workers' host keys that this machine has stored.
 
     The head needs them because it copies the token to the workers.
 
     Raises:
         NotReady: the head does not take the file.
     """
-    own = ssh.login_of(at).known_hosts
-    # The file is missing if the keys are known to the whole machine, or vouched for by a CA.
-    keys = shlex.quote(own.read_text() if own.exists() else "")
-    done = ssh.run(
-        at, at.head, f"umask 077; mkdir -p ~/.ray && printf %s {keys} >~/.ray/known_hosts"
+    known_hosts = ssh.login_of(cluster).known_hosts
+    # The file is missing if the machine's own known hosts or a CA cover all hosts.
+    keys = shlex.quote(known_hosts.read_text() if known_hosts.exists() else "")
+    result = ssh.run(
+        cluster, cluster.head, f"umask 077; mkdir -p ~/.ray && printf %s {keys} >~/.ray/known_hosts"
     )
-    if done.returncode:
-        raise NotReady(f"{at.head} takes no file ({ssh.reason(done)}). Mend that, and try again.")
+    if result.returncode:
+        raise NotReady(
+            f"{cluster.head} takes no file ({ssh.reason(result)}). Mend that, and try again."
+        )
 
 
-def refuse_to_interrupt(at: definition.Definition) -> None:
+def refuse_to_interrupt(cluster: definition.Definition) -> None:
     """Refuse to start a cluster on which jobs run: `ray up` restarts Ray and would end them.
 
     Raises:
         Refused: jobs run on the cluster now.
-        Denied: the cluster is there, but does not list its jobs or is too slow to do so.
+        Denied: the cluster is up, but does not list its jobs or is too slow to do so.
     """
     try:
-        with ssh.tunnel(at) as url:
+        with ssh.tunnel(cluster) as url:
             running = [job.name for job in dashboard.jobs(url)]
+    # It is a NotReady too, but means that there is a cluster.
     except Denied:
         raise
-    except NotReady:  # no cluster yet
+    except NotReady:  # there is no cluster yet
         return
     if running:
         raise Refused(
-            f"'{at.name}' is up and runs {', '.join(running)}; to start it again would end that. "
-            "Wait for its end, or use --restart."
+            f"'{cluster.name}' is up and runs {', '.join(running)}; "
+            "to start it again would end that. Wait for its end, or use --restart."
         )
 
 
-def ray_up(at: definition.Definition) -> None:
-    """Run `ray up`; its output goes to a file, and its steps are shown to the user.
+def ray_up(cluster: definition.Definition) -> None:
+    """Run `ray up`; write its output to a file, and report its steps to the user.
 
     Raises:
-        NotReady: it failed.
+        NotReady: `ray up` failed.
     """
-    words = [*ssh.RAY, "up", "-y", "--log-style", "pretty", "--log-color", "false", str(at.path)]
-    environment = {**ssh.ray_environment(at), "PYTHONUNBUFFERED": "1"}
+    command = [
+        *ssh.RAY,
+        "up",
+        "-y",
+        "--log-style",
+        "pretty",
+        "--log-color",
+        "false",
+        str(cluster.path),
+    ]
+    environment = {**ssh.ray_environment(cluster), "PYTHONUNBUFFERED": "1"}
     last = ""
     with tempfile.NamedTemporaryFile("w", prefix="cluster-up-", suffix=".log", delete=False) as log:
         with subprocess.Popen(
-            words,
+            command,
             cwd=definition.ROOT,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -142,15 +157,15 @@ def ray_up(at: definition.Definition) -> None:
             for line in process.stdout:
                 log.write(line)
                 log.flush()
-                for theirs, ours in STEPS.items():
-                    if theirs in line:
-                        say(ours)
-                last = plain(line) or last
-                if ssh.CHANGED in line:  # Ray would try for minutes
+                for step, description in STEPS.items():
+                    if step in line:
+                        say(description)
+                last = plain_text(line) or last
+                if ssh.CHANGED_KEY in line:  # Ray would try for minutes
                     process.terminate()
                     last = (
                         "the head shows another host key than before. "
-                        f"{ssh.login_of(at).changed(at.head or 'HEAD')}"
+                        f"{ssh.login_of(cluster).changed_key_advice(cluster.head or 'HEAD')}"
                     )
                     break
         if process.returncode:
@@ -158,65 +173,72 @@ def ray_up(at: definition.Definition) -> None:
     Path(log.name).unlink()
 
 
-def plain(line: str) -> str:
-    """Return a line of Ray's launcher without colours and rules; empty if nothing is left."""
+def plain_text(line: str) -> str:
+    """Remove colours and rules from a line of Ray's launcher; the result may be empty."""
     return re.sub(r"\x1b\[[0-9;]*m", "", line).strip().strip("!-").strip()
 
 
-def wait_for_workers(at: definition.Definition, url: str, timeout_s: float) -> None:
-    """Wait until as many workers are alive as the file asks for; print each as it joins.
+def wait_for_workers(cluster: definition.Definition, url: str, timeout_s: float) -> None:
+    """Wait until the number of workers that the file requires is alive; print each as it joins.
 
     Raises:
-        NotReady: some are missing after that time.
+        NotReady: some are missing after `timeout_s`.
     """
-    end, seen = time.monotonic() + timeout_s, set[str]()
-    if at.least_workers:
-        say(f"waiting for {at.least_workers} workers; the first time each installs everything too")
+    deadline, joined_addresses = time.monotonic() + timeout_s, set[str]()
+    if cluster.least_workers:
+        say(
+            f"waiting for {cluster.least_workers} workers; "
+            "the first time each installs everything too"
+        )
     while True:
         try:
-            alive = [node for node in dashboard.state(url).nodes if node.alive and not node.head]
+            alive = [
+                node for node in dashboard.state(url).nodes if node.is_alive and not node.is_head
+            ]
         except NotReady:  # the dashboard comes up after Ray
             alive = []
-            if time.monotonic() > end:
+            if time.monotonic() > deadline:
                 raise
         for node in alive:
-            if node.address not in seen:
+            if node.address not in joined_addresses:
                 say(f"  {node.address} is there: {node.cpus:g} CPUs, {node.gpus:g} GPUs")
-                seen.add(node.address)
-        if len(alive) >= at.least_workers:
+                joined_addresses.add(node.address)
+        if len(alive) >= cluster.least_workers:
             return
-        if time.monotonic() > end:
-            missing = [host for host in at.workers if host not in seen]
-            named = f": {', '.join(missing)}" if missing else ""
-            look = f"ray exec {at.path} 'tail -n 50 /tmp/ray/session_latest/logs/monitor.*'"
+        if time.monotonic() > deadline:
+            missing = [host for host in cluster.workers if host not in joined_addresses]
+            names = f": {', '.join(missing)}" if missing else ""
+            log_command = (
+                f"ray exec {cluster.path} 'tail -n 50 /tmp/ray/session_latest/logs/monitor.*'"
+            )
             raise NotReady(
-                f"{len(alive)} of {at.least_workers} workers are there after {timeout_s:g} s; "
-                f"missing{named}. To see why: {look}"
+                f"{len(alive)} of {cluster.least_workers} workers are there after {timeout_s:g} s; "
+                f"missing{names}. To see why: {log_command}"
             )
         time.sleep(POLL_S)
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    made = Parser(
+    """Build the parser of the command line."""
+    parser = Parser(
         prog="python -m cluster.up",
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    file_argument(made)
-    made.add_argument(
+    file_argument(parser)
+    parser.add_argument(
         "--timeout",
         type=seconds,
         default=1800,
         metavar="SECONDS",
         help="how long the workers may take",
     )
-    made.add_argument(
+    parser.add_argument(
         "--restart",
         action="store_true",
         help="start a running cluster again, though that ends the jobs that run on it",
     )
-    return made
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:

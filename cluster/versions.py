@@ -1,6 +1,6 @@
 """The library versions that this program was tried with.
 
-These are the libraries whose internals it uses or whose files it reads; both change without notice.
+The program uses internals of these libraries or reads their files; both change without notice.
 `pyproject.toml` gives pip the same bounds. Here they are compared with the installed versions,
 without importing any of the libraries.
 """
@@ -10,23 +10,23 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-SAME = ("torch", "torchvision", "scikit-learn", "scikit-image", "skops", "numpy")
+SHARED_LIBRARIES = ("torch", "torchvision", "scikit-learn", "scikit-image", "skops", "numpy")
 """Libraries that must have the same version on all nodes of a cluster, or its trials could not be
 compared.
 """
 
 
 @dataclass(frozen=True)
-class Tried:
+class TriedVersions:
     """The first and the last release line that was tried, such as 2.56 and 2.60."""
 
     first: str
     last: str
 
-    def holds(self, installed: str) -> bool:
-        """Return whether a version belongs to one of these release lines."""
-        low, high, found = numbers(self.first), numbers(self.last), numbers(installed)
-        return low <= found and found[: len(high)] <= high
+    def has(self, installed: str) -> bool:
+        """True if a version belongs to one of these release lines."""
+        low, high, version_numbers = numbers(self.first), numbers(self.last), numbers(installed)
+        return low <= version_numbers and version_numbers[: len(high)] <= high
 
     @property
     def bounds(self) -> str:
@@ -38,54 +38,55 @@ class Tried:
         return self.first if self.first == self.last else f"{self.first} to {self.last}"
 
 
-TRIED = {
-    "mlflow": Tried("3.17", "3.17"),
-    "optuna": Tried("5.0", "5.0"),
-    "ray": Tried("2.60", "2.60"),
-    "scikit-learn": Tried("1.9", "1.9"),
-    "skops": Tried("0.16", "0.16"),
-    "sqlalchemy": Tried("2.1", "2.1"),
-    "torch": Tried("2.13", "2.13"),
-    "torchvision": Tried("0.28", "0.28"),
+TRIED_VERSIONS = {
+    "mlflow": TriedVersions("3.17", "3.17"),
+    "optuna": TriedVersions("5.0", "5.0"),
+    "ray": TriedVersions("2.60", "2.60"),
+    "scikit-learn": TriedVersions("1.9", "1.9"),
+    "skops": TriedVersions("0.16", "0.16"),
+    "sqlalchemy": TriedVersions("2.1", "2.1"),
+    "torch": TriedVersions("2.13", "2.13"),
+    "torchvision": TriedVersions("0.28", "0.28"),
 }
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """Return the numbers of a version, without its suffix: `2.13.0+cpu` is (2, 13, 0)."""
-    found = re.match(r"\d+(\.\d+)*", text)
-    return tuple(map(int, found[0].split("."))) if found else ()
+    """The numbers of a version, without its suffix: `2.13.0+cpu` is (2, 13, 0)."""
+    match = re.match(r"\d+(\.\d+)*", text)
+    return tuple(map(int, match[0].split("."))) if match else ()
 
 
 def problems(
-    libraries: Mapping[str, Tried] = TRIED, installed: Callable[[str], str] = version
+    libraries: Mapping[str, TriedVersions] = TRIED_VERSIONS,
+    installed: Callable[[str], str] = version,
 ) -> Iterator[str]:
     """Yield a line for each library that is missing or installed in a version never tried."""
     for name, tried in libraries.items():
         try:
-            found = installed(name)
+            installed_version = installed(name)
         except PackageNotFoundError:
             yield f"{name} is not installed. {_remedy(name, tried)}"
             continue
-        if not tried.holds(found):
+        if not tried.has(installed_version):
             yield (
-                f"{name} {found} was never tried with this program; tried: {tried}. "
+                f"{name} {installed_version} was never tried with this program; tried: {tried}. "
                 f"{_remedy(name, tried)}"
             )
 
 
-def _remedy(name: str, tried: Tried) -> str:
+def _remedy(name: str, tried: TriedVersions) -> str:
     return f"Install it: pip install '{name}{tried.bounds}'."
 
 
-def same() -> dict[str, str]:
-    """Return this machine's versions of the libraries that all nodes must share.
+def shared_versions() -> dict[str, str]:
+    """This machine's versions of the libraries that all nodes must share.
 
     The build (`+cpu`) is left out.
     """
-    found = {}
-    for name in SAME:
+    versions = {}
+    for name in SHARED_LIBRARIES:
         try:
-            found[name] = version(name).partition("+")[0]
+            versions[name] = version(name).partition("+")[0]
         except PackageNotFoundError:
-            found[name] = "none"
-    return found
+            versions[name] = "none"
+    return versions

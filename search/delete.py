@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cluster.cli import Parser
-from cluster.secrets import masked
+from cluster.secrets import redact
 from cluster.storage.bucket import AT_ONCE
 from search.cli.main import HelpFormatter, check_versions, guarded, storage_option
 from search.cli.names import confirmed, may_ask, search_of
@@ -123,7 +123,7 @@ def lines(deletion: Deletion) -> Iterator[str]:
     yield f"{deletion.name}: {counted(count, 'file')}, {size_text(deletion.size.bytes)} in"
     yield f"  {deletion.place}"
     if (traces := deletion.traces) is not None:
-        yield f"  {counted(len(traces.runs), 'run')} in MLflow ({masked(traces.uri)})"
+        yield f"  {counted(len(traces.runs), 'run')} in MLflow ({redact(traces.uri)})"
         if traces.versions:
             yield f"  stay: {', '.join(traces.versions)}, which have the model in them"
     else:
@@ -140,7 +140,7 @@ def purge_text(uri: str) -> str:
     """Return how MLflow's deleted runs are removed for good, with their files."""
     if uri.startswith(("http:", "https:")):
         return "mlflow gc, on MLflow's server"
-    address = shlex.quote(masked(uri))
+    address = shlex.quote(redact(uri))
     return f"{program('mlflow')} gc --backend-store-uri {address} --tracking-uri {address}"
 
 

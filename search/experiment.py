@@ -10,7 +10,7 @@ from typing import Self
 
 from cluster.cli import LONGEST_S, is_whole
 from cluster.runtime.resources import Demand
-from cluster.secrets import masked
+from cluster.secrets import redact
 from search.algorithms.registry import ALGORITHMS
 from search.budget import Budget
 from search.executors import DEFAULT_EXECUTOR, EXECUTORS
@@ -499,7 +499,7 @@ class Experiment:
             "workers": self.demand.workers,
         }
         plain["tracking"] = (
-            "" if masked(self.tracking) != self.tracking else absolute(self.tracking)
+            "" if redact(self.tracking) != self.tracking else absolute(self.tracking)
         )
         return {
             **plain,

@@ -71,6 +71,7 @@ from search.feedback.learning.joining import (
     improvement_info,
     joined_data_config,
     load_set_aside,
+    unseen_corrections,
 )
 from search.feedback.learning.joining import write_folder as write_joined
 from search.feedback.learning.paired import PairedComparison
@@ -280,10 +281,7 @@ def begun_with(args: argparse.Namespace, found: ChampionModel, records: Records)
                 return kept
     if FOLDER not in found.home.names() or (told := about_of(found.home)).place != str(args.place):
         return None
-    known = {(one["image"], one["label"]) for one in told.images}
-    known |= {(one.image, one.label) for one in told.left_out}
-    now = {(one.image, one.label) for one in records.corrections().values()}
-    return found.home if now <= known else None
+    return None if unseen_corrections(told, records.corrections().values()) else found.home
 
 
 def about_of(kept: Home) -> ImprovementInfo:
@@ -628,7 +626,7 @@ def first_beside(
     """
     name, rights = f"{found.champion.trial} of {found.champion.search}", champion
     if FIRST in found.home.names():
-        facts = json.loads(found.home.read(FIRST).read_text())
+        facts = json.loads(read_regular(found.home.read(FIRST)))
         name, rights = facts["name"], np.array([one == "1" for one in facts["rights"]])
     elif (rounds := rounds_to(found, args.storage)) and home(
         args.storage, (begun := rounds[0].champion).search

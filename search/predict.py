@@ -26,6 +26,7 @@ from search.cli.names import found_name
 from search.journal.store import own_path
 from search.statistics import of_images
 from search.views.terminal import Terminal, say
+from trainables.catalog.tasks import CLASSIFICATION
 from trainables.datasets.images import SUFFIXES
 from trainables.datasets.names import is_hidden
 from trainables.errors import ConfigError, counted, printable
@@ -272,6 +273,11 @@ def _cells(answer: "Answer") -> tuple[str, ...]:
     return tuple(printable(text) for text in (answer.file, *texts))
 
 
+def class_names(model: "Model") -> Sequence[str]:
+    """Names of the classes that a model gives an image; none for a model of another task."""
+    return model.classes if model.task is CLASSIFICATION else ()
+
+
 def command(args: argparse.Namespace) -> int:
     """Print what the model says of each image, and return the exit code."""
     if args.csv is not None and args.json:
@@ -280,7 +286,7 @@ def command(args: argparse.Namespace) -> int:
     check_versions()
     model = model_of(args)
     files = Files(args.paths)
-    accuracy = FolderAccuracy.over(args.paths, model.classes)
+    accuracy = FolderAccuracy.over(args.paths, class_names(model))
     with Progress() as progress:
         found = map(accuracy.take, progress.counted(predictions(model, files)))
         readable = (answer for answer in found if not answer.error)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from cluster.cli import Parser
 from cluster.errors import Refused
-from cluster.secrets import masked
+from cluster.secrets import redact
 from search.cli.main import (
     HelpFormatter,
     NoBetterThanGuessing,
@@ -267,7 +267,7 @@ Searched values: {params or "none"}.
 
 {_images(chosen, exported)}{_drafts(result)}{_levels(exported)} It answers \
 with a table, a row an image: {_columns(chosen, exported)}.{_needs(exported)}"""
-    return masked(printable_lines(text))
+    return redact(printable_lines(text))
 
 
 def _images(chosen: TrialResult, exported: "Exported") -> str:
@@ -450,12 +450,12 @@ def lines(
         ),
         *(f"  {title}: {text}" for title, text in figures(result, chosen, exported).items()),
         (
-            f'  use it: import mlflow; mlflow.set_tracking_uri("{masked(absolute(uri))}"); '
+            f'  use it: import mlflow; mlflow.set_tracking_uri("{redact(absolute(uri))}"); '
             f'model = mlflow.pyfunc.load_model("{registered.uri}")'
         ),
         (
             f"  serve it: {program('python')} -m search.serve {shlex.quote(registered.uri)} "
-            f"--tracking {shlex.quote(masked(absolute(uri)))}"
+            f"--tracking {shlex.quote(redact(absolute(uri)))}"
         ),
     ]
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from cluster.cli import NOT_READY, REFUSED, error_line
 from cluster.errors import NotReady, Refused
 from cluster.runtime.session import LOCAL
-from cluster.secrets import masked
+from cluster.secrets import redact
 from search.budget import Budget
 from search.cli.main import (
     AT_CHANCE,
@@ -537,7 +537,7 @@ def ended(
     `began` is when its session began; None if there was no session.
     """
     where = {
-        "tracking_uri": masked(experiment.tracking),
+        "tracking_uri": redact(experiment.tracking),
         "experiment_id": tracker.experiment_id,
         "parent_run_id": tracker.parent_run_id,
     }

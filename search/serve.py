@@ -12,14 +12,14 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from cluster.cli import Parser, cannot_listen, is_whole, port, seconds, whole
+from cluster.cli import Parser, cannot_listen, is_whole, port, seconds, whole_number
 from cluster.runtime.session import LOCAL
 from search.api import is_folder
 from search.cli.main import HelpFormatter, guarded, leave, place_option
 from search.cli.names import found_name
 from search.journal.store import own_path, storage
-from search.serving.messages import Question, Recording, Settings
-from search.serving.supervisor import Plan, bound, serve
+from search.serving.messages import Recording, WatchedModel, WorkerSettings
+from search.serving.supervisor import ServingPlan, bind_socket, serve
 from search.tracking.model_registry import ADDRESS
 from trainables.errors import ConfigError
 from trainables.export.model import folder_in
@@ -49,10 +49,10 @@ def share(text: str) -> float:
     return found
 
 
-def question(args: argparse.Namespace, source: str, into: Path) -> Question:
+def question(args: argparse.Namespace, source: str, into: Path) -> WatchedModel:
     """Return what is to be fetched into a folder."""
     found = ADDRESS.fullmatch(source)
-    return Question(
+    return WatchedModel(
         source=source,
         into=str(into),
         storage=str(args.storage),
@@ -65,7 +65,7 @@ def question(args: argparse.Namespace, source: str, into: Path) -> Question:
     )
 
 
-def source_of(args: argparse.Namespace, folder: Path) -> Question | Path:
+def source_of(args: argparse.Namespace, folder: Path) -> WatchedModel | Path:
     """Return the model: a folder, or what is to be fetched.
 
     Raises:
@@ -80,7 +80,7 @@ def source_of(args: argparse.Namespace, folder: Path) -> Question | Path:
     return found
 
 
-def shadow_of(args: argparse.Namespace, folder: Path) -> Question | None:
+def shadow_of(args: argparse.Namespace, folder: Path) -> WatchedModel | None:
     """Return the second model.
 
     Raises:
@@ -121,13 +121,13 @@ def name_of(model: str) -> str:
     return model if found is None else f"models:/{found['name']}"
 
 
-def on_cluster(args: argparse.Namespace, source: Question | Path) -> int:
+def on_cluster(args: argparse.Namespace, source: WatchedModel | Path) -> int:
     """Serve on a running cluster, and return the exit code.
 
     Raises:
         ConfigError: an option is for one machine alone.
     """
-    from search.serving.ray_serve import Wanted, serve_on_cluster
+    from search.serving.ray_serve import ClusterDeployment, serve_on_cluster
 
     if args.address == LOCAL:
         raise ConfigError(f"--address {LOCAL}: leave it out to serve on this machine.")
@@ -135,7 +135,7 @@ def on_cluster(args: argparse.Namespace, source: Question | Path) -> int:
         option = "--shadow" if args.shadow is not None else "--workers"
         remedy = "Use --replicas" if args.shadow is None else "Serve it on one machine"
         raise ConfigError(f"{option} is not for a cluster (--address). {remedy}.")
-    settings = Settings(
+    settings = WorkerSettings(
         name=name_of(args.model),
         host=args.host,
         descriptor=-1,  # Ray Serve listens
@@ -144,7 +144,9 @@ def on_cluster(args: argparse.Namespace, source: Question | Path) -> int:
         record=recording_of(args),
         open_corrections=args.open_corrections,
     )
-    wanted = Wanted(settings, args.address, args.port, args.prefix, args.replicas, source)
+    wanted = ClusterDeployment(
+        settings, args.address, args.port, args.prefix, args.replicas, source
+    )
     return serve_on_cluster(wanted)
 
 
@@ -184,11 +186,11 @@ def command(args: argparse.Namespace) -> int:
         if args.address is not None:
             return on_cluster(args, source)
         try:
-            listening = bound(args.host, args.port)
+            listening = bind_socket(args.host, args.port)
         except OSError as error:
             raise cannot_listen(args.host, args.port, error) from error
         with listening:
-            settings = Settings(
+            settings = WorkerSettings(
                 name=name_of(args.model),
                 host=args.host,
                 descriptor=listening.fileno(),
@@ -200,7 +202,9 @@ def command(args: argparse.Namespace) -> int:
             )
             host, number = listening.getsockname()[:2]
             address = f"http://{f'[{host}]' if ':' in host else host}:{number}"
-            return serve(Plan(settings, address, args.workers, source, shadow), folder, listening)
+            return serve(
+                ServingPlan(settings, address, args.workers, source, shadow), folder, listening
+            )
 
 
 def options() -> argparse.ArgumentParser:
@@ -224,14 +228,14 @@ def options() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--workers",
-        type=whole(1, MOST_WORKERS, "the number of processes"),
+        type=whole_number(1, MOST_WORKERS, "the number of processes"),
         default=1,
         metavar="N",
         help="how many processes answer",
     )
     parser.add_argument(
         "--max-delay",
-        type=whole(1, 10_000, "a delay in milliseconds"),
+        type=whole_number(1, 10_000, "a delay in milliseconds"),
         default=50,
         metavar="MS",
         help="the longest that a batch of images may be computed, for which the next have to wait",
@@ -310,7 +314,7 @@ def record_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--record-bytes",
-        type=whole(1_000_000, 10**15, "a number of bytes"),
+        type=whole_number(1_000_000, 10**15, "a number of bytes"),
         default=keeping.limit,
         metavar="N",
         help="of all that is kept; the oldest goes first",

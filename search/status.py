@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.cli import Parser
-from cluster.secrets import masked
+from cluster.secrets import redact
 from search.budget import shares_of, shares_text
 from search.cli.main import HelpFormatter, guarded, storage_option
 from search.cli.names import search_of
@@ -287,7 +287,7 @@ class Follow:
 
     def _drawn(self, result: SearchResult, holder: str) -> Group:
         told = told_of(self.args, result, holder)
-        texts = [Text(printable(masked(line))) for line in told]
+        texts = [Text(printable(redact(line))) for line in told]
         rows = rows_left(self.console, told)
         return Group(*texts, *([table(result, rows=rows)] if result.trials else []))
 

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from cluster.cli import NOT_READY, Parser, complain
-from cluster.secrets import masked
+from cluster.secrets import redact
 from search.cli.main import HelpFormatter, check_versions, guarded, storage_option
 from search.cli.names import search_of
 from search.journal.journal import FILE_NAME, Tail
@@ -35,14 +35,14 @@ def command(args: argparse.Namespace) -> int:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             return complain(
                 RuntimeError(
-                    f"MLflow did not take everything ({masked(reason)}). Try again later; "
+                    f"MLflow did not take everything ({redact(reason)}). Try again later; "
                     f"{kept}/{FILE_NAME} has it all."
                 ),
                 NOT_READY,
             )
     print(
         f"MLflow has all of {args.name}: {counted(len(result.trials), 'trial')}, "
-        f"{counted(result.epochs_trained, 'epoch')} ({masked(uri)})"
+        f"{counted(result.epochs_trained, 'epoch')} ({redact(uri)})"
     )
     return 0
 

@@ -1,5 +1,5 @@
-"""Preflight of a cluster: its file, its hosts and the account are checked.
+"""Preflight of a cluster: checks of its file, its hosts and the account.
 
-The results are findings in whole sentences. `probe.py` runs on hosts where the project may not be
-installed, and stands alone.
+The results are findings in whole sentences. `probe.py` also runs on hosts where the project may not
+be installed, so it imports nothing of the project.
 """

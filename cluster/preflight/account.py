@@ -1,7 +1,7 @@
 """Compare a cluster's file with its AWS account.
 
-The account is asked for the caller's identity, the instance types, the quotas of vCPUs, and a
-running head.
+The account provides the caller's identity, the instance types, the quotas of vCPUs, and the address
+of a running head.
 """
 
 import math
@@ -23,10 +23,12 @@ QUOTAS = {
     ("P", True): "L-7212CCBC",
 }
 """The codes of EC2's limits on running vCPUs, by family and by whether the machines are spot ones.
+
 A new account has 0 for GPUs.
 """
 
 FAMILIES = {"g": "G and VT", "vt": "G and VT", "p": "P", **dict.fromkeys("acdhimrtz", "standard")}
+"""The family of quotas of an instance type, by the letters that its name begins with."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +40,17 @@ class Account:
 
 
 def collect(config: Mapping[str, Any]) -> Account:
-    """Ask AWS; everything that cannot be asked becomes a line too."""
+    """Check the file against AWS; a check that is not possible becomes a line too."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        return _look(config)
+        return _ask_aws(config)
     except (BotoCoreError, ClientError) as error:
-        return Account([_unasked("the AWS account, its quotas and a running head", error)])
+        return Account([_unchecked("the AWS account, its quotas and a running head", error)])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         return Account(
             [
-                _unasked(
+                _unchecked(
                     "the AWS account, its quotas and a running head",
                     f"the file lacks what it takes to ask: {error}",
                 )
@@ -56,7 +58,7 @@ def collect(config: Mapping[str, Any]) -> Account:
         )
 
 
-def _look(config: Mapping[str, Any]) -> Account:
+def _ask_aws(config: Mapping[str, Any]) -> Account:
     import boto3
     from botocore.config import Config
     from botocore.exceptions import ClientError
@@ -89,35 +91,35 @@ def _look(config: Mapping[str, Any]) -> Account:
                 head,
             )
         return Account(
-            [*lines, _unasked("the instance types, quotas and a running head", error)], head
+            [*lines, _unchecked("the instance types, quotas and a running head", error)], head
         )
-    lines += needed(config, ec2, boto3.client("iam", config=options))
+    lines += check_stack_parts(config, ec2, boto3.client("iam", config=options))
     quotas = boto3.client("service-quotas", config=options)
-    for (family, is_spot), wanted in demand(config, sizes).items():
+    for (family, is_spot), machine_vcpus in demand(config, sizes).items():
         code = QUOTAS[family, is_spot]
         try:
             allowed = quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]["Value"]
         except ClientError as error:
-            lines.append(_unasked(f"the quota for {quota_name(family, is_spot)} ({code})", error))
+            lines.append(_unchecked(f"the quota for {quota_name(family, is_spot)} ({code})", error))
             continue
-        lines.append(judge(family, is_spot, allowed, wanted))
+        lines.append(judge(family, is_spot, allowed, machine_vcpus))
     return Account(lines, head)
 
 
-def _unasked(what: str, error: object) -> Line:
+def _unchecked(what: str, error: object) -> Line:
     return UNCHECKED, f"{what} ({str(error).rstrip('.')})", ""
 
 
-def needed(config: Mapping[str, Any], ec2: Any, iam: Any) -> Iterator[Line]:
+def check_stack_parts(config: Mapping[str, Any], ec2: Any, iam: Any) -> Iterator[Line]:
     """Check the parts of `cluster/aws/stack.yaml` that the file names.
 
-    Each must be there, and a security group may let in no more than ssh from one network.
+    Each must exist, and a security group may let in no more than ssh from one network.
     """
     nodes = [kind["node_config"] for kind in config["available_node_types"].values()]
     profiles = {str((node.get("IamInstanceProfile") or {}).get("Name") or "") for node in nodes}
     groups = {str(group) for node in nodes for group in node.get("SecurityGroupIds") or ()}
     images = {str(node.get("ImageId") or "") for node in nodes}
-    asked = {
+    parts = {
         "instance profile": (
             profiles,
             "HeadProfile and WorkerProfile",
@@ -130,25 +132,25 @@ def needed(config: Mapping[str, Any], ec2: Any, iam: Any) -> Iterator[Line]:
         ),
         "image": (images, "Image", lambda name: ec2.describe_images(ImageIds=[name])["Images"]),
     }
-    for what, (names, output, ask) in asked.items():
+    for what, (names, output, ask) in parts.items():
         for name in sorted(names - {""}):
-            yield from _there(what, name, output, ask)
+            yield from _check_part(what, name, output, ask)
 
 
-def _there(what: str, name: str, output: str, ask: Callable[[str], Any]) -> Iterator[Line]:
+def _check_part(what: str, name: str, output: str, ask: Callable[[str], Any]) -> Iterator[Line]:
     from botocore.exceptions import ClientError
 
     try:
-        found = ask(name)
+        entries = ask(name)
     except ClientError as error:
         code = error.response["Error"]["Code"]
-        if code.endswith("Malformed"):  # still a placeholder, which the security list reports
+        if code.endswith("Malformed"):  # still a placeholder, which `lint` reports
             return
         if code != "NoSuchEntity" and not code.endswith("NotFound"):
-            yield _unasked(f"the {what} '{name}'", error)
+            yield _unchecked(f"the {what} '{name}'", error)
             return
-        found = None
-    if not found:
+        entries = None
+    if not entries:
         remedy = (
             f"Make the stack (cluster/aws/stack.yaml), and put its {output} into the file: "
             "they bear the stack's name."
@@ -156,7 +158,7 @@ def _there(what: str, name: str, output: str, ask: Callable[[str], Any]) -> Iter
         yield ERROR, f"there is no {what} '{name}' in this account and region", remedy
         return
     open_doors = (
-        lint.open_doors(found[0]["IpPermissions"], f"security group {name}")
+        lint.open_doors(entries[0]["IpPermissions"], f"security group {name}")
         if what == "security group"
         else []
     )
@@ -166,23 +168,25 @@ def _there(what: str, name: str, output: str, ask: Callable[[str], Any]) -> Iter
 
 
 def running_head(ec2: Any, name: str) -> str:
-    """Return the public address of the cluster's head, or an empty text."""
+    """The public address of the cluster's head, or an empty text."""
     filters = {
         "tag:ray-cluster-name": [name],
         "tag:ray-node-type": ["head"],
         "instance-state-name": ["running"],
     }
-    found = ec2.describe_instances(
+    answer = ec2.describe_instances(
         Filters=[{"Name": key, "Values": values} for key, values in filters.items()]
     )
     addresses = [
-        one.get("PublicIpAddress") for group in found["Reservations"] for one in group["Instances"]
+        instance.get("PublicIpAddress")
+        for group in answer["Reservations"]
+        for instance in group["Instances"]
     ]
     return next(filter(None, addresses), "")
 
 
 def vcpus(ec2: Any, config: Mapping[str, Any]) -> dict[str, int]:
-    """Return the number of vCPUs of every instance type in the file.
+    """The number of vCPUs of every instance type in the file.
 
     EC2 refuses the whole request if it does not know one of the types.
     """
@@ -190,16 +194,19 @@ def vcpus(ec2: Any, config: Mapping[str, Any]) -> dict[str, int]:
         {kind["node_config"]["InstanceType"] for kind in config["available_node_types"].values()}
     )
     return {
-        one["InstanceType"]: one["VCpuInfo"]["DefaultVCpus"]
-        for one in ec2.describe_instance_types(InstanceTypes=names)["InstanceTypes"]
+        kind["InstanceType"]: kind["VCpuInfo"]["DefaultVCpus"]
+        for kind in ec2.describe_instance_types(InstanceTypes=names)["InstanceTypes"]
     }
 
 
 def demand(
     config: Mapping[str, Any], sizes: Mapping[str, int]
 ) -> dict[tuple[str, bool], list[int]]:
-    """Return, for each quota, the vCPUs of every machine that the file may start under it."""
-    wanted: dict[tuple[str, bool], list[int]] = {}
+    """The vCPUs of every machine that the file may start, by quota.
+
+    A quota is a family, and True for spot machines.
+    """
+    vcpus_by_quota: dict[tuple[str, bool], list[int]] = {}
     for name, kind in config["available_node_types"].items():
         instance = kind["node_config"]["InstanceType"]
         family = FAMILIES.get(str(re.match("[a-z]*", instance)[0]))  # type: ignore[index]
@@ -211,39 +218,43 @@ def demand(
             if name == config.get("head_node_type")
             else int(kind.get("max_workers", config.get("max_workers", 2)))
         )
-        wanted.setdefault((family, is_spot), []).extend([sizes[instance]] * count)
-    return {quota: sizes for quota, sizes in wanted.items() if sizes}
+        vcpus_by_quota.setdefault((family, is_spot), []).extend([sizes[instance]] * count)
+    return {quota: sizes for quota, sizes in vcpus_by_quota.items() if sizes}
 
 
 def quota_name(family: str, is_spot: bool) -> str:
-    """Return a quota's name in words."""
+    """A quota's name in words."""
     return f"{'spot' if is_spot else 'on-demand'} {family} instances"
 
 
-def judge(family: str, is_spot: bool, allowed: float, wanted: list[int]) -> Line:
+def judge(family: str, is_spot: bool, allowed: float, machine_vcpus: list[int]) -> Line:
     """Report whether the account may start all, some or none of the machines.
 
     Machines that run already are not counted.
     """
     name = quota_name(family, is_spot)
-    if allowed < min(wanted):
+    if allowed < min(machine_vcpus):
         remedy = f"Ask for more under Service Quotas, EC2, {QUOTAS[family, is_spot]}."
         return (
             ERROR,
             (
-                f"the quota for {name} is {allowed:g} vCPUs and one machine has {min(wanted)}: "
-                "none would start"
+                f"the quota for {name} is {allowed:g} vCPUs and one machine has "
+                f"{min(machine_vcpus)}: none would start"
             ),
             remedy,
         )
-    if allowed < sum(wanted):
+    if allowed < sum(machine_vcpus):
         return (
             OK,
             (
-                f"the quota for {name} is {allowed:g} vCPUs: {math.floor(allowed / max(wanted))} "
-                "of "
-                f"the {len(wanted)} machines may run at once"
+                f"the quota for {name} is {allowed:g} vCPUs: "
+                f"{math.floor(allowed / max(machine_vcpus))} of the {len(machine_vcpus)} machines "
+                "may run at once"
             ),
             "",
         )
-    return OK, f"the quota for {name} is {allowed:g} vCPUs; the file may use {sum(wanted)}", ""
+    return (
+        OK,
+        f"the quota for {name} is {allowed:g} vCPUs; the file may use {sum(machine_vcpus)}",
+        "",
+    )

@@ -1,4 +1,4 @@
-"""Turn the reports of the machines into findings about the cluster, equal ones merged."""
+"""Turn the reports of the machines into findings about the cluster, and merge equal ones."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,23 +8,27 @@ from typing import Any
 from cluster.preflight.lint import COMMANDS, RAY_PIN
 from cluster.preflight.probe import ERROR, OK, UNCHECKED
 from cluster.preflight.remote import Visit
-from cluster.versions import TRIED
+from cluster.versions import TRIED_VERSIONS
 
 MISTAKE = "mistake"
 """The level of an error that is in the file itself."""
 
 HERE = "here"
 MAX_AHEAD_S = 5
+"""The difference of clocks, in seconds, that is accepted."""
 MAX_NAMED = 8
-"""The maximum number of machines named if all is well; those with a problem are all named."""
+"""The maximum number of machines that are named if all is well; those with a problem are all named.
+"""
 
 INSTALLS = re.compile(r"\b(pip3?|uv|conda) (\S+ )*(install|sync)\b")
-Seen = Mapping[str, Any]
+"""Matches a command that installs Python packages."""
+HostReport = Mapping[str, Any]
+"""The report of `cluster.preflight.probe` on one machine."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the answer."""
+    """One line of the result."""
 
     level: str
     what: str
@@ -48,37 +52,39 @@ class Finding:
 
 def merge_duplicates(findings: Iterable[Finding]) -> list[Finding]:
     """Merge equal findings from several machines into one that names all of them."""
-    found: dict[tuple[str, str, str], Finding] = {}
-    for one in findings:
-        key = one.level, one.what, one.remedy
-        before = found.get(key)
-        found[key] = (
+    findings_by_key: dict[tuple[str, str, str], Finding] = {}
+    for finding in findings:
+        key = finding.level, finding.what, finding.remedy
+        earlier = findings_by_key.get(key)
+        findings_by_key[key] = (
             replace(
-                one,
+                finding,
                 places=(
-                    *before.places,
-                    *(place for place in one.places if place not in before.places),
+                    *earlier.places,
+                    *(place for place in finding.places if place not in earlier.places),
                 ),
             )
-            if before
-            else one
+            if earlier
+            else finding
         )
-    return list(found.values())
+    return list(findings_by_key.values())
 
 
-def judge(config: Mapping[str, Any], here: Seen, visits: Sequence[Visit]) -> Iterator[Finding]:
-    """Yield all findings about machines, ours included; the first visit is the head's."""
-    reached = [one for one in visits if one.seen]
-    for one in visits:
+def judge(
+    config: Mapping[str, Any], here: HostReport, visits: Sequence[Visit]
+) -> Iterator[Finding]:
+    """Yield all findings about machines, including this one; the first visit is the head's."""
+    reached = [visit for visit in visits if visit.report]
+    for visit in visits:
         yield (
-            Finding(OK, "ssh lets us in", "", (one.host,))
-            if one.seen
-            else Finding(ERROR, one.problem, one.remedy, (one.host,))
+            Finding(OK, "ssh lets us in", "", (visit.host,))
+            if visit.report
+            else Finding(ERROR, visit.problem, visit.remedy, (visit.host,))
         )
-    if not here["rsync"] or not all(one.seen["rsync"] for one in reached):
+    if not here["rsync"] or not all(visit.report["rsync"] for visit in reached):
         lacking = [
             *([] if here["rsync"] else [HERE]),
-            *(one.host for one in reached if not one.seen["rsync"]),
+            *(visit.host for visit in reached if not visit.report["rsync"]),
         ]
         yield Finding(
             ERROR,
@@ -88,15 +94,17 @@ def judge(config: Mapping[str, Any], here: Seen, visits: Sequence[Visit]) -> Ite
         )
     yield from versions(config, here, reached)
     yield from clocks(reached)
-    for one in reached:
-        yield gpus(config, one, is_head=one is visits[0])
+    for visit in reached:
+        yield gpus(config, visit, is_head=visit is visits[0])
     yield from tokens(config, here, visits)
-    for place, seen in [(HERE, here), *((one.host, one.seen) for one in reached)]:
-        for level, what, remedy in seen["lines"]:
+    for place, report in [(HERE, here), *((visit.host, visit.report) for visit in reached)]:
+        for level, what, remedy in report["lines"]:
             yield Finding(level, what, remedy, (place,))
 
 
-def versions(config: Mapping[str, Any], here: Seen, reached: Sequence[Visit]) -> Iterator[Finding]:
+def versions(
+    config: Mapping[str, Any], here: HostReport, reached: Sequence[Visit]
+) -> Iterator[Finding]:
     """Yield the findings about the versions of Python and Ray.
 
     Ray refuses a node whose Python or Ray is not exactly the head's. This machine may have another
@@ -111,10 +119,10 @@ def versions(config: Mapping[str, Any], here: Seen, reached: Sequence[Visit]) ->
             f"the file installs Ray {', '.join(sorted(pins))}, and here is {here['ray']}",
             "Make them equal.",
         )
-    if here["ray"] is not None and not (tried := TRIED["ray"]).holds(here["ray"]):
+    if here["ray"] is not None and not (tried := TRIED_VERSIONS["ray"]).has(here["ray"]):
         what = f"Ray {here['ray']} was never tried with this program; tried: {tried}"
         yield Finding(ERROR, what, f"Install it: pip install 'ray{tried.bounds}'.", (HERE,))
-    bare = tuple(one.host for one in reached if one.seen["ray"] is None)
+    bare = tuple(visit.host for visit in reached if visit.report["ray"] is None)
     if bare and any(
         INSTALLS.search(str(command))
         for command in commands(
@@ -134,11 +142,11 @@ def versions(config: Mapping[str, Any], here: Seen, reached: Sequence[Visit]) ->
             f"Install it: pip install 'ray[default]=={here['ray']}'.",
             bare,
         )
-    comparable = [one for one in reached if one.host not in bare]
+    comparable = [visit for visit in reached if visit.host not in bare]
     for name, key in (("Python", "python"), ("Ray", "ray")):
         places: dict[str, list[str]] = {here[key]: [HERE]} if key == "ray" else {}
-        for one in comparable:
-            places.setdefault(one.seen[key], []).append(one.host)
+        for visit in comparable:
+            places.setdefault(visit.report[key], []).append(visit.host)
         if len(places) > 1:
             groups = "; ".join(
                 f"{version} on {', '.join(hosts)}".replace("on here", "here")
@@ -159,67 +167,70 @@ def versions(config: Mapping[str, Any], here: Seen, reached: Sequence[Visit]) ->
 def clocks(reached: Sequence[Visit]) -> Iterator[Finding]:
     """Yield the findings about the hosts' clocks.
 
-    A clock is only called wrong if it is so even when the whole round trip went into one direction.
+    A clock is reported as wrong only if it is wrong even when the whole round trip went into one
+    direction.
     """
-    for one in reached:
-        off = abs(one.ahead_s)
-        if off - one.unsure_s > MAX_AHEAD_S:
-            direction = "ahead of" if one.ahead_s > 0 else "behind"
+    for visit in reached:
+        off = abs(visit.ahead_s)
+        if off - visit.clock_error_s > MAX_AHEAD_S:
+            direction = "ahead of" if visit.ahead_s > 0 else "behind"
             what = (
                 f"the clock is {off:.0f} s {direction} this machine's "
                 f"(at most {MAX_AHEAD_S} s are well)"
             )
-            yield Finding(ERROR, what, "Set both by NTP: timedatectl set-ntp true.", (one.host,))
-        elif one.unsure_s > MAX_AHEAD_S:
+            yield Finding(ERROR, what, "Set both by NTP: timedatectl set-ntp true.", (visit.host,))
+        elif visit.clock_error_s > MAX_AHEAD_S:
             yield Finding(
-                UNCHECKED, f"the clock (an answer takes {2 * one.unsure_s:.0f} s)", "", (one.host,)
+                UNCHECKED,
+                f"the clock (an answer takes {2 * visit.clock_error_s:.0f} s)",
+                "",
+                (visit.host,),
             )
         else:
             yield Finding(
-                OK, f"the clock is within {MAX_AHEAD_S} s of this machine's", "", (one.host,)
+                OK, f"the clock is within {MAX_AHEAD_S} s of this machine's", "", (visit.host,)
             )
 
 
-def gpus(config: Mapping[str, Any], one: Visit, *, is_head: bool) -> Finding:
-    """Report whether a host has the GPUs that Ray will be told it has."""
-    count, source, wanted = one.seen["gpus"], *wanted_gpus(config, is_head=is_head)
-    if wanted > (count or 0):
-        what = f"{count or 'no'} GPU seen, and {source} says {wanted:g}"
+def gpus(config: Mapping[str, Any], visit: Visit, *, is_head: bool) -> Finding:
+    """Check that a host has the GPUs that the file will make Ray expect there."""
+    count, source, expected_count = visit.report["gpus"], *gpus_in_file(config, is_head=is_head)
+    if expected_count > (count or 0):
+        what = f"{count or 'no'} GPU seen, and {source} says {expected_count:g}"
         return Finding(
             ERROR,
             what,
             "Install NVIDIA's driver until 'nvidia-smi -L' lists them, or correct the file.",
-            (one.host,),
+            (visit.host,),
         )
-    if count is None and one.seen["has_card"]:
+    if count is None and visit.report["has_card"]:
         return Finding(
             ERROR,
             "an NVIDIA card is there, but no driver: nvidia-smi is missing or does not answer",
             "Install the driver.",
-            (one.host,),
+            (visit.host,),
         )
     return Finding(
         OK,
         f"{count} GPU{'s' * (count > 1)} seen" if count else "no GPU, and none asked for",
         "",
-        (one.host,),
+        (visit.host,),
     )
 
 
-def wanted_gpus(config: Mapping[str, Any], *, is_head: bool) -> tuple[str, float]:
-    """Return the number of GPUs that the file states for a node, and the place where it does so.
-
-    The place comes first in the tuple.
-    """
+def gpus_in_file(config: Mapping[str, Any], *, is_head: bool) -> tuple[str, float]:
+    """The place where the file states a node's number of GPUs, and the number."""
     name = f"{'head' if is_head else 'worker'}_start_ray_commands"
-    found = re.findall(r"--num-gpus[= ]['\"]?([\d.]+)", " ".join(commands(config, name)))
-    if found:
-        return name, max(map(float, found))
+    counts = re.findall(r"--num-gpus[= ]['\"]?([\d.]+)", " ".join(commands(config, name)))
+    if counts:
+        return name, max(map(float, counts))
     head = (config.get("available_node_types") or {}).get(config.get("head_node_type"), {})
     return "head_node_type", float(head.get("resources", {}).get("GPU", 0) if is_head else 0)
 
 
-def tokens(config: Mapping[str, Any], here: Seen, visits: Sequence[Visit]) -> Iterator[Finding]:
+def tokens(
+    config: Mapping[str, Any], here: HostReport, visits: Sequence[Visit]
+) -> Iterator[Finding]:
     """Yield the findings about the token.
 
     On this machine a token must exist before anything starts; on the hosts, once the cluster is up.
@@ -228,33 +239,33 @@ def tokens(config: Mapping[str, Any], here: Seen, visits: Sequence[Visit]) -> It
         return
     there, local = token_paths(config)
     yield token(here["token"], local, HERE)
-    head = visits[0].seen if visits else {}
+    head = visits[0].report if visits else {}
     if not head:
         return
     if not head["is_up"]:
         yield Finding(UNCHECKED, "whether the cluster asks for its token (it is not up)")
         return
-    for one in visits:
+    for visit in visits:
         if (
-            one.seen
+            visit.report
             and here["token"]
-            and one.seen["token"]
-            and one.seen["token"]["digest"] != here["token"]["digest"]
+            and visit.report["token"]
+            and visit.report["token"]["digest"] != here["token"]["digest"]
         ):
             yield Finding(
                 ERROR,
                 "Ray's token is another one than here",
                 "Run ray up again, which copies it.",
-                (one.host,),
+                (visit.host,),
             )
-        elif one.seen:
-            yield token(one.seen["token"], there, one.host)
+        elif visit.report:
+            yield token(visit.report["token"], there, visit.host)
     yield door(head["door"])
 
 
-def token(found: Mapping[str, str] | None, path: str, place: str) -> Finding:
+def token(file: Mapping[str, str] | None, path: str, place: str) -> Finding:
     """Judge one machine's token file."""
-    if found is None:
+    if file is None:
         remedy = (
             (
                 "cluster.up makes one; so does: ray get-auth-token --generate; "
@@ -264,10 +275,10 @@ def token(found: Mapping[str, str] | None, path: str, place: str) -> Finding:
             else "Run ray up again, which copies it."
         )
         return Finding(ERROR, f"no Ray token at {path}", remedy, (place,))
-    if int(found["mode"], 8) & 0o077:
+    if int(file["mode"], 8) & 0o077:
         return Finding(
             ERROR,
-            f"Ray's token {path} is readable by others (mode {found['mode']})",
+            f"Ray's token {path} is readable by others (mode {file['mode']})",
             f"Close it: chmod 600 {path}.",
             (place,),
         )
@@ -293,7 +304,7 @@ def door(status: int | None) -> Finding:
 
 
 def token_paths(config: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the token's path on the hosts, and its path here."""
+    """The token's path on the hosts, and its path on this machine."""
     mounts = config.get("file_mounts") or {}
     return next(
         (
@@ -306,7 +317,7 @@ def token_paths(config: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _texts(config: Mapping[str, Any]) -> list[str]:
-    """Return the texts in the file that say what is installed."""
+    """The texts in the file that determine what is installed."""
     docker = config.get("docker") or {}
     return [
         *commands(config, *(name for name in COMMANDS if name in config)),
@@ -315,5 +326,5 @@ def _texts(config: Mapping[str, Any]) -> list[str]:
 
 
 def commands(config: Mapping[str, Any], *names: str) -> list[str]:
-    """Return the commands under these keys."""
+    """The commands under these keys."""
     return [str(command) for name in names for command in config.get(name) or []]

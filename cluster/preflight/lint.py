@@ -1,4 +1,4 @@
-"""Find unsafe settings in a cluster's file: for `ray up` (AWS, fixed hosts) or a RayJob.
+"""Report unsafe settings in a cluster's file: for `ray up` (AWS, fixed hosts) or a RayJob.
 
 Only the parsed file is read. Most rules guard against a default of Ray's: ssh open to the whole
 internet, full rights over EC2 and S3 for the head, a nightly build of Ray on every node, machines
@@ -13,6 +13,7 @@ from cluster.definition import Config
 from cluster.secrets import KEY
 
 EVERYWHERE = {"0.0.0.0/0", "::/0"}
+"""The networks, in IPv4 and IPv6, that include every address."""
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 TOKEN_FILE = "~/.ray/auth_token"
 
@@ -24,9 +25,12 @@ SECRETS = {
         r"(?i)\b\w*(secret|password|passwd|auth_token|secret_access_key)\w*\s*[=:]\s*['\"]?[^\s'\"$~/;{}()]{8,}"
     ),
 }
+"""Patterns of secrets in a text of the file, by the words for the message."""
 PIP_INSTALL = re.compile(r"\bpip3? install\s+([^;&|]+)")
 RAY_PIN = re.compile(r"\bray(?:\[[\w,]*\])?==([\w.]+)|rayproject/ray:([\d.]+)")
+"""Matches a pinned version of Ray, as a requirement or in an image's name."""
 NAMES_A_FILE = ("-r", "--requirement", "-c", "--constraint", "--python", "--find-links", "--target")
+"""The options of pip whose next word is not a requirement."""
 COMMANDS = (
     "initialization_commands",
     "setup_commands",
@@ -35,32 +39,37 @@ COMMANDS = (
     "head_start_ray_commands",
     "worker_start_ray_commands",
 )
+"""The entries of a file that hold commands."""
 
 
 def problems(config: Config) -> list[str]:
-    """Return one line for each unsafe setting, with its remedy; an empty list if all is well."""
+    """Describe each unsafe setting in one line with its remedy; no lines if all is well."""
     if str(config.get("apiVersion", "")).startswith("ray.io/"):
         return [*_open_networks(config), *_secrets(config), *_kubernetes(config)]
-    found = [
+    lines = [
         *_open_networks(config),
         *_secrets(config),
         *_start_commands(config),
         *_token_file(config),
         *_versions(config),
     ]
-    return found + (list(_aws(config)) if _at(config, "provider", "type") == "aws" else [])
+    return lines + (list(_aws(config)) if _at(config, "provider", "type") == "aws" else [])
 
 
 def open_doors(permissions: list[Any], where: str) -> list[str]:
-    """Return the inbound rules of a security group that are too open.
+    """Describe the inbound rules of a security group that are too open.
 
-    The rules are in EC2's form. Only ssh from one network may be let in from outside.
+    Only ssh from one network may be let in from outside.
+
+    Args:
+        permissions: the rules, in EC2's form.
+        where: the name of the group for the messages.
     """
-    found = []
+    lines = []
     for rule in permissions:
         sources = [
-            _at(each, "CidrIp") or _at(each, "CidrIpv6")
-            for each in [*_listed(_at(rule, "IpRanges")), *_listed(_at(rule, "Ipv6Ranges"))]
+            _at(source, "CidrIp") or _at(source, "CidrIpv6")
+            for source in [*_list(_at(rule, "IpRanges")), *_list(_at(rule, "Ipv6Ranges"))]
         ]
         ssh = (_at(rule, "IpProtocol"), _at(rule, "FromPort"), _at(rule, "ToPort")) == (
             "tcp",
@@ -68,31 +77,31 @@ def open_doors(permissions: list[Any], where: str) -> list[str]:
             22,
         )
         if everywhere := sorted(EVERYWHERE & set(map(str, sources))):
-            found.append(
+            lines.append(
                 f"{where} lets in the whole internet ({', '.join(everywhere)}). "
                 "Allow one network, such as 203.0.113.7/32."
             )
         elif sources and not ssh:
             port = _at(rule, "FromPort") or "any"
-            found.append(
+            lines.append(
                 f"{where} opens more than ssh (port {port}) to {', '.join(map(str, sources))}. "
                 "Reach the cluster through ssh."
             )
-    return found
+    return lines
 
 
 def _at(value: Any, *keys: str) -> Any:
-    """Return the value under nested keys, or None; a wrong shape is left to the schema check."""
+    """The value under nested keys, or None; a wrong shape is reported by the schema check."""
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value
 
 
-def _listed(value: Any) -> list[Any]:
+def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _named(value: Any) -> Config:
+def _mapping(value: Any) -> Config:
     return {str(name): inner for name, inner in value.items()} if isinstance(value, dict) else {}
 
 
@@ -137,7 +146,7 @@ def _secrets(config: Config) -> Iterator[str]:
 
 
 def _commands(config: Config, name: str) -> list[str]:
-    return [str(command) for command in _listed(config.get(name))]
+    return [str(command) for command in _list(config.get(name))]
 
 
 def _start_commands(config: Config) -> Iterator[str]:
@@ -191,7 +200,7 @@ def _start_command(command: str, name: str, earlier: list[str]) -> Iterator[str]
 
 
 def _token_file(config: Config) -> Iterator[str]:
-    if not any("auth_token" in str(remote) for remote in _named(config.get("file_mounts"))):
+    if not any("auth_token" in str(remote) for remote in _mapping(config.get("file_mounts"))):
         yield (
             "file_mounts brings no token to the nodes. Make one with 'ray get-auth-token "
             f"--generate', and add '{TOKEN_FILE}: {TOKEN_FILE}'."
@@ -201,7 +210,7 @@ def _token_file(config: Config) -> Iterator[str]:
 def _versions(config: Config) -> Iterator[str]:
     for name in COMMANDS:
         for command in _commands(config, name):
-            yield from _unpinned(command, name)
+            yield from _unpinned_packages(command, name)
     pins = {
         first or second for _, text in _strings(config) for first, second in RAY_PIN.findall(text)
     }
@@ -211,20 +220,20 @@ def _versions(config: Config) -> Iterator[str]:
             "Name one version everywhere: they would refuse each other."
         )
     for where, text in _strings(config.get("docker"), "docker"):
-        if where.endswith("image") and _floating(text):
+        if where.endswith("image") and _is_floating(text):
             yield (
                 f"{where} '{text}' is not pinned. Name a version, such as "
                 "rayproject/ray:2.60.0-py311-gpu."
             )
 
 
-def _unpinned(command: str, name: str) -> Iterator[str]:
+def _unpinned_packages(command: str, name: str) -> Iterator[str]:
     """Yield a line for each requirement without `==`.
 
     Options, and the files and networks that they name, are not requirements.
     """
-    for listed in PIP_INSTALL.findall(command):
-        words = [word.strip("'\"") for word in listed.split()]
+    for requirements in PIP_INSTALL.findall(command):
+        words = [word.strip("'\"") for word in requirements.split()]
         for before, word in zip(["", *words], words, strict=False):
             if "==" not in word and not word.startswith("-") and before not in NAMES_A_FILE:
                 yield (
@@ -233,7 +242,7 @@ def _unpinned(command: str, name: str) -> Iterator[str]:
                 )
 
 
-def _floating(image: str) -> bool:
+def _is_floating(image: str) -> bool:
     tag = image.rpartition("/")[2].partition(":")[2]
     return "@sha256:" not in image and (
         not tag or any(word in tag for word in ("latest", "nightly"))
@@ -241,7 +250,7 @@ def _floating(image: str) -> bool:
 
 
 def _aws(config: Config) -> Iterator[str]:
-    types, head = _named(config.get("available_node_types")), str(config.get("head_node_type"))
+    types, head = _mapping(config.get("available_node_types")), str(config.get("head_node_type"))
     if _at(config, "provider", "cache_stopped_nodes") is not False:
         yield (
             "provider.cache_stopped_nodes is not off: ray down would leave stopped machines, "
@@ -253,14 +262,14 @@ def _aws(config: Config) -> Iterator[str]:
             "Python. Copy them from cluster/cluster.yaml."
         )
     yield from open_doors(
-        _listed(_at(config, "provider", "security_group", "IpPermissions")),
+        _list(_at(config, "provider", "security_group", "IpPermissions")),
         "provider.security_group",
     )
-    said: dict[str, list[str]] = {}
+    names_by_problem: dict[str, list[str]] = {}
     for name, node_type in types.items():
-        for problem in _aws_node(_named(_at(node_type, "node_config"))):
-            said.setdefault(problem, []).append(name)
-    yield from (f"{', '.join(names)}: {problem}" for problem, names in said.items())
+        for problem in _aws_node(_mapping(_at(node_type, "node_config"))):
+            names_by_problem.setdefault(problem, []).append(name)
+    yield from (f"{', '.join(names)}: {problem}" for problem, names in names_by_problem.items())
     if head in types:
         yield from _aws_head(types[head], head)
     for name in [name for name in types if name != head]:
@@ -277,7 +286,7 @@ def _profile(node_type: Any) -> str:
 
 
 def _aws_node(node: Config) -> Iterator[str]:
-    groups, image = _listed(node.get("SecurityGroupIds")), str(node.get("ImageId", ""))
+    groups, image = _list(node.get("SecurityGroupIds")), str(node.get("ImageId", ""))
     if not groups:
         yield (
             "no SecurityGroupIds: Ray would make a group with ssh open to the whole internet. "
@@ -304,7 +313,7 @@ def _aws_node(node: Config) -> Iterator[str]:
             "IMDSv2 is not required: any program on the node could fetch its credentials. "
             "Set MetadataOptions: {HttpTokens: required}."
         )
-    disks = _listed(node.get("BlockDeviceMappings"))
+    disks = _list(node.get("BlockDeviceMappings"))
     if not disks or not all(_at(disk, "Ebs", "Encrypted") is True for disk in disks):
         yield "a disk is not encrypted. Set BlockDeviceMappings with Ebs: {Encrypted: true}."
 
@@ -324,7 +333,7 @@ def _aws_head(node_type: Any, name: str) -> Iterator[str]:
 
 def _kubernetes(config: Config) -> Iterator[str]:
     cluster = _at(config, "spec", "rayClusterSpec") or _at(config, "spec")
-    head, workers = _at(cluster, "headGroupSpec"), _listed(_at(cluster, "workerGroupSpecs"))
+    head, workers = _at(cluster, "headGroupSpec"), _list(_at(cluster, "workerGroupSpecs"))
     if _at(cluster, "authOptions", "mode") != "token":
         yield "rayClusterSpec.authOptions does not ask for a token. Set authOptions: {mode: token}."
     if (kind := _at(head, "serviceType") or "ClusterIP") != "ClusterIP":
@@ -338,9 +347,9 @@ def _kubernetes(config: Config) -> Iterator[str]:
         ("headGroupSpec", head),
         *((str(_at(group, "groupName")), group) for group in workers),
     ]:
-        yield from _pod(_named(_at(group, "template", "spec")), where)
+        yield from _pod(_mapping(_at(group, "template", "spec")), where)
     if submitter := _at(config, "spec", "submitterPodTemplate", "spec"):
-        yield from _pod(_named(submitter), "submitterPodTemplate")
+        yield from _pod(_mapping(submitter), "submitterPodTemplate")
     versions = {
         first or second for _, text in _strings(config) for first, second in RAY_PIN.findall(text)
     } | {str(_at(cluster, "rayVersion"))}
@@ -354,10 +363,10 @@ def _kubernetes(config: Config) -> Iterator[str]:
 def _pod(pod: Config, where: str) -> Iterator[str]:
     if pod.get("hostNetwork"):
         yield f"{where} uses the host's network, past every network policy. Leave out hostNetwork."
-    for container in [*_listed(pod.get("initContainers")), *_listed(pod.get("containers"))]:
+    for container in [*_list(pod.get("initContainers")), *_list(pod.get("containers"))]:
         context = {
-            **_named(pod.get("securityContext")),
-            **_named(_at(container, "securityContext")),
+            **_mapping(pod.get("securityContext")),
+            **_mapping(_at(container, "securityContext")),
         }
         if (
             context.get("runAsNonRoot") is not True
@@ -368,9 +377,9 @@ def _pod(pod: Config, where: str) -> Iterator[str]:
                 f"{where} may run as root. Set securityContext: {{runAsNonRoot: "
                 f"true}} and, in the container, {{allowPrivilegeEscalation: false}}."
             )
-        if _floating(image := str(_at(container, "image") or "")):
+        if _is_floating(image := str(_at(container, "image") or "")):
             yield f"{where}: the image '{image}' is not pinned. Name a version."
-        for variable in _listed(_at(container, "env")):
+        for variable in _list(_at(container, "env")):
             if KEY.search(str(_at(variable, "name"))) and _at(variable, "value"):
                 yield (
                     f"{where}: {variable['name']} stands in the file. "

@@ -1,9 +1,9 @@
 """Report what one machine can see of the things that a cluster needs.
 
-`cluster.check` runs this module here, and sends its text to every host over ssh. It must stand
-alone: the standard library and boto3, and no syntax that Python 3.9 lacks, so that a host with the
-wrong Python can report that itself. A host prints three lines that begin with MARK: that it is
-ready, its clock right after a request came, and its answer.
+`cluster.check` runs this module here, and sends its text to every host over ssh. It may use only
+the standard library and boto3, and no syntax that Python 3.9 lacks, so that a host with the wrong
+Python can report that itself. A host prints three lines that begin with MARK: that it is ready, its
+clock right after the request arrived, and its report.
 """
 
 from __future__ import annotations
@@ -39,12 +39,14 @@ REFUSED_KEYS = (
     "TokenRefreshRequired",
     "AuthFailure",
 )
+"""The error codes of S3 for credentials that it does not accept."""
 PERMISSION = {
     "PutObject": "s3:PutObject",
     "GetObject": "s3:GetObject",
     "ListObjectsV2": "s3:ListBucket",
     "DeleteObjects": "s3:DeleteObject",
 }
+"""The permission for an operation, by the operation's name in boto3."""
 CANNOT = {
     "PutObject": "writable",
     "GetObject": "readable",
@@ -60,7 +62,7 @@ Line = tuple[str, str, str]
 
 
 def collect(request: Json) -> Json:
-    """Return everything that can be seen from this machine; slow checks run at the same time."""
+    """Collect the report of this machine; slow checks run at the same time."""
     os.environ.update(request["environment"])
     with ThreadPoolExecutor() as pool:
         lines = [pool.submit(storage, request["storage"])] if request.get("storage") else []
@@ -81,16 +83,18 @@ def collect(request: Json) -> Json:
             "rsync": shutil.which("rsync") is not None,
             "token": token(request["token"], request["nonce"]),
             "is_up": bool(request.get("is_head"))
-            and any(listens(host, request["gcs_port"]) for host in (request["host"], "127.0.0.1")),
+            and any(
+                is_listening(host, request["gcs_port"]) for host in (request["host"], "127.0.0.1")
+            ),
             "gpus": cards.result(),
             "has_card": has_card(),
             "door": door.result() if door else None,
-            "lines": [one for future in lines for one in future.result()],
+            "lines": [line for future in lines for line in future.result()],
         }
 
 
 def ray_version() -> str | None:
-    """Return Ray's version from its package metadata; importing Ray would take seconds."""
+    """Ray's version from its package metadata; importing Ray would take seconds."""
     try:
         return metadata.version("ray")
     except metadata.PackageNotFoundError:
@@ -98,9 +102,9 @@ def ray_version() -> str | None:
 
 
 def token(name: str, nonce: str) -> dict[str, str] | None:
-    """Return the mode and a digest of Ray's token file; None if it cannot be read.
+    """The mode and a digest of Ray's token file; None if it cannot be read.
 
-    By the digest two machines can be compared without sending the token.
+    The digest makes it possible to compare two machines without sending the token.
     """
     try:
         path = Path(name).expanduser()
@@ -114,7 +118,7 @@ def token(name: str, nonce: str) -> dict[str, str] | None:
 
 
 def gpus() -> int | None:
-    """Return the number of NVIDIA GPUs that the driver shows.
+    """The number of NVIDIA GPUs that the driver lists.
 
     None if the driver is not installed or does not answer.
     """
@@ -130,7 +134,7 @@ def gpus() -> int | None:
 
 
 def has_card() -> bool:
-    """Return whether an NVIDIA display or compute card is on the bus, with a driver or without."""
+    """True if an NVIDIA display or compute card is on the bus, with a driver or without."""
     for device in Path("/sys/bus/pci/devices").glob("*"):
         try:
             if (device / "vendor").read_text().strip() == "0x10de" and (
@@ -142,8 +146,8 @@ def has_card() -> bool:
     return False
 
 
-def listens(host: str, port: int) -> bool:
-    """Return whether something accepts a connection at this address."""
+def is_listening(host: str, port: int) -> bool:
+    """True if something accepts a connection at this address."""
     try:
         socket.create_connection((host, port), timeout=TIMEOUT_S).close()
     except OSError:
@@ -152,9 +156,10 @@ def listens(host: str, port: int) -> bool:
 
 
 def dashboard(host: str, port: int) -> int | None:
-    """Return the HTTP status of the dashboard's job API for a request without a token.
+    """The HTTP status of the dashboard's job API for a request without a token.
 
-    It is 401 if tokens are asked for, 200 if anybody may run code, and None if nothing answers.
+    It is 401 if the cluster demands a token, 200 if anybody may run code, and None if nothing
+    answers.
     """
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     for name in ("127.0.0.1", host):
@@ -169,7 +174,7 @@ def dashboard(host: str, port: int) -> int | None:
 
 
 def mlflow(uri: str, *, needs_login: bool) -> list[Line]:
-    """Ask MLflow for an experiment, as a client does.
+    """Request an experiment from MLflow, as a client does.
 
     Unlike its health page, this address checks the Host header and the login.
 
@@ -206,7 +211,7 @@ def mlflow(uri: str, *, needs_login: bool) -> list[Line]:
 
 
 def mlflow_login() -> str:
-    """Return this machine's `user:password` for MLflow, from where MLflow's client looks for it.
+    """This machine's `user:password` for MLflow, from where MLflow's client looks for it.
 
     Empty if there is none.
     """
@@ -258,40 +263,41 @@ def _refused_by_mlflow(
     )
 
 
-def shortcoming(place: Any, taken: type[Exception]) -> str:
-    """Return the first thing that a place in a bucket lacks for a search's lock and journal.
+def shortcoming(place: Any, conflict: type[Exception]) -> str:
+    """The first operation that a search's lock and journal need and a place in a bucket lacks.
 
-    Empty if it lacks nothing. Each thing is tried by itself.
+    Empty if it lacks nothing. Each operation is tried by itself.
 
     Args:
-        place: with `put`, `get`, `listing` and `remove`, as `cluster.storage.bucket.Bucket` has
-            them.
-        taken: the exception that `put` raises if its condition does not hold.
+        place: an object with `put`, `get`, `listing` and `remove`, as in
+            `cluster.storage.bucket.Bucket`.
+        conflict: the exception that `put` raises if its condition does not hold.
     """
-    probe = _ProbeObject(place, taken)
+    probe = _ProbeObject(place, conflict)
     try:
         return probe.creation_fault() or probe.replacement_fault() or probe.removal_fault()
     finally:
         if probe.is_there:
-            with suppress(Exception):  # an error that came before says more than this one
+            with suppress(Exception):  # an earlier error says more than one of the removal
                 place.remove([probe.name])
 
 
 class _ProbeObject:
-    """An object that is created, replaced and removed under conditions, to try out a place.
+    """An object that is created, replaced and removed under conditions, to test a place.
 
-    The three methods go on from each other's state and must be called in this order.
+    Each of the three methods continues from the state that the one before has left, so they must be
+    called in this order.
     """
 
     name = "probe"
 
-    def __init__(self, place: Any, taken: type[Exception]) -> None:
-        self.place, self.taken = place, taken
+    def __init__(self, place: Any, conflict: type[Exception]) -> None:
+        self.place, self.conflict = place, conflict
         self.is_there = False
         self.tag = ""
 
     def creation_fault(self) -> str:
-        """Create the object; return what goes wrong, or an empty text."""
+        """Create the object; return the fault of the place, or an empty text."""
         # The answer of the first put is ignored: if it was lost, the retry is refused because of
         # the first put itself. The content that is read back decides.
         self._refuses(b"first", new=True)
@@ -306,7 +312,7 @@ class _ProbeObject:
         return ""
 
     def replacement_fault(self) -> str:
-        """Replace the object; return what goes wrong, or an empty text."""
+        """Replace the object; return the fault of the place, or an empty text."""
         is_refused = self._refuses(b"second", instead_of=self.tag)
         second = self.place.get(self.name)
         if second is None or second.content != b"second":
@@ -323,7 +329,7 @@ class _ProbeObject:
         return ""
 
     def removal_fault(self) -> str:
-        """Remove the object; return what goes wrong, or an empty text."""
+        """Remove the object; return the fault of the place, or an empty text."""
         self.place.remove([self.name])
         self.is_there = False
         if self.place.get(self.name) is not None:
@@ -337,28 +343,28 @@ class _ProbeObject:
         )
 
     def _refuses(self, content: bytes, **condition: Any) -> bool:
-        """Put the object under a condition, and return whether the place refuses that."""
+        """Put the object under a condition; True if the place refuses that."""
         try:
             self.place.put(content, self.name, **condition)
-        except self.taken:
+        except self.conflict:
             return True
         self.is_there = True
         return False
 
 
-class Refused(Exception):
+class ConditionFailed(Exception):
     """The condition of a put does not hold."""
 
 
-class Found:
+class FetchedObject:
     """An object's content and tag."""
 
     def __init__(self, content: bytes, tag: str) -> None:
         self.content, self.tag = content, tag
 
 
-class Place:
-    """A place in a bucket, by boto3 alone and without retries of our own."""
+class ProbedBucket:
+    """A place in a bucket, read and written by boto3 only, without retries of our own."""
 
     def __init__(self, client: Any, failure: Any, bucket: str, prefix: str) -> None:
         self.client, self.failure, self.bucket, self.prefix = client, failure, bucket, prefix
@@ -367,7 +373,7 @@ class Place:
         """Store an object, under a condition.
 
         Raises:
-            Refused: the condition does not hold.
+            ConditionFailed: the condition does not hold.
         """
         condition = {"IfNoneMatch": "*"} if new else {"IfMatch": instead_of}
         try:
@@ -380,25 +386,25 @@ class Place:
                 error.response["Error"].get("Code"),
             )
             if status in (409, 412) or (instead_of and code in ("NoSuchKey", "404", "NotFound")):
-                raise Refused from error
+                raise ConditionFailed from error
             raise
 
-    def get(self, name: str) -> Found | None:
-        """Return the object of this name; None if there is none."""
+    def get(self, name: str) -> FetchedObject | None:
+        """Read the object of this name; None if there is none."""
         try:
             answer = self.client.get_object(Bucket=self.bucket, Key=f"{self.prefix}/{name}")
         except self.failure as error:
             if error.response["Error"].get("Code") in ("NoSuchKey", "404", "NotFound"):
                 return None
             raise
-        return Found(answer["Body"].read(), answer.get("ETag", ""))
+        return FetchedObject(answer["Body"].read(), answer.get("ETag", ""))
 
     def listing(self) -> list[str]:
-        """Return the names of the objects that are there."""
-        listed = self.client.list_objects_v2(Bucket=self.bucket, Prefix=f"{self.prefix}/").get(
+        """The names of the objects in this place."""
+        entries = self.client.list_objects_v2(Bucket=self.bucket, Prefix=f"{self.prefix}/").get(
             "Contents", []
         )
-        return [one["Key"][len(self.prefix) + 1 :] for one in listed]
+        return [entry["Key"][len(self.prefix) + 1 :] for entry in entries]
 
     def remove(self, names: list[str]) -> None:
         """Remove the objects in one request, as a search does."""
@@ -421,7 +427,7 @@ def storage(url: str) -> list[Line]:
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError, ClientError
     except ImportError:
-        is_bare = ray_version() is None  # nothing of ours is there yet, which is said elsewhere
+        is_bare = ray_version() is None  # nothing is installed yet, which `findings` reports
         return [
             (UNCHECKED, "the bucket (boto3 is not there yet)", "")
             if is_bare
@@ -437,7 +443,7 @@ def storage(url: str) -> list[Line]:
         client = session.client(
             "s3", config=options, region_name=session.region_name or "us-east-1"
         )
-        lacking = shortcoming(Place(client, ClientError, bucket, key), Refused)
+        lacking = shortcoming(ProbedBucket(client, ClientError, bucket, key), ConditionFailed)
     except ClientError as error:
         where = client.meta.endpoint_url
         return [
@@ -473,7 +479,7 @@ def storage(url: str) -> list[Line]:
 
 
 def _is_there(client: Any, bucket: str, failure: type[Exception]) -> bool:
-    """Return whether a bucket of this name exists.
+    """True if a bucket of this name exists.
 
     To a user who may not write there, some servers answer a write only with "forbidden", even if
     the bucket does not exist.
@@ -540,17 +546,18 @@ def _unreachable(url: str, kind: str, text: str) -> Line:
     )
 
 
-def _say(what: Any) -> None:
-    sys.stdout.write(f"\n{MARK}{json.dumps(what)}\n")
+def _print_answer(answer: Any) -> None:
+    # The line break ends a line that the host's shell may have begun.
+    sys.stdout.write(f"\n{MARK}{json.dumps(answer)}\n")
     sys.stdout.flush()
 
 
 def main() -> None:
-    """Act as a host: answer the one request that comes on stdin."""
-    _say("ready")
+    """Act as a host: answer the one request on stdin."""
+    _print_answer("ready")
     request = json.loads(sys.stdin.readline())
-    _say(time.time())
-    _say(collect(request))
+    _print_answer(time.time())
+    _print_answer(collect(request))
 
 
 if __name__ == "__main__":

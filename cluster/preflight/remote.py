@@ -1,6 +1,6 @@
-"""Run the probe on a host over ssh, the way `ray up` reaches it.
+"""Run the probe on a host over ssh, as `ray up` reaches it.
 
-It brings back the probe's report and the difference of the host's clock.
+The result is the probe's report and the difference of the host's clock.
 """
 
 import importlib.util
@@ -20,7 +20,7 @@ from cluster.ssh import Login
 
 CONNECT_S = 5
 LIMIT_S = 40
-"""The time for one host in all. A host that answers needs 2 to 3 s; a loaded one gets longer."""
+"""The time limit for one host. A host that answers needs 2 to 3 s; a loaded one needs longer."""
 
 NOISE = (
     "bash: cannot set terminal process group",
@@ -59,34 +59,35 @@ REASONS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Way(Login):
-    """The login of a cluster's hosts, and the way to run a program there."""
+class HostLogin(Login):
+    """The login of a cluster's hosts, and the shell in which a program runs there."""
 
     container: str = ""
+    """The Docker container in which Ray runs; empty if Ray runs on the host itself."""
     before: str = ""
     """Commands that the file runs before it calls Ray, such as activating an environment."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Visit:
-    """The result for one host: `problem` and `remedy`, or `seen`."""
+    """The result for one host: `problem` and `remedy`, or `report`."""
 
     host: str
-    seen: Json = field(default_factory=dict)
+    report: Json = field(default_factory=dict)
     ahead_s: float = 0
-    """The seconds by which its clock is ahead of ours."""
-    unsure_s: float = 0
-    """Half of the round trip in seconds, which is the possible error of `ahead_s`."""
+    """The seconds by which the host's clock is ahead of ours."""
+    clock_error_s: float = 0
+    """The possible error of `ahead_s` in seconds, which is half of the round trip."""
     problem: str = ""
     remedy: str = ""
 
 
-def visit(host: str, way: Way, request: Json) -> Visit:
+def visit(host: str, login: HostLogin, request: Json) -> Visit:
     """Run the probe on a host; a fault of the host becomes its finding and is never raised."""
     source = _source()
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
-            _command(host, way, len(source)),
+            _command(host, login, len(source)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -105,33 +106,44 @@ def visit(host: str, way: Way, request: Json) -> Visit:
         except (EOFError, BrokenPipeError):
             process.wait()
             errors.seek(0)
-            return _failed(host, way, process.returncode, errors.read().decode(errors="replace"))
+            return _failed_visit(
+                host, login, process.returncode, errors.read().decode(errors="replace")
+            )
         finally:
             watchdog.cancel()
             ssh.end_group(process)
             process.communicate()
 
 
-def _converse(host: str, to: IO[str], back: IO[str], source: str, request: str) -> Visit:
-    """Send the probe's text, then the request, and return the host's answers.
+def _converse(host: str, stdin: IO[str], stdout: IO[str], source: str, request: str) -> Visit:
+    """Send the probe's text, then the request, and read the host's answers.
 
-    The host's clock is read right after the request came, so the duration of the way there and back
-    is known.
+    The host reads its clock right after the request arrived. Its clock is compared with ours at the
+    middle of the round trip, so the error is at most half of the round trip.
     """
-    to.write(source)
-    to.flush()
-    _next(back)
+    stdin.write(source)
+    stdin.flush()
+    _next(stdout)
     sent, start = time.time(), time.monotonic()
-    to.write(f"{request}\n")
-    to.flush()
-    clock = float(_next(back))
-    took = time.monotonic() - start
-    return Visit(host=host, ahead_s=clock - (sent + took / 2), unsure_s=took / 2, seen=_next(back))
+    stdin.write(f"{request}\n")
+    stdin.flush()
+    clock = float(_next(stdout))
+    round_trip_s = time.monotonic() - start
+    return Visit(
+        host=host,
+        ahead_s=clock - (sent + round_trip_s / 2),
+        clock_error_s=round_trip_s / 2,
+        report=_next(stdout),
+    )
 
 
-def _next(back: IO[str]) -> Any:
-    """Return the probe's next answer, skipping lines such as a shell's greeting."""
-    for line in back:
+def _next(stdout: IO[str]) -> Any:
+    """Read the probe's next answer, skipping lines such as a shell's greeting.
+
+    Raises:
+        EOFError: the output has ended.
+    """
+    for line in stdout:
         if line.startswith(MARK):
             return json.loads(line.removeprefix(MARK))
     raise EOFError
@@ -144,54 +156,56 @@ def _source() -> str:
     return Path(spec.origin).read_text()
 
 
-def _command(host: str, way: Way, length: int) -> list[str]:
-    """Return the verbs' own ssh command, with the shell that Ray uses but without a terminal."""
-    shell = f"bash --login -c -i {shlex.quote(_in_shell(way, length))}"
-    if way.container:
-        shell = f"docker exec -i {shlex.quote(way.container)} {shell}"
-    return [*ssh.words(way, host, connect_s=CONNECT_S), shell]
+def _command(host: str, login: HostLogin, length: int) -> list[str]:
+    """Build the verbs' own ssh command, with the shell that Ray uses but without a terminal."""
+    shell = f"bash --login -c -i {shlex.quote(_in_shell(login, length))}"
+    if login.container:
+        shell = f"docker exec -i {shlex.quote(login.container)} {shell}"
+    return [*ssh.ssh_command(login, host, connect_s=CONNECT_S), shell]
 
 
-def _in_shell(way: Way, length: int) -> str:
-    """Return the shell command that runs the probe on the host.
+def _in_shell(login: HostLogin, length: int) -> str:
+    """Build the shell command that runs the probe on the host.
 
-    It finds the Python that Ray is installed for, else any other, and lets it read the probe.
+    It runs the Python that Ray is installed for, else any other, and lets it read the probe.
     """
     read = f"import sys; exec(sys.stdin.read({length}))"
     find = (
         'python="$(dirname "$(command -v ray || echo /none/ray)")/python"; '
         '[ -x "$python" ] || python=python3'
     )
-    return f'source ~/.bashrc; {way.before} {find}; exec "$python" -c {shlex.quote(read)}'
+    return f'source ~/.bashrc; {login.before} {find}; exec "$python" -c {shlex.quote(read)}'
 
 
-def _failed(host: str, way: Way, code: int | None, said: str) -> Visit:
+def _failed_visit(host: str, login: HostLogin, code: int | None, output: str) -> Visit:
     lines = [
-        line.strip() for line in said.splitlines() if line.strip() and not line.startswith(NOISE)
+        line.strip() for line in output.splitlines() if line.strip() and not line.startswith(NOISE)
     ]
     last = lines[-1] if lines else "it said nothing"
+    # The watchdog has killed ssh.
     if code is not None and code < 0:
         return Visit(
             host=host,
             problem=f"does not answer within {LIMIT_S} s",
             remedy="See what keeps it busy, and try again.",
         )
+    # 255 is ssh's own exit code; any other is the remote command's.
     if code != 255:
         return Visit(
             host=host,
             problem=f"lets ssh in but cannot run Python 3 ({last})",
             remedy="Install Python and Ray there, on the PATH of a login shell.",
         )
-    if ssh.CHANGED in said:
+    if ssh.CHANGED_KEY in output:
         return Visit(
             host=host,
             problem="shows another host key than it did before",
-            remedy=f"{way.changed(host)}.",
+            remedy=f"{login.changed_key_advice(host)}.",
         )
     for words, (problem, remedy) in REASONS.items():
-        if words in said:
+        if words in output:
             detail = (
-                f" {way.key or '(the default ones)'} for user {way.user}"
+                f" {login.key or '(the default ones)'} for user {login.user}"
                 if words == "Permission denied"
                 else ""
             )

@@ -1,6 +1,6 @@
 """Check a cluster's file against Ray's own schema and rules.
 
-Some of the rules Ray reports only after it has begun.
+Ray reports some of these problems only after it has begun.
 """
 
 import importlib.util
@@ -14,12 +14,12 @@ from cluster.errors import Mistake
 
 
 def is_kubernetes(config: Mapping[str, Any]) -> bool:
-    """Return whether the file is a RayJob or RayCluster, for KubeRay."""
+    """True if the file is a RayJob or RayCluster, for KubeRay."""
     return str(config.get("apiVersion", "")).startswith("ray.io/")
 
 
 def problems(path: Path, config: Mapping[str, Any]) -> list[str]:
-    """Return one line for each entry that `ray up` would refuse, or fail on later."""
+    """Describe each entry that `ray up` would refuse, or fail on later, in one line."""
     import jsonschema  # type: ignore[import-untyped]
 
     package = importlib.util.find_spec("ray")
@@ -32,28 +32,28 @@ def problems(path: Path, config: Mapping[str, Any]) -> list[str]:
         isinstance(config.get("provider"), dict) and config["provider"].get("type") == "local"
     )
     errors = sorted(
-        jsonschema.Draft7Validator(schema).iter_errors(_prepared(config, is_local=is_local)),
+        jsonschema.Draft7Validator(schema).iter_errors(_filled_in(config, is_local=is_local)),
         key=lambda error: error.json_path,
     )
-    found = [
+    lines = [
         (
             f"{error.json_path.removeprefix('$').removeprefix('.') or 'the file'}: "
             f"{error.message[:300]}."
         )
         for error in errors
     ]
-    if found:
-        return found
-    found = list(_fixed(config) if is_local else _typed(config))
+    if lines:
+        return lines
+    lines = list(_fixed_host_problems(config) if is_local else _node_type_problems(config))
     try:
         definition.read(path)
     except Mistake as error:
-        found += str(error).splitlines()
-    return found
+        lines += str(error).splitlines()
+    return lines
 
 
-def _prepared(config: Mapping[str, Any], *, is_local: bool) -> definition.Config:
-    """Return the file as Ray's schema sees it.
+def _filled_in(config: Mapping[str, Any], *, is_local: bool) -> definition.Config:
+    """Copy the file in the form that Ray validates against its schema.
 
     `ray up` removes some entries and fills in others before it validates the file.
     """
@@ -71,14 +71,13 @@ def _prepared(config: Mapping[str, Any], *, is_local: bool) -> definition.Config
     }
 
 
-def _fixed(config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the problems of a file for hosts that exist already."""
+def _fixed_host_problems(config: Mapping[str, Any]) -> Iterator[str]:
     for key in ("available_node_types", "head_node_type", "head_node", "worker_nodes"):
         if config.get(key):
             yield f"{key}: not for fixed hosts. Leave it out."
 
 
-def _typed(config: Mapping[str, Any]) -> Iterator[str]:
+def _node_type_problems(config: Mapping[str, Any]) -> Iterator[str]:
     """Yield the problems of a file for machines that are started as they are needed."""
     kinds, head = config.get("available_node_types"), config.get("head_node_type")
     if not isinstance(kinds, dict) or not all(isinstance(kind, dict) for kind in kinds.values()):

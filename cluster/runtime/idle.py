@@ -11,10 +11,11 @@ import time
 from contextlib import suppress
 
 LOOK_S = 1.0
+"""The interval of the checks."""
 
 
 def wait_for_parent(driver: int) -> None:
-    """Return when the parent process or the driver is gone.
+    """Wait until the parent process or the driver has ended.
 
     The driver is watched too because it may end before this process has looked up its parent.
     """

@@ -30,12 +30,13 @@ import cluster.runtime.idle
 UNUSED = -1
 """The port that Ray's own agent writes down for a service that it does not offer."""
 NOBODY = 1
-"""A port on which nothing listens; Ray takes no negative one for runtime environments."""
+"""A port on which nothing listens; Ray refuses a negative one for runtime environments."""
 AGENTS = ("--dashboard_agent_command", "--runtime_env_agent_command")
+"""The options of the raylet that hold its agents' commands."""
 
 
 def needs_agents() -> bool:
-    """Return whether processes run in a runtime environment, which only an agent can make."""
+    """True if processes run in a runtime environment, which only an agent can make."""
     from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
     from ray._private.worker import _maybe_modify_runtime_env
 
@@ -43,16 +44,16 @@ def needs_agents() -> bool:
 
 
 @contextmanager
-def lean() -> Iterator[None]:
-    """Make a Ray that is started inside this context start only the parts that train."""
+def lean_ray() -> Iterator[None]:
+    """Start only the parts that train, if Ray is started inside this context."""
     from ray._private import services
     from ray._private.node import Node
 
     start = services.start_ray_process
 
-    def start_without_agents(command: list[str], kind: str, *given: Any, **options: Any) -> Any:
+    def start_without_agents(command: list[str], kind: str, *arguments: Any, **options: Any) -> Any:
         return start(
-            without_agents(command) if kind == "raylet" else command, kind, *given, **options
+            without_agents(command) if kind == "raylet" else command, kind, *arguments, **options
         )
 
     def no_server(node: Node, **options: Any) -> None:
@@ -68,15 +69,15 @@ def lean() -> Iterator[None]:
 
 
 def without_agents(command: list[str]) -> list[str]:
-    """Return the raylet's command with idle processes in place of its agents.
+    """Replace the agents in the raylet's command by idle processes.
 
-    The agents' ports are written down as they would do it themselves, because the raylet waits for
-    them.
+    The agents' ports are written down as the agents would do it themselves, because the raylet
+    waits for them.
     """
     import ray._raylet
 
     names: Any = ray._raylet
-    said = dict(word.partition("=")[::2] for word in command)
+    settings = dict(word.partition("=")[::2] for word in command)
     ports = {
         names.METRICS_AGENT_PORT_NAME: UNUSED,
         names.METRICS_EXPORT_PORT_NAME: UNUSED,
@@ -84,7 +85,7 @@ def without_agents(command: list[str]) -> list[str]:
         names.RUNTIME_ENV_AGENT_PORT_NAME: NOBODY,
     }
     for name, port in ports.items():
-        names.persist_port(said["--session_dir"], said["--node_id"], name, port)
+        names.persist_port(settings["--session_dir"], settings["--node_id"], name, port)
     idle = subprocess.list2cmdline(
         [sys.executable, "-I", "-S", str(Path(cluster.runtime.idle.__file__)), str(os.getpid())]
     )

@@ -16,9 +16,10 @@ from ray.util.placement_group import (
 
 from cluster.definition import Config
 from cluster.runtime.resources import MANY, Demand, Machines, Resources
-from cluster.spot import leaving
+from cluster.spot import draining_nodes
 
 HEAD = "node:__internal_head__"
+"""The resource by which Ray marks the head."""
 BOOTSTRAP = "~/ray_bootstrap_config.yaml"
 """The path at which `ray up` leaves the cluster's file, on its head."""
 KUBERAY = "KUBERAY_GEN_RAY_START_CMD"
@@ -26,25 +27,27 @@ KUBERAY = "KUBERAY_GEN_RAY_START_CMD"
 autoscaler runs beside the head, that command starts Ray without a monitor of its own.
 """
 NOTHING = Resources(cpus=0)
-MAX_CALLED = 200
+MAX_REQUESTED = 200
 """The maximum number of places that are requested at a time."""
 
 
 def nodes() -> dict[str, dict[str, Any]]:
-    """Return the living nodes that are not about to leave, as Ray describes them, by id."""
-    gone = leaving()
+    """The living nodes that are not being drained, by id, with Ray's description of each."""
+    draining = draining_nodes()
     return {
-        node["NodeID"]: node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in gone
+        node["NodeID"]: node
+        for node in ray.nodes()
+        if node["Alive"] and node["NodeID"] not in draining
     }
 
 
 def machines() -> Machines:
-    """Return the resources of these nodes."""
+    """The resources of the living nodes that are not being drained."""
     return Machines.of(_resources(node["Resources"]) for node in nodes().values())
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind:
+class MachineKind:
     """A kind of machine that an autoscaler starts, and the maximum number of them."""
 
     machine: Resources
@@ -55,44 +58,46 @@ class Kind:
 class Growth:
     """The limits to which a cluster may grow.
 
-    Beside its head it may have the given number of each kind, and no more than `most` machines in
-    all.
+    Besides its head, a cluster may have at most `kinds[i].most` machines of each kind, and at most
+    `most` machines in all.
     """
 
     head: Resources = NOTHING
-    kinds: tuple[Kind, ...] = ()
+    kinds: tuple[MachineKind, ...] = ()
     most: int = MANY
     is_known: bool = True
-    """False if there is an autoscaler that does not tell what it may start."""
+    """False if there is an autoscaler that does not report what it may start."""
 
-    def to(self, demand: Demand) -> Machines:
-        """Return the largest cluster for trials of this demand.
+    def largest_cluster(self, demand: Demand) -> Machines:
+        """The largest cluster for trials of this demand.
 
         The kinds with the most room for the demand are taken first.
         """
-        found, left = [self.head], self.most
+        largest, remaining = [self.head], self.most
         for kind in sorted(self.kinds, key=lambda kind: kind.machine.room(demand), reverse=True):
-            count = min(kind.most, left, MAX_CALLED)
-            found, left = found + [kind.machine] * count, left - count
-        return Machines.of(found)
+            count = min(kind.most, remaining, MAX_REQUESTED)
+            largest, remaining = largest + [kind.machine] * count, remaining - count
+        return Machines.of(largest)
 
     def room(self, demand: Demand) -> int:
-        """Return the number of trials that may run at once."""
-        return self.to(demand).room(demand) // demand.workers if self.is_known else MANY
+        """Count the trials that may run at the same time on the largest cluster."""
+        return (
+            self.largest_cluster(demand).room(demand) // demand.workers if self.is_known else MANY
+        )
 
 
 def growth() -> Growth | None:
-    """Return the limits to which an autoscaler may grow this cluster; None without an autoscaler.
+    """The limits to which an autoscaler may grow this cluster; None without an autoscaler.
 
     A cluster may report them itself; otherwise they are in the file that `ray up` leaves on the
     head.
     """
-    told = ray._private.state.state.get_cluster_config()
-    if told is not None and told.node_group_configs:
-        groups = told.node_group_configs
+    limits = ray._private.state.state.get_cluster_config()
+    if limits is not None and limits.node_group_configs:
+        groups = limits.node_group_configs
         return Growth(
             kinds=tuple(
-                Kind(
+                MachineKind(
                     machine=_resources(group.resources),
                     most=MANY if group.max_count < 0 else group.max_count,
                 )
@@ -102,14 +107,14 @@ def growth() -> Growth | None:
     path = Path(BOOTSTRAP).expanduser()
     if _is_head() and path.exists():
         config = yaml.safe_load(path.read_text())
-        return None if is_fixed(config) else of_file(config)
+        return None if is_fixed(config) else growth_from_file(config)
     return Growth(is_known=False) if "--no-monitor" in os.environ.get(KUBERAY, "") else None
 
 
 def is_fixed(config: Config) -> bool:
-    """Return whether a cluster's file names all machines that there will ever be.
+    """True if a cluster's file names all machines that there will ever be.
 
-    Those are started whether anything asks for them or not.
+    They are started even if nothing requests them.
     """
     return all(
         kind.get("min_workers", 0) >= kind.get("max_workers", 0)
@@ -117,26 +122,26 @@ def is_fixed(config: Config) -> bool:
     )
 
 
-def of_file(config: Config) -> Growth:
-    """Return the limits that a cluster's file sets.
+def growth_from_file(config: Config) -> Growth:
+    """The limits that a cluster's file sets.
 
-    `ray up` fills in the resources of each kind of machine, if it knows them.
+    `ray up` fills in the resources of each kind of machine if it can look them up.
     """
     types, head = config["available_node_types"], config.get("head_node_type", "")
     most = {name: int(kind.get("max_workers", 0)) for name, kind in types.items()}
-    have = {name: _resources(kind.get("resources") or {}) for name, kind in types.items()}
+    resources = {name: _resources(kind.get("resources") or {}) for name, kind in types.items()}
     is_known = all(kind.get("resources") for name, kind in types.items() if most[name])
-    kinds = tuple(Kind(machine=have[name], most=most[name]) for name in types)
+    kinds = tuple(MachineKind(machine=resources[name], most=most[name]) for name in types)
     return Growth(
-        head=have.get(head, NOTHING),
+        head=resources.get(head, NOTHING),
         kinds=kinds,
         most=int(config.get("max_workers", MANY)),
         is_known=is_known,
     )
 
 
-def _resources(of_ray: Any) -> Resources:
-    return Resources(cpus=of_ray.get("CPU", 0), gpus=of_ray.get("GPU", 0))
+def _resources(amounts: Any) -> Resources:
+    return Resources(cpus=amounts.get("CPU", 0), gpus=amounts.get("GPU", 0))
 
 
 def _is_head() -> bool:
@@ -156,7 +161,7 @@ class CapacityRequest:
         self.demand = Demand()
 
     def ask(self, count: int, demand: Demand) -> None:
-        """Request places for so many trials from now on.
+        """Request places for `count` trials from now on.
 
         A place that has been created is released, for whichever trial needs it.
         """
@@ -166,22 +171,23 @@ class CapacityRequest:
         for place in [
             place for place in self.places if placement_group_table(place).get("state") == "CREATED"
         ]:
-            self._let_go(place)
-        wanted = max(0, min(count, MAX_CALLED))
-        for place in self.places[wanted:]:
-            self._let_go(place)
-        each = {
+            self._release(place)
+        place_count = max(0, min(count, MAX_REQUESTED))
+        for place in self.places[place_count:]:
+            self._release(place)
+        bundle = {
             name: amount for name, amount in (("CPU", demand.cpus), ("GPU", demand.gpus)) if amount
         }
         self.places += [
-            placement_group([each] * demand.workers) for _ in range(wanted - len(self.places))
+            placement_group([bundle] * demand.workers)
+            for _ in range(place_count - len(self.places))
         ]
 
     def end(self) -> None:
         """Withdraw the whole request."""
         for place in list(self.places):
-            self._let_go(place)
+            self._release(place)
 
-    def _let_go(self, place: PlacementGroup) -> None:
+    def _release(self, place: PlacementGroup) -> None:
         self.places.remove(place)
         remove_placement_group(place)

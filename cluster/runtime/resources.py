@@ -15,7 +15,7 @@ MANY = 10**6
 
 @dataclass(frozen=True, kw_only=True)
 class Demand:
-    """The resources that a trial asks for: `workers` processes with so many CPUs and GPUs each."""
+    """The resources of a trial: `workers` processes, each with this number of CPUs and GPUs."""
 
     cpus: float = 1
     gpus: float = 0
@@ -40,12 +40,12 @@ class Resources:
         return ""
 
     def room(self, demand: Demand) -> int:
-        """Return the number of a trial's processes that fit on the machine."""
-        fits = _whole(self.cpus, demand.cpus) if demand.cpus else MANY
+        """Count the trial's processes that fit on the machine."""
+        count = _count_fitting(self.cpus, demand.cpus) if demand.cpus else MANY
         if demand.gpus >= 1:
-            return min(fits, _whole(self.gpus, demand.gpus))
-        # A fraction shares one card; it cannot be put together from the rests of two.
-        return min(fits, int(self.gpus) * _whole(1, demand.gpus)) if demand.gpus else fits
+            return min(count, _count_fitting(self.gpus, demand.gpus))
+        # A fraction is a share of one card; what two cards have left cannot be combined.
+        return min(count, int(self.gpus) * _count_fitting(1, demand.gpus)) if demand.gpus else count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +60,12 @@ class Machines(Resources):
 
     @classmethod
     def of(cls, each: Iterable[Resources]) -> Self:
-        """Return the machines together with the sum of their resources."""
-        known = tuple(each)
+        """Combine machines, and sum up their resources."""
+        machines = tuple(each)
         return cls(
-            cpus=sum(machine.cpus for machine in known),
-            gpus=sum(machine.gpus for machine in known),
-            each=known,
+            cpus=sum(machine.cpus for machine in machines),
+            gpus=sum(machine.gpus for machine in machines),
+            each=machines,
         )
 
     @property
@@ -78,17 +78,20 @@ class Machines(Resources):
         )
 
     def room(self, demand: Demand) -> int:
-        """Return the number of a trial's processes that fit, counted machine by machine."""
+        """Count the trial's processes that fit, machine by machine."""
         return sum(machine.room(demand) for machine in self.each)
 
 
-def _whole(have: float, part: float) -> int:
-    """Return how often a part fits; ten tenths of a card are one, although 1 // 0.1 is 9."""
-    return int(have / part + 1e-6)
+def _count_fitting(amount: float, part: float) -> int:
+    """Count how often a part fits into an amount.
+
+    The tolerance makes ten tenths of a card fit on one, although 1 // 0.1 is 9.
+    """
+    return int(amount / part + 1e-6)
 
 
 def local_gpus() -> int:
-    """Return the number of NVIDIA GPUs that this process may use, without importing torch.
+    """Count the NVIDIA GPUs that this process may use, without importing torch.
 
     Raises:
         NotReady: nvidia-smi does not answer.
@@ -109,21 +112,21 @@ def local_gpus() -> int:
     return sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
 
 
-def slots(have: Resources, demand: Demand) -> int:
-    """Return the number of trials that can run at once.
+def slots(resources: Resources, demand: Demand) -> int:
+    """Count the trials that can run at the same time.
 
     Raises:
         NotReady: not even one fits.
     """
-    if demand.gpus and not have.gpus:
+    if demand.gpus and not resources.gpus:
         raise NotReady(
             f"the search asks for {demand.gpus:g} GPU per trial; none found. Use --device cpu."
         )
-    fits = have.room(demand) // demand.workers
-    if fits < 1:
-        there = f"there are {have.cpus:g} CPUs and {have.gpus:g} GPUs" + have.where
+    count = resources.room(demand) // demand.workers
+    if count < 1:
+        there = f"there are {resources.cpus:g} CPUs and {resources.gpus:g} GPUs" + resources.where
         raise NotReady(
             f"one trial asks for {demand.in_words}; {there}. "
             "Use fewer --workers, --cpus-per-trial or --gpus-per-trial."
         )
-    return fits
+    return count

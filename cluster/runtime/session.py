@@ -46,16 +46,19 @@ ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",
     "TUNE_WARN_THRESHOLD_S": "10",
 }
-"""Settings for Ray: no usage reports, a token for every service, the user's working directory, and
-none of Tune's own state files, logs of trials and signal handlers.
+"""Settings for Ray that a search relies on.
+
+No usage reports, a token for every service, the user's working directory, and none of Tune's own
+state files, logs of trials and signal handlers.
 """
 
-GONE_S, DEAD_LOOK_S = 5.0, 0.01
+DEATH_TIMEOUT_S, DEAD_LOOK_S = 5.0, 0.01
 """The time that a killed process gets to die, and the interval of the checks."""
 
-NEEDED = {"RAY_AIR_NEW_OUTPUT", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"}
-"""Those of them that hold whatever the user's own are: by them Tune asks no dead process for a
-report, and writes no files.
+ALWAYS_SET = {"RAY_AIR_NEW_OUTPUT", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"}
+"""The settings in `ENVIRONMENT` that override the user's own.
+
+They keep Tune from asking a dead process for a report, and from writing files.
 """
 
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
@@ -63,9 +66,9 @@ LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
 def _set_environment(address: str) -> None:
-    """Set what Ray reads of the environment; the user's own settings stay where they may."""
+    """Set the environment variables that Ray reads; keep the user's own where that is possible."""
     for name, value in (ENVIRONMENT | (LOOPBACK if address == LOCAL else {})).items():
-        if name in NEEDED:
+        if name in ALWAYS_SET:
             os.environ[name] = value
         else:
             os.environ.setdefault(name, value)
@@ -108,15 +111,15 @@ def session(
 
     Args:
         address: "local" for a session of its own on this machine, else a running cluster's address.
-        local: the resources that a local session is given.
+        local: the resources of a local session.
         dashboard: whether to start the dashboard, which Ray Train needs to clean up after trials on
             several workers.
         meanwhile: called in a thread while Ray's processes start.
-        tidy: called at the end; returns whether to remove Ray's logs, which a local session has
-            written. After an exception they stay.
+        tidy: called at the end; returns True to remove Ray's logs of a local session. After an
+            exception they stay.
 
     Raises:
-        NotReady: nothing answers at the address, or there is no place for a token.
+        NotReady: nothing answers at the address, or the token cannot be written.
     """
     _set_environment(address)
     if address == LOCAL:
@@ -137,7 +140,7 @@ def session(
                 )
             else:
                 ray.init(address=address, **quiet)
-    # Ray raises plain `Exception`s, such as when it does not start in time on a busy machine.
+    # Ray raises plain `Exception`s, for example when a busy machine starts it too slowly.
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise NotReady(
@@ -159,13 +162,13 @@ def _lean(address: str, *, dashboard: bool) -> AbstractContextManager[None]:
 
     Nothing is left out with a dashboard, or if Ray's agents are needed.
     """
-    from cluster.runtime.lean import lean, needs_agents
+    from cluster.runtime.lean import lean_ray, needs_agents
 
-    return nullcontext() if address != LOCAL or dashboard or needs_agents() else lean()
+    return nullcontext() if address != LOCAL or dashboard or needs_agents() else lean_ray()
 
 
 def _end(address: str, *, tidy: bool = False) -> None:
-    """Disconnect; of a session of our own also end every process.
+    """Disconnect; if the session is our own, also end all its processes.
 
     With `tidy`, the files that it wrote on this machine's disk are removed. All processes are
     killed at once: nothing that they hold is needed any more, and Ray would end them one after
@@ -175,20 +178,20 @@ def _end(address: str, *, tidy: bool = False) -> None:
     from ray._private.node import Node
 
     node: Any = ray._private.worker._global_node
-    in_turn = Node.kill_all_processes
+    kill_in_turn = Node.kill_all_processes
 
-    def at_once(node: Node, *given: Any, **options: Any) -> None:
+    def kill_at_once(node: Node, *arguments: Any, **options: Any) -> None:
         family = list[psutil.Process]()
         for _, process in node.live_processes():
             with suppress(psutil.Error):
                 own = psutil.Process(process.pid)
                 family += [own, *own.children(recursive=True)]
                 _end_family(own)
-        in_turn(node, *given, **options)
-        await_end(family, GONE_S)
+        kill_in_turn(node, *arguments, **options)
+        await_end(family, DEATH_TIMEOUT_S)
 
     folder = Path(node.get_session_dir_path()) if node is not None and address == LOCAL else None
-    with patch.object(Node, "kill_all_processes", at_once), _no_garbage_collection():
+    with patch.object(Node, "kill_all_processes", kill_at_once), _no_garbage_collection():
         ray.shutdown()
     if tidy and folder is not None:
         shutil.rmtree(folder, ignore_errors=True)
@@ -200,7 +203,7 @@ def _end(address: str, *, tidy: bool = False) -> None:
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Collect no garbage within.
+    """Disable garbage collection inside this context.
 
     Ray ends the process, with exit code 1, if another thread frees a reference to one of its
     objects while `ray.shutdown` runs.
@@ -220,13 +223,13 @@ def await_end(family: list[psutil.Process], timeout_s: float) -> None:
     Dead processes that are not our children stay in the process table until the first process reaps
     them, which takes seconds in a container. They count as dead all the same: they hold nothing.
     """
-    until = time.monotonic() + timeout_s
-    while not all(map(_is_dead, family)) and time.monotonic() < until:
+    deadline = time.monotonic() + timeout_s
+    while not all(map(_is_dead, family)) and time.monotonic() < deadline:
         time.sleep(DEAD_LOOK_S)
 
 
 def _is_dead(process: psutil.Process) -> bool:
-    """Return whether no thread of the process runs; the first thread may end before the others."""
+    """True if no thread of the process runs; the first thread may end before the others."""
     try:
         return not process.is_running() or (
             process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
@@ -237,9 +240,9 @@ def _is_dead(process: psutil.Process) -> bool:
 
 @contextmanager
 def _no_orphans() -> Iterator[None]:
-    """Kill the processes that a session has started if its start is broken off.
+    """Kill the processes that a session has started if its start fails or is interrupted.
 
-    Ray's agents would otherwise live on for a minute.
+    Ray's agents would otherwise live for another minute.
     """
     mine = psutil.Process()
     before = set(mine.children())
@@ -274,15 +277,14 @@ def _own_signals() -> Iterator[None]:
     with patch.object(ray._private.utils, "set_sigterm_handler", lambda handler: None):
         yield
     if threading.current_thread() is threading.main_thread():
-        # Ray's native code has set a handler of its own, which prints a stack: set ours again.
+        # Ray's native code has installed a handler that prints a stack: install ours again.
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
 
 
 def dead_parts() -> list[str]:
-    """Return the names of the parts of Ray that this process has started and that have died.
+    """The names of Ray's processes that this process has started and that have died.
 
-    Without its control store Ray ends this process too, a minute later and without any message to
-    us.
+    Without its control store Ray ends this process too, a minute later and without a message to us.
     """
     import ray
 

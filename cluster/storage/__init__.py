@@ -1,1 +1,1 @@
-"""Objects in a bucket, and a trial's checkpoints kept there."""
+"""Objects in a bucket or a folder, and a trial's checkpoints there."""

@@ -1,9 +1,9 @@
-"""A place in a bucket of S3, or of a compatible service, where searches are kept.
+"""A place in a bucket of S3, or of a compatible service, where searches are stored.
 
-Credentials are found as boto3 finds them (environment, `~/.aws`, an instance's profile), on each
-machine for itself: none is sent. Temporary failures of a service (503, time-outs, a lost
-connection) are retried for some ten seconds, by boto3 and beyond it. A failure that lasts longer,
-or is final, becomes a `StorageError` that says which permission or setting is missing.
+Each machine looks up its credentials itself, as boto3 does (environment, `~/.aws`, an instance's
+profile); none is sent. Temporary failures of a service (503, time-outs, a lost connection) are
+retried for some ten seconds, by boto3 and beyond it. A failure that lasts longer, or is final,
+becomes a `StorageError` that names the missing permission or setting.
 """
 
 import errno
@@ -24,17 +24,20 @@ from uuid import uuid4
 from cluster.errors import NotReady
 from cluster.preflight.probe import shortcoming
 
-Answer = TypeVar("Answer")
+Response = TypeVar("Response")
 SCHEME = "s3://"
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+"""The rules of S3 for the name of a bucket."""
 TRIES, CONNECT_S, READ_S = 5, 5, 30
+"""boto3's attempts for each request, and its time-outs in seconds."""
 QUICK_TRIES, QUICK_S = 2, 5
+"""The attempts, and the time in seconds to wait for an answer, of a `quick` bucket."""
 WAITS = (0.2, 0.5, 1, 2, 4)
 """The pauses before each of our own retries, in seconds: boto3 soon gives up on a refused
 connection (botocore 1.44).
 """
 AT_ONCE = 8
-"""The number of files that one call moves at a time."""
+"""The number of files that one call moves at the same time."""
 PERMISSIONS = {
     "get_object": "s3:GetObject",
     "head_object": "s3:GetObject",
@@ -44,34 +47,41 @@ PERMISSIONS = {
     "list_objects_v2": "s3:ListBucket",
     "delete_objects": "s3:DeleteObject",
 }
-EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired")
-REFUSED = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "InvalidClientTokenId")
-TAKEN = ("PreconditionFailed", "ConditionalRequestConflict")
+"""The permission that each call needs, for the message if it is missing."""
+EXPIRED_CODES = ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired")
+REFUSED_CODES = (
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "InvalidToken",
+    "InvalidClientTokenId",
+)
+CONFLICT_CODES = ("PreconditionFailed", "ConditionalRequestConflict")
+"""The error codes of S3 for a conditional write whose condition does not hold."""
 
 
 class StorageError(OSError):
-    """The storage does not answer, or refuses; `strerror` says why and what to do."""
+    """The storage does not answer, or refuses; `strerror` states the cause and the remedy."""
 
-    def __init__(self, reason: str, *, passing: bool = False) -> None:
+    def __init__(self, reason: str, *, is_temporary: bool = False) -> None:
         """Set the reason.
 
         Args:
             reason: the cause and the remedy.
-            passing: whether the same request may succeed in a moment.
+            is_temporary: whether the same request may succeed in a moment.
         """
         super().__init__(errno.EIO, reason)
-        self.passing = passing
+        self.is_temporary = is_temporary
 
     def __reduce__(self) -> tuple[Any, tuple[str]]:
         return type(self), (str(self.strerror),)
 
 
-class Taken(RuntimeError):
+class WriteConflict(RuntimeError):
     """The condition of a write does not hold: another process has written there meanwhile."""
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredObject:
     """An object: its content, and the tag that changes with it."""
 
     content: bytes
@@ -88,14 +98,14 @@ class Bucket:
     name: str
     prefix: str = ""
     endpoint: str = ""
-    """The address of a service that is not AWS's."""
+    """The address of the service; empty for AWS."""
     region: str = ""
     quick: bool = False
-    """Give up soon, for callers that ask again by themselves or have no time."""
+    """Give up soon, for callers that retry by themselves or have no time."""
 
     @classmethod
     def of(cls, uri: str) -> Self:
-        """Return the place that `s3://bucket/prefix` names.
+        """Parse `s3://bucket/prefix`.
 
         The service is AWS's, or the one at `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`.
 
@@ -111,10 +121,10 @@ class Bucket:
             raise ValueError(f"'{uri}' names no place in a bucket. Write s3://BUCKET/PREFIX")
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
         try:
-            known = not endpoint or bool(urlsplit(endpoint).port or urlsplit(endpoint).hostname)
+            is_valid = not endpoint or bool(urlsplit(endpoint).port or urlsplit(endpoint).hostname)
         except ValueError:
-            known = False
-        if not known:
+            is_valid = False
+        if not is_valid:
             raise ValueError(f"AWS_ENDPOINT_URL '{endpoint}' is no address. Write http://HOST:PORT")
         return cls(
             name,
@@ -129,25 +139,27 @@ class Bucket:
     def __truediv__(self, part: str) -> Self:
         return replace(self, prefix=f"{self.prefix}/{part}".strip("/"))
 
-    def get(self, part: str = "", *, most: int | None = None) -> Stored | None:
-        """Return the object that is stored here, or below; None if there is none.
+    def get(self, part: str = "", *, most: int | None = None) -> StoredObject | None:
+        """Read the object that is stored here, or below; None if there is none.
 
-        `most` is the number of bytes that are read of it at most; None for all.
+        Args:
+            part: the name below this place.
+            most: the maximum number of bytes to read; None for all.
         """
 
-        def ask() -> Stored:
+        def ask() -> StoredObject:
             answer = self._client.get_object(Bucket=self.name, Key=(self / part).prefix)
-            return Stored(answer["Body"].read(most), answer["ETag"])
+            return StoredObject(answer["Body"].read(most), answer["ETag"])
 
         try:
-            return self._asked("get_object", ask)
+            return self._send("get_object", ask)
         except FileNotFoundError:
             return None
 
     def has(self, part: str = "") -> bool:
-        """Return whether an object is stored under exactly this name."""
+        """True if an object is stored under exactly this name."""
         try:
-            self._asked(
+            self._send(
                 "head_object",
                 lambda: self._client.head_object(Bucket=self.name, Key=(self / part).prefix),
             )
@@ -163,35 +175,36 @@ class Bucket:
         Args:
             content: the whole content.
             part: the name below this place.
-            new: only if nothing is there.
-            instead_of: only if the object that is there has this tag.
+            new: store it only if there is no object yet.
+            instead_of: store it only if the present object has this tag.
 
         Raises:
-            Taken: something else is there. It may be this very content, if an answer was lost on
-                its way.
+            WriteConflict: the condition does not hold. The present object may be this very content,
+                if the answer to an earlier attempt was lost.
         """
         condition = {"IfNoneMatch": "*"} if new else {"IfMatch": instead_of} if instead_of else {}
         try:
-            answer = self._asked(
+            answer = self._send(
                 "put_object",
                 lambda: self._client.put_object(
                     Bucket=self.name, Key=(self / part).prefix, Body=content, **condition
                 ),
             )
+        # A condition on the tag of a missing object is answered by "not found".
         except FileNotFoundError as error:
-            raise Taken(f"somebody has removed {self / part}") from error
+            raise WriteConflict(f"somebody has removed {self / part}") from error
         return str(answer["ETag"])
 
     def listing(self) -> dict[str, str]:
-        """Return the tags of all objects below, by their names relative to this place."""
-        return {name: one["ETag"] for name, one in self._below().items()}
+        """The tags of all objects below, by their names relative to this place."""
+        return {name: entry["ETag"] for name, entry in self._below().items()}
 
     def sizes(self) -> dict[str, int]:
-        """Return the bytes of all objects below, by their names relative to this place."""
-        return {name: one["Size"] for name, one in self._below().items()}
+        """The sizes in bytes of all objects below, by their names relative to this place."""
+        return {name: entry["Size"] for name, entry in self._below().items()}
 
     def _below(self) -> dict[str, dict[str, Any]]:
-        """Return what the service says of all objects below, by their relative names."""
+        """The service's entries for all objects below, by their relative names."""
         start = f"{self.prefix}/" if self.prefix else ""
 
         def ask() -> dict[str, dict[str, Any]]:
@@ -199,15 +212,15 @@ class Bucket:
                 Bucket=self.name, Prefix=start
             )
             return {
-                one["Key"].removeprefix(start): one
+                entry["Key"].removeprefix(start): entry
                 for page in pages
-                for one in page.get("Contents", ())
+                for entry in page.get("Contents", ())
             }
 
-        return self._asked("list_objects_v2", ask)
+        return self._send("list_objects_v2", ask)
 
     def folders(self) -> list[str]:
-        """Return the names of the next level below that have objects below them."""
+        """The names of the next level below that have objects below them."""
         start = f"{self.prefix}/" if self.prefix else ""
 
         def ask() -> list[str]:
@@ -215,33 +228,36 @@ class Bucket:
                 Bucket=self.name, Prefix=start, Delimiter="/"
             )
             return [
-                one["Prefix"].removeprefix(start).rstrip("/")
+                entry["Prefix"].removeprefix(start).rstrip("/")
                 for page in pages
-                for one in page.get("CommonPrefixes", ())
+                for entry in page.get("CommonPrefixes", ())
             ]
 
-        # Some servers, such as SeaweedFS, keep the empty folder of what was removed.
+        # Some servers, such as SeaweedFS, still list a folder whose objects were removed.
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            named = self._asked("list_objects_v2", ask)
-            kept = pool.map(lambda name: (self / name)._holds_any(), named)
-            return [name for name, holds in zip(named, kept, strict=True) if holds]
+            names = self._send("list_objects_v2", ask)
+            answers = pool.map(lambda name: (self / name)._has_objects(), names)
+            return [name for name, has_any in zip(names, answers, strict=True) if has_any]
 
-    def _holds_any(self) -> bool:
-        """Return whether there is an object below."""
-
+    def _has_objects(self) -> bool:
         def ask() -> bool:
-            found = self._client.list_objects_v2(
+            page = self._client.list_objects_v2(
                 Bucket=self.name, Prefix=f"{self.prefix}/", MaxKeys=1
             )
-            return bool(found.get("Contents"))
+            return bool(page.get("Contents"))
 
-        return self._asked("list_objects_v2", ask)
+        return self._send("list_objects_v2", ask)
 
     def remove(self, parts: list[str]) -> None:
-        """Remove the objects of these names."""
+        """Remove the objects with these names.
+
+        Raises:
+            StorageError: the storage refuses to remove an object.
+        """
+        # S3 removes at most 1,000 objects in one request.
         for first in range(0, len(parts), 1000):
             keys = [{"Key": (self / part).prefix} for part in parts[first : first + 1000]]
-            answer = self._asked(
+            answer = self._send(
                 "delete_objects",
                 partial(
                     self._client.delete_objects,
@@ -258,27 +274,27 @@ class Bucket:
     def upload(self, folder: Path, parts: list[str]) -> None:
         """Store files of a folder under the same names."""
 
-        def one(part: str) -> None:
-            self._asked(
+        def upload_file(part: str) -> None:
+            self._send(
                 "upload_file",
                 lambda: self._client.upload_file(
                     str(folder / part), self.name, (self / part).prefix
                 ),
             )
 
-        _at_once(one, parts)
+        _at_once(upload_file, parts)
 
     def download(self, folder: Path, parts: list[str]) -> None:
-        """Copy the objects of these names into a folder.
+        """Copy the objects with these names into a folder.
 
-        A reader of the folder sees each file whole, either the old or the new one.
+        A reader of the folder sees each file complete, either the old or the new one.
 
         Raises:
             FileNotFoundError: an object is missing.
             StorageError: a name leads out of the folder, or the storage refuses.
         """
 
-        def one(part: str) -> None:
+        def download_file(part: str) -> None:
             if Path(part).is_absolute() or ".." in Path(part).parts:
                 raise StorageError(
                     f"{self}: '{part[:200]}' leads out of its folder; remove it from the bucket"
@@ -287,7 +303,7 @@ class Bucket:
             path.parent.mkdir(parents=True, exist_ok=True)
             half = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
             try:
-                self._asked(
+                self._send(
                     "download_file",
                     lambda: self._client.download_file(self.name, (self / part).prefix, str(half)),
                 )
@@ -295,16 +311,16 @@ class Bucket:
             finally:
                 half.unlink(missing_ok=True)
 
-        _at_once(one, parts)
+        _at_once(download_file, parts)
 
     def check(self) -> None:
         """Check that the place supports everything that a search's lock and journal rely on.
 
         Raises:
-            NotReady: it lacks something.
+            NotReady: the place is not usable, or does not support one of these operations.
         """
         try:
-            lacking = shortcoming(self / f".probe-{uuid4().hex}", Taken)
+            lacking = shortcoming(self / f".probe-{uuid4().hex}", WriteConflict)
         except StorageError as error:
             raise NotReady(
                 f"storage '{self}' is not usable: {error.strerror}. "
@@ -319,7 +335,7 @@ class Bucket:
         boto3 would try for half a minute.
 
         Raises:
-            StorageError: it does not.
+            StorageError: nothing listens at its address.
         """
         if not self.endpoint:
             return
@@ -336,14 +352,14 @@ class Bucket:
     def _client(self) -> Any:
         return _client(self.endpoint, self.region, self.quick)
 
-    def _asked(self, call: str, ask: Callable[[], Answer]) -> Answer:
-        """Return the service's answer, with retries for failures that may pass."""
+    def _send(self, call: str, ask: Callable[[], Response]) -> Response:
+        """Send a request, with retries for temporary failures, and return the response."""
         for wait in () if self.quick else WAITS:
             try:
                 with self._errors(call):
                     return ask()
             except StorageError as error:
-                if not error.passing:
+                if not error.is_temporary:
                     raise
             time.sleep(wait)
         with self._errors(call):
@@ -355,7 +371,7 @@ class Bucket:
 
         Raises:
             StorageError: the storage does not answer, or refuses.
-            Taken: the condition of a write does not hold.
+            WriteConflict: the condition of a write does not hold.
             FileNotFoundError: the object is missing.
         """
         import boto3.exceptions
@@ -364,16 +380,16 @@ class Bucket:
         try:
             yield
         except boto3.exceptions.Boto3Error as error:
-            # `upload_file` raises it, and says only that it failed: the cause has the reason.
+            # `upload_file` raises it without the reason, which its cause has.
             cause = error.__cause__ or error.__context__
-            told = (
-                self._told(cause, call)
+            storage_error = (
+                self._as_exception(cause, call)
                 if isinstance(cause, botocore.exceptions.ClientError)
-                else StorageError(f"{self}: {error}", passing=True)
+                else StorageError(f"{self}: {error}", is_temporary=True)
             )
-            raise told from error
+            raise storage_error from error
         except botocore.exceptions.ClientError as error:
-            raise self._told(error, call) from error
+            raise self._as_exception(error, call) from error
         except (botocore.exceptions.BotoCoreError, botocore.exceptions.HTTPClientError) as error:
             reason = str(error).rstrip(".")
             if isinstance(error, botocore.exceptions.NoCredentialsError):
@@ -382,24 +398,24 @@ class Bucket:
                     "write ~/.aws/credentials, or give the machine a profile"
                 )
                 raise StorageError(f"{self}: {reason}") from error
-            raise StorageError(f"{self}: {reason}", passing=True) from error
+            raise StorageError(f"{self}: {reason}", is_temporary=True) from error
 
-    def _told(self, error: Any, call: str) -> Exception:
-        """Return the exception for an error that the service has answered."""
+    def _as_exception(self, error: Any, call: str) -> Exception:
+        """Translate an error response of the service into an exception."""
         code, status = (
             str(error.response.get("Error", {}).get("Code", "")),
             error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0),
         )
-        if code in TAKEN or status == 412:
-            return Taken(f"somebody else has written to {self}")
+        if code in CONFLICT_CODES or status == 412:
+            return WriteConflict(f"somebody else has written to {self}")
         if code == "NoSuchBucket":
             return StorageError(f"there is no bucket '{self.name}'")
         if code in ("NoSuchKey", "404", "NotFound"):
             return FileNotFoundError(errno.ENOENT, "not in the bucket", str(self))
-        if code in EXPIRED:
-            _client.cache_clear()  # the next call looks for fresh ones
+        if code in EXPIRED_CODES:
+            _client.cache_clear()  # the next call reads new ones
             return StorageError(f"{self}: the credentials have expired ({code}); renew them")
-        if code in REFUSED:
+        if code in REFUSED_CODES:
             _client.cache_clear()
             return StorageError(f"{self}: the credentials are refused ({code}); correct them")
         if code == "RequestTimeTooSkewed":
@@ -408,23 +424,28 @@ class Bucket:
             return StorageError(
                 f"{self}: access denied (403 {code}); the permission {PERMISSIONS[call]} is missing"
             )
-        return StorageError(f"{self}: HTTP {status} {code}", passing=status >= 500 or status == 429)
+        return StorageError(
+            f"{self}: HTTP {status} {code}", is_temporary=status >= 500 or status == 429
+        )
 
 
-def _at_once(one: Any, parts: list[str]) -> None:
+def _at_once(move: Any, parts: list[str]) -> None:
     """Call a function with each part, several at a time; the first error is raised."""
     if len(parts) < 2:
         for part in parts:
-            one(part)
+            move(part)
         return
     with ThreadPoolExecutor(min(AT_ONCE, len(parts))) as pool:
-        for done in [pool.submit(one, part) for part in parts]:
-            done.result()
+        for future in [pool.submit(move, part) for part in parts]:
+            future.result()
 
 
 @cache
 def _client(endpoint: str, region: str, quick: bool) -> Any:
-    """Return a client with the credentials as they are now; several threads may use it."""
+    """Create a client with the present credentials; several threads may use it.
+
+    It is cached; `_as_exception` clears the cache when the credentials have expired or are refused.
+    """
     import boto3.session
     from botocore.config import Config
 

@@ -1,8 +1,8 @@
-"""Keep a trial's checkpoints the same on the machine that trains it and in a bucket.
+"""Keep a trial's checkpoints equal on the machine that trains it and in a bucket.
 
-From there any machine can go on with the trial. A checkpoint is a folder. Its manifest, which holds
-the checksums of its other files, is stored last and removed first: a checkpoint that has one is
-whole.
+From the bucket any machine can resume the trial. A checkpoint is a folder. Its manifest, which
+holds the checksums of its other files, is stored last and removed first: a checkpoint with a
+manifest is complete.
 """
 
 import shutil
@@ -16,7 +16,7 @@ CHECKPOINT, MANIFEST = "epoch-", "manifest.json"
 
 
 @dataclass(frozen=True)
-class Mirror:
+class CheckpointMirror:
     """A trial's place in a bucket, as plain values that may cross to other machines."""
 
     bucket: Bucket
@@ -24,7 +24,7 @@ class Mirror:
     """The place for the trial's heartbeats."""
 
     def read(self, name: str) -> str | None:
-        """Return a small file's text; None if it is not there."""
+        """Read a small file's text; None if there is no such file."""
         stored = self.bucket.get(name)
         return stored.content.decode() if stored is not None else None
 
@@ -33,24 +33,21 @@ class Mirror:
         self.bucket.put(text.encode(), name)
 
     def beat(self, text: str) -> None:
-        """Store a heartbeat: the trial lives."""
+        """Store a heartbeat, which shows that the trial is alive."""
         self.beats.put(text.encode())
 
     def names(self) -> list[str]:
-        """Return the names of the checkpoints that are whole in the bucket.
-
-        Raises:
-            StorageError: the storage refuses.
-        """
-        return list(whole(self.bucket.listing()))
+        """The names of the checkpoints that are complete in the bucket."""
+        return list(whole_checkpoints(self.bucket.listing()))
 
     def pull(self, folder: Path, *, only: str = "") -> None:
-        """Make the checkpoints here equal to those in the bucket, or only the one that is named.
+        """Make the checkpoints in `folder` equal to those in the bucket.
 
-        Raises:
-            StorageError: the storage refuses.
+        Args:
+            folder: the trial's folder on this machine.
+            only: the name of the one checkpoint to copy; empty for all.
         """
-        far = whole(self.bucket.listing())
+        far = whole_checkpoints(self.bucket.listing())
         if not only:
             for path in folder.glob(f"{CHECKPOINT}*"):
                 if path.name not in far:
@@ -66,20 +63,21 @@ class Mirror:
     ) -> None:
         """Store the checkpoints that are here, and remove older ones that are not `wanted`.
 
-        A checkpoint that is missing here may still be the best one, so it is not removed for that
-        alone.
+        A checkpoint that is missing here may still be the best one, so it is not removed only
+        because it is missing.
 
         Args:
             folder: the trial's folder on this machine.
             wanted: the names of the checkpoints to keep.
             still_ours: raises if another attempt has begun meanwhile; called before anything
-                becomes whole, or is removed.
+                becomes complete, or is removed.
 
         Raises:
-            StorageError: the storage refuses; what was there is whole, or has no manifest any more.
+            StorageError: the storage refuses; each checkpoint in the bucket is complete or has no
+                manifest.
         """
         listing = self.bucket.listing()
-        far = whole(listing)
+        far = whole_checkpoints(listing)
         here = {
             path.parent.name: path.parent
             for path in sorted(folder.glob(f"{CHECKPOINT}*/{MANIFEST}"))
@@ -93,7 +91,7 @@ class Mirror:
             if name in far and self._is_same(folder, name, far[name]):
                 continue
             still_ours()
-            self._take_away([part for part in listing if part.startswith(f"{name}/")])
+            self._remove_parts([part for part in listing if part.startswith(f"{name}/")])
             self.bucket.upload(folder, [part for part in files if not is_manifest(part)])
             still_ours()
             self.bucket.upload(folder, [f"{name}/{MANIFEST}"])
@@ -105,21 +103,17 @@ class Mirror:
         } - {*wanted, *here}
         if old:
             still_ours()
-            self._take_away([part for part in listing if part.partition("/")[0] in old])
+            self._remove_parts([part for part in listing if part.partition("/")[0] in old])
 
     def drop(self, names: Iterable[str]) -> None:
-        """Remove these checkpoints from the bucket, as far as they are there.
-
-        Raises:
-            StorageError: the storage refuses.
-        """
-        wanted = set(names)
-        parts = [part for part in self.bucket.listing() if part.partition("/")[0] in wanted]
+        """Remove these checkpoints from the bucket; missing ones are skipped."""
+        checkpoints = set(names)
+        parts = [part for part in self.bucket.listing() if part.partition("/")[0] in checkpoints]
         if parts:
-            self._take_away(parts)
+            self._remove_parts(parts)
 
     def _is_same(self, folder: Path, name: str, files: list[str]) -> bool:
-        """Return whether the checkpoint in the bucket is the one here.
+        """True if the checkpoint in the bucket is the one here.
 
         That is so if all its files are here and the manifests are equal.
         """
@@ -128,13 +122,13 @@ class Mirror:
         stored = self.bucket.get(f"{name}/{MANIFEST}")
         return stored is not None and stored.content == (folder / name / MANIFEST).read_bytes()
 
-    def _take_away(self, parts: list[str]) -> None:
+    def _remove_parts(self, parts: list[str]) -> None:
         self.bucket.remove([part for part in parts if is_manifest(part)])
         self.bucket.remove([part for part in parts if not is_manifest(part)])
 
 
-def whole(listing: dict[str, str]) -> dict[str, list[str]]:
-    """Return the files of each checkpoint in a listing that is whole, by name."""
+def whole_checkpoints(listing: dict[str, str]) -> dict[str, list[str]]:
+    """The files of each complete checkpoint in a listing, by the checkpoint's name."""
     names = {
         part.partition("/")[0]
         for part in listing
@@ -146,7 +140,7 @@ def whole(listing: dict[str, str]) -> dict[str, list[str]]:
 
 
 def is_manifest(part: str) -> bool:
-    """Return whether this is a checkpoint's manifest; a fold's files lie a folder deeper."""
+    """True for a checkpoint's manifest; the files of a fold lie a folder deeper."""
     return part.count("/") == 1 and part.endswith(f"/{MANIFEST}")
 
 

@@ -3,7 +3,7 @@
 A text that looks like one is refused and never repeated.
 """
 
-from cluster.secrets import KEY, masked
+from cluster.secrets import KEY, redact
 from trainables.errors import ConfigError
 
 
@@ -13,9 +13,9 @@ def refuse(name: str, text: str) -> None:
     Raises:
         ConfigError: it does; the error names the key and not the value.
     """
-    if KEY.search(name) or masked(text) != text:
+    if KEY.search(name) or redact(text) != text:
         raise ConfigError(
-            f"'{masked(name)}' looks like a credential; not logged. Use an environment variable."
+            f"'{redact(name)}' looks like a credential; not logged. Use an environment variable."
         )
 
 
@@ -25,7 +25,7 @@ def refuse_in_uri(uri: str) -> None:
     Raises:
         ConfigError: it has one.
     """
-    if masked(uri) != uri:
+    if redact(uri) != uri:
         remedy = "Put the URI into MLFLOW_TRACKING_URI and leave --tracking out."
         raise ConfigError(
             f"--tracking holds a password, which others see in the process list. {remedy}"

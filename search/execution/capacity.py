@@ -74,7 +74,10 @@ def idle_gpus(
     )
     known = coming is not None and coming.is_known
     count = max(
-        have.gpus, coming.to(experiment.demand_with_gpu).gpus if coming is not None and known else 0
+        have.gpus,
+        coming.largest_cluster(experiment.demand_with_gpu).gpus
+        if coming is not None and known
+        else 0,
     )
     if count:
         verb = "lie" if count > 1 else "lies"

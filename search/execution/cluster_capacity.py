@@ -56,7 +56,7 @@ class ClusterLimit(Limit):
         """
         self._look(self.most, self.experiment.demand)
         self._wait_for_machines()
-        self.witness.hear(ANSWER_S)
+        self.witness.collect_answers(ANSWER_S)
         if len(self.searches) > 1:
             mine = _trials(self.workers(self.experiment.demand))
             few = slots(self.have, self.experiment.demand) < len(self.searches)
@@ -110,7 +110,7 @@ class ClusterLimit(Limit):
         more = driver.experiment.planned_trials - self.experiment.planned_trials
         self.most = min(driver.experiment.concurrency or MANY, self.planned + max(0, more))
         self._look(math.ceil(driver.outstanding / workers.members), workers.demand)
-        self.witness.hear()
+        self.witness.collect_answers()
         if not driver.outstanding:
             return
         count = self.workers(workers.demand) if self._is_room(workers.demand) else 1
@@ -140,7 +140,7 @@ class ClusterLimit(Limit):
                 gpus=max(1, wanted) * demand.workers * demand.gpus,
             )
         )
-        self.searches = self.shares.known()
+        self.searches = self.shares.search_uses()
         self.witness.ask({node: found["NodeManagerAddress"] for node, found in nodes().items()})
         if self.growth is not None:
             self.call.ask(
@@ -156,7 +156,9 @@ class ClusterLimit(Limit):
         """
         assert self.growth is not None
         return (
-            share(self.growth.room(demand), self.growth.to(demand), demand, self.searches)
+            share(
+                self.growth.room(demand), self.growth.largest_cluster(demand), demand, self.searches
+            )
             if self.growth.is_known
             else MANY
         )
@@ -176,7 +178,7 @@ class ClusterLimit(Limit):
             if self.growth is None:
                 slots(self.have, demand)  # called for the error that it raises
             elif self.growth.room(demand) < 1:
-                largest = self.growth.to(demand)
+                largest = self.growth.largest_cluster(demand)
                 there = (
                     f"the cluster's largest is {largest.cpus:g} CPUs and {largest.gpus:g} GPUs, "
                     f"on {len(largest.each)} machines"

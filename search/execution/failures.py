@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from cluster.secrets import masked
+from cluster.secrets import redact
 from search.journal.journal import JournalError
 from search.journal.store import TRIALS, Home
 
@@ -74,7 +74,7 @@ def killed_for_memory(error: Any) -> bool:
 def last_line(error: Any) -> str:
     """Return the last line of an error's message, which a person should read first."""
     lines = [line.strip() for line in str(error or "").splitlines() if line.strip()]
-    return masked(lines[-1]) if lines else "its process ended without a word"
+    return redact(lines[-1]) if lines else "its process ended without a word"
 
 
 def reason_of(error: Any, kind: str) -> str:
@@ -94,7 +94,7 @@ def keep_traceback(home: Home, trial: str, attempt: int, text: str) -> str:
     path = f"{TRIALS}/{trial}/errors/attempt-{attempt}.txt"
     try:
         (home.folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (home.folder / path).write_text(masked(text), errors="backslashreplace")
+        (home.folder / path).write_text(redact(text), errors="backslashreplace")
         home.keep(path)
     except OSError:
         return ""

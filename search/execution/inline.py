@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from cluster.errors import NotReady
-from cluster.secrets import masked
+from cluster.secrets import redact
 from search.decisions.driver import Driver
 from search.execution.capacity import Tick
 from search.execution.failures import keep_traceback, kind_of, last_line
@@ -180,4 +180,4 @@ def _fail(driver: Driver, job: Job, error: Exception) -> None:
 
 def _text(error: Exception) -> str:
     """Return an error's traceback."""
-    return masked("".join(traceback.format_exception(error)))
+    return redact("".join(traceback.format_exception(error)))

@@ -8,7 +8,7 @@ from typing import Any
 
 import ray
 
-from cluster.spot import leaving
+from cluster.spot import draining_nodes
 from search.execution.job import Job
 from search.execution.process import BEYOND_REPAIR, Process, at_once, in_use
 from trainables.checkpoints.remote import forget
@@ -36,7 +36,7 @@ def _refuse_if_node_leaves() -> None:
     Raises:
         NodeLeaves: this node is drained.
     """
-    if ray.get_runtime_context().get_node_id() in leaving():
+    if ray.get_runtime_context().get_node_id() in draining_nodes():
         raise NodeLeaves("its machine is about to be taken away")
 
 

@@ -29,8 +29,8 @@ from dataclasses import asdict, dataclass, field
 from itertools import count
 from pathlib import Path
 
-from cluster.storage.bucket import Bucket, Taken
-from cluster.storage.folder import Folder, Objects, objects
+from cluster.storage.bucket import Bucket, WriteConflict
+from cluster.storage.folder import ObjectFolder, Objects, objects
 from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError, unknown
 
@@ -143,10 +143,10 @@ class Records:
         if (existing := self.info) is None:
             try:
                 self.place.put(json.dumps(asdict(info)).encode(), INFO_FILE, new=True)
-            except Taken:
+            except WriteConflict:
                 existing = self.info
             else:
-                if isinstance(self.place, Folder):
+                if isinstance(self.place, ObjectFolder):
                     _restrict_to_owner(self.place.path)
                 return True
         if existing is not None and existing != info:
@@ -361,7 +361,7 @@ class Records:
         With `new`, an existing note stays as it is.
         """
         content = json.dumps({"images": sorted(images)}).encode()
-        with suppress(Taken):
+        with suppress(WriteConflict):
             self.place.put(content, f"{DECIDED}/{search}.json", new=new)
 
     def _next_place(self) -> int:

@@ -20,7 +20,7 @@ from typing import Self
 
 import psutil
 
-from cluster.storage.bucket import Bucket, StorageError, Stored, Taken
+from cluster.storage.bucket import Bucket, StorageError, StoredObject, WriteConflict
 from search.journal.lease import BEAT_S, FILE_NAME, NOBODY, Held, Holder, boot_id
 
 PATIENCE_S = 40.0
@@ -62,7 +62,7 @@ class BucketLease:
             found = self._wait_for_holder(found)
         try:
             self._put(self.place, 0, found.tag if found is not None else "")
-        except Taken as error:
+        except WriteConflict as error:
             raise self._held_error() from error
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._thread.start()
@@ -73,7 +73,7 @@ class BucketLease:
         self._ended.set()
         self._thread.join()
         for _ in range(0 if self._other else LAST_TRIES):
-            with contextlib.suppress(StorageError, Taken):
+            with contextlib.suppress(StorageError, WriteConflict):
                 self.quick.put(FREE, instead_of=self._tag)
                 return
 
@@ -84,7 +84,7 @@ class BucketLease:
         """
         return self._other
 
-    def _wait_for_holder(self, found: Stored) -> Stored | None:
+    def _wait_for_holder(self, found: StoredObject) -> StoredObject | None:
         """Return the lock after its holder has had time to show that it lives.
 
         Raises:
@@ -119,7 +119,7 @@ class BucketLease:
             with contextlib.suppress(StorageError):
                 try:
                     self._put(self.quick, count, self._tag)
-                except Taken:
+                except WriteConflict:
                     self._other = holder_in(self.quick.get()) or "another driver"
                     return
 
@@ -127,14 +127,14 @@ class BucketLease:
         content = self.mine.at(count)
         try:
             self._tag = place.put(content, new=not tag, instead_of=tag)
-        except Taken:
+        except WriteConflict:
             there = place.get()  # ourselves, if an answer was lost
             if there is None or Holder.of(there.content).token != self.mine.token:
                 raise
             self._tag = there.tag
 
 
-def is_free(found: Stored) -> bool:
+def is_free(found: StoredObject) -> bool:
     """Return whether a lock binds nobody.
 
     That is so if it was released, or if its holder was a process of this machine that is dead.
@@ -156,7 +156,7 @@ def _here() -> Holder:
     return Holder(host=socket.gethostname(), boot=boot_id(), processes=processes)
 
 
-def holder_in(found: Stored | None) -> str:
+def holder_in(found: StoredObject | None) -> str:
     """Return the driver that runs the search by its lock; empty for none.
 
     It cannot be told from here if that holder still lives.

@@ -7,7 +7,7 @@ second to write is refused.
 
 from concurrent.futures import ThreadPoolExecutor
 
-from cluster.storage.bucket import Bucket, StorageError, Taken
+from cluster.storage.bucket import Bucket, StorageError, WriteConflict
 from search.journal.journal import DamagedJournal, Event, Replaced, parsed
 
 PIECE = 64_000
@@ -75,7 +75,7 @@ class JournalCopy:
         """Add a whole line. Adding it again because the answer was lost changes nothing.
 
         Raises:
-            Taken: another driver has written there.
+            WriteConflict: another driver has written there.
             StorageError: the storage refuses.
         """
         if len(self.piece) >= PIECE:
@@ -83,7 +83,7 @@ class JournalCopy:
         content = self.piece + line
         try:
             tag = self.place.put(content, _name(self.number), new=not self.tag, instead_of=self.tag)
-        except Taken:
+        except WriteConflict:
             there = self.place.get(_name(self.number))
             if self.tag == (there.tag if there is not None else ""):
                 raise StorageError(f"{self.place}: a write was in the way of another") from None

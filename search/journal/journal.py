@@ -20,7 +20,7 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any, Self
 
-from cluster.storage.bucket import Bucket, Taken
+from cluster.storage.bucket import Bucket, WriteConflict
 from search.journal.events import EventData, from_json, kind_of
 from search.journal.kinds import MAX_MS, Kinds, UnixMs
 from trainables.disk import NotRegular, open_regular, read_regular, sync
@@ -313,7 +313,7 @@ class Journal:
         os.fsync(self._descriptor)
         try:
             self.copy(line)
-        except Taken as error:
+        except WriteConflict as error:
             raise TakenOver(
                 f"{error}: another driver has taken this search over; this one writes no more."
             ) from error

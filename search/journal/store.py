@@ -19,7 +19,7 @@ from typing import ClassVar, NamedTuple
 from uuid import uuid4
 
 from cluster.storage.bucket import AT_ONCE, SCHEME, Bucket, StorageError
-from cluster.storage.mirror import CHECKPOINT, Mirror, remove
+from cluster.storage.mirror import CHECKPOINT, CheckpointMirror, remove
 from search.journal.bucket_lease import PATIENCE_S as BUCKET_PATIENCE_S
 from search.journal.bucket_lease import BucketLease, holder_in, is_free
 from search.journal.bucket_log import FIRST, CopyTail, JournalCopy
@@ -46,7 +46,7 @@ class Place(NamedTuple):
 
     folder: str
     """A folder; with a mirror the address in the bucket, for people."""
-    mirror: Mirror | None = None
+    mirror: CheckpointMirror | None = None
     """The mirror that keeps them in a bucket."""
 
 
@@ -431,7 +431,9 @@ class BucketHome(Home):
     def place(self, trial: str) -> Place:
         """Return the place of a trial's checkpoints in the bucket."""
         beats = replace(self.bucket, quick=True) / BEATS / trial
-        return Place(f"{self}/{TRIALS}/{trial}", Mirror(self.bucket / TRIALS / trial, beats))
+        return Place(
+            f"{self}/{TRIALS}/{trial}", CheckpointMirror(self.bucket / TRIALS / trial, beats)
+        )
 
     def has(self, checkpoint: str) -> bool:
         """Return True: a missing checkpoint is noticed when it is fetched."""

@@ -1,4 +1,4 @@
-"""The server's memory and time that are spoken for, and the refusal of what would be more."""
+"""Reservations of a server's memory and time, and the refusal of requests beyond the limits."""
 
 import asyncio
 import math
@@ -14,139 +14,136 @@ from search.serving.limits import Limits, Refusal
 from search.serving.metrics import Metrics
 
 SMOOTHING = 0.2
-"""The weight of the last image in the mean time in which a pixel is decoded."""
+"""The weight of the last image in the moving mean of the decoding time per pixel."""
 LARGE_PIXELS = 16_000_000
-"""An image of more pixels is large. Others have room for this number for each thread."""
-PIXELS_OF_ANY = 10_000
-"""The fixed cost of any image, about 0.2 ms, in pixels that take as long."""
+"""An image of more pixels is large. The others may use this many pixels per thread at once."""
+OVERHEAD_PIXELS = 10_000
+"""The fixed cost of decoding an image, about 0.2 ms, as the number of pixels that take as long."""
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 
 @dataclass(slots=True)
 class Ticket:
-    """The room that one request has reserved, and the answers that it was given."""
+    """The bytes and images that one request has reserved, and its answers for the observers."""
 
-    size: int = 0
+    size_bytes: int = 0
     images: int = 0
-    answered: list[ServedAnswer] = field(default_factory=list)
+    answers: list[ServedAnswer] = field(default_factory=list)
 
 
 class Lane:
-    """A queue of images: threads decode the first of them, at once as many as have room."""
+    """A queue of images that threads decode in order, as many at once as their pixels allow."""
 
-    def __init__(self, pool: ThreadPoolExecutor, at_once: int, most_pixels: int) -> None:
-        """Begin with nothing to decode.
+    def __init__(self, pool: ThreadPoolExecutor, concurrency: int, max_pixels: int) -> None:
+        """Start with an empty queue.
 
         Args:
-            pool: its threads.
-            at_once: how many of them decode such images, for the time that these wait.
-            most_pixels: how many pixels are decoded at once.
+            pool: the threads that decode.
+            concurrency: the number of threads that share this queue, to estimate the waiting time.
+            max_pixels: the most pixels that are decoded at once.
         """
-        self._pool, self._at_once, self._free = pool, at_once, most_pixels
+        self._pool, self._concurrency, self._free_pixels = pool, concurrency, max_pixels
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self._pixels, self._each_s = 0, 0.0
-        """The pixels that wait or are decoded; the mean seconds of one."""
+        self._pending_pixels, self._seconds_per_pixel = 0, 0.0
+        """The pixels that wait or are decoded, and the moving mean of the seconds per pixel."""
 
     @property
     def wait_s(self) -> float:
-        """The seconds that another image would wait for a thread, by the mean time of the last."""
-        return self._pixels * self._each_s / self._at_once
+        """The estimated seconds until a thread would start to decode another image."""
+        return self._pending_pixels * self._seconds_per_pixel / self._concurrency
 
-    async def decode(self, pixels: int, call: Callable[[], Made]) -> Made:
+    async def decode(self, pixels: int, call: Callable[[], Result]) -> Result:
         """Decode an image in a thread; one that is cancelled while it waits is not decoded."""
-        self._pixels += pixels
+        self._pending_pixels += pixels
         try:
-            await self._room(pixels)
+            await self._acquire(pixels)
         except asyncio.CancelledError:
-            self._pixels -= pixels
+            self._pending_pixels -= pixels
             raise
         loop = asyncio.get_running_loop()
-        made = self._pool.submit(self._timed, pixels, call)
-        # The room is free when the thread is, also where nobody waits for it any more.
-        made.add_done_callback(lambda _: loop.call_soon_threadsafe(self._give_back, pixels))
-        return await asyncio.wrap_future(made)
+        future = self._pool.submit(self._time_call, pixels, call)
+        # Only when the thread ends: it uses the memory even if the client has left meanwhile.
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._release, pixels))
+        return await asyncio.wrap_future(future)
 
-    async def _room(self, pixels: int) -> None:
-        """Wait until there is room for an image."""
-        if not self._waiting and pixels <= self._free:
-            self._free -= pixels
+    async def _acquire(self, pixels: int) -> None:
+        """Wait until an image of this size may be decoded."""
+        if not self._waiting and pixels <= self._free_pixels:
+            self._free_pixels -= pixels
             return
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append((pixels, turn))
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # it had got its room just then
-                self._free += pixels
-            self._next()
+            if turn.done() and not turn.cancelled():  # it was admitted just before
+                self._free_pixels += pixels
+            self._start_waiting()
             raise
 
-    def _give_back(self, pixels: int) -> None:
-        self._free += pixels
-        self._pixels -= pixels
-        self._next()
+    def _release(self, pixels: int) -> None:
+        self._free_pixels += pixels
+        self._pending_pixels -= pixels
+        self._start_waiting()
 
-    def _next(self) -> None:
-        """Let those begin for which there is room now, in their order."""
+    def _start_waiting(self) -> None:
+        """Admit waiting images in their order, as long as their pixels fit."""
         while self._waiting:
             pixels, turn = self._waiting[0]
             if turn.done():
                 self._waiting.popleft()
-            elif pixels <= self._free:
+            elif pixels <= self._free_pixels:
                 self._waiting.popleft()
-                self._free -= pixels
+                self._free_pixels -= pixels
                 turn.set_result(None)
             else:
                 return
 
-    def _timed(self, pixels: int, call: Callable[[], Made]) -> Made:
-        """Decode, in a thread, and note how long that took."""
+    def _time_call(self, pixels: int, call: Callable[[], Result]) -> Result:
+        """Decode in a thread, and update the mean time per pixel."""
         began = time.perf_counter()
         try:
             return call()
         finally:
-            each = (time.perf_counter() - began) / pixels
-            before = self._each_s or each
-            self._each_s = before + SMOOTHING * (each - before)
+            pixel_s = (time.perf_counter() - began) / pixels
+            mean_s = self._seconds_per_pixel or pixel_s
+            self._seconds_per_pixel = mean_s + SMOOTHING * (pixel_s - mean_s)
 
 
-class Decoding:
-    """The threads that decode images. Large images wait for each other, and no other for them.
+class DecodingPool:
+    """The threads that decode images. Large images wait for each other; no other waits for them.
 
-    Memory is bounded by the pixels that are decoded at once, which take about 8 bytes each.
+    This bounds the pixels that are decoded at once, and so the memory: about 8 bytes per pixel.
     """
 
-    def __init__(self, threads: int, most_pixels: int) -> None:
-        """Begin with nothing to decode.
+    def __init__(self, threads: int, max_pixels: int) -> None:
+        """Start the threads, one of them for large images.
 
         Args:
-            threads: how many images are decoded at once, beside a large one.
-            most_pixels: of the largest image.
+            threads: the number of images that are decoded at once, beside a large one.
+            max_pixels: the pixels of the largest image that is allowed.
         """
         self.threads = threads
         self._pool = ThreadPoolExecutor(threads + 1, thread_name_prefix="decoding")
-        self._usual = Lane(self._pool, threads, threads * (LARGE_PIXELS + PIXELS_OF_ANY))
-        self._large = Lane(self._pool, 1, most_pixels + PIXELS_OF_ANY)
+        self._usual = Lane(self._pool, threads, threads * (LARGE_PIXELS + OVERHEAD_PIXELS))
+        self._large = Lane(self._pool, 1, max_pixels + OVERHEAD_PIXELS)
 
     def _lane(self, pixels: int) -> Lane:
         return self._large if pixels > LARGE_PIXELS else self._usual
 
     def wait_s(self, pixels: int) -> float:
-        """Return the seconds that an image of this size would wait for a thread."""
+        """Estimate the seconds that an image of this size would wait for a thread."""
         return self._lane(pixels).wait_s
 
-    async def decode(self, pixels: int, call: Callable[[], Made]) -> Made:
+    async def decode(self, pixels: int, call: Callable[[], Result]) -> Result:
         """Decode an image in a thread; one that is cancelled while it waits is not decoded.
 
         Args:
-            pixels: those of the image.
-            call: decodes it.
-
-        Raises:
-            Exception: as `call`.
+            pixels: the number of pixels of the image.
+            call: decodes the image; its errors are raised here.
         """
-        return await self._lane(pixels).decode(pixels + PIXELS_OF_ANY, call)
+        return await self._lane(pixels).decode(pixels + OVERHEAD_PIXELS, call)
 
     def close(self) -> None:
         """End the threads."""
@@ -154,82 +151,82 @@ class Decoding:
 
 
 class Admission:
-    """Lets requests in as long as there is room, and they need not wait for long."""
+    """Admits requests while the limits allow, and refuses those that would wait too long."""
 
     def __init__(
         self,
         limits: Limits,
         metrics: Metrics,
         seconds_per_image: Callable[[], float],
-        decoding_s: Callable[[int], float] = lambda _: 0.0,
+        decoding_wait_s: Callable[[int], float] = lambda _: 0.0,
     ) -> None:
-        """Begin with nothing reserved.
+        """Start with nothing reserved.
 
         Args:
-            limits: how much there may be.
-            metrics: what is told of it.
-            seconds_per_image: returns the mean time in which the last ones were computed.
-            decoding_s: returns the seconds that an image waits to be decoded, given its pixels.
+            limits: the bounds of what is reserved.
+            metrics: the figures to update.
+            seconds_per_image: returns the mean time to compute one of the last images.
+            decoding_wait_s: estimates how long an image waits for a thread, from its pixels.
         """
         self._limits, self._metrics = limits, metrics
-        self._each_s, self._decoding_s = seconds_per_image, decoding_s
-        self.size, self.images = 0, 0
+        self._seconds_per_image, self._decoding_wait_s = seconds_per_image, decoding_wait_s
+        self.size_bytes, self.images = 0, 0
 
     def take_bytes(self, ticket: Ticket, count: int) -> None:
         """Reserve bytes of a request's body.
 
         Raises:
-            Refusal: all requests together have too many.
+            Refusal: all requests together would exceed `queue_bytes`.
         """
-        if self.size + count > self._limits.queue_bytes:
-            raise _busy(self._wait_s(self.images))
-        ticket.size += count
-        self.size += count
+        if self.size_bytes + count > self._limits.queue_bytes:
+            raise _busy_refusal(self._compute_wait_s(self.images))
+        ticket.size_bytes += count
+        self.size_bytes += count
 
     def take_images(self, ticket: Ticket, count: int) -> None:
-        """Reserve places for images; where none waits, any number that is allowed.
+        """Reserve places in the queue for images; an idle server accepts any number.
 
         Raises:
-            Refusal: they would wait too long.
+            Refusal: the queue would be full, or the images would wait too long.
         """
         total = self.images + count
         if self.images and (
-            total > self._limits.queue_images or self._wait_s(total) > self._limits.wait_s
+            total > self._limits.queue_images or self._compute_wait_s(total) > self._limits.wait_s
         ):
-            raise _busy(self._wait_s(self.images))
+            raise _busy_refusal(self._compute_wait_s(self.images))
         ticket.images += count
         self.images = total
 
-    def check_pixels(self, sizes: Sequence[int]) -> None:
-        """Check that threads may decode the files of a request, by the pixels of each.
+    def check_pixels(self, pixel_counts: Sequence[int]) -> None:
+        """Check that the files of a request may be decoded, given the pixels of each.
 
         Raises:
-            Refusal: these are more than a request may have, or would wait too long.
+            Refusal: the pixels exceed the limit of a request, or would wait too long.
         """
-        limit, pixels = self._limits.request_pixels, sum(sizes)
+        limit, pixels = self._limits.request_pixels, sum(pixel_counts)
         if pixels > limit:
             raise Refusal(
                 413,
                 f"the images have {pixels // 1_000_000} million pixels together (limit "
                 f"{limit // 1_000_000} million): send fewer of them in a request",
             )
-        if (wait_s := self._decoding_s(max(sizes))) > self._limits.wait_s:
-            raise _busy(wait_s)
+        if (wait_s := self._decoding_wait_s(max(pixel_counts))) > self._limits.wait_s:
+            raise _busy_refusal(wait_s)
 
     def release(self, ticket: Ticket) -> None:
-        """Give back what a request has reserved."""
-        self.size -= ticket.size
+        """Release the reservations of a request."""
+        self.size_bytes -= ticket.size_bytes
         self.images -= ticket.images
 
     def measure(self) -> None:
-        """Tell the metrics how much is reserved."""
+        """Update the metrics of what is reserved."""
         self._metrics.queue_images.set(self.images)
-        self._metrics.queue_bytes.set(self.size)
+        self._metrics.queue_bytes.set(self.size_bytes)
 
-    def _wait_s(self, images: int) -> float:
-        return images * self._each_s()
+    def _compute_wait_s(self, images: int) -> float:
+        return images * self._seconds_per_image()
 
 
-def _busy(wait_s: float) -> Refusal:
+def _busy_refusal(wait_s: float) -> Refusal:
     seconds = max(1, math.ceil(wait_s))
     return Refusal(503, f"too many images wait; try again in {seconds} s", seconds)

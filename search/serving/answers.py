@@ -1,4 +1,4 @@
-"""Answers as JSON. What is the same in each is written once for a version."""
+"""Answers as JSON. The parts that all answers of a version share are encoded only once."""
 
 import json
 from collections.abc import Sequence
@@ -10,76 +10,85 @@ import numpy as np
 from search.serving.limits import Refusal
 
 COLUMN = "probability of {}"
-"""The title of a class's column, as `trainables.export.predictor` has it."""
+"""The title of a class's column, the same as in `trainables.export.predictor`."""
 
 
 class Encoder:
-    """Writes what a version says of images."""
+    """Encodes the answers of a version as JSON."""
 
     def __init__(self, name: str, version: str, classes: tuple[str, ...]) -> None:
-        self._names = [json.dumps(one) for one in classes]
+        self._class_names = [json.dumps(label) for label in classes]
         self._version = json.dumps(version)
         self.head = f'{{"model":{json.dumps(name)},"predictions":['
         """The beginning of an answer, before its images."""
-        self._all = ",".join(f"{one.replace('%', '%%')}:%.6g" for one in self._names)
+        self._all_classes = ",".join(
+            f"{label.replace('%', '%%')}:%.6g" for label in self._class_names
+        )
 
-    def image(self, found: Any, name: str, top: int | None) -> str:
-        """Return what is said of one image.
+    def encode_image(self, prediction: Any, answer_id: str, top: int | None) -> str:
+        """Encode the answer on one image.
 
         Args:
-            found: the probability of each class; or whatever else the task predicts.
-            name: the answer's own name.
-            top: the number of classes that are told, the most probable first; None for all.
+            prediction: the probability of each class, (classes), or what another task predicts.
+            answer_id: the unique id of the answer.
+            top: the number of classes to include, the most probable first; None for all.
         """
-        told = f'"version":{self._version},"id":"{name}"}}'
-        if not self._names or np.ndim(found) != 1 or len(found) != len(self._names):
-            return f'{{"prediction":{json.dumps(plain(found))},{told}'
-        values = found.tolist()
-        best = max(values)
-        number = values.index(best)
+        tail = f'"version":{self._version},"id":"{answer_id}"}}'
+        if (
+            not self._class_names
+            or np.ndim(prediction) != 1
+            or len(prediction) != len(self._class_names)
+        ):
+            return f'{{"prediction":{json.dumps(to_plain(prediction))},{tail}'
+        values = prediction.tolist()
+        highest = max(values)
+        index = values.index(highest)
         if top is None:
-            chances = self._all % tuple(values)
+            probabilities = self._all_classes % tuple(values)
         else:
             order = sorted(range(len(values)), key=values.__getitem__, reverse=True)[:top]
-            chances = ",".join(f"{self._names[one]}:{values[one]:.6g}" for one in order)
+            probabilities = ",".join(
+                f"{self._class_names[class_index]}:{values[class_index]:.6g}"
+                for class_index in order
+            )
         return (
-            f'{{"class":{self._names[number]},"probability":{best:.6g},'
-            f'"probabilities":{{{chances}}},{told}'
+            f'{{"class":{self._class_names[index]},"probability":{highest:.6g},'
+            f'"probabilities":{{{probabilities}}},{tail}'
         )
 
 
 def check_numbers(answers: Sequence[Any]) -> None:
-    """Check that the probabilities of each image are numbers, of which one is the highest.
+    """Check that the probabilities of each image are finite.
 
     Raises:
-        Refusal: some are not (NaN or infinite): JSON has no such numbers.
+        Refusal: some are NaN or infinite, which JSON cannot express.
     """
-    for number, found in enumerate(answers, 1):
-        if isinstance(found, np.ndarray) and found.ndim == 1 and not isfinite(found.sum()):
+    for number, answer in enumerate(answers, 1):
+        if isinstance(answer, np.ndarray) and answer.ndim == 1 and not isfinite(answer.sum()):
             image = f" for image {number} of {len(answers)}" if len(answers) > 1 else ""
             raise Refusal(500, f"the model gave no numbers{image} (NaN or infinite)")
 
 
-def plain(found: Any) -> Any:
-    """Return arrays, and what holds them, as JSON's lists and numbers."""
-    if isinstance(found, np.ndarray | np.generic):
-        return plain(found.tolist())
-    if isinstance(found, dict):
-        return {str(key): plain(value) for key, value in found.items()}
-    if isinstance(found, list | tuple):
-        return [plain(one) for one in found]
-    if isinstance(found, float) and not np.isfinite(found):
+def to_plain(value: Any) -> Any:
+    """Convert arrays, also nested ones, to lists and numbers for JSON; NaN and infinity to None."""
+    if isinstance(value, np.ndarray | np.generic):
+        return to_plain(value.tolist())
+    if isinstance(value, dict):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    if isinstance(value, float) and not np.isfinite(value):
         return None
-    return found
+    return value
 
 
-def table(found: Any, classes: list[str]) -> list[dict[str, Any]]:
-    """Return probabilities as the rows of the table that MLflow gives of a promoted model."""
+def table(probabilities: Any, classes: list[str]) -> list[dict[str, Any]]:
+    """The rows that MLflow returns for a promoted model, from probabilities (images, classes)."""
     return [
         {
             "class": classes[int(row.argmax())],
             "probability": float(row.max()),
-            **{COLUMN.format(name): float(one) for name, one in zip(classes, row, strict=True)},
+            **{COLUMN.format(name): float(value) for name, value in zip(classes, row, strict=True)},
         }
-        for row in found
+        for row in probabilities
     ]

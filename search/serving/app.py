@@ -1,6 +1,6 @@
 """The server as an ASGI application.
 
-`POST /predict` and `POST /invocations` are answered here, all else by Starlette.
+`POST /predict` and `POST /invocations` are answered here, all other requests by Starlette.
 """
 
 import asyncio
@@ -31,41 +31,41 @@ from starlette.types import Message, Receive, Scope, Send
 
 from search.feedback.observer import Observer, ServedAnswer
 from search.serving import inputs, protocol, routes
-from search.serving.admission import Admission, Decoding, Ticket
-from search.serving.answers import check_numbers, plain, table
+from search.serving.admission import Admission, DecodingPool, Ticket
+from search.serving.answers import check_numbers, table, to_plain
 from search.serving.batching import Batcher
 from search.serving.limits import Limits, Refusal
 from search.serving.metrics import Metrics
-from search.serving.observing import Observing, Shadow
-from search.serving.pages.guard import LOOPBACK, error, refusal
-from search.serving.versions import Served, Versions
+from search.serving.observing import ObserverQueue, Shadow
+from search.serving.pages.guard import LOOPBACK, error_response, refusal
+from search.serving.versions import ServedVersion, Versions
 from trainables.datasets.images import TooManyPixels, open_image
 from trainables.errors import ConfigError, counted
 from trainables.processors import processors
 
-if TYPE_CHECKING:  # it would take a fifth of a second of a server's start
+if TYPE_CHECKING:  # the import would add a fifth of a second to a server's start
     from search.feedback.recorder import Recorder
 
 SMALL_BYTES, SMALL_PIXELS = 16_384, 128 * 128
-"""The bytes of a file and the pixels of an image up to which it is decoded sooner than a thread
-could be asked to.
+"""The bytes of a file and the pixels of an image up to which it is decoded in the event loop: that
+takes less time than a handover to a thread.
 """
 MEASURE_S = 1.0
-"""Seconds between two notes of how much waits."""
+"""Seconds between two updates of the metrics of what is reserved."""
 LARGE_BODY = 262_144
-"""Bytes of a body that a thread takes apart."""
+"""Bytes above which a body is parsed in a thread."""
 
 Pixels = NDArray[np.uint8]
-Answers = list[tuple[Any, Served]]
-Made = TypeVar("Made")
+Answers = list[tuple[Any, ServedVersion]]
+Result = TypeVar("Result")
 
 
-class Gone(Exception):
-    """The client has left."""
+class ClientLeft(Exception):
+    """The client has disconnected before its answer."""
 
 
 class App:
-    """Answers requests with the version that is in use."""
+    """Answers requests with the version in use."""
 
     def __init__(
         self,
@@ -80,31 +80,34 @@ class App:
         recorder: "Recorder | None" = None,
         hosts: Collection[str] | None = LOOPBACK,
     ) -> None:
-        """Prepare to answer; it begins with ASGI's lifespan.
+        """Prepare the application; its threads start with ASGI's lifespan.
 
         Args:
-            name: what the model is called.
-            versions: which version answers.
-            limits: what a request may ask for.
-            metrics: what is told of all this.
-            observers: hear of each answer after it was sent.
-            more_routes: more that Starlette is to answer.
-            shadow: asks a second model; it is an observer too.
-            recorder: keeps what is answered, as an observer, and takes corrections.
-            hosts: the names by which the server may be called; None allows any.
+            name: the name of the model.
+            versions: the version in use, which may change meanwhile.
+            limits: the bounds of requests.
+            metrics: the figures to update.
+            observers: receive each answer after it was sent.
+            more_routes: further routes for Starlette.
+            shadow: the observer that compares a second model.
+            recorder: the observer that records answers; it also takes corrections.
+            hosts: the host names by which the server may be addressed; None allows any.
         """
         self.name, self.versions, self.limits, self.metrics = name, versions, limits, metrics
         self.shadow, self.recorder, self._hosts = shadow, recorder, hosts
-        self._observers = [*observers, *(one for one in (recorder, shadow) if one is not None)]
-        self._lost = 0
-        """The answers of which the metrics know that the recorder has lost them."""
-        self._watching: list[Observing] = []
-        self._prefix, self._number = secrets.token_hex(6), count()
-        self._hot: dict[str, Callable[[Scope, Receive, Ticket], Awaitable[str]]] = {
+        self._observers = [
+            *observers,
+            *(observer for observer in (recorder, shadow) if observer is not None),
+        ]
+        self._counted_lost = 0
+        """The recorder's lost answers that the metrics have counted."""
+        self._queues: list[ObserverQueue] = []
+        self._id_prefix, self._id_numbers = secrets.token_hex(6), count()
+        self._hot_paths: dict[str, Callable[[Scope, Receive, Ticket], Awaitable[str]]] = {
             "/predict": self._predict,
             "/invocations": self._invocations,
         }
-        self._others = Starlette(
+        self._starlette = Starlette(
             routes=[*routes.routes(self), *more_routes],
             exception_handlers=routes.HANDLERS,
             lifespan=self._lifespan,
@@ -112,8 +115,8 @@ class App:
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        self._batcher = Batcher(lambda: self.versions.current, self.metrics.batch)
-        self._decoding = Decoding(processors(), self.limits.pixels)
+        self._batcher = Batcher(lambda: self.versions.current, self.metrics.count_batch)
+        self._decoding = DecodingPool(processors(), self.limits.pixels)
         self.admission = Admission(
             self.limits,
             self.metrics,
@@ -122,52 +125,52 @@ class App:
         )
         self._threads = ThreadPoolExecutor(processors(), thread_name_prefix="decoding")
         measuring = asyncio.create_task(self._measure())
-        self._watching = [Observing(one, self.metrics) for one in self._observers]
+        self._queues = [ObserverQueue(observer, self.metrics) for observer in self._observers]
         yield
         measuring.cancel()
         self._batcher.close()
         self._decoding.close()
         self._threads.shutdown()
-        for one in self._watching:
-            one.close()
+        for queue in self._queues:
+            queue.close()
 
     async def _measure(self) -> None:
-        """Measure often what is reserved: another process may be asked for the figures."""
+        """Update the metrics regularly: a request for them may reach another process."""
         while True:
             self.measure()
             await asyncio.sleep(MEASURE_S)
 
     def measure(self) -> None:
-        """Set the metrics of what is reserved, and of the recorder."""
+        """Update the metrics of what is reserved, and of the recorder."""
         self.admission.measure()
         if self.recorder is not None:
             self.metrics.recording.set(not self.recorder.problem)
             lost = self.recorder.counts.lost
-            self.metrics.unrecorded.inc(lost - self._lost)
-            self._lost = lost
+            self.metrics.unrecorded.inc(lost - self._counted_lost)
+            self._counted_lost = lost
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, as ASGI has it."""
-        refused = refusal(scope, self._hosts) if scope["type"] == "http" else ""
-        if refused:
-            await error(403, refused)(scope, receive, send)
+        """Answer a request, as ASGI defines it."""
+        reason = refusal(scope, self._hosts) if scope["type"] == "http" else ""
+        if reason:
+            await error_response(403, reason)(scope, receive, send)
             return
         if scope["type"] != "http" or scope["method"] != "POST":
-            await self._others(scope, receive, send)
+            await self._starlette(scope, receive, send)
             return
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))
-        if path not in self._hot:
-            await self._others(scope, receive, send)
+        if path not in self._hot_paths:
+            await self._starlette(scope, receive, send)
             return
         began, ticket, status, headers = time.perf_counter(), Ticket(), 200, []
         try:
-            text = await self._hot[path](scope, receive, ticket)
-        except Gone:
+            text = await self._hot_paths[path](scope, receive, ticket)
+        except ClientLeft:
             return
         except Refusal as raised:
             status, text = raised.status, protocol.error_text(raised.text)
-            headers = protocol.headers_of(raised)
-        except ConfigError as raised:  # of the images
+            headers = protocol.refusal_headers(raised)
+        except ConfigError as raised:  # an image cannot be decoded
             status = 413 if isinstance(raised, TooManyPixels) else 422
             text = protocol.error_text(str(raised))
         except Exception as raised:  # noqa: BLE001 - the batcher has logged it
@@ -175,117 +178,124 @@ class App:
         finally:
             self.admission.release(ticket)
         if self.recorder is not None:
-            # Before the client learns the id by which it may correct the answer.
-            self.recorder.remember(ticket.answered)
+            self.recorder.remember(ticket.answers)  # before the client has the id to correct it
         await _send(send, status, text.encode(), headers)
-        self.metrics.request(path, status, time.perf_counter() - began)
-        if ticket.answered:
-            for one in self._watching:
-                one.tell(ticket.answered)
+        self.metrics.count_request(path, status, time.perf_counter() - began)
+        if ticket.answers:
+            for queue in self._queues:
+                queue.put(ticket.answers)
 
     async def _predict(self, scope: Scope, receive: Receive, ticket: Ticket) -> str:
         began = time.perf_counter()
-        top = _top(scope["query_string"])
-        kind, body = await self._body(scope, receive, ticket)
-        given = await self._in_thread(len(body) > LARGE_BODY, inputs.read, kind, body, self.limits)
-        self.admission.take_images(ticket, len(given))
-        answering = self._answers(given)
-        is_long = len(given) > 1 or len(body) > SMALL_BYTES
-        images, answers = await (_while_heard(receive, answering) if is_long else answering)
+        top = _parse_top(scope["query_string"])
+        kind, body = await self._read_body(scope, receive, ticket)
+        raw_images = await self._run(
+            len(body) > LARGE_BODY, inputs.read_images, kind, body, self.limits
+        )
+        self.admission.take_images(ticket, len(raw_images))
+        answering = self._compute_answers(raw_images)
+        is_long = len(raw_images) > 1 or len(body) > SMALL_BYTES
+        images, answers = await (_run_while_connected(receive, answering) if is_long else answering)
         if self.versions.current.is_classifier:
-            check_numbers([found for found, _ in answers])
-        names = [f"{self._prefix}{next(self._number):x}" for _ in answers]
-        self._keep(ticket, given, images, answers, names)
-        told = ",".join(
-            served.encoder.image(found, name, top)
-            for (found, served), name in zip(answers, names, strict=True)
+            check_numbers([prediction for prediction, _ in answers])
+        names = [f"{self._id_prefix}{next(self._id_numbers):x}" for _ in answers]
+        self._note_answers(ticket, raw_images, images, answers, names)
+        predictions = ",".join(
+            served.encoder.encode_image(prediction, name, top)
+            for (prediction, served), name in zip(answers, names, strict=True)
         )
         took_ms = (time.perf_counter() - began) * 1000
         head = answers[0][1].encoder.head
-        return f'{head}{told}],"time_ms":{time.time_ns() // 1_000_000},"took_ms":{took_ms:.2f}}}\n'
+        return (
+            f'{head}{predictions}],"time_ms":{time.time_ns() // 1_000_000},'
+            f'"took_ms":{took_ms:.2f}}}\n'
+        )
 
-    async def _answers(self, given: inputs.Contents | Pixels) -> tuple[list[Pixels], Answers]:
-        """Return the pixels of images, and the model's answers on them."""
-        images = await self._pixels(given)
+    async def _compute_answers(
+        self, raw_images: inputs.Contents | Pixels
+    ) -> tuple[list[Pixels], Answers]:
+        images = await self._decode_images(raw_images)
         return images, await self._batcher.answers(images)
 
     async def _invocations(self, scope: Scope, receive: Receive, ticket: Ticket) -> str:
-        """Answer as MLflow's scoring server does."""
-        kind, body = await self._body(scope, receive, ticket)
+        """Answer in the format of MLflow's scoring server."""
+        kind, body = await self._read_body(scope, receive, ticket)
         if kind.partition(";")[0].strip().lower() != "application/json":
             raise Refusal(415, "the Content-Type must be application/json")
-        given = await self._in_thread(len(body) > LARGE_BODY, inputs.tensors, body, self.limits)
-        self.admission.take_images(ticket, len(given))
+        raw_images = await self._run(len(body) > LARGE_BODY, inputs.read_tensors, body, self.limits)
+        self.admission.take_images(ticket, len(raw_images))
         model = self.versions.current.model
-        is_long = len(given) > 1 or len(body) > LARGE_BODY
-        images = await self._in_thread(is_long, model.accepted, given)
+        is_long = len(raw_images) > 1 or len(body) > LARGE_BODY
+        images = await self._run(is_long, model.accepted, raw_images)
         if not self.versions.current.is_classifier:
-            rows = await self._in_thread(True, model.rows, images)
-            return json.dumps({"predictions": plain(rows)}) + "\n"
+            rows = await self._run(True, model.rows, images)
+            return json.dumps({"predictions": to_plain(rows)}) + "\n"
         answers = await self._batcher.answers(images)
-        check_numbers([found for found, _ in answers])
-        names = [f"{self._prefix}{next(self._number):x}" for _ in answers]
-        self._keep(ticket, [b""] * len(images), images, answers, names)
-        rows = table([found for found, _ in answers], model.classes)
+        check_numbers([prediction for prediction, _ in answers])
+        names = [f"{self._id_prefix}{next(self._id_numbers):x}" for _ in answers]
+        self._note_answers(ticket, [b""] * len(images), images, answers, names)
+        rows = table([prediction for prediction, _ in answers], model.classes)
         return json.dumps({"predictions": rows}) + "\n"
 
-    def _keep(
+    def _note_answers(
         self,
         ticket: Ticket,
-        given: Iterable[Any],
+        raw_images: Iterable[Any],
         images: Sequence[Pixels],
-        answers: Sequence[tuple[Any, Served]],
+        answers: Sequence[tuple[Any, ServedVersion]],
         names: Sequence[str],
     ) -> None:
-        """Note what the observers are to hear of."""
-        if not self._watching or not self.versions.current.is_classifier:
+        """Keep the answers on the ticket for the observers."""
+        if not self._queues or not self.versions.current.is_classifier:
             return
         now = time.time_ns() // 1_000_000
-        ticket.answered = [
+        ticket.answers = [
             ServedAnswer(
                 name,
                 content if isinstance(content, bytes) else b"",
                 pixels,
                 served.version,
-                np.asarray(found, dtype=np.float32),
+                np.asarray(prediction, dtype=np.float32),
                 now,
             )
-            for name, content, pixels, (found, served) in zip(
-                names, given, images, answers, strict=True
+            for name, content, pixels, (prediction, served) in zip(
+                names, raw_images, images, answers, strict=True
             )
         ]
 
-    async def _pixels(self, given: inputs.Contents | Pixels) -> list[Pixels]:
-        """Return the pixels of images, in the form that the model takes."""
+    async def _decode_images(self, raw_images: inputs.Contents | Pixels) -> list[Pixels]:
+        """Decode the images to pixels in the form that the model takes."""
         model = self.versions.current.model
-        if not isinstance(given, list):
-            is_long = len(given) > 1 or given.nbytes > LARGE_BODY  # each of them is resized
-            return await self._in_thread(is_long, model.accepted, given)
-        if len(given) == 1:
-            return [await self._decoded(given[0])]
-        sizes = await self._in_thread(True, self._sizes, given)
-        self.admission.check_pixels(sizes)
+        if not isinstance(raw_images, list):
+            is_long = (
+                len(raw_images) > 1 or raw_images.nbytes > LARGE_BODY
+            )  # each of them is resized
+            return await self._run(is_long, model.accepted, raw_images)
+        if len(raw_images) == 1:
+            return [await self._decode_file(raw_images[0])]
+        pixel_counts = await self._run(True, self._count_pixels, raw_images)
+        self.admission.check_pixels(pixel_counts)
         places = asyncio.Semaphore(self._decoding.threads)
 
-        async def made(number: int, content: bytes, pixels: int) -> Pixels:
+        async def decode(number: int, content: bytes, pixels: int) -> Pixels:
             try:
                 async with places:
                     return await self._decoding.decode(pixels, partial(self._decode, content))
             except ConfigError as error:
-                raise _of_image(error, number, len(given)) from error
+                raise _name_image(error, number, len(raw_images)) from error
 
-        pairs = enumerate(zip(given, sizes, strict=True), 1)
-        tasks = [asyncio.ensure_future(made(number, *pair)) for number, pair in pairs]
+        pairs = enumerate(zip(raw_images, pixel_counts, strict=True), 1)
+        tasks = [asyncio.ensure_future(decode(number, *pair)) for number, pair in pairs]
         try:
             return list(await asyncio.gather(*tasks))
         finally:
-            for task in tasks:  # after an error nobody waits for the others
+            for task in tasks:  # after an error the other images are not needed
                 task.cancel()
 
-    async def _decoded(self, content: bytes) -> Pixels:
-        """Return the pixels of a file's content."""
+    async def _decode_file(self, content: bytes) -> Pixels:
+        """Decode a file: a small image here, any other in a thread."""
         if len(content) > SMALL_BYTES:
-            (pixels,) = await self._in_thread(True, self._sizes, [content])
+            (pixels,) = await self._run(True, self._count_pixels, [content])
         else:
             with open_image(content, self.limits.pixels) as image:
                 pixels = image.width * image.height
@@ -294,95 +304,94 @@ class App:
         self.admission.check_pixels([pixels])
         return await self._decoding.decode(pixels, partial(self._decode, content))
 
-    def _sizes(self, contents: inputs.Contents) -> list[int]:
-        """Return the pixels of each of several files, by their headers.
+    def _count_pixels(self, contents: inputs.Contents) -> list[int]:
+        """Count the pixels of each file by its header, without decoding it.
 
         Raises:
-            ConfigError: one is no image, or has too many.
+            ConfigError: a file is no image, or has too many pixels.
         """
-        found = []
+        pixel_counts = []
         for number, content in enumerate(contents, 1):
             try:
                 with open_image(content, self.limits.pixels) as image:
-                    found.append(image.width * image.height)
+                    pixel_counts.append(image.width * image.height)
             except ConfigError as error:
-                raise _of_image(error, number, len(contents)) from error
-        return found
+                raise _name_image(error, number, len(contents)) from error
+        return pixel_counts
 
     def _decode(self, content: bytes) -> Pixels:
         with open_image(content, self.limits.pixels) as image:
             return self.versions.current.model.decoded(image)
 
-    async def _in_thread(self, is_wanted: bool, call: Callable[..., Made], *arguments: Any) -> Made:
-        """Call at once, or by a thread that decodes."""
-        if not is_wanted:
+    async def _run(self, is_long: bool, call: Callable[..., Result], *arguments: Any) -> Result:
+        """Call the function in a thread if it takes long, otherwise here."""
+        if not is_long:
             return call(*arguments)
         return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
 
-    async def _body(self, scope: Scope, receive: Receive, ticket: Ticket) -> tuple[str, bytes]:
-        """Return a request's Content-Type and its body.
+    async def _read_body(self, scope: Scope, receive: Receive, ticket: Ticket) -> tuple[str, bytes]:
+        """Read a request's Content-Type and its body.
 
         Raises:
             Refusal: the body is too large, too slow or compressed.
-            Gone: the client has left.
+            ClientLeft: the client has disconnected.
         """
-        kind, length = _described(scope["headers"])
+        kind, length = _parse_headers(scope["headers"])
         if length > self.limits.body_bytes:
-            raise self._too_large()
+            raise self._body_refusal()
         pieces: list[bytes] = []
         try:
             async with asyncio.timeout(self.limits.receive_s):
                 while (message := await receive())["type"] == "http.request":
-                    pieces.append(self._piece(message, ticket))
+                    pieces.append(self._reserve_piece(message, ticket))
                     if not message.get("more_body"):
                         return kind, pieces[0] if len(pieces) == 1 else b"".join(pieces)
         except TimeoutError as error:
             raise Refusal(
                 408, f"the body did not arrive within {self.limits.receive_s:g} s"
             ) from error
-        raise Gone
+        raise ClientLeft
 
-    def _piece(self, message: Message, ticket: Ticket) -> bytes:
-        """Return a piece of a body, for which room is reserved: what is only announced takes none.
+    def _reserve_piece(self, message: Message, ticket: Ticket) -> bytes:
+        """Reserve memory for a piece of a body; a length that is only announced reserves none.
 
         Raises:
-            Refusal: the body is too large, or all requests together are.
+            Refusal: the body is too large, or all requests together are too large.
         """
         piece: bytes = message.get("body", b"")
-        if ticket.size + len(piece) > self.limits.body_bytes:
-            raise self._too_large()
+        if ticket.size_bytes + len(piece) > self.limits.body_bytes:
+            raise self._body_refusal()
         self.admission.take_bytes(ticket, len(piece))
         return piece
 
-    def _too_large(self) -> Refusal:
+    def _body_refusal(self) -> Refusal:
         return Refusal(413, f"the body is too large (limit {self.limits.body_bytes:,} bytes)")
 
 
-async def _while_heard(receive: Receive, work: Coroutine[Any, Any, Made]) -> Made:
-    """Return the result of some work, which is cancelled if the client leaves before.
+async def _run_while_connected(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result:
+    """Await the work, and cancel it if the client disconnects first.
 
     Raises:
-        Gone: the client has left.
-        Exception: as the work.
+        ClientLeft: the client has disconnected.
     """
 
-    async def left() -> None:
+    async def wait_for_disconnect() -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
 
-    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(left())
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(wait_for_disconnect())
     try:
         await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            raise Gone
+            raise ClientLeft
         return working.result()
     finally:
         working.cancel()
         leaving.cancel()
 
 
-def _described(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, int]:
-    """Return a body's type and its length; 0 where that is not told."""
+def _parse_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, int]:
+    """Parse the Content-Type and the Content-Length of a body; 0 if the length is missing."""
     kind, length = "", 0
     for name, value in headers:
         if name == b"content-type":
@@ -394,25 +403,25 @@ def _described(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, int]:
     return kind, length
 
 
-def _top(query: bytes) -> int | None:
-    """Return the number of classes that are to be told; None for all.
+def _parse_top(query: bytes) -> int | None:
+    """Parse the number of classes to answer with; None for all.
 
     Raises:
-        Refusal: the address asks for something else.
+        Refusal: the query string is not `top=NUMBER`.
     """
     if not query:
         return None
-    given = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-    if len(given) != 1 or given[0][0] != "top":
+    options = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    if len(options) != 1 or options[0][0] != "top":
         raise Refusal(400, "the address may have ?top=NUMBER and nothing else")
-    text = given[0][1]
+    text = options[0][1]
     if not (text.isascii() and text.isdecimal() and 1 <= len(text) <= 6 and int(text)):
         raise Refusal(400, "?top= needs a whole number above 0")
     return int(text)
 
 
-def _of_image(error: BaseException, number: int, total: int) -> BaseException:
-    """Return an error that says which of several images it is about."""
+def _name_image(error: BaseException, number: int, total: int) -> BaseException:
+    """Add the number of the image to an error about one of several images."""
     if not isinstance(error, ConfigError):
         return error
     return type(error)(f"image {number} of {counted(total, 'image')}: {error}")

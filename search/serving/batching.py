@@ -1,8 +1,8 @@
-"""Images of several requests computed together, without any that waits for others to come.
+"""Batches of images of several requests, without waiting for a batch to fill.
 
-A thread computes, or the event loop's own where that takes less time than to ask another. What
-arrives meanwhile is the next batch; an image that comes while nothing is computed is begun at once,
-so that batches are as large as the load is.
+A thread computes them, or the event loop's own thread where that is faster than a handover. Images
+that arrive while a batch is computed form the next one, and an image that finds the server idle is
+computed at once. So the size of the batches follows the load.
 """
 
 import asyncio
@@ -18,52 +18,54 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from search.serving.versions import Served
+from search.serving.versions import ServedVersion
 
 LOG = logging.getLogger(__name__)
 SMOOTHING = 0.2
-"""The weight of the last batch in the mean time of an image."""
+"""The weight of the last batch in the moving mean of the time per image."""
 
 
 @dataclass(slots=True)
-class Job:
-    """The images of a request, and what is said of them as it becomes known."""
+class PendingRequest:
+    """The images of a request, and the model's answers on them so far."""
 
     images: Sequence[NDArray[np.uint8]]
     done: "asyncio.Future[None]"
-    answers: list[tuple[Any, Served]] = field(default_factory=list)
+    answers: list[tuple[Any, ServedVersion]] = field(default_factory=list)
     """The model's answer on each image, with the version that gave it."""
 
 
-Batch = list[tuple[Job, int]]
-"""Images, each by its job and its number there."""
+Batch = list[tuple[PendingRequest, int]]
+"""Images, each as its request and its index in `PendingRequest.images`."""
 
 
 @dataclass(slots=True)
-class Finished:
-    """A batch that was computed, or that could not be."""
+class BatchResult:
+    """A batch with the model's answers, or with the error that prevented them."""
 
     batch: Batch
-    served: Served
-    found: Any
+    served: ServedVersion
+    predictions: Any
     """The model's answers on the images, in their order."""
     error: Exception | None
     seconds: float
 
 
 class Batcher:
-    """Computes what is waiting, as soon as the batch before is ready."""
+    """Computes waiting images as soon as the batch before them is done."""
 
-    def __init__(self, current: Callable[[], Served], computed: Callable[[Finished], None]) -> None:
-        """Begin the thread that computes.
+    def __init__(
+        self, current: Callable[[], ServedVersion], on_result: Callable[[BatchResult], None]
+    ) -> None:
+        """Start the thread that computes.
 
         Args:
-            current: returns the version that is to answer now.
-            computed: hears of each batch, before its answers are sent.
+            current: returns the version in use.
+            on_result: is called with each batch before its requests receive their answers.
         """
-        self._current, self._computed = current, computed
+        self._current, self._on_result = current, on_result
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[tuple[Job, int]] = deque()
+        self._waiting: deque[tuple[PendingRequest, int]] = deque()
         self._is_busy = False
         self._work: SimpleQueue[Batch | None] = SimpleQueue()
         self.seconds_per_image = 0.0
@@ -71,79 +73,78 @@ class Batcher:
         self._thread = threading.Thread(target=self._compute_all, name="inference", daemon=True)
         self._thread.start()
 
-    async def answers(self, images: Sequence[NDArray[np.uint8]]) -> list[tuple[Any, Served]]:
-        """Return what the model says of each image, and the version that said it.
+    async def answers(self, images: Sequence[NDArray[np.uint8]]) -> list[tuple[Any, ServedVersion]]:
+        """Compute the model's answer on each image, with the version that gave it.
 
-        Raises:
-            Exception: whatever the model raised.
+        An error of the model is raised here, whatever its class.
         """
-        job = Job(images, self._loop.create_future())
-        self._waiting.extend((job, number) for number in range(len(images)))
+        request = PendingRequest(images, self._loop.create_future())
+        self._waiting.extend((request, number) for number in range(len(images)))
         if not self._is_busy:
             self._is_busy = True
-            # After all that has arrived at the same moment.
+            # Not at once, so that requests that arrived at the same moment share a batch.
             self._loop.call_soon(self._begin)
-        await job.done
-        return job.answers
+        await request.done
+        return request.answers
 
     def close(self) -> None:
-        """End the thread; nothing may be waiting."""
+        """End the thread; no image may be waiting."""
         self._work.put(None)
         self._thread.join()
 
     def _begin(self) -> None:
-        """Compute what waits, if that is quick; else hand it to the thread."""
+        """Compute the next batch here if that is quick, otherwise in the thread."""
         served = self._current()
         batch: Batch = []
-        while self._waiting and len(batch) < served.largest:
-            one = self._waiting.popleft()
-            if not one[0].done.done():  # else nobody waits for it any more
-                batch.append(one)
+        while self._waiting and len(batch) < served.largest_batch:
+            entry = self._waiting.popleft()
+            if not entry[0].done.done():  # false if its client has left
+                batch.append(entry)
         self._is_busy = bool(batch)
-        if len(batch) > served.quick:
+        if len(batch) > served.quick_batch:
             self._work.put(batch)
         elif batch:
-            self._tell(self._compute(batch))
+            self._settle(self._compute(batch))
             self._loop.call_soon(self._begin)
 
     def _compute_all(self) -> None:
         while (batch := self._work.get()) is not None:
-            self._loop.call_soon_threadsafe(self._answer, self._compute(batch))
+            self._loop.call_soon_threadsafe(self._continue, self._compute(batch))
 
-    def _compute(self, batch: Batch) -> Finished:
+    def _compute(self, batch: Batch) -> BatchResult:
         served, began = self._current(), time.perf_counter()
-        found, error = None, None
+        predictions, error = None, None
         try:
-            images = [job.images[number] for job, number in batch]
-            found = served.predictions(images)
-            if len(found) != len(images):
-                raise ValueError(f"it gave {len(found)} answers to {len(images)} images")
+            images = [request.images[number] for request, number in batch]
+            predictions = served.predictions(images)
+            if len(predictions) != len(images):
+                raise ValueError(f"it gave {len(predictions)} answers to {len(images)} images")
         except Exception as raised:  # noqa: BLE001 - a request is answered whatever a model does
             LOG.error("version %s could not answer: %r", served.version, raised)
             error = raised
-        return Finished(batch, served, found, error, time.perf_counter() - began)
+        return BatchResult(batch, served, predictions, error, time.perf_counter() - began)
 
-    def _answer(self, finished: Finished) -> None:
-        """Begin the next batch, then tell the requests of this one."""
+    def _continue(self, result: BatchResult) -> None:
+        """Start the next batch first, so that the thread does not idle; then settle this one."""
         self._begin()
-        self._tell(finished)
+        self._settle(result)
 
-    def _tell(self, finished: Finished) -> None:
-        each = finished.seconds / len(finished.batch)
-        before = self.seconds_per_image or each
-        self.seconds_per_image = before + SMOOTHING * (each - before)
-        error = finished.error
+    def _settle(self, result: BatchResult) -> None:
+        image_s = result.seconds / len(result.batch)
+        mean_s = self.seconds_per_image or image_s
+        self.seconds_per_image = mean_s + SMOOTHING * (image_s - mean_s)
+        error = result.error
         try:
-            self._computed(finished)
+            self._on_result(result)
         except Exception as raised:  # noqa: BLE001 - what is wrong with a batch may not end the loop
-            LOG.error("what version %s said is not understood: %r", finished.served.version, raised)
+            LOG.error("what version %s said is not understood: %r", result.served.version, raised)
             error = error or raised
         if error is not None:
-            for job, _ in finished.batch:
-                if not job.done.done():
-                    job.done.set_exception(error)
+            for request, _ in result.batch:
+                if not request.done.done():
+                    request.done.set_exception(error)
             return
-        for (job, _), found in zip(finished.batch, finished.found, strict=True):
-            job.answers.append((found, finished.served))
-            if len(job.answers) == len(job.images) and not job.done.done():
-                job.done.set_result(None)
+        for (request, _), prediction in zip(result.batch, result.predictions, strict=True):
+            request.answers.append((prediction, result.served))
+            if len(request.answers) == len(request.images) and not request.done.done():
+                request.done.set_result(None)

@@ -22,40 +22,40 @@ TYPES = "image/*, multipart/form-data, application/json or application/x-npy"
 TENSORS_FORM = 'JSON must be {"inputs": [...]} or {"instances": [...]}: pixels, 0 to 255'
 JSON_FORM = 'JSON must be {"images": ["base64", ...]}'
 
-NAMED = re.compile(rb";\s*filename\*\s*=", re.IGNORECASE)
-"""A name in the form of RFC 5987, by which some clients name a file that is not called in ASCII."""
+ENCODED_FILE_NAME = re.compile(rb";\s*filename\*\s*=", re.IGNORECASE)
+"""A file name in the form of RFC 5987, which some clients send if it is not ASCII."""
 
 Contents = list[bytes]
-"""Images as files hold them."""
+"""The contents of image files."""
 
 
-def read(content_type: str, body: bytes, limits: Limits) -> Contents | NDArray[np.uint8]:
-    """Return the images of a request: the content of files, or pixels.
+def read_images(content_type: str, body: bytes, limits: Limits) -> Contents | NDArray[np.uint8]:
+    """Read the images of a request: the contents of files, or pixels.
 
     Raises:
-        Refusal: the body is not what its type says, or there are too many images.
+        Refusal: the body does not match its Content-Type, or has no image or too many.
     """
     kind = content_type.partition(";")[0].strip().lower()
     if kind.startswith("image/") or kind == "application/octet-stream":
         return [body]
     reader = READERS.get(kind)
     if reader is None:
-        came = printable(kind[:80]) or "no Content-Type"
-        raise Refusal(415, f"the Content-Type must be {TYPES} (got '{came}')")
-    found = reader(content_type, body, limits)
-    if len(found) > limits.images:
-        raise _too_many(limits)
-    if not len(found):
+        content_name = printable(kind[:80]) or "no Content-Type"
+        raise Refusal(415, f"the Content-Type must be {TYPES} (got '{content_name}')")
+    images = reader(content_type, body, limits)
+    if len(images) > limits.images:
+        raise _too_many_refusal(limits)
+    if not len(images):
         raise Refusal(400, "the request holds no image")
-    return found
+    return images
 
 
-def _too_many(limits: Limits) -> Refusal:
+def _too_many_refusal(limits: Limits) -> Refusal:
     return Refusal(413, f"too many images in one request (limit {limits.images})")
 
 
-def _multipart(content_type: str, body: bytes, limits: Limits) -> Contents:
-    """Return the parts of a form, each of which has to be a file."""
+def _read_multipart(content_type: str, body: bytes, limits: Limits) -> Contents:
+    """Read the parts of a form, each of which has to be a file."""
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
         raise Refusal(400, "multipart/form-data needs a boundary in its Content-Type")
@@ -65,14 +65,14 @@ def _multipart(content_type: str, body: bytes, limits: Limits) -> Contents:
         parser.write(body)
         parser.finalize()
     except FormParserError as error:
-        raise Refusal(400, f"broken multipart/form-data: {_line(error)}") from error
+        raise Refusal(400, f"broken multipart/form-data: {_first_line(error)}") from error
     if not form.is_whole:
         raise Refusal(400, "broken multipart/form-data: it ends before its last boundary")
     return form.files
 
 
 class _Form:
-    """The files that are found in a form."""
+    """Collects the files of a form while the parser reads it."""
 
     def __init__(self, limits: Limits) -> None:
         self.files: Contents = []
@@ -82,13 +82,13 @@ class _Form:
         self._pieces: list[bytes] = []
 
     def callbacks(self) -> Any:
-        """Return what the parser calls."""
+        """The callbacks for the parser, by their names there."""
         return {
             "on_part_begin": self._begin,
-            "on_header_field": self._field,
-            "on_header_value": self._valued,
-            "on_header_end": self._header,
-            "on_headers_finished": self._check,
+            "on_header_field": self._add_name,
+            "on_header_value": self._add_value,
+            "on_header_end": self._end_header,
+            "on_headers_finished": self._check_is_file,
             "on_part_data": lambda data, start, end: self._pieces.append(data[start:end]),
             "on_part_end": lambda: self.files.append(b"".join(self._pieces)),
             "on_end": self._end,
@@ -96,23 +96,23 @@ class _Form:
 
     def _begin(self) -> None:
         if len(self.files) >= self._limits.images:
-            raise _too_many(self._limits)
+            raise _too_many_refusal(self._limits)
         self._pieces, self._disposition = [], b""
 
-    def _field(self, data: bytes, start: int, end: int) -> None:
+    def _add_name(self, data: bytes, start: int, end: int) -> None:
         self._name += data[start:end]
 
-    def _valued(self, data: bytes, start: int, end: int) -> None:
+    def _add_value(self, data: bytes, start: int, end: int) -> None:
         self._value += data[start:end]
 
-    def _header(self) -> None:
+    def _end_header(self) -> None:
         if self._name.lower() == b"content-disposition":
             self._disposition = self._value
         self._name, self._value = b"", b""
 
-    def _check(self) -> None:
+    def _check_is_file(self) -> None:
         options = parse_options_header(self._disposition)[1]
-        if b"filename" not in options and not NAMED.search(self._disposition):
+        if b"filename" not in options and not ENCODED_FILE_NAME.search(self._disposition):
             name = printable(options.get(b"name", b"").decode("utf-8", "replace")[:80])
             raise Refusal(400, f"the field '{name}' of the form is no file")
 
@@ -120,35 +120,35 @@ class _Form:
         self.is_whole = True
 
 
-def parsed(body: bytes) -> Any:
-    """Return what JSON says.
+def parse_json(body: bytes) -> Any:
+    """Parse a body as JSON.
 
     Raises:
-        Refusal: it is none.
+        Refusal: it is not JSON.
     """
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise Refusal(400, f"the body is not JSON: {_line(error)}") from error
+        raise Refusal(400, f"the body is not JSON: {_first_line(error)}") from error
 
 
-def _json(content_type: str, body: bytes, limits: Limits) -> Contents:
-    told = parsed(body)
-    if not isinstance(told, dict) or set(told) != {"images"}:
+def _read_json(content_type: str, body: bytes, limits: Limits) -> Contents:
+    document = parse_json(body)
+    if not isinstance(document, dict) or set(document) != {"images"}:
         raise Refusal(400, JSON_FORM)
-    texts = told["images"]
+    texts = document["images"]
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise Refusal(400, JSON_FORM)
     if len(texts) > limits.images:
-        raise _too_many(limits)
+        raise _too_many_refusal(limits)
     try:
         return [binascii.a2b_base64(text, strict_mode=True) for text in texts]
     except ValueError as error:
-        raise Refusal(400, f"an image is not base64: {_line(error)}") from error
+        raise Refusal(400, f"an image is not base64: {_first_line(error)}") from error
 
 
-def _npy(content_type: str, body: bytes, limits: Limits) -> NDArray[np.uint8]:
-    """Return one or more images as NumPy saves them; nothing is unpickled."""
+def _read_npy(content_type: str, body: bytes, limits: Limits) -> NDArray[np.uint8]:
+    """Read one or more images from the format of `numpy.save`, without unpickling anything."""
     file = io.BytesIO(body)
     try:
         major, _ = npy.read_magic(file)
@@ -169,61 +169,64 @@ def _npy(content_type: str, body: bytes, limits: Limits) -> NDArray[np.uint8]:
         raise Refusal(
             400, f"the array's header says {size:,} bytes, and {len(body) - start:,} follow"
         )
-    found = np.frombuffer(body, dtype=np.uint8, offset=start).reshape(shape)
-    is_one = found.ndim == 2 or (found.ndim == 3 and shape[-1] <= 4)
-    return found[None] if is_one else found
+    images = np.frombuffer(body, dtype=np.uint8, offset=start).reshape(shape)
+    is_single = images.ndim == 2 or (images.ndim == 3 and shape[-1] <= 4)
+    return images[None] if is_single else images
 
 
-def _line(error: Exception) -> str:
-    """Return the beginning of an error as one line."""
+def _first_line(error: Exception) -> str:
     return printable((str(error).splitlines() or [type(error).__name__])[0][:200])
 
 
 READERS: dict[str, Callable[[str, bytes, Limits], Contents | NDArray[np.uint8]]] = {
-    "multipart/form-data": _multipart,
-    "application/json": _json,
-    "application/x-npy": _npy,
+    "multipart/form-data": _read_multipart,
+    "application/json": _read_json,
+    "application/x-npy": _read_npy,
 }
 
 
-def tensors(body: bytes, limits: Limits) -> Any:
-    """Return the images of a request to MLflow's `/invocations`: an array, or a list of arrays.
+def read_tensors(body: bytes, limits: Limits) -> Any:
+    """Read the images of a request to MLflow's `/invocations`: an array, or a list of arrays.
 
     Raises:
-        Refusal: there are none.
+        Refusal: the body holds no images, or too many.
     """
-    told = parsed(body)
-    keys = [key for key in ("inputs", "instances") if isinstance(told, dict) and key in told]
+    document = parse_json(body)
+    keys = [
+        key for key in ("inputs", "instances") if isinstance(document, dict) and key in document
+    ]
     if len(keys) != 1:
         raise Refusal(400, TENSORS_FORM)
-    given = told[keys[0]]
-    if not isinstance(given, list) or not given:
+    images = document[keys[0]]
+    if not isinstance(images, list) or not images:
         raise Refusal(400, f"'{keys[0]}' must be a list of images")
-    if len(given) > limits.images:
-        raise _too_many(limits)
-    _check_numbers(given, axes=4)
+    if len(images) > limits.images:
+        raise _too_many_refusal(limits)
+    _check_numbers(images, axes=4)
     try:
-        return np.array(given)
+        return np.array(images)
     except (ValueError, OverflowError):  # of several sizes
-        return [_array(image) for image in given]
+        return [_to_array(image) for image in images]
 
 
-def _check_numbers(given: list[Any], axes: int) -> None:
-    """Check that lists in lists hold numbers alone: NumPy makes each text as long as the longest.
+def _check_numbers(values: list[Any], axes: int) -> None:
+    """Check that nested lists hold only numbers.
+
+    Texts are refused since NumPy would pad each of them to the length of the longest.
 
     Raises:
-        Refusal: they hold something else, or lists in more than `axes` lists.
+        Refusal: they hold something else, or are nested more deeply than `axes`.
     """
-    kinds = set(map(type, given))
+    kinds = set(map(type, values))
     if kinds <= {int, float}:
         return
     if kinds != {list} or axes == 1:
         raise Refusal(422, "images must be lists of numbers in rows of equal length, as uint8 are")
-    for one in given:
-        _check_numbers(one, axes - 1)
+    for value in values:
+        _check_numbers(value, axes - 1)
 
 
-def _array(image: Any) -> NDArray[Any]:
+def _to_array(image: Any) -> NDArray[Any]:
     try:
         return np.array(image)
     except (ValueError, OverflowError) as error:

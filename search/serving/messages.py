@@ -6,15 +6,16 @@ from dataclasses import asdict, dataclass, field
 from search.serving.limits import Limits
 
 DRAIN_S = 30
-"""The seconds that requests that have arrived may take to be answered at the end."""
+"""The seconds that a server that ends waits for the requests that have arrived."""
 MAIN, SHADOW = "main", "shadow"
-FIGURES = "PROMETHEUS_MULTIPROC_DIR"
-"""The environment variable that names the folder in which processes share their figures."""
+"""The roles of a version: it answers, or it is compared with the one that does."""
+METRICS_FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+"""The environment variable for the folder in which processes share their metrics."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """The place where a server keeps what it meets, and the bounds of how much."""
+    """The place where a server records answers and images, and the bounds of what it records."""
 
     place: str
     """A folder, or s3://BUCKET/PREFIX."""
@@ -22,46 +23,46 @@ class Recording:
     share: float
     limit: int
     corrections: int | None = None
-    """These four as `search.feedback.recorder.RecordingPolicy` has them."""
+    """These four are the fields of `search.feedback.recorder.RecordingPolicy`."""
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The settings that a worker is started with."""
+class WorkerSettings:
+    """The settings with which a worker is started."""
 
     name: str
     """The name of the model."""
     host: str
     """The address at which it is served."""
     descriptor: int
-    """Of the socket."""
+    """The file descriptor of the listening socket, which the worker inherits."""
     threads: int
     delay_s: float
     shadow_share: float = 0.0
-    """Of the images that a second model is asked too; 0 where there is none."""
+    """The share of the images that a second model answers too; 0 without a second model."""
     record: Recording | None = None
     open_corrections: bool = False
-    """True if corrections are taken from other machines too."""
+    """True if corrections are accepted from other machines too."""
     is_restart: bool = False
-    """True for a process that replaces another: it waits for a storage that refuses to record."""
+    """True for a process that replaces another: it keeps serving while the storage refuses."""
     limits: Limits = field(default_factory=Limits)
 
     @classmethod
-    def of(cls, text: str) -> "Settings":
-        """Return the settings from JSON."""
-        told = json.loads(text)
-        record = None if told["record"] is None else Recording(**told["record"])
-        return cls(**{**told, "limits": Limits(**told["limits"]), "record": record})
+    def from_text(cls, text: str) -> "WorkerSettings":
+        """Parse the settings from JSON."""
+        values = json.loads(text)
+        record = None if values["record"] is None else Recording(**values["record"])
+        return cls(**{**values, "limits": Limits(**values["limits"]), "record": record})
 
     @property
     def text(self) -> str:
-        """The same as JSON."""
+        """The settings as JSON."""
         return json.dumps(asdict(self))
 
 
 @dataclass(frozen=True)
-class Coming:
-    """A version that a worker is to use."""
+class ModelVersion:
+    """A version of the model, its folder, and the role in which workers are to use it."""
 
     version: str
     folder: str
@@ -69,48 +70,48 @@ class Coming:
 
     @property
     def line(self) -> bytes:
-        """The same as a line of JSON."""
+        """The version as a line of JSON."""
         return json.dumps(asdict(self)).encode() + b"\n"
 
 
 @dataclass(frozen=True)
-class Came:
-    """A worker's reply on a version: that it is used, or why not."""
+class VersionReply:
+    """A worker's reply to a version: it is in use, or the reason why it is refused."""
 
     version: str
     role: str
     refused: str = ""
-    """The reason why it is not used; empty if it is."""
+    """The reason why the version is not used; empty if it is used."""
 
 
 @dataclass(frozen=True)
-class Question:
-    """The model that is wanted, and where it is put."""
+class WatchedModel:
+    """The model that a watching process fetches, and the folder for its versions."""
 
     source: str
-    """A search's name, or `models:/NAME@ALIAS`, or `models:/NAME/VERSION`."""
+    """A search's name, `models:/NAME@ALIAS` or `models:/NAME/VERSION`."""
     into: str
     storage: str
     trial: str | None
     tracking: str | None
     data_root: str | None
     registered: str
-    """The name of a registered model; empty if it is a search's."""
+    """The name of a registered model; empty for the model of a search."""
     moves: bool
-    """True if it is an alias, which other versions may get."""
+    """True for an alias: its version may change while the model is served."""
     poll_s: float
-    """Seconds between two looks at where an alias is."""
+    """Seconds between two queries of the alias."""
 
     @property
     def text(self) -> str:
-        """The same as JSON."""
+        """The model as JSON."""
         return json.dumps(asdict(self))
 
 
 @dataclass(frozen=True)
-class Fetched:
-    """A version that lies in a folder now."""
+class FetchedModel:
+    """A version of a model that has been fetched into a folder."""
 
     folder: str
     version: str = ""
-    """Of a registered model; empty for others, which are told apart by their content."""
+    """The number of a registered version; empty for others, which are named by their content."""

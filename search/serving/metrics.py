@@ -1,6 +1,7 @@
-"""The figures that Prometheus is told, of all processes of a server together.
+"""Metrics for Prometheus, of all processes of a server together.
 
-The processes share a folder, which `PROMETHEUS_MULTIPROC_DIR` names before this is imported.
+The processes share a folder. `PROMETHEUS_MULTIPROC_DIR` has to name it before this module is
+imported, since prometheus_client reads the variable at its own import.
 """
 
 import os
@@ -9,19 +10,22 @@ from collections import Counter as Counts
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from search.serving.batching import Finished
-from search.serving.messages import FIGURES
+from search.serving.batching import BatchResult
+from search.serving.messages import METRICS_FOLDER_VARIABLE
 
 PATHS = ("/predict", "/invocations")
+"""The paths with a label of their own."""
 LATENCIES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+"""The buckets of the time of a request, in seconds."""
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
-MOST_CLASSES = 100
-OTHER = "(other)"
-"""The label of all classes beyond `MOST_CLASSES`, so that a model cannot make endless labels."""
+"""The buckets of the images of a batch."""
+MAX_CLASSES = 100
+OTHER_CLASSES = "(other)"
+"""The label of all classes beyond `MAX_CLASSES`: each label is a time series in Prometheus."""
 
 
 class Metrics:
-    """The figures of a process."""
+    """The metrics of a process."""
 
     def __init__(self) -> None:
         self._registry = own = CollectorRegistry()
@@ -81,52 +85,52 @@ class Metrics:
         self.shadow_differences = Counter(
             "serving_shadow_differences", "Those of which it named another class", registry=own
         )
-        self._known: set[str] = set()
+        self._class_labels: set[str] = set()
 
-    def request(self, path: str, status: int, seconds: float) -> None:
+    def count_request(self, path: str, status: int, seconds: float) -> None:
         """Count a request."""
-        shown = path if path in PATHS else "other"
-        self._requests.labels(shown, str(status)).inc()
-        self._seconds.labels(shown).observe(seconds)
+        label = path if path in PATHS else "other"
+        self._requests.labels(label, str(status)).inc()
+        self._seconds.labels(label).observe(seconds)
 
-    def batch(self, finished: Finished) -> None:
-        """Count a batch and what was said of its images."""
-        self._batches.observe(len(finished.batch))
-        self._computing.inc(finished.seconds)
-        if finished.error is not None:
+    def count_batch(self, result: BatchResult) -> None:
+        """Count a batch and the classes of its images."""
+        self._batches.observe(len(result.batch))
+        self._computing.inc(result.seconds)
+        if result.error is not None:
             return
-        self._images.labels(finished.served.version).inc(len(finished.batch))
-        if not finished.served.is_classifier:
+        self._images.labels(result.served.version).inc(len(result.batch))
+        if not result.served.is_classifier:
             return
-        names = finished.served.model.classes
-        for number, count in Counts(finished.found.argmax(axis=1).tolist()).items():
+        names = result.served.model.classes
+        for number, count in Counts(result.predictions.argmax(axis=1).tolist()).items():
             self._classes.labels(self._label(names[number])).inc(count)
 
     def _label(self, name: str) -> str:
-        if name in self._known or len(self._known) < MOST_CLASSES:
-            self._known.add(name)
+        if name in self._class_labels or len(self._class_labels) < MAX_CLASSES:
+            self._class_labels.add(name)
             return name
-        return OTHER
+        return OTHER_CLASSES
 
-    def version(self, version: str, engine: str, *, is_used: bool) -> None:
-        """Say whether this process uses a version."""
+    def set_version(self, version: str, engine: str, *, is_used: bool) -> None:
+        """Set whether this process uses a version."""
         self._versions.labels(version, engine).set(int(is_used))
 
-    def swapped(self, outcome: str) -> None:
-        """Count a version that came: `swapped` or `refused`."""
+    def count_swap(self, outcome: str) -> None:
+        """Count an offered version by its outcome: `swapped` or `refused`."""
         self._swaps.labels(outcome).inc()
 
     def text(self) -> bytes:
-        """Return all figures of all processes, in Prometheus's format."""
-        return generate_latest(self._all())
+        """All metrics of all processes in Prometheus's text format."""
+        return generate_latest(self._combined_registry())
 
     def value(self, name: str) -> float:
-        """Return one figure that has no labels, of all processes together."""
-        return self._all().get_sample_value(name) or 0.0
+        """The value of a metric without labels, of all processes together."""
+        return self._combined_registry().get_sample_value(name) or 0.0
 
-    def _all(self) -> CollectorRegistry:
-        if FIGURES not in os.environ:
+    def _combined_registry(self) -> CollectorRegistry:
+        if METRICS_FOLDER_VARIABLE not in os.environ:
             return self._registry
-        together = CollectorRegistry()
-        MultiProcessCollector(together)  # type: ignore[no-untyped-call]
-        return together
+        combined = CollectorRegistry()
+        MultiProcessCollector(combined)  # type: ignore[no-untyped-call]
+        return combined

@@ -1,4 +1,4 @@
-"""Observers, each in a thread of its own, so that no answer waits for one; and a second model."""
+"""Observers of answers, each in its own thread so that no answer waits for it; a second model."""
 
 import logging
 import random
@@ -8,88 +8,94 @@ from collections.abc import Sequence
 
 from search.feedback.observer import Observer, ServedAnswer
 from search.serving.metrics import Metrics
-from search.serving.versions import Served
+from search.serving.versions import ServedVersion
 
 LOG = logging.getLogger(__name__)
-MOST_IMAGES, MOST_BYTES = 4096, 64 * 2**20
-"""The most that may wait for an observer; what comes beyond is counted, and not told to it."""
+MAX_IMAGES, MAX_BYTES = 4096, 64 * 2**20
+"""The most answers and bytes in an observer's queue; answers beyond are dropped and counted."""
 BATCH = 256
+"""The most answers that an observer receives at once."""
 
 
-class Observing:
-    """An observer and what waits for it."""
+class ObserverQueue:
+    """An observer, its thread, and the answers that wait for it."""
 
     def __init__(self, observer: Observer, metrics: Metrics) -> None:
-        """Begin its thread."""
+        """Start the thread."""
         self._observer, self._metrics = observer, metrics
         self._waiting: deque[ServedAnswer] = deque()
-        self._size, self._is_closed, self._has_failed = 0, False, False
+        self._pending_bytes, self._is_closed, self._has_failed = 0, False, False
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._tell_all, name="observer", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="observer", daemon=True)
         self._thread.start()
 
-    def tell(self, answered: Sequence[ServedAnswer]) -> None:
-        """Have it told of answers, soon."""
-        size = sum(_size(one) for one in answered)
+    def put(self, answers: Sequence[ServedAnswer]) -> None:
+        """Queue answers for the observer, or drop and count them if the queue is full."""
+        size_bytes = sum(_size_bytes(answer) for answer in answers)
         with self._changed:
-            if len(self._waiting) >= MOST_IMAGES or self._size + size > MOST_BYTES:
-                self._metrics.unobserved.inc(len(answered))
+            if len(self._waiting) >= MAX_IMAGES or self._pending_bytes + size_bytes > MAX_BYTES:
+                self._metrics.unobserved.inc(len(answers))
                 return
-            self._size += size
-            self._waiting.extend(answered)
+            self._pending_bytes += size_bytes
+            self._waiting.extend(answers)
             self._changed.notify()
 
     def close(self) -> None:
-        """Tell it what waits, and close it."""
+        """Let the observer take what waits, then close it."""
         with self._changed:
             self._is_closed = True
             self._changed.notify()
         self._thread.join()
 
-    def _tell_all(self) -> None:
-        while batch := self._next():
+    def _run(self) -> None:
+        while batch := self._next_batch():
             try:
                 self._observer.observe(batch)
-            except Exception as error:  # noqa: BLE001 - answers go on whatever an observer does
+            except Exception as error:  # noqa: BLE001 - no observer may stop the answers
                 if not self._has_failed:
                     LOG.error("%s failed: %r", type(self._observer).__name__, error)
                 self._has_failed = True
         self._observer.close()
 
-    def _next(self) -> list[ServedAnswer]:
-        """Wait for answers; none are returned at the end."""
+    def _next_batch(self) -> list[ServedAnswer]:
+        """Wait for answers; an empty list is the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._is_closed)
             batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
-            self._size -= sum(_size(one) for one in batch)
+            self._pending_bytes -= sum(_size_bytes(answer) for answer in batch)
             return batch
 
 
-def _size(answered: ServedAnswer) -> int:
-    return len(answered.content) + answered.pixels.nbytes
+def _size_bytes(answer: ServedAnswer) -> int:
+    return len(answer.content) + answer.pixels.nbytes
 
 
 class Shadow:
-    """An observer that asks a second model about a share of the images, and counts differences."""
+    """An observer that runs a second model on a share of the images, and counts differences."""
 
     def __init__(self, share: float, metrics: Metrics) -> None:
-        """Ask it for this share of the images, once there is one."""
-        self.served: Served | None = None
+        """Prepare to compare; `served` is set once the second model is loaded.
+
+        Args:
+            share: the probability with which an image is compared.
+            metrics: the figures to update.
+        """
+        self.served: ServedVersion | None = None
         self._share, self._metrics = share, metrics
 
     def observe(self, batch: Sequence[ServedAnswer]) -> None:
-        """Ask the second model about a sample of these images, and count differences."""
+        """Run the second model on a sample of these images, and count differing classes."""
         served = self.served
-        asked = [one for one in batch if random.random() < self._share]
-        if served is None or not asked:
+        sample = [answer for answer in batch if random.random() < self._share]
+        if served is None or not sample:
             return
-        found = served.predictions([one.pixels for one in asked])
+        predictions = served.predictions([answer.pixels for answer in sample])
         differing = sum(
-            int(chances.argmax()) != int(one.probabilities.argmax())
-            for chances, one in zip(found, asked, strict=True)
+            int(probabilities.argmax()) != int(answer.probabilities.argmax())
+            for probabilities, answer in zip(predictions, sample, strict=True)
         )
-        self._metrics.shadow_images.inc(len(asked))
+        self._metrics.shadow_images.inc(len(sample))
         self._metrics.shadow_differences.inc(differing)
 
     def close(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: there is nothing to release."""

@@ -1,8 +1,8 @@
-"""The same server as a deployment of Ray Serve, on a cluster that is up.
+"""The same server as a deployment of Ray Serve, on a running cluster.
 
-Ray Serve starts as many replicas as the load asks for, on any node, finds one for each request and
-replaces those that are lost; what a replica is asked, `app` answers. This process stays: it looks
-where an alias is, tries each new version here, and has the replicas replaced by such with it.
+Ray Serve scales the number of replicas with the load, on any node, routes each request to one of
+them and replaces lost ones; in a replica `app` answers. This process stays: it follows the alias,
+loads each new version here first, and has Ray Serve replace the replicas.
 """
 
 import logging
@@ -19,83 +19,91 @@ from cluster.errors import NotReady
 from cluster.runtime.resources import Resources
 from cluster.runtime.session import check_address, session
 from search.serving.app import App
-from search.serving.messages import DRAIN_S, MAIN, Coming, Fetched, Question, Settings
+from search.serving.messages import (
+    DRAIN_S,
+    MAIN,
+    FetchedModel,
+    ModelVersion,
+    WatchedModel,
+    WorkerSettings,
+)
 from search.serving.metrics import Metrics
-from search.serving.supervisor import forget, named, say
-from search.serving.versions import Served, Versions, ready, why_not
-from search.serving.watch import fetched, version_now
-from search.serving.worker import app_of, check_task, recorder_of
+from search.serving.supervisor import name_version, remove_fetched, report
+from search.serving.versions import ServedVersion, Versions, load_version, mismatch
+from search.serving.watch import current_version, fetch_version
+from search.serving.worker import build_app, check_task, open_recorder
 from trainables.errors import ConfigError, printable
 
-AT_ONCE = 512
-"""Requests that a replica may have at once; what they may ask for is bounded by `Limits`."""
-TARGET = 64
-"""Requests at once to a replica above which another is started, if one may be."""
-MOST_BYTES = 400_000_000
-"""Of a model: it is handed to the replicas through Ray's own messages."""
-PATIENT = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}
-"""For Ray Serve's controller. By itself it kills a node's door that is not open after 5 s, as on a
-busy machine, and the start that waits for this door fails; the start itself waits for 60 s.
+MAX_ONGOING = 512
+"""The most requests of a replica at once; `Limits` bounds their memory and time."""
+TARGET_ONGOING = 64
+"""Ray Serve starts another replica, up to the most, above this many requests per replica."""
+MAX_BYTES = 400_000_000
+"""The most bytes of a model, which is passed to the replicas in Ray's own messages."""
+CONTROLLER_ENVIRONMENT = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}
+"""Environment of Ray Serve's controller. By default it kills a proxy that is not ready within 5 s,
+which happens on a busy machine, and the start that waits for this proxy fails; the start itself
+waits for 60 s.
 """
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """The model that is to be served on a cluster, with its settings and its place there."""
+class ClusterDeployment:
+    """The model to serve on a cluster, its settings, and its address there."""
 
-    settings: Settings
-    """Of each replica."""
+    settings: WorkerSettings
+    """The settings of each replica."""
     address: str
-    """The cluster's."""
+    """The address of the cluster."""
     port: int
     prefix: str
-    """The path below the port where the server stands, such as `/flowers`; `/` for all of it."""
+    """The path at which the model is served, such as `/flowers`; `/` for all paths."""
     replicas: tuple[int, int]
-    """The fewest and the most."""
-    source: Question | Path
-    """The model; a folder is there already."""
+    """The smallest and the largest number of replicas."""
+    source: WatchedModel | Path
+    """The model; a folder needs no fetching."""
 
 
 @dataclass(frozen=True)
-class Given:
-    """The settings and the model that a replica is started with."""
+class ReplicaSetup:
+    """The settings and the model with which a replica is started."""
 
-    settings: Settings
+    settings: WorkerSettings
     version: str
     files: dict[str, bytes]
-    """The content of the model's folder."""
+    """The files of the model's folder: their contents by name."""
 
 
 class Replica:
-    """One process that answers."""
+    """A process that answers requests."""
 
-    def __init__(self, given: Given) -> None:
-        """Load the model; an error of it is Ray Serve's to tell."""
+    def __init__(self, setup: ReplicaSetup) -> None:
+        """Load the model; Ray Serve reports its errors."""
         with tempfile.TemporaryDirectory(prefix="serve-") as temporary:
-            for name, content in given.files.items():
+            for name, content in setup.files.items():
                 (Path(temporary) / name).write_bytes(content)
-            settings = given.settings
-            served = ready(
+            settings = setup.settings
+            served = load_version(
                 Path(temporary),
                 settings.name,
-                given.version,
+                setup.version,
                 threads=settings.threads,
                 delay_s=settings.delay_s,
             )
-        metrics, recorder = Metrics(), recorder_of(settings.record, settings.name, served)
-        metrics.version(served.version, served.runtime.engine, is_used=True)
-        self._app = app_of(settings, Versions(served), metrics, recorder)
+        metrics, recorder = Metrics(), open_recorder(settings.record, settings.name, served)
+        metrics.set_version(served.version, served.runtime.engine, is_used=True)
+        self._app = build_app(settings, Versions(served), metrics, recorder)
 
     def __serve_build_asgi_app__(self) -> App:
         return self._app
 
 
-def serve_on_cluster(wanted: Wanted) -> int:
+def serve_on_cluster(deployment: ClusterDeployment) -> int:
     """Serve on a cluster until a signal, and return the exit code.
 
     Raises:
         ConfigError: the model cannot be served.
-        NotReady: Ray Serve is not installed, the cluster is not there, or no replica starts.
+        NotReady: Ray Serve is not installed, the cluster cannot be reached, or no replica starts.
     """
     try:
         import ray.serve
@@ -104,53 +112,53 @@ def serve_on_cluster(wanted: Wanted) -> int:
             f"--address needs Ray Serve ({error}). "
             "Install: pip install 'image-classifier-search[ray-serve]'"
         ) from error
-    check_address(wanted.address)
-    found = _find(wanted)
-    current = _ready(wanted, found)
-    check_task(wanted.settings, current)
-    # The whole cluster is Ray Serve's to give: this process asks for nothing itself.
+    check_address(deployment.address)
+    model = _fetch_current(deployment)
+    current = _load(deployment, model)
+    check_task(deployment.settings, current)
+    # Ray Serve allocates the cluster's resources: this process requests none itself.
     with (
-        session(wanted.address, local=Resources(cpus=1)),
-        until_stopped() as stopped,
+        session(deployment.address, local=Resources(cpus=1)),
+        catch_stop_signals() as stop_signal,
     ):
-        _start(wanted)
+        _start(deployment)
         try:
-            _deploy(wanted, found)
-            say(
-                f"serving {wanted.settings.name}, version {found.version}, on port "
-                f"{wanted.port} of each node, at {wanted.prefix}"
+            _deploy(deployment, model)
+            report(
+                f"serving {deployment.settings.name}, version {model.version}, on port "
+                f"{deployment.port} of each node, at {deployment.prefix}"
             )
-            _follow(wanted, found, current, stopped)
+            _follow_alias(deployment, model, current, stop_signal)
         finally:
-            ray.serve.delete(_app_name(wanted))
+            ray.serve.delete(_app_name(deployment))
             if not ray.serve.status().applications:
                 ray.serve.shutdown()
-    return 0 if stopped.number == signal.SIGTERM else 128 + signal.SIGINT
+    return 0 if stop_signal.number == signal.SIGTERM else 128 + signal.SIGINT
 
 
-def _start(wanted: Wanted) -> None:
-    """Start Ray Serve, if it is not there.
+def _start(deployment: ClusterDeployment) -> None:
+    """Start Ray Serve, unless it is running.
 
     Raises:
-        ConfigError: it listens at another port.
+        ConfigError: it listens on another port.
         NotReady: it does not start.
     """
     from ray import serve
     from ray.exceptions import RayActorError
-    from ray.serve.context import _get_global_client  # what else knows the port is a dashboard
+    from ray.serve.context import _get_global_client  # otherwise only a dashboard has the port
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
-    # One that is there already may have models of others.
-    is_there = _get_global_client(raise_if_no_controller_running=False) is not None
+    # A Ray Serve that is running may serve other models, and must not be shut down.
+    is_running = _get_global_client(raise_if_no_controller_running=False) is not None
     try:
         serve.start(
             proxy_location="EveryNode",
-            http_options={"host": wanted.settings.host, "port": wanted.port},
+            http_options={"host": deployment.settings.host, "port": deployment.port},
             logging_config={"log_level": "ERROR", "enable_access_log": False},
-            controller_options={"runtime_env": {"env_vars": PATIENT}},
+            controller_options={"runtime_env": {"env_vars": CONTROLLER_ENVIRONMENT}},
         )
     except (RayActorError, TimeoutError) as error:
-        if not is_there:  # what did start would be taken for a Ray Serve that is up
+        if not is_running:  # its remains would be taken for a running Ray Serve
             with suppress(RayActorError, TimeoutError):
                 serve.shutdown()
         text = printable(" ".join(str(error).split()))[:300]
@@ -158,57 +166,66 @@ def _start(wanted: Wanted) -> None:
     client = _get_global_client()
     assert client is not None
     port = client.http_config.port
-    if port != wanted.port:
+    if port != deployment.port:
         raise ConfigError(
-            f"--port {wanted.port}: Ray Serve listens on {port} of this cluster, for all that it "
-            f"serves. Use --port {port}."
+            f"--port {deployment.port}: Ray Serve listens on {port} of this cluster, for all that "
+            f"it serves. Use --port {port}."
         )
 
 
-def _follow(wanted: Wanted, found: Coming, current: Served, stopped: "Stopped") -> None:
-    """Let the replicas use each version to which an alias moves, until a signal."""
-    source, trouble = wanted.source, ""
-    refused: str | None = None  # the version that was no good last
-    while isinstance(source, Question) and source.moves and not stopped.wait(source.poll_s):
-        coming = None
+def _follow_alias(
+    deployment: ClusterDeployment,
+    model: ModelVersion,
+    current: ServedVersion,
+    stop_signal: "StopSignal",
+) -> None:
+    """Deploy each version to which an alias moves, until a signal."""
+    source, trouble = deployment.source, ""
+    refused_version: str | None = None  # the last version that cannot be served
+    while isinstance(source, WatchedModel) and source.moves and not stop_signal.wait(source.poll_s):
+        candidate = None
         try:
-            if (version := version_now(source)) in (found.version, refused):
+            if (version := current_version(source)) in (model.version, refused_version):
                 continue
-            coming = _find(wanted)
-            if why := why_not(current.model, (new := _ready(wanted, coming)).model):
-                raise ConfigError(f"{why}.")
-            _deploy(wanted, coming)
-            coming, found, current, trouble = found, coming, new, ""
-            say(f"version {found.version} is in use now")
+            candidate = _fetch_current(deployment)
+            if reason := mismatch(current.model, (new := _load(deployment, candidate)).model):
+                raise ConfigError(f"{reason}.")
+            _deploy(deployment, candidate)
+            candidate, model, current, trouble = model, candidate, new, ""
+            report(f"version {model.version} is in use now")
         except (ConfigError, NotReady, OSError) as error:
-            # What passes is tried again; a version that is no good is not.
-            refused = version if coming and isinstance(error, ConfigError) else refused
+            # Passing errors are tried again; a version that cannot be served is not.
+            refused_version = (
+                version if candidate and isinstance(error, ConfigError) else refused_version
+            )
             if str(error) != trouble:
                 text = str(error).rstrip(".")
-                say(f"note: {text}; version {found.version} stays")
+                report(f"note: {text}; version {model.version} stays")
             trouble = str(error)
         finally:
-            if coming is not None:  # the one before, or one that is not used
-                forget(coming, Path(source.into))
-    stopped.wait(None)
+            if candidate is not None:  # the replaced version, or one that is not used
+                remove_fetched(candidate, Path(source.into))
+    stop_signal.wait(None)
 
 
-def _find(wanted: Wanted) -> Coming:
-    """Return the version that is wanted now, in a folder."""
-    source = wanted.source
-    found = (
-        Fetched(str(source)) if isinstance(source, Path) else fetched(source, version_now(source))
+def _fetch_current(deployment: ClusterDeployment) -> ModelVersion:
+    """Fetch the version that the source names now, and name it."""
+    source = deployment.source
+    model = (
+        FetchedModel(str(source))
+        if isinstance(source, Path)
+        else fetch_version(source, current_version(source))
     )
-    return named(found, MAIN)
+    return name_version(model, MAIN)
 
 
-def _ready(wanted: Wanted, found: Coming) -> Served:
-    """Try a version here, before any replica is told of it."""
-    name, delay_s = wanted.settings.name, wanted.settings.delay_s
-    return ready(Path(found.folder), name, found.version, threads=1, delay_s=delay_s)
+def _load(deployment: ClusterDeployment, model: ModelVersion) -> ServedVersion:
+    """Load a version in this process, before it is deployed."""
+    name, delay_s = deployment.settings.name, deployment.settings.delay_s
+    return load_version(Path(model.folder), name, model.version, threads=1, delay_s=delay_s)
 
 
-def _deploy(wanted: Wanted, found: Coming) -> None:
+def _deploy(deployment: ClusterDeployment, model: ModelVersion) -> None:
     """Start the replicas, or replace them one by one, and wait until they answer.
 
     Raises:
@@ -217,65 +234,67 @@ def _deploy(wanted: Wanted, found: Coming) -> None:
     """
     from ray import serve
 
-    folder = Path(found.folder)
+    folder = Path(model.folder)
     files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    if (size := sum(map(len, files.values()))) > MOST_BYTES:
+    if (size := sum(map(len, files.values()))) > MAX_BYTES:
         raise ConfigError(
-            f"the model has {size / 1e6:,.0f} MB; on a cluster at most {MOST_BYTES / 1e6:,.0f} MB "
+            f"the model has {size / 1e6:,.0f} MB; on a cluster at most {MAX_BYTES / 1e6:,.0f} MB "
             "are served."
         )
-    fewest, most = wanted.replicas
-    given = Given(wanted.settings, found.version, files)
-    deployment: Any = serve.deployment(
+    fewest, most = deployment.replicas
+    setup = ReplicaSetup(deployment.settings, model.version, files)
+    ingress: Any = serve.deployment(
         serve.ingress()(Replica),
         name="model",
-        max_ongoing_requests=AT_ONCE,
+        max_ongoing_requests=MAX_ONGOING,
         graceful_shutdown_timeout_s=DRAIN_S,
         autoscaling_config={
             "min_replicas": fewest,
             "max_replicas": most,
             "initial_replicas": fewest,
-            "target_ongoing_requests": TARGET,
+            "target_ongoing_requests": TARGET_ONGOING,
         },
     )
     try:
-        serve.run(deployment.bind(given), name=_app_name(wanted), route_prefix=wanted.prefix)
+        serve.run(ingress.bind(setup), name=_app_name(deployment), route_prefix=deployment.prefix)
     except (RuntimeError, TimeoutError) as error:
         raise NotReady(
-            f"the replicas of {wanted.settings.name} do not start ({printable(str(error))[:300]})"
+            f"the replicas of {deployment.settings.name} do not start "
+            f"({printable(str(error))[:300]})"
         ) from error
 
 
-def _app_name(wanted: Wanted) -> str:
-    """Return the application's name: one model stands at each place below the port."""
-    return f"search{wanted.prefix.rstrip('/').replace('/', '.')}"
+def _app_name(deployment: ClusterDeployment) -> str:
+    """The name of the application in Ray Serve, which is unique for each prefix."""
+    return f"search{deployment.prefix.rstrip('/').replace('/', '.')}"
 
 
-class Stopped:
-    """The signal that came, and a way to wait for it."""
+class StopSignal:
+    """A signal to stop, and a way to wait for it."""
 
     def __init__(self) -> None:
         self.number = 0
+        """The number of the first signal; 0 before it."""
         self._event = threading.Event()
 
-    def hear(self, number: int, frame: object) -> None:
+    def handle(self, number: int, frame: object) -> None:
         """Handle a signal."""
         self.number = self.number or number
         self._event.set()
 
     def wait(self, seconds: float | None) -> bool:
-        """Wait for a signal, so long at most; return whether one came."""
+        """Wait for a signal, at most this long; True if it came."""
         return self._event.wait(seconds)
 
 
 @contextmanager
-def until_stopped() -> Iterator[Stopped]:
-    """Let SIGTERM and SIGINT end the wait within, and nothing else."""
-    stopped = Stopped()
+def catch_stop_signals() -> Iterator[StopSignal]:
+    """Make SIGTERM and SIGINT end the waits for the yielded signal, and nothing else."""
+    stop_signal = StopSignal()
     numbers = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.signal(number, stopped.hear) for number in numbers}
+    handlers = {number: signal.signal(number, stop_signal.handle) for number in numbers}
     try:
-        yield stopped
+        yield stop_signal
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)

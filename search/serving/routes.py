@@ -1,4 +1,4 @@
-"""The server's account of itself, and its page of documentation."""
+"""Routes that describe the server: its state, its metrics, its API and its documentation."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from search.serving.app import App
 
 PAGE = Path(__file__).with_name("docs.html")
-ANSWERS = {
+ERRORS = {
     "400": "The request is not as it should be",
     "403": "Another site's page asks, or by a name that is not this server's",
     "408": "The request arrived too slowly",
@@ -30,13 +30,13 @@ ANSWERS = {
 
 
 def routes(app: "App") -> list[BaseRoute]:
-    """Return the routes of what the server tells of itself."""
+    """The routes that describe the server."""
 
     async def health(request: Request) -> Response:
-        return JSONResponse({"status": "ok", **told(app)})
+        return JSONResponse({"status": "ok", **describe_state(app)})
 
     async def ready(request: Request) -> Response:
-        return JSONResponse({"ready": True, **told(app)})
+        return JSONResponse({"ready": True, **describe_state(app)})
 
     async def version(request: Request) -> Response:
         return JSONResponse({"model": app.name, "version": app.versions.current.version})
@@ -49,7 +49,7 @@ def routes(app: "App") -> list[BaseRoute]:
         return Response(app.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def openapi(request: Request) -> Response:
-        return JSONResponse(described(app))
+        return JSONResponse(describe_api(app))
 
     async def docs(request: Request) -> Response:
         return HTMLResponse(PAGE.read_text(encoding="utf-8"), headers=_page_headers())
@@ -66,36 +66,36 @@ def routes(app: "App") -> list[BaseRoute]:
     return [Route(path, page, methods=["GET"]) for path, page in pages.items()]
 
 
-def told(app: "App") -> dict[str, Any]:
-    """Describe what this process uses, refused and records, and how a second model differs."""
+def describe_state(app: "App") -> dict[str, Any]:
+    """Describe this process: its version, the last refusal, the recorder and the second model."""
     current, refused = app.versions.current, app.versions.refused
-    found: dict[str, Any] = {
+    state: dict[str, Any] = {
         "model": app.name,
         "version": current.version,
         "engine": current.runtime.engine,
         "threads": current.runtime.threads,
-        "largest_batch": current.largest,
+        "largest_batch": current.largest_batch,
         "refused": None if refused is None else {"version": refused[0], "reason": refused[1]},
     }
     if (recorder := app.recorder) is not None:
-        found["recording"] = {
+        state["recording"] = {
             "problem": recorder.problem or None,
             "written": recorder.counts.written,
             "lost": recorder.counts.lost,
         }
     if app.shadow is not None:
         served = app.shadow.served
-        found["shadow"] = {
+        state["shadow"] = {
             "version": None if served is None else served.version,
             "images": int(app.metrics.value("serving_shadow_images_total")),
             "differ": int(app.metrics.value("serving_shadow_differences_total")),
         }
-    return found
+    return state
 
 
 @cache
 def _page_headers() -> dict[str, str]:
-    """Return headers by which the page loads nothing but its own style."""
+    """Headers with which the page may load nothing but its own style."""
     style = PAGE.read_text(encoding="utf-8").partition("<style>")[2].partition("</style>")[0]
     digest = b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return {
@@ -105,13 +105,13 @@ def _page_headers() -> dict[str, str]:
     }
 
 
-def described(app: "App") -> dict[str, Any]:
-    """Return the description of the server by OpenAPI."""
+def describe_api(app: "App") -> dict[str, Any]:
+    """The server's API as an OpenAPI document."""
     binary = {"schema": {"type": "string", "format": "binary"}}
     image = {"type": "string", "contentEncoding": "base64"}
     images = {"type": "object", "properties": {"images": {"type": "array", "items": image}}}
     files = {"type": "object", "additionalProperties": {"type": "string", "format": "binary"}}
-    errors = {code: {"description": text} for code, text in ANSWERS.items()}
+    errors = {code: {"description": text} for code, text in ERRORS.items()}
     tensors = {"type": "object", "properties": {"inputs": {"type": "array"}}}
     return {
         "openapi": "3.1.0",
@@ -154,7 +154,7 @@ def described(app: "App") -> dict[str, Any]:
     }
 
 
-async def _refused(request: Request, error: Exception) -> Response:
+async def _as_json(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     text, headers = str(error.detail), dict(error.headers or {})
     if error.status_code == 404 and request.url.path in ("/predict", "/invocations"):
@@ -163,5 +163,5 @@ async def _refused(request: Request, error: Exception) -> Response:
     return Response(body, error.status_code, headers, media_type="application/json")
 
 
-HANDLERS: Any = {HTTPException: _refused}
-"""The handlers of the errors that Starlette answers itself: as JSON."""
+HANDLERS: Any = {HTTPException: _as_json}
+"""Handlers that answer Starlette's own errors as JSON."""

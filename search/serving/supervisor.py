@@ -1,7 +1,7 @@
-"""The processes of a server: those that answer, which share a socket, and those that watch models.
+"""The processes of a server: workers, which share a socket, and processes that watch models.
 
-A new version goes to one of the answering processes first, and to the others if that uses it. One
-that ends is started again with the version that was last used.
+A new version goes to one worker first, and to the others once that uses it. A worker that ends is
+replaced by another with the version in use.
 """
 
 import asyncio
@@ -26,75 +26,86 @@ from cluster.cli import BUG, REFUSED, USAGE, complain
 from cluster.errors import Refused
 from search.serving.messages import (
     DRAIN_S,
-    FIGURES,
     MAIN,
+    METRICS_FOLDER_VARIABLE,
     SHADOW,
-    Came,
-    Coming,
-    Fetched,
-    Question,
-    Settings,
+    FetchedModel,
+    ModelVersion,
+    VersionReply,
+    WatchedModel,
+    WorkerSettings,
 )
 from trainables.errors import ConfigError, counted, printable
 
 FAILURES = 3
-"""At the start, the times in a row that a process may end before it has answered."""
+"""At the start, the number of failures in a row of a worker that end the server."""
 PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
-"""Seconds before something is tried again; the pause doubles with each failure in a row."""
+"""Seconds before the first retry, and the longest pause: it doubles with each failure in a row."""
 
 Work = Callable[[], Coroutine[Any, Any, None]]
+"""A task of the supervisor, which can be started again after an error."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The model that is to be served, with the settings and the number of its processes."""
+class ServingPlan:
+    """The model to serve, its settings, and the number of workers."""
 
-    settings: Settings
+    settings: WorkerSettings
     address: str
-    """The address where it is served, for people."""
+    """The address at which the model is served, to print."""
     workers: int
-    source: Question | Path
-    """The model; a folder is there already."""
-    shadow: Question | None = None
+    source: WatchedModel | Path
+    """The model; a folder needs no fetching."""
+    shadow: WatchedModel | None = None
 
 
 @dataclass
 class Slot:
-    """The place of one answering process, which one after another may have."""
+    """The place of one worker, which successive processes take."""
 
     process: Process | None = None
-    asked: Coming | None = None
-    """The version that it was told of."""
-    reply: "asyncio.Future[Came] | None" = None
-    """The reply on that version, once it comes."""
+    candidate: ModelVersion | None = None
+    """The version that a process is asked to use, until its reply arrives."""
+    reply: "asyncio.Future[VersionReply] | None" = None
+    """The reply that is awaited."""
+    is_sent: bool = False
+    """True if the running process received the candidate: only then is its end a reply."""
     is_ready: bool = False
     failures: int = 0
-    """Processes in a row that have not answered yet, the one that is running among them."""
+    """Processes in a row that did not become ready, including the running one until it is ready."""
 
-    def hear(self, came: Came) -> None:
-        """Settle the wait for this version, if there is one."""
-        if self.reply is None or self.asked is None or self.reply.done():
-            return
-        if (came.role, came.version) == (self.asked.role, self.asked.version):
-            self.reply.set_result(came)
+    @property
+    def unanswered(self) -> ModelVersion | None:
+        """The candidate, as long as there is no reply."""
+        return None if self.reply is None or self.reply.done() else self.candidate
+
+    def is_reply(self, reply: VersionReply) -> bool:
+        """Check whether this is the reply to the candidate."""
+        model = self.unanswered
+        return model is not None and (reply.role, reply.version) == (model.role, model.version)
+
+    def settle(self, reply: VersionReply) -> None:
+        """Settle the awaited reply, if this is the reply to the candidate."""
+        if self.reply is not None and self.is_reply(reply):
+            self.reply.set_result(reply)
 
 
 @dataclass
 class Supervisor:
-    """Starts processes, tells them of versions, and ends them."""
+    """Starts processes, sends them versions, and ends them."""
 
-    plan: Plan
+    plan: ServingPlan
     folder: Path
-    """Its own, for versions and figures."""
+    """The supervisor's own folder, for versions and metrics."""
     listening: socket.socket
     """The socket that the processes share."""
     _slots: list[Slot] = field(init=False)
-    _used: dict[str, Coming] = field(default_factory=dict)
-    """The version that is used, by its role."""
-    _wishes: dict[str, Coming] = field(default_factory=dict)
-    """The newest version that came and is not looked at yet, by its role."""
+    _accepted: dict[str, ModelVersion] = field(default_factory=dict)
+    """The version in use, by its role."""
+    _pending: dict[str, ModelVersion] = field(default_factory=dict)
+    """The newest version that no worker has received yet, by its role."""
     _is_serving: bool = False
-    """True once all processes have answered: from then on a failure is tried again."""
+    """True once all workers are ready: from then on errors are retried and never end the server."""
 
     def __post_init__(self) -> None:
         self._slots = [Slot() for _ in range(self.plan.workers)]
@@ -102,11 +113,11 @@ class Supervisor:
     async def run(self) -> int:
         """Serve until a signal, and return the exit code."""
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._wished = asyncio.Event()
+        self._has_offer = asyncio.Event()
         self._watchers: list[Process] = []
         for number, code in ((signal.SIGTERM, 0), (signal.SIGINT, 128 + signal.SIGINT)):
             asyncio.get_running_loop().add_signal_handler(number, self._end, code)
-        tasks = [asyncio.create_task(self._guarded(one)) for one in self._all()]
+        tasks = [asyncio.create_task(self._retry(work)) for work in self._works()]
         code = await self._ended
         for task in tasks:
             task.cancel()
@@ -114,34 +125,37 @@ class Supervisor:
         await self._drain()
         return code
 
-    def _all(self) -> list[Work]:
-        found: list[Work] = [self._roll_out]
+    def _works(self) -> list[Work]:
+        works: list[Work] = [self._roll_out]
         if isinstance(source := self.plan.source, Path):
-            self._wish(named(Fetched(str(source)), MAIN))
+            self._offer(name_version(FetchedModel(str(source)), MAIN))
         else:
-            found.append(partial(self._watch, source, MAIN))
+            works.append(partial(self._watch, source, MAIN))
         if self.plan.shadow is not None:
-            found.append(partial(self._watch, self.plan.shadow, SHADOW))
-        return found
+            works.append(partial(self._watch, self.plan.shadow, SHADOW))
+        return works
 
-    async def _guarded(self, work: Work) -> None:
-        """Do a part of the work. An error of it ends the server at its start, and never later."""
-        failures = 0
+    async def _retry(self, work: Work) -> None:
+        """Do some work. An error ends the server during its start; later the work is retried."""
+        failures, clock = 0, asyncio.get_running_loop().time
         while True:
+            began_s = clock()
             try:
                 return await work()
-            except Exception as error:  # noqa: BLE001 - no task's error may be lost
+            except Exception as error:  # noqa: BLE001 - no error of a task may be lost
                 if not self._is_serving:
-                    self._end(_complaint(error))
+                    self._end(_report_error(error))
                     return
                 text = str(error) if isinstance(error, ConfigError | Refused) else repr(error)
-                say(f"note: {text.rstrip('.')}; it is tried again")
-            await self._pause(failures := failures + 1)
+                report(f"note: {text.rstrip('.')}; it is tried again")
+            # Work that went well for a while has not failed in a row.
+            failures = 1 if clock() - began_s > LONGEST_PAUSE_S else failures + 1
+            await self._pause(failures)
             if self._ended.done():
                 return
 
     async def _pause(self, failures: int) -> None:
-        """Wait before the next try, the longer the more failed in a row; a signal ends the wait."""
+        """Wait before a retry, longer after each failure in a row; a signal ends the wait."""
         pause_s = min(LONGEST_PAUSE_S, PAUSE_S * 2.0 ** min(failures - 1, 10))
         await asyncio.wait([self._ended], timeout=pause_s)
 
@@ -153,127 +167,145 @@ class Supervisor:
             if slot.process is not None and slot.process.returncode is None:
                 slot.process.kill()
 
-    async def _watch(self, question: Question, role: str) -> None:
-        """Hear of the versions of a model."""
-        Path(question.into).mkdir(exist_ok=True)
+    async def _watch(self, source: WatchedModel, role: str) -> None:
+        """Offer each version of a model that a watching process fetches."""
+        Path(source.into).mkdir(exist_ok=True)
         while True:
-            process = await _started("search.serving.watch", question.text)
+            process = await _start_process("search.serving.watch", source.text)
             self._watchers.append(process)
             assert process.stdout is not None
             async for line in process.stdout:
-                self._wish(named(Fetched(**json.loads(line)), role))
+                self._offer(name_version(FetchedModel(**json.loads(line)), role))
             code = await process.wait()
-            if code > 0 and role not in self._used:
-                self._end(code)  # it has said why
-            if code == 0 and not question.moves:
+            if code > 0 and role not in self._accepted:
+                self._end(code)  # the process has printed why
+            if code == 0 and not source.moves:
                 return
             await asyncio.sleep(PAUSE_S)
 
-    def _wish(self, coming: Coming) -> None:
-        """Note a version as the next; one that nobody has looked at is not wanted any more."""
-        if (passed := self._wishes.get(coming.role)) is not None:
-            self._forget(passed)
-        self._wishes[coming.role] = coming
-        self._wished.set()
+    def _offer(self, model: ModelVersion) -> None:
+        """Queue a version; it replaces one of the same role that no worker has received yet."""
+        if (outdated := self._pending.get(model.role)) is not None:
+            self._remove_folder(outdated)
+        self._pending[model.role] = model
+        self._has_offer.set()
 
     async def _roll_out(self) -> None:
-        """Let the processes use each version that comes; a second model waits for the first."""
+        """Let the workers use each queued version; a second model waits for the first."""
         while True:
-            await self._wished.wait()
-            self._wished.clear()
-            if MAIN in self._wishes:
-                await self._take(self._wishes.pop(MAIN))
-            if MAIN in self._used and SHADOW in self._wishes:
-                await self._take(self._wishes.pop(SHADOW))
+            await self._has_offer.wait()
+            self._has_offer.clear()
+            if MAIN in self._pending:
+                await self._use_pending(MAIN)
+            if MAIN in self._accepted and SHADOW in self._pending:
+                await self._use_pending(SHADOW)
 
-    async def _take(self, coming: Coming) -> None:
-        """Let the processes use a version, if they do not."""
-        before = self._used.get(coming.role)
-        if before is not None and before.version == coming.version:
-            self._forget(coming)
-        elif before is None and coming.role == MAIN:
-            await self._begin(coming)
+    async def _use_pending(self, role: str) -> None:
+        """Use the queued version; after an error it stays queued, unless a newer one is."""
+        model = self._pending.pop(role)
+        try:
+            await self._use(model)
+        except Exception:
+            self._pending.setdefault(role, model)
+            self._has_offer.set()
+            raise
+
+    async def _use(self, model: ModelVersion) -> None:
+        """Let the workers use a version, unless it is in use already."""
+        old = self._accepted.get(model.role)
+        if old is not None and old.version == model.version:
+            self._remove_folder(model)
+        elif old is None and model.role == MAIN:
+            await self._begin(model)
         else:
-            await self._change(coming)
+            await self._change(model)
 
-    async def _begin(self, coming: Coming) -> None:
-        """Start all processes with the first version."""
-        self._used[MAIN] = coming
+    async def _begin(self, model: ModelVersion) -> None:
+        """Start all workers with the first version."""
+        self._accepted[MAIN] = model
         self._keepers = [
-            asyncio.create_task(self._guarded(partial(self._keep, one))) for one in self._slots
+            asyncio.create_task(self._retry(partial(self._keep_running, slot)))
+            for slot in self._slots
         ]
         while not all(slot.is_ready for slot in self._slots):
             await asyncio.sleep(0.01)
         self._is_serving = True
         plan = self.plan
         workers = f" by {counted(plan.workers, 'process', 'processes')}" * (plan.workers > 1)
-        say(f"serving {plan.settings.name}, version {coming.version}, at {plan.address}{workers}")
+        report(f"serving {plan.settings.name}, version {model.version}, at {plan.address}{workers}")
         if (record := plan.settings.record) is not None:
-            say(f"what it meets is kept in {record.place}")
+            report(f"what it meets is kept in {record.place}")
 
-    async def _change(self, coming: Coming) -> None:
-        """Let one process use a version, then the others."""
-        before, is_used = self._used.get(coming.role), False
+    async def _change(self, model: ModelVersion) -> None:
+        """Let one worker use a version, then the others."""
+        old, is_used = self._accepted.get(model.role), False
         for slot in self._slots:
-            came = await self._asked(slot, coming)
-            if came.refused:
-                stays = f"; version {before.version} stays" if before is not None else ""
-                say(f"note: {_words(coming)} is not used: {came.refused.rstrip('.')}{stays}")
+            reply = await self._ask(slot, model)
+            if reply.refused:
+                stays = f"; version {old.version} stays" if old is not None else ""
+                report(f"note: {_describe(model)} is not used: {reply.refused.rstrip('.')}{stays}")
                 if not is_used:
-                    self._forget(coming)
+                    self._remove_folder(model)
                     return
             elif not is_used:
-                self._used[coming.role], is_used = coming, True
-        say(f"{_words(coming)} is in use now")
-        if before is not None:
-            self._forget(before)
+                self._accepted[model.role], is_used = model, True
+        report(f"{_describe(model)} is in use now")
+        if old is not None:
+            self._remove_folder(old)
 
-    async def _asked(self, slot: Slot, coming: Coming) -> Came:
-        """Return what becomes of a version in a process.
+    async def _ask(self, slot: Slot, model: ModelVersion) -> VersionReply:
+        """Send a version to a worker, and wait for its reply.
 
-        One that is just starting was told of the version in use, so it is waited for.
+        A worker that is starting has received the version in use, so it has to become ready first.
+        If workers fail to start with that version, the next one starts with this version instead.
         """
-        while not slot.is_ready:
+        while not slot.is_ready and not (model.role == MAIN and slot.failures > 1):
             await asyncio.sleep(0.01)
-        assert slot.process is not None
-        assert slot.process.stdin is not None
-        slot.asked, slot.reply = coming, asyncio.get_running_loop().create_future()
-        slot.process.stdin.write(coming.line)
-        came = await slot.reply
-        slot.asked = slot.reply = None
-        return came
+        slot.candidate, slot.reply = model, asyncio.get_running_loop().create_future()
+        slot.is_sent = slot.is_ready
+        if slot.is_sent:
+            assert slot.process is not None
+            assert slot.process.stdin is not None
+            slot.process.stdin.write(model.line)
+        reply = await slot.reply
+        slot.candidate = slot.reply = None
+        return reply
 
-    async def _keep(self, slot: Slot) -> None:
-        """Have a process answer, and start another when it ends."""
+    async def _keep_running(self, slot: Slot) -> None:
+        """Keep a worker running: start another process whenever it ends."""
         while not self._ended.done():
             try:
-                await self._answer(slot)
+                await self._run_process(slot)
             finally:
-                if (asked := slot.asked) is not None:
-                    slot.hear(Came(asked.version, asked.role, "a process ended while it loaded it"))
+                if (model := slot.unanswered) is not None and slot.is_sent:
+                    slot.settle(
+                        VersionReply(
+                            model.version, model.role, "a process ended while it loaded it"
+                        )
+                    )
             if slot.failures >= FAILURES and not self._is_serving:
                 raise Refused(f"a process ended {FAILURES} times before it could answer.")
             if slot.failures:
                 await self._pause(slot.failures)
 
-    async def _answer(self, slot: Slot) -> None:
-        """Start a process and hear what it says, until it ends."""
+    async def _run_process(self, slot: Slot) -> None:
+        """Start a worker and read its replies, until it ends."""
         settings = replace(self.plan.settings, is_restart=self._is_serving)
         slot.failures += 1
-        slot.process = process = await _started(
+        slot.process = process = await _start_process(
             "search.serving.worker",
             settings.text,
             stdin=PIPE,
             pass_fds=[settings.descriptor],
-            env={**os.environ, FIGURES: str(self.folder / "metrics")},
+            env={**os.environ, METRICS_FOLDER_VARIABLE: str(self.folder / "metrics")},
         )
         try:
-            if self._ended.done():  # the signal came meanwhile, and did not find it
+            if self._ended.done():  # the signal came before the process was in its slot
                 process.terminate()
-            await self._hear(slot, process)
-        except ConfigError:  # it ends by itself
+            await self._read_replies(slot, process)
+        except ConfigError:  # the process ends by itself
             raise
-        except Exception:  # what it said is not understood
+        except Exception:  # a line is not a valid reply
             with suppress(ProcessLookupError):
                 process.terminate()
             raise
@@ -282,26 +314,33 @@ class Supervisor:
             code = await process.wait()
             mark_process_dead(process.pid, str(self.folder / "metrics"))  # type: ignore[no-untyped-call]
         if not self._ended.done():
-            say(f"note: a process ended ({_ending(code)}); another takes its place")
+            report(f"note: a process ended ({_describe_exit(code)}); another takes its place")
 
-    async def _hear(self, slot: Slot, process: Process) -> None:
-        """Tell a process which versions are in use, and hear what it says until its end."""
+    async def _read_replies(self, slot: Slot, process: Process) -> None:
+        """Send the versions in use to a worker, and read its replies until it ends."""
         assert process.stdin is not None
         assert process.stdout is not None
+        versions = dict(self._accepted)
+        if (model := slot.unanswered) is not None and model.role == MAIN:
+            versions[MAIN], slot.is_sent = model, True
         for role in (MAIN, SHADOW):
-            if role in self._used:
-                process.stdin.write(self._used[role].line)
+            if role in versions:
+                process.stdin.write(versions[role].line)
         async for line in process.stdout:
-            came = Came(**json.loads(line))
-            if came.refused and not slot.is_ready and came.role == MAIN:
+            reply = VersionReply(**json.loads(line))
+            is_start = reply.role == MAIN and not slot.is_ready
+            if is_start and reply.refused and not slot.is_reply(reply):
                 name = self.plan.settings.name
-                raise ConfigError(f"'{name}' cannot be served: {came.refused}")
-            slot.hear(came)
-            if came.role == MAIN:
+                raise ConfigError(f"'{name}' cannot be served: {reply.refused}")
+            slot.settle(reply)
+            if is_start and not reply.refused:
                 slot.is_ready, slot.failures = True, 0
+                if (model := slot.unanswered) is not None and not slot.is_sent:
+                    slot.is_sent = True  # the worker could start with the version in use after all
+                    process.stdin.write(model.line)
 
     async def _drain(self) -> None:
-        """Let the processes answer what has arrived, and end all."""
+        """Let the workers answer the requests that have arrived, and end all processes."""
         self.listening.close()
         for watcher in self._watchers:
             if watcher.returncode is None:
@@ -315,73 +354,74 @@ class Supervisor:
             process.terminate()
         waiting = [asyncio.create_task(process.wait()) for process in running]
         if waiting:
+            # Workers end by themselves within DRAIN_S, so this kills only those that hang.
             await asyncio.wait(waiting, timeout=DRAIN_S + 5)
         for process in running:
             if process.returncode is None:
                 process.kill()
         await asyncio.gather(*getattr(self, "_keepers", []), return_exceptions=True)
 
-    def _forget(self, coming: Coming) -> None:
-        """Remove the folder of a version, if it is one of ours."""
+    def _remove_folder(self, model: ModelVersion) -> None:
+        """Remove the folder of a version if it was fetched."""
         for source in (self.plan.source, self.plan.shadow):
-            if isinstance(source, Question):
-                forget(coming, Path(source.into))
+            if isinstance(source, WatchedModel):
+                remove_fetched(model, Path(source.into))
 
 
-def forget(coming: Coming, into: Path) -> None:
-    """Remove what was fetched into a folder for a version, if that is where it is."""
-    path = Path(coming.folder)
+def remove_fetched(model: ModelVersion, into: Path) -> None:
+    """Remove the folder of a version if it is inside `into`, where versions are fetched."""
+    path = Path(model.folder)
     if path.is_relative_to(into):
         shutil.rmtree(into / path.relative_to(into).parts[0], ignore_errors=True)
 
 
-async def _started(module: str, argument: str, **how: Any) -> Process:
-    """Start one of our modules, apart from the terminal, whose Ctrl-C is ours to handle."""
+async def _start_process(module: str, argument: str, **options: Any) -> Process:
+    """Start a module in a session of its own, so that Ctrl-C reaches only the supervisor."""
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", module, argument, stdout=PIPE, start_new_session=True, **how
+        sys.executable, "-m", module, argument, stdout=PIPE, start_new_session=True, **options
     )
 
 
-def named(fetched: Fetched, role: str) -> Coming:
-    """Return a version with a name: the registry's, or one that its content gives."""
-    return Coming(fetched.version or fingerprint(Path(fetched.folder)), fetched.folder, role)
+def name_version(fetched: FetchedModel, role: str) -> ModelVersion:
+    """Name a fetched version: by its number in the registry, or by its content."""
+    return ModelVersion(fetched.version or fingerprint(Path(fetched.folder)), fetched.folder, role)
 
 
 def fingerprint(folder: Path) -> str:
-    """Return a name for what a folder holds: the beginning of its SHA-256."""
-    whole = hashlib.sha256()
+    """The first 12 hexadecimal digits of the SHA-256 of a folder's files and their names."""
+    digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.is_file():
             with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256")
-            whole.update(path.name.encode() + digest.digest())
-    return whole.hexdigest()[:12]
+                part = hashlib.file_digest(file, "sha256")
+            digest.update(path.name.encode() + part.digest())
+    return digest.hexdigest()[:12]
 
 
-def _words(coming: Coming) -> str:
-    second = " of the second model" if coming.role == SHADOW else ""
-    return f"version {coming.version}{second}"
+def _describe(model: ModelVersion) -> str:
+    second = " of the second model" if model.role == SHADOW else ""
+    return f"version {model.version}{second}"
 
 
-def _ending(code: int) -> str:
+def _describe_exit(code: int) -> str:
     return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
-def say(text: str) -> None:
-    """Print a line; a server whose output nobody can read continues."""
+def report(text: str) -> None:
+    """Print a line; the server continues even if its output cannot be written."""
     try:
         print(printable(text), flush=True)
     except BrokenPipeError:
-        # What is still in the buffer would fail again when Python ends.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-    except OSError:  # such as a full disk; the line is printed with the next one that can be
+        # The rest of the buffer would fail again when Python flushes it at its end.
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+    except OSError:  # such as a full disk; the line stays in the buffer until the next print
         pass
 
 
-def _complaint(error: Exception) -> int:
-    """Print an error that ends the server, and return the exit code."""
+def _report_error(error: Exception) -> int:
+    """Print an error that ends the server, and determine the exit code."""
     if not isinstance(error, ConfigError | Refused):
         error, code = RuntimeError(f"a mistake in the program: {error!r}"), BUG
     else:
@@ -391,27 +431,27 @@ def _complaint(error: Exception) -> int:
     return code
 
 
-def bound(host: str, port: int) -> socket.socket:
-    """Return a socket at an address, which nobody can reach before a process listens.
+def bind_socket(host: str, port: int) -> socket.socket:
+    """Bind a socket to an address; it refuses connections until a worker listens.
 
     Raises:
-        OSError: it is taken, or there is no such address.
+        OSError: the address is in use, or does not exist.
     """
     family, kind, protocol, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
-    made = socket.socket(family, kind, protocol)
+    listening = socket.socket(family, kind, protocol)
     try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind(address)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
     except OSError:
-        made.close()
+        listening.close()
         raise
-    made.set_inheritable(True)
-    return made
+    listening.set_inheritable(True)
+    return listening
 
 
-def serve(plan: Plan, folder: Path, listening: socket.socket) -> int:
-    """Serve at a socket until a signal, and return the exit code; versions are in `folder`."""
+def serve(plan: ServingPlan, folder: Path, listening: socket.socket) -> int:
+    """Serve at a socket until a signal, and return the exit code; `folder` is for versions."""
     (folder / "metrics").mkdir()
     return asyncio.run(Supervisor(plan, folder, listening).run())

@@ -1,4 +1,4 @@
-"""The version of a model that answers, and how another takes its place."""
+"""The version of a model in use, and its replacement by another."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -17,21 +17,21 @@ from trainables.export.model import Model, folder_in
 from trainables.export.runtime import Runtime, load
 
 QUICK_S = 0.001
-"""The longest computation, in seconds, that may hold up the event loop."""
+"""The longest computation, in seconds, that may block the event loop."""
 LOAD_S = 600.0
-"""The longest that loading a version may take, in seconds: those that come after it wait."""
+"""The longest that loading a version may take, in seconds: later versions wait for it."""
 
 
 @dataclass(frozen=True)
-class Served:
-    """A version that is ready to answer."""
+class ServedVersion:
+    """A version that is loaded and ready to answer."""
 
     version: str
     runtime: Runtime
-    largest: int
-    """The most images that it computes at once."""
-    quick: int
-    """The most images that it computes sooner than a thread could be asked to; 0 if none."""
+    largest_batch: int
+    """The most images that are computed at once."""
+    quick_batch: int
+    """The most images that are computed in the event loop, faster than by a thread; 0 for none."""
     encoder: Encoder
 
     @property
@@ -41,130 +41,137 @@ class Served:
 
     @property
     def is_classifier(self) -> bool:
-        """True if it gives probabilities of classes."""
+        """True if the model predicts probabilities of classes."""
         return self.model.task is CLASSIFICATION
 
     def predictions(self, images: Sequence[NDArray[np.uint8]]) -> Any:
-        """Return what it says of images, whose pixels are as it takes them."""
+        """Compute the model's answers on images of pixels in the form that it takes."""
         return self.model.predictions(np.stack(images) if self.is_classifier else list(images))
 
 
-def ready(folder: Path, name: str, version: str, *, threads: int, delay_s: float) -> Served:
-    """Load the version in a folder and let it answer.
+def load_version(
+    folder: Path, name: str, version: str, *, threads: int, delay_s: float
+) -> ServedVersion:
+    """Load the version in a folder, and check its answers on two images.
 
     Args:
-        folder: it may be one of MLflow's, that holds the model's.
-        name: what the model is called.
-        version: what this version of it is called.
-        threads: how many it may compute with.
-        delay_s: how long the images that come while a batch is computed may have to wait for it.
+        folder: the folder of a promoted model, or one of MLflow's that contains it.
+        name: the name of the model.
+        version: the name of this version.
+        threads: the number of threads that may compute.
+        delay_s: the longest that a batch may compute: images that arrive meanwhile wait for it.
 
     Raises:
         ConfigError: the folder holds no model that can be served.
     """
-    found = folder_in(folder)
-    if found is None:
+    model_folder = folder_in(folder)
+    if model_folder is None:
         raise ConfigError(f"'{folder}' holds no promoted model (a folder with about.json).")
     try:
-        runtime = _within(LOAD_S, lambda: _loaded(found, name, threads))
+        runtime = _call_within(LOAD_S, lambda: _load(model_folder, name, threads))
     except ConfigError:
         raise
-    except Exception as error:  # whatever a damaged file makes its library raise
-        raise ConfigError(f"it cannot be loaded ({reason(error)})") from error
+    except Exception as error:  # a damaged file may raise anything
+        raise ConfigError(f"it cannot be loaded ({describe_error(error)})") from error
     encoder = Encoder(name, version, tuple(runtime.model.classes))
-    largest = max(1, runtime.batch_within(delay_s))
-    return Served(version, runtime, largest, runtime.batch_within(QUICK_S), encoder)
+    largest_batch = max(1, runtime.batch_within(delay_s))
+    return ServedVersion(version, runtime, largest_batch, runtime.batch_within(QUICK_S), encoder)
 
 
-def _loaded(folder: Path, name: str, threads: int) -> Runtime:
+def _load(folder: Path, name: str, threads: int) -> Runtime:
     runtime = load(folder, name, threads)
     _check_answers(runtime.model)
     return runtime
 
 
-def _within(limit_s: float, make: Callable[[], Runtime]) -> Runtime:
-    """Call a function in a thread, and stop waiting for it after a while; it is not ended.
+def _call_within(limit_s: float, make: Callable[[], Runtime]) -> Runtime:
+    """Call a function in a thread, and stop waiting after `limit_s`; the thread is not ended.
+
+    Errors of the function are raised here.
 
     Raises:
-        ConfigError: it took longer than `limit_s` seconds.
-        Exception: as the function.
+        ConfigError: the function took longer.
     """
-    made: Future[Runtime] = Future()
+    future: Future[Runtime] = Future()
 
     def run() -> None:
         try:
-            made.set_result(make())
-        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
-            made.set_exception(error)
+            future.set_result(make())
+        except BaseException as error:  # noqa: BLE001 - it is raised in the thread that waits
+            future.set_exception(error)
 
     threading.Thread(target=run, name="loading", daemon=True).start()
-    if not wait([made], limit_s).done:
+    if not wait([future], limit_s).done:
         raise ConfigError(f"it was not loaded within {limit_s:g} s")
-    return made.result()
+    return future.result()
 
 
 def _check_answers(model: Model) -> None:
-    """Check that a classifier gives each image a probability of each class.
+    """Check that a classifier answers each image with a probability of each class.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: its answers have another shape, or are not finite.
     """
     if model.task is not CLASSIFICATION:
         return
-    wanted = (2, len(model.classes))
-    chances = np.asarray(model.predictions(np.zeros((2, *model.image), dtype=np.uint8)))
-    if chances.shape != wanted:
-        raise ConfigError(f"it answers two images with {chances.shape} numbers, not {wanted}.")
-    if not np.isfinite(chances).all():
+    expected_shape = (2, len(model.classes))
+    probabilities = np.asarray(model.predictions(np.zeros((2, *model.image), dtype=np.uint8)))
+    if probabilities.shape != expected_shape:
+        raise ConfigError(
+            f"it answers two images with {probabilities.shape} numbers, not {expected_shape}."
+        )
+    if not np.isfinite(probabilities).all():
         raise ConfigError("its probabilities are no numbers (NaN or infinite).")
 
 
-def reason(error: Exception) -> str:
-    """Return the beginning of an error as one line."""
+def describe_error(error: Exception) -> str:
+    """Describe an error in one line: its class and the beginning of its text."""
     lines = str(error).splitlines() or [""]
     return printable(f"{type(error).__name__}: {lines[0]}"[:300])
 
 
-def why_not(old: Model, new: Model) -> str:
-    """Return why one model cannot take another's place; empty if it can."""
+def mismatch(old: Model, new: Model) -> str:
+    """The reason why a new model cannot replace an old one; empty if it can."""
     if old.signature == new.signature:
         return ""
     if old.task != new.task:
         return f"it is for {new.task.title}, and the one in use for {old.task.title}"
     if old.classes != new.classes:
-        gone, come = (
+        missing, added = (
             sorted(set(a) - set(b))
             for a, b in ((old.classes, new.classes), (new.classes, old.classes))
         )
-        words = [f"without {_named(gone)}"] * bool(gone) + [f"with {_named(come)}"] * bool(come)
+        words = [f"without {_quote(missing)}"] * bool(missing) + [f"with {_quote(added)}"] * bool(
+            added
+        )
         return f"its classes differ ({', '.join(words) or 'in their order'})"
-    return f"its images differ ({_form(new)}, and {_form(old)} in use)"
+    return f"its images differ ({_image_form(new)}, and {_image_form(old)} in use)"
 
 
-def _named(classes: list[str]) -> str:
-    shown = ", ".join(f"'{printable(name)[:40]}'" for name in classes[:3])
-    return shown + f" and {len(classes) - 3} more" * (len(classes) > 3)
+def _quote(classes: list[str]) -> str:
+    names = ", ".join(f"'{printable(name)[:40]}'" for name in classes[:3])
+    return names + f" and {len(classes) - 3} more" * (len(classes) > 3)
 
 
-def _form(model: Model) -> str:
+def _image_form(model: Model) -> str:
     height, width, channels = model.image
     return f"{height} x {width} with {channels} channels"
 
 
 class Versions:
-    """The version in use, and the last one that was refused."""
+    """The version in use, and the last version that was refused."""
 
-    def __init__(self, first: Served) -> None:
+    def __init__(self, first: ServedVersion) -> None:
         self.current = first
         self.refused: tuple[str, str] | None = None
-        """A version and why it is not used; None after a swap."""
+        """A version and the reason why it is not used; None after a swap."""
 
-    def swap(self, new: Served) -> None:
-        """Let another version answer from now on.
+    def swap(self, new: ServedVersion) -> None:
+        """Use another version from now on.
 
         Raises:
-            ConfigError: it cannot take the place of the one in use.
+            ConfigError: it cannot replace the version in use.
         """
-        if text := why_not(self.current.model, new.model):
+        if text := mismatch(self.current.model, new.model):
             raise ConfigError(text)
         self.current, self.refused = new, None

@@ -1,10 +1,11 @@
-"""A process that looks where a model is, and fetches each new version of it.
+"""A process that follows a model's alias, and fetches each new version.
 
-    python -m search.serving.watch QUESTION
+    python -m search.serving.watch MODEL
 
-MLflow's client and torch take seconds and memory, which the processes that answer requests do not
-have to spare. Each version that it has fetched is a line on stdout, a `Fetched`; the first trouble
-is its exit code and a line on stderr, each later one a line on stderr, once.
+MODEL is a `WatchedModel` as JSON. Importing MLflow's client and torch takes seconds and memory,
+which the processes that answer requests cannot spare, so this is a process of its own. It prints a
+`FetchedModel` a line for each version. An error of the first fetch ends it with an exit code and a
+line on stderr. Each later error is a line on stderr, which is printed once while the error repeats.
 """
 
 import json
@@ -21,66 +22,66 @@ from pathlib import Path
 from cluster.errors import NotReady
 from search.api import prepared, tracking_uri
 from search.cli.main import check_versions, guarded
-from search.serving.messages import Fetched, Question
+from search.serving.messages import FetchedModel, WatchedModel
 from search.tracking.model_registry import fetch, version_at
 from trainables.errors import ConfigError, printable
 
 
-def fetched(question: Question, version: str) -> Fetched:
-    """Bring a version into a folder of its own, which no other look at it shares."""
-    Path(question.into).mkdir(parents=True, exist_ok=True)
-    own = Path(tempfile.mkdtemp(dir=question.into))
+def fetch_version(model: WatchedModel, version: str) -> FetchedModel:
+    """Fetch a version into a new folder, which no other fetch of the same version shares."""
+    Path(model.into).mkdir(parents=True, exist_ok=True)
+    parent = Path(tempfile.mkdtemp(dir=model.into))
     try:
-        found = _fetched(question, version, own / (version or "model"))
+        folder = _fetch_into(model, version, parent / (version or "model"))
     except BaseException:
-        shutil.rmtree(own, ignore_errors=True)
+        shutil.rmtree(parent, ignore_errors=True)
         raise
-    return Fetched(str(found), version)
+    return FetchedModel(str(folder), version)
 
 
-def _fetched(question: Question, version: str, into: Path) -> Path:
+def _fetch_into(model: WatchedModel, version: str, into: Path) -> Path:
     if version:
         into.mkdir()
-        source = f"models:/{question.registered}/{version}"
-        return fetch(source, tracking_uri(question.tracking), into)
+        source = f"models:/{model.registered}/{version}"
+        return fetch(source, tracking_uri(model.tracking), into)
     return prepared(
-        question.source,
+        model.source,
         into,
-        trial=question.trial,
-        storage=question.storage,
-        data_root=question.data_root,
+        trial=model.trial,
+        storage=model.storage,
+        data_root=model.data_root,
     )
 
 
-def bring(question: Question, version: str) -> None:
-    """Bring a version, and say so."""
-    print(json.dumps(asdict(fetched(question, version))), flush=True)
+def fetch_and_report(model: WatchedModel, version: str) -> None:
+    """Fetch a version, and report it on stdout."""
+    print(json.dumps(asdict(fetch_version(model, version))), flush=True)
 
 
-def version_now(question: Question) -> str:
-    """Return the version that is wanted now; empty if it has no number."""
-    if not question.source.startswith("models:"):
+def current_version(model: WatchedModel) -> str:
+    """The version that the source names now; empty for a model of a search."""
+    if not model.source.startswith("models:"):
         return ""
-    return version_at(question.source, tracking_uri(question.tracking))
+    return version_at(model.source, tracking_uri(model.tracking))
 
 
-def watch(question: Question) -> int:
-    """Fetch the model, then each version to which its alias moves, as long as somebody listens."""
+def watch(model: WatchedModel) -> int:
+    """Fetch the model, then each version to which its alias moves, while the parent lives."""
     check_versions()
     parent, trouble = os.getppid(), ""
-    last = version_now(question)
-    bring(question, last)
-    while question.moves and os.getppid() == parent:
-        time.sleep(question.poll_s)
+    last = current_version(model)
+    fetch_and_report(model, last)
+    while model.moves and os.getppid() == parent:
+        time.sleep(model.poll_s)
         try:
-            version = version_now(question)
+            version = current_version(model)
             if version != last:
-                bring(question, version)
+                fetch_and_report(model, version)
                 last = version
             trouble = ""
         except (ConfigError, NotReady, OSError) as error:
             if str(error) != trouble:
-                with suppress(OSError):  # whether anybody reads it changes nothing
+                with suppress(OSError):  # nobody may be reading it any more
                     sys.stderr.write(f"note: {printable(str(error))} The version in use stays.\n")
             trouble = str(error)
     return 0
@@ -89,7 +90,7 @@ def watch(question: Question) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Watch, and return the exit code (see `search.cli.main`)."""
     (text,) = sys.argv[1:] if argv is None else argv
-    return guarded(lambda: watch(Question(**json.loads(text))))
+    return guarded(lambda: watch(WatchedModel(**json.loads(text))))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""A process that answers requests at a socket, which others may share.
+"""A process that answers requests at a socket, which other processes may share.
 
     python -m search.serving.worker SETTINGS
 
-It is started by `supervisor`, which tells it on stdin what to serve, a `Coming` a line, and hears
-on stdout what came of that, a `Came` a line. At the end of stdin, and at SIGTERM, it answers what
-has arrived and ends.
+SETTINGS are `WorkerSettings` as JSON. `supervisor` starts the process, and writes to its stdin
+which version to use, a `ModelVersion` a line. The process replies on stdout, a `VersionReply` a
+line. At the end of stdin, and at SIGTERM, it answers the requests that have arrived and ends.
 """
 
 import gc
@@ -25,45 +25,56 @@ import uvicorn
 
 from search.serving import protocol, versions
 from search.serving.app import App
-from search.serving.limits import within_open_files
-from search.serving.messages import DRAIN_S, MAIN, SHADOW, Came, Coming, Recording, Settings
+from search.serving.limits import fit_to_open_files
+from search.serving.messages import (
+    DRAIN_S,
+    MAIN,
+    SHADOW,
+    ModelVersion,
+    Recording,
+    VersionReply,
+    WorkerSettings,
+)
 from search.serving.metrics import Metrics
 from search.serving.observing import Shadow
 from search.serving.pages import drop
 from search.serving.pages.guard import allowed_hosts
-from search.serving.versions import Served, Versions
+from search.serving.versions import ServedVersion, Versions
 from trainables.errors import ConfigError
 
 if TYPE_CHECKING:
     from search.feedback.recorder import Recorder
 
 KEEP_ALIVE_S = 75
+"""Seconds after which an idle connection is closed."""
 
 
-def check_task(settings: Settings, first: Served) -> None:
-    """Check that what the settings ask for can be done with this model.
+def check_task(settings: WorkerSettings, first: ServedVersion) -> None:
+    """Check that the settings can be applied to this model.
 
     Raises:
-        ConfigError: it is no classifier, and is to be recorded or compared.
+        ConfigError: the model is no classifier, but is to be recorded or compared.
     """
-    asked = ["--record"] * (settings.record is not None) + ["--shadow"] * bool(
+    options = ["--record"] * (settings.record is not None) + ["--shadow"] * bool(
         settings.shadow_share
     )
-    if asked and not first.is_classifier:
+    if options and not first.is_classifier:
         raise ConfigError(
-            f"{' and '.join(asked)} take classifiers alone, and this model is for "
-            f"{first.model.task.title}. Leave {'them' if len(asked) > 1 else 'it'} out."
+            f"{' and '.join(options)} take classifiers alone, and this model is for "
+            f"{first.model.task.title}. Leave {'them' if len(options) > 1 else 'it'} out."
         )
 
 
-def recorder_of(
-    record: Recording | None, name: str, first: Served, *, is_restart: bool = False
+def open_recorder(
+    record: Recording | None, name: str, first: ServedVersion, *, is_restart: bool = False
 ) -> "Recorder | None":
-    """Begin to keep what is met, if that is asked for; after a restart also where it is refused.
+    """Open the recorder if answers are to be recorded.
 
-    Raises:
-        ConfigError: the place holds the records of another model.
-        OSError: it cannot be written.
+    Args:
+        record: the place and the bounds; None to record nothing.
+        name: the name of the model.
+        first: the first version, for its classes.
+        is_restart: True to start although the storage refuses.
     """
     if record is None:
         return None
@@ -76,16 +87,16 @@ def recorder_of(
     return Recorder(storage(record.place), about, keeping, is_restart=is_restart)
 
 
-def app_of(
-    settings: Settings,
+def build_app(
+    settings: WorkerSettings,
     versions: Versions,
     metrics: Metrics,
     recorder: "Recorder | None",
     shadow: Shadow | None = None,
 ) -> App:
-    """Return the application with its page."""
+    """Build the application with the page to drop images on."""
     hosts = allowed_hosts(settings.host)
-    page = drop.Context(
+    page = drop.DropContext(
         settings.name,
         tuple(versions.current.model.classes),
         lambda: versions.current.version,
@@ -106,9 +117,9 @@ def app_of(
 
 
 class Worker:
-    """Serves one model, and a second one beside it."""
+    """Serves a model, and compares a second model with it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: WorkerSettings) -> None:
         self.settings = settings
         self._metrics = Metrics()
         self._shadow = (
@@ -117,36 +128,36 @@ class Worker:
 
     def run(self) -> int:
         """Load the first version, serve until SIGTERM, and return the exit code."""
-        for coming in _told():
-            if coming.role == MAIN:
+        for model in _read_versions():
+            if model.role == MAIN:
                 break
         else:
             return 0
         try:
-            first = self._ready(coming)
+            first = self._load_version(model)
             check_task(self.settings, first)
             settings = self.settings
-            recorder = recorder_of(
+            recorder = open_recorder(
                 settings.record, settings.name, first, is_restart=settings.is_restart
             )
         except (ConfigError, OSError) as error:
-            _say(Came(coming.version, MAIN, str(error)))
+            _send_reply(VersionReply(model.version, MAIN, str(error)))
             return 0
-        self.settings = replace(self.settings, limits=within_open_files(self.settings.limits))
+        self.settings = replace(self.settings, limits=fit_to_open_files(self.settings.limits))
         self._versions = Versions(first)
-        self._metrics.version(first.version, first.runtime.engine, is_used=True)
-        server = self._made(recorder)
-        threading.Thread(target=self._listen, name="versions", daemon=True).start()
-        # What is there now stays; looking through it would hold answers up.
+        self._metrics.set_version(first.version, first.runtime.engine, is_used=True)
+        server = self._build_server(recorder)
+        threading.Thread(target=self._follow_versions, name="versions", daemon=True).start()
+        # These objects stay: without the freeze each collection would scan them and delay answers.
         gc.collect()
         gc.freeze()
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: None)  # uvicorn raises them again at its end
+            signal.signal(number, lambda *_: None)  # uvicorn raises the signals again at its end
         server.run(sockets=[socket.socket(fileno=self.settings.descriptor)])
         return 0
 
-    def _made(self, recorder: "Recorder | None") -> uvicorn.Server:
-        app = app_of(self.settings, self._versions, self._metrics, recorder, self._shadow)
+    def _build_server(self, recorder: "Recorder | None") -> uvicorn.Server:
+        app = build_app(self.settings, self._versions, self._metrics, recorder, self._shadow)
         config = uvicorn.Config(
             app,
             http=protocol.protocol(self.settings.limits),
@@ -162,88 +173,89 @@ class Worker:
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=DRAIN_S,
         )
-        return _Server(config, lambda: _say(Came(self._versions.current.version, MAIN)))
+        return _WorkerServer(
+            config, lambda: _send_reply(VersionReply(self._versions.current.version, MAIN))
+        )
 
-    def _ready(self, coming: Coming) -> Served:
-        return versions.ready(
-            Path(coming.folder),
+    def _load_version(self, model: ModelVersion) -> ServedVersion:
+        return versions.load_version(
+            Path(model.folder),
             self.settings.name,
-            coming.version,
+            model.version,
             threads=self.settings.threads,
             delay_s=self.settings.delay_s,
         )
 
-    def _listen(self) -> None:
-        """Use the versions that come, until stdin ends."""
-        for coming in _told():
+    def _follow_versions(self) -> None:
+        """Use the versions that the supervisor offers, until stdin ends."""
+        for model in _read_versions():
             try:
-                came = self._used(coming)
-            except Exception as error:  # noqa: BLE001 - later versions have to be heard of
-                came = Came(coming.version, coming.role, versions.reason(error))
+                reply = self._load_and_swap(model)
+            except Exception as error:  # noqa: BLE001 - later versions have to be read
+                reply = VersionReply(model.version, model.role, versions.describe_error(error))
             with suppress(OSError):
-                _say(came)
+                _send_reply(reply)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    def _used(self, coming: Coming) -> Came:
-        """Load a version beside the one in use, and let it take its place."""
+    def _load_and_swap(self, model: ModelVersion) -> VersionReply:
+        """Load a version beside the one in use, and swap them."""
         try:
-            new = self._ready(coming)
-            if coming.role == SHADOW:
+            new = self._load_version(model)
+            if model.role == SHADOW:
                 self._use_shadow(new)
             else:
                 self._use(new)
         except ConfigError as error:
-            if coming.role == MAIN:
-                self._versions.refused = (coming.version, str(error))
-            self._metrics.swapped("refused")
-            return Came(coming.version, coming.role, str(error))
-        return Came(coming.version, coming.role)
+            if model.role == MAIN:
+                self._versions.refused = (model.version, str(error))
+            self._metrics.count_swap("refused")
+            return VersionReply(model.version, model.role, str(error))
+        return VersionReply(model.version, model.role)
 
-    def _use(self, new: Served) -> None:
-        before = self._versions.current
+    def _use(self, new: ServedVersion) -> None:
+        old = self._versions.current
         self._versions.swap(new)
-        self._metrics.swapped("swapped")
-        self._metrics.version(before.version, before.runtime.engine, is_used=False)
-        self._metrics.version(new.version, new.runtime.engine, is_used=True)
+        self._metrics.count_swap("swapped")
+        self._metrics.set_version(old.version, old.runtime.engine, is_used=False)
+        self._metrics.set_version(new.version, new.runtime.engine, is_used=True)
 
-    def _use_shadow(self, new: Served) -> None:
-        if text := versions.why_not(self._versions.current.model, new.model):
+    def _use_shadow(self, new: ServedVersion) -> None:
+        if text := versions.mismatch(self._versions.current.model, new.model):
             raise ConfigError(text)
         if self._shadow is not None:
             self._shadow.served = new
 
 
-class _Server(uvicorn.Server):
-    """Says when it listens."""
+class _WorkerServer(uvicorn.Server):
+    """Calls a function once it listens."""
 
-    def __init__(self, config: uvicorn.Config, listening: Any) -> None:
+    def __init__(self, config: uvicorn.Config, on_listening: Any) -> None:
         super().__init__(config)
-        self._listening = listening
+        self._on_listening = on_listening
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to listen."""
+        """Listen, then call the function."""
         await super().startup(sockets)
-        self._listening()
+        self._on_listening()
 
 
-def _told() -> Iterator[Coming]:
-    """Yield what the supervisor tells."""
+def _read_versions() -> Iterator[ModelVersion]:
     while line := sys.stdin.readline():
-        yield Coming(**json.loads(line))
+        yield ModelVersion(**json.loads(line))
 
 
-def _say(came: Came) -> None:
-    sys.stdout.write(json.dumps(asdict(came)) + "\n")
+def _send_reply(reply: VersionReply) -> None:
+    sys.stdout.write(json.dumps(asdict(reply)) + "\n")
     sys.stdout.flush()
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
-    """Serve, and end this process."""
+    """Serve, then end this process."""
     logging.basicConfig(level=logging.ERROR, format="error: %(message)s")
     (text,) = sys.argv[1:] if argv is None else argv
-    code = Worker(Settings.of(text)).run()
+    code = Worker(WorkerSettings.from_text(text)).run()
     sys.stdout.flush()
-    # A thread still reads stdin, which Python's own end does not bear.
+    # Not by sys.exit: a thread still reads stdin, and Python's own shutdown would fail.
     os._exit(code)
 
 

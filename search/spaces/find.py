@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import search.spaces
-from cluster.cli import expanded
+from cluster.cli import expand_path
 from search.space import SearchSpace
 from trainables.errors import ConfigError, unknown
 
@@ -50,8 +50,8 @@ def file_of(source: str) -> tuple[Path, str] | None:
     """Return the file of a user's own space and the name in it; None for a named space."""
     path, colon, attribute = source.rpartition(":")
     if colon:
-        return expanded(path), attribute
-    return (expanded(source), "space") if source.endswith(".py") else None
+        return expand_path(path), attribute
+    return (expand_path(source), "space") if source.endswith(".py") else None
 
 
 def sha256_of(source: str) -> str:

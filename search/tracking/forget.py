@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cluster.errors import NotReady
-from cluster.secrets import masked
+from cluster.secrets import redact
 from search.journal.events import Started
 from search.tracking.client import client_of, sqlite_path
 from search.tracking.runs import elsewhere, experiment_title
@@ -84,6 +84,6 @@ def forget(traces: Traces) -> None:
 def _trouble(uri: str, error: Exception) -> NotReady:
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return NotReady(
-        f"MLflow ({masked(uri)}) does not answer as it should ({masked(reason)[:300]}). Try again "
+        f"MLflow ({redact(uri)}) does not answer as it should ({redact(reason)[:300]}). Try again "
         "later, or leave its runs with --keep-runs."
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cluster.errors import NotReady
-from cluster.secrets import masked
+from cluster.secrets import redact
 from search.journal.result import SearchResult
 from search.journal.store import Storage
 from search.phrases import verb_for
@@ -96,7 +96,7 @@ class Registry:
             raise self._trouble(error) from error
         if found is None:
             raise NotReady(
-                f"MLflow ({masked(uri)}) has no run of the search '{result.name}'. Write it first: "
+                f"MLflow ({redact(uri)}) has no run of the search '{result.name}'. Write it first: "
                 f"{verb_for('sync', result.name, storage)}"
             )
         self.run = found
@@ -201,7 +201,7 @@ class Registry:
         except troubles() as error:
             so_far = f"it is models:/{name}@{given[-1]}" if given else "it has no alias yet"
             raise NotReady(
-                f"MLflow ({masked(self.uri)}) did not take an alias {_reason(error)} Version "
+                f"MLflow ({redact(self.uri)}) did not take an alias {_reason(error)} Version "
                 f"{version} of {name} is registered, {so_far}; the champion is as it was. Try "
                 "again later."
             ) from error
@@ -220,7 +220,7 @@ class Registry:
 
     def _trouble(self, error: Exception) -> NotReady:
         return NotReady(
-            f"MLflow ({masked(self.uri)}) did not take the model {_reason(error)} Try "
+            f"MLflow ({redact(self.uri)}) did not take the model {_reason(error)} Try "
             "again later; nothing was promoted."
         )
 
@@ -228,7 +228,7 @@ class Registry:
 def _reason(error: Exception) -> str:
     """Return the first line of an error in brackets, without what it must not tell."""
     reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return f"({masked(reason)[:300]})."
+    return f"({redact(reason)[:300]})."
 
 
 def version_at(uri: str, tracking: str) -> str:
@@ -308,7 +308,7 @@ def models_in(tracking: str, name: str = "") -> list[Model]:
         ]
     except troubles() as error:
         raise NotReady(
-            f"MLflow ({masked(tracking)}) did not tell its models {_reason(error)}"
+            f"MLflow ({redact(tracking)}) did not tell its models {_reason(error)}"
         ) from error
 
 
@@ -375,7 +375,7 @@ def _asked(
     client, name = client_of(tracking), asked["name"]
     from mlflow.exceptions import MlflowException
 
-    refused = f"MLflow ({masked(tracking)}) did not give '{uri}'"
+    refused = f"MLflow ({redact(tracking)}) did not give '{uri}'"
     try:
         return ask(
             client,

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 
 from cluster.errors import NotReady
-from cluster.secrets import masked
+from cluster.secrets import redact
 from search.tracking.client import client_of
 from search.tracking.model_registry import ADDRESS, version_at
 from search.tracking.tracker import troubles
@@ -57,6 +57,6 @@ def log_monitoring(uri: str, tracking: str, figures: Mapping[str, float]) -> str
     except troubles() as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise NotReady(
-            f"MLflow ({masked(tracking)}) did not take the figures ({masked(reason)[:300]}). "
+            f"MLflow ({redact(tracking)}) did not take the figures ({redact(reason)[:300]}). "
             "Try again later."
         ) from error

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cluster.secrets import masked
+from cluster.secrets import redact
 from search.journal.events import Evidence, Started, Suggested
 from search.journal.journal import FILE_NAME, DamagedJournal, Event, Tail
 from search.tracking.runs import Runs
@@ -125,7 +125,7 @@ class Tracker:
     def _note(self, error: Exception) -> None:
         self.runs = None
         lines = str(error).splitlines() or [type(error).__name__]
-        text = masked(lines[0])[:300]
+        text = redact(lines[0])[:300]
         if not self.error:
             self.say(
                 f"MLflow does not take the results ({text}). Training goes on; the journal has "

@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from cluster.errors import NotReady
-from cluster.secrets import masked
+from cluster.secrets import redact
 from search.journal.result import SearchResult
 from search.tracking.client import ask, sqlite_path
 from trainables.errors import ConfigError, unknown
@@ -51,13 +51,13 @@ def check_tracking(uri: str) -> None:
         address = (parts.hostname, parts.port)
     except ValueError as error:
         raise ConfigError(
-            f"'{masked(uri)}' is not a tracking URI ({error}). Use --tracking sqlite:///mlflow.db "
+            f"'{redact(uri)}' is not a tracking URI ({error}). Use --tracking sqlite:///mlflow.db "
             "or a server's http:// address."
         ) from error
     kind = parts.scheme.partition("+")[0]
     if (kind or uri) in UNTRIED:
         raise ConfigError(
-            f"a search cannot be kept in Databricks (got '{masked(uri)}'). Use --tracking "
+            f"a search cannot be kept in Databricks (got '{redact(uri)}'). Use --tracking "
             "sqlite:///mlflow.db or a server's http:// address."
         )
     if kind in ("", "file"):
@@ -106,9 +106,9 @@ def _check(uri: str, attempt: Callable[[], None]) -> None:
         try:
             return attempt()
         except (OSError, ValueError, http.client.HTTPException) as error:
-            reason = masked(str(getattr(error, "reason", error)))[:300]
+            reason = redact(str(getattr(error, "reason", error)))[:300]
     raise NotReady(
-        f"MLflow not reachable at {masked(uri)} ({reason}). Start it with 'mlflow server', or use "
+        f"MLflow not reachable at {redact(uri)} ({reason}). Start it with 'mlflow server', or use "
         "--tracking sqlite:///mlflow.db."
     )
 
@@ -136,11 +136,11 @@ def _log_in(uri: str) -> None:
     if answer.status == 403 and HOST_REFUSED in answer.text:
         remedy = "Add it to the server's --allowed-hosts, or use an address that it allows."
         raise NotReady(
-            f"MLflow at {masked(uri)} refuses the Host header '{_host(uri)}' (403). {remedy}"
+            f"MLflow at {redact(uri)} refuses the Host header '{_host(uri)}' (403). {remedy}"
         )
     if answer.status in (401, 403):
         remedy = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
-        raise NotReady(f"MLflow at {masked(uri)} refuses this login ({answer.status}). {remedy}")
+        raise NotReady(f"MLflow at {redact(uri)} refuses this login ({answer.status}). {remedy}")
     if answer.status >= 400:
         raise OSError(f"HTTP {answer.status}")
 

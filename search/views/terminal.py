@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from cluster.secrets import masked
+from cluster.secrets import redact
 from trainables.errors import printable
 
 UNBOUNDED = 10_000
@@ -40,4 +40,4 @@ class Terminal(Console):
 
 def say(console: Console, text: str) -> None:
     """Print one line as it is: no markup, control characters, credentials or wrapping."""
-    console.print(printable(masked(text)), markup=False, highlight=False, soft_wrap=True)
+    console.print(printable(redact(text)), markup=False, highlight=False, soft_wrap=True)

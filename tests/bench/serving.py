@@ -1,12 +1,15 @@
 """Speed of `python -m search.serve` beside MLflow's server, LitServe and a FastAPI endpoint.
 
-    python -m tests.bench.serving [digits cifar resnet18] [--litserve PYTHON] [--rounds N]
+    python -m tests.bench.serving [digits cifar resnet18 photographs] [--litserve PYTHON]
+        [--before PYTHON] [--rounds N]
 
 All serve the same network exported to ONNX, MLflow the pyfunc model that `search.promote` makes.
 `wrk` sends single images over 1, 8 and 64 connections that stay open: ours and the others get a PNG
-file as it is, in a form or as base64, MLflow pixels as JSON. They are started one after the other,
-then asked in turn, A B C D A B C D ..., for a second each, while the others have nothing to do.
-Prints a Markdown table: medians over these rounds, and of ratios the medians of each round's.
+file as it is, in a form or as base64, MLflow pixels as JSON. `photographs` sends JPEG files of
+800 x 600 pixels (to MLflow what the network sees of them). `--before` names the Python of another
+tree, whose `search.serve` is measured beside ours. They are started one after the other, then
+asked in turn, A B C D A B C D ..., for a second each, while the others have nothing to do. Prints a
+Markdown table: medians over these rounds, and of ratios the medians of each round's.
 """
 
 import argparse
@@ -25,7 +28,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +44,10 @@ NETWORKS = {
     "digits": {"model.name": "deep_cnn"},
     "cifar": {"model.name": "deep_cnn", "side": 32, "channels": 3},
     "resnet18": {"model.name": "resnet18", "side": 32, "channels": 3},
+    "photographs": {"model.name": "deep_cnn", "side": 64, "channels": 3},
 }
+PHOTOGRAPH = (800, 600)
+"""Width and height of what is sent to the last network."""
 PEERS = Path(__file__).with_name("peers")
 LUA = """
 wrk.method = "POST"
@@ -70,7 +76,7 @@ class Server:
     """Returns a request's body and its type, for an image's file and its pixels."""
 
 
-def servers(litserve: str | None) -> list[Server]:
+def servers(litserve: str | None, before: str | None) -> list[Server]:
     """Return all that are compared, ours last."""
     own = sys.executable
     found = [
@@ -101,7 +107,7 @@ def servers(litserve: str | None) -> list[Server]:
                 *(own, "-m", "search.serve", str(folder), "--port", str(port)),
             ],
             "/predict",
-            lambda file, pixels: (file, "image/png"),
+            lambda file, pixels: (file, "application/octet-stream"),
         ),
     ]
     if litserve is not None:
@@ -116,6 +122,16 @@ def servers(litserve: str | None) -> list[Server]:
             ),
         )
         found.insert(1, made)
+    if before is not None:
+        # Safe, so that neither it nor its workers import this tree's packages.
+        safe = ["env", "PYTHONSAFEPATH=1", before, "-m", "search.serve"]
+        ours = found.pop()
+        earlier = replace(
+            ours,
+            title="before",
+            words=lambda folder, port: [*safe, str(folder), "--port", str(port)],
+        )
+        found += [earlier, ours]
     return found
 
 
@@ -258,8 +274,11 @@ def measured(
     """Measure servers of one network."""
     about = json.loads((model / "about.json").read_text())
     pixels = np.random.default_rng(1).integers(0, 256, about["image"], dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels.squeeze()).save(file, "PNG")
+    image, file = Image.fromarray(pixels.squeeze()), io.BytesIO()
+    if model.parent.name == "photographs":
+        image.resize(PHOTOGRAPH, Image.Resampling.BICUBIC).save(file, "JPEG")
+    else:
+        image.save(file, "PNG")
     figures: Figures = {}
     with ExitStack() as stack:
         running = []
@@ -312,7 +331,7 @@ def ratio(title: str, clients: int, figures: Figures) -> str:
         own / other
         for own, other in zip(figures.get(("ours", name), []), figures[title, name], strict=False)
     ]
-    return "1x" if title == "ours" or not found else f"ours {statistics.median(found):.1f}x"
+    return "1x" if title == "ours" or not found else f"ours {statistics.median(found):.2f}x"
 
 
 def options() -> argparse.Namespace:
@@ -324,17 +343,22 @@ def options() -> argparse.Namespace:
     parser.add_argument(
         "--litserve", metavar="PYTHON", help="a Python that has litserve (default: left out)"
     )
+    parser.add_argument(
+        "--before", metavar="PYTHON", help="a Python that has another version (default: left out)"
+    )
     parser.add_argument("--rounds", type=int, default=9, metavar="N")
     parser.add_argument("--seconds", type=float, default=1.0, metavar="S", help="of each load")
     parser.add_argument("--models", metavar="DIR", help="where exported networks are kept")
-    parser.add_argument("--only", metavar="SERVER", help="measure this one alone")
+    parser.add_argument("--only", action="append", metavar="SERVER", help="measure only this one")
     return parser.parse_args()
 
 
 def main() -> None:
     """Measure and print network by network."""
     args = options()
-    compared = [one for one in servers(args.litserve) if args.only in (None, one.title)]
+    compared = servers(args.litserve, args.before)
+    if args.only:
+        compared = [server for server in compared if server.title in args.only]
     counts = " | ".join(f"{clients} clients" for clients in CLIENTS)
     print(f"| network | server | first answer | {counts} |")
     print("|---|---|---|" + "---|" * len(CLIENTS), flush=True)

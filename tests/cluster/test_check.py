@@ -28,7 +28,7 @@ from moto.server import ThreadedMotoServer
 from cluster import check, definition
 from cluster.preflight import account, findings, lint, probe, remote, schema
 from cluster.preflight.findings import Finding
-from cluster.preflight.remote import Visit, Way
+from cluster.preflight.remote import HostLogin, Visit
 from cluster.storage.bucket import Bucket
 from tests.support.ports import free_ports
 from tests.support.programs import path_of
@@ -309,7 +309,7 @@ def test_the_running_head_of_a_cloud_is_visited(
     config = aws_config() | {"auth": {"ssh_user": "root", "ssh_private_key": str(place.key)}}
     found = [
         str(one)
-        for one in findings.merge_duplicates(check.about_machines(config, "", place.tracking, {}))
+        for one in findings.merge_duplicates(check.check_machines(config, "", place.tracking, {}))
     ]
     assert f"ok: {place.head}: ssh lets us in." in found
     assert f"ok: here, {place.head}: MLflow answers at {place.tracking}." in found
@@ -688,7 +688,9 @@ def test_what_the_file_names_and_the_account_lacks_is_said() -> None:
         config = aws_config()
         for name, kind in config["available_node_types"].items():
             kind["node_config"]["IamInstanceProfile"] = {"Name": f"lacking-{name}"}
-        assert [(level, what) for level, what, _ in account.needed(config, ec2, iam)] == [
+        assert [
+            (level, what) for level, what, _ in account.check_stack_parts(config, ec2, iam)
+        ] == [
             ("error", "there is no instance profile 'lacking-head' in this account and region"),
             ("error", "there is no instance profile 'lacking-spot' in this account and region"),
             (
@@ -698,13 +700,13 @@ def test_what_the_file_names_and_the_account_lacks_is_said() -> None:
             ("error", "there is no image 'ami-0123456789abcdef0' in this account and region"),
         ]
         config = with_what_is_needed(endpoint, config)
-        assert {level for level, _, _ in account.needed(config, ec2, iam)} == {"ok"}
+        assert {level for level, _, _ in account.check_stack_parts(config, ec2, iam)} == {"ok"}
         (group,) = config["available_node_types"]["head"]["node_config"]["SecurityGroupIds"]
         ec2.authorize_security_group_ingress(
             GroupId=group, IpProtocol="tcp", FromPort=22, ToPort=22, CidrIp="0.0.0.0/0"
         )
         ((_, what, remedy),) = [
-            line for line in account.needed(config, ec2, iam) if line[0] == "error"
+            line for line in account.check_stack_parts(config, ec2, iam) if line[0] == "error"
         ]
     assert what == f"security group {group} lets in the whole internet (0.0.0.0/0)"
     assert remedy == "Allow one network, such as 203.0.113.7/32"
@@ -887,8 +889,8 @@ def visited(host: str, ahead_s: float = 0, unsure_s: float = 0, **seen: Any) -> 
     return Visit(
         host=host,
         ahead_s=ahead_s,
-        unsure_s=unsure_s,
-        seen={"python": "3.11.7", "ray": "2.60.0", "gpus": None, "has_card": False, **seen},
+        clock_error_s=unsure_s,
+        report={"python": "3.11.7", "ray": "2.60.0", "gpus": None, "has_card": False, **seen},
     )
 
 
@@ -1029,16 +1031,16 @@ def test_the_probe_runs_on_an_older_python_so_that_it_can_say_which() -> None:
     ],
 )
 def test_what_ssh_says_in_plain_words(said: str, code: int, words: str) -> None:
-    assert remote._failed("h", Way(user="me", key="~/.ssh/id"), code, said).problem.startswith(
-        words
-    )
+    assert remote._failed_visit(
+        "h", HostLogin(user="me", key="~/.ssh/id"), code, said
+    ).problem.startswith(words)
 
 
 def test_a_host_that_takes_its_time_is_not_waited_for_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(remote, "LIMIT_S", 0.5)
-    found = remote.visit("h", Way(user="me", proxy_command="sleep 4"), {})
+    found = remote.visit("h", HostLogin(user="me", proxy_command="sleep 4"), {})
     assert found.problem == "does not answer within 0.5 s"
 
 
@@ -1052,4 +1054,4 @@ def test_a_host_that_takes_its_time_is_not_waited_for_for_ever(
     ],
 )
 def test_the_python_is_the_one_that_the_file_starts_ray_with(start: str, before: str) -> None:
-    assert check._way({"head_start_ray_commands": [start]}).before == before
+    assert check._host_login({"head_start_ray_commands": [start]}).before == before

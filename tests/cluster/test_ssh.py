@@ -166,7 +166,7 @@ def test_a_greeting_does_not_break_the_copying_of_files(tmp_path: Path) -> None:
             12,
             255,
         )  # rsync's own, where it sees the pipe end before ssh has
-        assert ssh.CHANGED in refused.stderr
+        assert ssh.CHANGED_KEY in refused.stderr
 
 
 def test_rays_launcher_gets_the_exit_code_of_what_it_runs(tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_a_host_that_shows_another_key_is_refused_in_one_line(
     """The keys lie beside the token, in a file of the cluster; the user's own is left alone."""
     monkeypatch.setattr(ssh, "_is_here", lambda host: False)
     with cluster(tmp_path, "") as at:
-        way = check._way(at.content)
+        way = check._host_login(at.content)
         up.check_hosts(at)
         assert (
             way.known_hosts
@@ -315,7 +315,7 @@ def test_a_proxy_is_used_by_every_verb(
     jump.chmod(0o755)
     with cluster(tmp_path, "", ssh_proxy_command=f"{jump} %h") as at:
         (tmp_path / "gate").write_text(at.head)
-        assert check._way(at.content).proxy_command == at.proxy_command == f"{jump} %h"
+        assert check._host_login(at.content).proxy_command == at.proxy_command == f"{jump} %h"
 
         def jumps() -> set[str]:
             found = set((tmp_path / "jumps").read_text().split())

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from cluster import auth, dashboard, definition, down, ssh, status, submit, up
-from cluster.dashboard import Job, State
+from cluster.dashboard import ClusterJob, ClusterState
 from cluster.errors import Denied, Mistake, NotReady, Refused
 from tests.conftest import Command
 
@@ -48,7 +48,7 @@ def changed(folder: Path, **parts: Any) -> Path:
 
 def test_the_projects_file_is_understood() -> None:
     found = definition.read(FILE)
-    assert (found.local, found.head, found.workers, found.least_workers) == (
+    assert (found.is_local, found.head, found.workers, found.least_workers) == (
         True,
         "192.168.1.10",
         ("192.168.1.11", "192.168.1.12"),
@@ -155,7 +155,7 @@ def test_a_clouds_workers_are_counted_without_its_head(tmp_path: Path) -> None:
         head_node_type="head",
     )
     found = definition.read(path)
-    assert (found.local, found.least_workers) == (False, 2)
+    assert (found.is_local, found.least_workers) == (False, 2)
 
 
 @pytest.mark.parametrize("verb", ["up", "down", "status", "submit"])
@@ -268,14 +268,14 @@ def test_the_environments_token_comes_first(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_search_joins_the_running_cluster() -> None:
-    assert submit.checked([*SEARCH, *KEPT], {}) == [*SEARCH, *KEPT, "--address", "auto"]
+    assert submit.check_command([*SEARCH, *KEPT], {}) == [*SEARCH, *KEPT, "--address", "auto"]
     given = [*SEARCH, *KEPT, "--address=local"]
-    assert submit.checked(given, {}) == given
+    assert submit.check_command(given, {}) == given
     status_of = ["python", "-m", "search.status", "s", "--storage", "/shared"]
-    assert submit.checked(status_of, {}) == status_of
+    assert submit.check_command(status_of, {}) == status_of
     other = ["python", "-c", "print(1)"]
-    assert submit.checked(other, {}) == other
-    assert submit.checked([*SEARCH, "--dry-run"], {}) == [*SEARCH, "--dry-run"]
+    assert submit.check_command(other, {}) == other
+    assert submit.check_command([*SEARCH, "--dry-run"], {}) == [*SEARCH, "--dry-run"]
 
 
 @pytest.mark.parametrize(
@@ -289,14 +289,14 @@ def test_a_search_joins_the_running_cluster() -> None:
 def test_each_verb_that_can_join_a_cluster_does(module: str) -> None:
     """Otherwise it would train on the head, by itself."""
     takes_address = "--address" in importlib.import_module(module).parser().format_help()
-    words = submit.checked(["python", "-m", module, "s", *KEPT], {})
+    words = submit.check_command(["python", "-m", module, "s", *KEPT], {})
     assert (words[-2:] == ["--address", "auto"]) == takes_address
 
 
 def test_what_outlives_the_job_may_come_from_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert submit.checked(
+    assert submit.check_command(
         [*SEARCH, "--storage", "/shared"], {"MLFLOW_TRACKING_URI": "http://host:5000"}
     )[-2:] == ["--address", "auto"]
     monkeypatch.chdir(tmp_path)
@@ -304,7 +304,7 @@ def test_what_outlives_the_job_may_come_from_elsewhere(
         "storage: s3://bucket/x\ntracking: http://host:5000\naddress: auto\n"
     )
     words = ["python", "-m", "search.run", "--config", "search.yaml"]
-    assert submit.checked(words, {}) == words
+    assert submit.check_command(words, {}) == words
 
 
 @pytest.mark.parametrize(
@@ -330,7 +330,7 @@ def test_what_outlives_the_job_may_come_from_elsewhere(
 )
 def test_results_that_would_be_lost_are_refused(words: list[str], said: str) -> None:
     with pytest.raises(Mistake, match=said):
-        submit.checked(words, {})
+        submit.check_command(words, {})
 
 
 @pytest.mark.parametrize(
@@ -393,7 +393,7 @@ def test_the_packages_and_the_named_files_are_shipped_and_nothing_else(
         "--storage",
         "/tmp",
     ]
-    with submit.shipped(words) as folder:
+    with submit.job_folder(words) as folder:
         shipped = {
             path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
         }
@@ -441,7 +441,7 @@ class Ended:
     def __init__(self, *how: object) -> None:
         self.how = how
 
-    def ended(self, job: str) -> tuple[object, ...]:
+    def outcome(self, job: str) -> tuple[object, ...]:
         """Return how the job ended."""
         return self.how
 
@@ -479,10 +479,12 @@ def test_a_cluster_is_told_in_plain_words() -> None:
         "resourceDemand": [[{"CPU": 1.0}, 2]],
         "pgDemand": [[{"bundles": [[{"CPU": 0.5, "GPU": 0.25}, 2]], "strategy": "PACK"}, 3]],
     }
-    job = Job(name="raysubmit_x", status="running", start_s=0, command="python -m search.run")
-    now = State(
+    job = ClusterJob(
+        name="raysubmit_x", status="running", start_s=0, command="python -m search.run"
+    )
+    now = ClusterState(
         nodes=tuple(dashboard.nodes(listed, load["usageByNode"])),
-        waiting=tuple(dashboard.waiting(load)),
+        pending_requests=tuple(dashboard.pending_requests(load)),
         jobs=(job,),
     )  # type: ignore[arg-type]
     *said, last = status.lines(definition.read(FILE), now)
@@ -540,7 +542,7 @@ def test_a_search_that_joined_by_an_address_is_a_job_too(monkeypatch: pytest.Mon
         "raysubmit_x",
         "04000000 (process 77 on 10.0.0.9)",
     ]
-    now = State(nodes=(), waiting=(), jobs=tuple(running))
+    now = ClusterState(nodes=(), pending_requests=(), jobs=tuple(running))
     said = [line for line in status.lines(definition.read(FILE), now) if line.startswith("job ")]
     assert said[1].startswith("job 04000000 (process 77 on 10.0.0.9)  running since ")
     assert said[1].endswith("search/run.py --address 10.0.0.1:6379")
@@ -634,10 +636,10 @@ def test_rays_launcher_is_not_let_try_again_where_the_head_shows_another_key(
 
 def test_rays_own_words_are_made_plain() -> None:
     assert (
-        up.plain("\x1b[31m!!! Failed to setup head node. !!!\x1b[0m\n")
+        up.plain_text("\x1b[31m!!! Failed to setup head node. !!!\x1b[0m\n")
         == "Failed to setup head node."
     )
-    assert up.plain("----------\n") == ""
+    assert up.plain_text("----------\n") == ""
 
 
 @pytest.mark.parametrize("given", ["nan", "inf", "-1", "0", "²", "1e300", "soon"])

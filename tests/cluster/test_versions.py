@@ -12,7 +12,14 @@ from cluster.errors import Mistake, NotReady
 from cluster.jobs import Jobs
 from cluster.preflight import findings
 from cluster.runtime.shared_folder import SharedFolderCheck
-from cluster.versions import SAME, TRIED, Tried, numbers, problems, same
+from cluster.versions import (
+    SHARED_LIBRARIES,
+    TRIED_VERSIONS,
+    TriedVersions,
+    numbers,
+    problems,
+    shared_versions,
+)
 from tests.conftest import Command
 
 ROOT = Path(__file__).parent.parent.parent
@@ -42,11 +49,11 @@ def pins(path: Path) -> dict[str, str]:
     ],
 )
 def test_a_release_line_counts_and_not_its_patches(found: str, is_tried: bool) -> None:
-    assert Tried("2.56", "2.60").holds(found) is is_tried
+    assert TriedVersions("2.56", "2.60").has(found) is is_tried
 
 
 def test_a_version_that_was_never_tried_is_named_with_those_that_were() -> None:
-    (line,) = problems({"ray": Tried("2.56", "2.60")}, lambda name: "2.61.0")
+    (line,) = problems({"ray": TriedVersions("2.56", "2.60")}, lambda name: "2.61.0")
     assert line == (
         "ray 2.61.0 was never tried with this program; tried: 2.56 to 2.60. Install it: "
         "pip install 'ray>=2.56,<2.61'."
@@ -57,20 +64,20 @@ def test_a_library_that_is_missing_is_named() -> None:
     def missing(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    (line,) = problems({"mlflow": Tried("3.17", "3.17")}, missing)
+    (line,) = problems({"mlflow": TriedVersions("3.17", "3.17")}, missing)
     assert line == "mlflow is not installed. Install it: pip install 'mlflow>=3.17,<3.18'."
 
 
 def test_what_is_installed_here_was_tried() -> None:
     assert list(problems()) == []
-    assert "none" not in same().values()
+    assert "none" not in shared_versions().values()
 
 
 def test_pip_is_given_the_same_bounds() -> None:
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     bounds = {re.split(r"[\[<>=]", one)[0]: re.sub(r"^[^<>=]+", "", one) for one in wanted}
-    assert {name: bounds[name] for name in TRIED} == {
-        name: tried.bounds for name, tried in TRIED.items()
+    assert {name: bounds[name] for name in TRIED_VERSIONS} == {
+        name: tried.bounds for name, tried in TRIED_VERSIONS.items()
     }
 
 
@@ -78,7 +85,9 @@ def test_pip_is_given_the_same_bounds() -> None:
 def test_the_pinned_versions_were_tried(name: str) -> None:
     found = pins(ROOT / name)
     assert {
-        library: found[library] for library in TRIED if not TRIED[library].holds(found[library])
+        library: found[library]
+        for library in TRIED_VERSIONS
+        if not TRIED_VERSIONS[library].has(found[library])
     } == {}
 
 
@@ -89,7 +98,7 @@ def test_clusters_get_what_the_tests_ran_with() -> None:
         for name in here.keys() & there.keys()
         if here[name] != there[name]
     } == {}
-    assert set(map(plain, SAME)) <= here.keys() & there.keys()
+    assert set(map(plain, SHARED_LIBRARIES)) <= here.keys() & there.keys()
 
 
 def test_the_constraints_serve_any_machine() -> None:
@@ -155,8 +164,8 @@ def test_each_library_is_refused_in_a_line_that_names_the_versions_that_work(
     done = call("search.run", "--space", "smoke")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        f"error: {name} 99.0 was never tried with this program; tried: {TRIED[name]}. "
-        f"Install it: pip install '{name}{TRIED[name].bounds}'.\n"
+        f"error: {name} 99.0 was never tried with this program; tried: {TRIED_VERSIONS[name]}. "
+        f"Install it: pip install '{name}{TRIED_VERSIONS[name].bounds}'.\n"
     )
 
 
@@ -184,7 +193,7 @@ class Node:
 def test_nodes_with_other_versions_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mine = same()
+    mine = shared_versions()
     answers = {
         "a": ("", mine),
         "b": ("", {**mine, "torch": "2.12.1"}),
@@ -194,11 +203,11 @@ def test_nodes_with_other_versions_are_refused(
     monkeypatch.setattr(ray, "wait", lambda asked, **options: (asked, []))
     monkeypatch.setattr(ray, "get", answers.__getitem__)
     witness = SharedFolderCheck(None)
-    witness.asked = {"a": "10.0.0.2"}
-    witness.hear(1)
-    witness.asked = {"b": "10.0.0.3", "c": "10.0.0.4"}
+    witness.pending_tasks = {"a": "10.0.0.2"}
+    witness.collect_answers(1)
+    witness.pending_tasks = {"b": "10.0.0.3", "c": "10.0.0.4"}
     with pytest.raises(
         NotReady,
         match=r"differ: 10\.0\.0\.3 has torch 2\.12\.1, and here is .*; 10\.0\.0\.4 has torch",
     ):
-        witness.hear(1)
+        witness.collect_answers(1)

@@ -11,7 +11,7 @@ import yaml
 
 from cluster import submit
 from cluster.runtime import nodes
-from cluster.runtime.nodes import Growth, Kind, of_file
+from cluster.runtime.nodes import Growth, MachineKind, growth_from_file
 from cluster.runtime.resources import Demand, Machines, Resources
 from search import run
 from search.execution import capacity, cluster_capacity
@@ -58,7 +58,7 @@ def grown() -> Growth:
     config = yaml.safe_load((ROOT / "cluster" / "cluster.yaml").read_text())
     for name in ("spot", "on_demand"):
         config["available_node_types"][name]["resources"] = {"CPU": 4, "GPU": 1}
-    return of_file(config)
+    return growth_from_file(config)
 
 
 def rayjob() -> list[str]:
@@ -75,11 +75,11 @@ def documented() -> Iterator[list[str]]:
         for found in re.findall(
             r"cluster\.submit \S+ -- (python -m search\.run .*)", path.read_text()
         ):
-            yield submit.checked(shlex.split(found, comments=True), {})[3:]
+            yield submit.check_command(shlex.split(found, comments=True), {})[3:]
 
 
 def test_the_rayjob_trains_on_a_card_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
-    for growth in (Growth(is_known=False), Growth(kinds=(Kind(machine=CARD, most=4),))):
+    for growth in (Growth(is_known=False), Growth(kinds=(MachineKind(machine=CARD, most=4),))):
         found, said = limited(rayjob(), [HEAD], growth, monkeypatch)
         assert (found.device, found.demand, said) == ("cuda", Demand(gpus=1), [])
 
@@ -113,7 +113,7 @@ def test_the_documented_searches_train_on_a_card_a_trial_where_a_cluster_has_car
         (
             ["--device", "cpu"],
             [HEAD],
-            Growth(kinds=(Kind(machine=CARD, most=3),)),
+            Growth(kinds=(MachineKind(machine=CARD, most=3),)),
             "note: 3 GPUs of the cluster lie idle: this search trains on the CPU",
         ),
         (

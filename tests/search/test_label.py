@@ -22,7 +22,7 @@ from starlette.routing import Route
 
 from search.feedback.records import RecordedAnswer, Records, RecordsInfo
 from search.label import CONNECTIONS, app_of, main
-from search.serving.protocol import Bounded
+from search.serving.protocol import BoundedProtocol
 from tests.support.asgi import ask
 
 
@@ -72,7 +72,7 @@ def test_a_browser_is_led_by_a_file_so_that_its_command_line_has_no_token(
 
     def read(self: uvicorn.Server, sockets: Any = None) -> None:
         shown.append(Path(urlsplit(shown[0]).path).read_text())
-        assert issubclass(self.config.http, Bounded)  # type: ignore[arg-type]
+        assert issubclass(self.config.http, BoundedProtocol)  # type: ignore[arg-type]
         assert self.config.http.limits.connections == CONNECTIONS
 
     monkeypatch.setenv("DISPLAY", ":0")

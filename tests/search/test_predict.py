@@ -14,7 +14,7 @@ from PIL import Image
 from scipy.stats import binomtest
 
 from search.api import load, run
-from search.predict import Files, FolderAccuracy
+from search.predict import Files, FolderAccuracy, class_names
 from tests.conftest import Command
 from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig
@@ -245,6 +245,16 @@ def test_another_task_gives_the_columns_of_its_table(exported: Path) -> None:
     model.task = object.__new__(TaskEntry)
     model._predictor.table = lambda images: pd.DataFrame({"boxes": [len(images)]})
     assert model.rows([np.zeros((8, 8, 1), np.uint8)]) == [{"boxes": 1}]
+
+
+def test_only_a_model_of_classes_is_right_or_wrong_about_folders(exported: Path) -> None:
+    """The table of another task has columns of its own, although its targets may have classes."""
+    from trainables.catalog.tasks import TaskEntry
+
+    model: Any = load(exported)
+    assert list(class_names(model)) == model.classes
+    model.task = object.__new__(TaskEntry)
+    assert list(class_names(model)) == []
 
 
 def test_a_searchs_model_is_exported_once_and_again_when_its_checkpoint_has_changed(

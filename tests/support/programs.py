@@ -13,6 +13,7 @@ import pytest
 
 PACKAGES = {
     "chromium": "chromium",
+    "curl": "curl",
     "initdb": "postgresql",
     "ip": "iproute2",
     "javac": "default-jdk-headless",

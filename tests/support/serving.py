@@ -23,7 +23,7 @@ from search.serving.app import App
 from search.serving.limits import Limits
 from search.serving.metrics import Metrics
 from search.serving.protocol import protocol
-from search.serving.versions import Versions, ready
+from search.serving.versions import Versions, load_version
 
 BUSY_S = 600
 """How long a busy machine may take for what must come: a command's start takes it a minute."""
@@ -83,7 +83,7 @@ def running(
 ) -> Iterator[Running]:
     """Serve the model in a folder for as long as a test needs it; `more` is as `App` takes it."""
     limits = limits or Limits()
-    first = ready(folder, "pets", version, threads=1, delay_s=0.05)
+    first = load_version(folder, "pets", version, threads=1, delay_s=0.05)
     metrics = more.pop("metrics", None) or Metrics()
     app = App("pets", Versions(first), limits, metrics, **more)
     server = uvicorn.Server(

@@ -18,7 +18,7 @@ from ray.exceptions import GetTimeoutError
 from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.spot import leaving
+from cluster.spot import draining_nodes
 from tests.support.imds import metadata_service
 
 PATIENCE_S = 400
@@ -88,7 +88,7 @@ def machine(cluster: Cluster) -> dict[str, Any]:
             words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         wait(lambda: service.failures == 0 and service.tokens, "a question")
-        before = leaving(), watcher.poll()
+        before = draining_nodes(), watcher.poll()
         end = int(time.time()) + 600
         service.tell(
             json.dumps(
@@ -98,7 +98,7 @@ def machine(cluster: Cluster) -> dict[str, Any]:
                 }
             )
         )
-        told = wait(leaving, "a drained node")
+        told = wait(draining_nodes, "a drained node")
         said, _ = watcher.communicate(timeout=PATIENCE_S)
     found = {
         "before": before,
@@ -111,7 +111,7 @@ def machine(cluster: Cluster) -> dict[str, Any]:
     }
     ray.kill(work)
     wait(lambda: leaves not in alive(), "the idle node to leave")
-    return found | {"leaving at last": leaving(), "others": stays in alive()}
+    return found | {"leaving at last": draining_nodes(), "others": stays in alive()}
 
 
 def pod(cluster: Cluster) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def pod(cluster: Cluster) -> dict[str, Any]:
     ).remote()  # type: ignore[attr-defined]
     ray.get(work.answer.remote())
     started.terminate()
-    left = wait(leaving, "a drained node")[node] - time.time()
+    left = wait(draining_nodes, "a drained node")[node] - time.time()
     found = {"told": 0 < left <= 110, "working": ray.get(work.answer.remote())}
     ray.kill(work)
     return found | {

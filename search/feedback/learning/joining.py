@@ -12,7 +12,7 @@ It is in the folder of the improvement's search, which therefore does not need t
 
 import json
 import shutil
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -28,7 +28,7 @@ from search.feedback.learning.corrected import (
     without_rows,
 )
 from search.feedback.learning.decision import round_alpha
-from search.feedback.records import EARLIER
+from search.feedback.records import EARLIER, Correction
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, Decoded, Part, joined
 from trainables.disk import read_regular
@@ -202,18 +202,46 @@ def doubted_images(rounds: Sequence[ImprovementInfo], new_images: Sequence[NewIm
 
     Those that were not doubted then have joined, and are no longer among the new ones.
     """
-    doubted = {
-        (excluded.image, excluded.label, excluded.corrected_ms)
-        for info in rounds
-        for excluded in info.left_out
-        if excluded.why == PROBABLY_WRONG
-    }
+    doubted = set[Doubted]().union(*map(_doubted, rounds))
     return [
-        new.image
-        for new in new_images
-        if new.use == TRAINING
-        and doubted & {(new.image, new.label, time_ms) for time_ms in (0, new.corrected_ms)}
+        image.image
+        for image in new_images
+        if image.use == TRAINING and _is_among(doubted, image, image.corrected_ms)
     ]
+
+
+def unseen_corrections(
+    info: ImprovementInfo, corrections: Iterable[Correction]
+) -> list[Correction]:
+    """List the corrections that an improvement has not used.
+
+    A correction that it doubted is among them if it was repeated since, even with the same label.
+    """
+    doubted = _doubted(info)
+    labels = {(image["image"], image["label"]) for image in info.images}
+    labels |= {(image.image, image.label) for image in info.left_out if image.why != PROBABLY_WRONG}
+    return [
+        correction
+        for correction in corrections
+        if (correction.image, correction.label) not in labels
+        and not _is_among(doubted, correction, correction.time_ms)
+    ]
+
+
+Doubted = tuple[str, str, int]
+"""An image, its doubted label, and the time of the correction; 0 from earlier versions."""
+
+
+def _doubted(info: ImprovementInfo) -> set[Doubted]:
+    return {
+        (image.image, image.label, image.corrected_ms)
+        for image in info.left_out
+        if image.why == PROBABLY_WRONG
+    }
+
+
+def _is_among(doubted: set[Doubted], image: NewImage | Correction, corrected_ms: int) -> bool:
+    return any((image.image, image.label, time_ms) in doubted for time_ms in (0, corrected_ms))
 
 
 def load_set_aside(folder: Path) -> dict[str, Part]:

@@ -1,4 +1,4 @@
-"""Pages on which people see what a served model says, and correct it, and what answers their calls.
+"""Pages on which people see a model's answers and correct them, and the handlers of their calls.
 
-May import `feedback`; never the server, which mounts them. All text from outside is set as text.
+May import `feedback`; never the server, which mounts them. Text from outside is inserted as text.
 """

@@ -1,4 +1,4 @@
-"""The page to drop images on, which shows what the model says of each and takes corrections."""
+"""The page to drop images on: it shows the model's answer on each, and takes corrections."""
 
 import asyncio
 import base64
@@ -14,51 +14,51 @@ from starlette.routing import BaseRoute
 
 from search.serving.pages.guard import (
     LOOPBACK,
-    Room,
-    answer,
-    error,
-    fields,
-    guarded,
+    BodyMemory,
+    error_response,
+    guarded_route,
+    json_response,
     own_files,
     page,
+    read_fields,
 )
 from trainables.datasets.images import open_image
 from trainables.errors import ConfigError
 
-if TYPE_CHECKING:  # it would take a fifth of a second of a server's start
+if TYPE_CHECKING:  # the import would add a fifth of a second to a server's start
     from search.feedback.recorder import Recorder
 
 MAX_BYTES = 45_000_000
 """The largest body of a correction: an image of 32 MiB in base64."""
-AT_ONCE = 4
-"""The number of corrections that are kept at a time, and of the largest that are read."""
+MAX_CONCURRENT = 4
+"""The most corrections that are stored at once, and the most of `MAX_BYTES` that are read."""
 FORM = 'a correction is {"id": ANSWER, "class": NAME}, or "image": SHA256 in place of "id".'
 NOT_RECORDED = "this server keeps no corrections: start it with --record PLACE."
-CLOSED = (
+NOT_OPEN = (
     "other machines reach this server, and it takes no corrections: start it with "
     "--open-corrections to take anybody's."
 )
 
 
 @dataclass(frozen=True)
-class Context:
-    """The facts that the page tells of a model, and the recorder that keeps corrections."""
+class DropContext:
+    """The facts that the page shows of a model, and the recorder that stores corrections."""
 
     model: str
-    """The name under which it is served."""
+    """The name under which the model is served."""
     classes: tuple[str, ...]
     version: Callable[[], str]
-    """Returns the version that answers now."""
+    """Returns the version in use."""
     recorder: "Recorder | None" = None
     """None if nothing is recorded."""
     hosts: Collection[str] | None = LOOPBACK
-    """The names by which the server may be called; None allows any."""
+    """The host names by which the server may be addressed; None allows any."""
     is_open: bool = True
-    """True if everybody who reaches the server may send corrections."""
+    """True if everybody who can reach the server may send corrections."""
 
 
-def routes(context: Context) -> list[BaseRoute]:
-    """Return the page's routes: `/`, its files, and `POST /corrections`."""
+def routes(context: DropContext) -> list[BaseRoute]:
+    """The routes of the page: `/`, its files, and `POST /corrections`."""
 
     async def show(request: Request) -> Response:
         facts = {
@@ -69,49 +69,50 @@ def routes(context: Context) -> list[BaseRoute]:
         }
         return page("drop.html", facts)
 
-    places, room = asyncio.Semaphore(AT_ONCE), Room(AT_ONCE * MAX_BYTES)
+    places, memory = asyncio.Semaphore(MAX_CONCURRENT), BodyMemory(MAX_CONCURRENT * MAX_BYTES)
 
     async def take(request: Request) -> Response:
         if context.recorder is None or not context.is_open:
-            return error(403, NOT_RECORDED if context.recorder is None else CLOSED)
+            return error_response(403, NOT_RECORDED if context.recorder is None else NOT_OPEN)
         # Browsers name the page that sends something; programs do not.
         by = "page" if "origin" in request.headers else "api"
-        with room.reserved() as reserve:  # a client that is slow holds up no other
-            told = await fields(request, MAX_BYTES, FORM, reserve)
+        with memory.reserve() as take:  # a slow client does not block others
+            values = await read_fields(request, MAX_BYTES, FORM, take)
             async with places:
-                return await run_in_threadpool(corrected, told, by, context.recorder)
+                return await run_in_threadpool(record_correction, values, by, context.recorder)
 
     return [
-        guarded("/", "GET", show, context.hosts),
+        guarded_route("/", "GET", show, context.hosts),
         own_files("drop.js", "dropped.js", "common.js", "common.css"),
-        guarded("/corrections", "POST", take, context.hosts),
+        guarded_route("/corrections", "POST", take, context.hosts),
     ]
 
 
-def corrected(told: dict[str, str], by: str, recorder: "Recorder") -> Response:
-    """Keep `{"id" or "image" or "content": ..., "class": NAME}`.
+def record_correction(values: dict[str, str], by: str, recorder: "Recorder") -> Response:
+    """Record the correction `{"id" or "image" or "content": ..., "class": NAME}`.
+
+    Errors of `Recorder.correct` are raised here too.
 
     Raises:
-        HTTPException: it is something else.
-        ConfigError, OSError: as `Recorder.correct`.
+        HTTPException: the fields are others.
     """
-    if not told.get("class") or not told.keys() <= {"class", "id", "image", "content"}:
+    if not values.get("class") or not values.keys() <= {"class", "id", "image", "content"}:
         raise HTTPException(400, FORM)
-    said = recorder.correct(
-        told["class"],
+    correction = recorder.correct(
+        values["class"],
         by,
-        answer=told.get("id", ""),
-        image=told.get("image", ""),
-        content=_image(told.get("content", "")),
+        answer=values.get("id", ""),
+        image=values.get("image", ""),
+        content=_decode_image(values.get("content", "")),
     )
-    return answer({"image": said.image, "class": said.label})
+    return json_response({"image": correction.image, "class": correction.label})
 
 
-def _image(text: str) -> bytes:
-    """Return an image that came as base64; empty if none came.
+def _decode_image(text: str) -> bytes:
+    """Decode an image from base64, and check it; empty for an empty text.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: the text is not base64, or not of an image.
     """
     try:
         content = base64.b64decode(text, validate=True)

@@ -1,7 +1,7 @@
-"""The answers to a page and its calls, for those who may have them: its own pages, and programs.
+"""Responses to a page and its calls, only for the server's own pages and for programs.
 
-A browser says where a page comes from that sends something; one of another site is refused, and so
-is one whose name leads here although it is not this server's (DNS rebinding).
+Browsers send the origin of a page that makes a request. Pages of other sites are refused, and so
+are requests to a host name that leads here but is not this server's (DNS rebinding).
 """
 
 import asyncio
@@ -27,12 +27,12 @@ from search.feedback.records import NotRecorded
 from trainables.errors import ConfigError, printable
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-"""The names of a server that only its own machine reaches."""
+"""The host names of a server that only its own machine can reach."""
 RECEIVE_S = 15.0
 """Seconds within which a body has to arrive."""
-ASKED = frozenset({b"host", b"origin", b"sec-fetch-site"})
-"""The headers that tell who asks, and by which name."""
-READING = {"GET", "HEAD", "OPTIONS"}
+ORIGIN_HEADERS = frozenset({b"host", b"origin", b"sec-fetch-site"})
+"""The headers that show which site makes the request, and to which host name."""
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -49,7 +49,7 @@ TYPES = {"js": "text/javascript", "css": "text/css"}
 
 
 def allowed_hosts(host: str) -> frozenset[str] | None:
-    """Return the names by which a server that listens there may be called; None allows any."""
+    """The host names by which a server that listens at `host` may be addressed; None allows any."""
     try:
         is_own = ip_address(host).is_loopback
     except ValueError:
@@ -58,31 +58,31 @@ def allowed_hosts(host: str) -> frozenset[str] | None:
 
 
 class SameOrigin:
-    """Refuses requests that another site's page has made a browser send."""
+    """Refuses requests that a page of another site makes a browser send."""
 
     def __init__(self, app: ASGIApp, hosts: Collection[str] | None = None) -> None:
-        """Stand before an app.
+        """Wrap an application.
 
         Args:
-            app: what answers the others.
-            hosts: the names by which this server may be called; None allows any.
+            app: answers the requests that are not refused.
+            hosts: the host names by which this server may be addressed; None allows any.
         """
         self.app, self.hosts = app, hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or let the app answer."""
-        refused = refusal(scope, self.hosts) if scope["type"] == "http" else ""
-        answer = error(403, refused) if refused else self.app
-        await answer(scope, receive, send)
+        """Refuse the request, or pass it to the application."""
+        reason = refusal(scope, self.hosts) if scope["type"] == "http" else ""
+        app = error_response(403, reason) if reason else self.app
+        await app(scope, receive, send)
 
 
 def refusal(scope: Scope, hosts: Collection[str] | None) -> str:
-    """Return why a request is refused; empty if it is not."""
-    headers = {name: value for name, value in scope["headers"] if name in ASKED}
+    """The reason why a request is refused; empty if it is allowed."""
+    headers = {name: value for name, value in scope["headers"] if name in ORIGIN_HEADERS}
     host = headers.get(b"host", b"").decode("latin-1")
-    if hosts is not None and _name(f"//{host}") not in hosts:
+    if hosts is not None and _host_name(f"//{host}") not in hosts:
         return f"this server is not '{host[:200]}'. Call it by {' or '.join(sorted(hosts))}."
-    if scope["method"] in READING:
+    if scope["method"] in SAFE_METHODS:
         return ""
     site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin")
     is_own = (
@@ -94,64 +94,64 @@ def refusal(scope: Scope, hosts: Collection[str] | None) -> str:
 
 
 @lru_cache(maxsize=64)
-def _name(address: str) -> str:
+def _host_name(address: str) -> str:
     try:
         return urlsplit(address).hostname or ""
     except ValueError:
         return ""
 
 
-def error(status: int, text: str) -> JSONResponse:
-    """Return an answer that says in one line what is wrong."""
+def error_response(status: int, text: str) -> JSONResponse:
+    """A JSON response with an error in one line."""
     return JSONResponse({"error": printable(text)}, status, HEADERS)
 
 
-def answer(told: Any) -> JSONResponse:
-    """Return an answer with values."""
-    return JSONResponse(told, headers=HEADERS)
+def json_response(values: Any) -> JSONResponse:
+    """A JSON response with these values."""
+    return JSONResponse(values, headers=HEADERS)
 
 
-class Room:
-    """The memory that the bodies of requests may take together."""
+class BodyMemory:
+    """The memory that the bodies of concurrent requests share."""
 
     def __init__(self, size: int) -> None:
-        """Have room for this number of bytes."""
-        self._free = size
+        """Start with this number of free bytes."""
+        self._free_bytes = size
 
     @contextmanager
-    def reserved(self) -> Iterator[Callable[[int], None]]:
-        """Provide a function that takes bytes as they arrive; all are given back at the end.
+    def reserve(self) -> Iterator[Callable[[int], None]]:
+        """Yield a function that reserves bytes as they arrive; all are released at the end.
 
-        That raises HTTPException if there is no more room.
+        The function raises HTTPException (503) if too few bytes are free.
         """
-        taken = 0
+        taken_bytes = 0
 
         def take(size: int) -> None:
-            nonlocal taken
-            if size > self._free:
+            nonlocal taken_bytes
+            if size > self._free_bytes:
                 raise HTTPException(503, "too much is being read; try again in a moment.")
-            self._free -= size
-            taken += size
+            self._free_bytes -= size
+            taken_bytes += size
 
         try:
             yield take
         finally:
-            self._free += taken
+            self._free_bytes += taken_bytes
 
 
-async def fields(
-    request: Request, limit: int, wanted: str, take: Callable[[int], None] = lambda _: None
+async def read_fields(
+    request: Request, limit: int, hint: str, take: Callable[[int], None] = lambda _: None
 ) -> dict[str, str]:
-    """Return the fields of a JSON object whose values are text.
+    """Read a JSON object whose values are text from a request's body.
 
     Args:
-        request: with the object as its body.
-        limit: the bytes that it may have.
-        wanted: what it should be, in words.
-        take: is called with the number of bytes that have arrived, before they are kept.
+        request: the request.
+        limit: the most bytes of the body.
+        hint: the text of the error for another body, which describes the right one.
+        take: is called with the number of bytes of each piece, before the piece is stored.
 
     Raises:
-        HTTPException: it is something else, too large or too slow.
+        HTTPException: the body is something else, too large or too slow.
     """
     content = bytearray()
     try:
@@ -161,69 +161,71 @@ async def fields(
                 content += piece
                 if len(content) > limit:
                     raise HTTPException(413, f"at most {limit:,} bytes are taken.")
-        told = await run_in_threadpool(json.loads, bytes(content))
+        values = await run_in_threadpool(json.loads, bytes(content))
     except TimeoutError:
         raise HTTPException(408, f"the body did not arrive within {RECEIVE_S:g} s.") from None
     except (ValueError, RecursionError):
-        raise HTTPException(400, wanted) from None
-    if not isinstance(told, dict) or not all(isinstance(value, str) for value in told.values()):
-        raise HTTPException(400, wanted)
-    return told
+        raise HTTPException(400, hint) from None
+    if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
+        raise HTTPException(400, hint)
+    return values
 
 
 @cache
 def text_of(name: str) -> str:
-    """Return the text of a file beside this one."""
+    """Read a file of this folder."""
     return files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 def page(name: str, facts: dict[str, Any]) -> Response:
-    """Return a page from the file of this name; its script reads the facts from it.
+    """A page from the file of this name, with facts for its script.
 
-    They are the only thing in it that comes from outside.
+    The facts are the only part of the page that comes from outside.
     """
-    # No `<` can end the element or begin a comment in it.
-    told = json.dumps(facts).replace("<", "\\u003c")
-    content = text_of(name).replace("{{ facts }}", told)
+    # Without a `<` they cannot end their script element or begin a comment in it.
+    text = json.dumps(facts).replace("<", "\\u003c")
+    content = text_of(name).replace("{{ facts }}", text)
     return Response(content, headers={**HEADERS, "Content-Type": "text/html; charset=utf-8"})
 
 
 def own_files(*names: str) -> Route:
-    """Return the route `/page/NAME` of these files, which pages ask for."""
+    """The route `/page/NAME` of the scripts and styles that the pages load."""
 
     async def send(request: Request) -> Response:
         name = request.path_params["name"]
         if name not in names:
-            return error(404, "there is no such file.")
+            return error_response(404, "there is no such file.")
         kind = f"{TYPES[name.rpartition('.')[2]]}; charset=utf-8"
         return Response(text_of(name), headers={**HEADERS, "Content-Type": kind})
 
     return Route("/page/{name}", send)
 
 
-def guarded(path: str, method: str, endpoint: Endpoint, hosts: Collection[str] | None) -> Route:
-    """Return a route that other sites' pages cannot use, and whose refusals are lines.
+def guarded_route(
+    path: str, method: str, endpoint: Endpoint, hosts: Collection[str] | None
+) -> Route:
+    """A route that pages of other sites cannot use, and whose errors are one line of JSON.
 
     Args:
-        path: as Starlette has it.
-        method: the one that it takes.
-        endpoint: answers, or raises what one may.
-        hosts: the names by which the server may be called; None allows any.
+        path: the path in Starlette's form.
+        method: the HTTP method.
+        endpoint: answers; its HTTPException, ConfigError and OSError become error responses.
+        hosts: the host names by which the server may be addressed; None allows any.
     """
 
-    async def answered(request: Request) -> Response:
+    async def respond(request: Request) -> Response:
         try:
             return await endpoint(request)
-        except HTTPException as refused:
-            return error(refused.status_code, refused.detail)
-        except NotRecorded as refused:
-            return error(404, str(refused))
-        except RecordsFull as refused:
-            return error(507, str(refused))
-        except ConfigError as refused:
-            return error(400, str(refused))
-        except OSError as refused:
-            return error(503, f"the storage refuses, try again: {refused.strerror or refused}")
+        except HTTPException as error:
+            return error_response(error.status_code, error.detail)
+        except NotRecorded as error:
+            return error_response(404, str(error))
+        except RecordsFull as error:
+            return error_response(507, str(error))
+        except ConfigError as error:
+            return error_response(400, str(error))
+        except OSError as error:
+            return error_response(503, f"the storage refuses, try again: {error.strerror or error}")
 
     guard = Middleware(SameOrigin, hosts=hosts)
-    return Route(path, answered, methods=[method], middleware=[guard])
+    return Route(path, respond, methods=[method], middleware=[guard])

@@ -1,12 +1,12 @@
-"""The page on which kept images are corrected, one after another, and the calls that it makes.
+"""The page to correct recorded images on, one after another, and the calls that it makes.
 
 | call | what |
 |---|---|
-| `GET /next?count=N&without=SHA256,...` | the images that come next, and the progress |
+| `GET /next?count=N&without=SHA256,...` | the next images (`Item`), and the progress |
 | `GET /images/SHA256` | an image as PNG |
-| `POST /labels` `{"image": SHA256, "class": NAME}` | what an image shows |
-| `DELETE /labels/SHA256` | take back what was said last of it here |
-| `POST /skips` `{"image": SHA256}` | put an image behind all others |
+| `POST /labels` `{"image": SHA256, "class": NAME}` | set the class of an image |
+| `DELETE /labels/SHA256` | take back the last correction of an image |
+| `POST /skips` `{"image": SHA256}` | move an image behind all others |
 """
 
 from collections.abc import Callable, Collection
@@ -23,34 +23,42 @@ from cluster.cli import is_whole
 from search.feedback.labelling import LabellingQueue
 from search.feedback.pictures import as_png
 from search.feedback.records import NotRecorded
-from search.serving.pages.guard import HEADERS, answer, fields, guarded, own_files, page
+from search.serving.pages.guard import (
+    HEADERS,
+    guarded_route,
+    json_response,
+    own_files,
+    page,
+    read_fields,
+)
 
 MAX_BYTES = 100_000
-MOST = 100
-"""The number of images that one call names."""
+"""The largest body of a call."""
+MAX_COUNT = 100
+"""The most images in the answer to one call."""
 
 
 def routes(labelling: LabellingQueue, hosts: Collection[str] | None) -> list[BaseRoute]:
-    """Return the page's routes.
+    """The routes of the page.
 
     Args:
-        labelling: the images.
-        hosts: the names by which the server may be called; None allows any.
+        labelling: the images and their corrections.
+        hosts: the host names by which the server may be addressed; None allows any.
     """
-    calls = Calls(labelling)
+    calls = LabelCalls(labelling)
     return [
-        guarded("/", "GET", calls.show, hosts),
+        guarded_route("/", "GET", calls.show, hosts),
         own_files("label.js", "common.js", "common.css"),
-        guarded("/next", "GET", calls.next, hosts),
-        guarded("/images/{image}", "GET", calls.image, hosts),
-        guarded("/labels", "POST", calls.correct, hosts),
-        guarded("/labels/{image}", "DELETE", calls.take_back, hosts),
-        guarded("/skips", "POST", calls.skip, hosts),
+        guarded_route("/next", "GET", calls.next, hosts),
+        guarded_route("/images/{image}", "GET", calls.image, hosts),
+        guarded_route("/labels", "POST", calls.correct, hosts),
+        guarded_route("/labels/{image}", "DELETE", calls.take_back, hosts),
+        guarded_route("/skips", "POST", calls.skip, hosts),
     ]
 
 
-class Calls:
-    """The answers to the page's calls; none of them blocks the server's loop."""
+class LabelCalls:
+    """Answers the page's calls, without blocking the event loop."""
 
     def __init__(self, labelling: LabellingQueue) -> None:
         self._labelling = labelling
@@ -61,16 +69,18 @@ class Calls:
         return page("label.html", {"model": about.model, "classes": about.classes})
 
     async def next(self, request: Request) -> Response:
-        """Answer with the images that come next."""
+        """Answer with the next images."""
         count = request.query_params.get("count", "20")
-        if not (is_whole(count) and 0 < int(count) <= MOST):
-            raise HTTPException(400, f"count is a number from 1 to {MOST} (got '{count[:80]}').")
+        if not (is_whole(count) and 0 < int(count) <= MAX_COUNT):
+            raise HTTPException(
+                400, f"count is a number from 1 to {MAX_COUNT} (got '{count[:80]}')."
+            )
         without = request.query_params.get("without", "").split(",")
-        return answer(await run_in_threadpool(self._next, int(count), without))
+        return json_response(await run_in_threadpool(self._next, int(count), without))
 
     def _next(self, count: int, without: list[str]) -> dict[str, Any]:
         items = self._labelling.next_items(count, without)
-        return {"items": [asdict(one) for one in items], **asdict(self._labelling.progress)}
+        return {"items": [asdict(item) for item in items], **asdict(self._labelling.progress)}
 
     async def image(self, request: Request) -> Response:
         """Answer with an image."""
@@ -83,31 +93,31 @@ class Calls:
         return as_png(content)
 
     async def correct(self, request: Request) -> Response:
-        """Keep what an image shows."""
-        told = await _fields(request, "image", "class")
-        return await self._done(lambda: self._labelling.correct(told["image"], told["class"]))
+        """Record the class of an image."""
+        values = await _read_fields(request, "image", "class")
+        return await self._apply(lambda: self._labelling.correct(values["image"], values["class"]))
 
     async def take_back(self, request: Request) -> Response:
-        """Take back what was kept."""
+        """Take back the last correction of an image."""
         name = request.path_params["image"]
-        return await self._done(lambda: self._labelling.take_back(name))
+        return await self._apply(lambda: self._labelling.take_back(name))
 
     async def skip(self, request: Request) -> Response:
-        """Put an image behind all others."""
-        told = await _fields(request, "image")
-        return await self._done(lambda: self._labelling.skip(told["image"]))
+        """Move an image behind all others."""
+        values = await _read_fields(request, "image")
+        return await self._apply(lambda: self._labelling.skip(values["image"]))
 
-    async def _done(self, change: Callable[[], None]) -> Response:
-        """Make a change, and answer with the progress."""
+    async def _apply(self, change: Callable[[], None]) -> Response:
+        """Apply a change, and answer with the progress."""
         await run_in_threadpool(change)
-        # It may wait while the records are read.
-        return answer(asdict(await run_in_threadpool(lambda: self._labelling.progress)))
+        # In a thread too: the progress may wait until the records are read.
+        return json_response(asdict(await run_in_threadpool(lambda: self._labelling.progress)))
 
 
-async def _fields(request: Request, *names: str) -> dict[str, str]:
-    """Return the fields of these names; see `guard.fields`."""
-    wanted = f"an object is wanted with {' and '.join(names)}, each of them text."
-    told = await fields(request, MAX_BYTES, wanted)
-    if told.keys() != set(names):
-        raise HTTPException(400, wanted)
-    return told
+async def _read_fields(request: Request, *names: str) -> dict[str, str]:
+    """Read an object with exactly these fields; see `guard.read_fields`."""
+    hint = f"an object is wanted with {' and '.join(names)}, each of them text."
+    values = await read_fields(request, MAX_BYTES, hint)
+    if values.keys() != set(names):
+        raise HTTPException(400, hint)
+    return values

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cluster.runtime.fair_share import Use, fair, share
+from cluster.runtime.fair_share import Use, fair_count, share
 from cluster.runtime.resources import Demand, Machines, Resources
 
 
@@ -24,7 +24,7 @@ from cluster.runtime.resources import Demand, Machines, Resources
 def test_all_get_the_same_as_far_as_they_can_use_it(
     total: int, most: list[int], each: list[int]
 ) -> None:
-    assert [fair(total, most, mine) for mine in range(len(most))] == each
+    assert [fair_count(total, most, mine) for mine in range(len(most))] == each
 
 
 def test_searches_of_different_demands_share_by_what_is_scarce() -> None:

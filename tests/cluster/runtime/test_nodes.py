@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from cluster.errors import NotReady
-from cluster.runtime.nodes import Growth, Kind, is_fixed, of_file
+from cluster.runtime.nodes import Growth, MachineKind, growth_from_file, is_fixed
 from cluster.runtime.resources import MANY, Demand, Machines, Resources, slots
 
 HEAD = {"resources": {"CPU": 0}, "max_workers": 0}
@@ -51,7 +51,7 @@ def test_a_process_needs_room_on_one_machine() -> None:
     ],
 )
 def test_a_clusters_file_says_how_far_it_may_grow(config: dict[str, Any], room: int) -> None:
-    assert of_file(config).room(CARD) == room
+    assert growth_from_file(config).room(CARD) == room
 
 
 def test_fixed_hosts_are_no_autoscalers() -> None:
@@ -67,6 +67,6 @@ def test_fixed_hosts_are_no_autoscalers() -> None:
 
 
 def test_a_trial_of_several_processes_needs_several_places() -> None:
-    growth = Growth(kinds=(Kind(machine=Resources(cpus=8, gpus=2), most=3),))
+    growth = Growth(kinds=(MachineKind(machine=Resources(cpus=8, gpus=2), most=3),))
     assert growth.room(Demand(cpus=1, gpus=1, workers=4)) == 1
-    assert growth.to(CARD).gpus == 6
+    assert growth.largest_cluster(CARD).gpus == 6

@@ -15,8 +15,8 @@ import pytest
 from cluster.errors import NotReady
 from cluster.runtime.resources import Machines, Resources
 from cluster.runtime.session import (
+    ALWAYS_SET,
     ENVIRONMENT,
-    NEEDED,
     _no_orphans,
     _set_environment,
     await_end,
@@ -210,7 +210,7 @@ def test_the_users_settings_of_ray_stay_but_for_those_that_a_search_rests_on(
         monkeypatch.setenv(name, "the user's")
     _set_environment("local")
     assert {name: os.environ[name] for name in ENVIRONMENT} == {
-        name: value if name in NEEDED else "the user's" for name, value in ENVIRONMENT.items()
+        name: value if name in ALWAYS_SET else "the user's" for name, value in ENVIRONMENT.items()
     }
 
 

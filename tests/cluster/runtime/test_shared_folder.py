@@ -68,7 +68,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         "NodeAffinitySchedulingStrategy",
         lambda node, soft: SimpleNamespace(node_id=node),
     )
-    monkeypatch.setattr(shared_folder, "SEEN_S", 0.3)
+    monkeypatch.setattr(shared_folder, "APPEAR_S", 0.3)
     monkeypatch.setattr(shared_folder, "LOOK_S", 0.01)
 
 
@@ -76,7 +76,7 @@ def read_only(probe: str, node: str, patience_s: float) -> Said:
     """Play a node that may not write there."""
     path = Path(probe)
     path.with_name(f"{path.name}-{node}").mkdir()
-    said = shared_folder.look(probe, node, patience_s)
+    said = shared_folder.inspect_node(probe, node, patience_s)
     path.with_name(f"{path.name}-{node}").rmdir()
     return said
 
@@ -88,17 +88,17 @@ def own_folder(probe: str, node: str, patience_s: float) -> Said:
 
 def another_folder(probe: str, node: str, patience_s: float) -> Said:
     """Play a node that has another folder under this path."""
-    return shared_folder.look(f"{probe}-none", node, patience_s)
+    return shared_folder.inspect_node(f"{probe}-none", node, patience_s)
 
 
 def test_a_folder_that_all_share_is_left_empty(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared_folder, "ray", Played(shared_folder.look))
+    monkeypatch.setattr(shared_folder, "ray", Played(shared_folder.inspect_node))
     one = SharedFolderCheck(tmp_path)
     one.ask(ADDRESSES)
     assert [path.name for path in tmp_path.iterdir() if path.name == one.probe.name]
-    one.hear(1)
+    one.collect_answers(1)
     assert list(tmp_path.iterdir()) == []
     one.ask(ADDRESSES)
     assert list(tmp_path.iterdir()) == [], "nobody is asked twice"
@@ -126,33 +126,33 @@ def test_a_node_that_does_not_share_it_both_ways_is_named(
             r"--storage"
         ),
     ):
-        one.hear(1)
+        one.collect_answers(1)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_who_only_looks_now_and_then_waits_for_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared_folder, "SEEN_S", 60)
+    monkeypatch.setattr(shared_folder, "APPEAR_S", 60)
     monkeypatch.setattr(shared_folder, "ray", Played(own_folder))
     one = SharedFolderCheck(tmp_path)
     one.ask(ADDRESSES)
-    one.hear()
-    (late,) = one.written
+    one.collect_answers()
+    (late,) = one.files
     late.write_text(late.name)
-    one.hear()
+    one.collect_answers()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_shared_folder_does_not_list_yet_is_removed_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared_folder, "ray", Played(shared_folder.look))
+    monkeypatch.setattr(shared_folder, "ray", Played(shared_folder.inspect_node))
     one = SharedFolderCheck(tmp_path)
     one.ask(ADDRESSES)
     with monkeypatch.context() as old:
         old.setattr(Path, "glob", lambda path, pattern: iter(()))
-        one.hear(1)
+        one.collect_answers(1)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -161,14 +161,14 @@ def test_a_node_that_answers_after_the_end_leaves_no_file(
 ) -> None:
     probe = tmp_path / ".probe-1"
     probe.write_text(probe.name)
-    holds = shared_folder._holds_its_name
+    holds = shared_folder._has_own_name
 
     def holds_and_ends(path: Path) -> bool:
         found = holds(path)
         probe.unlink(missing_ok=True)
         return found
 
-    monkeypatch.setattr(shared_folder, "_holds_its_name", holds_and_ends)
+    monkeypatch.setattr(shared_folder, "_has_own_name", holds_and_ends)
     shared_folder.answer(probe, "a", 1)
     assert list(tmp_path.iterdir()) == []
 

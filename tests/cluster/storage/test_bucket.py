@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from cluster.errors import NotReady
 from cluster.preflight import probe
-from cluster.storage.bucket import QUICK_TRIES, Bucket, StorageError, Taken
+from cluster.storage.bucket import QUICK_TRIES, Bucket, StorageError, WriteConflict
 from tests.support.stand_in import FAULTS, REFUSALS, stand_in
 
 
@@ -79,10 +79,10 @@ def test_a_listing_has_more_than_one_page(bucket: Bucket) -> None:
 
 def test_of_two_who_write_at_once_one_is_told(bucket: Bucket) -> None:
     first = bucket.put(b"1", "a", new=True)
-    with pytest.raises(Taken):
+    with pytest.raises(WriteConflict):
         bucket.put(b"2", "a", new=True)
     second = bucket.put(b"3", "a", instead_of=first)
-    with pytest.raises(Taken):
+    with pytest.raises(WriteConflict):
         bucket.put(b"4", "a", instead_of=first)
     found = bucket.get("a")
     assert found is not None
@@ -294,7 +294,7 @@ def test_an_error_reaches_whoever_has_asked_in_another_process() -> None:
 def test_what_is_to_be_replaced_and_is_gone_was_taken(bucket: Bucket) -> None:
     tag = bucket.put(b"1", "a")
     bucket.remove(["a"])
-    with pytest.raises(Taken):
+    with pytest.raises(WriteConflict):
         bucket.put(b"2", "a", instead_of=tag)
 
 

@@ -4,14 +4,14 @@ from pathlib import Path
 import pytest
 
 from cluster.storage.bucket import Bucket, StorageError
-from cluster.storage.mirror import Mirror
+from cluster.storage.mirror import CheckpointMirror
 
 KEPT = {f"epoch-{epoch:04d}" for epoch in range(10)}
 
 
 @pytest.fixture
-def mirror(bucket: Bucket) -> Mirror:
-    return Mirror(bucket / "trials" / "t0001", bucket / "beats" / "t0001")
+def mirror(bucket: Bucket) -> CheckpointMirror:
+    return CheckpointMirror(bucket / "trials" / "t0001", bucket / "beats" / "t0001")
 
 
 def checkpoint(folder: Path, epoch: int, text: str = "", folds: int = 0) -> None:
@@ -32,7 +32,7 @@ def content(folder: Path) -> dict[str, str]:
 
 
 def test_another_machine_gets_the_checkpoints_as_they_were_left(
-    mirror: Mirror, tmp_path: Path
+    mirror: CheckpointMirror, tmp_path: Path
 ) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     checkpoint(here, 1)
@@ -45,7 +45,7 @@ def test_another_machine_gets_the_checkpoints_as_they_were_left(
 
 
 def test_unwanted_older_checkpoints_go_and_wanted_ones_stay_though_not_here(
-    mirror: Mirror, tmp_path: Path
+    mirror: CheckpointMirror, tmp_path: Path
 ) -> None:
     for epoch in (1, 2, 3):
         checkpoint(tmp_path / "first", epoch)
@@ -64,7 +64,7 @@ def test_unwanted_older_checkpoints_go_and_wanted_ones_stay_though_not_here(
 
 
 def test_an_attempt_that_was_overtaken_removes_and_completes_nothing(
-    mirror: Mirror, tmp_path: Path
+    mirror: CheckpointMirror, tmp_path: Path
 ) -> None:
     """It was held up between two of its steps, and another has gone on meanwhile."""
     for epoch in (3, 4, 5):
@@ -84,7 +84,7 @@ def test_an_attempt_that_was_overtaken_removes_and_completes_nothing(
 
 
 def test_what_is_there_already_is_not_moved_again(
-    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mirror: CheckpointMirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moved: list[str] = []
     for name in ("upload", "download"):
@@ -107,7 +107,7 @@ def test_what_is_there_already_is_not_moved_again(
 
 
 def test_half_a_checkpoint_is_none(
-    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mirror: CheckpointMirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The machine dies, or the storage refuses, before the manifest is there."""
     checkpoint(tmp_path / "here", 1)
@@ -132,7 +132,7 @@ def test_half_a_checkpoint_is_none(
 
 
 def test_an_epoch_that_is_trained_again_replaces_the_one_there(
-    mirror: Mirror, tmp_path: Path
+    mirror: CheckpointMirror, tmp_path: Path
 ) -> None:
     checkpoint(tmp_path / "here", 1, "first")
     mirror.push(tmp_path / "here", KEPT)
@@ -142,7 +142,7 @@ def test_an_epoch_that_is_trained_again_replaces_the_one_there(
     assert "second" in content(tmp_path / "here")["epoch-0001/model"]
 
 
-def test_one_checkpoint_is_brought_alone(mirror: Mirror, tmp_path: Path) -> None:
+def test_one_checkpoint_is_brought_alone(mirror: CheckpointMirror, tmp_path: Path) -> None:
     for epoch in (1, 2, 3):
         checkpoint(tmp_path / "here", epoch)
     mirror.push(tmp_path / "here", KEPT)
@@ -151,7 +151,7 @@ def test_one_checkpoint_is_brought_alone(mirror: Mirror, tmp_path: Path) -> None
 
 
 def test_small_texts_and_heartbeats_have_places_of_their_own(
-    mirror: Mirror, bucket: Bucket
+    mirror: CheckpointMirror, bucket: Bucket
 ) -> None:
     assert mirror.read("attempt") is None
     mirror.write("attempt", "2")

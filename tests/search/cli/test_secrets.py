@@ -2,7 +2,7 @@
 
 import pytest
 
-from cluster.secrets import masked
+from cluster.secrets import redact
 from search.cli.secrets import refuse, refuse_in_uri
 from trainables.errors import ConfigError
 
@@ -61,14 +61,14 @@ def test_a_credential_is_refused_without_repeating_it(text: str) -> None:
         str(caught.value)
         == "'--name' looks like a credential; not logged. Use an environment variable."
     )
-    assert masked(masked(text)) == masked(text)
-    assert "hunter2" not in masked(text)
+    assert redact(redact(text)) == redact(text)
+    assert "hunter2" not in redact(text)
 
 
 @pytest.mark.parametrize("text", PLAIN)
 def test_what_is_none_passes(text: str) -> None:
     refuse("--name", text)
-    assert masked(text) == text
+    assert redact(text) == text
 
 
 @pytest.mark.parametrize(
@@ -108,10 +108,10 @@ def test_a_password_for_tracking_belongs_into_the_environment(uri: str) -> None:
 
 def test_what_is_around_a_credential_stays_readable() -> None:
     assert (
-        masked("MLflow not reachable at http://me:hunter2@host:5000 (refused).")
+        redact("MLflow not reachable at http://me:hunter2@host:5000 (refused).")
         == "MLflow not reachable at http://***@host:5000 (refused)."
     )
     assert (
-        masked("unrecognized arguments: --password=hunter2 --x")
+        redact("unrecognized arguments: --password=hunter2 --x")
         == "unrecognized arguments: --password=*** --x"
     )

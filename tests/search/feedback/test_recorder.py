@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from cluster.storage.bucket import Bucket
-from cluster.storage.folder import Folder
+from cluster.storage.folder import ObjectFolder
 from search.feedback import recorder
 from search.feedback.bounded import RecordsFull
 from search.feedback.observer import ServedAnswer
@@ -125,14 +125,14 @@ def test_answers_are_written_when_there_are_enough(
 ) -> None:
     monkeypatch.setattr(recorder, "ANSWERS_PER_OBJECT", 4)
     written = threading.Event()
-    put = Folder.put
+    put = ObjectFolder.put
 
-    def note(self: Folder, content: bytes, part: str = "", **options: Any) -> None:
+    def note(self: ObjectFolder, content: bytes, part: str = "", **options: Any) -> None:
         put(self, content, part, **options)
         if part.startswith("seen/"):
             written.set()
 
-    monkeypatch.setattr(Folder, "put", note)
+    monkeypatch.setattr(ObjectFolder, "put", note)
     made = record(tmp_path / "met", NONE, interval_s=3600)
     made.observe([answered(number) for number in range(4)])
     assert written.wait(600)
@@ -163,15 +163,15 @@ def test_a_slow_storage_costs_records_and_no_answer(
 def test_a_storage_that_refuses_is_told_once_and_tried_again(
     tmp_path: Path, record: Maker, told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put, refusals = Folder.put, iter(range(3))
+    put, refusals = ObjectFolder.put, iter(range(3))
 
-    def refuse(self: Folder, content: bytes, part: str = "", **options: Any) -> None:
+    def refuse(self: ObjectFolder, content: bytes, part: str = "", **options: Any) -> None:
         if part.startswith("seen/") and next(refusals, None) is not None:
             raise OSError(errno.ENOSPC, "No space left on device")
         put(self, content, part, **options)
 
     made = record(tmp_path / "met", interval_s=0.001)
-    monkeypatch.setattr(Folder, "put", refuse)
+    monkeypatch.setattr(ObjectFolder, "put", refuse)
     made.observe([answered(1), answered(2)])
     while made.counts.written < 2:
         threading.Event().wait(0.001)
@@ -207,7 +207,7 @@ def test_what_is_unwritten_at_the_end_is_told(
     tmp_path: Path, record: Maker, told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = record(tmp_path / "met", interval_s=3600)
-    monkeypatch.setattr(Folder, "put", lambda *args, **options: _refuse())
+    monkeypatch.setattr(ObjectFolder, "put", lambda *args, **options: _refuse())
     made.observe([answered(1)])
     made.close()
     assert told[-1] == "1 answer could not be recorded"
@@ -349,7 +349,7 @@ def test_the_reason_why_nothing_is_recorded_is_known_until_it_is_over(
     made = record(tmp_path / "met", NONE, interval_s=3600)
     assert made.problem == ""
     with monkeypatch.context() as full:
-        full.setattr(Folder, "put", lambda *args, **options: _refuse())
+        full.setattr(ObjectFolder, "put", lambda *args, **options: _refuse())
         made.observe([answered(1)])
         with pytest.raises(OSError, match="No space left"):
             made._write_queued()
@@ -379,7 +379,7 @@ def test_after_a_restart_a_place_that_refuses_is_waited_for(
     tmp_path: Path, record: Maker, told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as full:
-        full.setattr(Folder, "put", lambda *args, **options: _refuse())
+        full.setattr(ObjectFolder, "put", lambda *args, **options: _refuse())
         with pytest.raises(OSError, match="No space left"):
             record(tmp_path / "met")
         made = record(tmp_path / "met", interval_s=3600, is_restart=True)
@@ -398,7 +398,7 @@ def test_a_place_that_is_there_is_begun_without_writing(
 ) -> None:
     """So a process that is started again is not kept from it by a disk that is full just then."""
     record(place).close()
-    monkeypatch.setattr(Folder, "put", lambda *args, **options: _refuse())
+    monkeypatch.setattr(ObjectFolder, "put", lambda *args, **options: _refuse())
     monkeypatch.setattr(Bucket, "put", lambda *args, **options: _refuse())
     assert record(place).problem == ""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cluster.storage.bucket import Bucket
-from cluster.storage.folder import Folder
+from cluster.storage.folder import ObjectFolder
 from search.feedback.records import (
     EARLIER,
     Correction,
@@ -215,7 +215,7 @@ def test_what_a_folder_keeps_is_on_the_disk(
         assert (tmp_path / "met" / "a").exists() == (synced[-1] == "names")
 
     monkeypatch.setattr(os, "fsync", note)
-    Folder(tmp_path / "met").put(b"1", "a")
+    ObjectFolder(tmp_path / "met").put(b"1", "a")
     assert synced == ["content", "names"]
 
 
@@ -223,7 +223,7 @@ def test_a_file_that_is_removed_meanwhile_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("gone", "here"):
-        Folder(tmp_path).put(b"12", name)
+        ObjectFolder(tmp_path).put(b"12", name)
     is_file = Path.is_file
 
     def removed(self: Path) -> bool:
@@ -233,7 +233,7 @@ def test_a_file_that_is_removed_meanwhile_is_left_out(
         return found
 
     monkeypatch.setattr(Path, "is_file", removed)
-    assert Folder(tmp_path).sizes() == {"here": 2}
+    assert ObjectFolder(tmp_path).sizes() == {"here": 2}
 
 
 @pytest.mark.parametrize("stray", ["notes.txt", "Thumbs.db", "x-1.jsonl", "1-2/3-4.jsonl"])

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.storage.bucket import Bucket, StorageError, Taken
+from cluster.storage.bucket import Bucket, StorageError, WriteConflict
 from search.journal import bucket_log
 from search.journal.bucket_log import JournalCopy
 from search.journal.events import Finished, Started, Suggested
@@ -40,7 +40,7 @@ def test_who_was_taken_over_adds_nothing_more(
     new = JournalCopy(bucket)
     new.read()
     new.append(b"new driver\n")
-    with pytest.raises(Taken):
+    with pytest.raises(WriteConflict):
         old.append(b"old driver\n")
     assert JournalCopy(bucket).read() == b"".join(lines(written)) + b"new driver\n"
 

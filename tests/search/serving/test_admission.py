@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from search.serving import admission
-from search.serving.admission import Admission, Decoding, Ticket
+from search.serving.admission import Admission, DecodingPool, Ticket
 from search.serving.limits import Limits, Refusal
 from search.serving.metrics import Metrics
 
@@ -22,7 +22,7 @@ def test_bytes_beyond_the_bound_are_refused_until_others_are_released() -> None:
     own.take_bytes(first, 60)
     with pytest.raises(Refusal) as refused:
         own.take_bytes(second, 41)
-    assert (refused.value.status, second.size) == (503, 0)
+    assert (refused.value.status, second.size_bytes) == (503, 0)
     own.release(first)
     own.take_bytes(second, 100)
 
@@ -65,7 +65,7 @@ class Slow:
     """Images that are decoded until a test lets them."""
 
     def __init__(self, threads: int, most_pixels: int = 50 * MILLION) -> None:
-        self.decoding = Decoding(threads, most_pixels)
+        self.decoding = DecodingPool(threads, most_pixels)
         self.begun = list[str]()
         self._may_end = dict[str, threading.Event]()
 
@@ -140,8 +140,8 @@ def test_an_image_that_gets_its_room_as_its_client_leaves_gives_it_back() -> Non
         await slow.until("first")
         second = slow.decode("second", 49 * MILLION)
         await asyncio.sleep(0)
-        slow.decoding._large._give_back(
-            49 * MILLION + admission.PIXELS_OF_ANY
+        slow.decoding._large._release(
+            49 * MILLION + admission.OVERHEAD_PIXELS
         )  # the second may begin
         second.cancel()
         await asyncio.wait([second])
@@ -164,8 +164,8 @@ def test_images_are_refused_where_decoding_would_take_too_long(
         with monkeypatch.context() as played:
             clock = iter((0.0, 1.0) * 2)
             played.setattr(admission.time, "perf_counter", lambda: next(clock))
-            slow.decoding._usual._timed(10 * MILLION, str)  # 0.1 s for a million
-            slow.decoding._large._timed(10 * MILLION, str)
+            slow.decoding._usual._time_call(10 * MILLION, str)  # 0.1 s for a million
+            slow.decoding._large._time_call(10 * MILLION, str)
         own = Admission(LIMITS, Metrics(), lambda: 0.0, slow.decoding.wait_s)
         own.check_pixels([49 * MILLION])
         tasks = [slow.decode("large", 49 * MILLION)]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search.serving.batching import Batcher, Finished
+from search.serving.batching import Batcher, BatchResult
 
 IMAGE = np.zeros((8, 8, 1), dtype=np.uint8)
 
@@ -18,8 +18,8 @@ IMAGE = np.zeros((8, 8, 1), dtype=np.uint8)
 class Played:
     """A version that computes when it is let."""
 
-    largest: int = 8
-    quick: int = 0
+    largest_batch: int = 8
+    quick_batch: int = 0
     version: str = "1"
     sizes: list[int] = field(default_factory=list)
     threads: set[str] = field(default_factory=set)
@@ -34,9 +34,11 @@ class Played:
         return [int(image.max()) for image in images]
 
 
-def played(served: Played, work: Callable[[Batcher], Coroutine[Any, Any, Any]]) -> list[Finished]:
+def played(
+    served: Played, work: Callable[[Batcher], Coroutine[Any, Any, Any]]
+) -> list[BatchResult]:
     """Have a batcher do some work, and return the batches."""
-    heard = list[Finished]()
+    heard = list[BatchResult]()
 
     async def main() -> None:
         batcher = Batcher(lambda: served, heard.append)  # type: ignore[arg-type,return-value]
@@ -76,7 +78,7 @@ def test_an_image_alone_is_begun_at_once_and_later_ones_together() -> None:
 
 
 def test_batches_are_no_larger_than_the_version_computes_in_time() -> None:
-    served = Played(largest=3)
+    served = Played(largest_batch=3)
     served.let.set()
 
     async def work(batcher: Batcher) -> None:
@@ -88,7 +90,7 @@ def test_batches_are_no_larger_than_the_version_computes_in_time() -> None:
 
 
 def test_a_quick_batch_is_computed_without_another_thread() -> None:
-    served = Played(quick=4)
+    served = Played(quick_batch=4)
     served.let.set()
 
     async def work(batcher: Batcher) -> None:
@@ -100,7 +102,7 @@ def test_a_quick_batch_is_computed_without_another_thread() -> None:
 
 
 def test_an_error_is_that_of_its_batch_alone() -> None:
-    served = Played(largest=1)
+    served = Played(largest_batch=1)
     served.let.set()
 
     async def work(batcher: Batcher) -> None:
@@ -134,12 +136,12 @@ def test_each_answer_is_of_the_version_that_computed_it() -> None:
 
 
 def test_what_metrics_do_not_understand_ends_its_batch_alone() -> None:
-    served = Played(quick=4)
+    served = Played(quick_batch=4)
     served.let.set()
 
     async def main() -> None:
-        def computed(finished: Finished) -> None:
-            if finished.found == [7]:
+        def computed(finished: BatchResult) -> None:
+            if finished.predictions == [7]:
                 raise ValueError("no axis 1")
 
         batcher = Batcher(lambda: served, computed)  # type: ignore[arg-type,return-value]

@@ -1,12 +1,12 @@
 """Clients as people use them, by their defaults; `test_malformed` sends the same bytes itself."""
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.support.programs import needs
 from tests.support.serving import BUSY_S, Running
 
 JAVA = """
@@ -55,17 +55,17 @@ def expected(server: Running, image: Path) -> str:
     return found
 
 
-@pytest.mark.skipif(shutil.which("javac") is None, reason="needs a Java development kit")
 def test_javas_http_client_is_answered(server: Running, image: Path, tmp_path: Path) -> None:
+    needs("javac")
     source = tmp_path / "Ask.java"
     source.write_text(JAVA)
     address = f"http://127.0.0.1:{server.port}/predict"
     assert answers("java", source, address, image) == [expected(server, image)] * 3
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 @pytest.mark.parametrize("words", [["--http2"], ["--http1.1"], ["--http1.0"]])
 def test_curl_is_answered(server: Running, image: Path, words: list[str]) -> None:
+    needs("curl")
     address = f"http://127.0.0.1:{server.port}/predict"
     kind = ["-H", "Content-Type: image/png"]
     found = answers("curl", "-s", *words, *kind, "--data-binary", f"@{image}", address, address)

@@ -4,7 +4,7 @@ import resource
 
 import pytest
 
-from search.serving.limits import OTHER_FILES, Limits, within_open_files
+from search.serving.limits import OTHER_FILES, Limits, fit_to_open_files
 
 ENDLESS = resource.RLIM_INFINITY
 NEEDED = 4096 + OTHER_FILES
@@ -28,5 +28,5 @@ def test_there_are_no_more_connections_than_files_that_may_be_open(
     now = [soft, hard]
     monkeypatch.setattr(resource, "getrlimit", lambda _: tuple(now))
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: now.__setitem__(slice(2), limits))
-    assert within_open_files(Limits()).connections == connections
+    assert fit_to_open_files(Limits()).connections == connections
     assert now == [raised_to, hard]

@@ -195,7 +195,7 @@ def test_what_is_wrong_is_said_in_one_line(server: Running, name: str) -> None:
     assert words in text
     assert answer.headers["content-type"] == "application/json"
     assert len(answer.body) < 500
-    assert (server.app.admission.size, server.app.admission.images) == (0, 0)
+    assert (server.app.admission.size_bytes, server.app.admission.images) == (0, 0)
 
 
 def test_the_server_still_answers_after_all_of_it(server: Running) -> None:
@@ -255,7 +255,7 @@ def test_a_client_that_leaves_costs_nothing(server: Running) -> None:
     for _ in range(3):
         with socket.create_connection(("127.0.0.1", server.port)) as connection:
             connection.sendall(HEAD + b"Content-Length: 1000\r\n\r\nhalf")
-    until(lambda: server.app.admission.size == 0)
+    until(lambda: server.app.admission.size_bytes == 0)
     assert server.ask("/predict", GOOD, PNG).status == 200
 
 
@@ -356,14 +356,14 @@ def test_trailers_are_bounded(server: Running, path: bytes, line: bytes) -> None
                 connection.sendall(piece)
                 sent += len(piece)
     assert sent < 1 << 23  # as much as the buffers of the system take
-    until(lambda: server.app.admission.size == 0)
+    until(lambda: server.app.admission.size_bytes == 0)
     assert server.ask("/predict", GOOD, PNG).status == 200
 
 
 def test_trailers_that_are_too_long_are_told(server: Running) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=600) as connection:
         connection.sendall(HEAD + CHUNKED + chunks(GOOD))
-        until(lambda: server.app.admission.size == len(GOOD))
+        until(lambda: server.app.admission.size_bytes == len(GOOD))
         connection.sendall(b"A: " + b"b" * 40_000)
         assert connection.recv(65536).startswith(b"HTTP/1.1 431")
 
@@ -407,5 +407,5 @@ def test_idle_connections_make_room_for_new_ones(folder: Path) -> None:
         busy = [connect() for _ in range(4)]
         for one in busy:
             one.sendall(HEAD + LENGTH + GOOD[:20])
-        until(lambda: made.app.admission.size == 4 * 20)
+        until(lambda: made.app.admission.size_bytes == 4 * 20)
         assert made.raw().startswith(b"HTTP/1.1 503")

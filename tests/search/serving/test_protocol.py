@@ -11,7 +11,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from search.serving.limits import Limits
-from search.serving.protocol import Bounded, protocol
+from search.serving.protocol import BoundedProtocol, protocol
 from tests.support.asgi import listening
 
 BYTES = 1 << 24
@@ -37,13 +37,13 @@ def test_a_client_that_reads_nothing_keeps_no_connection(
     pieces: int, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether the app still waits to send more, or is done, or the connection is closing."""
-    lost, ended = Bounded.connection_lost, threading.Event()
+    lost, ended = BoundedProtocol.connection_lost, threading.Event()
 
-    def connection_lost(self: Bounded, exc: Exception | None) -> None:
+    def connection_lost(self: BoundedProtocol, exc: Exception | None) -> None:
         lost(self, exc)
         ended.set()
 
-    monkeypatch.setattr(Bounded, "connection_lost", connection_lost)
+    monkeypatch.setattr(BoundedProtocol, "connection_lost", connection_lost)
     with listening(app_of(pieces), Limits(send_s=0.05)) as address:
         host, port = urlsplit(address).netloc.split(":")
         with socket.create_connection((host, int(port))) as connection:
@@ -79,7 +79,7 @@ class Sending:
 
 def test_a_client_that_reads_slowly_is_waited_for() -> None:
     slow = Sending(100, 60, 60, 0, 0)
-    Bounded._watch_sending(slow.protocol)
+    BoundedProtocol._watch_sending(slow.protocol)
     for _ in range(2):
         slow.check()
     assert not slow.is_aborted
@@ -88,8 +88,10 @@ def test_a_client_that_reads_slowly_is_waited_for() -> None:
 
 def test_what_is_written_meanwhile_is_not_taken_for_what_was_not_read() -> None:
     equal = Sending(100, 100, 100, 100)
-    Bounded._watch_sending(equal.protocol)
-    Bounded._watch_sending(equal.protocol)  # the first answer was read, and an equal one follows
+    BoundedProtocol._watch_sending(equal.protocol)
+    BoundedProtocol._watch_sending(
+        equal.protocol
+    )  # the first answer was read, and an equal one follows
     equal.check()
     assert not equal.is_aborted
     equal.check()

@@ -16,8 +16,8 @@ import pytest
 
 from search.serve import replicas
 from search.serving import ray_serve
-from search.serving.messages import Coming, Question, Settings
-from search.serving.ray_serve import Stopped, Wanted
+from search.serving.messages import ModelVersion, WatchedModel, WorkerSettings
+from search.serving.ray_serve import ClusterDeployment, StopSignal
 from tests.conftest import Command
 from tests.support.hosts import Host, network
 from tests.support.nodes import QUICK
@@ -88,36 +88,36 @@ def test_only_a_version_that_is_no_good_is_not_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Version 4 cannot be fetched at first; 5 is no model."""
-    source = Question("m", str(tmp_path), "", None, None, None, "m", True, 1.0)
-    wanted = Wanted(Settings("m", "", 0, 1, 0.1), "", 1, "/", (1, 1), source)
+    source = WatchedModel("m", str(tmp_path), "", None, None, None, "m", True, 1.0)
+    wanted = ClusterDeployment(WorkerSettings("m", "", 0, 1, 0.1), "", 1, "/", (1, 1), source)
     versions, found, deployed = iter("44455"), list[str](), list[str]()
-    monkeypatch.setattr(ray_serve, "version_now", lambda _: versions_now[-1])
+    monkeypatch.setattr(ray_serve, "current_version", lambda _: versions_now[-1])
     versions_now = ["3"]
 
-    def find(_: Wanted) -> Coming:
+    def find(_: ClusterDeployment) -> ModelVersion:
         found.append(versions_now[-1])
         if found == ["4"]:
             raise OSError("a passing error")
         (tmp_path / str(len(found))).mkdir()
-        return Coming(versions_now[-1], str(tmp_path / str(len(found))))
+        return ModelVersion(versions_now[-1], str(tmp_path / str(len(found))))
 
-    def ready(_: Wanted, coming: Coming) -> Any:
+    def ready(_: ClusterDeployment, coming: ModelVersion) -> Any:
         if coming.version == "5":
             raise ConfigError("it is no model.")
         return SimpleNamespace(model=None)
 
-    class Signal(Stopped):
+    class Signal(StopSignal):
         def wait(self, seconds: float | None) -> bool:
             versions_now.append(next(versions, ""))
             return not versions_now[-1]
 
-    monkeypatch.setattr(ray_serve, "_find", find)
-    monkeypatch.setattr(ray_serve, "_ready", ready)
-    monkeypatch.setattr(ray_serve, "why_not", lambda *_: "")
+    monkeypatch.setattr(ray_serve, "_fetch_current", find)
+    monkeypatch.setattr(ray_serve, "_load", ready)
+    monkeypatch.setattr(ray_serve, "mismatch", lambda *_: "")
     monkeypatch.setattr(ray_serve, "_deploy", lambda _, coming: deployed.append(coming.version))
     (tmp_path / "0").mkdir()
-    first = Coming("3", str(tmp_path / "0"))
-    ray_serve._follow(wanted, first, ready(wanted, first), Signal())
+    first = ModelVersion("3", str(tmp_path / "0"))
+    ray_serve._follow_alias(wanted, first, ready(wanted, first), Signal())
     assert (found, deployed) == (["4", "4", "5"], ["4"])
     assert [path.name for path in tmp_path.iterdir()] == ["2"]
 
@@ -126,27 +126,29 @@ def test_an_alias_that_comes_back_is_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also to the first version, and past one that is no good; each look finds one more version."""
-    source = Question("m", str(tmp_path), "", None, None, None, "m", True, 1.0)
-    wanted = Wanted(Settings("m", "", 0, 1, 0.1), "", 1, "/", (1, 1), source)
+    source = WatchedModel("m", str(tmp_path), "", None, None, None, "m", True, 1.0)
+    wanted = ClusterDeployment(WorkerSettings("m", "", 0, 1, 0.1), "", 1, "/", (1, 1), source)
     looks, deployed, now = iter("2213321"), list[str](), ["1"]
 
-    class Signal(Stopped):
+    class Signal(StopSignal):
         def wait(self, seconds: float | None) -> bool:
             now[0] = next(looks, "")
             return not now[0]
 
-    def ready(_: Wanted, coming: Coming) -> Any:
+    def ready(_: ClusterDeployment, coming: ModelVersion) -> Any:
         if coming.version == "3":
             raise ConfigError("it is no model.")
         return SimpleNamespace(model=None)
 
-    monkeypatch.setattr(ray_serve, "version_now", lambda _: now[0])
-    monkeypatch.setattr(ray_serve, "_find", lambda _: Coming(now[0], str(tmp_path / "elsewhere")))
-    monkeypatch.setattr(ray_serve, "_ready", ready)
-    monkeypatch.setattr(ray_serve, "why_not", lambda *_: "")
+    monkeypatch.setattr(ray_serve, "current_version", lambda _: now[0])
+    monkeypatch.setattr(
+        ray_serve, "_fetch_current", lambda _: ModelVersion(now[0], str(tmp_path / "elsewhere"))
+    )
+    monkeypatch.setattr(ray_serve, "_load", ready)
+    monkeypatch.setattr(ray_serve, "mismatch", lambda *_: "")
     monkeypatch.setattr(ray_serve, "_deploy", lambda _, coming: deployed.append(coming.version))
-    ray_serve._follow(
-        wanted, Coming("1", str(tmp_path / "first")), SimpleNamespace(model=None), Signal()
+    ray_serve._follow_alias(
+        wanted, ModelVersion("1", str(tmp_path / "first")), SimpleNamespace(model=None), Signal()
     )
     assert deployed == ["2", "1", "2", "1"]
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from search.serving import versions
-from search.serving.messages import Settings
-from search.serving.versions import ready
+from search.serving.messages import WorkerSettings
+from search.serving.versions import load_version
 from search.serving.worker import check_task
 from trainables.errors import ConfigError
 from trainables.export.predictor import Predictor
@@ -28,14 +28,14 @@ def test_a_model_whose_answers_are_no_probabilities_is_refused(
     for kind in (_Onnx, Predictor):
         monkeypatch.setattr(kind, "predictions", lambda self, images: said)
     with pytest.raises(ConfigError, match=why):
-        ready(folder, "pets", "1", threads=1, delay_s=0.05)
+        load_version(folder, "pets", "1", threads=1, delay_s=0.05)
 
 
 def test_only_classifiers_are_recorded_and_compared() -> None:
     served: Any = SimpleNamespace(
         is_classifier=False, model=SimpleNamespace(task=SimpleNamespace(title="boxes"))
     )
-    settings = Settings("m", "", 0, 1, 0.1, shadow_share=0.1)
+    settings = WorkerSettings("m", "", 0, 1, 0.1, shadow_share=0.1)
     with pytest.raises(ConfigError, match=r"--shadow take classifiers alone.* for boxes"):
         check_task(settings, served)
     check_task(replace(settings, shadow_share=0.0), served)
@@ -49,6 +49,6 @@ def test_a_version_that_hangs_while_it_is_loaded_keeps_no_other_waiting(
         hanging.setattr(versions, "LOAD_S", 0.01)
         hanging.setattr(versions, "load", lambda *_: never.wait() and load(folder, "pets", 1))
         with pytest.raises(ConfigError, match="it was not loaded within"):
-            ready(folder, "pets", "1", threads=1, delay_s=0.05)
-    assert ready(folder, "pets", "2", threads=1, delay_s=0.05).version == "2"
+            load_version(folder, "pets", "1", threads=1, delay_s=0.05)
+    assert load_version(folder, "pets", "2", threads=1, delay_s=0.05).version == "2"
     never.set()

@@ -25,7 +25,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from cluster.errors import NotReady
-from cluster.secrets import masked
+from cluster.secrets import redact
 from search.decisions.driver import Driver
 from search.experiment import Experiment, absolute
 from search.journal.events import (
@@ -779,8 +779,8 @@ def test_an_sqlite_file_in_no_folder_is_not_ready(tmp_path: Path) -> None:
 
 
 def test_a_password_is_masked() -> None:
-    assert masked("postgresql://u:p@h:5/db") == "postgresql://***@h:5/db"
-    assert masked("sqlite:///mlflow.db") == "sqlite:///mlflow.db"
+    assert redact("postgresql://u:p@h:5/db") == "postgresql://***@h:5/db"
+    assert redact("sqlite:///mlflow.db") == "sqlite:///mlflow.db"
 
 
 def select_twice(driver: Driver) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cluster.storage.mirror import Mirror
+from cluster.storage.mirror import CheckpointMirror
 from trainables import trial
 from trainables.checkpoints import checkpoint
 from trainables.checkpoints.lineage import WarmStartSource
@@ -366,7 +366,7 @@ def test_in_a_bucket_it_is_brought_from_place_to_place(
     make_config, make_dataset, tmp_path, trained, bucket
 ):
     one, other, fresh = (
-        Mirror(bucket / "s" / "trials" / name, bucket / "s" / "beats" / name)
+        CheckpointMirror(bucket / "s" / "trials" / name, bucket / "s" / "beats" / name)
         for name in ("t1", "t2", "fresh")
     )
     list(

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from cluster.errors import NotReady
 from search.serving import versions
 from search.serving.limits import Limits
-from search.serving.versions import Served
+from search.serving.versions import ServedVersion
 from search.tracking.model_registry import fetch, version_at
 from trainables.datasets.images import open_image
 from trainables.errors import ConfigError, Unavailable
@@ -26,7 +26,7 @@ TOP = 5
 """The number of classes that are told, the most probable first."""
 
 
-def loaded(uri: str, tracking: str, folder: Path) -> Served:
+def loaded(uri: str, tracking: str, folder: Path) -> ServedVersion:
     """Return the model at an address, fetched into a folder, ready to answer.
 
     Raises:
@@ -35,10 +35,12 @@ def loaded(uri: str, tracking: str, folder: Path) -> Served:
     """
     number = version_at(uri, tracking)
     found = fetch(uri, tracking, folder)
-    return versions.ready(found, uri, number, threads=max(1, processors() // 2), delay_s=0.05)
+    return versions.load_version(
+        found, uri, number, threads=max(1, processors() // 2), delay_s=0.05
+    )
 
 
-def said(served: Served, content: bytes) -> Json:
+def said(served: ServedVersion, content: bytes) -> Json:
     """Return what the model says of an image, as `search.serve` answers, and the time it took."""
     began = time.perf_counter()
     try:
@@ -47,7 +49,7 @@ def said(served: Served, content: bytes) -> Json:
         found = served.predictions([pixels])[0]
     except ConfigError as error:
         return {"error": str(error)}
-    told: Json = json.loads(served.encoder.image(found, "", TOP))
+    told: Json = json.loads(served.encoder.encode_image(found, "", TOP))
     return {**told, "took_ms": 1000 * (time.perf_counter() - began)}
 
 

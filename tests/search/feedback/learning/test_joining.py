@@ -27,9 +27,10 @@ from search.feedback.learning.joining import (
     joined_data_config,
     joined_labels,
     load_set_aside,
+    unseen_corrections,
     write_folder,
 )
-from search.feedback.records import EARLIER
+from search.feedback.records import EARLIER, Correction
 from search.journal.store import home
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset
@@ -195,6 +196,21 @@ def test_what_joined_and_what_was_doubted_is_known_in_later_rounds() -> None:
     assert doubted_images([first], [replace(doubted, label="9")]) == []
     old = replace(first, left_out=tuple(replace(one, corrected_ms=0) for one in first.left_out))
     assert doubted_images([old], [doubted]) == [doubted.image]
+
+
+def test_a_doubted_correction_that_is_confirmed_is_unseen() -> None:
+    doubted = GATHERED.new[0]
+    info = improvement_info(
+        PETS, "met", GATHERED.without_doubted({doubted.image: "90 % likely"}), 0, ""
+    )
+    corrections = [
+        Correction(image.image, image.label, image.corrected_ms, "label") for image in GATHERED.new
+    ]
+    assert unseen_corrections(info, corrections) == []
+    again = replace(corrections[0], time_ms=corrections[0].time_ms + 1)
+    assert unseen_corrections(info, [again, *corrections[1:]]) == [again]
+    other = replace(corrections[1], label="9")
+    assert unseen_corrections(info, [other]) == [other]
 
 
 def test_joined_data_can_be_joined_again(folder: Path, dataset: Dataset, tmp_path: Path) -> None:

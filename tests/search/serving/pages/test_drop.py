@@ -23,8 +23,8 @@ from starlette.types import Message
 from search.feedback.observer import ServedAnswer
 from search.feedback.recorder import Recorder, RecordingPolicy
 from search.feedback.records import RecordsInfo, image_name
-from search.serving.pages.drop import AT_ONCE, Context, routes
-from search.serving.pages.guard import Room, allowed_hosts
+from search.serving.pages.drop import MAX_CONCURRENT, DropContext, routes
+from search.serving.pages.guard import BodyMemory, allowed_hosts
 from tests.support.asgi import ask, listening
 from tests.support.browser import Tab, browse
 
@@ -65,7 +65,7 @@ def recorder(tmp_path: Path) -> Iterator[Recorder]:
 
 
 def app_of(recorder: Recorder | None, classes: tuple[str, ...] = CLASSES) -> Starlette:
-    context = Context("models:/pets", classes, lambda: "3", recorder)
+    context = DropContext("models:/pets", classes, lambda: "3", recorder)
 
     async def predict(request: Request) -> Response:
         content = await request.body()
@@ -149,7 +149,7 @@ def test_a_server_that_other_machines_reach_takes_corrections_only_if_it_is_to(
     recorder: Recorder,
 ) -> None:
     recorder.remember([answered(png(1))])
-    context = Context("models:/pets", CLASSES, lambda: "3", recorder, None, is_open=False)
+    context = DropContext("models:/pets", CLASSES, lambda: "3", recorder, None, is_open=False)
     told = {"id": "a1", "class": "dog"}
     closed = Starlette(routes=routes(context))
     reply = ask(closed, "POST", "/corrections", told)
@@ -193,7 +193,7 @@ def test_clients_that_are_slow_hold_up_no_other(recorder: Recorder) -> None:
         async def quick() -> AsyncIterator[bytes]:
             yield body
 
-        waiting = [asyncio.create_task(send(slow())) for _ in range(2 * AT_ONCE)]
+        waiting = [asyncio.create_task(send(slow())) for _ in range(2 * MAX_CONCURRENT)]
         while len(begun) < len(waiting):
             await asyncio.sleep(0)
         assert await send(quick()) == 200
@@ -204,16 +204,16 @@ def test_clients_that_are_slow_hold_up_no_other(recorder: Recorder) -> None:
 
 
 def test_bodies_that_are_read_have_a_bound_together() -> None:
-    room = Room(10)
-    with room.reserved() as first:
+    room = BodyMemory(10)
+    with room.reserve() as first:
         first(6)
-        with room.reserved() as second:
+        with room.reserve() as second:
             second(4)
             with pytest.raises(HTTPException) as refused:
                 second(1)
             assert refused.value.status_code == 503
         first(4)
-    with room.reserved() as third:
+    with room.reserve() as third:
         third(10)
 
 

@@ -119,7 +119,9 @@ def test_models_that_have_ended_load_no_more() -> None:
 
 
 def test_an_answer_has_the_most_probable_classes_and_the_time(tmp_path: Path) -> None:
-    served = versions.ready(linear(tmp_path / "model", always=3), "m", "1", threads=1, delay_s=0.05)
+    served = versions.load_version(
+        linear(tmp_path / "model", always=3), "m", "1", threads=1, delay_s=0.05
+    )
     told = answering.said(served, png())
     assert told["class"] == "3"
     assert len(told["probabilities"]) == answering.TOP
@@ -129,7 +131,7 @@ def test_an_answer_has_the_most_probable_classes_and_the_time(tmp_path: Path) ->
 
 @pytest.mark.parametrize("content", [b"", b"no image", png()[:-30]])
 def test_what_is_no_image_is_answered_with_a_line(content: bytes, tmp_path: Path) -> None:
-    served = versions.ready(linear(tmp_path / "model"), "m", "1", threads=1, delay_s=0.05)
+    served = versions.load_version(linear(tmp_path / "model"), "m", "1", threads=1, delay_s=0.05)
     assert "\n" not in answering.said(served, content)["error"]
 
 
