@@ -2,7 +2,7 @@
 
 import sys
 
-from search.cli.main import guarded
+from search.process.guard import guarded
 from trainables.errors import ConfigError, unknown
 
 VERBS = {

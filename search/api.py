@@ -53,17 +53,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO, overload
 
 from cluster.cli import Terminated
-from search.cli.names import missing
 from search.export import trial_table
 from search.journal.guessing import answer_against
 from search.journal.journal import FILE_NAME, DamagedJournal, JournalError
+from search.journal.naming import NoSuchSearch
 from search.journal.overview import Overview
 from search.journal.provenance import versions, working_fingerprint
 from search.journal.result import PAGE, SearchResult, TrialResult, checkpoint_of
 from search.journal.store import Home, Storage, home, searches_in
 from search.journal.store import storage as place_of
 from search.list import searches as listed
-from search.phrases import DEFAULT_STORAGE
+from search.values.wording import DEFAULT_STORAGE
 from trainables.errors import ConfigError, DataError
 from trainables.values import Evaluation, Json, Params
 
@@ -228,13 +228,13 @@ def run(*, dry_run: bool = False, quiet: bool = False, **options: Any) -> Search
 
 def _run(options: dict[str, Any], *, dry_run: bool) -> "Finished | None":
     """Run the search with these options and print what it found; or print its plan alone."""
-    from search.cli.main import stoppable
     from search.plan import make_plan
+    from search.process.signals import stop_on_signals
     from search.run import experiment_of
     from search.runner import run as search
     from search.views.terminal import Terminal, say
 
-    with stoppable():
+    with stop_on_signals():
         args = _arguments(options)
         experiment = experiment_of(args)
         if dry_run or args.dry_run:
@@ -258,7 +258,7 @@ def result(name: str, *, storage: str | Path = DEFAULT_STORAGE) -> Search:
     place = _place(storage)
     kept = home(place, name)
     if not kept.exists() and name not in (known := searches_in(place)):
-        raise ConfigError(missing(name, known, place))
+        raise NoSuchSearch(name, known, place)
     try:
         told, holder = SearchResult.kept_in(kept)
     except DamagedJournal:
@@ -388,7 +388,7 @@ def is_folder(source: str | Path, place: Storage) -> bool:
 
 def tracking_uri(tracking: str | None) -> str:
     """Return MLflow's tracking URI: the one asked for, the environment's, or the default."""
-    from search.experiment import absolute
+    from search.design.experiment import absolute
     from search.tracking.uri import DEFAULT_TRACKING
 
     # MLflow keeps what it opened by its address, which must not mean two files.
@@ -416,7 +416,7 @@ def _export(
     Raises:
         Held, Refused, ConfigError, Unavailable: as `load`.
     """
-    from search.cli.main import check_versions
+    from search.process.versions import check_versions
     from search.promote import answer, config_of
     from trainables.export import kept as models
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from rich.table import Table
 
 from cluster.cli import Parser
-from search.cli.main import HelpFormatter, guarded, json_option, storage_option
-from search.cli.names import confirmed, may_ask, refuse_cut_off, search_of
+from search.cli.options import HelpFormatter, json_option, storage_option
+from search.cli.prompt import can_ask, confirm, search_of
 from search.journal.keeping import (
     ANSWER,
     CLEANED,
@@ -24,9 +24,11 @@ from search.journal.keeping import (
     remove,
 )
 from search.journal.lease import Held
+from search.journal.naming import refuse_cut_off
 from search.journal.result import SearchResult
 from search.journal.store import Home, Storage
-from search.phrases import cut_off_text
+from search.process.guard import guarded
+from search.values.wording import cut_off_text
 from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError, unknown
 from trainables.memory import size_text
@@ -85,9 +87,9 @@ def asked(name: str, size: int) -> bool:
     Raises:
         ConfigError: there is no terminal to ask at.
     """
-    if not may_ask():
+    if not can_ask():
         raise ConfigError("there is no terminal to ask at. Use --yes, or --dry-run to look only.")
-    return confirmed(f"Remove {size_text(size)} of checkpoints of '{name}'?", yes=False)
+    return confirm(f"Remove {size_text(size)} of checkpoints of '{name}'?", yes=False)
 
 
 def cleaned(kept: Home, storage: Storage, keep: str, note: Callable[[str], None]) -> int:
@@ -127,7 +129,7 @@ def as_json(found: Sequence[Removable], size: int) -> dict[str, object]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, clean, and return the exit code (see `search.cli.main`)."""
+    """Read the command line, clean, and return the exit code (`process.exit_codes`)."""
     parser = Parser(
         prog="python -m search.clean", description=__doc__, formatter_class=HelpFormatter
     )

@@ -16,14 +16,15 @@ import numpy as np
 from rich.table import Table
 
 from cluster.cli import Parser
-from search.cli.main import HelpFormatter, guarded, place_option
-from search.cli.names import found_name
-from search.experiment import PLACE
+from search.cli.options import HelpFormatter, place_option
+from search.cli.prompt import resolve_or_ask
+from search.design.experiment import PLACE
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Storage, home
-from search.phrases import duration
 from search.preflight.changes import flat
-from search.statistics import bounds_of, compare, difference_bounds
+from search.process.guard import guarded
+from search.values.statistics import bounds_of, compare, difference_bounds
+from search.values.wording import duration
 from search.views.metric import interval
 from search.views.summary import (
     figure_text,
@@ -92,7 +93,8 @@ class Contrast:
     """Of an unpaired one: the interval of the difference, for all contrasts together."""
     high: float | None = None
     p: float | None = None
-    """Of a paired one: as `search.statistics.Comparison`, corrected for the candidates too."""
+    """Of a paired one: as `search.values.statistics.Comparison`, corrected for the candidates too.
+    """
     candidates: int | None = None
     """The number of trainings from which the leader's best was chosen by the same values.
 
@@ -442,7 +444,7 @@ def read(place: Storage, names: Sequence[str]) -> list[SearchResult]:
 
 def command(args: argparse.Namespace) -> int:
     """Print the searches side by side, and return the exit code."""
-    names = [found_name(name, args.storage) for name in args.names]
+    names = [resolve_or_ask(name, args.storage) for name in args.names]
     if len(set(names)) < 2 or len(set(names)) < len(names):
         raise ConfigError(
             f"name at least two searches, each once (got {', '.join(names)}). "
@@ -470,7 +472,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, print, and return the exit code (see `search.cli.main`)."""
+    """Read the command line, print, and return the exit code (`process.exit_codes`)."""
     parser = Parser(
         prog="python -m search.compare", description=__doc__, formatter_class=HelpFormatter
     )

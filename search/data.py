@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cluster.cli import Parser
-from search.cli.main import HelpFormatter, guarded, json_option, seed
+from search.cli.options import HelpFormatter, json_option, seed
 from search.journal.store import own_path
+from search.process.guard import guarded
 from search.run import data_config, data_options
 from search.views.terminal import Terminal, say
 from trainables.catalog.datasets import DATASETS

@@ -16,15 +16,17 @@ from pathlib import Path
 from cluster.cli import Parser
 from cluster.secrets import redact
 from cluster.storage.bucket import AT_ONCE
-from search.cli.main import HelpFormatter, check_versions, guarded, storage_option
-from search.cli.names import confirmed, may_ask, search_of
-from search.experiment import NAME
+from search.cli.options import HelpFormatter, storage_option
+from search.cli.prompt import can_ask, confirm, search_of
+from search.design.experiment import NAME
 from search.journal.journal import FILE_NAME, JournalError
 from search.journal.result import SearchResult
 from search.journal.store import Home, Size, Storage, home, searches_in
-from search.phrases import program
+from search.process.guard import guarded
+from search.process.versions import check_versions
 from search.tracking.forget import Traces, forget, traces_of
 from search.tracking.uri import uri_of
+from search.values.wording import program
 from search.views.terminal import Terminal, say
 from trainables.disk import read_regular
 from trainables.errors import ConfigError, counted
@@ -160,9 +162,9 @@ def command(args: argparse.Namespace) -> int:
         if not args.json:
             for line in lines(found):
                 say(console, line)
-        if not args.yes and not may_ask():
+        if not args.yes and not can_ask():
             raise ConfigError("nobody is there to answer: --yes deletes it. Nothing was deleted.")
-        if not args.yes and not confirmed(f"Delete '{found.name}'?", yes=False):
+        if not args.yes and not confirm(f"Delete '{found.name}'?", yes=False):
             say(stderr, "nothing was deleted")
             return 0
         delete(kept, found)
@@ -176,7 +178,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, delete, and return the exit code (see `search.cli.main`)."""
+    """Read the command line, delete, and return the exit code (`process.exit_codes`)."""
     parser = Parser(
         prog="python -m search.delete", description=__doc__, formatter_class=HelpFormatter
     )

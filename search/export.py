@@ -9,9 +9,10 @@ from typing import Any
 
 from cluster.cli import Parser
 from search.cli.csv_output import STDOUT, check_csv, csv_option, csv_rows
-from search.cli.main import HelpFormatter, guarded, storage_option
-from search.cli.names import search_of
+from search.cli.options import HelpFormatter, storage_option
+from search.cli.prompt import search_of
 from search.journal.result import SearchResult, TrialResult
+from search.process.guard import guarded
 from trainables.errors import ConfigError, printable
 
 COLUMNS = ("trial", "outcome", "epochs", "value", "val_{}", "val_loss", "train_s")
@@ -88,7 +89,7 @@ def _plain(value: Any) -> Any:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, write, and return the exit code (see `search.cli.main`)."""
+    """Read the command line, write, and return the exit code (`process.exit_codes`)."""
     parser = Parser(
         prog="python -m search.export", description=__doc__, formatter_class=HelpFormatter
     )

@@ -8,10 +8,11 @@ import argparse
 from collections.abc import Sequence
 
 from cluster.cli import Parser
-from search.budget import FORMS
-from search.cli.asking import asked_and_told, asking_options
-from search.cli.main import HelpFormatter, guarded
+from search.cli.asking import asking_options, request_and_wait
+from search.cli.options import HelpFormatter
+from search.design.budget import FORMS
 from search.journal.requests import EXTEND, Asked
+from search.process.guard import guarded
 
 
 def parser() -> Parser:
@@ -54,11 +55,11 @@ def command(args: argparse.Namespace) -> int:
         price=args.price,
         concurrency=args.concurrency,
     )
-    return asked_and_told(args, asked)
+    return request_and_wait(args, asked)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, ask, and return the exit code (see `search.cli.main`)."""
+    """Read the command line, ask, and return the exit code (`process.exit_codes`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: command(args))
 

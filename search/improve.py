@@ -26,19 +26,10 @@ from cluster.cli import Parser
 from cluster.errors import Refused
 from cluster.storage.bucket import Bucket
 from search import resume
-from search.budget import Budget, budget_options
-from search.cli.main import (
-    HelpFormatter,
-    check_versions,
-    command_start,
-    guarded,
-    json_option,
-    leave,
-    place_option,
-)
+from search.cli.options import HelpFormatter, json_option, place_option
 from search.cli.overrides import change_option, place_options
-from search.cli.secrets import refuse, refuse_in_uri
-from search.experiment import Experiment, check_search_name
+from search.design.budget import Budget, budget_options
+from search.design.experiment import Experiment, check_search_name
 from search.feedback.learning.challengers import CHALLENGERS, challenger_experiment
 from search.feedback.learning.champion import ChampionModel, find_champion, load_champion
 from search.feedback.learning.corrected import (
@@ -83,6 +74,9 @@ from search.journal.store import DECISION, Home, Storage, home, searches_in, sto
 from search.monitor import since
 from search.plan import make_plan
 from search.preflight.prepare import prepare
+from search.process.guard import guarded
+from search.process.lifetime import command_start, leave
+from search.process.versions import check_versions
 from search.promote import config_of, dataset_of, description, exported_from, tags
 from search.runner import SessionPlan, first_line, run_session, started
 from search.tracking.model_registry import (
@@ -94,6 +88,7 @@ from search.tracking.model_registry import (
     check_name,
     origin_of,
 )
+from search.values.secrets import refuse, refuse_in_uri
 from search.views.terminal import Terminal, say
 from trainables.disk import read_regular
 from trainables.errors import ConfigError, counted
@@ -792,7 +787,7 @@ def is_wanted_as_onnx(args: argparse.Namespace, found: ChampionModel) -> bool:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, improve, and return the exit code (see `search.cli.main`)."""
+    """Read the command line, improve, and return the exit code (`process.exit_codes`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: improve(args))
 

@@ -26,10 +26,12 @@ from starlette.routing import BaseRoute, Mount
 
 from cluster.cli import Parser, cannot_listen, port
 from cluster.storage.bucket import Bucket
-from search.cli.main import HelpFormatter, check_versions, guarded
+from search.cli.options import HelpFormatter
 from search.feedback.labelling import LabellingQueue
 from search.feedback.records import Records
 from search.journal.store import storage
+from search.process.guard import guarded
+from search.process.versions import check_versions
 from search.serving.limits import Limits
 from search.serving.pages.guard import HEADERS, LOOPBACK, allowed_hosts
 from search.serving.pages.label import routes
@@ -148,7 +150,7 @@ def serve(app: Starlette, labelling: LabellingQueue, listening: socket.socket) -
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, serve the page, and return the exit code (see `search.cli.main`)."""
+    """Read the command line, serve the page, and return the exit code (`process.exit_codes`)."""
     parser = Parser(
         prog="python -m search.label", description=__doc__, formatter_class=HelpFormatter
     )

@@ -12,11 +12,12 @@ from rich.text import Text
 
 from cluster.cli import Parser
 from cluster.storage.bucket import AT_ONCE
-from search.cli.main import HelpFormatter, guarded, place_option
+from search.cli.options import HelpFormatter, place_option
 from search.journal.overview import Overview, Overviews
 from search.journal.result import moment
 from search.journal.store import Storage, searches_in
-from search.phrases import duration
+from search.process.guard import guarded
+from search.values.wording import duration
 from search.views.terminal import Terminal, say
 from trainables.errors import printable
 
@@ -96,7 +97,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, print, and return the exit code (see `search.cli.main`)."""
+    """Read the command line, print, and return the exit code (`process.exit_codes`)."""
     parser = Parser(
         prog="python -m search.list", description=__doc__, formatter_class=HelpFormatter
     )

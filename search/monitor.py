@@ -22,20 +22,16 @@ from uuid import uuid4
 from cluster.cli import Parser
 from cluster.storage.bucket import Bucket
 from search.api import is_folder, prepared, tracking_uri
-from search.cli.main import (
-    CHANGED,
-    HelpFormatter,
-    check_versions,
-    guarded,
-    json_option,
-    place_option,
-)
-from search.cli.names import found_name
+from search.cli.options import HelpFormatter, json_option, place_option
+from search.cli.prompt import resolve_or_ask
 from search.feedback.monitoring.findings import RATE, Findings, find_changes
 from search.feedback.monitoring.window import Window, load_window
 from search.feedback.monitoring.words import facts, verdict
 from search.feedback.records import Records
 from search.journal.store import own_path, storage
+from search.process.exit_codes import CHANGED
+from search.process.guard import guarded
+from search.process.versions import check_versions
 from search.tracking.model_registry import ADDRESS, version_at
 from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError
@@ -104,7 +100,7 @@ def watched_model(args: argparse.Namespace) -> Watched:
         version = args.version or version
         name = f"{REGISTERED}/{asked['name']}/{version}"
     elif not is_folder(name, args.storage):
-        name = found_name(name, args.storage)
+        name = resolve_or_ask(name, args.storage)
         say(Terminal(stderr=True), f"preparing the model of {name}")
     with tempfile.TemporaryDirectory(prefix="monitor-") as temporary:
         folder = prepared(
@@ -255,7 +251,7 @@ def _where_the_model_is(parser: Parser) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, look, and return the exit code (see `search.cli.main`)."""
+    """Read the command line, look, and return the exit code (`process.exit_codes`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: command(args))
 

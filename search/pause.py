@@ -8,18 +8,19 @@ import argparse
 from collections.abc import Sequence
 
 from cluster.cli import Parser
-from search.cli.asking import asked_and_told, asking_options
-from search.cli.main import HelpFormatter, guarded
+from search.cli.asking import asking_options, request_and_wait
+from search.cli.options import HelpFormatter
 from search.journal.requests import PAUSE, Asked
+from search.process.guard import guarded
 
 
 def command(args: argparse.Namespace) -> int:
     """Ask, print the answer, and return the exit code."""
-    return asked_and_told(args, Asked.now(PAUSE))
+    return request_and_wait(args, Asked.now(PAUSE))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, ask, and return the exit code (see `search.cli.main`)."""
+    """Read the command line, ask, and return the exit code (`process.exit_codes`)."""
     parser = Parser(
         prog="python -m search.pause", description=__doc__, formatter_class=HelpFormatter
     )

@@ -21,10 +21,13 @@ from typing import TYPE_CHECKING
 from cluster.cli import Parser
 from search.api import is_folder, load
 from search.cli.csv_output import check_csv, csv_option, csv_rows
-from search.cli.main import SOME_FAILED, HelpFormatter, check_versions, guarded, storage_option
-from search.cli.names import found_name
+from search.cli.options import HelpFormatter, storage_option
+from search.cli.prompt import resolve_or_ask
 from search.journal.store import own_path
-from search.statistics import of_images
+from search.process.exit_codes import SOME_FAILED
+from search.process.guard import guarded
+from search.process.versions import check_versions
+from search.values.statistics import share_interval
 from search.views.terminal import Terminal, say
 from trainables.catalog.tasks import CLASSIFICATION
 from trainables.datasets.images import SUFFIXES
@@ -130,7 +133,7 @@ class FolderAccuracy:
     def bounds(self) -> tuple[float, float]:
         """The 95 % interval of the accuracy (Clopper and Pearson 1934), for independent images."""
         images = sum(self.images.values())
-        return of_images(sum(self.right.values()) / images, images)
+        return share_interval(sum(self.right.values()) / images, images)
 
     def lines(self) -> Iterator[str]:
         """Yield the accuracy in words, and below it that of each class, the worst first."""
@@ -173,7 +176,7 @@ def model_of(args: argparse.Namespace) -> "Model":
         ConfigError, Held, Refused, NotReady, Unavailable: as `search.api.load`.
     """
     if not args.name.startswith("models:") and not is_folder(args.name, args.storage):
-        args.name = found_name(args.name, args.storage)
+        args.name = resolve_or_ask(args.name, args.storage)
         # It is exported and compared with its checkpoint, which takes seconds.
         say(Terminal(stderr=True), f"preparing the model of {args.name}")
     return load(
@@ -344,7 +347,7 @@ def parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, predict, and return the exit code (see `search.cli.main`)."""
+    """Read the command line, predict, and return the exit code (`process.exit_codes`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: command(args))
 

@@ -14,26 +14,22 @@ from typing import TYPE_CHECKING
 from cluster.cli import Parser
 from cluster.errors import Refused
 from cluster.secrets import redact
-from search.cli.main import (
-    HelpFormatter,
-    NoBetterThanGuessing,
-    check_versions,
-    guarded,
-    json_option,
-    storage_option,
-)
-from search.cli.names import refuse_cut_off, search_of
-from search.cli.secrets import refuse, refuse_in_uri
-from search.experiment import absolute
+from search.cli.options import HelpFormatter, json_option, storage_option
+from search.cli.prompt import search_of
+from search.design.experiment import absolute
 from search.journal.events import Selected
 from search.journal.guessing import AgainstGuessing, Guessing
 from search.journal.lease import Held
+from search.journal.naming import refuse_cut_off
 from search.journal.result import ENDED, SearchResult, TrialResult, checkpoint_of
 from search.journal.store import Home, Storage, own_path
-from search.objectives import value_of
-from search.phrases import DECODED_OTHERWISE, program, verb_for
+from search.process.guard import NoBetterThanGuessing, guarded
+from search.process.versions import check_versions
 from search.tracking.model_registry import Registered, Registry, check_name
 from search.tracking.uri import check_tracking, uri_of
+from search.values.objectives import value_of
+from search.values.secrets import refuse, refuse_in_uri
+from search.values.wording import DECODED_OTHERWISE, program, verb_for
 from search.views.guessing import above_chance, against_text
 from search.views.metric import tested_value, with_article
 from search.views.summary import (
@@ -516,7 +512,7 @@ def parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, promote, and return the exit code (see `search.cli.main`)."""
+    """Read the command line, promote, and return the exit code (`process.exit_codes`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: command(args))
 

@@ -14,26 +14,22 @@ from functools import partial
 
 from cluster.cli import Parser
 from cluster.errors import Refused
-from search.budget import budget_options
-from search.cli.main import (
-    HelpFormatter,
-    command_start,
-    guarded,
-    json_option,
-    leave,
-    storage_option,
-)
-from search.cli.names import search_of
+from search.cli.options import HelpFormatter, json_option, storage_option
 from search.cli.overrides import apply_overrides, change_option, keep_option, place_options
+from search.cli.prompt import search_of
 from search.decisions.refinement_policy import RefinementPolicy, next_space
-from search.experiment import Experiment
+from search.design.budget import budget_options
+from search.design.commands import verb
+from search.design.experiment import Experiment
 from search.journal.events import RefinementTerms, Resumed
 from search.journal.result import SearchResult
-from search.phrases import changes_text, verb
 from search.preflight.changes import changes, facts_now
 from search.preflight.prepare import Prepared, prepare
+from search.process.guard import guarded
+from search.process.lifetime import command_start, leave
 from search.runner import SessionPlan, first_line, run_session
 from search.select import refuse_unfinished
+from search.values.wording import changes_text
 from search.views.base import Finished
 from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError, counted
@@ -225,7 +221,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, refine, and return the exit code (see `search.cli.main`)."""
+    """Read the command line, refine, and return the exit code (`process.exit_codes`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: command(args))
 

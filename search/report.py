@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from cluster.cli import Parser
-from search.cli.main import HelpFormatter, guarded, storage_option
-from search.cli.names import search_of
+from search.cli.options import HelpFormatter, storage_option
+from search.cli.prompt import search_of
 from search.journal.result import PAGE, SearchResult
 from search.journal.store import Home, own_path
+from search.process.guard import guarded
 from trainables.errors import ConfigError, printable
 
 

@@ -13,33 +13,27 @@ from functools import partial
 
 from cluster.cli import Parser
 from cluster.errors import Refused
-from search.budget import Budget, Limit, budget_options, shares_text
-from search.cli.main import (
-    HelpFormatter,
-    command_start,
-    guarded,
-    json_option,
-    leave,
-    seed,
-    storage_option,
-)
-from search.cli.names import search_of
+from search.cli.options import HelpFormatter, json_option, seed, storage_option
 from search.cli.overrides import apply_overrides, change_option, keep_option, place_options
+from search.cli.prompt import search_of
 from search.decisions.policy import MakePolicy
 from search.decisions.refinement_policy import RefinementPolicy
 from search.decisions.search_policy import SearchPolicy
-from search.experiment import Experiment, base_of
+from search.design.budget import Budget, Limit, budget_options, shares_text
+from search.design.experiment import Experiment, base_of
 from search.journal.events import Resumed
 from search.journal.journal import FILE_NAME
 from search.journal.result import ENDED, NO_TIME, SearchResult
 from search.journal.store import TRIALS, Home
-from search.phrases import changes_text, verb_for
 from search.preflight.changes import changes, facts_now
 from search.preflight.prepare import prepare
 from search.preflight.warnings import idle_options
+from search.process.guard import guarded
+from search.process.lifetime import command_start, leave
 from search.runner import SessionPlan, first_line, record, run_session
 from search.space import SearchSpace
 from search.spaces.find import file_of, find, sha256_of
+from search.values.wording import changes_text, verb_for
 from search.views.base import Finished
 from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError, counted
@@ -274,7 +268,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, resume, and return the exit code (see `search.cli.main`)."""
+    """Read the command line, resume, and return the exit code (`process.exit_codes`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: command(args))
 

@@ -17,30 +17,25 @@ from cluster.cli import Parser
 from cluster.runtime.resources import Demand, local_gpus
 from cluster.runtime.session import LOCAL
 from search.algorithms.registry import ALGORITHMS
-from search.budget import Budget, budget_options
-from search.cli import config_file, secrets
-from search.cli.main import (
-    AUTO_COUNT,
-    HelpFormatter,
-    count_or_auto,
-    guarded,
-    json_option,
-    leave,
-    seed,
-)
-from search.executors import DEFAULT_EXECUTOR, EXECUTOR_HELP
-from search.experiment import AUTO_DEVICE, SURE, Experiment, base_of
+from search.cli import config_file
+from search.cli.options import HelpFormatter, count_or_auto, json_option, seed
+from search.design.budget import Budget, budget_options
+from search.design.experiment import AUTO_DEVICE, SURE, Experiment, base_of
 from search.journal.keeping import KEEP_HELP, NEEDED
 from search.journal.store import own_path, storage
-from search.objectives import COSTS, parsed, value_of
-from search.phrases import DEFAULT_STORAGE
 from search.plan import make_plan
+from search.process.guard import guarded
+from search.process.lifetime import leave
 from search.runner import run
 from search.schedulers.asha import REDUCTION, rungs_for
 from search.schedulers.registry import SCHEDULERS
 from search.space import SearchSpace
 from search.spaces.find import file_of, find, names
 from search.tracking.uri import DEFAULT_TRACKING
+from search.values import secrets
+from search.values.executors import AUTO_COUNT, DEFAULT_EXECUTOR, EXECUTOR_HELP
+from search.values.objectives import COSTS, parse_objectives, value_of
+from search.values.wording import DEFAULT_STORAGE
 from search.views.terminal import Terminal, say
 from trainables.catalog.datasets import DATASETS
 from trainables.catalog.models import MODELS
@@ -345,7 +340,7 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
         download=args.download,
         cache=not args.no_cache,
         concurrency=None if args.concurrency == AUTO_COUNT else args.concurrency,
-        objectives=parsed(args.objective, base.metric) if args.objective else (),
+        objectives=parse_objectives(args.objective, base.metric) if args.objective else (),
         budget=Budget(tuple(args.budget), args.price),
         tracking=args.tracking or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING,
         **{
@@ -608,7 +603,7 @@ def refuse_unfit_text(args: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, run, and return the exit code (see `search.cli.main`)."""
+    """Read the command line, run, and return the exit code (`process.exit_codes`)."""
     return guarded(lambda: command(arguments(argv)))
 
 

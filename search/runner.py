@@ -18,24 +18,15 @@ from cluster.cli import NOT_READY, REFUSED, error_line
 from cluster.errors import NotReady, Refused
 from cluster.runtime.session import LOCAL
 from cluster.secrets import redact
-from search.budget import Budget
-from search.cli.main import (
-    AT_CHANCE,
-    SOME_FAILED,
-    CommandStart,
-    check_versions,
-    command_start,
-    heed_signals,
-    stop,
-)
 from search.decisions.driver import Driver
 from search.decisions.earlier_searches import Earlier
 from search.decisions.policy import MakePolicy
 from search.decisions.search_policy import SearchPolicy
+from search.design.budget import Budget
+from search.design.commands import verb
+from search.design.experiment import Experiment
 from search.execution.evaluation import Crew, Tick, evaluate_best, evaluate_trials
 from search.execution.packing import Packing
-from search.executors import EXECUTORS
-from search.experiment import Experiment
 from search.journal.events import Evidence, Selecting, SessionStart, Started
 from search.journal.guessing import is_answer_at_chance
 from search.journal.journal import FILE_NAME, VERSION, JournalError, Unwritten
@@ -53,12 +44,17 @@ from search.journal.result import (
     SearchResult,
 )
 from search.journal.store import evidence
-from search.phrases import cut_off_text, verb
 from search.preflight.prepare import Prepared, data_facts, prepare, refuse_taken, session_facts
+from search.process.exit_codes import AT_CHANCE, SOME_FAILED
+from search.process.lifetime import CommandStart, command_start
+from search.process.signals import raise_pending_signal, stop
+from search.process.versions import check_versions
 from search.spaces.find import sha256_of
 from search.tracking.runs import new_title
 from search.tracking.tracker import PATIENCE_S, Tracker
 from search.tracking.uri import check_tracking
+from search.values.executors import EXECUTORS
+from search.values.wording import cut_off_text
 from search.views.base import Finished, Shown
 from search.views.opened import OpenViews
 from search.views.terminal import Terminal, say
@@ -370,7 +366,7 @@ def run_session(
         driver.room, driver.look = executor.room, running.look
         about = session_of(began, str(lease.mine), origin, earlier.training)
         with views, interruptible(driver, note, plan.onwards(experiment)) as signals:
-            heed_signals()
+            raise_pending_signal()
             write_first_event(running, prepared, about, signals)
             if not {DATA_REPORT, DATA_PICTURE} <= set(evidence(events)):
                 keep = partial(keep_files, driver, prepared, plan.evidence)
@@ -695,7 +691,7 @@ def within(budget: Budget) -> str:
 
 
 def exit_code(result: SearchResult, signals: list[int], troubles: list[str]) -> int:
-    """Return the exit code of the process (see `search.cli.main`)."""
+    """Return the exit code of the process (`process.exit_codes`)."""
     if signals or result.outcome == "interrupted":
         return 128 + (signals[0] if signals else signal.SIGINT)
     if result.passed_over or (result.outcome in ENDED and not result.is_tested):

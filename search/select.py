@@ -17,29 +17,25 @@ from typing import TYPE_CHECKING
 
 from cluster.cli import NOT_READY, REFUSED, Parser
 from cluster.errors import Refused
-from search.budget import Budget
-from search.cli.main import (
-    AT_CHANCE,
-    HelpFormatter,
-    command_start,
-    guarded,
-    json_option,
-    leave,
-    storage_option,
-)
-from search.cli.names import search_of
+from search.cli.options import HelpFormatter, json_option, storage_option
 from search.cli.overrides import apply_overrides, change_option, place_options
+from search.cli.prompt import search_of
 from search.decisions.driver import Driver
 from search.decisions.selection import ALPHA, MIN_SEEDS, Candidate, decide
+from search.design.budget import Budget
+from search.design.commands import verb
+from search.design.experiment import Experiment
 from search.execution.evaluation import Tick, evaluate, evaluate_chosen
-from search.experiment import Experiment
 from search.journal.events import Selecting, SessionStart
 from search.journal.guessing import is_answer_at_chance
 from search.journal.result import SearchResult, TrialResult, is_other_race, one_a_training
-from search.phrases import changes_text, duration, verb
 from search.preflight.changes import changes, facts_now
 from search.preflight.prepare import prepare
+from search.process.exit_codes import AT_CHANCE
+from search.process.guard import guarded
+from search.process.lifetime import command_start, leave
 from search.runner import Executor, SessionPlan, first_line, record, run_session
+from search.values.wording import changes_text, duration
 from search.views.base import Finished
 from search.views.summary import ms_per_image
 from search.views.terminal import Terminal, say
@@ -343,7 +339,7 @@ def known(policy: "SelectionPolicy") -> dict[str, Candidate]:
 
 
 def exit_code(result: SearchResult, signals: list[int], troubles: list[str]) -> int:
-    """Return the exit code of the process (see `search.cli.main`)."""
+    """Return the exit code of the process (`process.exit_codes`)."""
     selection = result.selection
     if signals or (selection is not None and selection.outcome == "interrupted"):
         return 128 + (signals[0] if signals else signal.SIGINT)
@@ -362,7 +358,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, select, and return the exit code (see `search.cli.main`)."""
+    """Read the command line, select, and return the exit code (`process.exit_codes`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: command(args))
 

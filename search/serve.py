@@ -15,9 +15,11 @@ from pathlib import Path
 from cluster.cli import Parser, cannot_listen, is_whole, port, seconds, whole_number
 from cluster.runtime.session import LOCAL
 from search.api import is_folder
-from search.cli.main import HelpFormatter, guarded, leave, place_option
-from search.cli.names import found_name
+from search.cli.options import HelpFormatter, place_option
+from search.cli.prompt import resolve_or_ask
 from search.journal.store import own_path, storage
+from search.process.guard import guarded
+from search.process.lifetime import leave
 from search.serving.messages import Recording, WatchedModel, WorkerSettings
 from search.serving.supervisor import ServingPlan, bind_socket, serve
 from search.tracking.model_registry import ADDRESS
@@ -74,7 +76,7 @@ def source_of(args: argparse.Namespace, folder: Path) -> WatchedModel | Path:
     if args.model.startswith("models:"):
         return question(args, args.model, folder / "model")
     if not is_folder(args.model, args.storage):
-        return question(args, found_name(args.model, args.storage), folder / "model")
+        return question(args, resolve_or_ask(args.model, args.storage), folder / "model")
     if (found := folder_in(Path(args.model).expanduser())) is None:
         raise ConfigError(f"'{args.model}' holds no promoted model (a folder with about.json).")
     return found
@@ -343,7 +345,7 @@ def record_options(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, serve, and return the exit code (see `search.cli.main`).
+    """Read the command line, serve, and return the exit code (`process.exit_codes`).
 
     After SIGTERM all that has arrived is answered, and the exit code is 0.
     """

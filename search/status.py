@@ -14,17 +14,19 @@ from rich.text import Text
 
 from cluster.cli import Parser
 from cluster.secrets import redact
-from search.budget import shares_of, shares_text
-from search.cli.main import HelpFormatter, guarded, storage_option
-from search.cli.names import search_of
+from search.cli.options import HelpFormatter, storage_option
+from search.cli.prompt import search_of
 from search.decisions.refinement import refinement_facts, refinement_sentences
-from search.experiment import Experiment
+from search.design.budget import shares_of, shares_text
+from search.design.commands import more_trials
+from search.design.experiment import Experiment
 from search.journal.guessing import answer_against
 from search.journal.journal import Event
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import BucketHome, Home
-from search.objectives import value_of
-from search.phrases import duration, going_on, last_line_of, more_trials, verb_for
+from search.process.guard import guarded
+from search.values.objectives import value_of
+from search.values.wording import duration, going_on, last_line_of, verb_for
 from search.views.guessing import above_chance, at_chance, guessing_text, outcome_with_mark
 from search.views.live import news
 from search.views.summary import (
@@ -352,7 +354,7 @@ def as_json(result: SearchResult, holder: str) -> dict[str, object]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, print, and return the exit code (see `search.cli.main`)."""
+    """Read the command line, print, and return the exit code (`process.exit_codes`)."""
     parser = Parser(
         prog="python -m search.status", description=__doc__, formatter_class=HelpFormatter
     )

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 
 from cluster.cli import NOT_READY, Parser, complain
 from cluster.secrets import redact
-from search.cli.main import HelpFormatter, check_versions, guarded, storage_option
-from search.cli.names import search_of
+from search.cli.options import HelpFormatter, storage_option
+from search.cli.prompt import search_of
 from search.journal.journal import FILE_NAME, Tail
 from search.journal.result import SearchResult
+from search.process.guard import guarded
+from search.process.versions import check_versions
 from search.tracking.runs import Runs
 from search.tracking.tracker import troubles
 from search.tracking.uri import check_tracking, uri_of
@@ -48,7 +50,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, write, and return the exit code (see `search.cli.main`)."""
+    """Read the command line, write, and return the exit code (`process.exit_codes`)."""
     parser = Parser(
         prog="python -m search.sync", description=__doc__, formatter_class=HelpFormatter
     )

@@ -15,9 +15,11 @@ import uvicorn
 
 from cluster.cli import Parser, port
 from cluster.storage.bucket import Bucket
-from search.cli.main import HelpFormatter, check_versions, guarded, place_option
+from search.cli.options import HelpFormatter, place_option
 from search.journal.store import own_path
 from search.label import CONNECTIONS, END_S, listening, opened_in_browser
+from search.process.guard import guarded
+from search.process.versions import check_versions
 from search.serving.limits import Limits
 from search.serving.pages.guard import allowed_hosts
 from search.serving.protocol import protocol
@@ -104,7 +106,7 @@ def token(text: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, serve the pages, and return the exit code (see `search.cli.main`)."""
+    """Read the command line, serve the pages, and return the exit code (`process.exit_codes`)."""
     parser = Parser(prog="python -m search.ui", description=__doc__, formatter_class=HelpFormatter)
     place_option(parser)
     parser.add_argument(

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from cluster.cli import Parser
-from search.cli.main import HelpFormatter, guarded, storage_option
-from search.cli.names import search_of
+from search.cli.options import HelpFormatter, storage_option
+from search.cli.prompt import search_of
 from search.journal.events import (
     Costed,
     Ended,
@@ -33,6 +33,7 @@ from search.journal.events import (
 from search.journal.guessing import Guessing
 from search.journal.journal import FILE_NAME, Event, read
 from search.journal.result import FAILED, SearchResult, elapsed_s
+from search.process.guard import guarded
 from search.views.guessing import against_text
 from search.views.metric import tested_value
 from search.views.summary import cost_text, param_text, request_text
@@ -285,7 +286,7 @@ def beside_guessing(result: SearchResult, name: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, print, and return the exit code (see `search.cli.main`)."""
+    """Read the command line, print, and return the exit code (`process.exit_codes`)."""
     parser = Parser(prog="python -m search.why", description=__doc__, formatter_class=HelpFormatter)
     storage_option(parser)
     parser.add_argument("trial", metavar="TRIAL", help="the trial, such as t0001")

@@ -149,30 +149,21 @@ FLOORS = {
         trainer
     """,
     "search": """
-        space statistics objectives executors
+        space values
         journal schedulers
-        budget algorithms
-        experiment
-        phrases spaces
+        algorithms spaces process
+        design
         decisions
         views
-        tracking
-        cli views/page
-        preflight
-        execution
-        plan runner
-        clean compare delete export extend list pause promote report resume run select status
-        stop sync why
-        refine __main__ api data
-        feedback predict
-        feedback/monitoring
-        monitor
-        feedback/learning
-        serving/pages
-        serving
-        label serve improve
-        views/web
-        views/web/forms
+        tracking views/page feedback
+        cli preflight feedback/monitoring serving/pages
+        execution plan
+        clean compare delete export extend list pause promote report status stop sync why __main__
+        runner views/web
+        run resume select
+        refine api data
+        feedback/learning monitor predict serving
+        serve label improve views/web/forms
         views/web/pages
         ui
     """,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from search.budget import shares_of
-from search.experiment import Experiment
+from search.design.budget import shares_of
+from search.design.experiment import Experiment
 from search.journal.journal import FILE_NAME
 from search.journal.result import SearchResult
 from tests.conftest import Command

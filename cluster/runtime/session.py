@@ -25,7 +25,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from pathlib import Path
 from threading import Thread
 from typing import Any
-from unittest.mock import patch
 
 import psutil
 
@@ -174,6 +173,8 @@ def _end(address: str, *, tidy: bool = False) -> None:
     killed at once: nothing that they hold is needed any more, and Ray would end them one after
     another and give each a second.
     """
+    from unittest.mock import patch
+
     import ray
     from ray._private.node import Node
 
@@ -272,6 +273,8 @@ def _own_signals() -> Iterator[None]:
 
     Ray's handlers would end the process at once, with an exit code of their own.
     """
+    from unittest.mock import patch
+
     import ray._private.utils
 
     with patch.object(ray._private.utils, "set_sigterm_handler", lambda handler: None):

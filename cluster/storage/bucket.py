@@ -22,7 +22,6 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from cluster.errors import NotReady
-from cluster.preflight.probe import shortcoming
 
 Response = TypeVar("Response")
 SCHEME = "s3://"
@@ -319,6 +318,9 @@ class Bucket:
         Raises:
             NotReady: the place is not usable, or does not support one of these operations.
         """
+        # Imported here because it brings HTTP along, and few commands check a bucket.
+        from cluster.preflight.probe import shortcoming
+
         try:
             lacking = shortcoming(self / f".probe-{uuid4().hex}", WriteConflict)
         except StorageError as error:

@@ -8,8 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 
-from search.objectives import Costs
 from search.schedulers.base import Expected
+from search.values.objectives import Costs
 from trainables.catalog.tasks import CLASSIFICATION
 from trainables.values import Params
 

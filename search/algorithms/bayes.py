@@ -41,9 +41,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from search.algorithms.base import Algorithm
 from search.journal.result import STUDY
-from search.objectives import Costs, in_order
 from search.schedulers.base import Expected
 from search.space import Cases, Choice, Domain, Int, Range, SearchSpace, Steps
+from search.values.objectives import Costs, in_order
 from trainables.values import Params
 
 MIN_COMPARED = 10

@@ -1,5 +1,5 @@
-"""The command line's own parts: options that verbs share, the config file, secrets, exit codes.
+"""The command line's own parts: options that verbs share, the config file, questions.
 
-May import the search from outside (`experiment`, `budget`), the journal and tracking's addresses;
-never what decides, trains or shows.
+May import `values`, `design`, the journal and tracking's addresses; never what decides, trains or
+shows.
 """

@@ -1,4 +1,4 @@
-"""The verbs that ask a search's driver for something: how they ask, and wait for its answer."""
+"""Requests to a search's driver: how verbs send one and wait for its reply."""
 
 import argparse
 import signal
@@ -7,19 +7,20 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from cluster.storage.bucket import StorageError
-from search.cli.main import storage_option
-from search.cli.names import search_of
+from search.cli.options import storage_option
+from search.cli.prompt import search_of
 from search.decisions.steering import foreseen, is_selecting
 from search.journal.events import Requested
 from search.journal.journal import Event
 from search.journal.requests import ENDING, PAUSE, Asked, ask, withdraw
 from search.journal.result import SearchResult
 from search.journal.store import Home, Storage
-from search.phrases import verb_for
+from search.values.wording import verb_for
 from trainables.errors import ConfigError, printable
 
 LOOK_S = 0.2
-"""Seconds between two looks for the answer in a folder; of a bucket as often as its driver looks.
+"""Seconds between two checks for the reply in a folder; a bucket is checked as often as its driver
+checks it.
 """
 
 
@@ -31,101 +32,101 @@ def asking_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def asked_and_told(args: argparse.Namespace, asked: Asked) -> int:
-    """Ask for something, print what comes of it, and return the exit code.
+def request_and_wait(args: argparse.Namespace, request: Asked) -> int:
+    """Send a request, print the reply, and return the exit code.
 
     Raises:
-        ConfigError: it is refused, before it is asked or by the driver.
+        ConfigError: it is refused, before it is sent or by the driver.
         JournalError: there is no such search.
         StorageError: the storage refuses.
     """
-    kept = search_of(args)
-    result, holder = SearchResult.kept_in(kept)
-    found = foreseen(asked, result, holder, args.storage)
-    if found.is_refused:
-        raise ConfigError(found.text)
-    if found.cost:
-        _tell(args, f"it costs {found.cost}")
-    ask(kept, asked)
+    home = search_of(args)
+    result, holder = SearchResult.kept_in(home)
+    preview = foreseen(request, result, holder, args.storage)
+    if preview.is_refused:
+        raise ConfigError(preview.text)
+    if preview.cost:
+        _print_line(args, f"it costs {preview.cost}")
+    ask(home, request)
     go_on = verb_for("select" if is_selecting(result) else "resume", args.name, args.storage)
     if not holder:
-        _tell(args, f"asked. It does not run now; once it goes on, this comes first: {go_on}")
+        _print_line(args, f"asked. It does not run now; once it goes on, this comes first: {go_on}")
         return 0
     if args.no_wait:
-        _tell(args, f"asked. {found.text}")
+        _print_line(args, f"asked. {preview.text}")
         return 0
     try:
-        _tell(args, answer_to(kept, asked, args.storage, go_on))
+        _print_line(args, wait_for_reply(home, request, args.storage, go_on))
     except KeyboardInterrupt:
-        _tell(args, "not waited for any longer; it stays asked")
+        _print_line(args, "not waited for any longer; it stays asked")
         return 128 + signal.SIGINT
     except StorageError as error:
         raise StorageError(f"{error.strerror}. It stays asked.") from error
     return 0
 
 
-def answer_to(
-    kept: Home,
-    asked: Asked,
+def wait_for_reply(
+    home: Home,
+    request: Asked,
     place: Storage,
     go_on: str,
     wait: Callable[[float], None] = time.sleep,
 ) -> str:
-    """Wait until a request is answered, or nobody is left who could; return the answer.
+    """Wait until a request is answered, or no driver is left to answer it; return the answer.
 
     Args:
-        kept: where the search is kept.
-        asked: the request, which is there.
-        place: where searches are kept.
-        go_on: the command with which the search goes on.
-        wait: waits so many seconds between two looks.
+        home: where the search is stored.
+        request: the request, which has been sent.
+        place: where searches are stored.
+        go_on: the command that continues the search.
+        wait: sleeps for this number of seconds between two checks.
 
     Raises:
         ConfigError: it is refused, or the search has ended without it.
-        StorageError: the storage has refused for as long as a driver would be waited for.
+        StorageError: the storage has refused for as long as a driver may stay silent.
     """
-    lock, quiet_s, every_s = b"", 0.0, max(LOOK_S, kept.asked_every_s)
-    journal, told, is_there = kept.tail(), None, True
-    while told is None and is_there and quiet_s <= kept.patience_s:
+    lock, quiet_s, every_s = b"", 0.0, max(LOOK_S, home.asked_every_s)
+    journal, reply, is_there = home.tail(), None, True
+    while reply is None and is_there and quiet_s <= home.patience_s:
         with suppress(StorageError):  # which may pass
-            is_there = f"{asked.id}{ENDING}" in kept.requests() and bool(kept.holder())
+            is_there = f"{request.id}{ENDING}" in home.requests() and bool(home.holder())
             # A driver that was killed on another machine has left its lock behind.
-            before, lock = lock, kept.lock()
+            before, lock = lock, home.lock()
             quiet_s = quiet_s if lock == before else 0.0
             # The object may outlive its answer, where its driver may not remove it.
-            told = _answered(journal.new(), asked)
-        if told is None and is_there:
+            reply = _reply_among(journal.new(), request)
+        if reply is None and is_there:
             wait(every_s)
             quiet_s += every_s
-    told = told or _answered(journal.new(), asked)
-    if told is not None and told.is_refused:
-        raise ConfigError(told.answer)
-    return told.answer if told is not None else _unanswered(kept, asked, place, go_on)
+    reply = reply or _reply_among(journal.new(), request)
+    if reply is not None and reply.is_refused:
+        raise ConfigError(reply.answer)
+    return reply.answer if reply is not None else _text_without_reply(home, request, place, go_on)
 
 
-def _answered(events: list[Event], asked: Asked) -> Requested | None:
-    """Return the answer to a request among new events; None if it is not there."""
+def _reply_among(events: list[Event], request: Asked) -> Requested | None:
+    """Find the answer to a request among new events."""
     answers = (event.data for event in events if isinstance(event.data, Requested))
-    return next((one for one in answers if one.id == asked.id), None)
+    return next((answer for answer in answers if answer.id == request.id), None)
 
 
-def _unanswered(kept: Home, asked: Asked, place: Storage, go_on: str) -> str:
-    """Return what becomes of a request that nobody is left to answer.
+def _text_without_reply(home: Home, request: Asked, place: Storage, go_on: str) -> str:
+    """Describe the fate of a request that no driver is left to answer.
 
-    What the next session would only refuse is taken back.
+    A request that the next session would only refuse is withdrawn.
 
     Raises:
         ConfigError: the search has ended without it.
     """
-    result, holder = SearchResult.kept_in(kept)
+    result, holder = SearchResult.kept_in(home)
     if result.has_ended:
-        withdraw(kept, asked.id)
-        raise ConfigError(f"it ended before: {foreseen(asked, result, holder, place).text}")
-    if asked.action == PAUSE:
-        withdraw(kept, asked.id)
+        withdraw(home, request.id)
+        raise ConfigError(f"it ended before: {foreseen(request, result, holder, place).text}")
+    if request.action == PAUSE:
+        withdraw(home, request.id)
         return f"its driver ended before it answered: it does not run any more. Later: {go_on}"
     return f"its driver ended before it answered; once it goes on, this comes first: {go_on}"
 
 
-def _tell(args: argparse.Namespace, text: str) -> None:
+def _print_line(args: argparse.Namespace, text: str) -> None:
     print(printable(f"{args.name}: {text}"), flush=True)

@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from search.cli import secrets
+from search.values import secrets
 from trainables.config import PATHS, parse_setting
 from trainables.errors import ConfigError, unknown
 

@@ -4,13 +4,13 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
-from search.cli.main import AUTO_COUNT, count_or_auto
-from search.executors import EXECUTOR_HELP
-from search.experiment import PLACE, Experiment
+from search.cli.options import count_or_auto
+from search.design.experiment import PLACE, Experiment
 from search.journal.keeping import KEEP_HELP
 from search.journal.result import SearchResult
 from search.journal.store import own_path
 from search.tracking.uri import uri_of
+from search.values.executors import AUTO_COUNT, EXECUTOR_HELP
 
 
 def place_options(parser: argparse.ArgumentParser, before: str) -> None:

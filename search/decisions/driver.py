@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from cluster.runtime.resources import MANY
-from search.budget import Budget, Limit
 from search.decisions.policy import Decisions, MakePolicy, Record
 from search.decisions.search_policy import SearchPolicy
 from search.decisions.shared_trainings import Known
@@ -28,7 +27,8 @@ from search.decisions.steering import (
     unread,
 )
 from search.decisions.timing import Timing
-from search.experiment import Experiment
+from search.design.budget import Budget, Limit
+from search.design.experiment import Experiment
 from search.journal.events import (
     Ended,
     Epoch,

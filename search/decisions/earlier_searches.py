@@ -16,7 +16,7 @@ from typing import Self
 
 from cluster.storage.bucket import AT_ONCE, Bucket, StorageError
 from search.decisions.shared_trainings import is_shared_between_searches, nearness, source
-from search.experiment import NAME, Experiment
+from search.design.experiment import NAME, Experiment
 from search.journal.bucket_log import FIRST, JournalCopy
 from search.journal.journal import FILE_NAME, DamagedJournal
 from search.journal.provenance import training_fingerprint

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from search.decisions.shared_trainings import Known
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.events import Concluded, EventData, Finished, Risked
 from search.journal.journal import Event
 from search.journal.result import SearchResult, TrialResult

@@ -11,8 +11,8 @@ import numpy as np
 from search.decisions.space_refinement import Observation, narrow
 from search.journal.events import Refined
 from search.journal.result import FAILED, SearchResult, TrialResult, one_a_training
-from search.phrases import last_line_of
 from search.space import SearchSpace
+from search.values.wording import last_line_of
 from trainables.errors import counted
 from trainables.values import Json, Params
 

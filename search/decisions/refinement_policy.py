@@ -12,7 +12,7 @@ from search.decisions.policy import Decisions, Record
 from search.decisions.refinement import effective, observations, why_over
 from search.decisions.search_policy import SearchPolicy
 from search.decisions.space_refinement import narrow
-from search.experiment import Experiment, fit_problems
+from search.design.experiment import Experiment, fit_problems
 from search.journal.events import Change, Concluded, EventData, Finished, Refined, Risked, Settled
 from search.journal.result import Refinement, SearchResult, TrialResult
 from search.schedulers.base import Scheduler, Stop

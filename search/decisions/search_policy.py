@@ -9,7 +9,7 @@ from search.algorithms.registry import ALGORITHMS
 from search.decisions.convergence import expected_gain, values_of
 from search.decisions.policy import Decisions, Record
 from search.decisions.shared_trainings import Relatives
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.events import (
     Concluded,
     Costed,
@@ -24,10 +24,10 @@ from search.journal.events import (
     Suggested,
 )
 from search.journal.result import SearchResult, TrialResult
-from search.objectives import costs_of
 from search.schedulers.base import Scheduler, Setting, Stop
 from search.schedulers.registry import SCHEDULERS
-from search.statistics import error_of
+from search.values.objectives import costs_of
+from search.values.statistics import error_of
 from trainables.catalog.models import MODELS
 from trainables.checkpoints.lineage import WarmStartSource, training_key
 from trainables.config import TrialConfig

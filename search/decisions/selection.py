@@ -40,7 +40,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.journal.events import Finalist, Selected
-from search.statistics import LEVEL, Comparison, Expected, compare, expect
+from search.values.statistics import LEVEL, Comparison, Expected, compare, expect
 from trainables.catalog.tasks import CLASSIFICATION, Metric
 
 ALPHA = 0.05
@@ -92,7 +92,7 @@ class Race:
         return 2 * (self.seeds - MIN_SEEDS + 1)
 
     def compare(self, candidates: Sequence[str], rounds: int) -> tuple[int, list[Comparison]]:
-        """Compare these candidates by their first seeds, as `search.statistics.compare` does."""
+        """Compare these candidates by their first seeds, as `statistics.compare` does."""
         return compare(
             self.table(candidates, rounds), self.comparisons, self.looks, images=self.images
         )

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from search.decisions.policy import Decisions, Record
 from search.decisions.selection import Race
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.events import Concluded, Dropped, Ended, EventData, Finished, Suggested
 from search.journal.result import FAILED, SearchResult, Selection, TrialResult
-from search.phrases import last_line_of
 from search.schedulers.base import Stop
 from search.schedulers.fifo import Fifo
-from search.statistics import Comparison
+from search.values.statistics import Comparison
+from search.values.wording import last_line_of
 from trainables.catalog.ranking import rank
 from trainables.checkpoints.lineage import WarmStartSource
 from trainables.config import TrialConfig

@@ -12,7 +12,7 @@ from functools import cached_property
 from itertools import islice
 from typing import Protocol
 
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.result import TrialResult
 from search.journal.store import Home
 from trainables.checkpoints.lineage import WarmStartSource, is_horizon_free, training_key_of

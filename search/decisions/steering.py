@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 from statistics import mean
 
 from cluster.runtime.resources import MANY
-from search.budget import Budget, Limit, limit
-from search.experiment import Experiment
+from search.design.budget import Budget, Limit, limit
+from search.design.commands import verb
+from search.design.experiment import Experiment
 from search.journal.events import Requested
 from search.journal.requests import EXTEND, PAUSE, Asked, Unreadable
 from search.journal.result import ENDED, OPEN, SearchResult, TrialResult
 from search.journal.store import Storage
-from search.phrases import duration, verb
+from search.values.wording import duration
 from trainables.errors import ConfigError, counted
 from trainables.values import Json
 

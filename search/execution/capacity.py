@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cluster.runtime.resources import MANY, Demand, Machines, slots
 from cluster.runtime.session import LOCAL
 from search.decisions.driver import Driver
-from search.experiment import AUTO_DEVICE, Experiment
+from search.design.experiment import AUTO_DEVICE, Experiment
 
 if TYPE_CHECKING:
     from cluster.runtime.nodes import Growth

@@ -18,9 +18,9 @@ from cluster.runtime.nodes import CapacityRequest, growth, machines, nodes
 from cluster.runtime.resources import MANY, Demand, Machines, slots
 from cluster.runtime.shared_folder import ANSWER_S, SharedFolderCheck
 from search.decisions.driver import Driver
+from search.design.experiment import Experiment
 from search.execution.capacity import Limit, Tick
 from search.execution.pool import Workers
-from search.experiment import Experiment
 
 EVERY_S, WAIT_S = 2.0, 0.5
 

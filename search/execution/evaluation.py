@@ -13,9 +13,9 @@ from typing import Any, Protocol, TypeVar
 from cluster.errors import NotReady, Refused
 from search.decisions.driver import Driver
 from search.decisions.selection_policy import SelectionPolicy
+from search.design.experiment import Experiment
 from search.execution.failures import kind_of, last_line, reason_of
 from search.execution.job import Answer, Job
-from search.experiment import Experiment
 from search.journal.events import Evaluated, Opened, Tested, Unevaluated
 from search.journal.result import FAILED, NO_TIME, TrialResult, checkpoint_of
 from trainables.config import TrialConfig

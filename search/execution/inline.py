@@ -15,13 +15,13 @@ from typing import Any, ClassVar
 from cluster.errors import NotReady
 from cluster.secrets import redact
 from search.decisions.driver import Driver
+from search.design.commands import verb
+from search.design.experiment import Experiment
 from search.execution.capacity import Tick
 from search.execution.failures import keep_traceback, kind_of, last_line
 from search.execution.job import Job
 from search.execution.packing import Packing
 from search.execution.process import BEYOND_REPAIR, Process, at_once
-from search.experiment import Experiment
-from search.phrases import verb
 from search.preflight.prepare import Prepared
 from trainables.checkpoints.remote import forget
 from trainables.datasets.arrays import Dataset

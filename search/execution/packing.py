@@ -11,8 +11,8 @@ import numpy as np
 
 from cluster.cli import is_whole
 from cluster.runtime.resources import Demand, Resources, slots
+from search.design.experiment import Experiment
 from search.execution.capacity import Limit
-from search.experiment import Experiment
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 from trainables.fusion.shapes import same_shape_fraction, shape_key

@@ -26,9 +26,9 @@ from ray.util.scheduling_strategies import (
 )
 
 from cluster.runtime.session import LOCAL
+from search.design.experiment import Experiment
 from search.execution.job import Job
 from search.execution.worker import FusedWorker, TrialWorker
-from search.experiment import Experiment
 from search.journal.provenance import working_fingerprint
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset

@@ -29,6 +29,7 @@ from cluster.cli import NOT_READY, error_line
 from cluster.errors import NotReady
 from cluster.runtime.session import LOCAL, dead_parts
 from search.decisions.driver import Driver
+from search.design.commands import verb
 from search.execution.data_parallel import gate_name, train_on_workers
 from search.execution.failures import (
     innermost,
@@ -50,7 +51,6 @@ from search.execution.tune_patches import (
 )
 from search.execution.worker import Told
 from search.journal.journal import JournalError
-from search.phrases import verb
 from trainables.messages import heard
 
 Tick = Callable[[], None]

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, ClassVar
 from cluster.runtime.resources import MANY
 from cluster.runtime.session import session
 from search.decisions.driver import Driver
+from search.design.experiment import Experiment
 from search.execution.capacity import Limit, Tick, limited
-from search.experiment import Experiment
 from search.preflight.prepare import Prepared
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any, ClassVar, Self, TypedDict, TypeVar
 
 from search.journal.kinds import Kinds, kinds_of
-from search.statistics import Expected
+from search.values.statistics import Expected
 from trainables.messages import Cost, WarmStart
 from trainables.values import Json
 

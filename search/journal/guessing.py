@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Self
 
 from search.journal.result import SearchResult, TrialResult
-from search.statistics import share_bounds, shared, student_width
+from search.values.statistics import error_rate_per_look, share_bounds, student_width
 from trainables.catalog.guesses import Guess
 from trainables.catalog.tasks import WIDTH, Metric
 from trainables.values import Json
@@ -128,9 +128,9 @@ class Guessing:
         guessed = (guess.test if is_test else guess.val)[metric.name]
         blind = (guess.test_error if is_test else guess.val_error).get(metric.name, 0.0)
         if metric.is_share:
-            ends = share_bounds(value, images, shared(ERROR_RATE, looks))
+            ends = share_bounds(value, images, error_rate_per_look(ERROR_RATE, looks))
         else:
-            rate = shared(TESTED_RATE, looks)
+            rate = error_rate_per_look(TESTED_RATE, looks)
             width = student_width(max(error, blind), images, rate)
             # A value moves in steps of about an image: half of one may be luck (continuity).
             width += 0.5 / images if metric.is_fraction else 0.0

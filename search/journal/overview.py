@@ -17,7 +17,7 @@ from search.journal.journal import FILE_NAME, Event, JournalError
 from search.journal.requests import PAUSE
 from search.journal.result import ENDED, FAILED, SearchResult
 from search.journal.store import Storage, home
-from search.statistics import interval_of
+from search.values.statistics import interval_of
 from trainables.disk import NotRegular, read_regular
 
 LINE = re.compile(

@@ -4,7 +4,7 @@ It holds the trials for which no other is at least as accurate and costs no more
 """
 
 from search.journal.result import SearchResult, TrialResult
-from search.objectives import Costs, costs_of, in_order
+from search.values.objectives import Costs, costs_of, in_order
 
 
 def front(result: SearchResult) -> list[TrialResult]:

@@ -28,13 +28,13 @@ DECIDING = (
     "search/algorithms/*.py",
     "search/schedulers/*.py",
     "search/decisions/*.py",
-    "search/budget.py",
-    "search/experiment.py",
+    "search/design/budget.py",
+    "search/design/experiment.py",
     "search/journal/events.py",
     "search/journal/result.py",
-    "search/objectives.py",
+    "search/values/objectives.py",
     "search/space.py",
-    "search/statistics.py",
+    "search/values/statistics.py",
 )
 TRAINING = DECIDING[:1]
 """The modules that decide a result (`DECIDING`), and those of them that train (`TRAINING`)."""
@@ -51,7 +51,7 @@ WORKING = (
     "search/journal/lease.py",
     "search/journal/store.py",
     "search/preflight/shadows.py",
-    "search/statistics.py",
+    "search/values/statistics.py",
 )
 """The modules that run in a worker: one that was started by other code is of no use."""
 CPUS, GPUS = Path("/proc/cpuinfo"), Path("/proc/driver/nvidia/gpus")

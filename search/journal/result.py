@@ -55,8 +55,8 @@ from search.journal.journal import (
 from search.journal.lease import boot_id
 from search.journal.requests import STOP
 from search.journal.store import Home
-from search.objectives import costs_of
-from search.statistics import error_of
+from search.values.objectives import costs_of
+from search.values.statistics import error_of
 from trainables.catalog.ranking import rank
 from trainables.catalog.tasks import DEFAULT_TASK, TASKS, Metric, TaskEntry
 from trainables.checkpoints.lineage import training_key_of

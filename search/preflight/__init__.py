@@ -1,4 +1,4 @@
 """Checks before a machine starts: data, disk, memory, versions, what a resume may change.
 
-May import the search from outside, the journal and the catalog; never starts Ray.
+May import `design`, `process`, the journal and the catalog; never starts Ray.
 """

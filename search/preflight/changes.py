@@ -4,11 +4,11 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from search.experiment import PLACE, Experiment
+from search.design.experiment import PLACE, Experiment
 from search.journal.events import SessionStart
 from search.journal.provenance import provenance
-from search.phrases import DECODED_OTHERWISE
 from search.preflight.prepare import Prepared, session_facts
+from search.values.wording import DECODED_OTHERWISE
 from trainables.values import Json
 
 OLD = {"time_budget"}

@@ -8,7 +8,7 @@ from statistics import mean
 from cluster.errors import NotReady
 from cluster.storage.bucket import Bucket
 from search.decisions.shared_trainings import Relatives
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from trainables.catalog.models import MODELS
 from trainables.datasets.arrays import Dataset
 from trainables.memory import free_memory, gigabytes

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.spaces.transfer import FAMILIES
 from trainables.catalog.tasks import CLASSIFICATION, TaskEntry
 from trainables.catalog.weights import cached

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from cluster.errors import NotReady
 from cluster.runtime.resources import Resources
 from cluster.runtime.session import LOCAL
-from search.executors import DEFAULT_EXECUTOR
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.preflight.disk import memory
+from search.values.executors import DEFAULT_EXECUTOR
 from trainables.catalog.models import MODELS
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset

@@ -11,17 +11,17 @@ from cluster.errors import NotReady
 from cluster.runtime.resources import Resources, local_gpus, slots
 from cluster.runtime.session import LOCAL, check_address
 from cluster.storage.bucket import Bucket, StorageError
-from search.cli.main import check_versions
 from search.decisions.timing import Waiting
-from search.experiment import Experiment
+from search.design.commands import verb
+from search.design.experiment import Experiment
 from search.journal.events import SessionStart
 from search.journal.journal import FILE_NAME
-from search.phrases import verb
 from search.preflight.disk import check_memory, check_room
 from search.preflight.first_step import few_photographs
 from search.preflight.memory import check_trials
 from search.preflight.shadows import shadows_here
 from search.preflight.warnings import notes
+from search.process.versions import check_versions
 from search.space import Choice
 from search.tracking.uri import check_tracking
 from trainables.catalog.datasets import DATASETS

@@ -6,7 +6,7 @@ import numpy as np
 
 from cluster.runtime.session import LOCAL
 from search.decisions.convergence import MIN_TRIALS
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.preflight.disk import memory, room
 from search.preflight.first_step import to_trained_weights
 from trainables.catalog.models import MODELS

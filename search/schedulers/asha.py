@@ -62,9 +62,9 @@ from itertools import pairwise, takewhile
 import numpy as np
 from numpy.typing import NDArray
 
-from search.objectives import Costs, in_turn
 from search.schedulers.base import NEW, Expected, Risk, Scheduler, Setting, Stop
 from search.schedulers.forecast import Array, Forecaster, Outlook
+from search.values.objectives import Costs, in_turn
 from trainables.values import Params
 
 REDUCTION = 2

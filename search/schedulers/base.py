@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from search.objectives import Costs
 from search.space import SearchSpace
+from search.values.objectives import Costs
 from trainables.values import Params
 
 NEW = ""

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from cluster.errors import NotReady
 from search.api import prepared, tracking_uri
-from search.cli.main import check_versions, guarded
+from search.process.guard import guarded
+from search.process.versions import check_versions
 from search.serving.messages import FetchedModel, WatchedModel
 from search.tracking.model_registry import fetch, version_at
 from trainables.errors import ConfigError, printable
@@ -88,7 +89,7 @@ def watch(model: WatchedModel) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Watch, and return the exit code (see `search.cli.main`)."""
+    """Watch, and return the exit code (`process.exit_codes`)."""
     (text,) = sys.argv[1:] if argv is None else argv
     return guarded(lambda: watch(WatchedModel(**json.loads(text))))
 

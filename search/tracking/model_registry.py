@@ -17,11 +17,11 @@ from cluster.errors import NotReady
 from cluster.secrets import redact
 from search.journal.result import SearchResult
 from search.journal.store import Storage
-from search.phrases import verb_for
 from search.tracking.client import client_of, sqlite_path
 from search.tracking.runs import elsewhere, experiment_title
 from search.tracking.tracker import troubles
 from search.tracking.uri import check_tracking
+from search.values.wording import verb_for
 from trainables.errors import ConfigError, unknown
 
 if TYPE_CHECKING:

@@ -38,9 +38,9 @@ from search.journal.result import (
     metric_of,
     task_of,
 )
-from search.phrases import RUN_LIST, last_line_of
 from search.tracking.client import add, client_of, sqlite_path
 from search.tracking.data_inputs import data_input
+from search.values.wording import RUN_LIST, last_line_of
 from search.views.guessing import guess_figures
 from search.views.summary import markdown_summary, param_text, reached_text
 from trainables.catalog.tasks import DEFAULT_TASK, Metric

@@ -1,13 +1,10 @@
 """The address of MLflow: the tracking URI, and the check that it can be written to."""
 
-import http.client
 import os
 import re
 import socket
 import sqlite3
 import ssl
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -101,6 +98,8 @@ def _open_sqlite(uri: str) -> None:
 
 
 def _check(uri: str, attempt: Callable[[], None]) -> None:
+    import http.client
+
     reason = ""
     for _ in range(TRIES):
         try:
@@ -115,6 +114,10 @@ def _check(uri: str, attempt: Callable[[], None]) -> None:
 
 def _ask_health(uri: str) -> None:
     """Check that a server is there, without a login."""
+    # Imported here, as in `_check`, because commands that only print their help need no HTTP.
+    import urllib.error
+    import urllib.request
+
     parts = urlsplit(uri)
     plain = urlunsplit(parts._replace(netloc=_host(uri)))
     try:

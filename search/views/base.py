@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from search.decisions.driver import Driver
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.journal import Event
 from search.journal.result import SearchResult
 

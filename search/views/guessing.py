@@ -10,7 +10,7 @@ from search.journal.guessing import (
     is_tie,
 )
 from search.journal.result import SearchResult, TrialResult
-from search.objectives import value_of
+from search.values.objectives import value_of
 from trainables.catalog.guesses import Guess
 from trainables.catalog.tasks import Metric
 

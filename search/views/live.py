@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from search.budget import limit, shares_of, shares_text
+from search.design.budget import limit, shares_of, shares_text
 from search.journal.events import (
     Dropped,
     Ended,
@@ -26,8 +26,8 @@ from search.journal.events import (
 )
 from search.journal.journal import Event
 from search.journal.result import FAILED, SearchResult, Selection
-from search.phrases import last_line_of
 from search.schedulers.asha import expected_epochs
+from search.values.wording import last_line_of
 from search.views.base import Shown, View
 from search.views.summary import figure_text, outcome_text, param_text, request_text
 from search.views.terminal import say

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from search.journal.result import TrialResult
-from search.statistics import interval_of, of_images
+from search.values.statistics import interval_of, share_interval
 from trainables.catalog.tasks import Metric
 
 
@@ -53,7 +53,7 @@ def tested_interval(
 ) -> tuple[float, tuple[float, float] | None]:
     """Return the metric of an evaluation, and its 95 % interval; None where that is not known."""
     if metric.is_share:
-        return test[metric.name], of_images(test[metric.name], test["images"])
+        return test[metric.name], share_interval(test[metric.name], test["images"])
     value, low, high = (test["metric"][name] for name in ("value", "low", "high"))
     return value, None if low is None or high is None else (low, high)
 

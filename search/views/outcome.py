@@ -8,13 +8,14 @@ from textwrap import wrap
 from rich.console import Console
 from rich.table import Table
 
-from search.budget import shares_of, shares_text
 from search.decisions.refinement import edges, refinement_sentences
-from search.experiment import Experiment
+from search.design.budget import shares_of, shares_text
+from search.design.commands import more_trials, verb
+from search.design.experiment import Experiment
 from search.journal.guessing import is_answer_at_chance
 from search.journal.journal import FILE_NAME
 from search.journal.result import ENDED, PAGE, SearchResult, elapsed_s
-from search.phrases import RUN_LIST, browser, going_on, more_trials, program, verb
+from search.values.wording import RUN_LIST, browser, going_on, program
 from search.views.base import Finished, Shown, View
 from search.views.guessing import guessing_text
 from search.views.metric import as_good, tested_value

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from search.budget import shares_of
 from search.decisions.refinement import refinement_facts, refinement_sentences
+from search.design.budget import shares_of
 from search.journal.events import Requested, Selected
 from search.journal.guessing import answer_against
 from search.journal.journal import FILE_NAME
@@ -22,9 +22,9 @@ from search.journal.result import (
     moment,
 )
 from search.journal.store import Home
-from search.objectives import one_cost, value_of
 from search.spaces.find import file_of
-from search.statistics import LEVEL
+from search.values.objectives import one_cost, value_of
+from search.values.statistics import LEVEL
 from search.views.guessing import (
     above_chance,
     at_chance,

@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from search.budget import limit
+from search.design.budget import limit
 from search.journal.journal import FILE_NAME, Event, read
 from search.journal.result import SearchResult
 from tests.bench.commands import LONGEST_S, QUIET, scratch

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from search.experiment import SURE
-from search.objectives import COSTS
+from search.design.experiment import SURE
 from search.schedulers.asha import Asha
 from search.schedulers.base import NEW, Setting
 from search.space import Float, SearchSpace
+from search.values.objectives import COSTS
 from trainables.values import Params
 
 HORIZON = 256

@@ -23,13 +23,13 @@ from typing import Any
 
 import numpy as np
 
-from search.budget import Budget, limit
 from search.decisions.driver import Driver
 from search.decisions.policy import MakePolicy
 from search.decisions.refinement_policy import RefinementPolicy
 from search.decisions.search_policy import SearchPolicy
 from search.decisions.selection_policy import SelectionPolicy
-from search.experiment import Experiment
+from search.design.budget import Budget, limit
+from search.design.experiment import Experiment
 from search.journal.events import RefinementTerms, Resumed, Selecting, SessionStart, Started
 from search.journal.journal import FILE_NAME, Journal, read
 from search.journal.result import SearchResult

@@ -27,7 +27,7 @@ import aiohttp
 import numpy as np
 import psutil
 
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.events import Ended, Epoch, EventData, Finished, Running, Started, Suggested
 from search.journal.journal import FILE_NAME, Event
 from search.journal.lease import Lease

@@ -31,7 +31,7 @@ import numpy as np
 import optuna
 
 from search.decisions.driver import Driver
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.journal import FILE_NAME, Event, read
 from search.journal.result import SearchResult
 from search.spaces.find import find

@@ -34,11 +34,11 @@ from matplotlib.axes import Axes
 
 from search.algorithms.base import Algorithm
 from search.decisions.driver import Driver
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.events import Started
 from search.journal.journal import Journal
 from search.space import SearchSpace
-from search.statistics import standard_error
+from search.values.statistics import standard_error
 from tests.bench.curves import MADE_UP, Task, always, of_grid, recorded, sized
 from tests.bench.rules import (
     Forecast,

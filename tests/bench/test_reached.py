@@ -1,6 +1,6 @@
 import pytest
 
-from search.experiment import base_of
+from search.design.experiment import base_of
 from search.journal.events import Started, from_json
 from search.journal.journal import Event
 from search.journal.result import SearchResult, TrialResult

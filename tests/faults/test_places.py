@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from search.cli.main import AT_CHANCE
+from search.process.exit_codes import AT_CHANCE
 from tests.faults.conftest import OpenSearch
 from tests.faults.harness import GRID, Done, Search
 from tests.faults.oracle import assert_contract, assert_same_best

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from search.decisions.driver import Driver
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.events import Started
 from search.journal.journal import Journal
 from search.space import Choice, SearchSpace

@@ -22,7 +22,7 @@ import search.export
 from search import promote
 from search.api import Search, load, result, run
 from search.cli.keywords import words
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.journal import DamagedJournal
 from search.journal.lease import Lease
 from search.journal.store import searches_in

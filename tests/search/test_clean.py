@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from cluster.cli import USAGE
 from cluster.storage.bucket import Bucket, StorageError
-from search.cli.main import USAGE
 from search.decisions.driver import Driver
 from search.decisions.earlier_searches import FREED
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.bucket_log import JournalCopy
 from search.journal.events import (
     Concluded,
@@ -254,7 +254,7 @@ def test_clean_asks(
     over: Over, monkeypatch: pytest.MonkeyPatch, said: str, *, is_done: bool
 ) -> None:
     kept, clean = over
-    monkeypatch.setattr("search.clean.may_ask", lambda: True)
+    monkeypatch.setattr("search.clean.can_ask", lambda: True)
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{said}\n"))
     assert clean().returncode == 0
     result = SearchResult.read(kept.opened())

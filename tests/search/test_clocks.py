@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from search.budget import Budget, limit, shares_of
 from search.decisions.driver import Driver
-from search.experiment import Experiment
+from search.design.budget import Budget, limit, shares_of
+from search.design.experiment import Experiment
 from search.journal import journal as journal_module
 from search.journal import result as result_module
 from search.journal.events import Resumed, Started, from_json

@@ -9,11 +9,11 @@ import pytest
 
 from cluster.storage.bucket import Bucket
 from search.compare import Compared, compared, rows_of, sentence
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.events import Selected, Selecting
 from search.journal.journal import FILE_NAME
 from search.journal.result import SearchResult, Selection, TrialResult
-from search.statistics import Expected, difference_bounds
+from search.values.statistics import Expected, difference_bounds
 from tests.conftest import Command
 from tests.support.played import OpenDriver, changed, play, report
 from trainables.config import TrialConfig

@@ -9,9 +9,9 @@ from mlflow import MlflowClient
 
 from cluster.storage.bucket import Bucket
 from search import sync
-from search.cli import names
+from search.cli import prompt
 from search.delete import deletion_of, lines
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.events import Restored
 from search.journal.journal import FILE_NAME
 from search.journal.lease import Lease
@@ -76,8 +76,8 @@ def test_on_a_terminal_it_asks(
         asked.append((question, yes))
         return answer
 
-    monkeypatch.setattr("search.delete.may_ask", lambda: True)
-    monkeypatch.setattr("search.delete.confirmed", confirm)
+    monkeypatch.setattr("search.delete.can_ask", lambda: True)
+    monkeypatch.setattr("search.delete.confirm", confirm)
     done = call("search.delete", *WHERE)
     assert asked == [("Delete 'played'?", False)]
     assert done.returncode == 0
@@ -203,7 +203,7 @@ def test_a_search_in_a_bucket_is_deleted_with_its_copies_here(
 def test_a_mistyped_name_is_never_deleted_unasked(
     played: Path, call: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(names, "may_ask", lambda: False)
+    monkeypatch.setattr(prompt, "can_ask", lambda: False)
     done = call("search.delete", "playd", "--storage", "searches", "--yes")
     assert (done.returncode, "Did you mean 'played'?" in done.stderr) == (2, True)
     assert (played / FILE_NAME).exists()

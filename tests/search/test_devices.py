@@ -14,9 +14,9 @@ from cluster.runtime import nodes
 from cluster.runtime.nodes import Growth, MachineKind, growth_from_file
 from cluster.runtime.resources import Demand, Machines, Resources
 from search import run
+from search.design.experiment import Experiment
 from search.execution import capacity, cluster_capacity
 from search.execution.capacity import Limit
-from search.experiment import Experiment
 from search.plan import make_plan, measured_on
 from trainables.errors import ConfigError
 

@@ -9,7 +9,7 @@ import pytest
 
 from cluster.storage.bucket import Bucket
 from search.api import result
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.export import trial_table
 from search.journal.journal import FILE_NAME
 from tests.conftest import Command

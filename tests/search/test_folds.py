@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from search.decisions.driver import Driver
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.journal import read
 from search.journal.result import SearchResult, checkpoint_of
 from search.plan import make_plan

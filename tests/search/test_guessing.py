@@ -14,12 +14,13 @@ from PIL import Image
 from rich.console import Console
 
 from search import runner, select
-from search.cli.main import AT_CHANCE, NoBetterThanGuessing
 from search.journal.events import SessionStart, Started, Tested
 from search.journal.guessing import Guessing, answer_against, is_answer_at_chance, is_tie
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Home
 from search.preflight.changes import changes
+from search.process.exit_codes import AT_CHANCE
+from search.process.guard import NoBetterThanGuessing
 from search.promote import refuse_at_chance
 from search.status import table
 from search.views.guessing import guess_figures, guessing_text

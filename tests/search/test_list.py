@@ -13,7 +13,7 @@ from rich.text import Text
 
 from cluster.storage.bucket import Bucket
 from search.api import searches as from_python
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal import overview
 from search.journal.events import Ended, Finished, Resumed, Tested
 from search.journal.journal import FILE_NAME, DamagedJournal, Journal

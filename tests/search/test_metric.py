@@ -14,7 +14,7 @@ from rich.console import Console
 
 from cluster.errors import Refused
 from search import promote
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.events import Evaluated, Tested, from_json
 from search.journal.journal import Event, read
 from search.journal.result import SearchResult, TrialResult

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from search.cli.main import AT_CHANCE
 from search.journal.guessing import is_answer_at_chance
 from search.journal.result import SearchResult
+from search.process.exit_codes import AT_CHANCE
 from tests.conftest import Command
 
 CLASSES = ("ünï ☃ $x^$ $", "猫 [red]#?%", "<b>\x1b[2J")

@@ -21,7 +21,7 @@ from PIL import Image
 
 from search import promote, sync
 from search.decisions.driver import Driver
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.events import (
     Concluded,
     Ended,
@@ -37,7 +37,7 @@ from search.journal.journal import Journal
 from search.journal.lease import Lease
 from search.journal.result import SearchResult, checkpoint_of
 from search.space import Choice, SearchSpace
-from search.statistics import Expected
+from search.values.statistics import Expected
 from tests.conftest import Command
 from tests.search.conftest import Inline
 from tests.support.pages import block

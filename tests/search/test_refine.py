@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cluster.errors import Refused
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.journal import FILE_NAME, JournalError, read
 from search.journal.result import SearchResult
 from search.refine import command as refine_command

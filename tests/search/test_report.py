@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.events import Evaluated, Selected, Selecting, Tested
 from search.journal.result import SearchResult, Selection, TrialResult
 from search.journal.store import Home
-from search.phrases import durations
 from search.report import main
 from search.space import Choice, SearchSpace
-from search.statistics import Expected
+from search.values.statistics import Expected
+from search.values.wording import durations
 from search.views.base import Finished
 from search.views.outcome import print_summary, side_by_side
 from search.views.page.page import render

@@ -19,10 +19,10 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from sklearn.metrics import f1_score, roc_auc_score
 
-from search.cli.main import AT_CHANCE
 from search.journal.guessing import is_answer_at_chance
 from search.journal.journal import read
 from search.journal.result import SearchResult, checkpoint_of
+from search.process.exit_codes import AT_CHANCE
 from search.spaces.find import find
 from tests.conftest import Command
 from tests.search.conftest import Inline

@@ -13,13 +13,13 @@ from typing import Any, cast
 
 import pytest
 
-from search.experiment import Experiment
+from search.design.commands import verb
+from search.design.experiment import Experiment
 from search.journal.events import EventData, Evidence, Opened, Started, Tested
 from search.journal.journal import FILE_NAME, Journal, Unwritten
 from search.journal.journal import Event as JournalEvent
 from search.journal.lease import Lease
 from search.journal.result import NO_TIME
-from search.phrases import verb
 from search.runner import clean_if_unused, interruptible, tried, went_well
 from search.views.base import Finished
 from search.views.outcome import print_summary
@@ -198,7 +198,7 @@ def test_pictures_without_importances_need_no_scikit_learn() -> None:
 
 LEAVES = """
 import atexit, threading
-from search.cli.main import leave
+from search.process.lifetime import leave
 leaving = threading.Event()
 atexit.register(print, "registered")
 threading.Thread(target=lambda: (leaving.wait(), print("a thread"))).start()

@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 
 from cluster.storage.bucket import Bucket
-from search.experiment import Experiment
+from search.design.commands import more_trials
+from search.design.experiment import Experiment
 from search.journal.events import Concluded, Risked, Selecting, Suggested
 from search.journal.journal import FILE_NAME, JournalError, read
 from search.journal.lease import FILE_NAME as LOCK
 from search.journal.lease import Lease
 from search.journal.store import home
-from search.phrases import duration, more_trials
 from search.status import Follow, lines, table, why
+from search.values.wording import duration
 from search.views.page.verdict import verdict
 from search.views.summary import markdown_summary, risk_text
 from search.views.terminal import Terminal

@@ -15,7 +15,7 @@ from cluster.storage.bucket import StorageError
 from search import runner
 from search.cli import asking
 from search.decisions.driver import Driver
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.events import Resumed, Started
 from search.journal.journal import FILE_NAME, Tail, read
 from search.journal.requests import (
@@ -268,7 +268,9 @@ def test_a_driver_that_dies_before_it_answers_is_told(
     play(open_driver(experiment), events=9)
     one = asked(STOP)
     ask(experiment.home, one)
-    told = asking.answer_to(experiment.home, one, experiment.storage, "python -m search.resume x")
+    told = asking.wait_for_reply(
+        experiment.home, one, experiment.storage, "python -m search.resume x"
+    )
     assert told.endswith("this comes first: python -m search.resume x")
     assert waiting(experiment.home) == [one]
 
@@ -279,7 +281,7 @@ def test_a_pause_whose_driver_dies_does_not_hit_the_next_session(
     play(open_driver(experiment), events=9)
     one = asked(PAUSE)
     ask(experiment.home, one)
-    told = asking.answer_to(experiment.home, one, experiment.storage, "go")
+    told = asking.wait_for_reply(experiment.home, one, experiment.storage, "go")
     assert told == "its driver ended before it answered: it does not run any more. Later: go"
     assert waiting(experiment.home) == []
 
@@ -295,7 +297,7 @@ def test_an_answer_is_told_though_the_object_cannot_be_removed(
         assert driver.take_up(one)
 
     with experiment.home.lease():
-        told = asking.answer_to(experiment.home, one, experiment.storage, "go", wait)
+        told = asking.wait_for_reply(experiment.home, one, experiment.storage, "go", wait)
     assert told.startswith("no further trial begins")
     assert waiting(experiment.home) == [one]
 
@@ -318,8 +320,8 @@ def test_a_storage_that_refuses_while_an_answer_is_waited_for_is_asked_again(
             patched.setattr(Tail, "new", refuse)
             return answer_now(*given, waits.append)
 
-    answer_now = asking.answer_to
-    monkeypatch.setattr(asking, "answer_to", hurry)
+    answer_now = asking.wait_for_reply
+    monkeypatch.setattr(asking, "wait_for_reply", hurry)
     with experiment.home.lease():
         done = call("search.stop", "played")
     assert sum(waits) > experiment.home.patience_s
@@ -336,7 +338,7 @@ def test_a_driver_on_another_machine_that_says_nothing_counts_as_dead(
     waits: list[float] = []
     one = asked(STOP)
     ask(experiment.home, one)
-    told = asking.answer_to(experiment.home, one, experiment.storage, "go", waits.append)
+    told = asking.wait_for_reply(experiment.home, one, experiment.storage, "go", waits.append)
     assert "its driver ended before it answered" in told
     assert sum(waits) > experiment.home.patience_s
 
@@ -348,7 +350,7 @@ def test_a_search_that_ends_before_it_hears_takes_nothing_into_the_next_session(
     one = asked(STOP)
     ask(experiment.home, one)
     with pytest.raises(Exception, match="it ended before: 'played' has ended"):
-        asking.answer_to(experiment.home, one, experiment.storage, "go")
+        asking.wait_for_reply(experiment.home, one, experiment.storage, "go")
     assert waiting(experiment.home) == []
 
 
@@ -360,7 +362,7 @@ def test_ctrl_c_ends_the_waiting_alone(
     def interrupt(*given: object) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(asking, "answer_to", interrupt)
+    monkeypatch.setattr(asking, "wait_for_reply", interrupt)
     with experiment.home.lease():
         done = call("search.stop", "played")
     assert done.returncode == 130
@@ -441,10 +443,10 @@ def test_what_a_killed_driver_had_answered_is_done_once_and_told_once(
 def test_a_verb_is_answered_by_the_driver(
     place: Storage, experiment: Experiment, call: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept, answer_now = home(place, "played"), asking.answer_to
+    kept, answer_now = home(place, "played"), asking.wait_for_reply
     with session(experiment, place, new=True) as driver:
         wait = driven(driver, kept)
-        monkeypatch.setattr(asking, "answer_to", lambda *given: answer_now(*given, wait))
+        monkeypatch.setattr(asking, "wait_for_reply", lambda *given: answer_now(*given, wait))
         (trial, _) = driver.suggest()  # type: ignore[misc]
         driver.running(trial)
         done = call("search.stop", "played", trial, "--storage", place)

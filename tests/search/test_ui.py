@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 import uvicorn
 
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.ui import TOKEN_VARIABLE, main, name_of
 from search.views.web.forms.children import Asker
 from tests.support.played import OpenDriver, play

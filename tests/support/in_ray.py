@@ -14,8 +14,8 @@ from unittest.mock import patch
 from cluster.runtime.resources import Demand, Resources
 from cluster.runtime.session import session
 from search.decisions.driver import Driver
+from search.design.experiment import Experiment
 from search.execution.job import Job
-from search.experiment import Experiment
 from search.journal.journal import Journal
 from search.spaces.smoke import space
 from trainables.config import TrialConfig

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from search.decisions.driver import Driver
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.events import Resumed
 from search.journal.journal import Journal, read
 from trainables.config import TrialConfig

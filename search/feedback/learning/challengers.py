@@ -9,11 +9,11 @@ challenger: itself, fitted again.
 from dataclasses import dataclass, replace
 from functools import partial
 
-from search.budget import Budget
 from search.decisions.refinement import effective, observations
 from search.decisions.refinement_policy import refusal
 from search.decisions.space_refinement import narrow
-from search.experiment import Experiment, model_option
+from search.design.budget import Budget
+from search.design.experiment import Experiment, model_option
 from search.journal.result import IMPROVEMENT, SearchResult, TrialResult
 from search.space import PER_TRIAL_DATA, Cases, Choice, Domain, Float, Range, SearchSpace
 from trainables.catalog.models import MODELS

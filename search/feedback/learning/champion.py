@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cluster.errors import Refused
-from search.cli.names import found_name
 from search.cli.overrides import apply_overrides
-from search.experiment import Experiment, absolute
+from search.cli.prompt import resolve_or_ask
+from search.design.experiment import Experiment, absolute
 from search.feedback.learning.challengers import ChampionData
 from search.feedback.learning.joining import ChampionIdentity
 from search.journal.result import SearchResult, TrialResult, checkpoint_of
@@ -46,7 +46,7 @@ def find_champion(args: argparse.Namespace) -> ChampionModel:
     """
     if not args.model.startswith("models:"):
         return load_champion(
-            args, ChampionIdentity("", "", found_name(args.model, args.storage), "", "")
+            args, ChampionIdentity("", "", resolve_or_ask(args.model, args.storage), "", "")
         )
     at = origin_of(args.model, tracking_of(args))
     if not at.tags.get("search.name"):

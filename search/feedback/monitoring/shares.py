@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from search.statistics import LEVEL, share_bounds
+from search.values.statistics import LEVEL, share_bounds
 
 RESERVE = 0.01
 """Added to the level of intervals, since images in use are never quite a random sample: some of a

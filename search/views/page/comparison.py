@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
 from search.journal.result import SearchResult, TrialResult
-from search.objectives import in_order, one_cost
+from search.values.objectives import in_order, one_cost
 from search.views.page.facts import Ranged
 from search.views.page.figures import (
     ANSWER,

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from search.budget import shares_of, shares_text
 from search.decisions.refinement import refinement_sentences
+from search.design.budget import shares_of, shares_text
 from search.journal.events import Finalist
 from search.journal.result import SearchResult, TrialResult, elapsed_s, moment
-from search.phrases import duration
-from search.statistics import expect
+from search.values.statistics import expect
+from search.values.wording import duration
 from search.views.page.quality import MAX_NAMES
 from search.views.page.verdict import count
 from search.views.summary import (

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from search.journal.events import Selected
 from search.journal.result import Opening, SearchResult, TrialResult
-from search.phrases import duration
-from search.statistics import LEVEL
+from search.values.statistics import LEVEL
+from search.values.wording import duration
 from search.views.guessing import guessing_text
 from search.views.metric import (
     interval,

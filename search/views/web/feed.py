@@ -16,7 +16,7 @@ from typing import NamedTuple
 from starlette.concurrency import run_in_threadpool
 
 from cluster.errors import NotReady
-from search.experiment import NAME
+from search.design.experiment import NAME
 from search.journal.events import Ended, Epoch, SessionStart, Suggested
 from search.journal.journal import Event, JournalError, Replaced, without_garbage_collection
 from search.journal.result import FAILED, SearchResult, TrialResult

@@ -8,7 +8,7 @@ from search.journal.events import Ended, Held, Promoted, Stopped, TrialEvent
 from search.journal.journal import Event
 from search.journal.overview import Overview, is_paused
 from search.journal.result import ENDED, FAILED, SearchResult
-from search.phrases import duration
+from search.values.wording import duration
 from search.views.live import Before, news, time_left
 from search.why import History, tell
 from trainables.errors import counted

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from search.experiment import SURE
+from search.design.experiment import SURE
 from tests.bench.curves import MADE_UP, Task
 from tests.bench.rates.case import Case, Promise
 from tests.bench.replay import play

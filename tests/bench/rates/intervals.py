@@ -10,7 +10,7 @@ from functools import cache, partial
 import numpy as np
 from numpy.typing import NDArray
 
-from search.statistics import interval_of
+from search.values.statistics import interval_of
 from tests.bench.rates.case import Case, Promise
 from trainables.catalog.tasks import CLASSIFICATION
 from trainables.tasks.metrics import SCORES, Labels, Probabilities, told

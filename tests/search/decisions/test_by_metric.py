@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 
 from search.decisions.refinement import noise, observations
 from search.decisions.selection import Candidate, Race, decide
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.events import Started
 from search.journal.journal import Journal, JournalError
 from search.journal.result import SearchResult

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from search.decisions.convergence import MIN_TRIALS, expected_gain, values_of
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.events import Epoch, Evidence, Tested
 from search.journal.journal import read
 from search.journal.result import SearchResult

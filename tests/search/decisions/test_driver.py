@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search.budget import Budget, limit
 from search.decisions.driver import RETRIES, Driver
-from search.experiment import SURE, Experiment
+from search.design.budget import Budget, limit
+from search.design.experiment import SURE, Experiment
 from search.journal.events import Evaluated, Resumed, Suggested, Unevaluated
 from search.journal.journal import read
 from search.journal.result import SearchResult, Session

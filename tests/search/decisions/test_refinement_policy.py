@@ -21,7 +21,7 @@ from search.decisions.refinement import (
     refinement_sentences,
 )
 from search.decisions.refinement_policy import RefinementPolicy, refusal
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.events import RefinementTerms, Resumed
 from search.journal.journal import FILE_NAME, Journal, read
 from search.journal.result import SearchResult

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from search.decisions.selection import Candidate, Race, decide, fastest
-from search.statistics import compare, expect, of_images
+from search.values.statistics import compare, expect, share_interval
+from trainables.catalog.tasks import INTERVAL_LEVEL
 
 EXACT = 10**9
 """So many images that the rounding of accuracies to whole images does not show."""
@@ -127,8 +128,8 @@ def test_an_interval_stays_within_what_an_accuracy_can_be() -> None:
 
 @pytest.mark.parametrize(("right", "images"), [(50, 100), (99, 100), (50, 50), (0, 20)])
 def test_the_interval_of_images_is_exact(right: int, images: int) -> None:
-    expected = stats.binomtest(right, images).proportion_ci(0.95)
-    assert of_images(right / images, images) == pytest.approx((expected.low, expected.high))
+    expected = stats.binomtest(right, images).proportion_ci(INTERVAL_LEVEL)
+    assert share_interval(right / images, images) == pytest.approx((expected.low, expected.high))
 
 
 def test_who_is_clearly_worse_is_behind_once_all_have_two_seeds() -> None:

@@ -17,10 +17,10 @@ from rich.console import Console
 
 from cluster.errors import Refused
 from search import select
-from search.budget import Budget, limit
 from search.decisions.driver import Driver
 from search.decisions.selection_policy import SelectionPolicy, number_of, training
-from search.experiment import Experiment
+from search.design.budget import Budget, limit
+from search.design.experiment import Experiment
 from search.journal.events import Freed, Opened, Resumed, Selecting, Tested, Unevaluated
 from search.journal.journal import FILE_NAME, Journal
 from search.journal.result import SearchResult, TrialResult

@@ -17,7 +17,7 @@ from search.decisions import earlier_searches as reading
 from search.decisions.driver import Driver
 from search.decisions.earlier_searches import FUSED, Earlier
 from search.decisions.shared_trainings import Relatives
-from search.experiment import Experiment, base_of
+from search.design.experiment import Experiment, base_of
 from search.journal import provenance
 from search.journal.events import Paused, Resumed, Started
 from search.journal.journal import Journal, read

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from search.budget import Budget, limit
 from search.decisions.driver import Driver
 from search.decisions.selection_policy import SelectionPolicy
 from search.decisions.steering import foreseen, is_selecting
-from search.experiment import Experiment
+from search.design.budget import Budget, limit
+from search.design.experiment import Experiment
 from search.journal.events import Requested, Selecting
 from search.journal.journal import Event, read
 from search.journal.requests import EXTEND, PAUSE, STOP, Asked, Unreadable

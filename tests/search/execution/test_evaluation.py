@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from cluster.errors import NotReady
-from search.budget import Budget, limit
 from search.decisions.driver import Driver
+from search.design.budget import Budget, limit
+from search.design.experiment import Experiment
 from search.execution import evaluation as evaluating
 from search.execution.evaluation import MISSING, Evaluations, evaluate_best, evaluate_trials
 from search.execution.job import Answer
-from search.experiment import Experiment
 from search.journal.events import Evaluated
 from search.journal.result import NO_TIME, checkpoint_of
 from search.views.page import artifacts

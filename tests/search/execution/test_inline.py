@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from search.cli.main import SOME_FAILED
-from search.executors import EXECUTORS
 from search.journal.journal import FILE_NAME, read
 from search.journal.result import SearchResult
+from search.process.exit_codes import SOME_FAILED
+from search.values.executors import EXECUTORS
 from tests.bench.decisions import plain
 from tests.conftest import Command
 from trainables.training.loop import Training

@@ -10,8 +10,8 @@ import pytest
 import ray
 
 from cluster.runtime.resources import Demand, Resources
+from search.design.experiment import Experiment
 from search.execution.packing import Packing, most_members, pack, sample
-from search.experiment import Experiment
 from search.space import Choice, Float, Int, SearchSpace
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError

@@ -16,11 +16,11 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.utils.callback import _create_default_callbacks
 
 from cluster.runtime.session import ENVIRONMENT
+from search.design.experiment import Experiment
 from search.execution.job import Job
 from search.execution.pool import Member, Shared, Workers
 from search.execution.tune import SAME_DEATH_S, DriverCallback, NoProgress
 from search.execution.tune_patches import drop_finished_trials, use_worker_pool
-from search.experiment import Experiment
 from tests.support.played import OpenDriver
 from trainables.request import TrialRequest
 

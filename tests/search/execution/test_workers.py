@@ -7,8 +7,8 @@ import pytest
 import ray
 
 from cluster.runtime.session import LOCAL
+from search.design.experiment import Experiment
 from search.execution.pool import Workers
-from search.experiment import Experiment
 from tests.support.played import changed
 
 

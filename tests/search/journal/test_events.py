@@ -34,7 +34,7 @@ from search.journal.events import (
 )
 from search.journal.journal import DamagedJournal, Event, Journal, read
 from search.journal.result import SearchResult, one_a_training
-from search.statistics import Expected
+from search.values.statistics import Expected
 from trainables.messages import WarmStart
 
 NESTED = (

@@ -9,7 +9,11 @@ from search.journal import provenance
 
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("search", "trainables", "cluster")
-KEEPING = {"search/phrases.py", "search/executors.py"} | {
+KEEPING = {
+    "search/design/commands.py",
+    "search/values/executors.py",
+    "search/values/wording.py",
+} | {
     f"search/journal/{name}.py"
     for name in (
         *("bucket_lease", "bucket_log", "journal", "keeping", "kinds", "lease", "pareto"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cluster.errors import NotReady
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.preflight import disk as room_module
 from search.preflight.disk import DiskEstimate, check_memory, check_room, memory, room
 from search.preflight.warnings import notes

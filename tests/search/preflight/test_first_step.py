@@ -9,7 +9,7 @@ import pytest
 import torch
 from torchvision import models
 
-from search.experiment import Experiment, base_of
+from search.design.experiment import Experiment, base_of
 from search.preflight.changes import changes, facts_now
 from search.preflight.first_step import few_photographs, to_trained_weights
 from search.preflight.prepare import Prepared, check_weights

@@ -8,7 +8,7 @@ import torch
 
 from cluster.errors import NotReady
 from cluster.runtime.resources import Resources
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.preflight import disk
 from search.preflight import memory as module
 from search.preflight.memory import RAY_BYTES, check_trials, trial_memory

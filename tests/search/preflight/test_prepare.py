@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from cluster.errors import NotReady
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.preflight import prepare
 from search.preflight.prepare import check_storage
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from search.budget import Budget, limit
-from search.experiment import Experiment, base_of
+from search.design.budget import Budget, limit
+from search.design.experiment import Experiment, base_of
 from search.preflight.disk import DiskEstimate
 from search.preflight.warnings import notes
 from search.space import Choice, SearchSpace

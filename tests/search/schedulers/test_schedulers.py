@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search.experiment import SURE
+from search.design.experiment import SURE
 from search.schedulers.asha import MIN_PROMOTED, Asha, beyond, mean_place, rungs_for
 from search.schedulers.base import NEW, Expected, Setting
 from search.schedulers.forecast import Forecaster

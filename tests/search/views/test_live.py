@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from search.budget import Budget, limit
-from search.experiment import Experiment
+from search.design.budget import Budget, limit
+from search.design.experiment import Experiment
 from search.journal.events import Evaluated, Unevaluated
 from search.journal.journal import Event
 from search.space import Float, SearchSpace

@@ -20,7 +20,7 @@ import pytest
 from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial
 
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.events import Resumed, from_json
 from search.journal.journal import Event
 from search.journal.result import DATA_REPORT, IMPROVEMENT, SearchResult

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from cluster.cli import error_line
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.list import main as listed
 from search.views.terminal import Terminal, say
 from tests.support.played import OpenDriver, play

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from cluster.cli import NOT_READY
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.events import Opened
 from search.journal.journal import FILE_NAME, Event, TakenOver, read
 from search.journal.result import SearchResult

@@ -25,9 +25,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from urllib.parse import quote
 
-from search.cli.main import SOME_FAILED
 from search.journal.store import Storage
-from search.phrases import program
+from search.process.exit_codes import SOME_FAILED
+from search.values.wording import program
 from search.views.web.forms.carried import CODE, LOG, PROCESS
 from trainables.caches import cache_folder, make_private
 from trainables.errors import printable
@@ -61,7 +61,7 @@ ENDINGS = {
     130: "paused, or stopped by Ctrl-C",
     143: "stopped from outside",
 }
-"""The end of a verb, in words, by its exit code (see `search.cli.main`)."""
+"""The end of a verb, in words, by its exit code (`process.exit_codes`)."""
 OWN_ENDINGS = {"predict": {SOME_FAILED: "done; some files could not be read", 143: "stopped"}}
 """Those of verbs that mean something else by a code."""
 ERROR = "error: "

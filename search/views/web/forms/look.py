@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from search.cli.main import guarded
 from search.data import config_of, parser
 from search.preflight.first_step import few_photographs
+from search.process.guard import guarded
 from trainables.catalog.tasks import TASKS
 from trainables.inspection.leaks import load_looked
 from trainables.inspection.pictures import picture

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from search import promote, refine, resume, select
-from search.experiment import check_search_name
+from search.design.experiment import check_search_name
 from search.views.web.forms.wanted import MAX_VALUE, place_options
 from search.views.web.site import Site
 from trainables.errors import ConfigError

@@ -13,12 +13,12 @@ from urllib.parse import urlencode
 
 from search import data, run
 from search.cli.keywords import words
-from search.experiment import check_search_name
-from search.phrases import DEFAULT_STORAGE
+from search.design.experiment import check_search_name
 from search.run import data_source, named
 from search.spaces.find import names
 from search.spaces.transfer import FAMILIES
 from search.tracking.uri import DEFAULT_TRACKING
+from search.values.wording import DEFAULT_STORAGE
 from search.views.web.forms.folders import allowed, check_links
 from search.views.web.forms.launch import command_line
 from search.views.web.site import Site

@@ -11,12 +11,12 @@ from starlette.routing import BaseRoute
 
 from search.clean import cleaned
 from search.cli.csv_output import Rows
-from search.cli.names import refuse_cut_off
 from search.delete import delete, deletion_of, lines
 from search.export import trial_table
 from search.journal.journal import JournalError
 from search.journal.keeping import ANSWER, NEEDED, by_kind, removable
 from search.journal.lease import Held
+from search.journal.naming import refuse_cut_off
 from search.journal.store import Home
 from search.views.web.access import HEADERS
 from search.views.web.forms.launch import Launcher

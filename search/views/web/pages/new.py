@@ -9,8 +9,8 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute
 
 from search.journal.store import home
-from search.phrases import durations
 from search.spaces.find import find, names, purpose
+from search.values.wording import durations
 from search.views.web.forms.children import Asker, Told
 from search.views.web.forms.launch import Launched, Launcher, refusal_of
 from search.views.web.forms.wanted import FIELDS, Wanted

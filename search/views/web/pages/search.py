@@ -8,10 +8,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from search.budget import shares_of
+from search.design.budget import shares_of
 from search.journal.result import SearchResult
-from search.phrases import duration
 from search.status import selection_lines
+from search.values.wording import duration
 from search.views.metric import interval, interval_text
 from search.views.page.verdict import tiles, verdict
 from search.views.summary import (

@@ -13,7 +13,7 @@ from search.journal.overview import Overview, Overviews
 from search.journal.result import moment
 from search.journal.store import Storage
 from search.list import searches
-from search.phrases import duration
+from search.values.wording import duration
 from search.views.web.charts import line
 from search.views.web.listing import Cell, Column, Query, Row, listed
 from search.views.web.site import Site

@@ -13,7 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute
 
 from search.decisions.steering import Answer, Standing, answer, foreseen, is_selecting
-from search.experiment import NAME, Experiment
+from search.design.experiment import NAME, Experiment
 from search.journal.events import Requested
 from search.journal.requests import (
     EXTEND,

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search.budget import Budget
-from search.experiment import Experiment
+from search.design.budget import Budget
+from search.design.experiment import Experiment
 from search.feedback.learning.challengers import (
     ChampionData,
     challenger_experiment,

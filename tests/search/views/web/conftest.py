@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.events import from_json
 from search.journal.journal import FILE_NAME, Event
 from search.views.web.forms import launch

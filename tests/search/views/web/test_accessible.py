@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.result import SearchResult
 from search.views.page.page import write
 from tests.support.site import Visitor

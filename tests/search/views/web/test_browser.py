@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.events import Resumed
 from search.journal.journal import Journal
 from search.journal.lease import Lease

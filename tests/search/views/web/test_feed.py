@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cluster.storage.bucket import Bucket
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.bucket_log import JournalCopy
 from search.journal.events import Ended, Resumed, Running
 from search.journal.journal import FILE_NAME, DamagedJournal, Journal, JournalError

@@ -11,7 +11,7 @@ import pytest
 from markupsafe import escape
 from starlette.datastructures import QueryParams
 
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.events import Ended, Started
 from search.journal.journal import FILE_NAME, Event, Journal, read, read_about
 from search.journal.lease import Lease

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from search.cli.csv_output import Rows
-from search.cli.main import SOME_FAILED
 from search.predict import parser
+from search.process.exit_codes import SOME_FAILED
 from search.views.web import predicted
 from search.views.web.forms import launch
 from search.views.web.forms.carried import CODE, LOG

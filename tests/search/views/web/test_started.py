@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.store import home
 from search.views.web.forms import launch
 from search.views.web.forms.carried import CODE, LOG

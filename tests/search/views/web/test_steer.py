@@ -9,7 +9,7 @@ import pytest
 
 from cluster.storage.bucket import Bucket
 from search.decisions.driver import Driver
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.events import Started
 from search.journal.requests import Asked, waiting
 from search.journal.store import Home, home

@@ -16,7 +16,7 @@ from search.views.web.forms import carried, launch
 from search.views.web.forms.carried import CODE, LOG, MAX_LOG, PROCESS, keep
 from search.views.web.forms.launch import ABOUT, LOCK, Launched, Launcher
 
-LIGHT = "phrases"
+LIGHT = "values.wording"
 """A module that is no verb, and ends at once."""
 HOSTILE = "; touch $(pwd)/pwned"
 

@@ -1,4 +1,4 @@
-"""Refusal of credentials, which belong neither into commands nor into configs nor into records.
+"""Refusal of credentials, which belong into no command, config or record.
 
 A text that looks like one is refused and never repeated.
 """

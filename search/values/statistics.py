@@ -28,7 +28,7 @@ class Comparison:
     """The probability of so large a difference between equals (one-sided), corrected, at most 1.
 
     It is the larger of two: the probability times the number of comparisons, and the probability by
-    the pair's own differences alone, times the number of looks at the pair.
+    only the pair's own differences, times the number of looks at the pair.
     """
 
 
@@ -59,7 +59,7 @@ def compare(
     Returns:
         The leader's row, and a comparison for each row.
     """
-    # Imported here since it takes half a second, which commands that compare nothing need not wait.
+    # Imported here because it takes half a second, and few commands compare anything.
     from scipy.special import stdtr
 
     seeds = scores.shape[1]
@@ -68,13 +68,15 @@ def compare(
     differences = scores[leader] - scores
     means, own = differences.mean(axis=1), differences.var(axis=1, ddof=1)
     rounding = 2 * rounding_variance(images)
-    errors, alone = (np.sqrt((one + rounding) / seeds) for one in (np.maximum(pooled, own), own))
+    errors, own_errors = (
+        np.sqrt((variance + rounding) / seeds) for variance in (np.maximum(pooled, own), own)
+    )
     p = np.maximum(
-        comparisons * stdtr(freedom, -means / errors), looks * stdtr(seeds - 1, -means / alone)
+        comparisons * stdtr(freedom, -means / errors), looks * stdtr(seeds - 1, -means / own_errors)
     )
     p = np.where(means > 0, np.minimum(1, p), 1)
-    found = [Comparison(*map(float, one)) for one in zip(means, errors, p, strict=True)]
-    return leader, found
+    compared = [Comparison(*map(float, row)) for row in zip(means, errors, p, strict=True)]
+    return leader, compared
 
 
 def pooled_variance(scores: NDArray[np.float64]) -> tuple[float, int]:
@@ -102,10 +104,9 @@ def expect(
     images: float,
     bounds: tuple[float, float] = (0.0, 1.0),
 ) -> Expected:
-    """Return the expected value of the one chosen among so many candidates.
+    """Return the expected value of the candidate that was chosen among `candidates`.
 
-    `values` are its own with at least two fresh seeds, each on so many images (as `compare` takes
-    them).
+    `values` are its own with at least two fresh seeds, each on `images` (as `compare` takes them).
     """
     from scipy.special import stdtrit
 
@@ -119,23 +120,23 @@ def expect(
 
 
 def standard_error(share: float, images: int) -> float:
-    """Return the standard error of a share of so many images."""
+    """Return the standard error of a share of this number of images."""
     return math.sqrt(share * (1 - share) / images)
 
 
 def error_of(metric: Metric, metrics: Mapping[str, float], images: int) -> float:
-    """Return the standard error of a metric's value on so many images.
+    """Return the standard error of a metric's value on this number of images.
 
-    That of a share of the images is computed, that of another metric is among what was reported
-    with it. It is 0 where it is not known.
+    For a share of the images it is computed; another metric reports it beside its value. It is 0
+    where it was not reported.
     """
     if not metric.is_share:
         return metrics.get(metric.error_key, 0.0)
     return standard_error(metrics.get(metric.key, math.nan), images) if images else 0.0
 
 
-def of_images(share: float, images: int, level: float = INTERVAL_LEVEL) -> tuple[float, float]:
-    """Return the interval for a share of all images of this kind, from that of so many of them.
+def share_interval(share: float, images: int, level: float = INTERVAL_LEVEL) -> tuple[float, float]:
+    """Return the interval for a share of all images of this kind, from that of a sample of them.
 
     It is exact (`share_bounds`), with half of the error on either side.
     """
@@ -145,15 +146,15 @@ def of_images(share: float, images: int, level: float = INTERVAL_LEVEL) -> tuple
 def interval_of(
     metric: Metric, metrics: Mapping[str, float], images: int
 ) -> tuple[float, float] | None:
-    """Return the 95 % interval that so many images tell for a metric's value.
+    """Return the 95 % interval for a metric's value on this number of images.
 
     It is exact for a share of the images, otherwise Student's t with what was reported beside the
-    value (`Metric.interval`); None where too few images tell it. Of the best of several trials it
-    is not corrected for the choice.
+    value (`Metric.interval`); None where there are too few images for one. It is not corrected for
+    the choice of the best of several trials.
     """
     value = metrics.get(metric.key, math.nan)
     if metric.is_share:
-        return of_images(value, images)
+        return share_interval(value, images)
     if metric.error_key not in metrics:
         return None
     freedom = metrics.get(metric.freedom_key, images - 1)
@@ -161,7 +162,7 @@ def interval_of(
 
 
 def share_bounds(share: float, images: int, error_rate: float) -> tuple[float, float]:
-    """Return bounds of a share, each of which is wrong at most at this error rate.
+    """Return bounds of a share, each wrong at most at this error rate.
 
     They are exact, by the binomial distribution (Clopper and Pearson 1934).
     """
@@ -174,7 +175,7 @@ def share_bounds(share: float, images: int, error_rate: float) -> tuple[float, f
 
 
 def student_width(error: float, images: int, error_rate: float) -> float:
-    """Return how far a mean over images may be off to one side, at this error rate (Student's t).
+    """Return the one-sided half-width of a mean over images at this error rate (Student's t).
 
     Args:
         error: its standard error, estimated from the same images.
@@ -186,15 +187,15 @@ def student_width(error: float, images: int, error_rate: float) -> float:
     return error * float(stdtrit(max(1, images - 1), 1 - error_rate))
 
 
-def shared(error_rate: float, looks: int) -> float:
-    """Return the error rate of each of several looks that have this one together (Šidák 1967)."""
+def error_rate_per_look(error_rate: float, looks: int) -> float:
+    """Return the error rate of each look, of several that together have this one (Šidák 1967)."""
     return -math.expm1(math.log1p(-error_rate) / max(1, looks))
 
 
 def bounds_of(
     metric: Metric, metrics: Mapping[str, float], images: int, error_rate: float
 ) -> tuple[float, float]:
-    """Return bounds of a metric's value on so many images, each wrong at most at this error rate.
+    """Return bounds of a metric's value on these images, each wrong at most at this error rate.
 
     They are exact for a share of the images (`share_bounds`), else by Student's t.
     """

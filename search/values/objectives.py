@@ -26,7 +26,7 @@ def value_of(metric: str) -> str:
     return f"val_{metric}"
 
 
-def parsed(text: str, metric: str) -> tuple[str, ...]:
+def parse_objectives(text: str, metric: str) -> tuple[str, ...]:
     """Return the objectives that `--objective` names, of a search by this metric.
 
     Raises:
@@ -58,7 +58,7 @@ def check(names: Sequence[str], metric: str) -> None:
 def one_cost(name: str, cost: Mapping[str, Any]) -> float | None:
     """Return one of `COSTS` from the measured costs of a classifier.
 
-    None if it is not known, or the classifier has no such cost.
+    None if it was not measured, or the classifier has no such cost.
     """
     value: Any = cost
     for key in COSTS[name]:
@@ -117,15 +117,19 @@ def fronts(values: Sequence[float], costs: Sequence[Costs]) -> NDArray[np.int64]
         costs: of each trial, one or two.
     """
     pairs = [(cost[0], cost[1] if len(cost) > 1 else 0.0) for cost in costs]
-    made: list[Front] = []
-    found = np.zeros(len(values), dtype=np.int64)
-    for index in sorted(range(len(values)), key=lambda one: (-values[one], pairs[one], one)):
-        number = bisect_left(made, True, key=lambda front: not front.undercuts(*pairs[index]))
-        if number == len(made):
-            made.append(Front())
-        made[number].add(*pairs[index])
-        found[index] = number
-    return found
+    fronts_so_far: list[Front] = []
+    numbers = np.zeros(len(values), dtype=np.int64)
+    for index in sorted(
+        range(len(values)), key=lambda trial: (-values[trial], pairs[trial], trial)
+    ):
+        number = bisect_left(
+            fronts_so_far, True, key=lambda front: not front.undercuts(*pairs[index])
+        )
+        if number == len(fronts_so_far):
+            fronts_so_far.append(Front())
+        fronts_so_far[number].add(*pairs[index])
+        numbers[index] = number
+    return numbers
 
 
 def in_order(values: Mapping[str, float], costs: Mapping[str, Costs]) -> tuple[list[str], int]:
@@ -160,6 +164,6 @@ def in_turn(values: Mapping[str, float], costs: Mapping[str, Costs]) -> tuple[li
     if not costs:
         return ordered, count, count
     pairs = zip(sorted(values, key=values.__getitem__, reverse=True), ordered, strict=True)
-    found = list(dict.fromkeys(name for pair in pairs for name in pair))
-    places = {name: place for place, name in enumerate(found, 1)}
-    return found, count, max((places[name] for name in ordered[:count]), default=0)
+    alternating = list(dict.fromkeys(name for pair in pairs for name in pair))
+    places = {name: place for place, name in enumerate(alternating, 1)}
+    return alternating, count, max((places[name] for name in ordered[:count]), default=0)

@@ -3,7 +3,7 @@
 import pytest
 
 from cluster.secrets import redact
-from search.cli.secrets import refuse, refuse_in_uri
+from search.values.secrets import refuse, refuse_in_uri
 from trainables.errors import ConfigError
 
 SECRETS = [

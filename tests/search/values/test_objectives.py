@@ -12,16 +12,25 @@ import pytest
 
 from search.algorithms.bayes import Bayes
 from search.decisions.driver import Driver
-from search.experiment import Experiment
+from search.design.experiment import Experiment
 from search.journal.events import Evaluated, Tested
 from search.journal.journal import read
 from search.journal.pareto import front
 from search.journal.result import SearchResult
 from search.journal.store import Home
-from search.objectives import Costs, Front, costs_of, fronts, in_order, in_turn, one_cost, parsed
 from search.schedulers.asha import Asha
 from search.schedulers.base import NEW, Setting
 from search.space import Choice, Float, SearchSpace
+from search.values.objectives import (
+    Costs,
+    Front,
+    costs_of,
+    fronts,
+    in_order,
+    in_turn,
+    one_cost,
+    parse_objectives,
+)
 from search.views.summary import (
     front_table,
     json_summary,
@@ -116,8 +125,8 @@ def test_trials_stand_by_front_and_in_each_by_value() -> None:
 
 def test_objectives_are_accuracy_and_then_costs() -> None:
     wanted = ("val_accuracy", "parameters", "latency")
-    assert parsed("val_accuracy, parameters,latency", "accuracy") == wanted
-    assert parsed("val_auc,latency", "auc") == ("val_auc", "latency")
+    assert parse_objectives("val_accuracy, parameters,latency", "accuracy") == wanted
+    assert parse_objectives("val_auc,latency", "auc") == ("val_auc", "latency")
     measured = cost(0.5, None)
     assert costs_of(("parameters", "latency"), measured) == (0.0, 0.5)
     assert costs_of((), measured) == ()
@@ -133,7 +142,7 @@ def test_objectives_are_accuracy_and_then_costs() -> None:
             match="--objective must be val_accuracy, alone or with latency or "
             "parameters, or both, after commas",
         ):
-            parsed(text, "accuracy")
+            parse_objectives(text, "accuracy")
 
 
 def test_what_does_not_go_together_is_refused(experiment: Experiment) -> None:

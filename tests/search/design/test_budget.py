@@ -16,17 +16,17 @@ import psutil
 import pytest
 
 from cluster.runtime.resources import Demand
-from search.budget import Budget, Limit, limit, shares_of, shares_text
-from search.cli import main
-from search.cli.main import command_start, process_age_s
 from search.decisions import timing
-from search.experiment import Experiment
+from search.design.budget import Budget, Limit, limit, shares_of, shares_text
+from search.design.experiment import Experiment
 from search.journal.events import Evidence, Started, Tested, from_json
 from search.journal.events import Finished as SearchFinished
 from search.journal.journal import Event, Journal, read
 from search.journal.result import NO_TIME, SearchResult
 from search.plan import Plan
 from search.preflight.changes import changes
+from search.process import lifetime
+from search.process.lifetime import command_start, process_age_s
 from search.refine import experiment_of as refinement_of
 from search.resume import check_budget, experiment_of, is_done, parser
 from search.run import arguments
@@ -529,7 +529,7 @@ def test_a_command_begins_with_its_process_where_that_is_there_for_it_alone(
     youngest = time.time() - began_s
     age_s = process_age_s()
     assert youngest - 1.1 <= age_s <= time.time() - began_s + 1.1  # the boot is known to a second
-    monkeypatch.setattr(main, "process_age_s", lambda: 1000.0)
+    monkeypatch.setattr(lifetime, "process_age_s", lambda: 1000.0)
     assert command_start().ago_s < 500, "it is called by another program"
     assert command_start().time_ms == pytest.approx(time.time() * 1000, abs=500_000)
     monkeypatch.setitem(

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cluster.runtime.resources import Demand
-from search.budget import Budget, limit
-from search.experiment import Experiment, base_of
+from search.design.budget import Budget, limit
+from search.design.experiment import Experiment, base_of
 from search.space import Choice, Float, Int, SearchSpace
 from search.spaces.find import find
 from tests.support.played import changed

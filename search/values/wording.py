@@ -7,12 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # so that whoever wants a text alone imports no search
-    from search.experiment import Experiment
-    from search.journal.store import Storage
+if TYPE_CHECKING:  # wording alone must not import the client of buckets
+    from cluster.storage.bucket import Bucket
 
 DEFAULT_STORAGE = Path("searches")
-"""The place where searches are kept unless another is named."""
+"""The place where searches are stored unless another is named."""
 
 RUN_LIST = "models"
 """The key of the view of MLflow's run list that has the columns of a search."""
@@ -24,49 +23,32 @@ DECODED_OTHERWISE = (
 )
 
 
-def verb(name: str, experiment: "Experiment") -> str:
-    """Return the command line of another command for this search."""
-    return verb_for(name, experiment.name, experiment.storage)
-
-
-def verb_for(name: str, search: str, storage: "Storage") -> str:
+def verb_for(name: str, search: str, storage: "Path | Bucket") -> str:
     """Return the command line of another command for a search, by its name and storage."""
     return f"{program('python')} -m search.{name} {search}{_where(storage)}"
 
 
-def browser(storage: "Storage") -> str:
+def browser(storage: "Path | Bucket") -> str:
     """Return the command line of the web pages on all searches of a place."""
     return f"{program('python')} -m search.ui{_where(storage)}"
 
 
-def _where(storage: "Storage") -> str:
-    """Return the option that names where searches are kept, where it must be named."""
+def _where(storage: "Path | Bucket") -> str:
+    """Return the option that names this place; empty for the default place."""
     return "" if storage == DEFAULT_STORAGE else f" --storage {shlex.quote(str(storage))}"
 
 
 def going_on(resume: str, outcome: str) -> str:
-    """Return the command with which a search that ended with this outcome goes on."""
+    """Return the command that continues a search that ended with this outcome."""
     return f"{resume} --budget LIMIT (a larger one)" if outcome == "budget" else resume
 
 
-def more_trials(experiment: "Experiment", outcome: str) -> str:
-    """Return the command with which a search that has had all its trials gets as many again.
-
-    Empty if it ended in another way, or if its space has no more.
-    """
-    planned, most = experiment.planned_trials, experiment.most_trials
-    wanted = 2 * planned if most is None else min(2 * planned, most)
-    if outcome != "completed" or wanted <= planned:
-        return ""
-    return f"{verb('resume', experiment)} --trials {wanted}"
-
-
-def changes_text(search: str, found: Iterable[str]) -> str:
-    """Return why a search cannot go on as it was: its changes, a line each."""
+def changes_text(search: str, changes: Iterable[str]) -> str:
+    """Return the refusal to continue a search that has changed: its changes, one per line."""
     title = (
         f"the search '{search}' is not what it was. Undo the change, or go on with --allow-change:"
     )
-    return "\n".join([title, *found])
+    return "\n".join([title, *changes])
 
 
 def duration(seconds: float) -> str:
@@ -92,17 +74,15 @@ def cut_off_text(size: int) -> str:
 
 
 def last_line_of(reason: str, unknown: str = "") -> str:
-    """Return the last line of a reason, which for a traceback is the error.
-
-    `unknown` is returned if there is none.
-    """
+    """Return the last line of a reason (of a traceback, the error); `unknown` for an empty one."""
     return (reason.strip().splitlines() or [unknown])[-1]
 
 
 def program(name: str) -> str:
-    """Return how a program of this Python's environment is called from the working directory.
+    """Return the command that starts a program of this Python's environment.
 
-    By its name if the shell finds it under that, else by its path.
+    It is the name if the shell finds it by that, else the path, relative to the working directory
+    where possible.
     """
     path = Path(sys.executable).with_name(name)
     if shutil.which(name) == str(path) or not path.exists():

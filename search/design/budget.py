@@ -2,10 +2,10 @@
 
 The first limit that is used up ends the search.
 
-How much is used is computed from the journal's facts. Device time is what trials hold: from the
-moment that one runs until it ends or leaves its place, times the CPUs or GPUs of its workers;
-trials that share a worker share what it holds. Ray's start, idle places and the evaluation at the
-end count as time alone.
+The use is computed from the journal's facts. Device time is what trials occupy: from the moment
+that a trial runs until it ends or leaves its place, times the CPUs or GPUs of its workers; trials
+that share a worker share its devices. Ray's start, idle places and the evaluation at the end count
+only as time.
 """
 
 import argparse
@@ -53,7 +53,7 @@ class Limit:
         return self.text
 
     def plus(self, amount: float) -> "Limit":
-        """Return the limit with so much more of its kind: seconds, epochs or money, as it is."""
+        """Return the limit increased by this amount of its kind: seconds, epochs or money."""
         if self.of == "money":
             return limit(f"{self.amount + amount:.12g}usd")
         total = math.ceil(self.amount + amount)
@@ -74,31 +74,31 @@ def limit(text: str) -> Limit:
     """
     plain = text.strip().lower()
     plain = f"{plain[1:]}usd" if plain.startswith("$") else plain
-    found = FORM.fullmatch(plain)
-    if found is None:
+    match = FORM.fullmatch(plain)
+    if match is None:
         raise ConfigError(f"--budget takes {FORMS} (got '{text[:80]}').")
     amount, of = (
-        float(found["number"]),
-        next(name for name in ("time", "epochs", "device", "money") if found[name]),
+        float(match["number"]),
+        next(name for name in ("time", "epochs", "device", "money") if match[name]),
     )
     amount *= (
-        TIME[found["time"]] if of == "time" else DEVICE_TIME[found["unit"]] if of == "device" else 1
+        TIME[match["time"]] if of == "time" else DEVICE_TIME[match["unit"]] if of == "device" else 1
     )
     if not 0 < amount < math.inf:
         raise ConfigError(f"--budget must be > 0 and finite (got '{text[:80]}').")
     if of == "epochs" and not amount.is_integer():
         raise ConfigError(f"--budget takes whole epochs (got '{text[:80]}').")
-    unit = plain[found.end("number") :].strip()
+    unit = plain[match.end("number") :].strip()
     return Limit(
-        f"{found['number']}{'' if of == 'time' else ' '}{unit}",
-        found["device"] if of == "device" else of,
+        f"{match['number']}{'' if of == 'time' else ' '}{unit}",
+        match["device"] if of == "device" else of,
         amount,
     )
 
 
 @dataclass(frozen=True)
 class Budget:
-    """All limits of a search; without one it may use whatever it needs.
+    """All limits of a search; without any, its use is unlimited.
 
     `price` is what an hour of one device costs.
     """
@@ -113,7 +113,7 @@ class Budget:
         Descriptions of version 0.1 know only seconds, under another name (`time_budget`).
 
         Raises:
-            ConfigError: the description is nonsense.
+            ConfigError: the description is not valid.
         """
         old = description.get("time_budget")
         texts = [f"{old:.15g}s"] if old else description.get("budget", [])
@@ -121,49 +121,51 @@ class Budget:
 
     def describe(self) -> Json:
         """Return the budget as plain values, for the journal."""
-        return {"budget": [one.text for one in self.limits], "price": self.price}
+        return {"budget": [limit.text for limit in self.limits], "price": self.price}
 
     @property
     def is_priced(self) -> bool:
         """True if a limit is in money, for which the price counts."""
-        return any(one.of == "money" for one in self.limits)
+        return any(limit.of == "money" for limit in self.limits)
 
-    def with_limits(self, given: Sequence[Limit]) -> Self:
+    def with_limits(self, replacements: Sequence[Limit]) -> Self:
         """Return the budget with these limits in place of all limits of their kinds.
 
         Limits of other kinds stay.
         """
-        kinds = {one.of for one in given}
-        return replace(self, limits=(*(one for one in self.limits if one.of not in kinds), *given))
+        kinds = {limit.of for limit in replacements}
+        return replace(
+            self, limits=(*(limit for limit in self.limits if limit.of not in kinds), *replacements)
+        )
 
     def check(self, demand: Demand) -> None:
         """Check that each limit can be measured for trials with this demand.
 
         Raises:
-            ConfigError: one cannot.
+            ConfigError: one of them cannot.
         """
         if self.price is not None and not 0 < self.price < math.inf:
             raise ConfigError(
                 f"--price must be > 0 (got {self.price:g}): what an hour of one device costs."
             )
-        for one in self.limits:
-            if one.of == "money" and self.price is None:
+        for limit in self.limits:
+            if limit.of == "money" and self.price is None:
                 raise ConfigError(
-                    f"--budget {one} needs the price of an hour of one device (a GPU if trials "
+                    f"--budget {limit} needs the price of an hour of one device (a GPU if trials "
                     "have one, else a CPU core). Add --price, as 1.20."
                 )
-            if one.of == "gpu" and not demand.gpus:
+            if limit.of == "gpu" and not demand.gpus:
                 raise ConfigError(
-                    f"--budget {one}: the trials use no GPU. Use cpu-hours, or --device cuda."
+                    f"--budget {limit}: the trials use no GPU. Use cpu-hours, or --device cuda."
                 )
 
     def used(
         self, of: str, result: SearchResult, demand: Demand, wall_s: float | None = None
     ) -> float:
-        """Return how much the search has used, in the unit of a limit of kind `of`.
+        """Return the search's use so far, in the unit of a limit of kind `of`.
 
         `wall_s` is the time of all sessions in seconds, for use where the journal's last event is
-        too old to tell.
+        too old to show it.
         """
         match of:
             case "time":
@@ -191,8 +193,8 @@ class Budget:
 
     def from_now(self, result: SearchResult, demand: Demand) -> Self:
         """Return the same limits on top of what the search has used before."""
-        used = ((one, self.used(one.of, result, demand)) for one in self.limits)
-        return replace(self, limits=tuple(one.plus(amount) for one, amount in used))
+        used = ((limit, self.used(limit.of, result, demand)) for limit in self.limits)
+        return replace(self, limits=tuple(limit.plus(amount) for limit, amount in used))
 
     def spent(
         self, result: SearchResult, demand: Demand, *, wall_s: float, ahead: int
@@ -201,26 +203,28 @@ class Budget:
 
         `ahead` is the number of epochs that are being trained now, which will be counted.
         """
-        for one in self.limits:
+        for limit in self.limits:
             if (
-                self.used(one.of, result, demand, wall_s) + (ahead if one.of == "epochs" else 0)
-                >= one.amount
+                self.used(limit.of, result, demand, wall_s) + (ahead if limit.of == "epochs" else 0)
+                >= limit.amount
             ):
-                return one
+                return limit
         return None
 
     @property
     def time(self) -> Limit | None:
         """The shortest limit of time; None without one."""
-        limits = (one for one in self.limits if one.of == "time")
-        return min(limits, key=lambda one: one.amount, default=None)
+        limits = (limit for limit in self.limits if limit.of == "time")
+        return min(limits, key=lambda limit: limit.amount, default=None)
 
     def shares(self, result: SearchResult, demand: Demand) -> dict[str, float]:
         """Return the share of each limit that the search has used, by the limit's text."""
-        return {one.text: self.used(one.of, result, demand) / one.amount for one in self.limits}
+        return {
+            limit.text: self.used(limit.of, result, demand) / limit.amount for limit in self.limits
+        }
 
     def per_epoch(self, of: str, demand: Demand, *, epoch_s: float, at_once: int) -> float:
-        """Return how much of a limit of kind `of` one epoch of a trial takes.
+        """Return the use of one epoch of a trial, in the unit of a limit of kind `of`.
 
         `epoch_s` is the length of an epoch in seconds, `at_once` the number of trials that run at
         once.
@@ -253,7 +257,7 @@ def device_of(demand: Demand) -> str:
 def shares_of(result: SearchResult) -> dict[str, float]:
     """Return the shares of its budget that a search has used; empty without a budget.
 
-    They are computed from its journal alone: so they are the same wherever they are told.
+    They are computed only from its journal, so they are the same wherever they are shown.
     """
     facts = result.started.experiment
     if not facts.get("budget") and not facts.get("time_budget"):

@@ -12,14 +12,14 @@ from cluster.cli import LONGEST_S, is_whole
 from cluster.runtime.resources import Demand
 from cluster.secrets import redact
 from search.algorithms.registry import ALGORITHMS
-from search.budget import Budget
-from search.executors import DEFAULT_EXECUTOR, EXECUTORS
+from search.design.budget import Budget
 from search.journal.keeping import KEEP, NEEDED
 from search.journal.store import TRIALS, Home, Storage, home
-from search.objectives import check as check_objectives
-from search.objectives import value_of
 from search.schedulers.registry import SCHEDULERS
 from search.space import Choice, SearchSpace
+from search.values.executors import DEFAULT_EXECUTOR, EXECUTORS
+from search.values.objectives import check as check_objectives
+from search.values.objectives import value_of
 from trainables.catalog.models import MODELS
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
@@ -30,7 +30,7 @@ DEFAULT_TRIALS = 30
 MAX_GRID, MAX_SHUFFLED = 10_000, 200_000
 """Limits of a grid's size, in points.
 
-`MAX_GRID` is the largest grid that a search runs without being told how many trials to start,
+`MAX_GRID` is the largest grid that a search runs without a limit on its trials,
 `MAX_SHUFFLED` the largest that it shuffles to take some of its points.
 """
 SURE = 0.88
@@ -86,7 +86,7 @@ class Experiment:
     grace: int | None = None
     """The first rung at which trials wait for each other; None: the scheduler's default."""
     sure: float = SURE
-    """The wanted probability that the best trial is not among those that are stopped."""
+    """The probability with which the best trial must not be among those that are stopped."""
     objectives: tuple[str, ...] = ()
     """The metric, then the costs that are to be low; by default the metric alone."""
     seed: int = 0
@@ -102,7 +102,7 @@ class Experiment:
     A number, `off`, `measure`, or `auto`, which measures on GPUs only.
     """
     executor: str = DEFAULT_EXECUTOR
-    """The name of what carries out trainings and evaluations."""
+    """The name of the executor, which runs trainings and evaluations."""
     download: bool = False
     """True if the data set and pretrained weights are fetched where they are missing.
 
@@ -169,15 +169,15 @@ class Experiment:
     def _check_executor(self) -> None:
         if self.executor not in EXECUTORS:
             raise ConfigError(unknown("executor", self.executor, EXECUTORS))
-        if not EXECUTORS[self.executor].alone:
+        if not EXECUTORS[self.executor].is_sequential:
             return
-        for option, value, given, instead in (
+        for option, value, is_set, instead in (
             ("--address", self.address, self.address != "local", "local"),
             ("--workers", self.demand.workers, self.demand.workers > 1, "1"),
             ("--fuse", self.fuse, self.fuse not in ("auto", "off"), "off"),
             ("--concurrency", self.concurrency, (self.concurrency or 1) > 1, "auto"),
         ):
-            if given:
+            if is_set:
                 raise ConfigError(
                     f"--executor {self.executor} with {option} {value}: it trains one trial after "
                     f"another, in this process. Use {option} {instead}, or "
@@ -186,8 +186,8 @@ class Experiment:
 
     @property
     def most_at_once(self) -> int | None:
-        """The number of trials that may run at once, as far as the search itself limits it."""
-        return 1 if EXECUTORS[self.executor].alone else self.concurrency
+        """The limit that the search itself sets to the number of trials that run at once."""
+        return 1 if EXECUTORS[self.executor].is_sequential else self.concurrency
 
     def _check_task(self) -> None:
         task = self.base.task
@@ -233,17 +233,17 @@ class Experiment:
     def _check_model_options(self) -> None:
         if (choice := self.space.domains.get("model.name")) is None:
             return
-        known = {
+        options = {
             name
             for model in choice.values or ()
             if model in MODELS
             for name in MODELS[model].options
         }
         for path in self.space.base:
-            if model_option(path) not in ("", "name", *known):
+            if model_option(path) not in ("", "name", *options):
                 raise ConfigError(
                     f"no model of this search has an option '{model_option(path)}'. Known: "
-                    f"{', '.join(sorted(known))}."
+                    f"{', '.join(sorted(options))}."
                 )
 
     def _check_gpus(self) -> None:
@@ -266,11 +266,11 @@ class Experiment:
     def _check_folds(self) -> None:
         if (folds := self.base.data.folds) is None:
             return
-        for option, value, given in (
+        for option, value, is_set in (
             ("--fuse", self.fuse, self.fuse not in ("auto", "off")),
             ("--workers", self.demand.workers, self.demand.workers > 1),
         ):
-            if given:
+            if is_set:
                 raise ConfigError(
                     f"--folds {folds} with {option} {value}: the folds of a trial are trained in "
                     "turn, by one process. Leave one of them out."
@@ -333,7 +333,7 @@ class Experiment:
 
     @cached_property
     def home(self) -> Home:
-        """The place where everything of this search is kept."""
+        """The place where everything of this search is stored."""
         return home(self.storage, self.name)
 
     @property
@@ -349,7 +349,7 @@ class Experiment:
         """Return the config of the trial with these params, its epochs capped at `max_epochs`.
 
         Raises:
-            ConfigError: the params describe nonsense.
+            ConfigError: the params describe no valid config.
         """
         name = params.get("model.name")
         options = MODELS[name].options if name in MODELS else ()
@@ -377,8 +377,8 @@ class Experiment:
         most = self.most_trials
         if self.algorithm == "grid" and most is not None:
             return min(self.trials or most, most)
-        wanted = self.trials or self.space.trials or DEFAULT_TRIALS
-        return wanted if most is None else min(wanted, most)
+        count = self.trials or self.space.trials or DEFAULT_TRIALS
+        return count if most is None else min(count, most)
 
     @cached_property
     def most_trials(self) -> int | None:
@@ -390,7 +390,7 @@ class Experiment:
 
     @property
     def capped(self) -> str:
-        """The reason why fewer trials are planned than were asked for; empty if that is not so."""
+        """The reason why fewer trials are planned than `--trials` says; empty if that is not so."""
         if self.trials is None or self.planned_trials >= self.trials:
             return ""
         points = self.planned_trials - self.outside
@@ -411,7 +411,7 @@ class Experiment:
         """Return this search without values that cannot work, and notes on what was left out.
 
         These are batch sizes larger than the training part, and models that cannot take these
-        images, or that so many workers cannot train together, whatever else is searched.
+        images, or that several workers cannot train together, whatever else is searched.
         """
         fitting, left_out = self._with_batches(dataset)
         fitting, models_left_out = fitting._with_models(dataset)
@@ -442,9 +442,9 @@ class Experiment:
         for params, config in zip(self.space.edges(), self.edges, strict=True):
             if (name := params.get("model.name")) is not None:
                 problems[name].append(
-                    size_problem(config, dataset) or alone_problem(config, self.demand.workers)
+                    size_problem(config, dataset) or workers_problem(config, self.demand.workers)
                 )
-        unfit = {name: found[0] for name, found in problems.items() if found and all(found)}
+        unfit = {name: texts[0] for name, texts in problems.items() if texts and all(texts)}
         if not unfit or len(unfit) == len(problems):
             return self, []
         return self.without_models(unfit), [
@@ -468,12 +468,12 @@ class Experiment:
         together = {
             _too_large_text([size], dataset): _too_large_text(sizes, dataset) for size in sizes
         }
-        seen = set()
+        yielded = set()
         for config in self.edges:
-            for alone in fit_problems(config, dataset, self.demand.workers):
-                problem = together.get(alone, alone)
-                if problem not in seen:
-                    seen.add(problem)
+            for text in fit_problems(config, dataset, self.demand.workers):
+                problem = together.get(text, text)
+                if problem not in yielded:
+                    yielded.add(problem)
                     yield problem
 
     def describe(self) -> Json:
@@ -606,7 +606,7 @@ def fit_problems(config: TrialConfig, dataset: Dataset, workers: int) -> Iterato
 
 
 def size_problem(config: TrialConfig, dataset: Dataset) -> str:
-    """Return why the images are too small for this config's model; empty if they are not."""
+    """Return the refusal of images that are too small for this config's model, or an empty text."""
     model = MODELS[config.model.name]
     image = config.task.load_targets().image(dataset)
     height, width = model.seen(image, config.model.options)
@@ -620,8 +620,8 @@ def size_problem(config: TrialConfig, dataset: Dataset) -> str:
     )
 
 
-def alone_problem(config: TrialConfig, workers: int) -> str:
-    """Return why so many workers cannot train this config together; empty if they can."""
+def workers_problem(config: TrialConfig, workers: int) -> str:
+    """Return the refusal of several workers for a config that one must train, or an empty text."""
     if workers == 1 or not config.model.is_baseline:
         return ""
     return (
@@ -650,7 +650,7 @@ def _too_large_text(sizes: Iterable[int], dataset: Dataset) -> str:
 
 
 def _baseline_problems(config: TrialConfig, dataset: Dataset, workers: int) -> Iterator[str]:
-    if problem := alone_problem(config, workers):
+    if problem := workers_problem(config, workers):
         yield problem
     neighbours = config.model.options.get("neighbours", 1)
     if neighbours > dataset.least_trained:

@@ -1,0 +1,66 @@
+"""The beginning and the end of the process of a command."""
+
+import atexit
+import os
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import psutil
+
+
+@dataclass(frozen=True)
+class CommandStart:
+    """The beginning of a command, as a moment and by the clock that measures durations."""
+
+    time_ms: int
+    """Unix time in milliseconds."""
+    clock_s: float
+    """The reading of `time.monotonic`."""
+
+    @property
+    def ago_s(self) -> float:
+        """The seconds since then, without those for which the machine was suspended."""
+        return time.monotonic() - self.clock_s
+
+
+def command_start() -> CommandStart:
+    """Return the time at which this command began.
+
+    If the process runs only this command (`python -m search.run`, also as a job of Ray), it is the
+    start of the process, so that Python's own start and the imports count. If Python code calls the
+    command, it is now.
+    """
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    is_command = spec is not None and spec.name.startswith("search.")
+    age_s = process_age_s() if is_command else 0
+    return CommandStart(int((time.time() - age_s) * 1000), time.monotonic() - age_s)
+
+
+def process_age_s() -> float:
+    """Return the seconds since this process started, by a clock that nobody adjusts."""
+    try:
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started)
+    except (AttributeError, IndexError, OSError, ValueError):  # not Linux
+        return max(0.0, time.time() - psutil.Process().create_time())
+
+
+def leave(code: int) -> NoReturn:
+    """End this process.
+
+    Its exit handlers run, but its objects are not freed first, which takes longer the larger the
+    libraries are.
+    """
+    # The steps of Python's own exit that are needed and that `os._exit` skips.
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code)

@@ -1,0 +1,70 @@
+"""Questions at the terminal: a mistyped name of a search, and what is dangerous."""
+
+import io
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from search.cli import prompt
+from search.cli.prompt import confirm, resolve_or_ask
+from search.journal.naming import NoSuchSearch
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Path:
+    """A place with a search."""
+    (tmp_path / "birds").mkdir()
+    (tmp_path / "birds" / "journal.jsonl").touch()
+    return tmp_path
+
+
+def test_where_nobody_can_answer_it_is_refused(storage: Path, capsys: Any) -> None:
+    assert resolve_or_ask("birds", storage) == "birds"
+    with pytest.raises(NoSuchSearch, match="Did you mean 'birds'"):
+        resolve_or_ask("brids", storage)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_yes"), [("\n", True), ("y\n", True), ("n\n", False), ("x\n", False), ("", False)]
+)
+def test_on_a_terminal_it_is_a_question(
+    answer: str, is_yes: bool, storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(prompt, "can_ask", lambda: True)
+    monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+    if is_yes:
+        assert resolve_or_ask("brids", storage) == "birds"
+    else:
+        with pytest.raises(NoSuchSearch, match="no search 'brids'"):
+            resolve_or_ask("brids", storage)
+    printed = capsys.readouterr()
+    assert printed.out == "", "which is for the result"
+    assert printed.err.startswith("no search 'brids'. Did you mean 'birds'? [Y/n] ")
+
+
+def test_no_question_is_asked_where_no_name_is_close(
+    storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(prompt, "can_ask", lambda: True)
+    for name in ("whales", "birds@champion"):
+        with pytest.raises(NoSuchSearch, match=f"no search '{name}'"):
+            resolve_or_ask(name, storage)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_enter_alone_does_not_confirm_what_is_dangerous(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    assert not confirm("delete it?", yes=False)
+
+
+def test_a_verb_goes_on_with_the_name_that_was_meant(
+    storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prompt, "can_ask", lambda: True)
+    monkeypatch.setattr(prompt, "confirm", lambda question, yes: True)
+    args = SimpleNamespace(name="brids", storage=storage)
+    assert prompt.search_of(args).folder == storage / "birds"  # type: ignore[arg-type]
+    assert args.name == "birds"
