@@ -30,44 +30,44 @@ from search.cli.options import HelpFormatter, json_option, place_option
 from search.cli.overrides import change_option, place_options
 from search.design.budget import Budget, budget_options
 from search.design.experiment import Experiment, check_search_name
-from search.feedback.learning.challengers import TRIALS, experiment_of
-from search.feedback.learning.champion import Found, found_again, found_model
+from search.feedback.learning.challengers import CHALLENGERS, challenger_experiment
+from search.feedback.learning.champion import ChampionModel, find_champion, load_champion
 from search.feedback.learning.corrected import (
-    CHOOSING,
-    FEWEST,
-    HELD,
-    TRAINED,
-    Gathered,
-    set_aside,
+    HELD_OUT,
+    MIN_NEW_IMAGES,
+    SELECTION,
+    TRAINING,
+    CorrectedImages,
+    set_aside_images,
 )
 from search.feedback.learning.decision import (
     CHAMPION,
     MARGIN,
     UNCHANGED,
-    Candidate,
     Decision,
-    First,
-    best_of,
+    FirstChampion,
+    ScoredChallenger,
+    best_challenger,
     luck_of,
-    needed,
     obstacles,
+    requirement_lines,
 )
-from search.feedback.learning.examined import data_lines, examined, refuse_few
-from search.feedback.learning.expected import expected, trained_on
+from search.feedback.learning.examined import data_lines, examine_corrections, refuse_few
+from search.feedback.learning.expected import expected_images, trained_image_names
 from search.feedback.learning.joining import (
-    ABOUT,
     FOLDER,
-    About,
-    Champion,
-    about,
-    aside,
-    data_config,
+    INFO_FILE,
+    ChampionIdentity,
+    ImprovementInfo,
+    improvement_info,
+    joined_data_config,
+    load_set_aside,
     unseen_corrections,
 )
-from search.feedback.learning.joining import write as write_joined
-from search.feedback.learning.paired import Paired
-from search.feedback.learning.trained import Trained
-from search.feedback.monitoring.held_to import LEAST
+from search.feedback.learning.joining import write_folder as write_joined
+from search.feedback.learning.paired import PairedComparison
+from search.feedback.learning.trained import LoadedCheckpoint
+from search.feedback.monitoring.held_to import MIN_TESTED
 from search.feedback.records import Records
 from search.journal.result import ENDED, PAGE, SearchResult, checkpoint_of, moment
 from search.journal.store import DECISION, Home, Storage, home, searches_in, storage
@@ -137,7 +137,7 @@ def parser() -> Parser:
         help="images are to be expected as those met since then: 90m, 12h, 1d, or 2026-11-28; "
         "search.monitor holds later ones to them (default: all; of more than 10,000 the latest)",
     )
-    made.add_argument("--trials", type=int, default=TRIALS, metavar="N", help="challengers")
+    made.add_argument("--trials", type=int, default=CHALLENGERS, metavar="N", help="challengers")
     budget_options(made, "none", of="what the challengers may use", gain=False)
     made.add_argument(
         "--margin",
@@ -184,15 +184,15 @@ def improve(args: argparse.Namespace) -> int:
     check_versions()
     if args.name is not None and home(args.storage, args.name).exists():
         return settle(args, home(args.storage, args.name))
-    found, records = found_model(args), Records.at(args.place)
+    found, records = find_champion(args), Records.at(args.place)
     note = Terminal(stderr=True)
-    say(note, f"the champion is {found.known.trial.trial} of {found.champion.search}")
+    say(note, f"the champion is {found.data.trial.trial} of {found.champion.search}")
     say(note, "reading the corrections and their images")
     if args.name is None and (begun := begun_with(args, found, records)) is not None:
         return settle(args, begun)
-    gathered, suspected = examined(
+    gathered, suspected = examine_corrections(
         *(records, found, args.data_root, rounds_to(found, args.storage)),
-        anyway=args.anyway,
+        keep_doubted=args.anyway,
         note=partial(say, note),
     )
     for line in data_lines(gathered, suspected):
@@ -219,7 +219,7 @@ def improve(args: argparse.Namespace) -> int:
         advises=False,
         evidence={ORIGINS: json.dumps(asdict(told), indent=1).encode()},
     )
-    set_aside(records, gathered)
+    set_aside_images(records, gathered)
     finished = run_session(prepared, note, began, opening, session)
     return finish(args, kept, finished.exit_code)
 
@@ -242,7 +242,7 @@ def check_options(args: argparse.Namespace) -> None:
     refuse_in_uri(args.tracking or "")
 
 
-def name_of(champion: Champion, gathered: Gathered) -> str:
+def name_of(champion: ChampionIdentity, gathered: CorrectedImages) -> str:
     """Return the name of the search: the same for the same champion and images."""
     about_it = [
         champion.id,
@@ -252,13 +252,13 @@ def name_of(champion: Champion, gathered: Gathered) -> str:
     return stem_of(champion) + hashlib.sha256(json.dumps(about_it).encode()).hexdigest()[:6]
 
 
-def stem_of(champion: Champion) -> str:
+def stem_of(champion: ChampionIdentity) -> str:
     """Return what the names of a model's improvements begin with."""
     stem = re.sub("[^A-Za-z0-9._-]+", "-", champion.model).lstrip(".-")[:45]
     return f"{stem or 'model'}-improved-"
 
 
-def begun_with(args: argparse.Namespace, found: Found, records: Records) -> Home | None:
+def begun_with(args: argparse.Namespace, found: ChampionModel, records: Records) -> Home | None:
     """Return the improvement that this call goes on with, or tells of; None if it is a new one.
 
     That is one of this champion, from this place, that has no decision yet, or could not register
@@ -279,22 +279,26 @@ def begun_with(args: argparse.Namespace, found: Found, records: Records) -> Home
     return None if unseen_corrections(told, records.corrections().values()) else found.home
 
 
-def about_of(kept: Home) -> About:
+def about_of(kept: Home) -> ImprovementInfo:
     """Return what an improvement is about, of its folder that alone."""
-    return About.read(kept.read(f"{FOLDER}/{ABOUT}").parent)
+    return ImprovementInfo.read(kept.read(f"{FOLDER}/{INFO_FILE}").parent)
 
 
-def subject(args: argparse.Namespace, found: Found, gathered: Gathered, suspected: float) -> About:
+def subject(
+    args: argparse.Namespace, found: ChampionModel, gathered: CorrectedImages, suspected: float
+) -> ImprovementInfo:
     """Return what an improvement is about."""
     warm = ""
-    if not found.known.config.model.is_baseline:
+    if not found.data.config.model.is_baseline:
         manifest = (found.checkpoint / "manifest.json").read_bytes()
         warm = f"champion-{hashlib.sha256(manifest).hexdigest()[:8]}"
-    told = about(found.champion, str(args.place), gathered, suspected, warm)
+    told = improvement_info(found.champion, str(args.place), gathered, suspected, warm)
     return replace(told, since_ms=args.since or 0)
 
 
-def refuse_hopeless(args: argparse.Namespace, told: About, found: Found, records: Records) -> None:
+def refuse_hopeless(
+    args: argparse.Namespace, told: ImprovementInfo, found: ChampionModel, records: Records
+) -> None:
     """Check that a challenger can become the champion, or that none is asked to.
 
     Raises:
@@ -312,31 +316,33 @@ def refuse_hopeless(args: argparse.Namespace, told: About, found: Found, records
 
 
 def told_by(
-    args: argparse.Namespace, told: About, found: Found, records: Records
+    args: argparse.Namespace, told: ImprovementInfo, found: ChampionModel, records: Records
 ) -> tuple[int, int, float, float]:
-    """Return what a decision rests on: the arguments of `needed` and `obstacles`."""
-    assert found.known.dataset.test is not None
-    test = len(found.known.dataset.test)
-    return len(told.fair()), test, args.margin / 100, told.alpha(records.decided())
+    """Return what a decision rests on: the arguments of `requirement_lines` and `obstacles`."""
+    assert found.data.dataset.test is not None
+    test = len(found.data.dataset.test)
+    return len(told.fair_rows()), test, args.margin / 100, told.alpha(records.deciding_images())
 
 
-def join(told: About, found: Found, gathered: Gathered, folder: Path) -> About:
+def join(
+    told: ImprovementInfo, found: ChampionModel, gathered: CorrectedImages, folder: Path
+) -> ImprovementInfo:
     """Write the joined data into a folder, unless they are there; return what they are about."""
-    if (folder / ABOUT).exists() and (there := About.read(folder)).is_as(told):
+    if (folder / INFO_FILE).exists() and (there := ImprovementInfo.read(folder)).is_same_as(told):
         return there
     folder.parent.mkdir(parents=True, exist_ok=True)
-    write_joined(folder, told, found.known.dataset, gathered, found.checkpoint)
+    write_joined(folder, told, found.data.dataset, gathered, found.checkpoint)
     return told
 
 
 def challengers(
-    args: argparse.Namespace, found: Found, told: About, name: str, folder: Path
+    args: argparse.Namespace, found: ChampionModel, told: ImprovementInfo, name: str, folder: Path
 ) -> Experiment:
     """Return the search for a challenger on the joined data in a folder."""
-    return experiment_of(
+    return challenger_experiment(
         name,
-        found.known,
-        data_config(found.known.config.data, folder, len(found.known.dataset.val)),
+        found.data,
+        joined_data_config(found.data.config.data, folder, len(found.data.dataset.val)),
         told.warm_start,
         trials=args.trials,
         budget=Budget(tuple(args.budget), args.price),
@@ -357,7 +363,13 @@ def budget_text(experiment: Experiment) -> str:
     return f"{text}, within {within}" if within else text
 
 
-def plan(args: argparse.Namespace, found: Found, gathered: Gathered, told: About, name: str) -> int:
+def plan(
+    args: argparse.Namespace,
+    found: ChampionModel,
+    gathered: CorrectedImages,
+    told: ImprovementInfo,
+    name: str,
+) -> int:
     """Print the plan of an improvement, and what would be needed to tell; return the exit code."""
     terminal = Terminal(stderr=args.json)
     with tempfile.TemporaryDirectory(prefix="improve-") as temporary:
@@ -368,7 +380,7 @@ def plan(args: argparse.Namespace, found: Found, gathered: Gathered, told: About
         say(terminal, budget_text(experiment))
         for line in planned.lines(experiment):
             say(terminal, line)
-    for line in needed(*told_by(args, told, found, Records.at(args.place))):
+    for line in requirement_lines(*told_by(args, told, found, Records.at(args.place))):
         say(terminal, line)
     if args.json:
         facts = data_facts(told) | {"name": name, "plan": planned.to_json() | {"data": None}}
@@ -376,12 +388,12 @@ def plan(args: argparse.Namespace, found: Found, gathered: Gathered, told: About
     return 0
 
 
-def data_facts(told: About) -> Json:
+def data_facts(told: ImprovementInfo) -> Json:
     """Return what the corrections came to, as plain values."""
     left_out = [asdict(one) for one in told.left_out]
     return {
         "champion": asdict(told.champion),
-        "images": {use: told.count(use) for use in FEWEST},
+        "images": {use: told.count(use) for use in MIN_NEW_IMAGES},
         "left_out": left_out,
         "suspected": told.suspected,
     }
@@ -412,7 +424,7 @@ def settle(args: argparse.Namespace, kept: Home) -> int:
     return finish(args, kept, resume.resume(on, advises=False).exit_code)
 
 
-def not_heeded(args: argparse.Namespace, told: About) -> Iterator[str]:
+def not_heeded(args: argparse.Namespace, told: ImprovementInfo) -> Iterator[str]:
     """Yield notes on options that are other ones than those with which an improvement began."""
     if str(args.place) != told.place:
         yield (
@@ -459,9 +471,9 @@ def finish(args: argparse.Namespace, kept: Home, code: int) -> int:
     if result.outcome not in ENDED or not result.ranking:
         return code
     folder = kept.read(FOLDER)
-    told = About.read(folder)
+    told = ImprovementInfo.read(folder)
     # Not the one that MODEL names now, which may have followed while this was cut off.
-    found = found_again(args, told.champion)
+    found = load_champion(args, told.champion)
     facts = facts_in(kept)
     if facts is None:
         decision = decided(args, found, kept, result, told)
@@ -521,44 +533,55 @@ def registered_lines(registered: Registered, facts: Json) -> list[str]:
 
 
 def decided(
-    args: argparse.Namespace, found: Found, kept: Home, result: SearchResult, told: About
+    args: argparse.Namespace,
+    found: ChampionModel,
+    kept: Home,
+    result: SearchResult,
+    told: ImprovementInfo,
 ) -> Decision:
     """Hold the best challenger against the champion."""
-    folder, known = kept.read(FOLDER), found.known
-    parts, fair, records = aside(folder), told.fair(), Records.at(told_place(args, told))
-    if is_fair := len(fair) >= FEWEST[HELD]:
-        parts[HELD] = parts[HELD].take(np.array(fair))
-    alpha = told.alpha(records.decided(), result.started.id)
+    folder, known = kept.read(FOLDER), found.data
+    parts, fair, records = (
+        load_set_aside(folder),
+        told.fair_rows(),
+        Records.at(told_place(args, told)),
+    )
+    if is_fair := len(fair) >= MIN_NEW_IMAGES[HELD_OUT]:
+        parts[HELD_OUT] = parts[HELD_OUT].take(np.array(fair))
+    alpha = told.alpha(records.deciding_images(), result.started.id)
     trials = [trial for trial in result.ranking if not trial.is_freed]
     dataset = dataset_of(result, config_of(trials[0], folder))
     challengers = {
-        trial.trial: Trained(
+        trial.trial: LoadedCheckpoint(
             config_of(trial, folder), dataset, kept.read(str(checkpoint_of(trial, Path())))
         )
         for trial in trials
     }
     candidates = [
-        Candidate(
+        ScoredChallenger(
             trial.trial,
             trial.primary_value,
-            float(challengers[trial.trial].rights(parts[CHOOSING]).mean()),
+            float(challengers[trial.trial].correct_predictions(parts[SELECTION]).mean()),
         )
         for trial in trials
     ]
-    best = challengers[trial := best_of(candidates).trial]
-    champion = Trained(known.config, known.dataset, found.checkpoint)
+    best = challengers[trial := best_challenger(candidates).trial]
+    champion = LoadedCheckpoint(known.config, known.dataset, found.checkpoint)
     assert dataset.test is not None
-    on_new, on_old = champion.rights(parts[HELD]), champion.rights(dataset.test)
-    old = best.rights(dataset.test)
-    if records.about is not None:  # the records may be gone
-        held = [one["image"] for one in told.images if one["use"] == HELD]
+    on_new, on_old = (
+        champion.correct_predictions(parts[HELD_OUT]),
+        champion.correct_predictions(dataset.test),
+    )
+    old = best.correct_predictions(dataset.test)
+    if records.info is not None:  # the records may be gone
+        held = [one["image"] for one in told.images if one["use"] == HELD_OUT]
         rows = fair if is_fair else range(len(held))
-        records.note_decided(result.started.id, [held[row] for row in rows])
+        records.note_deciding_images(result.started.id, [held[row] for row in rows])
     return Decision(
         trial,
         tuple(candidates),
-        Paired.of(on_new, best.rights(parts[HELD])),
-        Paired.of(on_old, old),
+        PairedComparison.of(on_new, best.correct_predictions(parts[HELD_OUT])),
+        PairedComparison.of(on_old, old),
         float(on_new.mean()),
         float(on_old.mean()),
         args.margin / 100,
@@ -571,7 +594,7 @@ def decided(
     )
 
 
-def told_place(args: argparse.Namespace, told: About) -> Path | Bucket:
+def told_place(args: argparse.Namespace, told: ImprovementInfo) -> Path | Bucket:
     """Return the place of the records that an improvement began with."""
     place: Path | Bucket = args.place if str(args.place) == told.place else storage(told.place)
     return place
@@ -579,11 +602,11 @@ def told_place(args: argparse.Namespace, told: About) -> Path | Bucket:
 
 def first_beside(
     args: argparse.Namespace,
-    found: Found,
+    found: ChampionModel,
     kept: Home,
     champion: NDArray[np.bool_],
     challenger: NDArray[np.bool_],
-) -> First | None:
+) -> FirstChampion | None:
     """Return the first champion beside the challenger; None if the champion is the first.
 
     Which old test images it names right is kept beside each improvement, since its search may be
@@ -603,24 +626,26 @@ def first_beside(
     elif (rounds := rounds_to(found, args.storage)) and home(
         args.storage, (begun := rounds[0].champion).search
     ).exists():
-        name, rights = f"{begun.trial} of {begun.search}", tested(found_again(args, begun))
+        name, rights = f"{begun.trial} of {begun.search}", tested(load_champion(args, begun))
     facts = {"name": name, "rights": "".join(map(str, rights.astype(int)))}
     kept.write(FIRST, json.dumps(facts).encode())
     if rights is champion:
         return None
-    return First(name, Paired.of(rights, challenger), float(rights.mean()))
+    return FirstChampion(name, PairedComparison.of(rights, challenger), float(rights.mean()))
 
 
-def tested(found: Found) -> NDArray[np.bool_]:
+def tested(found: ChampionModel) -> NDArray[np.bool_]:
     """Return which of the old test images a champion names right."""
-    known = found.known
+    known = found.data
     assert known.dataset.test is not None
-    return Trained(known.config, known.dataset, found.checkpoint).rights(known.dataset.test)
+    return LoadedCheckpoint(known.config, known.dataset, found.checkpoint).correct_predictions(
+        known.dataset.test
+    )
 
 
 def register(
     args: argparse.Namespace,
-    found: Found,
+    found: ChampionModel,
     kept: Home,
     result: SearchResult,
     facts: Json,
@@ -643,7 +668,7 @@ def register(
 
 def registered_as(
     args: argparse.Namespace,
-    found: Found,
+    found: ChampionModel,
     kept: Home,
     result: SearchResult,
     facts: Json,
@@ -666,7 +691,7 @@ def registered_as(
                 description(result, chosen, exported),
                 "",
                 f"It improves on {found.champion.trial} of the search {found.champion.search}, "
-                f"with {facts['images'][TRAINED]:,} corrected images: {'; '.join(facts['text'])}.",
+                f"with {facts['images'][TRAINING]:,} corrected images: {'; '.join(facts['text'])}.",
             ]
         )
         improves = {"improves.version": found.champion.version} if found.champion.version else {}
@@ -685,16 +710,16 @@ def add_expected(
     from trainables.export.predictor import Predictor  # which imports pandas
 
     joined = kept.read(FOLDER)
-    held, told = reference.read(folder), About.read(joined)
+    held, told = reference.read(folder), ImprovementInfo.read(joined)
     rounds = rounds_of(told, args.storage)
     assert held is not None  # it has just been exported
-    met = expected(
+    met = expected_images(
         Predictor(folder).predictions,
         held,
         Records.at(args.place),
         told,
-        aside(joined)[HELD],
-        trained_on(rounds),
+        load_set_aside(joined)[HELD_OUT],
+        trained_image_names(rounds),
         result.started_ms,  # of the first session
         luck,
     )
@@ -708,12 +733,12 @@ def add_expected(
     }
 
 
-def rounds_to(found: Found, storage: Storage) -> list[About]:
+def rounds_to(found: ChampionModel, storage: Storage) -> list[ImprovementInfo]:
     """Return the improvements that led to a champion, the first one first."""
     return rounds_of(about_of(found.home), storage) if FOLDER in found.home.names() else []
 
 
-def rounds_of(told: About, storage: Storage) -> list[About]:
+def rounds_of(told: ImprovementInfo, storage: Storage) -> list[ImprovementInfo]:
     """Return the improvements that led to this one, and this one last, as far as they are kept."""
     found, seen = [told], set[str]()
     while (name := found[0].champion.search) not in seen:
@@ -744,16 +769,17 @@ def held_to_text(watched: Json) -> str:
             "before, too few were kept that were not trained on"
         )
     known = f"{watched['labelled']:,} of known class that it was not trained on"
-    if watched["labelled"] < LEAST:
+    if watched["labelled"] < MIN_TESTED:
         known = (
             f"nothing: {counted(watched['labelled'], 'image')} of known class held out stand for "
-            f"all, {LEAST} are needed (correct those that search.label shows, whatever it says)"
+            f"all, {MIN_TESTED} are needed (correct those that search.label shows, whatever it "
+            "says)"
         )
     images = counted(watched["met"], "image")
     return f"search.monitor holds what it meets to {images} met before, and its accuracy to {known}"
 
 
-def is_wanted_as_onnx(args: argparse.Namespace, found: Found) -> bool:
+def is_wanted_as_onnx(args: argparse.Namespace, found: ChampionModel) -> bool:
     """Return whether the challenger is registered as ONNX too."""
     if args.onnx is not None or not found.champion.version:
         return bool(args.onnx)

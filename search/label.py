@@ -27,7 +27,7 @@ from starlette.routing import BaseRoute, Mount
 from cluster.cli import Parser, cannot_listen, port
 from cluster.storage.bucket import Bucket
 from search.cli.options import HelpFormatter
-from search.feedback.labelling import Labelling
+from search.feedback.labelling import LabellingQueue
 from search.feedback.records import Records
 from search.journal.store import storage
 from search.process.guard import guarded
@@ -46,7 +46,7 @@ END_S = 3
 """Seconds that requests may still take when it is stopped."""
 
 
-def labelling_of(args: argparse.Namespace) -> Labelling:
+def labelling_of(args: argparse.Namespace) -> LabellingQueue:
     """Return the images that are to be corrected.
 
     Raises:
@@ -56,12 +56,12 @@ def labelling_of(args: argparse.Namespace) -> Labelling:
     if isinstance(args.place, Bucket):
         args.place.reach()
     records = Records.at(args.place)
-    if (about := records.about) is None:
+    if (about := records.info) is None:
         raise ConfigError(
             f"there are no records in '{args.place}'. "
             f"`python -m search.serve MODEL --record {args.place}` keeps some."
         )
-    return Labelling(records, about)
+    return LabellingQueue(records, about)
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -90,9 +90,7 @@ def command(args: argparse.Namespace) -> int:
         shown = f"[{args.host}]" if ":" in args.host else args.host
         address = f"http://{shown}:{made.getsockname()[1]}/{token}/"
         images = counted(progress.left, "image")
-        say(
-            console, f"{labelling.about.model}: {images} to correct, {progress.corrected} corrected"
-        )
+        say(console, f"{labelling.info.model}: {images} to correct, {progress.corrected} corrected")
         say(console, f"label at {address} (Ctrl-C ends it)")
         if args.host not in LOOPBACK and allowed_hosts(args.host) is None:
             say(console, "note: whoever is told that address can see the images and correct them")
@@ -128,10 +126,12 @@ def opened_in_browser(address: str, *, wanted: bool) -> Iterator[None]:
         yield
 
 
-def serve(app: Starlette, labelling: Labelling, listening: socket.socket) -> None:
+def serve(app: Starlette, labelling: LabellingQueue, listening: socket.socket) -> None:
     """Answer until SIGINT or SIGTERM."""
     stop = threading.Event()
-    looking = threading.Thread(target=labelling.compare, args=[stop], name="looking", daemon=True)
+    looking = threading.Thread(
+        target=labelling.compare_images, args=[stop], name="looking", daemon=True
+    )
     looking.start()
     # A browser that keeps a connection open is not waited for.
     config = uvicorn.Config(

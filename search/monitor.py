@@ -24,8 +24,8 @@ from cluster.storage.bucket import Bucket
 from search.api import is_folder, prepared, tracking_uri
 from search.cli.options import HelpFormatter, json_option, place_option
 from search.cli.prompt import resolve_or_ask
-from search.feedback.monitoring.findings import RATE, Findings, find
-from search.feedback.monitoring.window import Window, window_of
+from search.feedback.monitoring.findings import RATE, Findings, find_changes
+from search.feedback.monitoring.window import Window, load_window
 from search.feedback.monitoring.words import facts, verdict
 from search.feedback.records import Records
 from search.journal.store import own_path, storage
@@ -146,8 +146,10 @@ def command(args: argparse.Namespace) -> int:
     check_versions()
     records = Records.at(args.place)
     watched = watched_model(args)
-    window = window_of(records, watched.reference, args.since or 0, args.version or watched.version)
-    found = find(watched.name, watched.reference, window, args.rate)
+    window = load_window(
+        records, watched.reference, args.since or 0, args.version or watched.version
+    )
+    found = find_changes(watched.name, watched.reference, window, args.rate)
     tell(found, Terminal(stderr=args.json))
     if args.page is not None:
         write_page(args.page, found, watched.reference, window)

@@ -1,11 +1,12 @@
-"""Records that take no more than so many bytes.
+"""Records whose size in bytes is limited.
 
-Three quarters of them are for images, a quarter for answers; corrections are small and not counted.
-When a part is full, the oldest go: of images the usual ones first, then the uncertain ones, never
-those that somebody has corrected; of answers the oldest, but for the last of each image that is
-kept. The place is looked at as a whole, whoever wrote there: each process does so at its start,
-when it has written a fiftieth of the bytes, and before it removes anything. So several processes
-together go over the limit by at most a fiftieth of it each, for a moment.
+Three quarters of the limit are for images, a quarter for answers; corrections are small and not
+counted. When a part is full, its oldest objects are removed. Usual images are removed before
+uncertain ones, corrected images never; of each stored image the last answer stays.
+
+Several processes may write to one place, so each scans the whole place: at its start, after it has
+written a fiftieth of the limit, and before it removes anything. Together they exceed the limit by
+at most a fiftieth of it each, for a moment.
 """
 
 import threading
@@ -13,188 +14,194 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from search.feedback.records import Records, Seen, lines_of
+from search.feedback.records import RecordedAnswer, Records, json_lines
 from trainables.errors import ConfigError
 
 IMAGES_SHARE = 0.75
-LEAVE = 0.9
-"""The share of a part that is left when it was full, so that not each image removes another."""
-LOOK_SHARE = 1 / 50
+EVICTION_TARGET = 0.9
+"""Share of a part that stays used after an eviction, so that not every new image evicts another."""
+RESCAN_SHARE = 1 / 50
+"""Share of the limit that this process may write before it scans the place again."""
 USUAL, UNCERTAIN = "usual", "uncertain"
-"""The reasons for which an image is kept, the first to go first."""
-LATEST = 2**63
-FULL_S = 60.0
-"""Seconds after which it is tried again whether there is room."""
+"""The reasons to keep an image; usual ones are evicted first."""
+NEWEST = 2**63
+"""A time after all others, in milliseconds."""
+FULL_RETRY_S = 60.0
+"""Seconds after which a full place is checked for room again: others may have removed something."""
 
 
-class NoRoom(ConfigError):
-    """Corrected images fill a place."""
+class RecordsFull(ConfigError):
+    """There is no room for another image or correction."""
 
 
 @dataclass
 class BoundedRecords:
-    """Records in a place, of which the oldest are removed; several threads may use it."""
+    """Records whose oldest objects are removed at a limit; several threads may use it."""
 
     records: Records
     limit: int
-    """Bytes of all that is kept."""
-    _images: dict[str, int] = field(default_factory=dict)
-    _answers: dict[str, int] = field(default_factory=dict)
-    """The bytes of each object, as far as they are known here."""
-    _why: dict[str, tuple[bool, int]] = field(default_factory=dict)
-    """Of images: whether they are more than usual, and when they were kept; the least go first."""
-    _read: set[str] = field(default_factory=set)
-    """The objects of answers that went into `_why`."""
+    """Bytes of all images and answers together."""
+    _image_sizes: dict[str, int] = field(default_factory=dict)
+    _answer_sizes: dict[str, int] = field(default_factory=dict)
+    """The bytes of each object, as of the last scan and our own changes since."""
+    _eviction_keys: dict[str, tuple[bool, int]] = field(default_factory=dict)
+    """Eviction key of each image: (is_uncertain, saved_ms); the smallest is evicted first."""
+    _read_objects: set[str] = field(default_factory=set)
+    """The objects of answers that `_eviction_keys` is up to date with."""
     _image_bytes: int = 0
     _answer_bytes: int = 0
-    """Their sums."""
-    _unlooked: float = float("inf")
-    """The bytes written since the place was looked at."""
+    """The sums of `_image_sizes` and `_answer_sizes`."""
+    _unscanned_bytes: float = float("inf")
+    """Bytes written since the last scan; infinite before the first."""
     _full_until: float = 0.0
     _lock: "threading.Lock" = field(default_factory=threading.Lock)
 
-    def keep(
-        self, name: str, content: bytes, kept: str, time_ms: int, *, again: bool = False
+    def keep_image(
+        self, name: str, content: bytes, reason: str, time_ms: int, *, overwrite: bool = False
     ) -> bool:
-        """Keep an image under its name; return False if there is no room for it.
+        """Store an image, after evicting old ones if necessary; False if there is no room.
 
         Args:
-            name: as `image_name` gives it.
-            content: the image.
-            kept: why, `usual` or `uncertain`.
-            time_ms: when it was met.
-            again: write it even if it was kept: another process, or the owner, may have removed it.
+            name: as `image_name` returns it.
+            content: the bytes of the file.
+            reason: `USUAL` or `UNCERTAIN`.
+            time_ms: the time of the answer.
+            overwrite: store it even if it seems to exist: another process, or the owner, may have
+                removed it.
         """
         with self._lock:
-            if self._unlooked > self.limit * LOOK_SHARE:
-                self._look()
-            if is_new := name not in self._images:
+            if self._unscanned_bytes > self.limit * RESCAN_SHARE:
+                self._rescan()
+            if is_new := name not in self._image_sizes:
                 if not self._make_room(len(content)):
                     return False
-                self._count(name, len(content))
-            # Where a clock was set back, a new image is no older than those that were there.
-            self._note(name, kept, max(time_ms, self.records.last_seen_place))
-        if is_new or again:
+                self._add_size(name, len(content))
+            # If a clock was set back, a new image must not look older than the existing ones.
+            self._note_reason(name, reason, max(time_ms, self.records.last_answer_place))
+        if is_new or overwrite:
             try:
                 self.records.keep_image(content)
             except OSError:
                 with self._lock:
-                    self._image_bytes -= self._images.pop(name, 0)
+                    self._image_bytes -= self._image_sizes.pop(name, 0)
                 raise
         return True
 
-    def forget(self) -> None:
-        """Look at the place again before the next image, since it was removed meanwhile."""
+    def invalidate(self) -> None:
+        """Scan the place before the next image, because somebody has removed it."""
         with self._lock:
-            self._unlooked = float("inf")
+            self._unscanned_bytes = float("inf")
 
-    def _count(self, name: str, size: int) -> None:
-        self._images[name] = size
+    def _add_size(self, name: str, size: int) -> None:
+        self._image_sizes[name] = size
         self._image_bytes += size
-        self._unlooked += size
+        self._unscanned_bytes += size
 
-    def write(self, answers: Sequence[Seen]) -> None:
-        """Add answers, in one object, after the oldest were removed if need be.
+    def write_answers(self, answers: Sequence[RecordedAnswer]) -> None:
+        """Write answers as one object, after old ones were removed if necessary.
 
         Raises:
-            OSError: the storage refuses; none was added.
+            OSError: the storage refuses; no answer was written.
         """
-        lines = lines_of(answers)
+        lines = json_lines(answers)
         with self._lock:
-            if self._unlooked == float("inf"):
-                self._look()
+            if self._unscanned_bytes == float("inf"):
+                self._rescan()
             if self._answer_bytes + len(lines) > self._answers_limit:
-                self._look()
+                self._rescan()
             if self._answer_bytes + len(lines) > self._answers_limit:
                 self._drop_answers()
             name = self.records.write_lines(lines)
-            self._answers[name] = len(lines)
-            self._read.add(name)
+            self._answer_sizes[name] = len(lines)
+            self._read_objects.add(name)
             self._answer_bytes += len(lines)
-            self._unlooked += len(lines)
+            self._unscanned_bytes += len(lines)
 
     @property
     def _answers_limit(self) -> float:
         return self.limit * (1 - IMAGES_SHARE)
 
-    def _note(self, image: str, kept: str, time_ms: int) -> None:
-        """Note why and when an image was kept."""
-        is_uncertain, before_ms = self._why.get(image, (False, 0))
-        self._why[image] = (is_uncertain or kept != USUAL, max(before_ms, time_ms))
+    def _note_reason(self, image: str, reason: str, time_ms: int) -> None:
+        is_uncertain, before_ms = self._eviction_keys.get(image, (False, 0))
+        self._eviction_keys[image] = (is_uncertain or reason != USUAL, max(before_ms, time_ms))
 
-    def _look(self) -> None:
-        """Read what there is, whoever wrote it."""
-        self._images, self._answers = self.records.images(), self.records.seen_objects()
-        self._image_bytes = sum(self._images.values())
-        self._answer_bytes = sum(self._answers.values())
-        self._unlooked = 0
+    def _rescan(self) -> None:
+        self._image_sizes, self._answer_sizes = (
+            self.records.image_sizes(),
+            self.records.answer_objects(),
+        )
+        self._image_bytes = sum(self._image_sizes.values())
+        self._answer_bytes = sum(self._answer_sizes.values())
+        self._unscanned_bytes = 0
 
     def _make_room(self, size: int) -> bool:
-        """Return whether there is room for an image, after the oldest were removed if need be."""
+        """Evict old images if necessary; False if there is still no room for `size` bytes."""
         limit = self.limit * IMAGES_SHARE
-        if size > limit * LEAVE or time.monotonic() < self._full_until:
+        if size > limit * EVICTION_TARGET or time.monotonic() < self._full_until:
             return False
         if self._image_bytes + size > limit:
-            self._look()
+            self._rescan()
         if self._image_bytes + size > limit:
-            gone, used = [], self._image_bytes
-            for name in self._oldest_first():
-                if used + size <= limit * LEAVE:
+            evicted, used_bytes = [], self._image_bytes
+            for name in self._eviction_order():
+                if used_bytes + size <= limit * EVICTION_TARGET:
                     break
-                used -= self._images[name]
-                gone.append(name)
-            # It may have taken a while to read why images were kept.
+                used_bytes -= self._image_sizes[name]
+                evicted.append(name)
+            # Reading the answers takes a while, in which somebody may have corrected an image.
             corrected = self.records.corrections()
-            gone = [name for name in gone if name not in corrected]
-            self.records.remove_images(gone)
-            for name in gone:
-                self._image_bytes -= self._images.pop(name)
+            evicted = [name for name in evicted if name not in corrected]
+            self.records.remove_images(evicted)
+            for name in evicted:
+                self._image_bytes -= self._image_sizes.pop(name)
         if is_full := self._image_bytes + size > limit:
-            self._full_until = time.monotonic() + FULL_S
+            self._full_until = time.monotonic() + FULL_RETRY_S
         return not is_full
 
-    def _oldest_first(self) -> list[str]:
-        """Return the images that may go, the first to go first."""
-        for name in sorted(self._answers.keys() - self._read):
-            for one in self.records.seen_in(name):
-                if one.kept:
-                    self._note(one.image, one.kept, one.time_ms)
-            self._read.add(name)
-        self._read &= self._answers.keys()
-        self._why = {name: why for name, why in self._why.items() if name in self._images}
+    def _eviction_order(self) -> list[str]:
+        """List the images that may be removed, the first to be removed first."""
+        for name in sorted(self._answer_sizes.keys() - self._read_objects):
+            for answer in self.records.read_answers_in(name):
+                if answer.kept:
+                    self._note_reason(answer.image, answer.kept, answer.time_ms)
+            self._read_objects.add(name)
+        self._read_objects &= self._answer_sizes.keys()
+        self._eviction_keys = {
+            name: key for name, key in self._eviction_keys.items() if name in self._image_sizes
+        }
         corrected = self.records.corrections()
-        # Another process has kept those of which no answer is known, and is about to say why.
-        unknown = (False, LATEST)
+        # An image without an answer is from another process, which is about to write the answer.
+        unknown_key = (False, NEWEST)
         return sorted(
-            (name for name in self._images if name not in corrected),
-            key=lambda name: self._why.get(name, unknown),
+            (name for name in self._image_sizes if name not in corrected),
+            key=lambda name: self._eviction_keys.get(name, unknown_key),
         )
 
     def _drop_answers(self) -> None:
-        """Remove the oldest half of the answers, but for the last of each image that is kept.
+        """Remove the oldest half of the answers, except the last one of each stored image.
 
-        What stays takes at most half of what was removed, and the place of the latest of it: so it
-        is there once if the storage then refuses to remove the others, however often that is tried.
-        Processes that do so at the same time may leave an answer twice.
+        The answers that stay, at most half of those that were read, replace the newest of these
+        objects. So nothing is duplicated if the storage refuses to remove the others, however often
+        this is tried. Processes that do this at the same time may duplicate an answer.
         """
-        taken, size = list[str](), 0
-        for name in sorted(self._answers):
+        old_objects, size = list[str](), 0
+        for name in sorted(self._answer_sizes):
             if size >= self._answers_limit / 2:
                 break
-            taken.append(name)
-            size += self._answers[name]
-        answers = [one for name in taken for one in self.records.seen_in(name)]
-        last: dict[str, Seen] = {}
+            old_objects.append(name)
+            size += self._answer_sizes[name]
+        answers = [answer for name in old_objects for answer in self.records.read_answers_in(name)]
+        last_answers: dict[str, RecordedAnswer] = {}
         for answer in answers:
-            last.pop(answer.image, None)
-            if answer.image in self._images:
-                last[answer.image] = answer
-        staying = list(last.values())[-(len(answers) // 2) :]
-        if staying and len(answers) > 1:
-            lines = lines_of(staying)
-            name = self.records.write_lines(lines, taken.pop())
-            self._answers[name] = len(lines)
-        self.records.remove_seen(taken)
-        for name in taken:
-            del self._answers[name]
-        self._answer_bytes = sum(self._answers.values())
+            last_answers.pop(answer.image, None)
+            if answer.image in self._image_sizes:
+                last_answers[answer.image] = answer
+        remaining = list(last_answers.values())[-(len(answers) // 2) :]
+        if remaining and len(answers) > 1:
+            lines = json_lines(remaining)
+            name = self.records.write_lines(lines, old_objects.pop())
+            self._answer_sizes[name] = len(lines)
+        self.records.remove_answer_objects(old_objects)
+        for name in old_objects:
+            del self._answer_sizes[name]
+        self._answer_bytes = sum(self._answer_sizes.values())

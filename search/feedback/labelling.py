@@ -1,21 +1,21 @@
-"""The order in which images that were kept are to be corrected: the most useful first.
+"""The order in which recorded images are shown to be corrected: the most useful first.
 
-Three queues hold only images that were kept because the model was not sure of them:
+Three queues contain only images that were kept because the model was not sure of them:
 
-- *disagrees*: versions of the model gave the image different classes, or nearly the same image got
-  another one;
+- *disagrees*: versions of the model gave the image different classes, or a nearly identical image
+  got another class;
 - *uncertain*: the smallest margin between the two highest probabilities first;
-- *new*: the least like any other that is usual or was corrected, by the correlation of thumbnails
-  of 16 x 16 pixels.
+- *new*: the least similar to any image that is usual or corrected, by the correlation of
+  thumbnails of 16 x 16 pixels.
 
-The fourth, *sample*, is a random sample of everything that was met: all images, usual and
-uncertain, whose names are not above the largest name of a usual one, in the order of their names.
-A name is a SHA-256, so this order knows nothing of what the model said; an order by the model's
-confidence would make the corrected usual images harder than the usual ones are. `search.monitor`
-measures the accuracy on this sample, and `search.improve` compares models on it.
+The fourth, *sample*, is a random sample of all images that the model has answered: all recorded
+images, usual and uncertain, whose names are not above the largest name of a usual one, sorted by
+name. A name is a SHA-256, so this order is independent of the model's answers. Sorted by the
+model's confidence, the corrected usual images would be harder than the usual ones are.
+`search.monitor` measures the accuracy on this sample, and `search.improve` compares models on it.
 
-The queues take turns. Then come all others; then those that show nearly the same as one that was
-corrected, unless they are in the sample; and last those that were skipped.
+The queues take turns. Then follow all other images; then those that show nearly the same as a
+corrected image, unless they are in the sample; and last those that were skipped.
 """
 
 import threading
@@ -27,133 +27,142 @@ from itertools import chain, islice, zip_longest
 from math import isfinite
 
 from search.feedback.bounded import UNCERTAIN, USUAL
-from search.feedback.likeness import NEAR, Likeness
+from search.feedback.likeness import NEAR_CORRELATION, Likeness
 from search.feedback.pictures import thumbnail
-from search.feedback.records import About, Records, Seen
+from search.feedback.records import RecordedAnswer, Records, RecordsInfo
 from search.views.terminal import Terminal, say
 from trainables.errors import DataError, printable
 
 REFRESH_S = 30.0
-"""Seconds after which it is looked what else was kept meanwhile."""
-NEW = 0.9
-"""An image is new if none that is usual or corrected correlates with it by more."""
-MOST = 5000
+"""Seconds after which the records are read again for new images."""
+MAX_NOVEL_CORRELATION = 0.9
+"""An image is new if its correlation with each usual or corrected image is below this."""
+MAX_COMPARED = 5000
 """The number of images that are compared with each other."""
-DISAGREES, NEW_ONE, SAMPLE, REST = "disagrees", "new", "sample", "rest"
+DISAGREES, NOVEL, SAMPLE, REST = "disagrees", "new", "sample", "rest"
 
 
 @dataclass(frozen=True)
-class Item:
-    """An image that is to be corrected, and what was said of it."""
+class LabellingItem:
+    """An image to be corrected, with the model's answers."""
 
     image: str
     why: str
-    """`disagrees`, `uncertain`, `new`, `sample`; `rest` if it is none of these."""
+    """The queue: `disagrees`, `uncertain`, `new`, `sample`, or `rest` if it is in none of these."""
     probabilities: tuple[float, ...]
-    """Those of the last answer; none if no answer is kept."""
+    """The probabilities of the last answer; empty if no answer is recorded."""
     versions: dict[str, str]
-    """The class that each version of the model gave."""
+    """The predicted class, by the version of the model."""
 
 
 @dataclass(frozen=True)
-class Progress:
-    """The numbers of images that are corrected and that are left."""
+class LabellingProgress:
+    """The numbers of corrected and of remaining images."""
 
     corrected: int
     here: int
-    """Those that were corrected since this was begun, here."""
+    """Images corrected in this process, since it started."""
     left: int
 
 
-class Labelling:
-    """The images of some records in the order in which they are to be corrected."""
+class LabellingQueue:
+    """The recorded images in the order in which they are to be corrected."""
 
-    def __init__(self, records: Records, about: About) -> None:
-        """Read what there is, which takes a while where there is much."""
-        self.records, self.about = records, about
+    def __init__(self, records: Records, info: RecordsInfo) -> None:
+        """Read the records, which takes a while where there are many."""
+        self.records, self.info = records, info
         self._lock = threading.RLock()
-        self._answers: dict[str, dict[str, Seen]] = {}
-        self._read: set[str] = set()
+        self._answers: dict[str, dict[str, RecordedAnswer]] = {}
+        self._read_objects: set[str] = set()
         self._has_reported = False
         self._likeness, self._unreadable = Likeness(), set[str]()
-        self._here, self._skipped = set[str](), dict[str, None]()
+        self._corrected_here, self._skipped = set[str](), dict[str, None]()
         self._refresh()
 
-    def next(self, count: int, without: Collection[str] = ()) -> list[Item]:
-        """Return the images that are to be corrected next, the most useful first.
+    def next_items(self, count: int, excluded: Collection[str] = ()) -> list[LabellingItem]:
+        """List the images that are to be corrected next, the most useful first.
 
         Args:
-            count: at most so many.
-            without: leave these out.
+            count: the most items.
+            excluded: names of images to leave out.
         """
         with self._lock:
-            if time.monotonic() - self._refreshed > REFRESH_S:
+            if time.monotonic() - self._refreshed_at > REFRESH_S:
                 self._refresh()
-            left = [
+            remaining = [
                 name
                 for name in self._by_margin
-                if not (name in self._corrected or name in without or name in self._unreadable)
+                if not (
+                    name in self._corrected_labels or name in excluded or name in self._unreadable
+                )
             ]
-            return [self._item(name, why) for name, why in islice(self._ordered(left), count)]
+            return [
+                self._build_item(name, why)
+                for name, why in islice(self._usefulness_order(remaining), count)
+            ]
 
     def correct(self, image: str, label: str) -> None:
-        """Keep what an image shows.
+        """Store the class that an image shows.
 
         Raises:
-            ConfigError: the model has no such class, or the image is not kept.
+            ConfigError: the model has no such class, or the image is not recorded.
             OSError: the storage refuses.
         """
-        said = self.records.correct(image, label, "label")
+        correction = self.records.correct(image, label, "label")
         with self._lock:
-            self._corrected[image] = said.label
-            self._here.add(image)
+            self._corrected_labels[image] = correction.label
+            self._corrected_here.add(image)
             self._skipped.pop(image, None)
             if image in self._likeness:
-                self._likeness.note(image, corrected=True)
+                self._likeness.mark_familiar(image, is_corrected=True)
 
     def take_back(self, image: str) -> None:
-        """Remove what was said last of an image here.
+        """Remove the last correction of an image that this process has stored.
 
         Raises:
-            NotKept: nothing was.
+            NotRecorded: it has stored none.
             OSError: the storage refuses.
         """
         self.records.take_back(image)
         with self._lock:
-            self._corrected = self._labels()
-            self._here.discard(image)
+            self._corrected_labels = self._current_labels()
+            self._corrected_here.discard(image)
             self._skipped.pop(image, None)
 
     def skip(self, image: str) -> None:
-        """Put an image behind all others."""
+        """Move an image behind all others."""
         with self._lock:
             self._skipped.pop(image, None)
             self._skipped[image] = None
 
     @property
-    def progress(self) -> Progress:
-        """The numbers of images that are corrected, and that are left, by now."""
+    def progress(self) -> LabellingProgress:
+        """The current numbers of corrected and of remaining images."""
         with self._lock:
-            corrected = sum(name in self._corrected for name in self._images)
-            left = len(self._images) - corrected - len(self._unreadable - self._corrected.keys())
-            return Progress(corrected, len(self._here), left)
+            corrected = sum(name in self._corrected_labels for name in self._images)
+            remaining = (
+                len(self._images)
+                - corrected
+                - len(self._unreadable - self._corrected_labels.keys())
+            )
+            return LabellingProgress(corrected, len(self._corrected_here), remaining)
 
-    def compare(self, stop: threading.Event) -> None:
-        """Look at images, also at those that come, until `stop` is set; for a thread."""
+    def compare_images(self, stop: threading.Event) -> None:
+        """Compare images with each other, also new ones, until `stop` is set; runs in a thread."""
         while not stop.is_set():
             with self._lock:
-                name = self._unseen.popleft() if self._unseen else None
+                name = self._uncompared.popleft() if self._uncompared else None
             if name is None:
                 stop.wait(1)
             elif not (name in self._likeness or name in self._unreadable):
                 try:
-                    self._look_at(name)
+                    self._compare_image(name)
                 except Exception as error:  # noqa: BLE001
-                    # Without its thread the page would offer no new images from then on.
+                    # An exception would end the thread, and no image would be compared any more.
                     self._report(name, error)
 
     def _report(self, name: str, error: Exception) -> None:
-        """Report an unexpected error of the comparison, the first one only."""
+        """Report an unexpected error of the comparison, only the first."""
         if not self._has_reported:
             self._has_reported = True
             say(
@@ -163,98 +172,105 @@ class Labelling:
                 "errors of this kind are not reported.",
             )
 
-    def _look_at(self, name: str) -> None:
+    def _compare_image(self, name: str) -> None:
         try:
             if (content := self.records.image(name)) is None:
                 return
-            found = thumbnail(content)
-        except OSError:  # it is tried again
+            vector = thumbnail(content)
+        except OSError:  # the image is queued again at the next refresh
             return
         except DataError:
             with self._lock:
                 self._unreadable.add(name)
             return
         with self._lock:
-            self._likeness.add(name, found)
-            if name in self._corrected or self._is_usual(name):
-                self._likeness.note(name, corrected=name in self._corrected)
+            self._likeness.add(name, vector)
+            if name in self._corrected_labels or self._is_usual(name):
+                self._likeness.mark_familiar(name, is_corrected=name in self._corrected_labels)
 
     def _refresh(self) -> None:
-        """Read what was written since the last time."""
-        objects = self.records.seen_objects()
-        self._images = self.records.images()
-        for name in sorted(objects.keys() - self._read):
-            for one in self.records.seen_in(name):
-                # A model that is broken says NaN, which is nothing to go by.
-                if one.image in self._images and all(map(isfinite, one.probabilities)):
-                    self._answers.setdefault(one.image, {})[one.version] = one
-            self._read.add(name)
-        self._corrected = self._labels()
-        self._by_margin = sorted(self._images, key=self._margin)
+        """Read the answers, images and corrections that are new."""
+        objects = self.records.answer_objects()
+        self._images = self.records.image_sizes()
+        for name in sorted(objects.keys() - self._read_objects):
+            for answer in self.records.read_answers_in(name):
+                # A broken model returns NaN, which has no order.
+                if answer.image in self._images and all(map(isfinite, answer.probabilities)):
+                    self._answers.setdefault(answer.image, {})[answer.version] = answer
+            self._read_objects.add(name)
+        self._corrected_labels = self._current_labels()
+        self._by_margin = sorted(self._images, key=self._smallest_margin)
+        # Alternately from both ends: usual images, which have large margins, have to be compared
+        # too, since an image is new if it is unlike them.
         mixed = chain.from_iterable(zip_longest(self._by_margin, reversed(self._by_margin)))
-        self._unseen = deque(islice(dict.fromkeys(filter(None, mixed)), MOST))
-        self._refreshed = time.monotonic()
+        self._uncompared = deque(islice(dict.fromkeys(filter(None, mixed)), MAX_COMPARED))
+        self._refreshed_at = time.monotonic()
 
-    def _labels(self) -> dict[str, str]:
-        return {name: one.label for name, one in self.records.corrections().items()}
+    def _current_labels(self) -> dict[str, str]:
+        return {name: correction.label for name, correction in self.records.corrections().items()}
 
-    def _ordered(self, left: list[str]) -> Iterator[tuple[str, str]]:
-        """Yield images, given by their margin, in the order of use, each with the reason."""
-        unsure = [name for name in left if self._is_uncertain(name)]
-        new = [name for name in unsure if name in self._likeness]
-        new = [name for name in new if self._likeness.to_known(name) < NEW]
-        last = max(filter(self._is_usual, self._images), default="")
-        sample = sorted(name for name in left if name <= last)
-        why = {
-            DISAGREES: [name for name in unsure if self._disagrees(name)],
+    def _usefulness_order(self, remaining: list[str]) -> Iterator[tuple[str, str]]:
+        """Yield (name, reason) for images that are sorted by margin, the most useful first."""
+        unsure = [name for name in remaining if self._is_uncertain(name)]
+        novel = [name for name in unsure if name in self._likeness]
+        novel = [name for name in novel if self._likeness.to_familiar(name) < MAX_NOVEL_CORRELATION]
+        last_usual = max(filter(self._is_usual, self._images), default="")
+        sample = sorted(name for name in remaining if name <= last_usual)
+        queues = {
+            DISAGREES: [name for name in unsure if self._has_disagreement(name)],
             UNCERTAIN: unsure,
-            NEW_ONE: sorted(new, key=self._likeness.to_known),
+            NOVEL: sorted(novel, key=self._likeness.to_familiar),
             SAMPLE: sample,
         }
-        in_turn = zip_longest(*([(name, key) for name in names] for key, names in why.items()))
-        first = (pair for pair in chain.from_iterable(in_turn) if pair is not None)
+        in_turn = zip_longest(
+            *([(name, reason) for name in names] for reason, names in queues.items())
+        )
+        queued = (pair for pair in chain.from_iterable(in_turn) if pair is not None)
         reasons: dict[str, str] = {}
-        for name, key in chain(first, ((name, REST) for name in sorted(left))):
-            reasons.setdefault(name, key)
-        is_late = {name for name in left if self._likeness.to_corrected(name) >= NEAR}
-        is_late -= set(sample)
+        for name, reason in chain(queued, ((name, REST) for name in sorted(remaining))):
+            reasons.setdefault(name, reason)
+        late_names = {
+            name for name in remaining if self._likeness.to_corrected(name) >= NEAR_CORRELATION
+        }
+        late_names -= set(sample)
         skipped = [name for name in self._skipped if name in reasons]
-        late = [name for name in reasons if name in is_late and name not in self._skipped]
-        now = [name for name in reasons if name not in is_late and name not in self._skipped]
-        yield from ((name, reasons[name]) for name in chain(now, late, skipped))
+        late = [name for name in reasons if name in late_names and name not in self._skipped]
+        first = [name for name in reasons if name not in late_names and name not in self._skipped]
+        yield from ((name, reasons[name]) for name in chain(first, late, skipped))
 
-    def _item(self, name: str, why: str) -> Item:
+    def _build_item(self, name: str, why: str) -> LabellingItem:
         answers = self._answers.get(name, {})
-        last = max(answers.values(), key=lambda one: one.time_ms, default=None)
-        versions = {version: self._class(one) for version, one in answers.items()}
-        return Item(name, why, last.probabilities if last is not None else (), versions)
+        last_answer = max(answers.values(), key=lambda answer: answer.time_ms, default=None)
+        versions = {version: self._predicted_class(answer) for version, answer in answers.items()}
+        return LabellingItem(
+            name, why, last_answer.probabilities if last_answer is not None else (), versions
+        )
 
-    def _class(self, one: Seen) -> str:
-        return self.about.classes[
-            max(range(len(one.probabilities)), key=one.probabilities.__getitem__)
+    def _predicted_class(self, answer: RecordedAnswer) -> str:
+        return self.info.classes[
+            max(range(len(answer.probabilities)), key=answer.probabilities.__getitem__)
         ]
 
-    def _classes(self, name: str) -> set[str]:
-        return {self._class(one) for one in self._answers.get(name, {}).values()}
+    def _predicted_classes(self, name: str) -> set[str]:
+        return {self._predicted_class(answer) for answer in self._answers.get(name, {}).values()}
 
-    def _disagrees(self, name: str) -> bool:
+    def _has_disagreement(self, name: str) -> bool:
         same = [name, *self._likeness.near.get(name, ())]
         if len(same) == 1 and len(self._answers.get(name, ())) < 2:
             return False
-        return len(set[str]().union(*map(self._classes, same))) > 1
+        return len(set[str]().union(*map(self._predicted_classes, same))) > 1
 
     def _is_uncertain(self, name: str) -> bool:
-        return any(one.kept == UNCERTAIN for one in self._answers.get(name, {}).values())
+        return any(answer.kept == UNCERTAIN for answer in self._answers.get(name, {}).values())
 
     def _is_usual(self, name: str) -> bool:
-        return any(one.kept == USUAL for one in self._answers.get(name, {}).values())
+        return any(answer.kept == USUAL for answer in self._answers.get(name, {}).values())
 
-    def _margin(self, name: str) -> float:
-        """Return the least margin between the two highest probabilities of an answer."""
+    def _smallest_margin(self, name: str) -> float:
         answers = self._answers.get(name, {}).values()
-        return min((_margin(one.probabilities) for one in answers), default=1.0)
+        return min((_top_two_margin(answer.probabilities) for answer in answers), default=1.0)
 
 
-def _margin(probabilities: Sequence[float]) -> float:
-    first, *others = sorted(probabilities, reverse=True)[:2]
-    return first - (others[0] if others else 0)
+def _top_two_margin(probabilities: Sequence[float]) -> float:
+    first, *runner_up = sorted(probabilities, reverse=True)[:2]
+    return first - (runner_up[0] if runner_up else 0)

@@ -1,4 +1,4 @@
-"""The likeness of images to others: the correlation of their thumbnails."""
+"""The similarity of images: the correlation of their thumbnails."""
 
 from dataclasses import dataclass, field
 
@@ -7,71 +7,75 @@ from numpy.typing import NDArray
 
 Vector = NDArray[np.float32]
 
-NEAR = 0.995
-"""Two images whose thumbnails correlate by this show nearly the same."""
-MOST_NEAR = 20
-NOTHING = -1.0
-"""The correlation with none."""
+NEAR_CORRELATION = 0.995
+"""Two images whose thumbnails correlate by this much show nearly the same."""
+MAX_NEAR = 20
+"""The most near images that are listed for an image."""
+NO_CORRELATION = -1.0
+"""The correlation of an image that has no other to be compared with."""
 
 
 @dataclass
 class Likeness:
-    """Images by name, and how like each is to the known ones, those usual or corrected."""
+    """Images by name, and their similarity to familiar ones: those usual or corrected."""
 
     near: dict[str, list[str]] = field(default_factory=dict)
-    """The images that show nearly the same as each, some of them if they are many."""
+    """For each image, up to `MAX_NEAR` images that show nearly the same."""
     _names: list[str] = field(default_factory=list)
     _rows: dict[str, int] = field(default_factory=dict)
     _thumbs: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
-    _to_known: Vector = field(default_factory=lambda: np.empty(0, np.float32))
+    _to_familiar: Vector = field(default_factory=lambda: np.empty(0, np.float32))
     _to_corrected: Vector = field(default_factory=lambda: np.empty(0, np.float32))
-    """The highest correlation of each with another one that is known, or corrected."""
-    _known: list[int] = field(default_factory=list)
-    _corrected: list[int] = field(default_factory=list)
-    """Their rows."""
+    """The highest correlation of each image with another that is familiar, or corrected."""
+    _familiar_rows: list[int] = field(default_factory=list)
+    _corrected_rows: list[int] = field(default_factory=list)
+    """The rows of the familiar and of the corrected images."""
 
     def __contains__(self, name: str) -> bool:
         return name in self._rows
 
     def add(self, name: str, thumbnail: Vector) -> None:
-        """Add an image by its thumbnail, of length 1, which is not known yet."""
+        """Add a new image by its thumbnail, a vector of length 1."""
         row = len(self._rows)
         if row == len(self._thumbs):
             self._grow(len(thumbnail))
         self._thumbs[row] = thumbnail
-        like = self._thumbs[:row] @ thumbnail
-        self._to_known[row] = like[self._known].max(initial=NOTHING)
-        self._to_corrected[row] = like[self._corrected].max(initial=NOTHING)
-        self.near[name] = [self._names[other] for other in np.flatnonzero(like >= NEAR)[:MOST_NEAR]]
-        for other in self.near[name]:
-            if len(self.near[other]) < MOST_NEAR:
-                self.near[other].append(name)
+        correlations = self._thumbs[:row] @ thumbnail
+        self._to_familiar[row] = correlations[self._familiar_rows].max(initial=NO_CORRELATION)
+        self._to_corrected[row] = correlations[self._corrected_rows].max(initial=NO_CORRELATION)
+        self.near[name] = [
+            self._names[near_name]
+            for near_name in np.flatnonzero(correlations >= NEAR_CORRELATION)[:MAX_NEAR]
+        ]
+        for near_name in self.near[name]:
+            if len(self.near[near_name]) < MAX_NEAR:
+                self.near[near_name].append(name)
         self._rows[name] = row
         self._names.append(name)
 
-    def note(self, name: str, *, corrected: bool) -> None:
-        """Note that an image is usual, or was corrected."""
+    def mark_familiar(self, name: str, *, is_corrected: bool) -> None:
+        """Mark an image as usual, or as corrected."""
         row, count = self._rows[name], len(self._rows)
-        like = self._thumbs[:count] @ self._thumbs[row]
-        like[row] = NOTHING
-        self._known.append(row)
-        self._to_known[:count] = np.maximum(self._to_known[:count], like)
-        if corrected:
-            self._corrected.append(row)
-            self._to_corrected[:count] = np.maximum(self._to_corrected[:count], like)
+        correlations = self._thumbs[:count] @ self._thumbs[row]
+        correlations[row] = NO_CORRELATION
+        self._familiar_rows.append(row)
+        self._to_familiar[:count] = np.maximum(self._to_familiar[:count], correlations)
+        if is_corrected:
+            self._corrected_rows.append(row)
+            self._to_corrected[:count] = np.maximum(self._to_corrected[:count], correlations)
 
-    def to_known(self, name: str) -> float:
-        """Return the highest correlation of an image with another that is usual or corrected."""
-        return float(self._to_known[self._rows[name]]) if self._known else 1.0
+    def to_familiar(self, name: str) -> float:
+        """Highest correlation of an image with a familiar one; 1 if there is none."""
+        return float(self._to_familiar[self._rows[name]]) if self._familiar_rows else 1.0
 
     def to_corrected(self, name: str) -> float:
-        """Return the highest correlation of an image with another that was corrected."""
-        return float(self._to_corrected[self._rows[name]]) if name in self._rows else NOTHING
+        """Highest correlation of an image with another that is corrected."""
+        return float(self._to_corrected[self._rows[name]]) if name in self._rows else NO_CORRELATION
 
     def _grow(self, length: int) -> None:
         more = max(64, len(self._thumbs))
         before = self._thumbs.reshape(-1, length)
         self._thumbs = np.concatenate([before, np.zeros((more, length), np.float32)])
-        empty = np.full(more, NOTHING, np.float32)
-        self._to_known = np.concatenate([self._to_known, empty])
+        empty = np.full(more, NO_CORRELATION, np.float32)
+        self._to_familiar = np.concatenate([self._to_familiar, empty])
         self._to_corrected = np.concatenate([self._to_corrected, empty])

@@ -1,4 +1,4 @@
-"""Observers of each answer that is served, such as a recorder or a second model."""
+"""Observers of all answers that are served, such as a recorder or a second model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class Answered:
-    """One image and what the model said of it."""
+class ServedAnswer:
+    """An image and the model's answer."""
 
     id: str
-    """The answer's own name, unique, which the client was told."""
+    """The answer's unique id, which the client received."""
     content: bytes
-    """The image as it came; empty if it came as an array."""
+    """The bytes of the file; empty if the image arrived as an array."""
     pixels: NDArray[np.uint8]
-    """The same, decoded: (height, width, channels)."""
+    """The decoded image, (height, width, channels)."""
     version: str
-    """The version of the model, as the client was told."""
+    """The version of the model, which the client received."""
     probabilities: NDArray[np.float32]
     """The probability of each class, (classes)."""
     time_ms: int
@@ -27,10 +27,10 @@ class Answered:
 
 
 class Observer(Protocol):
-    """Hears of answers after they were sent."""
+    """Receives answers after they were sent."""
 
-    def answered(self, batch: Sequence[Answered]) -> None:
-        """Take note of a batch and return at once; called by one thread at a time."""
+    def observe(self, batch: Sequence[ServedAnswer]) -> None:
+        """Receive a batch and return at once; called by one thread at a time."""
 
     def close(self) -> None:
-        """Finish what was begun; no batch follows."""
+        """Finish pending work; no batch follows."""

@@ -1,4 +1,4 @@
-"""Images that were kept as they came: opened, shown, and compared."""
+"""Recorded images: decoded, converted for browsers, and reduced to thumbnails."""
 
 import io
 from math import isfinite
@@ -13,29 +13,30 @@ from trainables.datasets.images import DAMAGED, DEPTHS, ValueRange, open_image, 
 from trainables.errors import DataError
 from trainables.inspection.hashes import thumbnails
 
-LARGEST = 1024
+MAX_SIDE = 1024
 """The largest side of an image that is shown, in pixels."""
-THUMBNAIL = 16
+THUMBNAIL_SIDE = 16
+"""The side of the thumbnails by which images are compared, in pixels."""
 
 
-def pixels(content: bytes | Path, largest: int = LARGEST) -> Images:
-    """Return an image upright and without transparency, in RGB.
+def pixels(content: bytes | Path, max_side: int = MAX_SIDE) -> Images:
+    """Decode an image to RGB, upright and without transparency, (height, width, 3).
 
-    A large JPEG is decoded at a smaller size, at which its sides still are `largest` or more.
+    A large JPEG is decoded at a reduced size, at which its sides are still at least `max_side`.
 
     Raises:
         DataError: it cannot be read.
     """
     with open_image(content) as image:
-        image.draft(None, (2 * largest, 2 * largest))
+        image.draft(None, (2 * max_side, 2 * max_side))
         return pixels_of(image, "RGB", _range_of(image))
 
 
 def _range_of(image: Image.Image) -> ValueRange:
-    """Return the values that become 0 and 255: of more than 8 bits, all that the image has.
+    """The values that become 0 and 255: of more than 8 bits, the smallest and largest there are.
 
-    The records do not know the range of the training images; by 0 to 65535 an image of 12 bits
-    would be black.
+    The records do not contain the range of the training images, and scaled by 0 to 65535 an image
+    of 12 bits would be black.
     """
     if image.mode not in DEPTHS:
         return SIXTEEN_BITS
@@ -47,25 +48,25 @@ def _range_of(image: Image.Image) -> ValueRange:
     return (low, high) if isfinite(low) and isfinite(high) and low < high else SIXTEEN_BITS
 
 
-def as_png(content: bytes | Path, largest: int = LARGEST) -> bytes:
-    """Return an image, or that of a file, as every browser shows it.
+def as_png(content: bytes | Path, max_side: int = MAX_SIDE) -> bytes:
+    """Convert an image or a file to a PNG that every browser shows.
 
-    A larger one is made smaller, to sides of at most `largest` pixels.
+    A larger image is reduced to sides of at most `max_side` pixels.
 
     Raises:
         DataError: it cannot be read.
     """
-    image = Image.fromarray(pixels(content, largest))
-    image.thumbnail((largest, largest))
+    image = Image.fromarray(pixels(content, max_side))
+    image.thumbnail((max_side, max_side))
     file = io.BytesIO()
     image.save(file, "PNG", compress_level=1)
     return file.getvalue()
 
 
 def thumbnail(content: bytes) -> NDArray[np.float32]:
-    """Return a thumbnail as a vector; the product of two is their correlation.
+    """Compute a thumbnail as a vector; the product of two thumbnails is their correlation.
 
     Raises:
         DataError: it cannot be read.
     """
-    return thumbnails(pixels(content)[None], THUMBNAIL).reshape(-1)
+    return thumbnails(pixels(content)[None], THUMBNAIL_SIDE).reshape(-1)

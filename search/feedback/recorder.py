@@ -1,9 +1,9 @@
-"""Keeps what a served model is asked and what it says, from a thread of its own.
+"""Records the answers of a served model, in a thread of its own.
 
-Kept are all answers, and of the images those of whose class the model is not sure, and a sample of
-the others. An answer waits for none of that: it goes into a queue. Where the storage is slower than
-the answers come, some are not kept, which is counted and told; where it refuses, that is told, and
-tried again.
+All answers are recorded, and of the images those of whose class the model is not sure, and a sample
+of the others. No answer waits for the storage: it goes into a queue. Where the storage is slower
+than the answers arrive, some are lost, which is counted and reported; where it refuses, that is
+reported, and the recorder tries again.
 """
 
 import io
@@ -22,38 +22,38 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cluster.storage.bucket import AT_ONCE, Bucket, StorageError
-from search.feedback.bounded import UNCERTAIN, USUAL, BoundedRecords, NoRoom
-from search.feedback.observer import Answered
+from search.feedback.bounded import UNCERTAIN, USUAL, BoundedRecords, RecordsFull
+from search.feedback.observer import ServedAnswer
 from search.feedback.records import (
     DECIMALS,
-    About,
     Correction,
-    NotKept,
+    NotRecorded,
+    RecordedAnswer,
     Records,
-    Seen,
+    RecordsInfo,
     image_name,
 )
 from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError, counted, unknown
 
-PIECE = 1000
-"""Answers are written in objects of at most so many."""
-EVERY_S = 5.0
-"""Seconds between two such objects, unless there are enough answers sooner, and between tries."""
-WAITING, WAITING_BYTES = 10_000, 64_000_000
-"""The answers that may wait to be written."""
-HELD_BYTES = 64_000_000
-"""The size of the latest images, which are held so that they can be kept when one is corrected."""
-OVERHEAD = 1000
-"""The bytes that an answer takes beside its image, about."""
-HeldImage = bytes | NDArray[np.uint8]
-"""A file as it came, or pixels."""
+ANSWERS_PER_OBJECT = 1000
+"""The most answers in an object."""
+WRITE_INTERVAL_S = 5.0
+"""Seconds between two such objects, unless one is full sooner, and between attempts."""
+MAX_QUEUED, MAX_QUEUED_BYTES = 10_000, 64_000_000
+"""The most answers that may wait to be written, and their size in bytes."""
+MAX_RECENT_BYTES = 64_000_000
+"""Size of the latest images in memory, which are stored if somebody corrects them."""
+ANSWER_OVERHEAD_BYTES = 1000
+"""Approximate size of an answer in memory without its image."""
+RecentImage = bytes | NDArray[np.uint8]
+"""The bytes of a file, or pixels."""
 NO_PIXELS = np.empty((0, 0, 1), dtype=np.uint8)
 
 
 @dataclass(frozen=True)
-class Keeping:
-    """The choice of the images that are kept, and the limit of all that is."""
+class RecordingPolicy:
+    """The choice of the images to keep, and the limit of the records."""
 
     below: float = 0.7
     """An image is uncertain, and kept, if the probability of its class is below this."""
@@ -62,31 +62,32 @@ class Keeping:
     the same ones.
     """
     limit: int = 1_000_000_000
-    """Bytes of all that is kept; see `search.feedback.bounded`."""
+    """Bytes of all images and answers; see `search.feedback.bounded`."""
     corrections: int | None = None
-    """The number of corrections up to which more are taken; None for no limit."""
+    """The most corrections in the place; None for no limit."""
 
-    def why(self, image: str, probabilities: NDArray[np.float32]) -> str:
-        """Return why an image is kept, `usual` or `uncertain`; empty if it is not.
+    def reason_to_record(self, image: str, probabilities: NDArray[np.float32]) -> str:
+        """`USUAL` or `UNCERTAIN` if an image is to be kept; empty if it is not.
 
         Args:
-            image: its name, as `image_name` gives it.
-            probabilities: those of each class.
+            image: its name, as `image_name` returns it.
+            probabilities: the probability of each class, (classes,).
         """
         if probabilities.max() < self.below:
             return UNCERTAIN
+        # 13 hexadecimal digits are 52 bits, which a float represents exactly.
         return USUAL if int(image[:13], 16) < self.share * 16**13 else ""
 
 
 @dataclass
-class Counts:
-    """The numbers of answers so far, by what became of them."""
+class RecordingCounts:
+    """The numbers of answers so far, by their outcome."""
 
     written: int = 0
-    kept: int = 0
-    """Those whose images were kept, or had been."""
+    with_image: int = 0
+    """Answers whose image was kept, now or earlier."""
     lost: int = 0
-    """Those that found the queue full."""
+    """Answers that arrived while the queue was full."""
     problem: str = ""
     """The reason why nothing can be written now; empty if it can."""
 
@@ -97,42 +98,42 @@ class Recorder:
     def __init__(
         self,
         place: Path | Bucket,
-        about: About,
-        keeping: Keeping | None = None,
+        info: RecordsInfo,
+        policy: RecordingPolicy | None = None,
         *,
-        tell: Callable[[str], None] | None = None,
-        every_s: float = EVERY_S,
+        print_line: Callable[[str], None] | None = None,
+        interval_s: float = WRITE_INTERVAL_S,
         is_restart: bool = False,
     ) -> None:
-        """Begin to write there.
+        """Start to record.
 
         Args:
             place: a folder, or in a bucket.
-            about: whose records these are.
-            keeping: which images are kept.
-            tell: takes a line for whoever runs the server; without it, it goes to stderr.
-            every_s: seconds between two objects.
+            info: the model whose answers are recorded.
+            policy: which images are kept.
+            print_line: prints a line for the person who runs the server; by default to stderr.
+            interval_s: seconds between two objects.
             is_restart: if the storage refuses, wait for it, as after a start that succeeded.
 
         Raises:
-            ConfigError: there are the records of another model.
+            ConfigError: the place holds the records of another model.
             OSError: the place cannot be written.
         """
-        # What fails is tried again here.
-        quick = replace(place, quick=True) if isinstance(place, Bucket) else place
-        self.about, self.keeping, self.counts = about, keeping or Keeping(), Counts()
-        self.records = Records.at(quick)
-        self._bounded = BoundedRecords(self.records, self.keeping.limit)
-        self._tell = tell or (lambda text: say(Terminal(stderr=True), text))
-        self._every_s = every_s
-        self._waiting = Waiting()
-        self._held = Held()
+        # The recorder tries again itself, so the bucket's client gives up quickly.
+        quick_place = replace(place, quick=True) if isinstance(place, Bucket) else place
+        self.info, self.policy, self.counts = info, policy or RecordingPolicy(), RecordingCounts()
+        self.records = Records.at(quick_place)
+        self._bounded = BoundedRecords(self.records, self.policy.limit)
+        self._print_line = print_line or (lambda text: say(Terminal(stderr=True), text))
+        self._interval_s = interval_s
+        self._queue = WriteQueue()
+        self._recent = RecentAnswers()
         self._is_full = self._is_lossy = self._is_closed = False
         self._lock = threading.Condition()
-        self._counting, self._uncounted = threading.Lock(), 0
-        """The corrections that may be kept until those in the place are counted again."""
+        self._correction_lock, self._free_corrections = threading.Lock(), 0
+        """The corrections that may be stored until those in the place are counted again."""
         try:
-            self.records.begin(about)
+            self.records.begin(info)
         except Exception as error:
             if not is_restart:
                 raise
@@ -145,225 +146,232 @@ class Recorder:
 
     @property
     def problem(self) -> str:
-        """The reason why nothing is recorded now; empty if all is well."""
+        """The reason why nothing is recorded now; empty if recording works."""
         return self.counts.problem or ("" if self._thread.is_alive() else "its thread has ended")
 
-    def hold(self, batch: Sequence[Answered]) -> None:
-        """Keep answers in memory, so that they can be corrected as soon as they are sent."""
-        for one in batch:
-            self._held.add(one)
+    def remember(self, batch: Sequence[ServedAnswer]) -> None:
+        """Hold answers in memory, so that they can be corrected as soon as they are sent."""
+        for answer in batch:
+            self._recent.add(answer)
 
-    def answered(self, batch: Sequence[Answered]) -> None:
-        """Take note of a batch and return at once; called by one thread at a time."""
+    def observe(self, batch: Sequence[ServedAnswer]) -> None:
+        """Queue a batch and return at once; called by one thread at a time."""
         with self._lock:
-            for one in batch:
-                answer = replace(one, pixels=NO_PIXELS) if one.content else one
-                self.counts.lost += not self._waiting.add(answer)
-            if len(self._waiting.answers) >= PIECE:
+            for answer in batch:
+                queued = replace(answer, pixels=NO_PIXELS) if answer.content else answer
+                self.counts.lost += not self._queue.add(queued)
+            if len(self._queue.answers) >= ANSWERS_PER_OBJECT:
                 self._lock.notify()
         if not self._thread.is_alive():
             self._start()
 
     def close(self) -> None:
-        """Write what waits, if the storage takes it; no batch follows."""
+        """Write the queued answers, if the storage accepts them; no batch follows."""
         with self._lock:
             self._is_closed = True
             self._lock.notify()
         self._thread.join()
-        if unwritten := self.counts.lost + len(self._waiting.answers):
+        if unwritten := self.counts.lost + len(self._queue.answers):
             self._report(f"{counted(unwritten, 'answer')} could not be recorded")
 
     def correct(
         self, label: str, by: str, *, answer: str = "", image: str = "", content: bytes = b""
     ) -> Correction:
-        """Keep what an image really shows, and the image, whatever the sample says.
+        """Store the class that an image shows, and the image, even if the policy would not keep it.
 
         Args:
             label: its class.
-            by: where it was said: `page`, `api`.
-            answer: the name of an answer about it.
-            image: or the name of the image, which was kept.
-            content: or the image as it came, which is used if neither is known.
+            by: where it was corrected: `page`, `api`.
+            answer: the id of an answer about it.
+            image: or the name of the image, which is recorded.
+            content: or the bytes of the image, which are used if neither is known.
 
         Raises:
             ConfigError: there is no such class.
-            NotKept: neither the answer nor the image is known, and there is no content.
-            NoRoom: there is no room for the image, or for another correction.
+            NotRecorded: neither the answer nor the image is known, and there is no content.
+            RecordsFull: there is no room for the image, or for another correction.
             OSError: the storage refuses.
         """
-        if label not in self.about.classes:
-            raise ConfigError(unknown("class", label, self.about.classes))
-        if (held := self._held.get(answer)) is not None:
-            content = _as_file(held)
+        if label not in self.info.classes:
+            raise ConfigError(unknown("class", label, self.info.classes))
+        if (recent_image := self._recent.get(answer)) is not None:
+            content = _as_file(recent_image)
         if not content and not image:
-            raise NotKept("that answer is not known any more: send its image with it, as content.")
+            raise NotRecorded(
+                "that answer is not known any more: send its image with it, as content."
+            )
         name = image_name(content) if content else image
         now_ms = time.time_ns() // 1_000_000
-        self._begin()
-        if self.keeping.corrections is not None:
-            self._count_correction(self.keeping.corrections)
-        if content and not self._bounded.keep(name, content, UNCERTAIN, now_ms, again=True):
-            raise NoRoom(self._no_room)
+        self._ensure_place()
+        if self.policy.corrections is not None:
+            self._reserve_correction(self.policy.corrections)
+        if content and not self._bounded.keep_image(
+            name, content, UNCERTAIN, now_ms, overwrite=True
+        ):
+            raise RecordsFull(self._full_text)
         return self.records.correct(name, label, by)
 
-    def _count_correction(self, limit: int) -> None:
-        """Count a correction that is about to be kept, of this many in the place at most.
+    def _reserve_correction(self, limit: int) -> None:
+        """Count a correction that is about to be stored; `limit` is the most in the place.
 
-        Several processes may keep some, so those in the place are counted again after each fiftieth
-        of the limit. Together they exceed it by at most that share each.
+        Several processes may store some, so those in the place are counted again after each
+        fiftieth of the limit. Together they exceed it by at most that share each.
 
         Raises:
-            NoRoom: there are too many.
+            RecordsFull: there are too many.
         """
-        with self._counting:
-            if not self._uncounted:
+        with self._correction_lock:
+            if not self._free_corrections:
                 count = self.records.count_corrections()
                 if (free := limit - count) <= 0:
-                    raise NoRoom(
+                    raise RecordsFull(
                         f"'{self.records.place}' has {count:,} corrections, and this server takes "
                         f"no more than {limit:,}. Start it with a higher --record-bytes."
                     )
-                self._uncounted = min(free, math.ceil(limit / 50))
-            self._uncounted -= 1
+                self._free_corrections = min(free, math.ceil(limit / 50))
+            self._free_corrections -= 1
 
     @property
-    def _no_room(self) -> str:
+    def _full_text(self) -> str:
         return (
             f"'{self.records.place}' has no room for another image beside the corrected ones "
-            f"({self.keeping.limit:,} bytes for all): use a larger --record-bytes."
+            f"({self.policy.limit:,} bytes for all): use a larger --record-bytes."
         )
 
     def _run(self) -> None:
-        """Write what waits, now and then."""
         is_closing = False
         while not is_closing:
             with self._lock:
-                self._lock.wait_for(self._is_due, self._every_s)
+                self._lock.wait_for(self._is_write_due, self._interval_s)
                 is_closing = self._is_closed
             try:
-                self._write_waiting()
-            except Exception as error:  # noqa: BLE001 - whatever goes wrong, the next are recorded
+                self._write_queued()
+            except Exception as error:  # noqa: BLE001 - the next batch may succeed
                 self._note_problem(error)
 
-    def _is_due(self) -> bool:
-        is_much = len(self._waiting.answers) >= PIECE
+    def _is_write_due(self) -> bool:
+        is_much = len(self._queue.answers) >= ANSWERS_PER_OBJECT
         return self._is_closed or (is_much and not self.counts.problem)
 
-    def _write_waiting(self) -> None:
-        """Write the answers that wait, with their images.
+    def _write_queued(self) -> None:
+        """Write the queued answers, with their images.
 
         Raises:
-            Exception: the storage refuses, or whatever else went wrong.
+            Exception: the storage refuses, or anything else failed.
         """
-        # Once: how many they are in all is said at the end.
+        # Only once: `close` reports the total.
         if self.counts.lost and not self._is_lossy:
             self._is_lossy = True
             self._report(
                 f"answers come faster than '{self.records.place}' takes them: some are lost"
             )
-        if self.counts.problem or self._waiting.answers:
-            self._begin()
-        while batch := self._waiting.first(PIECE):
+        if self.counts.problem or self._queue.answers:
+            self._ensure_place()
+        while batch := self._queue.oldest(ANSWERS_PER_OBJECT):
             with ThreadPoolExecutor(AT_ONCE) as pool:
-                seen = list(pool.map(self._seen, batch))
-            self._bounded.write(seen)
+                recorded = list(pool.map(self._record, batch))
+            self._bounded.write_answers(recorded)
             with self._lock:
-                self._waiting.drop(len(batch))
-            self.counts.written += len(seen)
-            self.counts.kept += sum(bool(one.kept) for one in seen)
+                self._queue.remove_oldest(len(batch))
+            self.counts.written += len(recorded)
+            self.counts.with_image += sum(bool(answer.kept) for answer in recorded)
         if self.counts.problem:
             self._report("answers are recorded again")
             self.counts.problem = ""
 
-    def _begin(self) -> None:
-        """Make the place again if somebody has removed it."""
-        if self.records.begin(self.about):
-            self._bounded.forget()
+    def _ensure_place(self) -> None:
+        """Create the place again if somebody has removed it."""
+        if self.records.begin(self.info):
+            self._bounded.invalidate()
 
     def _note_problem(self, error: Exception) -> None:
-        """Report, once, that nothing can be written."""
-        why = (error.strerror if isinstance(error, StorageError) else "") or str(error)
+        """Report that nothing can be written, the first time only."""
+        reason = (error.strerror if isinstance(error, StorageError) else "") or str(error)
         if not self.counts.problem:
-            self._report(f"answers cannot be recorded for now: {why}. It is tried again")
-        self.counts.problem = why or type(error).__name__
+            self._report(f"answers cannot be recorded for now: {reason}. It is tried again")
+        self.counts.problem = reason or type(error).__name__
 
     def _report(self, text: str) -> None:
         """Print a line; recording does not depend on whether that is possible."""
         with suppress(Exception):
-            self._tell(text)
+            self._print_line(text)
 
-    def _seen(self, one: Answered) -> Seen:
-        """Return what is kept of an answer, after its image if that is to be kept."""
-        content = one.content or _as_file(one.pixels)
+    def _record(self, answer: ServedAnswer) -> RecordedAnswer:
+        """Convert an answer to its record, after its image was stored if it is to be kept."""
+        content = answer.content or _as_file(answer.pixels)
         name = image_name(content)
-        kept = self.keeping.why(name, one.probabilities)
-        if kept and not self._bounded.keep(name, content, kept, one.time_ms):
-            kept = ""
+        reason = self.policy.reason_to_record(name, answer.probabilities)
+        if reason and not self._bounded.keep_image(name, content, reason, answer.time_ms):
+            reason = ""
             if not self._is_full:
-                self._report(f"{self._no_room} Answers are recorded still")
+                self._report(f"{self._full_text} Answers are recorded still")
             self._is_full = True
-        chances = tuple(round(float(chance), DECIMALS) for chance in one.probabilities)
-        return Seen(one.id, one.time_ms, name, one.version, chances, kept)
+        probabilities = tuple(
+            round(float(probability), DECIMALS) for probability in answer.probabilities
+        )
+        return RecordedAnswer(
+            answer.id, answer.time_ms, name, answer.version, probabilities, reason
+        )
 
 
 @dataclass
-class Waiting:
+class WriteQueue:
     """The answers that are still to be written."""
 
-    answers: deque[Answered] = field(default_factory=deque)
+    answers: deque[ServedAnswer] = field(default_factory=deque)
     bytes: int = 0
 
-    def add(self, one: Answered) -> bool:
-        """Add one; return False if there is no room for it."""
-        if len(self.answers) >= WAITING or self.bytes + _size(one) > WAITING_BYTES:
+    def add(self, answer: ServedAnswer) -> bool:
+        """Add an answer; False if there is no room for it."""
+        if len(self.answers) >= MAX_QUEUED or self.bytes + _size(answer) > MAX_QUEUED_BYTES:
             return False
-        self.answers.append(one)
-        self.bytes += _size(one)
+        self.answers.append(answer)
+        self.bytes += _size(answer)
         return True
 
-    def first(self, count: int) -> list[Answered]:
-        """Return the oldest, at most so many."""
-        return [self.answers[place] for place in range(min(count, len(self.answers)))]
+    def oldest(self, count: int) -> list[ServedAnswer]:
+        """List the oldest answers, at most `count`."""
+        return [self.answers[index] for index in range(min(count, len(self.answers)))]
 
-    def drop(self, count: int) -> None:
-        """Remove so many of the oldest."""
+    def remove_oldest(self, count: int) -> None:
+        """Remove the `count` oldest answers."""
         for _ in range(count):
             self.bytes -= _size(self.answers.popleft())
 
 
 @dataclass
-class Held:
-    """The images of the latest answers, by the answers' names; several threads may use it."""
+class RecentAnswers:
+    """The images of the latest answers, by the answers' ids; several threads may use it."""
 
-    images: OrderedDict[str, HeldImage] = field(default_factory=OrderedDict)
+    images: OrderedDict[str, RecentImage] = field(default_factory=OrderedDict)
     bytes: int = 0
     _lock: "threading.Lock" = field(default_factory=threading.Lock)
 
-    def add(self, one: Answered) -> None:
-        """Add one, for which the oldest go."""
-        image = one.content or one.pixels
+    def add(self, answer: ServedAnswer) -> None:
+        """Add an answer and remove the oldest ones beyond the limit."""
+        image = answer.content or answer.pixels
         with self._lock:
-            self.images[one.id] = image
-            self.bytes += OVERHEAD + _bytes_of(image)
-            while self.bytes > HELD_BYTES:
-                self.bytes -= OVERHEAD + _bytes_of(self.images.popitem(last=False)[1])
+            self.images[answer.id] = image
+            self.bytes += ANSWER_OVERHEAD_BYTES + _bytes_of(image)
+            while self.bytes > MAX_RECENT_BYTES:
+                self.bytes -= ANSWER_OVERHEAD_BYTES + _bytes_of(self.images.popitem(last=False)[1])
 
-    def get(self, answer: str) -> HeldImage | None:
-        """Return the image of an answer; None if it is not known any more."""
+    def get(self, answer: str) -> RecentImage | None:
+        """The image of an answer; None if it is no longer in memory."""
         with self._lock:
             return self.images.get(answer)
 
 
-def _size(one: Answered) -> int:
-    return len(one.content) + one.pixels.nbytes + OVERHEAD
+def _size(answer: ServedAnswer) -> int:
+    return len(answer.content) + answer.pixels.nbytes + ANSWER_OVERHEAD_BYTES
 
 
-def _bytes_of(image: HeldImage) -> int:
+def _bytes_of(image: RecentImage) -> int:
     return len(image) if isinstance(image, bytes) else image.nbytes
 
 
-def _as_file(image: HeldImage) -> bytes:
-    """Return an image as it came; as PNG if it came as an array."""
+def _as_file(image: RecentImage) -> bytes:
+    """Convert pixels to a PNG; a file stays as it is."""
     if isinstance(image, bytes):
         return image
     pixels = image[..., 0] if image.shape[-1] == 1 else image

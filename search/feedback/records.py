@@ -1,19 +1,20 @@
-"""The records of what a model in use has met: images, what was said of them, and corrections.
+"""The records of a model in use: images, the model's answers, and corrections.
 
-A place, a folder or in a bucket, has for one model:
+A place, a folder or in a bucket, contains for one model:
 
 | object | what |
 |---|---|
-| `about.json` | whose records these are (`About`) |
-| `images/SHA256` | an image as it came (one that came as an array: PNG), once |
-| `seen/TIME-WRITER-NUMBER.jsonl` | a line for each answer (`Seen`); none is changed, some go |
-| `corrections/PLACE-WRITER-NUMBER.json` | what an image really shows (`Correction`) |
-| `aside/USE/SHA256` | an image that is never trained on, again (see `set_aside`) |
-| `decided/SEARCH.json` | the images by which an improvement has decided (see `note_decided`) |
+| `about.json` | the model whose records these are (`RecordsInfo`) |
+| `images/SHA256` | an image, stored once: the bytes of the file, or a PNG of an array |
+| `seen/TIME-WRITER-NUMBER.jsonl` | a line for each answer (`RecordedAnswer`); old ones go |
+| `corrections/PLACE-WRITER-NUMBER.json` | the class that an image shows (`Correction`) |
+| `aside/USE/SHA256` | a copy of an image that is never trained on (see `set_aside`) |
+| `decided/SEARCH.json` | the images that decided an improvement (see `note_deciding_images`) |
 
 Several processes may write to it at once. Times are Unix times in milliseconds. A TIME or PLACE in
-a name is one too, unless a clock was set back: it is above that of every correction that was there,
-or of all answers that the writer knew of, so that the order of names needs no clock.
+a name is a time too, unless a clock was set back: it is larger than that of every existing
+correction, or of all answers that the writer has read or written. So the order of names does not
+depend on clocks.
 """
 
 import hashlib
@@ -33,27 +34,27 @@ from cluster.storage.folder import ObjectFolder, Objects, objects
 from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError, unknown
 
-ABOUT, IMAGES, SEEN, CORRECTIONS = "about.json", "images", "seen", "corrections"
+INFO_FILE, IMAGES, ANSWERS, CORRECTIONS = "about.json", "images", "seen", "corrections"
 ASIDE, DECIDED = "aside", "decided"
 EARLIER = "earlier"
 """Stands for all improvements by versions that did not note when they had decided."""
 VERSION = 1
-DAMAGE = (ValueError, TypeError, KeyError)
+DAMAGE_ERRORS = (ValueError, TypeError, KeyError)
 """The errors that reading a damaged object raises."""
 IMAGE_NAME = re.compile("[0-9a-f]{64}")
-SEEN_NAME = re.compile(r"\d+-[^/]*\.jsonl")
+ANSWERS_NAME = re.compile(r"\d+-[^/]*\.jsonl")
 """The names of the objects in `images/` and `seen/`."""
 DECIMALS = 6
-"""Of recorded probabilities."""
+"""Decimals of recorded probabilities."""
 
 
-class NotKept(ConfigError):
-    """An image that is not kept, or not any more."""
+class NotRecorded(ConfigError):
+    """The image, or the correction, is not in the records, or no longer."""
 
 
 @dataclass(frozen=True)
-class About:
-    """The model whose records a place holds."""
+class RecordsInfo:
+    """The model whose records a place contains."""
 
     model: str
     """The name under which it is served, without a version: `models:/pets`, a search, a folder."""
@@ -62,13 +63,13 @@ class About:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """An answer that was given."""
+class RecordedAnswer:
+    """An answer of the model."""
 
     id: str
     time_ms: int
     image: str
-    """The SHA-256 of the image as it came, by which it is found among `images/` if it was kept."""
+    """The SHA-256 of the file, its name in `images/` if it was kept."""
     version: str
     """The version of the model."""
     probabilities: tuple[float, ...]
@@ -80,13 +81,13 @@ class Seen:
 
 @dataclass(frozen=True)
 class Correction:
-    """A person's word on what an image really shows."""
+    """The class that an image shows, according to a person."""
 
     image: str
     label: str
     time_ms: int
     by: str
-    """The place where it was said: `page`, `label`, `api`."""
+    """Where the person corrected it: `page`, `label`, `api`."""
 
 
 @dataclass
@@ -97,282 +98,303 @@ class Records:
     _writer: str = field(default_factory=lambda: f"{os.getpid()}.{secrets.token_hex(4)}")
     _number: "count[int]" = field(default_factory=count)
     _corrections: dict[str, Correction] = field(default_factory=dict)
-    """Those that were read, by their objects' names."""
-    _last_seen_place: int = 0
-    """The latest place of answers that was found or written here."""
-    _damaged: set[str] = field(default_factory=set)
-    """The objects of which it was said that they are damaged."""
+    """The corrections that were read, by their objects' names."""
+    _last_answer_place: int = 0
+    """The latest place of answers that was read or written here."""
+    _reported_damage: set[str] = field(default_factory=set)
+    """The damaged objects that were reported."""
 
     @classmethod
     def at(cls, place: Path | Bucket) -> "Records":
-        """Return the records in this place, of which there may be none yet."""
+        """Open the records in this place, which may be empty."""
         return cls(objects(place))
 
     @property
-    def about(self) -> About | None:
-        """Whose records these are; None where there are none.
+    def info(self) -> RecordsInfo | None:
+        """The model whose records these are; None where there are none.
 
         Raises:
-            ConfigError: a newer version has written them, or that is damaged.
+            ConfigError: the file was written by a newer version, or is damaged.
         """
-        if (found := self.place.get(ABOUT)) is None:
+        if (stored := self.place.get(INFO_FILE)) is None:
             return None
         try:
-            told = json.loads(found.content)
-            about = About(told["model"], tuple(told["classes"]), int(told["version"]))
-        except DAMAGE as error:
+            document = json.loads(stored.content)
+            info = RecordsInfo(
+                document["model"], tuple(document["classes"]), int(document["version"])
+            )
+        except DAMAGE_ERRORS as error:
             raise ConfigError(
-                f"'{self.place / ABOUT}' is damaged. Remove it: "
+                f"'{self.place / INFO_FILE}' is damaged. Remove it: "
                 "`python -m search.serve MODEL --record` writes it again."
             ) from error
-        if about.version > VERSION:
+        if info.version > VERSION:
             raise ConfigError(
                 f"the records in '{self.place}' were written by a newer version. Use that."
             )
-        return about
+        return info
 
-    def begin(self, about: About) -> bool:
-        """Write whose records these are, unless that is there; True if it was not.
+    def begin(self, info: RecordsInfo) -> bool:
+        """Write the model's info unless it exists; True if it did not.
 
         Raises:
-            ConfigError: they are those of another model, or of one with other classes.
+            ConfigError: these are the records of another model, or of other classes.
         """
-        if (there := self.about) is None:
+        if (existing := self.info) is None:
             try:
-                self.place.put(json.dumps(asdict(about)).encode(), ABOUT, new=True)
+                self.place.put(json.dumps(asdict(info)).encode(), INFO_FILE, new=True)
             except WriteConflict:
-                there = self.about
+                existing = self.info
             else:
                 if isinstance(self.place, ObjectFolder):
-                    _close_to_others(self.place.path)
+                    _restrict_to_owner(self.place.path)
                 return True
-        if there is not None and there != about:
-            what = "other classes" if there.model == about.model else f"'{there.model}'"
+        if existing is not None and existing != info:
+            what = "other classes" if existing.model == info.model else f"'{existing.model}'"
             raise ConfigError(
                 f"'{self.place}' holds the records of {what}. Use another place for those of "
-                f"'{about.model}'."
+                f"'{info.model}'."
             )
         return False
 
     def keep_image(self, content: bytes) -> str:
-        """Keep an image and return the name by which it is found; the same one is kept once."""
+        """Store an image, once, and return its name."""
         name = image_name(content)
         self.place.put(content, f"{IMAGES}/{name}")
         return name
 
     def image(self, name: str) -> bytes | None:
-        """Return an image as it came; None if it was not kept, or was removed."""
+        """Read the bytes of an image; None if it was not kept, or was removed."""
+        # Names come from requests: a path must not lead out of `images/`.
         if len(name) != 64 or not name.isalnum():
             return None
-        found = self.place.get(f"{IMAGES}/{name}")
-        return None if found is None else found.content
+        stored = self.place.get(f"{IMAGES}/{name}")
+        return None if stored is None else stored.content
 
-    def images(self) -> dict[str, int]:
-        """Return the bytes of each image that is kept."""
-        found = (self.place / IMAGES).sizes()
-        return {name: size for name, size in found.items() if IMAGE_NAME.fullmatch(name)}
+    def image_sizes(self) -> dict[str, int]:
+        """The size of each stored image in bytes, by its name."""
+        sizes = (self.place / IMAGES).sizes()
+        return {name: size for name, size in sizes.items() if IMAGE_NAME.fullmatch(name)}
 
     def remove_images(self, names: list[str]) -> None:
-        """Remove images; what was said of them stays."""
+        """Remove images; their answers and corrections stay."""
         (self.place / IMAGES).remove(names)
 
-    def write_seen(self, answers: Sequence[Seen]) -> str:
-        """Add answers, in the order in which they were given, in one object; return its name."""
-        return self.write_lines(lines_of(answers))
+    def write_answers(self, answers: Sequence[RecordedAnswer]) -> str:
+        """Write answers, in the order in which they were sent, as one object; return its name."""
+        return self.write_lines(json_lines(answers))
 
     def write_lines(self, lines: bytes, name: str = "") -> str:
-        """Add answers as `lines_of` gives them, in one object; return its name.
+        """Write answers that `json_lines` has encoded as one object, and return its name.
 
         Args:
-            lines: of answers in the order in which they were given.
-            name: the object in whose place they are, if not a new one; not older than the answers.
+            lines: the answers, in the order in which they were sent.
+            name: the object to replace, which is not older than the answers; by default a new one.
         """
         if not name:
-            self._last_seen_place = max(now_ms(), self._last_seen_place + 1)
-            name = f"{self._new_name(self._last_seen_place)}.jsonl"
-        self.place.put(lines, f"{SEEN}/{name}")
+            self._last_answer_place = max(now_ms(), self._last_answer_place + 1)
+            name = f"{self._unique_name(self._last_answer_place)}.jsonl"
+        self.place.put(lines, f"{ANSWERS}/{name}")
         return name
 
-    def seen(self, since_ms: int = 0) -> Iterator[Seen]:
+    def read_answers(self, since_ms: int = 0) -> Iterator[RecordedAnswer]:
         """Yield the answers since then, in the order in which they were written."""
-        for name in sorted(self.seen_objects()):
-            # An object is written after its last answer.
+        for name in sorted(self.answer_objects()):
+            # An object is written after its last answer, so an older one has no later answer.
             if int(name.partition("-")[0]) >= since_ms:
-                yield from (one for one in self.seen_in(name) if one.time_ms >= since_ms)
+                yield from (
+                    answer for answer in self.read_answers_in(name) if answer.time_ms >= since_ms
+                )
 
-    def seen_objects(self) -> dict[str, int]:
-        """Return the bytes of each object that holds answers; sorted, they are in order.
+    def answer_objects(self) -> dict[str, int]:
+        """The size in bytes of each object of answers; their names sort by time.
 
-        Other objects there, such as a file that a person has left, are not looked at.
+        Other objects there, such as a person's file, are ignored.
         """
-        found = (self.place / SEEN).sizes()
-        found = {name: size for name, size in found.items() if SEEN_NAME.fullmatch(name)}
-        places = (int(name.partition("-")[0]) for name in found)
-        self._last_seen_place = max([self._last_seen_place, *places])
-        return found
+        sizes = (self.place / ANSWERS).sizes()
+        sizes = {name: size for name, size in sizes.items() if ANSWERS_NAME.fullmatch(name)}
+        places = (int(name.partition("-")[0]) for name in sizes)
+        self._last_answer_place = max([self._last_answer_place, *places])
+        return sizes
 
     @property
-    def last_seen_place(self) -> int:
-        """The latest place of answers that was found or written here; no clock has set it back."""
-        return self._last_seen_place
+    def last_answer_place(self) -> int:
+        """The latest place of answers that was read or written here; it never decreases."""
+        return self._last_answer_place
 
-    def seen_in(self, name: str) -> list[Seen]:
-        """Return the answers in an object; none if it was removed or is damaged, which is said."""
-        if (found := self.place.get(f"{SEEN}/{name}")) is None:
+    def read_answers_in(self, name: str) -> list[RecordedAnswer]:
+        """Read the answers in an object; none if it was removed, or is damaged (reported)."""
+        if (stored := self.place.get(f"{ANSWERS}/{name}")) is None:
             return []
         try:
-            told = [json.loads(line) for line in found.content.splitlines()]
-            return [Seen(**{**one, "probabilities": tuple(one["probabilities"])}) for one in told]
-        except DAMAGE:
-            self._leave_out(f"{SEEN}/{name}")
+            entries = [json.loads(line) for line in stored.content.splitlines()]
+            return [
+                RecordedAnswer(**{**entry, "probabilities": tuple(entry["probabilities"])})
+                for entry in entries
+            ]
+        except DAMAGE_ERRORS:
+            self._report_damage(f"{ANSWERS}/{name}")
             return []
 
-    def remove_seen(self, names: list[str]) -> None:
-        """Remove objects that hold answers."""
-        (self.place / SEEN).remove(names)
+    def remove_answer_objects(self, names: list[str]) -> None:
+        """Remove objects of answers."""
+        (self.place / ANSWERS).remove(names)
 
     def correct(self, image: str, label: str, by: str) -> Correction:
-        """Keep what an image really shows; the last word on an image counts.
+        """Store the class that an image shows; the last correction of an image counts.
 
         Raises:
             ConfigError: the model has no such class.
-            NotKept: the image is not kept.
+            NotRecorded: the image is not stored.
         """
-        about = self.about
-        if about is None or label not in about.classes:
-            raise ConfigError(unknown("class", label, about.classes if about is not None else ()))
+        info = self.info
+        if info is None or label not in info.classes:
+            raise ConfigError(unknown("class", label, info.classes if info is not None else ()))
         if self.image(image) is None:
-            raise NotKept(f"no image '{image[:80]}' is kept.")
+            raise NotRecorded(f"no image '{image[:80]}' is kept.")
         correction = Correction(image, label, now_ms(), by)
-        name = f"{self._new_name(self._next_place())}.json"
+        name = f"{self._unique_name(self._next_place())}.json"
         self.place.put(json.dumps(asdict(correction)).encode(), f"{CORRECTIONS}/{name}")
         self._corrections[name] = correction
         return correction
 
     def take_back(self, image: str) -> Correction | None:
-        """Remove the last correction of an image that was made here, not what others said of it.
+        """Remove the last correction of an image by this writer, never those of others.
 
         Returns:
-            the one that counts now, if there is any.
+            The correction that counts now, if there is one.
 
         Raises:
-            NotKept: none was made here.
+            NotRecorded: this writer has stored none.
         """
-        all_of_it = {
-            name: one for name, one in self._read_corrections().items() if one.image == image
+        image_corrections = {
+            name: correction
+            for name, correction in self._read_corrections().items()
+            if correction.image == image
         }
-        own = [name for name in all_of_it if f"-{self._writer}-" in name]
-        if not own:
-            raise NotKept("nothing that was said of that image here is kept.")
-        (self.place / CORRECTIONS).remove(own[-1:])
-        del all_of_it[own[-1]]
-        return next(reversed(all_of_it.values()), None)
+        own_names = [name for name in image_corrections if f"-{self._writer}-" in name]
+        if not own_names:
+            raise NotRecorded("nothing that was said of that image here is kept.")
+        (self.place / CORRECTIONS).remove(own_names[-1:])
+        del image_corrections[own_names[-1]]
+        return next(reversed(image_corrections.values()), None)
 
     def count_corrections(self) -> int:
-        """Return the number of corrections that are there, also of those on the same image."""
+        """Count all corrections, including repeated ones of the same image."""
         return len((self.place / CORRECTIONS).sizes())
 
     def corrections(self) -> dict[str, Correction]:
-        """Return the last correction of each corrected image, in the order of these."""
-        found: dict[str, Correction] = {}
-        for one in self._read_corrections().values():
-            found.pop(one.image, None)  # so that the order is that of these last ones
-            found[one.image] = one
-        return found
+        """Read the last correction of each corrected image, in the order of these corrections."""
+        latest: dict[str, Correction] = {}
+        for correction in self._read_corrections().values():
+            # A dict keeps the place of a key that is set again: removed, it moves to the end.
+            latest.pop(correction.image, None)
+            latest[correction.image] = correction
+        return latest
 
     def _read_corrections(self) -> dict[str, Correction]:
-        """Return all corrections by their objects' names, in the order in which they were made.
+        """Read all corrections by their objects' names, in the order in which they were stored.
 
-        Those that are damaged are left out, which is said.
+        Damaged ones are left out and reported.
         """
-        found = {}
+        corrections = {}
         for name in sorted((self.place / CORRECTIONS).sizes()):
             if name not in self._corrections:
                 if (stored := self.place.get(f"{CORRECTIONS}/{name}")) is None:
                     continue
                 try:
                     self._corrections[name] = Correction(**json.loads(stored.content))
-                except DAMAGE:
-                    self._leave_out(f"{CORRECTIONS}/{name}")
+                except DAMAGE_ERRORS:
+                    self._report_damage(f"{CORRECTIONS}/{name}")
                     continue
-            found[name] = self._corrections[name]
-        return found
+            corrections[name] = self._corrections[name]
+        return corrections
 
-    def _leave_out(self, part: str) -> None:
-        """Say of an object, once, that it is damaged."""
-        if part not in self._damaged:
-            self._damaged.add(part)
+    def _report_damage(self, part: str) -> None:
+        """Report a damaged object, once."""
+        if part not in self._reported_damage:
+            self._reported_damage.add(part)
             damaged = f"'{self.place / part}' is damaged and left out. Remove it."
             say(Terminal(stderr=True), f"note: {damaged}")
 
     def set_aside(self, use: str, image: str, content: bytes) -> None:
-        """Keep an image from training for good; it stays when those in `images/` are removed."""
+        """Exclude an image from training for good; this copy outlives the one in `images/`."""
         self.place.put(content, f"{ASIDE}/{use}/{image}")
 
-    def aside(self) -> dict[str, str]:
-        """Return the use for which each image was set aside."""
+    def set_aside_uses(self) -> dict[str, str]:
+        """The use for which each image was set aside, by its name."""
         names = (name.partition("/") for name in sorted((self.place / ASIDE).sizes()))
         return {image: use for use, _, image in names}
 
-    def aside_image(self, use: str, image: str) -> bytes | None:
-        """Return an image that was set aside; None if it is gone."""
-        found = self.place.get(f"{ASIDE}/{use}/{image}")
-        return None if found is None else found.content
+    def set_aside_image(self, use: str, image: str) -> bytes | None:
+        """Read an image that was set aside; None if it was removed."""
+        stored = self.place.get(f"{ASIDE}/{use}/{image}")
+        return None if stored is None else stored.content
 
-    def decided(self) -> dict[str, Set[str]]:
-        """Return the held-out images by which each improvement has decided, by its search's id.
+    def deciding_images(self) -> dict[str, Set[str]]:
+        """The held-out images by which each improvement has decided, by the id of its search.
 
-        Images that were set aside before decisions were noted may have decided, and are those of
-        `EARLIER`.
+        Images that were set aside before decisions were noted may have decided. They are listed
+        under `EARLIER`.
         """
-        found: dict[str, Set[str]] = {}
+        images_by_search: dict[str, Set[str]] = {}
         for name in sorted((self.place / DECIDED).sizes()):
             if (stored := self.place.get(f"{DECIDED}/{name}")) is None:
                 continue
             try:
-                found[name.removesuffix(".json")] = set(json.loads(stored.content)["images"])
-            except DAMAGE:
-                self._leave_out(f"{DECIDED}/{name}")
-        return found if EARLIER in found else {**found, EARLIER: self.aside().keys()}
+                images_by_search[name.removesuffix(".json")] = set(
+                    json.loads(stored.content)["images"]
+                )
+            except DAMAGE_ERRORS:
+                self._report_damage(f"{DECIDED}/{name}")
+        return (
+            images_by_search
+            if EARLIER in images_by_search
+            else {**images_by_search, EARLIER: self.set_aside_uses().keys()}
+        )
 
-    def note_decided(self, search: str, images: Iterable[str], *, new: bool = False) -> None:
-        """Note that the improvement of this id has decided by these images.
+    def note_deciding_images(
+        self, search: str, images: Iterable[str], *, new: bool = False
+    ) -> None:
+        """Note the images by which the improvement of this id has decided.
 
-        If it is to be `new`, what was noted before stays.
+        With `new`, an existing note stays as it is.
         """
         content = json.dumps({"images": sorted(images)}).encode()
         with suppress(WriteConflict):
             self.place.put(content, f"{DECIDED}/{search}.json", new=new)
 
     def _next_place(self) -> int:
-        """Return a place behind every correction that is there, whatever the clock says."""
+        """A place after every existing correction, whatever the clock says."""
+        # By the names instead of the clock: one that was set back would sort a later correction
+        # before an earlier one, and the earlier one would count.
         names = (self.place / CORRECTIONS).sizes()
         places = [name.partition("-")[0] for name in names]
         last = max((int(place) for place in places if place.isdecimal()), default=0)
         return max(now_ms(), last + 1)
 
-    def _new_name(self, place: int) -> str:
+    def _unique_name(self, place: int) -> str:
         return f"{place:015d}-{self._writer}-{next(self._number):06d}"
 
 
 def now_ms() -> int:
-    """Return the Unix time in milliseconds."""
+    """The Unix time in milliseconds."""
     return time.time_ns() // 1_000_000
 
 
-def _close_to_others(folder: Path) -> None:
-    """Let only its owner enter a folder of records; one that holds other things stays as it is."""
-    own = {ABOUT, IMAGES, SEEN, CORRECTIONS, ASIDE, DECIDED}
-    with suppress(OSError):  # it belongs to somebody else
+def _restrict_to_owner(folder: Path) -> None:
+    """Allow only the owner to enter a folder of records; one with other files stays as it is."""
+    own = {INFO_FILE, IMAGES, ANSWERS, CORRECTIONS, ASIDE, DECIDED}
+    with suppress(OSError):  # the folder belongs to another user
         if {path.name for path in folder.iterdir()} <= own:
             folder.chmod(0o700)
 
 
-def lines_of(answers: Sequence[Seen]) -> bytes:
-    """Return answers as they are kept: a line of JSON each."""
-    return "".join(json.dumps(asdict(one)) + "\n" for one in answers).encode()
+def json_lines(answers: Sequence[RecordedAnswer]) -> bytes:
+    """Encode answers as they are stored, a line of JSON each."""
+    return "".join(json.dumps(asdict(answer)) + "\n" for answer in answers).encode()
 
 
 def image_name(content: bytes) -> str:
-    """Return the name by which an image's bytes are kept: their SHA-256."""
+    """The name under which an image is stored: the SHA-256 of its bytes."""
     return hashlib.sha256(content).hexdigest()

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from search.feedback.observer import Answered
+from search.feedback.observer import ServedAnswer
 from search.serving.limits import Limits, Refusal
 from search.serving.metrics import Metrics
 
@@ -29,7 +29,7 @@ class Ticket:
 
     size_bytes: int = 0
     images: int = 0
-    answers: list[Answered] = field(default_factory=list)
+    answers: list[ServedAnswer] = field(default_factory=list)
 
 
 class Lane:

@@ -29,7 +29,7 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 from starlette.types import Message, Receive, Scope, Send
 
-from search.feedback.observer import Answered, Observer
+from search.feedback.observer import Observer, ServedAnswer
 from search.serving import inputs, protocol, routes
 from search.serving.admission import Admission, DecodingPool, Ticket
 from search.serving.answers import check_numbers, table, to_plain
@@ -178,7 +178,7 @@ class App:
         finally:
             self.admission.release(ticket)
         if self.recorder is not None:
-            self.recorder.hold(ticket.answers)  # before the client has the id to correct it
+            self.recorder.remember(ticket.answers)  # before the client has the id to correct it
         await _send(send, status, text.encode(), headers)
         self.metrics.count_request(path, status, time.perf_counter() - began)
         if ticket.answers:
@@ -250,7 +250,7 @@ class App:
             return
         now = time.time_ns() // 1_000_000
         ticket.answers = [
-            Answered(
+            ServedAnswer(
                 name,
                 content if isinstance(content, bytes) else b"",
                 pixels,

@@ -23,7 +23,7 @@ class Recording:
     share: float
     limit: int
     corrections: int | None = None
-    """These four are the fields of `search.feedback.recorder.Keeping`."""
+    """These four are the fields of `search.feedback.recorder.RecordingPolicy`."""
 
 
 @dataclass(frozen=True)

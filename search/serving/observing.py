@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 
-from search.feedback.observer import Answered, Observer
+from search.feedback.observer import Observer, ServedAnswer
 from search.serving.metrics import Metrics
 from search.serving.versions import ServedVersion
 
@@ -23,13 +23,13 @@ class ObserverQueue:
     def __init__(self, observer: Observer, metrics: Metrics) -> None:
         """Start the thread."""
         self._observer, self._metrics = observer, metrics
-        self._waiting: deque[Answered] = deque()
+        self._waiting: deque[ServedAnswer] = deque()
         self._pending_bytes, self._is_closed, self._has_failed = 0, False, False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="observer", daemon=True)
         self._thread.start()
 
-    def put(self, answers: Sequence[Answered]) -> None:
+    def put(self, answers: Sequence[ServedAnswer]) -> None:
         """Queue answers for the observer, or drop and count them if the queue is full."""
         size_bytes = sum(_size_bytes(answer) for answer in answers)
         with self._changed:
@@ -50,14 +50,14 @@ class ObserverQueue:
     def _run(self) -> None:
         while batch := self._next_batch():
             try:
-                self._observer.answered(batch)
+                self._observer.observe(batch)
             except Exception as error:  # noqa: BLE001 - no observer may stop the answers
                 if not self._has_failed:
                     LOG.error("%s failed: %r", type(self._observer).__name__, error)
                 self._has_failed = True
         self._observer.close()
 
-    def _next_batch(self) -> list[Answered]:
+    def _next_batch(self) -> list[ServedAnswer]:
         """Wait for answers; an empty list is the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._is_closed)
@@ -66,7 +66,7 @@ class ObserverQueue:
             return batch
 
 
-def _size_bytes(answer: Answered) -> int:
+def _size_bytes(answer: ServedAnswer) -> int:
     return len(answer.content) + answer.pixels.nbytes
 
 
@@ -83,7 +83,7 @@ class Shadow:
         self.served: ServedVersion | None = None
         self._share, self._metrics = share, metrics
 
-    def answered(self, batch: Sequence[Answered]) -> None:
+    def observe(self, batch: Sequence[ServedAnswer]) -> None:
         """Run the second model on a sample of these images, and count differing classes."""
         served = self.served
         sample = [answer for answer in batch if random.random() < self._share]

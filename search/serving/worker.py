@@ -78,12 +78,12 @@ def open_recorder(
     """
     if record is None:
         return None
-    from search.feedback.recorder import Keeping, Recorder
-    from search.feedback.records import About
+    from search.feedback.recorder import Recorder, RecordingPolicy
+    from search.feedback.records import RecordsInfo
     from search.journal.store import storage
 
-    about = About(name, tuple(first.model.classes))
-    keeping = Keeping(record.below, record.share, record.limit, record.corrections)
+    about = RecordsInfo(name, tuple(first.model.classes))
+    keeping = RecordingPolicy(record.below, record.share, record.limit, record.corrections)
     return Recorder(storage(record.place), about, keeping, is_restart=is_restart)
 
 

@@ -19,11 +19,11 @@ from cluster.errors import NotReady
 from cluster.storage.bucket import Bucket
 from search.api import load as opened
 from search.api import prepared, run
-from search.feedback.learning.champion import found_model
-from search.feedback.learning.expected import trained_on
-from search.feedback.monitoring.findings import find
-from search.feedback.monitoring.window import window_of
-from search.feedback.records import EARLIER, About, Records, Seen
+from search.feedback.learning.champion import find_champion
+from search.feedback.learning.expected import trained_image_names
+from search.feedback.monitoring.findings import find_changes
+from search.feedback.monitoring.window import load_window
+from search.feedback.records import EARLIER, RecordedAnswer, Records, RecordsInfo
 from search.improve import (
     ORIGINS,
     about_of,
@@ -96,7 +96,7 @@ def champion(
         shutil.copytree(make_once(f"champion-{name}", fill), place)
         monkeypatch.chdir(place)
         met = Records.at(Path("met"))
-        met.begin(About(f"models:/{name}", CLASSES))
+        met.begin(RecordsInfo(f"models:/{name}", CLASSES))
         return Place(place, met)
 
     return make
@@ -119,9 +119,9 @@ def correct(place: Place, count: int = 150, *, wrong: float = 0.0, by: str = "ap
     ):
         label = target + (generator.integers(1, 10) if generator.random() < wrong else 0)
         name = keep(place, image)
-        answers.append(Seen(str(number), number + 1, name, "1", (0.1,) * 10, "usual"))
+        answers.append(RecordedAnswer(str(number), number + 1, name, "1", (0.1,) * 10, "usual"))
         place.met.correct(name, CLASSES[label % 10], by)
-    place.met.write_seen(answers)
+    place.met.write_answers(answers)
 
 
 def keep(place: Place, image: Any) -> str:
@@ -239,10 +239,12 @@ def test_what_a_champion_was_improved_for_is_no_change_to_its_monitor(
         for name, label in zip(names, labels, strict=True):
             place.met.correct(name, CLASSES[label], "label")
         answers = [
-            Seen(f"{version}-{row}", int(version), name, version, tuple(said[row]), "usual")
+            RecordedAnswer(
+                f"{version}-{row}", int(version), name, version, tuple(said[row]), "usual"
+            )
             for row, name in enumerate(names)
         ]
-        place.met.write_seen(answers)
+        place.met.write_answers(answers)
 
     first, then = rows[:300], rows[300:500]
     meet("1", images[first], targets[first], np.full((300, 10), 0.1))
@@ -261,7 +263,7 @@ def test_what_a_champion_was_improved_for_is_no_change_to_its_monitor(
     assert [check["name"] for check in told["checks"]] == ["outputs", "class mix", "accuracy"]
     held = reference.read(prepared("models:/knn/2", Path("classifier"), **known))
     assert held is not None
-    assert find("knn", held, window_of(place.met, held, version="3")).changed
+    assert find_changes("knn", held, load_window(place.met, held, version="3")).changed
 
 
 def test_a_challenger_is_there_as_onnx_if_the_champion_is(champion: Champion) -> None:
@@ -271,7 +273,7 @@ def test_a_challenger_is_there_as_onnx_if_the_champion_is(champion: Champion) ->
     def wanted(*words: str) -> bool:
         given = ["models:/knn/1", "--from", "met", "--tracking", database, *words]
         args = parser().parse_args(given)
-        return is_wanted_as_onnx(args, found_model(args))
+        return is_wanted_as_onnx(args, find_champion(args))
 
     assert not wanted()
     MlflowClient(database).set_model_version_tag("knn", "1", ONNX, "true")
@@ -302,7 +304,7 @@ def test_searches_and_records_may_be_in_a_bucket(
         tracking=tracking,
     )
     records = Records.at(bucket / "met")
-    records.begin(About("models:/knn", CLASSES))
+    records.begin(RecordsInfo("models:/knn", CLASSES))
     correct(Place(tmp_path, records))
     words = ["knn", "--storage", kept, "--from", met, "--tracking", tracking]
     assert main([*words, "--margin", "5", "--json"]) == 0
@@ -321,12 +323,12 @@ def test_a_second_round_learns_on_with_the_same_images_held_out(
     correct(place, 120)
     place.improve("models:/knn@champion", "--margin", "5", "--json")
     first = json.loads(capsys.readouterr().out.splitlines()[-1])
-    held = {image for image, use in place.met.aside().items() if use == "held"}
+    held = {image for image, use in place.met.set_aside_uses().items() if use == "held"}
     correct(place, 240)
     assert place.improve(first["search"], "--margin", "5", "--json") == 0
     second = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert second["champion"]["search"] == first["search"]
-    again = {image for image, use in place.met.aside().items() if use == "held"}
+    again = {image for image, use in place.met.set_aside_uses().items() if use == "held"}
     assert held < again
     assert second["images"]["held"] == len(again)
     known = [one for one in second["left_out"] if one["why"] == "is known already"]
@@ -335,13 +337,15 @@ def test_a_second_round_learns_on_with_the_same_images_held_out(
     assert first["first"] is None
     assert second["first"]["name"].endswith(" of knn")
     assert second["first"]["champion_accuracy"] == first["old"]["champion_accuracy"]
-    noted = [{*images} for search, images in place.met.decided().items() if search != EARLIER]
+    noted = [
+        {*images} for search, images in place.met.deciding_images().items() if search != EARLIER
+    ]
     assert len(noted) == 2
     assert set().union(*noted) <= again
     rounds = rounds_of(about_of(home(Path("searches"), second["search"])), Path("searches"))
     assert [one.champion.search for one in rounds] == ["knn", first["search"]]
     trained = first["images"]["trained"] + second["images"]["trained"]
-    assert len(trained_on(rounds)) == trained
+    assert len(trained_image_names(rounds)) == trained
 
 
 def test_with_a_fifth_of_the_corrections_wrong_it_tells_and_refuses(
@@ -355,7 +359,7 @@ def test_with_a_fifth_of_the_corrections_wrong_it_tells_and_refuses(
     assert "is probably labelled wrong" in said
     assert "--anyway" in said
     assert [path.name for path in Path("searches").iterdir()] == ["network"]
-    assert place.met.aside() == {}
+    assert place.met.set_aside_uses() == {}
 
 
 @pytest.mark.parametrize("words", [(), ("--dry-run",)])
@@ -369,7 +373,7 @@ def test_where_none_can_become_champion_nothing_is_trained(
     assert "0 of the images held out were chosen without regard" in said
     assert ("nothing was started. With --challenger they are trained" in said) is not bool(words)
     assert [path.name for path in Path("searches").iterdir()] == ["network"]
-    assert place.met.aside() == {}
+    assert place.met.set_aside_uses() == {}
 
 
 def test_copies_of_test_images_are_refused_by_name(
@@ -404,7 +408,7 @@ def test_a_dry_run_says_what_would_join_and_what_it_takes_to_tell(
     assert "by 5 points: 617 images held out" in said.out
     assert "nothing was started" in said.out
     assert [path.name for path in Path("searches").iterdir()] == ["network"]
-    assert place.met.aside() == {}
+    assert place.met.set_aside_uses() == {}
 
 
 @pytest.mark.usefixtures("unregistered")
@@ -453,7 +457,7 @@ def test_what_is_wrong_is_told_in_a_line(
 ) -> None:
     place = champion("knn")
     shutil.rmtree("met", ignore_errors=True)
-    place.met.begin(About("models:/knn", ("a", "b")))
+    place.met.begin(RecordsInfo("models:/knn", ("a", "b")))
     capsys.readouterr()
     assert place.improve(*words) == 2
     assert told in capsys.readouterr().err

@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from search.feedback.records import About, Records, Seen
+from search.feedback.records import RecordedAnswer, Records, RecordsInfo
 from search.label import CONNECTIONS, app_of, main
 from search.serving.protocol import BoundedProtocol
 from tests.support.asgi import ask
@@ -29,11 +29,11 @@ from tests.support.asgi import ask
 def met(place: Path) -> str:
     """Make records with one image and return its name."""
     records = Records.at(place)
-    records.begin(About("models:/pets", ("cat", "dog")))
+    records.begin(RecordsInfo("models:/pets", ("cat", "dog")))
     file = io.BytesIO()
     Image.new("RGB", (8, 8), "red").save(file, "PNG")
     name = records.keep_image(file.getvalue())
-    records.write_seen([Seen("a", 1, name, "3", (0.6, 0.4), "uncertain")])
+    records.write_answers([RecordedAnswer("a", 1, name, "3", (0.6, 0.4), "uncertain")])
     return name
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cluster.storage.bucket import Bucket
-from search.feedback.monitoring.findings import find
-from search.feedback.monitoring.window import window_of
+from search.feedback.monitoring.findings import find_changes
+from search.feedback.monitoring.window import load_window
 from search.feedback.records import Records
 from search.monitor import figures, since
 from tests.conftest import Command
@@ -137,6 +137,6 @@ def test_mlflow_gets_the_figures_under_one_name(tmp_path: Path) -> None:
     records = Records.at(tmp_path / "met")
     meet(records, 60, corrected=60)
     held = made_reference()
-    found = figures(find("pets", held, window_of(records, held)))
+    found = figures(find_changes("pets", held, load_window(records, held)))
     assert all(name.startswith("monitor/") for name in found)
     assert {"monitor/images", "monitor/accuracy", "monitor/class_mix_p"} < found.keys()

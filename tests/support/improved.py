@@ -18,17 +18,17 @@ from cluster.storage.folder import objects
 from search.feedback.bounded import UNCERTAIN, USUAL
 from search.feedback.fair_sample import fair_sample
 from search.feedback.learning.corrected import (
-    HELD,
-    TRAINED,
-    Gathered,
-    New,
-    drawn,
+    HELD_OUT,
+    TRAINING,
+    CorrectedImages,
+    NewImage,
+    draw_use,
 )
-from search.feedback.learning.expected import expected, trained_on
-from search.feedback.learning.joining import Champion, about
-from search.feedback.learning.paired import Paired
-from search.feedback.monitoring.window import Window, window_of
-from search.feedback.records import DECIMALS, About, Correction, Records, Seen
+from search.feedback.learning.expected import expected_images, trained_image_names
+from search.feedback.learning.joining import ChampionIdentity, improvement_info
+from search.feedback.learning.paired import PairedComparison
+from search.feedback.monitoring.window import Window, load_window
+from search.feedback.records import DECIMALS, Correction, RecordedAnswer, Records, RecordsInfo
 from trainables.datasets.arrays import SIXTEEN_BITS
 from trainables.export.reference import Reference
 
@@ -118,18 +118,18 @@ class Remembered(Records):
 
     def __init__(self) -> None:
         super().__init__(objects(Path("nowhere")))
-        self.answers: list[Seen] = []
+        self.answers: list[RecordedAnswer] = []
         self.content: dict[str, NDArray[np.uint8]] = {}
         self.told: dict[str, Correction] = {}
 
     @property
-    def about(self) -> About:
-        return About("models:/pets", CLASSES)
+    def info(self) -> RecordsInfo:
+        return RecordsInfo("models:/pets", CLASSES)
 
-    def seen(self, since_ms: int = 0) -> Iterator[Seen]:
+    def read_answers(self, since_ms: int = 0) -> Iterator[RecordedAnswer]:
         return (one for one in self.answers if one.time_ms >= since_ms)
 
-    def images(self) -> dict[str, int]:
+    def image_sizes(self) -> dict[str, int]:
         return {name: pixels.size for name, pixels in self.content.items()}
 
     def image(self, name: str) -> bytes | None:
@@ -146,7 +146,9 @@ class Remembered(Records):
             usual = USUAL if int(name[:13], 16) < SHARE * 16**13 else ""
             kept = UNCERTAIN if max(chances) < BELOW else usual
             time_ms = first_ms + row
-            self.answers.append(Seen(f"{version}-{row}", time_ms, name, version, chances, kept))
+            self.answers.append(
+                RecordedAnswer(f"{version}-{row}", time_ms, name, version, chances, kept)
+            )
             if kept:
                 self.content[name] = images.pixels[row]
         return names
@@ -166,7 +168,7 @@ class Play:
     records: Remembered = field(default_factory=Remembered)
     least: float = 0.0
     """The standard errors by which the successor has to be better."""
-    gathered: Gathered = field(default_factory=lambda: Gathered(()))
+    gathered: CorrectedImages = field(default_factory=lambda: CorrectedImages(()))
     """The images that it learns from."""
     trained: set[bytes] = field(default_factory=set)
     """The pixels of those that it was trained on."""
@@ -180,19 +182,21 @@ class Play:
         for name in self.records.content:
             if self.corrected == ALL or is_wrong[self.rows[name]]:
                 self.records.correct_as(name, CLASSES[self.before.targets[self.rows[name]]], by)
-        fair = fair_sample(self.records.seen(), self.records.corrections())
+        fair = fair_sample(self.records.read_answers(), self.records.corrections())
         new = []
         for name, one in self.records.told.items():
             pixels = self.before.pixels[self.rows[name]]
-            use = drawn(pixels)
-            new.append(New(name, one.label, pixels, 1, by, 1, use, is_fair=name in fair))
-            if use == TRAINED:
+            use = draw_use(pixels)
+            new.append(NewImage(name, one.label, pixels, 1, by, 1, use, is_fair=name in fair))
+            if use == TRAINING:
                 self.trained.add(pixels.tobytes())
-        self.gathered = Gathered(tuple(new))
+        self.gathered = CorrectedImages(tuple(new))
 
     def improved(self) -> Reference:
         """Return the successor's reference."""
-        told = about(Champion("pets", "1", "pets", "1d", "t1"), "met", self.gathered, 0.0, "")
+        told = improvement_info(
+            ChampionIdentity("pets", "1", "pets", "1d", "t1"), "met", self.gathered, 0.0, ""
+        )
         own = self.validation
         held = Reference(CLASSES, (SIDE, SIDE, 1), SIXTEEN_BITS, own.targets, own.successor)
         known = {one.tobytes(): row for row, one in enumerate(self.before.pixels)}
@@ -200,20 +204,26 @@ class Play:
         def predict(pixels: NDArray[np.uint8]) -> Values:
             return self.says(self.before.taken(np.array([known[one.tobytes()] for one in pixels])))
 
-        met = expected(
+        met = expected_images(
             predict,
-            *(held, self.records, told, self.gathered.part(HELD, CLASSES), trained_on([told])),
+            *(
+                held,
+                self.records,
+                told,
+                self.gathered.part(HELD_OUT, CLASSES),
+                trained_image_names([told]),
+            ),
             until_ms=len(self.before),
             luck=self.decision().luck(self.least),
         )
         return replace(held, met=met)
 
-    def decision(self) -> Paired:
+    def decision(self) -> PairedComparison:
         """Return the champion and its successor on the fair images that were held out."""
-        fair = [self.rows[one.image] for one in self.gathered.of(HELD) if one.is_fair]
+        fair = [self.rows[one.image] for one in self.gathered.with_use(HELD_OUT) if one.is_fair]
         some = self.before.taken(np.array(fair, dtype=np.intp))
         rights = (said.argmax(axis=1) == some.targets for said in (some.champion, some.successor))
-        return Paired.of(*rights)
+        return PairedComparison.of(*rights)
 
     def says(self, images: Images) -> Values:
         """Return the successor's probabilities."""
@@ -230,4 +240,4 @@ class Play:
         for row, name in enumerate(names):
             if name in self.records.content and draw.random() < corrected:
                 self.records.correct_as(name, CLASSES[after.targets[row]], "label")
-        return window_of(self.records, reference, version="2")
+        return load_window(self.records, reference, version="2")

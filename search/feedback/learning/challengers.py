@@ -1,8 +1,9 @@
-"""The search for a challenger: its space, made from the champion and what its search has observed.
+"""The search for a challenger. Its space comes from the champion and the results of its search.
 
-It begins with the champion trained on, at its own learning rate and at a tenth of it, then with its
-config trained anew. The other challengers are of the space around it, trained on or anew. Of a
-baseline there is one: itself, fitted anew.
+The first two challengers continue the champion's training, at its own learning rate and at a tenth
+of it; the third trains the champion's config from scratch. The others are drawn from the space
+around it, and continue the training or start from scratch. For a baseline there is only one
+challenger: itself, fitted again.
 """
 
 from dataclasses import dataclass, replace
@@ -20,55 +21,56 @@ from trainables.config import DataConfig, TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.values import Params
 
-TRIALS = 8
-SLOWEST, SLOWER = 30, 10
-"""By what the champion's learning rate is divided at most where it is trained on, and in the second
-challenger.
+CHALLENGERS = 8
+"""The default number of challengers."""
+MAX_LR_DIVISOR, SECOND_LR_DIVISOR = 30, 10
+"""Where the champion's training continues, its learning rate is divided by at most the first of
+these, and in the second challenger by the second.
 """
-MIN_OBSERVED = 4
-"""The fewest trainings by which a space is narrowed."""
-LR, WARM, MODEL = "optimizer.lr", "warm_start", "model.name"
+MIN_OBSERVATIONS = 4
+"""The fewest trainings from which the space is narrowed."""
+LR, WARM_START, MODEL = "optimizer.lr", "warm_start", "model.name"
 
 
 @dataclass(frozen=True)
-class Known:
-    """A champion, with its search, its trial and its data."""
+class ChampionData:
+    """The champion's search, trial, config and data."""
 
     experiment: Experiment
-    """Its search."""
+    """The search that trained the champion."""
     result: SearchResult
     """The result of that search."""
     trial: TrialResult
     config: TrialConfig
-    """Of its trial, with the place of the data now."""
+    """The config of its trial, with the current folder of the data."""
     dataset: Dataset
 
 
-def experiment_of(
-    name: str, known: Known, data: DataConfig, warm: str, *, trials: int, budget: Budget
+def challenger_experiment(
+    name: str, champion: ChampionData, data: DataConfig, warm: str, *, trials: int, budget: Budget
 ) -> Experiment:
-    """Return the search for a challenger.
+    """Describe the search for a challenger.
 
-    None is stopped early: those that are trained on are ahead of those trained anew at first,
-    whatever they come to.
+    No challenger is stopped early: those that continue the champion's training are ahead at first
+    of those that start from scratch, whatever they reach in the end.
 
     Args:
-        name: its name.
-        known: the champion.
+        name: the name of the new search.
+        champion: the champion and its search.
         data: the joined data.
-        warm: the champion's checkpoint there; empty of a baseline.
+        warm: the champion's checkpoint in that data's folder; empty for a baseline.
         trials: the number of challengers.
-        budget: what they may use.
+        budget: what the challengers may use.
     """
-    space = space_of(known, warm)
+    space = challenger_space(champion, warm)
     return replace(
-        known.experiment,
+        champion.experiment,
         name=name,
         space_name=IMPROVEMENT,
         space=space,
         space_source="",
         settings={},
-        base=replace(known.experiment.base, data=data).override(space.base),
+        base=replace(champion.experiment.base, data=data).override(space.base),
         algorithm="bayes",
         scheduler="fifo",
         trials=trials if warm else 1,
@@ -79,76 +81,80 @@ def experiment_of(
     )
 
 
-def space_of(known: Known, warm: str) -> SearchSpace:
-    """Return the space of the challengers, with the champion's family alone."""
-    params, model = effective(known.trial), known.config.model.name
-    space = _anew(known.experiment.space)
+def challenger_space(champion: ChampionData, warm: str) -> SearchSpace:
+    """Build the space of the challengers, which contains only the champion's model family."""
+    params, model = effective(champion.trial), champion.config.model.name
+    space = _space_without_warm_start(champion.experiment.space)
     if MODEL in params:
         space = space.fixed({MODEL: model})
-    params = {path: value for path, value in params.items() if path not in (MODEL, WARM)}
-    base = {path: value for path, value in space.base.items() if _applies(path, model)}
+    params = {path: value for path, value in params.items() if path not in (MODEL, WARM_START)}
+    base = {path: value for path, value in space.base.items() if _is_applicable(path, model)}
     space = replace(space, base=base, trials=None, reference={}, first=())
     if not warm:
         return replace(space, domains={}, base={**base, **params})
     observed = [
-        one
-        for one in observations(known.result)
-        if one.params.get(MODEL, model) == model and not one.params.get(WARM)
+        observation
+        for observation in observations(champion.result)
+        if observation.params.get(MODEL, model) == model and not observation.params.get(WARM_START)
     ]
-    if len(observed) >= MIN_OBSERVED:
-        refuses = partial(refusal, known.experiment, known.dataset)
+    if len(observed) >= MIN_OBSERVATIONS:
+        refuses = partial(refusal, champion.experiment, champion.dataset)
         space, _ = narrow(space, observed, params, refuses)
-    rate = known.config.optimizer.lr
-    domains: dict[str, Domain] = {WARM: Choice(warm, "")}
+    lr = champion.config.optimizer.lr
+    domains: dict[str, Domain] = {WARM_START: Choice(warm, "")}
     for path in (*space.domains, *({LR} - space.domains.keys())):
-        own: Domain | None = None
+        warm_domain: Domain | None = None
         if path == LR:
-            own = Float(rate / SLOWEST, rate, log=True)
+            warm_domain = Float(lr / MAX_LR_DIVISOR, lr, log=True)
         elif path in params:
-            own = Choice(params[path])
-        domains[path] = _both(path, space, params, own, warm)
-    anew = {WARM: "", **params}
-    on = {**anew, WARM: warm, LR: rate}
-    first = (on, {**on, LR: rate / SLOWER}, anew)
+            warm_domain = Choice(params[path])
+        domains[path] = _warm_or_fresh_domain(path, space, params, warm_domain, warm)
+    fresh_params = {WARM_START: "", **params}
+    warm_params = {**fresh_params, WARM_START: warm, LR: lr}
+    first = (warm_params, {**warm_params, LR: lr / SECOND_LR_DIVISOR}, fresh_params)
     return replace(space, domains=domains, first=first)
 
 
-def _anew(space: SearchSpace) -> SearchSpace:
-    """Return a space without what it had for trainings that went on from an earlier champion."""
+def _space_without_warm_start(space: SearchSpace) -> SearchSpace:
+    """Copy a space without the cases that continue the training of an earlier champion."""
     domains: dict[str, Domain] = {}
     for path, domain in space.domains.items():
         cases = [
-            _under(case, {name: value for name, value in case.when.items() if name != WARM})
+            _set_condition(
+                case, {name: value for name, value in case.when.items() if name != WARM_START}
+            )
             for case in (domain.cases if isinstance(domain, Cases) else (domain,))
-            if not case.when.get(WARM)
+            if not case.when.get(WARM_START)
         ]
-        if path != WARM and cases:
+        if path != WARM_START and cases:
             domains[path] = cases[0] if len(cases) == 1 else Cases(*cases)
-    base = {path: value for path, value in space.base.items() if path != WARM}
+    base = {path: value for path, value in space.base.items() if path != WARM_START}
     return replace(space, domains=domains, base=base, first=())
 
 
-def _applies(path: str, model: str) -> bool:
-    """Return whether a setting of all trials is one of this model's, with its data as they are."""
+def _is_applicable(path: str, model: str) -> bool:
+    """True if a setting of all trials applies to this model and to data already prepared."""
     if path.startswith("data."):
         return path in PER_TRIAL_DATA
     option = model_option(path)
     return option in ("", "name") or option in MODELS[model].options
 
 
-def _both(path: str, space: SearchSpace, params: Params, own: Domain | None, warm: str) -> Domain:
-    """Return a parameter's domain: where the champion is trained on `own`, anew the space's."""
-    cases = [] if own is None else [_under(own, {WARM: warm})]
+def _warm_or_fresh_domain(
+    path: str, space: SearchSpace, params: Params, warm_domain: Domain | None, warm: str
+) -> Domain:
+    """Combine a parameter's domains: `warm_domain` with a warm start, else the space's."""
+    cases = [] if warm_domain is None else [_set_condition(warm_domain, {WARM_START: warm})]
     if path in space.domains:
-        domain, there = space.domains[path], space.under(path, params)
+        domain, active = space.domains[path], space.under(path, params)
         for case in domain.cases if isinstance(domain, Cases) else (domain,):
-            wide = _holding(case, params[path]) if case is there and path in params else case
-            cases.append(_under(wide, {**case.when, WARM: ""}))
+            wide = _widen(case, params[path]) if case is active and path in params else case
+            cases.append(_set_condition(wide, {**case.when, WARM_START: ""}))
     return Cases(*cases)
 
 
-def _holding(domain: Domain, value: object) -> Domain:
-    """Return the domain, with this value too: a refined space may have left it."""
+def _widen(domain: Domain, value: object) -> Domain:
+    """Widen a domain so that it contains this value: a refined space may have excluded it."""
     if domain.holds(value):
         return domain
     if isinstance(domain, Range) and isinstance(value, int | float):
@@ -157,8 +163,7 @@ def _holding(domain: Domain, value: object) -> Domain:
     return Choice(*domain.options, value, when=domain.when)
 
 
-def _under(domain: Domain, when: Params) -> Domain:
-    """Return the domain under these conditions."""
+def _set_condition(domain: Domain, when: Params) -> Domain:
     if isinstance(domain, Choice):
         return Choice(*domain.options, when=when)
     return replace(domain, when=when)

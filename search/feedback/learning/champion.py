@@ -1,4 +1,4 @@
-"""The model that is to be improved: by its address in MLflow's registry, or by its search."""
+"""The model to improve, by its address in MLflow's registry or by its search."""
 
 import argparse
 import os
@@ -9,8 +9,8 @@ from cluster.errors import Refused
 from search.cli.overrides import apply_overrides
 from search.cli.prompt import resolve_or_ask
 from search.design.experiment import Experiment, absolute
-from search.feedback.learning.challengers import Known
-from search.feedback.learning.joining import Champion
+from search.feedback.learning.challengers import ChampionData
+from search.feedback.learning.joining import ChampionIdentity
 from search.journal.result import SearchResult, TrialResult, checkpoint_of
 from search.journal.store import Home, home
 from search.promote import answer, config_of, dataset_of
@@ -21,88 +21,92 @@ from trainables.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Found:
-    """The model that is to be improved."""
+class ChampionModel:
+    """The model to improve."""
 
     source: str
-    """The name or address by which `search.api.load` loads it."""
-    champion: Champion
+    """The name or address that `search.api.load` accepts."""
+    champion: ChampionIdentity
     home: Home
-    known: Known
+    data: ChampionData
     tracking: str
 
     @property
     def checkpoint(self) -> Path:
-        """The champion's checkpoint, fetched if need be."""
-        return self.home.read(str(checkpoint_of(self.known.trial, Path())))
+        """The local folder of the champion's checkpoint, which is downloaded if necessary."""
+        return self.home.read(str(checkpoint_of(self.data.trial, Path())))
 
 
-def found_model(args: argparse.Namespace) -> Found:
-    """Return the model that is to be improved, with its search and its data.
+def find_champion(args: argparse.Namespace) -> ChampionModel:
+    """Find the model to improve, with its search and its data.
 
     Raises:
         ConfigError: there is no such model or search, or it cannot be improved.
         Refused: its search is not the one that it was registered from.
     """
     if not args.model.startswith("models:"):
-        return found_again(args, Champion("", "", resolve_or_ask(args.model, args.storage), "", ""))
+        return load_champion(
+            args, ChampionIdentity("", "", resolve_or_ask(args.model, args.storage), "", "")
+        )
     at = origin_of(args.model, tracking_of(args))
     if not at.tags.get("search.name"):
         raise ConfigError(f"{args.model} was not registered by search.promote.")
     tags = (at.tags[f"search.{name}"] for name in ("name", "id", "trial"))
-    return found_again(args, Champion(at.name, at.version, *tags))
+    return load_champion(args, ChampionIdentity(at.name, at.version, *tags))
 
 
-def found_again(args: argparse.Namespace, wanted: Champion) -> Found:
-    """Return the model that is described; where no trial is named, its search's answer.
+def load_champion(args: argparse.Namespace, identity: ChampionIdentity) -> ChampionModel:
+    """Load the model of this identity; without a trial, the chosen model of its search.
 
     Raises:
-        ConfigError, Refused: as `found_model`.
+        ConfigError: its search is not in the storage.
+        Refused: its search is not the one that it was registered from.
     """
-    name, source = wanted.search, f"models:/{wanted.model}/{wanted.version}"
-    kept = home(args.storage, name)
-    if not kept.exists():
+    name, source = identity.search, f"models:/{identity.model}/{identity.version}"
+    search_home = home(args.storage, name)
+    if not search_home.exists():
         raise ConfigError(
             f"{args.model} is from the search '{name}', which is not in '{args.storage}'. Name its "
             "place with --storage."
         )
-    result = SearchResult.read(kept.opened())
-    if wanted.id and wanted.id != result.started.id:
+    result = SearchResult.read(search_home.opened())
+    if identity.id and identity.id != result.started.id:
         raise Refused(
             f"the search '{name}' in '{args.storage}' is another than the one that {args.model} "
             "was registered from."
         )
-    chosen = result.find(wanted.trial) if wanted.trial else None
-    chosen = chosen or answer(result, kept, args.storage)
-    tracking = tracking_of(args) if wanted.version else absolute(uri_of(result, args.tracking))
-    champion = Champion(
-        args.register or wanted.model or name,
-        wanted.version,
+    chosen = result.find(identity.trial) if identity.trial else None
+    chosen = chosen or answer(result, search_home, args.storage)
+    tracking = tracking_of(args) if identity.version else absolute(uri_of(result, args.tracking))
+    champion = ChampionIdentity(
+        args.register or identity.model or name,
+        identity.version,
         name,
         result.started.id,
         chosen.trial,
     )
-    known = known_of(args, result, chosen, tracking)
-    return Found(source if wanted.version else name, champion, kept, known, tracking)
+    data = champion_data(args, result, chosen, tracking)
+    return ChampionModel(
+        source if identity.version else name, champion, search_home, data, tracking
+    )
 
 
 def tracking_of(args: argparse.Namespace) -> str:
-    """Return the tracking URI of a registered model."""
-    given = args.tracking or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING
-    return absolute(given)
+    """The tracking URI of a registered model."""
+    uri = args.tracking or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING
+    return absolute(uri)
 
 
-def known_of(
+def champion_data(
     args: argparse.Namespace, result: SearchResult, chosen: TrialResult, tracking: str
-) -> Known:
-    """Return what is known of the champion.
+) -> ChampionData:
+    """Collect the champion's search, config and data.
 
     Raises:
-        ConfigError: it is of a kind that cannot be improved, or its images are not there.
-        Refused: its images are not those of its search.
+        ConfigError: it is of a kind that cannot be improved.
     """
-    recorded = Experiment.from_description(result.name, result.started.experiment, args.storage)
-    recorded = replace(apply_overrides(recorded, args, result), tracking=tracking)
+    experiment = Experiment.from_description(result.name, result.started.experiment, args.storage)
+    experiment = replace(apply_overrides(experiment, args, result), tracking=tracking)
     config = config_of(chosen, args.data_root or Path(result.started.data["root"]))
     if config.task is not CLASSIFICATION:
         raise ConfigError(
@@ -114,4 +118,4 @@ def known_of(
             "has no validation part that could stay as it is."
         )
     check_tracking(tracking)
-    return Known(recorded, result, chosen, config, dataset_of(result, config))
+    return ChampionData(experiment, result, chosen, config, dataset_of(result, config))

@@ -1,8 +1,8 @@
-"""The corrected images that a model can learn from, and why the others are left out.
+"""The corrected images that a model can learn from, and the reasons why the others are left out.
 
-An image that shows what a test or validation image shows is refused. Of the others a share is set
-aside for good: by a third it is chosen which challenger is best, by the rest whether that is better
-than the champion.
+An image that shows the same as a test or validation image is refused. A share of the others is set
+aside for good: a third of it selects the best challenger, and the rest decides whether that
+challenger is better than the champion.
 """
 
 import hashlib
@@ -25,18 +25,26 @@ from trainables.inspection.copies import Copies, find_copies
 if TYPE_CHECKING:
     from trainables.export.model import Model
 
-HELD, CHOOSING, TRAINED = "held", "choosing", "trained"
-"""The uses of an image: to hold the best challenger against the champion, to choose that one, to
-train on. Images of the first two are never trained on.
+HELD_OUT, SELECTION, TRAINING = "held", "choosing", "trained"
+"""The uses of an image: HELD_OUT compares champion and challenger, SELECTION picks the challenger,
+TRAINING is trained on. Images of the first two uses are never trained on.
 """
-MET = "met/"
-"""The beginning of the name of an image that was met, among those of a data set."""
-ASIDE = "set-aside"
-"""The part of the images that were set aside, and whose corrections were taken back."""
-SHARES = {HELD: 0.3, CHOOSING: 0.15}
-FEWEST = {TRAINED: 10, CHOOSING: 5, HELD: 10}
+RECORDED_PREFIX = "met/"
+"""Prefix of the names of recorded images in a data set."""
+SET_ASIDE = "set-aside"
+"""The part of the images that were set aside and whose corrections were taken back."""
+USE_SHARES = {HELD_OUT: 0.3, SELECTION: 0.15}
+MIN_NEW_IMAGES = {TRAINING: 10, SELECTION: 5, HELD_OUT: 10}
 """The fewest new images of each use."""
-TEST, VAL, SAME, CONTRADICTS, UNREADABLE, GONE, DOUBTED = (
+(
+    SHOWS_TEST_IMAGE,
+    SHOWS_VALIDATION_IMAGE,
+    ALREADY_KNOWN,
+    CONTRADICTORY,
+    UNREADABLE,
+    NO_LONGER_STORED,
+    PROBABLY_WRONG,
+) = (
     "shows a test image",
     "shows a validation image",
     "is known already",
@@ -45,40 +53,40 @@ TEST, VAL, SAME, CONTRADICTS, UNREADABLE, GONE, DOUBTED = (
     "is no longer kept",
     "is probably labelled wrong",
 )
-"""The reasons for which an image is left out."""
+"""The reasons why an image is left out."""
 
 
 @dataclass(frozen=True)
-class New:
-    """An image that may be learned from."""
+class NewImage:
+    """An image that can be learned from."""
 
     image: str
-    """Its name among the records: the SHA-256 of the image as it came."""
+    """Its name in the records: the SHA-256 of the file."""
     label: str
     pixels: NDArray[np.uint8] = field(repr=False)
-    """In the form of the champion's training, (height, width, channels)."""
+    """The image in the form in which the champion was trained, (height, width, channels)."""
     corrected_ms: int
     by: str
     seen_ms: int
-    """The Unix time in milliseconds when it was met first; 0 where that is not recorded."""
+    """Unix time in milliseconds of the first answer on it; 0 if that is not recorded."""
     use: str
     is_aside: bool = False
     """True if an earlier round has set it aside."""
     is_fair: bool = False
-    """True if it was corrected whatever the champion says of it (see `fair_sample`)."""
+    """True if it was corrected independently of the champion's answer (see `fair_sample`)."""
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class ExcludedImage:
     """An image that is not learned from."""
 
     image: str
     label: str
     why: str
     beside: str = ""
-    """The image that it shows again, and what that is said to be."""
+    """The image that it duplicates, with its class, or another detail."""
     corrected_ms: int = 0
-    """Of a doubted image: which correction it was; 0 where an earlier version has left it out."""
+    """The time of a doubted correction; 0 where an earlier version has left the image out."""
 
     def __str__(self) -> str:
         beside = f": {self.beside}" if self.beside else ""
@@ -86,73 +94,87 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
-class Gathered:
-    """The corrected images of a place: those that may be learned from, and those left out."""
+class CorrectedImages:
+    """The corrected images of a place: those that can be learned from, and those left out."""
 
-    new: tuple[New, ...]
-    left_out: tuple[LeftOut, ...] = ()
+    new: tuple[NewImage, ...]
+    left_out: tuple[ExcludedImage, ...] = ()
     limit: str = ""
-    """A clause on copies that were not looked for; empty if all were."""
+    """A clause on copies that were not searched for; empty if all were."""
     replaced: tuple[int, ...] = ()
-    """The champion's training images, by row, that are among `new` with another label by now."""
+    """Rows of the champion's training images that are in `new` with another label by now."""
 
-    def of(self, use: str) -> list[New]:
-        """Return the images of one use."""
-        return [one for one in self.new if one.use == use]
+    def with_use(self, use: str) -> list[NewImage]:
+        """List the new images of one use."""
+        return [new_image for new_image in self.new if new_image.use == use]
 
-    def why(self, reason: str) -> list[LeftOut]:
-        """Return the images that were left out for one reason."""
-        return [one for one in self.left_out if one.why == reason]
+    def left_out_because(self, reason: str) -> list[ExcludedImage]:
+        """List the images that were left out for one reason."""
+        return [excluded for excluded in self.left_out if excluded.why == reason]
 
     def part(self, use: str, classes: tuple[str, ...]) -> Part:
-        """Return the images of one use as a part."""
-        return part_of(self.of(use), classes)
+        """Build a part of a data set from the images of one use."""
+        return part_of(self.with_use(use), classes)
 
-    def without(self, doubted: Mapping[str, str]) -> "Gathered":
-        """Return this without images whose labels are doubted; `doubted` says why, by name."""
-        known = {one.image: one for one in self.new}
-        gone = [
-            LeftOut(image, (one := known[image]).label, DOUBTED, why, one.corrected_ms)
-            for image, why in doubted.items()
+    def without_doubted(self, doubted: Mapping[str, str]) -> "CorrectedImages":
+        """Leave out images whose labels are doubted; `doubted` maps their names to the reasons."""
+        by_name = {new_image.image: new_image for new_image in self.new}
+        excluded = [
+            ExcludedImage(
+                image,
+                (new_image := by_name[image]).label,
+                PROBABLY_WRONG,
+                reason,
+                new_image.corrected_ms,
+            )
+            for image, reason in doubted.items()
         ]
-        kept = tuple(one for one in self.new if one.image not in doubted)
-        return replace(self, new=kept, left_out=(*self.left_out, *gone))
+        remaining = tuple(new_image for new_image in self.new if new_image.image not in doubted)
+        return replace(self, new=remaining, left_out=(*self.left_out, *excluded))
 
 
-def part_of(new: list[New], classes: tuple[str, ...]) -> Part:
-    """Return images, at least one, as a part."""
+def part_of(new_images: list[NewImage], classes: tuple[str, ...]) -> Part:
+    """Build a part of a data set from at least one image."""
     return Part(
-        np.stack([one.pixels for one in new]),
-        np.array([classes.index(one.label) for one in new], dtype=np.int64),
-        tuple(f"{MET}{one.image}" for one in new),
+        np.stack([image.pixels for image in new_images]),
+        np.array([classes.index(image.label) for image in new_images], dtype=np.int64),
+        tuple(f"{RECORDED_PREFIX}{image.image}" for image in new_images),
     )
 
 
-def gather(
-    records: Records, model: "Model", dataset: Dataset, joined: Mapping[str, str] | None = None
-) -> Gathered:
-    """Return what of the corrected images may be learned from; nothing is set aside yet.
+def read_corrected_images(
+    records: Records,
+    model: "Model",
+    dataset: Dataset,
+    joined_labels: Mapping[str, str] | None = None,
+) -> CorrectedImages:
+    """Read the corrected images and decide which can be learned from; sets nothing aside.
 
     Args:
-        records: where the images and corrections are.
-        model: the champion, which says in which form its images are.
-        dataset: the champion's, as its search divided it.
-        joined: the label with which each image has joined its training part in earlier rounds.
+        records: the images and corrections.
+        model: the champion, which converts images to the form of its training.
+        dataset: the champion's data, as its search split them.
+        joined_labels: the label with which each image joined the training set in earlier rounds.
     """
-    left_out: list[LeftOut] = []
-    met = list(_met(records, model, dataset, left_out))
-    if not met:
-        return Gathered((), tuple(left_out))
-    replaced = _replaced(dataset.train, met, joined or {})
-    sifted = _Sifted(without_rows(dataset, replaced), met, list(_taken_back(records, model)))
-    # In one order, whatever was set aside before: the same images make the same search.
+    left_out: list[ExcludedImage] = []
+    new_images = list(_read_new_images(records, model, dataset, left_out))
+    if not new_images:
+        return CorrectedImages((), tuple(left_out))
+    replaced = _replaced_rows(dataset.train, new_images, joined_labels or {})
+    copy_filter = _CopyFilter(
+        without_rows(dataset, replaced), new_images, list(_uncorrected_images(records, model))
+    )
+    # In an order that does not depend on what was set aside before, so that the same images give
+    # the same search again.
     places = {image: place for place, image in enumerate(records.corrections())}
-    kept = sorted(sifted.kept(), key=lambda one: places[one.image])
-    return Gathered(tuple(kept), (*left_out, *sifted.left_out), sifted.copies.limit, replaced)
+    learnable = sorted(copy_filter.learnable(), key=lambda new_image: places[new_image.image])
+    return CorrectedImages(
+        tuple(learnable), (*left_out, *copy_filter.left_out), copy_filter.copies.limit, replaced
+    )
 
 
 def without_rows(dataset: Dataset, rows: Sequence[int]) -> Dataset:
-    """Return a data set without these training images."""
+    """Remove these training images from a data set."""
     if not rows:
         return dataset
     return replace(
@@ -160,103 +182,123 @@ def without_rows(dataset: Dataset, rows: Sequence[int]) -> Dataset:
     )
 
 
-def _replaced(train: Part, met: Sequence[New], joined: Mapping[str, str]) -> tuple[int, ...]:
-    """Return the rows of the training images that have joined with a label that was wrong.
+def _replaced_rows(
+    train: Part, new_images: Sequence[NewImage], joined_labels: Mapping[str, str]
+) -> tuple[int, ...]:
+    """Find the training images that have joined with a label that was wrong.
 
-    They are known by their pixels: not all data sets have names.
+    They are identified by their pixels: not all data sets have names.
     """
-    wrong = {one.pixels.tobytes() for one in met if joined.get(one.image, one.label) != one.label}
+    wrong = {
+        new_image.pixels.tobytes()
+        for new_image in new_images
+        if joined_labels.get(new_image.image, new_image.label) != new_image.label
+    }
     if not wrong:
         return ()
     images = (image for chunk in train.chunks() for image in chunk)
     return tuple(row for row, image in enumerate(images) if image.tobytes() in wrong)
 
 
-def set_aside(records: Records, gathered: Gathered) -> None:
-    """Set aside what no round trains on, this one and all that follow."""
-    records.note_decided(EARLIER, records.decided()[EARLIER], new=True)
-    for one in gathered.new:
-        if one.use != TRAINED and not one.is_aside:
-            content = records.image(one.image)
-            assert content is not None, one.image
-            records.set_aside(one.use, one.image, content)
+def set_aside_images(records: Records, corrected_images: CorrectedImages) -> None:
+    """Set aside the images that neither this round nor any later one trains on."""
+    records.note_deciding_images(EARLIER, records.deciding_images()[EARLIER], new=True)
+    for new_image in corrected_images.new:
+        if new_image.use != TRAINING and not new_image.is_aside:
+            content = records.image(new_image.image)
+            assert content is not None, new_image.image
+            records.set_aside(new_image.use, new_image.image, content)
 
 
-def drawn(pixels: NDArray[np.uint8]) -> str:
-    """Return the use of an image, by its content: the same in every round."""
+def draw_use(pixels: NDArray[np.uint8]) -> str:
+    """Choose the use of an image by a hash of its content: the same in every round."""
+    # The shape too: the same bytes may be two images.
     digest = hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).digest()
     place, end = int.from_bytes(digest[:8]) / 2**64, 0.0
-    for use, share in SHARES.items():
+    for use, share in USE_SHARES.items():
         end += share
         if place < end:
             return use
-    return TRAINED
+    return TRAINING
 
 
-def _met(
-    records: Records, model: "Model", dataset: Dataset, left_out: list[LeftOut]
-) -> Iterator[New]:
-    """Yield each corrected image that can be read: those set aside first, then in time's order."""
-    aside, corrections = records.aside(), records.corrections()
-    answers = list(records.seen())
+def _read_new_images(
+    records: Records, model: "Model", dataset: Dataset, left_out: list[ExcludedImage]
+) -> Iterator[NewImage]:
+    """Yield each corrected image that can be read, those set aside first, then in order of time."""
+    aside, corrections = records.set_aside_uses(), records.corrections()
+    answers = list(records.read_answers())
     fair = fair_sample(answers, corrections)
-    first: dict[str, int] = {}
+    first_seen_ms: dict[str, int] = {}
     for answer in answers:
-        first.setdefault(answer.image, answer.time_ms)
-    ordered = sorted(corrections.values(), key=lambda one: one.image not in aside)
+        first_seen_ms.setdefault(answer.image, answer.time_ms)
+    ordered = sorted(corrections.values(), key=lambda correction: correction.image not in aside)
     with tempfile.TemporaryDirectory(prefix="improve-") as folder:
         file = Path(folder) / "image"
-        for one in ordered:
-            use = aside.get(one.image, "")
-            content = records.aside_image(use, one.image) if use else records.image(one.image)
+        for correction in ordered:
+            use = aside.get(correction.image, "")
+            content = (
+                records.set_aside_image(use, correction.image)
+                if use
+                else records.image(correction.image)
+            )
             if content is None:
-                left_out.append(LeftOut(one.image, one.label, GONE))
+                left_out.append(ExcludedImage(correction.image, correction.label, NO_LONGER_STORED))
                 continue
             file.write_bytes(content)
             try:
-                if one.label not in dataset.classes:
-                    raise ConfigError(f"no class is named '{printable(one.label)}'")
+                if correction.label not in dataset.classes:
+                    raise ConfigError(f"no class is named '{printable(correction.label)}'")
                 pixels = model.pixels(file)
             except ConfigError as error:
-                told = str(error).replace(f"'{file}': ", "")
-                left_out.append(LeftOut(one.image, one.label, UNREADABLE, told))
+                reason = str(error).replace(f"'{file}': ", "")
+                left_out.append(
+                    ExcludedImage(correction.image, correction.label, UNREADABLE, reason)
+                )
                 continue
-            yield New(
-                *(one.image, one.label, pixels, one.time_ms, one.by, first.get(one.image, 0)),
-                use=use or drawn(pixels),
+            yield NewImage(
+                *(
+                    correction.image,
+                    correction.label,
+                    pixels,
+                    correction.time_ms,
+                    correction.by,
+                    first_seen_ms.get(correction.image, 0),
+                ),
+                use=use or draw_use(pixels),
                 is_aside=bool(use),
-                is_fair=one.image in fair,
+                is_fair=correction.image in fair,
             )
 
 
-def _taken_back(records: Records, model: "Model") -> Iterator[NDArray[np.uint8]]:
-    """Yield the images that were set aside and have no correction any more."""
+def _uncorrected_images(records: Records, model: "Model") -> Iterator[NDArray[np.uint8]]:
+    """Yield the images that were set aside and no longer have a correction."""
     corrections = records.corrections()
     with tempfile.TemporaryDirectory(prefix="improve-") as folder:
         file = Path(folder) / "image"
-        for image, use in records.aside().items():
-            content = None if image in corrections else records.aside_image(use, image)
+        for image, use in records.set_aside_uses().items():
+            content = None if image in corrections else records.set_aside_image(use, image)
             if content is not None:
                 file.write_bytes(content)
-                with suppress(ConfigError):  # what cannot be read is no copy
+                with suppress(ConfigError):  # an unreadable image is not a copy
                     yield model.pixels(file)
 
 
-class _Sifted:
-    """New images beside those of the champion's parts, counted through: the new ones last."""
+class _CopyFilter:
+    """Finds new images that duplicate others. Rows count through all parts, the new images last."""
 
     def __init__(
-        self, dataset: Dataset, met: list[New], taken_back: list[NDArray[np.uint8]]
+        self, dataset: Dataset, new_images: list[NewImage], taken_back: list[NDArray[np.uint8]]
     ) -> None:
         assert dataset.test is not None
-        self.met, self.classes = met, dataset.classes
+        self.new_images, self.classes = new_images, dataset.classes
         unlabelled = np.zeros(len(taken_back), dtype=np.int64)
         parts = {
             "training": dataset.train,
             "validation": dataset.val,
             "test": dataset.test,
-            **({ASIDE: Part(np.stack(taken_back), unlabelled)} if taken_back else {}),
-            "": part_of(met, dataset.classes),
+            **({SET_ASIDE: Part(np.stack(taken_back), unlabelled)} if taken_back else {}),
+            "": part_of(new_images, dataset.classes),
         }
         self.part = np.repeat(list(parts), [len(part) for part in parts.values()])
         self.labels = np.concatenate([part.targets for part in parts.values()])
@@ -266,78 +308,91 @@ class _Sifted:
             for row in range(len(part))
         ]
         self.copies: Copies = find_copies(list(parts.values()))
-        self.left_out: list[LeftOut] = []
+        self.left_out: list[ExcludedImage] = []
 
-    def kept(self) -> list[New]:
-        """Return the new images that may be learned from; the others become `left_out`."""
-        kept: dict[int, New] = {}
+    def learnable(self) -> list[NewImage]:
+        """List the new images that can be learned from; the others are added to `left_out`."""
+        learnable: dict[int, NewImage] = {}
         disputed: set[int] = set()
-        for row, one in enumerate(self.met, len(self.names) - len(self.met)):
-            same = self._with(row, self.copies.near) - {row}
-            turned = self._with(row, self.copies.mirrored) - {row}
-            before = sorted(same & (kept.keys() | disputed))
-            trained = [other for other in sorted(same) if self.part[other] == "training"]
-            why, beside = self._refused(same | turned)
-            if not why and one.is_aside:
-                why, beside = self._known(row, trained, self._mirrored(one, turned, {}))
+        for row, new_image in enumerate(self.new_images, len(self.names) - len(self.new_images)):
+            copies = self._copies_of(row, self.copies.near) - {row}
+            mirrored = self._copies_of(row, self.copies.mirrored) - {row}
+            before = sorted(copies & (learnable.keys() | disputed))
+            trained = [copy_row for copy_row in sorted(copies) if self.part[copy_row] == "training"]
+            why, beside = self._refusal(copies | mirrored)
+            if not why and new_image.is_aside:
+                why, beside = self._redundancy(
+                    row, trained, self._conflicting_mirrors(new_image, mirrored, {})
+                )
             elif not why:
-                turned_known = self._mirrored(one, turned, kept)
-                why, beside = self._known(row, [*before, *trained], turned_known)
-            if not why and not one.is_aside and (shown := self._aside(same | turned)):
-                why, beside = SAME, self._told(shown[0])
+                known_mirrored = self._conflicting_mirrors(new_image, mirrored, learnable)
+                why, beside = self._redundancy(row, [*before, *trained], known_mirrored)
+            if (
+                not why
+                and not new_image.is_aside
+                and (aside_rows := self._rows_set_aside(copies | mirrored))
+            ):
+                why, beside = ALREADY_KNOWN, self._describe(aside_rows[0])
             if not why:
-                kept[row] = one
+                learnable[row] = new_image
                 continue
-            self.left_out.append(LeftOut(one.image, one.label, why, beside))
-            if why == CONTRADICTS:
+            self.left_out.append(ExcludedImage(new_image.image, new_image.label, why, beside))
+            if why == CONTRADICTORY:
                 disputed.add(row)
-                for other in [other for other in before if other in kept]:
-                    if not kept[other].is_aside:
-                        disputed.add(other)
-                        gone = kept.pop(other)
-                        told = LeftOut(gone.image, gone.label, why, self._told(row))
-                        self.left_out.append(told)
-        return list(kept.values())
+                for copy_row in [copy_row for copy_row in before if copy_row in learnable]:
+                    if not learnable[copy_row].is_aside:
+                        disputed.add(copy_row)
+                        contradicted = learnable.pop(copy_row)
+                        excluded = ExcludedImage(
+                            contradicted.image, contradicted.label, why, self._describe(row)
+                        )
+                        self.left_out.append(excluded)
+        return list(learnable.values())
 
-    def _refused(self, same: set[int]) -> tuple[str, str]:
-        """Return why an image that shows one of these again is refused, and which; or nothing."""
-        for part, why in (("test", TEST), ("validation", VAL)):
-            if found := [row for row in sorted(same) if self.part[row] == part]:
-                return why, self._told(found[0])
+    def _refusal(self, copies: set[int]) -> tuple[str, str]:
+        """The reason to refuse a copy of these, and the copied image; or two empty texts."""
+        for part, why in (("test", SHOWS_TEST_IMAGE), ("validation", SHOWS_VALIDATION_IMAGE)):
+            if rows := [row for row in sorted(copies) if self.part[row] == part]:
+                return why, self._describe(rows[0])
         return "", ""
 
-    def _mirrored(self, one: New, turned: set[int], kept: Mapping[int, New]) -> list[int]:
-        """Return the mirror images by which an image adds nothing.
+    def _conflicting_mirrors(
+        self, new_image: NewImage, mirrored: set[int], learnable: Mapping[int, NewImage]
+    ) -> list[int]:
+        """Rows of the mirror images that make this image redundant.
 
-        One to train on may be the mirror image of another; no other one may be of any.
+        A training image may be the mirror image of another training image; an image of another use
+        may not be the mirror image of any.
         """
-        if one.use == TRAINED:
-            return sorted(row for row in turned & kept.keys() if kept[row].use != TRAINED)
-        return sorted(row for row in turned if row in kept or self.part[row] == "training")
+        if new_image.use == TRAINING:
+            return sorted(
+                row for row in mirrored & learnable.keys() if learnable[row].use != TRAINING
+            )
+        return sorted(row for row in mirrored if row in learnable or self.part[row] == "training")
 
-    def _aside(self, same: set[int]) -> list[int]:
-        """Return those of these images that were set aside, and whose label was taken back."""
-        return [row for row in sorted(same) if self.part[row] == ASIDE]
+    def _rows_set_aside(self, copies: set[int]) -> list[int]:
+        """Rows of the copies that were set aside and whose label was taken back."""
+        return [row for row in sorted(copies) if self.part[row] == SET_ASIDE]
 
-    def _known(self, row: int, same: list[int], turned: list[int]) -> tuple[str, str]:
-        """Return why an image adds nothing to those that show the same, or its mirror image."""
-        for other in same:
-            if self.labels[other] != self.labels[row]:
-                return CONTRADICTS, self._told(other)
-        known = [*same, *turned]
-        return (SAME, self._told(known[0])) if known else ("", "")
+    def _redundancy(self, row: int, copies: list[int], mirrored: list[int]) -> tuple[str, str]:
+        """The reason why an image adds nothing to its copies and mirrors, and one of these."""
+        for copy_row in copies:
+            if self.labels[copy_row] != self.labels[row]:
+                return CONTRADICTORY, self._describe(copy_row)
+        existing = [*copies, *mirrored]
+        return (ALREADY_KNOWN, self._describe(existing[0])) if existing else ("", "")
 
-    def _with(self, row: int, pairs: NDArray[np.int64]) -> set[int]:
-        """Return the images that equal this one or one that is in a pair with it."""
+    def _copies_of(self, row: int, pairs: NDArray[np.int64]) -> set[int]:
+        """Rows of the images that equal this one, or an image that is paired with it."""
         original = self.copies.original[row]
-        one, other = pairs[:, 0], pairs[:, 1]
-        paired = [original, *other[one == original], *one[other == original]]
+        first, second = pairs[:, 0], pairs[:, 1]
+        paired = [original, *second[first == original], *first[second == original]]
         return set(np.flatnonzero(np.isin(self.copies.original, paired)).tolist())
 
-    def _told(self, row: int) -> str:
-        """Return an image's name and class."""
-        name, label = self.names[row].removeprefix(MET), self.classes[self.labels[row]]
-        if self.part[row] == ASIDE:
+    def _describe(self, row: int) -> str:
+        """Format an image's name and class."""
+        name, label = self.names[row].removeprefix(RECORDED_PREFIX), self.classes[self.labels[row]]
+        if self.part[row] == SET_ASIDE:
             return printable(name)
         name = name[:12] if self.part[row] == "" else name
         return f"{printable(name)} ({printable(label)})"

@@ -1,8 +1,7 @@
-"""The decision: the best challenger beside the champion, on what neither has seen.
+"""The decision: the best challenger against the champion, on images that neither was trained on.
 
-The challenger is chosen by the old validation part and by new images that were set aside for it.
-Then both are held against each other on new images that were set aside for that, and on the old
-test part.
+The challenger is selected on the old validation set and on new images that were set aside for this.
+Then champion and challenger are compared on new images that were held out, and on the old test set.
 """
 
 import math
@@ -10,97 +9,104 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
 
-from search.feedback.learning.corrected import FEWEST, HELD, SHARES
+from search.feedback.learning.corrected import HELD_OUT, MIN_NEW_IMAGES, USE_SHARES
 from search.feedback.learning.paired import (
     ALPHA,
     POWER,
-    Paired,
-    difference_found,
-    differing_allowed,
+    PairedComparison,
+    detectable_difference,
     images_needed,
     margin_needed,
-    tests_needed,
+    max_disagreement,
+    required_test_images,
 )
 from trainables.values import Json
 
 CHAMPION, CHALLENGER, UNCHANGED = "champion", "challenger", "unchanged"
 MARGIN = 0.01
-LEVEL = 0.96
+"""The accuracy on the old test images that a new champion may lose."""
+INTERVAL_LEVEL = 0.96
 """The level of the intervals that are stated as 95 %. A score interval covers its level on average
 over the true differences; at 0.95 some were covered in 93.6 % of the cases.
 """
 DIFFERENCES = (0.02, 0.05, 0.1)
-DIFFERING, DIFFERING_OLD = 0.25, 0.05
-"""The share of new images, and of old test images, on which two models are supposed to differ,
-before that is known.
+"""The differences in accuracy for which the required images are stated before training."""
+NEW_DISAGREEMENT, OLD_DISAGREEMENT = 0.25, 0.05
+"""The assumed share of new images, and of old test images, on which two models disagree, until it
+is known.
 """
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A challenger, as the choice among them sees it."""
+class ScoredChallenger:
+    """A challenger with the accuracies that select the best one."""
 
     trial: str
     validation: float
-    """Its accuracy on the old validation part."""
+    """Its accuracy on the old validation set."""
     new: float
-    """Its accuracy on the new images that were set aside to choose by."""
+    """Its accuracy on the new images for selection."""
 
     @property
     def mean(self) -> float:
-        """Both count alike: a challenger is to be good at what was and at what is."""
+        """The mean of both: a challenger has to be good on old and on new images."""
         return (self.validation + self.new) / 2
 
 
 @dataclass(frozen=True)
-class First:
-    """The first champion of several rounds, beside the challenger.
+class FirstChampion:
+    """The first champion of several rounds, compared with the challenger.
 
-    One that is worse than the champion by less than the margin in each round is worse than the
-    first by more in the end.
+    A challenger that is worse than the champion by less than the margin in each round is worse than
+    the first champion by more in the end.
     """
 
     name: str
     """Its trial and search, in words."""
-    old: Paired
-    """The challenger beside it on the old test images."""
+    old: PairedComparison
+    """The challenger against it on the old test images."""
     accuracy: float
-    """Its own accuracy on these."""
+    """Its accuracy on these."""
 
     def to_json(self, margin: float) -> Json:
-        """Return the comparison as plain values."""
+        """Convert the comparison to JSON-compatible values."""
         p = self.old.p_worse_by(margin)
-        return {"name": self.name, **_facts(self.old, self.accuracy), "p": p, "margin": margin}
+        return {
+            "name": self.name,
+            **_comparison_facts(self.old, self.accuracy),
+            "p": p,
+            "margin": margin,
+        }
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The outcome of an improvement, with the figures that it rests on."""
+    """The outcome of an improvement, with the figures that decide it."""
 
     trial: str
     """The challenger."""
-    candidates: tuple[Candidate, ...]
-    new: Paired
-    old: Paired
+    candidates: tuple[ScoredChallenger, ...]
+    new: PairedComparison
+    old: PairedComparison
     champion_new: float
     """The champion's accuracy on the new images that were held out."""
     champion_old: float
     margin: float
     champion_ms: float
-    """Milliseconds for one image alone, both measured after each other."""
+    """Milliseconds per image in batches of one; both models are measured one after the other."""
     challenger_ms: float
     alpha: float = ALPHA
-    """The error rate of the test on the new images, in this round (see `alpha_of`)."""
+    """The error rate of the test on the new images in this round (see `round_alpha`)."""
     fair: int = 0
-    """The images held out that were chosen without regard to what the champion says of them."""
+    """The held-out images that were chosen without regard to the champion's answers."""
     is_fair: bool = True
-    """False if these are too few: all that were held out are compared then."""
-    first: "First | None" = None
-    """The first champion; None if this champion is that."""
+    """False if these are too few: then all held-out images are compared."""
+    first: "FirstChampion | None" = None
+    """The first champion; None if it is this champion."""
 
     @property
     def is_better(self) -> bool:
-        """True if it is better on the new images, beyond chance."""
+        """True if the challenger is significantly better on the new images."""
         return self.is_fair and self.new.p_better <= self.alpha
 
     @property
@@ -109,8 +115,8 @@ class Decision:
 
         Neither than the champion nor than the first champion.
         """
-        held_to = [self.old] if self.first is None else [self.old, self.first.old]
-        return all(one.p_worse_by(self.margin) <= ALPHA for one in held_to)
+        comparisons = [self.old] if self.first is None else [self.old, self.first.old]
+        return all(comparison.p_worse_by(self.margin) <= ALPHA for comparison in comparisons)
 
     @property
     def is_worse(self) -> bool:
@@ -125,43 +131,50 @@ class Decision:
         return CHAMPION if self.is_better and self.is_not_worse else CHALLENGER
 
     def lines(self) -> list[str]:
-        """Return the decision in words."""
+        """Describe the decision in lines of text."""
         count = len(self.candidates)
         return [
             f"{self.trial} is the only challenger"
             if count == 1
             else f"{self.trial} is the best of {count} challengers, by validation images and new "
             "images that were set aside to choose by",
-            f"  new images, held out: {_compared(self.new, self.champion_new)}; {self._on_new()}",
-            f"  old test images: {_compared(self.old, self.champion_old)}; "
-            f"{self._on_old(self.old)}",
-            *self._beside_the_first(),
+            f"  new images, held out: {_comparison_text(self.new, self.champion_new)}; "
+            f"{self._new_images_text()}",
+            f"  old test images: {_comparison_text(self.old, self.champion_old)}; "
+            f"{self._old_images_text(self.old)}",
+            *self._first_champion_lines(),
             f"  to use: {self.challenger_ms:.3g} ms an image, the champion "
             f"{self.champion_ms:.3g} ms",
             self._outcome_text(),
         ]
 
-    def _on_new(self) -> str:
+    def _new_images_text(self) -> str:
         p = f"p = {self.new.p_better:.2g}, one-sided McNemar test"
         if self.is_better:
             return f"it is better ({p})"
         if not self.is_fair:
-            return f"that shows nothing ({p}): {_unfair(self.fair)}"
-        needed = f", which about {self._needed():,} images would tell" if self._needed() else ""
-        return f"not shown to be better ({p}; {self.alpha:.2g} is asked for{needed})"
+            return f"that shows nothing ({p}): {_unfair_text(self.fair)}"
+        needed_text = (
+            f", which about {self._images_needed():,} images would tell"
+            if self._images_needed()
+            else ""
+        )
+        return f"not shown to be better ({p}; {self.alpha:.2g} is asked for{needed_text})"
 
-    def _needed(self) -> int:
+    def _images_needed(self) -> int:
         differing = (self.new.gained + self.new.lost) / max(1, self.new.images)
         if self.new.difference <= 0 or not self.alpha:
             return 0
         return images_needed(self.new.difference, max(differing, self.new.difference), self.alpha)
 
-    def _beside_the_first(self) -> Iterator[str]:
+    def _first_champion_lines(self) -> Iterator[str]:
         if (first := self.first) is not None:
-            compared = _compared(first.old, first.accuracy, f"{first.name}'s, the first champion,")
-            yield f"  old test images: {compared}; {self._on_old(first.old)}"
+            compared = _comparison_text(
+                first.old, first.accuracy, f"{first.name}'s, the first champion,"
+            )
+            yield f"  old test images: {compared}; {self._old_images_text(first.old)}"
 
-    def _on_old(self, old: Paired) -> str:
+    def _old_images_text(self, old: PairedComparison) -> str:
         p, points = old.p_worse_by(self.margin), f"{100 * self.margin:g} point"
         points += "s" * (self.margin != 0.01)
         if p <= ALPHA:
@@ -169,9 +182,9 @@ class Decision:
         if _is_worse(old, self.margin):
             return f"it is worse by more than {points}"
         text = f"that it is not worse by {points} is not shown (p = {p:.2g})"
-        if is_possible(old.images, self.margin):
+        if can_show_not_worse(old.images, self.margin):
             return text
-        return f"{text}, nor could it be by so few: {_enough(old.images, self.margin)}"
+        return f"{text}, nor could it be by so few: {_sufficient_text(old.images, self.margin)}"
 
     def _outcome_text(self) -> str:
         if self.outcome == CHAMPION:
@@ -181,13 +194,15 @@ class Decision:
         return "not better: nothing changed"
 
     def to_json(self) -> Json:
-        """Return the decision as plain values."""
+        """Convert the decision to JSON-compatible values."""
         return {
             "outcome": self.outcome,
             "challenger": self.trial,
-            "candidates": [asdict(one) | {"mean": one.mean} for one in self.candidates],
-            "new": _facts(self.new, self.champion_new) | {"p": self.new.p_better},
-            "old": _facts(self.old, self.champion_old)
+            "candidates": [
+                asdict(candidate) | {"mean": candidate.mean} for candidate in self.candidates
+            ],
+            "new": _comparison_facts(self.new, self.champion_new) | {"p": self.new.p_better},
+            "old": _comparison_facts(self.old, self.champion_old)
             | {"p": self.old.p_worse_by(self.margin), "margin": self.margin},
             "first": None if self.first is None else self.first.to_json(self.margin),
             "alpha": self.alpha,
@@ -198,14 +213,16 @@ class Decision:
         }
 
 
-def _is_worse(old: Paired, margin: float) -> bool:
-    """Return whether a challenger is shown to be worse by more than the margin."""
+def _is_worse(old: PairedComparison, margin: float) -> bool:
+    """Check whether a challenger is shown to be worse by more than the margin."""
     return old.interval(1 - 2 * ALPHA)[1] < -margin
 
 
-def _compared(paired: Paired, champion: float, whose: str = "the champion's") -> str:
-    """Return a text such as `0.6111 against 0.5000 of 90 (+11.1 points, +2.0 to +20.1)`."""
-    low, high = paired.interval(LEVEL)
+def _comparison_text(
+    paired: PairedComparison, champion: float, whose: str = "the champion's"
+) -> str:
+    """Such as `0.6111 against 0.5000 of 90 (+11.1 points, +2.0 to +20.1)`."""
+    low, high = paired.interval(INTERVAL_LEVEL)
     return (
         f"{champion + paired.difference:.4f} against {whose} {champion:.4f} of "
         f"{paired.images:,} ({100 * paired.difference:+.1f} points, 95 % interval "
@@ -213,8 +230,8 @@ def _compared(paired: Paired, champion: float, whose: str = "the champion's") ->
     )
 
 
-def _facts(paired: Paired, champion: float) -> Json:
-    low, high = paired.interval(LEVEL)
+def _comparison_facts(paired: PairedComparison, champion: float) -> Json:
+    low, high = paired.interval(INTERVAL_LEVEL)
     return {
         **asdict(paired),
         "champion_accuracy": champion,
@@ -226,52 +243,53 @@ def _facts(paired: Paired, champion: float) -> Json:
 
 
 def luck_of(facts: Json) -> float:
-    """Return by how much a challenger's accuracy on the new images is likely too high.
+    """Estimate by how much a challenger's accuracy on the new images is likely too high.
 
-    It was taken for that: as champion it had to pass a test, as challenger to be better at all.
+    It was chosen for this accuracy: a champion had to pass a test, a challenger only to be
+    better.
 
     Args:
-        facts: the decision, as `Decision.to_json` gives it.
+        facts: the decision, as `Decision.to_json` returns it.
     """
-    found = Paired(*(facts["new"][name] for name in ("images", "gained", "lost")))
+    comparison = PairedComparison(*(facts["new"][name] for name in ("images", "gained", "lost")))
     is_tested = facts["outcome"] == CHAMPION
-    return found.luck(NormalDist().inv_cdf(1 - facts["alpha"]) if is_tested else 0.0)
+    return comparison.luck(NormalDist().inv_cdf(1 - facts["alpha"]) if is_tested else 0.0)
 
 
-def best_of(candidates: Sequence[Candidate]) -> Candidate:
-    """Return the best challenger; of equals the first."""
-    return max(candidates, key=lambda one: one.mean)
+def best_challenger(candidates: Sequence[ScoredChallenger]) -> ScoredChallenger:
+    """Select the best challenger; the first of equal ones."""
+    return max(candidates, key=lambda candidate: candidate.mean)
 
 
-def alpha_of(new: int, held: int) -> float:
-    """Return the error rate of a round: of so many images held out so many decide the first time.
+def round_alpha(new: int, held_out: int) -> float:
+    """Error rate of a round in which `new` of the held-out images decide for the first time.
 
-    The others have been looked at in an earlier round, whose error rate counts for them.
+    The others were tested in an earlier round, and are counted in the error rate of that round.
     """
-    return ALPHA * new / held if held else 0.0
+    return ALPHA * new / held_out if held_out else 0.0
 
 
-def is_possible(test: int, margin: float) -> bool:
-    """Return whether so many test images can show that one is not worse by this margin.
+def can_show_not_worse(test: int, margin: float) -> bool:
+    """Check whether these test images can show that a challenger is not worse.
 
-    If not, they do not even where both models are right on the same images.
+    If not, it is not shown even if both models are right on the same images.
     """
-    return Paired(test, 0, 0).p_worse_by(margin) <= ALPHA
+    return PairedComparison(test, 0, 0).p_worse_by(margin) <= ALPHA
 
 
-def needed(fair: int, test: int, margin: float, alpha: float = ALPHA) -> Iterator[str]:
-    """Yield lines on what so many images can tell, before anything is trained.
+def requirement_lines(fair: int, test: int, margin: float, alpha: float = ALPHA) -> Iterator[str]:
+    """Yield lines on the differences that these images can show, before anything is trained.
 
     Args:
-        fair: the new images held out that were chosen whatever the champion says of them.
+        fair: the held-out new images that were chosen without regard to the champion's answers.
         test: the old test images.
-        margin: by how much the challenger may not be worse on these.
+        margin: the accuracy that the challenger may lose on these.
         alpha: the error rate of this round.
     """
     if obstacle := _new_obstacle(fair, alpha):
         yield obstacle
     else:
-        yield from _needed_to_be_better(fair, alpha)
+        yield from _requirement_on_new(fair, alpha)
     points = f"{100 * margin:g} point{'s' * (margin != 0.01)}"
     if obstacle := _old_obstacle(test, margin):
         yield obstacle
@@ -279,28 +297,28 @@ def needed(fair: int, test: int, margin: float, alpha: float = ALPHA) -> Iterato
         yield (
             f"to tell that it is not worse on the {test:,} old test images by {points}: equals "
             f"pass if they differ on at most "
-            f"{100 * min(1.0, differing_allowed(test, margin)):.2g} % of them"
+            f"{100 * min(1.0, max_disagreement(test, margin)):.2g} % of them"
         )
 
 
 def obstacles(fair: int, test: int, margin: float, alpha: float) -> list[str]:
-    """Return why no challenger can become the champion; nothing if one can.
+    """List the reasons why no challenger can become the champion; empty if one can.
 
-    The arguments are those of `needed`.
+    The arguments are those of `requirement_lines`.
     """
     return [text for text in (_new_obstacle(fair, alpha), _old_obstacle(test, margin)) if text]
 
 
 def _new_obstacle(fair: int, alpha: float) -> str:
-    """Return why so many new images held out show nothing; empty if they can."""
-    if fair < FEWEST[HELD]:
-        return f"no difference on new images can be told: {_unfair(fair)}"
+    """The reason why these held-out new images can show nothing; empty if they can."""
+    if fair < MIN_NEW_IMAGES[HELD_OUT]:
+        return f"no difference on new images can be told: {_unfair_text(fair)}"
     if not alpha:
         return (
             "no difference on new images can be told: all have decided in an earlier round. "
             "Correct new ones"
         )
-    if Paired(fair, fair, 0).p_better > alpha:
+    if PairedComparison(fair, fair, 0).p_better > alpha:
         return (
             f"no difference on new images can be told: most of the {fair} held out have decided "
             f"in an earlier round, so that an error rate of {100 * alpha:.2g} % is left. Correct "
@@ -310,47 +328,49 @@ def _new_obstacle(fair: int, alpha: float) -> str:
 
 
 def _old_obstacle(test: int, margin: float) -> str:
-    """Return why so many old test images show nothing; empty if they can."""
-    if is_possible(test, margin):
+    """The reason why these old test images can show nothing; empty if they can."""
+    if can_show_not_worse(test, margin):
         return ""
     points = f"{100 * margin:g} point{'s' * (margin != 0.01)}"
     return (
         f"that it is not worse by {points} cannot be shown by so few old test images "
-        f"({test:,}), so that no challenger becomes the champion: {_enough(test, margin)}"
+        f"({test:,}), so that no challenger becomes the champion: {_sufficient_text(test, margin)}"
     )
 
 
-def _unfair(fair: int) -> str:
-    """Return why so few images held out decide nothing, and what helps."""
-    least = FEWEST[HELD]
+def _unfair_text(fair: int) -> str:
+    """Explain why the fair held-out images are too few to decide, and what helps."""
+    least = MIN_NEW_IMAGES[HELD_OUT]
     return (
         f"{fair} of the images held out {'was' if fair == 1 else 'were'} chosen without regard to "
         f"what the champion says of them, {least} are needed, for which about "
-        f"{math.ceil(least / SHARES[HELD])} images of the server's sample are to be corrected or "
-        "confirmed: the usual ones too, in search.label. Where all are, a larger sample helps: "
-        "search.serve --record-share 1 keeps all usual images that it meets, not 5 % "
+        f"{math.ceil(least / USE_SHARES[HELD_OUT])} images of the server's sample are to be "
+        "corrected or confirmed: the usual ones too, in search.label. Where all are, a larger "
+        "sample helps: search.serve --record-share 1 keeps all usual images that it meets, not 5 % "
         "(docs/feedback.md, Learn)"
     )
 
 
-def _enough(test: int, margin: float) -> str:
-    """Return the margin, and the test images, with which equals pass that differ a little."""
-    points = math.ceil(100 * margin_needed(test, DIFFERING_OLD))
+def _sufficient_text(test: int, margin: float) -> str:
+    """State the margin, or the test images, with which equally good models would pass."""
+    points = math.ceil(100 * margin_needed(test, OLD_DISAGREEMENT))
     return (
-        f"equals that differ on {100 * DIFFERING_OLD:g} % of them would pass with "
-        f"--margin {points}, or with {tests_needed(margin, DIFFERING_OLD):,} test images"
+        f"equals that differ on {100 * OLD_DISAGREEMENT:g} % of them would pass with "
+        f"--margin {points}, or with {required_test_images(margin, OLD_DISAGREEMENT):,} test images"
     )
 
 
-def _needed_to_be_better(held: int, alpha: float) -> Iterator[str]:
+def _requirement_on_new(held_out: int, alpha: float) -> Iterator[str]:
     rates = f"error rate {100 * alpha:.2g} %, found {100 * POWER:g} % of the time"
     yield (
         f"to tell that a challenger is better on new images ({rates}, if they differ on "
-        f"{100 * DIFFERING:g} % of them):"
+        f"{100 * NEW_DISAGREEMENT:g} % of them):"
     )
     for difference in DIFFERENCES:
-        count = images_needed(difference, DIFFERING, alpha)
+        count = images_needed(difference, NEW_DISAGREEMENT, alpha)
         yield f"  by {100 * difference:g} points: {count:,} images held out"
-    found = difference_found(held, DIFFERING, alpha)
-    found_text = "no difference" if math.isinf(found) else f"{100 * found:.0f} points or more"
-    yield f"  {held:,} are held out: {found_text} would be found"
+    detectable = detectable_difference(held_out, NEW_DISAGREEMENT, alpha)
+    detectable_text = (
+        "no difference" if math.isinf(detectable) else f"{100 * detectable:.0f} points or more"
+    )
+    yield f"  {held_out:,} are held out: {detectable_text} would be found"

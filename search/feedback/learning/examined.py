@@ -1,4 +1,4 @@
-"""The corrections of a place, examined: what joins, what is left out, and what is not believed."""
+"""Examines the corrections of a place: which images join, are left out, or have doubtful labels."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -7,162 +7,187 @@ import numpy as np
 
 from cluster.errors import Refused
 from search.api import load
-from search.feedback.learning.champion import Found
+from search.feedback.learning.champion import ChampionModel
 from search.feedback.learning.corrected import (
-    CHOOSING,
-    CONTRADICTS,
-    DOUBTED,
-    FEWEST,
-    GONE,
-    HELD,
-    SAME,
-    TEST,
-    TRAINED,
+    ALREADY_KNOWN,
+    CONTRADICTORY,
+    HELD_OUT,
+    MIN_NEW_IMAGES,
+    NO_LONGER_STORED,
+    PROBABLY_WRONG,
+    SELECTION,
+    SHOWS_TEST_IMAGE,
+    SHOWS_VALIDATION_IMAGE,
+    TRAINING,
     UNREADABLE,
-    VAL,
-    Gathered,
-    gather,
+    CorrectedImages,
     part_of,
+    read_corrected_images,
 )
-from search.feedback.learning.joining import About, doubted_before, joined_before, listed
+from search.feedback.learning.joining import (
+    ImprovementInfo,
+    doubted_images,
+    exclusion_lines,
+    joined_labels,
+)
 from search.feedback.records import Records
 from trainables.errors import ConfigError, counted
 
 MAX_SUSPECTED = 0.1
-"""The share of corrections that may be wrong; with more nothing is learned."""
-BEFORE = "in an earlier round; correct it again, also as the same, and it counts"
-"""Why an image is left out that was doubted before."""
-LIKELY = 0.5
-"""The probability of being wrong from which on a label is left out."""
+"""The share of corrections that may be wrong; with more, nothing is learned."""
+DOUBTED_BEFORE = "in an earlier round; correct it again, also as the same, and it counts"
+"""The reason why an image is left out whose correction was doubted before."""
+MIN_DOUBT = 0.5
+"""The probability of a wrong label from which on the image is left out."""
 
 
-def examined(
+def examine_corrections(
     records: Records,
-    found: Found,
+    champion: ChampionModel,
     data_root: Path | None,
-    rounds: Sequence[About] = (),
+    rounds: Sequence[ImprovementInfo] = (),
     *,
-    anyway: bool,
+    keep_doubted: bool,
     note: Callable[[str], None],
-) -> tuple[Gathered, float]:
-    """Return the new images, and the share of corrections that is probably wrong.
+) -> tuple[CorrectedImages, float]:
+    """Read the new images, and estimate the share of corrections that is probably wrong.
 
     Args:
-        records: what the champion has met.
-        found: the champion.
-        data_root: where its search's data lies now, if it has moved.
+        records: the images that the champion has answered.
+        champion: the model to improve.
+        data_root: the current folder of its search's data, if it has moved.
         rounds: the improvements that led to the champion, the first one first.
-        anyway: whether corrections that are probably wrong are kept.
-        note: is told, as a line, that the search for wrong labels begins, which may take minutes.
+        keep_doubted: keep corrections that are probably wrong.
+        note: receives a line when the search for wrong labels starts, which may take minutes.
 
     Raises:
         ConfigError: there are no records of this model.
         Refused: too many corrections are probably wrong.
     """
-    dataset = found.known.dataset
-    if (told := records.about) is None:
+    dataset = champion.data.dataset
+    if (info := records.info) is None:
         raise ConfigError(
             f"'{records.place}' holds no records (--from). A server writes them: --record PLACE."
         )
-    if told.classes != dataset.classes:
+    if info.classes != dataset.classes:
         raise ConfigError(
-            f"'{records.place}' holds the records of '{told.model}', whose classes are not those "
-            f"of {found.source}."
+            f"'{records.place}' holds the records of '{info.model}', whose classes are not those "
+            f"of {champion.source}."
         )
     model = load(
-        found.source,
-        storage=str(found.known.experiment.storage),
-        tracking=found.tracking,
+        champion.source,
+        storage=str(champion.data.experiment.storage),
+        tracking=champion.tracking,
         data_root=data_root,
     )
-    gathered = gather(records, model, dataset, joined_before(rounds))
-    if not anyway:
-        gathered = without_doubted(gathered, rounds)
-    if not gathered.new:
-        return gathered, 0.0
-    note(f"looking for wrong labels among {counted(len(gathered.new), 'new image')}")
-    suspected, wrong = suspicion(found, gathered)
-    if not wrong or anyway:
-        return gathered, suspected
+    corrected_images = read_corrected_images(records, model, dataset, joined_labels(rounds))
+    if not keep_doubted:
+        corrected_images = without_earlier_doubted(corrected_images, rounds)
+    if not corrected_images.new:
+        return corrected_images, 0.0
+    note(f"looking for wrong labels among {counted(len(corrected_images.new), 'new image')}")
+    suspected, wrong = estimate_wrong_labels(champion, corrected_images)
+    if not wrong or keep_doubted:
+        return corrected_images, suspected
     if suspected > MAX_SUSPECTED:
-        doubted = gathered.without(wrong).why(DOUBTED)
-        told_lines = "\n".join(f"  {line}" for line in listed(doubted))
+        doubted = corrected_images.without_doubted(wrong).left_out_because(PROBABLY_WRONG)
+        doubted_lines = "\n".join(f"  {line}" for line in exclusion_lines(doubted))
         raise Refused(
-            f"about {100 * suspected:.0f} % of the {len(gathered.new):,} corrections are probably "
-            f"wrong, more than {100 * MAX_SUSPECTED:g} %: nothing was started. Look at those that "
-            "contradict the others most, correct them, or train on all with --anyway:\n"
-            f"{told_lines}"
+            f"about {100 * suspected:.0f} % of the {len(corrected_images.new):,} corrections are "
+            f"probably wrong, more than {100 * MAX_SUSPECTED:g} %: nothing was started. Look at "
+            "those that contradict the others most, correct them, or train on all with --anyway:\n"
+            f"{doubted_lines}"
         )
-    return gathered.without(in_training(gathered, wrong)), suspected
+    return corrected_images.without_doubted(
+        doubted_for_training(corrected_images, wrong)
+    ), suspected
 
 
-def without_doubted(gathered: Gathered, rounds: Sequence[About]) -> Gathered:
-    """Leave out what was doubted in an earlier round, and not corrected again.
+def without_earlier_doubted(
+    corrected_images: CorrectedImages, rounds: Sequence[ImprovementInfo]
+) -> CorrectedImages:
+    """Leave out images that were doubted in an earlier round and not corrected again.
 
-    The right corrections of the same rounds have joined and are gone from the new ones: a share
-    over what is left would grow with each round, whatever people correct.
+    The right corrections of the same rounds have joined and are no longer new. Among the remaining
+    ones the share of wrong corrections would grow with each round, whatever people correct.
     """
-    return gathered.without(dict.fromkeys(doubted_before(rounds, gathered.new), BEFORE))
+    return corrected_images.without_doubted(
+        dict.fromkeys(doubted_images(rounds, corrected_images.new), DOUBTED_BEFORE)
+    )
 
 
-def in_training(gathered: Gathered, wrong: dict[str, str]) -> dict[str, str]:
-    """Return the doubted images that would be trained on.
+def doubted_for_training(
+    corrected_images: CorrectedImages, wrong: dict[str, str]
+) -> dict[str, str]:
+    """Select the doubted images that would be trained on.
 
-    The others stay: the doubt is by what the champion sees, and so are not to be what it is judged
-    by.
+    The others stay: the champion raises the doubt, so it must not choose the images by which it is
+    judged.
     """
-    trained = {one.image for one in gathered.of(TRAINED)}
+    trained = {new_image.image for new_image in corrected_images.with_use(TRAINING)}
     return {image: why for image, why in wrong.items() if image in trained}
 
 
-def suspicion(found: Found, gathered: Gathered) -> tuple[float, dict[str, str]]:
-    """Return the share of corrections that is probably wrong, and why each of those is doubted."""
+def estimate_wrong_labels(
+    champion: ChampionModel, corrected_images: CorrectedImages
+) -> tuple[float, dict[str, str]]:
+    """Estimate the share of wrong corrections; also return the doubted images with the reasons."""
     from trainables.evaluation.doubts import doubts, features_of
 
-    known, new = found.known, list(gathered.new)
-    part = part_of(new, known.dataset.classes)
-    features = features_of(known.config, known.dataset, found.checkpoint, part.images)
-    told = doubts(features, part.targets, len(known.dataset.classes))
-    ranked = np.argsort(-told.chances, kind="stable")
-    return told.share, {
-        new[row].image: f"{100 * told.chances[row]:.0f} % likely"
+    data, new_images = champion.data, list(corrected_images.new)
+    part = part_of(new_images, data.dataset.classes)
+    features = features_of(data.config, data.dataset, champion.checkpoint, part.images)
+    doubt = doubts(features, part.targets, len(data.dataset.classes))
+    ranked = np.argsort(-doubt.chances, kind="stable")
+    return doubt.share, {
+        new_images[row].image: f"{100 * doubt.chances[row]:.0f} % likely"
         for row in ranked
-        if told.chances[row] >= LIKELY
+        if doubt.chances[row] >= MIN_DOUBT
     }
 
 
-def refuse_few(gathered: Gathered) -> None:
+def refuse_few(corrected_images: CorrectedImages) -> None:
     """Check that there are enough new images of each use.
 
     Raises:
-        ConfigError: there are not.
+        ConfigError: there are too few.
     """
-    counts = {use: len(gathered.of(use)) for use in FEWEST}
-    if all(counts[use] >= fewest for use, fewest in FEWEST.items()):
+    counts = {use: len(corrected_images.with_use(use)) for use in MIN_NEW_IMAGES}
+    if all(counts[use] >= fewest for use, fewest in MIN_NEW_IMAGES.items()):
         return
     raise ConfigError(
-        f"too few corrected images: {counts[TRAINED]} to train on, {counts[CHOOSING]} to choose "
-        f"by, {counts[HELD]} held out; at least {FEWEST[TRAINED]}, {FEWEST[CHOOSING]} and "
-        f"{FEWEST[HELD]} are needed. About 60 corrections are enough: correct more with "
-        "search.label, or on the server's page."
+        f"too few corrected images: {counts[TRAINING]} to train on, {counts[SELECTION]} to choose "
+        f"by, {counts[HELD_OUT]} held out; at least {MIN_NEW_IMAGES[TRAINING]}, "
+        f"{MIN_NEW_IMAGES[SELECTION]} and {MIN_NEW_IMAGES[HELD_OUT]} are needed. About 60 "
+        "corrections are enough: correct more with search.label, or on the server's page."
     )
 
 
-def data_lines(gathered: Gathered, suspected: float) -> Iterator[str]:
-    """Yield what the corrections come to, as lines of text."""
-    counts = {use: len(gathered.of(use)) for use in FEWEST}
+def data_lines(corrected_images: CorrectedImages, suspected: float) -> Iterator[str]:
+    """Summarise the corrections in lines of text."""
+    counts = {use: len(corrected_images.with_use(use)) for use in MIN_NEW_IMAGES}
     yield (
-        f"new images: {counts[TRAINED]:,} join the training part, {counts[CHOOSING]:,} are set "
-        f"aside to choose by, {counts[HELD]:,} are held out"
+        f"new images: {counts[TRAINING]:,} join the training part, {counts[SELECTION]:,} are set "
+        f"aside to choose by, {counts[HELD_OUT]:,} are held out"
     )
-    for reason in (TEST, VAL, CONTRADICTS, DOUBTED, UNREADABLE, GONE, SAME):
-        if not (images := gathered.why(reason)):
+    for reason in (
+        SHOWS_TEST_IMAGE,
+        SHOWS_VALIDATION_IMAGE,
+        CONTRADICTORY,
+        PROBABLY_WRONG,
+        UNREADABLE,
+        NO_LONGER_STORED,
+        ALREADY_KNOWN,
+    ):
+        if not (images := corrected_images.left_out_because(reason)):
             continue
-        verb_text = "refused" if reason in (TEST, VAL) else "left out"
+        verb_text = (
+            "refused" if reason in (SHOWS_TEST_IMAGE, SHOWS_VALIDATION_IMAGE) else "left out"
+        )
         yield f"  {len(images):,} {verb_text}: {reason}"
-        if reason not in (SAME, GONE):
-            yield from (f"    {line}" for line in listed(images))
-    if gathered.limit:
-        yield f"  note: {gathered.limit}"
+        if reason not in (ALREADY_KNOWN, NO_LONGER_STORED):
+            yield from (f"    {line}" for line in exclusion_lines(images))
+    if corrected_images.limit:
+        yield f"  note: {corrected_images.limit}"
     if suspected:
         yield f"  about {100 * suspected:.0f} % of the corrections are probably wrong"

@@ -1,10 +1,10 @@
-"""A sample of what was met before an improvement, as what its model is expected to meet.
+"""A sample of the images before an improvement: those that the new model is expected to meet.
 
-It goes into the model's reference, by which `search.monitor` tells what the model was improved for
-from a new change. Images that it was trained on are no sample as it sees them: it is surer of them
-than of others, and people correct no random ones. So what it says counts of those images alone that
-their content keeps from training, whoever has corrected them (`drawn`): they are as fair a sample
-as the whole.
+It is stored in the model's reference, with which `search.monitor` distinguishes what the model was
+improved for from a new change. Images that the model was trained on are no fair sample: it is surer
+of them than of others, and people do not correct random ones. So only the model's answers on those
+images count that their content excludes from training, whoever has corrected them (`draw_use`):
+they are as fair a sample as all images.
 """
 
 from collections import Counter
@@ -13,174 +13,197 @@ from collections.abc import Callable, Container, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from search.feedback.learning.corrected import CONTRADICTS, HELD, SAME, TRAINED, drawn
-from search.feedback.learning.joining import About
-from search.feedback.monitoring.held_to import LEAST
-from search.feedback.monitoring.window import (
-    ANSWERS,
-    confidence,
-    kept_of,
-    latest,
-    sampled,
-    unsure_up_to,
+from search.feedback.learning.corrected import (
+    ALREADY_KNOWN,
+    CONTRADICTORY,
+    HELD_OUT,
+    TRAINING,
+    draw_use,
 )
-from search.feedback.records import Records, Seen
+from search.feedback.learning.joining import ImprovementInfo
+from search.feedback.monitoring.held_to import MIN_TESTED
+from search.feedback.monitoring.window import (
+    MAX_ANSWERS,
+    confidence,
+    latest_answers,
+    load_images,
+    sample_names,
+    unsure_threshold,
+)
+from search.feedback.records import RecordedAnswer, Records
 from trainables.datasets.arrays import Images, Part
 from trainables.export.reference import IMAGES, Met, Probabilities, Reference, short
 
 Predict = Callable[[Images], Probabilities]
 CHUNK = 200
 """The images that are read at once."""
-MAY_BE_GONE = 0.05
-"""The share of the images that were kept that may be gone from a sample."""
+MAX_MISSING_SHARE = 0.05
+"""The share of the recorded images that may be missing from a sample."""
 
 
-def expected(
+def expected_images(
     predict: Predict,
     reference: Reference,
     records: Records,
-    told: About,
-    held: Part,
-    trained: Sequence[str],
+    info: ImprovementInfo,
+    held_out: Part,
+    trained_names: Sequence[str],
     until_ms: int,
     luck: float = 0.0,
 ) -> Met:
-    """Return what a model is expected to meet, as it sees that.
+    """Predict the images that a model is expected to meet.
 
     Args:
-        predict: its probabilities of images.
-        reference: its own, of the validation images.
-        records: what the champion has met.
-        told: the improvement that it comes from.
-        held: the images that were held out.
-        trained: the names of the images that it was trained on (`trained_on`), the oldest first.
-        until_ms: when the improvement began.
-        luck: by how much its accuracy on the images held out is likely too high (`Paired.luck`).
+        predict: computes the model's probabilities, (images, classes).
+        reference: the model's reference, of the validation images.
+        records: the images that the champion has answered.
+        info: the improvement that the model comes from.
+        held_out: the images that were held out.
+        trained_names: the images that it was trained on (`trained_image_names`), oldest first.
+        until_ms: when the improvement started.
+        luck: by how much its accuracy on the held-out images is likely too high
+            (`PairedComparison.luck`).
     """
-    answers = answers_of(records, told, reference.classes, until_ms)
-    probabilities = sample_of(predict, reference, records, answers, frozenset(trained))
-    known, named = labelled(told, held, answers)
-    targets = np.asarray(known.targets).astype(np.int64)
-    said = predict(known.images) if len(known) else np.empty((0, len(reference.classes)))
-    right, was_right = said.argmax(axis=1) == targets, named == targets
+    answers = champion_answers(records, info, reference.classes, until_ms)
+    probabilities = sample_probabilities(
+        predict, reference, records, answers, frozenset(trained_names)
+    )
+    labelled_part, named = fair_held_out(info, held_out, answers)
+    targets = np.asarray(labelled_part.targets).astype(np.int64)
+    labelled_probabilities = (
+        predict(labelled_part.images)
+        if len(labelled_part)
+        else np.empty((0, len(reference.classes)))
+    )
+    right, was_right = labelled_probabilities.argmax(axis=1) == targets, named == targets
     return Met(
         probabilities,
-        said,
+        labelled_probabilities,
         targets,
         shared_luck(luck, right, right & ~was_right),
-        short(list(trained)),
+        short(list(trained_names)),
     )
 
 
 def shared_luck(
     luck: float, right: NDArray[np.bool_], gained: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    """Return how much of being right is likely luck, of each image; its mean is `luck`.
+    """Share out luck over the images: how much of each right answer is luck; the mean is `luck`.
 
-    It is that of the images on which the champion was wrong; of all right ones if there are none.
+    It is shared by the images on which the champion was wrong; by all right ones if there are none.
     """
     lucky = (gained if gained.any() else right).astype(np.float32)
-    each: NDArray[np.float32] = lucky * luck * len(lucky) / max(1, lucky.sum())
-    return np.minimum(each, 1)
+    luck_per_image: NDArray[np.float32] = lucky * luck * len(lucky) / max(1, lucky.sum())
+    return np.minimum(luck_per_image, 1)
 
 
-def answers_of(
-    records: Records, told: About, classes: tuple[str, ...], until_ms: int
-) -> list[Seen]:
-    """Return the champion's latest answer on each image that was met before an improvement began.
+def champion_answers(
+    records: Records, info: ImprovementInfo, classes: tuple[str, ...], until_ms: int
+) -> list[RecordedAnswer]:
+    """The champion's latest answer on each image that was answered before an improvement started.
 
-    If it is another version in the records, or has hardly answered, the one there that has answered
-    most counts: an image that was met is one, whoever answered.
+    If the champion has answered fewer than `MIN_TESTED` times in the records, the version with the
+    most answers stands in for it: the images are the same, whichever version answered.
     """
-    about = records.about
-    if about is None or about.classes != classes:
+    records_info = records.info
+    if records_info is None or records_info.classes != classes:
         return []
-    seen = [
-        one
-        for one in records.seen(told.since_ms)
-        if one.time_ms <= until_ms and len(one.probabilities) == len(classes)
+    answers = [
+        answer
+        for answer in records.read_answers(info.since_ms)
+        if answer.time_ms <= until_ms and len(answer.probabilities) == len(classes)
     ]
-    if not seen:
+    if not answers:
         return []
-    counts, version = Counter(one.version for one in seen), told.champion.version
-    if counts[version] < LEAST:
+    counts, version = Counter(answer.version for answer in answers), info.champion.version
+    if counts[version] < MIN_TESTED:
         version = counts.most_common(1)[0][0]
-    return latest(one for one in seen if one.version == version)
+    return latest_answers(answer for answer in answers if answer.version == version)
 
 
-def whole(answers: Sequence[Seen], there: Container[str]) -> Sequence[Seen]:
-    """Return the last answers whose images, as far as they were kept, are nearly all there still.
+def complete_answers(
+    answers: Sequence[RecordedAnswer], stored: Container[str]
+) -> Sequence[RecordedAnswer]:
+    """The last answers whose images, as far as they were recorded, are nearly all still stored.
 
-    Where images have gone for want of room, those that nobody had corrected went first: what is
-    left of that time is no sample of it.
+    Where images were removed for lack of room, those that nobody had corrected were removed first:
+    the images that remain from that time are no fair sample.
     """
-    first, kept, gone = len(answers), 0, 0
-    for number in range(len(answers) - 1, -1, -1):
-        if answers[number].kept:
-            kept += 1
-            gone += answers[number].image not in there
-        if gone <= MAY_BE_GONE * kept:
-            first = number
+    first, kept_count, missing_count = len(answers), 0, 0
+    for row in range(len(answers) - 1, -1, -1):
+        if answers[row].kept:
+            kept_count += 1
+            missing_count += answers[row].image not in stored
+        if missing_count <= MAX_MISSING_SHARE * kept_count:
+            first = row
     return answers[first:]
 
 
-def sample_of(
+def sample_probabilities(
     predict: Predict,
     reference: Reference,
     records: Records,
-    answers: Sequence[Seen],
-    trained: frozenset[str],
+    answers: Sequence[RecordedAnswer],
+    trained_names: frozenset[str],
 ) -> Probabilities:
     """Predict a random sample of the images that could not join the training, (images, classes).
 
-    There are none if these are fewer than `LEAST` images.
+    The result is empty if these are fewer than `MIN_TESTED` images.
     """
-    there = records.images()
-    names = sampled(whole(answers[-ANSWERS:], there), there, IMAGES)
+    stored = records.image_sizes()
+    names = sample_names(complete_answers(answers[-MAX_ANSWERS:], stored), stored, IMAGES)
     probabilities = [np.empty((0, len(reference.classes)))]
     for chunk in (names[first : first + CHUNK] for first in range(0, len(names), CHUNK)):
-        if not (kept := kept_of(records, reference, chunk)):
+        if not (recorded := load_images(records, reference, chunk)):
             continue
         own = [
-            one.pixels for one in kept if drawn(one.pixels) != TRAINED and one.name not in trained
+            image.pixels
+            for image in recorded
+            if draw_use(image.pixels) != TRAINING and image.name not in trained_names
         ]
         if own:
             probabilities.append(predict(np.stack(own)))
-    said = np.concatenate(probabilities)
-    return said if len(said) >= LEAST else said[:0]
+    predicted = np.concatenate(probabilities)
+    return predicted if len(predicted) >= MIN_TESTED else predicted[:0]
 
 
-def labelled(told: About, held: Part, answers: Sequence[Seen]) -> tuple[Part, NDArray[np.int64]]:
-    """Return the images held out that are a sample of all, and the classes that were named.
+def fair_held_out(
+    info: ImprovementInfo, held_out: Part, answers: Sequence[RecordedAnswer]
+) -> tuple[Part, NDArray[np.int64]]:
+    """Select the held-out images that represent all images; also return the champion's classes.
 
-    Those are fair that were chosen without regard to what the champion said of them. If it was sure
-    of all of them, but not of all images, they do not stand for all: then there are none. Those by
-    which the best of several challengers was chosen flatter it too much to be among them.
+    Fair images were chosen without regard to the champion's answers. If it was sure of all of them,
+    but not of all images, they do not represent all images, and none are selected. The images that
+    selected the best challenger flatter it too much to be among them.
     """
-    met = {one.image: one for one in answers}
-    names = [one["image"] for one in told.images if one["use"] == HELD]
-    rows = [row for row in told.fair() if names[row] in met]
-    below = unsure_up_to(answers)
-    unsure = sum(confidence(one) <= below for one in answers)
-    stands = any(confidence(met[names[row]]) <= below for row in rows)
-    if not stands and unsure * len(rows) >= len(answers):
+    by_image = {answer.image: answer for answer in answers}
+    names = [image["image"] for image in info.images if image["use"] == HELD_OUT]
+    rows = [row for row in info.fair_rows() if names[row] in by_image]
+    below = unsure_threshold(answers)
+    unsure = sum(confidence(answer) <= below for answer in answers)
+    is_representative = any(confidence(by_image[names[row]]) <= below for row in rows)
+    if not is_representative and unsure * len(rows) >= len(answers):
         rows = []
-    named = [np.argmax(met[names[row]].probabilities) for row in rows]
-    return held.take(np.array(rows, dtype=np.intp)), np.array(named, dtype=np.int64)
+    named = [np.argmax(by_image[names[row]].probabilities) for row in rows]
+    return held_out.take(np.array(rows, dtype=np.intp)), np.array(named, dtype=np.int64)
 
 
-def trained_on(rounds: Sequence[About]) -> list[str]:
-    """Return the names of the images that the model of the last of these rounds was trained on.
+def trained_image_names(rounds: Sequence[ImprovementInfo]) -> list[str]:
+    """List the images that the model of the last of these rounds was trained on.
 
-    What shows again what was trained on counts too, whatever it was said to be.
+    Copies of training images count too, whatever their label.
 
     Args:
         rounds: the improvements that led to the model, the first one first.
     """
 
-    def each() -> Iterator[str]:
-        for told in rounds:
-            yield from (one.image for one in told.left_out if one.why in (SAME, CONTRADICTS))
-            yield from (one["image"] for one in told.images if one["use"] == TRAINED)
+    def iterate_names() -> Iterator[str]:
+        for info in rounds:
+            yield from (
+                excluded.image
+                for excluded in info.left_out
+                if excluded.why in (ALREADY_KNOWN, CONTRADICTORY)
+            )
+            yield from (image["image"] for image in info.images if image["use"] == TRAINING)
 
-    return list(dict.fromkeys(each()))
+    return list(dict.fromkeys(iterate_names()))

@@ -1,13 +1,13 @@
-"""The folder with everything of an improvement: the joined data, the champion, where all is from.
+"""The folder of an improvement: the joined data, the champion, and where each image comes from.
 
-It lies in the folder of the improvement's search, which so needs the records no more.
+It is in the folder of the improvement's search, which therefore does not need the records.
 
 | file | what |
 |---|---|
-| `about.json` | the champion, and each new image: its label, its use, when it came (`About`) |
+| `about.json` | the champion, and each new image: label, use, times (`ImprovementInfo`) |
 | `entry.json`, `*.npy` | the data to search on (`trainables.datasets.joined`) |
-| `met/` | the images that were set aside, likewise: to choose by as `val`, held out as `test` |
-| `champion-DIGEST/` | the champion's checkpoint; none of a baseline |
+| `met/` | the images that were set aside: for selection as `val`, held out as `test` |
+| `champion-DIGEST/` | the champion's checkpoint; none for a baseline |
 """
 
 import json
@@ -18,110 +18,111 @@ from pathlib import Path
 from typing import Self
 
 from search.feedback.learning.corrected import (
-    CHOOSING,
-    DOUBTED,
-    HELD,
-    TRAINED,
-    Gathered,
-    LeftOut,
-    New,
+    HELD_OUT,
+    PROBABLY_WRONG,
+    SELECTION,
+    TRAINING,
+    CorrectedImages,
+    ExcludedImage,
+    NewImage,
     without_rows,
 )
-from search.feedback.learning.decision import alpha_of
+from search.feedback.learning.decision import round_alpha
 from search.feedback.records import EARLIER, Correction
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, Decoded, Part, joined
 from trainables.disk import read_regular
 from trainables.values import Json
 
-FOLDER, ABOUT, MET = "joined", "about.json", "met"
+FOLDER, INFO_FILE, NEW_DATA = "joined", "about.json", "met"
 VERSION = 1
 
 
 @dataclass(frozen=True)
-class Champion:
-    """The model that is to be improved."""
+class ChampionIdentity:
+    """The model to improve, by its registered version and its trial."""
 
     model: str
     """The name under which it is registered."""
     version: str
-    """Its version there; empty where it is not registered yet."""
+    """Its registered version; empty if it is not registered yet."""
     search: str
     id: str
-    """Its search's own."""
+    """The id of its search."""
     trial: str
 
 
 @dataclass(frozen=True)
-class About:
+class ImprovementInfo:
     """The subject of an improvement: its champion, and the corrections that it learns from."""
 
-    champion: Champion
+    champion: ChampionIdentity
     place: str
     """The place of the records."""
     images: tuple[Json, ...]
-    """Each new image: its name, label and use, by whom and when it was corrected and met."""
-    left_out: tuple[LeftOut, ...]
+    """Each new image: its name, label and use, who corrected it, and the times."""
+    left_out: tuple[ExcludedImage, ...]
     suspected: float
     """The share of the corrections that is probably wrong."""
     warm_start: str
-    """The champion's checkpoint, relative to the folder; empty of a baseline."""
+    """The champion's checkpoint, relative to the folder; empty for a baseline."""
     version: int = VERSION
     since_ms: int = 0
-    """The Unix time in milliseconds from which on images are as they are expected to be."""
+    """Unix time in milliseconds from which on the images represent what is expected later."""
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Read it from the folder of an improvement."""
-        told = json.loads(read_regular(folder / ABOUT))
+        """Read the info from the folder of an improvement."""
+        document = json.loads(read_regular(folder / INFO_FILE))
         return cls(
             **{
-                **told,
-                "champion": Champion(**told["champion"]),
-                "images": tuple(told["images"]),
-                "left_out": tuple(LeftOut(**one) for one in told["left_out"]),
+                **document,
+                "champion": ChampionIdentity(**document["champion"]),
+                "images": tuple(document["images"]),
+                "left_out": tuple(ExcludedImage(**excluded) for excluded in document["left_out"]),
             }
         )
 
     def count(self, use: str) -> int:
-        """Return the number of new images of one use."""
-        return sum(one["use"] == use for one in self.images)
+        """Count the new images of one use."""
+        return sum(image["use"] == use for image in self.images)
 
-    def fair(self) -> list[int]:
-        """Return which of the held-out images, in their order, are fair to the champion."""
-        held = [one for one in self.images if one["use"] == HELD]
-        return [row for row, one in enumerate(held) if one.get("is_fair", False)]
+    def fair_rows(self) -> list[int]:
+        """Rows, among the held-out images, of those that are fair to the champion."""
+        held_out = [image for image in self.images if image["use"] == HELD_OUT]
+        return [row for row, image in enumerate(held_out) if image.get("is_fair", False)]
 
-    def alpha(self, decided: Mapping[str, Container[str]], own: str = "") -> float:
-        """Return the error rate with which these tell that a challenger is better.
+    def alpha(self, deciding_images: Mapping[str, Container[str]], own: str = "") -> float:
+        """Error rate at which these images decide that a challenger is better.
 
         Args:
-            decided: the images by which each improvement has decided (`Records.decided`).
-            own: the id of this one's search.
+            deciding_images: the images by which each improvement has decided
+                (`Records.deciding_images`).
+            own: the id of this improvement's search.
         """
 
-        def is_new(one: Json) -> bool:
-            by = {search for search, images in decided.items() if one["image"] in images}
-            # What this improvement was the first to set aside has decided in no earlier one.
-            return not by - {own, *([] if one["is_aside"] else [EARLIER])}
+        def is_new(image: Json) -> bool:
+            by = {search for search, images in deciding_images.items() if image["image"] in images}
+            # An image that this improvement was the first to set aside decided no earlier one.
+            return not by - {own, *([] if image["is_aside"] else [EARLIER])}
 
-        held = [one for one in self.images if one["use"] == HELD]
-        fair = [held[row] for row in self.fair()]
-        return alpha_of(sum(map(is_new, fair)), len(fair))
+        held_out = [image for image in self.images if image["use"] == HELD_OUT]
+        fair_images = [held_out[row] for row in self.fair_rows()]
+        return round_alpha(sum(map(is_new, fair_images)), len(fair_images))
 
-    def is_as(self, other: "About") -> bool:
-        """Return whether this is about the same champion and images."""
+    def is_same_as(self, other_info: "ImprovementInfo") -> bool:
+        """True if the champion and the images are the same."""
 
-        def key(told: About) -> Json:
+        def key(info: ImprovementInfo) -> Json:
             names = ("image", "label", "use", "is_fair")
-            images = [[one.get(name) for name in names] for one in told.images]
-            return {**asdict(told), "images": images, "left_out": 0, "suspected": 0}
+            images = [[image.get(name) for name in names] for image in info.images]
+            return {**asdict(info), "images": images, "left_out": 0, "suspected": 0}
 
-        return key(self) == key(other)
+        return key(self) == key(other_info)
 
 
-def origin(new: New) -> Json:
-    """Return where a new image is from, as plain values."""
+def image_origin(new: NewImage) -> Json:
+    """The origin of a new image as JSON-compatible values."""
     return {
         name: getattr(new, name)
         for name in (
@@ -131,76 +132,94 @@ def origin(new: New) -> Json:
     }
 
 
-def about(
-    champion: Champion, place: str, gathered: Gathered, suspected: float, warm_start: str
-) -> About:
-    """Return what an improvement is about."""
-    images = tuple(origin(one) for one in gathered.new)
-    return About(champion, place, images, gathered.left_out, suspected, warm_start)
+def improvement_info(
+    champion: ChampionIdentity,
+    place: str,
+    corrected_images: CorrectedImages,
+    suspected: float,
+    warm_start: str,
+) -> ImprovementInfo:
+    """Describe an improvement."""
+    images = tuple(image_origin(new_image) for new_image in corrected_images.new)
+    return ImprovementInfo(
+        champion, place, images, corrected_images.left_out, suspected, warm_start
+    )
 
 
-def write(
-    folder: Path, told: About, dataset: Dataset, gathered: Gathered, checkpoint: Path
+def write_folder(
+    folder: Path,
+    info: ImprovementInfo,
+    dataset: Dataset,
+    corrected_images: CorrectedImages,
+    checkpoint: Path,
 ) -> None:
-    """Write a new folder, whole or not at all."""
+    """Write the folder completely or not at all; it replaces an existing one."""
     from trainables.datasets.joined import write as write_data
 
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    trained = gathered.part(TRAINED, dataset.classes)
-    whole = joined(without_rows(dataset, gathered.replaced).train, trained)
+    new_training = corrected_images.part(TRAINING, dataset.classes)
+    training = joined(without_rows(dataset, corrected_images.replaced).train, new_training)
     write_data(
         partial,
         Decoded(
             dataset.classes,
-            whole,
+            training,
             val=dataset.val,
             test=dataset.test,
             value_range=dataset.value_range,
         ),
     )
-    aside = {use: gathered.part(use, dataset.classes) for use in (CHOOSING, HELD)}
+    set_aside = {use: corrected_images.part(use, dataset.classes) for use in (SELECTION, HELD_OUT)}
     write_data(
-        partial / MET, Decoded(dataset.classes, trained, val=aside[CHOOSING], test=aside[HELD])
+        partial / NEW_DATA,
+        Decoded(
+            dataset.classes,
+            new_training,
+            val=set_aside[SELECTION],
+            test=set_aside[HELD_OUT],
+        ),
     )
-    if told.warm_start:
-        shutil.copytree(checkpoint, partial / told.warm_start)
-    (partial / ABOUT).write_text(json.dumps(asdict(told), indent=1), encoding="utf-8")
+    if info.warm_start:
+        shutil.copytree(checkpoint, partial / info.warm_start)
+    (partial / INFO_FILE).write_text(json.dumps(asdict(info), indent=1), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 
 
-def joined_before(rounds: Sequence[About]) -> dict[str, str]:
-    """Return the images that have joined in these rounds, the first first, with their labels."""
+def joined_labels(rounds: Sequence[ImprovementInfo]) -> dict[str, str]:
+    """Labels of the images that have joined in these rounds, by name, the oldest first."""
     return {
-        one["image"]: one["label"]
-        for told in rounds
-        for one in told.images
-        if one["use"] == TRAINED
+        image["image"]: image["label"]
+        for info in rounds
+        for image in info.images
+        if image["use"] == TRAINING
     }
 
 
-def doubted_before(rounds: Sequence[About], new: Sequence[New]) -> list[str]:
-    """Return the new images whose corrections were doubted in one of these rounds.
+def doubted_images(rounds: Sequence[ImprovementInfo], new_images: Sequence[NewImage]) -> list[str]:
+    """List the new images whose corrections were doubted in one of these rounds.
 
     Those that were not doubted then have joined, and are no longer among the new ones.
     """
     doubted = set[Doubted]().union(*map(_doubted, rounds))
     return [
         image.image
-        for image in new
-        if image.use == TRAINED and _is_among(doubted, image, image.corrected_ms)
+        for image in new_images
+        if image.use == TRAINING and _is_among(doubted, image, image.corrected_ms)
     ]
 
 
-def unseen_corrections(about: About, corrections: Iterable[Correction]) -> list[Correction]:
-    """Return the corrections that an improvement knew nothing of.
+def unseen_corrections(
+    info: ImprovementInfo, corrections: Iterable[Correction]
+) -> list[Correction]:
+    """List the corrections that an improvement has not used.
 
-    One that it doubted is among them if it was made again since, also with the same label.
+    A correction that it doubted is among them if it was repeated since, even with the same label.
     """
-    doubted = _doubted(about)
-    labels = {(image["image"], image["label"]) for image in about.images}
-    labels |= {(image.image, image.label) for image in about.left_out if image.why != DOUBTED}
+    doubted = _doubted(info)
+    labels = {(image["image"], image["label"]) for image in info.images}
+    labels |= {(image.image, image.label) for image in info.left_out if image.why != PROBABLY_WRONG}
     return [
         correction
         for correction in corrections
@@ -210,33 +229,39 @@ def unseen_corrections(about: About, corrections: Iterable[Correction]) -> list[
 
 
 Doubted = tuple[str, str, int]
-"""An image, its doubted label, and when it was corrected; 0 from earlier versions."""
+"""An image, its doubted label, and the time of the correction; 0 from earlier versions."""
 
 
-def _doubted(about: About) -> set[Doubted]:
+def _doubted(info: ImprovementInfo) -> set[Doubted]:
     return {
         (image.image, image.label, image.corrected_ms)
-        for image in about.left_out
-        if image.why == DOUBTED
+        for image in info.left_out
+        if image.why == PROBABLY_WRONG
     }
 
 
-def _is_among(doubted: set[Doubted], image: New | Correction, corrected_ms: int) -> bool:
+def _is_among(doubted: set[Doubted], image: NewImage | Correction, corrected_ms: int) -> bool:
     return any((image.image, image.label, time_ms) in doubted for time_ms in (0, corrected_ms))
 
 
-def aside(folder: Path) -> dict[str, Part]:
-    """Return the images that were set aside, by their use."""
+def load_set_aside(folder: Path) -> dict[str, Part]:
+    """Load the images that were set aside, by their use."""
     from trainables.datasets.cache import read_entry
 
-    found = read_entry(folder / MET)
-    assert found.val is not None
-    assert found.test is not None
-    return {CHOOSING: found.val, HELD: found.test}
+    entry = read_entry(folder / NEW_DATA)
+    assert entry.val is not None
+    assert entry.test is not None
+    return {SELECTION: entry.val, HELD_OUT: entry.test}
 
 
-def data_config(config: DataConfig, folder: Path, validation: int) -> DataConfig:
-    """Return the config of the joined data, given the champion's and its validation images."""
+def joined_data_config(config: DataConfig, folder: Path, validation: int) -> DataConfig:
+    """Build the config of the joined data from the champion's.
+
+    Args:
+        config: the champion's.
+        folder: the folder of the joined data.
+        validation: the number of the champion's validation images, which all stay.
+    """
     plain = DataConfig()
     return replace(
         config,
@@ -250,7 +275,7 @@ def data_config(config: DataConfig, folder: Path, validation: int) -> DataConfig
     )
 
 
-def listed(left_out: Sequence[LeftOut], most: int = 10) -> list[str]:
-    """Return images that are left out, a line each, and how many more there are."""
+def exclusion_lines(left_out: Sequence[ExcludedImage], most: int = 10) -> list[str]:
+    """Format images that are left out, a line each, and the number of further ones."""
     more = [f"and {len(left_out) - most:,} more"] if len(left_out) > most else []
     return [*map(str, left_out[:most]), *more]

@@ -1,6 +1,6 @@
-"""Two models on the same images: tests of their difference, and the images that it takes to tell.
+"""Two models on the same images: tests of their difference, and the images that these need.
 
-Only images count on which one is right and the other wrong (McNemar 1947).
+Only the images count on which one model is right and the other wrong (McNemar 1947).
 """
 
 import math
@@ -11,25 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 ALPHA = 0.05
-"""The error rate of each test, where all its images decide the first time."""
+"""The error rate of each test, where all its images decide for the first time."""
 POWER = 0.8
-"""The chance to find a difference that is there, for which images are counted."""
+"""The probability of detecting a true difference, for which the images are counted."""
 MAX_IMAGES = 10**7
+"""The upper limit of `images_needed`."""
 
 
 @dataclass(frozen=True)
-class Paired:
+class PairedComparison:
     """A challenger and a champion on the same images."""
 
     images: int
     gained: int
-    """Those that the challenger alone names right."""
+    """Images that only the challenger classifies right."""
     lost: int
-    """Those that the champion alone names right."""
+    """Images that only the champion classifies right."""
 
     @classmethod
-    def of(cls, champion: NDArray[np.bool_], challenger: NDArray[np.bool_]) -> "Paired":
-        """Compare them, given which of the images each names right, (images)."""
+    def of(cls, champion: NDArray[np.bool_], challenger: NDArray[np.bool_]) -> "PairedComparison":
+        """Compare two models, given the images that each classifies right, (images,) each."""
         return cls(
             len(champion),
             int((challenger & ~champion).sum()),
@@ -43,24 +44,24 @@ class Paired:
 
     @property
     def p_better(self) -> float:
-        """The probability that equals differ so much in the challenger's favour.
+        """p-value of the hypothesis that the challenger is not better.
 
-        One-sided and exact: each image that they differ on is a coin's toss.
+        One-sided and exact: each image on which they differ is a fair coin toss.
         """
         from scipy.stats import binom
 
         return float(binom.sf(self.gained - 1, self.gained + self.lost, 0.5))
 
     def p_worse_by(self, margin: float) -> float:
-        """Return the probability of this, at most, if the challenger were worse by this margin."""
+        """p-value of the hypothesis that the challenger is worse by this margin."""
         return 1.0 - NormalDist().cdf(self._score(-margin)) if self.images else 1.0
 
     def luck(self, least: float) -> float:
-        """Return by how much the challenger's accuracy here is likely too high.
+        """Estimate by how much the challenger's accuracy on these images is too high.
 
-        It was taken because it was better on these images by so many standard errors at least.
-        Its true difference is estimated by the likelihood of a normal variable that is cut off
-        there (Cohen 1959), and taken to be 0 at least: by what is luck the estimate falls.
+        It was selected because it was better on them by at least `least` standard errors. The true
+        difference is the maximum-likelihood estimate for a normal variable that is truncated there
+        (Cohen 1959), and at least 0; luck is the observed difference less this estimate.
         """
         from scipy.optimize import brentq
 
@@ -68,18 +69,18 @@ class Paired:
         if not self.images or self.gained <= self.lost:
             return 0.0
         normal, error = NormalDist(), math.sqrt(differing)
-        found = (self.gained - self.lost) / error
+        score = (self.gained - self.lost) / error
 
         def expected(true: float) -> float:
             beyond = normal.cdf(true - least)
-            return true + normal.pdf(least - true) / beyond - found
+            return true + normal.pdf(least - true) / beyond - score
 
-        # McNemar's test is exact, and may pass a little below.
-        true = brentq(expected, 0.0, found) if expected(0.0) < 0 else 0.0
-        return float((found - true) * error / self.images)
+        # McNemar's test is exact: a challenger may pass with a score a little below `least`.
+        true = brentq(expected, 0.0, score) if expected(0.0) < 0 else 0.0
+        return float((score - true) * error / self.images)
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Return the interval for the difference by score tests (Tango 1998)."""
+        """Confidence interval for the difference by score tests (Tango 1998)."""
         from scipy.optimize import brentq
 
         if not self.images:
@@ -87,18 +88,20 @@ class Paired:
         z = NormalDist().inv_cdf((1 + level) / 2)
         end, near = 1 - 1e-9, self.difference
 
-        def bound(wanted: float, towards: float) -> float:
-            if abs(near - towards) < 1e-9 or (self._score(towards) - wanted) * wanted < 0:
+        def bound(target: float, towards: float) -> float:
+            if abs(near - towards) < 1e-9 or (self._score(towards) - target) * target < 0:
                 return math.copysign(1.0, towards)
-            return float(brentq(lambda value: self._score(value) - wanted, near, towards))
+            return float(brentq(lambda value: self._score(value) - target, near, towards))
 
         return bound(z, -end), bound(-z, end)
 
     def _score(self, difference: float) -> float:
-        """Return by how many standard errors what was seen is above this true difference.
+        """The observed difference less this true one, in standard errors.
 
-        The standard error is that of the likeliest shares with this difference.
+        The standard error is that of the most likely shares with this difference.
         """
+        # `share`, of the lost images, maximises the likelihood of the counts if this is the true
+        # difference: the larger root of a q^2 + b q + c = 0 (Tango 1998).
         count, gained, lost = self.images, self.gained, self.lost
         a, c = 2 * count, -lost * difference * (1 - difference)
         b = -gained - lost + (2 * count - gained + lost) * difference
@@ -111,12 +114,12 @@ class Paired:
 
 
 def images_needed(difference: float, differing: float, alpha: float = ALPHA) -> int:
-    """Return the images with which a true difference is found as often as `POWER` says.
+    """Images with which a true difference is detected with probability `POWER`.
 
     Args:
-        difference: by how much one is more often right, above 0.
-        differing: the share of images on which one is right and the other wrong.
-        alpha: the test's error rate.
+        difference: the difference of the accuracies, above 0.
+        differing: the share of images on which one model is right and the other wrong.
+        alpha: the error rate of the test.
     """
     normal = NormalDist()
     width = normal.inv_cdf(1 - alpha) * math.sqrt(differing)
@@ -124,35 +127,35 @@ def images_needed(difference: float, differing: float, alpha: float = ALPHA) -> 
     return min(MAX_IMAGES, math.ceil((width / difference) ** 2))
 
 
-def difference_found(images: int, differing: float, alpha: float = ALPHA) -> float:
-    """Return the least true difference that so many images find as often as `POWER` says.
+def detectable_difference(images: int, differing: float, alpha: float = ALPHA) -> float:
+    """Smallest true difference that is detected on these images with probability `POWER`.
 
-    It is at most `differing`; infinite where not even that is found.
+    It is at most `differing`; infinite if not even that is detected.
     """
     steps = np.linspace(0, differing, 1001)[1:]
-    found = [step for step in steps if images_needed(float(step), differing, alpha) <= images]
-    return float(found[0]) if found else math.inf
+    detectable = [step for step in steps if images_needed(float(step), differing, alpha) <= images]
+    return float(detectable[0]) if detectable else math.inf
 
 
-def differing_allowed(images: int, margin: float) -> float:
-    """Return the share of images on which equals may differ and still pass as not worse.
+def max_disagreement(images: int, margin: float) -> float:
+    """Share of images on which equally good models may differ and still pass as not worse.
 
-    Not worse by this margin, that is, as often as `POWER` says.
+    They pass by this margin with probability `POWER`.
     """
-    return images * (margin / _width()) ** 2
+    return images * (margin / _margin_errors()) ** 2
 
 
 def margin_needed(images: int, differing: float) -> float:
-    """Return the margin by which equals pass as not worse that differ on this share of images."""
-    return _width() * math.sqrt(differing / images)
+    """Margin with which equally good models that differ on this share of images pass."""
+    return _margin_errors() * math.sqrt(differing / images)
 
 
-def tests_needed(margin: float, differing: float) -> int:
-    """Return the images with which equals pass as not worse that differ on this share of them."""
-    return math.ceil(differing * (_width() / margin) ** 2)
+def required_test_images(margin: float, differing: float) -> int:
+    """Images with which equally good models that differ on this share of them pass as not worse."""
+    return math.ceil(differing * (_margin_errors() / margin) ** 2)
 
 
-def _width() -> float:
-    """Return the standard errors between equals and a margin by which they pass."""
+def _margin_errors() -> float:
+    """The margin in standard errors with which equally good models pass."""
     normal = NormalDist()
     return normal.inv_cdf(1 - ALPHA) + normal.inv_cdf(POWER)

@@ -1,4 +1,4 @@
-"""A trained model, as far as two of them are held against each other."""
+"""A trained model that is compared with another one."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,27 +11,27 @@ from trainables.datasets.arrays import Dataset, Part
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A trained model in its search's checkpoint."""
+class LoadedCheckpoint:
+    """A trained model in the checkpoint of its search."""
 
     config: TrialConfig
     dataset: Dataset
     """The data that it was trained on."""
     checkpoint: Path
 
-    def rights(self, part: Part) -> NDArray[np.bool_]:
-        """Return which images of a part it names right."""
+    def correct_predictions(self, part: Part) -> NDArray[np.bool_]:
+        """Check which images of a part the model classifies right, (images,)."""
         from trainables.evaluation.evaluate import predictions
 
-        said = predictions(self.config, self.dataset, part, self.checkpoint)
-        found: NDArray[np.bool_] = said.argmax(axis=1) == part.targets
-        return found
+        probabilities = predictions(self.config, self.dataset, part, self.checkpoint)
+        correct: NDArray[np.bool_] = probabilities.argmax(axis=1) == part.targets
+        return correct
 
     def ms_per_image(self) -> float:
-        """Return the milliseconds for one image alone, measured now, on one thread of the CPU."""
+        """Measure the milliseconds for one image in a batch of one, on one thread of the CPU."""
         from trainables.evaluation.evaluate import load_model
         from trainables.export.export import times
 
         with load_model(self.config, self.dataset, self.checkpoint) as saved:
-            found = times(saved.predict, self.config.task.load(), self.dataset)
-        return found["batch_1"]["median_ms"]
+            measured = times(saved.predict, self.config.task.load(), self.dataset)
+        return measured["batch_1"]["median_ms"]

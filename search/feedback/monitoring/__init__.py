@@ -1,5 +1,5 @@
-"""Is a model in use still what it was? The tests behind `search.monitor`, and what they find.
+"""Does a model in use still behave as before? The tests of `search.monitor`, and their results.
 
-May import `feedback`, which reads what was met, and the page's templates; never `serving`, and no
-torch: the answers were kept, and a model's reference goes with it.
+May import `feedback`, which reads the records, and the page's templates; never `serving`, and no
+torch: the answers were recorded, and a model's reference is exported with it.
 """

@@ -1,4 +1,4 @@
-"""Is the model still as often right?"""
+"""Is the model right as often as before?"""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -34,13 +34,13 @@ class Accuracy:
 class AccuracyDetector(Detector):
     """Compare the accuracy on corrected images with that on the reference.
 
-    Fisher's exact test, one-sided: is the model less often right than it was? The corrected images
-    have to be a random sample of what was met (`search.feedback.fair_sample`).
+    Fisher's exact test, one-sided: is the model right less often than before? The corrected images
+    have to be a random sample of all answered images (`search.feedback.fair_sample`).
 
     Args:
         reference: how much each of the reference's images counts as answered right, from 0 to 1,
             (images,); less than 1 where that is likely luck.
-        seen: whether each corrected image of the sample was answered right, (images,).
+        new_values: whether each corrected image of the sample was answered right, (images,).
 
     References:
         R. A. Fisher (1935): The logic of inductive inference. JRSS 98(1).
@@ -70,8 +70,8 @@ class AccuracyDetector(Detector):
         return int(np.floor(self.reference.sum() + 1e-6))
 
     def p_value(self) -> float:
-        """Probability of so low an accuracy, or a lower one, if nothing has changed."""
-        now = int(self.seen.sum())
+        """Probability of an accuracy as low, or lower, if nothing has changed."""
+        now = int(self.new_values.sum())
         return float(lower_p(self._count, self.reference_images, now, self.images))
 
     def power(self, images: int, reference_images: int, rate: float) -> float:

@@ -1,4 +1,4 @@
-"""The base of each test of the monitor: it decides, and states what it would have detected."""
+"""The base class of the monitor's tests: each states the change that it would detect."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -11,30 +11,30 @@ from numpy.typing import NDArray
 Values = NDArray[np.float64]
 POWER = 0.8
 """The probability with which a change of the stated size is to be detected."""
-MOST_IMAGES, MOST_REFERENCE = 10_000, 2_000
-"""The most new images that are tested, and the most images that a reference keeps."""
+MAX_NEW_IMAGES, MAX_REFERENCE_IMAGES = 10_000, 2_000
+"""The most new images that are tested, and the most images that a reference contains."""
 DECIMALS = 4
-"""Of probabilities that are compared."""
+"""Decimals of the probabilities that are compared."""
 
 
 @dataclass(frozen=True)
 class Detector(ABC):
-    """A two-sample test: are new images as those of the reference?
+    """A two-sample test: do new images differ from those of the reference?
 
-    Its false-alarm rate is the caller's: a change is reported if `p_value()` is at most that. The
-    stated power belongs to the same test: `power` computes how often `p_value()` would be at most
-    the rate if `size` described the new images, for any numbers of images.
+    The caller chooses the false-alarm rate: a change is reported if `p_value()` is at most that.
+    The stated power belongs to the same test: `power` computes how often `p_value()` would be
+    at most the rate if `size` described the new images, for any numbers of images.
     """
 
     name: ClassVar[str]
     reference: Values
-    seen: NDArray[Any]
-    """What is compared, of each image of the reference and of each new one, (images, ...)."""
+    new_values: NDArray[Any]
+    """What is compared, for each image of the reference and for each new one, (images, ...)."""
 
     @property
     def images(self) -> int:
         """The number of new images."""
-        return len(self.seen)
+        return len(self.new_values)
 
     @property
     def reference_images(self) -> int:
@@ -48,23 +48,27 @@ class Detector(ABC):
 
     @abstractmethod
     def p_value(self) -> float:
-        """Probability of so large a difference, or a larger one, if nothing has changed."""
+        """Probability of a difference as large, or larger, if nothing has changed."""
 
     @abstractmethod
     def power(self, images: int, reference_images: int, rate: float) -> float:
         """Probability that a change of `size` is detected at this false-alarm rate."""
 
-    def needed(self, rate: float) -> int | None:
-        """Least number of new images that detect the change beside this reference; None if none."""
-        return _least(lambda n: self.power(n, self.reference_images, rate), MOST_IMAGES)
+    def images_needed(self, rate: float) -> int | None:
+        """Fewest new images that detect the change with this reference; None if no number does."""
+        return _smallest_sufficient(
+            lambda n: self.power(n, self.reference_images, rate), MAX_NEW_IMAGES
+        )
 
-    def needed_reference(self, rate: float) -> int | None:
-        """Least number of reference images with which some number of new ones is enough."""
-        return _least(lambda n: self.power(MOST_IMAGES, n, rate), MOST_REFERENCE)
+    def reference_images_needed(self, rate: float) -> int | None:
+        """Fewest reference images with which some number of new ones is enough; None if none."""
+        return _smallest_sufficient(
+            lambda n: self.power(MAX_NEW_IMAGES, n, rate), MAX_REFERENCE_IMAGES
+        )
 
 
-def _least(power: Callable[[int], float], most: int) -> int | None:
-    """Find the least number of images whose power is enough, by bisection."""
+def _smallest_sufficient(power: Callable[[int], float], most: int) -> int | None:
+    """Find the smallest number of images with enough power, by bisection."""
     if power(most) < POWER:
         return None
     low, high = 0, most
@@ -74,7 +78,7 @@ def _least(power: Callable[[int], float], most: int) -> int | None:
     return high
 
 
-def rounded(probabilities: NDArray[np.floating]) -> Values:
+def round_probabilities(probabilities: NDArray[np.floating]) -> Values:
     """Round probabilities to the digits that a record and a reference share.
 
     Records have fewer digits than a reference, and another runtime differs in the last ones: where

@@ -1,4 +1,4 @@
-"""Everything that is asked about what a model has met, and the answers."""
+"""All tests of a model in use, and their results."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from search.feedback.monitoring.accuracy import ACCURACY, Accuracy, AccuracyDetector
 from search.feedback.monitoring.class_mix import MIX, ClassMixDetector, ClassShare
 from search.feedback.monitoring.detector import Detector
-from search.feedback.monitoring.held_to import LEAST, VALIDATION, HeldTo
+from search.feedback.monitoring.held_to import MIN_TESTED, VALIDATION, ReferenceSet
 from search.feedback.monitoring.outputs import OUTPUTS, OutputsDetector
 from search.feedback.monitoring.window import Window
 from trainables.errors import counted
@@ -14,9 +14,9 @@ from trainables.export.reference import Reference
 
 RATE = 0.05
 """The false-alarm rate of all tests together."""
-DIVIDED = 0.8
-"""The part of it that the tests divide among them. The rest is a reserve: one of the tests is an
-approximation, and images in use are never quite independent.
+DIVIDED_SHARE = 0.8
+"""The share of the rate that the tests divide among them. The rest is a reserve: one of the tests
+is an approximation, and images in use are never quite independent.
 """
 
 
@@ -26,32 +26,32 @@ class Check:
 
     name: str
     images: int
-    """The new images that it compared."""
+    """The new images that were compared."""
     reference_images: int
-    """The images with which it compared them."""
+    """The images with which they were compared."""
     p: float
-    """The probability of so large a difference if nothing had changed."""
+    """The probability of a difference as large, or larger, if nothing has changed."""
     rate: float
-    """Its share of the false-alarm rate: it says `changed` if `p` is at most that."""
+    """The false-alarm rate of this test: it has `changed` if `p` is at most that."""
     size: str
     """The change that ought to be detected, in words."""
     needed: int | None
     """The new images with which that is detected four times of five; None if no number is enough
-    beside so few reference images.
+    with this few reference images.
     """
     needed_reference: int | None = None
-    """Where `needed` is None: the reference images that some number of new ones needs; None if the
-    most that are kept are too few.
+    """If `needed` is None: the reference images with which some number of new ones is enough; None
+    if more are needed than a reference contains.
     """
 
     @property
     def changed(self) -> bool:
-        """True if more has changed than noise explains."""
+        """True if the difference is larger than noise explains."""
         return self.p <= self.rate
 
     @property
     def is_enough(self) -> bool:
-        """True if there were images enough to detect a change of that size."""
+        """True if there were enough images to detect a change of that size."""
         return self.needed is not None and self.images >= self.needed
 
 
@@ -66,28 +66,28 @@ class Findings:
     """The times of the first and the last answer that is tested."""
     answered: int
     images: int
-    """The answers in this time, and the different images that are tested of them."""
+    """All answers in this time, and the different images that are tested."""
     others: dict[str, int]
-    """The answers by each other version."""
+    """The number of answers by each other version."""
     rate: float
     corrected: int
-    """The corrected images that are a random sample of all that were met."""
+    """The corrected images that are a random sample of all answered images."""
     unsampled: int
     """The other corrected images, from which no accuracy is estimated."""
     held_to: str = VALIDATION
     """The images with which new ones are compared, in words."""
     is_improved: bool = False
-    """True of a model that `search.improve` has registered, which knows what was met before."""
+    """True for a model from `search.improve`, whose reference contains earlier images."""
     accuracy_held_to: str = VALIDATION
     accuracy_before: float | None = None
     """The images with which the accuracy is compared, and the accuracy on these."""
     met_again: int = 0
-    """The images in this time that the version was trained on: its answers on them do not count."""
+    """Images in this time that the version was trained on: its answers on them do not count."""
     learned: int = 0
     """The corrected ones of these."""
     checks: list[Check] = field(default_factory=list)
     untested: dict[str, str] = field(default_factory=dict)
-    """Why a test could not be made, by its name."""
+    """The reason why a test is impossible, by the name of the test."""
     shares: list[ClassShare] = field(default_factory=list)
     accuracy: Accuracy | None = None
 
@@ -97,11 +97,11 @@ class Findings:
         return [check.name for check in self.checks if check.changed]
 
     def check(self, name: str) -> Check | None:
-        """Return the test of this name; None if it could not be made."""
+        """The result of the test of this name; None if it was impossible."""
         return next((check for check in self.checks if check.name == name), None)
 
     def to_json(self) -> dict[str, Any]:
-        """Return all of it as plain values."""
+        """Convert the findings to JSON-compatible values."""
         checks = [
             {**asdict(check), "changed": check.changed, "is_enough": check.is_enough}
             for check in self.checks
@@ -109,71 +109,71 @@ class Findings:
         return {**asdict(self), "changed": self.changed, "checks": checks}
 
 
-def find(model: str, reference: Reference, window: Window, rate: float = RATE) -> Findings:
-    """Make all tests that can be made of a window.
+def find_changes(model: str, reference: Reference, window: Window, rate: float = RATE) -> Findings:
+    """Run all tests that are possible with a window.
 
     Args:
         model: the model's name in texts.
-        reference: its own.
-        window: what it has met.
-        rate: the false-alarm rate of all tests together. Each has a share of it (`share_of`), since
-            the tests of one window are not independent.
+        reference: the model's reference.
+        window: the model's answers.
+        rate: the false-alarm rate of all tests together. Each has a share of it (`rate_per_test`),
+            since the tests of one window are not independent.
     """
-    held, untested = HeldTo.of(reference), why_untested(reference, window)
+    reference_set, untested = ReferenceSet.of(reference), untested_reasons(reference, window)
     times = [answer.time_ms for answer in window.answers]
-    found = Findings(
+    findings = Findings(
         model,
         window.version,
         min(times),
         max(times),
-        window.answered,
+        window.answer_count,
         len(window.answers),
-        window.others,
+        window.other_versions,
         rate,
         len(window.corrected),
         window.unsampled,
-        held_to=held.title,
+        held_to=reference_set.title,
         is_improved=reference.met is not None,
-        accuracy_held_to=held.right_title,
-        accuracy_before=float(held.right.mean()) if len(held.right) else None,
+        accuracy_held_to=reference_set.right_title,
+        accuracy_before=float(reference_set.right.mean()) if len(reference_set.right) else None,
         met_again=len(window.trained),
-        learned=window.learned,
+        learned=window.learned_count,
         untested=untested,
     )
-    detectors = detectors_of(reference, window)
+    detectors = build_detectors(reference, window)
     for detector in detectors:
-        found.checks.append(check_of(detector, share_of(rate, len(detectors))))
+        findings.checks.append(run_check(detector, rate_per_test(rate, len(detectors))))
         if isinstance(detector, ClassMixDetector):
-            found.shares = detector.shares(share_of(rate, len(detectors)))
-    if len(window.corrected) >= LEAST:
-        found.accuracy = Accuracy.of(window.right)
-    return found
+            findings.shares = detector.shares(rate_per_test(rate, len(detectors)))
+    if len(window.corrected) >= MIN_TESTED:
+        findings.accuracy = Accuracy.of(window.right)
+    return findings
 
 
-def share_of(rate: float, tests: int) -> float:
-    """False-alarm rate of each of so many tests (Bonferroni), less the reserve.
+def rate_per_test(rate: float, tests: int) -> float:
+    """False-alarm rate of each of `tests` tests (Bonferroni), less the reserve.
 
-    >>> round(share_of(0.06, 3), 4)
+    >>> round(rate_per_test(0.06, 3), 4)
     0.016
     """
-    return DIVIDED * rate / tests
+    return DIVIDED_SHARE * rate / tests
 
 
-def detectors_of(reference: Reference, window: Window) -> list[Detector]:
-    """Make the tests for which there are images enough."""
-    held, seen = HeldTo.of(reference), window.probabilities
+def build_detectors(reference: Reference, window: Window) -> list[Detector]:
+    """Create the tests for which there are enough images."""
+    reference_set, new_probabilities = ReferenceSet.of(reference), window.probabilities
     detectors: list[Detector] = [
-        OutputsDetector(held.probabilities, seen),
-        ClassMixDetector(held.probabilities, seen, reference.classes),
-        AccuracyDetector(held.right, window.right),
+        OutputsDetector(reference_set.probabilities, new_probabilities),
+        ClassMixDetector(reference_set.probabilities, new_probabilities, reference.classes),
+        AccuracyDetector(reference_set.right, window.right),
     ]
-    untested = why_untested(reference, window)
+    untested = untested_reasons(reference, window)
     return [detector for detector in detectors if detector.name not in untested]
 
 
-def check_of(detector: Detector, rate: float) -> Check:
-    """Make a test at this false-alarm rate."""
-    needed = detector.needed(rate)
+def run_check(detector: Detector, rate: float) -> Check:
+    """Run a test at this false-alarm rate."""
+    images_needed = detector.images_needed(rate)
     return Check(
         detector.name,
         detector.images,
@@ -181,34 +181,44 @@ def check_of(detector: Detector, rate: float) -> Check:
         detector.p_value(),
         rate,
         detector.size,
-        needed,
-        detector.needed_reference(rate) if needed is None else None,
+        images_needed,
+        detector.reference_images_needed(rate) if images_needed is None else None,
     )
 
 
-def why_untested(reference: Reference, window: Window) -> dict[str, str]:
-    """Say of each test that cannot be made which images are too few, and how many it needs."""
-    held, met, corrected = HeldTo.of(reference), reference.met, len(window.corrected)
+def untested_reasons(reference: Reference, window: Window) -> dict[str, str]:
+    """For each test that is impossible: which images are too few, and how many it needs."""
+    reference_set, earlier, corrected = (
+        ReferenceSet.of(reference),
+        reference.met,
+        len(window.corrected),
+    )
     count, fresh = len(reference.probabilities), len(window.fresh)
     if len(reference.targets) > count:
         few_validation = "the networks of folds have together seen all validation images"
     else:
-        few_validation = _few(count, counted(count, "validation image"))
-    few_known, known = few_validation, len(held.right)
-    if met is not None:
-        images = counted(known, "image")
-        few_known = _few(known, f"{images} of known class held out before it was improved")
+        few_validation = _too_few_text(count, counted(count, "validation image"))
+    few_known, known_count = few_validation, len(reference_set.right)
+    if earlier is not None:
+        images = counted(known_count, "image")
+        few_known = _too_few_text(
+            known_count, f"{images} of known class held out before it was improved"
+        )
     sample = f"{counted(corrected, 'corrected image')} of a random sample"
-    others = f" ({window.unsampled:,} others)" if window.unsampled else ""
+    others_text = f" ({window.unsampled:,} others)" if window.unsampled else ""
     fresh_images = counted(fresh, "image") + " met"
     fresh_images += " that it was not trained on" if window.trained else ""
-    answers = _few(fresh, fresh_images)
-    if not answers and len(held.probabilities) < LEAST:
+    answers = _too_few_text(fresh, fresh_images)
+    if not answers and len(reference_set.probabilities) < MIN_TESTED:
         answers = few_validation
-    why = {OUTPUTS: answers, MIX: answers, ACCURACY: _few(corrected, sample + others) or few_known}
-    return {name: reason for name, reason in why.items() if reason}
+    reasons = {
+        OUTPUTS: answers,
+        MIX: answers,
+        ACCURACY: _too_few_text(corrected, sample + others_text) or few_known,
+    }
+    return {name: reason for name, reason in reasons.items() if reason}
 
 
-def _few(count: int, images: str) -> str:
-    """Say that images are too few to be tested; empty if they are not."""
-    return "" if count >= LEAST else f"{images}, {LEAST} are needed"
+def _too_few_text(count: int, images: str) -> str:
+    """State that images are too few to be tested; empty if they are enough."""
+    return "" if count >= MIN_TESTED else f"{images}, {MIN_TESTED} are needed"

@@ -1,4 +1,4 @@
-"""Is the model as sure of its answers as it was?"""
+"""Is the model as sure of its answers as before?"""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -6,29 +6,29 @@ from typing import ClassVar
 
 import numpy as np
 
-from search.feedback.monitoring.detector import Detector, Values, rounded
+from search.feedback.monitoring.detector import Detector, Values, round_probabilities
 
 OUTPUTS = "outputs"
-CHANGED = 0.25
-"""The share of the new images that is answered otherwise in the stated change."""
+CHANGED_SHARE = 0.25
+"""The share of the new images that is answered differently in the stated change."""
 SIMULATIONS, CELLS, SEED = 300, 100, 20
-"""Of the power: samples that are drawn, and the groups of confidences that are told apart."""
+"""For the power: the samples that are drawn, the groups of confidences, and the seed."""
 
 
 @dataclass(frozen=True)
 class OutputsDetector(Detector):
     """Compare the model's confidence on new images with that on the reference.
 
-    The test of Kolmogorov and Smirnov of the probability of the class that is named, the largest
-    distance between both distributions: black-box shift detection with the network as it is. Images
-    that the network does not know are often answered with less confidence, or with more, so that
-    this needs neither the images nor labels. Which classes are named is `ClassMixDetector`'s.
+    The test of Kolmogorov and Smirnov on the probability of the predicted class: the largest
+    distance between both distributions. This is black-box shift detection with the trained network.
+    Images that are unfamiliar to the network are often answered with less confidence, or with more,
+    so that the test needs neither images nor labels. `ClassMixDetector` tests the classes.
 
     Equal confidences, as of a model that is certain of nearly all images, make false alarms rarer.
 
     Args:
         reference: probabilities on the reference's images, (images, classes).
-        seen: those on the new images, (images, classes).
+        new_values: those on the new images, (images, classes).
 
     References:
         S. Rabanser, S. Günnemann, Z. Lipton (2019): Failing Loudly: An Empirical Study of Methods
@@ -51,14 +51,20 @@ class OutputsDetector(Detector):
         return "a quarter of the images answered with less confidence than any before"
 
     def p_value(self) -> float:
-        """Probability of so large a distance, or a larger one, if nothing has changed."""
+        """Probability of a distance as large, or larger, if nothing has changed."""
         from scipy.stats import kstwo
 
-        before, now = (np.sort(rounded(some.max(axis=1))) for some in (self.reference, self.seen))
+        before, now = (
+            np.sort(round_probabilities(confidences.max(axis=1)))
+            for confidences in (self.reference, self.new_values)
+        )
         values = np.concatenate([before, now])
-        shares = (np.searchsorted(some, values, side="right") / len(some) for some in (before, now))
+        shares = (
+            np.searchsorted(confidences, values, side="right") / len(confidences)
+            for confidences in (before, now)
+        )
         distance = float(np.abs(np.subtract(*shares)).max())
-        return float(kstwo.sf(distance - 1e-9, _worth(len(now), len(before))))
+        return float(kstwo.sf(distance - 1e-9, _effective_images(len(now), len(before))))
 
     def power(self, images: int, reference_images: int, rate: float) -> float:
         """Probability that a change of `size` is detected at this false-alarm rate.
@@ -66,8 +72,8 @@ class OutputsDetector(Detector):
         The test is simulated: both samples are drawn from the reference's confidences, a quarter of
         the new ones below all of them.
         """
-        _, counts = np.unique(rounded(self.reference.max(axis=1)), return_counts=True)
-        # Equal confidences stay together; others are grouped, which changes power by a point.
+        _, counts = np.unique(round_probabilities(self.reference.max(axis=1)), return_counts=True)
+        # Equal confidences stay in one cell. Grouping the others changes the power by a point.
         cells = (np.cumsum(counts) - counts) * CELLS // counts.sum()
         weights = np.bincount(cells, counts) / counts.sum()
         return _power(images, reference_images, rate, tuple(weights[weights > 0].tolist()))
@@ -75,17 +81,17 @@ class OutputsDetector(Detector):
 
 @lru_cache(maxsize=10_000)
 def _power(images: int, reference_images: int, rate: float, weights: tuple[float, ...]) -> float:
-    """Simulate how often the distance is large enough, by the shares of the confidences."""
+    """Simulate how often the distance is large enough, from the shares of the confidences."""
     from scipy.stats import kstwo
 
-    worth = _worth(images, reference_images)
-    if worth < 1:
+    effective = _effective_images(images, reference_images)
+    if effective < 1:
         return 0.0
     before = _simulate(reference_images, (0.0, *weights), SEED)
-    changed = (CHANGED, *((1 - CHANGED) * share for share in weights))
+    changed = (CHANGED_SHARE, *((1 - CHANGED_SHARE) * share for share in weights))
     now = _simulate(images, changed, SEED + 1)
     distances = np.abs(now - before).max(axis=1)
-    return float(np.mean(distances >= kstwo.isf(rate, worth) - 1e-9))
+    return float(np.mean(distances >= kstwo.isf(rate, effective) - 1e-9))
 
 
 @lru_cache(maxsize=4)
@@ -97,9 +103,9 @@ def _simulate(images: int, shares: tuple[float, ...], seed: int) -> Values:
     return cumulative
 
 
-def _worth(images: int, reference_images: int) -> int:
-    """Size of the one sample whose distance from a known distribution varies as much.
+def _effective_images(images: int, reference_images: int) -> int:
+    """Size of the single sample whose distance from a known distribution varies as much.
 
-    With it, rounded down, the exact distribution for one sample serves for two (Stephens 1970).
+    With it, rounded down, the exact distribution for one sample applies to two (Stephens 1970).
     """
     return images * reference_images // (images + reference_images)

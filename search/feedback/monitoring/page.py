@@ -1,4 +1,4 @@
-"""The page of `search.monitor`: one HTML file with the answer and what it is seen by."""
+"""The page of `search.monitor`: one HTML file with the answers and the evidence for them."""
 
 from dataclasses import dataclass
 
@@ -8,15 +8,16 @@ from numpy.typing import NDArray
 from search.feedback.monitoring.accuracy import ACCURACY
 from search.feedback.monitoring.class_mix import MIX
 from search.feedback.monitoring.findings import Check, Findings
-from search.feedback.monitoring.held_to import HeldTo
+from search.feedback.monitoring.held_to import ReferenceSet
 from search.feedback.monitoring.outputs import OUTPUTS
 from search.feedback.monitoring.window import Window
-from search.feedback.monitoring.words import earlier, facts, verdict
+from search.feedback.monitoring.words import earlier_images, facts, verdict
 from search.views.page.templates import template
 from trainables.export.reference import Reference
 
 TEMPLATE = "monitor.html"
 BINS, HEIGHT = 24, 60
+"""Bars of a histogram, and the height of the highest one in the page's units."""
 VISIBLE = 30
 """The number of classes that are visible; the others are a click away."""
 QUESTIONS = {OUTPUTS: "answers", MIX: "class mix", ACCURACY: "accuracy"}
@@ -24,7 +25,7 @@ Values = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
-class Tile:
+class MonitorTile:
     """A question with its answer."""
 
     title: str
@@ -34,7 +35,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Chart:
+class MonitorChart:
     """Two histograms of one quantity, as heights of their bars."""
 
     title: str
@@ -44,50 +45,52 @@ class Chart:
     now: list[float]
 
 
-def render(found: Findings, reference: Reference, window: Window) -> str:
-    """Return the page's text. Everything that comes from records and names is escaped."""
+def render(findings: Findings, reference: Reference, window: Window) -> str:
+    """Render the page. Everything that comes from records and names is escaped."""
     return template(TEMPLATE).render(
-        found=found,
-        verdict=verdict(found),
-        facts=facts(found),
-        earlier=earlier(found, OUTPUTS),
-        tiles=[tile(found, check) for check in found.checks],
+        findings=findings,
+        verdict=verdict(findings),
+        facts=facts(findings),
+        earlier=earlier_images(findings, OUTPUTS),
+        tiles=[tile(findings, check) for check in findings.checks],
         charts=charts(reference, window),
-        shares=sorted(found.shares, key=lambda share: (not share.changed, -share.now)),
-        largest=max((max(share.high, share.before) for share in found.shares), default=1.0) or 1.0,
+        shares=sorted(findings.shares, key=lambda share: (not share.changed, -share.now)),
+        largest=max((max(share.high, share.before) for share in findings.shares), default=1.0)
+        or 1.0,
         visible=VISIBLE,
     )
 
 
-def tile(found: Findings, check: Check) -> Tile:
-    """Return the answer of a test, as short as it gets."""
+def tile(findings: Findings, check: Check) -> MonitorTile:
+    """Summarise the result of a test in a few words."""
     if check.changed:
-        return Tile(QUESTIONS[check.name], "changed", f"p {check.p:.2g}", changed=True)
+        return MonitorTile(QUESTIONS[check.name], "changed", f"p {check.p:.2g}", changed=True)
     if check.is_enough:
-        return Tile(QUESTIONS[check.name], "no change", f"p {check.p:.2g}", changed=False)
-    few = f"too few {earlier(found, check.name)}"
+        return MonitorTile(QUESTIONS[check.name], "no change", f"p {check.p:.2g}", changed=False)
+    few = f"too few {earlier_images(findings, check.name)}"
     if check.needed is not None:
         few = f"{check.images:,}; {check.needed:,} needed"
-    return Tile(QUESTIONS[check.name], "too few to tell", few, changed=False)
+    return MonitorTile(QUESTIONS[check.name], "too few to tell", few, changed=False)
 
 
-def charts(reference: Reference, window: Window) -> list[Chart]:
-    """Return the histograms of the confidence."""
-    before, now = HeldTo.of(reference).probabilities, window.probabilities
+def charts(reference: Reference, window: Window) -> list[MonitorChart]:
+    """Build the histograms of the confidence."""
+    before, now = ReferenceSet.of(reference).probabilities, window.probabilities
     if not (len(before) and len(now)):
         return []
     return [chart("confidence", before.max(axis=1), now.max(axis=1))]
 
 
-def chart(title: str, before: Values, now: Values) -> Chart:
-    """Return two histograms on one scale; the hundredth on either side falls into the last bars."""
-    both = np.concatenate([before, now])
-    low, high = (float(end) for end in np.quantile(both, (0.005, 0.995)))
+def chart(title: str, before: Values, now: Values) -> MonitorChart:
+    """Build two histograms on one scale; the extreme 0.5 % at each end fall into the last bars."""
+    pooled = np.concatenate([before, now])
+    # A few extreme values would otherwise squeeze all others into a few bars.
+    low, high = (float(end) for end in np.quantile(pooled, (0.005, 0.995)))
     high = high if high > low else low + 1
     heights = [
-        np.histogram(np.clip(some, low, high), BINS, (low, high))[0] / len(some)
-        for some in (before, now)
+        np.histogram(np.clip(values, low, high), BINS, (low, high))[0] / len(values)
+        for values in (before, now)
     ]
-    most = max(float(one.max()) for one in heights)
-    scaled = [[round(float(value) * HEIGHT / most, 2) for value in one] for one in heights]
-    return Chart(title, f"{low:.2f}", f"{high:.2f}", *scaled)
+    most = max(float(bars.max()) for bars in heights)
+    scaled = [[round(float(value) * HEIGHT / most, 2) for value in bars] for bars in heights]
+    return MonitorChart(title, f"{low:.2f}", f"{high:.2f}", *scaled)

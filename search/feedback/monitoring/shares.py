@@ -1,8 +1,8 @@
-"""Is a share of the new images lower, or another, than that of the reference? Exact for any counts.
+"""Is a share of the new images lower than that of the reference, or different? Exact tests.
 
 Fisher's exact test: if both shares are equal then, given the total of both, the count among the new
-images is hypergeometric, whatever the share is. So the false-alarm rate holds for 20 images and for
-99 % as for thousands and 50 %; where counts are small it is lower than promised.
+images is hypergeometric, whatever the share is. So the false-alarm rate holds for 20 images and
+99 % as well as for thousands and 50 %; where counts are small it is lower than promised.
 
 References:
     R. A. Fisher (1935): The logic of inductive inference. JRSS 98(1).
@@ -23,12 +23,14 @@ sample are skipped, and it ends at an image that was corrected.
 """
 
 
-def lower_p(before: ArrayLike, of: int, now: ArrayLike, images: int) -> NDArray[np.float64]:
+def lower_p(
+    before: ArrayLike, reference_images: int, now: ArrayLike, images: int
+) -> NDArray[np.float64]:
     """Probability of a count as low among the new images, if nothing has changed (one-sided).
 
     Args:
         before: the counts among the reference's images.
-        of: the number of the reference's images.
+        reference_images: the number of the reference's images.
         now: the counts among the new images.
         images: the number of the new images.
 
@@ -38,24 +40,26 @@ def lower_p(before: ArrayLike, of: int, now: ArrayLike, images: int) -> NDArray[
     from scipy.stats import hypergeom
 
     total = np.asarray(before) + np.asarray(now)
-    return np.asarray(hypergeom.cdf(now, of + images, total, images), dtype=np.float64)
+    return np.asarray(
+        hypergeom.cdf(now, reference_images + images, total, images), dtype=np.float64
+    )
 
 
-def other_p(before: NDArray[np.int64], now: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Probability of counts as different, for each class: twice the smaller one-sided p."""
-    of, images = int(before.sum()), int(now.sum())
-    lower = lower_p(before, of, now, images)
-    higher = lower_p(of - before, of, images - now, images)
+def difference_p(before: NDArray[np.int64], now: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Probability of counts as different, for each class: twice the smaller one-sided p-value."""
+    reference_images, images = int(before.sum()), int(now.sum())
+    lower = lower_p(before, reference_images, now, images)
+    higher = lower_p(reference_images - before, reference_images, images - now, images)
     p: NDArray[np.float64] = np.minimum(1, 2 * np.minimum(lower, higher))
     return p
 
 
 @lru_cache(maxsize=100_000)
-def fall_power(before: int, of: int, after: float, images: int, rate: float) -> float:
+def fall_power(before: int, reference_images: int, after: float, images: int, rate: float) -> float:
     """Probability that `lower_p` is at most `rate` if the share is `after` from now on.
 
-    The reference is given, so nothing has to be assumed of the share that it was drawn from. The
-    largest count of the new images that is an alarm is found by bisection; the power is the
+    The reference is given, so nothing has to be assumed about the share that it was drawn from. The
+    largest count of the new images that raises an alarm is found by bisection; the power is the
     probability of that count or a lower one.
 
     >>> round(fall_power(1800, 2000, 0.8, 150, 0.05), 2)
@@ -66,7 +70,7 @@ def fall_power(before: int, of: int, after: float, images: int, rate: float) -> 
     alarm, no_alarm = -1, images + 1
     while no_alarm - alarm > 1:
         middle = (alarm + no_alarm) // 2
-        is_alarm = lower_p(before, of, middle, images) <= rate
+        is_alarm = lower_p(before, reference_images, middle, images) <= rate
         alarm, no_alarm = (middle, no_alarm) if is_alarm else (alarm, middle)
     return float(binom.cdf(alarm, images, after))
 
@@ -75,13 +79,13 @@ def interval(share: float, images: int, classes: int = 1) -> tuple[float, float]
     """Interval of 95 % for a share (Clopper and Pearson), with a reserve.
 
     Args:
-        share: of the images.
+        share: the share of the images.
         images: their number.
         classes: the number of shares whose intervals hold together (Bonferroni).
     """
     return share_bounds(share, images, (1 - LEVEL - RESERVE) / 2 / classes)
 
 
-def smoothed(count: int, images: int) -> float:
+def estimate_share(count: int, images: int) -> float:
     """Estimate a share; never 0 or 1 (Jeffreys' prior)."""
     return (count + 0.5) / (images + 1)

@@ -22,8 +22,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from search.feedback.bounded import NoRoom
-from search.feedback.records import NotKept
+from search.feedback.bounded import RecordsFull
+from search.feedback.records import NotRecorded
 from trainables.errors import ConfigError, printable
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -218,9 +218,9 @@ def guarded_route(
             return await endpoint(request)
         except HTTPException as error:
             return error_response(error.status_code, error.detail)
-        except NotKept as error:
+        except NotRecorded as error:
             return error_response(404, str(error))
-        except NoRoom as error:
+        except RecordsFull as error:
             return error_response(507, str(error))
         except ConfigError as error:
             return error_response(400, str(error))

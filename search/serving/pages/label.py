@@ -20,9 +20,9 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from cluster.cli import is_whole
-from search.feedback.labelling import Labelling
+from search.feedback.labelling import LabellingQueue
 from search.feedback.pictures import as_png
-from search.feedback.records import NotKept
+from search.feedback.records import NotRecorded
 from search.serving.pages.guard import (
     HEADERS,
     guarded_route,
@@ -38,7 +38,7 @@ MAX_COUNT = 100
 """The most images in the answer to one call."""
 
 
-def routes(labelling: Labelling, hosts: Collection[str] | None) -> list[BaseRoute]:
+def routes(labelling: LabellingQueue, hosts: Collection[str] | None) -> list[BaseRoute]:
     """The routes of the page.
 
     Args:
@@ -60,12 +60,12 @@ def routes(labelling: Labelling, hosts: Collection[str] | None) -> list[BaseRout
 class LabelCalls:
     """Answers the page's calls, without blocking the event loop."""
 
-    def __init__(self, labelling: Labelling) -> None:
+    def __init__(self, labelling: LabellingQueue) -> None:
         self._labelling = labelling
 
     async def show(self, request: Request) -> Response:
         """Answer with the page."""
-        about = self._labelling.about
+        about = self._labelling.info
         return page("label.html", {"model": about.model, "classes": about.classes})
 
     async def next(self, request: Request) -> Response:
@@ -79,7 +79,7 @@ class LabelCalls:
         return json_response(await run_in_threadpool(self._next, int(count), without))
 
     def _next(self, count: int, without: list[str]) -> dict[str, Any]:
-        items = self._labelling.next(count, without)
+        items = self._labelling.next_items(count, without)
         return {"items": [asdict(item) for item in items], **asdict(self._labelling.progress)}
 
     async def image(self, request: Request) -> Response:
@@ -89,7 +89,7 @@ class LabelCalls:
 
     def _png(self, name: str) -> bytes:
         if (content := self._labelling.records.image(name)) is None:
-            raise NotKept("that image is not kept (any more).")
+            raise NotRecorded("that image is not kept (any more).")
         return as_png(content)
 
     async def correct(self, request: Request) -> Response:

@@ -14,19 +14,25 @@ from numpy.typing import NDArray
 
 from search.feedback.bounded import UNCERTAIN, USUAL
 from search.feedback.fair_sample import fair_sample
-from search.feedback.learning.corrected import FEWEST, HELD, SHARES
-from search.feedback.learning.decision import CHAMPION, MARGIN, Candidate, Decision, First
+from search.feedback.learning.corrected import HELD_OUT, MIN_NEW_IMAGES, USE_SHARES
+from search.feedback.learning.decision import (
+    CHAMPION,
+    MARGIN,
+    Decision,
+    FirstChampion,
+    ScoredChallenger,
+)
 from search.feedback.learning.examined import MAX_SUSPECTED
-from search.feedback.learning.joining import About, Champion
+from search.feedback.learning.joining import ChampionIdentity, ImprovementInfo
 from search.feedback.learning.paired import (
     ALPHA,
     POWER,
-    Paired,
+    PairedComparison,
     images_needed,
-    tests_needed,
+    required_test_images,
 )
-from search.feedback.recorder import Keeping
-from search.feedback.records import EARLIER, Correction, Seen
+from search.feedback.recorder import RecordingPolicy
+from search.feedback.records import EARLIER, Correction, RecordedAnswer
 from tests.bench.rates.case import Case, Promise
 from trainables.evaluation.doubts import doubts
 
@@ -85,7 +91,9 @@ def names_of(count: int, generator: np.random.Generator) -> list[str]:
     return [names[64 * row : 64 * (row + 1)] for row in range(count)]
 
 
-def labelled_by(kind: Kind, answers: list[Seen], generator: np.random.Generator) -> list[str]:
+def labelled_by(
+    kind: Kind, answers: list[RecordedAnswer], generator: np.random.Generator
+) -> list[str]:
     """Return the images that people have labelled."""
     kept = [one for one in answers if one.kept]
     if kind.order == "mistakes":
@@ -111,9 +119,16 @@ def fair_of(kind: Kind, champion: Floats, generator: np.random.Generator) -> NDA
     scores = kind.confidence * champion
     raised = np.exp(scores - scores.max(axis=1, keepdims=True))
     chances = raised / raised.sum(axis=1, keepdims=True)
-    names, keeping = names_of(kind.images, generator), Keeping(share=kind.share)
+    names, keeping = names_of(kind.images, generator), RecordingPolicy(share=kind.share)
     answers = [
-        Seen(str(row), row, name, "1", tuple(chances[row]), keeping.why(name, chances[row]))
+        RecordedAnswer(
+            str(row),
+            row,
+            name,
+            "1",
+            tuple(chances[row]),
+            keeping.reason_to_record(name, chances[row]),
+        )
         for row, name in enumerate(names)
     ]
     by = "api" if kind.order == "mistakes" else "label"
@@ -129,19 +144,23 @@ def fair_of(kind: Kind, champion: Floats, generator: np.random.Generator) -> NDA
     for image in labelled_by(kind, shown, generator):
         corrections[image] = Correction(image, "0", 1, by)
     fair = fair_sample(answers, corrections)
-    is_held = generator.random(kind.images) < SHARES[HELD]
+    is_held = generator.random(kind.images) < USE_SHARES[HELD_OUT]
     found: NDArray[np.bool_] = is_held & np.array([name in fair for name in names])
     return found
 
 
 def decision_of(
-    new: Paired, old: Paired, *, alpha: float = ALPHA, first: First | None = None
+    new: PairedComparison,
+    old: PairedComparison,
+    *,
+    alpha: float = ALPHA,
+    first: FirstChampion | None = None,
 ) -> Decision:
     """Return the product's decision on these comparisons."""
     return Decision(
-        *("t1", (Candidate("t1", 0.0, 0.0),), new, old, 0.5, 0.5, MARGIN, 1.0, 1.0, alpha),
+        *("t1", (ScoredChallenger("t1", 0.0, 0.0),), new, old, 0.5, 0.5, MARGIN, 1.0, 1.0, alpha),
         fair=new.images,
-        is_fair=new.images >= FEWEST[HELD],
+        is_fair=new.images >= MIN_NEW_IMAGES[HELD_OUT],
         first=first,
     )
 
@@ -151,26 +170,26 @@ def equals(kind: Kind, generator: np.random.Generator) -> Events:
     champion, challenger = scores_of(kind, generator)
     rows = fair_of(kind, champion, generator)
     rights = [one[rows].argmax(axis=1) == 0 for one in (champion, challenger)]
-    found = decision_of(Paired.of(rights[0], rights[1]), Paired(1, 0, 0))
+    found = decision_of(PairedComparison.of(rights[0], rights[1]), PairedComparison(1, 0, 0))
     return {"called better": found.is_better if found.is_fair else None}
 
 
-def about(images: list[str], *, is_aside: bool) -> About:
+def about(images: list[str], *, is_aside: bool) -> ImprovementInfo:
     """Return an improvement with these images held out."""
     facts = tuple(
-        {"image": one, "label": "0", "use": HELD, "is_aside": is_aside, "is_fair": True}
+        {"image": one, "label": "0", "use": HELD_OUT, "is_aside": is_aside, "is_fair": True}
         for one in images
     )
-    return About(Champion("m", "1", "s", "1d", "t1"), "met", facts, (), 0.0, "")
+    return ImprovementInfo(ChampionIdentity("m", "1", "s", "1d", "t1"), "met", facts, (), 0.0, "")
 
 
 def differing(
     images: int, share: float, difference: float, generator: np.random.Generator
-) -> Paired:
+) -> PairedComparison:
     """Return a comparison on images on which two models differ in this share."""
     gained = (share + difference) / 2
     drawn = generator.multinomial(images, [gained, share - gained, 1 - share])
-    return Paired(images, int(drawn[0]), int(drawn[1]))
+    return PairedComparison(images, int(drawn[0]), int(drawn[1]))
 
 
 def after_a_deleted_one(difference: float, generator: np.random.Generator) -> Events:
@@ -179,7 +198,7 @@ def after_a_deleted_one(difference: float, generator: np.random.Generator) -> Ev
     told = about([str(row) for row in range(count)], is_aside=True)
     alpha = told.alpha({EARLIER: set()}, "2d")
     new = differing(count, 0.25, difference, generator)
-    return {"called better": decision_of(new, Paired(1, 0, 0), alpha=alpha).is_better}
+    return {"called better": decision_of(new, PairedComparison(1, 0, 0), alpha=alpha).is_better}
 
 
 def round_by_round(each: int, generator: np.random.Generator) -> Events:
@@ -191,7 +210,9 @@ def round_by_round(each: int, generator: np.random.Generator) -> Events:
         facts = about([*images], is_aside=True).images
         images += [f"{number}-{row}" for row in range(each)]
         new = about(images[len(facts) :], is_aside=False).images
-        told = About(Champion("m", "1", "s", "1d", "t1"), "met", (*facts, *new), (), 0.0, "")
+        told = ImprovementInfo(
+            ChampionIdentity("m", "1", "s", "1d", "t1"), "met", (*facts, *new), (), 0.0, ""
+        )
         # The champion stays, and another challenger is as good.
         rights = np.concatenate([rights, generator.random((each, 2)) < 0.7])
         rights[:, 1] = np.where(
@@ -200,8 +221,8 @@ def round_by_round(each: int, generator: np.random.Generator) -> Events:
             generator.random(len(rights)) < 0.7,
         )
         alpha = told.alpha(decided, str(number))
-        new_images = Paired.of(rights[:, 0], rights[:, 1])
-        if decision_of(new_images, Paired(1, 0, 0), alpha=alpha).is_better:
+        new_images = PairedComparison.of(rights[:, 0], rights[:, 1])
+        if decision_of(new_images, PairedComparison(1, 0, 0), alpha=alpha).is_better:
             return {"ever called better": True}
         decided[str(number)] = set(images)
     return {"ever called better": False}
@@ -220,9 +241,9 @@ def beside_the_first(
         draws = generator.random(tests)
         challenger = np.where(champion, draws >= forgets, draws < learns)
         found = decision_of(
-            Paired(100, 60, 10),  # on the new images each is better, beyond doubt
-            Paired.of(champion, challenger),
-            first=First("t1", Paired.of(first, challenger), float(first.mean())),
+            PairedComparison(100, 60, 10),  # on the new images each is better, beyond doubt
+            PairedComparison.of(champion, challenger),
+            first=FirstChampion("t1", PairedComparison.of(first, challenger), float(first.mean())),
         )
         if found.outcome == CHAMPION:
             champion, known = challenger, known - lost
@@ -235,20 +256,20 @@ def not_worse(tests: int, share: float, generator: np.random.Generator) -> Event
     By exactly the margin the test is as often wrong as promised, and the bench could not tell.
     """
     worse = differing(tests, share, -1.1 * MARGIN, generator)
-    return {"called not worse": decision_of(Paired(10, 5, 0), worse).is_not_worse}
+    return {"called not worse": decision_of(PairedComparison(10, 5, 0), worse).is_not_worse}
 
 
 def equal_passes(share: float, generator: np.random.Generator) -> Events:
     """Play an equal challenger on as many test images as are said to be enough."""
-    tests = tests_needed(MARGIN, share)
-    found = decision_of(Paired(10, 5, 0), differing(tests, share, 0.0, generator))
+    tests = required_test_images(MARGIN, share)
+    found = decision_of(PairedComparison(10, 5, 0), differing(tests, share, 0.0, generator))
     return {"equal passes": found.is_not_worse}
 
 
 def covers(images: int, share: float, difference: float, generator: np.random.Generator) -> Events:
     """Play the interval for the difference of two models."""
     compared = differing(images, share, difference, generator)
-    facts = decision_of(compared, Paired(1, 0, 0)).to_json()["new"]
+    facts = decision_of(compared, PairedComparison(1, 0, 0)).to_json()["new"]
     return {"interval": facts["low"] <= difference <= facts["high"]}
 
 

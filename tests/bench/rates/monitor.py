@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from cluster.storage.folder import objects
 from search.feedback.bounded import UNCERTAIN, USUAL
-from search.feedback.labelling import Labelling
+from search.feedback.labelling import LabellingQueue
 from search.feedback.monitoring.accuracy import DROP, Accuracy, AccuracyDetector
 from search.feedback.monitoring.class_mix import ClassMixDetector
 from search.feedback.monitoring.detector import Detector
-from search.feedback.monitoring.findings import RATE, detectors_of, share_of
-from search.feedback.monitoring.held_to import LEAST
-from search.feedback.monitoring.outputs import CHANGED, OutputsDetector
-from search.feedback.monitoring.window import Window, window_of
-from search.feedback.records import DECIMALS, About, Correction, Records, Seen
+from search.feedback.monitoring.findings import RATE, build_detectors, rate_per_test
+from search.feedback.monitoring.held_to import MIN_TESTED
+from search.feedback.monitoring.outputs import CHANGED_SHARE, OutputsDetector
+from search.feedback.monitoring.window import Window, load_window
+from search.feedback.records import DECIMALS, Correction, RecordedAnswer, Records, RecordsInfo
 from tests.bench.rates.case import Case, Promise
 from tests.support.improved import ALL, CLEAN, ROUGH, Images, Play
 from trainables.datasets.arrays import SIXTEEN_BITS
@@ -36,7 +36,7 @@ Values = NDArray[np.float64]
 FALSE_ALARM = Promise("error rate", RATE)
 INTERVAL = Promise("interval", 0.95)
 POWER = Promise("power", 0.8)
-SHARE_OF_RATE = share_of(RATE, 3)
+SHARE_OF_RATE = rate_per_test(RATE, 3)
 """Of each of the three tests."""
 PROMISES = {
     "false alarm": FALSE_ALARM,
@@ -101,23 +101,23 @@ class Remembered(Records):
 
     def __init__(self, classes: tuple[str, ...]) -> None:
         super().__init__(objects(Path("nowhere")))
-        self.model, self.answers = About("models:/pets", classes), list[Seen]()
+        self.model, self.answers = RecordsInfo("models:/pets", classes), list[RecordedAnswer]()
         self.told: dict[str, Correction] = {}
 
     @property
-    def about(self) -> About:
+    def info(self) -> RecordsInfo:
         return self.model
 
-    def seen_objects(self) -> dict[str, int]:
+    def answer_objects(self) -> dict[str, int]:
         return {"1-made-up.jsonl": 1}
 
-    def seen_in(self, name: str) -> list[Seen]:
+    def read_answers_in(self, name: str) -> list[RecordedAnswer]:
         return self.answers
 
-    def seen(self, since_ms: int = 0) -> Iterator[Seen]:
+    def read_answers(self, since_ms: int = 0) -> Iterator[RecordedAnswer]:
         return iter(self.answers)
 
-    def images(self) -> dict[str, int]:
+    def image_sizes(self) -> dict[str, int]:
         return {one.image: 1 for one in self.answers if one.kept}
 
     def corrections(self) -> dict[str, Correction]:
@@ -152,27 +152,27 @@ class Use:
             name = names[16 * row : 16 * (row + 1)]
             usual = USUAL if int(name[:13], 16) < self.share * 16**13 else ""
             kept = UNCERTAIN if highest[row] < BELOW else usual
-            records.answers.append(Seen(name, row, name, "1", tuple(chances), kept))
+            records.answers.append(RecordedAnswer(name, row, name, "1", tuple(chances), kept))
             known[name] = classes[targets[row]]
             wrong = kept and named[row] != targets[row]
             if wrong and generator.random() < self.visitors:
                 records.told[name] = Correction(name, known[name], 1, "page")
-        labelling = Labelling(records, records.about)
-        for item in labelling.next(round(self.labelled * len(records.images()))):
+        labelling = LabellingQueue(records, records.info)
+        for item in labelling.next_items(round(self.labelled * len(records.image_sizes()))):
             records.told[item.image] = Correction(item.image, known[item.image], 1, "label")
-        return reference, window_of(records, reference)
+        return reference, load_window(records, reference)
 
     def play(self, generator: np.random.Generator) -> Mapping[str, bool | None]:
         """Look once at a model for which nothing has changed."""
         reference, window = self.made(generator)
-        return events(detectors_of(reference, window), window, self.model)
+        return events(build_detectors(reference, window), window, self.model)
 
 
 def events(
     detectors: list[Detector], window: Window, model: Model | None
 ) -> Mapping[str, bool | None]:
     """Say what a look at a model in use has stated wrongly."""
-    rate = share_of(RATE, max(1, len(detectors)))
+    rate = rate_per_test(RATE, max(1, len(detectors)))
     alarm = any(detector.p_value() <= rate for detector in detectors) if detectors else None
     shares = next((d.shares(rate) for d in detectors if isinstance(d, ClassMixDetector)), None)
     covers = is_inside = None
@@ -180,7 +180,7 @@ def events(
         covers = all(
             one.low <= true <= one.high for one, true in zip(shares, model.named, strict=True)
         )
-    if model is not None and len(window.corrected) >= LEAST:
+    if model is not None and len(window.corrected) >= MIN_TESTED:
         found = Accuracy.of(window.right)
         is_inside = found.low <= model.accuracy <= found.high
     return {
@@ -196,7 +196,7 @@ def sees_drop(
 ) -> Mapping[str, bool | None]:
     """Lower the accuracy as stated, and correct as many images as are said to be enough."""
     before = (generator.random(reference) < model.accuracy).astype(float)
-    needed = AccuracyDetector(before, before[:0]).needed(SHARE_OF_RATE)
+    needed = AccuracyDetector(before, before[:0]).images_needed(SHARE_OF_RATE)
     if needed is None:
         return {"accuracy": None}
     now = generator.random(needed) < before.mean() - DROP
@@ -215,10 +215,10 @@ def sees_class(
 
     before, mix = answers(reference, model.named), model.named
     detector = ClassMixDetector(before, before[:0], names)
-    needed = detector.needed(SHARE_OF_RATE)
+    needed = detector.images_needed(SHARE_OF_RATE)
     if needed is None:
         return {"class mix": None}
-    number, _, after = detector.stated
+    number, _, after = detector.stated_change
     mix = mix * (1 - after) / (1 - mix[number])
     mix[number] = after
     found = ClassMixDetector(before, answers(needed, mix), names)
@@ -230,11 +230,11 @@ def sees_outputs(
 ) -> Mapping[str, bool | None]:
     """Let the model answer a quarter of the images with less confidence than any before."""
     before = model.answer(reference, generator)[1]
-    needed = OutputsDetector(before, before[:0]).needed(SHARE_OF_RATE)
+    needed = OutputsDetector(before, before[:0]).images_needed(SHARE_OF_RATE)
     if needed is None:
         return {"outputs": None}
     now = model.answer(needed, generator)[1]
-    now[generator.random(needed) < CHANGED] = 0  # below any confidence
+    now[generator.random(needed) < CHANGED_SHARE] = 0  # below any confidence
     return {"outputs": OutputsDetector(before, now).p_value() <= SHARE_OF_RATE}
 
 
@@ -247,7 +247,7 @@ def improved(clear: float, generator: np.random.Generator) -> Mapping[str, bool 
             break
     reference = improvement.improved()
     window = improvement.meets(Images.made(200, generator, ROUGH), reference, 1.0)
-    return events(detectors_of(reference, window), window, None)
+    return events(build_detectors(reference, window), window, None)
 
 
 MANY = Model(30, 0.9)

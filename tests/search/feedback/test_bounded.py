@@ -10,9 +10,9 @@ import pytest
 from cluster.storage.bucket import Bucket
 from search.feedback import bounded
 from search.feedback.bounded import BoundedRecords
-from search.feedback.records import About, Records, Seen, image_name
+from search.feedback.records import RecordedAnswer, Records, RecordsInfo, image_name
 
-ABOUT = About("models:/pets", ("cat", "dog"))
+ABOUT = RecordsInfo("models:/pets", ("cat", "dog"))
 LIMIT = 13_400
 SIZE = 1000
 """Bytes of an image, of which 10 fill three quarters of the limit."""
@@ -38,19 +38,19 @@ def name(number: int) -> str:
     return image_name(image(number))
 
 
-def seen(number: int, kept: str = "") -> Seen:
-    return Seen(f"a{number}", number, name(number), "1", (0.5, 0.5), kept)
+def seen(number: int, kept: str = "") -> RecordedAnswer:
+    return RecordedAnswer(f"a{number}", number, name(number), "1", (0.5, 0.5), kept)
 
 
 def keep(records: BoundedRecords, number: int, kept: str = "usual") -> bool:
     """Keep an image and say why."""
-    is_kept = records.keep(name(number), image(number), kept, number)
-    records.write([seen(number, kept)])
+    is_kept = records.keep_image(name(number), image(number), kept, number)
+    records.write_answers([seen(number, kept)])
     return is_kept
 
 
 def kept(records: BoundedRecords) -> set[int]:
-    names = records.records.images().keys()
+    names = records.records.image_sizes().keys()
     return {number for number in range(60) if name(number) in names}
 
 
@@ -100,14 +100,14 @@ def test_an_image_stays_that_is_corrected_while_room_is_made(
     records, other = opened(), opened().records
     for number in range(10):
         keep(records, number)
-    sort = BoundedRecords._oldest_first
+    sort = BoundedRecords._eviction_order
 
     def corrected_meanwhile(self: BoundedRecords) -> list[str]:
         found = sort(self)
         other.correct(name(0), "cat", "label")
         return found
 
-    monkeypatch.setattr(BoundedRecords, "_oldest_first", corrected_meanwhile)
+    monkeypatch.setattr(BoundedRecords, "_eviction_order", corrected_meanwhile)
     assert keep(records, 10)
     assert kept(records) == {0, *range(2, 11)}
 
@@ -124,7 +124,7 @@ def test_an_image_counts_once_and_by_its_last_sight(opened: Opener) -> None:
     records = opened()
     for number in range(10):
         keep(records, number)
-    records.keep(name(0), image(0), "usual", 100)
+    records.keep_image(name(0), image(0), "usual", 100)
     keep(records, 10)
     assert kept(records) == {0, *range(3, 11)}
 
@@ -132,7 +132,7 @@ def test_an_image_counts_once_and_by_its_last_sight(opened: Opener) -> None:
 def test_an_image_larger_than_all_removes_nothing(opened: Opener) -> None:
     records = opened()
     keep(records, 0)
-    assert not records.keep("f" * 64, bytes(LIMIT), "uncertain", 1)
+    assert not records.keep_image("f" * 64, bytes(LIMIT), "uncertain", 1)
     assert kept(records) == {0}
 
 
@@ -140,9 +140,9 @@ def test_the_oldest_answers_go_but_for_those_on_images_that_are_kept(opened: Ope
     records = opened()
     keep(records, 0)
     for number in range(1, 50):
-        records.write([seen(number)])
-        assert sum(records.records.seen_objects().values()) <= LIMIT / 4
-    numbers = [one.time_ms for one in records.records.seen()]
+        records.write_answers([seen(number)])
+        assert sum(records.records.answer_objects().values()) <= LIMIT / 4
+    numbers = [one.time_ms for one in records.records.read_answers()]
     assert numbers == [0, *range(numbers[1], 50)]
     assert numbers[1] > 25
 
@@ -152,19 +152,19 @@ def test_a_storage_that_removes_nothing_has_no_answer_twice(
 ) -> None:
     records = opened()
     keep(records, 0)
-    remove = Records.remove_seen
-    monkeypatch.setattr(Records, "remove_seen", lambda *args: _refuse())
+    remove = Records.remove_answer_objects
+    monkeypatch.setattr(Records, "remove_answer_objects", lambda *args: _refuse())
     number = 0
     with suppress(OSError):  # once there is no room for more
         for number in range(1, 50):
-            records.write([seen(number)])
+            records.write_answers([seen(number)])
     assert number < 49
     for _ in range(5):
         with pytest.raises(OSError, match="refused"):
-            records.write([seen(number)])
-    monkeypatch.setattr(Records, "remove_seen", remove)
-    records.write([seen(number)])
-    numbers = [one.time_ms for one in records.records.seen()]
+            records.write_answers([seen(number)])
+    monkeypatch.setattr(Records, "remove_answer_objects", remove)
+    records.write_answers([seen(number)])
+    numbers = [one.time_ms for one in records.records.read_answers()]
     assert numbers == [0, *range(numbers[1], number + 1)]
 
 
@@ -190,9 +190,9 @@ def test_where_a_clock_was_set_back_new_images_are_no_older_than_those_there(
     before, later_ms = opened(), 10**14
     monkeypatch.setattr("search.feedback.records.now_ms", lambda: later_ms)
     for number in range(10):
-        before.keep(name(number), image(number), "usual", later_ms - 10 + number)
-        before.write([replace(seen(number, "usual"), time_ms=later_ms - 10 + number)])
+        before.keep_image(name(number), image(number), "usual", later_ms - 10 + number)
+        before.write_answers([replace(seen(number, "usual"), time_ms=later_ms - 10 + number)])
     monkeypatch.undo()
     after = opened()
-    assert after.keep(name(10), image(10), "usual", 1)
+    assert after.keep_image(name(10), image(10), "usual", 1)
     assert kept(after) == set(range(2, 11))

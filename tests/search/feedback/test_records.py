@@ -15,16 +15,16 @@ from cluster.storage.bucket import Bucket
 from cluster.storage.folder import ObjectFolder
 from search.feedback.records import (
     EARLIER,
-    About,
     Correction,
-    NotKept,
+    NotRecorded,
+    RecordedAnswer,
     Records,
-    Seen,
+    RecordsInfo,
     image_name,
 )
 from trainables.errors import ConfigError
 
-PETS = About("models:/pets", ("cat", "dog"))
+PETS = RecordsInfo("models:/pets", ("cat", "dog"))
 Reader = Callable[[], Records]
 
 
@@ -37,25 +37,25 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Reader:
     return lambda: Records.at(place)
 
 
-def seen(number: int, **options: str) -> Seen:
-    return Seen(f"a{number}", 1000 + number, "0" * 64, "3", (0.25, 0.75), **options)
+def seen(number: int, **options: str) -> RecordedAnswer:
+    return RecordedAnswer(f"a{number}", 1000 + number, "0" * 64, "3", (0.25, 0.75), **options)
 
 
 def test_what_was_written_is_read_in_its_order(opened: Reader) -> None:
     records = opened()
     records.begin(PETS)
-    records.write_seen([seen(1), seen(2, kept="usual")])
-    records.write_seen([seen(3)])
+    records.write_answers([seen(1), seen(2, kept="usual")])
+    records.write_answers([seen(3)])
     again = opened()
-    assert again.about == PETS
-    assert list(again.seen()) == [seen(1), seen(2, kept="usual"), seen(3)]
-    assert list(again.seen(since_ms=1002)) == [seen(2, kept="usual"), seen(3)]
+    assert again.info == PETS
+    assert list(again.read_answers()) == [seen(1), seen(2, kept="usual"), seen(3)]
+    assert list(again.read_answers(since_ms=1002)) == [seen(2, kept="usual"), seen(3)]
 
 
 def test_a_place_without_records_has_none(opened: Reader) -> None:
     records = opened()
-    assert records.about is None
-    assert list(records.seen()) == []
+    assert records.info is None
+    assert list(records.read_answers()) == []
     assert records.corrections() == {}
     assert records.image("0" * 64) is None
 
@@ -63,7 +63,7 @@ def test_a_place_without_records_has_none(opened: Reader) -> None:
 def test_an_image_is_kept_once_under_its_hash(opened: Reader) -> None:
     name = opened().keep_image(b"pixels")
     assert opened().keep_image(b"pixels") == name == image_name(b"pixels")
-    assert opened().images() == {name: 6}
+    assert opened().image_sizes() == {name: 6}
     assert opened().image(name) == b"pixels"
     opened().remove_images([name])
     assert opened().image(name) is None
@@ -92,7 +92,7 @@ def test_nobody_takes_back_what_another_said(opened: Reader) -> None:
     now = first.take_back(name)
     assert now is not None
     assert now.label == opened().corrections()[name].label == "dog"
-    with pytest.raises(NotKept, match="nothing that was said of that image here"):
+    with pytest.raises(NotRecorded, match="nothing that was said of that image here"):
         first.take_back(name)
     assert second.take_back(name) is None
     assert opened().corrections() == {}
@@ -136,12 +136,12 @@ def test_what_has_decided_is_noted_by_search(opened: Reader) -> None:
     records = opened()
     records.set_aside("held", "a" * 64, b"pixels")
     # As an earlier version has left it: what was set aside may have decided.
-    assert opened().decided() == {EARLIER: {"a" * 64}}
-    records.note_decided(EARLIER, records.decided()[EARLIER], new=True)
+    assert opened().deciding_images() == {EARLIER: {"a" * 64}}
+    records.note_deciding_images(EARLIER, records.deciding_images()[EARLIER], new=True)
     records.set_aside("held", "b" * 64, b"pixels")
-    records.note_decided("1d", ["b" * 64])
-    records.note_decided(EARLIER, ["c" * 64], new=True)
-    assert opened().decided() == {EARLIER: {"a" * 64}, "1d": {"b" * 64}}
+    records.note_deciding_images("1d", ["b" * 64])
+    records.note_deciding_images(EARLIER, ["c" * 64], new=True)
+    assert opened().deciding_images() == {EARLIER: {"a" * 64}, "1d": {"b" * 64}}
 
 
 def test_a_correction_names_a_class_and_an_image_that_is_kept(opened: Reader) -> None:
@@ -158,9 +158,9 @@ def test_a_place_has_the_records_of_one_model(opened: Reader) -> None:
     opened().begin(PETS)
     opened().begin(PETS)
     with pytest.raises(ConfigError, match="holds the records of 'models:/pets'"):
-        opened().begin(About("models:/cars", ("fast", "slow")))
+        opened().begin(RecordsInfo("models:/cars", ("fast", "slow")))
     with pytest.raises(ConfigError, match="holds the records of other classes"):
-        opened().begin(About("models:/pets", ("cat", "cow")))
+        opened().begin(RecordsInfo("models:/pets", ("cat", "cow")))
 
 
 def test_a_folder_with_records_is_for_its_owner_alone(tmp_path: Path) -> None:
@@ -182,13 +182,13 @@ def test_what_is_damaged_is_named_once_and_left_out(
     records.begin(PETS)
     name = records.keep_image(b"pixels")
     records.correct(name, "cat", "page")
-    records.write_seen([seen(1)])
+    records.write_answers([seen(1)])
     records.place.put(content, "corrections/1-x-1.json")
     records.place.put(content or b"{", "seen/1-x-1.jsonl")
     again = opened()
     for _ in range(2):
         assert {image: one.label for image, one in again.corrections().items()} == {name: "cat"}
-        assert list(again.seen()) == [seen(1)]
+        assert list(again.read_answers()) == [seen(1)]
     lines = capsys.readouterr().err.splitlines()
     assert [line.removeprefix(f"note: '{records.place}/") for line in lines] == [
         "corrections/1-x-1.json' is damaged and left out. Remove it.",
@@ -242,13 +242,13 @@ def test_what_a_person_has_left_among_the_objects_is_not_looked_at(
 ) -> None:
     records = opened()
     records.begin(PETS)
-    records.write_seen([seen(1)])
+    records.write_answers([seen(1)])
     name = records.keep_image(b"image")
     for folder in ("seen", "images"):
         records.place.put(b"anything", f"{folder}/{stray}")
-    assert [one.id for one in opened().seen()] == ["a1"]
-    assert list(opened().images()) == [name]
-    assert len(opened().seen_objects()) == 1
+    assert [one.id for one in opened().read_answers()] == ["a1"]
+    assert list(opened().image_sizes()) == [name]
+    assert len(opened().answer_objects()) == 1
 
 
 def test_answers_are_in_order_though_a_clock_was_set_back(
@@ -259,6 +259,6 @@ def test_answers_are_in_order_though_a_clock_was_set_back(
     monkeypatch.setattr("search.feedback.records.now_ms", lambda: next(clock))
     for version in ("1", "2", "3"):
         records = Records.at(tmp_path)
-        records.seen_objects()
-        records.write_seen([Seen("a", 0, "b" * 64, version, (1.0, 0.0))])
-    assert [answer.version for answer in Records.at(tmp_path).seen()] == ["1", "2", "3"]
+        records.answer_objects()
+        records.write_answers([RecordedAnswer("a", 0, "b" * 64, version, (1.0, 0.0))])
+    assert [answer.version for answer in Records.at(tmp_path).read_answers()] == ["1", "2", "3"]

@@ -14,7 +14,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from search.feedback.observer import Answered
+from search.feedback.observer import ServedAnswer
 from search.serving.admission import Admission
 from search.serving.limits import Limits
 from tests.support.promoted import linear, png
@@ -243,11 +243,11 @@ class Heard:
     """An observer that keeps what it hears."""
 
     def __init__(self) -> None:
-        self.answers: list[Answered] = []
+        self.answers: list[ServedAnswer] = []
         self.threads: set[int] = set()
         self.is_closed = False
 
-    def answered(self, batch: Sequence[Answered]) -> None:
+    def observe(self, batch: Sequence[ServedAnswer]) -> None:
         self.threads.add(threading.get_ident())
         self.answers += batch
         if len(self.answers) == 1:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from search.feedback.records import About, Records, image_name
+from search.feedback.records import Records, RecordsInfo, image_name
 from search.serve import options, recording_of
 from tests.conftest import Command
 from tests.support.promoted import linear
@@ -209,7 +209,7 @@ def test_what_is_met_is_recorded_and_corrected(
         assert answer.status == 200, answer.body
         assert server.ask("/").status == 200
     records = Records.at(place)
-    assert [one.id for one in records.seen()] == [told["id"]]
+    assert [one.id for one in records.read_answers()] == [told["id"]]
     assert [one.label for one in records.corrections().values()] == ["7"]
     assert records.image(image_name(digits[0])) == digits[0]
 
@@ -217,7 +217,7 @@ def test_what_is_met_is_recorded_and_corrected(
 def test_a_place_that_holds_another_models_records_is_refused(
     folder: Path, tmp_path: Path, command: Command
 ) -> None:
-    Records.at(tmp_path / "met").begin(About("another", ("a", "b")))
+    Records.at(tmp_path / "met").begin(RecordsInfo("another", ("a", "b")))
     done = command("search.serve", folder, "--record", tmp_path / "met", "--port", "0")
     assert done.returncode == 2
     assert "holds the records of 'another'" in done.stderr
@@ -247,7 +247,7 @@ def test_processes_that_die_are_replaced_where_nobody_reads_and_nothing_can_be_r
         until(lambda: server.ask("/ready").json["recording"]["problem"] is None)
         made.process.terminate()
         assert made.process.wait(BUSY_S) == 0
-    assert len(list(Records.at(place).seen())) == 1
+    assert len(list(Records.at(place).read_answers())) == 1
 
 
 def test_strangers_have_a_bound_on_their_corrections_and_others_none(tmp_path: Path) -> None:

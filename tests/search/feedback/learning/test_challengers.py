@@ -10,7 +10,11 @@ import pytest
 
 from search.design.budget import Budget
 from search.design.experiment import Experiment
-from search.feedback.learning.challengers import Known, experiment_of, space_of
+from search.feedback.learning.challengers import (
+    ChampionData,
+    challenger_experiment,
+    challenger_space,
+)
 from search.space import Choice, Float, Int, SearchSpace
 from tests.support.played import OpenDriver, changed, play
 from trainables.config import DataConfig, TrialConfig
@@ -27,14 +31,14 @@ MIXED = SearchSpace(
     base={"epochs": 2, "model.width": 8},
     trials=6,
 )
-Champion = Callable[..., Known]
+Champion = Callable[..., ChampionData]
 
 
 @pytest.fixture
 def champion(experiment: Experiment, open_driver: OpenDriver) -> Champion:
     """Play a search, and return what is known of one of its trials, by default the best."""
 
-    def make(space: SearchSpace = MIXED, trial: str = "", **values: Any) -> Known:
+    def make(space: SearchSpace = MIXED, trial: str = "", **values: Any) -> ChampionData:
         base = TrialConfig().override(
             {path: value for path, value in space.base.items() if path != "model.width"}
         )
@@ -45,7 +49,7 @@ def champion(experiment: Experiment, open_driver: OpenDriver) -> Champion:
         chosen = result.trials[trial] if trial else result.best
         assert chosen is not None
         config = TrialConfig.from_dict(chosen.config)
-        return Known(played, result, chosen, config, load(DataConfig()))
+        return ChampionData(played, result, chosen, config, load(DataConfig()))
 
     return make
 
@@ -57,7 +61,9 @@ def drawn(space: SearchSpace, count: int = 200) -> list[dict[str, Any]]:
 
 def test_it_begins_with_the_champion_trained_on_twice_and_trained_anew(champion: Champion) -> None:
     known = champion()
-    made = experiment_of("i", known, known.config.data, "champion-1", trials=6, budget=Budget())
+    made = challenger_experiment(
+        "i", known, known.config.data, "champion-1", trials=6, budget=Budget()
+    )
     first = [made.config(made.space.begin(n, np.random.default_rng(0)) or {}) for n in range(3)]
     own = known.config
     assert [config.warm_start for config in first] == ["champion-1", "champion-1", ""]
@@ -72,7 +78,9 @@ def test_it_begins_with_the_champion_trained_on_twice_and_trained_anew(champion:
 def test_any_trial_may_be_the_champion(champion: Champion, trial: str) -> None:
     """Also one that a narrowed space no longer holds, and of either family."""
     known = champion(trial=trial)
-    made = experiment_of("i", known, known.config.data, "champion-1", trials=6, budget=Budget())
+    made = challenger_experiment(
+        "i", known, known.config.data, "champion-1", trials=6, budget=Budget()
+    )
     for params in drawn(made.space):
         config = made.config(params)
         assert config.model.name == known.config.model.name
@@ -84,14 +92,16 @@ def test_any_trial_may_be_the_champion(champion: Champion, trial: str) -> None:
 
 
 def test_both_ways_are_searched(champion: Champion) -> None:
-    found = drawn(space_of(champion(), "champion-1"))
+    found = drawn(challenger_space(champion(), "champion-1"))
     share = np.mean([bool(params["warm_start"]) for params in found])
     assert 0.3 < share < 0.7
 
 
 def test_it_is_read_from_its_journal_as_it_was(champion: Champion, tmp_path: Path) -> None:
     known = champion()
-    made = experiment_of("i", known, known.config.data, "champion-1", trials=6, budget=Budget())
+    made = challenger_experiment(
+        "i", known, known.config.data, "champion-1", trials=6, budget=Budget()
+    )
     again = Experiment.from_description("i", made.describe(), tmp_path)
     assert again.space.domains == made.space.domains
     assert list(again.space.first) == list(made.space.first)
@@ -105,7 +115,7 @@ def test_a_baseline_is_fitted_anew_alone(champion: Champion) -> None:
         trials=3,
     )
     known = champion(space)
-    made = experiment_of("i", known, known.config.data, "", trials=8, budget=Budget())
+    made = challenger_experiment("i", known, known.config.data, "", trials=8, budget=Budget())
     assert made.planned_trials == 1
     assert made.config({}) == known.config
 
@@ -113,10 +123,12 @@ def test_a_baseline_is_fitted_anew_alone(champion: Champion) -> None:
 def test_an_improved_champion_is_improved_again(champion: Champion) -> None:
     """Whether it was trained on or anew: what its search had for the first does not count."""
     once = champion()
-    space = space_of(once, "champion-1")
+    space = challenger_space(once, "champion-1")
     for trial in ("t0001", "t0003"):
         known = champion(space=replace(space, trials=4), trial=trial, name=f"again-{trial}")
-        made = experiment_of("i", known, known.config.data, "champion-2", trials=6, budget=Budget())
+        made = challenger_experiment(
+            "i", known, known.config.data, "champion-2", trials=6, budget=Budget()
+        )
         starts = {made.config(params).warm_start for params in drawn(made.space)}
         assert starts == {"champion-2", ""}
         first = [made.space.begin(n, np.random.default_rng(0)) or {} for n in range(3)]

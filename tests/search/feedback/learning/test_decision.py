@@ -8,28 +8,34 @@ from search.feedback.learning.decision import (
     CHALLENGER,
     CHAMPION,
     UNCHANGED,
-    Candidate,
     Decision,
-    First,
-    alpha_of,
-    best_of,
+    FirstChampion,
+    ScoredChallenger,
+    best_challenger,
     luck_of,
-    needed,
     obstacles,
+    requirement_lines,
+    round_alpha,
 )
-from search.feedback.learning.paired import Paired
+from search.feedback.learning.paired import PairedComparison
 
 BETTER, MAYBE, EQUAL, WORSE = (
-    Paired(100, 20, 4),
-    Paired(100, 8, 5),
-    Paired(100, 5, 5),
-    Paired(100, 2, 9),
+    PairedComparison(100, 20, 4),
+    PairedComparison(100, 8, 5),
+    PairedComparison(100, 5, 5),
+    PairedComparison(100, 2, 9),
 )
-SAFE, UNSURE, DAMAGED = Paired(4000, 60, 60), Paired(300, 8, 10), Paired(4000, 50, 200)
+SAFE, UNSURE, DAMAGED = (
+    PairedComparison(4000, 60, 60),
+    PairedComparison(300, 8, 10),
+    PairedComparison(4000, 50, 200),
+)
 
 
-def decision(new: Paired, old: Paired) -> Decision:
-    return Decision("t0002", (Candidate("t0002", 0.9, 0.6),), new, old, 0.5, 0.9, 0.01, 0.2, 0.3)
+def decision(new: PairedComparison, old: PairedComparison) -> Decision:
+    return Decision(
+        "t0002", (ScoredChallenger("t0002", 0.9, 0.6),), new, old, 0.5, 0.9, 0.01, 0.2, 0.3
+    )
 
 
 @pytest.mark.parametrize(
@@ -45,7 +51,7 @@ def decision(new: Paired, old: Paired) -> Decision:
         (WORSE, SAFE, UNCHANGED),
     ],
 )
-def test_a_challenger_becomes(new: Paired, old: Paired, outcome: str) -> None:
+def test_a_challenger_becomes(new: PairedComparison, old: PairedComparison, outcome: str) -> None:
     found = decision(new, old)
     assert found.outcome == outcome
     assert found.to_json()["outcome"] == outcome
@@ -59,7 +65,7 @@ def test_a_wider_margin_lets_more_pass() -> None:
 def test_the_words_say_what_was_shown_and_what_would_be_needed() -> None:
     champion = "\n".join(decision(BETTER, SAFE).lines())
     assert champion.startswith("t0002 is the only challenger\n")
-    several = replace(decision(BETTER, SAFE), candidates=(Candidate("t0001", 0.8, 0.5),) * 2)
+    several = replace(decision(BETTER, SAFE), candidates=(ScoredChallenger("t0001", 0.8, 0.5),) * 2)
     assert several.lines()[0].startswith("t0002 is the best of 2 challengers, by validation")
     assert "0.6600 against the champion's 0.5000 of 100 (+16.0 points" in champion
     assert "it is not worse by 1 point (p =" in champion
@@ -79,15 +85,18 @@ def test_images_chosen_for_the_champions_mistakes_make_no_champion() -> None:
 
 
 def test_images_that_have_decided_before_count_less() -> None:
-    assert [alpha_of(new, 100) for new in (100, 50, 0)] == [0.05, 0.025, 0]
+    assert [round_alpha(new, 100) for new in (100, 50, 0)] == [0.05, 0.025, 0]
     assert replace(decision(BETTER, SAFE), alpha=0.0).outcome == CHALLENGER
-    assert "all have decided" in "\n".join(needed(80, 4000, 0.01, 0.0))
+    assert "all have decided" in "\n".join(requirement_lines(80, 4000, 0.01, 0.0))
 
 
 def test_what_is_worse_than_the_first_champion_is_no_champion() -> None:
     """It is as good as the last one, which has lost more than a point in several rounds."""
-    assert replace(decision(BETTER, SAFE), first=First("t1 of pets", SAFE, 0.9)).outcome == CHAMPION
-    found = replace(decision(BETTER, SAFE), first=First("t1 of pets", DAMAGED, 0.92))
+    assert (
+        replace(decision(BETTER, SAFE), first=FirstChampion("t1 of pets", SAFE, 0.9)).outcome
+        == CHAMPION
+    )
+    found = replace(decision(BETTER, SAFE), first=FirstChampion("t1 of pets", DAMAGED, 0.92))
     assert found.outcome == CHALLENGER
     text = "\n".join(found.lines())
     assert "0.8825 against t1 of pets's, the first champion, 0.9200 of 4,000" in text
@@ -113,33 +122,33 @@ def test_what_keeps_any_challenger_from_becoming_champion_is_known_before(
     found = obstacles(fair, test, 0.01, alpha)
     assert len(found) == len(told)
     assert all(text in line for text, line in zip(told, found, strict=True))
-    lines = list(needed(fair, test, 0.01, alpha))
+    lines = list(requirement_lines(fair, test, 0.01, alpha))
     assert all(line in lines for line in found)
 
 
 def test_the_best_is_good_on_the_old_and_the_new_alike() -> None:
     old, both, new = (
-        Candidate("a", 0.95, 0.3),
-        Candidate("b", 0.92, 0.6),
-        Candidate("c", 0.5, 0.7),
+        ScoredChallenger("a", 0.95, 0.3),
+        ScoredChallenger("b", 0.92, 0.6),
+        ScoredChallenger("c", 0.5, 0.7),
     )
-    assert best_of([old, both, new]) is both
+    assert best_challenger([old, both, new]) is both
 
 
 def test_before_anything_is_trained_it_says_what_so_many_images_tell() -> None:
-    lines = "\n".join(needed(80, 4000, 0.01))
+    lines = "\n".join(requirement_lines(80, 4000, 0.01))
     assert "by 5 points: 617 images held out" in lines
     assert "80 are held out: 14 points or more would be found" in lines
     assert "by 1 point: equals pass if they differ on at most 6.5 % of them" in lines
-    assert "no difference would be found" in "\n".join(needed(12, 4000, 0.01))
+    assert "no difference would be found" in "\n".join(requirement_lines(12, 4000, 0.01))
 
 
 def test_with_few_images_chosen_whatever_the_champion_says_it_tells_how_to_get_more() -> None:
-    lines = "\n".join(needed(3, 4000, 0.01))
+    lines = "\n".join(requirement_lines(3, 4000, 0.01))
     assert "no difference on new images can be told: 3 of the images held out were chosen" in lines
     assert "10 are needed, for which about 34 images of the server's sample" in lines
     assert "search.serve --record-share 1 keeps all usual images" in lines
-    assert "0 of the images held out were" in "\n".join(needed(0, 4000, 0.01))
+    assert "0 of the images held out were" in "\n".join(requirement_lines(0, 4000, 0.01))
     found = replace(decision(BETTER, SAFE), fair=1, is_fair=False)
     assert "that shows nothing (p = 0.00077, one-sided McNemar test): 1 of the images held " in (
         "\n".join(found.lines())
@@ -148,14 +157,14 @@ def test_with_few_images_chosen_whatever_the_champion_says_it_tells_how_to_get_m
 
 
 def test_so_few_test_images_show_nothing_and_it_says_which_margin_or_how_many_would() -> None:
-    line = list(needed(80, 36, 0.01))[-1]
+    line = list(requirement_lines(80, 36, 0.01))[-1]
     assert "cannot be shown by so few old test images (36), so that no challenger becomes" in line
     assert "differ on 5 % of them would pass with --margin 10, or with 3,092 test images" in line
-    assert "% of them would" not in list(needed(80, 268, 0.01))[-1]
-    assert not Paired(267, 0, 0).p_worse_by(0.01) <= 0.05
-    assert "at most 5" in list(needed(80, 36, 0.1))[-1]
-    assert "at most 5" in list(needed(80, 3092, 0.01))[-1]
-    few = replace(decision(BETTER, SAFE), old=Paired(36, 0, 1))
+    assert "% of them would" not in list(requirement_lines(80, 268, 0.01))[-1]
+    assert not PairedComparison(267, 0, 0).p_worse_by(0.01) <= 0.05
+    assert "at most 5" in list(requirement_lines(80, 36, 0.1))[-1]
+    assert "at most 5" in list(requirement_lines(80, 3092, 0.01))[-1]
+    few = replace(decision(BETTER, SAFE), old=PairedComparison(36, 0, 1))
     assert "nor could it be by so few: equals that differ on 5 %" in "\n".join(few.lines())
 
 

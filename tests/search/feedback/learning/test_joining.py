@@ -9,19 +9,26 @@ import numpy as np
 import pytest
 
 from cluster.storage.bucket import Bucket
-from search.feedback.learning.corrected import CHOOSING, HELD, TRAINED, Gathered, LeftOut, New
+from search.feedback.learning.corrected import (
+    HELD_OUT,
+    SELECTION,
+    TRAINING,
+    CorrectedImages,
+    ExcludedImage,
+    NewImage,
+)
 from search.feedback.learning.joining import (
-    ABOUT,
     FOLDER,
-    About,
-    Champion,
-    about,
-    aside,
-    data_config,
-    doubted_before,
-    joined_before,
+    INFO_FILE,
+    ChampionIdentity,
+    ImprovementInfo,
+    doubted_images,
+    improvement_info,
+    joined_data_config,
+    joined_labels,
+    load_set_aside,
     unseen_corrections,
-    write,
+    write_folder,
 )
 from search.feedback.records import EARLIER, Correction
 from search.journal.store import home
@@ -31,17 +38,19 @@ from trainables.datasets.load import load
 from trainables.errors import DataError
 from trainables.inspection.leaks import load_clean
 
-PETS = Champion("pets", "3", "pets", "1d", "t0001")
+PETS = ChampionIdentity("pets", "3", "pets", "1d", "t0001")
 
 
-def new(number: int, use: str) -> New:
+def new(number: int, use: str) -> NewImage:
     pixels = np.full((8, 8, 1), number, np.uint8)
-    return New(f"{number:064d}", str(number % 10), pixels, 20 + number, "page", number, use)
+    return NewImage(f"{number:064d}", str(number % 10), pixels, 20 + number, "page", number, use)
 
 
-GATHERED = Gathered(
-    tuple(new(number, use) for number, use in enumerate([TRAINED] * 3 + [CHOOSING] * 2 + [HELD])),
-    (LeftOut("f" * 64, "3", "shows a test image", "test image 4 (3)"),),
+GATHERED = CorrectedImages(
+    tuple(
+        new(number, use) for number, use in enumerate([TRAINING] * 3 + [SELECTION] * 2 + [HELD_OUT])
+    ),
+    (ExcludedImage("f" * 64, "3", "shows a test image", "test image 4 (3)"),),
 )
 
 
@@ -57,19 +66,27 @@ def folder(tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) ->
     checkpoint.mkdir()
     (checkpoint / "manifest.json").write_text("{}")
     made = tmp_path / "joined"
-    write(made, about(PETS, "met", GATHERED, 0.02, "champion-1"), dataset, GATHERED, checkpoint)
+    write_folder(
+        made,
+        improvement_info(PETS, "met", GATHERED, 0.02, "champion-1"),
+        dataset,
+        GATHERED,
+        checkpoint,
+    )
     return made
 
 
 def joined(folder: Path) -> DataConfig:
-    return data_config(DataConfig(train_limit=100, val_fraction=0.3, val_limit=5), folder, 359)
+    return joined_data_config(
+        DataConfig(train_limit=100, val_fraction=0.3, val_limit=5), folder, 359
+    )
 
 
 def test_new_images_join_the_training_part_alone(folder: Path, dataset: Dataset) -> None:
     found = load_clean(joined(folder))
     assert len(found.train) == 100 + 3
     assert np.array_equal(found.train.images[:100], dataset.train.images)
-    assert np.array_equal(found.train.images[100:], [new(n, TRAINED).pixels for n in range(3)])
+    assert np.array_equal(found.train.images[100:], [new(n, TRAINING).pixels for n in range(3)])
     assert found.train.targets[100:].tolist() == [0, 1, 2]
     assert found.classes == dataset.classes
     assert found.fingerprint != dataset.fingerprint
@@ -85,20 +102,20 @@ def test_the_validation_and_the_test_part_stay_to_the_pixel(folder: Path, datase
 
 
 def test_what_was_set_aside_is_in_no_part_of_the_data(folder: Path) -> None:
-    parts = aside(folder)
-    assert [part.targets.tolist() for part in (parts[CHOOSING], parts[HELD])] == [[3, 4], [5]]
+    parts = load_set_aside(folder)
+    assert [part.targets.tolist() for part in (parts[SELECTION], parts[HELD_OUT])] == [[3, 4], [5]]
     found = load_clean(joined(folder))
     known = {image.tobytes() for part in (found.train, found.val) for image in part.images}
     assert not known & {image.tobytes() for part in parts.values() for image in part.images}
 
 
 def test_the_origin_of_each_image_is_kept(folder: Path) -> None:
-    told = About.read(folder)
+    told = ImprovementInfo.read(folder)
     assert told.champion == PETS
     assert told.images[4] == {
         "image": f"{4:064d}",
         "label": "4",
-        "use": CHOOSING,
+        "use": SELECTION,
         "corrected_ms": 24,
         "by": "page",
         "seen_ms": 4,
@@ -106,28 +123,28 @@ def test_the_origin_of_each_image_is_kept(folder: Path) -> None:
         "is_fair": False,
     }
     assert told.left_out == GATHERED.left_out
-    assert [told.count(use) for use in (TRAINED, CHOOSING, HELD)] == [3, 2, 1]
+    assert [told.count(use) for use in (TRAINING, SELECTION, HELD_OUT)] == [3, 2, 1]
     assert (folder / told.warm_start / "manifest.json").exists()
 
 
 def test_the_time_since_which_images_are_to_be_expected_is_kept_and_new(folder: Path) -> None:
-    told = About.read(folder)
+    told = ImprovementInfo.read(folder)
     later = replace(told, since_ms=5)
-    assert not later.is_as(told)
-    (folder / ABOUT).write_text(json.dumps(asdict(later)))
-    assert About.read(folder) == later
+    assert not later.is_same_as(told)
+    (folder / INFO_FILE).write_text(json.dumps(asdict(later)))
+    assert ImprovementInfo.read(folder) == later
     facts = asdict(told)
     del facts["since_ms"]  # as an earlier version has written it
-    (folder / ABOUT).write_text(json.dumps(facts))
-    assert About.read(folder) == told
+    (folder / INFO_FILE).write_text(json.dumps(facts))
+    assert ImprovementInfo.read(folder) == told
 
 
-def held(*images: str, is_aside: bool = False) -> About:
+def held(*images: str, is_aside: bool = False) -> ImprovementInfo:
     facts = [
-        {"image": one, "label": "3", "use": HELD, "is_aside": is_aside, "is_fair": True}
+        {"image": one, "label": "3", "use": HELD_OUT, "is_aside": is_aside, "is_fair": True}
         for one in images
     ]
-    return About(PETS, "met", tuple(facts), (), 0.0, "")
+    return ImprovementInfo(PETS, "met", tuple(facts), (), 0.0, "")
 
 
 def test_images_held_out_are_spent_by_a_decision_alone() -> None:
@@ -146,7 +163,9 @@ def test_images_held_out_are_spent_by_a_decision_alone() -> None:
 
 def test_a_training_image_whose_label_was_wrong_gives_way(dataset: Dataset, tmp_path: Path) -> None:
     again = replace(GATHERED, replaced=(3,))
-    write(tmp_path / "joined", about(PETS, "met", again, 0, ""), dataset, again, tmp_path)
+    write_folder(
+        tmp_path / "joined", improvement_info(PETS, "met", again, 0, ""), dataset, again, tmp_path
+    )
     found = load_clean(joined(tmp_path / "joined"))
     assert len(found.train) == 99 + 3
     assert np.array_equal(found.train.images[:3], dataset.train.images[:3])
@@ -155,42 +174,54 @@ def test_a_training_image_whose_label_was_wrong_gives_way(dataset: Dataset, tmp_
 
 def test_how_images_of_more_than_8_bits_are_read_is_kept(dataset: Dataset, tmp_path: Path) -> None:
     deep = replace(dataset, value_range=(0, 4095))
-    write(tmp_path / "joined", about(PETS, "met", GATHERED, 0, ""), deep, GATHERED, tmp_path)
+    write_folder(
+        tmp_path / "joined",
+        improvement_info(PETS, "met", GATHERED, 0, ""),
+        deep,
+        GATHERED,
+        tmp_path,
+    )
     assert load_clean(joined(tmp_path / "joined")).value_range == (0, 4095)
 
 
 def test_what_joined_and_what_was_doubted_is_known_in_later_rounds() -> None:
-    known = new(7, TRAINED)
-    before = GATHERED.without({GATHERED.new[0].image: "90 % likely"})
-    first = about(PETS, "met", before, 0, "")
-    assert joined_before([first]) == {f"{n:064d}": str(n) for n in (1, 2)}
+    known = new(7, TRAINING)
+    before = GATHERED.without_doubted({GATHERED.new[0].image: "90 % likely"})
+    first = improvement_info(PETS, "met", before, 0, "")
+    assert joined_labels([first]) == {f"{n:064d}": str(n) for n in (1, 2)}
     doubted = GATHERED.new[0]
-    assert doubted_before([first], [doubted, known]) == [doubted.image]
+    assert doubted_images([first], [doubted, known]) == [doubted.image]
     # Corrected again, it is believed; and by an earlier version it was not noted which it was.
-    assert doubted_before([first], [replace(doubted, corrected_ms=99)]) == []
-    assert doubted_before([first], [replace(doubted, label="9")]) == []
+    assert doubted_images([first], [replace(doubted, corrected_ms=99)]) == []
+    assert doubted_images([first], [replace(doubted, label="9")]) == []
     old = replace(first, left_out=tuple(replace(one, corrected_ms=0) for one in first.left_out))
-    assert doubted_before([old], [doubted]) == [doubted.image]
+    assert doubted_images([old], [doubted]) == [doubted.image]
 
 
 def test_a_doubted_correction_that_is_confirmed_is_unseen() -> None:
     doubted = GATHERED.new[0]
-    about_round = about(PETS, "met", GATHERED.without({doubted.image: "90 % likely"}), 0, "")
+    info = improvement_info(
+        PETS, "met", GATHERED.without_doubted({doubted.image: "90 % likely"}), 0, ""
+    )
     corrections = [
         Correction(image.image, image.label, image.corrected_ms, "label") for image in GATHERED.new
     ]
-    assert unseen_corrections(about_round, corrections) == []
+    assert unseen_corrections(info, corrections) == []
     again = replace(corrections[0], time_ms=corrections[0].time_ms + 1)
-    assert unseen_corrections(about_round, [again, *corrections[1:]]) == [again]
+    assert unseen_corrections(info, [again, *corrections[1:]]) == [again]
     other = replace(corrections[1], label="9")
-    assert unseen_corrections(about_round, [other]) == [other]
+    assert unseen_corrections(info, [other]) == [other]
 
 
 def test_joined_data_can_be_joined_again(folder: Path, dataset: Dataset, tmp_path: Path) -> None:
     first = load_clean(joined(folder))
-    more = Gathered(tuple(new(n, use) for n, use in ((50, TRAINED), (51, CHOOSING), (52, HELD))))
-    write(tmp_path / "second", about(PETS, "met", more, 0, ""), first, more, tmp_path)
-    found = load_clean(data_config(joined(folder), tmp_path / "second", len(first.val)))
+    more = CorrectedImages(
+        tuple(new(n, use) for n, use in ((50, TRAINING), (51, SELECTION), (52, HELD_OUT)))
+    )
+    write_folder(
+        tmp_path / "second", improvement_info(PETS, "met", more, 0, ""), first, more, tmp_path
+    )
+    found = load_clean(joined_data_config(joined(folder), tmp_path / "second", len(first.val)))
     assert len(found.train) == 104
     assert np.array_equal(found.val.images, dataset.val.images)
 
@@ -201,7 +232,7 @@ def test_it_is_kept_in_a_bucket_too(folder: Path, bucket: Bucket, tmp_path: Path
     kept.keep(FOLDER)
     shutil.rmtree(kept.folder)
     again = home(bucket, "better").read(FOLDER)
-    assert About.read(again) == About.read(folder)
+    assert ImprovementInfo.read(again) == ImprovementInfo.read(folder)
     assert len(load_clean(joined(again)).train) == 103
 
 

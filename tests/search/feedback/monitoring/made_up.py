@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from search.feedback.records import About, Records, Seen
+from search.feedback.records import RecordedAnswer, Records, RecordsInfo
 from trainables.datasets.arrays import SIXTEEN_BITS
 from trainables.export import predictor, reference
 from trainables.export.reference import Reference
@@ -69,22 +69,22 @@ def meet(
     by: str = "label",
     seed: int = 1,
     first_ms: int = START_MS,
-) -> list[Seen]:
+) -> list[RecordedAnswer]:
     """Write answers, each a second after another, on images of which all are kept."""
     generator = np.random.default_rng(seed)
     targets, chances = answers(count, generator, mix)
-    records.begin(About("models:/pets", CLASSES))
+    records.begin(RecordsInfo("models:/pets", CLASSES))
     seen = []
     for row, pixels in enumerate(images(count, generator)):
         file = io.BytesIO()
         Image.fromarray(pixels[..., 0]).save(file, "PNG")
         name = records.keep_image(file.getvalue())
         seen.append(
-            Seen(
+            RecordedAnswer(
                 f"{seed}-{row}", first_ms + 1000 * row, name, version, tuple(chances[row]), "usual"
             )
         )
         if row < corrected:
             records.correct(name, CLASSES[targets[row]], by)
-    records.write_seen(seen)
+    records.write_answers(seen)
     return seen

@@ -53,7 +53,7 @@ def test_the_interval_of_a_class_that_is_never_named_reaches_above_0() -> None:
 
 def test_a_rarer_class_takes_more_images() -> None:
     needed = [
-        ClassMixDetector(named(*counts), named(0, 0), NAMES[:2]).needed(0.05)
+        ClassMixDetector(named(*counts), named(0, 0), NAMES[:2]).images_needed(0.05)
         for counts in ((500, 500), (100, 900), (40, 960))
     ]
     assert None not in needed

@@ -8,7 +8,7 @@ import pytest
 
 from search.feedback.monitoring.accuracy import Accuracy, AccuracyDetector
 from search.feedback.monitoring.outputs import OutputsDetector
-from search.feedback.monitoring.shares import fall_power, lower_p, other_p
+from search.feedback.monitoring.shares import difference_p, fall_power, lower_p
 from trainables.errors import counted
 
 
@@ -29,7 +29,7 @@ def test_fishers_test_is_that_of_scipy() -> None:
     expected = fisher_exact([[15, 5], [95, 5]], alternative="less").pvalue
     assert float(lower_p(95, 100, 15, 20)) == pytest.approx(expected)
     before, now = np.array([95, 5]), np.array([15, 5])
-    assert other_p(before, now) == pytest.approx([2 * expected] * 2)
+    assert difference_p(before, now) == pytest.approx([2 * expected] * 2)
 
 
 @pytest.mark.parametrize(("right", "of", "images"), [(1980, 2000, 50), (360, 400, 100)])
@@ -47,7 +47,7 @@ def test_the_stated_accuracy_is_5_points_below_that_on_the_reference() -> None:
 def test_a_model_that_was_right_on_99_percent_takes_more_images_than_by_smoothed_shares() -> None:
     """One wrong of each of five parts had been added: 51 images were said to be enough."""
     detector = AccuracyDetector(right(1980, 2000), right(0, 0) > 0)
-    needed = detector.needed(0.05 / 3)
+    needed = detector.images_needed(0.05 / 3)
     assert needed is not None
     assert detector.power(needed, 2000, 0.05 / 3) >= 0.8
     assert detector.power(needed - 20, 2000, 0.05 / 3) < 0.8
@@ -61,8 +61,8 @@ def test_twenty_of_twenty_right_have_an_exact_interval() -> None:
 
 def test_too_few_validation_images_are_named_with_how_many_it_takes() -> None:
     detector = AccuracyDetector(right(20, 25), right(0, 0) > 0)
-    assert detector.needed(0.05 / 3) is None
-    least = detector.needed_reference(0.05 / 3)
+    assert detector.images_needed(0.05 / 3) is None
+    least = detector.reference_images_needed(0.05 / 3)
     assert least is not None
     assert 100 < least < 2000
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from search.feedback.monitoring.findings import ACCURACY, MIX, Findings, find
+from search.feedback.monitoring.findings import ACCURACY, MIX, Findings, find_changes
 from search.feedback.monitoring.held_to import VALIDATION
 from search.feedback.monitoring.page import render
 from search.feedback.monitoring.window import Window
@@ -27,7 +27,7 @@ def played(seed: int, corrected: str = ALL, count: int = 400) -> tuple[Play, np.
 def looked(play: Play, after: Images, share: float = 1.0) -> tuple[Findings, Reference, Window]:
     reference = play.improved()
     window = play.meets(after, reference, share)
-    return find("models:/pets/2", reference, window), reference, window
+    return find_changes("models:/pets/2", reference, window), reference, window
 
 
 def told(found: Findings) -> dict[str, str]:
@@ -51,7 +51,7 @@ def test_what_it_was_improved_for_is_no_change_any_more() -> None:
     assert "earlier images" in page
     assert "validation images <svg" not in page
     # By the old validation images it would be one for ever.
-    alone = find("models:/pets/2", replace(reference, met=None), window)
+    alone = find_changes("models:/pets/2", replace(reference, met=None), window)
     assert MIX in alone.changed
     assert alone.held_to == VALIDATION
     assert "held to" not in told(alone)
@@ -146,8 +146,8 @@ def test_the_luck_of_being_chosen_is_taken_off_the_accuracy() -> None:
     luck = 0.1 * right / right.mean()
     lucky = replace(reference, met=replace(reference.met, luck=luck))
     plain = replace(reference, met=replace(reference.met, luck=0 * luck))
-    before = [find("pets", one, window).accuracy_before for one in (plain, lucky)]
+    before = [find_changes("pets", one, window).accuracy_before for one in (plain, lucky)]
     assert before[0] is not None
     assert before[1] == pytest.approx(before[0] - 0.1)
-    assert "less 10.0 points" in told(find("pets", lucky, window))["accuracy"]
-    assert "less" not in find("pets", plain, window).accuracy_held_to
+    assert "less 10.0 points" in told(find_changes("pets", lucky, window))["accuracy"]
+    assert "less" not in find_changes("pets", plain, window).accuracy_held_to

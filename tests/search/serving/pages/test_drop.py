@@ -20,9 +20,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Message
 
-from search.feedback.observer import Answered
-from search.feedback.recorder import Keeping, Recorder
-from search.feedback.records import About, image_name
+from search.feedback.observer import ServedAnswer
+from search.feedback.recorder import Recorder, RecordingPolicy
+from search.feedback.records import RecordsInfo, image_name
 from search.serving.pages.drop import MAX_CONCURRENT, DropContext, routes
 from search.serving.pages.guard import BodyMemory, allowed_hosts
 from tests.support.asgi import ask, listening
@@ -50,14 +50,16 @@ def png(value: int) -> bytes:
     return file.getvalue()
 
 
-def answered(content: bytes, name: str = "a1") -> Answered:
+def answered(content: bytes, name: str = "a1") -> ServedAnswer:
     chances = np.array([0.9, 0.1, 0, 0], dtype=np.float32)
-    return Answered(name, content, np.zeros((1, 1, 3), np.uint8), "3", chances, 1000)
+    return ServedAnswer(name, content, np.zeros((1, 1, 3), np.uint8), "3", chances, 1000)
 
 
 @pytest.fixture
 def recorder(tmp_path: Path) -> Iterator[Recorder]:
-    made = Recorder(tmp_path / "met", About("models:/pets", CLASSES), Keeping(share=0))
+    made = Recorder(
+        tmp_path / "met", RecordsInfo("models:/pets", CLASSES), RecordingPolicy(share=0)
+    )
     yield made
     made.close()
 
@@ -71,7 +73,7 @@ def app_of(recorder: Recorder | None, classes: tuple[str, ...] = CLASSES) -> Sta
             return JSONResponse({"error": "not an image"}, 422)
         name = image_name(content)[:12]
         if recorder is not None:
-            recorder.hold([answered(content, name)])
+            recorder.remember([answered(content, name)])
         chances = dict.fromkeys(classes, 0.0) | {classes[0]: 0.9, classes[1]: 0.1}
         one = {"id": name, "class": classes[0], "probability": 0.9, "probabilities": chances}
         told = {"predictions": [{**one, "version": "3"}], "time_ms": 0, "took_ms": 1.25}
@@ -81,7 +83,7 @@ def app_of(recorder: Recorder | None, classes: tuple[str, ...] = CLASSES) -> Sta
 
 
 def test_a_correction_by_an_answers_name_is_kept(recorder: Recorder) -> None:
-    recorder.hold([answered(png(1))])
+    recorder.remember([answered(png(1))])
     reply = ask(app_of(recorder), "POST", "/corrections", {"id": "a1", "class": "dog"})
     assert (reply.status, reply.json) == (200, {"image": image_name(png(1)), "class": "dog"})
     (said,) = recorder.records.corrections().values()
@@ -90,7 +92,7 @@ def test_a_correction_by_an_answers_name_is_kept(recorder: Recorder) -> None:
 
 
 def test_a_correction_by_the_page_says_so(recorder: Recorder) -> None:
-    recorder.hold([answered(png(1))])
+    recorder.remember([answered(png(1))])
     headers = {"origin": "http://127.0.0.1:8000"}
     told = {"id": "a1", "class": "two\nlines"}
     assert ask(app_of(recorder), "POST", "/corrections", told, headers).status == 200
@@ -146,7 +148,7 @@ def test_too_large_a_correction_is_refused(
 def test_a_server_that_other_machines_reach_takes_corrections_only_if_it_is_to(
     recorder: Recorder,
 ) -> None:
-    recorder.hold([answered(png(1))])
+    recorder.remember([answered(png(1))])
     context = DropContext("models:/pets", CLASSES, lambda: "3", recorder, None, is_open=False)
     told = {"id": "a1", "class": "dog"}
     closed = Starlette(routes=routes(context))
@@ -159,7 +161,7 @@ def test_a_server_that_other_machines_reach_takes_corrections_only_if_it_is_to(
 
 def test_clients_that_are_slow_hold_up_no_other(recorder: Recorder) -> None:
     """They have begun to send, and send no more until another was answered."""
-    recorder.hold([answered(png(1))])
+    recorder.remember([answered(png(1))])
     app = app_of(recorder)
     body = json.dumps({"id": "a1", "class": "dog"}).encode()
 
@@ -237,7 +239,7 @@ def test_without_records_a_correction_is_refused() -> None:
     ],
 )
 def test_another_sites_page_cannot_correct(recorder: Recorder, headers: dict[str, str]) -> None:
-    recorder.hold([answered(png(1))])
+    recorder.remember([answered(png(1))])
     reply = ask(app_of(recorder), "POST", "/corrections", {"id": "a1", "class": "dog"}, headers)
     assert reply.status == 403
     assert recorder.records.corrections() == {}
@@ -297,7 +299,9 @@ def test_a_browser_shows_answers_and_corrects_them(
     tmp_path: Path, classes: tuple[str, ...]
 ) -> None:
     """By keyboard alone, at both widths, in light and dark, without a message of the console."""
-    made = Recorder(tmp_path / "met", About("models:/pets", classes), Keeping(share=0))
+    made = Recorder(
+        tmp_path / "met", RecordsInfo("models:/pets", classes), RecordingPolicy(share=0)
+    )
     with listening(app_of(made, classes)) as address:
 
         async def steps(tab: Tab) -> None:

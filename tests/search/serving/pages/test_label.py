@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from starlette.applications import Starlette
 
-from search.feedback.labelling import Labelling
-from search.feedback.records import About, Records, Seen, image_name
+from search.feedback.labelling import LabellingQueue
+from search.feedback.records import RecordedAnswer, Records, RecordsInfo, image_name
 from search.serving.pages.guard import LOOPBACK
 from search.serving.pages.label import routes
 from tests.support.asgi import ask, listening
@@ -25,18 +25,20 @@ def png(value: int) -> bytes:
     return file.getvalue()
 
 
-def labelling_of(place: Path, images: int, classes: tuple[str, ...] = CLASSES) -> Labelling:
+def labelling_of(place: Path, images: int, classes: tuple[str, ...] = CLASSES) -> LabellingQueue:
     """Return records of images of which each is a little surer to be of the first class."""
-    about, records = About("models:/pets", classes), Records.at(place)
+    about, records = RecordsInfo("models:/pets", classes), Records.at(place)
     records.begin(about)
     for number in range(images):
         chances = (0.5 + number / 100, 0.3 - number / 100, 0.2, *[0.0] * (len(classes) - 3))
         name = records.keep_image(png(number))
-        records.write_seen([Seen(f"a{number}", number, name, "3", chances, "uncertain")])
-    return Labelling(records, about)
+        records.write_answers(
+            [RecordedAnswer(f"a{number}", number, name, "3", chances, "uncertain")]
+        )
+    return LabellingQueue(records, about)
 
 
-def app_of(labelling: Labelling) -> Starlette:
+def app_of(labelling: LabellingQueue) -> Starlette:
     return Starlette(routes=routes(labelling, LOOPBACK))
 
 
