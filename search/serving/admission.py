@@ -5,7 +5,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -62,10 +62,29 @@ class Lane:
             self._pending_pixels -= pixels
             raise
         loop = asyncio.get_running_loop()
+        result: asyncio.Future[Result] = loop.create_future()
         future = self._pool.submit(self._time_call, pixels, call)
-        # Only when the thread ends: it uses the memory even if the client has left meanwhile.
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._release, pixels))
-        return await asyncio.wrap_future(future)
+        # One call wakes the loop for both: to release the pixels and to pass on the result.
+        future.add_done_callback(
+            lambda ended: loop.call_soon_threadsafe(self._settle, pixels, ended, result)
+        )
+        try:
+            return await result
+        except asyncio.CancelledError:
+            future.cancel()  # unless a thread has begun
+            raise
+
+    def _settle(
+        self, pixels: int, ended: "Future[Result]", result: "asyncio.Future[Result]"
+    ) -> None:
+        """Release the pixels only now: a thread uses them even if the client has left meanwhile."""
+        self._release(pixels)
+        if result.done():
+            return
+        if (error := ended.exception()) is None:
+            result.set_result(ended.result())
+        else:
+            result.set_exception(error)
 
     async def _acquire(self, pixels: int) -> None:
         """Wait until an image of this size may be decoded."""
