@@ -129,12 +129,12 @@ def _checked(images: NDArray[Any], axes: tuple[str, ...]) -> Images:
 
     Whole numbers as JSON gives them are accepted where they are pixels.
     """
-    came = f"got {images.dtype} {images.shape}"
+    came = images
     if images.dtype == np.int64 and images.size and images.min() >= 0 and images.max() <= 255:
         images = images.astype(np.uint8)
     if images.dtype != np.uint8:
         raise ValueError(
-            f"{WANTED} ({came}). Bring pixels to 0 to 255 as those of the training were, "
+            f"{WANTED} ({_form(came)}). Bring pixels to 0 to 255 as those of the training were, "
             "then .astype(numpy.uint8)."
         )
     if images.ndim == len(axes) and images.shape[-1] > CHANNELS:
@@ -147,8 +147,13 @@ def _checked(images: NDArray[Any], axes: tuple[str, ...]) -> Images:
         single = (
             " A single image is image[None]." if images.ndim in (2, 3) and len(axes) == 3 else ""
         )
-        raise ValueError(f"{WANTED} ({came}).{single}")
+        raise ValueError(f"{WANTED} ({_form(came)}).{single}")
     return images
+
+
+def _form(images: NDArray[Any]) -> str:
+    """The type and shape of an array, for a message: `got float32 (3, 8, 8)`."""
+    return f"got {images.dtype} {images.shape}"
 
 
 def as_trained(images: Images, wanted: tuple[int, int, int]) -> Images:
