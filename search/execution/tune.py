@@ -42,13 +42,7 @@ from search.execution.failures import (
 from search.execution.hang_detector import Watch
 from search.execution.job import JOB, Handed, Job
 from search.execution.pool import Workers
-from search.execution.tune_patches import (
-    Errors,
-    PlaceholderTrainable,
-    capture_trial_errors,
-    drop_finished_trials,
-    use_worker_pool,
-)
+from search.execution.tune_patches import Errors, PlaceholderTrainable, patch_tune
 from search.execution.worker import Told
 from search.journal.journal import JournalError
 from trainables.messages import heard
@@ -318,12 +312,7 @@ def tune_search(driver: Driver, workers: Workers, *, slots: int, tick: Tick) -> 
     """
     for name in ("ray.tune", "ray.train", "ray.air", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    with (
-        scratch(driver) as folder,
-        capture_trial_errors() as errors,
-        drop_finished_trials(),
-        use_worker_pool(workers, driver),
-    ):
+    with scratch(driver) as folder, patch_tune(workers, driver) as errors:
         callback = DriverCallback(driver, errors, tick, shared=workers.members > 1)
         tuner = tune.Tuner(
             _trainable(driver, workers),
