@@ -144,8 +144,10 @@ def test_a_search_trains_with_the_versions_of_the_set(
 
 @pytest.mark.parametrize("promise", PROMISES)
 def test_the_versions_of_the_set_keep(promise: str, python: Path) -> None:
+    # Libraries of other versions warn of each other, which is no error of ours.
+    options = ["-W", "default", "-p", "no:cacheprovider"]
     done = subprocess.run(
-        [python, "-m", "pytest", "-p", "no:cacheprovider", *PROMISES[promise]],
+        [python, "-m", "pytest", *options, *PROMISES[promise]],
         cwd=ROOT,
         env=environment(),
         capture_output=True,

@@ -28,7 +28,7 @@ NAMES_LEFT: dict[str, int] = {
     "search/algorithms": 20,
     "search/cli": 13,
     "search/decisions": 107,
-    "search/execution": 57,
+    "search/execution": 55,
     "search/feedback": 8,
     "search/journal": 133,
     "search/preflight": 24,

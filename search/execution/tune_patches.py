@@ -25,7 +25,7 @@ Function = Callable[..., Any]
 
 
 class PatchedSearch(NamedTuple):
-    """What the patches need to know of the search that runs."""
+    """The parts of a running search that the patches use."""
 
     workers: Workers
     driver: Driver
