@@ -56,7 +56,7 @@ class TuneExecutor:
         """
         from search.execution.tune import tune_search
 
-        self.crew.take_kept()
+        self.crew.reuse_returned()
         tune_search(driver, self.crew, slots=self.room or MANY, tick=tick)
 
     def close(self) -> None:

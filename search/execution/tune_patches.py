@@ -85,7 +85,7 @@ def return_workers(let_go: Function, search: PatchedSearch) -> Function:
     def let_go_and_return(manager: Any, tracked_actor: Any) -> None:
         actor, _ = manager._live_actors_to_ray_actors_resources[tracked_actor]
         let_go(manager, tracked_actor)
-        search.workers.returned(actor, over=search.driver.over)
+        search.workers.take_back(actor, over=search.driver.over)
 
     return let_go_and_return
 

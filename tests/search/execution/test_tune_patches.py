@@ -180,7 +180,7 @@ def test_workers_that_trials_share_come_and_go_with_the_cluster(
     last, *_ = Member(workers.shared[0]), Member(workers.shared[1]), Member(workers.shared[1])
     assert Workers.resize(workers, 1) == 1
     assert ([shared.leaving for shared in workers.shared], killed) == ([True, False], [])
-    Workers.returned(workers, last, over=False)
+    Workers.take_back(workers, last, over=False)
     assert ([shared.process for shared in workers.shared], killed) == ([b], [a])
     assert Workers.resize(workers, 3) == 1
     up.add("c")
