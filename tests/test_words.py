@@ -56,7 +56,6 @@ DOCSTRINGS_LEFT: dict[str, int] = {
     "search": 62,
     "search/algorithms": 1,
     "search/decisions": 32,
-    "search/execution": 10,
     "search/journal": 18,
     "search/preflight": 6,
     "search/schedulers": 2,

@@ -150,7 +150,7 @@ class ClusterLimit(Limit):
             )
 
     def _possible(self, demand: Demand) -> int:
-        """Return how many workers this search may get on the largest cluster that may come.
+        """The number of workers that this search may get on the largest cluster to come.
 
         That is the largest cluster that the autoscaler makes.
         """
@@ -164,7 +164,7 @@ class ClusterLimit(Limit):
         )
 
     def _is_room(self, demand: Demand) -> bool:
-        """Return whether there is room for one trial now."""
+        """True if there is room for one trial now."""
         return self.have.room(demand) >= demand.workers
 
     def _wait_for_machines(self) -> None:

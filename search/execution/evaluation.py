@@ -369,7 +369,7 @@ class Evaluations:
                     return
 
     def _arguments(self, trial: TrialResult) -> tuple[Job, Any, int]:
-        """Return what a worker needs to know of a trial: its job, the data and the best epoch."""
+        """A trial as the methods of a worker take it: its job, the data and the best epoch."""
         return _job(self.driver.experiment, trial), self.workers.dataset, trial.best_epoch or 0
 
     def _refuse(self, trial: TrialResult, reason: str) -> None:

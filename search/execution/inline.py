@@ -79,7 +79,7 @@ class Here:
         return pending[:1]
 
     def get(self, answer: Call) -> Any:
-        """Return what came of a call that was made.
+        """Return the result of a call that was made.
 
         Raises:
             Raised: it raised.

@@ -142,7 +142,7 @@ def requested_packing(experiment: Experiment, requested: int, count: int) -> Pac
 
 
 def fits(have: Resources, demand: Demand, number: int) -> bool:
-    """Return whether there are processors enough for `number` workers on each GPU."""
+    """True if there are processors enough for `number` workers on each GPU."""
     return slots(have, replace(demand, gpus=demand.gpus / number)) == number * slots(have, demand)
 
 

@@ -123,7 +123,7 @@ class Process:
 
     @in_use
     def damage(self, job: Job, epoch: int) -> str:
-        """Return what is wrong with one trial's checkpoint; empty if it is whole."""
+        """Return the fault of one trial's checkpoint; empty if it is whole."""
         from trainables.checkpoints.checkpoint import CheckpointError
         from trainables.evaluation.evaluate import check
 

@@ -364,7 +364,7 @@ def scratch(driver: Driver) -> Iterator[Path]:
 
 
 def _trainable(driver: Driver, workers: Workers) -> Any:
-    """Return what Tune runs for a trial, with its resources.
+    """The trainable that Tune runs for a trial, with its resources.
 
     That is a worker that stays, or a waiting process that leads several workers.
     """

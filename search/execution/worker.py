@@ -105,7 +105,7 @@ class RayProcess(Process):
     def get_auto_filled_metrics(
         self, place: str = "", debug_metrics_only: bool = True
     ) -> TuneResult:
-        """Return what Tune knows of a trial that has not reported yet."""
+        """The result of a trial that has not reported yet, as Tune asks for it."""
         return {"done": False}
 
 
