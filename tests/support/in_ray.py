@@ -128,7 +128,7 @@ class Asked:
         self.workers.share(2, 2)
         first, _ = (self.workers.hire(job, {}) for job in jobs(self.folder / "places", CONFIGS[:2]))
         taken = [len(shared.taken) for shared in self.workers.shared]
-        self.workers.returned(first, over=False)
+        self.workers.take_back(first, over=False)
         return [taken, sorted(len(shared.taken) for shared in self.workers.shared)]
 
     def after_death(self) -> Any:
@@ -142,7 +142,7 @@ class Asked:
             self.ray.get(member.train.remote())
         except self.ray.exceptions.RayActorError as error:
             raised = type(error).__name__
-        self.workers.returned(member, over=False)
+        self.workers.take_back(member, over=False)
         return [raised, len(self.train(self.workers.hire(other, {})))]
 
     def slow_start(self) -> Any:

@@ -29,6 +29,9 @@ from trainables.datasets.layout import allowed
 from trainables.datasets.load import load
 from trainables.errors import DataError
 
+# It is read here for comparison only. torchvision 0.29 warns that another library should do it.
+pytestmark = pytest.mark.filterwarnings("ignore:The image decoding:DeprecationWarning")
+
 Pixels = NDArray[Any]
 HEIGHT, WIDTH = 8, 9
 CLASSES = ("cat", "dog")
