@@ -177,7 +177,7 @@ def improve(args: argparse.Namespace) -> int:
             something is not there.
         Refused: the corrections are not to be believed, or the champion's search is not what it
             was.
-        Held: another driver has one of the searches.
+        LeaseHeld: another driver has one of the searches.
     """
     began = command_start()
     check_options(args)

@@ -23,7 +23,7 @@ and 56 %.
 import math
 from collections.abc import Sequence
 
-from search.journal.result import FAILED, SearchResult, one_a_training
+from search.journal.result import FAILED, SearchResult, furthest_of_each_training
 
 MIN_TRIALS = 20
 """The number of trials that must have ended before a gain is estimated."""
@@ -76,5 +76,6 @@ def values_of(result: SearchResult) -> list[float]:
         if trial.outcome not in ("pending", "running") and (trial.epochs or trial.outcome in FAILED)
     ]
     return [
-        -math.inf if trial.outcome in FAILED else trial.score for trial in one_a_training(ended)
+        -math.inf if trial.outcome in FAILED else trial.score
+        for trial in furthest_of_each_training(ended)
     ]

@@ -48,7 +48,7 @@ from search.journal.events import (
     Waiting,
 )
 from search.journal.journal import Event, Journal, read
-from search.journal.requests import EXTEND, PAUSE, STOP, Asked, Unreadable
+from search.journal.requests import EXTEND, PAUSE, STOP, DriverRequest, Unreadable
 from search.journal.result import (
     ENDED,
     FAILED,
@@ -162,8 +162,8 @@ class Driver:
 
     def count_time(self) -> None:
         """Count the time until now in `result`, until the search's last events are written."""
-        if self._has_session and self.result.now and not self.is_done:
-            self.result.now[-1].advance(self.journal.elapsed_ms or 0)
+        if self._has_session and self.result.current_sessions and not self.is_done:
+            self.result.current_sessions[-1].advance(self.journal.elapsed_ms or 0)
 
     def replay(self, events: list[Event]) -> None:
         """Hear what a search did before it was cut off."""
@@ -188,7 +188,7 @@ class Driver:
                 self._end(trial.trial, "stopped", trial.stop.reason)
             elif trial.epochs and trial.reached >= TrialConfig.from_dict(trial.config).epochs:
                 self._end(trial.trial, "completed", "")
-            elif trial.asked is not None:
+            elif trial.stop_request is not None:
                 self._stop_asked(trial)
             elif trial.outcome != "held":
                 self._line_up(trial)
@@ -198,7 +198,7 @@ class Driver:
     def _line_up(self, trial: TrialResult) -> None:
         """Let a trial that was paused go on, unless it has come to a rung and others come first."""
         # Epochs that another trial has trained are heard to their end, past any rung.
-        if self._is_at_rung(trial.trial) and trial.was_hearing:
+        if self._is_at_rung(trial.trial) and trial.is_inheriting:
             self._promote(trial.trial)
         if not self._is_at_rung(trial.trial) or self._closed() or self._goes_on(trial.trial):
             self.pending.append(trial.trial)
@@ -402,7 +402,7 @@ class Driver:
             return
         if traceback:
             self._write(Evidence(trial, traceback, "errors"))
-        if self.trials[trial].asked is not None:
+        if self.trials[trial].stop_request is not None:
             self._stop_asked(self.trials[trial])
             return
         retries = self.trials[trial].retries
@@ -433,7 +433,7 @@ class Driver:
         self.settle()
         self._write(self.policy.last_word(*(self.closing or self.policy.outcome)))
 
-    def take_up(self, asked: Asked | Unreadable, *, waited: bool = False) -> bool:
+    def take_up(self, asked: DriverRequest | Unreadable, *, waited: bool = False) -> bool:
         """Answer a request in the journal, then do what it asks; return False to leave it there.
 
         One that was answered before is not answered again: what it asks was done, or `go_on` has
@@ -468,7 +468,7 @@ class Driver:
             self._do(told)
         return True
 
-    def _why_late(self, asked: Asked, *, waited: bool) -> str:
+    def _why_late(self, asked: DriverRequest, *, waited: bool) -> str:
         """Return why a request is of another time, when the search ran; empty if it is not."""
         if waited and (self._had_ended or asked.action == PAUSE):
             return "the search did not run any more"
@@ -654,7 +654,7 @@ class Driver:
 
     def _judge(self, trial: str) -> Stop | None:
         """Return why a trial is to go no further, whatever the scheduler says; None if it may."""
-        asked = self.trials[trial].asked
+        asked = self.trials[trial].stop_request
         return Stop(asked_text(asked)) if asked is not None else self.policy.judge(trial)
 
     def _stop_asked(self, trial: TrialResult) -> None:
@@ -665,7 +665,7 @@ class Driver:
             self._stop(trial.trial, trial.reached, stop)
 
     def _stop(self, trial: str, epoch: int, stop: Stop) -> None:
-        by = self.policy.by if self.trials[trial].asked is None else "a request"
+        by = self.policy.by if self.trials[trial].stop_request is None else "a request"
         self._write(Stopped(trial, epoch, by, **vars(stop)))
         self._end(trial, "stopped", stop.reason)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from search.decisions.space_refinement import Observation, narrow
 from search.journal.events import Refined
-from search.journal.result import FAILED, SearchResult, TrialResult, one_a_training
+from search.journal.result import FAILED, SearchResult, TrialResult, furthest_of_each_training
 from search.space import SearchSpace
 from search.values.wording import last_line_of
 from trainables.errors import counted
@@ -38,7 +38,7 @@ def observations(result: SearchResult) -> list[Observation]:
         for trial in result.trials.values()
         if trial.outcome == "diverged" or (trial.epochs and trial.outcome not in FAILED)
     ]
-    known, metric = one_a_training(heard)[-MAX_TRAININGS:], result.metric
+    known, metric = furthest_of_each_training(heard)[-MAX_TRAININGS:], result.metric
     if len(known) < 2:
         return [Observation(effective(trial), 0.5) for trial in known]
     longest = max((max(trial.epochs, default=0) for trial in known), default=0)

@@ -13,7 +13,7 @@ from search.design.budget import Budget, Limit, limit
 from search.design.commands import verb
 from search.design.experiment import Experiment
 from search.journal.events import Requested
-from search.journal.requests import EXTEND, PAUSE, Asked, Unreadable
+from search.journal.requests import EXTEND, PAUSE, DriverRequest, Unreadable
 from search.journal.result import ENDED, OPEN, SearchResult, TrialResult
 from search.journal.store import Storage
 from search.values.wording import duration
@@ -54,7 +54,7 @@ class Standing:
     """The number of trials that ran out of memory, each of which halves how many run at once."""
 
 
-def foreseen(asked: Asked, result: SearchResult, holder: str, place: Storage) -> Answer:
+def foreseen(asked: DriverRequest, result: SearchResult, holder: str, place: Storage) -> Answer:
     """Return what a request would come to now, from a search as `SearchResult.kept_in` has it.
 
     Args:
@@ -79,7 +79,7 @@ def foreseen(asked: Asked, result: SearchResult, holder: str, place: Storage) ->
 
 
 def answer(
-    asked: Asked, experiment: Experiment, result: SearchResult, standing: Standing
+    asked: DriverRequest, experiment: Experiment, result: SearchResult, standing: Standing
 ) -> Answer:
     """Return what a request comes to, of a search that stands so."""
     try:
@@ -94,7 +94,7 @@ def answer(
         return Answer(str(error), is_refused=True)
 
 
-def requested(asked: Asked, found: Answer) -> Requested:
+def requested(asked: DriverRequest, found: Answer) -> Requested:
     """Return the event that tells of a request and its answer."""
     return Requested(
         id=asked.id,
@@ -134,7 +134,11 @@ def out_of_memory(trials: Iterable[TrialResult]) -> set[str]:
 def is_selecting(result: SearchResult) -> bool:
     """Return whether what runs now, or was cut off, is a selection."""
     selection = result.selection
-    return selection is not None and result.now is selection.sessions and not result.has_ended
+    return (
+        selection is not None
+        and result.current_sessions is selection.sessions
+        and not result.has_ended
+    )
 
 
 def _trials_now(result: SearchResult) -> Iterable[TrialResult]:
@@ -200,11 +204,11 @@ def _stop_trial(
         there = f"there are {names[0]} to {names[-1]}" if names else "it has none yet"
         raise ConfigError(f"no trial '{name}' in '{experiment.name}': {there}.")
     if trial.ended_ms:
-        why = f", {asked_text(trial.asked)}" if trial.asked is not None else ""
+        why = f", {asked_text(trial.stop_request)}" if trial.stop_request is not None else ""
         raise ConfigError(f"{name} had ended before ({trial.outcome}{why}).")
     _refuse_over(experiment, result, standing)
-    if trial.asked is not None:
-        return Answer(f"{name} is to stop already, {asked_text(trial.asked)}")
+    if trial.stop_request is not None:
+        return Answer(f"{name} is to stop already, {asked_text(trial.stop_request)}")
     if name in standing.active:
         return Answer(f"{name} stops after epoch {trial.reached + 1}, which it trains now")
     at = f"after epoch {trial.reached}" if trial.reached else "before its first epoch"
@@ -249,7 +253,7 @@ def _pause(experiment: Experiment, result: SearchResult, standing: Standing) -> 
 
 
 def _extend(
-    asked: Asked, experiment: Experiment, result: SearchResult, standing: Standing
+    asked: DriverRequest, experiment: Experiment, result: SearchResult, standing: Standing
 ) -> Answer:
     if asked.trials or asked.budget or asked.price is not None:
         _refuse_selection(experiment, result, standing, "to extend it")
@@ -301,7 +305,7 @@ def _with_trials(wanted: str, experiment: Experiment, result: SearchResult) -> E
     return changed
 
 
-def _with_budget(asked: Asked, experiment: Experiment) -> Experiment:
+def _with_budget(asked: DriverRequest, experiment: Experiment) -> Experiment:
     """Return the search with these limits in place of all limits of their kinds.
 
     A limit with + is added to each limit of its kind instead.

@@ -426,7 +426,7 @@ class Runs:
 
     def _common_tags(self) -> dict[str, str]:
         selection = self.result.selection
-        selects = selection is not None and self.result.now is selection.sessions
+        selects = selection is not None and self.result.current_sessions is selection.sessions
         facts = self.result.started
         if selection is not None and selects:
             facts = facts.changed_by(selection.started)

@@ -197,7 +197,7 @@ def test_a_folded_search_equals_the_unfolded_one_for_half_the_epochs(
         "each epoch of each training once"
     )
     assert folded.epochs_trained == 6
-    assert sum(epochs for _, epochs in folded.taken_over.values()) == 6
+    assert sum(epochs for _, epochs in folded.reused_epochs.values()) == 6
     assert folded == SearchResult.read(small.folder)
     for trial in folded.trials.values():
         about = checkpoint.about(checkpoint_of(trial, small.folder))
@@ -213,7 +213,7 @@ def test_a_second_search_of_the_same_trains_nothing_and_finds_the_same(
     assert trained == []
     assert curves(second) == curves(first)
     assert (second.epochs_trained, second.train_s) == (0, 0)
-    assert second.taken_over == {"one": (6, 12)}
+    assert second.reused_epochs == {"one": (6, 12)}
     assert taken_over_text(second) == "reused 12 epochs (6 trials) of 'one'"
     events = read(small.storage / "two" / "journal.jsonl")  # type: ignore[operator]
     assert any("of 'one' had trained it" in line for line in story(events, "t0001"))
@@ -319,7 +319,7 @@ def test_what_was_trained_in_another_way_is_trained_anew(
     trained.clear()
     result = search(changed(small, name="two", base=small.base.override({"seed": 1}))).result
     assert len(trained) == result.epochs_trained == 6
-    assert result.taken_over.keys() == {"two"}
+    assert result.reused_epochs.keys() == {"two"}
     with_code(monkeypatch)
     search(changed(small, name="three"))
     assert len(trained) == 12
@@ -361,7 +361,7 @@ def test_a_damaged_checkpoint_is_trained_again_and_the_result_is_the_same(
     assert any(
         "of 'one': " in line and "is damaged" in line for event in told for line in event.damaged
     )
-    assert second.result.taken_over.keys() == {"two"}
+    assert second.result.reused_epochs.keys() == {"two"}
 
 
 def test_trials_whose_folders_are_gone_are_trained_again(
@@ -602,7 +602,7 @@ def test_copied_epochs_count_once(open_driver: OpenDriver, lengths: Experiment) 
     known = driver.trials[trial]
     assert list(known.own_epochs) == [4]
     assert len(known.epochs) == 4
-    assert driver.result.taken_over == {"played": (1, 3)}
+    assert driver.result.reused_epochs == {"played": (1, 3)}
     assert (driver.result.epochs_trained, driver.result.train_s) == (4, 4 * 0.25)
 
 
