@@ -19,7 +19,7 @@ from cluster.errors import NotReady, Refused
 from cluster.runtime.session import LOCAL
 from cluster.secrets import redact
 from search.decisions.driver import Driver
-from search.decisions.earlier_searches import Earlier
+from search.decisions.earlier_searches import EarlierSearches
 from search.decisions.policy import MakePolicy
 from search.decisions.search_policy import SearchPolicy
 from search.design.budget import Budget
@@ -360,7 +360,7 @@ def run_session(
             journal,
             plan.policy,
             slots=executor.at_once,
-            earlier=earlier.told(fused=executor.packing.members > 1, say=note),
+            earlier=earlier.with_fusion(fused=executor.packing.members > 1, say=note),
             ago_s=began.ago_s,
             start_s=max(0.0, began.ago_s - waiting.seconds),
         )
@@ -387,11 +387,11 @@ def run_session(
     return rendered(views, finished)
 
 
-def earlier_trainings(prepared: Prepared, plan: SessionPlan) -> Earlier:
+def earlier_trainings(prepared: Prepared, plan: SessionPlan) -> EarlierSearches:
     """Begin to read what earlier searches have trained, where the plan may take it over."""
     experiment = prepared.experiment
     wanted = experiment.cache and plan.takes_over and experiment.address == LOCAL
-    return Earlier(experiment, prepared.dataset, wanted=wanted)
+    return EarlierSearches(experiment, prepared.dataset, is_enabled=wanted)
 
 
 def session_of(

@@ -9,7 +9,7 @@ from contextlib import suppress
 from cluster.storage.bucket import StorageError
 from search.cli.options import storage_option
 from search.cli.prompt import search_of
-from search.decisions.steering import foreseen, is_selecting
+from search.decisions.steering import is_selecting, preview_request
 from search.journal.events import Requested
 from search.journal.journal import Event
 from search.journal.requests import ENDING, PAUSE, DriverRequest, ask, withdraw
@@ -42,7 +42,7 @@ def request_and_wait(args: argparse.Namespace, request: DriverRequest) -> int:
     """
     home = search_of(args)
     result, holder = SearchResult.kept_in(home)
-    preview = foreseen(request, result, holder, args.storage)
+    preview = preview_request(request, result, holder, args.storage)
     if preview.is_refused:
         raise ConfigError(preview.text)
     if preview.cost:
@@ -121,7 +121,9 @@ def _text_without_reply(home: Home, request: DriverRequest, place: Storage, go_o
     result, holder = SearchResult.kept_in(home)
     if result.has_ended:
         withdraw(home, request.id)
-        raise ConfigError(f"it ended before: {foreseen(request, result, holder, place).text}")
+        raise ConfigError(
+            f"it ended before: {preview_request(request, result, holder, place).text}"
+        )
     if request.action == PAUSE:
         withdraw(home, request.id)
         return f"its driver ended before it answered: it does not run any more. Later: {go_on}"

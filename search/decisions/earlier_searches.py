@@ -15,7 +15,11 @@ from threading import Thread
 from typing import Self
 
 from cluster.storage.bucket import AT_ONCE, Bucket, StorageError
-from search.decisions.shared_trainings import is_shared_between_searches, nearness, source
+from search.decisions.shared_trainings import (
+    is_shared_between_searches,
+    nearness,
+    warm_start_source,
+)
 from search.design.experiment import NAME, Experiment
 from search.journal.bucket_log import FIRST, JournalCopy
 from search.journal.journal import FILE_NAME, DamagedJournal
@@ -51,11 +55,13 @@ FREED = re.compile(rb'"event": "freed", "trials": \[([^\]]*)\]')
 TRAINING = re.compile(rb'"training": "([0-9a-f]{16}(?:-fused)?)"')
 
 
-class Earlier:
+class EarlierSearches:
     """The trials of other searches, by their training key."""
 
-    def __init__(self, experiment: Experiment, dataset: Dataset, *, wanted: bool = True) -> None:
-        """Begin to read in a thread, if that is `wanted`."""
+    def __init__(
+        self, experiment: Experiment, dataset: Dataset, *, is_enabled: bool = True
+    ) -> None:
+        """Begin to read in a thread, if it `is_enabled`."""
         self.experiment = experiment
         self.training = training_of(experiment, dataset)
         """The fingerprint of what decides a training beside its config.
@@ -69,19 +75,21 @@ class Earlier:
         self._trials: dict[str, list[tuple[str, str, int]]] = {}
         """For each training key the search, the trial and its last epoch."""
         self._thread = Thread(
-            target=self._read, args=[self.training.encode() if wanted else b""], daemon=True
+            target=self._read, args=[self.training.encode() if is_enabled else b""], daemon=True
         )
         self._thread.start()
 
     def of(self, training: str, length: int, most: int) -> list[WarmStartSource]:
-        """Return trials of this training key, as `shared_trainings.Known.of` does."""
+        """Return trials of this training key, as `shared_trainings.OtherTrainings.of` does."""
         self._thread.join()
-        found = [
-            one for one in self._trials.get(training, ()) if self._kinds[one[0]] == self.training
+        matching = [
+            entry
+            for entry in self._trials.get(training, ())
+            if self._kinds[entry[0]] == self.training
         ]
-        nearest = sorted(found, key=lambda one: nearness(one[2], length))[:most]
+        nearest = sorted(matching, key=lambda entry: nearness(entry[2], length))[:most]
         return [
-            source(name, trial, epoch, home(self.experiment.storage, name))
+            warm_start_source(name, trial, epoch, home(self.experiment.storage, name))
             for name, trial, epoch in nearest
         ]
 
@@ -91,7 +99,7 @@ class Earlier:
         self._thread.join()
         return [name for name, kind in self._kinds.items() if kind == self.training]
 
-    def told(self, *, fused: bool, say: Callable[[str], None]) -> Self:
+    def with_fusion(self, *, fused: bool, say: Callable[[str], None]) -> Self:
         """Hear whether trials are fused, tell the user what is reused, and return this object.
 
         Fused trials are rounded in another way, so that only searches of the same kind count. `say`
@@ -99,10 +107,10 @@ class Earlier:
         """
         self.training += FUSED * fused
         if (searches := self.searches) and self._may_match():
-            named = ", ".join(searches[:3]) + " ..." * (len(searches) > 3)
+            names = ", ".join(searches[:3]) + " ..." * (len(searches) > 3)
             say(
                 "note: what was trained before with this code, data and kind of machine is not "
-                f"trained again ({named}); --no-cache trains it anew"
+                f"trained again ({names}); --no-cache trains it anew"
             )
         if self.trouble:
             say(
@@ -112,7 +120,7 @@ class Earlier:
         return self
 
     def _may_match(self) -> bool:
-        """Return whether earlier trainings may be of this search's trials.
+        """True if earlier trainings may be of this search's trials.
 
         They may, where its trials are too many to be looked through, unless all begin with weights.
         """
@@ -145,7 +153,7 @@ class Earlier:
     def _take(self, name: str, content: bytes) -> None:
         """Add the trials of a journal, if all its sessions have one and the same fingerprint."""
         kinds = {
-            found[1].decode() if (found := TRAINING.search(session)) else ""
+            match[1].decode() if (match := TRAINING.search(session)) else ""
             for session in SESSION.findall(content)
         }
         if len(kinds) != 1 or "" in kinds:
@@ -191,12 +199,12 @@ def _journals(storage: Storage, own: str, training: bytes) -> Iterator[tuple[str
 
 
 def _in_folder(storage: Path, own: str, training: bytes) -> Iterator[tuple[str, bytes]]:
-    found = [
+    paths = [
         path
         for path in storage.glob(f"*/{FILE_NAME}")
         if path.parent.name != own and NAME.fullmatch(path.parent.name) and path.is_file()
     ]
-    for path in sorted(found, key=_changed, reverse=True):
+    for path in sorted(paths, key=_changed, reverse=True):
         try:
             with path.open("rb") as file:
                 if training in file.readline(MAX_FIRST_LINE):

@@ -91,7 +91,7 @@ def begin(
         from search.execution.pool import Workers
 
         workers = Workers(limit.experiment, prepared.dataset, provenance)
-        with waiting.counted():
+        with waiting.counting():
             at_once, packing = staff(limit.experiment, workers, limit, say=say)
         yield TuneExecutor(limit, workers, at_once, packing)
 

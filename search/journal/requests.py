@@ -6,7 +6,7 @@ the order of time (`Driver.take_up`): it first writes its answer to the journal,
 the request's id, and then removes the object. So each request is answered exactly once, even if the
 driver is killed in between. While no driver runs, requests wait for the next one.
 
-`search.decisions.steering.preview` computes the answer before a request is sent.
+`search.decisions.steering.preview_request` computes the answer before a request is sent.
 """
 
 import getpass
@@ -178,7 +178,7 @@ def asker() -> str:
 def ask(home: Home, request: DriverRequest) -> None:
     """Send a request to the driver of a search, which answers in the journal.
 
-    `search.decisions.steering.preview` computes the answer beforehand.
+    `search.decisions.steering.preview_request` computes the answer beforehand.
     """
     content = json.dumps(request.to_json(), ensure_ascii=True).encode()
     home.ask(f"{request.id}{ENDING}", content)

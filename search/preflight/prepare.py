@@ -11,7 +11,7 @@ from cluster.errors import NotReady
 from cluster.runtime.resources import Resources, local_gpus, slots
 from cluster.runtime.session import LOCAL, check_address
 from cluster.storage.bucket import Bucket, StorageError
-from search.decisions.timing import Waiting
+from search.decisions.timing import WaitingTime
 from search.design.commands import verb
 from search.design.experiment import Experiment
 from search.journal.events import SessionStart
@@ -48,7 +48,7 @@ class Prepared:
     notes: list[str]
     weights: dict[str, str] = field(default_factory=dict)
     """A digest of each file of weights with which trials are to begin, by its name."""
-    waiting: Waiting = field(default_factory=Waiting)
+    waiting: WaitingTime = field(default_factory=WaitingTime)
     """The time that it took to have the data, and those files."""
 
     @property
@@ -83,8 +83,8 @@ def prepare(
     """
     check_versions()
     local = wanted_resources(experiment)
-    waiting, weights = Waiting(), dict[str, str]()
-    with waiting.counted():
+    waiting, weights = WaitingTime(), dict[str, str]()
+    with waiting.counting():
         looked = load_looked(experiment.base.data, download=experiment.download)
         report = report_of(looked, experiment.base.data)
     dataset = looked.dataset
@@ -97,7 +97,7 @@ def prepare(
     check_storage(experiment)
     check_room(experiment, dataset, trainings)
     check_memory(dataset)
-    with waiting.counted():
+    with waiting.counting():
         if begins:
             experiment, weights, of_weights = check_weights(experiment, dataset, anew=anew)
             left_out += of_weights

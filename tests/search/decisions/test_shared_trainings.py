@@ -15,7 +15,7 @@ from cluster.runtime.resources import Demand
 from cluster.storage.bucket import Bucket
 from search.decisions import earlier_searches as reading
 from search.decisions.driver import Driver
-from search.decisions.earlier_searches import FUSED, Earlier
+from search.decisions.earlier_searches import FUSED, EarlierSearches
 from search.decisions.shared_trainings import Relatives
 from search.design.experiment import Experiment, base_of
 from search.journal import provenance
@@ -127,7 +127,7 @@ def search(tmp_path: Path) -> Iterator[Callable[..., Driver]]:
         heeds: bool = True,
     ) -> Driver:
         dataset = load(experiment.base.data)
-        earlier = Earlier(experiment, dataset, wanted=cache).told(
+        earlier = EarlierSearches(experiment, dataset, is_enabled=cache).with_fusion(
             fused=fused, say=lambda line: None
         )
         journal = Journal(experiment.folder)
@@ -633,7 +633,7 @@ def test_a_bucket_is_looked_through_too(bucket: Bucket, small: Experiment) -> No
             Started(
                 name=name,
                 experiment=known.describe(),
-                training=Earlier(known, dataset, wanted=False).training + kind,
+                training=EarlierSearches(known, dataset, is_enabled=False).training + kind,
                 **started_event(),
             )
         )
@@ -641,7 +641,7 @@ def test_a_bucket_is_looked_through_too(bucket: Bucket, small: Experiment) -> No
         journal.close()
     mine: Storage = bucket
     said: list[str] = []
-    earlier = Earlier(changed(small, name="mine", storage=mine), dataset).told(
+    earlier = EarlierSearches(changed(small, name="mine", storage=mine), dataset).with_fusion(
         fused=False, say=said.append
     )
     assert earlier.searches == ["one"]
@@ -662,17 +662,17 @@ def test_what_cannot_be_of_this_search_is_not_named(small: Experiment) -> None:
         Started(
             name="known",
             experiment=known.describe(),
-            training=Earlier(known, dataset, wanted=False).training,
+            training=EarlierSearches(known, dataset, is_enabled=False).training,
             **started_event(),
         )
     )
     play(driver)
     journal.close()
     said: list[str] = []
-    Earlier(changed(small, name="mine"), dataset).told(fused=False, say=said.append)
+    EarlierSearches(changed(small, name="mine"), dataset).with_fusion(fused=False, say=said.append)
     assert "(known); --no-cache trains it anew" in said[0]
     other = changed(small, name="other", base=small.base.override({"seed": 99}))
-    Earlier(other, dataset).told(fused=False, say=said.append)
+    EarlierSearches(other, dataset).with_fusion(fused=False, say=said.append)
     assert len(said) == 1
 
 
@@ -680,8 +680,8 @@ def test_of_trials_that_begin_with_weights_it_is_not_said_that_earlier_ones_are_
     small: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another note says that they are trained again, whatever earlier searches have trained."""
-    monkeypatch.setattr(Earlier, "searches", ["known"])
-    monkeypatch.setattr(Earlier, "of", lambda self, *given: ["a training"])
+    monkeypatch.setattr(EarlierSearches, "searches", ["known"])
+    monkeypatch.setattr(EarlierSearches, "of", lambda self, *given: ["a training"])
     dataset = load(small.base.data)
     said: list[str] = []
     few = {"model.name": Choice("mobilenet_v2", "resnet18"), "batch_size": Choice(16, 32)}
@@ -693,7 +693,7 @@ def test_of_trials_that_begin_with_weights_it_is_not_said_that_earlier_ones_are_
     ):
         base = base_of(TrialConfig(), space)
         experiment = changed(small, space=space, base=base, algorithm="bayes", trials=3)
-        Earlier(experiment, dataset).told(fused=False, say=said.append)
+        EarlierSearches(experiment, dataset).with_fusion(fused=False, say=said.append)
         assert len(said) == notes
 
 
@@ -706,7 +706,10 @@ def test_a_storage_that_does_not_answer_is_told_and_hinders_nothing(
     monkeypatch.setattr(reading, "_journals", refuse)
     said: list[str] = []
     dataset: Dataset = load(small.base.data)
-    assert Earlier(small, dataset).told(fused=False, say=said.append).of("0" * 16, 1, 1) == []
+    assert (
+        EarlierSearches(small, dataset).with_fusion(fused=False, say=said.append).of("0" * 16, 1, 1)
+        == []
+    )
     assert said == [
         "note: earlier searches could not be looked at (Input/output error); "
         "what they have trained may be trained again"

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute
 
-from search.decisions.steering import Answer, Standing, answer, foreseen, is_selecting
+from search.decisions.steering import Reply, Standing, is_selecting, preview_request, reply_to
 from search.design.experiment import NAME, Experiment
 from search.journal.events import Requested
 from search.journal.requests import (
@@ -180,7 +180,7 @@ def resume_lines(site: Site, search: str, words: list[str]) -> list[str]:
     if given.trials is not None:
         experiment = Experiment.from_description(search, result.started.experiment, site.place)
         asked = DriverRequest.now(EXTEND, trials=str(given.trials))
-        told = answer(asked, experiment, result, Standing(is_live=True))
+        told = reply_to(asked, experiment, result, Standing(is_live=True))
         lines += [f"{told.text}.", *([f"It costs {told.cost}."] if told.cost else [])]
     return lines
 
@@ -211,7 +211,7 @@ class Deed:
 
     action: str
     title: str
-    told: Answer
+    told: Reply
 
     @property
     def text(self) -> str:
@@ -292,7 +292,7 @@ def short(value: object) -> str:
 def deeds_of(result: SearchResult, holder: str, site: Site) -> list[Deed]:
     """Return what can be asked of a search that runs, with what would come of it."""
     return [
-        Deed(action, title, foreseen(DriverRequest.now(action), result, holder, site.place))
+        Deed(action, title, preview_request(DriverRequest.now(action), result, holder, site.place))
         for action, title in ((PAUSE, "Pause"), (STOP, "Stop the search"))
     ]
 
@@ -363,15 +363,15 @@ def wanted_of(given: Mapping[str, str], by: str = "") -> DriverRequest:
     )
 
 
-def told_before(site: Site, name: str, given: Mapping[str, str]) -> Answer:
+def told_before(site: Site, name: str, given: Mapping[str, str]) -> Reply:
     """Return what would come of a request, or why nothing does."""
     try:
         asked = wanted_of(given)
     except ConfigError as error:
-        return Answer(str(error), is_refused=True)
+        return Reply(str(error), is_refused=True)
     result, holder = kept(site, name)
-    told = foreseen(asked, result, holder, site.place)
-    return Answer(on_page(told.text), told.is_refused, told.cost)
+    told = preview_request(asked, result, holder, site.place)
+    return Reply(on_page(told.text), told.is_refused, told.cost)
 
 
 def asked_by_page(site: Site, name: str, given: Mapping[str, str]) -> str:
@@ -383,7 +383,7 @@ def asked_by_page(site: Site, name: str, given: Mapping[str, str]) -> str:
     """
     asked = wanted_of(given, by=f"{asker()} (page)")
     result, holder = kept(site, name)
-    told = foreseen(asked, result, holder, site.place)
+    told = preview_request(asked, result, holder, site.place)
     if told.is_refused:
         raise ConfigError(on_page(told.text))
     ask(found(site, name), asked)
