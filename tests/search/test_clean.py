@@ -13,7 +13,7 @@ import pytest
 from cluster.cli import USAGE
 from cluster.storage.bucket import Bucket, StorageError
 from search.decisions.driver import Driver
-from search.decisions.earlier_searches import FREED
+from search.decisions.earlier_searches import read_trainings
 from search.design.experiment import Experiment
 from search.journal.bucket_log import JournalCopy
 from search.journal.events import (
@@ -395,8 +395,10 @@ def test_other_searches_read_in_the_journal_what_was_removed(
     driver = played()
     found = find_removable(driver.result, driver.experiment.home, NEEDED)
     driver.journal.append(freed_event(found, NEEDED))
-    (names,) = FREED.findall((driver.experiment.folder / FILE_NAME).read_bytes())
-    assert set(json.loads(b"[" + names + b"]")) == of(driver.result, "stopped", "diverged")
+    _, trainings = read_trainings((driver.experiment.folder / FILE_NAME).read_bytes())
+    left = {trial for epochs in trainings.values() for trial in epochs}
+    with_epochs = {trial.trial for trial in driver.result.trials.values() if trial.epochs}
+    assert left == with_epochs - of(driver.result, "stopped", "diverged")
 
 
 def test_a_trial_that_failed_for_good_loses_its_checkpoints_before_the_search_ends(
