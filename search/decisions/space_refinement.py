@@ -167,7 +167,7 @@ def scale_of(domain: Domain) -> Scale | None:
 
 
 def is_geometric(numbers: Sequence[float]) -> bool:
-    """Return the scale of a domain; None for one number, or for values without an order."""
+    """True if the ratios of sorted numbers vary less than their differences do."""
     if numbers[0] <= 0:
         return False
     if len(numbers) == 2:
