@@ -663,7 +663,7 @@ def register(
     if not version:
         version = registered_as(args, found, kept, result, facts, registry)
     over = {"search.id": champion.id, "search.trial": champion.trial}
-    return registry.give(champion.model, version, aliases, over)
+    return registry.set_aliases(champion.model, version, aliases, over)
 
 
 def registered_as(

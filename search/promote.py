@@ -88,7 +88,7 @@ def command(args: argparse.Namespace) -> int:
         version = registry.register(
             name, exported, description(result, chosen, exported), tags(result, chosen)
         )
-    registered = registry.give(name, version)
+    registered = registry.set_aliases(name, version)
     console = Terminal()
     for line in lines(result, chosen, exported, registered, uri):
         say(console, line)
