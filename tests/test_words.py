@@ -25,7 +25,6 @@ VAGUE_DOCSTRING = re.compile(r"(Return|Say|Tell) (what|whether|how|which|why|who
 NAMES_LEFT: dict[str, int] = {
     "cluster/storage": 1,
     "search": 307,
-    "search/algorithms": 20,
     "search/cli": 13,
     "search/execution": 57,
     "search/feedback": 8,
@@ -33,7 +32,6 @@ NAMES_LEFT: dict[str, int] = {
     "search/preflight": 24,
     "search/schedulers": 42,
     "search/serving": 3,
-    "search/spaces": 1,
     "search/views": 351,
     "trainables": 27,
     "trainables/baselines": 20,
@@ -52,11 +50,9 @@ NAMES_LEFT: dict[str, int] = {
 
 DOCSTRINGS_LEFT: dict[str, int] = {
     "search": 62,
-    "search/algorithms": 1,
     "search/execution": 10,
     "search/preflight": 6,
     "search/schedulers": 2,
-    "search/spaces": 1,
     "search/views": 81,
     "trainables": 3,
     "trainables/baselines": 10,
@@ -81,7 +77,6 @@ CLASSES_LEFT: dict[str, int] = {
     "Expected": 2,
     "Files": 2,
     "Finished": 2,
-    "Known": 2,
     "Limit": 2,
     "Looked": 2,
     "Memory": 2,
