@@ -52,7 +52,7 @@ from search.journal.result import (
     SearchResult,
 )
 from search.journal.store import evidence_files
-from search.preflight.prepare import Prepared, data_facts, prepare, refuse_taken, session_facts
+from search.preflight.prepare import Prepared, data_facts, prepare, refuse_existing, session_facts
 from search.process.exit_codes import AT_CHANCE, SOME_FAILED
 from search.process.lifetime import CommandStart, command_start
 from search.process.signals import raise_pending_signal, stop
@@ -90,7 +90,7 @@ def run(experiment: Experiment, *, as_json: bool = False) -> Finished:
         LeaseHeld: somebody else is starting a search of this name.
     """
     began = command_start()
-    refuse_taken(experiment)
+    refuse_existing(experiment)
     prepared = prepare(experiment)
     console = Terminal(stderr=True)
     for line in (headline(prepared.report), *prepared.notes):
@@ -432,7 +432,7 @@ def keep_files(driver: Driver, prepared: Prepared, more: Mapping[str, bytes]) ->
     report = prepared.report
     for name, content in (
         (DATA_REPORT, json.dumps(report.to_json(), indent=1).encode()),
-        (DATA_PICTURE, picture(report, prepared.looked)),
+        (DATA_PICTURE, picture(report, prepared.inspection)),
         *more.items(),
     ):
         driver.experiment.home.write(name, content)

@@ -29,7 +29,6 @@ NAMES_LEFT: dict[str, int] = {
     "search/execution": 57,
     "search/feedback": 8,
     "search/journal": 4,
-    "search/preflight": 24,
     "search/schedulers": 42,
     "search/serving": 3,
     "search/views": 351,
@@ -51,7 +50,6 @@ NAMES_LEFT: dict[str, int] = {
 DOCSTRINGS_LEFT: dict[str, int] = {
     "search": 62,
     "search/execution": 10,
-    "search/preflight": 6,
     "search/schedulers": 2,
     "search/views": 81,
     "trainables": 3,
@@ -79,7 +77,6 @@ CLASSES_LEFT: dict[str, int] = {
     "Finished": 2,
     "Limit": 2,
     "Looked": 2,
-    "Memory": 2,
     "Met": 2,
     "Page": 2,
     "Plan": 2,

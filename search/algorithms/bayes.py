@@ -276,7 +276,7 @@ class Bayes(Algorithm):
             history.values[history.epochs or 1] = value
 
     def save(self, folder: Path) -> None:
-        """Write the study as `optuna.log`, for Optuna's dashboard (a file of its journal storage)."""
+        """Write the study as `optuna.log`, a file of Optuna's journal storage for its dashboard."""
         partial = folder / f".{STUDY}.partial"
         for leftover in folder.glob(f"{partial.name}*"):
             leftover.unlink()
