@@ -21,7 +21,7 @@ class Algorithm(ABC):
     params.
     """
 
-    listens = False
+    learns = False
     """True if its proposals depend on results."""
 
     metric = CLASSIFICATION.primary

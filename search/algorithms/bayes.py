@@ -95,7 +95,7 @@ class TrialHistory:
 class Bayes(Algorithm):
     """Multivariate TPE that proposes nothing twice, and models conditional parameters."""
 
-    listens = True
+    learns = True
     most = MAX_TRIALS
 
     def __init__(self, space: SearchSpace, seed: int) -> None:

@@ -169,7 +169,7 @@ class Driver:
         """Restore the state from the events of earlier sessions."""
         for event in events:
             self.result.apply(event)
-            self._hear(event.data)
+            self._receive(event.data)
         self._had_ended = self.result.has_ended
 
     def go_on(self) -> None:
@@ -200,7 +200,11 @@ class Driver:
         # Inherited epochs are reported to their end, past any rung.
         if self._is_at_rung(trial.trial) and trial.is_inheriting:
             self._promote(trial.trial)
-        if not self._is_at_rung(trial.trial) or self._closed() or self._goes_on(trial.trial):
+        if (
+            not self._is_at_rung(trial.trial)
+            or self._closed()
+            or self._promote_or_hold(trial.trial)
+        ):
             self.pending.append(trial.trial)
 
     def suggest(self) -> tuple[str, TrialConfig] | None:
@@ -297,7 +301,7 @@ class Driver:
         self.journal.append(event)
         if isinstance(event, Ended):
             self.active.discard(event.trial)
-        self._hear(event)
+        self._receive(event)
         if isinstance(event, Ended):
             self._carry_out(self.policy.follow_up())
 
@@ -379,7 +383,7 @@ class Driver:
             self._stop(trial, epoch, stop)
         elif self._closed():
             self._leave_for_resume(trial, epoch)
-        elif self._is_at_rung(trial) and not self._goes_on(trial):
+        elif self._is_at_rung(trial) and not self._promote_or_hold(trial):
             self.active.discard(trial)
         elif self._spent(len(self.active) - 1) is not None:
             self._set_aside(
@@ -515,7 +519,7 @@ class Driver:
             slots = min(self.room, self.experiment.concurrency or MANY, most)
             self.resize(slots, request_text(event))
 
-    def _hear(self, event: EventData) -> None:
+    def _receive(self, event: EventData) -> None:
         """Update the state by an event of an earlier session, or one that was just written."""
         trial = self.trials.get(getattr(event, "trial", ""))
         if trial is not None:
@@ -529,12 +533,12 @@ class Driver:
                 case Ended() if event.kind == "memory":
                     # The trial needs too much memory by itself: other trials were not the cause.
                     self.out_of_memory.discard(trial.trial)
-        self.policy.hear(event)
+        self.policy.receive(event)
 
     def _is_at_rung(self, trial: str) -> bool:
         return trial in self.policy.at_rung
 
-    def _goes_on(self, trial: str) -> bool:
+    def _promote_or_hold(self, trial: str) -> bool:
         """Promote a trial that has reached a rung if it should train next, or hold it there.
 
         Returns:

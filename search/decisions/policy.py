@@ -1,7 +1,7 @@
 """The policy of a driver: which trials are trained, which are stopped, and when there are no more.
 
 A policy decides, and writes nothing. If a method yields events, the driver writes each of them to
-the journal, and passes it to `hear`, before it asks for the next one.
+the journal, and passes it to `receive`, before it asks for the next one.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -89,7 +89,7 @@ class Policy(Protocol):
     def begin(self) -> Decisions:
         """Begin a session whose first event is in the journal."""
 
-    def hear(self, data: EventData) -> None:
+    def receive(self, data: EventData) -> None:
         """Receive an event of an earlier session, or one that the driver has just written."""
 
     def propose(self, *, idle: bool) -> Decisions:

@@ -123,7 +123,7 @@ class RefinementPolicy:
         search = SearchPolicy(experiment, record)
         for event in record.events():
             record.result.apply(event)
-            search.hear(event.data)
+            search.receive(event.data)
         search.record = self.record
         return search
 
@@ -175,9 +175,9 @@ class RefinementPolicy:
         """Begin a session."""
         return self.search.begin()
 
-    def hear(self, data: EventData) -> None:
+    def receive(self, data: EventData) -> None:
         """Receive an event; the policy of the search ignores those of the refinement."""
-        self.search.hear(data)
+        self.search.receive(data)
 
     def judge(self, trial: str) -> Stop | None:
         """Return None: only the scheduler stops trials."""

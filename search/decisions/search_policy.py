@@ -128,7 +128,7 @@ class SearchPolicy:
     @property
     def may_wait(self) -> bool:
         """True if the algorithm does not learn: one that learns should have some results first."""
-        return not self.algorithm.listens
+        return not self.algorithm.learns
 
     def extend(self, experiment: Experiment) -> None:
         """Continue with a changed number of trials, for which the gain is estimated again."""
@@ -141,7 +141,7 @@ class SearchPolicy:
         yield from ()
 
     def follow_up(self) -> Decisions:
-        """Decide nothing: `hear` has passed the ends to the algorithm and the scheduler."""
+        """Decide nothing: `receive` has passed the ends to the algorithm and the scheduler."""
         yield from ()
 
     def judge(self, trial: str) -> Stop | None:
@@ -170,7 +170,7 @@ class SearchPolicy:
             not self.exhausted and len(self.trials) < count and not (yield from self._has_enough())
         ):
             trial = f"t{len(self.trials) + 1:04d}"
-            if self.algorithm.listens:
+            if self.algorithm.learns:
                 self.algorithm.expect(self.scheduler.expected if len(self.lengths) == 1 else {})
             params = self.algorithm.ask(trial)
             if params is None:
@@ -206,10 +206,10 @@ class SearchPolicy:
             yield Enough(reason, expected, min_gain, ahead)
         return bool(self.enough)
 
-    def hear(self, data: EventData) -> None:
+    def receive(self, data: EventData) -> None:
         """Pass an event to the algorithm and the scheduler."""
         if isinstance(data, Enough):
-            self._hear_enough(data)
+            self._receive_enough(data)
         trial = getattr(data, "trial", "")
         if trial not in self.trials:  # an event of the search itself, or of its selection
             return
@@ -219,20 +219,20 @@ class SearchPolicy:
                     self.algorithm.replay(trial, data.params)
                 self._begin(trial, data.stem or trial)
             case Costed():
-                self._hear_cost(trial, data.cost)
+                self._receive_cost(trial, data.cost)
             case Epoch():
                 # Journals of earlier versions have no `Promoted`.
                 if trial in self.at_rung:
-                    self._go_on(trial)
-                self._hear_epoch(trial, data.epoch, data.metrics)
+                    self._promote(trial)
+                self._receive_epoch(trial, data.epoch, data.metrics)
             case Held():
                 self.at_rung.discard(trial)
             case Promoted():
-                self._go_on(trial)
+                self._promote(trial)
             case Ended():
-                self._hear_end(trial)
+                self._receive_end(trial)
 
-    def _hear_enough(self, event: Enough) -> None:
+    def _receive_enough(self, event: Enough) -> None:
         """Restore the decision that further trials are not worthwhile.
 
         It is void if another gain is demanded now, or more trials are planned.
@@ -248,7 +248,7 @@ class SearchPolicy:
             self.scheduler.begin(trial, self.trials[trial].params, training)
             self.lengths.add(self.trials[trial].config["epochs"])
 
-    def _hear_cost(self, trial: str, cost: Cost) -> None:
+    def _receive_cost(self, trial: str, cost: Cost) -> None:
         with suppress(ConfigError):  # a journal may have a model that is no longer registered
             config = TrialConfig.from_dict(self.trials[trial].config)
             self.costs.setdefault(cost_key(config, config.precision), cost)
@@ -257,7 +257,7 @@ class SearchPolicy:
         if self._is_scheduled(trial):
             self.scheduler.cost(trial, costs)
 
-    def _hear_epoch(self, trial: str, epoch: int, metrics: dict[str, float]) -> None:
+    def _receive_epoch(self, trial: str, epoch: int, metrics: dict[str, float]) -> None:
         score = self.metric.score_of(metrics)
         self._errors.setdefault(score, metrics.get(self.metric.error_key, 0.0))
         self.algorithm.report(trial, epoch, score)
@@ -285,11 +285,11 @@ class SearchPolicy:
         model = MODELS.get(config["model"]["name"]) if config else None
         return bool(config) and (model is None or model.kind != "baseline")
 
-    def _go_on(self, trial: str) -> None:
+    def _promote(self, trial: str) -> None:
         self.scheduler.go_on(trial)
         self.at_rung.discard(trial)
 
-    def _hear_end(self, trial: str) -> None:
+    def _receive_end(self, trial: str) -> None:
         """Pass the end of a trial to the scheduler and the algorithm."""
         ended = self.trials[trial]
         self.at_rung.discard(trial)

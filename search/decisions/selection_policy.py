@@ -99,7 +99,7 @@ class SelectionPolicy:
         for trial in [trial for trial in self.trials.values() if trial.outcome in FAILED]:
             yield from self._drop_failed(trial)
 
-    def hear(self, data: EventData) -> None:
+    def receive(self, data: EventData) -> None:
         """Receive the end of a training, or that a candidate was dropped."""
         match data:
             case Dropped() if data.candidate in self.race.scores:
