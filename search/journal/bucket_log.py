@@ -75,7 +75,7 @@ class JournalCopy:
 
         Raises:
             WriteConflict: another driver has written there.
-            StorageError: our own write, repeated by the client, was in the way; try again.
+            StorageError: another write was in progress; try again.
         """
         if len(self.piece) >= PIECE:
             self.number, self.piece, self.tag = self.number + 1, b"", ""
