@@ -13,7 +13,7 @@ from search.design.budget import Budget, limit
 from search.design.experiment import Experiment
 from search.journal.events import Requested, Selecting
 from search.journal.journal import Event, read
-from search.journal.requests import EXTEND, PAUSE, STOP, Asked, Unreadable
+from search.journal.requests import EXTEND, PAUSE, STOP, DriverRequest, Unreadable
 from search.journal.result import ENDED, SearchResult
 from search.schedulers.registry import SCHEDULERS
 from search.space import Float, SearchSpace
@@ -32,8 +32,8 @@ from trainables.messages import Report
 PLACE = Path("searches")
 
 
-def asked(action: str, **values: Any) -> Asked:
-    return Asked.now(action, by="ada@lab", **values)
+def asked(action: str, **values: Any) -> DriverRequest:
+    return DriverRequest.now(action, by="ada@lab", **values)
 
 
 def answers(driver: Driver) -> list[Requested]:
@@ -323,9 +323,9 @@ def test_what_two_people_ask_at_once_is_answered_in_turn(
     driver = open_driver(endless)
     (trial,) = begun(driver)
     driver.take_up(asked(STOP, trial=trial))
-    driver.take_up(Asked.now(STOP, trial=trial, by="bob@home"))
+    driver.take_up(DriverRequest.now(STOP, trial=trial, by="bob@home"))
     driver.report(trial, report(2))
-    driver.take_up(Asked.now(STOP, trial=trial, by="eve@bar"))
+    driver.take_up(DriverRequest.now(STOP, trial=trial, by="eve@bar"))
     told = [one.answer for one in answers(driver)]
     assert told[1] == f"{trial} is to stop already, asked to stop by ada@lab"
     assert told[2] == f"{trial} had ended before (stopped, asked to stop by ada@lab)."
@@ -585,7 +585,7 @@ def test_the_command_with_which_it_goes_on_can_be_pasted(
     assert ": python -m search.resume played" in answers(driver)[0].answer
 
 
-def steered(driver: Driver, requests: dict[int, Asked]) -> Driver:
+def steered(driver: Driver, requests: dict[int, DriverRequest]) -> Driver:
     """Play a search that is asked for each of these once its journal has so many lines."""
 
     def train(config: TrialConfig, epoch: int) -> Report:
