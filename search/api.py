@@ -206,7 +206,7 @@ def run(*, dry_run: bool = False, quiet: bool = False, **options: Any) -> Search
         ConfigError: an option, the data or the space is wrong, or a search has this name already;
             nothing was started.
         NotReady, Unavailable: Ray, MLflow or something to download is not there.
-        Held: another process begins a search of this name at the same time.
+        LeaseHeld: another process begins a search of this name at the same time.
     """
     if threading.current_thread() is not threading.main_thread():
         raise ConfigError("a search runs in the main thread alone, where signals arrive.")
@@ -297,7 +297,7 @@ def load(
 
     Raises:
         ConfigError: there is no such search, trial, model or folder.
-        Held, Refused: the search still runs or was cut off, its images have changed, or the
+        LeaseHeld, Refused: the search still runs or was cut off, its images have changed, or the
             checkpoint is damaged.
         NotReady, Unavailable: MLflow or the data is not there now.
     """
@@ -414,7 +414,7 @@ def _export(
     """Write a search's model into a new folder, as it was kept or else made now.
 
     Raises:
-        Held, Refused, ConfigError, Unavailable: as `load`.
+        LeaseHeld, Refused, ConfigError, Unavailable: as `load`.
     """
     from search.process.versions import check_versions
     from search.promote import answer, config_of

@@ -177,7 +177,7 @@ def improve(args: argparse.Namespace) -> int:
             something is not there.
         Refused: the corrections are not to be believed, or the champion's search is not what it
             was.
-        Held: another driver has one of the searches.
+        LeaseHeld: another driver has one of the searches.
     """
     began = command_start()
     check_options(args)
@@ -663,7 +663,7 @@ def register(
     if not version:
         version = registered_as(args, found, kept, result, facts, registry)
     over = {"search.id": champion.id, "search.trial": champion.trial}
-    return registry.give(champion.model, version, aliases, over)
+    return registry.set_aliases(champion.model, version, aliases, over)
 
 
 def registered_as(

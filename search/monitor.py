@@ -89,7 +89,7 @@ def watched_model(args: argparse.Namespace) -> Watched:
 
     Raises:
         ConfigError: it has no reference, or is for another task.
-        Held, Refused, NotReady, Unavailable: as `search.api.load`.
+        LeaseHeld, Refused, NotReady, Unavailable: as `search.api.load`.
     """
     name, version = args.model, ""
     if name.startswith(REGISTERED):

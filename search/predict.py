@@ -173,7 +173,7 @@ def model_of(args: argparse.Namespace) -> "Model":
     """Return the model that NAME names.
 
     Raises:
-        ConfigError, Held, Refused, NotReady, Unavailable: as `search.api.load`.
+        ConfigError, LeaseHeld, Refused, NotReady, Unavailable: as `search.api.load`.
     """
     if not args.name.startswith("models:") and not is_folder(args.name, args.storage):
         args.name = resolve_or_ask(args.name, args.storage)

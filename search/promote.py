@@ -19,7 +19,7 @@ from search.cli.prompt import search_of
 from search.design.experiment import absolute
 from search.journal.events import Selected
 from search.journal.guessing import AgainstGuessing, Guessing
-from search.journal.lease import Held
+from search.journal.lease import LeaseHeld
 from search.journal.naming import refuse_cut_off
 from search.journal.result import ENDED, SearchResult, TrialResult, checkpoint_of
 from search.journal.store import Home, Storage, own_path
@@ -88,7 +88,7 @@ def command(args: argparse.Namespace) -> int:
         version = registry.register(
             name, exported, description(result, chosen, exported), tags(result, chosen)
         )
-    registered = registry.give(name, version)
+    registered = registry.set_aliases(name, version)
     console = Terminal()
     for line in lines(result, chosen, exported, registered, uri):
         say(console, line)
@@ -106,13 +106,13 @@ def answer(
     The search must have ended; an interrupted one counts as ended.
 
     Raises:
-        Held: a driver has the search.
+        LeaseHeld: a driver has the search.
         Refused: the search, or its selection, was cut off.
         ConfigError: no trial has finished an epoch, or the given one has not.
     """
     if holder := kept.holder():
         dead = verb_for("resume", result.name, storage)
-        raise Held(
+        raise LeaseHeld(
             f"the search '{result.name}' is being run by {holder}. "
             f"Wait for its end, or stop it first; if it lives no more: {dead}"
         )

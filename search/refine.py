@@ -81,7 +81,7 @@ def refine(args: argparse.Namespace) -> Finished | None:
         Refused: it has not come to its end, it has too little to compare, or it is not what it
             was.
         ConfigError, NotReady, Unavailable: as for `run`.
-        Held: another driver has it.
+        LeaseHeld: another driver has it.
     """
     began = command_start()
     kept = search_of(args)

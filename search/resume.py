@@ -74,7 +74,7 @@ def resume(args: argparse.Namespace, *, advises: bool = True) -> Finished:
         JournalError: there is no such search.
         Refused: it is not what it was.
         ConfigError, NotReady, Unavailable: as for `run`.
-        Held: another driver has it.
+        LeaseHeld: another driver has it.
     """
     began = command_start()
     kept = search_of(args)

@@ -19,7 +19,7 @@ from cluster.errors import NotReady, Refused
 from cluster.runtime.session import LOCAL
 from cluster.secrets import redact
 from search.decisions.driver import Driver
-from search.decisions.earlier_searches import Earlier
+from search.decisions.earlier_searches import EarlierSearches
 from search.decisions.policy import MakePolicy
 from search.decisions.search_policy import SearchPolicy
 from search.design.budget import Budget
@@ -30,11 +30,19 @@ from search.execution.packing import Packing
 from search.journal.events import Evidence, Selecting, SessionStart, Started
 from search.journal.guessing import is_answer_at_chance
 from search.journal.journal import FILE_NAME, VERSION, JournalError, Unwritten
-from search.journal.keeping import ALL, NEEDED, by_kind, freed, goes_at_once, removable, remove
+from search.journal.keeping import (
+    ALL,
+    NEEDED,
+    can_free_failed_at_once,
+    find_removable,
+    freed_event,
+    remove,
+    totals_by_kind,
+)
 from search.journal.lease import FILE_NAME as LOCK_FILE
 from search.journal.lease import boot_id
 from search.journal.provenance import provenance
-from search.journal.requests import Inbox, asked_before
+from search.journal.requests import Inbox, waiting_request_ids
 from search.journal.result import (
     DATA_PICTURE,
     DATA_REPORT,
@@ -43,8 +51,8 @@ from search.journal.result import (
     STUDY,
     SearchResult,
 )
-from search.journal.store import evidence
-from search.preflight.prepare import Prepared, data_facts, prepare, refuse_taken, session_facts
+from search.journal.store import evidence_files
+from search.preflight.prepare import Prepared, data_facts, prepare, refuse_existing, session_facts
 from search.process.exit_codes import AT_CHANCE, SOME_FAILED
 from search.process.lifetime import CommandStart, command_start
 from search.process.signals import raise_pending_signal, stop
@@ -79,10 +87,10 @@ def run(experiment: Experiment, *, as_json: bool = False) -> Finished:
 
     Raises:
         ConfigError, NotReady, Unavailable: as `prepare`, before anything starts.
-        Held: somebody else is starting a search of this name.
+        LeaseHeld: somebody else is starting a search of this name.
     """
     began = command_start()
-    refuse_taken(experiment)
+    refuse_existing(experiment)
     prepared = prepare(experiment)
     console = Terminal(stderr=True)
     for line in (headline(prepared.report), *prepared.notes):
@@ -200,7 +208,7 @@ def dropping_failed(driver: Driver, tick: Tick) -> Tick:
     What cannot be removed now is tried again at the search's end.
     """
     experiment, journal = driver.experiment, driver.journal
-    if experiment.keep == ALL or not goes_at_once(experiment.space):
+    if experiment.keep == ALL or not can_free_failed_at_once(experiment.space):
         return tick
     known = set[str]()
 
@@ -211,8 +219,8 @@ def dropping_failed(driver: Driver, tick: Tick) -> Tick:
         if not failed:
             return
         with suppress(OSError):
-            if found := removable(driver.result, experiment.home, NEEDED, among=failed):
-                journal.append(freed(found, NEEDED))
+            if found := find_removable(driver.result, experiment.home, NEEDED, among=failed):
+                journal.append(freed_event(found, NEEDED))
                 remove(experiment.home, found)
 
     return ticked
@@ -227,9 +235,9 @@ def drop_unneeded(driver: Driver) -> None:
     if driver.experiment.keep == ALL or driver.interrupted:
         return
     try:
-        if not (found := removable(driver.result, home, NEEDED)):
+        if not (found := find_removable(driver.result, home, NEEDED)):
             return
-        journal.append(freed(found, NEEDED))
+        journal.append(freed_event(found, NEEDED))
         remove(home, found)
     except OSError as error:
         journal.complain(
@@ -237,7 +245,7 @@ def drop_unneeded(driver: Driver) -> None:
             f"({error.strerror or error}). Later: {verb('clean', driver.experiment)}"
         )
         return
-    kinds = by_kind(found)
+    kinds = totals_by_kind(found)
     titles = " and ".join(kind.counted(count) for kind, (count, _) in kinds.items())
     journal.complain(
         f"note: the checkpoints of {titles} were removed "
@@ -313,8 +321,8 @@ class Running:
     def take_up(self) -> None:
         """Take up the requests that were fetched."""
         while (asked := self.inbox.next()) is not None:
-            if self.driver.take_up(asked, waited=self.inbox.was_before(asked.id)):
-                self.inbox.answered(asked.id)
+            if self.driver.take_up(asked, waited=self.inbox.is_from_before(asked.id)):
+                self.inbox.mark_answered(asked.id)
 
 
 def run_session(
@@ -328,12 +336,12 @@ def run_session(
     folder, troubles = experiment.folder, list[str]()
     planned = plan.planned or experiment.planned_trials
     earlier = earlier_trainings(prepared, plan)
-    before = asked_before(experiment.home)  # once the lease is taken, this session is asked
+    before = waiting_request_ids(experiment.home)  # once the lease is taken, this session is asked
     with (
         waiting.entering(experiment.home.lease(say=note)) as lease,
         clean_if_unused(folder),
         said(console, opening),
-        Inbox(experiment.home, say=note, before=before) as inbox,
+        Inbox(experiment.home, say=note, earlier_ids=before) as inbox,
         begin_of(experiment)(
             prepared,
             planned,
@@ -344,7 +352,7 @@ def run_session(
     ):
         experiment = executor.experiment
         journal, events = experiment.home.journal(new=plan.is_first)
-        journal.other = lease.other
+        journal.other_driver = lease.other_driver
         if journal.cut_off:
             note(cut_off_text(journal.cut_off))
         driver = Driver(
@@ -352,7 +360,7 @@ def run_session(
             journal,
             plan.policy,
             slots=executor.at_once,
-            earlier=earlier.told(fused=executor.packing.members > 1, say=note),
+            earlier=earlier.with_fusion(fused=executor.packing.members > 1, say=note),
             ago_s=began.ago_s,
             start_s=max(0.0, began.ago_s - waiting.seconds),
         )
@@ -368,7 +376,7 @@ def run_session(
         with views, interruptible(driver, note, plan.onwards(experiment)) as signals:
             raise_pending_signal()
             write_first_event(running, prepared, about, signals)
-            if not {DATA_REPORT, DATA_PICTURE} <= set(evidence(events)):
+            if not {DATA_REPORT, DATA_PICTURE} <= set(evidence_files(events)):
                 keep = partial(keep_files, driver, prepared, plan.evidence)
                 tried(troubles, "the report on the data", keep)
             carry_out(running, prepared.dataset, signals)
@@ -379,11 +387,11 @@ def run_session(
     return rendered(views, finished)
 
 
-def earlier_trainings(prepared: Prepared, plan: SessionPlan) -> Earlier:
+def earlier_trainings(prepared: Prepared, plan: SessionPlan) -> EarlierSearches:
     """Begin to read what earlier searches have trained, where the plan may take it over."""
     experiment = prepared.experiment
     wanted = experiment.cache and plan.takes_over and experiment.address == LOCAL
-    return Earlier(experiment, prepared.dataset, wanted=wanted)
+    return EarlierSearches(experiment, prepared.dataset, is_enabled=wanted)
 
 
 def session_of(
@@ -424,7 +432,7 @@ def keep_files(driver: Driver, prepared: Prepared, more: Mapping[str, bytes]) ->
     report = prepared.report
     for name, content in (
         (DATA_REPORT, json.dumps(report.to_json(), indent=1).encode()),
-        (DATA_PICTURE, picture(report, prepared.looked)),
+        (DATA_PICTURE, picture(report, prepared.inspection)),
         *more.items(),
     ):
         driver.experiment.home.write(name, content)
@@ -538,8 +546,8 @@ def ended(
         "parent_run_id": tracker.parent_run_id,
     }
     after_s = 0.0  # the last event, which is as far as the journal knows
-    if began is not None and result.now is result.sessions:
-        after_s = max(0.0, began.ago_s - result.now[-1].elapsed_ms / 1000)
+    if began is not None and result.current_sessions is result.sessions:
+        after_s = max(0.0, began.ago_s - result.current_sessions[-1].elapsed_ms / 1000)
     return Finished(
         experiment, result, where, code(result, signals, troubles), result.wall_s + after_s
     )
@@ -585,7 +593,7 @@ def save_study(driver: Driver) -> None:
     """Save what the algorithm has to save, where the search is kept."""
     home = driver.experiment.home
     driver.policy.save(home.folder)
-    if not driver.journal.other():
+    if not driver.journal.other_driver():
         home.keep(STUDY)
 
 

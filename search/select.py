@@ -28,7 +28,12 @@ from search.design.experiment import Experiment
 from search.execution.evaluation import Tick, evaluate, evaluate_chosen
 from search.journal.events import Selecting, SessionStart
 from search.journal.guessing import is_answer_at_chance
-from search.journal.result import SearchResult, TrialResult, is_other_race, one_a_training
+from search.journal.result import (
+    SearchResult,
+    TrialResult,
+    furthest_of_each_training,
+    is_other_race,
+)
 from search.preflight.changes import changes, facts_now
 from search.preflight.prepare import prepare
 from search.process.exit_codes import AT_CHANCE
@@ -91,7 +96,7 @@ def select(args: argparse.Namespace) -> Finished | None:
         JournalError: there is no such search.
         Refused: it has not come to its end, or it is not what it was.
         ConfigError, NotReady, Unavailable: as for `run`.
-        Held: another driver has it.
+        LeaseHeld: another driver has it.
     """
     began = command_start()
     kept = search_of(args)
@@ -247,7 +252,7 @@ def best_few(result: SearchResult, count: int) -> list[TrialResult]:
     off in mid-training: they count as well. A trial whose checkpoint was found damaged does not.
     """
     found: dict[str, TrialResult] = {}
-    for trial in one_a_training(
+    for trial in furthest_of_each_training(
         [trial for trial in result.ranking if trial.trial not in result.passed_over]
     ):
         if len(found) == count:

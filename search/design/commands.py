@@ -1,4 +1,4 @@
-"""Command lines for a search whose experiment is at hand."""
+"""The command lines of other verbs for an experiment."""
 
 from search.design.experiment import Experiment
 from search.values.wording import verb_for
@@ -10,9 +10,9 @@ def verb(name: str, experiment: Experiment) -> str:
 
 
 def more_trials(experiment: Experiment, outcome: str) -> str:
-    """Return the command with which a search that has had all its trials gets as many again.
+    """Return the command that doubles the trials of a completed search.
 
-    Empty if it ended in another way, or if its space has no more.
+    Empty if the search ended in another way, or if its space has no more points.
     """
     planned, most = experiment.planned_trials, experiment.most_trials
     count = 2 * planned if most is None else min(2 * planned, most)

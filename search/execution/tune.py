@@ -175,7 +175,7 @@ class DriverCallback(Unpickled, tune.Callback):
         running = (
             trial
             for name in self.driver.active
-            if (trial := self.driver.trials[name]).outcome == "running" and not trial.waiting
+            if (trial := self.driver.trials[name]).outcome == "running" and not trial.wait_reason
         )
         self.watch.look(
             {self.driver.experiment.trial_folder(trial.trial): trial.attempt for trial in running}

@@ -98,7 +98,7 @@ def begin(
 
         check_patches(PATCHES)  # no worker has started yet, and the journal has no event
         workers = Workers(limit.experiment, prepared.dataset, provenance)
-        with waiting.counted():
+        with waiting.counting():
             at_once, packing = staff(limit.experiment, workers, limit, say=say)
         yield TuneExecutor(limit, workers, at_once, packing)
 

@@ -338,7 +338,7 @@ def test_the_curves_have_a_line_for_guessing_and_its_value() -> None:
 
 def test_json_has_the_comparison_with_its_interval(tmp_path: Path) -> None:
     result = with_test(searched(0.99), 0.99)
-    result.sessions = result.now = []
+    result.sessions = result.current_sessions = []
     found = json_summary(result, tracking={}, home=Home(tmp_path), wall_s=1.0)
     told = json.loads(json.dumps(found["above_chance"]))
     assert told["above"] is True

@@ -27,7 +27,7 @@ from search.design.budget import Budget, limit
 from search.design.experiment import Experiment
 from search.journal.events import Evidence, SessionStart, Started, Tested, Unevaluated
 from search.journal.journal import Journal, JournalError
-from search.journal.lease import Held
+from search.journal.lease import LeaseHeld
 from search.journal.provenance import provenance
 from search.journal.result import NO_TIME, SearchResult
 from search.resume import changes, check_trials, experiment_of, is_done, parser, resume
@@ -456,7 +456,7 @@ def test_a_search_that_is_being_run_is_refused_before_anything_is_said_to_start(
         "--tracking",
         f"sqlite:///{tmp_path}/m.db",
     ]
-    with experiment.home.lease(), pytest.raises(Held, match="is being run by process"):
+    with experiment.home.lease(), pytest.raises(LeaseHeld, match="is being run by process"):
         resume(parser().parse_args([experiment.name, *words]))
     assert "starting Ray" not in capsys.readouterr().err
 
@@ -470,7 +470,7 @@ def test_a_search_that_is_over_and_being_run_is_refused_in_one_line(
     """Its selection runs: that nothing is left to do would not be all that is true."""
     play(open_driver(experiment))
     monkeypatch.setattr("search.resume.is_done", lambda *given: True)
-    with experiment.home.lease(), pytest.raises(Held, match="is being run by process"):
+    with experiment.home.lease(), pytest.raises(LeaseHeld, match="is being run by process"):
         resume(parser().parse_args([experiment.name, "--storage", str(experiment.storage)]))
     assert capsys.readouterr().err == ""
 
@@ -484,7 +484,7 @@ def test_a_price_that_limits_nothing_is_noted(
     play(open_driver(experiment))
     monkeypatch.setattr("search.resume.is_done", lambda *given: True)
     words = [experiment.name, "--storage", str(experiment.storage), "--price", "2"]
-    with experiment.home.lease(), pytest.raises(Held):
+    with experiment.home.lease(), pytest.raises(LeaseHeld):
         resume(parser().parse_args(words))
     said = " ".join(capsys.readouterr().err.split())
     assert said.startswith("note: --price 2 does not limit the search")

@@ -22,11 +22,11 @@ from search.journal.requests import (
     EXTEND,
     PAUSE,
     STOP,
-    Asked,
+    DriverRequest,
     Inbox,
     Unreadable,
     ask,
-    waiting,
+    waiting_requests,
 )
 from search.journal.result import SearchResult
 from search.journal.store import Home, Storage, home
@@ -55,7 +55,7 @@ def epoch(monkeypatch: pytest.MonkeyPatch) -> Epoch:
     """
     train, give, count = Training.next_epoch, Inbox.next, 0
 
-    def looked(inbox: Inbox) -> Asked | Unreadable | None:
+    def looked(inbox: Inbox) -> DriverRequest | Unreadable | None:
         inbox.look()
         return give(inbox)
 
@@ -96,8 +96,8 @@ def kept(tmp_path: Path) -> Home:
     return home(tmp_path / "searches", "tiny")
 
 
-def asked(action: str, **values: Any) -> Asked:
-    return Asked.now(action, by="ada@lab", **values)
+def asked(action: str, **values: Any) -> DriverRequest:
+    return DriverRequest.now(action, by="ada@lab", **values)
 
 
 def test_a_pause_in_the_first_moment_of_a_session_is_carried_out(
@@ -152,7 +152,7 @@ def test_a_search_is_steered_while_it_trains_and_while_nobody_runs_it(
     assert [trial.reached for trial in result.trials.values()] == [2, 3, 3, 3]
     assert result.counts == {"stopped": 1, "completed": 3}
     assert result.is_tested
-    assert waiting(kept) == []
+    assert waiting_requests(kept) == []
     assert "asked to extend --trials +1: 4 trials in all" in call("search.status", "tiny").stdout
     told = call("search.why", "tiny", "t0001").stdout
     assert "stopped by a request: asked to stop by ada@lab" in told
@@ -232,7 +232,7 @@ def test_what_makes_no_sense_is_refused_before_it_is_asked(
     assert done.returncode == 2
     assert why in done.stderr
     assert done.stderr.count("\n") == 1
-    assert waiting(experiment.home) == []
+    assert waiting_requests(experiment.home) == []
 
 
 def test_a_request_without_waiting_says_what_follows(
@@ -243,8 +243,8 @@ def test_a_request_without_waiting_says_what_follows(
         done = call("search.stop", "played", "--no-wait")
     assert done.returncode == 0
     assert done.stdout.startswith("played: asked. no further trial begins")
-    (one,) = waiting(experiment.home)
-    assert isinstance(one, Asked)
+    (one,) = waiting_requests(experiment.home)
+    assert isinstance(one, DriverRequest)
     assert "@" in one.by
 
 
@@ -256,7 +256,7 @@ def driven(driver: Driver, kept: Home) -> Callable[[float], None]:
         inbox.look()
         while (one := inbox.next()) is not None:
             driver.take_up(one)
-            inbox.answered(one.id)
+            inbox.mark_answered(one.id)
         inbox._drop()
 
     return wait
@@ -272,7 +272,7 @@ def test_a_driver_that_dies_before_it_answers_is_told(
         experiment.home, one, experiment.storage, "python -m search.resume x"
     )
     assert told.endswith("this comes first: python -m search.resume x")
-    assert waiting(experiment.home) == [one]
+    assert waiting_requests(experiment.home) == [one]
 
 
 def test_a_pause_whose_driver_dies_does_not_hit_the_next_session(
@@ -283,7 +283,7 @@ def test_a_pause_whose_driver_dies_does_not_hit_the_next_session(
     ask(experiment.home, one)
     told = asking.wait_for_reply(experiment.home, one, experiment.storage, "go")
     assert told == "its driver ended before it answered: it does not run any more. Later: go"
-    assert waiting(experiment.home) == []
+    assert waiting_requests(experiment.home) == []
 
 
 def test_an_answer_is_told_though_the_object_cannot_be_removed(
@@ -299,7 +299,7 @@ def test_an_answer_is_told_though_the_object_cannot_be_removed(
     with experiment.home.lease():
         told = asking.wait_for_reply(experiment.home, one, experiment.storage, "go", wait)
     assert told.startswith("no further trial begins")
-    assert waiting(experiment.home) == [one]
+    assert waiting_requests(experiment.home) == [one]
 
 
 def test_a_storage_that_refuses_while_an_answer_is_waited_for_is_asked_again(
@@ -327,7 +327,7 @@ def test_a_storage_that_refuses_while_an_answer_is_waited_for_is_asked_again(
     assert sum(waits) > experiment.home.patience_s
     assert (done.returncode, done.stderr.count("\n")) == (4, 1)
     assert "the bucket does not answer. It stays asked." in done.stderr
-    assert len(waiting(experiment.home)) == 1
+    assert len(waiting_requests(experiment.home)) == 1
 
 
 def test_a_driver_on_another_machine_that_says_nothing_counts_as_dead(
@@ -351,7 +351,7 @@ def test_a_search_that_ends_before_it_hears_takes_nothing_into_the_next_session(
     ask(experiment.home, one)
     with pytest.raises(Exception, match="it ended before: 'played' has ended"):
         asking.wait_for_reply(experiment.home, one, experiment.storage, "go")
-    assert waiting(experiment.home) == []
+    assert waiting_requests(experiment.home) == []
 
 
 def test_ctrl_c_ends_the_waiting_alone(
@@ -367,14 +367,14 @@ def test_ctrl_c_ends_the_waiting_alone(
         done = call("search.stop", "played")
     assert done.returncode == 130
     assert "it stays asked" in done.stdout
-    assert len(waiting(experiment.home)) == 1
+    assert len(waiting_requests(experiment.home)) == 1
 
 
 def test_what_was_answered_is_told_with_who_asked(
     open_driver: OpenDriver, experiment: Experiment
 ) -> None:
     driver = play(open_driver(experiment), events=9)
-    driver.take_up(Asked.now(STOP, by="<b>\x1b[31mada</b>\nlab", trial="t0001"))
+    driver.take_up(DriverRequest.now(STOP, by="<b>\x1b[31mada</b>\nlab", trial="t0001"))
     (line,) = [line for line in lines(driver.result, "", "go") if "asked to stop" in line]
     assert line.isprintable()
     assert "asked to stop t0001: " in line
@@ -427,15 +427,15 @@ def test_what_a_killed_driver_had_answered_is_done_once_and_told_once(
             one = inbox.next()
             assert one is not None
             assert driver.take_up(one)
-    assert waiting(kept) == [one]
+    assert waiting_requests(kept) == [one]
     with session(experiment, place) as driver:
         assert driver.result.trials[trial].outcome == "stopped"
         with Inbox(kept) as inbox:
             again = inbox.next()
             assert again == one
             assert driver.take_up(again, waited=True)
-            inbox.answered(again.id)
-    assert waiting(kept) == []
+            inbox.mark_answered(again.id)
+    assert waiting_requests(kept) == []
     kinds = [event.kind for event in read(kept.opened() / FILE_NAME)]
     assert (kinds.count("requested"), kinds.count("stopped")) == (1, 1)
 
@@ -452,5 +452,5 @@ def test_a_verb_is_answered_by_the_driver(
         done = call("search.stop", "played", trial, "--storage", place)
         assert done.stdout == f"played: {trial} stops after epoch 1, which it trains now\n"
         assert driver.report(trial, report(1))
-    assert waiting(kept) == []
+    assert waiting_requests(kept) == []
     assert SearchResult.read(kept.opened()).trials[trial].outcome == "stopped"

@@ -452,7 +452,7 @@ def test_a_resume_with_little_more_time_trains_whatever_evaluations_took_before(
     play(again, clock.train)
     assert again.result.epochs_trained > 4
     for trial in again.trials.values():
-        again.timing.evaluated(trial)
+        again.timing.record_evaluation(trial)
     assert again.timing.end_s == 0
 
 
@@ -513,8 +513,8 @@ def test_only_the_time_until_something_is_entered_is_waiting(
         yield "entered"
         clock.now += 10
 
-    waiting = timing.Waiting()
-    with waiting.counted():
+    waiting = timing.WaitingTime()
+    with waiting.counting():
         clock.now += 1
     with waiting.entering(slow()) as found:
         assert found == "entered"

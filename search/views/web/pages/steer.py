@@ -12,18 +12,18 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute
 
-from search.decisions.steering import Answer, Standing, answer, foreseen, is_selecting
+from search.decisions.steering import Reply, Standing, is_selecting, preview_request, reply_to
 from search.design.experiment import NAME, Experiment
 from search.journal.events import Requested
 from search.journal.requests import (
     EXTEND,
     PAUSE,
     STOP,
-    Asked,
+    DriverRequest,
     Unreadable,
     ask,
     asker,
-    waiting,
+    waiting_requests,
 )
 from search.journal.result import SearchResult, moment
 from search.journal.store import Home, home
@@ -179,8 +179,8 @@ def resume_lines(site: Site, search: str, words: list[str]) -> list[str]:
     given = VERBS["resume"].parser().parse_args(words)
     if given.trials is not None:
         experiment = Experiment.from_description(search, result.started.experiment, site.place)
-        asked = Asked.now(EXTEND, trials=str(given.trials))
-        told = answer(asked, experiment, result, Standing(is_live=True))
+        asked = DriverRequest.now(EXTEND, trials=str(given.trials))
+        told = reply_to(asked, experiment, result, Standing(is_live=True))
         lines += [f"{told.text}.", *([f"It costs {told.cost}."] if told.cost else [])]
     return lines
 
@@ -211,7 +211,7 @@ class Deed:
 
     action: str
     title: str
-    told: Answer
+    told: Reply
 
     @property
     def text(self) -> str:
@@ -246,7 +246,7 @@ class Steered:
         launcher: Launcher,
         result: SearchResult,
         holder: str,
-        asked: Sequence[Asked | Unreadable],
+        asked: Sequence[DriverRequest | Unreadable],
     ) -> "Steered":
         """Return it of a search, the driver that has it, and the requests that are there."""
         name = result.name
@@ -292,7 +292,7 @@ def short(value: object) -> str:
 def deeds_of(result: SearchResult, holder: str, site: Site) -> list[Deed]:
     """Return what can be asked of a search that runs, with what would come of it."""
     return [
-        Deed(action, title, foreseen(Asked.now(action), result, holder, site.place))
+        Deed(action, title, preview_request(DriverRequest.now(action), result, holder, site.place))
         for action, title in ((PAUSE, "Pause"), (STOP, "Stop the search"))
     ]
 
@@ -302,7 +302,7 @@ def stoppable(result: SearchResult) -> list[tuple[str, str]]:
     return [
         (trial.trial, f"{trial.trial}: {trial.outcome}, epoch {trial.reached}")
         for trial in result.trials.values()
-        if not trial.ended_ms and trial.asked is None
+        if not trial.ended_ms and trial.stop_request is None
     ]
 
 
@@ -315,7 +315,7 @@ def verbs_for(result: SearchResult) -> list[str]:
     return ["select", "promote", "refine", "resume"]
 
 
-def waiting_text(one: Asked | Unreadable) -> str:
+def waiting_text(one: DriverRequest | Unreadable) -> str:
     """Return a request that nobody has answered yet, in words."""
     if isinstance(one, Unreadable):
         return f"something that cannot be read ({one.reason})"
@@ -339,7 +339,7 @@ def wanted_text(action: str, trial: str, options: Mapping[str, Any]) -> str:
     return f"{what}: {', '.join(given)}" if given else what
 
 
-def wanted_of(given: Mapping[str, str], by: str = "") -> Asked:
+def wanted_of(given: Mapping[str, str], by: str = "") -> DriverRequest:
     """Return the request that a form describes.
 
     Raises:
@@ -347,14 +347,14 @@ def wanted_of(given: Mapping[str, str], by: str = "") -> Asked:
     """
     action = given.get("action", "")
     if action != EXTEND:
-        return Asked.now(action, by=by, trial=given.get("trial", "").strip())
+        return DriverRequest.now(action, by=by, trial=given.get("trial", "").strip())
     values = {name: given.get(name, "").strip() for name in OPTIONS}
     count = values["concurrency"]
     if count and not (count.isascii() and count.isdecimal() and len(count) < 9):
         raise ConfigError(f"trials at once are a whole number (got '{count[:40]}').")
     if not any(values.values()):
         raise ConfigError("say how many trials, how long, or how many at once.")
-    return Asked.now(
+    return DriverRequest.now(
         EXTEND,
         by=by,
         trials=values["trials"],
@@ -363,15 +363,15 @@ def wanted_of(given: Mapping[str, str], by: str = "") -> Asked:
     )
 
 
-def told_before(site: Site, name: str, given: Mapping[str, str]) -> Answer:
+def told_before(site: Site, name: str, given: Mapping[str, str]) -> Reply:
     """Return what would come of a request, or why nothing does."""
     try:
         asked = wanted_of(given)
     except ConfigError as error:
-        return Answer(str(error), is_refused=True)
+        return Reply(str(error), is_refused=True)
     result, holder = kept(site, name)
-    told = foreseen(asked, result, holder, site.place)
-    return Answer(on_page(told.text), told.is_refused, told.cost)
+    told = preview_request(asked, result, holder, site.place)
+    return Reply(on_page(told.text), told.is_refused, told.cost)
 
 
 def asked_by_page(site: Site, name: str, given: Mapping[str, str]) -> str:
@@ -383,7 +383,7 @@ def asked_by_page(site: Site, name: str, given: Mapping[str, str]) -> str:
     """
     asked = wanted_of(given, by=f"{asker()} (page)")
     result, holder = kept(site, name)
-    told = foreseen(asked, result, holder, site.place)
+    told = preview_request(asked, result, holder, site.place)
     if told.is_refused:
         raise ConfigError(on_page(told.text))
     ask(found(site, name), asked)
@@ -401,7 +401,8 @@ async def steered(site: Site, launcher: Launcher, name: str) -> Steered:
     followed = await site.feed.follow(name)
 
     def made() -> Steered:
-        asked = waiting(followed.home)  # which takes time in a bucket: before all others wait
+        # In a bucket this takes time, so it is done before all others wait.
+        asked = waiting_requests(followed.home)
         with followed.reading() as result:
             return Steered.of(site, launcher, result, followed.holder, asked)
 
