@@ -124,10 +124,10 @@ def features_of(config: TrialConfig, dataset: Dataset, path: Path, images: Image
         CheckpointError: the checkpoint is damaged.
     """
     if config.model.is_baseline:
-        from trainables.baselines.features import kinds_of, of_images
+        from trainables.baselines.features import compute_features, kinds_of
 
         kinds = kinds_of(config.model.options["features"])
-        return np.hstack([of_images(images, kind) for kind in kinds]).astype(np.float64)
+        return np.hstack([compute_features(images, kind) for kind in kinds]).astype(np.float64)
     heard: list[torch.Tensor] = []
     said = []
     with load_model(config, dataset, path) as saved:

@@ -179,7 +179,7 @@ def load_model(
 
         fitted = [state["classifier"] for state in states]
         yield TrainedModel(
-            lambda images: fitting.from_images(config, dataset, images, *fitted), [], ""
+            lambda images: fitting.probabilities_of_images(config, dataset, images, *fitted), [], ""
         )
         return
     task: Task = config.task.load()

@@ -214,7 +214,10 @@ def _baseline(folder: Path, about: dict[str, Any]) -> Classify:
 
     def classify(images: Images) -> Probabilities:
         values = np.hstack(
-            [features.of_images(images, kind) for kind in features.kinds_of(about["features"])]
+            [
+                features.compute_features(images, kind)
+                for kind in features.kinds_of(about["features"])
+            ]
         )
         chances = np.zeros((len(images), len(about["classes"])))
         for fitted, temperature in members:
