@@ -137,7 +137,9 @@ def build(
         dropout: the family's own where None.
         shape: of the small transformer, `patch`, `layers` and `width`.
     """
-    size = MODELS[name].seen(image, {**shape, "input_size": input_size, "pretrained": pretrained})
+    size = MODELS[name].effective_size(
+        image, {**shape, "input_size": input_size, "pretrained": pretrained}
+    )
     anatomy = ANATOMY[name]
     given: dict[str, Any] = {"num_classes": classes} | (
         {anatomy.dropout: dropout} if dropout is not None and anatomy.dropout else {}

@@ -320,7 +320,7 @@ def eval_batch(config: TrialConfig, dataset: Dataset, device: torch.device) -> i
     number does not follow the batch size, since the order in which numbers are added depends on it.
     """
     image = config.task.load_targets().image(dataset)
-    height, width = MODELS[config.model.name].seen(image, config.model.options)
+    height, width = MODELS[config.model.name].effective_size(image, config.model.options)
     most = max(1, min(EVAL_BATCH, EVAL_PIXELS // (height * width)))
     return most if device.type == "cpu" else max(most, min(EVAL_BATCH, config.batch_size))
 
