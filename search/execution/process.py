@@ -72,7 +72,7 @@ class Process:
         import trainables.checkpoints.remembered
 
         self._dataset = None
-        trainables.checkpoints.remembered.MEMORY.forget()
+        trainables.checkpoints.remembered.OUTPUT_CACHE.forget()
         self._process.give_back_memory()
 
     def open(self, dataset: Dataset) -> None:
@@ -185,7 +185,7 @@ class Process:
         import trainables.checkpoints.remembered
         import trainables.evaluation.cost
 
-        return Answer(remembered=frozenset(trainables.checkpoints.remembered.MEMORY.trials))
+        return Answer(remembered=frozenset(trainables.checkpoints.remembered.OUTPUT_CACHE.trials))
 
     @in_use
     def cost(self, job: Job, dataset: Dataset, epoch: int) -> Answer:

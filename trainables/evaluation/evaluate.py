@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from trainables.checkpoints import checkpoint
-from trainables.checkpoints.remembered import MEMORY
+from trainables.checkpoints.remembered import OUTPUT_CACHE
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part, Selected
 from trainables.tasks.base import Predict, Predictions, Task
@@ -151,7 +151,7 @@ def _by_network(
         ]
     if (
         torch.device(device).type == "cpu"
-        and (known := MEMORY.outputs(path, config, parts[0])) is not None
+        and (known := OUTPUT_CACHE.outputs(path, config, parts[0])) is not None
     ):
         return [task.from_outputs(known)]
     with load_model(config, dataset, path, device=device) as saved:

@@ -225,7 +225,7 @@ def test_a_baseline_is_one_epoch_and_has_the_metrics_of_a_network(name, make_dat
     assert set(report.metrics) == {"train/loss", "val/loss", "val/accuracy", "lr", "time/epoch_s"}
     assert report.metrics["lr"] == 0
     assert all(np.isfinite(value) for value in report.metrics.values())
-    assert [path.name for path in checkpoint.saved(tmp_path)] == ["epoch-0001"]
+    assert [path.name for path in checkpoint.list_checkpoints(tmp_path)] == ["epoch-0001"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -17,7 +17,7 @@ from trainables.evaluation.cost import cost
 from trainables.evaluation.estimate import epochs_seconds
 from trainables.evaluation.evaluate import evaluate, load_model, predictions
 from trainables.fusion.planner import unfit
-from trainables.messages import EpochMetrics, heard, told
+from trainables.messages import EpochMetrics, decode_reports, encode_reports
 from trainables.request import TrialRequest
 from trainables.training.cross_validation import Folds, together
 from trainables.training.loop import Training
@@ -170,7 +170,7 @@ def test_an_epoch_is_the_mean_of_networks_that_are_trained_alone(config, folded,
         )
         assert report.metrics["train/loss"] == fmean(fold["train/loss"] for fold in report.folds)
         assert report.metrics["time/epoch_s"] == sum(fold["time/epoch_s"] for fold in report.folds)
-    assert heard(told(reports)) == reports
+    assert decode_reports(encode_reports(reports)) == reports
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
@@ -188,7 +188,8 @@ def test_a_trial_with_folds_that_was_cut_off_goes_on_as_if_it_had_not_been(
     assert (restored.epoch, restored.restored, restored.folds) == (epochs, [], [])
     assert untimed(rest) == undisturbed
     ends = [
-        checkpoint.load(checkpoint.saved(tmp_path / name)[-1]) for name in ("undisturbed", "cut")
+        checkpoint.load(checkpoint.list_checkpoints(tmp_path / name)[-1])
+        for name in ("undisturbed", "cut")
     ]
     for one, other in zip(*(end["folds"] for end in ends), strict=True):
         assert one["model"].keys() == other["model"].keys()
@@ -233,7 +234,7 @@ def test_when_one_fold_diverges_the_trial_has(config, folded, tmp_path, monkeypa
     first, last = run_trial(config, folded(), tmp_path)
     assert (first.outcome, last.epoch, last.outcome, last.metrics) == (None, 2, "diverged", {})
     assert last.reason == "train/loss is 2e+09 at epoch 2 in fold 2"
-    assert [path.name for path in checkpoint.saved(tmp_path)] == ["epoch-0001"]
+    assert [path.name for path in checkpoint.list_checkpoints(tmp_path)] == ["epoch-0001"]
 
 
 def test_one_fold_alone_deviates_from_nothing():
@@ -258,7 +259,7 @@ def saved(request, make_config, folded, tmp_path):
     )
     config = config.override({name.replace("__", "."): value for name, value in options.items()})
     *_, report = run_trial(config, folded().sealed, tmp_path)
-    return config, folded(), checkpoint.saved(tmp_path)[-1], report
+    return config, folded(), checkpoint.list_checkpoints(tmp_path)[-1], report
 
 
 def test_on_its_own_images_a_trial_is_measured_by_networks_that_have_not_seen_them(saved):
