@@ -17,7 +17,7 @@ import numpy as np
 
 from trainables.baselines.features import VERSION, Values, compute_features, kinds_of
 from trainables.caches import cache_folder, make_private
-from trainables.datasets.arrays import Part, Selected
+from trainables.datasets.arrays import Part, PartSubset
 from trainables.disk import sync
 
 LOOK_S = 0.1
@@ -30,7 +30,7 @@ def features_of(part: Part, kind: str, beat: Beat = lambda: None) -> Values:
 
     They must not be written to. `beat` is called from time to time meanwhile.
     """
-    if isinstance(part, Selected):  # computed once for all folds, however the images are divided
+    if isinstance(part, PartSubset):  # computed once for all folds, however the images are divided
         return features_of(part.whole, kind, beat)[part.rows]
     if (kinds := kinds_of(kind)) != (kind,):
         return np.hstack([features_of(part, each, beat) for each in kinds])

@@ -13,7 +13,7 @@ from torch import nn
 from trainables.checkpoints import checkpoint
 from trainables.checkpoints.remembered import OUTPUT_CACHE
 from trainables.config import TrialConfig
-from trainables.datasets.arrays import Dataset, Part, Selected
+from trainables.datasets.arrays import Dataset, Part, PartSubset
 from trainables.tasks.base import Predict, Predictions, Task
 from trainables.tasks.pixels import Pixels
 from trainables.training.loop import autocast, eval_batch, on_device, put_weights
@@ -122,7 +122,7 @@ def _combined(task: Task, parts: list[Part], each: list[Predictions]) -> Predict
         return each[0]
     if all(part is parts[0] for part in parts):
         return task.combine(each)
-    rows = np.concatenate([part.rows for part in parts if isinstance(part, Selected)])
+    rows = np.concatenate([part.rows for part in parts if isinstance(part, PartSubset)])
     places = np.argsort(rows, kind="stable")
     if all(isinstance(some, np.ndarray) for some in each):
         return np.concatenate(each)[places]

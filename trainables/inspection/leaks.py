@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from trainables.catalog.datasets import DATASETS
 from trainables.catalog.tasks import TASKS
 from trainables.config import KEEP, TOGETHER, DataConfig
-from trainables.datasets.arrays import TITLES, Dataset, Decoded, Part, derived
+from trainables.datasets.arrays import TITLES, Dataset, Decoded, Part, derive_fingerprint
 from trainables.datasets.load import divide, load, read
 from trainables.datasets.targets import ClassNumbers, Labels
 from trainables.errors import DataError
@@ -159,5 +159,5 @@ def _without(dataset: Dataset, places: Places, images: NDArray[np.int64]) -> Dat
         test=kept.get("test"),
         strata=None if strata is None else strata[~gone[places.part == 0]],
         groups=None if groups is None else groups[~gone[places.part == 0]],
-        fingerprint=derived(dataset.fingerprint, images),
+        fingerprint=derive_fingerprint(dataset.fingerprint, images),
     )

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainables.config import TrialConfig
-from trainables.datasets.arrays import Arrays, Dataset, Part, Ragged, Selected
+from trainables.datasets.arrays import Arrays, Dataset, Part, PartSubset, Ragged
 from trainables.tasks.augment import augment
 
 MOVING = threading.Lock()
@@ -28,9 +28,9 @@ class Pixels:
     def __init__(
         self, part: Part, dataset: Dataset, config: TrialConfig, device: torch.device
     ) -> None:
-        whole = part.whole if isinstance(part, Selected) else part
+        whole = part.whole if isinstance(part, PartSubset) else part
         self.images, self.targets = resident(whole.images, device), resident(whole.targets, device)
-        self.rows = torch.from_numpy(part.rows).to(device) if isinstance(part, Selected) else None
+        self.rows = torch.from_numpy(part.rows).to(device) if isinstance(part, PartSubset) else None
         """The rows of a selection's images in the whole part; None for other parts."""
         self.device, self.image, self.augment = device, dataset.image, config.augment
         wanted = "unit" if config.model.pretrained else config.data.scaling
