@@ -283,8 +283,8 @@ def _about_dark(layout: Layout, findings: FolderFindings) -> list[str]:
     if brightest > UPPER_QUARTER:
         return []
     return [
-        f"of the 16-bit colour images (first: {_name(layout, findings.brightest)}) the upper 8 bits "
-        f"are read, and those reach {brightest} of 255. Convert the images to 8 bits, by their own "
+        f"of the 16-bit colour images (first: {_name(layout, findings.brightest)}) the upper 8 "
+        f"bits are read, and those reach {brightest} of 255. Convert the images to 8 bits, by their own "
         "range."
     ]
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from trainables.checkpoints import remembered
-from trainables.checkpoints.checkpoint import CheckpointError, name, saved
+from trainables.checkpoints.checkpoint import CheckpointError, list_checkpoints, name
 from trainables.checkpoints.remembered import OUTPUT_CACHE, OutputCache, Outputs
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
@@ -69,7 +69,7 @@ def test_what_is_not_the_same_is_computed_anew(
 ) -> None:
     """Another epoch's weights, another part, another scaling, a process that knows nothing."""
     path = trained(tmp_path / "t0001", dataset)
-    other = next(epoch for epoch in saved(path.parent) if epoch != path)
+    other = next(epoch for epoch in list_checkpoints(path.parent) if epoch != path)
     monkeypatch.setattr(evaluating, "load_model", refuse)
     copy = replace(dataset.val)
     for config, part, where in (

@@ -10,7 +10,7 @@ from trainables.catalog.tasks import CLASSIFICATION
 from trainables.checkpoints import checkpoint
 from trainables.checkpoints.checkpoint import CheckpointError
 from trainables.config import DataConfig, TrialConfig
-from trainables.datasets.arrays import Dataset, Part, Selected
+from trainables.datasets.arrays import Dataset, Part, PartSubset
 from trainables.datasets.load import load
 from trainables.errors import DataError
 from trainables.evaluation.cost import cost
@@ -105,7 +105,7 @@ def test_a_class_with_fewer_images_than_folds_is_refused_in_one_line():
 
 def test_a_selection_is_what_a_copy_of_it_is(make_dataset):
     whole, rows = make_dataset(channels=3).train, np.array([1, 4, 5, 9])
-    chosen, copy = Selected(whole, rows), whole.take(rows)
+    chosen, copy = PartSubset(whole, rows), whole.take(rows)
     assert len(chosen) == 4
     assert np.array_equal(chosen.images, copy.images)
     assert np.array_equal(np.concatenate(list(chosen.chunks())), copy.images)
