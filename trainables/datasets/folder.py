@@ -284,8 +284,8 @@ def _about_dark(layout: Layout, findings: FolderFindings) -> list[str]:
         return []
     return [
         f"of the 16-bit colour images (first: {_name(layout, findings.brightest)}) the upper 8 "
-        f"bits are read, and those reach {brightest} of 255. Convert the images to 8 bits, by their own "
-        "range."
+        f"bits are read, and those reach {brightest} of 255. Convert the images to 8 bits, by "
+        "their own range."
     ]
 
 
