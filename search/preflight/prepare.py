@@ -27,7 +27,7 @@ from search.tracking.uri import check_tracking
 from trainables.catalog.datasets import DATASETS
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
-from trainables.inspection.leaks import Looked, load_looked
+from trainables.inspection.leaks import InspectedData, load_inspected
 from trainables.inspection.report import DataReport, report_of
 from trainables.inspection.words import warnings
 from trainables.processors import processors
@@ -41,7 +41,7 @@ class Prepared:
     """
 
     experiment: Experiment
-    looked: Looked
+    looked: InspectedData
     """The data, looked through for copies."""
     report: DataReport
     local: Resources
@@ -85,7 +85,7 @@ def prepare(
     local = wanted_resources(experiment)
     waiting, weights = Waiting(), dict[str, str]()
     with waiting.counted():
-        looked = load_looked(experiment.base.data, download=experiment.download)
+        looked = load_inspected(experiment.base.data, download=experiment.download)
         report = report_of(looked, experiment.base.data)
     dataset = looked.dataset
     experiment, left_out = experiment.fitting(dataset)
