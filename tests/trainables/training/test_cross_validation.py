@@ -16,7 +16,7 @@ from trainables.errors import DataError
 from trainables.evaluation.cost import cost
 from trainables.evaluation.estimate import epochs_seconds
 from trainables.evaluation.evaluate import evaluate, load_model, predictions
-from trainables.fusion.planner import unfit
+from trainables.fusion.planner import unsuitability
 from trainables.messages import EpochMetrics, decode_reports, encode_reports
 from trainables.request import TrialRequest
 from trainables.training.cross_validation import Folds, together
@@ -353,7 +353,7 @@ def test_features_are_computed_once_however_the_images_are_divided(
 
 
 def test_folds_are_not_fused_and_their_time_is_that_of_all(config, folded):
-    assert unfit(config, folded(), "cpu", 8) == "the folds of a trial are trained in turn"
+    assert unsuitability(config, folded(), "cpu", 8) == "the folds of a trial are trained in turn"
     one, three = (
         min(epochs_seconds([config], dataset)[0] for _ in range(3))
         for dataset in (folded().fold(1, 0), folded())

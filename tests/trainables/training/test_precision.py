@@ -10,9 +10,9 @@ from trainables.catalog.models import MODELS
 from trainables.checkpoints import checkpoint
 from trainables.config import OPTIMIZER_NAMES, PRECISION_NAMES
 from trainables.evaluation.evaluate import predictions
-from trainables.fusion.planner import unfit
+from trainables.fusion.planner import unsuitability
 from trainables.fusion.rounds import FusionRounds
-from trainables.fusion.stack import why_not
+from trainables.fusion.stack import incompatibility
 from trainables.tasks.metrics import MetricAverage
 from trainables.training import precision
 from trainables.training.loop import Training
@@ -206,10 +206,10 @@ def test_trainings_in_float16_are_trained_alone(make_config, make_dataset):
     trainings = [
         Training(make_config(precision="fp16", seed=seed), make_dataset()) for seed in (1, 2)
     ]
-    assert "float16" in why_not(trainings)
+    assert "float16" in incompatibility(trainings)
     outcomes = FusionRounds().train_round({"a": trainings[0], "b": trainings[1]})
     assert [outcome.values["train/skipped_steps"] for outcome in outcomes.values()] == [0, 0]
-    assert "float16" in unfit(make_config(precision="fp16"), make_dataset(), "cpu", 4)
+    assert "float16" in unsuitability(make_config(precision="fp16"), make_dataset(), "cpu", 4)
 
 
 @pytest.mark.parametrize("wanted", ["fp32", "bf16", "fp16"])
