@@ -25,7 +25,7 @@ from trainables.config import ModelConfig, TrialConfig
 from trainables.datasets.arrays import Dataset, Images, Part
 from trainables.datasets.targets import class_weights
 from trainables.messages import EpochMetrics
-from trainables.tasks.metrics import SCORES, told
+from trainables.tasks.metrics import SCORES, epoch_metrics
 from trainables.values import State
 
 TRAIN_MEASURED = 1000
@@ -87,7 +87,7 @@ class Fitting:
             ),
         }
         if (metric := self.config.ranked_by).name in SCORES:
-            values |= told(metric, SCORES[metric.name](val.targets, val_probabilities))
+            values |= epoch_metrics(metric, SCORES[metric.name](val.targets, val_probabilities))
         self.epoch = 1
         return EpochMetrics(1, {**values, "time/epoch_s": time.perf_counter() - start})
 

@@ -113,7 +113,7 @@ def _no_classes(folder: Folder, layout: Layout) -> str:
         f"no class folders in {str(folder.path)!r}. Expected one sub-folder per class, "
         "holding its images."
     ]
-    files = sorted(path.name for path in folder.others)
+    files = sorted(path.name for path in folder.unread)
     for ends, remedy in (
         (TABLES, "is not read: put the images of each class into a folder of its name."),
         (ARCHIVES, "is not read: unpack it."),
@@ -151,7 +151,7 @@ def _has_class_folders(folder: Path) -> bool:
 
 def note_strays(folder: Folder, layout: Layout) -> None:
     """Record the files beside class folders, and empty class folders, as left out."""
-    layout.reasons |= folder.others | dict.fromkeys(folder.images, OUTSIDE)
+    layout.reasons |= folder.unread | dict.fromkeys(folder.images, OUTSIDE)
     for empty in folder.folders:
         if not empty.all_images:
             layout.reasons |= {empty.path: EMPTY} | empty.not_read

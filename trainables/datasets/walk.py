@@ -26,7 +26,7 @@ class Folder:
     folders: list["Folder"] = field(default_factory=list)
     links: list[Path] = field(default_factory=list)
     """Links to folders outside the data set."""
-    others: dict[Path, str] = field(default_factory=dict)
+    unread: dict[Path, str] = field(default_factory=dict)
     """All other entries, which are not read, each with the reason."""
 
     @property
@@ -49,7 +49,7 @@ class Folder:
     @property
     def not_read(self) -> dict[Path, str]:
         """The reason for each entry that is not read, in the folder and its sub-folders."""
-        reasons = self.others | dict.fromkeys(self.links, LINKED)
+        reasons = self.unread | dict.fromkeys(self.links, LINKED)
         for folder in self.folders:
             reasons |= folder.not_read
         return reasons
@@ -72,22 +72,22 @@ def walk(path: Path, root: Path, depth: int = 0) -> Folder:
         for entry in sorted(entries, key=lambda entry: entry.name):
             child, suffix = path / entry.name, Path(entry.name).suffix.lower()
             if is_hidden(entry.name):
-                folder.others[child] = HIDDEN
+                folder.unread[child] = HIDDEN
             elif entry.is_dir(follow_symlinks=False):
                 folder.folders.append(walk(child, root, depth + 1))
             elif entry.is_symlink() and child.is_dir():
                 if _is_within_or_above(child.resolve(), root):
-                    folder.others[child] = LINKED
+                    folder.unread[child] = LINKED
                 else:
                     folder.links.append(child)
             elif not entry.is_file() and child.exists():
-                folder.others[child] = NOT_READ
+                folder.unread[child] = NOT_READ
             elif suffix in SUFFIXES or (
                 not re.search("[a-z]", suffix) and looks_like_an_image(child)
             ):
                 folder.images.append(child)
             else:
-                folder.others[child] = OTHER_FORMAT if suffix in OTHER_IMAGES else NOT_READ
+                folder.unread[child] = OTHER_FORMAT if suffix in OTHER_IMAGES else NOT_READ
     if depth == 0 or (depth <= DEPTH and not folder.images):
         linked = [walk(link, root, depth + 1) for link in folder.links]
         folder.folders = sorted([*folder.folders, *linked], key=lambda folder: folder.path)

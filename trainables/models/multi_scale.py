@@ -1,6 +1,6 @@
-"""The paper's multi-scale features: 3x3, 5x5 and 7x7 filters over the same input.
+"""The paper's multi-scale features: 3x3, 5x5 and 7x7 filters on the same input.
 
-The filters stand side by side, and their outputs are joined.
+Their outputs are concatenated along the channels.
 """
 
 import torch
@@ -40,9 +40,9 @@ def pooled() -> nn.Module:
 
 
 class MultiScale(nn.Module):
-    """Convolutions of each filter size over the same input, joined and normalised.
+    """Convolutions of each filter size on the same input, concatenated and normalised.
 
-    Their outputs are joined along the channels. ReLU is left to the caller.
+    ReLU is left to the caller.
     """
 
     def __init__(self, channels: int, width: int) -> None:
