@@ -69,7 +69,7 @@ class RayProcess(Process):
         trials: int,
         processes: dict[int, float],
     ) -> Json:
-        """Return the `Plan` for trials like these, so many at once, as plain values.
+        """Return the `TrainingPlan` for trials like these, so many at once, as plain values.
 
         `processes` is what `planner.plan` takes under this name.
         """
