@@ -150,7 +150,7 @@ def probabilities_of_images(
         images: uint8 (count, height, width, channels).
         classifiers: fitted ones.
     """
-    values = _joined(config, images)
+    values = _all_features(config, images)
     mean: Probabilities = np.mean(
         [class_probabilities(classifier, values, dataset) for classifier in classifiers], axis=0
     )
@@ -170,14 +170,14 @@ def fit_seconds(config: TrialConfig, dataset: Dataset, *, box_s: float = math.in
     fit_s = _sampled_s(config, dataset, first)
     features_s = time.perf_counter() - start - fit_s
     count = first
-    while count < most and _grown(features_s, fit_s, min(2 * count, most) / first) <= box_s:
+    while count < most and _extrapolate_s(features_s, fit_s, min(2 * count, most) / first) <= box_s:
         count = min(2 * count, most)
     if count > first:
         fit_s = _sampled_s(config, dataset, count)
     return fit_s * (len(dataset.train) / count) ** (1 if config.model.name == "tree" else 2)
 
 
-def _grown(features_s: float, fit_s: float, times: float) -> float:
+def _extrapolate_s(features_s: float, fit_s: float, times: float) -> float:
     """Extrapolate the seconds of features and fit to `times` as many images."""
     return features_s * times + fit_s * times**2
 
@@ -186,7 +186,7 @@ def _sampled_s(config: TrialConfig, dataset: Dataset, count: int) -> float:
     """Measure the seconds of a fit to `count` training images, evenly spread."""
     rows = np.unique(np.linspace(0, len(dataset.train) - 1, count).round().astype(int))
     part = dataset.train.take(rows)
-    inputs = _joined(config, part.images)
+    inputs = _all_features(config, part.images)
     if "neighbours" in config.model.options:
         config = config.override(
             {"model.neighbours": min(config.model.options["neighbours"], len(rows))}
@@ -230,7 +230,7 @@ def keep_alive(beat: Callable[[], None], every_s: float = 1.0) -> Iterator[None]
         thread.join()
 
 
-def _joined(config: TrialConfig, images: Images) -> Values:
+def _all_features(config: TrialConfig, images: Images) -> Values:
     """Compute a config's features, (images, length), of any images, without the cache."""
     return np.hstack(
         [compute_features(images, kind) for kind in kinds_of(config.model.options["features"])]

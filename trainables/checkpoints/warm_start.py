@@ -55,7 +55,7 @@ def import_checkpoints(
             warm start if nothing was copied.
     """
     brought = folder / f"{BROUGHT}-{attempt}"
-    own, history = _own(folder)
+    own, history = _own_progress(folder)
     wrong: list[str] = []
     absent: list[str] = []
     try:
@@ -131,7 +131,7 @@ def _names(beginning: WarmStartSource) -> list[str]:
     return [path.name for path in checkpoint.list_checkpoints(Path(beginning.folder))]
 
 
-def _own(folder: Path) -> tuple[int, dict[str, dict[str, float]]]:
+def _own_progress(folder: Path) -> tuple[int, dict[str, dict[str, float]]]:
     """Return the epoch that the trial has reached by itself, and its metrics until then.
 
     The metrics are those in the newest checkpoint that can be read, if there is one.

@@ -84,8 +84,8 @@ def read_entry(folder: Path) -> Decoded:
             weakref.finalize(images, os.close, os.dup(descriptor))
             targets = np.load(folder / f"{name}-labels.npy", allow_pickle=False)
             parts[name] = Part(
-                _shaped(_plain(images), folder / f"{name}-images{SHAPES}"),
-                _shaped(targets, folder / f"{name}-labels{SHAPES}"),
+                _with_shapes(_plain(images), folder / f"{name}-images{SHAPES}"),
+                _with_shapes(targets, folder / f"{name}-labels{SHAPES}"),
                 None if (names := entry["names"][name]) is None else tuple(names),
             )
         decoded = Decoded(
@@ -129,7 +129,7 @@ def _decode_into(folder: Path, make: Callable[[Allocate], Decoded]) -> Decoded:
         return (
             in_memory(title, shape)
             if remaining < 0
-            else _mapped(new / f"{title}-images.npy", shape)
+            else _map_new_file(new / f"{title}-images.npy", shape)
         )
 
     try:
@@ -157,7 +157,7 @@ def _keep(decoded: Decoded, new: Path, folder: Path, limit: int) -> None:
         evict(folder.parent, limit, name=ENTRY_FILE, spare=folder)
 
 
-def _mapped(path: Path, shape: tuple[int, ...]) -> Images:
+def _map_new_file(path: Path, shape: tuple[int, ...]) -> Images:
     """Return a new file as a mapped array, or an array in memory if the disk has no room for it.
 
     The space on disk is allocated at once: writing to a mapped file on a full disk kills the
@@ -187,7 +187,7 @@ def _flat(values: Arrays) -> NDArray[Any]:
     return flat
 
 
-def _shaped(values: NDArray[Any], shapes: Path) -> Arrays:
+def _with_shapes(values: NDArray[Any], shapes: Path) -> Arrays:
     """Return the array itself, or ragged arrays if there is a file of shapes."""
     return Ragged(values, np.load(shapes, allow_pickle=False)) if shapes.exists() else values
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from trainables.datasets.arrays import TITLES
 from trainables.datasets.images import SUFFIXES, advice
-from trainables.datasets.layout import EMPTY, OUTSIDE, Layout, Members, allowed, kinds
+from trainables.datasets.layout import EMPTY, OUTSIDE, Layout, Members, kinds, readable_suffixes
 from trainables.datasets.names import LIKE_A_PART, NO_CLASS, is_hidden, key_of, part_of
 from trainables.datasets.walk import OTHER_FORMAT, Folder
 from trainables.errors import is_text, printable
@@ -98,7 +98,7 @@ def _hint_at_classes(only: Folder, layout: Layout) -> None:
     if empty:
         layout.problems.append(
             f"{len(empty):,} folder{'s hold' if len(empty) > 1 else ' holds'} no images (first: "
-            f"{printable(layout.name(empty[0]))}). Read are {allowed()}."
+            f"{printable(layout.name(empty[0]))}). Read are {readable_suffixes()}."
         )
     if len(only.filled) > 1:
         layout.problems.append(

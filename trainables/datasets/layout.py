@@ -118,7 +118,8 @@ TELL: dict[str, Callable[[list[Path], str], str]] = {
         f"{advice(path.suffix.lower() for path in paths)}"
     ),
     NOT_READ: lambda paths, first: (
-        f"note: {are(paths, 'file')} not read: {kinds(paths)} ({first}). Read are {allowed()}."
+        f"note: {are(paths, 'file')} not read: {kinds(paths)} ({first}). "
+        f"Read are {readable_suffixes()}."
     ),
     OUTSIDE: lambda paths, first: (
         f"warning: {are(paths, 'image')} left out: in no class's folder ({first})."
@@ -145,6 +146,6 @@ def are(what: Sequence[object], noun: str) -> str:
     return f"{counted(len(what), noun)} {'is' if len(what) == 1 else 'are'}"
 
 
-def allowed() -> str:
+def readable_suffixes() -> str:
     """Return the suffixes of the files that are read."""
     return ", ".join(sorted(SUFFIXES))

@@ -63,7 +63,7 @@ def read(config: DataConfig, *, download: bool = False) -> Whole:
     layout = find(config)
     targets: Targets = TASKS[config.task].load_targets()
     try:
-        decoded = _decoded(config, layout, download=download)
+        decoded = _decode(config, layout, download=download)
     except DataError as error:
         if layout is None:
             raise
@@ -88,7 +88,7 @@ def divide(whole: Whole, config: DataConfig, groups: Labels | None = None) -> tu
     Raises:
         DataError: there are too few images.
     """
-    dataset, numbers = _divided(whole.decoded, config, groups)
+    dataset, numbers = _split(whole.decoded, config, groups)
     TASKS[config.task].load_targets().check_split(dataset)
     if whole.layout is not None:
         left_out = (*whole.layout.left_out, *whole.decoded.left_out)
@@ -101,7 +101,7 @@ def divide(whole: Whole, config: DataConfig, groups: Labels | None = None) -> tu
     return dataset, numbers
 
 
-def _divided(decoded: Decoded, config: DataConfig, groups: Labels | None) -> tuple[Dataset, Rows]:
+def _split(decoded: Decoded, config: DataConfig, groups: Labels | None) -> tuple[Dataset, Rows]:
     """Split like `divide`, without the remarks on the layout of a folder."""
     train, val, test, numbers = decoded.train, decoded.val, decoded.test, decoded.numbers
     remarks = list(decoded.remarks)
@@ -120,7 +120,7 @@ def _divided(decoded: Decoded, config: DataConfig, groups: Labels | None) -> tup
         rows, test, numbers["test"] = draw.part(rows, count, min_left=behind)
         remarks += draw.off("test", len(test), count)
     if val is not None:
-        val, val_rows, val_remarks = _limited(val, config, draw)
+        val, val_rows, val_remarks = _limit_validation(val, config, draw)
         remarks, numbers["val"] = [*remarks, *val_remarks], numbers["val"][val_rows]
     elif config.folds is None:
         count = min(round(config.val_fraction * len(decoded.train)), config.val_limit)
@@ -207,7 +207,7 @@ class _Draw:
         ]
 
 
-def _limited(val: Part, config: DataConfig, draw: _Draw) -> tuple[Part, Rows, list[str]]:
+def _limit_validation(val: Part, config: DataConfig, draw: _Draw) -> tuple[Part, Rows, list[str]]:
     """Return the data's own validation set, cut to the limit, its rows, and remarks on it."""
     remarks = (
         ["note: the validation part is given: data.val_fraction has no say."]
@@ -243,7 +243,7 @@ def _side(decoded: Decoded, config: DataConfig) -> int | None:
     return config.image_size or min(MAX_SIDE, least)
 
 
-def _decoded(config: DataConfig, layout: Layout | None, *, download: bool) -> Decoded:
+def _decode(config: DataConfig, layout: Layout | None, *, download: bool) -> Decoded:
     """Return the whole data set, if possible from the cache.
 
     Existing files are not downloaded again.

@@ -99,7 +99,7 @@ def epochs_seconds(
         for is_baseline in (True, False)
     )
     fits = _fits(_spread(baselines), alike, fold)
-    steps = _measured(_spread(networks), alike, works, fold, device, clock)
+    steps = _measure_networks(_spread(networks), alike, works, fold, device, clock)
     folds = dataset.folds or 1
     return [
         folds
@@ -144,7 +144,7 @@ def _nearest(seconds: dict[Hashable, float], kinds: list[Hashable], kind: Hashab
     return seconds[min(seconds, key=lambda measured: abs(kinds.index(measured) - place))]
 
 
-def _measured(
+def _measure_networks(
     kinds: Iterable[Hashable],
     alike: dict[Hashable, TrialConfig],
     works: dict[Hashable, float],

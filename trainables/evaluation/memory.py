@@ -91,8 +91,8 @@ def size_of(model: ModelConfig, image: tuple[int, int, int], outputs: int) -> Ne
     with torch.device("meta"):
         network = MODELS[model.name].build(image, outputs, **model.options)
     each = list(network.parameters())
-    trained, work = _passed(network, image, train=True)
-    tested, _ = _passed(network, image, train=False)
+    trained, work = _measure_pass(network, image, train=True)
+    tested, _ = _measure_pass(network, image, train=False)
     return NetworkSize(
         sum(tensor.numel() for tensor in each),
         sum(tensor.numel() for tensor in each if tensor.requires_grad),
@@ -102,7 +102,9 @@ def size_of(model: ModelConfig, image: tuple[int, int, int], outputs: int) -> Ne
     )
 
 
-def _passed(network: nn.Module, image: tuple[int, int, int], *, train: bool) -> tuple[float, float]:
+def _measure_pass(
+    network: nn.Module, image: tuple[int, int, int], *, train: bool
+) -> tuple[float, float]:
     """Return the peak of bytes and the operations of a forward pass, per image."""
     network.train(train)
     try:

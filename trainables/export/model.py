@@ -164,7 +164,7 @@ class Model:
         Raises:
             ConfigError: the images have another form.
         """
-        arrays = self._checked(images)
+        arrays = self._check_images(images)
         if self.task is not CLASSIFICATION:
             return list(arrays)
         return [predictor.as_trained(image[None], self.image)[0] for image in arrays]
@@ -229,9 +229,9 @@ class Model:
         return [prediction for some in batches for prediction in some]
 
     def _of_pixels(self, images: Any) -> Any:
-        return self._predictor.predictions(self._checked(images))
+        return self._predictor.predictions(self._check_images(images))
 
-    def _checked(self, images: Any) -> Any:
+    def _check_images(self, images: Any) -> Any:
         """Convert images by `predictor.as_images`, and check their shapes."""
         try:
             arrays = predictor.as_images(images)
@@ -262,7 +262,7 @@ class Model:
         Files are decoded like those of the training, large JPEGs at a fraction of their size.
         """
         if isinstance(image, str | PathLike):
-            pixels = self._decoded(Path(image))
+            pixels = self._decode_file(Path(image))
         elif isinstance(image, Image.Image):
             pixels = pixels_of(image, MODES[self.image[2]], self._range_of(image.mode, "an image"))
         else:
@@ -271,7 +271,7 @@ class Model:
             return pixels
         return predictor.as_trained(pixels[None], self._predictor.image)[0]
 
-    def _decoded(self, path: Path) -> Images:
+    def _decode_file(self, path: Path) -> Images:
         if not path.is_file():
             kind = "a folder: name the files in it" if path.is_dir() else "no file"
             raise ConfigError(f"'{path}' is {kind}.")

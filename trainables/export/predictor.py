@@ -116,17 +116,17 @@ def as_images(images: Any) -> Images | list[Images]:
         ValueError: they have another form, or are ambiguous.
     """
     if isinstance(images, np.ndarray) and images.dtype != object:
-        return _checked(images, ("count", "height", "width"))
+        return _check_array(images, ("count", "height", "width"))
     if (
         isinstance(images, Sequence | np.ndarray)
         and not isinstance(images, str | bytes)
         and np.ndim(images[:0]) == 1
     ):
-        return [_checked(np.asarray(image), ("height", "width")) for image in images]
+        return [_check_array(np.asarray(image), ("height", "width")) for image in images]
     raise ValueError(f"{ACCEPTED} (got {type(images).__name__})")
 
 
-def _checked(images: NDArray[Any], axes: tuple[str, ...]) -> Images:
+def _check_array(images: NDArray[Any], axes: tuple[str, ...]) -> Images:
     """Check an array, and add an axis of channels after these axes if it has none.
 
     int64 values from 0 to 255 are accepted too, as JSON has no uint8.

@@ -52,14 +52,14 @@ def answers(model: Model, files: Iterable[str], threads: int | None = None) -> I
         decode_ahead()
         while waiting:
             count = min(size, len(waiting))
-            decoded = [_decoded(*waiting.popleft()) for _ in range(count)]
+            decoded = [_fetch_pixels(*waiting.popleft()) for _ in range(count)]
             decode_ahead()  # by the threads, while the model computes
             yield from _answer_batch(model, decoded)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _decoded(file: str, pixels: "Future[Any]") -> tuple[str, Any, str]:
+def _fetch_pixels(file: str, pixels: "Future[Any]") -> tuple[str, Any, str]:
     """Return a file, its pixels, and the reason if it has none."""
     try:
         return file, pixels.result(), ""

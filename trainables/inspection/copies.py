@@ -13,7 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.datasets.arrays import CHUNK, Images, Part, Ragged
-from trainables.inspection.hashes import MIRROR, Floats, Hashes, hashes, mirrored, thumbnails
+from trainables.inspection.hashes import (
+    MIRROR,
+    Floats,
+    Hashes,
+    hashes,
+    mirror_thumbnails,
+    thumbnails,
+)
 
 Rows = NDArray[np.int64]
 """Numbers of images, which are numbered consecutively across all parts."""
@@ -198,7 +205,7 @@ def _verify(source: _ThumbnailSource, pairs: Rows, similarity: float, *, mirror:
         rows, places = np.unique(batch, return_inverse=True)
         thumbs = source.thumbnails(rows)
         first_thumbs, second_thumbs = thumbs[places.reshape(-1, 2).T]
-        second_thumbs = mirrored(second_thumbs) if mirror else second_thumbs
+        second_thumbs = mirror_thumbnails(second_thumbs) if mirror else second_thumbs
         verified.append(batch[(first_thumbs * second_thumbs).sum(axis=(1, 2, 3)) >= similarity])
         if sum(map(len, verified)) > MAX_PAIRS:
             break

@@ -84,6 +84,6 @@ def thumbnails(images: Images, side: int) -> Floats:
     return np.asarray(np.where(is_flat, 0, small / np.maximum(length, 1e-9)), np.float32)
 
 
-def mirrored(thumbs: Floats) -> Floats:
+def mirror_thumbnails(thumbs: Floats) -> Floats:
     """Return the thumbnails of the mirrored images."""
     return thumbs[..., ::-1]

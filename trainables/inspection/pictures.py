@@ -36,13 +36,13 @@ def picture(report: DataReport, inspected: InspectedData) -> bytes:
     for number, (before, images, behind) in enumerate(rows):
         end_x = TEXT + len(images) * pitch
         for column, image in enumerate(images):
-            small = _fitted(image)
+            small = _fit_square(image)
             place = TEXT + column * pitch + (SIDE - small.width) // 2
             canvas.paste(small, (place, number * pitch + (SIDE - small.height) // 2))
         for x, limit, lines in ((0, TEXT - GAP, before), (end_x, WIDTH - end_x, behind)):
             for line, text in enumerate(lines):
                 y = number * pitch + (SIDE - LINE * len(lines)) // 2 + line * LINE
-                draw.text((x, y), _shortened(text, limit), fill=INK, font=_font())
+                draw.text((x, y), _shorten(text, limit), fill=INK, font=_font())
     buffer = io.BytesIO()
     canvas.save(buffer, format="png")
     return buffer.getvalue()
@@ -61,7 +61,7 @@ def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.truetype(str(fonts / "DejaVuSans.ttf"), 11)
 
 
-def _shortened(text: str, width: int) -> str:
+def _shorten(text: str, width: int) -> str:
     """Shorten a text to `width` pixels by cutting its beginning; paths differ most at the end."""
     ending, font = printable(text), _font()
     if font.getlength(ending) <= width:
@@ -105,7 +105,7 @@ def _pairs(report: DataReport, inspected: InspectedData) -> Iterator[Row]:
         yield [relation, *(["left out"] if match.removed else [])], images, names
 
 
-def _fitted(image: Images) -> Image.Image:
+def _fit_square(image: Images) -> Image.Image:
     """Scale an image to fit into a square; small ones are enlarged without interpolation."""
     original = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
     scale = SIDE / max(original.size)

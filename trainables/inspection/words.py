@@ -250,7 +250,7 @@ def lines(report: DataReport) -> list[str]:
     for line in sorted(remarks, key=lambda line: not line.startswith("warning")):
         text_lines += wrap(line, WIDTH, subsequent_indent="  ", break_long_words=False)
     if report.counts:
-        text_lines += ["", *aligned(class_table(report))]
+        text_lines += ["", *align_columns(class_table(report))]
     text_lines.append("")
     for title, text in facts(report):
         text_lines += wrap(
@@ -275,9 +275,9 @@ def lines(report: DataReport) -> list[str]:
     return text_lines
 
 
-def aligned(rows: list[list[str]]) -> list[str]:
+def align_columns(rows: list[list[str]]) -> list[str]:
     """Return a table as lines: names to the left, numbers to the right."""
-    rows = [[shortened(row[0]), *row[1:]] for row in rows]
+    rows = [[shorten(row[0]), *row[1:]] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
@@ -288,6 +288,6 @@ def aligned(rows: list[list[str]]) -> list[str]:
     ]
 
 
-def shortened(name: str) -> str:
+def shorten(name: str) -> str:
     """Return a name of at most `MAX_NAME` letters."""
     return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"

@@ -16,10 +16,10 @@ def build(image: tuple[int, int, int], classes: int, *, width: int, dropout: flo
     Each multi-scale layer is followed by pooling.
     """
     channels, height, side = image
-    first, second = MultiScale(channels, width), MultiScale(_joined(width), 2 * width)
-    features = _joined(2 * width) * (height // 4) * (side // 4)
+    first, second = MultiScale(channels, width), MultiScale(_total_width(width), 2 * width)
+    features = _total_width(2 * width) * (height // 4) * (side // 4)
     return nn.Sequential(
-        first, pooled(), second, pooled(),
+        first, pooling(), second, pooling(),
         nn.Flatten(-3), nn.Dropout(dropout),
         nn.Linear(features, HIDDEN), nn.ReLU(), nn.Dropout(dropout),
         nn.Linear(HIDDEN, classes),
@@ -30,11 +30,11 @@ def _each(width: int) -> int:
     return max(1, width // len(FILTER_SIZES))
 
 
-def _joined(width: int) -> int:
+def _total_width(width: int) -> int:
     return _each(width) * len(FILTER_SIZES)
 
 
-def pooled() -> nn.Module:
+def pooling() -> nn.Module:
     """Build pooling followed by ReLU."""
     return nn.Sequential(nn.MaxPool2d(2), nn.ReLU())
 
@@ -51,7 +51,7 @@ class MultiScale(nn.Module):
             nn.Conv2d(channels, _each(width), size, padding=size // 2, bias=False)
             for size in FILTER_SIZES
         )
-        self.normalise = nn.BatchNorm2d(_joined(width))
+        self.normalise = nn.BatchNorm2d(_total_width(width))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, channels, height, width) to (batch, about `width`, height, width)."""

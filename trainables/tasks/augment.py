@@ -73,7 +73,7 @@ def augment(images: Tensor, config: AugmentConfig, drawn: Tensor) -> Tensor:
         drawn: the numbers of `draw` for this batch, (values, batch).
     """
     values = list(drawn)
-    images = _placed(images, config, values, "bilinear")
+    images = _transform(images, config, values, "bilinear")
     if config.jitter:
         images = _jitter(images, values)
     return images
@@ -89,10 +89,10 @@ def move(targets: Tensor, config: AugmentConfig, drawn: Tensor) -> Tensor:
         config: which changes are made, and their limits.
         drawn: the numbers that `augment` gets for this batch.
     """
-    return _placed(targets, config, list(drawn), "nearest")
+    return _transform(targets, config, list(drawn), "nearest")
 
 
-def _placed(images: Tensor, config: AugmentConfig, values: list[Tensor], mode: str) -> Tensor:
+def _transform(images: Tensor, config: AugmentConfig, values: list[Tensor], mode: str) -> Tensor:
     """Rotate, scale, shift and mirror images; removes the used numbers from `values`."""
     if config.rotation or config.scale:
         return _move(images, values, mode, flip=config.flip)

@@ -34,16 +34,16 @@ def losses(
     if isinstance(outputs, Tensor):
         outputs = WithAuxiliary(outputs, (), 0.0)
     own = functional.cross_entropy(outputs.logits.float(), labels)
-    loss = own if weights is None else weighted(outputs.logits, labels, weights)
+    loss = own if weights is None else weighted_cross_entropy(outputs.logits, labels, weights)
     if not outputs.auxiliary:
         return loss, own
     auxiliary_losses = torch.stack(
-        [weighted(logits, labels, weights) for logits in outputs.auxiliary]
+        [weighted_cross_entropy(logits, labels, weights) for logits in outputs.auxiliary]
     )
     return loss + outputs.weight * auxiliary_losses.sum(), own
 
 
-def weighted(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
     """Return the mean over a batch of each image's cross-entropy times its weight.
 
     It is not divided by the sum of the batch's weights, so that several processes that share a

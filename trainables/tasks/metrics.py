@@ -110,9 +110,9 @@ class ByClass(NamedTuple):
         """Compute them from counts by true class (rows) and guessed class (columns)."""
         right, support, guessed = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
         return cls(
-            divided(right, guessed),
-            divided(right, support),
-            divided(2.0 * right, support + guessed),
+            divide(right, guessed),
+            divide(right, support),
+            divide(2.0 * right, support + guessed),
             support + guessed > 0,
         )
 
@@ -121,7 +121,7 @@ class ByClass(NamedTuple):
         return float(getattr(self, name)[self.occurs].mean())
 
 
-def divided(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
+def divide(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
     """Divide one array by another; 0 where the divisor is 0."""
     quotient: NDArray[np.float64] = np.divide(
         part, whole, out=np.zeros(whole.shape), where=whole > 0
@@ -182,7 +182,7 @@ def macro_f1(labels: Labels, probabilities: Probabilities) -> Measured:
         right[rows[same]] = drawn[:, same].T
         for axis in (rows, columns):
             np.add.at(whole, axis, drawn.T)
-        means: NDArray[np.float64] = divided(2.0 * right, whole)[by_class.occurs].mean(axis=0)
+        means: NDArray[np.float64] = divide(2.0 * right, whole)[by_class.occurs].mean(axis=0)
         return means
 
     counts_of_cells, images = counts.ravel()[cells], int(counts.sum())

@@ -92,12 +92,12 @@ def calibration_error(labels: Labels, chances: Probabilities) -> float:
     confidence = confidence.float()
     bins = torch.bucketize(confidence, torch.linspace(0, 1, CALIBRATION_BINS + 1), right=True) - 1
 
-    def summed(values: Tensor) -> Tensor:
+    def sum_bins(values: Tensor) -> Tensor:
         return torch.zeros(CALIBRATION_BINS + 1).scatter_add_(0, bins, values)
 
-    counts = summed(torch.ones_like(confidence))
-    right = torch.nan_to_num(summed((guesses == torch.from_numpy(labels)).float()) / counts)
-    sure = torch.nan_to_num(summed(confidence) / counts)
+    counts = sum_bins(torch.ones_like(confidence))
+    right = torch.nan_to_num(sum_bins((guesses == torch.from_numpy(labels)).float()) / counts)
+    sure = torch.nan_to_num(sum_bins(confidence) / counts)
     return float(torch.sum(torch.abs(right - sure) * (counts / counts.sum())))
 
 

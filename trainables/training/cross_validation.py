@@ -76,7 +76,7 @@ class Folds:
             trained.append(training.next_epoch())
             if trained[-1].diverged:
                 break
-        return together(epoch, [each.values for each in trained], self.config.task.metrics)
+        return combine_folds(epoch, [each.values for each in trained], self.config.task.metrics)
 
     def state(self) -> State:
         """Return everything on which the next epoch depends."""
@@ -89,7 +89,9 @@ class Folds:
         self.precision = self.trainings[0].precision
 
 
-def together(epoch: int, folds: list[dict[str, float]], metrics: Iterable[Metric]) -> EpochMetrics:
+def combine_folds(
+    epoch: int, folds: list[dict[str, float]], metrics: Iterable[Metric]
+) -> EpochMetrics:
     """Combine the metrics of the folds of an epoch.
 
     They are the means over the folds, the sum of `time/epoch_s`, and for each of the task's

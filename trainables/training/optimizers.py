@@ -37,13 +37,13 @@ Groups = list[dict[str, Any]]
 """Groups of weights in the form of torch's optimizers, each with its own settings."""
 
 OPTIMIZERS: dict[str, Callable[[Groups, OptimizerConfig], optim.Optimizer]] = {
-    "adam": lambda weights, config: ADAM(weights, fused=True, **decoupled(config)),
-    "adamw": lambda weights, config: ADAMW(weights, fused=True, **decoupled(config)),
+    "adam": lambda weights, config: ADAM(weights, fused=True, **shared_settings(config)),
+    "adamw": lambda weights, config: ADAMW(weights, fused=True, **shared_settings(config)),
     "sgd": lambda weights, config: SGD(
         weights,
         fused=True,
         momentum=SGD_MOMENTUM if config.momentum is None else config.momentum,
-        **decoupled(config),
+        **shared_settings(config),
     ),
 }
 
@@ -59,7 +59,7 @@ SCHEDULES: dict[str, Callable[[optim.Optimizer, OptimizerConfig, int], LRSchedul
 }
 
 
-def decoupled(config: OptimizerConfig) -> dict[str, float]:
+def shared_settings(config: OptimizerConfig) -> dict[str, float]:
     """Return the settings that all optimizers take."""
     return {"lr": config.lr, "weight_decay": config.weight_decay}
 

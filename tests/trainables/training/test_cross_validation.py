@@ -19,7 +19,7 @@ from trainables.evaluation.evaluate import evaluate, load_model, predictions
 from trainables.fusion.planner import unsuitability
 from trainables.messages import EpochMetrics, decode_reports, encode_reports
 from trainables.request import TrialRequest
-from trainables.training.cross_validation import Folds, together
+from trainables.training.cross_validation import Folds, combine_folds
 from trainables.training.loop import Training
 from trainables.trial import run_trial
 
@@ -239,9 +239,9 @@ def test_when_one_fold_diverges_the_trial_has(config, folded, tmp_path, monkeypa
 
 def test_one_fold_alone_deviates_from_nothing():
     values = {"val/accuracy": float("nan"), "time/epoch_s": 1.0}
-    assert together(1, [values], CLASSIFICATION.metrics).values["val/accuracy_std"] == 0
+    assert combine_folds(1, [values], CLASSIFICATION.metrics).values["val/accuracy_std"] == 0
     assert (
-        together(1, [values], CLASSIFICATION.metrics).diverged
+        combine_folds(1, [values], CLASSIFICATION.metrics).diverged
         == "val/accuracy is nan at epoch 1 in fold 1"
     )
 
@@ -397,9 +397,11 @@ def test_the_folds_variances_add_up_and_one_that_is_not_finite_diverges():
         told = {"train/loss": 1.0, "val/loss": loss, "val/accuracy": 0.5, "time/epoch_s": 1.0}
         return {**told, "val/log_loss": loss, "val/log_loss_error": error}
 
-    values = together(
+    values = combine_folds(
         1, [fold(0.5, 0.3), fold(0.7, 1.0), fold(0.9, 3.5)], CLASSIFICATION.metrics
     ).values
     assert values["val/log_loss_error"] == pytest.approx(1.2175, abs=1e-4)
     assert values["val/log_loss_std"] == pytest.approx(0.2)
-    assert together(1, [fold(0.5, 0.3), fold(float("nan"), 1.0)], CLASSIFICATION.metrics).diverged
+    assert combine_folds(
+        1, [fold(0.5, 0.3), fold(float("nan"), 1.0)], CLASSIFICATION.metrics
+    ).diverged
