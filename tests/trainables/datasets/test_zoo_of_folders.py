@@ -381,7 +381,8 @@ ZOO["files beside the images"] = Animal(
     ),
     (
         "warning: 1 image is not read: 1 .psd (first: cat/0.psd). Convert them to PNG or JPEG.",
-        f"note: 2 files are not read: 1 .txt, 1 .xml (first: cat/a.xml). Read are {readable_suffixes()}.",
+        f"note: 2 files are not read: 1 .txt, 1 .xml (first: cat/a.xml). Read are "
+        f"{readable_suffixes()}.",
         "warning: 3 images are left out: in no class's folder (first: 0.png).",
     ),
     names=6,
