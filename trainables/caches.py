@@ -119,7 +119,7 @@ def _remove_unless_held(entry: Path, name: str) -> bool:
 
 
 def _is_held(descriptor: int) -> bool:
-    """True if another process has locked the file; False where files cannot be locked."""
+    """Lock a file. True if another process has locked it; False where files cannot be locked."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

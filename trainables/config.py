@@ -318,7 +318,6 @@ class TrialConfig:
         return TrainConfig(class_weights=self.train.class_weights) if weighs else TrainConfig()
 
     def _check_task(self) -> None:
-        """Check that the task has the metric, and supports the options that are set."""
         task = self.task
         if self.metric not in task.names:
             raise ConfigError(unknown(f"metric of {task.name}", self.metric, task.names))

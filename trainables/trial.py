@@ -202,7 +202,6 @@ def _begin(
 def _begin_one(
     config: TrialConfig, dataset: Dataset, *, device: str, world: World, beat: Heartbeat | None
 ) -> "Training | Fitting":
-    """Build one network to train, or one classifier to fit."""
     if not config.model.is_baseline:
         return Training(config, dataset, device=device, world=world, on_step=beat)
     # scikit-image and scikit-learn take a second to import, for which networks need not wait.
@@ -401,7 +400,6 @@ class TrialCheckpoints:
             training.validated = None
 
     def _best_until(self, last: int) -> int:
-        """Return the best epoch until `last`."""
         return max(
             (epoch for epoch in self.history if epoch <= last),
             key=lambda epoch: (*rank(self.history[epoch], self.config.ranked_by), -epoch),

@@ -16,7 +16,7 @@ class WorkerSetup:
 
     threads: int = 1
     gpus: float = 0
-    """The share of a GPU that it uses; it takes no more of its memory than that."""
+    """The GPUs, or the share of one, that it uses; of a shared one it takes only its share of memory."""
     download: bool = False
     """True if missing pretrained weights may be downloaded."""
 

@@ -271,7 +271,6 @@ def _load_network(folder: Path, document: Json, device: str) -> State:
 
 
 def _save_classifier(state: State, folder: Path) -> Json:
-    """Write a baseline's classifier; there are no further values to return."""
     # scikit-learn and skops take three seconds to import, for which networks need not wait.
     from trainables.baselines import store
 
@@ -280,7 +279,6 @@ def _save_classifier(state: State, folder: Path) -> Json:
 
 
 def _load_classifier(folder: Path, document: Json, device: str) -> State:
-    """Return a baseline's state without its epoch."""
     from trainables.baselines import store
 
     return {"classifier": store.read(folder / CLASSIFIER)}

@@ -143,7 +143,6 @@ def _decode_into(folder: Path, make: Callable[[Allocate], Decoded]) -> Decoded:
 
 
 def _size(decoded: Decoded) -> int:
-    """The bytes of all images and targets."""
     parts = (part for part in (decoded.train, decoded.val, decoded.test) if part is not None)
     return sum(part.nbytes for part in parts)
 

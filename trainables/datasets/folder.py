@@ -248,7 +248,6 @@ def _value_range(
 def _about_range(
     parts: Iterable[Part], headers: Iterable[Header], value_range: ValueRange | None
 ) -> list[str]:
-    """Return lines on how images of more than 8 bits were read."""
     if value_range is None:
         return []
     counts = np.zeros(256, np.int64)
@@ -321,7 +320,6 @@ def _about_files(layout: Layout, findings: FolderFindings, size: tuple[int, int]
 
 
 def _name(layout: Layout, paths: Iterable[Path]) -> str:
-    """Return the name of the first of these files."""
     return printable(layout.name(min(paths)))
 
 

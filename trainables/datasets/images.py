@@ -338,7 +338,6 @@ def _strips(image: Image.Image) -> Iterator[tuple[tuple[int, int, int, int], Ima
 
 
 def _is_transparent(image: Image.Image) -> bool:
-    """True if any pixel of an image is transparent."""
     return image.has_transparency_data and any(
         strip.getchannel("A").getextrema() != (255, 255) for _, strip in _strips(image)
     )

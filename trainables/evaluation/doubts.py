@@ -66,7 +66,6 @@ def doubts(features: Floats, labels: NDArray[np.int64], classes: int) -> Doubts:
 
 
 def _of_judged(logs: Floats, labels: NDArray[np.int64]) -> Doubts:
-    """Return the labels that may be wrong, given the log-probability of each class."""
     none, classes = Doubts(0.0, np.zeros(len(labels))), logs.shape[1]
     shares, own = np.linspace(0, 0.8, 81)[:, None], np.arange(len(labels))
     fits = []

@@ -130,7 +130,6 @@ def _spread(kinds: Sequence[Hashable]) -> list[Hashable]:
 def _fits(
     kinds: Iterable[Hashable], alike: dict[Hashable, TrialConfig], dataset: Dataset
 ) -> dict[Hashable, float]:
-    """Return the seconds of a fit of each of these baselines."""
     if not (measured := list(kinds)):
         return {}
     from trainables.baselines.fitting import fit_seconds

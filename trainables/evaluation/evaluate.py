@@ -212,7 +212,6 @@ def _states(dataset: Dataset, path: Path) -> list[State]:
 
 
 def _data_of_networks(config: TrialConfig, dataset: Dataset) -> list[Dataset]:
-    """Return the training and validation data of each network."""
     if dataset.folds is None:
         return [dataset]
     return [dataset.fold(number, config.seed) for number in range(1, dataset.folds + 1)]

@@ -154,7 +154,6 @@ def _write(
     *,
     onnx: bool,
 ) -> None:
-    """Write the model of the checkpoint at `path` as a new folder."""
     task: Task = config.task.load()
     folder.mkdir(parents=True)
     description: Json = {

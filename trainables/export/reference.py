@@ -180,7 +180,6 @@ def read(folder: Path) -> Reference | None:
 
 
 def _read_earlier(arrays: Mapping[str, NDArray[Any]]) -> EarlierImages:
-    """Return the images from before an improvement, given a file's arrays."""
     return EarlierImages(
         arrays[f"{PREFIX}probabilities"].astype(np.float64),
         arrays[f"{PREFIX}labelled"].astype(np.float64),

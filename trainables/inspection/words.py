@@ -234,7 +234,6 @@ def facts(report: DataReport) -> list[tuple[str, str]]:
 
 
 def _copies(report: DataReport) -> str:
-    """Describe the copies, and what was not searched."""
     counts = [match_count_text(report, count) for count in report.match_counts]
     limit = f" ({report.compared})" if report.compared else ""
     return ("; ".join(counts) or "none found") + limit

@@ -438,12 +438,10 @@ def _difference(network: Family, own_weights: Weights, weights: Weights) -> str:
 
 
 def _url(model: str) -> str:
-    """Return the address at which torchvision publishes a model's weights."""
     return str(models.get_model_weights(model).DEFAULT.url)
 
 
 def _missing(models: Sequence[str]) -> str:
-    """The clause that the weights of these models are missing in torch's cache."""
     names = [f"'{MODELS[model].weights}'" for model in models]
     if len(names) == 1:
         return f"the weights {names[0]} are not in '{cache()}'"

@@ -60,7 +60,6 @@ def _draw_batch(config: AugmentConfig, count: int, generator: torch.Generator) -
 
 
 def _uniform(count: int, limit: float, generator: torch.Generator) -> Tensor:
-    """Draw `count` values from -limit to limit."""
     return (torch.rand(count, generator=generator) * 2 - 1) * limit
 
 
