@@ -16,7 +16,7 @@ class WorkerSetup:
 
     threads: int = 1
     gpus: float = 0
-    """The GPUs, or the share of one, that it uses; of a shared one it takes only its share of memory."""
+    """The GPUs, or the share of one, that it uses; a share limits its memory on that GPU too."""
     download: bool = False
     """True if missing pretrained weights may be downloaded."""
 
