@@ -1,4 +1,4 @@
-"""What a worker is asked to do with a trial, beside its config. Imports no torch."""
+"""The request for an attempt at a trial, beside its config. Imports no torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -69,9 +69,7 @@ def run_trial(
     node: str = "",
     together: FusionRounds | None = None,
 ) -> Iterator[Report]:
-    """Train a config; after each epoch save a checkpoint under `folder` and yield a report.
-
-    The checkpoint is on disk before the report is yielded.
+    """Train a config; after each epoch save a checkpoint under `folder`, then yield a report.
 
     An epoch whose loss is not finite, or has become too large, ends the trial as diverged; it is
     not saved and has no metrics. A baseline is fitted on the CPU, which counts as a single epoch.
@@ -104,17 +102,15 @@ def run_trial(
     yield from keeper.claim(request.beginnings)
     if (state := keeper.restore()) is not None:
         training.load_state(state)
-    unreported = [
-        epoch for epoch in keeper.history if epoch > request.known or epoch == config.epochs
-    ]
+    pending = [epoch for epoch in keeper.history if epoch > request.known or epoch == config.epochs]
     if keeper.has_checkpoints or request.beginnings:
         yield Report(
             training.epoch,
             restored=keeper.damaged,
             begun=keeper.new_warm_start(training.epoch, request.known),
-            more=bool(unreported),
+            more=bool(pending),
         )
-    reports = _reports(training, keeper, unreported, _epochs(training, together, folder.name))
+    reports = _reports(training, keeper, pending, _epochs(training, together, folder.name))
     yield from (
         _with_cost(reports, training, dataset, folder, device)
         if request.with_cost and world.rank == 0
@@ -129,15 +125,15 @@ def _heartbeat(folder: Path, request: TrialRequest, node: str) -> Heartbeat:
 def _reports(
     training: "AnyTraining",
     keeper: "TrialCheckpoints",
-    unreported: list[int],
+    pending: list[int],
     epochs: Iterator[EpochMetrics],
 ) -> Iterator[Report]:
     """Yield the reports of epochs trained earlier, then train, save and report the others."""
-    for epoch in unreported:
+    for epoch in pending:
         yield _report_of(
             EpochMetrics(epoch, keeper.history[epoch], keeper.folds.get(epoch, [])),
             training,
-            more=epoch != unreported[-1],
+            more=epoch != pending[-1],
         )
     for metrics in epochs:
         if metrics.diverged:

@@ -76,10 +76,7 @@ class FolderFindings:
 def load(
     config: DataConfig, *, download: bool, layout: Layout, allocate: Allocate = in_memory
 ) -> Decoded:
-    """Decode every image of the folder.
-
-    All problems are in one error, except that `skip_bad` skips unreadable images and names them.
-    """
+    """Decode every image of the folder; all problems are in one error (see `skip_bad`)."""
     parts, paths, findings = layout.parts, layout.paths, FolderFindings()
     classes = sorted({name for part in parts.values() for name, _ in part})
     problems, value_range = list(layout.problems), None

@@ -168,7 +168,7 @@ class FusedDropout(nn.Module):
 
 @dataclass(frozen=True)
 class Leaf:
-    """How layers of one type are fused."""
+    """The way in which layers of one type are fused."""
 
     traits: Callable[[Any], Hashable]
     """Returns the settings that all members must share; None if the layer cannot be fused."""

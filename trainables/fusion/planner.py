@@ -49,7 +49,7 @@ STEPS = {"plain": 8, "fused": 3}
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPlan:
-    """How to train trials of the same shape on one device."""
+    """The way to train trials of the same shape on one device."""
 
     kind: str
     """`plain` (one after another), `fused` (`members` trials as one network), or `processes` (one
