@@ -82,7 +82,7 @@ def test_what_was_met_before_goes_there_and_back(kept, tmp_path: Path) -> None:
     for name in ("targets", "probabilities"):
         assert np.array_equal(getattr(after, name), getattr(before, name))
     reference.add(tmp_path, met(7, classes))  # in the place of what was there
-    assert len(reference.read(tmp_path).met.probabilities) == 7
+    assert len(reference.read(tmp_path).earlier.probabilities) == 7
 
 
 def test_features_that_an_earlier_version_wrote_are_ignored(kept, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_what_was_met_before_is_bounded(kept, tmp_path: Path, monkeypatch) -> No
     monkeypatch.setattr(reference, "IMAGES", 20)
     monkeypatch.setattr(reference, "NAMES", 10)
     reference.add(tmp_path, met(40))
-    found = reference.read(tmp_path).met
+    found = reference.read(tmp_path).earlier
     assert [len(some) for some in (found.probabilities, found.labelled)] == [20] * 2
     assert len(found.targets) == len(found.luck) == 20
     assert len(found.trained) == 10
