@@ -36,7 +36,7 @@ from trainables.errors import ConfigError, counted, printable
 
 if TYPE_CHECKING:
     from trainables.export.model import Model
-    from trainables.export.stream import Answer
+    from trainables.export.stream import FileAnswer
 
 STDIN = "-"
 NOT_READ = "not read: "
@@ -119,7 +119,7 @@ class FolderAccuracy:
                 return first if rest else None
         return None
 
-    def take(self, answer: "Answer") -> "Answer":
+    def take(self, answer: "FileAnswer") -> "FileAnswer":
         """Count an answer, and return it with the class of its folder where that is known."""
         if not self.roots or answer.error:
             return answer
@@ -162,7 +162,7 @@ def _has_class_folders(folder: Path, classes: set[str]) -> bool:
     return bool(names) and names <= classes
 
 
-def predictions(model: "Model", files: Iterable[str]) -> "Iterator[Answer]":
+def predictions(model: "Model", files: Iterable[str]) -> "Iterator[FileAnswer]":
     """Yield what a model says of each file, in their order; see `trainables.export.stream`."""
     from trainables.export.stream import answers
 
@@ -210,7 +210,7 @@ class Progress:
         """Take it away."""
         self._stack.close()
 
-    def take(self, answer: "Answer") -> None:
+    def take(self, answer: "FileAnswer") -> None:
         """Count a file; name one that could not be read."""
         if answer.error:
             self.unread += 1
@@ -232,21 +232,21 @@ class Progress:
         plural = "s" * (self.images != 1)
         return f"{self.images:,} image{plural}, {self.images / seconds:,.0f} a second{unread}"
 
-    def counted(self, answers: "Iterator[Answer]") -> "Iterator[Answer]":
+    def counted(self, answers: "Iterator[FileAnswer]") -> "Iterator[FileAnswer]":
         """Yield these answers, counting them and naming what could not be read."""
         for answer in answers:
             self.take(answer)
             yield answer
 
 
-def print_json(found: "Iterable[Answer]") -> None:
+def print_json(found: "Iterable[FileAnswer]") -> None:
     """Print an object a line, also for what could not be read."""
     for answer in found:
         values = {"error": answer.error} if answer.error else answer.values
         print(json.dumps({"file": answer.file, **values}))
 
 
-def write_csv(found: "Iterator[Answer]", file: Path) -> None:
+def write_csv(found: "Iterator[FileAnswer]", file: Path) -> None:
     """Write a row for each file that could be read; without any the file is not made."""
     if (first := next(found, None)) is None:
         return
@@ -255,7 +255,7 @@ def write_csv(found: "Iterator[Answer]", file: Path) -> None:
             rows.write({"file": answer.file, **answer.values})
 
 
-def print_table(found: "Iterator[Answer]") -> None:
+def print_table(found: "Iterator[FileAnswer]") -> None:
     """Print a line for each file that could be read, below a line of titles."""
     known = list(islice(found, FIRST))
     if not known:
@@ -268,7 +268,7 @@ def print_table(found: "Iterator[Answer]") -> None:
         print("  ".join(padded).rstrip())
 
 
-def _cells(answer: "Answer") -> tuple[str, ...]:
+def _cells(answer: "FileAnswer") -> tuple[str, ...]:
     texts = (
         "" if one is None else f"{one:.4f}" if isinstance(one, float) else str(one)
         for one in answer.values.values()

@@ -66,7 +66,7 @@ from search.values.wording import cut_off_text
 from search.views.base import Finished, Shown
 from search.views.opened import OpenViews
 from search.views.terminal import Terminal, say
-from trainables.catalog.entries import imported
+from trainables.catalog.entries import import_object
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError, counted
@@ -478,7 +478,7 @@ def closed_by_its_end(driver: Driver, troubles: list[str]) -> Iterator[None]:
 
 def begin_of(experiment: Experiment) -> Begin:
     """Return the function with which a search's executor begins, imported now."""
-    found: Begin = imported(EXECUTORS[experiment.executor].begin)
+    found: Begin = import_object(EXECUTORS[experiment.executor].begin)
     return found
 
 

@@ -606,7 +606,7 @@ def size_problem(config: TrialConfig, dataset: Dataset) -> str:
     """Return an error if the images are too small for the config's model, or an empty text."""
     model = MODELS[config.model.name]
     image = config.task.load_targets().image(dataset)
-    height, width = model.seen(image, config.model.options)
+    height, width = model.effective_size(image, config.model.options)
     if min(height, width) >= model.min_side:
         return ""
     path = "model.input_size" if "input_size" in model.options else "data.image_size"

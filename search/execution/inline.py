@@ -25,7 +25,7 @@ from search.execution.process import BEYOND_REPAIR, Process, at_once
 from search.preflight.prepare import Prepared
 from trainables.checkpoints.remote import forget
 from trainables.datasets.arrays import Dataset
-from trainables.messages import heard, told
+from trainables.messages import decode_reports, encode_reports
 
 
 class Raised(RuntimeError):
@@ -136,7 +136,7 @@ class InlineExecutor:
         while not over:
             try:
                 reports = reports or self.process.begin(job)
-                came = heard(told(at_once(reports)))
+                came = decode_reports(encode_reports(at_once(reports)))
             except BdbQuit as error:  # a debugger's `quit` is meant for all trials
                 raise KeyboardInterrupt from error
             except Exception as error:  # noqa: BLE001 - whatever a training raises, it has failed

@@ -74,7 +74,7 @@ class Process:
         import trainables.checkpoints.remembered
 
         self._dataset = None
-        trainables.checkpoints.remembered.MEMORY.forget()
+        trainables.checkpoints.remembered.OUTPUT_CACHE.forget()
         self._process.give_back_memory()
 
     def open(self, dataset: Dataset) -> None:
@@ -188,7 +188,7 @@ class Process:
         import trainables.evaluation.cost
 
         return EvaluationReply(
-            remembered=frozenset(trainables.checkpoints.remembered.MEMORY.trials)
+            remembered=frozenset(trainables.checkpoints.remembered.OUTPUT_CACHE.trials)
         )
 
     @in_use

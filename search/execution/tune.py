@@ -45,7 +45,7 @@ from search.execution.pool import Workers
 from search.execution.tune_patches import Errors, PlaceholderTrainable, patch_tune
 from search.execution.worker import TuneResult
 from search.journal.journal import JournalError
-from trainables.messages import heard
+from trainables.messages import decode_reports
 
 Tick = Callable[[], None]
 LAST_WORDS_S = 10
@@ -136,7 +136,7 @@ class DriverScheduler(Unpickled, FIFOScheduler):
         """
         if note := result.get("note", ""):
             self.driver.journal.complain(note)
-        reports, job = heard(result["reports"]), job_in(trial)
+        reports, job = decode_reports(result["reports"]), job_in(trial)
         over = [self.driver.report(job.trial, report) for report in reports][-1]
         if self.driver.experiment.demand.workers == 1:
             return str(TrialScheduler.STOP if over else TrialScheduler.CONTINUE)

@@ -14,7 +14,7 @@ from search.execution.process import BEYOND_REPAIR, Process, at_once, in_use
 from trainables.checkpoints.remote import forget
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
-from trainables.messages import Report, told
+from trainables.messages import Report, encode_reports
 from trainables.values import Json
 
 STAY_S, LEFT_S, LOOK_S = 300, 3600, 5
@@ -69,7 +69,7 @@ class RayProcess(Process):
         trials: int,
         processes: dict[int, float],
     ) -> Json:
-        """Return the `Plan` for trials like these, so many at once, as plain values.
+        """Return the `TrainingPlan` for trials like these, so many at once, as plain values.
 
         `processes` is what `planner.plan` takes under this name.
         """
@@ -145,7 +145,7 @@ class TrialWorker(RayProcess):
         self._reports = self._reports or self.begin(self._job)
         reports = at_once(self._reports)
         self._broken = False
-        return {"reports": told(reports), "done": False}
+        return {"reports": encode_reports(reports), "done": False}
 
     def stop(self) -> None:
         """Forget the trial."""
@@ -234,7 +234,7 @@ class FusedWorker(RayProcess):
             raise
         if reports[-1].outcome is not None:
             self._together.leave(job.trial)
-        return {"reports": told(reports), "done": False, "note": self._together.note()}
+        return {"reports": encode_reports(reports), "done": False, "note": self._together.note()}
 
     def stop(self, place: str) -> None:
         """Forget the trial at this place."""

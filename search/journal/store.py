@@ -28,7 +28,7 @@ from search.journal.journal import FILE_NAME, Event, Journal, JournalError, Tail
 from search.journal.lease import FILE_NAME as LOCK_FILE
 from search.journal.lease import PATIENCE_S, SIZE, Lease, holder_of
 from trainables.caches import cache_folder, make_private
-from trainables.checkpoints.heartbeat import TELL_S, Beat, beat_of, last_beats
+from trainables.checkpoints.heartbeat import SEND_S, Beat, beat_of, last_beats
 from trainables.disk import read_regular
 
 Storage = Path | Bucket
@@ -314,8 +314,8 @@ class BucketHome(Home):
 
     is_shared: ClassVar = False
     asked_every_s: ClassVar = 2.0
-    beats_every_s: ClassVar = TELL_S
-    beats_late_s: ClassVar = 2 * TELL_S
+    beats_every_s: ClassVar = SEND_S
+    beats_late_s: ClassVar = 2 * SEND_S
     patience_s: ClassVar = BUCKET_PATIENCE_S
 
     def __init__(self, bucket: Bucket, name: str) -> None:

@@ -100,7 +100,9 @@ def _ample(config: TrialConfig, dataset: Dataset) -> int:
     if config.model.is_baseline:
         return AMPLE
     _, height, width = config.task.load_targets().image(dataset)
-    height, width = MODELS[config.model.name].seen((1, height, width), config.model.options)
+    height, width = MODELS[config.model.name].effective_size(
+        (1, height, width), config.model.options
+    )
     families = AMPLE_FOR_FAMILIES if MODELS[config.model.name].weights else AMPLE
     return families + AMPLE_FOR_PIXEL * height * width * config.batch_size
 

@@ -27,7 +27,7 @@ from search.tracking.uri import check_tracking
 from trainables.catalog.datasets import DATASETS
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
-from trainables.inspection.leaks import Looked, load_looked
+from trainables.inspection.leaks import InspectedData, load_inspected
 from trainables.inspection.report import DataReport, report_of
 from trainables.inspection.words import warnings
 from trainables.processors import processors
@@ -41,7 +41,7 @@ class Prepared:
     """
 
     experiment: Experiment
-    inspection: Looked
+    inspection: InspectedData
     """The data, after the search for copies."""
     report: DataReport
     local: Resources
@@ -86,7 +86,7 @@ def prepare(
     local = needed_resources(experiment)
     waiting, weights = WaitingTime(), dict[str, str]()
     with waiting.counting():
-        inspection = load_looked(experiment.base.data, download=experiment.download)
+        inspection = load_inspected(experiment.base.data, download=experiment.download)
         report = report_of(inspection, experiment.base.data)
     dataset = inspection.dataset
     experiment, left_out = experiment.fitting(dataset)

@@ -102,7 +102,8 @@ def _sizes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
         if config.model.pretrained and not config.model.input_size
     ]
     side = max(
-        (max(MODELS[model.name].seen(dataset.image, model.options)) for model in models), default=0
+        (max(MODELS[model.name].effective_size(dataset.image, model.options)) for model in models),
+        default=0,
     )
     if side > 2 * max(height, width):
         yield (

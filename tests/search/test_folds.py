@@ -37,7 +37,7 @@ from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.load import load
 from trainables.evaluation.evaluate import evaluate, predictions
 from trainables.messages import Report
-from trainables.training.cross_validation import together
+from trainables.training.cross_validation import combine_folds
 
 SPREAD = (-0.02, 0.0, 0.05)
 METRICS = ("train/loss", "val/loss", "val/accuracy", "lr", "time/epoch_s")
@@ -66,7 +66,7 @@ def train(config: TrialConfig, epoch: int) -> Report:
         {**dict.fromkeys(METRICS, 0.25), "val/accuracy": accuracy + own, "val/loss": 1 - accuracy}
         for own in SPREAD
     ]
-    made = together(epoch, folds, CLASSIFICATION.metrics)
+    made = combine_folds(epoch, folds, CLASSIFICATION.metrics)
     outcome = "completed" if epoch == config.epochs else None
     return Report(epoch, made.values, outcome=outcome, folds=folds)
 

@@ -31,7 +31,7 @@ from search.views.summary import json_summary, markdown_summary, models_table
 from search.why import beside_guessing
 from tests.conftest import Command
 from tests.support.played import evaluation, started_event
-from trainables.catalog.guesses import Guess, blind_error, guessed, guesses_of
+from trainables.catalog.guesses import Guess, blind_error, expected_values, guesses_of
 from trainables.catalog.tasks import CLASSIFICATION
 from trainables.config import TrialConfig
 from trainables.datasets.targets import Targets
@@ -155,7 +155,7 @@ def test_no_constant_answer_is_better_than_the_best_guess(
     generator = np.random.default_rng(0)
     others = [*np.eye(len(counts)), *generator.dirichlet(np.ones(len(counts)), 500)]
     for shares in [*others, np.full(len(counts), 1 / len(counts)), np.array(train) / sum(train)]:
-        reached = guessed(shares.tolist(), counts)
+        reached = expected_values(shares.tolist(), counts)
         assert metric not in reached or score(reached[metric]) <= best + 1e-12
 
 

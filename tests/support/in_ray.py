@@ -20,7 +20,7 @@ from search.journal.journal import Journal
 from search.spaces.smoke import space
 from trainables.config import TrialConfig
 from trainables.datasets.load import load
-from trainables.messages import heard
+from trainables.messages import decode_reports
 from trainables.request import TrialRequest
 
 CONFIGS = [
@@ -49,7 +49,7 @@ def jobs(folder: Path, configs: list[TrialConfig]) -> list[Job]:
 def metrics_of(report: dict[str, Any]) -> dict[str, float]:
     return {
         name: value
-        for name, value in heard(report["reports"])[0].metrics.items()
+        for name, value in decode_reports(report["reports"])[0].metrics.items()
         if name != "time/epoch_s"
     }
 

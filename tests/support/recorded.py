@@ -353,7 +353,7 @@ def write_constant_model(folder: Path) -> None:
     skops.io.dump(fitted, folder / "classifier.skops")
     members = [{"file": "classifier.skops", "temperature": None}]
     about = {"classes": classes, "image": (8, 8, 1), "batch": 8, "features": kind}
-    (folder / predictor.ABOUT).write_text(json.dumps({**about, "members": members}))
+    (folder / predictor.DESCRIPTION).write_text(json.dumps({**about, "members": members}))
     shutil.copy(features.__file__, folder / predictor.FEATURES)
     shutil.copy(predictor.__file__, folder / predictor.CODE)
 

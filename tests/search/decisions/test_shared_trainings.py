@@ -200,7 +200,7 @@ def test_a_folded_search_equals_the_unfolded_one_for_half_the_epochs(
     assert sum(epochs for _, epochs in folded.reused_epochs.values()) == 6
     assert folded == SearchResult.read(small.folder)
     for trial in folded.trials.values():
-        about = checkpoint.about(checkpoint_of(trial, small.folder))
+        about = checkpoint.read_extra(checkpoint_of(trial, small.folder))
         assert about["metrics"] == trial.best, "what it is evaluated by is there"
 
 
@@ -265,7 +265,7 @@ def test_where_trials_wait_at_rungs_what_is_known_is_heard_to_its_end(
     for trial in second.trials.values():
         before = next(one for one in first.trials.values() if one.params == trial.params)
         assert before.epochs.items() <= trial.epochs.items()
-        assert checkpoint.about(checkpoint_of(trial, longer.folder))["metrics"] == trial.best
+        assert checkpoint.read_extra(checkpoint_of(trial, longer.folder))["metrics"] == trial.best
 
 
 def with_data(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from search.data import config_of, parser
 from search.preflight.first_step import few_photographs
 from search.process.guard import guarded
 from trainables.catalog.tasks import TASKS
-from trainables.inspection.leaks import load_looked
+from trainables.inspection.leaks import load_inspected
 from trainables.inspection.pictures import picture
 from trainables.inspection.report import DataReport, report_of
 
@@ -40,7 +40,7 @@ class Seen:
 def command(args: argparse.Namespace) -> int:
     """Look at the data, print what was seen, and return the exit code."""
     config = config_of(args)
-    looked = load_looked(config, download=args.download)
+    looked = load_inspected(config, download=args.download)
     report = report_of(looked, config)
     told = {
         "report": report.to_json(),
