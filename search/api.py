@@ -228,10 +228,10 @@ def run(*, dry_run: bool = False, quiet: bool = False, **options: Any) -> Search
 
 def _run(options: dict[str, Any], *, dry_run: bool) -> "Finished | None":
     """Run the search with these options and print what it found; or print its plan alone."""
-    from search.plan import make_plan
     from search.process.signals import stop_on_signals
     from search.run import experiment_of
-    from search.runner import run as search
+    from search.sessions.estimate import make_plan
+    from search.sessions.session import run as search
     from search.views.terminal import Terminal, say
 
     with stop_on_signals():

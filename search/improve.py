@@ -26,8 +26,8 @@ from cluster.cli import Parser
 from cluster.errors import Refused
 from cluster.storage.bucket import Bucket
 from search import resume
+from search.cli.continuation import change_option, place_options
 from search.cli.options import HelpFormatter, json_option, place_option
-from search.cli.overrides import change_option, place_options
 from search.design.budget import Budget, budget_options
 from search.design.experiment import Experiment, check_search_name
 from search.feedback.learning.challengers import CHALLENGERS, challenger_experiment
@@ -72,13 +72,13 @@ from search.feedback.records import Records
 from search.journal.result import ENDED, PAGE, SearchResult, checkpoint_of, moment
 from search.journal.store import DECISION, Home, Storage, home, searches_in, storage
 from search.monitor import since
-from search.plan import make_plan
 from search.preflight.prepare import prepare
 from search.process.guard import guarded
 from search.process.lifetime import command_start, leave
 from search.process.versions import check_versions
 from search.promote import config_of, dataset_of, description, exported_from, tags
-from search.runner import SessionPlan, first_line, run_session, started
+from search.sessions.estimate import make_plan
+from search.sessions.session import SessionPlan, first_line, run_session, started
 from search.tracking.model_registry import (
     ALIAS,
     CHALLENGER,

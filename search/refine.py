@@ -14,8 +14,8 @@ from functools import partial
 
 from cluster.cli import Parser
 from cluster.errors import Refused
+from search.cli.continuation import change_option, keep_option, place_options
 from search.cli.options import HelpFormatter, json_option, storage_option
-from search.cli.overrides import apply_overrides, change_option, keep_option, place_options
 from search.cli.prompt import search_of
 from search.decisions.refinement_policy import RefinementPolicy, next_space
 from search.design.budget import budget_options
@@ -24,11 +24,12 @@ from search.design.experiment import Experiment
 from search.journal.events import RefinementTerms, Resumed
 from search.journal.result import SearchResult
 from search.preflight.changes import changes, facts_now
+from search.preflight.overrides import apply_overrides
 from search.preflight.prepare import Prepared, prepare
 from search.process.guard import guarded
 from search.process.lifetime import command_start, leave
-from search.runner import SessionPlan, first_line, run_session
 from search.select import refuse_unfinished
+from search.sessions.session import SessionPlan, first_line, run_session
 from search.values.wording import changes_text
 from search.views.base import Finished
 from search.views.terminal import Terminal, say

@@ -13,8 +13,8 @@ from functools import partial
 
 from cluster.cli import Parser
 from cluster.errors import Refused
+from search.cli.continuation import change_option, keep_option, place_options
 from search.cli.options import HelpFormatter, json_option, seed, storage_option
-from search.cli.overrides import apply_overrides, change_option, keep_option, place_options
 from search.cli.prompt import search_of
 from search.decisions.policy import MakePolicy
 from search.decisions.refinement_policy import RefinementPolicy
@@ -26,11 +26,12 @@ from search.journal.journal import FILE_NAME
 from search.journal.result import ENDED, NO_TIME, SearchResult
 from search.journal.store import TRIALS, Home
 from search.preflight.changes import changes, facts_now
+from search.preflight.overrides import apply_overrides
 from search.preflight.prepare import prepare
 from search.preflight.warnings import idle_options
 from search.process.guard import guarded
 from search.process.lifetime import command_start, leave
-from search.runner import SessionPlan, first_line, record, run_session
+from search.sessions.session import SessionPlan, first_line, record, run_session
 from search.space import SearchSpace
 from search.spaces.find import file_of, find, sha256_of
 from search.values.wording import changes_text, verb_for

@@ -23,12 +23,12 @@ from search.design.budget import Budget, budget_options
 from search.design.experiment import AUTO_DEVICE, SURE, Experiment, base_of
 from search.journal.keeping import KEEP_HELP, NEEDED
 from search.journal.store import own_path, storage
-from search.plan import make_plan
 from search.process.guard import guarded
 from search.process.lifetime import leave
-from search.runner import run
 from search.schedulers.asha import REDUCTION, rungs_for
 from search.schedulers.registry import SCHEDULERS
+from search.sessions.estimate import make_plan
+from search.sessions.session import run
 from search.space import SearchSpace
 from search.spaces.find import file_of, find, names
 from search.tracking.uri import DEFAULT_TRACKING

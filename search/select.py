@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from cluster.cli import NOT_READY, REFUSED, Parser
 from cluster.errors import Refused
+from search.cli.continuation import change_option, place_options
 from search.cli.options import HelpFormatter, json_option, storage_option
-from search.cli.overrides import apply_overrides, change_option, place_options
 from search.cli.prompt import search_of
 from search.decisions.driver import Driver
 from search.decisions.selection import ALPHA, MIN_SEEDS, Candidate, decide
@@ -30,11 +30,12 @@ from search.journal.events import Selecting, SessionStart
 from search.journal.guessing import is_answer_at_chance
 from search.journal.result import SearchResult, TrialResult, is_other_race, one_a_training
 from search.preflight.changes import changes, facts_now
+from search.preflight.overrides import apply_overrides
 from search.preflight.prepare import prepare
 from search.process.exit_codes import AT_CHANCE
 from search.process.guard import guarded
 from search.process.lifetime import command_start, leave
-from search.runner import Executor, SessionPlan, first_line, record, run_session
+from search.sessions.session import Executor, SessionPlan, first_line, record, run_session
 from search.values.wording import changes_text, duration
 from search.views.base import Finished
 from search.views.summary import ms_per_image

@@ -75,7 +75,7 @@ DOORS = {
         "search/views/base.py",
         "search/views/live.py",
         "search/views/outcome.py",
-        "search/runner.py",
+        "search/sessions/session.py",
         "search/compare.py",
         "search/list.py",
         "search/status.py",
@@ -156,10 +156,10 @@ FLOORS = {
         decisions
         views
         tracking views/page feedback
-        cli preflight feedback/monitoring serving/pages
-        execution plan
+        preflight feedback/monitoring serving/pages
+        cli execution
         clean compare delete export extend list pause promote report status stop sync why __main__
-        runner views/web
+        sessions views/web
         run resume select
         refine api data
         feedback/learning monitor predict serving

@@ -31,7 +31,7 @@ from search.journal.keeping import ALL, ANSWER, NEEDED, freed, removable
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Home, home
 from search.promote import answer
-from search.runner import drop_unneeded, dropping_failed
+from search.sessions.session import drop_unneeded, dropping_failed
 from search.space import Choice
 from search.why import story
 from tests.conftest import Command

@@ -17,7 +17,7 @@ from search import run
 from search.design.experiment import Experiment
 from search.execution import capacity, cluster_capacity
 from search.execution.capacity import Limit
-from search.plan import make_plan, measured_on
+from search.sessions.estimate import make_plan, measured_on
 from trainables.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent.parent

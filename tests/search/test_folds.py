@@ -18,8 +18,8 @@ from search.decisions.driver import Driver
 from search.design.experiment import Experiment
 from search.journal.journal import read
 from search.journal.result import SearchResult, checkpoint_of
-from search.plan import make_plan
 from search.preflight.disk import room
+from search.sessions.estimate import make_plan
 from search.status import lines, table
 from search.tracking.tracker import Tracker
 from search.views.live import Display

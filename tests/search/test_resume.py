@@ -22,7 +22,6 @@ import search.refine as refining
 import search.resume as resuming
 import search.select as selecting
 from cluster.errors import Refused
-from search.cli.overrides import apply_overrides
 from search.design.budget import Budget, limit
 from search.design.experiment import Experiment
 from search.journal.events import Evidence, SessionStart, Started, Tested, Unevaluated
@@ -30,10 +29,11 @@ from search.journal.journal import Journal, JournalError
 from search.journal.lease import Held
 from search.journal.provenance import provenance
 from search.journal.result import NO_TIME, SearchResult
+from search.preflight.overrides import apply_overrides
 from search.resume import changes, check_trials, experiment_of, is_done, parser, resume
 from search.run import experiment_of as experiment_of_run
 from search.run import parser as run_parser
-from search.runner import exit_code, wind_up
+from search.sessions.session import exit_code, wind_up
 from search.space import Choice, Float, Int, SearchSpace
 from search.spaces.find import sha256_of
 from search.values.wording import DECODED_OTHERWISE

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cluster.errors import Refused
-from search.cli.overrides import apply_overrides
 from search.cli.prompt import resolve_or_ask
 from search.design.experiment import Experiment, absolute
 from search.feedback.learning.challengers import ChampionData
 from search.feedback.learning.joining import ChampionIdentity
 from search.journal.result import SearchResult, TrialResult, checkpoint_of
 from search.journal.store import Home, home
+from search.preflight.overrides import apply_overrides
 from search.promote import answer, config_of, dataset_of
 from search.tracking.model_registry import origin_of
 from search.tracking.uri import DEFAULT_TRACKING, check_tracking, uri_of

@@ -23,13 +23,13 @@ from search.journal.events import Evidence, Started, Tested, from_json
 from search.journal.events import Finished as SearchFinished
 from search.journal.journal import Event, Journal, read
 from search.journal.result import NO_TIME, SearchResult
-from search.plan import Plan
 from search.preflight.changes import changes
 from search.process import lifetime
 from search.process.lifetime import command_start, process_age_s
 from search.refine import experiment_of as refinement_of
 from search.resume import check_budget, experiment_of, is_done, parser
 from search.run import arguments
+from search.sessions.estimate import Plan
 from search.space import Choice, Float, SearchSpace
 from search.status import lines
 from search.views.base import Finished, Shown
