@@ -26,12 +26,18 @@ from cluster.cli import Parser
 from cluster.errors import Refused
 from cluster.storage.bucket import Bucket
 from search import resume
-from search.cli.continuation import change_option, place_options
+from search.cli.continuation import change_option, overrides_of, place_options
 from search.cli.options import HelpFormatter, json_option, place_option
+from search.cli.prompt import resolve_or_ask
 from search.design.budget import Budget, budget_options
 from search.design.experiment import Experiment, check_search_name
 from search.feedback.learning.challengers import CHALLENGERS, challenger_experiment
-from search.feedback.learning.champion import ChampionModel, find_champion, load_champion
+from search.feedback.learning.champion import (
+    ChampionModel,
+    ChampionRequest,
+    find_champion,
+    load_champion,
+)
 from search.feedback.learning.corrected import (
     HELD_OUT,
     MIN_NEW_IMAGES,
@@ -184,7 +190,9 @@ def improve(args: argparse.Namespace) -> int:
     check_versions()
     if args.name is not None and home(args.storage, args.name).exists():
         return settle(args, home(args.storage, args.name))
-    found, records = find_champion(args), Records.at(args.place)
+    if not args.model.startswith("models:"):
+        args.model = resolve_or_ask(args.model, args.storage)
+    found, records = find_champion(champion_request(args)), Records.at(args.place)
     note = Terminal(stderr=True)
     say(note, f"the champion is {found.data.trial.trial} of {found.champion.search}")
     say(note, "reading the corrections and their images")
@@ -222,6 +230,16 @@ def improve(args: argparse.Namespace) -> int:
     set_aside_images(records, gathered)
     finished = run_session(prepared, note, began, opening, session)
     return finish(args, kept, finished.exit_code)
+
+
+def champion_request(args: argparse.Namespace) -> ChampionRequest:
+    """Collect the options that say which model is improved."""
+    return ChampionRequest(
+        model=args.model,
+        storage=args.storage,
+        overrides=overrides_of(args),
+        register=args.register or "",
+    )
 
 
 def check_options(args: argparse.Namespace) -> None:
@@ -473,7 +491,7 @@ def finish(args: argparse.Namespace, kept: Home, code: int) -> int:
     folder = kept.read(FOLDER)
     told = ImprovementInfo.read(folder)
     # Not the one that MODEL names now, which may have followed while this was cut off.
-    found = load_champion(args, told.champion)
+    found = load_champion(champion_request(args), told.champion)
     facts = facts_in(kept)
     if facts is None:
         decision = decided(args, found, kept, result, told)
@@ -626,7 +644,10 @@ def first_beside(
     elif (rounds := rounds_to(found, args.storage)) and home(
         args.storage, (begun := rounds[0].champion).search
     ).exists():
-        name, rights = f"{begun.trial} of {begun.search}", tested(load_champion(args, begun))
+        name, rights = (
+            f"{begun.trial} of {begun.search}",
+            tested(load_champion(champion_request(args), begun)),
+        )
     facts = {"name": name, "rights": "".join(map(str, rights.astype(int)))}
     kept.write(FIRST, json.dumps(facts).encode())
     if rights is champion:

@@ -14,7 +14,7 @@ from functools import partial
 
 from cluster.cli import Parser
 from cluster.errors import Refused
-from search.cli.continuation import change_option, keep_option, place_options
+from search.cli.continuation import change_option, keep_option, overrides_of, place_options
 from search.cli.options import HelpFormatter, json_option, storage_option
 from search.cli.prompt import search_of
 from search.decisions.refinement_policy import RefinementPolicy, next_space
@@ -89,7 +89,7 @@ def refine(args: argparse.Namespace) -> Finished | None:
     result = SearchResult.read(kept.opened())
     recorded = apply_overrides(
         Experiment.from_description(args.name, result.started.experiment, args.storage),
-        args,
+        overrides_of(args),
         result,
     )
     goes_on = result.refinement is not None and not (result.refinement.is_over and result.is_over)

@@ -13,7 +13,7 @@ from functools import partial
 
 from cluster.cli import Parser
 from cluster.errors import Refused
-from search.cli.continuation import change_option, keep_option, place_options
+from search.cli.continuation import change_option, keep_option, overrides_of, place_options
 from search.cli.options import HelpFormatter, json_option, seed, storage_option
 from search.cli.prompt import search_of
 from search.decisions.policy import MakePolicy
@@ -150,7 +150,7 @@ def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:
         base=base_of(experiment.base, space),
         **given,
     )
-    return apply_overrides(changed, args, result)
+    return apply_overrides(changed, overrides_of(args), result)
 
 
 def space_of(args: argparse.Namespace, experiment: Experiment, result: SearchResult) -> SearchSpace:

@@ -6,7 +6,6 @@ It runs on this machine or a cluster.
 import argparse
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -31,7 +30,7 @@ from search.sessions.estimate import make_plan
 from search.sessions.session import run
 from search.space import SearchSpace
 from search.spaces.find import file_of, find, names
-from search.tracking.uri import DEFAULT_TRACKING
+from search.tracking.uri import DEFAULT_TRACKING, default_uri
 from search.values import secrets
 from search.values.executors import AUTO_COUNT, DEFAULT_EXECUTOR, EXECUTOR_HELP
 from search.values.objectives import COSTS, parse_objectives, value_of
@@ -342,7 +341,7 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
         concurrency=None if args.concurrency == AUTO_COUNT else args.concurrency,
         objectives=parse_objectives(args.objective, base.metric) if args.objective else (),
         budget=Budget(tuple(args.budget), args.price),
-        tracking=args.tracking or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING,
+        tracking=args.tracking or default_uri(),
         **{
             name: getattr(args, name)
             for name in (

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from cluster.cli import NOT_READY, REFUSED, Parser
 from cluster.errors import Refused
-from search.cli.continuation import change_option, place_options
+from search.cli.continuation import change_option, overrides_of, place_options
 from search.cli.options import HelpFormatter, json_option, storage_option
 from search.cli.prompt import search_of
 from search.decisions.driver import Driver
@@ -98,7 +98,8 @@ def select(args: argparse.Namespace) -> Finished | None:
     kept = search_of(args)
     result = SearchResult.read(kept.opened())
     recorded = Experiment.from_description(args.name, result.started.experiment, args.storage)
-    experiment = apply_overrides(replace(recorded, budget=Budget(), fuse="off"), args, result)
+    unlimited = replace(recorded, budget=Budget(), fuse="off")
+    experiment = apply_overrides(unlimited, overrides_of(args), result)
     refuse_unfinished(experiment, result)
     terms = terms_of(args, result)
     plan = SessionPlan(

@@ -31,7 +31,7 @@ NAMES_LEFT: dict[str, int] = {
     "search/execution": 57,
     "search/feedback": 8,
     "search/journal": 133,
-    "search/preflight": 27,
+    "search/preflight": 24,
     "search/schedulers": 42,
     "search/serving": 3,
     "search/sessions": 17,

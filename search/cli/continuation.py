@@ -1,10 +1,12 @@
 """Options of the verbs that continue a known search."""
 
 import argparse
+from dataclasses import fields
 
 from search.cli.options import count_or_auto
 from search.journal.keeping import KEEP_HELP
 from search.journal.store import own_path
+from search.preflight.overrides import Overrides
 from search.values.executors import EXECUTOR_HELP
 
 
@@ -52,3 +54,10 @@ def change_option(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument(
         "--allow-change", action="store_true", help=f"go on although {what} has changed"
     )
+
+
+def overrides_of(args: argparse.Namespace) -> Overrides:
+    """Collect the options that replace recorded values, as far as a verb has them."""
+    names = [field.name for field in fields(Overrides) if hasattr(args, field.name)]
+    values = {name: getattr(args, name) for name in names}
+    return Overrides(**values | {"budget": tuple(values.get("budget", ()))})

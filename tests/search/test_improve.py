@@ -27,6 +27,7 @@ from search.feedback.records import EARLIER, RecordedAnswer, Records, RecordsInf
 from search.improve import (
     ORIGINS,
     about_of,
+    champion_request,
     is_wanted_as_onnx,
     main,
     parser,
@@ -273,7 +274,7 @@ def test_a_challenger_is_there_as_onnx_if_the_champion_is(champion: Champion) ->
     def wanted(*words: str) -> bool:
         given = ["models:/knn/1", "--from", "met", "--tracking", database, *words]
         args = parser().parse_args(given)
-        return is_wanted_as_onnx(args, find_champion(args))
+        return is_wanted_as_onnx(args, find_champion(champion_request(args)))
 
     assert not wanted()
     MlflowClient(database).set_model_version_tag("knn", "1", ONNX, "true")

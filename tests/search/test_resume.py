@@ -22,6 +22,7 @@ import search.refine as refining
 import search.resume as resuming
 import search.select as selecting
 from cluster.errors import Refused
+from search.cli.continuation import overrides_of
 from search.design.budget import Budget, limit
 from search.design.experiment import Experiment
 from search.journal.events import Evidence, SessionStart, Started, Tested, Unevaluated
@@ -333,7 +334,8 @@ def test_who_is_told_to_fetch_weights_with_download_can(
 ) -> None:
     result = recorded(tmp_path, monkeypatch, "--trials", "1")
     begun = Experiment.from_description("s", result.started.experiment, tmp_path)
-    assert apply_overrides(begun, verb.parser().parse_args(["s", "--download"]), result).download
+    overrides = overrides_of(verb.parser().parse_args(["s", "--download"]))
+    assert apply_overrides(begun, overrides, result).download
 
 
 def test_a_login_in_the_tracking_uri_is_never_kept(
