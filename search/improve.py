@@ -75,14 +75,13 @@ from search.feedback.learning.paired import PairedComparison
 from search.feedback.learning.trained import LoadedCheckpoint
 from search.feedback.monitoring.held_to import MIN_TESTED
 from search.feedback.records import Records
-from search.journal.result import ENDED, PAGE, SearchResult, checkpoint_of, moment
+from search.journal.result import ENDED, PAGE, SearchResult, moment
 from search.journal.store import DECISION, Home, Storage, home, searches_in, storage
 from search.monitor import since
 from search.preflight.prepare import prepare
 from search.process.guard import guarded
 from search.process.lifetime import command_start, leave
 from search.process.versions import check_versions
-from search.promote import config_of, dataset_of, description, exported_from, tags
 from search.sessions.estimate import make_plan
 from search.sessions.session import SessionPlan, first_line, run_session, started
 from search.tracking.model_registry import (
@@ -94,6 +93,9 @@ from search.tracking.model_registry import (
     check_name,
     origin_of,
 )
+from search.trained.description import describe_model, tags
+from search.trained.export import config_of, dataset_of, export_for_registry, local_checkpoint
+from search.trained.source import REGISTERED
 from search.values.secrets import refuse, refuse_in_uri
 from search.views.terminal import Terminal, say
 from trainables.disk import read_regular
@@ -190,7 +192,7 @@ def improve(args: argparse.Namespace) -> int:
     check_versions()
     if args.name is not None and home(args.storage, args.name).exists():
         return settle(args, home(args.storage, args.name))
-    if not args.model.startswith("models:"):
+    if not args.model.startswith(REGISTERED):
         args.model = resolve_or_ask(args.model, args.storage)
     found, records = find_champion(champion_request(args)), Records.at(args.place)
     note = Terminal(stderr=True)
@@ -568,10 +570,10 @@ def decided(
         parts[HELD_OUT] = parts[HELD_OUT].take(np.array(fair))
     alpha = told.alpha(records.deciding_images(), result.started.id)
     trials = [trial for trial in result.ranking if not trial.is_freed]
-    dataset = dataset_of(result, config_of(trials[0], folder))
+    dataset = dataset_of(result, config_of(result, trials[0], folder))
     challengers = {
         trial.trial: LoadedCheckpoint(
-            config_of(trial, folder), dataset, kept.read(str(checkpoint_of(trial, Path())))
+            config_of(result, trial, folder), dataset, local_checkpoint(kept, trial)
         )
         for trial in trials
     }
@@ -698,18 +700,18 @@ def registered_as(
     """Export the challenger and register it, without an alias; return its version."""
     chosen = result.trials[facts["challenger"]]
     with tempfile.TemporaryDirectory(prefix="promote-") as temporary:
-        exported = exported_from(
+        exported = export_for_registry(
             result,
-            chosen.trial,
-            config_of(chosen, kept.read(FOLDER)),
-            kept.read(str(checkpoint_of(chosen, Path()))),
+            kept,
+            chosen,
+            kept.read(FOLDER),
             Path(temporary) / "classifier",
             onnx=is_wanted_as_onnx(args, found),
         )
         facts["watched"] = add_expected(args, kept, result, luck_of(facts), exported.folder)
         text = "\n".join(
             [
-                description(result, chosen, exported),
+                describe_model(result, chosen, exported),
                 "",
                 f"It improves on {found.champion.trial} of the search {found.champion.search}, "
                 f"with {facts['images'][TRAINING]:,} corrected images: {'; '.join(facts['text'])}.",

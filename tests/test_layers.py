@@ -156,14 +156,12 @@ FLOORS = {
         decisions
         views
         tracking views/page feedback
-        preflight feedback/monitoring serving/pages
-        cli execution
-        clean compare delete export extend list pause promote report status stop sync why __main__
-        sessions views/web
-        run resume select
-        refine api data
-        feedback/learning monitor predict serving
-        serve label improve views/web/forms
+        preflight trained feedback/monitoring serving/pages
+        cli execution feedback/learning serving
+        sessions clean compare delete export extend list pause promote report serve status stop sync
+        run resume select label monitor predict why __main__ views/web
+        refine improve api data
+        views/web/forms
         views/web/pages
         ui
     """,

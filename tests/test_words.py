@@ -24,7 +24,7 @@ VAGUE_DOCSTRING = re.compile(r"(Return|Say|Tell) (what|whether|how|which|why|who
 
 NAMES_LEFT: dict[str, int] = {
     "cluster/storage": 1,
-    "search": 290,
+    "search": 268,
     "search/algorithms": 20,
     "search/cli": 10,
     "search/decisions": 107,
@@ -54,7 +54,7 @@ NAMES_LEFT: dict[str, int] = {
 """By room, the definitions, parameters and variables with a vague name."""
 
 DOCSTRINGS_LEFT: dict[str, int] = {
-    "search": 54,
+    "search": 48,
     "search/algorithms": 1,
     "search/decisions": 32,
     "search/execution": 10,

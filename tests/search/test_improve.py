@@ -18,7 +18,7 @@ from PIL import Image
 from cluster.errors import NotReady
 from cluster.storage.bucket import Bucket
 from search.api import load as opened
-from search.api import prepared, run
+from search.api import run
 from search.feedback.learning.champion import find_champion
 from search.feedback.learning.expected import trained_image_names
 from search.feedback.monitoring.findings import find_changes
@@ -40,6 +40,7 @@ from search.monitor import main as monitor
 from search.promote import main as promote
 from search.space import Choice, Float, SearchSpace
 from search.tracking.model_registry import ONNX, Registered
+from search.trained.source import ModelSource
 from search.views.outcome import best_table
 from tests.conftest import MakeOnce
 from trainables.config import DataConfig
@@ -262,7 +263,8 @@ def test_what_a_champion_was_improved_for_is_no_change_to_its_monitor(
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert told["held_to"].endswith("that were met before it was improved and not trained on")
     assert [check["name"] for check in told["checks"]] == ["outputs", "class mix", "accuracy"]
-    held = reference.read(prepared("models:/knn/2", Path("classifier"), **known))
+    source = ModelSource(name="models:/knn/2", storage=Path("searches"), **known)
+    held = reference.read(source.fetch(Path("classifier")))
     assert held is not None
     assert find_changes("knn", held, load_window(place.met, held, version="3")).changed
 

@@ -7,12 +7,14 @@ from cluster.errors import Refused
 from search.design.experiment import Experiment, absolute
 from search.feedback.learning.challengers import ChampionData
 from search.feedback.learning.joining import ChampionIdentity
-from search.journal.result import SearchResult, TrialResult, checkpoint_of
+from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Home, Storage, home
 from search.preflight.overrides import Overrides, apply_overrides
-from search.promote import answer, config_of, dataset_of
 from search.tracking.model_registry import origin_of
 from search.tracking.uri import check_tracking, registry_uri, uri_of
+from search.trained.answer import find_answer
+from search.trained.export import config_of, dataset_of, local_checkpoint
+from search.trained.source import REGISTERED
 from trainables.catalog.tasks import CLASSIFICATION
 from trainables.errors import ConfigError
 
@@ -43,7 +45,7 @@ class ChampionModel:
     @property
     def checkpoint(self) -> Path:
         """The local folder of the champion's checkpoint, which is downloaded if necessary."""
-        return self.home.read(str(checkpoint_of(self.data.trial, Path())))
+        return local_checkpoint(self.home, self.data.trial)
 
 
 def find_champion(request: ChampionRequest) -> ChampionModel:
@@ -53,7 +55,7 @@ def find_champion(request: ChampionRequest) -> ChampionModel:
         ConfigError: there is no such model or search, or it cannot be improved.
         Refused: its search is not the one that it was registered from.
     """
-    if not request.model.startswith("models:"):
+    if not request.model.startswith(REGISTERED):
         return load_champion(request, ChampionIdentity("", "", request.model, "", ""))
     at = origin_of(request.model, registry_uri(request.overrides.tracking))
     if not at.tags.get("search.name"):
@@ -83,7 +85,7 @@ def load_champion(request: ChampionRequest, identity: ChampionIdentity) -> Champ
             f"{request.model} was registered from."
         )
     chosen = result.find(identity.trial) if identity.trial else None
-    chosen = chosen or answer(result, search_home, request.storage)
+    chosen = chosen or find_answer(result, search_home, request.storage)
     uri = request.overrides.tracking
     tracking = registry_uri(uri) if identity.version else absolute(uri_of(result, uri))
     champion = ChampionIdentity(
@@ -111,7 +113,7 @@ def champion_data(
         result.name, result.started.experiment, request.storage
     )
     experiment = replace(apply_overrides(experiment, request.overrides, result), tracking=tracking)
-    config = config_of(chosen, request.overrides.data_root or Path(result.started.data["root"]))
+    config = config_of(result, chosen, request.overrides.data_root)
     if config.task is not CLASSIFICATION:
         raise ConfigError(
             f"'{result.name}' is of {config.task.title}: what is corrected are classes."

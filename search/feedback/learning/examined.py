@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from cluster.errors import Refused
-from search.api import load
 from search.feedback.learning.champion import ChampionModel
 from search.feedback.learning.corrected import (
     ALREADY_KNOWN,
@@ -31,6 +30,7 @@ from search.feedback.learning.joining import (
     joined_labels,
 )
 from search.feedback.records import Records
+from search.trained.source import ModelSource, load_model
 from trainables.errors import ConfigError, counted
 
 MAX_SUSPECTED = 0.1
@@ -74,11 +74,13 @@ def examine_corrections(
             f"'{records.place}' holds the records of '{info.model}', whose classes are not those "
             f"of {champion.source}."
         )
-    model = load(
-        champion.source,
-        storage=str(champion.data.experiment.storage),
-        tracking=champion.tracking,
-        data_root=data_root,
+    model = load_model(
+        ModelSource(
+            name=champion.source,
+            storage=champion.data.experiment.storage,
+            tracking=champion.tracking,
+            data_root=data_root,
+        )
     )
     corrected_images = read_corrected_images(records, model, dataset, joined_labels(rounds))
     if not keep_doubted:
