@@ -192,9 +192,7 @@ def improve(args: argparse.Namespace) -> int:
     check_versions()
     if args.name is not None and home(args.storage, args.name).exists():
         return settle(args, home(args.storage, args.name))
-    if not args.model.startswith(REGISTERED):
-        args.model = resolve_or_ask(args.model, args.storage)
-    found, records = find_champion(champion_request(args)), Records.at(args.place)
+    found, records = named_champion(args), Records.at(args.place)
     note = Terminal(stderr=True)
     say(note, f"the champion is {found.data.trial.trial} of {found.champion.search}")
     say(note, "reading the corrections and their images")
@@ -232,6 +230,13 @@ def improve(args: argparse.Namespace) -> int:
     set_aside_images(records, gathered)
     finished = run_session(prepared, note, began, opening, session)
     return finish(args, kept, finished.exit_code)
+
+
+def named_champion(args: argparse.Namespace) -> ChampionModel:
+    """Find the model that MODEL names; ask if the name of its search is mistyped."""
+    if not args.model.startswith(REGISTERED):
+        args.model = resolve_or_ask(args.model, args.storage)
+    return find_champion(champion_request(args))
 
 
 def champion_request(args: argparse.Namespace) -> ChampionRequest:

@@ -158,8 +158,8 @@ FLOORS = {
         tracking views/page feedback
         preflight trained feedback/monitoring serving/pages
         cli execution feedback/learning serving
-        sessions clean compare delete export extend list pause promote report serve status stop sync
-        run resume select label monitor predict why __main__ views/web
+        sessions clean compare delete export extend list pause promote report status stop sync why
+        run resume select label monitor predict serve __main__ views/web
         refine improve api data
         views/web/forms
         views/web/pages

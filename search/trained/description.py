@@ -128,7 +128,6 @@ def model_figures(
         else f" in the {where}; {exported.value:.4f} as promoted, on {exported.images:,} images"
     )
     metric, primary = chosen.metric, chosen.task.primary
-    what = "probabilities" if chosen.task is CLASSIFICATION else "predictions"
     figures = {} if metric.is_primary else {f"validation {metric.title}": figure_text(chosen)}
     figures[f"validation {primary.title}"] = figure_text(chosen, primary) + measured
     if folds := chosen.config["data"].get("folds"):
@@ -140,16 +139,24 @@ def model_figures(
     if (compared := against_guessing(result, chosen)) is not None:
         figures["guessing"] = against_text(compared, chosen.trial)
     figures |= _test_figures(result.test_of(chosen), metric, primary)
+    return figures | _computing_figures(chosen, exported)
+
+
+def _computing_figures(chosen: TrialResult, exported: "Exported") -> dict[str, str]:
+    """The figures of the exported forms, title to text: time, and difference from the training."""
     if not is_network(exported):
-        return figures | {
+        return {
             "time": (
                 f"{_times(exported.inference)}, from pixels in memory to probabilities on one "
                 "thread of a CPU, features included"
             )
         }
-    figures["torch"] = (
-        f"{_times(exported.inference)}, from pixels in memory to {what} on one thread of a CPU"
-    )
+    what = "probabilities" if chosen.task is CLASSIFICATION else "predictions"
+    figures = {
+        "torch": (
+            f"{_times(exported.inference)}, from pixels in memory to {what} on one thread of a CPU"
+        )
+    }
     if exported.onnx_inference is not None:
         beside = f"probabilities differ from torch's by at most {exported.onnx_difference:.1g}"
         figures["ONNX"] = f"{_times(exported.onnx_inference)}, likewise, in onnxruntime; {beside}"

@@ -14,14 +14,15 @@ from search.tracking.model_registry import origin_of
 from search.tracking.uri import check_tracking, registry_uri, uri_of
 from search.trained.answer import find_answer
 from search.trained.export import config_of, dataset_of, local_checkpoint
-from search.trained.source import REGISTERED
+from search.trained.source import REGISTERED, ModelSource, load_model
 from trainables.catalog.tasks import CLASSIFICATION
 from trainables.errors import ConfigError
+from trainables.export.model import Model
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChampionRequest:
-    """Which model to improve, and what replaces recorded values of its search."""
+    """The model to improve, and the values that replace recorded ones of its search."""
 
     model: str
     """An address in MLflow's registry, or the name of a search."""
@@ -46,6 +47,16 @@ class ChampionModel:
     def checkpoint(self) -> Path:
         """The local folder of the champion's checkpoint, which is downloaded if necessary."""
         return local_checkpoint(self.home, self.data.trial)
+
+    def load_model(self, data_root: Path | None) -> Model:
+        """Load the exported model; `data_root` is the folder of its data, if it has moved."""
+        source = ModelSource(
+            name=self.source,
+            storage=self.data.experiment.storage,
+            tracking=self.tracking,
+            data_root=data_root,
+        )
+        return load_model(source)
 
 
 def find_champion(request: ChampionRequest) -> ChampionModel:

@@ -30,7 +30,6 @@ from search.feedback.learning.joining import (
     joined_labels,
 )
 from search.feedback.records import Records
-from search.trained.source import ModelSource, load_model
 from trainables.errors import ConfigError, counted
 
 MAX_SUSPECTED = 0.1
@@ -74,14 +73,7 @@ def examine_corrections(
             f"'{records.place}' holds the records of '{info.model}', whose classes are not those "
             f"of {champion.source}."
         )
-    model = load_model(
-        ModelSource(
-            name=champion.source,
-            storage=champion.data.experiment.storage,
-            tracking=champion.tracking,
-            data_root=data_root,
-        )
-    )
+    model = champion.load_model(data_root)
     corrected_images = read_corrected_images(records, model, dataset, joined_labels(rounds))
     if not keep_doubted:
         corrected_images = without_earlier_doubted(corrected_images, rounds)
