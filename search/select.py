@@ -35,7 +35,8 @@ from search.preflight.prepare import prepare
 from search.process.exit_codes import AT_CHANCE
 from search.process.guard import guarded
 from search.process.lifetime import command_start, leave
-from search.sessions.session import Executor, SessionPlan, first_line, record, run_session
+from search.sessions.executor import Executor
+from search.sessions.session import SessionPlan, first_line, record, run_session
 from search.values.wording import changes_text, duration
 from search.views.base import Finished
 from search.views.summary import ms_per_image

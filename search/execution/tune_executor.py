@@ -72,7 +72,7 @@ def begin(
     say: Callable[[str], None],
     went_well: Callable[[], bool],
 ) -> Iterator[TuneExecutor]:
-    """Start Ray, or join the cluster, and have workers start; see `Begin` of the session."""
+    """Start Ray, or join the cluster, and have workers start; see `sessions.executor.Begin`."""
     experiment, waiting = prepared.experiment, prepared.waiting
     with (
         session(

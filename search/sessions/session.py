@@ -2,22 +2,16 @@
 
 import json
 import signal
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import Any, Protocol
 from uuid import uuid4
 
 from rich.console import Console
 
-from cluster.cli import NOT_READY, REFUSED, error_line
-from cluster.errors import NotReady, Refused
 from cluster.runtime.session import LOCAL
-from cluster.secrets import redact
 from search.decisions.driver import Driver
 from search.decisions.earlier_searches import Earlier
 from search.decisions.policy import MakePolicy
@@ -25,12 +19,8 @@ from search.decisions.search_policy import SearchPolicy
 from search.design.budget import Budget
 from search.design.commands import verb
 from search.design.experiment import Experiment
-from search.execution.evaluation import Crew, Tick, evaluate_best, evaluate_trials
-from search.execution.packing import Packing
 from search.journal.events import Evidence, Selecting, SessionStart, Started
-from search.journal.guessing import is_answer_at_chance
-from search.journal.journal import FILE_NAME, VERSION, JournalError, Unwritten
-from search.journal.keeping import ALL, NEEDED, by_kind, freed, goes_at_once, removable, remove
+from search.journal.journal import FILE_NAME, VERSION, Unwritten
 from search.journal.lease import FILE_NAME as LOCK_FILE
 from search.journal.lease import boot_id
 from search.journal.provenance import provenance
@@ -38,40 +28,41 @@ from search.journal.requests import Inbox, asked_before
 from search.journal.result import (
     DATA_PICTURE,
     DATA_REPORT,
-    ENDED,
-    NO_TIME,
-    STUDY,
     SearchResult,
 )
 from search.journal.store import evidence
 from search.preflight.prepare import Prepared, data_facts, prepare, refuse_taken, session_facts
-from search.process.exit_codes import AT_CHANCE, SOME_FAILED
 from search.process.lifetime import CommandStart, command_start
 from search.process.signals import raise_pending_signal, stop
 from search.process.versions import check_versions
+from search.sessions.ending import (
+    ExitCode,
+    closed_by_its_end,
+    ended,
+    exit_code,
+    interruptible,
+    rendered,
+    tell_troubles,
+    tried,
+    went_well,
+    wind_up,
+)
+from search.sessions.executor import Executor, begin_of
+from search.sessions.phases import search_through
 from search.spaces.find import sha256_of
 from search.tracking.runs import new_title
-from search.tracking.tracker import PATIENCE_S, Tracker
+from search.tracking.tracker import Tracker
 from search.tracking.uri import check_tracking
 from search.values.executors import EXECUTORS
 from search.values.wording import cut_off_text
 from search.views.base import Finished, Shown
 from search.views.opened import OpenViews
 from search.views.terminal import Terminal, say
-from trainables.catalog.entries import imported
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError, counted
 from trainables.inspection.pictures import picture
 from trainables.inspection.words import headline
-from trainables.memory import size_text
-
-ExitCode = Callable[[SearchResult, list[int], list[str]], int]
-"""Gives the exit code for a result, the signals that came and the troubles that were reported."""
-TERM_GRACE_S = 12
-"""After SIGTERM, the seconds in which trials may finish their epoch."""
-HURRY_S = 5.0
-"""Seconds that a search that was interrupted waits for MLflow."""
 
 
 def run(experiment: Experiment, *, as_json: bool = False) -> Finished:
@@ -105,143 +96,6 @@ def run(experiment: Experiment, *, as_json: bool = False) -> Finished:
         began,
         opening,
         SessionPlan("search.run", started(experiment, prepared.dataset), as_json=as_json),
-    )
-
-
-class Executor(Protocol):
-    """An executor that has begun: it trains and evaluates for one session."""
-
-    @property
-    def experiment(self) -> Experiment:
-        """The search, with the device on which it trains."""
-
-    @property
-    def at_once(self) -> int:
-        """The number of trials that may run at once when the session begins."""
-
-    @property
-    def room(self) -> int | None:
-        """The number of trials for which there is room at once; None where it changes, and the
-        executor resizes.
-        """
-
-    @property
-    def packing(self) -> Packing:
-        """The number of trials that train as one network, and of workers that share a GPU."""
-
-    @property
-    def crew(self) -> Crew:
-        """The processes that evaluate after the last trial."""
-
-    @property
-    def shows_table(self) -> bool:
-        """True if a table may be drawn on the terminal while it trains."""
-
-    def ticking(self, driver: Driver, tick: Tick) -> Tick:
-        """Return a tick that also does what the executor has to do several times a second."""
-
-    def train(self, driver: Driver, *, tick: Tick) -> None:
-        """Train the driver's trials, and tell it of each report and failure, until it has no more.
-
-        Raises:
-            NotReady: nothing can be trained any more; what was done is in the journal.
-        """
-
-    def close(self) -> None:
-        """Let go of what has trained and evaluated."""
-
-
-class Begin(Protocol):
-    """The context manager with which an executor begins, and ends (`ExecutorEntry.begin`)."""
-
-    def __call__(
-        self,
-        prepared: Prepared,
-        planned: int,
-        provenance: dict[str, str],
-        *,
-        say: Callable[[str], None],
-        went_well: Callable[[], bool],
-    ) -> AbstractContextManager[Executor]:
-        """Begin; the time that is only waited is told to `prepared.waiting`.
-
-        Args:
-            prepared: the search, and its data.
-            planned: the largest number of trainings.
-            provenance: the facts of `search.journal.provenance`.
-            say: prints a line.
-            went_well: returns, at the end, whether nobody will look for a reason in logs.
-
-        Raises:
-            NotReady: what it needs is not there.
-        """
-
-
-def search_through(
-    driver: Driver, dataset: Dataset, executor: Executor, *, by: str, tick: Tick
-) -> None:
-    """Run a search: its trials, the evaluation of each, and the best one's test."""
-    ticked = dropping_failed(driver, tick)
-    executor.train(driver, tick=ticked)
-    driver.look()
-    while not (driver.over or driver.active):  # somebody asked for more at the last moment
-        executor.train(driver, tick=ticked)
-        driver.look()
-    driver.settle()
-    driver.has_trained = True
-    evaluate_trials(driver, executor.crew, slots=driver.slots, tick=tick)
-    evaluate_best(driver, dataset, executor.crew, by=by, tick=tick)
-    drop_unneeded(driver)
-
-
-def dropping_failed(driver: Driver, tick: Tick) -> Tick:
-    """Return a tick that also removes the checkpoints of trials that have failed for good.
-
-    What cannot be removed now is tried again at the search's end.
-    """
-    experiment, journal = driver.experiment, driver.journal
-    if experiment.keep == ALL or not goes_at_once(experiment.space):
-        return tick
-    known = set[str]()
-
-    def ticked() -> None:
-        tick()
-        failed = {trial.trial for trial in driver.result.failed} - known
-        known.update(failed)
-        if not failed:
-            return
-        with suppress(OSError):
-            if found := removable(driver.result, experiment.home, NEEDED, among=failed):
-                journal.append(freed(found, NEEDED))
-                remove(experiment.home, found)
-
-    return ticked
-
-
-def drop_unneeded(driver: Driver) -> None:
-    """Remove the checkpoints that nothing of the search needs any more, and say so.
-
-    What cannot be removed now is left for `search.clean`.
-    """
-    home, journal = driver.experiment.home, driver.journal
-    if driver.experiment.keep == ALL or driver.interrupted:
-        return
-    try:
-        if not (found := removable(driver.result, home, NEEDED)):
-            return
-        journal.append(freed(found, NEEDED))
-        remove(home, found)
-    except OSError as error:
-        journal.complain(
-            "note: checkpoints of stopped trials could not be removed "
-            f"({error.strerror or error}). Later: {verb('clean', driver.experiment)}"
-        )
-        return
-    kinds = by_kind(found)
-    titles = " and ".join(kind.counted(count) for kind, (count, _) in kinds.items())
-    journal.complain(
-        f"note: the checkpoints of {titles} were removed "
-        f"({size_text(sum(size for _, size in kinds.values()))}); --keep all keeps them"
     )
 
 
@@ -448,35 +302,14 @@ def carry_out(running: Running, dataset: Dataset, signals: list[int]) -> None:
         executor.close()
         driver.journal.patient = not signals
         with suppress(KeyboardInterrupt):
-            wind_up(running, hurry=bool(signals))
-
-
-@contextmanager
-def closed_by_its_end(driver: Driver, troubles: list[str]) -> Iterator[None]:
-    """Close the search with whatever ends it early; keep as a trouble what the user can mend."""
-    try:
-        yield
-    except (KeyboardInterrupt, Unwritten):
-        driver.close("interrupted", "broken off")
-    except Refused as error:
-        troubles.append(str(error))
-    except NotReady as error:
-        troubles.append(str(error))
-        driver.close("lost", str(error))
-    except BaseException:
-        driver.close("lost", "the search broke off")
-        raise
-
-
-def begin_of(experiment: Experiment) -> Begin:
-    """Return the function with which a search's executor begins, imported now."""
-    found: Begin = imported(EXECUTORS[experiment.executor].begin)
-    return found
-
-
-def went_well(result: SearchResult, troubles: list[str]) -> bool:
-    """Return whether nobody will look for a reason in an executor's logs."""
-    return not troubles and result.outcome != "lost" and not result.unevaluated.keys() - {NO_TIME}
+            wind_up(
+                driver,
+                running.tracker,
+                running.views,
+                running.troubles,
+                look=running.look,
+                hurry=bool(signals),
+            )
 
 
 @contextmanager
@@ -507,96 +340,6 @@ def record(
     return rendered(views, finished)
 
 
-def tell_troubles(troubles: list[str], experiment: Experiment, tracker: Tracker) -> None:
-    """Print what went wrong; what MLflow did not take is one more trouble."""
-    if tracker.error:
-        remedy = (
-            f"Nothing is lost: {experiment.home}/{FILE_NAME} has it all. "
-            f"Later: {verb('sync', experiment)}"
-        )
-        troubles.append(f"MLflow did not take everything ({tracker.error}). {remedy}")
-    for trouble in troubles:
-        sys.stderr.write(error_line(trouble))
-
-
-def ended(
-    experiment: Experiment,
-    result: SearchResult,
-    tracker: Tracker,
-    signals: list[int],
-    troubles: list[str],
-    code: ExitCode,
-    began: CommandStart | None = None,
-) -> Finished:
-    """Return the outcome of a search.
-
-    `began` is when its session began; None if there was no session.
-    """
-    where = {
-        "tracking_uri": redact(experiment.tracking),
-        "experiment_id": tracker.experiment_id,
-        "parent_run_id": tracker.parent_run_id,
-    }
-    after_s = 0.0  # the last event, which is as far as the journal knows
-    if began is not None and result.now is result.sessions:
-        after_s = max(0.0, began.ago_s - result.now[-1].elapsed_ms / 1000)
-    return Finished(
-        experiment, result, where, code(result, signals, troubles), result.wall_s + after_s
-    )
-
-
-def rendered(views: OpenViews, finished: Finished) -> Finished:
-    """Have the views show the result, and return it; its exit code tells if one could not."""
-    lines = views.render(finished)
-    for line in lines:
-        sys.stderr.write(error_line(line))
-    return replace(finished, exit_code=finished.exit_code or NOT_READY) if lines else finished
-
-
-def write_last_line(driver: Driver) -> None:
-    """Journal the search's own outcome.
-
-    Without that line, because no disk takes it, the search counts as cut off, which is true as
-    well.
-    """
-    with suppress(JournalError):
-        driver.finish()
-
-
-def wind_up(running: Running, *, hurry: bool) -> None:
-    """Write what views keep and the study, then the last line, and wait for MLflow to have it all.
-
-    What was asked for until then is answered. A step that fails does not keep the others from being
-    done.
-    """
-    driver, troubles = running.driver, running.troubles
-    driver.is_done = True
-    with ExitStack() as steps:
-        steps.callback(running.tracker.close, HURRY_S if hurry else PATIENCE_S)
-        steps.callback(driver.journal.close)
-        steps.callback(write_last_line, driver)
-        if not hurry:  # a resume writes and answers them all
-            steps.callback(running.look)
-            steps.callback(lambda: troubles.extend(running.views.keep()))
-            steps.callback(tried, troubles, "the study for Optuna", partial(save_study, driver))
-
-
-def save_study(driver: Driver) -> None:
-    """Save what the algorithm has to save, where the search is kept."""
-    home = driver.experiment.home
-    driver.policy.save(home.folder)
-    if not driver.journal.other():
-        home.keep(STUDY)
-
-
-def tried(troubles: list[str], what: str, write: Callable[[], None]) -> None:
-    """Write something that can be made again from the journal; a failure is only a trouble."""
-    try:
-        write()
-    except (OSError, Unwritten) as error:
-        troubles.append(f"{what} could not be written ({error}). The journal has everything.")
-
-
 @contextmanager
 def clean_if_unused(folder: Path) -> Iterator[None]:
     """Leave no folder behind when the search could not begin."""
@@ -623,56 +366,6 @@ def started(experiment: Experiment, dataset: Dataset) -> Started:
     )
 
 
-@contextmanager
-def interruptible(driver: Driver, note: Callable[[str], None], go_on: str) -> Iterator[list[int]]:
-    """Let a first Ctrl-C or SIGTERM stop each trial after its epoch, and a second one break off.
-
-    Once the trials are over, the first one breaks off their evaluation.
-
-    After SIGTERM the search also breaks off when `TERM_GRACE_S` is over: the sender kills soon
-    after. Yields the signals that came; `note` prints a line, `go_on` is the command that goes on.
-    """
-    came: list[int] = []
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if number != signal.SIGALRM:
-            came.append(number)
-        if number == signal.SIGALRM or len(came) > 1:
-            signal.alarm(0)
-            return driver.journal.break_off()
-        driver.close("interrupted", f"stopped by {signal.Signals(number).name}")
-        if number == signal.SIGTERM:  # until now an alarm is somebody else's
-            before[signal.SIGALRM] = signal.signal(signal.SIGALRM, handle)
-            signal.alarm(TERM_GRACE_S)
-        note(stopping_text(driver, go_on))
-
-    before: dict[int, Any] = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, handle)
-    try:
-        yield came
-    finally:
-        if signal.SIGALRM in before:
-            signal.alarm(0)
-        for changed, handler in before.items():
-            signal.signal(changed, handler)
-
-
-def stopping_text(driver: Driver, go_on: str) -> str:
-    """Return what a first Ctrl-C or SIGTERM leads to now; `go_on` is the command that goes on."""
-    if driver.is_done:
-        return f"stopping once what is known is written (Ctrl-C again breaks off). Later: {go_on}"
-    if driver.has_trained:
-        return (
-            "stopping: the evaluation is broken off; all trainings, and what was measured of them, "
-            f"are kept. To go on: {go_on}"
-        )
-    return (
-        "stopping: each trial finishes its epoch (Ctrl-C again breaks off); "
-        "a resume goes on from there"
-    )
-
-
 def first_line(experiment: Experiment, what: str) -> str:
     """Return the first line of a session, printed once nobody else can have the search."""
     return (
@@ -688,16 +381,3 @@ def in_folds(config: TrialConfig) -> str:
 def within(budget: Budget) -> str:
     """Return what to say of a search that has a budget; nothing of another."""
     return f", within {' and '.join(map(str, budget.limits))}" if budget.limits else ""
-
-
-def exit_code(result: SearchResult, signals: list[int], troubles: list[str]) -> int:
-    """Return the exit code of the process (`process.exit_codes`)."""
-    if signals or result.outcome == "interrupted":
-        return 128 + (signals[0] if signals else signal.SIGINT)
-    if result.passed_over or (result.outcome in ENDED and not result.is_tested):
-        return REFUSED
-    if troubles:
-        return NOT_READY
-    if result.outcome in ENDED and is_answer_at_chance(result):
-        return AT_CHANCE
-    return SOME_FAILED if result.failed or result.best is None else 0

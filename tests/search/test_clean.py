@@ -30,7 +30,7 @@ from search.journal.journal import FILE_NAME, read
 from search.journal.keeping import ALL, ANSWER, NEEDED, freed, removable
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Home, home
-from search.sessions.session import drop_unneeded, dropping_failed
+from search.sessions.phases import drop_unneeded, dropping_failed
 from search.space import Choice
 from search.trained.answer import find_answer
 from search.why import story

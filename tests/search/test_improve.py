@@ -429,7 +429,7 @@ def test_an_improvement_that_was_killed_goes_on(
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr("search.sessions.session.evaluate_trials", end)
+        patched.setattr("search.sessions.phases.evaluate_trials", end)
         with pytest.raises(Killed):
             place.improve(*words)
     assert len(SearchResult.read(Path("searches/better")).trials) == 3

@@ -34,7 +34,7 @@ from search.preflight.overrides import apply_overrides
 from search.resume import changes, check_trials, experiment_of, is_done, parser, resume
 from search.run import experiment_of as experiment_of_run
 from search.run import parser as run_parser
-from search.sessions.session import exit_code, wind_up
+from search.sessions.ending import exit_code, wind_up
 from search.space import Choice, Float, Int, SearchSpace
 from search.spaces.find import sha256_of
 from search.values.wording import DECODED_OTHERWISE
@@ -500,8 +500,7 @@ def test_in_a_hurry_neither_the_study_nor_pictures_are_written(
     tracker: Any = SimpleNamespace(close=lambda patience_s: None)
     driver.close("interrupted", "stopped by SIGTERM")
     with OpenViews(Shown(Terminal(stderr=True), driver=driver)) as views:
-        running: Any = SimpleNamespace(driver=driver, tracker=tracker, troubles=[], views=views)
-        wind_up(running, hurry=True)
+        wind_up(driver, tracker, views, [], look=lambda: None, hurry=True)
     assert [path.name for path in experiment.folder.iterdir()] == ["journal.jsonl"]
     assert driver.result.outcome == "interrupted"
 

@@ -29,6 +29,7 @@ from search.journal.requests import (
 )
 from search.journal.result import SearchResult
 from search.journal.store import Home, Storage, home
+from search.sessions import phases
 from search.sessions import session as sessions
 from search.status import as_json, lines
 from search.views.page.facts import origin
@@ -178,7 +179,7 @@ def test_trials_that_the_last_tick_asks_for_are_trained(
     open_driver: OpenDriver, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for late in ("evaluate_trials", "evaluate_best"):
-        monkeypatch.setattr(sessions, late, lambda *given, **named: None)
+        monkeypatch.setattr(phases, late, lambda *given, **named: None)
     driver = open_driver(replace(experiment, algorithm="random", trials=2))
     more = asked(EXTEND, trials="+3")
     executor: Any = Sticky()
@@ -187,7 +188,7 @@ def test_trials_that_the_last_tick_asks_for_are_trained(
     def tick() -> None:
         driver.take_up(more)
 
-    sessions.search_through(driver, dataset, executor, by="search.run", tick=tick)
+    phases.search_through(driver, dataset, executor, by="search.run", tick=tick)
     assert driver.result.requests[more.id].request.answer.startswith("5 trials in all")
     assert driver.result.counts == {"completed": 5}
 

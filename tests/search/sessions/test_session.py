@@ -20,7 +20,8 @@ from search.journal.journal import FILE_NAME, Journal, Unwritten
 from search.journal.journal import Event as JournalEvent
 from search.journal.lease import Lease
 from search.journal.result import NO_TIME
-from search.sessions.session import clean_if_unused, interruptible, tried, went_well
+from search.sessions.ending import interruptible, tried, went_well
+from search.sessions.session import clean_if_unused
 from search.views.base import Finished
 from search.views.outcome import print_summary
 from search.views.page import artifacts, view

@@ -15,7 +15,7 @@ from search.design.experiment import Experiment
 from search.journal.events import Opened
 from search.journal.journal import FILE_NAME, Event, TakenOver, read
 from search.journal.result import SearchResult
-from search.sessions.session import rendered
+from search.sessions.ending import rendered
 from search.views.base import Finished, Shown, View
 from search.views.opened import OpenViews
 from search.views.registry import VIEWS, ViewEntry
