@@ -227,7 +227,7 @@ def _run(options: dict[str, Any], *, dry_run: bool) -> "Finished | None":
     from search.process.signals import stop_on_signals
     from search.run import experiment_of
     from search.sessions.estimate import make_plan
-    from search.sessions.session import run as search
+    from search.sessions.new_search import run_search
     from search.views.terminal import Terminal, say
 
     with stop_on_signals():
@@ -237,7 +237,7 @@ def _run(options: dict[str, Any], *, dry_run: bool) -> "Finished | None":
             for line in make_plan(experiment).lines(experiment):
                 say(Terminal(), line)
             return None
-        return search(experiment, as_json=args.json)
+        return run_search(experiment, as_json=args.json)
 
 
 def result(name: str, *, storage: str | Path = DEFAULT_STORAGE) -> Search:

@@ -83,7 +83,9 @@ from search.process.guard import guarded
 from search.process.lifetime import command_start, leave
 from search.process.versions import check_versions
 from search.sessions.estimate import make_plan
-from search.sessions.session import SessionPlan, first_line, run_session, started
+from search.sessions.new_search import started_event
+from search.sessions.plan import SessionPlan
+from search.sessions.session import opening_line, run_session
 from search.tracking.model_registry import (
     ALIAS,
     CHALLENGER,
@@ -220,10 +222,10 @@ def improve(args: argparse.Namespace) -> int:
     prepared = prepare(experiment)
     for line in prepared.notes:
         say(note, line)
-    opening = first_line(prepared.experiment, budget_text(prepared.experiment))
+    opening = opening_line(prepared.experiment, budget_text(prepared.experiment))
     session = SessionPlan(
         "search.improve",
-        started(prepared.experiment, prepared.dataset),
+        started_event(prepared.experiment, prepared.dataset),
         advises=False,
         evidence={ORIGINS: json.dumps(asdict(told), indent=1).encode()},
     )

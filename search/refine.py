@@ -29,7 +29,8 @@ from search.preflight.prepare import Prepared, prepare
 from search.process.guard import guarded
 from search.process.lifetime import command_start, leave
 from search.select import refuse_unfinished
-from search.sessions.session import SessionPlan, first_line, run_session
+from search.sessions.plan import SessionPlan
+from search.sessions.session import opening_line, run_session
 from search.values.wording import changes_text
 from search.views.base import Finished
 from search.views.terminal import Terminal, say
@@ -107,7 +108,7 @@ def refine(args: argparse.Namespace) -> Finished | None:
         for line in plan(prepared, result, terms):
             say(console, line)
         return None
-    opening = first_line(prepared.experiment, f"{known_text(result)}; {terms_text(terms)}")
+    opening = opening_line(prepared.experiment, f"{known_text(result)}; {terms_text(terms)}")
     # The refinement may have been cut off between its own end and the search's.
     is_settled = goes_on and result.refinement is not None and result.refinement.is_over
     first = Resumed(changes=found, refining=None if is_settled else terms)

@@ -31,7 +31,8 @@ from search.preflight.prepare import prepare
 from search.preflight.warnings import idle_options
 from search.process.guard import guarded
 from search.process.lifetime import command_start, leave
-from search.sessions.session import SessionPlan, first_line, record, run_session
+from search.sessions.plan import SessionPlan
+from search.sessions.session import opening_line, record_outcome, run_session
 from search.space import SearchSpace
 from search.spaces.find import file_of, find, sha256_of
 from search.values.wording import changes_text, verb_for
@@ -91,7 +92,7 @@ def resume(args: argparse.Namespace, *, advises: bool = True) -> Finished:
         say(console, line)
     if is_done(result, experiment, args):
         opening = f"{args.name}: the search has come to its end; nothing is left to do"
-        return record(experiment, result, plan, opening)
+        return record_outcome(experiment, result, plan, opening)
     check_budget(args, experiment, result)
     prepared = prepare(
         experiment,
@@ -105,9 +106,9 @@ def resume(args: argparse.Namespace, *, advises: bool = True) -> Finished:
     policy: MakePolicy = SearchPolicy
     if result.refinement is not None:
         policy = partial(RefinementPolicy, dataset=prepared.dataset)
-    opening = first_line(experiment, standing_text(experiment, result))
+    opening = opening_line(experiment, standing_text(experiment, result))
     first = Resumed(changes=found, space_sha256=sha256_of(args.space) if args.space else None)
-    plan = replace(plan, first=first, policy=policy)
+    plan = replace(plan, first_event=first, policy=policy)
     return run_session(prepared, console, began, opening, plan)
 
 

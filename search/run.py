@@ -27,7 +27,7 @@ from search.process.lifetime import leave
 from search.schedulers.asha import REDUCTION, rungs_for
 from search.schedulers.registry import SCHEDULERS
 from search.sessions.estimate import make_plan
-from search.sessions.session import run
+from search.sessions.new_search import run_search
 from search.space import SearchSpace
 from search.spaces.find import file_of, find, names
 from search.tracking.uri import DEFAULT_TRACKING, default_uri
@@ -552,7 +552,7 @@ def command(args: argparse.Namespace) -> int:
         if args.json:
             sys.stdout.write(json.dumps(plan.to_json()) + "\n")
         return 0
-    return run(experiment, as_json=args.json).exit_code
+    return run_search(experiment, as_json=args.json).exit_code
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:

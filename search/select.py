@@ -36,7 +36,8 @@ from search.process.exit_codes import AT_CHANCE
 from search.process.guard import guarded
 from search.process.lifetime import command_start, leave
 from search.sessions.executor import Executor
-from search.sessions.session import SessionPlan, first_line, record, run_session
+from search.sessions.plan import SessionPlan
+from search.sessions.session import opening_line, record_outcome, run_session
 from search.values.wording import changes_text, duration
 from search.views.base import Finished
 from search.views.summary import ms_per_image
@@ -106,9 +107,9 @@ def select(args: argparse.Namespace) -> Finished | None:
     plan = SessionPlan(
         "search.select",
         terms,
-        go_through=choose,
+        phases=choose,
         exit_code=exit_code,
-        takes_over=False,
+        reuses_trainings=False,
         as_json=args.json,
     )
     if is_done(result, terms):
@@ -119,7 +120,7 @@ def select(args: argparse.Namespace) -> Finished | None:
         if args.dry_run:
             say(Terminal(stderr=True), opening)
             return None
-        return record(experiment, result, plan, opening)
+        return record_outcome(experiment, result, plan, opening)
     planned = len(terms.candidates) * terms.seeds
     prepared = prepare(experiment, anew=False, trainings=planned)
     refuse_changed(args, result, facts_now(experiment, prepared))
@@ -132,7 +133,7 @@ def select(args: argparse.Namespace) -> Finished | None:
         print(json.dumps({"candidates": candidates, **asdict(cost)})) if args.json else print(told)
         return None
     say(console, str(cost))
-    opening = first_line(
+    opening = opening_line(
         experiment, f"{', '.join(candidates)}, each with up to {terms.seeds} fresh seeds"
     )
     from search.decisions.selection_policy import SelectionPolicy

@@ -75,7 +75,6 @@ DOORS = {
         "search/views/base.py",
         "search/views/live.py",
         "search/views/outcome.py",
-        "search/sessions/session.py",
         "search/compare.py",
         "search/list.py",
         "search/status.py",

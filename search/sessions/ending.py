@@ -38,48 +38,48 @@ HURRY_S = 5.0
 
 
 @contextmanager
-def interruptible(driver: Driver, note: Callable[[str], None], go_on: str) -> Iterator[list[int]]:
+def interruptible(driver: Driver, note: Callable[[str], None], command: str) -> Iterator[list[int]]:
     """Let a first Ctrl-C or SIGTERM stop each trial after its epoch, and a second one break off.
 
     Once the trials are over, the first one breaks off their evaluation.
 
     After SIGTERM the search also breaks off when `TERM_GRACE_S` is over: the sender kills soon
-    after. Yields the signals that came; `note` prints a line, `go_on` is the command that goes on.
+    after. Yields the signals that came; `note` prints a line, `command` continues the search.
     """
-    came: list[int] = []
+    signals: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
         if number != signal.SIGALRM:
-            came.append(number)
-        if number == signal.SIGALRM or len(came) > 1:
+            signals.append(number)
+        if number == signal.SIGALRM or len(signals) > 1:
             signal.alarm(0)
             return driver.journal.break_off()
         driver.close("interrupted", f"stopped by {signal.Signals(number).name}")
         if number == signal.SIGTERM:  # until now an alarm is somebody else's
-            before[signal.SIGALRM] = signal.signal(signal.SIGALRM, handle)
+            handlers[signal.SIGALRM] = signal.signal(signal.SIGALRM, handle)
             signal.alarm(TERM_GRACE_S)
-        note(stopping_text(driver, go_on))
+        note(stopping_text(driver, command))
 
-    before: dict[int, Any] = {}
+    handlers: dict[int, Any] = {}
     for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, handle)
+        handlers[number] = signal.signal(number, handle)
     try:
-        yield came
+        yield signals
     finally:
-        if signal.SIGALRM in before:
+        if signal.SIGALRM in handlers:
             signal.alarm(0)
-        for changed, handler in before.items():
+        for changed, handler in handlers.items():
             signal.signal(changed, handler)
 
 
-def stopping_text(driver: Driver, go_on: str) -> str:
-    """Return what a first Ctrl-C or SIGTERM leads to now; `go_on` is the command that goes on."""
+def stopping_text(driver: Driver, command: str) -> str:
+    """The consequence of a first Ctrl-C or SIGTERM now; `command` continues the search."""
     if driver.is_done:
-        return f"stopping once what is known is written (Ctrl-C again breaks off). Later: {go_on}"
+        return f"stopping once what is known is written (Ctrl-C again breaks off). Later: {command}"
     if driver.has_trained:
         return (
             "stopping: the evaluation is broken off; all trainings, and what was measured of them, "
-            f"are kept. To go on: {go_on}"
+            f"are kept. To go on: {command}"
         )
     return (
         "stopping: each trial finishes its epoch (Ctrl-C again breaks off); "
@@ -88,8 +88,8 @@ def stopping_text(driver: Driver, go_on: str) -> str:
 
 
 @contextmanager
-def closed_by_its_end(driver: Driver, troubles: list[str]) -> Iterator[None]:
-    """Close the search with whatever ends it early; keep as a trouble what the user can mend."""
+def closing_early(driver: Driver, troubles: list[str]) -> Iterator[None]:
+    """Close the search with the error that ends it early; one that a user can mend is a trouble."""
     try:
         yield
     except (KeyboardInterrupt, Unwritten):
@@ -113,26 +113,35 @@ def wind_up(
     look: Callable[[], None],
     hurry: bool,
 ) -> None:
-    """Write what views keep and the study, then the last line, and wait for MLflow to have it all.
+    """Write the files of views and the study, then the last event, and wait for MLflow.
 
-    What was asked for until then is answered. A step that fails does not keep the others from being
-    done.
+    Requests until then are answered. A step that fails does not keep the others from being done.
+
+    Args:
+        driver: the driver, which suggests no more trials.
+        tracker: writes to MLflow.
+        views: the views of the session.
+        troubles: receives the errors of steps.
+        look: fetches and answers requests.
+        hurry: leave out everything that a resume does later.
     """
     driver.is_done = True
     with ExitStack() as steps:
         steps.callback(tracker.close, HURRY_S if hurry else PATIENCE_S)
         steps.callback(driver.journal.close)
-        steps.callback(write_last_line, driver)
+        steps.callback(write_last_event, driver)
         if not hurry:  # a resume writes and answers them all
             steps.callback(look)
             steps.callback(lambda: troubles.extend(views.keep()))
-            steps.callback(tried, troubles, "the study for Optuna", partial(save_study, driver))
+            steps.callback(
+                write_or_report, troubles, "the study for Optuna", partial(save_study, driver)
+            )
 
 
-def write_last_line(driver: Driver) -> None:
-    """Journal the search's own outcome.
+def write_last_event(driver: Driver) -> None:
+    """Write the outcome of the search to the journal.
 
-    Without that line, because no disk takes it, the search counts as cut off, which is true as
+    Without this event, because no disk takes it, the search counts as cut off, which is true as
     well.
     """
     with suppress(JournalError):
@@ -140,23 +149,23 @@ def write_last_line(driver: Driver) -> None:
 
 
 def save_study(driver: Driver) -> None:
-    """Save what the algorithm has to save, where the search is kept."""
+    """Save the study of the algorithm, if it has one, with the search."""
     home = driver.experiment.home
     driver.policy.save(home.folder)
     if not driver.journal.other():
         home.keep(STUDY)
 
 
-def tried(troubles: list[str], what: str, write: Callable[[], None]) -> None:
-    """Write something that can be made again from the journal; a failure is only a trouble."""
+def write_or_report(troubles: list[str], title: str, write: Callable[[], None]) -> None:
+    """Write what the journal can restore; a failure is only a trouble."""
     try:
         write()
     except (OSError, Unwritten) as error:
-        troubles.append(f"{what} could not be written ({error}). The journal has everything.")
+        troubles.append(f"{title} could not be written ({error}). The journal has everything.")
 
 
-def tell_troubles(troubles: list[str], experiment: Experiment, tracker: Tracker) -> None:
-    """Print what went wrong; what MLflow did not take is one more trouble."""
+def report_troubles(troubles: list[str], experiment: Experiment, tracker: Tracker) -> None:
+    """Print the troubles; events that MLflow did not take are one more."""
     if tracker.error:
         remedy = (
             f"Nothing is lost: {experiment.home}/{FILE_NAME} has it all. "
@@ -168,22 +177,20 @@ def tell_troubles(troubles: list[str], experiment: Experiment, tracker: Tracker)
 
 
 def went_well(result: SearchResult, troubles: list[str]) -> bool:
-    """Return whether nobody will look for a reason in an executor's logs."""
+    """True if nobody will look for a reason in the logs of an executor."""
     return not troubles and result.outcome != "lost" and not result.unevaluated.keys() - {NO_TIME}
 
 
-def ended(
+def outcome_of(
     experiment: Experiment,
     result: SearchResult,
     tracker: Tracker,
-    signals: list[int],
-    troubles: list[str],
-    code: ExitCode,
+    code: int,
     began: CommandStart | None = None,
 ) -> Finished:
-    """Return the outcome of a search.
+    """The outcome of a search.
 
-    `began` is when its session began; None if there was no session.
+    `code` is the exit code; `began` is when its session began, None if there was no session.
     """
     where = {
         "tracking_uri": redact(experiment.tracking),
@@ -193,12 +200,10 @@ def ended(
     after_s = 0.0  # the last event, which is as far as the journal knows
     if began is not None and result.now is result.sessions:
         after_s = max(0.0, began.ago_s - result.now[-1].elapsed_ms / 1000)
-    return Finished(
-        experiment, result, where, code(result, signals, troubles), result.wall_s + after_s
-    )
+    return Finished(experiment, result, where, code, result.wall_s + after_s)
 
 
-def rendered(views: OpenViews, finished: Finished) -> Finished:
+def show_outcome(views: OpenViews, finished: Finished) -> Finished:
     """Have the views show the result, and return it; its exit code tells if one could not."""
     lines = views.render(finished)
     for line in lines:
@@ -207,7 +212,7 @@ def rendered(views: OpenViews, finished: Finished) -> Finished:
 
 
 def exit_code(result: SearchResult, signals: list[int], troubles: list[str]) -> int:
-    """Return the exit code of the process (`process.exit_codes`)."""
+    """The exit code of the process (`process.exit_codes`)."""
     if signals or result.outcome == "interrupted":
         return 128 + (signals[0] if signals else signal.SIGINT)
     if result.passed_over or (result.outcome in ENDED and not result.is_tested):

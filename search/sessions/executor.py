@@ -43,17 +43,17 @@ class Executor(Protocol):
         """True if a table may be drawn on the terminal while it trains."""
 
     def ticking(self, driver: Driver, tick: Tick) -> Tick:
-        """Return a tick that also does what the executor has to do several times a second."""
+        """Return a tick that also runs what the executor has to do several times a second."""
 
     def train(self, driver: Driver, *, tick: Tick) -> None:
-        """Train the driver's trials, and tell it of each report and failure, until it has no more.
+        """Train trials, and give the driver each report and failure, until it has no more trials.
 
         Raises:
             NotReady: nothing can be trained any more; what was done is in the journal.
         """
 
     def close(self) -> None:
-        """Let go of what has trained and evaluated."""
+        """Release the processes that have trained and evaluated."""
 
 
 class Begin(Protocol):
@@ -68,7 +68,7 @@ class Begin(Protocol):
         say: Callable[[str], None],
         went_well: Callable[[], bool],
     ) -> AbstractContextManager[Executor]:
-        """Begin; the time that is only waited is told to `prepared.waiting`.
+        """Begin; `prepared.waiting` receives the time spent waiting.
 
         Args:
             prepared: the search, and its data.
@@ -82,7 +82,7 @@ class Begin(Protocol):
         """
 
 
-def begin_of(experiment: Experiment) -> Begin:
-    """Return the function with which a search's executor begins, imported now."""
-    found: Begin = imported(EXECUTORS[experiment.executor].begin)
-    return found
+def load_begin(experiment: Experiment) -> Begin:
+    """Import the function with which the executor of a search begins."""
+    begin: Begin = imported(EXECUTORS[experiment.executor].begin)
+    return begin

@@ -11,10 +11,10 @@ from trainables.datasets.arrays import Dataset
 from trainables.memory import size_text
 
 
-def search_through(
+def run_phases(
     driver: Driver, dataset: Dataset, executor: Executor, *, by: str, tick: Tick
 ) -> None:
-    """Run a search: its trials, the evaluation of each, and the best one's test."""
+    """Run the trials of a search, evaluate each, and test the best one."""
     ticked = dropping_failed(driver, tick)
     executor.train(driver, tick=ticked)
     driver.look()
@@ -31,47 +31,47 @@ def search_through(
 def dropping_failed(driver: Driver, tick: Tick) -> Tick:
     """Return a tick that also removes the checkpoints of trials that have failed for good.
 
-    What cannot be removed now is tried again at the search's end.
+    Those that cannot be removed now are tried again at the end of the search.
     """
     experiment, journal = driver.experiment, driver.journal
     if experiment.keep == ALL or not goes_at_once(experiment.space):
         return tick
-    known = set[str]()
+    freed_trials = set[str]()
 
     def ticked() -> None:
         tick()
-        failed = {trial.trial for trial in driver.result.failed} - known
-        known.update(failed)
+        failed = {trial.trial for trial in driver.result.failed} - freed_trials
+        freed_trials.update(failed)
         if not failed:
             return
         with suppress(OSError):
-            if found := removable(driver.result, experiment.home, NEEDED, among=failed):
-                journal.append(freed(found, NEEDED))
-                remove(experiment.home, found)
+            if checkpoints := removable(driver.result, experiment.home, NEEDED, among=failed):
+                journal.append(freed(checkpoints, NEEDED))
+                remove(experiment.home, checkpoints)
 
     return ticked
 
 
 def drop_unneeded(driver: Driver) -> None:
-    """Remove the checkpoints that nothing of the search needs any more, and say so.
+    """Remove the checkpoints that the search no longer needs, and print how many.
 
-    What cannot be removed now is left for `search.clean`.
+    Those that cannot be removed now are left for `search.clean`.
     """
     home, journal = driver.experiment.home, driver.journal
     if driver.experiment.keep == ALL or driver.interrupted:
         return
     try:
-        if not (found := removable(driver.result, home, NEEDED)):
+        if not (checkpoints := removable(driver.result, home, NEEDED)):
             return
-        journal.append(freed(found, NEEDED))
-        remove(home, found)
+        journal.append(freed(checkpoints, NEEDED))
+        remove(home, checkpoints)
     except OSError as error:
         journal.complain(
             "note: checkpoints of stopped trials could not be removed "
             f"({error.strerror or error}). Later: {verb('clean', driver.experiment)}"
         )
         return
-    kinds = by_kind(found)
+    kinds = by_kind(checkpoints)
     titles = " and ".join(kind.counted(count) for kind, (count, _) in kinds.items())
     journal.complain(
         f"note: the checkpoints of {titles} were removed "

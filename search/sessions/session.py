@@ -1,249 +1,224 @@
-"""The composition root: what happens in a search, from top to bottom."""
+"""A session: one run of a search's driver, from its lease to its outcome."""
 
 import json
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from uuid import uuid4
-
-from rich.console import Console
 
 from cluster.runtime.session import LOCAL
 from search.decisions.driver import Driver
 from search.decisions.earlier_searches import Earlier
-from search.decisions.policy import MakePolicy
-from search.decisions.search_policy import SearchPolicy
-from search.design.budget import Budget
-from search.design.commands import verb
 from search.design.experiment import Experiment
-from search.journal.events import Evidence, Selecting, SessionStart, Started
-from search.journal.journal import FILE_NAME, VERSION, Unwritten
+from search.journal.bucket_lease import BucketLease
+from search.journal.events import Evidence, SessionStart
+from search.journal.journal import FILE_NAME, Unwritten
 from search.journal.lease import FILE_NAME as LOCK_FILE
-from search.journal.lease import boot_id
+from search.journal.lease import Lease, boot_id
 from search.journal.provenance import provenance
 from search.journal.requests import Inbox, asked_before
-from search.journal.result import (
-    DATA_PICTURE,
-    DATA_REPORT,
-    SearchResult,
-)
+from search.journal.result import DATA_PICTURE, DATA_REPORT, SearchResult
 from search.journal.store import evidence
-from search.preflight.prepare import Prepared, data_facts, prepare, refuse_taken, session_facts
-from search.process.lifetime import CommandStart, command_start
+from search.preflight.prepare import Prepared, session_facts
+from search.process.lifetime import CommandStart
 from search.process.signals import raise_pending_signal, stop
 from search.process.versions import check_versions
 from search.sessions.ending import (
-    ExitCode,
-    closed_by_its_end,
-    ended,
-    exit_code,
+    closing_early,
     interruptible,
-    rendered,
-    tell_troubles,
-    tried,
+    outcome_of,
+    report_troubles,
+    show_outcome,
     went_well,
     wind_up,
+    write_or_report,
 )
-from search.sessions.executor import Executor, begin_of
-from search.sessions.phases import search_through
-from search.spaces.find import sha256_of
-from search.tracking.runs import new_title
+from search.sessions.executor import Executor, load_begin
+from search.sessions.plan import SessionPlan
 from search.tracking.tracker import Tracker
 from search.tracking.uri import check_tracking
 from search.values.executors import EXECUTORS
 from search.values.wording import cut_off_text
-from search.views.base import Finished, Shown
+from search.views.base import Finished
 from search.views.opened import OpenViews
 from search.views.terminal import Terminal, say
-from trainables.config import TrialConfig
-from trainables.datasets.arrays import Dataset
-from trainables.errors import ConfigError, counted
 from trainables.inspection.pictures import picture
-from trainables.inspection.words import headline
-
-
-def run(experiment: Experiment, *, as_json: bool = False) -> Finished:
-    """Run a search to its end, and print what was found, as JSON too where that is wanted.
-
-    Raises:
-        ConfigError, NotReady, Unavailable: as `prepare`, before anything starts.
-        Held: somebody else is starting a search of this name.
-    """
-    began = command_start()
-    refuse_taken(experiment)
-    prepared = prepare(experiment)
-    console = Terminal(stderr=True)
-    for line in (headline(prepared.report), *prepared.notes):
-        say(console, line)
-    experiment = prepared.experiment
-    if (limit := experiment.budget.time) is not None and began.ago_s > limit.amount:
-        raise ConfigError(
-            f"--budget {limit}: {began.ago_s:.0f} s have passed "
-            "before anything is started. Use more."
-        )
-    bounds = in_folds(experiment.base) + within(experiment.budget)
-    opening = first_line(
-        experiment,
-        f"{counted(experiment.planned_trials, 'trial')} of up to "
-        f"{counted(experiment.horizon, 'epoch')}{bounds}",
-    )
-    return run_session(
-        prepared,
-        console,
-        began,
-        opening,
-        SessionPlan("search.run", started(experiment, prepared.dataset), as_json=as_json),
-    )
 
 
 @dataclass(frozen=True)
-class SessionPlan:
-    """The plan of a session, from its first event on.
+class Launch:
+    """The input of a session: a prepared search, the plan, and the command that it belongs to."""
 
-    A session is a search from its beginning, a search from where it was cut off, or a selection.
-    """
-
-    verb: str
-    first: SessionStart
-    """Its first event, with what only such a session's has."""
-    planned: int | None = None
-    """The largest number of trainings; None: as many as the experiment has trials."""
-    policy: MakePolicy = SearchPolicy
-    go_through: Callable[..., None] = search_through
-    exit_code: ExitCode | None = None
-    takes_over: bool = True
-    """True if its trials may warm-start from what earlier searches have trained."""
-    as_json: bool = False
-    """True if its result is printed as JSON too."""
-    advises: bool = True
-    """True if its last lines say what may be done next (`Shown.advises`)."""
-    evidence: Mapping[str, bytes] = field(default_factory=dict)
-    """Files that are kept with the search from its beginning, by name."""
+    prepared: Prepared
+    plan: SessionPlan
+    console: Terminal
+    began: CommandStart
+    opening: str
+    """The first line that is printed once nobody else can have the search."""
 
     @property
-    def is_selection(self) -> bool:
-        """True if it chooses among the trials of a search that has ended."""
-        return isinstance(self.first, Selecting)
+    def planned(self) -> int:
+        """The largest number of trainings."""
+        return self.plan.planned or self.prepared.experiment.planned_trials
 
-    @property
-    def is_first(self) -> bool:
-        """True if the journal begins with this session."""
-        return isinstance(self.first, Started)
-
-    def onwards(self, experiment: Experiment) -> str:
-        """Return the command that goes on with such a session once it was broken off."""
-        return verb("select" if self.is_selection else "resume", experiment)
-
-    def shown(self, console: Console) -> Shown:
-        """Return what is shown of it where nothing is left to do."""
-        return Shown(console, self.is_selection, self.as_json, advises=self.advises)
+    def note(self, line: str) -> None:
+        """Print a line."""
+        say(self.console, line)
 
 
 @dataclass(frozen=True)
-class Running:
+class RunningSession:
     """The parts of a session whose executor has begun."""
 
-    plan: SessionPlan
+    launch: Launch
     driver: Driver
     executor: Executor
     views: OpenViews
     tracker: Tracker
-    troubles: list[str]
     inbox: Inbox
+    start: SessionStart
+    """The fields of the session's first event on its driver and its clock."""
+    has_data_report: bool
+    """True if an earlier session has stored the report on the data."""
+    troubles: list[str] = field(default_factory=list)
+    """Errors that do not end the session; they are reported at its end."""
 
     def tick(self) -> None:
-        """Show what is due, and take up what was asked for."""
+        """Show what is due, and answer the requests that were fetched."""
         self.views.tick()
-        self.take_up()
+        self.answer_requests()
 
     def look(self) -> None:
-        """Take up what was asked for until now."""
+        """Fetch the requests that have come until now, and answer them."""
         self.inbox.look()
-        self.take_up()
+        self.answer_requests()
 
-    def take_up(self) -> None:
-        """Take up the requests that were fetched."""
-        while (asked := self.inbox.next()) is not None:
-            if self.driver.take_up(asked, waited=self.inbox.was_before(asked.id)):
-                self.inbox.answered(asked.id)
+    def answer_requests(self) -> None:
+        """Answer the requests that were fetched."""
+        while (request := self.inbox.next()) is not None:
+            if self.driver.take_up(request, waited=self.inbox.was_before(request.id)):
+                self.inbox.answered(request.id)
+
+    def outcome(self, signals: list[int]) -> Finished:
+        """The outcome after all parts have ended; `signals` are those that came."""
+        return outcome_of(
+            self.driver.experiment,
+            self.driver.result,
+            self.tracker,
+            self.launch.plan.exit_code(self.driver.result, signals, self.troubles),
+            self.launch.began,
+        )
 
 
 def run_session(
-    prepared: Prepared, console: Console, began: CommandStart, opening: str, plan: SessionPlan
+    prepared: Prepared, console: Terminal, began: CommandStart, opening: str, plan: SessionPlan
 ) -> Finished:
-    """Have a search's trials trained, tested and recorded, as the plan says.
+    """Train, evaluate and record the trials of a search, as the plan says.
 
-    `began` is when the command began, `opening` the first line that it prints.
+    `began` is the start of the command, `opening` the first line that it prints.
     """
-    experiment, waiting, note = prepared.experiment, prepared.waiting, partial(say, console)
-    folder, troubles = experiment.folder, list[str]()
-    planned = plan.planned or experiment.planned_trials
-    earlier = earlier_trainings(prepared, plan)
-    before = asked_before(experiment.home)  # once the lease is taken, this session is asked
+    launch = Launch(prepared, plan, console, began, opening)
+    with open_session(launch) as session:
+        command = plan.continuing_command(session.driver.experiment)
+        with session.views, interruptible(session.driver, launch.note, command) as signals:
+            raise_pending_signal()
+            write_first_event(session, signals)
+            store_data_report(session)
+            carry_out(session, signals)
+        # Here, not later: an executor that broke may end this process as it is left.
+        report_troubles(session.troubles, session.driver.experiment, session.tracker)
+    return show_outcome(session.views, session.outcome(signals))
+
+
+@contextmanager
+def open_session(launch: Launch) -> Iterator[RunningSession]:
+    """Acquire the lease of a search, begin its executor, and connect the parts of a session."""
+    prepared, waiting = launch.prepared, launch.prepared.waiting
+    experiment = prepared.experiment
+    session: RunningSession | None = None
+    earlier = find_earlier_trainings(prepared, launch.plan)
+    # Before the lease is acquired: from then on, requests are meant for this session.
+    before = asked_before(experiment.home)
     with (
-        waiting.entering(experiment.home.lease(say=note)) as lease,
-        clean_if_unused(folder),
-        said(console, opening),
-        Inbox(experiment.home, say=note, before=before) as inbox,
-        begin_of(experiment)(
+        waiting.entering(experiment.home.lease(say=launch.note)) as lease,
+        clean_if_unused(experiment.folder),
+        announcing(launch.console, launch.opening),
+        Inbox(experiment.home, say=launch.note, before=before) as inbox,
+        load_begin(experiment)(
             prepared,
-            planned,
+            launch.planned,
             origin := provenance(),
-            say=note,
-            went_well=lambda: went_well(driver.result, troubles),
+            say=launch.note,
+            went_well=lambda: (
+                session is not None and went_well(session.driver.result, session.troubles)
+            ),
         ) as executor,
     ):
-        experiment = executor.experiment
-        journal, events = experiment.home.journal(new=plan.is_first)
-        journal.other = lease.other
-        if journal.cut_off:
-            note(cut_off_text(journal.cut_off))
-        driver = Driver(
-            experiment,
-            journal,
-            plan.policy,
-            slots=executor.at_once,
-            earlier=earlier.told(fused=executor.packing.members > 1, say=note),
-            ago_s=began.ago_s,
-            start_s=max(0.0, began.ago_s - waiting.seconds),
-        )
-        driver.replay(events)
-        shown = replace(plan.shown(console), driver=driver, planned=planned)
-        views = OpenViews(replace(shown, may_draw=executor.shows_table))
-        journal.complain = note
-        tracker = Tracker(experiment.tracking, folder, say=note, until=lambda: journal.size)
-        journal.listeners += [tracker, views.apply]
-        running = Running(plan, driver, executor, views, tracker, troubles, inbox)
-        driver.room, driver.look = executor.room, running.look
-        about = session_of(began, str(lease.mine), origin, earlier.training)
-        with views, interruptible(driver, note, plan.onwards(experiment)) as signals:
-            raise_pending_signal()
-            write_first_event(running, prepared, about, signals)
-            if not {DATA_REPORT, DATA_PICTURE} <= set(evidence(events)):
-                keep = partial(keep_files, driver, prepared, plan.evidence)
-                tried(troubles, "the report on the data", keep)
-            carry_out(running, prepared.dataset, signals)
-        # Here, not later: an executor that broke may end this process as it is left.
-        tell_troubles(troubles, experiment, tracker)
-    code = plan.exit_code or exit_code
-    finished = ended(driver.experiment, driver.result, tracker, signals, troubles, code, began)
-    return rendered(views, finished)
+        session = connect(launch, executor, lease, inbox, earlier, origin)
+        yield session
 
 
-def earlier_trainings(prepared: Prepared, plan: SessionPlan) -> Earlier:
-    """Begin to read what earlier searches have trained, where the plan may take it over."""
+def connect(
+    launch: Launch,
+    executor: Executor,
+    lease: Lease | BucketLease,
+    inbox: Inbox,
+    earlier: Earlier,
+    origin: dict[str, str],
+) -> RunningSession:
+    """Open the journal, and connect the driver with the views, MLflow and requests.
+
+    Args:
+        launch: the input of the session.
+        executor: the executor that has begun.
+        lease: the lease of the search.
+        inbox: receives requests to the driver.
+        earlier: the trainings of earlier searches.
+        origin: the facts of `search.journal.provenance`.
+    """
+    experiment, plan, began = executor.experiment, launch.plan, launch.began
+    journal, events = experiment.home.journal(new=plan.is_first)
+    journal.other = lease.other
+    if journal.cut_off:
+        launch.note(cut_off_text(journal.cut_off))
+    driver = Driver(
+        experiment,
+        journal,
+        plan.policy,
+        slots=executor.at_once,
+        earlier=earlier.told(fused=executor.packing.members > 1, say=launch.note),
+        ago_s=began.ago_s,
+        start_s=max(0.0, began.ago_s - launch.prepared.waiting.seconds),
+    )
+    driver.replay(events)
+    context = replace(plan.view_context(launch.console), driver=driver, planned=launch.planned)
+    views = OpenViews(replace(context, may_draw=executor.shows_table))
+    journal.complain = launch.note
+    folder = launch.prepared.experiment.folder
+    tracker = Tracker(experiment.tracking, folder, say=launch.note, until=lambda: journal.size)
+    journal.listeners += [tracker, views.apply]
+    start = session_start(began, str(lease.mine), origin, earlier.training)
+    has_data_report = {DATA_REPORT, DATA_PICTURE} <= set(evidence(events))
+    session = RunningSession(
+        launch, driver, executor, views, tracker, inbox, start, has_data_report=has_data_report
+    )
+    driver.room, driver.look = executor.room, session.look
+    return session
+
+
+def find_earlier_trainings(prepared: Prepared, plan: SessionPlan) -> Earlier:
+    """Start to read the trainings of earlier searches, if the plan may reuse them."""
     experiment = prepared.experiment
-    wanted = experiment.cache and plan.takes_over and experiment.address == LOCAL
-    return Earlier(experiment, prepared.dataset, wanted=wanted)
+    is_enabled = experiment.cache and plan.reuses_trainings and experiment.address == LOCAL
+    return Earlier(experiment, prepared.dataset, wanted=is_enabled)
 
 
-def session_of(
+def session_start(
     began: CommandStart, driver: str, origin: dict[str, str], training: str
 ) -> SessionStart:
-    """Return what a session's first event says of its driver, named by its lease, and its clock."""
+    """The fields of a session's first event on its driver, named by its lease, and its clock."""
     return SessionStart(
         provenance=origin,
         training=training,
@@ -254,48 +229,60 @@ def session_of(
     )
 
 
-def write_first_event(
-    running: Running, prepared: Prepared, about: SessionStart, signals: list[int]
-) -> None:
-    """Journal the session's first event; `about` is what it says of the session itself.
+def write_first_event(session: RunningSession, signals: list[int]) -> None:
+    """Write the first event of a session to the journal.
 
-    End the process if a signal breaks that off.
+    A signal that interrupts it ends the process.
     """
-    executor = running.executor
+    executor, plan = session.executor, session.launch.plan
     facts = replace(
-        session_facts(executor.experiment, prepared),
+        session_facts(executor.experiment, session.launch.prepared),
         slots=executor.at_once,
         packing=executor.packing.describe(),
     )
     try:
-        running.driver.journal.append(running.plan.first.changed_by(facts).changed_by(about))
+        first_event = plan.first_event.changed_by(facts).changed_by(session.start)
+        session.driver.journal.append(first_event)
     except (KeyboardInterrupt, Unwritten):
         stop(signals[0] if signals else signal.SIGINT, None)
 
 
-def keep_files(driver: Driver, prepared: Prepared, more: Mapping[str, bytes]) -> None:
-    """Keep the report on the data, and more files, with the search, for its page and for MLflow."""
+def store_data_report(session: RunningSession) -> None:
+    """Store the report on the data, and the plan's files, with the search, unless it has them.
+
+    Its page and MLflow show them. A failure is only a trouble.
+    """
+    if not session.has_data_report:
+        write = partial(write_data_report, session)
+        write_or_report(session.troubles, "the report on the data", write)
+
+
+def write_data_report(session: RunningSession) -> None:
+    """Write the report on the data and the plan's files, and their events."""
+    driver, prepared = session.driver, session.launch.prepared
     report = prepared.report
     for name, content in (
         (DATA_REPORT, json.dumps(report.to_json(), indent=1).encode()),
         (DATA_PICTURE, picture(report, prepared.looked)),
-        *more.items(),
+        *session.launch.plan.evidence.items(),
     ):
         driver.experiment.home.write(name, content)
         driver.journal.append(Evidence("", name, ""))
 
 
-def carry_out(running: Running, dataset: Dataset, signals: list[int]) -> None:
-    """Go through the search as planned, and wind it up however that ends."""
-    plan, driver, executor = running.plan, running.driver, running.executor
-    with suppress(OSError):  # then whoever asks makes it
+def carry_out(session: RunningSession, signals: list[int]) -> None:
+    """Run the phases of the plan, and wind the session up however they end."""
+    launch, driver, executor = session.launch, session.driver, session.executor
+    with suppress(OSError):  # then the first request creates the folder
         driver.experiment.home.open_for_requests()
     try:
-        with closed_by_its_end(driver, running.troubles):
+        with closing_early(driver, session.troubles):
             driver.go_on()
-            running.take_up()
-            tick = executor.ticking(driver, running.tick)
-            plan.go_through(driver, dataset, executor, by=plan.verb, tick=tick)
+            session.answer_requests()
+            tick = executor.ticking(driver, session.tick)
+            launch.plan.phases(
+                driver, launch.prepared.dataset, executor, by=launch.plan.verb, tick=tick
+            )
     finally:
         if signal.SIGTERM in signals:
             signal.alarm(0)
@@ -304,40 +291,19 @@ def carry_out(running: Running, dataset: Dataset, signals: list[int]) -> None:
         with suppress(KeyboardInterrupt):
             wind_up(
                 driver,
-                running.tracker,
-                running.views,
-                running.troubles,
-                look=running.look,
+                session.tracker,
+                session.views,
+                session.troubles,
+                look=session.look,
                 hurry=bool(signals),
             )
 
 
 @contextmanager
-def said(console: Console, line: str) -> Iterator[None]:
+def announcing(console: Terminal, line: str) -> Iterator[None]:
     """Print this line before anything else within."""
     say(console, line)
     yield
-
-
-def record(
-    experiment: Experiment, result: SearchResult, plan: SessionPlan, opening: str
-) -> Finished:
-    """See that MLflow has all of a search, or a selection, that is over; print what was found.
-
-    `plan` is that of the session which nothing is left for; `opening` says so, once nobody else can
-    have the search.
-    """
-    check_versions()
-    check_tracking(experiment.tracking)
-    with experiment.home.lease(), said(Terminal(stderr=True), opening):
-        tracker = Tracker(experiment.tracking, experiment.home.opened(files=True))
-        tracker.close()
-    troubles = list[str]()
-    tell_troubles(troubles, experiment, tracker)
-    finished = ended(experiment, result, tracker, [], troubles, plan.exit_code or exit_code)
-    with OpenViews(plan.shown(Terminal(stderr=True))) as views:
-        pass  # no event follows
-    return rendered(views, finished)
 
 
 @contextmanager
@@ -353,31 +319,30 @@ def clean_if_unused(folder: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def started(experiment: Experiment, dataset: Dataset) -> Started:
-    """Return a search's first event, with what no later one tells."""
-    facts = data_facts(experiment, dataset)
-    title = new_title(experiment.space_name, facts, experiment.base.to_dict())
-    return Started(
-        version=VERSION,
-        name=experiment.name,
-        id=uuid4().hex[:12],
-        mlflow_experiment=title,
-        space_sha256=sha256_of(experiment.space_source),
-    )
-
-
-def first_line(experiment: Experiment, what: str) -> str:
-    """Return the first line of a session, printed once nobody else can have the search."""
+def opening_line(experiment: Experiment, subject: str) -> str:
+    """The first line of a session; `subject` says how much it will train."""
     return (
-        f"{experiment.name}: {what}, in {experiment.home}; {EXECUTORS[experiment.executor].starts}"
+        f"{experiment.name}: {subject}, in {experiment.home}; "
+        f"{EXECUTORS[experiment.executor].starts}"
     )
 
 
-def in_folds(config: TrialConfig) -> str:
-    """Return what to say of a search that cross-validates; nothing of another."""
-    return f" in each of {config.data.folds} folds" if config.data.folds else ""
+def record_outcome(
+    experiment: Experiment, result: SearchResult, plan: SessionPlan, opening: str
+) -> Finished:
+    """Complete MLflow's record of a search, or a selection, that is over, and print its result.
 
-
-def within(budget: Budget) -> str:
-    """Return what to say of a search that has a budget; nothing of another."""
-    return f", within {' and '.join(map(str, budget.limits))}" if budget.limits else ""
+    `plan` is that of the session for which nothing is left; `opening` says so, once nobody else can
+    have the search.
+    """
+    check_versions()
+    check_tracking(experiment.tracking)
+    with experiment.home.lease(), announcing(Terminal(stderr=True), opening):
+        tracker = Tracker(experiment.tracking, experiment.home.opened(files=True))
+        tracker.close()
+    troubles = list[str]()
+    report_troubles(troubles, experiment, tracker)
+    finished = outcome_of(experiment, result, tracker, plan.exit_code(result, [], troubles))
+    with OpenViews(plan.view_context(Terminal(stderr=True))) as views:
+        pass  # no event follows
+    return show_outcome(views, finished)

@@ -108,7 +108,7 @@ def test_a_pause_in_the_first_moment_of_a_session_is_carried_out(
 
     One that was asked for earlier, when nobody ran it, is refused.
     """
-    said = sessions.said
+    said = sessions.announcing
 
     @contextmanager
     def asking(console: Console, line: str) -> Iterator[None]:
@@ -116,11 +116,11 @@ def test_a_pause_in_the_first_moment_of_a_session_is_carried_out(
             ask(kept, asked(PAUSE))
             yield
 
-    monkeypatch.setattr(sessions, "said", asking)
+    monkeypatch.setattr(sessions, "announcing", asking)
     code, _ = tiny("run", "--trials", 2)
     assert code == 128 + signal.SIGINT
     assert SearchResult.read(kept.folder).reason == "asked to pause by ada@lab"
-    monkeypatch.setattr(sessions, "said", said)
+    monkeypatch.setattr(sessions, "announcing", said)
     ask(kept, asked(PAUSE))
     code, text = tiny("resume")
     assert code == 0, text
@@ -188,7 +188,7 @@ def test_trials_that_the_last_tick_asks_for_are_trained(
     def tick() -> None:
         driver.take_up(more)
 
-    phases.search_through(driver, dataset, executor, by="search.run", tick=tick)
+    phases.run_phases(driver, dataset, executor, by="search.run", tick=tick)
     assert driver.result.requests[more.id].request.answer.startswith("5 trials in all")
     assert driver.result.counts == {"completed": 5}
 
