@@ -226,7 +226,7 @@ def _run(options: dict[str, Any], *, dry_run: bool) -> "Finished | None":
     """Run the search with these options and print what it found; or print its plan alone."""
     from search.process.signals import stop_on_signals
     from search.run import experiment_of
-    from search.sessions.estimate import make_plan
+    from search.sessions.estimate import estimate_search
     from search.sessions.new_search import run_search
     from search.views.terminal import Terminal, say
 
@@ -234,7 +234,7 @@ def _run(options: dict[str, Any], *, dry_run: bool) -> "Finished | None":
         args = _arguments(options)
         experiment = experiment_of(args)
         if dry_run or args.dry_run:
-            for line in make_plan(experiment).lines(experiment):
+            for line in estimate_search(experiment).lines(experiment):
                 say(Terminal(), line)
             return None
         return run_search(experiment, as_json=args.json)

@@ -82,7 +82,7 @@ from search.preflight.prepare import prepare
 from search.process.guard import guarded
 from search.process.lifetime import command_start, leave
 from search.process.versions import check_versions
-from search.sessions.estimate import make_plan
+from search.sessions.estimate import estimate_search
 from search.sessions.new_search import started_event
 from search.sessions.plan import SessionPlan
 from search.sessions.session import opening_line, run_session
@@ -403,14 +403,14 @@ def plan(
         folder = Path(temporary) / FOLDER
         join(told, found, gathered, folder)
         experiment = challengers(args, found, told, name, folder)
-        planned = make_plan(experiment)
+        estimate = estimate_search(experiment)
         say(terminal, budget_text(experiment))
-        for line in planned.lines(experiment):
+        for line in estimate.lines(experiment):
             say(terminal, line)
     for line in requirement_lines(*told_by(args, told, found, Records.at(args.place))):
         say(terminal, line)
     if args.json:
-        facts = data_facts(told) | {"name": name, "plan": planned.to_json() | {"data": None}}
+        facts = data_facts(told) | {"name": name, "plan": estimate.to_json() | {"data": None}}
         print(json.dumps(facts))
     return 0
 

@@ -26,7 +26,7 @@ from search.process.guard import guarded
 from search.process.lifetime import leave
 from search.schedulers.asha import REDUCTION, rungs_for
 from search.schedulers.registry import SCHEDULERS
-from search.sessions.estimate import make_plan
+from search.sessions.estimate import estimate_search
 from search.sessions.new_search import run_search
 from search.space import SearchSpace
 from search.spaces.find import file_of, find, names
@@ -546,11 +546,11 @@ def command(args: argparse.Namespace) -> int:
     """Print the plan, or run the search and print the result; return the exit code."""
     experiment = experiment_of(args)
     if args.dry_run:
-        terminal, plan = Terminal(stderr=args.json), make_plan(experiment)
-        for line in plan.lines(experiment):
+        terminal, estimate = Terminal(stderr=args.json), estimate_search(experiment)
+        for line in estimate.lines(experiment):
             say(terminal, line)
         if args.json:
-            sys.stdout.write(json.dumps(plan.to_json()) + "\n")
+            sys.stdout.write(json.dumps(estimate.to_json()) + "\n")
         return 0
     return run_search(experiment, as_json=args.json).exit_code
 
