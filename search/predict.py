@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.cli import Parser
-from search.api import is_folder, load
 from search.cli.csv_output import check_csv, csv_option, csv_rows
+from search.cli.model_source import model_source
 from search.cli.options import HelpFormatter, storage_option
-from search.cli.prompt import resolve_or_ask
 from search.journal.store import own_path
 from search.process.exit_codes import SOME_FAILED
 from search.process.guard import guarded
 from search.process.versions import check_versions
+from search.trained.source import load_model
 from search.values.statistics import share_interval
 from search.views.terminal import Terminal, say
 from trainables.catalog.tasks import CLASSIFICATION
@@ -169,23 +169,17 @@ def predictions(model: "Model", files: Iterable[str]) -> "Iterator[FileAnswer]":
     return answers(model, files)
 
 
-def model_of(args: argparse.Namespace) -> "Model":
-    """Return the model that NAME names.
+def load_named(args: argparse.Namespace) -> "Model":
+    """Load the model that NAME names.
 
     Raises:
-        ConfigError, LeaseHeld, Refused, NotReady, Unavailable: as `search.api.load`.
+        ConfigError, LeaseHeld, Refused, NotReady, Unavailable: as `ModelSource.fetch`.
     """
-    if not args.name.startswith("models:") and not is_folder(args.name, args.storage):
-        args.name = resolve_or_ask(args.name, args.storage)
+    source = model_source(args, args.name)
+    if source.is_search:
         # It is exported and compared with its checkpoint, which takes seconds.
-        say(Terminal(stderr=True), f"preparing the model of {args.name}")
-    return load(
-        args.name,
-        trial=args.trial,
-        storage=args.storage,
-        tracking=args.tracking,
-        data_root=args.data_root,
-    )
+        say(Terminal(stderr=True), f"preparing the model of {source}")
+    return load_model(source)
 
 
 class Progress:
@@ -287,7 +281,7 @@ def command(args: argparse.Namespace) -> int:
         raise ConfigError("--csv and --json: leave one of them out.")
     check_csv(args.csv)
     check_versions()
-    model = model_of(args)
+    model = load_named(args)
     files = Files(args.paths)
     accuracy = FolderAccuracy.over(args.paths, class_names(model))
     with Progress() as progress:

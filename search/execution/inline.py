@@ -158,7 +158,7 @@ def begin(
     say: Callable[[str], None],
     went_well: Callable[[], bool],
 ) -> Iterator[InlineExecutor]:
-    """Prepare this process for training; see `search.runner.Begin`."""
+    """Prepare this process for training; see `search.sessions.executor.Begin`."""
     yield InlineExecutor(prepared.experiment, prepared.dataset)
 
 

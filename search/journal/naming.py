@@ -5,6 +5,7 @@ from difflib import SequenceMatcher
 from pathlib import Path
 
 from cluster.errors import Refused
+from search.journal.journal import DamagedJournal, JournalError
 from search.journal.result import SearchResult
 from search.journal.store import Storage, home, searches_in
 from search.values.wording import verb_for
@@ -42,6 +43,25 @@ def resolve_name(name: str, place: Storage) -> str:
     if name in existing or not (existing or "@" in name):
         return name
     raise NoSuchSearch(name, existing, place)
+
+
+def read_search(name: str, place: Storage) -> tuple[SearchResult, str]:
+    """Read the result of a search, and the driver that runs it now; empty if none does.
+
+    Raises:
+        NoSuchSearch: there is no such search.
+        DamagedJournal: its journal is not as it was written.
+        ConfigError: it has no journal yet.
+    """
+    search_home = home(place, name)
+    if not search_home.exists() and name not in (existing := searches_in(place)):
+        raise NoSuchSearch(name, existing, place)
+    try:
+        return SearchResult.kept_in(search_home)
+    except DamagedJournal:
+        raise
+    except JournalError as error:
+        raise ConfigError(str(error)) from error
 
 
 def closest_name(name: str, existing: Iterable[str]) -> str:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from cluster.errors import NotReady
 from cluster.secrets import redact
+from search.design.experiment import absolute
 from search.journal.result import SearchResult
 from search.tracking.client import ask, sqlite_path
 from trainables.errors import ConfigError, unknown
@@ -26,13 +27,21 @@ HOST_REFUSED = "Invalid Host header"
 
 
 def uri_of(result: SearchResult, tracking: str | None) -> str:
-    """Return the tracking URI of `--tracking`, of the search, or of the environment."""
-    return str(
-        tracking
-        or result.started.experiment["tracking"]
-        or os.environ.get("MLFLOW_TRACKING_URI")
-        or DEFAULT_TRACKING
-    )
+    """Return the tracking URI: by `--tracking`, else by the search, else by the environment."""
+    return str(tracking or result.started.experiment["tracking"] or default_uri())
+
+
+def default_uri() -> str:
+    """The tracking URI of the environment, else the file `mlflow.db` in the current folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING
+
+
+def registry_uri(tracking: str | None) -> str:
+    """The tracking URI of a registered model: `tracking`, else the default; the same in any folder.
+
+    MLflow caches what it has opened by its URI, which must therefore not name two files.
+    """
+    return absolute(tracking or default_uri())
 
 
 def check_tracking(uri: str) -> None:

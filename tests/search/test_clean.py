@@ -30,9 +30,9 @@ from search.journal.journal import FILE_NAME, read
 from search.journal.keeping import ALL, ANSWER, NEEDED, find_removable, freed_event
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Home, home
-from search.promote import answer
-from search.runner import drop_unneeded, dropping_failed
+from search.sessions.phases import drop_unneeded, dropping_failed
 from search.space import Choice
+from search.trained.answer import find_answer
 from search.why import story
 from tests.conftest import Command
 from tests.support.played import OpenDriver, changed, evaluation, good_lr_wins, play, report
@@ -359,17 +359,17 @@ def test_a_trial_without_checkpoints_is_not_promoted(played: Callable[..., Drive
     driver.journal.append(Finished("completed", ""))
     stopped = min(of(driver.result, "stopped"))
     kept, storage = driver.experiment.home, driver.experiment.storage
-    assert answer(driver.result, kept, storage, stopped).trial == stopped
+    assert find_answer(driver.result, kept, storage, stopped).trial == stopped
     drop_unneeded(driver)
     with pytest.raises(ConfigError, match="its checkpoints were removed"):
-        answer(driver.result, kept, storage, stopped)
-    assert answer(driver.result, kept, storage) == driver.result.best
+        find_answer(driver.result, kept, storage, stopped)
+    assert find_answer(driver.result, kept, storage) == driver.result.best
     best = best_of(driver.result)
     driver.journal.append(Freed([best.trial], ANSWER, 0))
     with pytest.raises(
         ConfigError, match=f"the checkpoints of {best.trial}, the answer of"
     ) as told:
-        answer(driver.result, kept, storage)
+        find_answer(driver.result, kept, storage)
     assert "its checkpoints were removed, as of" not in str(told.value)
 
 

@@ -18,8 +18,8 @@ from search.decisions.driver import Driver
 from search.design.experiment import Experiment
 from search.journal.journal import read
 from search.journal.result import SearchResult, checkpoint_of
-from search.plan import make_plan
 from search.preflight.disk import room
+from search.sessions.estimate import estimate_search
 from search.status import lines, table
 from search.tracking.tracker import Tracker
 from search.views.live import Display
@@ -282,7 +282,7 @@ def test_the_networks_of_all_folds_need_room(
 
 
 def test_a_plan_counts_the_networks_of_all_folds(folded: Experiment, tmp_path: Path) -> None:
-    made = make_plan(changed(folded, tracking=f"sqlite:///{tmp_path}/mlflow.db"))
+    made = estimate_search(changed(folded, tracking=f"sqlite:///{tmp_path}/mlflow.db"))
     assert "  each in 3 folds: 27 networks, 162 epochs of one at most" in made.lines(folded)
     assert (
         "  10 classes, 1,438 in 3 folds, 359 test images of 1 x 8 x 8 (channels, height, width)"

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from PIL import Image
 from rich.console import Console
 
-from search import runner, select
+from search import select
 from search.journal.events import SessionStart, Started, Tested
 from search.journal.guessing import Guessing, answer_against, is_answer_at_chance, is_tie
 from search.journal.result import SearchResult, TrialResult
@@ -22,6 +22,7 @@ from search.preflight.changes import changes
 from search.process.exit_codes import AT_CHANCE
 from search.process.guard import NoBetterThanGuessing
 from search.promote import refuse_at_chance
+from search.sessions.ending import exit_code
 from search.status import table
 from search.views.guessing import guess_figures, guessing_text
 from search.views.page.curves import search_curves
@@ -361,9 +362,9 @@ def test_mlflow_has_the_best_guess_by_the_metric_and_by_accuracy() -> None:
 
 
 def test_the_exit_code_of_a_search_that_found_nothing_is_its_own() -> None:
-    assert runner.exit_code(with_test(searched(0.95), 0.95), [], []) == AT_CHANCE == 6
-    assert runner.exit_code(with_test(searched(0.99), 0.99), [], []) == 0
-    assert runner.exit_code(with_test(searched(0.95), 0.95), [], ["MLflow is away"]) == 4
+    assert exit_code(with_test(searched(0.95), 0.95), [], []) == AT_CHANCE == 6
+    assert exit_code(with_test(searched(0.99), 0.99), [], []) == 0
+    assert exit_code(with_test(searched(0.95), 0.95), [], ["MLflow is away"]) == 4
     assert select.exit_code(searched(0.95), [], []) == 0  # there is no selection
 
 

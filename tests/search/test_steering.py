@@ -12,7 +12,6 @@ import pytest
 from rich.console import Console
 
 from cluster.storage.bucket import StorageError
-from search import runner
 from search.cli import asking
 from search.decisions.driver import Driver
 from search.design.experiment import Experiment
@@ -30,6 +29,8 @@ from search.journal.requests import (
 )
 from search.journal.result import SearchResult
 from search.journal.store import Home, Storage, home
+from search.sessions import phases
+from search.sessions import session as sessions
 from search.status import as_json, lines
 from search.views.page.facts import origin
 from search.views.registry import VIEWS
@@ -107,7 +108,7 @@ def test_a_pause_in_the_first_moment_of_a_session_is_carried_out(
 
     One that was asked for earlier, when nobody ran it, is refused.
     """
-    said = runner.said
+    said = sessions.announcing
 
     @contextmanager
     def asking(console: Console, line: str) -> Iterator[None]:
@@ -115,11 +116,11 @@ def test_a_pause_in_the_first_moment_of_a_session_is_carried_out(
             ask(kept, asked(PAUSE))
             yield
 
-    monkeypatch.setattr(runner, "said", asking)
+    monkeypatch.setattr(sessions, "announcing", asking)
     code, _ = tiny("run", "--trials", 2)
     assert code == 128 + signal.SIGINT
     assert SearchResult.read(kept.folder).reason == "asked to pause by ada@lab"
-    monkeypatch.setattr(runner, "said", said)
+    monkeypatch.setattr(sessions, "announcing", said)
     ask(kept, asked(PAUSE))
     code, text = tiny("resume")
     assert code == 0, text
@@ -178,7 +179,7 @@ def test_trials_that_the_last_tick_asks_for_are_trained(
     open_driver: OpenDriver, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for late in ("evaluate_trials", "evaluate_best"):
-        monkeypatch.setattr(runner, late, lambda *given, **named: None)
+        monkeypatch.setattr(phases, late, lambda *given, **named: None)
     driver = open_driver(replace(experiment, algorithm="random", trials=2))
     more = asked(EXTEND, trials="+3")
     executor: Any = Sticky()
@@ -187,7 +188,7 @@ def test_trials_that_the_last_tick_asks_for_are_trained(
     def tick() -> None:
         driver.take_up(more)
 
-    runner.search_through(driver, dataset, executor, by="search.run", tick=tick)
+    phases.run_phases(driver, dataset, executor, by="search.run", tick=tick)
     assert driver.result.requests[more.id].request.answer.startswith("5 trials in all")
     assert driver.result.counts == {"completed": 5}
 

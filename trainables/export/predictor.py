@@ -136,8 +136,8 @@ def _check_array(images: NDArray[Any], axes: tuple[str, ...]) -> Images:
         images = images.astype(np.uint8)
     if images.dtype != np.uint8:
         raise ValueError(
-            f"{ACCEPTED} ({_form(received)}). Bring pixels to 0 to 255 as those of the training were, "
-            "then .astype(numpy.uint8)."
+            f"{ACCEPTED} ({_form(received)}). Bring pixels to 0 to 255 as those of the training "
+            "were, then .astype(numpy.uint8)."
         )
     if images.ndim == len(axes) and images.shape[-1] > CHANNELS:
         images = images[..., None]

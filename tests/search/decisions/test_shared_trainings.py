@@ -23,8 +23,8 @@ from search.journal.events import Paused, Resumed, Started
 from search.journal.journal import Journal, read
 from search.journal.result import SearchResult, checkpoint_of
 from search.journal.store import Storage
-from search.plan import _grid
 from search.run import arguments, experiment_of
+from search.sessions.estimate import _grid
 from search.space import Choice, Int, SearchSpace
 from search.spaces.find import find
 from search.views.summary import taken_over_text

@@ -23,13 +23,13 @@ from search.journal.events import Evidence, Started, Tested, from_json
 from search.journal.events import Finished as SearchFinished
 from search.journal.journal import Event, Journal, read
 from search.journal.result import NO_TIME, SearchResult
-from search.plan import Plan
 from search.preflight.changes import changes
 from search.process import lifetime
 from search.process.lifetime import command_start, process_age_s
 from search.refine import experiment_of as refinement_of
 from search.resume import check_budget, experiment_of, is_done, parser
 from search.run import arguments
+from search.sessions.estimate import Estimate
 from search.space import Choice, Float, SearchSpace
 from search.status import lines
 from search.views.base import Finished, Shown
@@ -875,7 +875,7 @@ def test_a_plan_says_what_the_budget_buys(
 ) -> None:
     """100 trials of 40 epochs, of which one takes 4 seconds on 2 CPUs, four at once."""
     data = {**started_event()["data"]}
-    plan = Plan(100, 5000, 4000, 4, 4008, 5008, 4.0, data)
+    plan = Estimate(100, 5000, 4000, 4, 4008, 5008, 4.0, data)
     search = changed(
         experiment,
         demand=Demand(cpus=2),

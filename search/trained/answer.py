@@ -1,0 +1,62 @@
+"""The answer of a search: the trial whose model users get."""
+
+from search.journal.guessing import AgainstGuessing, Guessing
+from search.journal.lease import LeaseHeld
+from search.journal.naming import refuse_cut_off
+from search.journal.result import SearchResult, TrialResult
+from search.journal.store import Home, Storage
+from search.values.wording import verb_for
+from trainables.errors import ConfigError
+
+
+def find_answer(
+    result: SearchResult, home: Home, storage: Storage, trial: str | None = None
+) -> TrialResult:
+    """Return the trial whose model users get: `trial`, or by default the search's own answer.
+
+    The search must have ended; an interrupted one counts as ended.
+
+    Raises:
+        LeaseHeld: a driver has the search.
+        Refused: the search, or its selection, was cut off.
+        ConfigError: no trial has finished an epoch, or the given one has not.
+    """
+    if holder := home.holder():
+        dead = verb_for("resume", result.name, storage)
+        raise LeaseHeld(
+            f"the search '{result.name}' is being run by {holder}. "
+            f"Wait for its end, or stop it first; if it lives no more: {dead}"
+        )
+    refuse_cut_off(result, storage)
+    if trial is not None and trial not in {ranked.trial for ranked in result.ranking}:
+        remedy = f"See {verb_for('status', result.name, storage)} --all"
+        raise ConfigError(
+            f"--trial '{trial[:80]}': '{result.name}' has no such trial with a result. {remedy}"
+        )
+    if (chosen := result.trials[trial] if trial is not None else result.chosen) is None:
+        raise ConfigError(
+            f"the search '{result.name}' has no trial with a result, so there is nothing to "
+            f"promote. See {verb_for('status', result.name, storage)}"
+        )
+    if chosen.is_freed and trial is None:
+        promote, status = (verb_for(name, result.name, storage) for name in ("promote", "status"))
+        raise ConfigError(
+            f"the checkpoints of {chosen.trial}, the answer of '{result.name}', were removed. "
+            f"Promote another trial: {promote} --trial TRIAL (which there are: {status} --all)"
+        )
+    if chosen.is_freed:
+        remedy = (
+            f"The search's answer is there: {verb_for('promote', result.name, storage)}; a search "
+            "with --keep all keeps every trial's."
+        )
+        raise ConfigError(
+            f"--trial {chosen.trial}: its checkpoints were removed, as of a trial that goes no "
+            f"further. {remedy}"
+        )
+    return chosen
+
+
+def against_guessing(result: SearchResult, chosen: TrialResult) -> AgainstGuessing | None:
+    """The comparison of a model with guessing; None where nothing is known of it."""
+    guessing = Guessing.of(result)
+    return guessing.against(chosen) if guessing is not None else None
