@@ -5,7 +5,6 @@ From there it can be used without this project.
 
 import argparse
 import json
-import shlex
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,9 +26,10 @@ from search.process.guard import NoBetterThanGuessing, guarded
 from search.process.versions import check_versions
 from search.tracking.model_registry import Registered, Registry, check_name
 from search.tracking.uri import check_tracking, uri_of
+from search.values.message import Blank, Message, Remedy
 from search.values.objectives import value_of
 from search.values.secrets import refuse, refuse_in_uri
-from search.values.wording import DECODED_OTHERWISE, program, verb_for
+from search.values.wording import DECODED_OTHERWISE
 from search.views.guessing import above_chance, against_text
 from search.views.metric import tested_value, with_article
 from search.views.summary import (
@@ -111,36 +111,48 @@ def answer(
         ConfigError: no trial has finished an epoch, or the given one has not.
     """
     if holder := kept.holder():
-        dead = verb_for("resume", result.name, storage)
         raise Held(
-            f"the search '{result.name}' is being run by {holder}. "
-            f"Wait for its end, or stop it first; if it lives no more: {dead}"
+            Message(
+                f"the search '{result.name}' is being run by {holder}. "
+                "Wait for its end, or stop it first; if it lives no more: ",
+                Remedy("resume", result.name, storage),
+            )
         )
     refuse_cut_off(result, storage)
     if trial is not None and trial not in {known.trial for known in result.ranking}:
-        remedy = f"See {verb_for('status', result.name, storage)} --all"
         raise ConfigError(
-            f"--trial '{trial[:80]}': '{result.name}' has no such trial with a result. {remedy}"
+            Message(
+                f"--trial '{trial[:80]}': '{result.name}' has no such trial with a result. See ",
+                Remedy("status", result.name, storage, options={"all": True}),
+            )
         )
     if (chosen := result.trials[trial] if trial is not None else result.chosen) is None:
         raise ConfigError(
-            f"the search '{result.name}' has no trial with a result, so there is nothing to "
-            f"promote. See {verb_for('status', result.name, storage)}"
+            Message(
+                f"the search '{result.name}' has no trial with a result, so there is nothing to "
+                "promote. See ",
+                Remedy("status", result.name, storage),
+            )
         )
     if chosen.is_freed and trial is None:
-        promote, status = (verb_for(name, result.name, storage) for name in ("promote", "status"))
         raise ConfigError(
-            f"the checkpoints of {chosen.trial}, the answer of '{result.name}', were removed. "
-            f"Promote another trial: {promote} --trial TRIAL (which there are: {status} --all)"
+            Message(
+                f"the checkpoints of {chosen.trial}, the answer of '{result.name}', were removed. "
+                "Promote another trial: ",
+                Remedy("promote", result.name, storage, options={"trial": Blank("TRIAL")}),
+                " (which there are: ",
+                Remedy("status", result.name, storage, options={"all": True}),
+                ")",
+            )
         )
     if chosen.is_freed:
-        remedy = (
-            f"The search's answer is there: {verb_for('promote', result.name, storage)}; a search "
-            "with --keep all keeps every trial's."
-        )
         raise ConfigError(
-            f"--trial {chosen.trial}: its checkpoints were removed, as of a trial that goes no "
-            f"further. {remedy}"
+            Message(
+                f"--trial {chosen.trial}: its checkpoints were removed, as of a trial that goes no "
+                "further. The search's answer is there: ",
+                Remedy("promote", result.name, storage),
+                "; a search with --keep all keeps every trial's.",
+            )
         )
     return chosen
 
@@ -154,12 +166,20 @@ def refuse_at_chance(result: SearchResult, chosen: TrialResult, storage: Storage
     found = against_guessing(result, chosen)
     if found is None or found.is_above:
         return
-    promote = verb_for("promote", result.name, storage)
-    how = "" if chosen is result.chosen else f" --trial {chosen.trial}"
     luck = ", which may be luck" if found.difference > 0 else ""
     raise NoBetterThanGuessing(
-        f"no better than {found.guess.doing} ({_reached(found, found.guessed)}): {chosen.trial} "
-        f"has {found.value:.4g}{luck}. To register it all the same: {promote}{how} --anyway"
+        Message(
+            f"no better than {found.guess.doing} ({_reached(found, found.guessed)}): "
+            f"{chosen.trial} has {found.value:.4g}{luck}. To register it all the same: ",
+            Remedy(
+                "promote",
+                result.name,
+                storage,
+                options={"anyway": True}
+                if chosen is result.chosen
+                else {"trial": chosen.trial, "anyway": True},
+            ),
+        )
     )
 
 
@@ -438,6 +458,7 @@ def lines(
     was = (
         f"; version {registered.before}, the champion until now, stays" if registered.before else ""
     )
+    serve = Remedy("serve", arguments=[registered.uri], options={"tracking": redact(absolute(uri))})
     now = f"version {registered.version} of {registered.name}{was}.{not_complete(result, chosen)}"
     return [
         (
@@ -449,10 +470,7 @@ def lines(
             f'  use it: import mlflow; mlflow.set_tracking_uri("{redact(absolute(uri))}"); '
             f'model = mlflow.pyfunc.load_model("{registered.uri}")'
         ),
-        (
-            f"  serve it: {program('python')} -m search.serve {shlex.quote(registered.uri)} "
-            f"--tracking {shlex.quote(redact(absolute(uri)))}"
-        ),
+        f"  serve it: {serve}",
     ]
 
 

@@ -23,7 +23,6 @@ from search.decisions.earlier_searches import Earlier
 from search.decisions.policy import MakePolicy
 from search.decisions.search_policy import SearchPolicy
 from search.design.budget import Budget
-from search.design.commands import verb
 from search.design.experiment import Experiment
 from search.execution.evaluation import Crew, Tick, evaluate_best, evaluate_trials
 from search.execution.packing import Packing
@@ -54,6 +53,7 @@ from search.tracking.runs import new_title
 from search.tracking.tracker import PATIENCE_S, Tracker
 from search.tracking.uri import check_tracking
 from search.values.executors import EXECUTORS
+from search.values.message import Remedy
 from search.values.wording import cut_off_text
 from search.views.base import Finished, Shown
 from search.views.opened import OpenViews
@@ -232,9 +232,10 @@ def drop_unneeded(driver: Driver) -> None:
         journal.append(freed(found, NEEDED))
         remove(home, found)
     except OSError as error:
+        later = Remedy("clean", driver.experiment.name, driver.experiment.storage)
         journal.complain(
             "note: checkpoints of stopped trials could not be removed "
-            f"({error.strerror or error}). Later: {verb('clean', driver.experiment)}"
+            f"({error.strerror or error}). Later: {later}"
         )
         return
     kinds = by_kind(found)
@@ -279,9 +280,11 @@ class SessionPlan:
         """True if the journal begins with this session."""
         return isinstance(self.first, Started)
 
-    def onwards(self, experiment: Experiment) -> str:
+    def onwards(self, experiment: Experiment) -> Remedy:
         """Return the command that goes on with such a session once it was broken off."""
-        return verb("select" if self.is_selection else "resume", experiment)
+        return Remedy(
+            "select" if self.is_selection else "resume", experiment.name, experiment.storage
+        )
 
     def shown(self, console: Console) -> Shown:
         """Return what is shown of it where nothing is left to do."""
@@ -365,7 +368,7 @@ def run_session(
         running = Running(plan, driver, executor, views, tracker, troubles, inbox)
         driver.room, driver.look = executor.room, running.look
         about = session_of(began, str(lease.mine), origin, earlier.training)
-        with views, interruptible(driver, note, plan.onwards(experiment)) as signals:
+        with views, interruptible(driver, note, str(plan.onwards(experiment))) as signals:
             raise_pending_signal()
             write_first_event(running, prepared, about, signals)
             if not {DATA_REPORT, DATA_PICTURE} <= set(evidence(events)):
@@ -512,7 +515,7 @@ def tell_troubles(troubles: list[str], experiment: Experiment, tracker: Tracker)
     if tracker.error:
         remedy = (
             f"Nothing is lost: {experiment.home}/{FILE_NAME} has it all. "
-            f"Later: {verb('sync', experiment)}"
+            f"Later: {Remedy('sync', experiment.name, experiment.storage)}"
         )
         troubles.append(f"MLflow did not take everything ({tracker.error}). {remedy}")
     for trouble in troubles:

@@ -12,6 +12,7 @@ from search.decisions.space_refinement import Observation, narrow
 from search.journal.events import Refined
 from search.journal.result import FAILED, SearchResult, TrialResult, one_a_training
 from search.space import SearchSpace
+from search.values.message import Remedy
 from search.values.wording import last_line_of
 from trainables.errors import counted
 from trainables.values import Json, Params
@@ -135,7 +136,7 @@ def gains(result: SearchResult) -> list[tuple[Refined, int, float]]:
     ]
 
 
-def refinement_sentences(result: SearchResult, go_on: str = "") -> list[str]:
+def refinement_sentences(result: SearchResult, go_on: Remedy | None = None) -> list[str]:
     """Return what a search's refinement came to, in words; empty before it begins.
 
     `go_on` is the command that goes on with it, where it has not come to its end.

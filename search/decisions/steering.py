@@ -4,18 +4,18 @@
 answers with what it knows beside (`Driver.take_up`). Nothing here acts.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from statistics import mean
 
 from cluster.runtime.resources import MANY
 from search.design.budget import Budget, Limit, limit
-from search.design.commands import verb
 from search.design.experiment import Experiment
 from search.journal.events import Requested
 from search.journal.requests import EXTEND, PAUSE, Asked, Unreadable
 from search.journal.result import ENDED, OPEN, SearchResult, TrialResult
 from search.journal.store import Storage
+from search.values.message import Blank, Message, Remedy, Start, Word, message_of
 from search.values.wording import duration
 from trainables.errors import ConfigError, counted
 from trainables.values import Json
@@ -28,12 +28,17 @@ CHANGEABLE = ("trials", "budget", "price", "concurrency")
 class Answer:
     """The answer to a request: what comes of it, in words, or why nothing does."""
 
-    text: str
+    message: Message
     is_refused: bool = False
     cost: str = ""
     """What it costs, as far as can be told from what the search has trained; empty if nothing."""
     changes: Json = field(default_factory=dict)
     """What it changes of the search, as `Experiment.describe` has it."""
+
+    @property
+    def text(self) -> str:
+        """The message as text, with commands that any machine understands."""
+        return str(self.message)
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,8 @@ def foreseen(asked: Asked, result: SearchResult, holder: str, place: Storage) ->
         described = result.started.experiment
         experiment = Experiment.from_description(result.name, described, place)
     except ConfigError as error:  # of another version
-        return Answer(f"this version cannot go on with it: {error}", is_refused=True)
+        message = Message("this version cannot go on with it: ", message_of(error))
+        return Answer(message, is_refused=True)
     standing = Standing(
         bool(holder),
         [trial.trial for trial in running(result)],
@@ -91,7 +97,7 @@ def answer(
             return _stop_trial(asked.trial, experiment, result, standing)
         return _stop(experiment, result, standing)
     except ConfigError as error:
-        return Answer(str(error), is_refused=True)
+        return Answer(message_of(error), is_refused=True)
 
 
 def requested(asked: Asked, found: Answer) -> Requested:
@@ -151,11 +157,6 @@ def _is_training(experiment: Experiment, result: SearchResult) -> bool:
     return bool(result.unfinished) or len(result.trials) < experiment.planned_trials
 
 
-def _command(name: str, experiment: Experiment) -> str:
-    """Return another command for the search, which is read on any machine and in any folder."""
-    return f"python -m {verb(name, experiment).partition(' -m ')[2]}"
-
-
 def asked_text(request: Requested) -> str:
     """Return who asked for what happens, as `asked to stop by user@host`: the reason for it."""
     return f"asked to {request.action} by {request.by}"
@@ -171,11 +172,20 @@ def _refuse_selection(
     """
     if not is_selecting(result):
         return
-    if standing.is_live:
-        state, remedy = "runs now", f"It can be paused: {_command('pause', experiment)}"
-    else:
-        state, remedy = "is not finished", f"Continue it first: {_command('select', experiment)}"
-    raise ConfigError(f"a selection {state}: {what} is for the search's own trials. {remedy}")
+    state, advice = (
+        ("runs now", "It can be paused")
+        if standing.is_live
+        else ("is not finished", "Continue it first")
+    )
+    remedy = Remedy(
+        "pause" if standing.is_live else "select",
+        experiment.name,
+        experiment.storage,
+        start=Start.ANYWHERE,
+    )
+    raise ConfigError(
+        Message(f"a selection {state}: {what} is for the search's own trials. {advice}: ", remedy)
+    )
 
 
 def _refuse_over(experiment: Experiment, result: SearchResult, standing: Standing) -> None:
@@ -204,18 +214,18 @@ def _stop_trial(
         raise ConfigError(f"{name} had ended before ({trial.outcome}{why}).")
     _refuse_over(experiment, result, standing)
     if trial.asked is not None:
-        return Answer(f"{name} is to stop already, {asked_text(trial.asked)}")
+        return Answer(Message(f"{name} is to stop already, {asked_text(trial.asked)}"))
     if name in standing.active:
-        return Answer(f"{name} stops after epoch {trial.reached + 1}, which it trains now")
+        return Answer(Message(f"{name} stops after epoch {trial.reached + 1}, which it trains now"))
     at = f"after epoch {trial.reached}" if trial.reached else "before its first epoch"
-    return Answer(f"{name} ends {at}: it does not train now")
+    return Answer(Message(f"{name} ends {at}: it does not train now"))
 
 
 def _stop(experiment: Experiment, result: SearchResult, standing: Standing) -> Answer:
     _refuse_selection(experiment, result, standing, "to stop early")
     _refuse_over(experiment, result, standing)
     if result.stopping is not None:
-        return Answer(f"it is to stop already, {asked_text(result.stopping)}")
+        return Answer(Message(f"it is to stop already, {asked_text(result.stopping)}"))
     if standing.is_live and not standing.is_training:
         raise ConfigError("too late: its trials have ended; it is evaluated, and then over.")
     if standing.closing is not None:
@@ -229,8 +239,11 @@ def _stop(experiment: Experiment, result: SearchResult, standing: Standing) -> A
         else "none trains now"
     )
     return Answer(
-        f"no further trial begins, {finish}; what is trained is evaluated, and the best tested. "
-        f"Later it can go on: {_command('resume', experiment)}"
+        Message(
+            f"no further trial begins, {finish}; what is trained is evaluated, and the best "
+            "tested. Later it can go on: ",
+            Remedy("resume", experiment.name, experiment.storage, start=Start.ANYWHERE),
+        )
     )
 
 
@@ -238,14 +251,19 @@ def _pause(experiment: Experiment, result: SearchResult, standing: Standing) -> 
     if not standing.is_live:
         raise ConfigError(f"'{experiment.name}' does not run now: there is nothing to pause.")
     if standing.closing is not None and standing.closing[0] not in OPEN:
-        return Answer(f"its process ends already: {standing.closing[1]}")
-    go_on = _command("select" if is_selecting(result) else "resume", experiment)
+        return Answer(Message(f"its process ends already: {standing.closing[1]}"))
+    go_on = Remedy(
+        "select" if is_selecting(result) else "resume",
+        experiment.name,
+        experiment.storage,
+        start=Start.ANYWHERE,
+    )
     what = (
         "each trial finishes its epoch, then its process ends"
         if standing.is_training
         else "the evaluation breaks off, and its process ends"
     )
-    return Answer(f"{what}. It goes on with: {go_on}")
+    return Answer(Message(f"{what}. It goes on with: ", go_on))
 
 
 def _extend(
@@ -274,7 +292,7 @@ def _extend(
     if late := _why_late(experiment, changed, result, standing):
         raise ConfigError(late)
     more = changed.planned_trials - experiment.planned_trials
-    return Answer("; ".join(texts), cost=_cost(more, result), changes=changes)
+    return Answer(Message("; ".join(texts)), cost=_cost(more, result), changes=changes)
 
 
 def _with_trials(wanted: str, experiment: Experiment, result: SearchResult) -> Experiment:
@@ -284,9 +302,20 @@ def _with_trials(wanted: str, experiment: Experiment, result: SearchResult) -> E
         ConfigError: it has begun more than these, or cannot have more.
     """
     if result.refinement is not None:
+        refine = Remedy(
+            "refine",
+            experiment.name,
+            experiment.storage,
+            options={"trials": Blank("N")},
+            start=Start.ANYWHERE,
+        )
         raise ConfigError(
-            f"--trials: '{experiment.name}' has been refined; how many trials each round has is "
-            f"for {_command('refine', experiment)} --trials N."
+            Message(
+                f"--trials: '{experiment.name}' has been refined; how many trials each round has "
+                "is for ",
+                refine,
+                ".",
+            )
         )
     planned, begun = experiment.planned_trials, len(result.trials)
     count = planned + int(wanted) if wanted.startswith("+") else int(wanted)
@@ -354,7 +383,7 @@ def _at_once_text(wanted: int, standing: Standing) -> str:
 
 def _why_late(
     experiment: Experiment, changed: Experiment, result: SearchResult, standing: Standing
-) -> str:
+) -> Message:
     """Return why a search cannot be extended any more, with what to do; empty if it can."""
     is_over = result.outcome in ENDED and not standing.is_live
     if standing.is_live and not standing.is_training:
@@ -364,23 +393,27 @@ def _why_late(
     elif is_over and not is_selecting(result):
         why = f"'{experiment.name}' has ended ({result.outcome})"
     else:
-        return ""
-    options = list(_options(experiment, changed))
-    return (
-        f"too late: {why}, it goes on with: {_command('resume', experiment)} {' '.join(options)}"
-    ).rstrip()
+        return Message()
+    wanted, planned = (_options(search) for search in (changed, experiment))
+    resume = Remedy(
+        "resume",
+        experiment.name,
+        experiment.storage,
+        options={name: value for name, value in wanted.items() if value != planned[name]},
+        start=Start.ANYWHERE,
+    )
+    return Message(f"too late: {why}, it goes on with: ", resume)
 
 
-def _options(experiment: Experiment, changed: Experiment) -> Iterator[str]:
-    """Yield the options of `search.resume` that make a search what is asked for."""
-    if changed.planned_trials != experiment.planned_trials:
-        yield f"--trials {changed.planned_trials}"
-    if changed.budget.limits != experiment.budget.limits:
-        yield from (f"--budget {str(one).replace(' ', '')}" for one in changed.budget.limits)
-    if changed.budget.price != experiment.budget.price:
-        yield f"--price {changed.budget.price:g}"
-    if changed.concurrency != experiment.concurrency:
-        yield f"--concurrency {changed.concurrency}"
+def _options(experiment: Experiment) -> dict[str, Word | list[Word]]:
+    """Return the options of `search.resume` that an extension may change."""
+    budget = experiment.budget
+    return {
+        "trials": experiment.planned_trials,
+        "budget": [str(limit).replace(" ", "") for limit in budget.limits],
+        "price": "" if budget.price is None else f"{budget.price:g}",
+        "concurrency": str(experiment.concurrency),
+    }
 
 
 def _cost(trials: int, result: SearchResult) -> str:

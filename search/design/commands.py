@@ -1,21 +1,16 @@
-"""Command lines for a search whose experiment is at hand."""
+"""Commands for a search whose experiment is at hand."""
 
 from search.design.experiment import Experiment
-from search.values.wording import verb_for
+from search.values.message import Remedy
 
 
-def verb(name: str, experiment: Experiment) -> str:
-    """Return the command line of another command for this search."""
-    return verb_for(name, experiment.name, experiment.storage)
+def more_trials(experiment: Experiment, outcome: str) -> Remedy | None:
+    """Build the command with which a search that has had all its trials gets as many again.
 
-
-def more_trials(experiment: Experiment, outcome: str) -> str:
-    """Return the command with which a search that has had all its trials gets as many again.
-
-    Empty if it ended in another way, or if its space has no more.
+    None if it ended in another way, or if its space has no more.
     """
     planned, most = experiment.planned_trials, experiment.most_trials
     count = 2 * planned if most is None else min(2 * planned, most)
     if outcome != "completed" or count <= planned:
-        return ""
-    return f"{verb('resume', experiment)} --trials {count}"
+        return None
+    return Remedy("resume", experiment.name, experiment.storage, options={"trials": count})

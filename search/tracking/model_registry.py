@@ -21,7 +21,7 @@ from search.tracking.client import client_of, sqlite_path
 from search.tracking.runs import elsewhere, experiment_title
 from search.tracking.tracker import troubles
 from search.tracking.uri import check_tracking
-from search.values.wording import verb_for
+from search.values.message import Blank, Message, Remedy, Start
 from trainables.errors import ConfigError, unknown
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ SHOWN = 100
 """The most registered models that are named."""
 LONGEST = 5000
 """Letters of a description, for databases that take no more."""
-PROMOTE = "Promote one first: python -m search.promote NAME."
+PROMOTE = Message(
+    "Promote one first: ", Remedy("promote", Blank("NAME"), start=Start.ANYWHERE), "."
+)
 SERVED = Path(__file__).with_name("pyfunc_model.py")
 
 
@@ -96,8 +98,11 @@ class Registry:
             raise self._trouble(error) from error
         if found is None:
             raise NotReady(
-                f"MLflow ({redact(uri)}) has no run of the search '{result.name}'. Write it first: "
-                f"{verb_for('sync', result.name, storage)}"
+                Message(
+                    f"MLflow ({redact(uri)}) has no run of the search '{result.name}'. Write it "
+                    "first: ",
+                    Remedy("sync", result.name, storage),
+                )
             )
         self.run = found
 
@@ -370,7 +375,9 @@ def _asked(
     check_tracking(tracking)
     if tracking.startswith("sqlite:///") and not sqlite_path(tracking).exists():
         raise ConfigError(
-            f"there is no MLflow database at '{sqlite_path(tracking)}' (tracking). {PROMOTE}"
+            Message(
+                f"there is no MLflow database at '{sqlite_path(tracking)}' (tracking). ", PROMOTE
+            )
         )
     client, name = client_of(tracking), asked["name"]
     from mlflow.exceptions import MlflowException
@@ -391,14 +398,14 @@ def _asked(
         raise NotReady(f"{refused} {_reason(error)}") from error
 
 
-def _absent(uri: str, name: str, client: "MlflowClient") -> str:
+def _absent(uri: str, name: str, client: "MlflowClient") -> str | Message:
     """Return what to say of an address without a model."""
     known = {model.name: model for model in client.search_registered_models(max_results=SHOWN)}
     if name not in known:
         return (
             unknown("model", name, known)
             if known
-            else f"no model is registered ('{uri}'). {PROMOTE}"
+            else Message(f"no model is registered ('{uri}'). ", PROMOTE)
         )
     aliases = [f"models:/{name}@{alias}" for alias in sorted(known[name].aliases)]
     versions = sorted(
