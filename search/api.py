@@ -63,6 +63,7 @@ from search.journal.result import PAGE, SearchResult, TrialResult, checkpoint_of
 from search.journal.store import Home, Storage, home, searches_in
 from search.journal.store import storage as place_of
 from search.list import searches as listed
+from search.values.message import message_of
 from search.values.wording import DEFAULT_STORAGE
 from trainables.errors import ConfigError, DataError
 from trainables.values import Evaluation, Json, Params
@@ -175,12 +176,26 @@ class Search:
         return f"<search '{self.name}': {outcome_text(self._told)}; {found}>"
 
 
+@contextmanager
+def _with_calls() -> Iterator[None]:
+    """Add to an error, as notes, the calls of the commands that its message names."""
+    try:
+        yield
+    except Exception as error:
+        notes = [f"In Python: {remedy.call}" for remedy in message_of(error).remedies]
+        for note in notes:
+            if note not in getattr(error, "__notes__", ()):  # `load` calls `result`
+                error.add_note(note)
+        raise
+
+
 @overload
 def run(*, dry_run: Literal[True], quiet: bool = False, **options: Any) -> None: ...
 @overload
 def run(*, dry_run: Literal[False] = False, quiet: bool = False, **options: Any) -> Search: ...
 
 
+@_with_calls()
 def run(*, dry_run: bool = False, quiet: bool = False, **options: Any) -> Search | None:
     """Run a search to its end and return it.
 
@@ -244,6 +259,7 @@ def _run(options: dict[str, Any], *, dry_run: bool) -> "Finished | None":
         return search(experiment, as_json=args.json)
 
 
+@_with_calls()
 def result(name: str, *, storage: str | Path = DEFAULT_STORAGE) -> Search:
     """Return an earlier search, or one that runs now, from its journal.
 
@@ -264,7 +280,7 @@ def result(name: str, *, storage: str | Path = DEFAULT_STORAGE) -> Search:
     except DamagedJournal:
         raise
     except JournalError as error:
-        raise ConfigError(str(error)) from error
+        raise ConfigError(*error.args) from error
     return Search(told, place, runs=bool(holder))
 
 
@@ -273,6 +289,7 @@ def searches(*, storage: str | Path = DEFAULT_STORAGE) -> list[Overview]:
     return listed(_place(storage))
 
 
+@_with_calls()
 def load(
     source: str | Path,
     *,
