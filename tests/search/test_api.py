@@ -439,7 +439,6 @@ IN_ITS_OWN_PROCESS = """
 import doctest
 import search.api
 import search.export
-from cluster.errors import Refused
 from search.spaces.smoke import space as smoke
 from tests.search.test_api import FLAGS, SMALL, state
 
