@@ -60,6 +60,7 @@ from search.journal.store import Storage, home
 from search.journal.store import storage as place_of
 from search.list import searches as listed
 from search.trained.source import ModelSource, load_model
+from search.values.message import message_of
 from search.values.wording import DEFAULT_STORAGE
 from trainables.errors import ConfigError
 from trainables.values import Evaluation, Json, Params
@@ -171,12 +172,26 @@ class Search:
         return f"<search '{self.name}': {outcome_text(self._told)}; {found}>"
 
 
+@contextmanager
+def _with_calls() -> Iterator[None]:
+    """Add to an error, as notes, the calls of the commands that its message names."""
+    try:
+        yield
+    except Exception as error:
+        notes = [f"In Python: {remedy.call}" for remedy in message_of(error).remedies]
+        for note in notes:
+            if note not in getattr(error, "__notes__", ()):  # `load` calls `result`
+                error.add_note(note)
+        raise
+
+
 @overload
 def run(*, dry_run: Literal[True], quiet: bool = False, **options: Any) -> None: ...
 @overload
 def run(*, dry_run: Literal[False] = False, quiet: bool = False, **options: Any) -> Search: ...
 
 
+@_with_calls()
 def run(*, dry_run: bool = False, quiet: bool = False, **options: Any) -> Search | None:
     """Run a search to its end and return it.
 
@@ -240,6 +255,7 @@ def _run(options: dict[str, Any], *, dry_run: bool) -> "Finished | None":
         return run_search(experiment, as_json=args.json)
 
 
+@_with_calls()
 def result(name: str, *, storage: str | Path = DEFAULT_STORAGE) -> Search:
     """Return an earlier search, or one that runs now, from its journal.
 
@@ -261,6 +277,7 @@ def searches(*, storage: str | Path = DEFAULT_STORAGE) -> list[Overview]:
     return listed(_place(storage))
 
 
+@_with_calls()
 def load(
     source: str | Path,
     *,

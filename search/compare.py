@@ -23,6 +23,7 @@ from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Storage, home
 from search.preflight.changes import flatten
 from search.process.guard import guarded
+from search.values.message import Message, Remedy, Start
 from search.values.statistics import bounds_of, compare, difference_bounds
 from search.values.wording import duration
 from search.views.metric import interval
@@ -447,8 +448,11 @@ def command(args: argparse.Namespace) -> int:
     names = [resolve_or_ask(name, args.storage) for name in args.names]
     if len(set(names)) < 2 or len(set(names)) < len(names):
         raise ConfigError(
-            f"name at least two searches, each once (got {', '.join(names)}). "
-            "See python -m search.list."
+            Message(
+                f"name at least two searches, each once (got {', '.join(names)}). See ",
+                Remedy("list", start=Start.ANYWHERE),
+                ".",
+            )
         )
     results = read(args.storage, names)
     found = compared(results)

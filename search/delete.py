@@ -26,7 +26,7 @@ from search.process.guard import guarded
 from search.process.versions import check_versions
 from search.tracking.forget import Traces, forget, traces_of
 from search.tracking.uri import uri_of
-from search.values.wording import program
+from search.values.message import Message, Remedy, Start, program
 from search.views.terminal import Terminal, say
 from trainables.disk import read_regular
 from trainables.errors import ConfigError, counted
@@ -150,7 +150,13 @@ def command(args: argparse.Namespace) -> int:
     """Say what would go, ask, delete it, and return the exit code."""
     args.name = args.name.rstrip("/")
     if not NAME.fullmatch(args.name):
-        raise ConfigError(f"'{args.name[:80]}' is no name of a search. See python -m search.list.")
+        raise ConfigError(
+            Message(
+                f"'{args.name[:80]}' is no name of a search. See ",
+                Remedy("list", start=Start.ANYWHERE),
+                ".",
+            )
+        )
     kept = search_of(args)
     if not kept.names():
         raise JournalError(f"no search at '{kept}'. Check the name and --storage.")

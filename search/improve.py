@@ -98,6 +98,7 @@ from search.tracking.model_registry import (
 from search.trained.description import describe_model, tags
 from search.trained.export import config_of, dataset_of, export_for_registry, local_checkpoint
 from search.trained.source import REGISTERED
+from search.values.message import Message, Remedy, Start
 from search.values.secrets import refuse, refuse_in_uri
 from search.views.terminal import Terminal, say
 from trainables.disk import read_regular
@@ -113,6 +114,7 @@ FIRST = "first.json"
 """That with the old test images that the first champion of all rounds names right."""
 
 
+TRY_CHALLENGER = Remedy("serve", options={"shadow": "challenger"}, start=Start.MODULE)
 UNASKED = {
     "--anyway": "train on corrections that are probably wrong, too",
     "--challenger": "train even where no challenger can become the champion, for one to try",
@@ -336,9 +338,12 @@ def refuse_hopeless(
         return
     lines = "\n".join(f"  {line}" for line in reasons)
     raise Refused(
-        "no challenger can become the champion: nothing was started. With --challenger they are "
-        "trained all the same, and the best is at most a challenger, to try with search.serve "
-        f"--shadow challenger.\n{lines}"
+        Message(
+            "no challenger can become the champion: nothing was started. With --challenger they "
+            "are trained all the same, and the best is at most a challenger, to try with ",
+            TRY_CHALLENGER,
+            f".\n{lines}",
+        )
     )
 
 
@@ -552,10 +557,15 @@ def registered_lines(registered: Registered, facts: Json) -> list[str]:
         return [line]
     if ALIAS in registered.aliases:
         return [f"{line}; it was version {before}" if before else line]
+    promote = Remedy(
+        "promote",
+        facts["search"],
+        options={"trial": facts["challenger"], "model": name},
+        start=Start.MODULE,
+    )
     return [
         f"{line} alone: the champion is version {before} by now, beside which it was not held. "
-        "Try it with search.serve --shadow challenger, or make it the champion yourself: "
-        f"search.promote {facts['search']} --trial {facts['challenger']} --model {name}"
+        f"Try it with {TRY_CHALLENGER}, or make it the champion yourself: {promote}"
     ]
 
 

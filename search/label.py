@@ -36,6 +36,7 @@ from search.serving.limits import Limits
 from search.serving.pages.guard import HEADERS, LOOPBACK, allowed_hosts
 from search.serving.pages.label import routes
 from search.serving.protocol import protocol
+from search.values.message import Blank, Message, Remedy, Start
 from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError, counted
 
@@ -58,8 +59,16 @@ def labelling_of(args: argparse.Namespace) -> LabellingQueue:
     records = Records.at(args.place)
     if (about := records.info) is None:
         raise ConfigError(
-            f"there are no records in '{args.place}'. "
-            f"`python -m search.serve MODEL --record {args.place}` keeps some."
+            Message(
+                f"there are no records in '{args.place}'. `",
+                Remedy(
+                    "serve",
+                    arguments=[Blank("MODEL")],
+                    options={"record": str(args.place)},
+                    start=Start.ANYWHERE,
+                ),
+                "` keeps some.",
+            )
         )
     return LabellingQueue(records, about)
 

@@ -17,6 +17,7 @@ from search.journal.overview import Overview, Overviews
 from search.journal.result import moment
 from search.journal.store import Storage, searches_in
 from search.process.guard import guarded
+from search.values.message import Remedy, Start
 from search.values.wording import duration
 from search.views.terminal import Terminal, say
 from trainables.errors import printable
@@ -87,7 +88,8 @@ def command(args: argparse.Namespace) -> int:
         return 0
     console = Terminal()
     if not found:
-        say(console, f"no searches in '{args.storage}'. 'python -m search.run' starts one.")
+        start_one = Remedy("run", start=Start.ANYWHERE)
+        say(console, f"no searches in '{args.storage}'. '{start_one}' starts one.")
         return 0
     console.print(table(found), markup=False)
     for one in found:

@@ -5,7 +5,6 @@ From there it can be used without this project.
 
 import argparse
 import json
-import shlex
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,9 +25,9 @@ from search.tracking.uri import check_tracking, uri_of
 from search.trained.answer import against_guessing, find_answer
 from search.trained.description import describe_model, model_figures, not_complete, tags
 from search.trained.export import export_for_registry
+from search.values.message import Message, Remedy
 from search.values.objectives import value_of
 from search.values.secrets import refuse, refuse_in_uri
-from search.values.wording import program, verb_for
 from search.views.guessing import above_chance
 from search.views.metric import with_article
 from search.views.summary import (
@@ -95,12 +94,20 @@ def refuse_at_chance(result: SearchResult, chosen: TrialResult, storage: Storage
     found = against_guessing(result, chosen)
     if found is None or found.is_above:
         return
-    promote = verb_for("promote", result.name, storage)
-    how = "" if chosen is result.chosen else f" --trial {chosen.trial}"
     luck = ", which may be luck" if found.difference > 0 else ""
     raise NoBetterThanGuessing(
-        f"no better than {found.guess.doing} ({_reached(found, found.guessed)}): {chosen.trial} "
-        f"has {found.value:.4g}{luck}. To register it all the same: {promote}{how} --anyway"
+        Message(
+            f"no better than {found.guess.doing} ({_reached(found, found.guessed)}): "
+            f"{chosen.trial} has {found.value:.4g}{luck}. To register it all the same: ",
+            Remedy(
+                "promote",
+                result.name,
+                storage,
+                options={"anyway": True}
+                if chosen is result.chosen
+                else {"trial": chosen.trial, "anyway": True},
+            ),
+        )
     )
 
 
@@ -123,6 +130,7 @@ def lines(
     was = (
         f"; version {registered.before}, the champion until now, stays" if registered.before else ""
     )
+    serve = Remedy("serve", arguments=[registered.uri], options={"tracking": redact(absolute(uri))})
     now = f"version {registered.version} of {registered.name}{was}.{not_complete(result, chosen)}"
     return [
         (
@@ -134,10 +142,7 @@ def lines(
             f'  use it: import mlflow; mlflow.set_tracking_uri("{redact(absolute(uri))}"); '
             f'model = mlflow.pyfunc.load_model("{registered.uri}")'
         ),
-        (
-            f"  serve it: {program('python')} -m search.serve {shlex.quote(registered.uri)} "
-            f"--tracking {shlex.quote(redact(absolute(uri)))}"
-        ),
+        f"  serve it: {serve}",
     ]
 
 

@@ -19,7 +19,6 @@ from search.cli.options import HelpFormatter, json_option, storage_option
 from search.cli.prompt import search_of
 from search.decisions.refinement_policy import RefinementPolicy, next_space
 from search.design.budget import budget_options
-from search.design.commands import verb
 from search.design.experiment import Experiment
 from search.journal.events import RefinementTerms, Resumed
 from search.journal.result import SearchResult
@@ -31,6 +30,7 @@ from search.process.lifetime import command_start, leave
 from search.select import refuse_unfinished
 from search.sessions.plan import SessionPlan
 from search.sessions.session import opening_line, run_session
+from search.values.message import Message, Remedy
 from search.values.wording import changes_text
 from search.views.base import Finished
 from search.views.terminal import Terminal, say
@@ -141,15 +141,22 @@ def refuse_few(experiment: Experiment, result: SearchResult) -> None:
     if not experiment.space.domains:
         raise Refused(f"'{experiment.name}' searches nothing: no parameter has a range.")
     if len(result.distinct) < MIN_COMPARED:
-        remedy = f"More: {verb('resume', experiment)} --trials {len(result.trials) + MIN_TRIALS}"
         lengths = (
             " (those that differ in length alone are one)"
             if len(result.ranking) >= MIN_COMPARED
             else ""
         )
         raise Refused(
-            f"only {len(result.distinct)} trial of '{experiment.name}' counts{lengths}: "
-            f"there is nothing to compare. {remedy}"
+            Message(
+                f"only {len(result.distinct)} trial of '{experiment.name}' counts{lengths}: "
+                "there is nothing to compare. More: ",
+                Remedy(
+                    "resume",
+                    experiment.name,
+                    experiment.storage,
+                    options={"trials": len(result.trials) + MIN_TRIALS},
+                ),
+            )
         )
 
 

@@ -35,7 +35,8 @@ from search.sessions.plan import SessionPlan
 from search.sessions.session import opening_line, record_outcome, run_session
 from search.space import SearchSpace
 from search.spaces.find import file_of, find, sha256_of
-from search.values.wording import changes_text, verb_for
+from search.values.message import Blank, Message, Remedy
+from search.values.wording import changes_text
 from search.views.base import Finished
 from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError, counted
@@ -134,9 +135,13 @@ def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:
     experiment = Experiment.from_description(args.name, result.started.experiment, args.storage)
     space = space_of(args, experiment, result)
     if args.trials is not None and result.refinement is not None:
+        refine = Remedy("refine", args.name, args.storage, options={"trials": Blank("N")})
         raise ConfigError(
-            f"--trials: '{args.name}' has been refined; how many trials each round has is for "
-            f"{verb_for('refine', args.name, args.storage)} --trials N."
+            Message(
+                f"--trials: '{args.name}' has been refined; how many trials each round has is for ",
+                refine,
+                ".",
+            )
         )
     given = {
         name: value for name in ("trials", "seed") if (value := getattr(args, name)) is not None
@@ -236,10 +241,13 @@ def check_budget(args: argparse.Namespace, experiment: Experiment, result: Searc
     )
     if only_training_left and (limit := used_up(experiment, result)) is not None:
         used = shares_text(experiment.budget.shares(result, experiment.demand))
-        more = f"{verb_for('resume', args.name, args.storage)} --budget LIMIT"
+        more = Remedy("resume", args.name, args.storage, options={"budget": Blank("LIMIT")})
         raise ConfigError(
-            f"the budget of {limit} is used up: all sessions together used {used}. "
-            f"With a larger one it goes on: {more}"
+            Message(
+                f"the budget of {limit} is used up: all sessions together used {used}. "
+                "With a larger one it goes on: ",
+                more,
+            )
         )
 
 

@@ -23,7 +23,6 @@ from search.cli.prompt import search_of
 from search.decisions.driver import Driver
 from search.decisions.selection import ALPHA, MIN_SEEDS, Candidate, decide
 from search.design.budget import Budget
-from search.design.commands import verb
 from search.design.experiment import Experiment
 from search.execution.evaluation import Tick, evaluate, evaluate_chosen
 from search.journal.events import Selecting, SessionStart
@@ -43,6 +42,7 @@ from search.process.lifetime import command_start, leave
 from search.sessions.executor import Executor
 from search.sessions.plan import SessionPlan
 from search.sessions.session import opening_line, record_outcome, run_session
+from search.values.message import Message, Remedy
 from search.values.wording import changes_text, duration
 from search.views.base import Finished
 from search.views.summary import ms_per_image
@@ -186,18 +186,20 @@ def refuse_unfinished(experiment: Experiment, result: SearchResult) -> None:
     """
     if not result.is_over:
         holder = experiment.home.holder()
-        remedy = (
-            f"{holder} runs it now: {verb('status', experiment)}"
-            if holder
-            else f"Go on with it first: {verb('resume', experiment)}"
-        )
         raise Refused(
-            f"the search '{experiment.name}' has not come to its end ({result.outcome}). {remedy}"
+            Message(
+                f"the search '{experiment.name}' has not come to its end ({result.outcome}). ",
+                f"{holder} runs it now: " if holder else "Go on with it first: ",
+                Remedy("status" if holder else "resume", experiment.name, experiment.storage),
+            )
         )
     if not result.ranking:
         raise Refused(
-            f"no trial of '{experiment.name}' counts: there is nothing to choose among. "
-            f"The reasons: {verb('status', experiment)}"
+            Message(
+                f"no trial of '{experiment.name}' counts: there is nothing to choose among. "
+                "The reasons: ",
+                Remedy("status", experiment.name, experiment.storage),
+            )
         )
 
 

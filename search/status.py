@@ -23,10 +23,11 @@ from search.design.experiment import Experiment
 from search.journal.guessing import answer_against
 from search.journal.journal import Event
 from search.journal.result import SearchResult, TrialResult
-from search.journal.store import BucketHome, Home
+from search.journal.store import BucketHome, Home, Storage
 from search.process.guard import guarded
+from search.values.message import Remedy, going_on
 from search.values.objectives import value_of
-from search.values.wording import duration, going_on, last_line_of, verb_for
+from search.values.wording import duration, last_line_of
 from search.views.guessing import above_chance, at_chance, guessing_text, outcome_with_mark
 from search.views.live import news
 from search.views.summary import (
@@ -52,25 +53,25 @@ MIN_ROWS, BESIDE = 3, 4
 """The fewest rows of trials on a screen; and its lines for titles, what is left out and prompt."""
 
 
-def state(result: SearchResult, holder: str, go_on: str) -> str:
+def state(result: SearchResult, holder: str, name: str, storage: Storage) -> str:
     """Return what the search is doing, in words."""
     if holder and result.current_sessions is result.sessions:
         return f"running now ({holder})"
     if result.outcome == "running":
         ago = max(0, time.time() - result.sessions[-1].last_ms / 1000)
-        return f"cut off {duration(ago)} ago; go on with: {go_on}"
+        return f"cut off {duration(ago)} ago; go on with: {Remedy('resume', name, storage)}"
     unfinished = (
-        f"; go on with: {going_on(go_on, result.outcome)}"
+        f"; go on with: {going_on(name, storage, result.outcome)}"
         if result.unfinished or result.outcome in ("interrupted", "lost", "stopped")
         else ""
     )
     return result.outcome + (f" ({result.reason})" if result.reason else "") + unfinished
 
 
-def lines(result: SearchResult, holder: str, go_on: str, go_on_selecting: str = "") -> list[str]:
+def lines(result: SearchResult, holder: str, name: str, storage: Storage) -> list[str]:
     """Return the search in a few lines.
 
-    `go_on` and `go_on_selecting` are the commands to go on with it, or with its selection.
+    `name` and `storage` are those by which commands find it.
     """
     experiment, data = result.started.experiment, result.started.data
     sessions = f" in {len(result.sessions)} sessions" if len(result.sessions) > 1 else ""
@@ -79,7 +80,7 @@ def lines(result: SearchResult, holder: str, go_on: str, go_on_selecting: str = 
     what = f"{experiment['space']['name']} on {source_text(data)}"
     return [
         f"{result.name}: {what}, {strategy_text(experiment)}, seed {experiment['seed']}",
-        f"  {state(result, holder, go_on)}",
+        f"  {state(result, holder, name, storage)}",
         (
             f"  {outcome_text(result)} of {experiment['trials']}; {result.epochs_trained:,} "
             f"epochs, {duration(result.wall_s)}{sessions}{best}{used}"
@@ -87,11 +88,11 @@ def lines(result: SearchResult, holder: str, go_on: str, go_on_selecting: str = 
         *(f"  {text}" for text in filter(None, [guessing_text(result), risk_text(result)])),
         *(f"  {text}" for text in refinement_sentences(result)),
         *(f"  {text}" for text in request_lines(result)),
-        *selection_lines(result, holder, go_on_selecting),
+        *selection_lines(result, holder, name, storage),
     ]
 
 
-def selection_lines(result: SearchResult, holder: str, go_on: str) -> list[str]:
+def selection_lines(result: SearchResult, holder: str, name: str, storage: Storage) -> list[str]:
     """Return the state of the search's selection in lines, if there is one."""
     selection = result.selection
     if selection is None:
@@ -106,13 +107,23 @@ def selection_lines(result: SearchResult, holder: str, go_on: str) -> list[str]:
     )
     ended = sum(trial.ended_ms > 0 for trial in selection.repeats.values())
     count = len(selection.started.candidates)
+    go_on = (
+        ""
+        if runs or selection.outcome == "completed"
+        else f"; go on with: {Remedy('select', name, storage)}"
+    )
     begun = (
         f"  selection {stands}: {count} candidate{'s' * (count != 1)}, {ended} "
         f"training{'s' * (ended != 1)} ended"
     )
+    return [begun + go_on, *race_lines(result)]
+
+
+def race_lines(result: SearchResult) -> list[str]:
+    """Return the candidates that the search's selection has dropped, and its result, in lines."""
+    dropped = result.selection.dropped if result.selection is not None else {}
     return [
-        begun + ("" if runs or selection.outcome == "completed" else f"; go on with: {go_on}"),
-        *(f"    {name} left: {left.reason}" for name, left in selection.dropped.items()),
+        *(f"    {name} left: {candidate.reason}" for name, candidate in dropped.items()),
         *(f"    {text}" for text in selection_sentences(result)),
     ]
 
@@ -205,8 +216,8 @@ def command(args: argparse.Namespace) -> int:
 
 def told_of(args: argparse.Namespace, result: SearchResult, holder: str) -> list[str]:
     """Return the search in a few lines, with the commands to go on with it."""
-    verbs = (verb_for(verb, args.name, args.storage) for verb in ("resume", "select"))
-    found, asked = lines(result, holder, *verbs), result.started.experiment
+    found = lines(result, holder, args.name, args.storage)
+    asked = result.started.experiment
     with suppress(ConfigError):  # of another version, whose search this one cannot go on with
         experiment = Experiment.from_description(args.name, asked, args.storage)
         if result.refinement is None and (more := more_trials(experiment, result.outcome)):

@@ -15,7 +15,7 @@ from search.journal.journal import Event
 from search.journal.requests import ENDING, PAUSE, DriverRequest, ask, withdraw
 from search.journal.result import SearchResult
 from search.journal.store import Home, Storage
-from search.values.wording import verb_for
+from search.values.message import Message, Remedy
 from trainables.errors import ConfigError, printable
 
 LOOK_S = 0.2
@@ -44,11 +44,11 @@ def request_and_wait(args: argparse.Namespace, request: DriverRequest) -> int:
     result, holder = SearchResult.kept_in(home)
     preview = preview_request(request, result, holder, args.storage)
     if preview.is_refused:
-        raise ConfigError(preview.text)
+        raise ConfigError(preview.message)
     if preview.cost:
         _print_line(args, f"it costs {preview.cost}")
     ask(home, request)
-    go_on = verb_for("select" if is_selecting(result) else "resume", args.name, args.storage)
+    go_on = Remedy("select" if is_selecting(result) else "resume", args.name, args.storage)
     if not holder:
         _print_line(args, f"asked. It does not run now; once it goes on, this comes first: {go_on}")
         return 0
@@ -69,7 +69,7 @@ def wait_for_reply(
     home: Home,
     request: DriverRequest,
     place: Storage,
-    go_on: str,
+    go_on: Remedy,
     wait: Callable[[float], None] = time.sleep,
 ) -> str:
     """Wait until a request is answered, or no driver is left to answer it; return the answer.
@@ -110,7 +110,7 @@ def _reply_among(events: list[Event], request: DriverRequest) -> Requested | Non
     return next((answer for answer in answers if answer.id == request.id), None)
 
 
-def _text_without_reply(home: Home, request: DriverRequest, place: Storage, go_on: str) -> str:
+def _text_without_reply(home: Home, request: DriverRequest, place: Storage, go_on: Remedy) -> str:
     """Describe the fate of a request that no driver is left to answer.
 
     A request that the next session would only refuse is withdrawn.
@@ -121,9 +121,8 @@ def _text_without_reply(home: Home, request: DriverRequest, place: Storage, go_o
     result, holder = SearchResult.kept_in(home)
     if result.has_ended:
         withdraw(home, request.id)
-        raise ConfigError(
-            f"it ended before: {preview_request(request, result, holder, place).text}"
-        )
+        preview = preview_request(request, result, holder, place)
+        raise ConfigError(Message("it ended before: ", preview.message))
     if request.action == PAUSE:
         withdraw(home, request.id)
         return f"its driver ended before it answered: it does not run any more. Later: {go_on}"

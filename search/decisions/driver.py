@@ -58,6 +58,7 @@ from search.journal.result import (
     TrialResult,
 )
 from search.schedulers.base import NEW, Stop
+from search.values.message import Message
 from trainables.config import TrialConfig
 from trainables.messages import Report
 from trainables.request import TrialRequest
@@ -455,7 +456,7 @@ class Driver:
         if self.interrupted and request.action != PAUSE:
             return False
         if late := self._why_late(request, waited=waited):
-            reply = Reply(f"it came too late: {late}", is_refused=True)
+            reply = Reply(Message(f"it came too late: {late}"), is_refused=True)
         else:
             standing = Standing(
                 True,

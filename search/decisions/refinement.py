@@ -12,6 +12,7 @@ from search.decisions.space_refinement import Observation, narrow
 from search.journal.events import Refined
 from search.journal.result import FAILED, SearchResult, TrialResult, furthest_of_each_training
 from search.space import SearchSpace
+from search.values.message import Remedy
 from search.values.wording import last_line_of
 from trainables.errors import counted
 from trainables.values import Json, Params
@@ -137,7 +138,7 @@ def gains(result: SearchResult) -> list[tuple[Refined, int, float]]:
     ]
 
 
-def refinement_sentences(result: SearchResult, go_on: str = "") -> list[str]:
+def refinement_sentences(result: SearchResult, go_on: Remedy | None = None) -> list[str]:
     """Describe the rounds of a refinement; empty if there is none.
 
     `go_on` is the command that continues it if it has not ended.

@@ -4,18 +4,18 @@
 in the same words, from what else it knows (`Driver.take_up`). Nothing here acts.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from statistics import mean
 
 from cluster.runtime.resources import MANY
 from search.design.budget import Budget, Limit, limit
-from search.design.commands import verb
 from search.design.experiment import Experiment
 from search.journal.events import Requested
 from search.journal.requests import EXTEND, PAUSE, DriverRequest, Unreadable
 from search.journal.result import ENDED, OPEN, SearchResult, TrialResult
 from search.journal.store import Storage
+from search.values.message import Blank, Message, Remedy, Start, Word, message_of
 from search.values.wording import duration
 from trainables.errors import ConfigError, counted
 from trainables.values import Json
@@ -28,12 +28,17 @@ CHANGEABLE = ("trials", "budget", "price", "concurrency")
 class Reply:
     """The reply to a request: its effect in words, or the reason why it is refused."""
 
-    text: str
+    message: Message
     is_refused: bool = False
     cost: str = ""
     """An estimate of its cost, from the trials so far; empty if it costs nothing, or none ended."""
     changes: Json = field(default_factory=dict)
     """The changes to the search, in the form of `Experiment.describe`."""
+
+    @property
+    def text(self) -> str:
+        """The message as text, with commands that any machine understands."""
+        return str(self.message)
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,8 @@ def preview_request(
         described = result.started.experiment
         experiment = Experiment.from_description(result.name, described, place)
     except ConfigError as error:  # of another version
-        return Reply(f"this version cannot go on with it: {error}", is_refused=True)
+        message = Message("this version cannot go on with it: ", message_of(error))
+        return Reply(message, is_refused=True)
     standing = Standing(
         bool(holder),
         [trial.trial for trial in running_trials(result)],
@@ -93,7 +99,7 @@ def reply_to(
             return _stop_trial(request.trial, experiment, result, standing)
         return _stop(experiment, result, standing)
     except ConfigError as error:
-        return Reply(str(error), is_refused=True)
+        return Reply(message_of(error), is_refused=True)
 
 
 def requested_event(request: DriverRequest, reply: Reply) -> Requested:
@@ -157,13 +163,8 @@ def _is_training(experiment: Experiment, result: SearchResult) -> bool:
     return bool(result.unfinished) or len(result.trials) < experiment.planned_trials
 
 
-def _command(name: str, experiment: Experiment) -> str:
-    """Return a command for the search that works on any machine and in any folder."""
-    return f"python -m {verb(name, experiment).partition(' -m ')[2]}"
-
-
 def request_text(request: Requested) -> str:
-    """Name the request as a reason, such as `asked to stop by user@host`."""
+    """Return who asked for what happens, as `asked to stop by user@host`: the reason for it."""
     return f"asked to {request.action} by {request.by}"
 
 
@@ -177,11 +178,20 @@ def _refuse_selection(
     """
     if not is_selecting(result):
         return
-    if standing.is_live:
-        state, remedy = "runs now", f"It can be paused: {_command('pause', experiment)}"
-    else:
-        state, remedy = "is not finished", f"Continue it first: {_command('select', experiment)}"
-    raise ConfigError(f"a selection {state}: {what} is for the search's own trials. {remedy}")
+    state, advice = (
+        ("runs now", "It can be paused")
+        if standing.is_live
+        else ("is not finished", "Continue it first")
+    )
+    remedy = Remedy(
+        "pause" if standing.is_live else "select",
+        experiment.name,
+        experiment.storage,
+        start=Start.ANYWHERE,
+    )
+    raise ConfigError(
+        Message(f"a selection {state}: {what} is for the search's own trials. {advice}: ", remedy)
+    )
 
 
 def _refuse_over(experiment: Experiment, result: SearchResult, standing: Standing) -> None:
@@ -210,18 +220,18 @@ def _stop_trial(
         raise ConfigError(f"{name} had ended before ({trial.outcome}{why}).")
     _refuse_over(experiment, result, standing)
     if trial.stop_request is not None:
-        return Reply(f"{name} is to stop already, {request_text(trial.stop_request)}")
+        return Reply(Message(f"{name} is to stop already, {request_text(trial.stop_request)}"))
     if name in standing.active:
-        return Reply(f"{name} stops after epoch {trial.reached + 1}, which it trains now")
+        return Reply(Message(f"{name} stops after epoch {trial.reached + 1}, which it trains now"))
     at = f"after epoch {trial.reached}" if trial.reached else "before its first epoch"
-    return Reply(f"{name} ends {at}: it does not train now")
+    return Reply(Message(f"{name} ends {at}: it does not train now"))
 
 
 def _stop(experiment: Experiment, result: SearchResult, standing: Standing) -> Reply:
     _refuse_selection(experiment, result, standing, "to stop early")
     _refuse_over(experiment, result, standing)
     if result.stopping is not None:
-        return Reply(f"it is to stop already, {request_text(result.stopping)}")
+        return Reply(Message(f"it is to stop already, {request_text(result.stopping)}"))
     if standing.is_live and not standing.is_training:
         raise ConfigError("too late: its trials have ended; it is evaluated, and then over.")
     if standing.closing is not None:
@@ -235,8 +245,11 @@ def _stop(experiment: Experiment, result: SearchResult, standing: Standing) -> R
         else "none trains now"
     )
     return Reply(
-        f"no further trial begins, {finish}; what is trained is evaluated, and the best tested. "
-        f"Later it can go on: {_command('resume', experiment)}"
+        Message(
+            f"no further trial begins, {finish}; what is trained is evaluated, and the best "
+            "tested. Later it can go on: ",
+            Remedy("resume", experiment.name, experiment.storage, start=Start.ANYWHERE),
+        )
     )
 
 
@@ -244,14 +257,19 @@ def _pause(experiment: Experiment, result: SearchResult, standing: Standing) -> 
     if not standing.is_live:
         raise ConfigError(f"'{experiment.name}' does not run now: there is nothing to pause.")
     if standing.closing is not None and standing.closing[0] not in OPEN:
-        return Reply(f"its process ends already: {standing.closing[1]}")
-    go_on = _command("select" if is_selecting(result) else "resume", experiment)
+        return Reply(Message(f"its process ends already: {standing.closing[1]}"))
+    go_on = Remedy(
+        "select" if is_selecting(result) else "resume",
+        experiment.name,
+        experiment.storage,
+        start=Start.ANYWHERE,
+    )
     what = (
         "each trial finishes its epoch, then its process ends"
         if standing.is_training
         else "the evaluation breaks off, and its process ends"
     )
-    return Reply(f"{what}. It goes on with: {go_on}")
+    return Reply(Message(f"{what}. It goes on with: ", go_on))
 
 
 def _extend(
@@ -281,7 +299,7 @@ def _extend(
     if late := _why_late(experiment, changed, result, standing):
         raise ConfigError(late)
     more = changed.planned_trials - experiment.planned_trials
-    return Reply("; ".join(texts), cost=_cost(more, result), changes=changes)
+    return Reply(Message("; ".join(texts)), cost=_cost(more, result), changes=changes)
 
 
 def _with_trials(text: str, experiment: Experiment, result: SearchResult) -> Experiment:
@@ -291,9 +309,20 @@ def _with_trials(text: str, experiment: Experiment, result: SearchResult) -> Exp
         ConfigError: more trials have begun already, or the space does not have as many points.
     """
     if result.refinement is not None:
+        refine = Remedy(
+            "refine",
+            experiment.name,
+            experiment.storage,
+            options={"trials": Blank("N")},
+            start=Start.ANYWHERE,
+        )
         raise ConfigError(
-            f"--trials: '{experiment.name}' has been refined; how many trials each round has is "
-            f"for {_command('refine', experiment)} --trials N."
+            Message(
+                f"--trials: '{experiment.name}' has been refined; how many trials each round has "
+                "is for ",
+                refine,
+                ".",
+            )
         )
     planned, started = experiment.planned_trials, len(result.trials)
     count = planned + int(text) if text.startswith("+") else int(text)
@@ -362,8 +391,8 @@ def _at_once_text(concurrency: int, standing: Standing) -> str:
 
 def _why_late(
     experiment: Experiment, changed: Experiment, result: SearchResult, standing: Standing
-) -> str:
-    """Return the reason why a search cannot be extended, with a remedy; empty if it can."""
+) -> Message:
+    """Return why a search cannot be extended any more, with what to do; empty if it can."""
     is_over = result.outcome in ENDED and not standing.is_live
     if standing.is_live and not standing.is_training:
         why = "its trials have ended, and it is evaluated. Once that is over"
@@ -372,26 +401,27 @@ def _why_late(
     elif is_over and not is_selecting(result):
         why = f"'{experiment.name}' has ended ({result.outcome})"
     else:
-        return ""
-    options = list(_options(experiment, changed))
-    return (
-        f"too late: {why}, it goes on with: {_command('resume', experiment)} {' '.join(options)}"
-    ).rstrip()
+        return Message()
+    wanted, planned = (_options(search) for search in (changed, experiment))
+    resume = Remedy(
+        "resume",
+        experiment.name,
+        experiment.storage,
+        options={name: value for name, value in wanted.items() if value != planned[name]},
+        start=Start.ANYWHERE,
+    )
+    return Message(f"too late: {why}, it goes on with: ", resume)
 
 
-def _options(experiment: Experiment, changed: Experiment) -> Iterator[str]:
-    """Yield the options of `search.resume` with the same effect."""
-    if changed.planned_trials != experiment.planned_trials:
-        yield f"--trials {changed.planned_trials}"
-    if changed.budget.limits != experiment.budget.limits:
-        yield from (
-            f"--budget {str(budget_limit).replace(' ', '')}"
-            for budget_limit in changed.budget.limits
-        )
-    if changed.budget.price != experiment.budget.price:
-        yield f"--price {changed.budget.price:g}"
-    if changed.concurrency != experiment.concurrency:
-        yield f"--concurrency {changed.concurrency}"
+def _options(experiment: Experiment) -> dict[str, Word | list[Word]]:
+    """Return the options of `search.resume` that an extension may change."""
+    budget = experiment.budget
+    return {
+        "trials": experiment.planned_trials,
+        "budget": [str(limit).replace(" ", "") for limit in budget.limits],
+        "price": "" if budget.price is None else f"{budget.price:g}",
+        "concurrency": str(experiment.concurrency),
+    }
 
 
 def _cost(trials: int, result: SearchResult) -> str:

@@ -12,6 +12,7 @@ from cluster.runtime.resources import MANY, Demand, Machines, slots
 from cluster.runtime.session import LOCAL
 from search.decisions.driver import Driver
 from search.design.experiment import AUTO_DEVICE, Experiment
+from search.values.message import Remedy, Start
 
 if TYPE_CHECKING:
     from cluster.runtime.nodes import Growth
@@ -69,9 +70,8 @@ def idle_gpus(
     """
     if experiment.demand.gpus or not experiment.has_networks:
         return
-    use = "search.run --gpus-per-trial 1 gives each " + (
-        "of a trial's workers one" if experiment.demand.workers > 1 else "trial one"
-    )
+    whose = "of a trial's workers one" if experiment.demand.workers > 1 else "trial one"
+    use = f"{Remedy('run', options={'gpus-per-trial': 1}, start=Start.MODULE)} gives each {whose}"
     is_known = coming is not None and coming.is_known
     count = max(
         have.gpus,

@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 from cluster.errors import NotReady
 from cluster.secrets import redact
 from search.decisions.driver import Driver
-from search.design.commands import verb
 from search.design.experiment import Experiment
 from search.execution.capacity import Tick
 from search.execution.failures import keep_traceback, kind_of, last_line
@@ -23,6 +22,7 @@ from search.execution.job import Job
 from search.execution.packing import Packing
 from search.execution.process import BEYOND_REPAIR, Process, at_once
 from search.preflight.prepare import Prepared
+from search.values.message import Message, Remedy
 from trainables.checkpoints.remote import forget
 from trainables.datasets.arrays import Dataset
 from trainables.messages import decode_reports, encode_reports
@@ -173,8 +173,11 @@ def _fail(driver: Driver, job: Job, error: Exception) -> None:
     driver.fail(trial, kind_of(error), last_line(text), traceback=path)
     if type(error).__name__ in BEYOND_REPAIR:
         raise NotReady(
-            f"after what {trial} raised ({last_line(text)}) this process can train no more. "
-            f"Go on with: {verb('resume', driver.experiment)}"
+            Message(
+                f"after what {trial} raised ({last_line(text)}) this process can train no more. "
+                "Go on with: ",
+                Remedy("resume", driver.experiment.name, driver.experiment.storage),
+            )
         )
 
 

@@ -29,7 +29,6 @@ from cluster.cli import NOT_READY, error_line
 from cluster.errors import NotReady
 from cluster.runtime.session import LOCAL, dead_parts
 from search.decisions.driver import Driver
-from search.design.commands import verb
 from search.execution.data_parallel import gate_name, train_on_workers
 from search.execution.failures import (
     innermost,
@@ -45,6 +44,7 @@ from search.execution.pool import Workers
 from search.execution.tune_patches import Errors, PlaceholderTrainable, patch_tune
 from search.execution.worker import TuneResult
 from search.journal.journal import JournalError
+from search.values.message import Remedy
 from trainables.messages import decode_reports
 
 Tick = Callable[[], None]
@@ -295,9 +295,9 @@ class RayWatchdog:
         self.driver.journal.patient = False
         with suppress(JournalError):
             self.driver.finish()
-        sys.stderr.write(
-            error_line(f"{reason}. Go on with: {verb('resume', self.driver.experiment)}")
-        )
+        experiment = self.driver.experiment
+        go_on = Remedy("resume", experiment.name, experiment.storage)
+        sys.stderr.write(error_line(f"{reason}. Go on with: {go_on}"))
         sys.stderr.flush()
         os._exit(NOT_READY)
 

@@ -31,6 +31,7 @@ from pathlib import Path
 
 from cluster.storage.bucket import Bucket, WriteConflict
 from cluster.storage.folder import ObjectFolder, Objects, objects
+from search.values.message import Blank, Message, Remedy, Start
 from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError, unknown
 
@@ -125,8 +126,16 @@ class Records:
             )
         except DAMAGE_ERRORS as error:
             raise ConfigError(
-                f"'{self.place / INFO_FILE}' is damaged. Remove it: "
-                "`python -m search.serve MODEL --record` writes it again."
+                Message(
+                    f"'{self.place / INFO_FILE}' is damaged. Remove it: `",
+                    Remedy(
+                        "serve",
+                        arguments=[Blank("MODEL")],
+                        options={"record": str(self.place)},
+                        start=Start.ANYWHERE,
+                    ),
+                    "` writes it again.",
+                )
             ) from error
         if info.version > VERSION:
             raise ConfigError(

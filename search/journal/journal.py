@@ -23,6 +23,7 @@ from typing import Any, Self
 from cluster.storage.bucket import Bucket, WriteConflict
 from search.journal.events import EventData, from_json, kind_of
 from search.journal.kinds import MAX_MS, Kinds, UnixMs
+from search.values.message import Message, Remedy, Start
 from trainables.disk import NotRegular, open_regular, read_regular, sync
 
 FILE_NAME = "journal.jsonl"
@@ -358,8 +359,11 @@ def events_of(path: Path) -> Iterator[Event]:
                 f"'{path.parent}' holds trials, but no {FILE_NAME}. Bring that back from a copy."
             ) from None
         raise JournalError(
-            f"no search at '{path.parent}'. Check the name and --storage; 'python -m search.run' "
-            "starts one."
+            Message(
+                f"no search at '{path.parent}'. Check the name and --storage; '",
+                Remedy("run", start=Start.ANYWHERE),
+                "' starts one.",
+            )
         ) from None
     lines = (line[:-1] for line in io.BytesIO(content) if line.endswith(b"\n"))
     yield from parse_lines(lines, path, 1)

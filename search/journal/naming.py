@@ -8,7 +8,7 @@ from cluster.errors import Refused
 from search.journal.journal import DamagedJournal, JournalError
 from search.journal.result import SearchResult
 from search.journal.store import Storage, home, searches_in
-from search.values.wording import verb_for
+from search.values.message import Blank, Message, Remedy, Start
 from trainables.errors import ConfigError
 
 NEAR, CLEAR = 0.6, 0.1
@@ -91,19 +91,24 @@ def by_likeness(name: str, existing: Iterable[str]) -> list[tuple[float, str]]:
     return sorted(rated, key=lambda rating: (-rating[0], rating[1]))
 
 
-def _missing_text(name: str, closest: str, existing: list[str], place: Storage) -> str:
+def _missing_text(name: str, closest: str, existing: list[str], place: Storage) -> Message:
     if "@" in name:  # no search's name has one
-        return (
-            f"no search '{name}'. Did you mean the promoted model 'models:/{name}'? "
-            "(python -m search.promote NAME makes one.)"
+        return Message(
+            f"no search '{name}'. Did you mean the promoted model 'models:/{name}'? (",
+            Remedy("promote", Blank("NAME"), start=Start.ANYWHERE),
+            " makes one.)",
         )
     if not existing:
-        return f"no search '{name}': '{place}' has none."
+        return Message(f"no search '{name}': '{place}' has none.")
     hint = f" Did you mean '{closest}'?" if closest else ""
     listed = [entry for _, entry in by_likeness(Path(name).name, existing)]
     more = f" and {len(listed) - MAX_LISTED:,} more" if len(listed) > MAX_LISTED else ""
     names = f"{', '.join(listed[:MAX_LISTED])}{more}"
-    return f"no search '{name}' in '{place}'.{hint} There are: {names} (python -m search.list)."
+    return Message(
+        f"no search '{name}' in '{place}'.{hint} There are: {names} (",
+        Remedy("list", start=Start.ANYWHERE),
+        ").",
+    )
 
 
 def refuse_cut_off(result: SearchResult, place: Storage) -> None:
@@ -114,11 +119,15 @@ def refuse_cut_off(result: SearchResult, place: Storage) -> None:
     """
     if result.outcome == "running":
         raise Refused(
-            f"the search '{result.name}' was cut off. Go on with it first: "
-            f"{verb_for('resume', result.name, place)}"
+            Message(
+                f"the search '{result.name}' was cut off. Go on with it first: ",
+                Remedy("resume", result.name, place),
+            )
         )
     if result.selection is not None and result.selection.outcome == "running":
         raise Refused(
-            f"the selection of the search '{result.name}' was cut off. Go on with it first: "
-            f"{verb_for('select', result.name, place)}"
+            Message(
+                f"the selection of the search '{result.name}' was cut off. Go on with it first: ",
+                Remedy("select", result.name, place),
+            )
         )

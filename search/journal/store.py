@@ -27,6 +27,7 @@ from search.journal.events import Evidence
 from search.journal.journal import FILE_NAME, Event, Journal, JournalError, Tail, read
 from search.journal.lease import FILE_NAME as LOCK_FILE
 from search.journal.lease import PATIENCE_S, SIZE, Lease, holder_of
+from search.values.message import Message, Remedy, Start
 from trainables.caches import cache_folder, make_private
 from trainables.checkpoints.heartbeat import SEND_S, Beat, beat_of, last_beats
 from trainables.disk import read_regular
@@ -341,8 +342,11 @@ class BucketHome(Home):
         content = JournalCopy(self.bucket / FILE_NAME).read()
         if not content and not self.names():
             raise JournalError(
-                f"no search at '{self}'. Check the name and --storage; 'python -m search.run' "
-                "starts one."
+                Message(
+                    f"no search at '{self}'. Check the name and --storage; '",
+                    Remedy("run", start=Start.ANYWHERE),
+                    "' starts one.",
+                )
             )
         make_private(cache_folder("storage"))
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)

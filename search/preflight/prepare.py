@@ -12,7 +12,6 @@ from cluster.runtime.resources import Resources, local_gpus, slots
 from cluster.runtime.session import LOCAL, check_address
 from cluster.storage.bucket import Bucket, StorageError
 from search.decisions.timing import WaitingTime
-from search.design.commands import verb
 from search.design.experiment import Experiment
 from search.journal.events import SessionStart
 from search.journal.journal import FILE_NAME
@@ -24,6 +23,7 @@ from search.preflight.warnings import notes
 from search.process.versions import check_versions
 from search.space import Choice
 from search.tracking.uri import check_tracking
+from search.values.message import Message, Remedy
 from trainables.catalog.datasets import DATASETS
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
@@ -190,9 +190,12 @@ def refuse_existing(experiment: Experiment) -> None:
     except OSError:  # the folder cannot be read, which `check_storage` reports
         return
     if FILE_NAME in names or is_file:
-        remedy = f"Use another --name, or go on with it: {verb('resume', experiment)}"
         raise ConfigError(
-            f"a search named '{experiment.name}' is in '{experiment.storage}' already. {remedy}"
+            Message(
+                f"a search named '{experiment.name}' is in '{experiment.storage}' already. "
+                "Use another --name, or go on with it: ",
+                Remedy("resume", experiment.name, experiment.storage),
+            )
         )
     if names:
         raise ConfigError(

@@ -13,7 +13,6 @@ from cluster.cli import NOT_READY, REFUSED, error_line
 from cluster.errors import NotReady, Refused
 from cluster.secrets import redact
 from search.decisions.driver import Driver
-from search.design.commands import verb
 from search.design.experiment import Experiment
 from search.journal.guessing import is_answer_at_chance
 from search.journal.journal import FILE_NAME, JournalError, Unwritten
@@ -26,6 +25,7 @@ from search.journal.result import (
 from search.process.exit_codes import AT_CHANCE, SOME_FAILED
 from search.process.lifetime import CommandStart
 from search.tracking.tracker import PATIENCE_S, Tracker
+from search.values.message import Remedy
 from search.views.base import Finished
 from search.views.opened import OpenViews
 
@@ -169,7 +169,7 @@ def report_troubles(troubles: list[str], experiment: Experiment, tracker: Tracke
     if tracker.error:
         remedy = (
             f"Nothing is lost: {experiment.home}/{FILE_NAME} has it all. "
-            f"Later: {verb('sync', experiment)}"
+            f"Later: {Remedy('sync', experiment.name, experiment.storage)}"
         )
         troubles.append(f"MLflow did not take everything ({tracker.error}). {remedy}")
     for trouble in troubles:

@@ -3,7 +3,6 @@
 from contextlib import suppress
 
 from search.decisions.driver import Driver
-from search.design.commands import verb
 from search.execution.evaluation import Tick, evaluate_best, evaluate_trials
 from search.journal.keeping import (
     ALL,
@@ -15,6 +14,7 @@ from search.journal.keeping import (
     totals_by_kind,
 )
 from search.sessions.executor import Executor
+from search.values.message import Remedy
 from trainables.datasets.arrays import Dataset
 from trainables.memory import size_text
 
@@ -74,9 +74,10 @@ def drop_unneeded(driver: Driver) -> None:
         journal.append(freed_event(checkpoints, NEEDED))
         remove(home, checkpoints)
     except OSError as error:
+        later = Remedy("clean", driver.experiment.name, driver.experiment.storage)
         journal.complain(
             "note: checkpoints of stopped trials could not be removed "
-            f"({error.strerror or error}). Later: {verb('clean', driver.experiment)}"
+            f"({error.strerror or error}). Later: {later}"
         )
         return
     kinds = totals_by_kind(checkpoints)

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 
 from search.decisions.policy import MakePolicy
 from search.decisions.search_policy import SearchPolicy
-from search.design.commands import verb
 from search.design.experiment import Experiment
 from search.journal.events import Selecting, SessionStart, Started
 from search.sessions.ending import ExitCode, exit_code
 from search.sessions.phases import run_phases
+from search.values.message import Remedy
 from search.views.base import Shown
 from search.views.terminal import Terminal
 
@@ -49,9 +49,10 @@ class SessionPlan:
         """True if the journal begins with this session."""
         return isinstance(self.first_event, Started)
 
-    def continuing_command(self, experiment: Experiment) -> str:
+    def continuing_command(self, experiment: Experiment) -> Remedy:
         """The command that continues the session once it was interrupted."""
-        return verb("select" if self.is_selection else "resume", experiment)
+        verb = "select" if self.is_selection else "resume"
+        return Remedy(verb, experiment.name, experiment.storage)
 
     def view_context(self, console: Terminal) -> Shown:
         """The context of its views where no driver is needed, since nothing is left to do."""

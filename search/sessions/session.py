@@ -121,7 +121,7 @@ def run_session(
     """
     launch = Launch(prepared, plan, console, began, opening)
     with open_session(launch) as session:
-        command = plan.continuing_command(session.driver.experiment)
+        command = str(plan.continuing_command(session.driver.experiment))
         with session.views, interruptible(session.driver, launch.note, command) as signals:
             raise_pending_signal()
             write_first_event(session, signals)

@@ -21,7 +21,7 @@ from search.tracking.client import client_of, sqlite_path
 from search.tracking.runs import experiment_title, find_experiment
 from search.tracking.tracker import troubles
 from search.tracking.uri import check_tracking
-from search.values.wording import verb_for
+from search.values.message import Blank, Message, Remedy, Start
 from trainables.errors import ConfigError, unknown
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ MAX_MODELS = 100
 """The maximal number of models, and of versions of each, that are listed."""
 MAX_DESCRIPTION = 5000
 """The maximal length of a description, as some databases accept no more."""
-PROMOTE = "Promote one first: python -m search.promote NAME."
+PROMOTE = Message(
+    "Promote one first: ", Remedy("promote", Blank("NAME"), start=Start.ANYWHERE), "."
+)
 SERVED = Path(__file__).with_name("pyfunc_model.py")
 
 
@@ -96,8 +98,11 @@ class Registry:
             raise self._trouble(error) from error
         if run is None:
             raise NotReady(
-                f"MLflow ({redact(uri)}) has no run of the search '{result.name}'. Write it first: "
-                f"{verb_for('sync', result.name, storage)}"
+                Message(
+                    f"MLflow ({redact(uri)}) has no run of the search '{result.name}'. Write it "
+                    "first: ",
+                    Remedy("sync", result.name, storage),
+                )
             )
         self.run = run
 
@@ -371,7 +376,9 @@ def _use_version(
     check_tracking(tracking)
     if tracking.startswith("sqlite:///") and not sqlite_path(tracking).exists():
         raise ConfigError(
-            f"there is no MLflow database at '{sqlite_path(tracking)}' (tracking). {PROMOTE}"
+            Message(
+                f"there is no MLflow database at '{sqlite_path(tracking)}' (tracking). ", PROMOTE
+            )
         )
     client, name = client_of(tracking), address["name"]
     from mlflow.exceptions import MlflowException
@@ -392,7 +399,7 @@ def _use_version(
         raise NotReady(f"{refused} {_reason(error)}") from error
 
 
-def _absent_text(uri: str, name: str, client: "MlflowClient") -> str:
+def _absent_text(uri: str, name: str, client: "MlflowClient") -> str | Message:
     """Describe an address without a model, and name the existing ones."""
     models = {
         model.name: model for model in client.search_registered_models(max_results=MAX_MODELS)
@@ -401,7 +408,7 @@ def _absent_text(uri: str, name: str, client: "MlflowClient") -> str:
         return (
             unknown("model", name, models)
             if models
-            else f"no model is registered ('{uri}'). {PROMOTE}"
+            else Message(f"no model is registered ('{uri}'). ", PROMOTE)
         )
     aliases = [f"models:/{name}@{alias}" for alias in sorted(models[name].aliases)]
     versions = sorted(

@@ -5,7 +5,7 @@ from search.journal.lease import LeaseHeld
 from search.journal.naming import refuse_cut_off
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Home, Storage
-from search.values.wording import verb_for
+from search.values.message import Blank, Message, Remedy
 from trainables.errors import ConfigError
 
 
@@ -22,36 +22,48 @@ def find_answer(
         ConfigError: no trial has finished an epoch, or the given one has not.
     """
     if holder := home.holder():
-        dead = verb_for("resume", result.name, storage)
         raise LeaseHeld(
-            f"the search '{result.name}' is being run by {holder}. "
-            f"Wait for its end, or stop it first; if it lives no more: {dead}"
+            Message(
+                f"the search '{result.name}' is being run by {holder}. "
+                "Wait for its end, or stop it first; if it lives no more: ",
+                Remedy("resume", result.name, storage),
+            )
         )
     refuse_cut_off(result, storage)
     if trial is not None and trial not in {ranked.trial for ranked in result.ranking}:
-        remedy = f"See {verb_for('status', result.name, storage)} --all"
         raise ConfigError(
-            f"--trial '{trial[:80]}': '{result.name}' has no such trial with a result. {remedy}"
+            Message(
+                f"--trial '{trial[:80]}': '{result.name}' has no such trial with a result. See ",
+                Remedy("status", result.name, storage, options={"all": True}),
+            )
         )
     if (chosen := result.trials[trial] if trial is not None else result.chosen) is None:
         raise ConfigError(
-            f"the search '{result.name}' has no trial with a result, so there is nothing to "
-            f"promote. See {verb_for('status', result.name, storage)}"
+            Message(
+                f"the search '{result.name}' has no trial with a result, so there is nothing to "
+                "promote. See ",
+                Remedy("status", result.name, storage),
+            )
         )
     if chosen.is_freed and trial is None:
-        promote, status = (verb_for(name, result.name, storage) for name in ("promote", "status"))
         raise ConfigError(
-            f"the checkpoints of {chosen.trial}, the answer of '{result.name}', were removed. "
-            f"Promote another trial: {promote} --trial TRIAL (which there are: {status} --all)"
+            Message(
+                f"the checkpoints of {chosen.trial}, the answer of '{result.name}', were removed. "
+                "Promote another trial: ",
+                Remedy("promote", result.name, storage, options={"trial": Blank("TRIAL")}),
+                " (which there are: ",
+                Remedy("status", result.name, storage, options={"all": True}),
+                ")",
+            )
         )
     if chosen.is_freed:
-        remedy = (
-            f"The search's answer is there: {verb_for('promote', result.name, storage)}; a search "
-            "with --keep all keeps every trial's."
-        )
         raise ConfigError(
-            f"--trial {chosen.trial}: its checkpoints were removed, as of a trial that goes no "
-            f"further. {remedy}"
+            Message(
+                f"--trial {chosen.trial}: its checkpoints were removed, as of a trial that goes no "
+                "further. The search's answer is there: ",
+                Remedy("promote", result.name, storage),
+                "; a search with --keep all keeps every trial's.",
+            )
         )
     return chosen
 

@@ -1,14 +1,7 @@
-"""Texts that several commands share: other commands' lines, durations, last lines."""
+"""Texts that several commands share: durations, last lines, refusals."""
 
-import shlex
-import shutil
-import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:  # wording alone must not import the client of buckets
-    from cluster.storage.bucket import Bucket
 
 DEFAULT_STORAGE = Path("searches")
 """The place where searches are stored unless another is named."""
@@ -21,26 +14,6 @@ DECODED_OTHERWISE = (
     "transparent images and those of more than 8 bits differently, than the version that began "
     "the search"
 )
-
-
-def verb_for(name: str, search: str, storage: "Path | Bucket") -> str:
-    """Return the command line of another command for a search, by its name and storage."""
-    return f"{program('python')} -m search.{name} {search}{_where(storage)}"
-
-
-def browser(storage: "Path | Bucket") -> str:
-    """Return the command line of the web pages on all searches of a place."""
-    return f"{program('python')} -m search.ui{_where(storage)}"
-
-
-def _where(storage: "Path | Bucket") -> str:
-    """Return the option that names this place; empty for the default place."""
-    return "" if storage == DEFAULT_STORAGE else f" --storage {shlex.quote(str(storage))}"
-
-
-def going_on(resume: str, outcome: str) -> str:
-    """Return the command that continues a search that ended with this outcome."""
-    return f"{resume} --budget LIMIT (a larger one)" if outcome == "budget" else resume
 
 
 def changes_text(search: str, changes: Iterable[str]) -> str:
@@ -76,15 +49,3 @@ def cut_off_text(size: int) -> str:
 def last_line_of(reason: str, unknown: str = "") -> str:
     """Return the last line of a reason (of a traceback, the error); `unknown` for an empty one."""
     return (reason.strip().splitlines() or [unknown])[-1]
-
-
-def program(name: str) -> str:
-    """Return the command that starts a program of this Python's environment.
-
-    It is the name if the shell finds it by that, else the path, relative to the working directory
-    where possible.
-    """
-    path = Path(sys.executable).with_name(name)
-    if shutil.which(name) == str(path) or not path.exists():
-        return name
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

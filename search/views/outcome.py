@@ -10,12 +10,13 @@ from rich.table import Table
 
 from search.decisions.refinement import edges, refinement_sentences
 from search.design.budget import shares_of, shares_text
-from search.design.commands import more_trials, verb
+from search.design.commands import more_trials
 from search.design.experiment import Experiment
 from search.journal.guessing import is_answer_at_chance
 from search.journal.journal import FILE_NAME
 from search.journal.result import ENDED, PAGE, SearchResult, elapsed_s
-from search.values.wording import RUN_LIST, browser, going_on, program
+from search.values.message import Blank, Remedy, Start, going_on, program
+from search.values.wording import RUN_LIST
 from search.views.base import Finished, Shown, View
 from search.views.guessing import guessing_text
 from search.views.metric import as_good, tested_value
@@ -100,10 +101,11 @@ def failures(result: SearchResult) -> dict[str, list[str]]:
 
 def nothing_counts(experiment: Experiment, result: SearchResult) -> str:
     """Return what to say of a search without a result, and where the reasons are."""
+    name, storage = experiment.name, experiment.storage
     why = (
-        f"{verb('why', experiment)} {result.failed[0].trial}"
+        Remedy("why", name, storage, arguments=[result.failed[0].trial])
         if result.failed
-        else f"{verb('status', experiment)} --all"
+        else Remedy("status", name, storage, options={"all": True})
     )
     return f"no trial has a result. To see why: {why}"
 
@@ -159,17 +161,18 @@ def _print_findings(experiment: Experiment, result: SearchResult, console: Conso
     if chosen := selection_sentences(result):
         console.print()
         for sentence in chosen:
-            say(console, sentence)
+            say(console, str(sentence))
     if rows := front_table(result):
         console.print(
             "\nthe Pareto front: for none of them is another trial at least "
             f"{as_good(result.metric)} and costs no more"
         )
         console.print(side_by_side(rows))
-        if quicker := quicker_text(result, verb("promote", experiment)):
-            say(console, quicker)
-    for sentence in refinement_sentences(result, verb("refine", experiment)):
-        say(console, sentence)
+        if quicker := quicker_text(result, experiment.storage, Start.HERE):
+            say(console, str(quicker))
+    refine = Remedy("refine", experiment.name, experiment.storage)
+    for line in refinement_sentences(result, refine):
+        say(console, line)
 
 
 def _places(finished: Finished) -> list[tuple[str, str]]:
@@ -188,7 +191,8 @@ def _places(finished: Finished) -> list[tuple[str, str]]:
             and result.outcome not in ("budget", "gain")
         )
     )
-    onwards = [("go on", going_on(verb("resume", experiment), result.outcome))] if go_on else []
+    resume = going_on(experiment.name, experiment.storage, result.outcome)
+    onwards = [("go on", str(resume))] if go_on else []
     return [
         *onwards,
         *best,
@@ -203,20 +207,27 @@ def _places(finished: Finished) -> list[tuple[str, str]]:
 def _next_steps(finished: Finished) -> list[tuple[str, str]]:
     """Return what may be done next, each with its title."""
     experiment, result = finished.experiment, finished.result
+    name, storage = experiment.name, experiment.storage
     steps = list[tuple[str, str]]()
     if result.best is not None:
-        wanted = {"select": result.is_over, "promote": not is_answer_at_chance(result)}
-        steps += [(name, verb(name, experiment)) for name, is_wanted in wanted.items() if is_wanted]
-        steps.append(("predict", f"{verb('predict', experiment)} PATHS"))
-    steps.append(("browse", browser(experiment.storage)))
+        if result.is_over:
+            steps.append(("select", str(Remedy("select", name, storage))))
+        if not is_answer_at_chance(result):
+            steps.append(("promote", str(Remedy("promote", name, storage))))
+        steps.append(("predict", str(_predict(experiment))))
+    steps.append(("browse", str(Remedy("ui", storage=storage))))
     if result.refinement is None and (more := more_trials(experiment, result.outcome)):
         steps.append(("more", f"{more} tries new ones"))
     if result.refinement is None and result.is_over and len(experiment.objectives) == 1:
         steps += [
-            ("edge", f"{flag}: {verb('refine', experiment)} looks beyond it")
+            ("edge", f"{flag}: {Remedy('refine', name, storage)} looks beyond it")
             for flag in edges(result, experiment.space)
         ]
     return steps
+
+
+def _predict(experiment: Experiment) -> Remedy:
+    return Remedy("predict", experiment.name, experiment.storage, arguments=[Blank("PATHS")])
 
 
 def print_selection(finished: Finished, console: Console) -> None:
@@ -238,19 +249,20 @@ def print_selection(finished: Finished, console: Console) -> None:
         say(
             console,
             f"the selection ended early: {selection.reason}; "
-            f"go on with: {verb('select', experiment)}",
+            f"go on with: {Remedy('select', experiment.name, experiment.storage)}",
         )
     if selection.verdict:
         console.print(side_by_side(selection_table(selection.verdict)))
         console.print()
-    for sentence in (*selection_sentences(result), guessing_text(result)):
+    for sentence in (*map(str, selection_sentences(result)), guessing_text(result)):
         if sentence:
             say(console, sentence)
     opened = [("opened", f"the test part, {opening}") for opening in result.openings]
     is_good = selection.chosen is not None and not is_answer_at_chance(result)
-    onwards = [("promote", verb("promote", experiment))] if is_good else []
+    promote = Remedy("promote", experiment.name, experiment.storage)
+    onwards = [("promote", str(promote))] if is_good else []
     if selection.chosen is not None:
-        onwards.append(("predict", f"{verb('predict', experiment)} PATHS"))
+        onwards.append(("predict", str(_predict(experiment))))
     for title, text in [
         *chosen_line(experiment, result),
         *opened,
@@ -273,11 +285,11 @@ def chosen_line(experiment: Experiment, result: SearchResult) -> list[tuple[str,
 
 def page(experiment: Experiment) -> str:
     """Return where the report is, if it exists, and the command that redraws it."""
-    command = verb("report", experiment)
+    redraw = Remedy("report", experiment.name, experiment.storage)
     return (
-        f"{experiment.home}/{PAGE}   redraw with: {command}"
+        f"{experiment.home}/{PAGE}   redraw with: {redraw}"
         if (experiment.folder / PAGE).exists()
-        else command
+        else str(redraw)
     )
 
 

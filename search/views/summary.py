@@ -21,10 +21,12 @@ from search.journal.result import (
     metric_of,
     moment,
 )
-from search.journal.store import Home
+from search.journal.store import Home, Storage
 from search.spaces.find import file_of
+from search.values.message import Message, Remedy, Start
 from search.values.objectives import one_cost, value_of
 from search.values.statistics import LEVEL
+from search.values.wording import DEFAULT_STORAGE
 from search.views.guessing import (
     above_chance,
     at_chance,
@@ -478,7 +480,9 @@ def _cost_cell(name: str, cost: Mapping[str, Any]) -> str:
     return "" if value is None else COST_COLUMNS[name][1](value)
 
 
-def quicker_text(result: SearchResult, promote: str) -> str:
+def quicker_text(
+    result: SearchResult, storage: Storage = DEFAULT_STORAGE, start: Start = Start.ANYWHERE
+) -> Message:
     """Return how to use a cheaper trial that is as good as the best, within chance.
 
     It is the cheapest trial on the Pareto front of those that the validation images do not tell
@@ -486,12 +490,14 @@ def quicker_text(result: SearchResult, promote: str) -> str:
     trial.
 
     Args:
-        promote: the command that promotes a trial of this search, without `--trial`.
+        result: the search.
+        storage: where it is kept, for the command that promotes the cheaper trial.
+        start: the beginning of that command.
     """
     answer, near, costs = result.best, front(result), result.costs
     images = result.started.data["val"]
     if answer is None or answer is not result.chosen or not images or answer not in near:
-        return ""
+        return Message()
     least_near = least_score(answer, images)
     name = result.cost_objectives[0]
     known = {
@@ -501,13 +507,16 @@ def quicker_text(result: SearchResult, promote: str) -> str:
     }
     least = min(known, key=known.__getitem__)
     if not known[least] < known[answer.trial]:
-        return ""
+        return Message()
     saved = (
         f"{known[least] / known[answer.trial]:.0%} of the "
         f"{'time' if name == 'latency' else 'weights'} of {answer.trial}"
     )
     compared = _within_chance(result.trials[least], answer, images)
-    return f"{least} takes {saved}, and {compared}. To use it: {promote} --trial {least}"
+    return Message(
+        f"{least} takes {saved}, and {compared}. To use it: ",
+        Remedy("promote", result.name, storage, options={"trial": least}, start=start),
+    )
 
 
 def _within_chance(trial: TrialResult, answer: TrialResult, images: int) -> str:
@@ -564,7 +573,7 @@ def markdown_summary(result: SearchResult) -> str:
     if result.selection is not None and result.selection.verdict:
         lines += [
             "",
-            " ".join(selection_sentences(result)),
+            " ".join(map(str, selection_sentences(result))),
             "",
             *markdown_table(selection_table(result.selection.verdict)),
         ]
@@ -691,10 +700,12 @@ def selection_table(verdict: Selected) -> list[list[str]]:
     return [[title for title, _ in SELECTION_COLUMNS.values()], *cells]
 
 
-GONE_ON = "The search has gone on since then: run search.select again."
+GONE_ON = Message(
+    "The search has gone on since then: run ", Remedy("select", start=Start.MODULE), " again."
+)
 
 
-def selection_sentences(result: SearchResult) -> list[str]:
+def selection_sentences(result: SearchResult) -> list[Message]:
     """Return the result of a search's selection in sentences; empty before there is one."""
     selection = result.selection
     if selection is None or (verdict := selection.verdict) is None:
@@ -732,7 +743,7 @@ def selection_sentences(result: SearchResult) -> list[str]:
             f"On the {test['images']:,} test images, {verdict.trial} reaches {value:.4f}"
             f"{sure}{beside}. They influenced no choice."
         )
-    return [*found, GONE_ON] if result.is_selection_old else found
+    return [*map(Message, found), *([GONE_ON] if result.is_selection_old else [])]
 
 
 def where_kept(trial: TrialResult, home: Home) -> str:

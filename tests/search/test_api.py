@@ -19,6 +19,7 @@ import pytest
 
 import search.api
 import search.export
+from cluster.errors import Refused
 from search import promote
 from search.api import Search, load, result, run
 from search.cli.keywords import words
@@ -227,6 +228,21 @@ def played(experiment: Experiment, open_driver: OpenDriver) -> Callable[..., Pat
         return Path(str(experiment.storage))
 
     return make
+
+
+def test_an_error_says_how_to_mend_it_in_python(played: Callable[..., Path]) -> None:
+    storage = played(events=9)
+    with pytest.raises(Refused, match="was cut off") as cut_off:
+        load("played", storage=storage)
+    assert cut_off.value.__notes__ == [
+        f"In Python: import search.resume; search.resume.main(['played', '--storage', '{storage}'])"
+    ]
+    with pytest.raises(ConfigError, match="no search 'other'") as missing:
+        load("other", storage=storage)
+    assert missing.value.__notes__ == ["In Python: import search.list; search.list.main([])"]
+    with pytest.raises(ConfigError, match="no promoted model") as not_a_model:
+        load(storage, storage=storage)
+    assert not hasattr(not_a_model.value, "__notes__")
 
 
 def test_an_earlier_search_is_read_from_its_journal(played: Callable[..., Path]) -> None:

@@ -23,6 +23,7 @@ from search.journal.lease import Lease, boot_id
 from search.journal.overview import overview_of
 from search.journal.result import SearchResult, TrialResult, elapsed_s
 from search.status import lines
+from search.values.wording import DEFAULT_STORAGE
 from search.views.live import Display, Pace
 from search.views.page.facts import cost
 from search.views.web.feed import Followed
@@ -175,8 +176,10 @@ def test_whoever_tells_the_search_time_tells_the_same(
     Session.begin(machine, experiment, 10, "device", anew=False).play(FAULTS[fault])
     result = SearchResult.read(experiment.folder)
     assert overview_of(experiment.storage, experiment.name).wall_s == 10
-    assert ", 10 s in 2 sessions" in lines(result, "", "resume")[2]
-    assert lines(result, "", "resume")[2].endswith("; used 100% of the 10 device-seconds budget")
+    assert ", 10 s in 2 sessions" in lines(result, "", "played", DEFAULT_STORAGE)[2]
+    assert lines(result, "", "played", DEFAULT_STORAGE)[2].endswith(
+        "; used 100% of the 10 device-seconds budget"
+    )
     assert cost(result).startswith("10 s from start to end; ")
     assert sum(session.slot_s for session in result.sessions) == 10
     followed = Followed(experiment.storage, experiment.name)
@@ -208,7 +211,7 @@ def test_a_search_that_runs_is_shown_with_the_time_until_now(
         shown, holder = SearchResult.kept_in(experiment.home)
         assert holder == str(lease.mine)
         assert list(shares_of(shown).values()) == [0.25]
-        assert ", 25 s; " in lines(shown, holder, "resume")[2]
+        assert ", 25 s; " in lines(shown, holder, "played", DEFAULT_STORAGE)[2]
         followed = Followed(experiment.storage, experiment.name)
         followed.look()
         page = search_page.facts_of(followed, search_page.Query())

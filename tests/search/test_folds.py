@@ -22,6 +22,7 @@ from search.preflight.disk import room
 from search.sessions.estimate import estimate_search
 from search.status import lines, table
 from search.tracking.tracker import Tracker
+from search.values.wording import DEFAULT_STORAGE
 from search.views.live import Display
 from search.views.outcome import best_table
 from search.views.summary import figure_text, json_summary, markdown_summary
@@ -253,7 +254,7 @@ def test_everywhere_a_trial_is_shown_its_deviation_is(
     for what, show in shown.items():
         show()
         assert text in wide.export_text(), what
-    assert text in lines(result, "", "")[2]
+    assert text in lines(result, "", "played", DEFAULT_STORAGE)[2]
     assert text in markdown_summary(result)
     assert "100 images in 3 folds" in markdown_summary(result)
     assert any(

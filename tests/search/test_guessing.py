@@ -27,11 +27,11 @@ from search.status import table
 from search.views.guessing import guess_figures, guessing_text
 from search.views.page.curves import search_curves
 from search.views.page.page import render
-from search.views.page.verdict import verdict
 from search.views.summary import json_summary, markdown_summary, models_table
 from search.why import beside_guessing
 from tests.conftest import Command
 from tests.support.played import evaluation, started_event
+from tests.support.reports import verdict_texts
 from trainables.catalog.guesses import Guess, blind_error, expected_values, guesses_of
 from trainables.catalog.tasks import CLASSIFICATION
 from trainables.config import TrialConfig
@@ -295,7 +295,7 @@ def test_trials_at_chance_are_said_to_be_everywhere(tmp_path: Path) -> None:
     assert is_tie(result)
     tie = "Both trials tie at 95.2%, so that none is better than another."
     assert guessing_text(result) == f"{said} {tie}"
-    assert ("Guessing", f"{said} {tie}") in verdict(result)
+    assert verdict_texts(result)["Guessing"] == f"{said} {tie}"
     assert f"{said} {tie}" in markdown_summary(result)
     assert "| 0.9524 | completed, at chance |" in markdown_summary(result)
     assert beside_guessing(result, "t0") == said

@@ -30,7 +30,7 @@ from search.views.page.comparison import parallel, pareto
 from search.views.page.curves import search_curves, trial_curves, worst_shown
 from search.views.page.importance import importance
 from search.views.page.page import render
-from search.views.page.verdict import tiles, verdict
+from search.views.page.verdict import tiles
 from search.views.summary import (
     deviation,
     front_table,
@@ -44,7 +44,7 @@ from search.views.summary import (
 )
 from search.why import story
 from tests.support.played import OpenDriver, changed, evaluation, play, report
-from tests.support.reports import words
+from tests.support.reports import verdict_texts, words
 from trainables.catalog.tasks import CLASSIFICATION, Metric
 from trainables.config import TrialConfig
 from trainables.messages import Report
@@ -165,7 +165,9 @@ def test_the_note_tells_the_metric(searched: Searched) -> None:
 def test_status_and_progress_tell_the_metric(searched: Searched) -> None:
     result, best = searched.result, searched.best
     console = Console(file=io.StringIO(), width=200, force_terminal=True)
-    assert f"; best {best.value:.4f} ({best.trial})" in " ".join(lines(result, "", "go"))
+    assert f"; best {best.value:.4f} ({best.trial})" in " ".join(
+        lines(result, "", "played", DEFAULT_STORAGE)
+    )
     console.print(table(result))
     console.print(Display(result, 9, console)._table())
     assert printed(console).count(f"val {searched.metric.title}") == 2
@@ -219,7 +221,7 @@ def test_json_has_the_metric_beside_accuracy(searched: Searched) -> None:
 
 
 def test_the_page_tells_the_metric_and_accuracy_beside_it(searched: Searched) -> None:
-    title, best, said = searched.metric.title, searched.best, dict(verdict(searched.result))
+    title, best, said = searched.metric.title, searched.best, verdict_texts(searched.result)
     assert f" best by {title}?" in said["Asked"]
     assert (
         f"It reaches a {title} of {best.value:.4f} on the 50 validation images, and "
@@ -338,15 +340,16 @@ def test_the_front_is_by_the_metric(searched: Searched) -> None:
 
 def test_a_quicker_trial_is_as_good_as_far_as_the_images_tell(searched: Searched) -> None:
     with_costs(searched, {0.1: 0.5, 0.001: 1.0, 0.01: 2.0})
-    assert quicker_text(searched.result, "promote") == ""
+    assert not quicker_text(searched.result)
     # Where no interval is known, as of log loss, a worse trial is never called as good.
     is_known = interval(searched.best, 50) is not None
     least = searched.metric.score(least_score(searched.best, 50) - (0 if is_known else 1e-6))
     near = next(t for t in searched.result.ranking if t.params["optimizer.lr"] == 0.1)
     near.best[searched.metric.key] = least
-    assert quicker_text(searched.result, "promote") == is_known * (
+    assert str(quicker_text(searched.result)) == is_known * (
         f"{near.trial} takes 25% of the time of {searched.best.trial}, and is as good as far "
-        f"as 50 images can tell. To use it: promote --trial {near.trial}"
+        f"as 50 images can tell. To use it: python -m search.promote {searched.result.name} "
+        f"--trial {near.trial}"
     )
 
 
@@ -357,13 +360,13 @@ def test_a_network_is_held_against_a_baseline_by_the_metric(searched: Searched) 
             trial.config = {**trial.config, "model": {**trial.config["model"], "name": "svm"}}
     best, metric = searched.best, searched.metric
     less = "less" if metric.mode == "max" else "more"
-    assert dict(verdict(searched.result))["A network?"].startswith(
+    assert verdict_texts(searched.result)["A network?"].startswith(
         f"Yes: the best network (deep_cnn) reaches {best.value:.4f}, svm on hand-made features "
         f"{other.value:.4f}: {abs(best.value - other.value):.4f} {less}, beyond the noise of 50 "
         "images."
     )
     other.best[metric.error_key] = 1.0
-    assert dict(verdict(searched.result))["A network?"].startswith("Not clearly: ")
+    assert verdict_texts(searched.result)["A network?"].startswith("Not clearly: ")
 
 
 def finalists(best: str) -> list[dict[str, Any]]:
@@ -440,7 +443,7 @@ def extreme(metric: Metric) -> str:
 
 def test_a_selections_choice_and_test_are_told_by_the_metric(selected: Searched) -> None:
     title, best = selected.metric.title, selected.best
-    told = " ".join(selection_sentences(selected.result))
+    told = " ".join(map(str, selection_sentences(selected.result)))
     assert (
         f"Expect a validation {title} of 0.4500 from t0009 (95% interval: 0.4400 to 0.4600, from"
     ) in told
@@ -457,7 +460,7 @@ def test_a_report_says_what_to_expect_of_a_selections_choice(selected: Searched)
         f"Trained again with 2 fresh seeds, t0009 reaches a mean {title} of 0.4500 on the "
         "validation images (95% interval: 0.4400 to 0.4600), 0.0500 less than the 0.5000 that the "
         "search measured."
-    ) in dict(verdict(selected.result))["How sure"]
+    ) in verdict_texts(selected.result)["How sure"]
     assert tiles(selected.result)[0] == (
         f"expected validation {title}",
         "0.4500",
@@ -580,7 +583,7 @@ def test_an_evaluation_without_an_interval_says_so(searched: Searched) -> None:
     tested = searched.result.tested
     assert tested is not None
     tested.test["metric"] |= {"low": None, "high": None, "error": 0.1}
-    found = dict(verdict(searched.result))["On new images"]
+    found = verdict_texts(searched.result)["On new images"]
     assert "of 0.4321 on the 4 test images (95% interval not known)" in found
 
 

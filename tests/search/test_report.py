@@ -18,7 +18,6 @@ from search.values.wording import durations
 from search.views.base import Finished
 from search.views.outcome import print_summary, side_by_side
 from search.views.page.page import render
-from search.views.page.verdict import verdict
 from search.views.summary import (
     MODEL_COLUMNS,
     json_summary,
@@ -29,7 +28,7 @@ from search.views.summary import (
     reference_rows,
 )
 from tests.support.played import OpenDriver, changed, evaluation, good_lr_wins, play, report
-from tests.support.reports import select
+from tests.support.reports import select, verdict_texts
 from trainables.config import TrialConfig
 
 TEST = {
@@ -160,16 +159,16 @@ def test_a_users_own_images_have_no_row_of_a_papers(result: SearchResult) -> Non
 
 
 def test_few_photographs_from_nothing_are_led_to_trained_weights(result: SearchResult) -> None:
-    assert "Trained weights" not in dict(verdict(result))
+    assert "Trained weights" not in verdict_texts(result)
     data = {**result.started.data, "few_photographs": True, "train": 240}
     result.started = replace(result.started, data=data)
-    assert dict(verdict(result))["Trained weights"] == (
+    assert verdict_texts(result)["Trained weights"] == (
         "None were used. With so few photographs (240 to train on), networks that begin with "
         "trained weights usually do much better: --space transfer."
     )
     for trial in result.trials.values():
         trial.config = {**trial.config, "model": {**trial.config["model"], "pretrained": True}}
-    assert "Trained weights" not in dict(verdict(result))
+    assert "Trained weights" not in verdict_texts(result)
 
 
 def test_after_a_selection_its_choice_stands_everywhere_and_the_highest_in_the_note(
@@ -193,7 +192,7 @@ def test_after_a_selection_its_choice_stands_everywhere_and_the_highest_in_the_n
     titles = [title for title, _, _ in reference_rows(result)]
     assert titles == ["chosen", "the book's"]
     assert reference_rows(result)[0][2] is result.selection.repeats["s1"]
-    assert dict(verdict(result))["Chosen"].endswith(
+    assert verdict_texts(result)["Chosen"].endswith(
         f"In the search itself, {best.trial} had the highest validation accuracy "
         f"({100 * best.value:.1f}%), partly by luck."
     )
@@ -237,7 +236,7 @@ def test_epochs_that_were_capped_say_so(experiment: Experiment, open_driver: Ope
     assert result.best is not None
     epochs = result.best.params["epochs"]
     assert re.search(rf"epochs +{epochs} \(capped at 2\)", said_at_the_end(result, capped))
-    assert f"with epochs {epochs} (capped at 2), lr 0.01 (trial" in dict(verdict(result))["Found"]
+    assert f"with epochs {epochs} (capped at 2), lr 0.01 (trial" in verdict_texts(result)["Found"]
 
 
 @pytest.mark.parametrize(

@@ -17,13 +17,14 @@ from search.journal.lease import FILE_NAME as LOCK
 from search.journal.lease import Lease
 from search.journal.store import home
 from search.status import Follow, lines, table, why
-from search.values.wording import duration
-from search.views.page.verdict import verdict
+from search.values.message import Remedy
+from search.values.wording import DEFAULT_STORAGE, duration
 from search.views.summary import markdown_summary, risk_text
 from search.views.terminal import Terminal
 from search.why import story
 from tests.conftest import Command
 from tests.support.played import OpenDriver, changed, play, report
+from tests.support.reports import verdict_texts
 from trainables.messages import Report
 
 
@@ -32,11 +33,14 @@ def test_a_running_search_names_its_driver_and_one_that_was_cut_off_how_to_go_on
 ) -> None:
     driver = open_driver(experiment)
     play(driver, events=9)
-    assert "running now (process 7 on far)" in lines(driver.result, "process 7 on far", "go")[1]
-    assert lines(driver.result, "", "python -m search.resume played")[1].endswith(
-        "go on with: python -m search.resume played"
+    assert (
+        "running now (process 7 on far)"
+        in lines(driver.result, "process 7 on far", "played", DEFAULT_STORAGE)[1]
     )
-    assert "cut off" in lines(driver.result, "", "go")[1]
+    assert lines(driver.result, "", "played", DEFAULT_STORAGE)[1].endswith(
+        f"go on with: {Remedy('resume', 'played')}"
+    )
+    assert "cut off" in lines(driver.result, "", "played", DEFAULT_STORAGE)[1]
     play(driver)
 
 
@@ -44,11 +48,13 @@ def test_a_finished_search_tells_its_best_and_its_counts(
     open_driver: OpenDriver, experiment: Experiment
 ) -> None:
     result = play(open_driver(changed(experiment, scheduler="asha"))).result
-    first, second, third, fourth = lines(result, "", "go")
+    first, second, third, fourth = lines(result, "", "played", DEFAULT_STORAGE)
     assert first == "played: nine on digits, grid + asha, seed 0"
     assert second == "  completed"
     result.started.data.update(name="folder", root="/images/pets")
-    assert lines(result, "", "go")[0].startswith("played: nine on folder pets, ")
+    assert lines(result, "", "played", DEFAULT_STORAGE)[0].startswith(
+        "played: nine on folder pets, "
+    )
     assert "on `folder pets` (" in markdown_summary(result)
     assert f"best {result.best.primary_value:.4f} ({result.best.trial})" in third  # type: ignore[union-attr]
     assert re.fullmatch(
@@ -56,11 +62,13 @@ def test_a_finished_search_tells_its_best_and_its_counts(
         r"about \d more epochs? would halve it \(--sure 0.9\d*\)\.",
         fourth,
     )
-    assert fourth.strip() in dict(verdict(result))["How sure"]
+    assert fourth.strip() in verdict_texts(result)["How sure"]
     result.risk = Risked(0.004, 8)
-    assert lines(result, "", "go")[3].startswith("  It is unlikely (less than 1%) that ")
+    assert lines(result, "", "played", DEFAULT_STORAGE)[3].startswith(
+        "  It is unlikely (less than 1%) that "
+    )
     result.risk = None
-    assert len(lines(result, "", "go")) == 3
+    assert len(lines(result, "", "played", DEFAULT_STORAGE)) == 3
     assert table(result).row_count == 9
 
 
@@ -115,8 +123,10 @@ def test_an_interrupted_search_can_be_gone_on_with(
     driver.close("interrupted", "stopped by SIGINT")
     driver.report(trial, report(1))
     driver.finish()
-    assert lines(driver.result, "", "go")[1] == "  interrupted (stopped by SIGINT); go on with: go"
-    assert "1 interrupted of 9" in lines(driver.result, "", "go")[2]
+    assert lines(driver.result, "", "played", DEFAULT_STORAGE)[1] == (
+        f"  interrupted (stopped by SIGINT); go on with: {Remedy('resume', 'played')}"
+    )
+    assert "1 interrupted of 9" in lines(driver.result, "", "played", DEFAULT_STORAGE)[2]
 
 
 def test_why_a_trial_waits_or_was_tried_again_is_in_its_line(
@@ -224,16 +234,17 @@ def test_a_selection_that_runs_or_was_cut_off_is_told_apart_from_its_search(
     driver.journal.append(
         Suggested(trial="t0001-s1", params={}, config={}, repeat_of="t0001", seed=1)
     )
-    said = lines(driver.result, "process 7 on far", "go", "select")
+    said = lines(driver.result, "process 7 on far", "played", DEFAULT_STORAGE)
     assert said[1] == "  completed"
     assert said[3] == "  selection running now (process 7 on far): 2 candidates, 0 trainings ended"
     assert (
-        lines(driver.result, "", "go", "select")[3]
-        == "  selection cut off: 2 candidates, 0 trainings ended; go on with: select"
+        lines(driver.result, "", "played", DEFAULT_STORAGE)[3]
+        == "  selection cut off: 2 candidates, 0 trainings ended; go on with: "
+        f"{Remedy('select', 'played')}"
     )
     driver.journal.append(Concluded(outcome="completed", reason=""))
     assert (
-        lines(driver.result, "", "go", "select")[3]
+        lines(driver.result, "", "played", DEFAULT_STORAGE)[3]
         == "  selection completed: 2 candidates, 0 trainings ended"
     )
     shown = json.loads(call("search.status", "played", "--json").stdout)["selection"]
@@ -348,16 +359,15 @@ def test_following_takes_no_json(call: Command, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("trials", "outcome", "more"),
     [
-        (4, "completed", "--trials 8"),
-        (6, "completed", "--trials 9"),
-        (9, "completed", ""),
-        (4, "budget", ""),
+        (4, "completed", 8),
+        (6, "completed", 9),
+        (9, "completed", None),
+        (4, "budget", None),
     ],
 )
 def test_a_search_that_had_all_its_trials_says_how_to_get_more(
-    trials: int, outcome: str, more: str, experiment: Experiment
+    trials: int, outcome: str, more: int | None, experiment: Experiment
 ) -> None:
     wanted = replace(experiment, algorithm="random", trials=trials)
-    said = more_trials(wanted, outcome)
-    assert said.endswith(more)
-    assert bool(said) is bool(more)
+    remedy = more_trials(wanted, outcome)
+    assert (None if remedy is None else remedy.options["trials"]) == more

@@ -32,6 +32,8 @@ from search.journal.store import Home, Storage, home
 from search.sessions import phases
 from search.sessions import session as sessions
 from search.status import as_json, lines
+from search.values.message import Remedy
+from search.values.wording import DEFAULT_STORAGE
 from search.views.page.facts import origin
 from search.views.registry import VIEWS
 from search.why import story
@@ -39,6 +41,7 @@ from tests.conftest import Command
 from tests.support.played import OpenDriver, play, report, started_event
 from trainables.training.loop import Training
 
+GO_ON = Remedy("resume", "played")
 TINY = [
     *("--space", "smoke", "--name", "tiny", "--executor", "inline", "--device", "cpu"),
     *("--no-cache", "--set", "epochs=3", "--scheduler", "fifo", "--algorithm", "random"),
@@ -269,10 +272,8 @@ def test_a_driver_that_dies_before_it_answers_is_told(
     play(open_driver(experiment), events=9)
     one = asked(STOP)
     ask(experiment.home, one)
-    told = asking.wait_for_reply(
-        experiment.home, one, experiment.storage, "python -m search.resume x"
-    )
-    assert told.endswith("this comes first: python -m search.resume x")
+    told = asking.wait_for_reply(experiment.home, one, experiment.storage, GO_ON)
+    assert told.endswith(f"this comes first: {GO_ON}")
     assert waiting_requests(experiment.home) == [one]
 
 
@@ -282,8 +283,8 @@ def test_a_pause_whose_driver_dies_does_not_hit_the_next_session(
     play(open_driver(experiment), events=9)
     one = asked(PAUSE)
     ask(experiment.home, one)
-    told = asking.wait_for_reply(experiment.home, one, experiment.storage, "go")
-    assert told == "its driver ended before it answered: it does not run any more. Later: go"
+    told = asking.wait_for_reply(experiment.home, one, experiment.storage, GO_ON)
+    assert told == f"its driver ended before it answered: it does not run any more. Later: {GO_ON}"
     assert waiting_requests(experiment.home) == []
 
 
@@ -298,7 +299,7 @@ def test_an_answer_is_told_though_the_object_cannot_be_removed(
         assert driver.take_up(one)
 
     with experiment.home.lease():
-        told = asking.wait_for_reply(experiment.home, one, experiment.storage, "go", wait)
+        told = asking.wait_for_reply(experiment.home, one, experiment.storage, GO_ON, wait)
     assert told.startswith("no further trial begins")
     assert waiting_requests(experiment.home) == [one]
 
@@ -339,7 +340,7 @@ def test_a_driver_on_another_machine_that_says_nothing_counts_as_dead(
     waits: list[float] = []
     one = asked(STOP)
     ask(experiment.home, one)
-    told = asking.wait_for_reply(experiment.home, one, experiment.storage, "go", waits.append)
+    told = asking.wait_for_reply(experiment.home, one, experiment.storage, GO_ON, waits.append)
     assert "its driver ended before it answered" in told
     assert sum(waits) > experiment.home.patience_s
 
@@ -351,7 +352,7 @@ def test_a_search_that_ends_before_it_hears_takes_nothing_into_the_next_session(
     one = asked(STOP)
     ask(experiment.home, one)
     with pytest.raises(Exception, match="it ended before: 'played' has ended"):
-        asking.wait_for_reply(experiment.home, one, experiment.storage, "go")
+        asking.wait_for_reply(experiment.home, one, experiment.storage, GO_ON)
     assert waiting_requests(experiment.home) == []
 
 
@@ -376,7 +377,11 @@ def test_what_was_answered_is_told_with_who_asked(
 ) -> None:
     driver = play(open_driver(experiment), events=9)
     driver.take_up(DriverRequest.now(STOP, by="<b>\x1b[31mada</b>\nlab", trial="t0001"))
-    (line,) = [line for line in lines(driver.result, "", "go") if "asked to stop" in line]
+    (line,) = [
+        line
+        for line in lines(driver.result, "", "played", DEFAULT_STORAGE)
+        if "asked to stop" in line
+    ]
     assert line.isprintable()
     assert "asked to stop t0001: " in line
     events = read(driver.journal.path)

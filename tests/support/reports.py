@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from search.journal.events import from_json
 from search.journal.journal import Event
 from search.journal.result import SearchResult
+from search.views.page.verdict import verdict
 from trainables.tasks.report import report
 
 SCRIPT, LONG = (
@@ -35,6 +37,11 @@ def evaluated(classes: tuple[str, ...]) -> dict[str, Any]:
         {"row": row, "true": 0, "guess": 1, "confidence": 0.9, "webp": picture} for row in range(12)
     ]
     return {**report(labels, chances / chances.sum(axis=1, keepdims=True), classes), "wrong": wrong}
+
+
+def verdict_texts(result: SearchResult, decided: Sequence[str] = ()) -> dict[str, str]:
+    """Return the verdict's sentences as text, by their titles."""
+    return {title: str(sentence) for title, sentence in verdict(result, decided)}
 
 
 def candidates(names: list[str]) -> list[dict[str, Any]]:

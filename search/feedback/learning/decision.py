@@ -20,6 +20,7 @@ from search.feedback.learning.paired import (
     max_disagreement,
     required_test_images,
 )
+from search.values.message import Remedy, Start
 from trainables.values import Json
 
 CHAMPION, CHALLENGER, UNCHANGED = "champion", "challenger", "unchanged"
@@ -341,12 +342,13 @@ def _old_obstacle(test: int, margin: float) -> str:
 def _unfair_text(fair: int) -> str:
     """Explain why the fair held-out images are too few to decide, and what helps."""
     least = MIN_NEW_IMAGES[HELD_OUT]
+    record_all = Remedy("serve", options={"record-share": 1}, start=Start.MODULE)
     return (
         f"{fair} of the images held out {'was' if fair == 1 else 'were'} chosen without regard to "
         f"what the champion says of them, {least} are needed, for which about "
         f"{math.ceil(least / USE_SHARES[HELD_OUT])} images of the server's sample are to be "
         "corrected or confirmed: the usual ones too, in search.label. Where all are, a larger "
-        "sample helps: search.serve --record-share 1 keeps all usual images that it meets, not 5 % "
+        f"sample helps: {record_all} keeps all usual images that it meets, not 5 % "
         "(docs/feedback.md, Learn)"
     )
 

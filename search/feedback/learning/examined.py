@@ -30,6 +30,7 @@ from search.feedback.learning.joining import (
     joined_labels,
 )
 from search.feedback.records import Records
+from search.values.message import Message, Remedy, Start
 from trainables.errors import ConfigError, counted
 
 MAX_SUSPECTED = 0.1
@@ -150,10 +151,14 @@ def refuse_few(corrected_images: CorrectedImages) -> None:
     if all(counts[use] >= fewest for use, fewest in MIN_NEW_IMAGES.items()):
         return
     raise ConfigError(
-        f"too few corrected images: {counts[TRAINING]} to train on, {counts[SELECTION]} to choose "
-        f"by, {counts[HELD_OUT]} held out; at least {MIN_NEW_IMAGES[TRAINING]}, "
-        f"{MIN_NEW_IMAGES[SELECTION]} and {MIN_NEW_IMAGES[HELD_OUT]} are needed. About 60 "
-        "corrections are enough: correct more with search.label, or on the server's page."
+        Message(
+            f"too few corrected images: {counts[TRAINING]} to train on, {counts[SELECTION]} to "
+            f"choose by, {counts[HELD_OUT]} held out; at least {MIN_NEW_IMAGES[TRAINING]}, "
+            f"{MIN_NEW_IMAGES[SELECTION]} and {MIN_NEW_IMAGES[HELD_OUT]} are needed. About 60 "
+            "corrections are enough: correct more with ",
+            Remedy("label", start=Start.MODULE),
+            ", or on the server's page.",
+        )
     )
 
 

@@ -15,6 +15,7 @@ from search.feedback.bounded import UNCERTAIN
 from search.feedback.fair_sample import fair_sample
 from search.feedback.monitoring.detector import MAX_NEW_IMAGES, MAX_REFERENCE_IMAGES
 from search.feedback.records import RecordedAnswer, Records
+from search.values.message import Blank, Message, Remedy, Start
 from trainables.datasets.arrays import Images
 from trainables.errors import ConfigError, DataError
 from trainables.export.reference import Reference
@@ -91,8 +92,15 @@ def load_window(
     info = records.info
     if info is None:
         raise ConfigError(
-            f"no records in '{records.place}'. A server keeps them: "
-            "python -m search.serve MODEL --record PLACE"
+            Message(
+                f"no records in '{records.place}'. A server keeps them: ",
+                Remedy(
+                    "serve",
+                    arguments=[Blank("MODEL")],
+                    options={"record": Blank("PLACE")},
+                    start=Start.ANYWHERE,
+                ),
+            )
         )
     if info.classes != reference.classes:
         raise ConfigError(

@@ -8,6 +8,7 @@ from search.feedback.monitoring.detector import MAX_NEW_IMAGES, MAX_REFERENCE_IM
 from search.feedback.monitoring.findings import Check, Findings
 from search.feedback.monitoring.held_to import MIN_TESTED, VALIDATION
 from search.feedback.monitoring.outputs import OUTPUTS
+from search.values.message import Remedy, Start
 from trainables.errors import counted
 
 MAX_CLASSES = 5
@@ -140,7 +141,8 @@ def share_text(share: ClassShare) -> str:
 def _accuracy_text(findings: Findings) -> str:
     check, accuracy = findings.check(ACCURACY), findings.accuracy
     if accuracy is None:
-        hint = "" if findings.corrected >= MIN_TESTED else ". Correct more: python -m search.label"
+        correct_more = Remedy("label", start=Start.ANYWHERE)
+        hint = "" if findings.corrected >= MIN_TESTED else f". Correct more: {correct_more}"
         return f"not known: {findings.untested[ACCURACY]}{hint}"
     value = f"{accuracy.value:.3f} ({accuracy.low:.3f} to {accuracy.high:.3f})"
     if check is None or findings.accuracy_before is None:

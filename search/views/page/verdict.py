@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from search.journal.events import Selected
 from search.journal.result import Opening, SearchResult, TrialResult
+from search.values.message import Message, Remedy, Start
 from search.values.statistics import LEVEL
 from search.values.wording import duration
 from search.views.guessing import guessing_text
@@ -38,7 +39,7 @@ from trainables.values import Evaluation
 
 FEW_IMAGES = 1000
 """With fewer, a sentence says `only`, and a share has one decimal."""
-Sentence = tuple[str, str]
+Sentence = tuple[str, Message]
 """A short title, and one or more sentences."""
 
 
@@ -52,7 +53,7 @@ def verdict(result: SearchResult, decided: Sequence[str] = ()) -> list[Sentence]
     figures = [line.strip() for line in decided if line.startswith(" ")]
     outcome = [line for line in decided if not line.startswith(" ")]
     title = "Chosen" if result.chosen is not None and result.chosen.repeat_of else "Found"
-    said = [
+    said: list[tuple[str, str | Message]] = [
         ("Decided", "; ".join(outcome)),
         ("Asked", _asked(result)),
         (title, _found(result)),
@@ -61,12 +62,12 @@ def verdict(result: SearchResult, decided: Sequence[str] = ()) -> list[Sentence]
         said += [
             ("Guessing", guessing_text(result)),
             ("How sure", _sure(result)),
-            ("For less", quicker_text(result, f"python -m search.promote {result.name}")),
+            ("For less", quicker_text(result)),
             ("A network?", _network(result)),
             ("Trained weights", _from_nothing(result)),
             ("On new images", "; ".join(figures) or _tested(result)),
         ]
-    return [(title, text) for title, text in said if text]
+    return [(title, Message(text)) for title, text in said if text]
 
 
 def percent(share: float, images: int = FEW_IMAGES) -> str:
@@ -227,11 +228,11 @@ def _folds(trial: TrialResult, images: int) -> str:
     )
 
 
-def _sure(result: SearchResult) -> str:
+def _sure(result: SearchResult) -> str | Message:
     selection = result.selection
     if selection is not None and selection.chosen is not None and selection.verdict is not None:
         found = _selected(selection.verdict, result.started.data["val"], result.metric)
-        return f"{found} {GONE_ON}" if result.is_selection_old else found
+        return Message(f"{found} ", GONE_ON) if result.is_selection_old else found
     answer, images = result.chosen, result.started.data["val"]
     if answer is None or not images:
         return ""
@@ -269,7 +270,10 @@ def _sure(result: SearchResult) -> str:
             if result.unfinished or not (result.is_over or result.outcome == "running")
             else ""
         )
-        text += f" python -m search.select {result.name} measures by how much{later}."
+        select = Remedy("select", result.name, start=Start.ANYWHERE)
+        return Message(
+            f"{text} ", select, f" measures by how much{later}. {risk_text(result)}".rstrip()
+        )
     return f"{text} {risk_text(result)}".rstrip()
 
 

@@ -32,6 +32,7 @@ from search.run import arguments
 from search.sessions.estimate import Estimate
 from search.space import Choice, Float, SearchSpace
 from search.status import lines
+from search.values.wording import DEFAULT_STORAGE
 from search.views.base import Finished, Shown
 from search.views.live import Display
 from search.views.outcome import JsonSummary, Summary, print_summary
@@ -729,7 +730,7 @@ def test_a_resume_whose_budget_is_used_up_is_refused_before_anything_starts(
         result.is_drawn = False
     assert any(
         line.endswith("search.resume played --budget LIMIT (a larger one)")
-        for line in lines(result, "", "search.resume played")
+        for line in lines(result, "", "played", DEFAULT_STORAGE)
     )
 
 
@@ -903,7 +904,9 @@ def test_a_summary_says_how_much_was_used(
     assert "the search ended early: the budget of 10 epochs is used up" in said
     assert "used 100% of the 10 epochs budget" in said
     assert re.search("go on .*search.resume .* --budget LIMIT", said), "a trial waits"
-    assert lines(driver.result, "", "resume")[2].endswith("; used 100% of the 10 epochs budget")
+    assert lines(driver.result, "", "played", DEFAULT_STORAGE)[2].endswith(
+        "; used 100% of the 10 epochs budget"
+    )
     assert cost(driver.result).endswith("; used 100% of the 10 epochs budget")
 
 

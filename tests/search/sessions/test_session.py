@@ -13,7 +13,6 @@ from typing import Any, cast
 
 import pytest
 
-from search.design.commands import verb
 from search.design.experiment import Experiment
 from search.journal.events import EventData, Evidence, Opened, Started, Tested
 from search.journal.journal import FILE_NAME, Journal, Unwritten
@@ -22,6 +21,7 @@ from search.journal.lease import Lease
 from search.journal.result import NO_TIME
 from search.sessions.ending import interruptible, went_well, write_or_report
 from search.sessions.session import clean_if_unused
+from search.values.message import Remedy
 from search.views.base import Finished
 from search.views.outcome import print_summary
 from search.views.page import artifacts, view
@@ -260,4 +260,7 @@ def test_a_search_that_was_stopped_after_its_last_trial_says_how_to_go_on(
     driver.finish()
     where = {"tracking_uri": "http://127.0.0.1:9", "experiment_id": "", "parent_run_id": ""}
     print_summary(Finished(experiment, driver.result, where, 130, 1.0), Terminal())
-    assert f"go on    {verb('resume', experiment)}" in capsys.readouterr().out
+    assert (
+        f"go on    {Remedy('resume', experiment.name, experiment.storage)}"
+        in capsys.readouterr().out
+    )

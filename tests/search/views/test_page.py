@@ -34,11 +34,11 @@ from search.views.page.facts import failures, finalists, mistakes, stops, weakes
 from search.views.page.figures import MAX_HINTS, canvas, picture
 from search.views.page.importance import MIN_TRIALS, importance
 from search.views.page.page import render
-from search.views.page.verdict import percent, verdict
+from search.views.page.verdict import percent
 from search.views.summary import GONE_ON, selection_sentences
 from tests.support.browser import look
 from tests.support.played import changed, evaluation, started_event
-from tests.support.reports import LONG, SCRIPT, evaluated, select, words
+from tests.support.reports import LONG, SCRIPT, evaluated, select, verdict_texts, words
 from trainables.catalog.tasks import CLASSIFICATION
 from trainables.config import TrialConfig
 from trainables.inspection.matches import EXACT, Match
@@ -212,12 +212,12 @@ def test_an_improvements_page_says_what_was_decided(experiment: Experiment, tmp_
     result.started.experiment["space"]["name"] = IMPROVEMENT
     result.openings.clear()
     result.tested = None
-    said = dict(verdict(result, decision(tmp_path)))
+    said = verdict_texts(result, decision(tmp_path))
     assert "search.improve holds the best one and the champion" in said["On new images"]
     assert "Decided" not in said
     lines = ["t1 is best", "  old test images: equal", "not better: nothing changed"]
     (tmp_path / DECISION).write_text(json.dumps({"text": lines}))
-    said = dict(verdict(result, decision(tmp_path)))
+    said = verdict_texts(result, decision(tmp_path))
     assert next(iter(said.items())) == ("Decided", "t1 is best; not better: nothing changed")
     assert said["On new images"] == "old test images: equal"
     (tmp_path / DECISION).write_text("[]")
@@ -389,7 +389,7 @@ def test_a_thousand_trials_of_a_hundred_classes_are_a_small_page(
 def test_the_verdict_of_a_selection_speaks_of_the_expected_value(experiment: Experiment) -> None:
     result = played(experiment, 30)
     select(result)
-    said = dict(verdict(result))
+    said = verdict_texts(result)
     first, second, third = result.selection.started.candidates  # type: ignore[union-attr]
     assert (
         f"{first} classifies 90.0% of the validation images correctly on average (95% interval: "
@@ -434,10 +434,10 @@ def test_of_a_search_that_has_gone_on_the_choice_is_said_to_be_older(
 ) -> None:
     result = played(experiment, 30)
     select(result)
-    assert GONE_ON not in dict(verdict(result))["How sure"]
+    assert str(GONE_ON) not in verdict_texts(result)["How sure"]
     assert GONE_ON not in selection_sentences(result)
     result.apply(Event(10_000, BEGAN_MS + 10**6, Resumed(began_ms=BEGAN_MS + 10**6, slots=2)))
-    assert dict(verdict(result))["How sure"].endswith(GONE_ON)
+    assert verdict_texts(result)["How sure"].endswith(str(GONE_ON))
     assert selection_sentences(result)[-1] == GONE_ON
 
 
@@ -549,7 +549,7 @@ def test_of_more_trials_than_can_be_drawn_some_are(
 
 def test_lengths_of_one_training_are_counted_once_in_words(experiment: Experiment) -> None:
     once, thrice = (
-        dict(verdict(result))["How sure"]
+        verdict_texts(result)["How sure"]
         for result in (played(experiment, 30), in_lengths(played(experiment, 30)))
     )
     assert "other trainings lie in that range" in once
@@ -563,7 +563,7 @@ def test_folds_are_told_as_mean_and_deviation(experiment: Experiment) -> None:
     for metrics in best.epochs.values():
         metrics["val/accuracy_std"] = 0.0123
     best.config = {**best.config, "data": {**best.config["data"], "folds": 5}}
-    found = dict(verdict(result))["Found"]
+    found = verdict_texts(result)["Found"]
     assert "(mean ± 1.2% over 5 folds)" in found
     assert "the mean probabilities of 5 such models, one trained for each fold" in found
     assert f"{best.primary_value:.4f} ± 0.0123" in render(result)

@@ -27,7 +27,7 @@ from urllib.parse import quote
 
 from search.journal.store import Storage
 from search.process.exit_codes import SOME_FAILED
-from search.values.wording import program
+from search.values.message import program
 from search.views.web.forms.carried import CODE, LOG, PROCESS
 from trainables.caches import cache_folder, make_private
 from trainables.errors import printable

@@ -2,11 +2,13 @@
 
 import argparse
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from search import promote, refine, resume, select
 from search.design.experiment import check_search_name
+from search.values.message import Blank, Remedy, Word
 from search.views.web.forms.wanted import MAX_VALUE, place_options
 from search.views.web.site import Site
 from trainables.errors import ConfigError
@@ -84,31 +86,42 @@ VERBS: dict[str, Verb] = {
         promote.parser,
     ),
 }
-OPTION = r" --[\w-]+(?:[ =](?:'[^']*'|(?![-(])[^\s()]+))?(?: \(a larger one\))?"
-COMMAND = re.compile(
-    r"(?<![^\s(])(?:(?:'[^']*python'|[^\s']*python) -m search\.(?P<verb>[a-z]+)(?: [\w.-]*\w)?"
-    rf"|search\.(?P<word>[a-z]+))(?P<options>(?:{OPTION})*)"
-)
-"""A command in a sentence: as a shell takes it, with the name of a search; or by its module."""
-TRIAL = re.compile(r"--trial[ =](\S+)")
 BUTTONS = {name: f"'{verb.title}' on this page" for name, verb in VERBS.items()} | {
     "pause": "'Pause' on this page",
     "status": "the table of trials",
 }
+COMMAND = re.compile(
+    r"(?<![^\s(])(?:'[^']*python'|[^\s']*python) -m search\.(?P<verb>[a-z]+) (?P<search>[\w.-]*\w)"
+    r"(?P<options>(?: --[a-z-]+(?: (?:'[^']*'|[^\s()'\\-][^\s()'\\]*))?)*)"
+)
+"""A command in an answer that a journal holds, or in a line that another process has printed."""
 
 
-def on_page(text: str) -> str:
-    """Return a sentence as it stands on a page: a command in it is called by its button."""
+def button_name(remedy: Remedy) -> str:
+    """Name the button of a page that does the same; a command without one stays a command."""
+    button, options = BUTTONS.get(remedy.verb), remedy.options
+    if button is None:
+        return str(remedy)
+    if trial := options.get("trial"):
+        button += ", with a trial" if isinstance(trial, Blank) else f", with the trial {trial}"
+    return f"{button}, with '{ANYWAY}'" if options.get("anyway") else button
 
-    def named(found: re.Match[str]) -> str:
-        button, options = BUTTONS.get(found["verb"] or found["word"]), found["options"]
-        if button is None:
-            return found[0]
-        if trial := TRIAL.search(options):
-            button += ", with a trial" if trial[1] == "TRIAL" else f", with the trial {trial[1]}"
-        return f"{button}, with '{ANYWAY}'" if "--anyway" in options else button
 
-    return COMMAND.sub(named, text)
+def with_button_names(text: str) -> str:
+    """Replace the commands in a text that is no `Message` any more by the names of buttons."""
+
+    def replaced(command: re.Match[str]) -> str:
+        if command["verb"] not in BUTTONS:
+            return command[0]
+        options = dict[str, Word]()
+        for word in shlex.split(command["options"]):
+            if word.startswith("--"):
+                options[name := word[2:]] = True
+            else:
+                options[name] = Blank(word) if word.isupper() else word
+        return button_name(Remedy(command["verb"], command["search"], options=options))
+
+    return COMMAND.sub(replaced, text)
 
 
 def verb_words(name: str, search: str, given: Mapping[str, str], site: Site) -> list[str]:

@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute
 
 from search.design.budget import shares_of
 from search.journal.result import SearchResult
-from search.status import selection_lines
+from search.status import race_lines
 from search.values.wording import duration
 from search.views.metric import interval, interval_text
 from search.views.page.verdict import tiles, verdict
@@ -24,7 +24,7 @@ from search.views.summary import (
 )
 from search.views.web.charts import course_line, of_search, top
 from search.views.web.feed import Followed
-from search.views.web.forms.verbs import on_page
+from search.views.web.forms.verbs import button_name
 from search.views.web.listing import Query
 from search.views.web.site import Site
 from search.views.web.stream import streamed
@@ -78,8 +78,11 @@ def _page(site: Site, request: Request, followed: Followed) -> Response:
             request,
             "search.html",
             **facts,
-            verdict=[(about, on_page(text)) for about, text in verdict(result)] if over else [],
-            selection=[on_page(text) for text in selection_sentences(result)],
+            verdict=[
+                (about, sentence.render(button_name))
+                for about, sentence in (verdict(result) if over else [])
+            ],
+            selection=[sentence.render(button_name) for sentence in selection_sentences(result)],
             repeats=list(result.selection.repeats) if result.selection is not None else [],
             models=models_table(result) if over else [],
             title=source_text(result.started.data),
@@ -103,7 +106,7 @@ def facts_of(followed: Followed, query: Query) -> dict[str, Any]:
         "holder": holder,
         "stand": stands,
         "stand_text": stand_text(result, holder),
-        "race": selection_lines(result, holder, "")[1:] if stands == "choosing" else [],
+        "race": race_lines(result) if stands == "choosing" else [],
         "trouble": followed.trouble,
         "left": left_text(result, followed.before, planned) if stands == "running" else "",
         "ended": result.ended,

@@ -27,9 +27,10 @@ from search.journal.requests import (
 )
 from search.journal.result import SearchResult, moment
 from search.journal.store import Home, home
+from search.values.message import message_of
 from search.views.web.forms.children import Asker
 from search.views.web.forms.launch import Launched, Launcher, command_line, refusal_of
-from search.views.web.forms.verbs import VERBS, Verb, on_page, verb_words
+from search.views.web.forms.verbs import VERBS, Verb, button_name, verb_words, with_button_names
 from search.views.web.pages.started import title_of
 from search.views.web.site import Site
 from search.views.web.words import stand
@@ -68,7 +69,8 @@ def routes(site: Site) -> list[BaseRoute]:
     async def foresee(request: Request) -> Response:
         name, given = request.path_params["name"], dict(request.query_params)
         told = await run_in_threadpool(told_before, site, name, given)
-        return site.render(request, "steer_foreseen.html", told=told)
+        text = told.message.render(button_name)
+        return site.render(request, "steer_foreseen.html", told=told, text=text)
 
     async def request_it(request: Request, form: FormData) -> Response:
         name, given = request.path_params["name"], texts(form)
@@ -98,7 +100,7 @@ def verb_routes(site: Site, asker: Asker, launcher: Launcher) -> list[BaseRoute]
     async def cost(request: Request) -> Response:
         name, verb = request.path_params["name"], verb_of(request)
         words = verb_words(verb, name, dict(request.query_params), site)
-        lines = [on_page(line) for line in await cost_lines(asker, site, name, verb, words)]
+        lines = await cost_lines(asker, site, name, verb, words)
         return site.render(
             request, "verb_cost.html", lines=lines, command=command_line(verb, words)
         )
@@ -151,7 +153,7 @@ def verb_page(request: Request, site: Site, given: Mapping[str, str], error: str
         name=name,
         verb=VERBS[name],
         values={field.option: given.get(field.option, "") for field in VERBS[name].fields},
-        error="\n".join(map(on_page, error.splitlines())),
+        error=with_button_names(error),
     )
 
 
@@ -169,7 +171,8 @@ async def cost_lines(
         return []
     told = await asker.ask(f"search.{verb}", ["--dry-run", *words])
     told.check()
-    return [line.strip() for line in [*told.notes, *told.out.splitlines()] if line.strip()]
+    lines = map(str.strip, [*told.notes, *told.out.splitlines()])
+    return [with_button_names(line) for line in lines if line]
 
 
 def resume_lines(site: Site, search: str, words: list[str]) -> list[str]:
@@ -181,7 +184,8 @@ def resume_lines(site: Site, search: str, words: list[str]) -> list[str]:
         experiment = Experiment.from_description(search, result.started.experiment, site.place)
         asked = DriverRequest.now(EXTEND, trials=str(given.trials))
         told = reply_to(asked, experiment, result, Standing(is_live=True))
-        lines += [f"{told.text}.", *([f"It costs {told.cost}."] if told.cost else [])]
+        lines.append(f"{told.message.render(button_name)}.")
+        lines += [f"It costs {told.cost}."] if told.cost else []
     return lines
 
 
@@ -216,7 +220,7 @@ class Deed:
     @property
     def text(self) -> str:
         """The outcome, in words for the page."""
-        text = on_page(self.told.text)
+        text = self.told.message.render(button_name)
         return f"{text[:1].upper()}{text[1:]}"
 
 
@@ -326,7 +330,7 @@ def answered_text(request: Requested) -> str:
     """Return who asked for what, and what came of it, in words."""
     refused = "refused: " if request.is_refused else ""
     wanted = wanted_text(request.action, request.trial, request.options)
-    return on_page(f"{request.by} asked to {wanted}: {refused}{request.answer}")
+    return with_button_names(f"{request.by} asked to {wanted}: {refused}{request.answer}")
 
 
 def wanted_text(action: str, trial: str, options: Mapping[str, Any]) -> str:
@@ -368,10 +372,9 @@ def told_before(site: Site, name: str, given: Mapping[str, str]) -> Reply:
     try:
         asked = wanted_of(given)
     except ConfigError as error:
-        return Reply(str(error), is_refused=True)
+        return Reply(message_of(error), is_refused=True)
     result, holder = kept(site, name)
-    told = preview_request(asked, result, holder, site.place)
-    return Reply(on_page(told.text), told.is_refused, told.cost)
+    return preview_request(asked, result, holder, site.place)
 
 
 def asked_by_page(site: Site, name: str, given: Mapping[str, str]) -> str:
@@ -384,10 +387,11 @@ def asked_by_page(site: Site, name: str, given: Mapping[str, str]) -> str:
     asked = wanted_of(given, by=f"{asker()} (page)")
     result, holder = kept(site, name)
     told = preview_request(asked, result, holder, site.place)
+    text = told.message.render(button_name)
     if told.is_refused:
-        raise ConfigError(on_page(told.text))
+        raise ConfigError(text)
     ask(found(site, name), asked)
-    return on_page(told.text)
+    return text
 
 
 async def steered(site: Site, launcher: Launcher, name: str) -> Steered:

@@ -13,8 +13,9 @@ from search.design.experiment import Experiment
 from search.journal.events import Started
 from search.journal.requests import DriverRequest, waiting_requests
 from search.journal.store import Home, home
+from search.values.message import Blank, Message, Remedy, Start
 from search.views.web.forms.children import Asker, Told
-from search.views.web.forms.verbs import VERBS, on_page, verb_words
+from search.views.web.forms.verbs import VERBS, button_name, verb_words, with_button_names
 from tests.support.asgi import Reply
 from tests.support.played import OpenDriver, play, started_event
 from tests.support.site import Visitor
@@ -211,27 +212,80 @@ def test_no_name_of_a_search_becomes_an_option_or_a_path(
 
 
 @pytest.mark.parametrize(
-    ("said", "shown"),
+    ("remedy", "command", "button"),
+    [
+        (
+            Remedy("resume", "x", Path("y"), start=Start.ANYWHERE),
+            "python -m search.resume x --storage y",
+            "'Go on' on this page",
+        ),
+        (
+            Remedy(
+                "resume",
+                "x",
+                Path("a b"),
+                options={"budget": Blank("LIMIT", "a larger one")},
+                start=Start.ANYWHERE,
+            ),
+            "python -m search.resume x --storage 'a b' --budget LIMIT (a larger one)",
+            "'Go on' on this page",
+        ),
+        (
+            Remedy("promote", "a.b-c", options={"trial": "t0003"}, start=Start.ANYWHERE),
+            "python -m search.promote a.b-c --trial t0003",
+            "'Promote the model' on this page, with the trial t0003",
+        ),
+        (
+            Remedy("promote", "x", options={"trial": Blank("TRIAL")}, start=Start.ANYWHERE),
+            "python -m search.promote x --trial TRIAL",
+            "'Promote the model' on this page, with a trial",
+        ),
+        (
+            Remedy(
+                "promote", "x", options={"trial": "t0001", "anyway": True}, start=Start.ANYWHERE
+            ),
+            "python -m search.promote x --trial t0001 --anyway",
+            "'Promote the model' on this page, with the trial t0001, with 'Although it is no "
+            "better than guessing'",
+        ),
+        (
+            Remedy("select", "x", start=Start.ANYWHERE),
+            "python -m search.select x",
+            "'Choose with care' on this page",
+        ),
+        (
+            Remedy("select", start=Start.MODULE),
+            "search.select",
+            "'Choose with care' on this page",
+        ),
+        (
+            Remedy("status", "x", options={"all": True}, start=Start.ANYWHERE),
+            "python -m search.status x --all",
+            "the table of trials",
+        ),
+        (
+            Remedy("predict", "x", options={"trial": "t0003"}, start=Start.ANYWHERE),
+            "python -m search.predict x --trial t0003",
+            "python -m search.predict x --trial t0003",
+        ),
+    ],
+)
+def test_a_remedy_is_called_by_its_button(remedy: Remedy, command: str, button: str) -> None:
+    message = Message("To mend it: ", remedy, ", which helps.")
+    assert str(message) == f"To mend it: {command}, which helps."
+    assert message.render(button_name) == f"To mend it: {button}, which helps."
+
+
+@pytest.mark.parametrize(
+    ("answer", "shown"),
     [
         (
             "t0001 goes on: .venv/bin/python -m search.resume x --storage y",
             "t0001 goes on: 'Go on' on this page",
         ),
         (
-            "Go on: python -m search.resume x --storage 'a b' --budget LIMIT (a larger one)",
-            "Go on: 'Go on' on this page",
-        ),
-        (
-            "To use it: python -m search.promote a.b-c --trial t0003",
-            "To use it: 'Promote the model' on this page, with the trial t0003",
-        ),
-        (
-            "optimistic; python -m search.select x measures by how much. It is unlikely",
-            "optimistic; 'Choose with care' on this page measures by how much. It is unlikely",
-        ),
-        (
-            "It has gone on since then: run search.select again.",
-            "It has gone on since then: run 'Choose with care' on this page again.",
+            "too late, it goes on with: python -m search.resume x --trials 12 --budget 2h",
+            "too late, it goes on with: 'Go on' on this page",
         ),
         (
             "Promote another: python -m search.promote x --trial TRIAL (which there are: "
@@ -240,7 +294,8 @@ def test_no_name_of_a_search_becomes_an_option_or_a_path(
             "the table of trials)",
         ),
         (
-            "To register it all the same: python -m search.promote x --trial t0001 --anyway",
+            "To register it all the same: python -m search.promote x --storage 'a b' "
+            "--trial t0001 --anyway",
             "To register it all the same: 'Promote the model' on this page, with the trial t0001, "
             "with 'Although it is no better than guessing'",
         ),
@@ -248,15 +303,15 @@ def test_no_name_of_a_search_becomes_an_option_or_a_path(
             "It goes on: '/home/my dir/.venv/bin/python' -m search.resume x; no epoch is lost",
             "It goes on: 'Go on' on this page; no epoch is lost",
         ),
-        ("run search.status, which shows it", "run the table of trials, which shows it"),
         ("python -m search.predict x --trial t0003", "python -m search.predict x --trial t0003"),
+        ("python -m search.resume x --a \\ --b '", "'Go on' on this page \\ --b '"),
         ("the module search.unknown stays", "the module search.unknown stays"),
         ("a.research.resume b", "a.research.resume b"),
         ("x" * 100_000, "x" * 100_000),
     ],
 )
-def test_commands_are_called_by_their_buttons(said: str, shown: str) -> None:
-    assert on_page(said) == shown
+def test_commands_in_a_stored_answer_are_called_by_their_buttons(answer: str, shown: str) -> None:
+    assert with_button_names(answer) == shown
 
 
 def test_trials_are_taken_along_as_a_table(ended: Experiment, visitor: Visitor) -> None:

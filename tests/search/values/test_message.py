@@ -1,0 +1,184 @@
+"""Messages, and every command that a message of ours names."""
+
+import argparse
+import ast
+import copy
+import importlib
+import subprocess
+import sys
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from cluster.errors import Refused
+from cluster.storage.bucket import Bucket
+from search import __main__
+from search.decisions.steering import CHANGEABLE
+from search.design.budget import limit
+from search.values.message import Blank, Message, Remedy, Start, going_on, message_of
+
+ROOT = Path(__file__).parents[3]
+VERBS = {verb.split()[0] for verb in __main__.VERBS}
+
+
+def parser_of(verb: str, monkeypatch: pytest.MonkeyPatch) -> argparse.ArgumentParser:
+    """Return the parser with which a verb reads its command line."""
+    parsers: list[argparse.ArgumentParser] = []
+
+    def stop(parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
+        parsers.append(parser)
+        raise SystemExit
+
+    module = importlib.import_module(f"search.{verb}")
+    with monkeypatch.context() as patch:
+        patch.setattr("cluster.cli.Parser.parse_args", stop)
+        patch.setattr("argparse.ArgumentParser.parse_known_args", stop)
+        with pytest.raises(SystemExit):
+            module.main([])
+    return parsers[0]
+
+
+@cache
+def written_remedies() -> dict[str, ast.Call]:
+    """Return each `Remedy(...)` in the source by its place."""
+    sources = {path: path.read_text() for path in sorted((ROOT / "search").rglob("*.py"))}
+    return {
+        f"{path.relative_to(ROOT)}:{node.lineno}": node
+        for path, source in sources.items()
+        if "Remedy(" in source
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "Remedy"
+    }
+
+
+def alternatives(expression: ast.expr) -> list[ast.expr]:
+    """Return an expression, or both sides of a conditional one."""
+    if isinstance(expression, ast.IfExp):
+        return [*alternatives(expression.body), *alternatives(expression.orelse)]
+    return [expression]
+
+
+ELSEWHERE = {
+    "search/decisions/steering.py": dict.fromkeys(CHANGEABLE, False),
+    "search/views/web/forms/verbs.py": {},  # what it has read in a text
+}
+"""The options of remedies that are built in another way than by a literal."""
+
+
+def verbs_in(call: ast.Call, place: str) -> list[str]:
+    if place.startswith("search/views/web/forms/verbs.py"):
+        return []
+    constants = alternatives(call.args[0])
+    assert all(isinstance(constant, ast.Constant) for constant in constants), "write the verb here"
+    return [str(constant.value) for constant in constants if isinstance(constant, ast.Constant)]
+
+
+def options_in(call: ast.Call, place: str) -> dict[str, bool]:
+    """Return the options that a remedy names, and whether each is a flag."""
+    written = next((word.value for word in call.keywords if word.arg == "options"), None)
+    options: dict[str, bool] = {}
+    for literal in alternatives(written) if written is not None else []:
+        if not isinstance(literal, ast.Dict):
+            return ELSEWHERE[place.partition(":")[0]]
+        for name, value in zip(literal.keys, literal.values, strict=True):
+            assert isinstance(name, ast.Constant), "write the option's name here"
+            options[str(name.value)] = isinstance(value, ast.Constant) and value.value is True
+    return options
+
+
+@pytest.mark.parametrize("place", written_remedies())
+def test_no_remedy_names_a_verb_or_an_option_that_does_not_exist(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = written_remedies()[place]
+    keywords = {keyword.arg: keyword.value for keyword in call.keywords}
+    given = len(call.args) > 1 or "search" in keywords
+    for verb in verbs_in(call, place):
+        assert verb in VERBS
+        actions = parser_of(verb, monkeypatch)._option_string_actions
+        options = options_in(call, place)
+        if len(call.args) > 2 or "storage" in keywords:
+            options["storage"] = False
+        for name, is_flag in options.items():
+            action = actions[f"--{name}"]
+            assert is_flag == (action.nargs == 0), name
+        if given:
+            positionals = parser_of(verb, monkeypatch)._get_positional_actions()
+            assert positionals, "it takes no search"
+
+
+def test_a_message_is_the_text_of_its_parts() -> None:
+    inner = Message("so: ", Remedy("list", start=Start.ANYWHERE))
+    message = Message("not ", inner, ".", "")
+    assert str(message) == "not so: python -m search.list."
+    assert message == Message("not ", "so: ", Remedy("list", start=Start.ANYWHERE), ".")
+    assert message.render(lambda remedy: remedy.verb.upper()) == "not so: LIST."
+    assert not Message("", Message())
+    assert Message("a")
+
+
+def test_an_exception_keeps_its_message() -> None:
+    message = Message("Go on with it first: ", Remedy("resume", "flowers", Path("a b")))
+    error = copy.deepcopy(Refused(message))  # as between processes
+    assert message_of(error) == message
+    assert str(error) == str(message)
+    assert str(error).endswith("python -m search.resume flowers --storage 'a b'")
+    assert message_of(ValueError("x", 1)) == Message("('x', 1)")
+    assert message_of(KeyboardInterrupt()) == Message()
+
+
+@pytest.mark.parametrize(
+    ("remedy", "command"),
+    [
+        (Remedy("ui"), "ui"),
+        (Remedy("ui", storage=Bucket("b", "x")), "ui --storage s3://b/x"),
+        (Remedy("resume", "x", Path("searches")), "resume x"),
+        (Remedy("why", "x", Path("y"), arguments=["t0001"]), "why x --storage y t0001"),
+        (Remedy("promote", Blank("NAME")), "promote NAME"),
+        (Remedy("serve", arguments=["models:/a b@champion"]), "serve 'models:/a b@champion'"),
+        (
+            Remedy("extend", "x", options={"budget": ["1h", "9epochs"]}),
+            "extend x --budget 1h --budget 9epochs",
+        ),
+        (
+            Remedy("promote", "x", options={"anyway": True, "trial": "$(ls)"}),
+            "promote x --anyway --trial '$(ls)'",
+        ),
+        (going_on("x", Path("searches"), "budget"), "resume x --budget LIMIT (a larger one)"),
+        (going_on("x", Path("searches"), "lost"), "resume x"),
+    ],
+)
+def test_a_remedy_is_a_command_line(remedy: Remedy, command: str) -> None:
+    assert str(replace(remedy, start=Start.MODULE)) == f"search.{command}"
+    assert str(replace(remedy, start=Start.ANYWHERE)) == f"python -m search.{command}"
+    assert str(remedy).endswith(f"python -m search.{command}")
+
+
+def test_a_remedy_is_read_by_its_verb(monkeypatch: pytest.MonkeyPatch) -> None:
+    remedy = Remedy("resume", "x", Path("a b"), options={"trials": 12, "budget": ["1h", "9epochs"]})
+    args = parser_of("resume", monkeypatch).parse_args(remedy.words)
+    assert (args.name, args.storage, args.trials) == ("x", Path("a b"), 12)
+    assert [str(each) for each in args.budget] == [str(limit("1h")), str(limit("9epochs"))]
+
+
+def test_the_command_starts_this_python(tmp_path: Path) -> None:
+    """The path of the program may have spaces, and the shell does not find every Python."""
+    python = tmp_path / "my env" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", str(python.with_name("python3")))
+        patch.chdir(tmp_path)
+        assert str(Remedy("list")) == "'my env/bin/python' -m search.list"
+
+
+def test_the_call_in_python_runs_the_command(tmp_path: Path) -> None:
+    remedy = Remedy("list", storage=tmp_path / "it's")
+    done = subprocess.run(
+        [sys.executable, "-c", remedy.call], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout == f"no searches in '{tmp_path}/it's'. 'python -m search.run' starts one.\n"
