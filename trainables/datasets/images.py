@@ -66,6 +66,8 @@ DEPTHS = {
 """Pillow's modes of grey images with more than 8 bits, in words."""
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
 """EXIF's tag for the orientation, and its values that swap width and height."""
+ORIENTATION_KEYS = frozenset({"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"})
+"""The entries of Pillow's `Image.info` in which `exif_transpose` looks for the orientation."""
 PHOTOGRAPH = 1_000_000
 """A JPEG with at least this number of pixels may be decoded at a smaller size."""
 STRIP_PIXELS = 1_000_000
@@ -290,7 +292,7 @@ def decode_opened(
     try:
         if size is not None and image.format == "JPEG" and image.width * image.height >= PHOTOGRAPH:
             image.draft(None, (DRAFT * max(size), DRAFT * max(size)))
-        ImageOps.exif_transpose(image, in_place=True)
+        _turn_upright(image)
         upright, was_transparent = _in_mode(image, mode, value_range)
     except DAMAGED as error:
         raise (
@@ -302,6 +304,16 @@ def decode_opened(
         else upright
     )
     return pixels, was_transparent
+
+
+def _turn_upright(image: Image.Image) -> None:
+    """Turn an image upright, by its EXIF or XMP tag.
+
+    `exif_transpose` takes time even without a tag, so it is skipped for most PNG files.
+    """
+    image.load()  # in a PNG the tags may be behind the pixels
+    if image.format != "PNG" or not ORIENTATION_KEYS.isdisjoint(image.info):
+        ImageOps.exif_transpose(image, in_place=True)
 
 
 def _in_mode(image: Image.Image, mode: str, value_range: ValueRange) -> tuple[Image.Image, bool]:

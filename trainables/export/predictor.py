@@ -131,13 +131,13 @@ def _check_array(images: NDArray[Any], axes: tuple[str, ...]) -> Images:
 
     int64 values from 0 to 255 are accepted too, as JSON has no uint8.
     """
-    received = f"got {images.dtype} {images.shape}"
+    received = images
     if images.dtype == np.int64 and images.size and images.min() >= 0 and images.max() <= 255:
         images = images.astype(np.uint8)
     if images.dtype != np.uint8:
         raise ValueError(
-            f"{ACCEPTED} ({received}). Bring pixels to 0 to 255 as those of the training were, "
-            "then .astype(numpy.uint8)."
+            f"{ACCEPTED} ({_form(received)}). Bring pixels to 0 to 255 as those of the training "
+            "were, then .astype(numpy.uint8)."
         )
     if images.ndim == len(axes) and images.shape[-1] > CHANNELS:
         images = images[..., None]
@@ -149,8 +149,13 @@ def _check_array(images: NDArray[Any], axes: tuple[str, ...]) -> Images:
         single = (
             " A single image is image[None]." if images.ndim in (2, 3) and len(axes) == 3 else ""
         )
-        raise ValueError(f"{ACCEPTED} ({received}).{single}")
+        raise ValueError(f"{ACCEPTED} ({_form(received)}).{single}")
     return images
+
+
+def _form(images: NDArray[Any]) -> str:
+    """The type and shape of an array, for a message: `got float32 (3, 8, 8)`."""
+    return f"got {images.dtype} {images.shape}"
 
 
 def as_trained(images: Images, trained_shape: tuple[int, int, int]) -> Images:

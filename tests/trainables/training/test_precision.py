@@ -133,7 +133,10 @@ def test_a_step_whose_gradients_overflow_is_left_out_and_halves_the_scale(
             )
         )
     assert changed == [False, True, False]
-    assert training.scaler.epoch_metrics() == {"train/loss_scale": 2.0**14, "train/skipped_steps": 2}
+    assert training.scaler.epoch_metrics() == {
+        "train/loss_scale": 2.0**14,
+        "train/skipped_steps": 2,
+    }
     assert training.scaler.epoch_metrics()["train/skipped_steps"] == 0
     assert before.keys() == training.network.state_dict().keys()
     for kept in training.optimizer.state.values():
