@@ -307,8 +307,11 @@ def decode_opened(
 
 
 def _turn_upright(image: Image.Image) -> None:
-    """Turn an image as its EXIF or XMP tag says. Most PNG files have neither, and are quicker."""
-    image.load()  # in a PNG the tags may stand behind the pixels
+    """Turn an image upright, by its EXIF or XMP tag.
+
+    `exif_transpose` takes time even without a tag, so it is skipped for most PNG files.
+    """
+    image.load()  # in a PNG the tags may be behind the pixels
     if image.format != "PNG" or not ORIENTATION_KEYS.isdisjoint(image.info):
         ImageOps.exif_transpose(image, in_place=True)
 
