@@ -1,5 +1,5 @@
 """The model of a search: which trial it is, its folder, and where it is found.
 
-May import `views` for its wording, the journal and `tracking`; never what decides or runs, a verb
-or the command line.
+May import `views` for its wording, the journal, `tracking` and what exports a checkpoint; never
+what decides or runs, a verb or the command line.
 """
