@@ -22,6 +22,7 @@ from search.journal.store import Home
 from search.refine import refuse_few
 from search.status import as_json, lines, table
 from search.trained.description import model_figures, tags
+from search.values.wording import DEFAULT_STORAGE
 from search.views.base import Finished
 from search.views.live import Display
 from search.views.metric import interval, interval_text, least_score, with_article
