@@ -29,13 +29,14 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = own = CollectorRegistry()
+        # Each call of `labels` takes as long as the counting itself, so its results are kept.
+        self._request_series: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+        self._version_series: dict[str, Counter] = {}
+        self._class_series: dict[str, Counter] = {}
         self._requests = Counter("serving_requests", "Requests", ["path", "status"], registry=own)
+        about = "From a request's header to its answer"
         self._seconds = Histogram(
-            "serving_request_seconds",
-            "From a request's header to its answer",
-            ["path"],
-            buckets=LATENCIES,
-            registry=own,
+            "serving_request_seconds", about, ["path"], buckets=LATENCIES, registry=own
         )
         self._batches = Histogram(
             "serving_batch_images", "Images computed at once", buckets=SIZES, registry=own
@@ -85,10 +86,6 @@ class Metrics:
         self.shadow_differences = Counter(
             "serving_shadow_differences", "Those of which it named another class", registry=own
         )
-        # Each call of `labels` takes as long as the counting itself, so its results are kept.
-        self._request_series: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
-        self._version_series: dict[str, Counter] = {}
-        self._class_series: dict[str, Counter] = {}
 
     def count_request(self, path: str, status: int, seconds: float) -> None:
         """Count a request."""
