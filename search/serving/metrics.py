@@ -34,9 +34,9 @@ class Metrics:
         self._version_series: dict[str, Counter] = {}
         self._class_series: dict[str, Counter] = {}
         self._requests = Counter("serving_requests", "Requests", ["path", "status"], registry=own)
-        about = "From a request's header to its answer"
+        title = "From a request's header to its answer"
         self._seconds = Histogram(
-            "serving_request_seconds", about, ["path"], buckets=LATENCIES, registry=own
+            "serving_request_seconds", title, ["path"], buckets=LATENCIES, registry=own
         )
         self._batches = Histogram(
             "serving_batch_images", "Images computed at once", buckets=SIZES, registry=own
