@@ -24,7 +24,7 @@ Decisions = Iterator[EventData]
 
 @dataclass(frozen=True)
 class Record:
-    """What a policy can read of its search, beside its own decisions."""
+    """The information on its search that a policy can read, beside its own decisions."""
 
     result: SearchResult
     """The result of the events so far."""
