@@ -39,14 +39,14 @@ class TriedVersions:
 
 
 TRIED_VERSIONS = {
-    "mlflow": TriedVersions("3.17", "3.17"),
-    "optuna": TriedVersions("5.0", "5.0"),
-    "ray": TriedVersions("2.60", "2.60"),
-    "scikit-learn": TriedVersions("1.9", "1.9"),
+    "mlflow": TriedVersions("3.16", "3.17"),
+    "optuna": TriedVersions("4.9", "5.0"),
+    "ray": TriedVersions("2.56", "2.60"),
+    "scikit-learn": TriedVersions("1.8", "1.9"),
     "skops": TriedVersions("0.16", "0.16"),
     "sqlalchemy": TriedVersions("2.1", "2.1"),
-    "torch": TriedVersions("2.13", "2.13"),
-    "torchvision": TriedVersions("0.28", "0.28"),
+    "torch": TriedVersions("2.13", "2.15"),
+    "torchvision": TriedVersions("0.28", "0.29"),
 }
 
 

@@ -35,13 +35,11 @@ A mistake is an exception with one line:
     trainables.errors.ConfigError: unknown option 'trails'. ... Did you mean 'trials'?
 """
 
-import hashlib
 import json
 import logging
 import os
 import signal
 import sys
-import tempfile
 import threading
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Iterator
@@ -55,24 +53,22 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO, overload
 from cluster.cli import Terminated
 from search.export import trial_table
 from search.journal.guessing import answer_against
-from search.journal.journal import FILE_NAME, DamagedJournal, JournalError
-from search.journal.naming import NoSuchSearch
+from search.journal.naming import read_search
 from search.journal.overview import Overview
-from search.journal.provenance import versions, working_fingerprint
-from search.journal.result import PAGE, SearchResult, TrialResult, checkpoint_of
-from search.journal.store import Home, Storage, home, searches_in
+from search.journal.result import PAGE, SearchResult, TrialResult
+from search.journal.store import Storage, home
 from search.journal.store import storage as place_of
 from search.list import searches as listed
+from search.trained.source import ModelSource, load_model
 from search.values.message import message_of
 from search.values.wording import DEFAULT_STORAGE
-from trainables.errors import ConfigError, DataError
+from trainables.errors import ConfigError
 from trainables.values import Evaluation, Json, Params
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from search.views.base import Finished
-    from trainables.config import TrialConfig
     from trainables.export.model import Model
 
 
@@ -221,7 +217,7 @@ def run(*, dry_run: bool = False, quiet: bool = False, **options: Any) -> Search
         ConfigError: an option, the data or the space is wrong, or a search has this name already;
             nothing was started.
         NotReady, Unavailable: Ray, MLflow or something to download is not there.
-        Held: another process begins a search of this name at the same time.
+        LeaseHeld: another process begins a search of this name at the same time.
     """
     if threading.current_thread() is not threading.main_thread():
         raise ConfigError("a search runs in the main thread alone, where signals arrive.")
@@ -243,20 +239,20 @@ def run(*, dry_run: bool = False, quiet: bool = False, **options: Any) -> Search
 
 def _run(options: dict[str, Any], *, dry_run: bool) -> "Finished | None":
     """Run the search with these options and print what it found; or print its plan alone."""
-    from search.plan import make_plan
     from search.process.signals import stop_on_signals
     from search.run import experiment_of
-    from search.runner import run as search
+    from search.sessions.estimate import estimate_search
+    from search.sessions.new_search import run_search
     from search.views.terminal import Terminal, say
 
     with stop_on_signals():
         args = _arguments(options)
         experiment = experiment_of(args)
         if dry_run or args.dry_run:
-            for line in make_plan(experiment).lines(experiment):
+            for line in estimate_search(experiment).lines(experiment):
                 say(Terminal(), line)
             return None
-        return search(experiment, as_json=args.json)
+        return run_search(experiment, as_json=args.json)
 
 
 @_with_calls()
@@ -272,15 +268,7 @@ def result(name: str, *, storage: str | Path = DEFAULT_STORAGE) -> Search:
         DamagedJournal: its journal is not as it was written.
     """
     place = _place(storage)
-    kept = home(place, name)
-    if not kept.exists() and name not in (known := searches_in(place)):
-        raise NoSuchSearch(name, known, place)
-    try:
-        told, holder = SearchResult.kept_in(kept)
-    except DamagedJournal:
-        raise
-    except JournalError as error:
-        raise ConfigError(*error.args) from error
+    told, holder = read_search(name, place)
     return Search(told, place, runs=bool(holder))
 
 
@@ -314,55 +302,20 @@ def load(
 
     Raises:
         ConfigError: there is no such search, trial, model or folder.
-        Held, Refused: the search still runs or was cut off, its images have changed, or the
+        LeaseHeld, Refused: the search still runs or was cut off, its images have changed, or the
             checkpoint is damaged.
         NotReady, Unavailable: MLflow or the data is not there now.
     """
-    with _unchanged(), tempfile.TemporaryDirectory(prefix="load-") as temporary:
-        folder = prepared(
-            source,
-            Path(temporary) / "classifier",
-            trial=trial,
-            storage=storage,
-            tracking=tracking,
-            data_root=data_root,
+    with _unchanged():
+        return load_model(
+            ModelSource(
+                name=source,
+                storage=_place(storage),
+                trial=trial,
+                tracking=tracking,
+                data_root=Path(data_root) if data_root else None,
+            )
         )
-        from trainables.export.model import Model
-
-        return Model(folder, str(source))
-
-
-def prepared(
-    source: str | Path,
-    into: Path,
-    *,
-    trial: str | None = None,
-    storage: str | Path = DEFAULT_STORAGE,
-    tracking: str | None = None,
-    data_root: str | Path | None = None,
-    watched: bool = False,
-) -> Path:
-    """Return the folder of a trained model, which is `into` if it is not on this machine yet.
-
-    The arguments and the errors are those of `load`; that of a search has a reference
-    (`trainables.export.reference`) if it is to be `watched`.
-    """
-    place, folder = _place(storage), into
-    if str(source).startswith("models:"):
-        folder = _registered(str(source), tracking, into)
-    elif is_folder(source, place):
-        folder = Path(source).expanduser()
-    else:
-        found = result(str(source), storage=storage)
-        _export(found, trial, data_root, into, watched=watched)
-    from trainables.export.model import folder_in
-
-    if (inner := folder_in(folder)) is None:
-        raise ConfigError(
-            f"'{folder}' holds no promoted model (a folder with about.json). Known searches: "
-            f"{', '.join(searches_in(place)) or 'none'}."
-        )
-    return inner
 
 
 def _arguments(options: dict[str, Any]) -> Namespace:
@@ -390,98 +343,6 @@ def _place(storage: str | Path) -> Storage:
         return place_of(str(storage))
     except ArgumentTypeError as error:
         raise ConfigError(f"storage: {error}.") from error
-
-
-def is_folder(source: str | Path, place: Storage) -> bool:
-    """Return whether this names a folder rather than a search."""
-    if isinstance(source, Path) or "/" in source:
-        return True
-    if isinstance(place, Path) and (place / source / FILE_NAME).exists():
-        return False
-    from trainables.export.model import folder_in
-
-    return folder_in(Path(source)) is not None
-
-
-def tracking_uri(tracking: str | None) -> str:
-    """Return MLflow's tracking URI: the one asked for, the environment's, or the default."""
-    from search.design.experiment import absolute
-    from search.tracking.uri import DEFAULT_TRACKING
-
-    # MLflow keeps what it opened by its address, which must not mean two files.
-    return absolute(tracking or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING)
-
-
-def _registered(uri: str, tracking: str | None, folder: Path) -> Path:
-    """Return the folder of a registered model, downloaded into `folder` if need be."""
-    from search.tracking.model_registry import fetch
-
-    folder.mkdir()
-    return fetch(uri, tracking_uri(tracking), folder)
-
-
-def _export(
-    found: Search,
-    trial: str | None,
-    data_root: str | Path | None,
-    folder: Path,
-    *,
-    watched: bool,
-) -> None:
-    """Write a search's model into a new folder, as it was kept or else made now.
-
-    Raises:
-        Held, Refused, ConfigError, Unavailable: as `load`.
-    """
-    from search.process.versions import check_versions
-    from search.promote import answer, config_of
-    from trainables.export import kept as models
-
-    told, kept = found._told, home(found.storage, found.name)
-    chosen = answer(told, kept, found.storage, trial)
-    check_versions()
-    key = models.key_of(*_about(told, chosen, kept), watched)
-    if models.fetch(key, folder):
-        return
-    config = config_of(chosen, Path(data_root or told.started.data["root"]))
-    _write(found, chosen, config, folder, watched=watched)
-    models.keep(folder, key)
-
-
-def _about(told: SearchResult, chosen: TrialResult, kept: Home) -> list[object]:
-    """Return what tells an exported model from all others, the code that exports it included."""
-    manifest = kept.read(f"{checkpoint_of(chosen, Path())}/manifest.json")
-    content = manifest.read_bytes() if manifest.is_file() else b""  # `_write` says what is wrong
-    digest = hashlib.sha256(content).hexdigest()
-    return [told.started.id, chosen.trial, digest, working_fingerprint(), versions()]
-
-
-def _write(
-    found: Search, chosen: TrialResult, config: "TrialConfig", folder: Path, *, watched: bool
-) -> None:
-    """Write a trial's model into a new folder.
-
-    Raises:
-        Refused, ConfigError, Unavailable: as `load`.
-    """
-    from cluster.errors import Refused
-    from search.promote import dataset_of
-    from trainables.checkpoints.checkpoint import CheckpointError
-    from trainables.export.export import Disagreement, write
-
-    told, kept = found._told, home(found.storage, found.name)
-    try:
-        dataset = dataset_of(told, config)
-    except DataError as error:
-        raise ConfigError(
-            f"{error} The model of a search is compared with its checkpoint on the search's "
-            f"images first; a promoted one needs none: models:/{found.name}@champion."
-        ) from error
-    try:
-        checkpoint = kept.read(str(checkpoint_of(chosen, Path())))
-        write(config, dataset, checkpoint, folder, watched=watched)
-    except (CheckpointError, Disagreement) as error:
-        raise Refused(f"trial {chosen.trial} cannot be used: {error}") from error
 
 
 def _trial(told: TrialResult | None) -> Trial | None:

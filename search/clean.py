@@ -18,12 +18,12 @@ from search.journal.keeping import (
     CLEANED,
     NEEDED,
     Removable,
-    by_kind,
-    freed,
-    removable,
+    find_removable,
+    freed_event,
     remove,
+    totals_by_kind,
 )
-from search.journal.lease import Held
+from search.journal.lease import LeaseHeld
 from search.journal.naming import refuse_cut_off
 from search.journal.result import SearchResult
 from search.journal.store import Home, Storage
@@ -40,7 +40,7 @@ def command(args: argparse.Namespace) -> int:
     Raises:
         ConfigError: the options are refused, or nobody can be asked.
         JournalError: there is no such search.
-        Held: a driver has the search.
+        LeaseHeld: a driver has the search.
         Refused: the search, or its selection, was cut off.
     """
     if args.keep not in CLEANED:
@@ -48,11 +48,11 @@ def command(args: argparse.Namespace) -> int:
     kept = search_of(args)
     result = SearchResult.read(kept.opened())
     if holder := kept.holder():
-        raise Held(
+        raise LeaseHeld(
             f"the search '{args.name}' is being run by {holder}. Wait for its end, or stop it first"
         )
     refuse_cut_off(result, args.storage)
-    found = removable(result, kept, args.keep)
+    found = find_removable(result, kept, args.keep)
     size = sum(one.size for one in found)
     console = Terminal(stderr=args.json)
     if not found:
@@ -76,7 +76,7 @@ def table(found: Sequence[Removable]) -> Table:
     made = Table(box=None, pad_edge=False)
     for title in ("checkpoints of", "trials", "bytes", "not possible any more"):
         made.add_column(title, justify="right" if title in ("trials", "bytes") else "left")
-    for kind, (trials, size) in by_kind(found).items():
+    for kind, (trials, size) in totals_by_kind(found).items():
         made.add_row(kind.title, str(trials), size_text(size), kind.lost)
     return made
 
@@ -99,19 +99,19 @@ def cleaned(kept: Home, storage: Storage, keep: str, note: Callable[[str], None]
     next call. `note` takes a line if the journal's last line had been torn.
 
     Raises:
-        Held: a driver has the search.
+        LeaseHeld: a driver has the search.
         Refused: the search, or its selection, has been cut off meanwhile.
     """
     with kept.lease() as lease:
         journal, events = kept.journal(new=False)
-        journal.other = lease.other
+        journal.other_driver = lease.other_driver
         if journal.cut_off:
             note(cut_off_text(journal.cut_off))
         try:
             result = SearchResult.of(events, kept.folder)
             refuse_cut_off(result, storage)
-            found = removable(result, kept, keep)
-            event = freed(found, keep)
+            found = find_removable(result, kept, keep)
+            event = freed_event(found, keep)
             journal.append(event)
             remove(kept, found)
         finally:
@@ -123,7 +123,7 @@ def as_json(found: Sequence[Removable], size: int) -> dict[str, object]:
     """Return what could go, and the bytes that were removed, as plain values."""
     kinds = {
         kind.title: {"trials": trials, "bytes": bytes_}
-        for kind, (trials, bytes_) in by_kind(found).items()
+        for kind, (trials, bytes_) in totals_by_kind(found).items()
     }
     return {"removable": kinds, "removed_bytes": size}
 

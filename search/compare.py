@@ -21,7 +21,7 @@ from search.cli.prompt import resolve_or_ask
 from search.design.experiment import PLACE
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Storage, home
-from search.preflight.changes import flat
+from search.preflight.changes import flatten
 from search.process.guard import guarded
 from search.values.message import Message, Remedy, Start
 from search.values.statistics import bounds_of, compare, difference_bounds
@@ -331,7 +331,7 @@ def _values(best: TrialResult | None) -> dict[str, Any]:
         return {}
     told_as_settings = ("data.", "seed", "metric")
     return {
-        path: value for path, value in flat(best.config) if not path.startswith(told_as_settings)
+        path: value for path, value in flatten(best.config) if not path.startswith(told_as_settings)
     } | best.params
 
 
@@ -339,7 +339,7 @@ def _settings(result: SearchResult) -> dict[str, Any]:
     """Return what a search was told beside its space's domains, by name."""
     experiment = result.started.experiment
     told = {name: value for name, value in experiment.items() if name not in ELSEWHERE}
-    data = {f"data.{path}": value for path, value in flat(experiment["base"].get("data", {}))}
+    data = {f"data.{path}": value for path, value in flatten(experiment["base"].get("data", {}))}
     commit = result.started.provenance.get("git.commit", "")
     return {
         "space": experiment["space"]["name"],

@@ -20,7 +20,7 @@ from search.views.terminal import Terminal, say
 from trainables.catalog.datasets import DATASETS
 from trainables.config import DataConfig, parse_setting
 from trainables.errors import ConfigError
-from trainables.inspection.leaks import load_looked
+from trainables.inspection.leaks import load_inspected
 from trainables.inspection.pictures import picture
 from trainables.inspection.report import report_of
 from trainables.inspection.words import lines
@@ -84,7 +84,7 @@ def command(args: argparse.Namespace) -> int:
     if args.out is not None and (args.out.is_dir() or not args.out.parent.is_dir()):
         raise ConfigError(f"--out '{args.out}': name a file in a folder that is there.")
     config = config_of(args)
-    looked = load_looked(config, download=args.download)
+    looked = load_inspected(config, download=args.download)
     report = report_of(looked, config)
     terminal = Terminal(stderr=args.json)
     for line in lines(report):

@@ -21,7 +21,7 @@ from search.cli.prompt import can_ask, confirm, search_of
 from search.design.experiment import NAME
 from search.journal.journal import FILE_NAME, JournalError
 from search.journal.result import SearchResult
-from search.journal.store import Home, Size, Storage, home, searches_in
+from search.journal.store import Home, Storage, StoredSize, home, searches_in
 from search.process.guard import guarded
 from search.process.versions import check_versions
 from search.tracking.forget import Traces, forget, traces_of
@@ -50,7 +50,7 @@ class Deletion:
 
     name: str
     place: str
-    size: Size
+    size: StoredSize
     traces: Traces | None
     """Its runs, and the registered models, which stay; None where MLflow is left alone, or where
     the journal is damaged and does not tell them."""

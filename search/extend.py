@@ -11,7 +11,7 @@ from cluster.cli import Parser
 from search.cli.asking import asking_options, request_and_wait
 from search.cli.options import HelpFormatter
 from search.design.budget import FORMS
-from search.journal.requests import EXTEND, Asked
+from search.journal.requests import EXTEND, DriverRequest
 from search.process.guard import guarded
 
 
@@ -48,7 +48,7 @@ def parser() -> Parser:
 
 def command(args: argparse.Namespace) -> int:
     """Ask, print the answer, and return the exit code."""
-    asked = Asked.now(
+    asked = DriverRequest.now(
         EXTEND,
         trials=args.trials,
         budget=tuple(args.budget),

@@ -26,12 +26,18 @@ from cluster.cli import Parser
 from cluster.errors import Refused
 from cluster.storage.bucket import Bucket
 from search import resume
+from search.cli.continuation import change_option, overrides_of, place_options
 from search.cli.options import HelpFormatter, json_option, place_option
-from search.cli.overrides import change_option, place_options
+from search.cli.prompt import resolve_or_ask
 from search.design.budget import Budget, budget_options
 from search.design.experiment import Experiment, check_search_name
 from search.feedback.learning.challengers import CHALLENGERS, challenger_experiment
-from search.feedback.learning.champion import ChampionModel, find_champion, load_champion
+from search.feedback.learning.champion import (
+    ChampionModel,
+    ChampionRequest,
+    find_champion,
+    load_champion,
+)
 from search.feedback.learning.corrected import (
     HELD_OUT,
     MIN_NEW_IMAGES,
@@ -69,16 +75,17 @@ from search.feedback.learning.paired import PairedComparison
 from search.feedback.learning.trained import LoadedCheckpoint
 from search.feedback.monitoring.held_to import MIN_TESTED
 from search.feedback.records import Records
-from search.journal.result import ENDED, PAGE, SearchResult, checkpoint_of, moment
+from search.journal.result import ENDED, PAGE, SearchResult, moment
 from search.journal.store import DECISION, Home, Storage, home, searches_in, storage
 from search.monitor import since
-from search.plan import make_plan
 from search.preflight.prepare import prepare
 from search.process.guard import guarded
 from search.process.lifetime import command_start, leave
 from search.process.versions import check_versions
-from search.promote import config_of, dataset_of, description, exported_from, tags
-from search.runner import SessionPlan, first_line, run_session, started
+from search.sessions.estimate import estimate_search
+from search.sessions.new_search import started_event
+from search.sessions.plan import SessionPlan
+from search.sessions.session import opening_line, run_session
 from search.tracking.model_registry import (
     ALIAS,
     CHALLENGER,
@@ -88,6 +95,9 @@ from search.tracking.model_registry import (
     check_name,
     origin_of,
 )
+from search.trained.description import describe_model, tags
+from search.trained.export import config_of, dataset_of, export_for_registry, local_checkpoint
+from search.trained.source import REGISTERED
 from search.values.message import Message, Remedy, Start
 from search.values.secrets import refuse, refuse_in_uri
 from search.views.terminal import Terminal, say
@@ -179,14 +189,14 @@ def improve(args: argparse.Namespace) -> int:
             something is not there.
         Refused: the corrections are not to be believed, or the champion's search is not what it
             was.
-        Held: another driver has one of the searches.
+        LeaseHeld: another driver has one of the searches.
     """
     began = command_start()
     check_options(args)
     check_versions()
     if args.name is not None and home(args.storage, args.name).exists():
         return settle(args, home(args.storage, args.name))
-    found, records = find_champion(args), Records.at(args.place)
+    found, records = named_champion(args), Records.at(args.place)
     note = Terminal(stderr=True)
     say(note, f"the champion is {found.data.trial.trial} of {found.champion.search}")
     say(note, "reading the corrections and their images")
@@ -214,16 +224,33 @@ def improve(args: argparse.Namespace) -> int:
     prepared = prepare(experiment)
     for line in prepared.notes:
         say(note, line)
-    opening = first_line(prepared.experiment, budget_text(prepared.experiment))
+    opening = opening_line(prepared.experiment, budget_text(prepared.experiment))
     session = SessionPlan(
         "search.improve",
-        started(prepared.experiment, prepared.dataset),
+        started_event(prepared.experiment, prepared.dataset),
         advises=False,
         evidence={ORIGINS: json.dumps(asdict(told), indent=1).encode()},
     )
     set_aside_images(records, gathered)
     finished = run_session(prepared, note, began, opening, session)
     return finish(args, kept, finished.exit_code)
+
+
+def named_champion(args: argparse.Namespace) -> ChampionModel:
+    """Find the model that MODEL names; ask if the name of its search is mistyped."""
+    if not args.model.startswith(REGISTERED):
+        args.model = resolve_or_ask(args.model, args.storage)
+    return find_champion(champion_request(args))
+
+
+def champion_request(args: argparse.Namespace) -> ChampionRequest:
+    """Collect the options that say which model is improved."""
+    return ChampionRequest(
+        model=args.model,
+        storage=args.storage,
+        overrides=overrides_of(args),
+        register=args.register or "",
+    )
 
 
 def check_options(args: argparse.Namespace) -> None:
@@ -381,14 +408,14 @@ def plan(
         folder = Path(temporary) / FOLDER
         join(told, found, gathered, folder)
         experiment = challengers(args, found, told, name, folder)
-        planned = make_plan(experiment)
+        estimate = estimate_search(experiment)
         say(terminal, budget_text(experiment))
-        for line in planned.lines(experiment):
+        for line in estimate.lines(experiment):
             say(terminal, line)
     for line in requirement_lines(*told_by(args, told, found, Records.at(args.place))):
         say(terminal, line)
     if args.json:
-        facts = data_facts(told) | {"name": name, "plan": planned.to_json() | {"data": None}}
+        facts = data_facts(told) | {"name": name, "plan": estimate.to_json() | {"data": None}}
         print(json.dumps(facts))
     return 0
 
@@ -478,7 +505,7 @@ def finish(args: argparse.Namespace, kept: Home, code: int) -> int:
     folder = kept.read(FOLDER)
     told = ImprovementInfo.read(folder)
     # Not the one that MODEL names now, which may have followed while this was cut off.
-    found = load_champion(args, told.champion)
+    found = load_champion(champion_request(args), told.champion)
     facts = facts_in(kept)
     if facts is None:
         decision = decided(args, found, kept, result, told)
@@ -560,10 +587,10 @@ def decided(
         parts[HELD_OUT] = parts[HELD_OUT].take(np.array(fair))
     alpha = told.alpha(records.deciding_images(), result.started.id)
     trials = [trial for trial in result.ranking if not trial.is_freed]
-    dataset = dataset_of(result, config_of(trials[0], folder))
+    dataset = dataset_of(result, config_of(result, trials[0], folder))
     challengers = {
         trial.trial: LoadedCheckpoint(
-            config_of(trial, folder), dataset, kept.read(str(checkpoint_of(trial, Path())))
+            config_of(result, trial, folder), dataset, local_checkpoint(kept, trial)
         )
         for trial in trials
     }
@@ -636,7 +663,10 @@ def first_beside(
     elif (rounds := rounds_to(found, args.storage)) and home(
         args.storage, (begun := rounds[0].champion).search
     ).exists():
-        name, rights = f"{begun.trial} of {begun.search}", tested(load_champion(args, begun))
+        name, rights = (
+            f"{begun.trial} of {begun.search}",
+            tested(load_champion(champion_request(args), begun)),
+        )
     facts = {"name": name, "rights": "".join(map(str, rights.astype(int)))}
     kept.write(FIRST, json.dumps(facts).encode())
     if rights is champion:
@@ -673,7 +703,7 @@ def register(
     if not version:
         version = registered_as(args, found, kept, result, facts, registry)
     over = {"search.id": champion.id, "search.trial": champion.trial}
-    return registry.give(champion.model, version, aliases, over)
+    return registry.set_aliases(champion.model, version, aliases, over)
 
 
 def registered_as(
@@ -687,18 +717,18 @@ def registered_as(
     """Export the challenger and register it, without an alias; return its version."""
     chosen = result.trials[facts["challenger"]]
     with tempfile.TemporaryDirectory(prefix="promote-") as temporary:
-        exported = exported_from(
+        exported = export_for_registry(
             result,
-            chosen.trial,
-            config_of(chosen, kept.read(FOLDER)),
-            kept.read(str(checkpoint_of(chosen, Path()))),
+            kept,
+            chosen,
+            kept.read(FOLDER),
             Path(temporary) / "classifier",
             onnx=is_wanted_as_onnx(args, found),
         )
         facts["watched"] = add_expected(args, kept, result, luck_of(facts), exported.folder)
         text = "\n".join(
             [
-                description(result, chosen, exported),
+                describe_model(result, chosen, exported),
                 "",
                 f"It improves on {found.champion.trial} of the search {found.champion.search}, "
                 f"with {facts['images'][TRAINING]:,} corrected images: {'; '.join(facts['text'])}.",

@@ -21,9 +21,8 @@ from uuid import uuid4
 
 from cluster.cli import Parser
 from cluster.storage.bucket import Bucket
-from search.api import is_folder, prepared, tracking_uri
+from search.cli.model_source import model_source
 from search.cli.options import HelpFormatter, json_option, place_option
-from search.cli.prompt import resolve_or_ask
 from search.feedback.monitoring.findings import RATE, Findings, find_changes
 from search.feedback.monitoring.window import Window, load_window
 from search.feedback.monitoring.words import facts, verdict
@@ -32,18 +31,18 @@ from search.journal.store import own_path, storage
 from search.process.exit_codes import CHANGED
 from search.process.guard import guarded
 from search.process.versions import check_versions
-from search.tracking.model_registry import ADDRESS, version_at
+from search.tracking.uri import registry_uri
+from search.trained.source import REGISTERED
 from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError
 from trainables.export.reference import Reference, read
 
 UNITS = {"m": 60, "h": 3600, "d": 86_400}
-REGISTERED = "models:"
 
 
 @dataclass(frozen=True)
-class Watched:
-    """A model that is watched."""
+class MonitoredModel:
+    """A model in use, as it was when it was promoted."""
 
     name: str
     """Its name in texts."""
@@ -84,41 +83,29 @@ def rate(text: str) -> float:
     return value
 
 
-def watched_model(args: argparse.Namespace) -> Watched:
-    """Return the model that MODEL names, as it was when it was promoted.
+def monitored_model(args: argparse.Namespace) -> MonitoredModel:
+    """Load what is known of the model that MODEL names from when it was promoted.
 
     Raises:
         ConfigError: it has no reference, or is for another task.
-        Held, Refused, NotReady, Unavailable: as `search.api.load`.
+        LeaseHeld, Refused, NotReady, Unavailable: as `ModelSource.fetch`.
     """
-    name, version = args.model, ""
-    if name.startswith(REGISTERED):
-        version = version_at(name, tracking_uri(args.tracking))
-        asked = ADDRESS.fullmatch(name)
-        assert asked is not None  # else it has no version
+    source = model_source(args, args.model)
+    version = source.current_version()
+    if source.is_registered:
         # The answers of a version that was in use before are held to that one.
         version = args.version or version
-        name = f"{REGISTERED}/{asked['name']}/{version}"
-    elif not is_folder(name, args.storage):
-        name = resolve_or_ask(name, args.storage)
-        say(Terminal(stderr=True), f"preparing the model of {name}")
+        source = source.at_version(version)
+    elif source.is_search:
+        say(Terminal(stderr=True), f"preparing the model of {source}")
     with tempfile.TemporaryDirectory(prefix="monitor-") as temporary:
-        folder = prepared(
-            name,
-            Path(temporary) / "classifier",
-            trial=args.trial,
-            storage=args.storage,
-            tracking=args.tracking,
-            data_root=args.data_root,
-            watched=True,
-        )
-        reference = read(folder)
+        reference = read(source.fetch(Path(temporary) / "classifier", watched=True))
     if reference is None:
         raise ConfigError(
-            f"'{name}' was promoted by an earlier version and says nothing of its validation "
+            f"'{source}' was promoted by an earlier version and says nothing of its validation "
             "images, with which new ones are compared. Promote it again."
         )
-    return Watched(name, reference, version)
+    return MonitoredModel(str(source), reference, version)
 
 
 def figures(found: Findings) -> dict[str, float]:
@@ -145,19 +132,17 @@ def command(args: argparse.Namespace) -> int:
         args.place.reach()
     check_versions()
     records = Records.at(args.place)
-    watched = watched_model(args)
-    window = load_window(
-        records, watched.reference, args.since or 0, args.version or watched.version
-    )
-    found = find_changes(watched.name, watched.reference, window, args.rate)
+    model = monitored_model(args)
+    window = load_window(records, model.reference, args.since or 0, args.version or model.version)
+    found = find_changes(model.name, model.reference, window, args.rate)
     tell(found, Terminal(stderr=args.json))
     if args.page is not None:
-        write_page(args.page, found, watched.reference, window)
+        write_page(args.page, found, model.reference, window)
         say(Terminal(stderr=args.json), f"  page         {args.page}")
     if args.track:
         from search.tracking.monitoring import log_monitoring
 
-        log_monitoring(watched.name, tracking_uri(args.tracking), figures(found))
+        log_monitoring(model.name, registry_uri(args.tracking), figures(found))
     if args.json:
         sys.stdout.write(json.dumps(found.to_json()) + "\n")
     return CHANGED if found.changed else 0

@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.cli import Parser
-from search.api import is_folder, load
 from search.cli.csv_output import check_csv, csv_option, csv_rows
+from search.cli.model_source import model_source
 from search.cli.options import HelpFormatter, storage_option
-from search.cli.prompt import resolve_or_ask
 from search.journal.store import own_path
 from search.process.exit_codes import SOME_FAILED
 from search.process.guard import guarded
 from search.process.versions import check_versions
+from search.trained.source import load_model
 from search.values.statistics import share_interval
 from search.views.terminal import Terminal, say
 from trainables.catalog.tasks import CLASSIFICATION
@@ -36,7 +36,7 @@ from trainables.errors import ConfigError, counted, printable
 
 if TYPE_CHECKING:
     from trainables.export.model import Model
-    from trainables.export.stream import Answer
+    from trainables.export.stream import FileAnswer
 
 STDIN = "-"
 NOT_READ = "not read: "
@@ -119,7 +119,7 @@ class FolderAccuracy:
                 return first if rest else None
         return None
 
-    def take(self, answer: "Answer") -> "Answer":
+    def take(self, answer: "FileAnswer") -> "FileAnswer":
         """Count an answer, and return it with the class of its folder where that is known."""
         if not self.roots or answer.error:
             return answer
@@ -162,30 +162,24 @@ def _has_class_folders(folder: Path, classes: set[str]) -> bool:
     return bool(names) and names <= classes
 
 
-def predictions(model: "Model", files: Iterable[str]) -> "Iterator[Answer]":
+def predictions(model: "Model", files: Iterable[str]) -> "Iterator[FileAnswer]":
     """Yield what a model says of each file, in their order; see `trainables.export.stream`."""
     from trainables.export.stream import answers
 
     return answers(model, files)
 
 
-def model_of(args: argparse.Namespace) -> "Model":
-    """Return the model that NAME names.
+def load_named(args: argparse.Namespace) -> "Model":
+    """Load the model that NAME names.
 
     Raises:
-        ConfigError, Held, Refused, NotReady, Unavailable: as `search.api.load`.
+        ConfigError, LeaseHeld, Refused, NotReady, Unavailable: as `ModelSource.fetch`.
     """
-    if not args.name.startswith("models:") and not is_folder(args.name, args.storage):
-        args.name = resolve_or_ask(args.name, args.storage)
+    source = model_source(args, args.name)
+    if source.is_search:
         # It is exported and compared with its checkpoint, which takes seconds.
-        say(Terminal(stderr=True), f"preparing the model of {args.name}")
-    return load(
-        args.name,
-        trial=args.trial,
-        storage=args.storage,
-        tracking=args.tracking,
-        data_root=args.data_root,
-    )
+        say(Terminal(stderr=True), f"preparing the model of {source}")
+    return load_model(source)
 
 
 class Progress:
@@ -210,7 +204,7 @@ class Progress:
         """Take it away."""
         self._stack.close()
 
-    def take(self, answer: "Answer") -> None:
+    def take(self, answer: "FileAnswer") -> None:
         """Count a file; name one that could not be read."""
         if answer.error:
             self.unread += 1
@@ -232,21 +226,21 @@ class Progress:
         plural = "s" * (self.images != 1)
         return f"{self.images:,} image{plural}, {self.images / seconds:,.0f} a second{unread}"
 
-    def counted(self, answers: "Iterator[Answer]") -> "Iterator[Answer]":
+    def counted(self, answers: "Iterator[FileAnswer]") -> "Iterator[FileAnswer]":
         """Yield these answers, counting them and naming what could not be read."""
         for answer in answers:
             self.take(answer)
             yield answer
 
 
-def print_json(found: "Iterable[Answer]") -> None:
+def print_json(found: "Iterable[FileAnswer]") -> None:
     """Print an object a line, also for what could not be read."""
     for answer in found:
         values = {"error": answer.error} if answer.error else answer.values
         print(json.dumps({"file": answer.file, **values}))
 
 
-def write_csv(found: "Iterator[Answer]", file: Path) -> None:
+def write_csv(found: "Iterator[FileAnswer]", file: Path) -> None:
     """Write a row for each file that could be read; without any the file is not made."""
     if (first := next(found, None)) is None:
         return
@@ -255,7 +249,7 @@ def write_csv(found: "Iterator[Answer]", file: Path) -> None:
             rows.write({"file": answer.file, **answer.values})
 
 
-def print_table(found: "Iterator[Answer]") -> None:
+def print_table(found: "Iterator[FileAnswer]") -> None:
     """Print a line for each file that could be read, below a line of titles."""
     known = list(islice(found, FIRST))
     if not known:
@@ -268,7 +262,7 @@ def print_table(found: "Iterator[Answer]") -> None:
         print("  ".join(padded).rstrip())
 
 
-def _cells(answer: "Answer") -> tuple[str, ...]:
+def _cells(answer: "FileAnswer") -> tuple[str, ...]:
     texts = (
         "" if one is None else f"{one:.4f}" if isinstance(one, float) else str(one)
         for one in answer.values.values()
@@ -287,7 +281,7 @@ def command(args: argparse.Namespace) -> int:
         raise ConfigError("--csv and --json: leave one of them out.")
     check_csv(args.csv)
     check_versions()
-    model = model_of(args)
+    model = load_named(args)
     files = Files(args.paths)
     accuracy = FolderAccuracy.over(args.paths, class_names(model))
     with Progress() as progress:

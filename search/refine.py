@@ -14,8 +14,8 @@ from functools import partial
 
 from cluster.cli import Parser
 from cluster.errors import Refused
+from search.cli.continuation import change_option, keep_option, overrides_of, place_options
 from search.cli.options import HelpFormatter, json_option, storage_option
-from search.cli.overrides import apply_overrides, change_option, keep_option, place_options
 from search.cli.prompt import search_of
 from search.decisions.refinement_policy import RefinementPolicy, next_space
 from search.design.budget import budget_options
@@ -23,11 +23,13 @@ from search.design.experiment import Experiment
 from search.journal.events import RefinementTerms, Resumed
 from search.journal.result import SearchResult
 from search.preflight.changes import changes, facts_now
+from search.preflight.overrides import apply_overrides
 from search.preflight.prepare import Prepared, prepare
 from search.process.guard import guarded
 from search.process.lifetime import command_start, leave
-from search.runner import SessionPlan, first_line, run_session
 from search.select import refuse_unfinished
+from search.sessions.plan import SessionPlan
+from search.sessions.session import opening_line, run_session
 from search.values.message import Message, Remedy
 from search.values.wording import changes_text
 from search.views.base import Finished
@@ -81,14 +83,14 @@ def refine(args: argparse.Namespace) -> Finished | None:
         Refused: it has not come to its end, it has too little to compare, or it is not what it
             was.
         ConfigError, NotReady, Unavailable: as for `run`.
-        Held: another driver has it.
+        LeaseHeld: another driver has it.
     """
     began = command_start()
     kept = search_of(args)
     result = SearchResult.read(kept.opened())
     recorded = apply_overrides(
         Experiment.from_description(args.name, result.started.experiment, args.storage),
-        args,
+        overrides_of(args),
         result,
     )
     goes_on = result.refinement is not None and not (result.refinement.is_over and result.is_over)
@@ -106,7 +108,7 @@ def refine(args: argparse.Namespace) -> Finished | None:
         for line in plan(prepared, result, terms):
             say(console, line)
         return None
-    opening = first_line(prepared.experiment, f"{known_text(result)}; {terms_text(terms)}")
+    opening = opening_line(prepared.experiment, f"{known_text(result)}; {terms_text(terms)}")
     # The refinement may have been cut off between its own end and the search's.
     is_settled = goes_on and result.refinement is not None and result.refinement.is_over
     first = Resumed(changes=found, refining=None if is_settled else terms)

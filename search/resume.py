@@ -13,8 +13,8 @@ from functools import partial
 
 from cluster.cli import Parser
 from cluster.errors import Refused
+from search.cli.continuation import change_option, keep_option, overrides_of, place_options
 from search.cli.options import HelpFormatter, json_option, seed, storage_option
-from search.cli.overrides import apply_overrides, change_option, keep_option, place_options
 from search.cli.prompt import search_of
 from search.decisions.policy import MakePolicy
 from search.decisions.refinement_policy import RefinementPolicy
@@ -26,11 +26,13 @@ from search.journal.journal import FILE_NAME
 from search.journal.result import ENDED, NO_TIME, SearchResult
 from search.journal.store import TRIALS, Home
 from search.preflight.changes import changes, facts_now
+from search.preflight.overrides import apply_overrides
 from search.preflight.prepare import prepare
 from search.preflight.warnings import idle_options
 from search.process.guard import guarded
 from search.process.lifetime import command_start, leave
-from search.runner import SessionPlan, first_line, record, run_session
+from search.sessions.plan import SessionPlan
+from search.sessions.session import opening_line, record_outcome, run_session
 from search.space import SearchSpace
 from search.spaces.find import file_of, find, sha256_of
 from search.values.message import Blank, Message, Remedy
@@ -75,7 +77,7 @@ def resume(args: argparse.Namespace, *, advises: bool = True) -> Finished:
         JournalError: there is no such search.
         Refused: it is not what it was.
         ConfigError, NotReady, Unavailable: as for `run`.
-        Held: another driver has it.
+        LeaseHeld: another driver has it.
     """
     began = command_start()
     kept = search_of(args)
@@ -91,7 +93,7 @@ def resume(args: argparse.Namespace, *, advises: bool = True) -> Finished:
         say(console, line)
     if is_done(result, experiment, args):
         opening = f"{args.name}: the search has come to its end; nothing is left to do"
-        return record(experiment, result, plan, opening)
+        return record_outcome(experiment, result, plan, opening)
     check_budget(args, experiment, result)
     prepared = prepare(
         experiment,
@@ -105,9 +107,9 @@ def resume(args: argparse.Namespace, *, advises: bool = True) -> Finished:
     policy: MakePolicy = SearchPolicy
     if result.refinement is not None:
         policy = partial(RefinementPolicy, dataset=prepared.dataset)
-    opening = first_line(experiment, standing_text(experiment, result))
+    opening = opening_line(experiment, standing_text(experiment, result))
     first = Resumed(changes=found, space_sha256=sha256_of(args.space) if args.space else None)
-    plan = replace(plan, first=first, policy=policy)
+    plan = replace(plan, first_event=first, policy=policy)
     return run_session(prepared, console, began, opening, plan)
 
 
@@ -154,7 +156,7 @@ def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:
         base=base_of(experiment.base, space),
         **given,
     )
-    return apply_overrides(changed, args, result)
+    return apply_overrides(changed, overrides_of(args), result)
 
 
 def space_of(args: argparse.Namespace, experiment: Experiment, result: SearchResult) -> SearchSpace:

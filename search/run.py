@@ -6,7 +6,6 @@ It runs on this machine or a cluster.
 import argparse
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -23,15 +22,15 @@ from search.design.budget import Budget, budget_options
 from search.design.experiment import AUTO_DEVICE, SURE, Experiment, base_of
 from search.journal.keeping import KEEP_HELP, NEEDED
 from search.journal.store import own_path, storage
-from search.plan import make_plan
 from search.process.guard import guarded
 from search.process.lifetime import leave
-from search.runner import run
 from search.schedulers.asha import REDUCTION, rungs_for
 from search.schedulers.registry import SCHEDULERS
+from search.sessions.estimate import estimate_search
+from search.sessions.new_search import run_search
 from search.space import SearchSpace
 from search.spaces.find import file_of, find, names
-from search.tracking.uri import DEFAULT_TRACKING
+from search.tracking.uri import DEFAULT_TRACKING, default_uri
 from search.values import secrets
 from search.values.executors import AUTO_COUNT, DEFAULT_EXECUTOR, EXECUTOR_HELP
 from search.values.objectives import COSTS, parse_objectives, value_of
@@ -342,7 +341,7 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
         concurrency=None if args.concurrency == AUTO_COUNT else args.concurrency,
         objectives=parse_objectives(args.objective, base.metric) if args.objective else (),
         budget=Budget(tuple(args.budget), args.price),
-        tracking=args.tracking or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING,
+        tracking=args.tracking or default_uri(),
         **{
             name: getattr(args, name)
             for name in (
@@ -547,13 +546,13 @@ def command(args: argparse.Namespace) -> int:
     """Print the plan, or run the search and print the result; return the exit code."""
     experiment = experiment_of(args)
     if args.dry_run:
-        terminal, plan = Terminal(stderr=args.json), make_plan(experiment)
-        for line in plan.lines(experiment):
+        terminal, estimate = Terminal(stderr=args.json), estimate_search(experiment)
+        for line in estimate.lines(experiment):
             say(terminal, line)
         if args.json:
-            sys.stdout.write(json.dumps(plan.to_json()) + "\n")
+            sys.stdout.write(json.dumps(estimate.to_json()) + "\n")
         return 0
-    return run(experiment, as_json=args.json).exit_code
+    return run_search(experiment, as_json=args.json).exit_code
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:

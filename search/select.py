@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from cluster.cli import NOT_READY, REFUSED, Parser
 from cluster.errors import Refused
+from search.cli.continuation import change_option, overrides_of, place_options
 from search.cli.options import HelpFormatter, json_option, storage_option
-from search.cli.overrides import apply_overrides, change_option, place_options
 from search.cli.prompt import search_of
 from search.decisions.driver import Driver
 from search.decisions.selection import ALPHA, MIN_SEEDS, Candidate, decide
@@ -27,13 +27,21 @@ from search.design.experiment import Experiment
 from search.execution.evaluation import Tick, evaluate, evaluate_chosen
 from search.journal.events import Selecting, SessionStart
 from search.journal.guessing import is_answer_at_chance
-from search.journal.result import SearchResult, TrialResult, is_other_race, one_a_training
+from search.journal.result import (
+    SearchResult,
+    TrialResult,
+    furthest_of_each_training,
+    is_other_race,
+)
 from search.preflight.changes import changes, facts_now
+from search.preflight.overrides import apply_overrides
 from search.preflight.prepare import prepare
 from search.process.exit_codes import AT_CHANCE
 from search.process.guard import guarded
 from search.process.lifetime import command_start, leave
-from search.runner import Executor, SessionPlan, first_line, record, run_session
+from search.sessions.executor import Executor
+from search.sessions.plan import SessionPlan
+from search.sessions.session import opening_line, record_outcome, run_session
 from search.values.message import Message, Remedy
 from search.values.wording import changes_text, duration
 from search.views.base import Finished
@@ -91,21 +99,22 @@ def select(args: argparse.Namespace) -> Finished | None:
         JournalError: there is no such search.
         Refused: it has not come to its end, or it is not what it was.
         ConfigError, NotReady, Unavailable: as for `run`.
-        Held: another driver has it.
+        LeaseHeld: another driver has it.
     """
     began = command_start()
     kept = search_of(args)
     result = SearchResult.read(kept.opened())
     recorded = Experiment.from_description(args.name, result.started.experiment, args.storage)
-    experiment = apply_overrides(replace(recorded, budget=Budget(), fuse="off"), args, result)
+    unlimited = replace(recorded, budget=Budget(), fuse="off")
+    experiment = apply_overrides(unlimited, overrides_of(args), result)
     refuse_unfinished(experiment, result)
     terms = terms_of(args, result)
     plan = SessionPlan(
         "search.select",
         terms,
-        go_through=choose,
+        phases=choose,
         exit_code=exit_code,
-        takes_over=False,
+        reuses_trainings=False,
         as_json=args.json,
     )
     if is_done(result, terms):
@@ -116,7 +125,7 @@ def select(args: argparse.Namespace) -> Finished | None:
         if args.dry_run:
             say(Terminal(stderr=True), opening)
             return None
-        return record(experiment, result, plan, opening)
+        return record_outcome(experiment, result, plan, opening)
     planned = len(terms.candidates) * terms.seeds
     prepared = prepare(experiment, anew=False, trainings=planned)
     refuse_changed(args, result, facts_now(experiment, prepared))
@@ -129,7 +138,7 @@ def select(args: argparse.Namespace) -> Finished | None:
         print(json.dumps({"candidates": candidates, **asdict(cost)})) if args.json else print(told)
         return None
     say(console, str(cost))
-    opening = first_line(
+    opening = opening_line(
         experiment, f"{', '.join(candidates)}, each with up to {terms.seeds} fresh seeds"
     )
     from search.decisions.selection_policy import SelectionPolicy
@@ -249,7 +258,7 @@ def best_few(result: SearchResult, count: int) -> list[TrialResult]:
     off in mid-training: they count as well. A trial whose checkpoint was found damaged does not.
     """
     found: dict[str, TrialResult] = {}
-    for trial in one_a_training(
+    for trial in furthest_of_each_training(
         [trial for trial in result.ranking if trial.trial not in result.passed_over]
     ):
         if len(found) == count:

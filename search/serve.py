@@ -14,17 +14,15 @@ from pathlib import Path
 
 from cluster.cli import Parser, cannot_listen, is_whole, port, seconds, whole_number
 from cluster.runtime.session import LOCAL
-from search.api import is_folder
+from search.cli.model_source import model_source
 from search.cli.options import HelpFormatter, place_option
-from search.cli.prompt import resolve_or_ask
 from search.journal.store import own_path, storage
 from search.process.guard import guarded
 from search.process.lifetime import leave
 from search.serving.messages import Recording, WatchedModel, WorkerSettings
 from search.serving.supervisor import ServingPlan, bind_socket, serve
-from search.tracking.model_registry import ADDRESS
+from search.trained.source import REGISTERED, ModelSource
 from trainables.errors import ConfigError
-from trainables.export.model import folder_in
 from trainables.processors import processors
 
 MOST_WORKERS = 256
@@ -51,52 +49,50 @@ def share(text: str) -> float:
     return found
 
 
-def question(args: argparse.Namespace, source: str, into: Path) -> WatchedModel:
-    """Return what is to be fetched into a folder."""
-    found = ADDRESS.fullmatch(source)
+def served_model(source: ModelSource, folder: Path, poll_s: float) -> WatchedModel | Path:
+    """The model to serve: a folder, or one that is to be fetched into `folder`.
+
+    Raises:
+        ConfigError: the named folder contains no model.
+    """
+    if source.is_registered or source.is_search:
+        return watched_model(source, folder, poll_s)
+    if (model_folder := source.local_folder) is None:
+        raise ConfigError(f"'{source}' holds no promoted model (a folder with about.json).")
+    return model_folder
+
+
+def watched_model(source: ModelSource, folder: Path, poll_s: float) -> WatchedModel:
+    """A model that is to be fetched into `folder`, and watched if its version may change."""
     return WatchedModel(
-        source=source,
-        into=str(into),
-        storage=str(args.storage),
-        trial=args.trial,
-        tracking=args.tracking,
-        data_root=None if args.data_root is None else str(args.data_root),
-        registered="" if found is None else found["name"],
-        moves=found is not None and found["alias"] is not None,
-        poll_s=args.poll,
+        source=str(source),
+        into=str(folder),
+        storage=str(source.storage),
+        trial=source.trial,
+        tracking=source.tracking,
+        data_root=None if source.data_root is None else str(source.data_root),
+        registered=source.registered_name,
+        moves=source.has_alias,
+        poll_s=poll_s,
     )
 
 
-def source_of(args: argparse.Namespace, folder: Path) -> WatchedModel | Path:
-    """Return the model: a folder, or what is to be fetched.
-
-    Raises:
-        ConfigError: there is no such model.
-    """
-    if args.model.startswith("models:"):
-        return question(args, args.model, folder / "model")
-    if not is_folder(args.model, args.storage):
-        return question(args, resolve_or_ask(args.model, args.storage), folder / "model")
-    if (found := folder_in(Path(args.model).expanduser())) is None:
-        raise ConfigError(f"'{args.model}' holds no promoted model (a folder with about.json).")
-    return found
-
-
-def shadow_of(args: argparse.Namespace, folder: Path) -> WatchedModel | None:
-    """Return the second model.
+def shadow_model(
+    args: argparse.Namespace, source: ModelSource, folder: Path
+) -> WatchedModel | None:
+    """The second model, at another alias of the first; None if there is none.
 
     Raises:
         ConfigError: the first has no aliases.
     """
     if args.shadow is None:
         return None
-    found = ADDRESS.fullmatch(args.model)
-    if found is None:
+    if not source.registered_name:
         raise ConfigError(
             f"--shadow names an alias of a registered model, and '{args.model}' is none. Serve "
             "models:/NAME@champion."
         )
-    return question(args, f"models:/{found['name']}@{args.shadow}", folder / "shadow")
+    return watched_model(source.at_alias(args.shadow), folder, args.poll)
 
 
 def recording_of(args: argparse.Namespace) -> Recording | None:
@@ -117,13 +113,12 @@ def recording_of(args: argparse.Namespace) -> Recording | None:
     )
 
 
-def name_of(model: str) -> str:
-    """Return what a model is called: a registered one without its version."""
-    found = ADDRESS.fullmatch(model)
-    return model if found is None else f"models:/{found['name']}"
+def served_name(source: ModelSource) -> str:
+    """The name of a model in answers: that of a registered one has no version."""
+    return f"{REGISTERED}/{source.registered_name}" if source.registered_name else str(source)
 
 
-def on_cluster(args: argparse.Namespace, source: WatchedModel | Path) -> int:
+def on_cluster(args: argparse.Namespace, name: str, model: WatchedModel | Path) -> int:
     """Serve on a running cluster, and return the exit code.
 
     Raises:
@@ -138,7 +133,7 @@ def on_cluster(args: argparse.Namespace, source: WatchedModel | Path) -> int:
         remedy = "Use --replicas" if args.shadow is None else "Serve it on one machine"
         raise ConfigError(f"{option} is not for a cluster (--address). {remedy}.")
     settings = WorkerSettings(
-        name=name_of(args.model),
+        name=name,
         host=args.host,
         descriptor=-1,  # Ray Serve listens
         threads=1,
@@ -146,9 +141,7 @@ def on_cluster(args: argparse.Namespace, source: WatchedModel | Path) -> int:
         record=recording_of(args),
         open_corrections=args.open_corrections,
     )
-    wanted = ClusterDeployment(
-        settings, args.address, args.port, args.prefix, args.replicas, source
-    )
+    wanted = ClusterDeployment(settings, args.address, args.port, args.prefix, args.replicas, model)
     return serve_on_cluster(wanted)
 
 
@@ -184,16 +177,18 @@ def command(args: argparse.Namespace) -> int:
     """Serve, and return the exit code."""
     with tempfile.TemporaryDirectory(prefix="serve-") as temporary:
         folder = Path(temporary)
-        source, shadow = source_of(args, folder), shadow_of(args, folder)
+        source = model_source(args, args.model)
+        name, model = served_name(source), served_model(source, folder / "model", args.poll)
+        shadow = shadow_model(args, source, folder / "shadow")
         if args.address is not None:
-            return on_cluster(args, source)
+            return on_cluster(args, name, model)
         try:
             listening = bind_socket(args.host, args.port)
         except OSError as error:
             raise cannot_listen(args.host, args.port, error) from error
         with listening:
             settings = WorkerSettings(
-                name=name_of(args.model),
+                name=name,
                 host=args.host,
                 descriptor=listening.fileno(),
                 threads=max(1, processors() // args.workers),
@@ -205,7 +200,7 @@ def command(args: argparse.Namespace) -> int:
             host, number = listening.getsockname()[:2]
             address = f"http://{f'[{host}]' if ':' in host else host}:{number}"
             return serve(
-                ServingPlan(settings, address, args.workers, source, shadow), folder, listening
+                ServingPlan(settings, address, args.workers, model, shadow), folder, listening
             )
 
 

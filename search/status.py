@@ -55,7 +55,7 @@ MIN_ROWS, BESIDE = 3, 4
 
 def state(result: SearchResult, holder: str, name: str, storage: Storage) -> str:
     """Return what the search is doing, in words."""
-    if holder and result.now is result.sessions:
+    if holder and result.current_sessions is result.sessions:
         return f"running now ({holder})"
     if result.outcome == "running":
         ago = max(0, time.time() - result.sessions[-1].last_ms / 1000)
@@ -97,7 +97,7 @@ def selection_lines(result: SearchResult, holder: str, name: str, storage: Stora
     selection = result.selection
     if selection is None:
         return []
-    runs = bool(holder) and result.now is selection.sessions
+    runs = bool(holder) and result.current_sessions is selection.sessions
     stands = (
         f"running now ({holder})"
         if runs
@@ -187,9 +187,9 @@ def _shown(result: SearchResult, shown: int) -> list[TrialResult]:
 def why(trial: TrialResult) -> str:
     """Return the reason for a trial's state, in short."""
     again = f"tried again after: {', '.join(trial.retries)}" if trial.retries else ""
-    said = trial.waiting or trial.held or last_line_of(trial.reason)
+    said = trial.wait_reason or trial.hold_reason or last_line_of(trial.reason)
     return "; ".join(
-        text for text in (f"waiting: {said}" if trial.waiting else said, again) if text
+        text for text in (f"waiting: {said}" if trial.wait_reason else said, again) if text
     )
 
 

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from cluster.cli import Parser
 from search.cli.asking import asking_options, request_and_wait
 from search.cli.options import HelpFormatter
-from search.journal.requests import STOP, Asked
+from search.journal.requests import STOP, DriverRequest
 from search.process.guard import guarded
 
 
 def command(args: argparse.Namespace) -> int:
     """Ask, print the answer, and return the exit code."""
-    return request_and_wait(args, Asked.now(STOP, trial=args.trial or ""))
+    return request_and_wait(args, DriverRequest.now(STOP, trial=args.trial or ""))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -32,7 +32,7 @@ def command(args: argparse.Namespace) -> int:
         try:
             runs = Runs(uri, folder)
             runs.project(Tail(folder / FILE_NAME).new())
-            runs.leave(result.now[-1].last_ms)
+            runs.leave(result.current_sessions[-1].last_ms)
         except troubles() as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             return complain(

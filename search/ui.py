@@ -23,7 +23,7 @@ from search.process.versions import check_versions
 from search.serving.limits import Limits
 from search.serving.pages.guard import allowed_hosts
 from search.serving.protocol import protocol
-from search.tracking.uri import DEFAULT_TRACKING
+from search.tracking.uri import DEFAULT_TRACKING, default_uri
 from search.views.terminal import Terminal, say
 from search.views.web.access import TOKEN, Access
 from search.views.web.app import app_of
@@ -111,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     place_option(parser)
     parser.add_argument(
         "--tracking",
-        default=os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING,
+        default=default_uri(),
         metavar="URI",
         help=f"MLflow's tracking URI (default: $MLFLOW_TRACKING_URI, else {DEFAULT_TRACKING})",
     )

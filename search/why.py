@@ -67,7 +67,9 @@ class History:
         data, name = event.data, event.trial
         of_trial = data.trials[0] if isinstance(data, Freed) and data.trials else name
         is_searched = not of_trial or of_trial in result.trials
-        self._elapsed_s.append(elapsed_s(result.sessions if is_searched else result.now))
+        self._elapsed_s.append(
+            elapsed_s(result.sessions if is_searched else result.current_sessions)
+        )
         if name not in result.trials:
             return
         if isinstance(data, Epoch):
@@ -78,7 +80,7 @@ class History:
             epochs.append(data.epoch)
             scores.append(result.metric.score_of(data.metrics))
         elif isinstance(data, Suggested):
-            running = result.now[-1].running if result.now else 0
+            running = result.current_sessions[-1].running if result.current_sessions else 0
             self.counts[name] = len(self.ended), running
         elif isinstance(data, Ended):
             self.ended.add(name)

@@ -75,7 +75,6 @@ DOORS = {
         "search/views/base.py",
         "search/views/live.py",
         "search/views/outcome.py",
-        "search/runner.py",
         "search/compare.py",
         "search/list.py",
         "search/status.py",
@@ -156,14 +155,12 @@ FLOORS = {
         decisions
         views
         tracking views/page feedback
-        cli preflight feedback/monitoring serving/pages
-        execution plan
-        clean compare delete export extend list pause promote report status stop sync why __main__
-        runner views/web
-        run resume select
-        refine api data
-        feedback/learning monitor predict serving
-        serve label improve views/web/forms
+        preflight trained feedback/monitoring serving/pages
+        cli execution feedback/learning serving
+        sessions clean compare delete export extend list pause promote report status stop sync why
+        run resume select label monitor predict serve __main__ views/web
+        refine improve api data
+        views/web/forms
         views/web/pages
         ui
     """,

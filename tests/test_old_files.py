@@ -50,7 +50,9 @@ def test_an_old_search_keeps_the_data_that_it_had() -> None:
 
 def test_old_checkpoints_verify_and_load() -> None:
     saved = [
-        path for trial in ("t0001", "t0002") for path in checkpoint.saved(OLD / "trials" / trial)
+        path
+        for trial in ("t0001", "t0002")
+        for path in checkpoint.list_checkpoints(OLD / "trials" / trial)
     ]
     assert [checkpoint.load(path)["epoch"] for path in saved] == [5, 6, 3, 4]
 

@@ -1,4 +1,4 @@
-"""Folders for files that can be made or fetched again: private to their owner, limited in size."""
+"""Folders for files that can be made again: private to their owner, limited in size."""
 
 import fcntl
 import os
@@ -29,18 +29,12 @@ def cache_folder(kind: str = "decoded") -> Path:
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder of the cache that only its owner can look into.
-
-    The cache's root folder is made, and closed to others, in the same way.
-
-    Raises:
-        OSError: it cannot be made.
-    """
+    """Create a folder of the cache, and the cache's root folder, with access for its owner only."""
     root = cache_folder().parent
     for path in (root, folder):
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         if path.stat().st_mode & 0o077:
-            with suppress(PermissionError):  # it belongs to somebody else, who shares it
+            with suppress(PermissionError):  # it belongs to another user, who shares it
                 path.chmod(0o700)
 
 
@@ -50,26 +44,26 @@ def cache_limit(folder: Path) -> int:
     Raises:
         ConfigError: `$IMAGE_CACHE_GB` is no number.
     """
-    given = os.environ.get(LIMIT, "").strip()
-    if not given:
+    setting = os.environ.get(LIMIT, "").strip()
+    if not setting:
         return min(DEFAULT_GB * 10**9, shutil.disk_usage(folder).total // DISK_SHARE)
     try:
-        wanted = float(given)
+        limit_gb = float(setting)
     except ValueError:
-        wanted = -1.0
-    if not 0 <= wanted < 1e9:
-        raise ConfigError(f"{LIMIT} must be a number of GB, 0 or more (got {given[:40]!r}).")
-    return int(wanted * 10**9)
+        limit_gb = -1.0
+    if not 0 <= limit_gb < 1e9:
+        raise ConfigError(f"{LIMIT} must be a number of GB, 0 or more (got {setting[:40]!r}).")
+    return int(limit_gb * 10**9)
 
 
 def hold(file: Path) -> int:
     """Open a file of an entry and keep the entry from being evicted.
 
     The entry is held until the returned descriptor is closed. Where files cannot be locked it may
-    be evicted all the same, which does no harm to a process that has mapped it.
+    still be evicted, which does no harm to a process that has mapped it.
 
     Raises:
-        OSError: it is not there, or is just being evicted.
+        OSError: the file is missing, or is being evicted.
     """
     descriptor = os.open(file, os.O_RDONLY)
     try:
@@ -85,8 +79,8 @@ def hold(file: Path) -> int:
 def evict(folder: Path, limit: int, *, name: str, spare: Path) -> None:
     """Remove the least recently used entries until the others have at most `limit` bytes together.
 
-    What killed processes have left half-written is removed too. Never removed are `spare` and an
-    entry that a process holds; `name` is the file by which entries are held.
+    Half-written entries of killed processes are removed too. `spare` is never removed, nor is an
+    entry that a process holds; `name` is the file by which entries are held (`hold`).
     """
     ages, sizes = {}, {}
     for entry in folder.iterdir():
@@ -103,12 +97,12 @@ def evict(folder: Path, limit: int, *, name: str, spare: Path) -> None:
 
 
 def _remove_unless_held(entry: Path, name: str) -> bool:
-    """Remove an entry unless a process holds it; return whether it is gone."""
+    """Remove an entry unless a process holds it. True if it is gone."""
     try:
         descriptor = os.open(entry / name, os.O_RDWR)  # NFS locks only what may be written
-    except PermissionError:  # somebody else's
+    except PermissionError:  # another user's
         return False
-    except OSError:  # not whole
+    except OSError:  # incomplete
         shutil.rmtree(entry, ignore_errors=True)
         return True
     try:
@@ -125,10 +119,7 @@ def _remove_unless_held(entry: Path, name: str) -> bool:
 
 
 def _is_held(descriptor: int) -> bool:
-    """Try to lock a file and return whether another process has locked it.
-
-    Where files cannot be locked, no process has.
-    """
+    """Lock a file. True if another process has locked it; False where files cannot be locked."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""The full description of one training: which network, on what data, trained how.
+"""The full description of one training: the network, the data, and how it is trained.
 
 Imports no torch. A search names its hyperparameters by dotted paths into `TrialConfig`:
 "optimizer.lr", "model.filter_size", "epochs".
@@ -49,12 +49,12 @@ class ModelConfig:
     patch: int | None = number(None, low=1, high=64)
     """The side of a transformer's patches, in pixels."""
     pretrained: bool | None = None
-    """Begin with weights that were trained on other images.
+    """Start with weights that were trained on other images.
 
     Pixels are then scaled as those weights require, whatever `data.scaling` says.
     """
     weights: str | None = None
-    """The place of such weights (see `models/weights.py`), if not in torch's cache."""
+    """The file or folder of such weights (`models/weights.py`), if not in torch's cache."""
     freeze: str | None = name_of(None, "model.freeze", FREEZE_NAMES)
     """The part of a network that is not trained.
 
@@ -72,26 +72,26 @@ class ModelConfig:
     `all` joins all kinds.
     """
     c: float | None = number(None, above=0)
-    """For `svm`: the cost of an image on the wrong side."""
+    """For `svm`: the penalty for images on the wrong side of the margin."""
     gamma: float | None = number(None, above=0)
-    """For `svm`: how fast similarity fades with distance.
+    """For `svm`: how fast similarity decreases with distance.
 
-    In multiples of scikit-learn's `scale`, which allows for the features' number and spread.
+    In multiples of scikit-learn's `scale`, which normalises by the features' number and variance.
     """
     neighbours: int | None = number(None, low=1)
     """For `knn`: the number of nearest images that vote."""
     tree_depth: int | None = number(None, low=1)
-    """For `tree`: the largest number of questions asked of an image."""
+    """For `tree`: the largest number of comparisons for an image."""
 
     def __post_init__(self) -> None:
         check(self, "model.")
         allowed = MODELS[self.name].options
-        given = {
+        set_options = {
             name: value
             for name, value in dataclasses.asdict(self).items()
             if name != "name" and value is not None
         }
-        for option in [option for option in given if option not in allowed]:
+        for option in [option for option in set_options if option not in allowed]:
             raise ConfigError(
                 f"model '{self.name}' has no option '{option}'. It takes: {', '.join(allowed)}."
             )
@@ -108,7 +108,7 @@ class ModelConfig:
 
     @property
     def is_baseline(self) -> bool:
-        """True if this is no network, but a classifier fitted once to features made by hand."""
+        """True for a classifier that is fitted once to hand-made features, instead of a network."""
         return MODELS[self.name].kind == "baseline"
 
     @property
@@ -124,7 +124,7 @@ class ModelConfig:
 class DataConfig:
     """The images, and how they are split and scaled.
 
-    Fractions are of the images that are not a given test part.
+    Fractions are of all images but those of a published test set.
     """
 
     name: str = name_of("digits", "data set", DATASETS)
@@ -143,16 +143,15 @@ class DataConfig:
     folds: int | None = number(None, low=2, high=20)
     """The number of folds of a cross-validation; None trains one network on one split.
 
-    Each trial trains one network a fold, each on all images outside the test part but those of its
-    fold, and measures it on that fold. There is then no separate validation part.
+    Each trial trains one network per fold, on all images outside the test set and the fold, and
+    measures it on the fold. There is then no separate validation set.
     """
     leaks: str = name_of(TOGETHER, "data.leaks", LEAKS_NAMES)
-    """The treatment of copies of a picture, so that they are not in two parts.
+    """The treatment of copies of a picture in several parts (`trainables.inspection.leaks`).
 
-    `together` draws the parts so that copies are in one of them (`trainables.inspection.leaks`);
-    where that cannot be, as between parts that are given, it is as `drop`, which leaves copies in
-    the earlier part alone. `keep` does nothing. Data sets that come by name are published so, and
-    stay as they are.
+    `together` draws the parts such that all copies are in one of them; where the parts are given,
+    it acts like `drop`, which keeps copies only in the earlier part. `keep` does nothing. Published
+    data sets are never changed.
     """
 
     def __post_init__(self) -> None:
@@ -174,14 +173,14 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """Random changes of each training image; zero and False leave it as it is."""
+    """Random changes of each training image; zero and False change nothing."""
 
     rotation: float = number(0.0, low=0, high=180)
     """The largest turn to either side, in degrees."""
     scale: float = number(0.0, low=0, below=1)
     """The largest relative change of size: 0.1 draws from 0.9 to 1.1."""
     crop: int = number(0, low=0, high=512)
-    """The largest shift each way, in pixels; what comes in from outside is black."""
+    """The largest shift in each direction, in pixels; the uncovered border is black."""
     flip: bool = False
     """Mirror left and right with probability one half."""
     jitter: float = number(0.0, low=0, below=1)
@@ -198,7 +197,7 @@ class AugmentConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """The optimizer and its learning-rate schedule, which is stepped once an epoch."""
+    """The optimizer and its learning-rate schedule, which is stepped once per epoch."""
 
     name: str = name_of("adam", "optimizer", OPTIMIZER_NAMES)
     lr: float = number(1e-3, above=0)
@@ -226,7 +225,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """The weight of each class in training; validation and test are never weighted."""
+    """The weight of each class in training; the validation and test sets are never weighted."""
 
     class_weights: str = name_of("none", "train.class_weights", WEIGHTS_NAMES)
     """The weight of a class's images in the training loss.
@@ -265,7 +264,7 @@ class TrialConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
-    """Of a baseline the class weights alone count, if its classifier takes any."""
+    """For a baseline, only `class_weights` has an effect, if its classifier takes any."""
     batch_size: int = number(64, low=2)
     precision: str = name_of("auto", "precision", PRECISION_NAMES)
     """The number format in which the network is trained.
@@ -278,14 +277,14 @@ class TrialConfig:
     """For a baseline always 1, because it is fitted once."""
     seed: int = number(0, low=0, high=2**31)
     warm_start: str = ""
-    """A checkpoint whose network, the head too, this training begins with; empty: with none.
+    """The checkpoint from whose network, including the head, this training starts; empty for none.
 
-    A path, relative to the data's folder (`data.root`). The optimizer begins anew.
+    A path, relative to the data's folder (`data.root`). The optimizer's state is not restored.
     """
     metric: str = ""
-    """The metric of the validation part by which epochs, and so trials, are ranked.
+    """The validation metric by which epochs, and so trials, are ranked.
 
-    Where it is not given it is the task's primary one.
+    If it is empty, it becomes the task's primary one.
     """
 
     def __post_init__(self) -> None:
@@ -314,16 +313,11 @@ class TrialConfig:
             )
 
     def _train_of_baseline(self) -> TrainConfig:
-        """Return what a fit, which has no batches, makes of the balance of classes."""
+        """Return `train` without sampling, and with class weights if the classifier takes any."""
         weighs = MODELS[self.model.name].takes_class_weights
         return TrainConfig(class_weights=self.train.class_weights) if weighs else TrainConfig()
 
     def _check_task(self) -> None:
-        """Check that the task has the metric, and supports what is asked for.
-
-        Raises:
-            ConfigError: it does not.
-        """
         task = self.task
         if self.metric not in task.names:
             raise ConfigError(unknown(f"metric of {task.name}", self.metric, task.names))
@@ -360,15 +354,15 @@ class TrialConfig:
             if "." in path:
                 part, name = path.split(".")
                 parts.setdefault(part, {})[name] = value
-        for part, given in parts.items():
-            changes[part] = dataclasses.replace(getattr(self, part), **given)
+        for part, part_values in parts.items():
+            changes[part] = dataclasses.replace(getattr(self, part), **part_values)
         return dataclasses.replace(self, **changes)
 
     def on(self, data: DataConfig) -> Self:
         """Return a copy for these images, with a model and a metric that suit their task.
 
         Raises:
-            ConfigError: no model does.
+            ConfigError: there is no model for the task.
         """
         suited = models_for(data.task)
         if not suited:
@@ -405,9 +399,9 @@ class TrialConfig:
     def to_dict(self) -> Json:
         """Return a nested dict of plain values, as JSON holds it.
 
-        The default task and its primary metric are left out, and so are classes' balance and a
-        warm start where there are none: such a training has the key that it had when there were no
-        others. So are leaks that are kept, as all were once.
+        The default task and its primary metric are left out, and so are `train`, `warm_start` and
+        `data.leaks` if they change nothing: so such a training keeps the training key that it had
+        before these fields existed.
         """
         values = dataclasses.asdict(self)
         if self.train == TrainConfig():
@@ -424,7 +418,7 @@ class TrialConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Build a config from what `to_dict` returned."""
+        """Build a config from the output of `to_dict`."""
         flat = {"data.leaks": KEEP} if "data" in values else {}
         flat |= {
             f"{key}.{name}": inner
@@ -437,14 +431,14 @@ class TrialConfig:
 
 
 def _paths(cls: type, prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    kinds: dict[str, Any] = {}
     for name, kind in typing.get_type_hints(cls).items():
-        found |= (
+        kinds |= (
             _paths(kind, f"{name}.")
             if isinstance(kind, type) and dataclasses.is_dataclass(kind)
             else {prefix + name: kind}
         )
-    return found
+    return kinds
 
 
 def models_for(task: str) -> list[str]:
@@ -457,10 +451,10 @@ PATHS: dict[str, Any] = _paths(TrialConfig)
 
 
 def unknown_key(path: str) -> ConfigError:
-    """Return the error for a path that leads nowhere; it lists the keys of the same part."""
+    """Return the error for an unknown path, which lists the keys of the same part."""
     part, _, last = path.rpartition(".")
-    listed = [known for known in PATHS if known.rpartition(".")[0] == part]
-    same = [known for known in PATHS if known.rpartition(".")[2] == last]
+    listed = [key for key in PATHS if key.rpartition(".")[0] == part]
+    same = [key for key in PATHS if key.rpartition(".")[2] == last]
     if same:
         return ConfigError(
             f"unknown key '{path}'. Known: {', '.join(sorted(listed) or sorted(PATHS))}. "
@@ -470,7 +464,7 @@ def unknown_key(path: str) -> ConfigError:
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
-    """Read `key=value` as a person types it, with the value in the key's own type.
+    """Parse `key=value`, with the value in the key's own type.
 
     Raises:
         ConfigError: no `=`, an unknown key, or a value of another type.

@@ -1,4 +1,4 @@
-"""Files: waiting until they are on the disk, and reading those that others may have put there."""
+"""Files: syncing them to the disk, and reading files that another user may have put there."""
 
 import errno
 import os
@@ -12,13 +12,13 @@ class NotRegular(OSError):
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """Open a regular file for reading; never wait.
+    """Open a regular file for reading, without ever blocking.
 
-    To open a named pipe (FIFO) would block until somebody writes into it, perhaps for ever.
+    Opening a named pipe (FIFO) would block until another process writes into it, perhaps for ever.
 
     Raises:
-        NotRegular: it is no regular file.
-        OSError: there is no such file, or it cannot be opened.
+        NotRegular: it is not a regular file.
+        OSError: the file is missing or cannot be opened.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -28,22 +28,13 @@ def open_regular(path: Path) -> BufferedReader:
 
 
 def read_regular(path: Path, most: int = -1) -> bytes:
-    """Read a regular file, or its first `most` bytes; never wait.
-
-    Raises:
-        NotRegular: it is no regular file.
-        OSError: there is no such file, or it cannot be read.
-    """
+    """Read a regular file, or its first `most` bytes (see `open_regular`)."""
     with open_regular(path) as file:
         return file.read(most)
 
 
 def sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of names, would survive a power cut.
-
-    Raises:
-        OSError: the disk refuses.
-    """
+    """Wait until a file's content, or a folder's list of names, would survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,9 +1,9 @@
-"""The exceptions that `trainables` raises, by who can mend what went wrong.
+"""The exceptions that `trainables` raises, by who can fix the problem.
 
 TrainableError
-├── ConfigError   a value is wrong: the caller can mend it (a ValueError)
+├── ConfigError   a value is wrong: the caller can correct it (a ValueError)
 │   └── DataError the images or labels are wrong
-└── Unavailable   something outside is missing for now: files not downloaded, no network
+└── Unavailable   an external resource is missing for now: files not downloaded, no network
                   (a RuntimeError)
 """
 
@@ -18,34 +18,34 @@ class TrainableError(Exception):
 class ConfigError(TrainableError, ValueError):
     """A configuration that cannot be trained.
 
-    The text says what came, what is allowed and what to do.
+    The message states the value, what is allowed and what to do.
     """
 
 
 class DataError(ConfigError):
-    """Images or labels that cannot be trained on; the text names the first of them."""
+    """Images or labels that cannot be trained on; the message names the first of them."""
 
 
 class Unavailable(TrainableError, RuntimeError):
-    """A file or service that is not there now; trying again later may work."""
+    """A file or service that is not available now; trying again later may work."""
 
 
-def unknown(kind: str, name: str, known: Iterable[str], *, listed: Iterable[str] = ()) -> str:
-    """Return a message that says which names exist, and which one is nearest.
+def unknown(kind: str, name: str, existing: Iterable[str], *, listed: Iterable[str] = ()) -> str:
+    """Return a message with the existing names, and the closest one.
 
-    For example `unknown space 'tabel3'. Known: smoke, table3. Did you mean 'table3'?`. `listed` are
-    the known names worth printing, where there are many.
+    For example `unknown space 'tabel3'. Known: smoke, table3. Did you mean 'table3'?`. If there are
+    many names, `listed` are those to print.
     """
-    names = sorted(known)
+    names = sorted(existing)
     return (
         f"unknown {kind} '{name}'. Known: {', '.join(sorted(listed) or names)}."
         f"{did_you_mean(name, names)}"
     )
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ` Did you mean 'X'?` for the known name that is nearest; empty if none is near."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.72)
+def did_you_mean(name: str, existing: Iterable[str]) -> str:
+    """Return ` Did you mean 'X'?` for the closest existing name; empty if none is close."""
+    near = difflib.get_close_matches(name, list(existing), n=1, cutoff=0.72)
     return f" Did you mean '{printable(near[0])}'?" if near else ""
 
 
@@ -55,9 +55,9 @@ def counted(count: int, noun: str, plural: str = "") -> str:
 
 
 def printable(text: str) -> str:
-    """Return the text as it may reach a terminal or a page.
+    """Return the text with control characters, which file names may contain, escaped: `\\x1b`.
 
-    Control characters, which the names of files may hold, are escaped as in `\\x1b`.
+    Otherwise they would act on a terminal.
     """
     return (
         text
@@ -70,5 +70,5 @@ def printable(text: str) -> str:
 
 
 def is_text(name: str) -> bool:
-    """Return whether a name from the file system or the command line is UTF-8."""
+    """True if a name from the file system or the command line is valid UTF-8."""
     return not any("\ud800" <= letter <= "\udfff" for letter in name)

@@ -1,7 +1,7 @@
-"""Dataclass fields that carry their own limits, and the one check that reads them.
+"""Dataclass fields that carry their own limits, and the check that reads them.
 
-A part of a configuration declares `lr: float = number(1e-3, above=0)`; `check(part)` refuses what
-is outside.
+A part of a configuration declares `lr: float = number(1e-3, above=0)`; `check(part)` refuses values
+outside of these limits.
 """
 
 import dataclasses
@@ -33,12 +33,12 @@ def number(
     )
 
 
-def name_of(default: str | None, kind: str, known: typing.Collection[str]) -> Any:
-    """Declare a name out of a registry; `kind` is what the error calls it.
+def name_of(default: str | None, kind: str, registry: typing.Collection[str]) -> Any:
+    """Declare a name from a registry; error messages call it `kind`.
 
-    The registry is asked at each check, so that what is added later is known too.
+    The registry is read at each check, so that entries that are added later are accepted too.
     """
-    return dataclasses.field(default=default, metadata={"kind": kind, "known": known})
+    return dataclasses.field(default=default, metadata={"kind": kind, "known": registry})
 
 
 def check(part: Any, prefix: str = "") -> None:
@@ -61,8 +61,8 @@ def check(part: Any, prefix: str = "") -> None:
 def _kinds(part: type) -> dict[str, Any]:
     """Return the types of a dataclass's fields.
 
-    Cached: finding them takes longer than all checks of a config, and configs are made by the
-    thousand.
+    They are cached, because resolving them takes longer than all checks of a config, and a search
+    builds thousands of configs.
     """
     return typing.get_type_hints(part)
 

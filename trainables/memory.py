@@ -1,29 +1,26 @@
-"""Checks that the images of a data set fit into this machine's memory."""
+"""The free memory of this machine, and a check that a data set's images fit into it."""
 
 from pathlib import Path
 
 from trainables.errors import DataError
 
-MEMORY = Path("/proc/meminfo")
+MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
 """The folder of Linux's control groups, version 2, which limit what a container may use."""
 RECLAIMABLE = ("active_file", "inactive_file")
-"""The parts of a container's memory that hold files, such as those of the cache.
-
-Others get that memory if they want it.
-"""
+"""The parts of a container's memory that cache files; Linux frees them on demand."""
 
 
-def free_memory(memory: Path = MEMORY, cgroup: Path = CGROUP) -> int | None:
-    """Return the bytes of memory that this process may still take; None where no system says so."""
-    free = [found for found in (_of_machine(memory), _of_container(cgroup)) if found is not None]
+def free_memory(memory: Path = MEMINFO, cgroup: Path = CGROUP) -> int | None:
+    """Return the bytes of memory that this process may still take; None if they are unknown."""
+    free = [limit for limit in (_of_machine(memory), _of_container(cgroup)) if limit is not None]
     return min(free, default=None)
 
 
 def _of_machine(memory: Path) -> int | None:
     try:
-        known = dict(line.split(":", 1) for line in memory.read_text().splitlines())
-        return int(known["MemAvailable"].split()[0]) * 1024
+        fields = dict(line.split(":", 1) for line in memory.read_text().splitlines())
+        return int(fields["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError, IndexError):
         return None
 
@@ -39,9 +36,9 @@ def _of_container(cgroup: Path) -> int | None:
 
 
 def require_memory(count: int, shape: tuple[int, ...]) -> None:
-    """Check that so many images of this shape, (height, width, channels), fit into memory.
+    """Check that `count` images of this shape, (height, width, channels), fit into memory.
 
-    Nothing is checked where it is not known how much of it is free.
+    Nothing is checked if the free memory is unknown.
 
     Raises:
         DataError: they do not fit.

@@ -1,4 +1,4 @@
-"""Messages of a training while it runs. Free of torch: the driver's side reads them too."""
+"""Messages of a training while it runs. Imports no torch, because the driver reads them too."""
 
 import json
 import math
@@ -11,22 +11,22 @@ from trainables.values import Json
 DIVERGED_LOSS = 1e9
 """A mean training loss above this has diverged as surely as one that is not finite.
 
-An untrained network has about log(classes). The validation loss is not held to this limit: it may
-pass a million and come back, when the running statistics of batch normalisation have seen only a
-few steps.
+An untrained network has about log(classes). The limit does not apply to the validation loss, which
+may exceed a million and recover, while the running statistics of batch normalisation are averages
+of only a few steps.
 """
 MIN_LOSS_SCALE = 1.0
 """A training in float16 has diverged when its loss scale falls below this.
 
-The scale is halved with each step whose gradients overflow, and that step is left out. This alone
-does not mean that the training diverges; but below this scale the gradients themselves, not scaled
-up, are too large for float16.
+The scale is halved with each step whose gradients overflow, and that step is skipped. This does
+not mean that the training diverges; but below this scale the gradients themselves, without any
+scaling, are too large for float16.
 """
 
 
 @dataclass(frozen=True)
 class WarmStart:
-    """The trial whose training another trial began with, and up to which epoch."""
+    """The trial from whose training another trial started, and the epoch that was taken over."""
 
     search: str
     trial: str
@@ -49,7 +49,7 @@ class EpochMetrics:
 
     @property
     def diverged(self) -> str:
-        """The reason, in words, that the training cannot go on; empty if it can."""
+        """The reason, in words, that the training cannot continue; empty if it can."""
         for number, values in enumerate(self.folds or [self.values], 1):
             for name, value in values.items():
                 if name == "train/loss_scale" and value < MIN_LOSS_SCALE:
@@ -66,38 +66,38 @@ class EpochMetrics:
 
 
 class Cost(TypedDict, total=False):
-    """The cost of using a classifier, as `trainables.evaluation.cost` measures it; JSON holds it.
+    """The cost of using a classifier (`trainables.evaluation.cost`), stored as JSON.
 
-    A journal of an earlier version may lack some of it.
+    A journal of an earlier version may lack some of the keys.
     """
 
     parameters: int | None
-    """Weights in use; None for what is no network."""
+    """The number of weights in use; None for a baseline."""
     multiply_adds: int | None
-    """Of one image's forward pass; None for what is no network."""
+    """Of one image's forward pass; None for a baseline."""
     bytes: int
-    """Of the files that are needed to use it."""
+    """The size of the files that are needed to use it."""
     inference: dict[str, dict[str, float]]
     """`time_per_image` by batch size: `batch_1`, `batch_64`."""
     precision: str
     device: str
     threads: int
     unknown: str
-    """The reason that nothing of this could be measured."""
+    """The reason that nothing could be measured."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """A message of a trial: after each epoch, and on two occasions between.
+    """A message of a trial, after each epoch and on two other occasions.
 
-    The two are that it has found the checkpoint from which it goes on, and that it cannot save.
-    Those reports have no metrics.
+    These are that it has found the checkpoint from which it continues, and that it cannot save.
+    Such reports have no metrics.
     """
 
     epoch: int
     metrics: dict[str, float] = field(default_factory=dict)
     outcome: str | None = None
-    """None while the trial goes on, else `completed`, `diverged` or `failed`."""
+    """None while the trial continues, else `completed`, `diverged` or `failed`."""
     reason: str = ""
     waiting: str = ""
     """The reason that the epoch's checkpoint cannot be written for now."""
@@ -106,33 +106,35 @@ class Report:
     folds: list[dict[str, float]] = field(default_factory=list)
     """With folds: the metrics of each; `metrics` are their means."""
     cost: Cost | None = None
-    """The cost of using the classifier, with the first epoch that is reported, where asked for."""
+    """The cost of using the classifier, with the first reported epoch, if it was requested."""
     restored: list[str] | None = None
-    """For a trial that goes on after `epoch`: what is wrong with newer checkpoints, a line each."""
+    """For a trial that continues after `epoch`: the defects of newer checkpoints, a line each."""
     more: bool = field(default=False, compare=False)
-    """True if the next report comes at once: nothing is trained before it."""
+    """True if the next report follows at once, without training in between."""
     begun: WarmStart | None = None
-    """For a trial that goes on after `epoch`: the warm start that was not known of it yet, which
-    has trained its epochs until `epoch`.
+    """For a trial that continues after `epoch`: the warm start that trained its epochs until then,
+    if the driver does not know of it yet.
     """
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Return the report that these plain values describe."""
-        begun = values["begun"]
-        return cls(**{**values, "begun": WarmStart(**begun) if begun is not None else None})
+        """Build the report that `to_json` encoded."""
+        warm_start = values["begun"]
+        return cls(
+            **{**values, "begun": WarmStart(**warm_start) if warm_start is not None else None}
+        )
 
     def to_json(self) -> Json:
-        """Return plain values."""
-        begun = dict(vars(self.begun)) if self.begun is not None else None
-        return {**vars(self), "begun": begun}
+        """Return the fields as plain values."""
+        warm_start = dict(vars(self.begun)) if self.begun is not None else None
+        return {**vars(self), "begun": warm_start}
 
 
-def told(reports: Iterable[Report]) -> str:
-    """Return reports as they cross to another process: JSON."""
+def encode_reports(reports: Iterable[Report]) -> str:
+    """Encode reports as JSON, to send them to another process."""
     return json.dumps([report.to_json() for report in reports])
 
 
-def heard(text: str) -> list[Report]:
-    """Return the reports that another process has told (`told`)."""
+def decode_reports(text: str) -> list[Report]:
+    """Return the reports that `encode_reports` encoded."""
     return [Report.from_json(values) for values in json.loads(text)]

@@ -1,4 +1,4 @@
-"""The processors that there are for this process, and how busy others keep them."""
+"""The processors that this process may use, and how busy other processes keep them."""
 
 import os
 import time
@@ -13,18 +13,18 @@ They hold a quota of time and the period in which it may be used, both in micros
 STAT = Path("/proc/stat")
 """The file in which Linux counts the time of all processors."""
 IDLE = (3, 4)
-"""The places, in its first line, of the time in which they had nothing to do."""
+"""The indices of idle time (idle and iowait) among the numbers of its first line."""
 TICKS = os.sysconf("SC_CLK_TCK")
-"""Its units in a second."""
+"""Its ticks per second."""
 
 
 def processors(cgroup: Path = CGROUP) -> int:
     """Return the number of processors that this process should use.
 
-    These are those that it may run on, or fewer where a container is given less time than that. One
-    worker for each is fastest; more workers than there is time for only get into each other's way.
+    These are the ones on which it may run, or fewer if a container's quota of processor time is
+    smaller. One worker for each is fastest; with more, they slow each other down.
     """
-    has_affinity = hasattr(os, "sched_getaffinity")  # Linux alone
+    has_affinity = hasattr(os, "sched_getaffinity")  # only on Linux
     allowed = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
     try:
         time_us, period_us = map(int, _quota(cgroup))
@@ -44,7 +44,7 @@ def _quota(cgroup: Path) -> list[str]:
 
 
 class Load:
-    """The load of the machine's processors, from the moment that this is made."""
+    """The load of the machine's processors since this object was created."""
 
     def __init__(self, stat: Path = STAT) -> None:
         self.stat = stat
@@ -52,9 +52,9 @@ class Load:
         self.began_s = time.monotonic()
 
     def of_others(self) -> float:
-        """Return the share of all processors' time that other processes have used since.
+        """Return the share of all processors' time that other processes have used since then.
 
-        0 where no system says so.
+        0 if the system does not report it.
         """
         (idle_before, before), (idle, now) = self.began, self._times()
         if now <= before:
@@ -63,17 +63,17 @@ class Load:
         return min(1.0, max(0.0, 1 - (idle - idle_before + own) / (now - before)))
 
     def slowdown(self) -> float:
-        """Return how many times as long this process has taken as it would have had alone.
+        """The elapsed time, in multiples of what it would have been without other processes.
 
-        It has computed all the time, on one processor.
+        This assumes that this process has computed all the time, on one processor.
         """
         own_s = time.process_time() - self.own_s
         return max(1.0, (time.monotonic() - self.began_s) / own_s) if own_s > 0 else 1.0
 
     def _times(self) -> tuple[int, int]:
-        """Return the time in which nothing was to be done, and all time, in ticks."""
+        """Return the idle time and the total time of all processors, in ticks."""
         try:
-            # A guest's time, behind the first eight numbers, is a part of the others.
+            # The time of guests, after the first eight numbers, is included in the others.
             ticks = [int(text) for text in self.stat.read_text().split("\n", 1)[0].split()[1:9]]
             return sum(ticks[place] for place in IDLE), sum(ticks)
         except (OSError, ValueError, IndexError):

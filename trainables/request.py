@@ -1,4 +1,4 @@
-"""A request: what a worker is asked of a trial, beside its config. Free of torch."""
+"""The request for an attempt at a trial, beside its config. Imports no torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,23 +9,23 @@ from trainables.checkpoints.remote import Mirror
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRequest:
-    """An attempt at a trial: from where it goes on, and what it leaves for others."""
+    """An attempt at a trial: where it continues, and what it keeps for other trials."""
 
     attempt: int = 1
     """The attempt's number, from 1."""
     known: int = 0
-    """The last epoch that whoever listens has heard of; later ones that an earlier attempt has
-    trained are reported again.
+    """The last epoch that the driver knows of. Later ones that an earlier attempt has trained are
+    reported again.
     """
     beginnings: Sequence[WarmStartSource] = ()
-    """Trials that have trained the first epochs of this one, which then goes on from there; one
-    that is damaged is passed over.
+    """Trials that have trained the first epochs of this one, which then continues from there.
+    Damaged ones are skipped.
     """
     milestones: Sequence[int] = ()
-    """Epochs at which other trials of this config end, which are to find there what they need."""
+    """Epochs at which other trials of this config end: the checkpoints that they need are kept."""
     with_cost: bool = False
-    """True if it is to be measured too what the network costs to use."""
+    """True if the cost of using the network is to be measured too."""
     mirror: Mirror | None = None
-    """The place where the checkpoints are kept, if the trial's folder is only this machine's: they
-    are there before the report is out.
+    """Where the checkpoints are stored, if the trial's folder is local to this machine. A report is
+    sent only once its checkpoint is there.
     """

@@ -25,20 +25,21 @@ def build_trainer(
 ) -> TorchTrainer:
     """Build a trainer that runs `config` data-parallel.
 
-    The batch is shared among the workers, and each counts by its share (`World.weigh`), so the
-    gradient is that of one worker, but for batch normalisation, whose statistics are of a share.
+    The batch is divided among the workers, and each is weighted by its share (`World.weigh`), so
+    that the gradient equals that of a single worker, except with batch normalisation, whose
+    statistics are those of a share.
 
     Args:
         config: the trial.
         dataset: a reference to a sealed `Dataset` in the object store.
-        folder: where the checkpoints go; every node must see it, or there is a mirror.
-        request: as of `run_trial`.
-        scaling: how many workers, with what each.
-        gate: an actor that takes the first worker's reports, and says after each whether to go on
-            (`trainables.worker.train_loop`).
-        setup: what each worker computes with.
-        own: a folder for what Ray Train writes itself, which nobody reads, where not all machines
-            see the trials' folder.
+        folder: for the checkpoints; all nodes must share it unless there is a mirror.
+        request: as for `run_trial`.
+        scaling: the number of workers, and the resources of each.
+        gate: an actor that receives the first worker's reports, and decides after each whether to
+            continue (`trainables.worker.train_loop`).
+        setup: the resources of each worker.
+        own: a folder for Ray Train's own files, which nobody reads, if not all machines share the
+            trials' folder.
     """
     job = {
         "config": config.to_dict(),
@@ -62,9 +63,9 @@ def build_trainer(
 
 
 def _once() -> FailureConfig:
-    """Return the setting by which Ray Train never runs the workers twice within an attempt.
+    """Return the setting by which Ray Train never restarts the workers within an attempt.
 
-    The attempt's gate has already let the first epochs through, so that after a failure the search
-    begins another attempt instead.
+    The gate of the attempt has already passed its first epochs, so that after a failure the search
+    starts another attempt instead.
     """
     return FailureConfig(max_preemption_failures=0)  # type: ignore[call-arg]

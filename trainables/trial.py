@@ -1,8 +1,8 @@
-"""One trial from its config to its reports: the loop, its checkpoints, and how it ended.
+"""One trial from its config to its reports: the loop, its checkpoints, and its outcome.
 
-Every way to run a trial goes through here. A trial that was cut off goes on from its newest
-checkpoint that verifies. Beside its checkpoints, a trial's folder holds `attempt`, the number of
-the attempt that may write there, and `heartbeat`, touched at every step by the process that trains.
+Every way to run a trial goes through here. An interrupted trial continues from its newest
+checkpoint that verifies. Beside its checkpoints, a trial's folder has `attempt`, the number of the
+attempt that may write there, and `heartbeat`, touched at every step by the process that trains.
 """
 
 import json
@@ -21,9 +21,9 @@ import torch
 from trainables.catalog.ranking import rank
 from trainables.checkpoints import checkpoint
 from trainables.checkpoints.heartbeat import Heartbeat
-from trainables.checkpoints.lineage import WarmStartSource, begun_of, is_own_beginning
-from trainables.checkpoints.remembered import MEMORY
-from trainables.checkpoints.warm_start import BEGUN, BROUGHT, import_checkpoints
+from trainables.checkpoints.lineage import WarmStartSource, is_own_beginning, parse_warm_start
+from trainables.checkpoints.remembered import OUTPUT_CACHE
+from trainables.checkpoints.warm_start import BROUGHT, WARM_START_FILE, import_checkpoints
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
@@ -38,10 +38,10 @@ from trainables.values import State
 if TYPE_CHECKING:
     from trainables.baselines.fitting import Fitting
 
-    Trained = Training | Fitting | Folds
+    AnyTraining = Training | Fitting | Folds
 
 NEWEST_KEPT = 2
-"""The newest checkpoints that are kept: one that is damaged has another before it."""
+"""The number of newest checkpoints that are kept, so that a damaged one has a predecessor."""
 ATTEMPT = "attempt"
 HOLDER = re.compile(r"[0-9]{1,9}(?= |$)")
 """The number in the file `attempt`."""
@@ -49,13 +49,13 @@ LEAVINGS = re.compile(
     rf"\.epoch-\d+(?:\.(?P<attempt>\d+))?{re.escape(checkpoint.PARTIAL)}"
     rf"|{re.escape(BROUGHT)}(?:-(?P<bringer>\d+))?"
 )
-"""Names of the half-written files of an attempt; earlier versions left out its number."""
+"""Names of the incomplete files of an attempt; earlier versions left out its number."""
 RETRY_S = (1, 2, 5, 10)
-"""The seconds to wait before each new try to save; the last holds for all that follow."""
+"""The seconds to wait before each new try to save; the last value is repeated."""
 
 
 class Superseded(RuntimeError):
-    """A newer attempt at the same trial writes in its folder now."""
+    """A newer attempt at the same trial has started, and writes in its folder now."""
 
 
 def run_trial(
@@ -69,50 +69,48 @@ def run_trial(
     node: str = "",
     together: FusionRounds | None = None,
 ) -> Iterator[Report]:
-    """Train a config; after each epoch save a checkpoint under `folder` and yield a report.
+    """Train a config; after each epoch save a checkpoint under `folder`, then yield a report.
 
-    The checkpoint is on disk before the report is out.
-
-    An epoch whose loss is not finite, or has blown up, ends the trial as diverged; it is not saved
-    and has no metrics. A baseline is fitted, on the CPU, in what counts as its one epoch. With
-    folds, all of this is of one network, or classifier, a fold. Kept are the checkpoint of the best
-    epoch and the newest two, and of each milestone its own and the best until there. With several
-    processes each yields; the first one saves, and decides from which checkpoint all go on. A disk
-    that is full or refuses is waited for.
+    An epoch whose loss is not finite, or has become too large, ends the trial as diverged; it is
+    not saved and has no metrics. A baseline is fitted on the CPU, which counts as a single epoch.
+    With folds, there is a network, or a classifier, for each fold. The kept checkpoints are that of
+    the best epoch, the newest two, and for each milestone its own and the best until then.
+    With several processes each yields reports; the first one saves, and decides from which
+    checkpoint all of them continue. If the disk is full or refuses, the trial waits.
 
     Args:
         config: the trial.
-        dataset: sealed or not; the test part is not looked at.
+        dataset: sealed or not; the test set is not used.
         folder: the trial's own.
-        request: from where this attempt goes on, and what it leaves for others.
+        request: where this attempt continues, and what it keeps for other trials.
         device: "cpu", "cuda", "cuda:1" ...
         world: the processes that train it together.
-        node: an identifier of this machine, for who watches the heartbeat.
-        together: where other threads of this process train other trials; this one has joined under
-            its folder's name.
+        node: an identifier of this machine, written to the heartbeat.
+        together: the rounds in which threads of this process train several trials as one; this
+            trial has joined them under its folder's name.
 
     Raises:
-        Superseded: a later attempt has begun.
+        Superseded: a newer attempt has begun.
     """
     world = world or World()
     beat = _heartbeat(folder, request, node) if world.rank == 0 else None
     keeper = TrialCheckpoints(folder, config, world, beat, request)
     if device != "cpu" and together is None:
-        # What the process's last trial held, a neighbour on the card may need.
+        # Another process on the same GPU may need the memory of this process's last trial.
         torch.cuda.empty_cache()
     training = _begin(config, dataset, device, world, beat)
     yield from keeper.claim(request.beginnings)
     if (state := keeper.restore()) is not None:
         training.load_state(state)
-    unheard = [epoch for epoch in keeper.history if epoch > request.known or epoch == config.epochs]
-    if keeper.found or request.beginnings:
+    pending = [epoch for epoch in keeper.history if epoch > request.known or epoch == config.epochs]
+    if keeper.has_checkpoints or request.beginnings:
         yield Report(
             training.epoch,
             restored=keeper.damaged,
-            begun=keeper.news(training.epoch, request.known),
-            more=bool(unheard),
+            begun=keeper.new_warm_start(training.epoch, request.known),
+            more=bool(pending),
         )
-    reports = _reports(training, keeper, unheard, _epochs(training, together, folder.name))
+    reports = _reports(training, keeper, pending, _epochs(training, together, folder.name))
     yield from (
         _with_cost(reports, training, dataset, folder, device)
         if request.with_cost and world.rank == 0
@@ -125,46 +123,46 @@ def _heartbeat(folder: Path, request: TrialRequest, node: str) -> Heartbeat:
 
 
 def _reports(
-    training: "Trained",
+    training: "AnyTraining",
     keeper: "TrialCheckpoints",
-    unheard: list[int],
+    pending: list[int],
     epochs: Iterator[EpochMetrics],
 ) -> Iterator[Report]:
-    """Yield the reports of epochs trained earlier, then of those that are trained now and saved."""
-    for epoch in unheard:
-        yield _told(
+    """Yield the reports of epochs trained earlier, then train, save and report the others."""
+    for epoch in pending:
+        yield _report_of(
             EpochMetrics(epoch, keeper.history[epoch], keeper.folds.get(epoch, [])),
             training,
-            more=epoch != unheard[-1],
+            more=epoch != pending[-1],
         )
-    for trained in epochs:
-        if trained.diverged:
-            yield Report(trained.epoch, outcome="diverged", reason=trained.diverged)
+    for metrics in epochs:
+        if metrics.diverged:
+            yield Report(metrics.epoch, outcome="diverged", reason=metrics.diverged)
             return
-        yield from keeper.keep(training, trained)
-        yield _told(trained, training)
+        yield from keeper.keep(training, metrics)
+        yield _report_of(metrics, training)
 
 
-def _told(trained: EpochMetrics, training: "Trained", *, more: bool = False) -> Report:
+def _report_of(metrics: EpochMetrics, training: "AnyTraining", *, more: bool = False) -> Report:
     """Return an epoch's report; that of the last epoch ends the trial."""
-    outcome = "completed" if trained.epoch == training.config.epochs else None
+    outcome = "completed" if metrics.epoch == training.config.epochs else None
     return Report(
-        trained.epoch,
-        trained.values,
+        metrics.epoch,
+        metrics.values,
         outcome=outcome,
         precision=training.precision,
-        folds=trained.folds,
+        folds=metrics.folds,
         more=more,
     )
 
 
 def _with_cost(
-    reports: Iterator[Report], training: "Trained", dataset: Dataset, folder: Path, device: str
+    reports: Iterator[Report], training: "AnyTraining", dataset: Dataset, folder: Path, device: str
 ) -> Iterator[Report]:
     """Yield the reports, with the classifier's cost of use in that of the first epoch.
 
-    It is measured on the checkpoint as saved now. If it cannot be measured, the report says why,
-    and training goes on without it.
+    It is measured on the checkpoint that was just saved. If that fails, the report has the reason,
+    and training continues.
     """
     from trainables.evaluation.cost import cost  # most trials do not need it
 
@@ -177,7 +175,7 @@ def _with_cost(
                     folder / checkpoint.name(training.epoch),
                     device=device,
                 )
-            # Any network may fail in any way here; the trial is trained all the same.
+            # Any network may fail in any way here; the trial is trained nevertheless.
             except Exception as error:  # noqa: BLE001
                 measured = {"unknown": f"{type(error).__name__}: {error}"}
             yield replace(report, cost=measured)
@@ -188,8 +186,8 @@ def _with_cost(
 
 def _begin(
     config: TrialConfig, dataset: Dataset, device: str, world: World, beat: Heartbeat | None
-) -> "Trained":
-    """Build what is to be trained, or fitted: with folds, one of it for each."""
+) -> "AnyTraining":
+    """Build the training of a network, or the fit of a baseline; with folds, one for each."""
     if config.data.folds is not None or dataset.folds is not None:
         return Folds(
             config, dataset, partial(_begin_one, config, device=device, world=world, beat=beat)
@@ -200,7 +198,6 @@ def _begin(
 def _begin_one(
     config: TrialConfig, dataset: Dataset, *, device: str, world: World, beat: Heartbeat | None
 ) -> "Training | Fitting":
-    """Build one network to train, or one classifier to fit."""
     if not config.model.is_baseline:
         return Training(config, dataset, device=device, world=world, on_step=beat)
     # scikit-image and scikit-learn take a second to import, for which networks need not wait.
@@ -210,19 +207,19 @@ def _begin_one(
 
 
 def _epochs(
-    training: "Trained", together: FusionRounds | None, trial: str
+    training: "AnyTraining", together: FusionRounds | None, trial: str
 ) -> Iterator[EpochMetrics]:
-    """Return the epochs that are left, fused with those of other trials where there are any."""
+    """Train the remaining epochs, fused with those of other trials if there are any."""
     if together is not None and isinstance(training, Training):
         return together.epochs(trial, training)
     if together is not None:
-        # Baselines and folds are trained by themselves; the other trials' networks must not wait.
+        # Baselines and folds are never fused; the other trials must not wait for this one.
         together.leave(trial)
     return training.epochs()
 
 
 class TrialCheckpoints:
-    """The checkpoints of a trial: saves one attempt's and finds those of earlier ones."""
+    """Saves the checkpoints of this attempt at a trial, and restores those of earlier ones."""
 
     def __init__(
         self,
@@ -237,34 +234,34 @@ class TrialCheckpoints:
         self.milestones = request.milestones
         self.history: dict[int, dict[str, float]] = {}
         self.folds: dict[int, list[dict[str, float]]] = {}
-        self.found, self.damaged = False, list[str]()
+        self.has_checkpoints, self.damaged = False, list[str]()
         self.unfit = set[int]()
-        """Epochs whose checkpoints were there when this attempt began, and cannot be used."""
-        self.begun: WarmStart | None = None
+        """Epochs whose checkpoints existed when this attempt began, but cannot be used."""
+        self.warm_start: WarmStart | None = None
         self.claimed = False
         self.mark = f"{request.attempt} {uuid4().hex[:8]}"
         """The content of the file `attempt` while this attempt may write.
 
-        The number alone does not tell attempts apart: a driver that is killed before it has heard
-        that an attempt runs gives its number out again.
+        The number does not identify an attempt: a driver that is killed before it knows that an
+        attempt runs will assign the same number again.
         """
 
     def claim(self, beginnings: Sequence[WarmStartSource]) -> Iterator[Report]:
-        """Make this the attempt that may write here, and fetch the checkpoints to go on from.
+        """Make this the attempt that may write here, and fetch the checkpoints to continue from.
 
-        These are what earlier attempts have kept, or those of the longest of `beginnings` where
-        that is longer.
+        These are the ones of earlier attempts, or those of the longest of `beginnings` if that is
+        longer.
         """
-        yield from self._insist(0, self._claim)
+        yield from self._retry_until_written(0, self._claim)
         if self.mirror is not None:
-            yield from self._insist(0, partial(self.mirror.pull, self.folder))
+            yield from self._retry_until_written(0, partial(self.mirror.pull, self.folder))
         if beginnings or self.attempt > 1:
-            yield from self._insist(0, partial(self._adopt, beginnings))
+            yield from self._retry_until_written(0, partial(self._adopt, beginnings))
 
     def _adopt(self, beginnings: Sequence[WarmStartSource]) -> None:
         self._check_claim()
-        is_known = bool(checkpoint.saved(self.folder))
-        begun, wrong = import_checkpoints(
+        is_known = bool(checkpoint.list_checkpoints(self.folder))
+        warm_start, wrong = import_checkpoints(
             beginnings,
             self.folder,
             self.config,
@@ -274,46 +271,56 @@ class TrialCheckpoints:
         )
         self.damaged += [line for line in wrong if line not in self.damaged]
         if self.mirror is None:
-            self.begun = begun or (begun_of(_text(self.folder / BEGUN)) if is_known else None)
+            self.warm_start = warm_start or (
+                parse_warm_start(_text(self.folder / WARM_START_FILE)) if is_known else None
+            )
             return
-        if begun is not None:
+        if warm_start is not None:
             self._check_claim()
-            self.mirror.write(BEGUN, json.dumps(vars(begun)))
+            self.mirror.write(WARM_START_FILE, json.dumps(vars(warm_start)))
         if beginnings:
             self.mirror.push(
                 self.folder,
-                {path.name for path in checkpoint.saved(self.folder)},
+                {path.name for path in checkpoint.list_checkpoints(self.folder)},
                 self._check_claim,
             )
-        self.begun = begun or (begun_of(self.mirror.read(BEGUN)) if is_known else None)
+        self.warm_start = warm_start or (
+            parse_warm_start(self.mirror.read(WARM_START_FILE)) if is_known else None
+        )
 
-    def news(self, epoch: int, known: int) -> WarmStart | None:
-        """Return the warm start of a trial that goes on after this epoch, as its report gives it.
+    def new_warm_start(self, epoch: int, reported: int) -> WarmStart | None:
+        """Return the warm start of a trial that continues after `epoch`, for its report.
 
-        None if there is none, or if the search, which knows of the epochs until `known`, has heard
-        of it.
+        None if there is none, or if all of its epochs are among the `reported` first ones.
         """
-        if self.begun is None or min(epoch, self.begun.epoch) <= known:
+        if self.warm_start is None or min(epoch, self.warm_start.epoch) <= reported:
             return None
-        return replace(self.begun, epoch=min(epoch, self.begun.epoch))
+        return replace(self.warm_start, epoch=min(epoch, self.warm_start.epoch))
 
     def restore(self) -> State | None:
-        """Return the state to go on from, or None to begin anew.
+        """Return the state to continue from, or None to start from the beginning.
 
         It is that of the newest checkpoint of this config that verifies. Only the first process
-        reads it, and every process gets what that has found: if each read for itself, one whose
-        disk fails or lags would go on from another epoch than the others.
+        reads it, and sends it to the others: if each read for itself, a process whose disk fails or
+        lags would continue from another epoch than the others.
         """
         state = self._newest_whole() if self.world.rank == 0 else None
-        found = (state, self.history, self.folds, self.found, self.damaged, self.begun)
-        state, self.history, self.folds, self.found, self.damaged, self.begun = (
-            self.world.from_first(found)
+        shared = (
+            state,
+            self.history,
+            self.folds,
+            self.has_checkpoints,
+            self.damaged,
+            self.warm_start,
+        )
+        state, self.history, self.folds, self.has_checkpoints, self.damaged, self.warm_start = (
+            self.world.from_first(shared)
         )
         return state
 
     def _newest_whole(self) -> State | None:
-        for path in reversed(checkpoint.saved(self.folder)):
-            self.found = True
+        for path in reversed(checkpoint.list_checkpoints(self.folder)):
+            self.has_checkpoints = True
             try:
                 state = checkpoint.load(path)
                 if is_own_beginning(
@@ -334,13 +341,13 @@ class TrialCheckpoints:
             self.unfit.add(checkpoint.epoch_of(path))
         return None
 
-    def keep(self, training: "Trained", trained: EpochMetrics) -> Iterator[Report]:
+    def keep(self, training: "AnyTraining", metrics: EpochMetrics) -> Iterator[Report]:
         """Save a checkpoint of this epoch, and remove those that are no longer needed."""
-        self.history[trained.epoch] = trained.values
-        self.folds |= {trained.epoch: trained.folds} if trained.folds else {}
-        best = self._best_until(trained.epoch)
+        self.history[metrics.epoch] = metrics.values
+        self.folds |= {metrics.epoch: metrics.folds} if metrics.folds else {}
+        best = self._best_until(metrics.epoch)
         extra = {
-            "metrics": trained.values,
+            "metrics": metrics.values,
             "best_epoch": best,
             "history": self.history,
             "config": self.config.to_dict(),
@@ -356,57 +363,58 @@ class TrialCheckpoints:
                 attempt=self.attempt,
                 still_ours=self._check_claim,
             )
-            self.unfit.discard(trained.epoch)
-            passed = [milestone for milestone in self.milestones if milestone <= trained.epoch]
-            wanted = {
+            self.unfit.discard(metrics.epoch)
+            passed = [milestone for milestone in self.milestones if milestone <= metrics.epoch]
+            kept_epochs = {
                 best,
-                *range(trained.epoch - NEWEST_KEPT + 1, trained.epoch + 1),
+                *range(metrics.epoch - NEWEST_KEPT + 1, metrics.epoch + 1),
                 *passed,
                 *map(self._best_until, passed),
             }
-            # Whole checkpoints of later epochs stay: another attempt has written them.
+            # Complete checkpoints of later epochs stay: another attempt has written them.
             checkpoint.remove(
                 self.folder,
-                ({*range(trained.epoch)} | self.unfit) - wanted,
+                ({*range(metrics.epoch)} | self.unfit) - kept_epochs,
                 still_ours=self._check_claim,
             )
             if self.mirror is not None:
                 if self.beat is not None:
                     self.beat()
                 self.mirror.push(
-                    self.folder, {checkpoint.name(epoch) for epoch in wanted}, self._check_claim
+                    self.folder,
+                    {checkpoint.name(epoch) for epoch in kept_epochs},
+                    self._check_claim,
                 )
 
-        yield from self._insist(trained.epoch, save)
+        yield from self._retry_until_written(metrics.epoch, save)
         if (
             isinstance(training, Training)
             and (outputs := training.validated) is not None
-            and outputs.epoch == trained.epoch == best
+            and outputs.epoch == metrics.epoch == best
         ):
-            MEMORY.keep(self.folder.name, self.folder / checkpoint.name(best), outputs)
+            OUTPUT_CACHE.keep(self.folder.name, self.folder / checkpoint.name(best), outputs)
             training.validated = None
 
     def _best_until(self, last: int) -> int:
-        """Return the best epoch of those until this one."""
         return max(
             (epoch for epoch in self.history if epoch <= last),
             key=lambda epoch: (*rank(self.history[epoch], self.config.ranked_by), -epoch),
         )
 
-    def _insist(self, epoch: int, write: Callable[[], object]) -> Iterator[Report]:
-        """Have the first process write until it succeeds.
+    def _retry_until_written(self, epoch: int, write: Callable[[], object]) -> Iterator[Report]:
+        """Have the first process call `write` until it succeeds.
 
-        Until then all processes report alike that they wait. Waiting counts as a heartbeat.
+        Until then all processes report that they wait, and beat, so that none is taken for dead.
         """
         tries = 0
-        while refused := self._refused(write):
+        while refused := self._refusal(write):
             if self.beat is not None:
                 self.beat()
             yield Report(epoch, waiting=refused)
             time.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
             tries += 1
 
-    def _refused(self, write: Callable[[], object]) -> str:
+    def _refusal(self, write: Callable[[], object]) -> str:
         """Return the reason that the first process could not write; empty if it could."""
         reason = ""
         if self.world.rank == 0:
@@ -423,12 +431,12 @@ class TrialCheckpoints:
             self._check_claim()
         self._write_claim()
         self.claimed = True
-        for left in self.folder.glob(".*"):
-            # An earlier attempt that still writes there meets an OSError. A newer attempt may have
-            # begun while this one was stalled: what it writes is left alone.
-            found = LEAVINGS.fullmatch(left.name)
-            if found and int(found["attempt"] or found["bringer"] or 0) <= self.attempt:
-                shutil.rmtree(left, ignore_errors=True)
+        for leaving in self.folder.glob(".*"):
+            # An earlier attempt that still writes there will get an OSError. A newer attempt may
+            # have begun while this one was stalled: its files are not touched.
+            match = LEAVINGS.fullmatch(leaving.name)
+            if match and int(match["attempt"] or match["bringer"] or 0) <= self.attempt:
+                shutil.rmtree(leaving, ignore_errors=True)
 
     def _write_claim(self) -> None:
         if self.mirror is not None:
@@ -439,8 +447,8 @@ class TrialCheckpoints:
     def _check_claim(self) -> None:
         """Check that no newer attempt writes here.
 
-        An older attempt that was stalled in its own claim may have written its number over ours,
-        which is then put right.
+        An older attempt that was stalled in its own claim may have overwritten ours, which is then
+        written again.
 
         Raises:
             Superseded: a newer attempt has begun.
@@ -450,7 +458,7 @@ class TrialCheckpoints:
             if self.mirror is None
             else self.mirror.read(ATTEMPT) or ""
         )
-        # Earlier versions wrote the number alone.
+        # Earlier versions wrote only the number.
         number = HOLDER.match(holder)
         newest = int(number[0]) if number else 0
         if newest > self.attempt:

@@ -7,32 +7,32 @@ import ray
 import ray.train.torch
 
 from trainables.config import TrialConfig
-from trainables.messages import told
+from trainables.messages import encode_reports
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSetup:
-    """The means of one worker of several that train a trial."""
+    """The resources of a worker that trains a trial together with others."""
 
     threads: int = 1
     gpus: float = 0
-    """Of a part of a GPU it takes no more memory than that part."""
+    """The GPUs, or the share of one, that it uses; a share limits its memory on that GPU too."""
     download: bool = False
-    """True if weights to begin with may be fetched where they are missing."""
+    """True if missing pretrained weights may be downloaded."""
 
 
 def train_loop(job: dict[str, Any]) -> None:
-    """Train one config in this worker; the first worker gives each report, as JSON, to the gate.
+    """Train one config in this worker; the first worker sends each report, as JSON, to the gate.
 
-    Ray Train answers no reports, and takes them only when it looks for them. So each worker asks
-    `gate` after a report whether to go on: then a trial that is to be stopped trains no further
-    epoch, and no trial waits for Ray Train to look.
+    Ray Train does not answer reports, and polls for them. Therefore each worker asks `gate` after a
+    report whether to continue: a trial that is to be stopped trains no further epoch, and no trial
+    waits for the next poll.
 
     Args:
         job: `config` (a `TrialConfig` as a dict), `dataset` (a reference to a sealed `Dataset`),
             `folder`, `request` (a `TrialRequest`), `setup` (a `WorkerSetup`), and `gate`, an actor
             that takes `report(number, reports)`, counted from 1, and whose `passed(number)`
-            returns, when that is decided, whether to go on after it.
+            returns, once that is decided, whether to continue after it.
     """
     from trainables.checkpoints.remote import folder_here, forget
     from trainables.training.process import prepare
@@ -53,7 +53,7 @@ def train_loop(job: dict[str, Any]) -> None:
     try:
         for number, report in enumerate(reports, 1):
             if world.rank == 0:
-                ray.get(job["gate"].report.remote(number, told([report])))
+                ray.get(job["gate"].report.remote(number, encode_reports([report])))
             if report.outcome is None and not ray.get(job["gate"].passed.remote(number)):
                 return
     finally:

@@ -4,28 +4,20 @@ Ray starts five Python processes beside those that train: the autoscaler's monit
 the dashboard (without a dashboard too), the monitor that copies workers' output to the driver, and
 on each node an agent for metrics and one for runtime environments. The node is not up before its
 agents are. A search on one machine uses none. No setting of Ray's leaves them out, so these are
-patches (ray 2.60):
-
-| patch | what it buys: seconds of a processor in the first ten of a session |
-|---|---|
-| `Node.start_monitor` | No autoscaler's monitor: 0.8 s |
-| `Node.start_log_monitor` | No monitor of the workers' output: 0.9 s |
-| `Node.start_api_server` | No server of a dashboard: 1.6 s |
-| `services.start_ray_process` | No agents: 2.7 s |
-
-Measured on 2 virtual cores of an AMD EPYC that others used too, 2026-11-28.
+patches. What each saves are seconds of a processor in the first ten of a session, measured on 2
+virtual cores of an AMD EPYC that others used too, 2026-11-28.
 """
 
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import cluster.runtime.idle
+from cluster.runtime.patches import Patch, apply_patches
 
 UNUSED = -1
 """The port that Ray's own agent writes down for a service that it does not offer."""
@@ -43,29 +35,34 @@ def needs_agents() -> bool:
     return RAY_JOB_CONFIG_JSON_ENV_VAR in os.environ or bool(_maybe_modify_runtime_env(None, False))
 
 
-@contextmanager
-def lean_ray() -> Iterator[None]:
+def lean_ray() -> AbstractContextManager[None]:
     """Start only the parts that train, if Ray is started inside this context."""
-    from ray._private import services
-    from ray._private.node import Node
+    return apply_patches(PATCHES)
 
-    start = services.start_ray_process
+
+def start_nothing(start: Callable[..., None]) -> Callable[..., None]:
+    """Do nothing instead of starting a process."""
+    return lambda node: None
+
+
+def start_no_server(start: Callable[..., None]) -> Callable[..., None]:
+    """Note that there is no dashboard instead of starting its server."""
+
+    def note_no_address(node: Any, **options: Any) -> None:
+        node._webui_url = ""
+
+    return note_no_address
+
+
+def start_no_agents(start: Callable[..., Any]) -> Callable[..., Any]:
+    """Start the raylet without its agents, and all other processes as they are."""
 
     def start_without_agents(command: list[str], kind: str, *arguments: Any, **options: Any) -> Any:
         return start(
             without_agents(command) if kind == "raylet" else command, kind, *arguments, **options
         )
 
-    def no_server(node: Node, **options: Any) -> None:
-        node._webui_url = ""
-
-    with (
-        patch.object(Node, "start_monitor", lambda node: None),
-        patch.object(Node, "start_log_monitor", lambda node: None),
-        patch.object(Node, "start_api_server", no_server),
-        patch.object(services, "start_ray_process", start_without_agents),
-    ):
-        yield
+    return start_without_agents
 
 
 def without_agents(command: list[str]) -> list[str]:
@@ -92,3 +89,41 @@ def without_agents(command: list[str]) -> list[str]:
     return [
         f"{name}={idle}" if (name := word.partition("=")[0]) in AGENTS else word for word in command
     ]
+
+
+NODE = "ray._private.node:Node"
+PATCHES = (
+    Patch(f"{NODE}.start_monitor", ("self",), start_nothing, "No autoscaler's monitor: 0.8 s."),
+    Patch(
+        f"{NODE}.start_log_monitor",
+        ("self",),
+        start_nothing,
+        "No monitor of the workers' output: 0.9 s.",
+    ),
+    Patch(
+        f"{NODE}.start_api_server",
+        ("self", "include_dashboard", "raise_on_failure"),
+        start_no_server,
+        "No server of a dashboard: 1.6 s.",
+    ),
+    Patch(
+        "ray._private.services:start_ray_process",
+        (
+            "command",
+            "process_type",
+            "fate_share",
+            "env_updates",
+            "cwd",
+            "use_valgrind",
+            "use_gdb",
+            "use_valgrind_profiler",
+            "use_perftools_profiler",
+            "use_tmux",
+            "stdout_file",
+            "stderr_file",
+            "pipe_stdin",
+        ),
+        start_no_agents,
+        "No agents: 2.7 s.",
+    ),
+)

@@ -1,14 +1,6 @@
 """A Ray session: this machine by itself, or a cluster that is already up.
 
-This is the only module that calls `ray.init`. Two inner parts of Ray (2.60) are patched:
-
-| patch | what it buys, and how that is known |
-|---|---|
-| `Node.kill_all_processes` | All processes end at once: with the dashboard in 0.6 s instead of
-  1.6 s, after which 11 processes lived for another 1.3 s (medians of three). Without the dashboard
-  it makes no difference |
-| `ray._private.utils.set_sigterm_handler` | A SIGTERM ends the search with its own exit code. Fails
-  without: `test_a_signal_while_ray_starts` |
+This is the only module that calls `ray.init`.
 """
 
 import gc
@@ -31,6 +23,7 @@ import psutil
 from cluster import auth
 from cluster.cli import is_whole
 from cluster.errors import NotReady
+from cluster.runtime.patches import Patch, apply_patches
 from cluster.runtime.resources import Machines, Resources
 
 LOCAL, AUTO = "local", "auto"
@@ -173,15 +166,24 @@ def _end(address: str, *, tidy: bool = False) -> None:
     killed at once: nothing that they hold is needed any more, and Ray would end them one after
     another and give each a second.
     """
-    from unittest.mock import patch
-
     import ray
-    from ray._private.node import Node
 
     node: Any = ray._private.worker._global_node
-    kill_in_turn = Node.kill_all_processes
+    folder = Path(node.get_session_dir_path()) if node is not None and address == LOCAL else None
+    with apply_patches([END_PATCH]), _no_garbage_collection():
+        ray.shutdown()
+    if tidy and folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+        latest = folder.parent / "session_latest"
+        with suppress(OSError):
+            if latest.readlink() == folder:
+                latest.unlink()
 
-    def kill_at_once(node: Node, *arguments: Any, **options: Any) -> None:
+
+def kill_at_once(kill_in_turn: Callable[..., None]) -> Callable[..., None]:
+    """Kill all processes of a node before Ray ends them one after another."""
+
+    def kill(node: Any, *arguments: Any, **options: Any) -> None:
         family = list[psutil.Process]()
         for _, process in node.live_processes():
             with suppress(psutil.Error):
@@ -191,15 +193,16 @@ def _end(address: str, *, tidy: bool = False) -> None:
         kill_in_turn(node, *arguments, **options)
         await_end(family, DEATH_TIMEOUT_S)
 
-    folder = Path(node.get_session_dir_path()) if node is not None and address == LOCAL else None
-    with patch.object(Node, "kill_all_processes", kill_at_once), _no_garbage_collection():
-        ray.shutdown()
-    if tidy and folder is not None:
-        shutil.rmtree(folder, ignore_errors=True)
-        latest = folder.parent / "session_latest"
-        with suppress(OSError):
-            if latest.readlink() == folder:
-                latest.unlink()
+    return kill
+
+
+END_PATCH = Patch(
+    "ray._private.node:Node.kill_all_processes",
+    ("self", "check_alive", "allow_graceful", "wait"),
+    kill_at_once,
+    "With the dashboard, all processes end in 0.6 s instead of 1.6 s, after which 11 processes "
+    "lived for another 1.3 s (medians of three). Without it there is no difference.",
+)
 
 
 @contextmanager
@@ -273,15 +276,26 @@ def _own_signals() -> Iterator[None]:
 
     Ray's handlers would end the process at once, with an exit code of their own.
     """
-    from unittest.mock import patch
-
-    import ray._private.utils
-
-    with patch.object(ray._private.utils, "set_sigterm_handler", lambda handler: None):
+    handler = signal.getsignal(signal.SIGTERM)
+    with apply_patches([SIGNAL_PATCH]):
         yield
     if threading.current_thread() is threading.main_thread():
         # Ray's native code has installed a handler that prints a stack: install ours again.
-        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+        signal.signal(signal.SIGTERM, handler)
+
+
+def install_nothing(install: Callable[..., None]) -> Callable[..., None]:
+    """Do nothing instead of installing a signal handler."""
+    return lambda handler: None
+
+
+SIGNAL_PATCH = Patch(
+    "ray._private.utils:set_sigterm_handler",
+    ("sigterm_handler",),
+    install_nothing,
+    "A SIGTERM while Ray starts ends the search with its own exit code: "
+    "`test_a_signal_while_ray_starts`.",
+)
 
 
 def dead_parts() -> list[str]:

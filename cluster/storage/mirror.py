@@ -59,16 +59,19 @@ class CheckpointMirror:
                 self.bucket.download(folder, [f"{name}/{MANIFEST}"])
 
     def push(
-        self, folder: Path, wanted: Collection[str], still_ours: Callable[[], None] = lambda: None
+        self,
+        folder: Path,
+        names_to_keep: Collection[str],
+        still_ours: Callable[[], None] = lambda: None,
     ) -> None:
-        """Store the checkpoints that are here, and remove older ones that are not `wanted`.
+        """Store the checkpoints that are here, and remove older ones not in `names_to_keep`.
 
         A checkpoint that is missing here may still be the best one, so it is not removed only
         because it is missing.
 
         Args:
             folder: the trial's folder on this machine.
-            wanted: the names of the checkpoints to keep.
+            names_to_keep: the names of the checkpoints to keep.
             still_ours: raises if another attempt has begun meanwhile; called before anything
                 becomes complete, or is removed.
 
@@ -100,7 +103,7 @@ class CheckpointMirror:
             name
             for name in {part.partition("/")[0] for part in listing}
             if name.startswith(CHECKPOINT) and _number(name) < newest
-        } - {*wanted, *here}
+        } - {*names_to_keep, *here}
         if old:
             still_ours()
             self._remove_parts([part for part in listing if part.partition("/")[0] in old])

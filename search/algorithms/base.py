@@ -1,7 +1,7 @@
-"""The interface of an algorithm: it proposes params, and may listen to their results.
+"""The interface of an algorithm: it proposes params, and may learn from their results.
 
-A proposal is a function of the seed, the trial's number and what was heard before, and of nothing
-else: a search that is resumed hears its journal again and goes on as if it had never stopped.
+A proposal depends only on the seed, the number of the trial, and the results so far. So a search
+that is resumed replays its journal, and continues as if it had never stopped.
 """
 
 from abc import ABC, abstractmethod
@@ -17,46 +17,47 @@ from trainables.values import Params
 class Algorithm(ABC):
     """Proposes the params of one trial after another.
 
-    Two with the same seed that hear the same things in the same order propose the same.
+    Two algorithms with the same seed that receive the same calls in the same order propose the same
+    params.
     """
 
-    listens = False
-    """True if its proposals depend on what it hears."""
+    learns = False
+    """True if its proposals depend on results."""
 
     metric = CLASSIFICATION.primary
-    """The metric whose scores are heard; the driver sets it."""
+    """The metric of the scores that it receives; set by the policy."""
 
     @abstractmethod
     def ask(self, trial: str) -> Params | None:
-        """Return params for a new trial; None when there is nothing left to propose."""
+        """Return params for a new trial; None if there is nothing left to propose."""
 
     @abstractmethod
     def replay(self, trial: str, params: Params) -> None:
-        """Hear that a trial with these params was proposed before the search was cut off."""
+        """Receive a trial that was proposed before the search was resumed."""
 
-    def cost(self, trial: str, costs: Costs) -> None:  # noqa: B027 - listening is optional
-        """Hear what a trial's network costs, before its first epoch.
+    def cost(self, trial: str, costs: Costs) -> None:  # noqa: B027 - learning is optional
+        """Receive the costs of using a trial's network, before its first epoch.
 
-        Called if the search has objectives beside its metric.
+        Only called if the search has objectives beside its metric.
         """
 
-    def report(self, trial: str, epoch: int, value: float) -> None:  # noqa: B027 - listening is optional
-        """Hear a trial's value (higher is better) after an epoch (1-based)."""
+    def report(self, trial: str, epoch: int, value: float) -> None:  # noqa: B027 - learning is optional
+        """Receive a trial's score (higher is better) after an epoch, counted from 1."""
 
-    def tell(self, trial: str, outcome: str, value: float | None) -> None:  # noqa: B027 - listening is optional
-        """Hear how a trial ended.
+    def tell(self, trial: str, outcome: str, value: float | None) -> None:  # noqa: B027 - learning is optional
+        """Receive the outcome of a trial.
 
-        `completed` and `stopped` have a value, `diverged` and `failed` have none.
+        `completed` and `stopped` have a score, `diverged` and `failed` have None.
         """
 
-    def expect(self, expected: Mapping[str, Expected]) -> None:  # noqa: B027 - listening is optional
-        """Hear the predicted values at the horizon of trials that have not ended.
+    def expect(self, expected: Mapping[str, Expected]) -> None:  # noqa: B027 - learning is optional
+        """Receive the predicted scores at the horizon of trials that have not ended.
 
-        Called before each `ask`. Empty if that cannot be told.
+        Called before each `ask`; empty if they cannot be predicted.
         """
 
     def save(self, folder: Path) -> None:  # noqa: B027 - most have nothing that others could open
-        """Leave in the search's folder what tools of the algorithm's own library can open.
+        """Write a file for tools of the algorithm's library to the search's folder.
 
         Nothing here reads it.
         """

@@ -1,23 +1,23 @@
-"""Bayesian search by Optuna's samplers, which also know how far each trial came.
+"""Bayesian search with Optuna's samplers, which also use the epochs that each trial has reached.
 
 They are the tree-structured Parzen estimator (TPE, Bergstra et al. 2011) and a Gaussian process. No
-other module but the report page's importances imports optuna.
+other module except the importances of the report page imports optuna.
 
-If the scheduler can predict the values of trials that have not ended, all are compared at the
-horizon. Such a trial counts with a value drawn anew from its prediction for each proposal, so that
-an uncertain prediction counts as uncertain, and never with less than it has reached. A prediction
-may be wrong, and a region that is never proposed is never corrected: so every `CHANCE_EVERY`th
-proposal is drawn at random, as in BOHB (Falkner et al. 2018, arXiv 1807.01774).
+If the scheduler can predict the values of trials that have not ended, all trials are compared at
+the horizon. For each proposal, such a trial gets a value that is sampled from its prediction, so
+that uncertainty counts, but no less than it has reached. A prediction may be wrong, and is never
+corrected in a region where nothing is proposed. Therefore every `CHANCE_EVERY`th proposal is
+random, as in BOHB (Falkner et al. 2018, arXiv 1807.01774).
 
 Otherwise trials are compared at the last epoch that `MIN_COMPARED` of them have reached, each by
 its best value until then. A trial that completed before that epoch counts with its best value. A
-trial that has not come so far, because it runs, is held at a rung or was stopped, ranks behind, by
-the epoch it reached and its value there; one that diverged ranks last; one that failed says
-nothing. So a trial that was stopped early is never taken for one that ended badly, nor for one that
-ended. A Gaussian process knows no ranks: there such a trial counts with its value plus the mean
-gain of others since that epoch, and a diverged one with the lowest value of all.
+trial that has not come so far, because it runs, waits at a rung or was stopped, ranks behind these,
+by its last epoch and its value there. A diverged trial ranks last, and a failed one is ignored. So
+a trial that was stopped early is treated neither as completed nor as bad. A Gaussian process has no
+ranks. For it, such a trial counts with its value plus the mean gain of others since that epoch, and
+a diverged trial with the lowest value of all.
 
-If networks are to cost little too (`--objective`), trials are compared by Pareto front first, and
+If costs are objectives too (`--objective`), trials are compared first by their Pareto front, and
 within a front by the metric.
 """
 
@@ -47,19 +47,17 @@ from search.values.objectives import Costs, in_order
 from trainables.values import Params
 
 MIN_COMPARED = 10
-"""The minimum number of trials to compare, once there are so many."""
+"""Trials are compared at the last epoch that this number of them have reached."""
 TRIES, DRAWS = 8, 1000
-"""The times that TPE, and then random sampling, is asked for params that are new."""
+"""The number of attempts to get new params from TPE, and then from random sampling."""
 CHANCE_EVERY = 3
-"""While values at the horizon are only predicted, one of so many proposals is drawn at random."""
+"""While values at the horizon are predictions, one in this many proposals is random."""
 STARTUP = 10
-"""The samplers themselves draw so many at random first, whatever has been heard."""
-OF_ENDS = TRIES
-"""Part of the seed that tells the draws of predicted values from those of proposals, whose attempts
-are numbered below it.
-"""
+"""The samplers' own number of random proposals at the beginning."""
+PREDICTION_STREAM = TRIES
+"""The part of the seed for sampling predicted values. Attempts of proposals have lower numbers."""
 MAX_TRIALS = 1000
-"""The model is fitted to so many trials, the last ones: TPE's time grows with them."""
+"""The model is fitted to this number of trials, the last ones: TPE's time grows with them."""
 STATES = {
     "completed": TrialState.COMPLETE,
     "stopped": TrialState.PRUNED,
@@ -70,53 +68,50 @@ STATES = {
 
 
 @dataclass
-class Known:
-    """A trial as heard of so far."""
+class TrialHistory:
+    """The results of a trial so far."""
 
     params: Params
-    """By the study's names."""
+    """The params by their names in the study."""
     distributions: dict[str, BaseDistribution]
     values: dict[int, float] = field(default_factory=dict)
-    """By epoch, the best value so far."""
+    """The best score so far, by epoch."""
     costs: Costs = ()
     """The costs of its network, if cost is an objective."""
     outcome: str = ""
     is_inside: bool = True
-    """True if it is a point of the space: nothing is learned from others."""
+    """True if it is a point of the space; other trials are not used."""
 
     @property
     def epochs(self) -> int:
-        """The last epoch heard of; 0 before the first."""
+        """The last epoch; 0 before the first."""
         return max(self.values, default=0)
 
     def at(self, epoch: int) -> float:
-        """Return its best value until this epoch."""
+        """Return its best score until this epoch."""
         return max(value for reached, value in self.values.items() if reached <= epoch)
 
 
 class Bayes(Algorithm):
-    """Multivariate TPE that proposes nothing twice.
+    """Multivariate TPE that proposes nothing twice, and models conditional parameters."""
 
-    Conditional parameters are modelled where they exist.
-    """
-
-    listens = True
+    learns = True
     most = MAX_TRIALS
 
     def __init__(self, space: SearchSpace, seed: int) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.space, self.seed = space, seed
-        self.known: dict[str, Known] = {}
+        self.histories: dict[str, TrialHistory] = {}
         self.proposed: set[str] = set()
         self.expected: Mapping[str, Expected] = {}
-        """The predicted values at the horizon, by trial."""
+        """By trial: the predicted score at the horizon."""
 
     def ask(self, trial: str) -> Params | None:
-        """Return TPE's most promising params beside the trials that run now.
+        """Return TPE's most promising params, given the results and the running trials.
 
-        None when a space whose points can be counted is used up.
+        None if all points of a finite space are proposed.
         """
-        number = len(self.known)
+        number = len(self.histories)
         study = self._study()
         for params in self._proposals(study, number):
             if repr(params) not in self.proposed:
@@ -125,19 +120,21 @@ class Bayes(Algorithm):
         return None
 
     def replay(self, trial: str, params: Params) -> None:
-        """Hear of a trial with these params.
+        """Receive a trial with these params.
 
-        Nothing is learned from one that is not in the space any more.
+        If it is not a point of the space any more, its results are not used.
         """
         self.proposed.add(repr(params))
-        known, distributions = self._in_study(params)
-        self.known[trial] = Known(known, distributions, is_inside=len(known) == len(params))
+        study_params, distributions = self._study_params(params)
+        self.histories[trial] = TrialHistory(
+            study_params, distributions, is_inside=len(study_params) == len(params)
+        )
 
     def _proposals(self, study: optuna.Study, number: int) -> Iterator[Params]:
-        """Yield proposals for the trial of this number until one of them is new.
+        """Yield candidates for the trial with this number, of which the first new one is used.
 
-        First comes a first point of the space, if one is left; then TPE's proposals, unless it is
-        chance's turn; then random draws; at last every point of a space that can be counted.
+        They are: one of the first points of the space, if any is left; proposals of TPE, unless it
+        is the turn of a random one; random points; all points of a finite space.
         """
         by_chance = (
             bool(self.expected)
@@ -147,7 +144,7 @@ class Bayes(Algorithm):
         for attempt in range(0 if by_chance else TRIES):
             study.sampler = self._sampler(number, attempt)
             if number < len(self.space.first) and attempt == 0:
-                study.enqueue_trial(self._in_study(self.space.first[number])[0])
+                study.enqueue_trial(self._study_params(self.space.first[number])[0])
             yield self._ask(study)
         generator = np.random.default_rng([self.seed, number])
         yield from (self.space.sample(generator) for _ in range(DRAWS))
@@ -155,24 +152,28 @@ class Bayes(Algorithm):
             yield from self.space.points()
 
     def _ask(self, study: optuna.Study) -> Params:
-        asked = study.ask()
+        optuna_trial = study.ask()
         params: Params = {}
         for path in self.space.domains:
             if (domain := self.space.under(path, params)) is not None:
-                params[path] = suggest(asked, self._name(path, domain), domain)
-        # Nothing is learned from a failed trial: a proposal is either made once more or, once
-        # taken, told to the next study from `known`.
-        study.tell(asked, state=TrialState.FAIL)
+                params[path] = suggest(optuna_trial, self._name(path, domain), domain)
+        # Samplers ignore failed trials. If the proposal is used, the next study gets it from
+        # `histories`.
+        study.tell(optuna_trial, state=TrialState.FAIL)
         return params
 
     def _study(self) -> optuna.Study:
-        """Return the study that TPE is to learn from."""
+        """Create the study to which the sampler is fitted."""
         study = optuna.create_study(
             direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0)
         )
-        known = list(self.known.items())[-self.most :]
+        last_trials = list(self.histories.items())[-self.most :]
         reached = sorted(
-            (trial.epochs for _, trial in known if trial.outcome not in ("diverged", "failed")),
+            (
+                trial.epochs
+                for _, trial in last_trials
+                if trial.outcome not in ("diverged", "failed")
+            ),
             reverse=True,
         )
         compared = max(
@@ -181,63 +182,62 @@ class Bayes(Algorithm):
             if len(reached) >= MIN_COMPARED
             else min(filter(None, reached), default=1),
         )
-        values = self._study_values(dict(known), compared)
-        study.add_trials([_as_learned(trial, values.get(name)) for name, trial in known])
+        values = self._study_values(dict(last_trials), compared)
+        study.add_trials([_as_learned(trial, values.get(name)) for name, trial in last_trials])
         return study
 
-    def _study_values(self, known: dict[str, Known], compared: int) -> dict[str, float]:
-        """Return the values that trials count with; the others rank behind, by `_as_learned`."""
-        return self._ends(known) or _compared_values(known, compared)
+    def _study_values(self, trials: dict[str, TrialHistory], compared: int) -> dict[str, float]:
+        """Return the values of the trials that are compared; others rank behind (`_as_learned`)."""
+        return self._predicted_values(trials) or _compared_values(trials, compared)
 
-    def _ends(self, known: dict[str, Known]) -> dict[str, float]:
-        """Return the values of completed trials and drawn ones of trials that have not ended.
+    def _predicted_values(self, trials: dict[str, TrialHistory]) -> dict[str, float]:
+        """Return the values at the horizon of completed trials, and samples for those that run.
 
         Empty if they cannot be predicted.
         """
-        if not self.expected or any(trial.costs for trial in known.values()):
+        if not self.expected or any(trial.costs for trial in trials.values()):
             return {}
-        generator = np.random.default_rng([self.seed, len(self.known), OF_ENDS])
+        generator = np.random.default_rng([self.seed, len(self.histories), PREDICTION_STREAM])
         ended = {
             name: trial.at(trial.epochs)
-            for name, trial in known.items()
+            for name, trial in trials.items()
             if trial.outcome == "completed"
         }
         waiting = {
             name: trial
-            for name, trial in known.items()
+            for name, trial in trials.items()
             if name in self.expected and trial.values and trial.outcome in ("", "stopped")
         }
-        drawn = {
+        sampled = {
             name: self.expected[name].draw(generator, trial.at(trial.epochs), self.metric.top_score)
             for name, trial in waiting.items()
         }
-        return ended | drawn
+        return ended | sampled
 
-    def _in_study(self, params: Params) -> tuple[Params, dict[str, BaseDistribution]]:
-        """Return those of these params that the space has, and their distributions.
+    def _study_params(self, params: Params) -> tuple[Params, dict[str, BaseDistribution]]:
+        """Return the params that are valid in the space, and their distributions.
 
-        Both are by the study's names.
+        Both are by their names in the study.
         """
-        known: Params = {}
+        study_params: Params = {}
         distributions: dict[str, BaseDistribution] = {}
         for path, value in params.items():
             domain = self.space.under(path, params) if path in self.space.domains else None
-            if domain is not None and is_held(domain, value):
+            if domain is not None and is_valid_value(domain, value):
                 name = self._name(path, domain)
-                known[name], distributions[name] = value, distribution(domain)
-        return known, distributions
+                study_params[name], distributions[name] = value, distribution(domain)
+        return study_params, distributions
 
     def _name(self, path: str, domain: Domain) -> str:
-        """Return the study's name for a parameter.
+        """Return the name of a parameter in the study.
 
-        There is one name for each domain, since Optuna takes all values of one name to be of one
-        distribution.
+        Each domain has its own name, since Optuna allows one distribution per name.
         """
         whole = self.space.domains[path]
         return f"{path} ({whole.cases.index(domain) + 1})" if isinstance(whole, Cases) else path
 
     def _sampler(self, number: int, attempt: int) -> optuna.samplers.BaseSampler:
-        """Return a sampler whose draws depend on the trial's number and the attempt alone."""
+        """Create a sampler whose draws depend only on the trial's number and the attempt."""
         return self._tpe(self._seed(number, attempt))
 
     def _seed(self, number: int, attempt: int) -> int:
@@ -256,33 +256,30 @@ class Bayes(Algorithm):
             )
 
     def cost(self, trial: str, costs: Costs) -> None:
-        """Hear what its network costs."""
-        self.known[trial].costs = costs
+        """Receive the costs of using a trial's network."""
+        self.histories[trial].costs = costs
 
     def expect(self, expected: Mapping[str, Expected]) -> None:
-        """Hear the predicted values at the horizon."""
+        """Receive the predicted scores at the horizon."""
         self.expected = expected
 
     def report(self, trial: str, epoch: int, value: float) -> None:
-        """Hear how good it was after this epoch."""
-        known = self.known[trial]
-        known.values[epoch] = max(value, known.values.get(known.epochs, value))
+        """Receive a trial's score after an epoch."""
+        history = self.histories[trial]
+        history.values[epoch] = max(value, history.values.get(history.epochs, value))
 
     def tell(self, trial: str, outcome: str, value: float | None) -> None:
-        """Hear how it ended, and with which value."""
-        known = self.known[trial]
-        known.outcome = outcome
+        """Receive the outcome of a trial, and its score."""
+        history = self.histories[trial]
+        history.outcome = outcome
         if value is not None:
-            known.values[known.epochs or 1] = value
+            history.values[history.epochs or 1] = value
 
     def save(self, folder: Path) -> None:
-        """Write the study as `optuna.log`, a new file each time.
-
-        It is a file of Optuna's journal storage, which its dashboard opens.
-        """
+        """Write the study as `optuna.log`, a file of Optuna's journal storage for its dashboard."""
         partial = folder / f".{STUDY}.partial"
-        for left in folder.glob(f"{partial.name}*"):
-            left.unlink()
+        for leftover in folder.glob(f"{partial.name}*"):
+            leftover.unlink()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             storage = JournalStorage(JournalFileBackend(str(partial)))
@@ -292,19 +289,21 @@ class Bayes(Algorithm):
             study_name=folder.name,
             direction="maximize" if self.metric.mode == "max" else "minimize",
         )
-        for name, known in self.known.items():
-            value = score(known.at(known.epochs)) if known.outcome == "completed" else None
-            told = replace(known, values={epoch: score(at) for epoch, at in known.values.items()})
-            study.add_trial(_frozen(told, STATES[known.outcome], value, trial=name))
+        for name, history in self.histories.items():
+            value = score(history.at(history.epochs)) if history.outcome == "completed" else None
+            as_values = replace(
+                history, values={epoch: score(at) for epoch, at in history.values.items()}
+            )
+            study.add_trial(_frozen(as_values, STATES[history.outcome], value, trial=name))
         partial.replace(folder / STUDY)
 
 
 class Gaussian(Bayes):
     """A Gaussian process with log expected improvement.
 
-    Conditional parameters are proposed by TPE, and so are all if the process proposes what was
-    proposed before, as at an edge of the space. A proposal takes tenths of a second, and more with
-    the number of trials; the first one a few seconds, for torch, which it computes with.
+    TPE proposes conditional parameters. It also proposes all parameters if those of the process are
+    not new, such as at an edge of the space. A proposal takes tenths of a second, and more with the
+    number of trials; the first one takes a few seconds to import torch.
     """
 
     most = 300
@@ -317,92 +316,91 @@ class Gaussian(Bayes):
             seed=seed, independent_sampler=self._tpe(seed), warn_independent_sampling=False
         )
 
-    def _study_values(self, known: dict[str, Known], compared: int) -> dict[str, float]:
-        values = super()._study_values(known, compared)
+    def _study_values(self, trials: dict[str, TrialHistory], compared: int) -> dict[str, float]:
+        values = super()._study_values(trials, compared)
         if not values:
             return values
-        least, found = min(values.values()), dict(values)
-        has_costs = any(trial.costs for trial in known.values())
-        for name, trial in known.items():
+        least, filled = min(values.values()), dict(values)
+        has_costs = any(trial.costs for trial in trials.values())
+        for name, trial in trials.items():
             if trial.outcome == "diverged":
-                found[name] = least
+                filled[name] = least
             elif name not in values and trial.values and trial.outcome != "failed":
-                found[name] = (
+                filled[name] = (
                     least
                     if has_costs
                     else min(
                         max(values.values()),
-                        trial.at(trial.epochs) + _mean_gain(known, values, trial.epochs),
+                        trial.at(trial.epochs) + _mean_gain(trials, values, trial.epochs),
                     )
                 )
-        return found
+        return filled
 
 
-def _mean_gain(known: dict[str, Known], values: dict[str, float], since: int) -> float:
-    """Return the mean gain since this epoch of the trials that have values."""
+def _mean_gain(trials: dict[str, TrialHistory], values: dict[str, float], since: int) -> float:
+    """Return the mean gain since this epoch, over the trials with values."""
     return float(
         np.mean(
             [
-                value - known[name].at(since)
+                value - trials[name].at(since)
                 for name, value in values.items()
-                if min(known[name].values) <= since
+                if min(trials[name].values) <= since
             ]
             or [0.0]
         )
     )
 
 
-def _compared_values(known: dict[str, Known], compared: int) -> dict[str, float]:
-    """Return the values that trials are compared by at this epoch.
+def _compared_values(trials: dict[str, TrialHistory], compared: int) -> dict[str, float]:
+    """Return the values of the trials that have reached this epoch, or completed before.
 
-    Only trials count that have come there or completed before. With costs the value is the negative
-    place in the order of fronts.
+    With costs, the value is the negated index in the order of Pareto fronts.
     """
-    heard = {
+    usable = {
         name: trial
-        for name, trial in known.items()
+        for name, trial in trials.items()
         if trial.values and trial.outcome not in ("diverged", "failed")
     }
-    there = {
+    comparable = {
         name: trial
-        for name, trial in heard.items()
+        for name, trial in usable.items()
         if trial.epochs >= compared or trial.outcome == "completed"
     }
-    values = {name: trial.at(min(compared, trial.epochs)) for name, trial in there.items()}
-    costs = {name: trial.costs for name, trial in there.items()}
+    values = {name: trial.at(min(compared, trial.epochs)) for name, trial in comparable.items()}
+    costs = {name: trial.costs for name, trial in comparable.items()}
     if any(costs.values()):
         return {name: -float(place) for place, name in enumerate(in_order(values, costs)[0])}
     return values
 
 
-def _as_learned(known: Known, value: float | None) -> FrozenTrial:
-    """Return a trial as a sampler is to see it, with this value if it has one."""
-    if known.outcome == "failed" or not known.is_inside:
-        return _frozen(known, TrialState.FAIL)
+def _as_learned(history: TrialHistory, value: float | None) -> FrozenTrial:
+    """Convert a trial for the sampler; `value` is None for a trial that ranks behind."""
+    if history.outcome == "failed" or not history.is_inside:
+        return _frozen(history, TrialState.FAIL)
     if value is not None:
-        return _frozen(known, TrialState.COMPLETE, value)
-    if known.outcome == "diverged":
+        return _frozen(history, TrialState.COMPLETE, value)
+    if history.outcome == "diverged":
         return create_trial(
-            state=TrialState.PRUNED, params=known.params, distributions=known.distributions
+            state=TrialState.PRUNED, params=history.params, distributions=history.distributions
         )
-    return _frozen(known, TrialState.PRUNED if known.values else TrialState.RUNNING)
+    return _frozen(history, TrialState.PRUNED if history.values else TrialState.RUNNING)
 
 
 def _frozen(
-    known: Known, state: TrialState, value: float | None = None, **attributes: str
+    history: TrialHistory, state: TrialState, value: float | None = None, **attributes: str
 ) -> FrozenTrial:
-    """Return a trial in Optuna's form."""
-    given = {
-        "params": known.params,
-        "distributions": known.distributions,
-        "intermediate_values": known.values,
+    """Convert a trial to one of Optuna."""
+    fields = {
+        "params": history.params,
+        "distributions": history.distributions,
+        "intermediate_values": history.values,
         "user_attrs": attributes,
     }
-    return create_trial(state=state, value=value, **given)  # type: ignore[arg-type]
+    return create_trial(state=state, value=value, **fields)  # type: ignore[arg-type]
 
 
 def suggest(trial: Trial, name: str, domain: Domain) -> object:
-    """Ask Optuna for one parameter, by the study's name for it."""
+    """Get the value of one parameter from Optuna."""
     if isinstance(domain, Choice):
         return trial.suggest_categorical(name, domain.options)
     assert isinstance(domain, Range)
@@ -414,13 +412,13 @@ def suggest(trial: Trial, name: str, domain: Domain) -> object:
     return domain.values.nearest(value) if isinstance(domain.values, Steps) else value
 
 
-def is_held(domain: Domain, value: Any) -> bool:
-    """Return whether a domain holds a value, by Optuna's rules too."""
+def is_valid_value(domain: Domain, value: Any) -> bool:
+    """True if a value is in a domain, for Optuna, too."""
     return domain.holds(value) and bool(domain.count is None or domain.times(value))
 
 
 def distribution(domain: Domain) -> BaseDistribution:
-    """Return a domain in Optuna's form."""
+    """Convert a domain to a distribution of Optuna."""
     if isinstance(domain, Choice):
         return CategoricalDistribution(domain.options)
     assert isinstance(domain, Range)

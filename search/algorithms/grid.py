@@ -1,8 +1,8 @@
-"""Every point of the space exactly once, in an order shuffled by the seed.
+"""Every point of the space exactly once, in an order that is shuffled by the seed.
 
-So a search cut short has seen all regions. Points that differ in their epochs alone follow each
-other, the shortest first: if the learning rate does not depend on the number of epochs, each is the
-beginning of the next.
+So even an interrupted search has seen all regions. Points that differ only in their epochs follow
+each other, the shortest first: if the learning rate does not depend on the number of epochs, each
+training is the beginning of the next.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ EPOCHS, SCHEDULE = "epochs", "optimizer.schedule"
 
 
 class Grid(Algorithm):
-    """All points; does not listen."""
+    """Proposes all points; it does not learn."""
 
     def __init__(self, space: SearchSpace, seed: int) -> None:
         points = list(space.points())
@@ -25,27 +25,26 @@ class Grid(Algorithm):
         for row in np.random.default_rng(seed).permutation(len(points)):
             families.setdefault(family(points[row], space), []).append(points[row])
         # Reversed, since `ask` takes points from the end.
-        self.left = [
+        self.remaining = [
             point for members in families.values() for point in sorted(members, key=length)
         ][::-1]
 
     def ask(self, trial: str) -> Params | None:
         """Return the next point; None after the last."""
-        return self.left.pop() if self.left else None
+        return self.remaining.pop() if self.remaining else None
 
     def replay(self, trial: str, params: Params) -> None:
-        """Leave this point out."""
-        if self.left and self.left[-1] == params:
-            self.left.pop()
-        elif params in self.left:
-            self.left.remove(params)
+        """Remove this point from those that remain."""
+        if self.remaining and self.remaining[-1] == params:
+            self.remaining.pop()
+        elif params in self.remaining:
+            self.remaining.remove(params)
 
 
 def family(point: Params, space: SearchSpace) -> str:
-    """Return a text that is equal for points that are lengths of one training.
+    """Return a text that is equal for points that are one training in several lengths.
 
-    These differ in their epochs alone, under a learning rate that does not depend on the number of
-    epochs.
+    They differ only in their epochs, and their learning rate does not depend on these.
     """
     schedule = point.get(SCHEDULE, space.base.get(SCHEDULE, OptimizerConfig().schedule))
     return repr(
@@ -58,5 +57,5 @@ def family(point: Params, space: SearchSpace) -> str:
 
 
 def length(point: Params) -> int:
-    """Return a point's epochs; 0 if they are not searched."""
+    """Return the epochs of a point; 0 if they are not searched."""
     return int(point.get(EPOCHS, 0))

@@ -1,4 +1,4 @@
-"""Independent draws from the space; none twice if its points can be counted."""
+"""Independent random points of the space; in a finite space, none twice."""
 
 import numpy as np
 
@@ -8,26 +8,26 @@ from trainables.values import Params
 
 
 class Random(Algorithm):
-    """Uniform draws (on the log scale where the domain says so); does not listen."""
+    """Proposes uniform random points, on a log scale if the domain has one; it does not learn."""
 
     def __init__(self, space: SearchSpace, seed: int) -> None:
         self.space, self.seed, self.size = space, seed, space.size
         self.proposed = 0
-        self.seen: set[str] = set()
+        self.drawn: set[str] = set()
 
     def ask(self, trial: str) -> Params | None:
-        """Return a new draw; None when a countable space is used up."""
+        """Return a new point; None if all points of a finite space are proposed."""
         generator = np.random.default_rng([self.seed, self.proposed])
-        if self.size is not None and len(self.seen) >= self.size:
+        if self.size is not None and len(self.drawn) >= self.size:
             return None
         params = self.space.begin(self.proposed, generator) or self.space.sample(generator)
-        while self.size is not None and repr(params) in self.seen:
+        while self.size is not None and repr(params) in self.drawn:
             params = self.space.sample(generator)
         self.replay(trial, params)
         return params
 
     def replay(self, trial: str, params: Params) -> None:
-        """Count one more draw; one from another space uses up no point of this one."""
+        """Count one more point; one of another space does not use up a point of this one."""
         self.proposed += 1
         if self.size is None or self.space.kept(params) == params:
-            self.seen.add(repr(params))
+            self.drawn.add(repr(params))

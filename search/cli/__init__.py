@@ -1,5 +1,5 @@
 """The command line's own parts: options that verbs share, the config file, questions.
 
-May import `values`, `design`, the journal and tracking's addresses; never what decides, trains or
-shows.
+May import `values`, the journal, answers to requests, and what options are turned into: the changes
+of a recorded search, the source of a model. Never what trains or shows.
 """

@@ -9,10 +9,10 @@ from contextlib import suppress
 from cluster.storage.bucket import StorageError
 from search.cli.options import storage_option
 from search.cli.prompt import search_of
-from search.decisions.steering import foreseen, is_selecting
+from search.decisions.steering import is_selecting, preview_request
 from search.journal.events import Requested
 from search.journal.journal import Event
-from search.journal.requests import ENDING, PAUSE, Asked, ask, withdraw
+from search.journal.requests import ENDING, PAUSE, DriverRequest, ask, withdraw
 from search.journal.result import SearchResult
 from search.journal.store import Home, Storage
 from search.values.message import Message, Remedy
@@ -32,7 +32,7 @@ def asking_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def request_and_wait(args: argparse.Namespace, request: Asked) -> int:
+def request_and_wait(args: argparse.Namespace, request: DriverRequest) -> int:
     """Send a request, print the reply, and return the exit code.
 
     Raises:
@@ -42,7 +42,7 @@ def request_and_wait(args: argparse.Namespace, request: Asked) -> int:
     """
     home = search_of(args)
     result, holder = SearchResult.kept_in(home)
-    preview = foreseen(request, result, holder, args.storage)
+    preview = preview_request(request, result, holder, args.storage)
     if preview.is_refused:
         raise ConfigError(preview.message)
     if preview.cost:
@@ -67,7 +67,7 @@ def request_and_wait(args: argparse.Namespace, request: Asked) -> int:
 
 def wait_for_reply(
     home: Home,
-    request: Asked,
+    request: DriverRequest,
     place: Storage,
     go_on: Remedy,
     wait: Callable[[float], None] = time.sleep,
@@ -104,13 +104,13 @@ def wait_for_reply(
     return reply.answer if reply is not None else _text_without_reply(home, request, place, go_on)
 
 
-def _reply_among(events: list[Event], request: Asked) -> Requested | None:
+def _reply_among(events: list[Event], request: DriverRequest) -> Requested | None:
     """Find the answer to a request among new events."""
     answers = (event.data for event in events if isinstance(event.data, Requested))
     return next((answer for answer in answers if answer.id == request.id), None)
 
 
-def _text_without_reply(home: Home, request: Asked, place: Storage, go_on: Remedy) -> str:
+def _text_without_reply(home: Home, request: DriverRequest, place: Storage, go_on: Remedy) -> str:
     """Describe the fate of a request that no driver is left to answer.
 
     A request that the next session would only refuse is withdrawn.
@@ -121,7 +121,7 @@ def _text_without_reply(home: Home, request: Asked, place: Storage, go_on: Remed
     result, holder = SearchResult.kept_in(home)
     if result.has_ended:
         withdraw(home, request.id)
-        preview = foreseen(request, result, holder, place)
+        preview = preview_request(request, result, holder, place)
         raise ConfigError(Message("it ended before: ", preview.message))
     if request.action == PAUSE:
         withdraw(home, request.id)

@@ -1,57 +1,60 @@
-"""The gain to be expected from further trials, by the theory of records.
+"""The expected gain of further trials, by the theory of records.
 
-Of `m` trials and one more, each is as likely to be the best: a new trial beats the best so far with
-chance 1 / (m + 1). The size of the gain is told by the best tenth: their mean excess over the next
-is the scale of an exponential tail, an upper estimate where values are bounded, as accuracies are.
-Of `n` new trials a binomial number lie beyond the best, and the largest of j such excesses is the
-scale times (1 + 1/2 + ... + 1/j) on average, so that
+Among `m` trials and one more, each is equally likely to be the best: a new trial beats the best so
+far with probability 1 / (m + 1). The size of the gain is estimated from the best tenth: their mean
+excess over the next one is the scale of an exponential tail. That is an upper estimate if values
+are bounded, as accuracies are. Of `n` new trials, a binomial number exceed the best, and the
+largest of j such excesses is on average the scale times (1 + 1/2 + ... + 1/j). Therefore
 
     gain = scale * sum over j = 1..n of (1 - (1 - 1 / (m + 1)) ** j) / j
 
-Only the later half of the trials counts here, for an algorithm that learns proposes others late
-than early. As it may still be getting better, the rest is expected to gain as much at least as the
-later half did over the first, for each time that the number of trials doubles. A region of good
-configurations that no trial has met is not foreseen.
+Only the later half of the trials is used, since an algorithm that learns suggests others late than
+early. As it may still improve, further trials are expected to gain at least as much, for each time
+that the number of trials doubles, as the later half gained over the first. A region of good
+configurations in which no trial lies yet cannot be predicted.
 
-Measured on searches played 150 times each, on nine kinds of made-up values and, with ASHA's stops
-and without, on the recorded curves of two networks: with 0.1 points asked for, searches in random
-order lost 0.00 to 0.06 points on average by stopping, at 57 % to 100 % of what was planned; with
-0.3 points 0.00 to 0.17, at 30 % to 98 %. TPE, 60 times on a noisy bowl, lost 0.13 and 0.27, at 77 %
-and 56 %.
+Measured on searches that were simulated 150 times each, on nine kinds of made-up values and, with
+and without early stopping by ASHA, on recorded learning curves of two networks. With --min-gain
+0.1, searches in random order lost 0.00 to 0.06 points on average by ending after 57 % to 100 % of
+the planned trials; with 0.3 they lost 0.00 to 0.17 points, after 30 % to 98 %. TPE, 60 times on a
+noisy bowl, lost 0.13 and 0.27 points, after 77 % and 56 %.
 """
 
 import math
 from collections.abc import Sequence
 
-from search.journal.result import FAILED, SearchResult, one_a_training
+from search.journal.result import FAILED, SearchResult, furthest_of_each_training
 
 MIN_TRIALS = 20
 """The number of trials that must have ended before a gain is estimated."""
 TOP_SHARE, MIN_TOP = 10, 5
-"""The tail is the best one in `TOP_SHARE` trials, and at least `MIN_TOP` of them."""
+"""The tail is the best 1 / `TOP_SHARE` of the trials, but at least `MIN_TOP` of them."""
 
 
 def expected_gain(values: Sequence[float], ahead: int) -> float:
-    """Return the gain over the best of all that `ahead` new trials are expected to make.
+    """Estimate how much better than the best so far the best of `ahead` new trials will be.
 
-    It is in the unit of the values. These are the values of the trials so far, in order, one a
-    training; a failed one has minus infinity. The gain is infinite while there are too few.
+    New trials are assumed to be new trainings. New lengths of existing trainings gain less.
 
-    The new trials are taken for trainings of their own, of which more is to be expected than of new
-    lengths of known ones.
+    Args:
+        values: one value per training, in the order of suggestion (`values_of`).
+        ahead: the number of new trials.
+
+    Returns:
+        The gain in the unit of the values; infinite if there are too few of them.
     """
     count = len(values)
     if count < MIN_TRIALS or max(values[: count // 2]) == -math.inf:
         return math.inf
     gained = max(values) - max(values[: count // 2])
     return max(
-        by_records(values[-max(MIN_TRIALS, count // 2) :], ahead),
+        gain_by_records(values[-max(MIN_TRIALS, count // 2) :], ahead),
         gained * math.log2((count + ahead) / count),
     )
 
 
-def by_records(values: Sequence[float], ahead: int) -> float:
-    """Return the same gain by the theory of records, which takes all trials to be alike."""
+def gain_by_records(values: Sequence[float], ahead: int) -> float:
+    """Estimate the gain by the theory of records, which assumes that all trials are alike."""
     ordered = sorted(values, reverse=True)
     top = max(MIN_TOP, len(ordered) // TOP_SHARE)
     if ordered[top] == -math.inf:
@@ -65,10 +68,10 @@ def by_records(values: Sequence[float], ahead: int) -> float:
 
 
 def values_of(result: SearchResult) -> list[float]:
-    """Return the values of the trials that do not run now, one a training.
+    """Return the scores of the trials that do not run now, in the order of suggestion.
 
-    They are in the order of their suggestion. Trials that differ in length alone count once, since
-    they share their luck.
+    Failed trials have minus infinity. Trials that differ only in length count once, since they
+    share their luck.
     """
     ended = [
         trial
@@ -76,5 +79,6 @@ def values_of(result: SearchResult) -> list[float]:
         if trial.outcome not in ("pending", "running") and (trial.epochs or trial.outcome in FAILED)
     ]
     return [
-        -math.inf if trial.outcome in FAILED else trial.score for trial in one_a_training(ended)
+        -math.inf if trial.outcome in FAILED else trial.score
+        for trial in furthest_of_each_training(ended)
     ]

@@ -1,9 +1,9 @@
 """The decisions of a search: the next trial, early stopping, retries, and each trial's outcome.
 
-Each decision is in the journal before anybody acts on it. Nothing here knows Ray: Tune asks these
-questions in a real search (`search.execution.tune`), and a test or a replay of recorded curves may
-ask them just as well. A driver that has heard a journal's events (`replay`) decides as the one that
-wrote them would have.
+Each decision is in the journal before anybody acts on it. Nothing here depends on Ray: Tune asks
+for decisions in a real search (`search.execution.tune`), and a test, or a replay of recorded
+curves, can ask in the same way. After `replay` of a journal, a driver decides as the one that wrote
+it would have.
 """
 
 import math
@@ -15,16 +15,16 @@ from dataclasses import replace
 from cluster.runtime.resources import MANY
 from search.decisions.policy import Decisions, MakePolicy, Record
 from search.decisions.search_policy import SearchPolicy
-from search.decisions.shared_trainings import Known
+from search.decisions.shared_trainings import OtherTrainings
 from search.decisions.steering import (
-    Answer,
+    Reply,
     Standing,
-    answer,
-    asked_text,
     is_selecting,
     out_of_memory,
-    requested,
-    unread,
+    reply_to,
+    request_text,
+    requested_event,
+    unreadable_event,
 )
 from search.decisions.timing import Timing
 from search.design.budget import Budget, Limit
@@ -48,7 +48,7 @@ from search.journal.events import (
     Waiting,
 )
 from search.journal.journal import Event, Journal, read
-from search.journal.requests import EXTEND, PAUSE, STOP, Asked, Unreadable
+from search.journal.requests import EXTEND, PAUSE, STOP, DriverRequest, Unreadable
 from search.journal.result import (
     ENDED,
     FAILED,
@@ -66,25 +66,25 @@ from trainables.request import TrialRequest
 RETRIES = {"moved": 1000, "lost": 8, "hung": 2, "memory": 1, "error": 0}
 """The number of times a trial is tried again after a failure of each kind.
 
-- `moved`: its machine is about to be taken away, and it left after an epoch.
+- `moved`: its machine is about to be taken away, so it stopped after an epoch.
 - `lost`: its process or node was lost.
-- `hung`: it made no step for too long.
+- `hung`: it made no progress for too long.
 - `memory`: it ran out of memory.
-- `error`: its own code raised.
+- `error`: its own code raised an exception.
 
-Divergence is an outcome, not a failure to be tried again, and storage that refuses is waited for.
+Divergence is an outcome, not a failure, and is not tried again. While storage fails, a trial waits.
 """
 
 MAX_WAITING = 50
-"""The number of waiting trials at which no other is proposed, beside one for each slot.
+"""With this number of trials waiting for relatives, plus one per slot, no further one is suggested.
 
-They wait for relatives. An algorithm that listens should hear of some trials first: for it, the
-number is just one for each that may run.
+For an algorithm that learns from results, the limit is one per slot, so that it has results before
+it suggests more.
 """
 
 
 class Driver:
-    """The driver of one search; `result` is what it knows, and `policy` what it asks."""
+    """The driver of one search: `result` is the search so far, and `policy` decides on trials."""
 
     def __init__(
         self,
@@ -96,17 +96,17 @@ class Driver:
         clock: Callable[[], float] = time.monotonic,
         ago_s: float = 0.0,
         start_s: float = 0.0,
-        earlier: Known | None = None,
+        earlier: OtherTrainings | None = None,
     ) -> None:
-        """Open a search that has an experiment and a journal.
+        """Create the driver of a search, at its beginning.
 
         Args:
-            policy: makes what decides which trials there are, and which go on.
+            policy: creates the policy, which decides which trials there are and which continue.
             slots: the number of trials that may run at once.
-            clock: counts seconds from any start.
-            ago_s: the number of seconds since the session's command began.
-            start_s: the part of them that imports and Ray's start took.
-            earlier: the trainings of earlier searches; None where they are not used.
+            clock: a monotonic clock in seconds.
+            ago_s: the seconds since the session's command began.
+            start_s: the part of these seconds that imports and the start of Ray took.
+            earlier: the trainings of earlier searches; None if they are not used.
         """
         self.journal, self.slots, self.clock = journal, slots, clock
         self.result = SearchResult()
@@ -120,67 +120,67 @@ class Driver:
             ),
         )
         self.active: set[str] = set()
-        """Trials that have been handed out."""
+        """Trials that the executor has got."""
         self.pending: deque[str] = deque()
-        """Trials to be handed out again, or that wait for a relative."""
+        """Trials that are to train again, or that wait for a relative."""
         self.out_of_memory: set[str] = set()
-        """Trials that ran out of memory; each of them halves the number that run at once."""
+        """Trials that ran out of memory. Each halves the number that run at once."""
         journal.listeners.insert(0, self._take)
         self.began = clock() - ago_s
         journal.count_time(clock, self.began)
-        self.timing = Timing(clock, start_s=start_s, left=self._time_left)
+        self.timing = Timing(clock, start_s=start_s, time_left=self._time_left)
         self.closing: tuple[str, str] | None = None
-        """By whom and why the search was closed; None while it goes on."""
+        """By whom and why the search was closed (`close`); None before."""
         self.room: int | None = slots
-        """The number of trials for which the executor has room at once, whatever the search's own
-        limit is; None where that changes, and the executor resizes.
+        """The number of trials for which the executor has room, whatever the limit of the search;
+        None if it changes, so that the executor calls `resize`.
         """
         self.look: Callable[[], None] = lambda: None
-        """Takes up what was asked for until now."""
+        """Called to fetch and answer new requests."""
         self.is_done = False
-        """True once nothing but the search's last event is left."""
+        """True once only the last event of the search is to be written."""
         self.has_trained = False
-        """True once nothing is left to train in this session: what was trained is evaluated."""
+        """True once nothing remains to train in this session, and trials are evaluated."""
         self._had_ended = self._has_session = self._is_settled = False
-        """True if the search, or its selection that goes on now, had ended when this session began;
-        once the session's first event is in `result`; once its trials have ended.
+        """True if the search, or the selection that this session continues, had ended before; once
+        the session's first event is in `result`; once its trials have ended.
         """
 
     @property
     def experiment(self) -> Experiment:
-        """The search as it goes on now."""
+        """The search, with the changes that were made while it ran."""
         return self.policy.experiment
 
     @property
     def trials(self) -> dict[str, TrialResult]:
-        """The trials that are this driver's own to hand out."""
+        """The trials that this driver trains: the search's own, or those of a selection."""
         return self.policy.trials
 
     def _take(self, event: Event) -> None:
-        """Take an event that has been written."""
+        """Apply an event that was just written to the result."""
         self.result.apply(event)
         self._has_session = True
 
     def count_time(self) -> None:
-        """Count the time until now in `result`, until the search's last events are written."""
-        if self._has_session and self.result.now and not self.is_done:
-            self.result.now[-1].advance(self.journal.elapsed_ms or 0)
+        """Add the time until now to the session in `result`, unless the search is done."""
+        if self._has_session and self.result.current_sessions and not self.is_done:
+            self.result.current_sessions[-1].advance(self.journal.elapsed_ms or 0)
 
     def replay(self, events: list[Event]) -> None:
-        """Hear what a search did before it was cut off."""
+        """Restore the state from the events of earlier sessions."""
         for event in events:
             self.result.apply(event)
-            self._hear(event.data)
+            self._receive(event.data)
         self._had_ended = self.result.has_ended
 
     def go_on(self) -> None:
-        """Carry out what was decided but not written down, and line up the rest.
+        """Finish what an interrupted session has decided, and queue the unfinished trials.
 
-        Called after a replay, with the new session in the journal.
+        Call it after `replay`, when the first event of the new session is in the journal.
         """
         self._carry_out(self.policy.begin())
-        if (asked := self.result.stopping) is not None:
-            self.close("stopped", asked_text(asked))
+        if (request := self.result.stopping) is not None:
+            self.close("stopped", request_text(request))
         self.out_of_memory |= out_of_memory(self.trials.values())
         for trial in [trial for trial in self.trials.values() if trial.outcome in UNFINISHED]:
             if not trial.config:
@@ -189,7 +189,7 @@ class Driver:
                 self._end(trial.trial, "stopped", trial.stop.reason)
             elif trial.epochs and trial.reached >= TrialConfig.from_dict(trial.config).epochs:
                 self._end(trial.trial, "completed", "")
-            elif trial.asked is not None:
+            elif trial.stop_request is not None:
                 self._stop_asked(trial)
             elif trial.outcome != "held":
                 self._line_up(trial)
@@ -197,18 +197,22 @@ class Driver:
         self._withdraw()
 
     def _line_up(self, trial: TrialResult) -> None:
-        """Let a trial that was paused go on, unless it has come to a rung and others come first."""
-        # Epochs that another trial has trained are heard to their end, past any rung.
-        if self._is_at_rung(trial.trial) and trial.was_hearing:
+        """Queue a trial that was interrupted, unless it waits at a rung and others come first."""
+        # Inherited epochs are reported to their end, past any rung.
+        if self._is_at_rung(trial.trial) and trial.is_inheriting:
             self._promote(trial.trial)
-        if not self._is_at_rung(trial.trial) or self._closed() or self._goes_on(trial.trial):
+        if (
+            not self._is_at_rung(trial.trial)
+            or self._closed()
+            or self._promote_or_hold(trial.trial)
+        ):
             self.pending.append(trial.trial)
 
     def suggest(self) -> tuple[str, TrialConfig] | None:
-        """Return a trial to train; None when there is none now (see `over`).
+        """Return the next trial to train; None if there is none now (see `over`).
 
-        One that was cut off comes before a new one. Params that make no valid config are a failed
-        trial, and the next is asked for.
+        Interrupted trials come before new ones. If params do not make a valid config, the trial
+        fails, and the next one is suggested.
         """
         if (
             not self._has_left
@@ -231,13 +235,13 @@ class Driver:
                 return self._hand_out(trial)
             self.pending.append(trial)
             waiting += must_wait
-        # No trial fits into the time that is left, and time does not come back.
+        # No trial fits into the remaining time, and none will later.
         if not self.active and self._has_left and self.experiment.budget.time is not None:
             self._close_for(self.experiment.budget.time)
         return None
 
     def _next(self) -> str:
-        """Return a trial that goes on from its rung, or a new one; empty if there is no time."""
+        """Return a trial to continue beyond its rung, or a new one; empty if there is none now."""
         scheduler = self.policy.scheduler
         choice = scheduler.choose(new=self._has_more and self._fits(), fits=self._fits)
         if choice == NEW:
@@ -250,16 +254,16 @@ class Driver:
         return choice
 
     def _hand_out(self, trial: str) -> tuple[str, TrialConfig]:
-        """Return a trial with its config, to be trained."""
+        """Mark a trial as active, and return it with its config."""
         self.active.add(trial)
         return trial, TrialConfig.from_dict(self.trials[trial].config)
 
     def _must_wait(self, trial: str) -> bool:
-        """Return whether another trial trains now, or will first, what this trial needs."""
+        """True if another trial trains epochs that this one needs, or will train them first."""
         return self.policy.must_wait(trial, self.active, self.pending)
 
     def handout(self, trial: str, config: TrialConfig) -> TrialRequest:
-        """Return what is asked of a trial that is handed out, beside its config."""
+        """Create the request to train a trial, which is sent with its config."""
         return TrialRequest(
             attempt=self.attempt(trial),
             known=self.trials[trial].reached,
@@ -270,47 +274,47 @@ class Driver:
         )
 
     def _propose(self) -> str:
-        """Return a new trial, which is in the journal; empty when there is none now."""
-        for told in self.policy.propose(idle=not (self.active or self.pending)):
-            self._write(told)
+        """Return a new trial, already in the journal; empty if there is none now."""
+        for event in self.policy.propose(idle=not (self.active or self.pending)):
+            self._write(event)
             self._withdraw()
-            if isinstance(told, Suggested) and told.config:
-                return told.trial
+            if isinstance(event, Suggested) and event.config:
+                return event.trial
         return ""
 
     def _carry_out(self, decisions: Decisions) -> None:
-        """Write what the policy decides, and end the trials that go no further by that."""
-        for told in decisions:
-            self._write(told)
+        """Write the decisions of the policy, and end the trials that are stopped by them."""
+        for event in decisions:
+            self._write(event)
             self._withdraw()
 
     def _withdraw(self) -> None:
-        """End the trials that are to go no further, which do not run now."""
-        while left := next(
+        """Stop the pending trials that the policy has ruled out."""
+        while withdrawal := next(
             ((trial, stop) for trial in self.pending if (stop := self.policy.judge(trial))), None
         ):
-            trial, stop = left
+            trial, stop = withdrawal
             self.pending.remove(trial)
             self._end(trial, "stopped", stop.reason)
 
-    def _write(self, told: EventData) -> None:
-        """Journal an event and hear it, and carry out what follows from the end of a trial."""
-        self.journal.append(told)
-        if isinstance(told, Ended):
-            self.active.discard(told.trial)
-        self._hear(told)
-        if isinstance(told, Ended):
+    def _write(self, event: EventData) -> None:
+        """Write an event to the journal, update the state, and follow up on the end of a trial."""
+        self.journal.append(event)
+        if isinstance(event, Ended):
+            self.active.discard(event.trial)
+        self._receive(event)
+        if isinstance(event, Ended):
             self._carry_out(self.policy.follow_up())
 
     @property
     def at_once(self) -> int:
-        """The number of trials that may run now."""
+        """The number of trials that may run at once now."""
         return max(1, self.slots >> len(self.out_of_memory))
 
     def resize(self, slots: int, reason: str) -> None:
         """Let this number of trials run at once from now on.
 
-        Those beyond that come to their end.
+        If more are running, they continue, and new ones start later.
         """
         if slots != self.slots:
             self.slots = slots
@@ -318,7 +322,7 @@ class Driver:
 
     @property
     def outstanding(self) -> int:
-        """The number of trials that run, or may still do so, at most."""
+        """The maximal number of trials that run now or may still run."""
         if self.closing:
             return len(self.active)
         ready = self.policy.scheduler.ready
@@ -326,14 +330,14 @@ class Driver:
 
     @property
     def over(self) -> bool:
-        """True if there will be no further trial, not even one that must be tried again."""
+        """True if no trial runs, and none will, not even as a retry."""
         return not (self.active or self._has_left) or self._closed()
 
     @property
     def _has_left(self) -> bool:
-        """True if there is anything to train beside what is being trained.
+        """True if there is anything to train beside the active trials.
 
-        If there is not, no budget has ended the search.
+        If there is not, the search is complete, even if its budget is used up, too.
         """
         return (
             bool(self.pending)
@@ -343,21 +347,21 @@ class Driver:
 
     @property
     def _has_more(self) -> bool:
-        """True if a new trial will be proposed, now or once more is heard."""
+        """True if the policy will propose a new trial, now or after further results."""
         return self.policy.more_now or self.policy.more_later
 
     def running(self, trial: str, host: str = "") -> None:
-        """Hear that a trial has got its slot, on this host."""
-        self.timing.running(trial)
+        """Record that a trial has got its slot, on this host."""
+        self.timing.start_trial(trial)
         self._write(Running(trial, self.attempt(trial), host))
 
     def attempt(self, trial: str) -> int:
-        """Return the number, from 1, of the attempt that is handed out or runs next."""
-        known = self.trials[trial]
-        return known.attempt + (known.outcome != "running")
+        """Return the number, from 1, of the attempt that runs now or next."""
+        trial_result = self.trials[trial]
+        return trial_result.attempt + (trial_result.outcome != "running")
 
     def report(self, trial: str, report: Report) -> bool:
-        """Hear a trial's report; return True when the trial is over, or paused."""
+        """Record a trial's report; return True if the trial must stop now, at least for a while."""
         if trial not in self.active:
             return True
         epoch, stop = report.epoch, None
@@ -366,21 +370,21 @@ class Driver:
         if report.restored is not None:
             self._write(Restored(trial, epoch, report.restored, report.begun))
         if report.metrics and epoch not in self.trials[trial].epochs:
-            if self._is_at_rung(trial):  # it has passed the rung with epochs trained before
+            if self._is_at_rung(trial):  # it has passed the rung with inherited epochs
                 self._promote(trial)
             self._carry_out(self.policy.cost(trial, report.cost))
             self._write(Epoch(trial, epoch, report.metrics, report.precision, report.folds))
-            self.timing.epoch(self.trials[trial], epoch)
+            self.timing.end_epoch(self.trials[trial], epoch)
             stop = self._judge(trial)
         if report.outcome is not None:
             self._end(trial, report.outcome, report.reason)
         elif report.more:
-            return False  # epochs that were trained before are heard to their end
+            return False  # further inherited epochs follow
         elif stop is not None:
             self._stop(trial, epoch, stop)
         elif self._closed():
             self._leave_for_resume(trial, epoch)
-        elif self._is_at_rung(trial) and not self._goes_on(trial):
+        elif self._is_at_rung(trial) and not self._promote_or_hold(trial):
             self.active.discard(trial)
         elif self._spent(len(self.active) - 1) is not None:
             self._set_aside(
@@ -395,15 +399,15 @@ class Driver:
         return trial not in self.active
 
     def fail(self, trial: str, kind: str, reason: str, *, traceback: str = "") -> None:
-        """Hear that a trial's process is gone, or that it raised: try it again, or end it.
+        """Record that a trial's process was lost or raised an exception: retry or end the trial.
 
-        `traceback` is a file in the search's folder.
+        `traceback` is the path of a file in the search's folder.
         """
         if trial not in self.active:
             return
         if traceback:
             self._write(Evidence(trial, traceback, "errors"))
-        if self.trials[trial].asked is not None:
+        if self.trials[trial].stop_request is not None:
             self._stop_asked(self.trials[trial])
             return
         retries = self.trials[trial].retries
@@ -415,18 +419,18 @@ class Driver:
         self.pending.append(trial)
 
     def close(self, by: str, reason: str) -> None:
-        """Start nothing more, and let no trial go on after its epoch.
+        """Close the search: no trial starts, and none continues after its current epoch.
 
-        The first reason given stays, except that of a used-up budget, or of a request to stop: what
-        they leave to be done may still be interrupted.
+        The first reason stays, except for a used-up budget or a request to stop. After these, the
+        search still evaluates its trials, which another reason may interrupt.
         """
         if self.closing is None or (self.closing[0] in OPEN and by not in OPEN):
             self.closing = (by, reason)
 
     def finish(self) -> None:
-        """Write the search's own outcome as the last line.
+        """Write the last event, with the outcome of the search.
 
-        A trial that never told its end has failed, unless the search was cut off.
+        Trials that have not reported their end have failed, unless the search was closed.
         """
         if self.closing is None:
             for trial in [*self.active, *self.pending]:
@@ -434,25 +438,25 @@ class Driver:
         self.settle()
         self._write(self.policy.last_word(*(self.closing or self.policy.outcome)))
 
-    def take_up(self, asked: Asked | Unreadable, *, waited: bool = False) -> bool:
-        """Answer a request in the journal, then do what it asks; return False to leave it there.
+    def take_up(self, request: DriverRequest | Unreadable, *, waited: bool = False) -> bool:
+        """Answer a request in the journal, then carry it out; return False if it must stay.
 
-        One that was answered before is not answered again: what it asks was done, or `go_on` has
-        done it. While the search is broken off, it is left for the session that goes on.
+        A request that is already answered is ignored: it was carried out then, or by `go_on`. While
+        the search is being interrupted, requests stay for the session that continues it.
 
         Args:
-            asked: the request.
-            waited: whether it was there before this session.
+            request: the request.
+            waited: True if it is older than this session.
         """
-        if asked.id in self.result.requests:
+        if request.id in self.result.requests:
             return True
-        if isinstance(asked, Unreadable):
-            self._write(unread(asked))
+        if isinstance(request, Unreadable):
+            self._write(unreadable_event(request))
             return True
-        if self.interrupted and asked.action != PAUSE:
+        if self.interrupted and request.action != PAUSE:
             return False
-        if late := self._why_late(asked, waited=waited):
-            found = Answer(Message(f"it came too late: {late}"), is_refused=True)
+        if late := self._why_late(request, waited=waited):
+            reply = Reply(Message(f"it came too late: {late}"), is_refused=True)
         else:
             standing = Standing(
                 True,
@@ -462,36 +466,36 @@ class Driver:
                 self.room or MANY,
                 len(self.out_of_memory),
             )
-            found = answer(asked, self.experiment, self.result, standing)
-        told = requested(asked, found)
-        self._write(told)
-        if not told.is_refused:
-            self._do(told)
+            reply = reply_to(request, self.experiment, self.result, standing)
+        event = requested_event(request, reply)
+        self._write(event)
+        if not event.is_refused:
+            self._do(event)
         return True
 
-    def _why_late(self, asked: Asked, *, waited: bool) -> str:
-        """Return why a request is of another time, when the search ran; empty if it is not."""
-        if waited and (self._had_ended or asked.action == PAUSE):
+    def _why_late(self, request: DriverRequest, *, waited: bool) -> str:
+        """Return the reason why a request, meant for an earlier time, is too late; or ""."""
+        if waited and (self._had_ended or request.action == PAUSE):
             return "the search did not run any more"
         is_over = self.is_done and not self.interrupted
-        return "the search had come to its end" if is_over and asked.action == PAUSE else ""
+        return "the search had come to its end" if is_over and request.action == PAUSE else ""
 
-    def _do(self, told: Requested) -> None:
-        """Do what a request asks, whose answer is in the journal."""
-        if told.action == STOP and told.trial:
-            trial = self.trials[told.trial]
-            if told.trial not in self.active and not trial.ended_ms:
+    def _do(self, event: Requested) -> None:
+        """Carry out a request whose answer is in the journal."""
+        if event.action == STOP and event.trial:
+            trial = self.trials[event.trial]
+            if event.trial not in self.active and not trial.ended_ms:
                 self._stop_asked(trial)
-        elif told.action == STOP:
-            self.close("stopped", asked_text(told))
-        elif told.action == PAUSE:
-            self.close("interrupted", asked_text(told))
-        elif told.action == EXTEND:
-            self._extend(told)
+        elif event.action == STOP:
+            self.close("stopped", request_text(event))
+        elif event.action == PAUSE:
+            self.close("interrupted", request_text(event))
+        elif event.action == EXTEND:
+            self._extend(event)
 
-    def _extend(self, told: Requested) -> None:
-        """Go on with more trials, another budget, or another number of trials at once."""
-        facts = {**self.experiment.describe(), **told.changes}
+    def _extend(self, event: Requested) -> None:
+        """Change the number of trials, the budget, or the number of trials at once."""
+        facts = {**self.experiment.describe(), **event.changes}
         self.policy.extend(
             replace(
                 self.experiment,
@@ -500,7 +504,7 @@ class Driver:
                 concurrency=facts["concurrency"],
             )
         )
-        # By now a signal may have closed it too.
+        # Meanwhile a signal may have closed the search for another reason.
         if self._spent(0) is None and self.closing is not None and self.closing[0] == "budget":
             self.closing = None
             waiting = {*self.active, *self.pending}
@@ -511,34 +515,35 @@ class Driver:
                     and trial.trial not in waiting
                 ):
                     self._line_up(trial)
-        if self.room is not None and told.changes.keys() & {"trials", "concurrency"}:
+        if self.room is not None and event.changes.keys() & {"trials", "concurrency"}:
             most = MANY if is_selecting(self.result) else max(1, self.experiment.planned_trials)
             slots = min(self.room, self.experiment.concurrency or MANY, most)
-            self.resize(slots, asked_text(told))
+            self.resize(slots, request_text(event))
 
-    def _hear(self, told: EventData) -> None:
-        """Hear an event of an earlier session, or one that was just written."""
-        known = self.trials.get(getattr(told, "trial", ""))
-        if known is not None:
-            match told:
+    def _receive(self, event: EventData) -> None:
+        """Update the state by an event of an earlier session, or one that was just written."""
+        trial = self.trials.get(getattr(event, "trial", ""))
+        if trial is not None:
+            match event:
                 case Epoch():
-                    self.timing.hear(known, told.epoch)
+                    self.timing.record_epoch(trial, event.epoch)
                 case Evaluated():
-                    self.timing.evaluated(known)
-                case Retried() if told.kind == "memory":
-                    self.out_of_memory.add(known.trial)
-                case Ended() if told.kind == "memory":
-                    # It was not for want of room beside others.
-                    self.out_of_memory.discard(known.trial)
-        self.policy.hear(told)
+                    self.timing.record_evaluation(trial)
+                case Retried() if event.kind == "memory":
+                    self.out_of_memory.add(trial.trial)
+                case Ended() if event.kind == "memory":
+                    # The trial needs too much memory by itself: other trials were not the cause.
+                    self.out_of_memory.discard(trial.trial)
+        self.policy.receive(event)
 
     def _is_at_rung(self, trial: str) -> bool:
         return trial in self.policy.at_rung
 
-    def _goes_on(self, trial: str) -> bool:
-        """Decide whether a trial that has come to a rung goes on, and return that.
+    def _promote_or_hold(self, trial: str) -> bool:
+        """Promote a trial that has reached a rung if it should train next, or hold it there.
 
-        It does if it is the one that should train next; if not, it is held there.
+        Returns:
+            True if it was promoted.
         """
         if self.policy.scheduler.choose(new=self.policy.more_now) == trial:
             self._promote(trial)
@@ -551,122 +556,121 @@ class Driver:
         self._write(Promoted(trial, self.trials[trial].reached, self.policy.by))
 
     def settle(self) -> None:
-        """Stop the trials that are held where they are, as the search has come to its end.
+        """Stop the trials that wait at rungs, at the end of the search.
 
-        A search that closes before its end may be resumed with them. What is risked by stopping
-        them is recorded if it has changed.
+        In a search that was closed before, they stay as they are, for a resume. The risk of
+        stopping them is recorded if it has changed.
         """
         self._is_settled = True
         risk = self.policy.risk if self.closing is None or self.closing[0] in ENDED else None
         if risk is not None and risk != self.result.risk:
             self._write(risk)
         if self.closing is None:
-            held = [trial for trial in self.trials.values() if trial.outcome == "held"]
+            waiting = [trial for trial in self.trials.values() if trial.outcome == "held"]
             why = self.policy.scheduler.why
-            for trial, stop in [(trial, why(trial.trial)) for trial in held]:
+            for trial, stop in [(trial, why(trial.trial)) for trial in waiting]:
                 self._stop(trial.trial, trial.reached, stop)
 
     def _closed(self) -> bool:
-        """Return whether the search is closed, after a look at the budget."""
+        """True if the search is closed, which it is now if its budget is used up."""
         if self.closing is None and (spent := self._spent(0)) is not None:
             self._close_for(spent)
         return self.closing is not None
 
     def _close_for(self, limit: Limit | None) -> None:
-        """Close because this limit leaves nothing for another epoch."""
-        kept = ""
+        """Close the search because this limit of the budget is used up."""
+        remark = ""
         if limit is not None and limit is self.experiment.budget.time:
-            left = self._time_left()
+            left_s = self._time_left()
             if not any(trial.attempt or trial.outcome in FAILED for trial in self.trials.values()):
-                kept = f": the start took {self._used():.0f} s"
-            elif left >= 1:
-                kept = f", but for {left:.0f} s" + (
+                remark = f": the start took {self._used():.0f} s"
+            elif left_s >= 1:
+                remark = f", but for {left_s:.0f} s" + (
                     " that the search's end takes"
-                    if left <= self.timing.end_s
+                    if left_s <= self.timing.end_s
                     else ", too few for another epoch"
                 )
-        self.close("budget", f"the budget of {limit} is used up{kept}")
+        self.close("budget", f"the budget of {limit} is used up{remark}")
 
     def _spent(self, ahead: int) -> Limit | None:
-        """Return the limit of the budget that is used up; None if there is none.
+        """Return a limit of the budget that is used up, or None.
 
-        `ahead` is the number of epochs that are being trained now, which count as done.
+        `ahead` is the number of epochs that are being trained now; they count as done.
         """
         experiment = self.experiment
         if not experiment.budget.limits:
             return None
-        wall_s = self._used() + self.timing.end_s  # which counts the devices' time too
+        wall_s = self._used() + self.timing.end_s  # for limits of the devices' time, too
         return experiment.budget.spent(self.result, experiment.demand, wall_s=wall_s, ahead=ahead)
 
     def _time_left(self) -> float:
-        """Return the seconds that the budget leaves; infinite where it does not limit them."""
+        """Return the remaining seconds of the budget; infinite without a limit of time."""
         limit = self.experiment.budget.time
         return limit.amount - self._used() if limit is not None else math.inf
 
     def _fits(self, trial: str = "") -> bool:
-        """Return whether the next epoch of a trial, or the first of a new one, ends in time.
+        """True if the next epoch of a trial, or the first epoch of a new one, ends in time.
 
-        It is forecast from the trial's own epochs, or from others' first ones.
+        See `Timing.forecast`.
         """
-        left = self._time_left()
+        left_s = self._time_left()
         return (
-            left == math.inf
-            or self.timing.forecast(self.trials.get(trial)) + self.timing.end_s <= left
+            left_s == math.inf
+            or self.timing.forecast(self.trials.get(trial)) + self.timing.end_s <= left_s
         )
 
     @property
     def out_of_time(self) -> bool:
-        """True if the budget's time is used up, except for what follows the evaluation."""
+        """True if the remaining time is only enough for what follows the evaluation."""
         return self._time_left() <= self.timing.leaving_s
 
     @property
     def is_late(self) -> bool:
-        """True if even that is too short for all that usually follows."""
+        """True if even for that, the remaining time is too short."""
         return self._time_left() <= self.timing.leaving_s / 2
 
     @property
     def interrupted(self) -> bool:
-        """True if everything is to end now.
+        """True if everything must end now.
 
-        When only the budget is used up, or the search is to stop, what remains to be done for the
-        trials so far is done.
+        After a used-up budget or a request to stop, the trials so far are still evaluated.
         """
         return self.closing is not None and self.closing[0] not in OPEN
 
     def _used(self) -> float:
-        """Return the seconds that this session, and those before it, have taken."""
+        """Return the seconds of this session and those before it."""
         self.count_time()
         return self.result.wall_s
 
     def _leave_for_resume(self, trial: str, epoch: int) -> None:
-        """Pause a trial when the search closes; it waits for a resume."""
+        """Interrupt a trial because the search was closed; a resume continues it."""
         _, reason = self.closing or ("", "")
         self._write(Paused(trial, epoch, reason))
         self.active.discard(trial)
 
     def _set_aside(self, trial: str, epoch: int, reason: str) -> None:
-        """Pause a trial for which the budget has nothing left now.
+        """Interrupt a trial for which no budget remains now.
 
-        It goes on if others leave something, or in a resume with a larger budget.
+        It continues if others leave some, or in a resume with a larger budget.
         """
         self._write(Paused(trial, epoch, reason))
         self.active.discard(trial)
         self.pending.append(trial)
 
     def _judge(self, trial: str) -> Stop | None:
-        """Return why a trial is to go no further, whatever the scheduler says; None if it may."""
-        asked = self.trials[trial].asked
-        return Stop(asked_text(asked)) if asked is not None else self.policy.judge(trial)
+        """Return the reason to stop a trial, apart from the scheduler's reasons; or None."""
+        request = self.trials[trial].stop_request
+        return Stop(request_text(request)) if request is not None else self.policy.judge(trial)
 
     def _stop_asked(self, trial: TrialResult) -> None:
-        """Stop a trial that is to stop by a request, and does not train now."""
+        """Stop a trial by a request, while it does not train."""
         if trial.trial in self.pending:
             self.pending.remove(trial.trial)
         if (stop := self._judge(trial.trial)) is not None:
             self._stop(trial.trial, trial.reached, stop)
 
     def _stop(self, trial: str, epoch: int, stop: Stop) -> None:
-        by = self.policy.by if self.trials[trial].asked is None else "a request"
+        by = self.policy.by if self.trials[trial].stop_request is None else "a request"
         self._write(Stopped(trial, epoch, by, **vars(stop)))
         self._end(trial, "stopped", stop.reason)
 

@@ -1,8 +1,8 @@
-"""The trainings of other searches of the same storage, found in their journals.
+"""The trainings of other searches in the same storage, which a search may continue.
 
-They count if they are of the same code and data, on the same kind of machine. The journals are read
-in a thread while Ray starts. Checkpoints are not looked at here: the worker that goes on from one
-sees whether it is there and whole.
+Only trainings with the same code and data, on the same kind of machine, count. The journals are
+read in a thread while Ray starts. The checkpoints are not checked here: the worker that continues
+from one checks that it is there and complete.
 """
 
 import re
@@ -12,13 +12,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
-from typing import Self
+from typing import NamedTuple, Self
 
 from cluster.storage.bucket import AT_ONCE, Bucket, StorageError
-from search.decisions.shared_trainings import is_shared_between_searches, nearness, source
+from search.decisions.shared_trainings import (
+    is_shared_between_searches,
+    nearness,
+    warm_start_source,
+)
 from search.design.experiment import NAME, Experiment
 from search.journal.bucket_log import FIRST, JournalCopy
-from search.journal.journal import FILE_NAME, DamagedJournal
+from search.journal.events import Freed, SessionStart, Suggested
+from search.journal.journal import FILE_NAME, DamagedJournal, Event
 from search.journal.provenance import training_fingerprint
 from search.journal.store import Storage, home
 from trainables.checkpoints.lineage import WarmStartSource, training_key
@@ -26,83 +31,97 @@ from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
 
 MAX_S = 20.0
-"""The seconds that reading may take; after that, what was read until then must do."""
+"""The time limit for reading. Journals that were not read by then are ignored."""
 MAX_POINTS = 1000
-"""The largest space in which trainings are looked up before the user is told of them.
+"""The number of points up to which all points of a space are looked up, to see if any matches.
 
-Of a larger one it is taken that some may match.
+In a larger space, some are assumed to match.
 """
 FUSED = "-fused"
-"""The end of the fingerprint of fused trainings."""
+"""The suffix of the fingerprint of fused trainings."""
 MAX_FIRST_LINE = 2**20
-"""The most bytes that are read to find a journal's first line."""
+"""The number of bytes in which a journal's first line must end."""
 
-SUGGESTED = re.compile(
-    rb'"event": "suggested", "trial": "([A-Za-z0-9-]+)", "stem": "([0-9a-f]{16})"'
+LINE_HEAD = re.compile(
+    rb'\{"n": \d+, "time_ms": \d+, "event": "(?P<kind>\w+)"'
+    rb'(?:, "trial": "(?P<trial>[A-Za-z0-9-]+)", "epoch": (?P<epoch>\d+))?'
 )
-EPOCH = re.compile(rb'"event": "epoch", "trial": "([A-Za-z0-9-]+)", "epoch": (\d+)')
-SESSION = re.compile(rb'"event": "(?:started|resumed|selecting)".*')
-"""The beginnings of sessions, to the end of their lines.
+"""The beginning of a journal's line. Of epochs, which are most lines, nothing else is read.
 
-They are of whole lines: a quotation mark inside a text has a backslash before it.
+A trial's name becomes part of a path, and others may have written the journal: therefore only these
+characters.
 """
-FREED = re.compile(rb'"event": "freed", "trials": \[([^\]]*)\]')
-"""The trials whose checkpoints were removed, in quotation marks."""
-TRAINING = re.compile(rb'"training": "([0-9a-f]{16}(?:-fused)?)"')
+PARSED = frozenset(b"started resumed selecting suggested freed".split())
+"""The kinds of events that are parsed completely."""
 
 
-class Earlier:
-    """The trials of other searches, by their training key."""
+class EarlierTraining(NamedTuple):
+    """A trial of another search, from whose checkpoints a trial may continue."""
 
-    def __init__(self, experiment: Experiment, dataset: Dataset, *, wanted: bool = True) -> None:
-        """Begin to read in a thread, if that is `wanted`."""
+    search: str
+    trial: str
+    epoch: int
+    """The last epoch that it has finished."""
+
+
+class EarlierSearches:
+    """The trainings of other searches (an `OtherTrainings`)."""
+
+    def __init__(
+        self, experiment: Experiment, dataset: Dataset, *, is_enabled: bool = True
+    ) -> None:
+        """Start to read journals in a thread, if `is_enabled`; otherwise there are no trainings."""
         self.experiment = experiment
         self.training = training_of(experiment, dataset)
-        """The fingerprint of what decides a training beside its config.
+        """The fingerprint of everything except the config that a training depends on.
 
-        It is the same in the journals that are read.
+        Only journals with the same one are read.
         """
         self.trouble = ""
-        """The reason that storage could not be read, if so."""
-        self._kinds: dict[str, str] = {}
-        """For each search its fingerprint, which tells whether its trials were fused."""
-        self._trials: dict[str, list[tuple[str, str, int]]] = {}
-        """For each training key the search, the trial and its last epoch."""
+        """The reason why the storage could not be read; empty if it could."""
+        self._fingerprints: dict[str, str] = {}
+        """By search: the fingerprint of its trainings, with `FUSED` if they were fused."""
+        self._trainings: dict[str, list[EarlierTraining]] = {}
+        """The trials by training key."""
         self._thread = Thread(
-            target=self._read, args=[self.training.encode() if wanted else b""], daemon=True
+            target=self._read, args=[self.training.encode() if is_enabled else b""], daemon=True
         )
         self._thread.start()
 
     def of(self, training: str, length: int, most: int) -> list[WarmStartSource]:
-        """Return trials of this training key, as `shared_trainings.Known.of` does."""
+        """Return the trials with this training key, as described in `OtherTrainings.of`."""
         self._thread.join()
-        found = [
-            one for one in self._trials.get(training, ()) if self._kinds[one[0]] == self.training
+        matching = [
+            earlier
+            for earlier in self._trainings.get(training, ())
+            if self._fingerprints[earlier.search] == self.training
         ]
-        nearest = sorted(found, key=lambda one: nearness(one[2], length))[:most]
+        nearest = sorted(matching, key=lambda earlier: nearness(earlier.epoch, length))[:most]
         return [
-            source(name, trial, epoch, home(self.experiment.storage, name))
-            for name, trial, epoch in nearest
+            warm_start_source(*earlier, home(self.experiment.storage, earlier.search))
+            for earlier in nearest
         ]
 
     @property
     def searches(self) -> list[str]:
-        """The searches of which something may be used."""
+        """The names of the searches whose trainings may be used."""
         self._thread.join()
-        return [name for name, kind in self._kinds.items() if kind == self.training]
+        return [
+            name for name, fingerprint in self._fingerprints.items() if fingerprint == self.training
+        ]
 
-    def told(self, *, fused: bool, say: Callable[[str], None]) -> Self:
-        """Hear whether trials are fused, tell the user what is reused, and return this object.
+    def with_fusion(self, *, fused: bool, say: Callable[[str], None]) -> Self:
+        """Limit the trainings to fused or to unfused ones, and return this object.
 
-        Fused trials are rounded in another way, so that only searches of the same kind count. `say`
-        gets a line for people, if there is something to say.
+        Fused networks are rounded differently, so the two must not be mixed. `say` is called with a
+        note to the user if trainings may be reused, or if the storage could not be read.
         """
         self.training += FUSED * fused
         if (searches := self.searches) and self._may_match():
-            named = ", ".join(searches[:3]) + " ..." * (len(searches) > 3)
+            names = ", ".join(searches[:3]) + " ..." * (len(searches) > 3)
             say(
                 "note: what was trained before with this code, data and kind of machine is not "
-                f"trained again ({named}); --no-cache trains it anew"
+                f"trained again ({names}); --no-cache trains it anew"
             )
         if self.trouble:
             say(
@@ -112,16 +131,16 @@ class Earlier:
         return self
 
     def _may_match(self) -> bool:
-        """Return whether earlier trainings may be of this search's trials.
+        """True if earlier trainings may match trials of this search.
 
-        They may, where its trials are too many to be looked through, unless all begin with weights.
+        In a space with too many points to look up, they may, unless all trials start from weights.
         """
         size = self.experiment.space.size
         if size is None or size > MAX_POINTS:
             configs = (config.to_dict() for config in self.experiment.edges)
             return any(map(is_shared_between_searches, configs))
         for params in self.experiment.space.points():
-            with suppress(ConfigError):  # params that make no trial
+            with suppress(ConfigError):  # params without a valid config
                 config = self.experiment.config(params)
                 if is_shared_between_searches(config.to_dict()) and self.of(
                     training_key(config), 1, 1
@@ -135,40 +154,62 @@ class Earlier:
         until = time.monotonic() + MAX_S
         try:
             for name, content in _journals(self.experiment.storage, self.experiment.name, training):
-                with suppress(ValueError):  # its texts are no UTF-8: others may have written it
-                    self._take(name, content)
+                # Others may have written this journal, or damaged it: then it is ignored.
+                with suppress(ValueError, RecursionError):
+                    self._add(name, content)
                 if time.monotonic() > until:
                     break
         except OSError as error:
             self.trouble = str(error.strerror or error)
 
-    def _take(self, name: str, content: bytes) -> None:
-        """Add the trials of a journal, if all its sessions have one and the same fingerprint."""
-        kinds = {
-            found[1].decode() if (found := TRAINING.search(session)) else ""
-            for session in SESSION.findall(content)
-        }
-        if len(kinds) != 1 or "" in kinds:
+    def _add(self, name: str, journal: bytes) -> None:
+        fingerprints, epochs_by_key = read_trainings(journal)
+        if len(fingerprints) != 1 or "" in fingerprints or not epochs_by_key:
             return
-        reached = {trial: int(epoch) for trial, epoch in EPOCH.findall(content)}
-        freed = {trial for names in FREED.findall(content) for trial in names.split(b'"')[1::2]}
-        trials = [
-            (trial, training)
-            for trial, training in SUGGESTED.findall(content)
-            if reached.get(trial) and trial not in freed
-        ]
-        for trial, training in trials:
-            self._trials.setdefault(training.decode(), []).append(
-                (name, trial.decode(), reached[trial])
+        for training, epochs in epochs_by_key.items():
+            self._trainings.setdefault(training, []).extend(
+                EarlierTraining(name, trial, epoch) for trial, epoch in epochs.items()
             )
-        self._kinds |= {name: kinds.pop()} if trials else {}
+        (self._fingerprints[name],) = fingerprints
+
+
+def read_trainings(journal: bytes) -> tuple[set[str], dict[str, dict[str, int]]]:
+    """Find the trainings in a journal that others may continue.
+
+    They have finished an epoch, and still have their checkpoints. Epochs are read by a regular
+    expression, since a search starts only when all journals are read: with them, 13,000 lines take
+    0.09 s instead of 0.17 s as JSON, or 0.38 s as events.
+
+    Returns:
+        The fingerprints of the sessions; and by training key, the last epochs of the trials.
+
+    Raises:
+        ValueError: a line is damaged.
+    """
+    fingerprints, keys, last_epochs = set[str](), dict[str, str](), dict[str, int]()
+    freed = set[str]()
+    for line in journal.split(b"\n")[:-1]:
+        if (head := LINE_HEAD.match(line)) is None:
+            raise ValueError(f"not an event: {line[:80]!r}")
+        if head["kind"] == b"epoch" and head["trial"]:
+            last_epochs[head["trial"].decode()] = int(head["epoch"])
+        elif head["kind"] in PARSED:
+            match Event.from_line(line.decode()).data:
+                case SessionStart() as session:
+                    fingerprints.add(session.training)
+                case Suggested() as suggested if suggested.stem:
+                    keys[suggested.trial] = suggested.stem
+                case Freed() as removal:
+                    freed.update(removal.trials)
+    epochs_by_key: dict[str, dict[str, int]] = {}
+    for trial, training in keys.items():
+        if last_epochs.get(trial) and trial not in freed:
+            epochs_by_key.setdefault(training, {})[trial] = last_epochs[trial]
+    return fingerprints, epochs_by_key
 
 
 def training_of(experiment: Experiment, dataset: Dataset) -> str:
-    """Return the fingerprint of what decides how a config is trained.
-
-    It does not tell whether trials are fused.
-    """
+    """Return the fingerprint of all that an unfused training depends on, except its config."""
     demand = experiment.demand
     return training_fingerprint(
         data=dataset.fingerprint,
@@ -179,9 +220,9 @@ def training_of(experiment: Experiment, dataset: Dataset) -> str:
 
 
 def _journals(storage: Storage, own: str, training: bytes) -> Iterator[tuple[str, bytes]]:
-    """Return the names and journals of other searches whose first line has this fingerprint.
+    """Yield (name, journal) of each other search whose first line has this fingerprint.
 
-    The newest come first, where that is known.
+    In a folder, the newest come first.
     """
     return (
         _in_bucket(storage, own, training)
@@ -191,18 +232,18 @@ def _journals(storage: Storage, own: str, training: bytes) -> Iterator[tuple[str
 
 
 def _in_folder(storage: Path, own: str, training: bytes) -> Iterator[tuple[str, bytes]]:
-    found = [
+    paths = [
         path
         for path in storage.glob(f"*/{FILE_NAME}")
         if path.parent.name != own and NAME.fullmatch(path.parent.name) and path.is_file()
     ]
-    for path in sorted(found, key=_changed, reverse=True):
+    for path in sorted(paths, key=_changed, reverse=True):
         try:
             with path.open("rb") as file:
                 if training in file.readline(MAX_FIRST_LINE):
                     file.seek(0)
                     yield path.parent.name, file.read()
-        except OSError:  # not readable for this user, or gone since
+        except OSError:  # not readable for this user, or removed meanwhile
             continue
 
 
@@ -223,7 +264,7 @@ def _in_bucket(bucket: Bucket, own: str, training: bytes) -> Iterator[tuple[str,
             return b""
         try:
             return JournalCopy(place).read()
-        except (StorageError, DamagedJournal):  # one with a piece missing
+        except (StorageError, DamagedJournal):  # a piece is missing
             return b""
 
     with ThreadPoolExecutor(AT_ONCE) as pool:

@@ -1,7 +1,7 @@
-"""The policy of a driver: what is trained, what goes no further, and when there is no more.
+"""The policy of a driver: which trials are trained, which are stopped, and when there are no more.
 
-A policy decides, and writes nothing. Where a method yields events, the driver writes each of them
-to the journal, and lets the policy hear it, before it asks for the next.
+A policy decides, and writes nothing. If a method yields events, the driver writes each of them to
+the journal, and passes it to `receive`, before it asks for the next one.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from search.decisions.shared_trainings import Known
+from search.decisions.shared_trainings import OtherTrainings
 from search.design.experiment import Experiment
 from search.journal.events import Concluded, EventData, Finished, Risked
 from search.journal.journal import Event
@@ -24,40 +24,40 @@ Decisions = Iterator[EventData]
 
 @dataclass(frozen=True)
 class Record:
-    """The facts that a policy may know of its search, beside what it has decided."""
+    """The parts of its search that a policy can read, beside its own decisions."""
 
     result: SearchResult
-    """The result that the journal adds up to."""
+    """The result of the events so far."""
     events: Callable[[], list[Event]]
-    """Reads the journal from its beginning."""
+    """Reads the whole journal."""
     note: Callable[[str], None]
-    """Tells people something that is no decision."""
-    earlier: Known | None = None
-    """The trainings of earlier searches; None where they are not used."""
+    """Prints a note to the user."""
+    earlier: OtherTrainings | None = None
+    """The trainings of earlier searches; None if they are not used."""
 
 
 class Policy(Protocol):
-    """The decisions that a driver asks for, and the news that it tells."""
+    """The interface through which a driver gets decisions, and passes on events."""
 
     @property
     def experiment(self) -> Experiment:
-        """The search as it goes on now."""
+        """The search, with the changes that were made while it ran."""
 
     @property
     def scheduler(self) -> Scheduler:
-        """The scheduler, which knows the trials that wait at rungs."""
+        """The scheduler, which has the trials that wait at rungs."""
 
     @property
     def at_rung(self) -> Collection[str]:
-        """Trials that have come to a rung, until it is decided whether they go on at once."""
+        """Trials that have reached a rung, until they are promoted or held."""
 
     @property
     def by(self) -> str:
-        """The name of what holds and stops trials."""
+        """The name of what holds and stops trials, for `Decided.by`."""
 
     @property
     def trials(self) -> dict[str, TrialResult]:
-        """The trials, by name, that are the driver's to hand out."""
+        """The trials that the driver trains, by name."""
 
     @property
     def more_now(self) -> bool:
@@ -65,68 +65,68 @@ class Policy(Protocol):
 
     @property
     def more_later(self) -> bool:
-        """True if a new trial may be proposed once more is heard."""
+        """True if a new trial may be proposed after further results."""
 
     @property
     def ahead(self) -> int:
-        """The number of new trials that there may be."""
+        """The maximal number of trials that may still be proposed."""
 
     @property
     def outcome(self) -> tuple[str, str]:
-        """The outcome, and the reason, if nothing ends it early."""
+        """The outcome of the session, and its reason, unless it was closed."""
 
     @property
     def may_wait(self) -> bool:
-        """True if trials are proposed although many wait for what others train."""
+        """True if trials may be proposed although many wait for relatives."""
 
     @property
     def risk(self) -> Risked | None:
-        """The risk if no trial that waits goes on; None if that is not known."""
+        """The risk of stopping the trials that wait at rungs; None if not known."""
 
     def extend(self, experiment: Experiment) -> None:
-        """Go on with the same search, of more or fewer trials or with another budget."""
+        """Continue with a changed number of trials, or another budget."""
 
     def begin(self) -> Decisions:
-        """Begin a session, whose first event is in the journal."""
+        """Begin a session whose first event is in the journal."""
 
-    def hear(self, data: EventData) -> None:
-        """Hear of an event: one of an earlier session, or one that the driver has written."""
+    def receive(self, data: EventData) -> None:
+        """Receive an event of an earlier session, or one that the driver has just written."""
 
     def propose(self, *, idle: bool) -> Decisions:
-        """Propose a new trial: the last event is that of a trial with a config, if there is one.
+        """Propose a new trial. If there is one, the last event suggests a trial with a config.
 
-        `idle` is True if no trial is trained or waits.
+        `idle` is True if no trial is active or pending.
         """
 
     def judge(self, trial: str) -> Stop | None:
-        """Return why a trial is to go no further, whatever the scheduler says; None if it may."""
+        """Return the reason to stop a trial, apart from the scheduler's reasons; or None."""
 
     def follow_up(self) -> Decisions:
-        """Decide what follows from trials that have ended."""
+        """Decide on the consequences of trials that have ended."""
 
     def cost(self, trial: str, measured: Cost | None) -> Decisions:
-        """Decide what a trial costs to use, before its first epoch; `measured` is its own report's.
+        """Decide the cost of using a trial's network, before its first epoch.
 
-        None if it was not measured.
+        `measured` is the cost in the trial's report; None if it was not measured.
         """
 
     def must_wait(self, trial: str, active: Collection[str], pending: Collection[str]) -> bool:
-        """Return whether another trial trains now, or will first, what this one needs."""
+        """True if another trial trains epochs that this one needs, or will train them first."""
 
     def beginnings(self, trial: str) -> list[WarmStartSource]:
-        """Return the warm start sources of a trial, the most useful first."""
+        """Return the sources for a warm start of a trial, the best first."""
 
     def milestones(self, config: TrialConfig) -> list[int]:
-        """Return the epochs of a trial at which others of the same training may end."""
+        """Return the epochs at which shorter trials of the same training may end."""
 
     def wants_cost(self, config: TrialConfig) -> bool:
-        """Return whether a trial is to measure what it costs to use."""
+        """True if a trial with this config should measure the cost of using its network."""
 
     def last_word(self, outcome: str, reason: str) -> Finished | Concluded:
-        """Return the event that ends the session."""
+        """Create the event that ends the session."""
 
     def save(self, folder: Path) -> None:
-        """Save beside the journal what others may read of it."""
+        """Save files beside the journal, such as the study of an algorithm."""
 
 
 MakePolicy = Callable[[Experiment, Record], Policy]

@@ -1,6 +1,6 @@
-"""The basis of a refinement and its result: how trials compare, and how much gain is noise.
+"""The input and the result of a refinement: how trials compare, and how much gain is noise.
 
-Also the sentences and facts that tell how a refinement went.
+Also the sentences and facts that describe the course of a refinement.
 """
 
 import math
@@ -10,7 +10,7 @@ import numpy as np
 
 from search.decisions.space_refinement import Observation, narrow
 from search.journal.events import Refined
-from search.journal.result import FAILED, SearchResult, TrialResult, one_a_training
+from search.journal.result import FAILED, SearchResult, TrialResult, furthest_of_each_training
 from search.space import SearchSpace
 from search.values.message import Remedy
 from search.values.wording import last_line_of
@@ -18,34 +18,34 @@ from trainables.errors import counted
 from trainables.values import Json, Params
 
 MAX_TRAININGS = 2000
-"""The most trainings that are compared; of more, the last are."""
+"""The maximal number of trainings that are compared: the last ones."""
 
 
 def observations(result: SearchResult) -> list[Observation]:
-    """Return the trainings that tell something of their params, each with a score.
+    """Return the trainings that show an effect of their params, each with a score.
 
-    The score is the share of the others that it is better than.
+    The score of a training is the share of the others that it is better than.
 
-    Trials that differ in length alone are one training, and so one observation: the one that came
-    furthest. If each counted, an effect that one training has by chance would seem clear, since all
-    its lengths have it too.
+    Trials that differ only in length are one training, and one observation: the trial that has
+    reached the last epoch. If each counted, a chance effect in one training would seem significant,
+    since all its lengths have it.
 
-    Two that came to their end are compared by their best values, others by their best up to the
-    epoch that both have reached: a stopped trial is never held against epochs that it was not
-    given. One that diverged is worse than all that did not; one that failed tells nothing.
+    Two completed trainings are compared by their best values, others by their best values up to the
+    epoch that both have reached: a stopped trial must not be compared with epochs that it did not
+    train. A diverged training is worse than all that did not diverge; a failed one is left out.
     """
-    heard = [
+    usable = [
         trial
         for trial in result.trials.values()
         if trial.outcome == "diverged" or (trial.epochs and trial.outcome not in FAILED)
     ]
-    known, metric = one_a_training(heard)[-MAX_TRAININGS:], result.metric
-    if len(known) < 2:
-        return [Observation(effective(trial), 0.5) for trial in known]
-    longest = max((max(trial.epochs, default=0) for trial in known), default=0)
-    best = np.full((len(known), longest + 1), -math.inf)
-    """By epoch; of a trial that diverged, lower than any."""
-    for row, trial in enumerate(known):
+    trainings, metric = furthest_of_each_training(usable)[-MAX_TRAININGS:], result.metric
+    if len(trainings) < 2:
+        return [Observation(effective_params(trial), 0.5) for trial in trainings]
+    longest = max((max(trial.epochs, default=0) for trial in trainings), default=0)
+    best = np.full((len(trainings), longest + 1), -math.inf)
+    """The best score up to each epoch, (trainings, epochs + 1); -inf for a diverged trial."""
+    for row, trial in enumerate(trainings):
         if trial.outcome != "diverged":
             values = [
                 metric.score_of(trial.epochs[epoch]) if epoch in trial.epochs else -math.inf
@@ -53,29 +53,30 @@ def observations(result: SearchResult) -> list[Observation]:
             ]
             best[row, 1:] = np.maximum.accumulate(values)
     lengths = np.array(
-        [longest if trial.outcome == "diverged" else max(trial.epochs) for trial in known]
+        [longest if trial.outcome == "diverged" else max(trial.epochs) for trial in trainings]
     )
     whole, rows = (
-        np.array([trial.outcome in ("completed", "diverged") for trial in known]),
-        np.arange(len(known)),
+        np.array([trial.outcome in ("completed", "diverged") for trial in trainings]),
+        np.arange(len(trainings)),
     )
-    found = []
-    for row, trial in enumerate(known):
+    observed = []
+    for row, trial in enumerate(trainings):
         common = np.where(whole & whole[row], longest, np.minimum(lengths, lengths[row]))
-        mine, others = best[row, common], best[rows, common]
-        found.append(
+        own_best, other_best = best[row, common], best[rows, common]
+        observed.append(
             Observation(
-                effective(trial),
+                effective_params(trial),
                 float(
-                    ((mine > others).sum() + 0.5 * ((mine == others).sum() - 1)) / (len(known) - 1)
+                    ((own_best > other_best).sum() + 0.5 * ((own_best == other_best).sum() - 1))
+                    / (len(trainings) - 1)
                 ),
             )
         )
-    return found
+    return observed
 
 
-def effective(trial: TrialResult) -> Params:
-    """Return a trial's params as it was trained: with the epochs that --max-epochs left."""
+def effective_params(trial: TrialResult) -> Params:
+    """Return the params with which a trial was trained: --max-epochs may limit its epochs."""
     return (
         {**trial.params, "epochs": trial.config["epochs"]}
         if "epochs" in trial.params and trial.config
@@ -84,10 +85,10 @@ def effective(trial: TrialResult) -> Params:
 
 
 def noise(result: SearchResult) -> tuple[float, str]:
-    """Return how much of a gain may be chance, and what that number is.
+    """Return the size of a gain that may be chance, and a description of this number.
 
-    It is the deviation between seeds that a selection has measured, else the standard error of the
-    best value on the images that it was measured on.
+    It is the deviation between seeds if a selection has measured that, otherwise the standard error
+    of the best value.
     """
     if result.selection is not None and (verdict := result.selection.verdict) is not None:
         return verdict.expected.std, "the deviation between seeds that the selection measured"
@@ -96,8 +97,8 @@ def noise(result: SearchResult) -> tuple[float, str]:
     return best.error(images), f"the standard error of {best.value:.4f} on {images:,} images"
 
 
-def why_over(result: SearchResult) -> str:
-    """Return why no further round is worth it after the last one; empty if one is."""
+def end_reason(result: SearchResult) -> str:
+    """Return the reason to end the refinement after the last round; empty if there is none."""
     refinement = result.refinement
     if refinement is None or not refinement.rounds:
         return ""
@@ -110,7 +111,7 @@ def why_over(result: SearchResult) -> str:
     new = list(result.trials.values())[last.known :]
     if not new:
         return f"round {number} had nothing new to try"
-    # Not a round without a gain: nothing was learned of its space.
+    # This is not a round without a gain: its space was not tested.
     if all(trial.outcome == "failed" for trial in new):
         why = last_line_of(new[-1].reason, "no reason known")
         return f"all {counted(len(new), 'trial')} of round {number} failed, the last with: {why}"
@@ -125,67 +126,65 @@ def why_over(result: SearchResult) -> str:
 
 
 def gains(result: SearchResult) -> list[tuple[Refined, int, float]]:
-    """Return each round with the number of its new trials and the best value after it."""
+    """Return (round, number of its new trials, best value after it) of each round."""
     refinement = result.refinement
     rounds = refinement.rounds if refinement is not None else []
     ends = [(after.known, after.before) for after in rounds[1:]] + [
         (len(result.trials), result.ranking[0].value if result.ranking else math.nan)
     ]
     return [
-        (one, known - one.known, value) for one, (known, value) in zip(rounds, ends, strict=False)
+        (refined, count - refined.known, value)
+        for refined, (count, value) in zip(rounds, ends, strict=False)
     ]
 
 
 def refinement_sentences(result: SearchResult, go_on: Remedy | None = None) -> list[str]:
-    """Return what a search's refinement came to, in words; empty before it begins.
+    """Describe the rounds of a refinement; empty if there is none.
 
-    `go_on` is the command that goes on with it, where it has not come to its end.
+    `go_on` is the command that continues it if it has not ended.
     """
     refinement = result.refinement
     if refinement is None:
         return []
-    found = []
-    for one, count, value in gains(result):
-        found.append(
-            f"Refinement, round {one.round}: {counted(count, 'trial')}, "
-            f"best {one.before:.4f} -> {value:.4f}."
+    sentences = []
+    for refined, count, value in gains(result):
+        sentences.append(
+            f"Refinement, round {refined.round}: {counted(count, 'trial')}, "
+            f"best {refined.before:.4f} -> {value:.4f}."
         )
-        found += [
-            f"  {change.text}" for change in one.changes if change.kind in ("widened", "edge")
+        sentences += [
+            f"  {change.text}" for change in refined.changes if change.kind in ("widened", "edge")
         ]
     if refinement.reason:
-        return [*found, f"The refinement has ended: {refinement.reason}."]
+        return [*sentences, f"The refinement has ended: {refinement.reason}."]
     return [
-        *found,
+        *sentences,
         "The refinement has not come to its end" + (f"; go on with: {go_on}" if go_on else "."),
     ]
 
 
 def edges(result: SearchResult, space: SearchSpace) -> list[str]:
-    """Return a line for each edge of the space at which the best trial lies.
-
-    Only edges of parameters with a clear effect count.
-    """
+    """Return a line for each parameter with a clear effect whose best value is at an edge."""
     if not result.ranking:
         return []
-    _, changes = narrow(space, observations(result), effective(result.ranking[0]))
+    _, changes = narrow(space, observations(result), effective_params(result.ranking[0]))
     return [change.flag for change in changes if change.flag and change.is_clear]
 
 
 def refinement_facts(result: SearchResult) -> Json:
-    """Return the course of a refinement as plain values; empty before it begins."""
+    """Return the course of a refinement as JSON values; empty if there is none."""
     refinement = result.refinement
     if refinement is None:
         return {}
     rounds = [
         {
-            "round": one.round,
+            "round": refined.round,
             "trials": count,
-            "before": one.before,
+            "before": refined.before,
             "after": end,
-            "changes": [asdict(change) for change in one.changes],
+            "changes": [asdict(change) for change in refined.changes],
         }
-        for one, count, end in gains(result)
+        for refined, count, end in gains(result)
     ]
     return {
         "refinement": {

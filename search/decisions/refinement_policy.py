@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from search.decisions.policy import Decisions, Record
-from search.decisions.refinement import effective, observations, why_over
+from search.decisions.refinement import effective_params, end_reason, observations
 from search.decisions.search_policy import SearchPolicy
 from search.decisions.space_refinement import narrow
 from search.design.experiment import Experiment, fit_problems
@@ -28,11 +28,11 @@ from trainables.values import Params
 def next_space(
     experiment: Experiment, dataset: Dataset | None, result: SearchResult
 ) -> tuple[SearchSpace, list[Change]]:
-    """Return the space to search next, and how it differs from this one."""
+    """Return the space of the next round, and its differences from the current one."""
     return narrow(
         experiment.space,
         observations(result),
-        effective(result.ranking[0]),
+        effective_params(result.ranking[0]),
         partial(refusal, experiment, dataset),
     )
 
@@ -40,8 +40,8 @@ def next_space(
 class RefinementPolicy:
     """The policy of a search and its refinement.
 
-    Once a round's trials have ended, it makes the next space, or says why there is none. What it
-    does not decide itself, a search's policy does, of which each round has its own.
+    Once the trials of a round have ended, it creates the next space, or gives the reason why there
+    is none. All other decisions are those of a `SearchPolicy`, of which each round has its own.
     """
 
     def __init__(
@@ -52,78 +52,78 @@ class RefinementPolicy:
 
     @property
     def refinement(self) -> Refinement:
-        """The refinement as far as it is known; it has begun."""
+        """The refinement so far; it must have begun."""
         assert self.record.result.refinement is not None
         return self.record.result.refinement
 
     @property
     def more_later(self) -> bool:
-        """True until it is decided that no round follows."""
+        """True unless it is decided that no round follows."""
         return not self.refinement.is_over
 
     @property
     def more_now(self) -> bool:
-        """True if this round has more trials to propose, or the search before its first round."""
+        """True if this round, or the search before the first one, has more trials to propose."""
         if not self.refinement.rounds:
             return self.search.more_now
-        return not self.search.exhausted and len(self.trials) < self._wanted
+        return not self.search.exhausted and len(self.trials) < self._target_count
 
     @property
-    def _wanted(self) -> int:
-        """The number of trials there are at the end of this round, those of other spaces too."""
+    def _target_count(self) -> int:
+        """The number of all trials at the end of this round."""
         if not self.refinement.rounds:
             return self.experiment.planned_trials
         return self.refinement.rounds[-1].known + self.refinement.terms.trials
 
     @property
     def ahead(self) -> int:
-        """The number of trials that this round may still have; 1 at least while more may follow."""
+        """The number of trials to come in this round; at least 1 if a round may follow."""
         if not (self.more_now or self.more_later):
             return 0
-        return max(1, self._wanted - len(self.trials))
+        return max(1, self._target_count - len(self.trials))
 
     def propose(self, *, idle: bool) -> Decisions:
-        """Propose the next trial of this round, or begin another once all have ended."""
+        """Propose the next trial of this round, or begin another one once all have ended."""
         while self.more_now or (
             idle and self.scheduler.choose(new=False) is None and (yield from self._begin_round())
         ):
-            yield from self.search.proposals(self._wanted)
+            yield from self.search.proposals(self._target_count)
             if not self.search.exhausted:
                 return
 
     def _begin_round(self) -> Generator[EventData, None, bool]:
-        """Make the next space; return False when there will be no further round."""
+        """Begin a round in a new space; return False if there will be no further round."""
         if self.refinement.is_over:
             return False
         result = self.record.result
-        if reason := why_over(result):
+        if reason := end_reason(result):
             yield Settled(reason)
             return False
-        best, known = result.ranking[0], len(self.trials)
+        best, count = result.ranking[0], len(self.trials)
         before = replace(
-            self.experiment, algorithm="bayes", trials=known + self.refinement.terms.trials
+            self.experiment, algorithm="bayes", trials=count + self.refinement.terms.trials
         )
         try:
             space, changes = next_space(self.experiment, self.dataset, result)
             experiment = replace(before, space=space)
         except ConfigError as error:
-            # New values that are each allowed beside the best trial's may not be so together.
+            # Each new value is allowed beside the best trial's values, but not all are together.
             experiment, changes = (
                 before,
                 [Change("", "refused", f"nothing, since what was to be makes no space: {error}")],
             )
         number = len(self.refinement.rounds) + 1
-        yield Refined(number, experiment.describe(), known, best.value, changes)
-        self.search = self._searched(experiment)
+        yield Refined(number, experiment.describe(), count, best.value, changes)
+        self.search = self._replayed_policy(experiment)
         return True
 
-    def _searched(self, experiment: Experiment) -> SearchPolicy:
-        """Return a search's policy that has heard the journal, as a resume would make it now."""
+    def _replayed_policy(self, experiment: Experiment) -> SearchPolicy:
+        """Create the policy of a round, and replay the journal, as a resume would."""
         record = replace(self.record, result=SearchResult())
         search = SearchPolicy(experiment, record)
         for event in record.events():
             record.result.apply(event)
-            search.hear(event.data)
+            search.receive(event.data)
         search.record = self.record
         return search
 
@@ -139,7 +139,7 @@ class RefinementPolicy:
 
     @property
     def at_rung(self) -> Collection[str]:
-        """Trials that have come to a rung."""
+        """The trials that have reached a rung."""
         return self.search.at_rung
 
     @property
@@ -164,23 +164,23 @@ class RefinementPolicy:
 
     @property
     def risk(self) -> Risked | None:
-        """The risk of stopping the trials that are held."""
+        """The risk of stopping the trials that wait at rungs."""
         return self.search.risk
 
     def extend(self, experiment: Experiment) -> None:
-        """Go on with another budget; each round has its own number of trials."""
+        """Continue with another budget; the number of trials per round stays."""
         self.search.extend(experiment)
 
     def begin(self) -> Decisions:
-        """Begin as the search does."""
+        """Begin a session."""
         return self.search.begin()
 
-    def hear(self, data: EventData) -> None:
-        """Hear as the search does: a round's beginning tells it nothing."""
-        self.search.hear(data)
+    def receive(self, data: EventData) -> None:
+        """Receive an event; the policy of the search ignores those of the refinement."""
+        self.search.receive(data)
 
     def judge(self, trial: str) -> Stop | None:
-        """Return None: the scheduler's word counts."""
+        """Return None: only the scheduler stops trials."""
         return self.search.judge(trial)
 
     def follow_up(self) -> Decisions:
@@ -188,38 +188,38 @@ class RefinementPolicy:
         return self.search.follow_up()
 
     def cost(self, trial: str, measured: Cost | None) -> Decisions:
-        """Decide what a trial costs to use."""
+        """Decide the cost of using a trial's network."""
         return self.search.cost(trial, measured)
 
     def must_wait(self, trial: str, active: Collection[str], pending: Collection[str]) -> bool:
-        """Return whether a relative trains what this trial needs."""
+        """True if a relative trains epochs that this trial needs, or will train them first."""
         return self.search.must_wait(trial, active, pending)
 
     def beginnings(self, trial: str) -> list[WarmStartSource]:
-        """Return what relatives have trained of a trial."""
+        """Return the relatives from which a trial may start."""
         return self.search.beginnings(trial)
 
     def milestones(self, config: TrialConfig) -> list[int]:
-        """Return the epochs at which a trial's relatives may end."""
+        """Return the epochs at which shorter relatives of a trial may end."""
         return self.search.milestones(config)
 
     def wants_cost(self, config: TrialConfig) -> bool:
-        """Return whether cost counts, and is not known."""
+        """True if cost is an objective, and not known for such a config."""
         return self.search.wants_cost(config)
 
     def last_word(self, outcome: str, reason: str) -> Finished | Concluded:
-        """Return the search's last event."""
+        """Create the last event of the search."""
         return self.search.last_word(outcome, reason)
 
     def save(self, folder: Path) -> None:
-        """Save what the algorithm of this round has to save."""
+        """Save the files of this round's algorithm."""
         self.search.save(folder)
 
 
 def refusal(experiment: Experiment, dataset: Dataset | None, params: Params, path: str) -> str:
-    """Return why these params make no trial with these data; empty if they do.
+    """Return the reason why these params are not valid with this data; empty if they are.
 
-    They make none either if the config has another value for this path than they say.
+    They are not either if the config would have another value at this path.
     """
     try:
         config = experiment.config(params)

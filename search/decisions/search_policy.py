@@ -37,9 +37,9 @@ from trainables.messages import Cost
 
 
 class SearchPolicy:
-    """The decisions of one search.
+    """The policy of one search.
 
-    One that has heard a journal's events decides as the one that wrote them would have.
+    After it has received the events of a journal, it decides as the policy that wrote them would.
     """
 
     more_later = False
@@ -47,40 +47,40 @@ class SearchPolicy:
     def __init__(self, experiment: Experiment, record: Record) -> None:
         self.experiment, self.record = experiment, record
         self.metric = experiment.base.ranked_by
-        """By which trials are ranked, stopped and chosen."""
+        """The metric by which trials are ranked, stopped and chosen."""
         self._errors: dict[float, float] = {}
-        """The standard errors that were reported, by the score that was heard."""
+        """By score: the standard error that was reported with it."""
         self.algorithm = self._algorithm()
         self.scheduler = self._scheduler()
         self.relatives = Relatives(experiment, record.earlier)
         self.costs: dict[Hashable, Cost] = {}
-        """The measured cost of using a classifier, once for all that are alike, where it counts."""
+        """If cost is an objective: the measured costs, one for all trials with a `cost_key`."""
         self.unmeasured: set[str] = set()
-        """The reasons, as told, that a cost could not be measured."""
+        """The reasons why a cost could not be measured that were printed already."""
         self.exhausted = False
         """True once the algorithm has nothing more to propose."""
         self.enough = ""
-        """The reason that no further trial is worth while; empty if one is."""
+        """The reason why further trials are not worthwhile; empty if they are."""
         self.at_rung: set[str] = set()
         self.lengths: set[int] = set()
-        """The numbers of epochs of the scheduled trials.
+        """The different numbers of epochs of the scheduled trials.
 
-        If there are several, the algorithm is not told what trials would come to, since some end
-        before others.
+        If there are several, forecasts are not passed to the algorithm, since they would be of
+        different epochs.
         """
         self._asked = ""
-        """The trial that the algorithm has just been asked for."""
+        """The trial that the algorithm has just proposed, which it need not replay."""
 
     def _algorithm(self) -> Algorithm:
-        """Return the algorithm that proposes params."""
-        found = ALGORITHMS[self.experiment.algorithm](self.experiment.space, self.experiment.seed)
-        found.metric = self.metric
-        return found
+        algorithm = ALGORITHMS[self.experiment.algorithm](
+            self.experiment.space, self.experiment.seed
+        )
+        algorithm.metric = self.metric
+        return algorithm
 
     def _scheduler(self) -> Scheduler:
-        """Return the scheduler that holds trials at rungs."""
         experiment = self.experiment
-        found = SCHEDULERS[experiment.scheduler](
+        scheduler = SCHEDULERS[experiment.scheduler](
             Setting(
                 experiment.horizon,
                 experiment.space,
@@ -89,12 +89,12 @@ class SearchPolicy:
                 self.metric.top_score,
             )
         )
-        found.error_of = self._error_of  # type: ignore[method-assign]
-        return found
+        scheduler.error_of = self._error_of  # type: ignore[method-assign]
+        return scheduler
 
     @property
     def result(self) -> SearchResult:
-        """The search, as far as it is known."""
+        """The search so far."""
         return self.record.result
 
     @property
@@ -109,7 +109,7 @@ class SearchPolicy:
 
     @property
     def more_now(self) -> bool:
-        """True while not all planned trials are proposed, and more are worth while."""
+        """True unless all planned trials are proposed, or more are not worthwhile."""
         return (
             not (self.exhausted or self.enough)
             and len(self.trials) < self.experiment.planned_trials
@@ -117,43 +117,43 @@ class SearchPolicy:
 
     @property
     def ahead(self) -> int:
-        """The number of planned trials that are not proposed yet."""
+        """The number of trials that are still to be proposed."""
         return max(0, self.experiment.planned_trials - len(self.trials)) if self.more_now else 0
 
     @property
     def outcome(self) -> tuple[str, str]:
-        """`completed`, or `gain` if more trials were not worth while."""
+        """`completed`, or `gain` if further trials were not worthwhile."""
         return ("gain", self.enough) if self.enough else ("completed", "")
 
     @property
     def may_wait(self) -> bool:
-        """True if the algorithm learns nothing: one that does should hear of some trials first."""
-        return not self.algorithm.listens
+        """True if the algorithm does not learn: one that learns should have some results first."""
+        return not self.algorithm.learns
 
     def extend(self, experiment: Experiment) -> None:
-        """Go on with other numbers; whether more trials are worth while is judged anew."""
+        """Continue with a changed number of trials, for which the gain is estimated again."""
         if experiment.planned_trials != self.experiment.planned_trials:
             self.enough = ""
         self.experiment = experiment
 
     def begin(self) -> Decisions:
-        """Decide nothing: all that is to be done is known from the trials."""
+        """Decide nothing: the driver continues the trials."""
         yield from ()
 
     def follow_up(self) -> Decisions:
-        """Decide nothing: the algorithm and the scheduler have heard of it."""
+        """Decide nothing: `receive` has passed the ends to the algorithm and the scheduler."""
         yield from ()
 
     def judge(self, trial: str) -> Stop | None:
-        """Return None: the scheduler's word counts."""
+        """Return None: only the scheduler stops trials."""
         return None
 
     def last_word(self, outcome: str, reason: str) -> Finished | Concluded:
-        """Return the search's last event."""
+        """Create the last event of the search."""
         return Finished(outcome, reason)
 
     def save(self, folder: Path) -> None:
-        """Save what the algorithm has to save."""
+        """Save the files of the algorithm."""
         self.algorithm.save(folder)
 
     def propose(self, *, idle: bool) -> Decisions:
@@ -161,16 +161,16 @@ class SearchPolicy:
         if self.more_now:
             yield from self.proposals(self.experiment.planned_trials)
 
-    def proposals(self, wanted: int) -> Decisions:
-        """Propose trials until there are so many.
+    def proposals(self, count: int) -> Decisions:
+        """Propose trials until the search has this number.
 
-        Params that make no valid config are a failed trial.
+        If params do not make a valid config, the trial fails.
         """
         while (
-            not self.exhausted and len(self.trials) < wanted and not (yield from self._has_enough())
+            not self.exhausted and len(self.trials) < count and not (yield from self._has_enough())
         ):
             trial = f"t{len(self.trials) + 1:04d}"
-            if self.algorithm.listens:
+            if self.algorithm.learns:
                 self.algorithm.expect(self.scheduler.expected if len(self.lengths) == 1 else {})
             params = self.algorithm.ask(trial)
             if params is None:
@@ -188,22 +188,28 @@ class SearchPolicy:
             )
 
     def _has_enough(self) -> Generator[EventData, None, bool]:
-        """Decide whether the planned trials are expected to gain less than is wanted."""
-        wanted, ahead = self.experiment.min_gain, self.experiment.planned_trials - len(self.trials)
+        """True if the planned trials are expected to gain less than `min_gain`."""
+        min_gain, ahead = (
+            self.experiment.min_gain,
+            self.experiment.planned_trials - len(self.trials),
+        )
         unit, words = (100, "points of ") if self.metric.is_fraction else (1, "")
-        if wanted and (expected := unit * expected_gain(values_of(self.result), ahead)) < wanted:
+        if (
+            min_gain
+            and (expected := unit * expected_gain(values_of(self.result), ahead)) < min_gain
+        ):
             reason = (
                 f"{counted(ahead, 'more trial')} {'is' if ahead == 1 else 'are'} expected to gain "
                 f"{expected:.2g} {words}validation {self.metric.title}, "
-                f"less than {wanted:g} (--min-gain)"
+                f"less than {min_gain:g} (--min-gain)"
             )
-            yield Enough(reason, expected, wanted, ahead)
+            yield Enough(reason, expected, min_gain, ahead)
         return bool(self.enough)
 
-    def hear(self, data: EventData) -> None:
-        """Tell the algorithm and the scheduler."""
+    def receive(self, data: EventData) -> None:
+        """Pass an event to the algorithm and the scheduler."""
         if isinstance(data, Enough):
-            self._hear_enough(data)
+            self._receive_enough(data)
         trial = getattr(data, "trial", "")
         if trial not in self.trials:  # an event of the search itself, or of its selection
             return
@@ -213,37 +219,37 @@ class SearchPolicy:
                     self.algorithm.replay(trial, data.params)
                 self._begin(trial, data.stem or trial)
             case Costed():
-                self._hear_cost(trial, data.cost)
+                self._receive_cost(trial, data.cost)
             case Epoch():
-                # A journal of an earlier version does not say which trials were promoted.
+                # Journals of earlier versions have no `Promoted`.
                 if trial in self.at_rung:
-                    self._go_on(trial)
-                self._hear_epoch(trial, data.epoch, data.metrics)
+                    self._promote(trial)
+                self._receive_epoch(trial, data.epoch, data.metrics)
             case Held():
                 self.at_rung.discard(trial)
             case Promoted():
-                self._go_on(trial)
+                self._promote(trial)
             case Ended():
-                self._tell(trial)
+                self._receive_end(trial)
 
-    def _hear_enough(self, told: Enough) -> None:
-        """Hear that further trials were not worth while.
+    def _receive_enough(self, event: Enough) -> None:
+        """Restore the decision that further trials are not worthwhile.
 
-        That still holds unless less gain is asked for now, or more trials are planned.
+        It is void if another gain is demanded now, or more trials are planned.
         """
         if (
-            told.wanted == self.experiment.min_gain
-            and len(self.trials) + told.ahead >= self.experiment.planned_trials
+            event.wanted == self.experiment.min_gain
+            and len(self.trials) + event.ahead >= self.experiment.planned_trials
         ):
-            self.enough = told.reason
+            self.enough = event.reason
 
     def _begin(self, trial: str, training: str) -> None:
         if self._is_scheduled(trial):
             self.scheduler.begin(trial, self.trials[trial].params, training)
             self.lengths.add(self.trials[trial].config["epochs"])
 
-    def _hear_cost(self, trial: str, cost: Cost) -> None:
-        with suppress(ConfigError):  # a replay may tell of a model that is no longer registered
+    def _receive_cost(self, trial: str, cost: Cost) -> None:
+        with suppress(ConfigError):  # a journal may have a model that is no longer registered
             config = TrialConfig.from_dict(self.trials[trial].config)
             self.costs.setdefault(cost_key(config, config.precision), cost)
         costs = costs_of(self.experiment.objectives[1:], cost)
@@ -251,7 +257,7 @@ class SearchPolicy:
         if self._is_scheduled(trial):
             self.scheduler.cost(trial, costs)
 
-    def _hear_epoch(self, trial: str, epoch: int, metrics: dict[str, float]) -> None:
+    def _receive_epoch(self, trial: str, epoch: int, metrics: dict[str, float]) -> None:
         score = self.metric.score_of(metrics)
         self._errors.setdefault(score, metrics.get(self.metric.error_key, 0.0))
         self.algorithm.report(trial, epoch, score)
@@ -261,31 +267,30 @@ class SearchPolicy:
             self.at_rung.add(trial)
 
     def _error_of(self, value: float) -> float:
-        """Return the standard error of a score that was heard; 0 where it is not known."""
+        """Return the standard error of a reported score; 0 if it is not known."""
         metric, images = self.metric, self.result.images if self.result.started.data else 0
-        told = {
+        metrics = {
             metric.key: metric.score(value),
             metric.error_key: self._errors.get(value, 0.0),
         }
-        return error_of(metric, told, images)
+        return error_of(metric, metrics, images)
 
     def _is_scheduled(self, trial: str) -> bool:
-        """Return whether the scheduler hears of a trial.
+        """True if the scheduler receives the events of a trial.
 
-        It does not hear of a baseline, whose one epoch is its end: networks would be compared with
-        that at their first epoch. A replay may tell of a model that is no longer registered; it
-        counts as a network.
+        It does not for a baseline, which has one epoch: networks would be compared with it at their
+        first epoch. A model in a journal that is no longer registered counts as a network.
         """
         config = self.trials[trial].config
         model = MODELS.get(config["model"]["name"]) if config else None
         return bool(config) and (model is None or model.kind != "baseline")
 
-    def _go_on(self, trial: str) -> None:
+    def _promote(self, trial: str) -> None:
         self.scheduler.go_on(trial)
         self.at_rung.discard(trial)
 
-    def _tell(self, trial: str) -> None:
-        """Tell the scheduler and the algorithm how a trial ended."""
+    def _receive_end(self, trial: str) -> None:
+        """Pass the end of a trial to the scheduler and the algorithm."""
         ended = self.trials[trial]
         self.at_rung.discard(trial)
         if self._is_scheduled(trial):
@@ -298,7 +303,7 @@ class SearchPolicy:
 
     @property
     def risk(self) -> Risked | None:
-        """The risk of stopping the trials that are held."""
+        """The risk of stopping the trials that wait at rungs."""
         risk = self.scheduler.risk
         if risk is None:
             return None
@@ -306,7 +311,7 @@ class SearchPolicy:
 
     @property
     def _is_more_left(self) -> bool:
-        """True if the space has more than was tried."""
+        """True if the space has points that were not tried."""
         space = self.experiment.space
         return not self.exhausted and (
             space.size is None
@@ -315,14 +320,14 @@ class SearchPolicy:
         )
 
     def cost(self, trial: str, measured: Cost | None) -> Decisions:
-        """Decide what a trial costs to use, where that counts.
+        """Decide the cost of using a trial's network, if cost is an objective.
 
-        It is the cost that was measured first, of all trials that are alike.
+        Trials that cost the same have the cost that was measured first.
         """
-        known = self.trials[trial]
-        if len(self.experiment.objectives) < 2 or known.epochs:
+        trial_result = self.trials[trial]
+        if len(self.experiment.objectives) < 2 or trial_result.epochs:
             return
-        config = TrialConfig.from_dict(known.config)
+        config = TrialConfig.from_dict(trial_result.config)
         cost = self.costs.get(cost_key(config, config.precision), measured)
         if cost and "unknown" in cost:
             if cost["unknown"] not in self.unmeasured:
@@ -335,20 +340,20 @@ class SearchPolicy:
             yield Costed(trial, cost)
 
     def wants_cost(self, config: TrialConfig) -> bool:
-        """Return whether cost counts, and that of no trial like this one is known."""
+        """True if cost is an objective, and not known for such a config."""
         return (
             len(self.experiment.objectives) > 1
             and cost_key(config, config.precision) not in self.costs
         )
 
     def must_wait(self, trial: str, active: Collection[str], pending: Collection[str]) -> bool:
-        """Return whether a relative trains now, or will first, what this trial needs."""
+        """True if a relative trains epochs that this trial needs, or will train them first."""
         return self.relatives.must_wait(trial, self.trials, active, pending)
 
     def beginnings(self, trial: str) -> list[WarmStartSource]:
-        """Return what relatives have trained of a trial."""
+        """Return the relatives from which a trial may start."""
         return self.relatives.beginnings(trial, self.trials, self.result.training)
 
     def milestones(self, config: TrialConfig) -> list[int]:
-        """Return the epochs at which a trial's relatives may end."""
+        """Return the epochs at which shorter relatives of a trial may end."""
         return self.relatives.milestones(config)

@@ -1,33 +1,33 @@
-"""The choice among a search's best few candidates: a race over fresh seeds.
+"""The choice among the best few trials of a search: a race of candidates over fresh seeds.
 
-Each is trained again with fresh seeds, the clearly worse leave the race early, and the rest are
-compared in pairs. The best of many trials owes part of its place to luck, and so does the value
-that it was found with. So everything here rests on fresh seeds alone, the same ones for all
-candidates, so that two of them differ by what they are.
+Each candidate is trained again with fresh seeds. Those that are clearly worse are dropped early,
+and the rest are compared in pairs. The best of many trials owes part of its rank, and of its value,
+to luck. So everything here is based only on fresh seeds. All candidates get the same seeds, so that
+differences within a pair are due to the candidates.
 
-- The race: after each seed that all candidates have (from the second on) the leader is compared
-  with every other one. A candidate that is behind in a paired t-test leaves. The test's variance is
-  that of the pair's differences or, if larger, the one pooled over all candidates (a two-way
-  layout, candidates and seeds): of two or three differences alone it would be a matter of chance.
-  The error rate is shared among all comparisons that there may be (Bonferroni), each candidate with
-  each as the leader, because the leader is found from the same seeds: so it holds for the whole
-  race. Racing: Maron and Moore 1994, "Hoeffding races"; Birattari et al. 2002.
-- The pooled variance: candidates that rise and fall alike from seed to seed tell of luck once.
-  Trainings of which one is the beginning of the other do, and baselines, which no seed changes;
-  were each counted, the variance would seem smaller and better known than it is.
-- The pair's own variance: candidates need not owe the same to luck. So the pair's own differences,
-  with none pooled, must tell them apart as well, at the whole error rate for all looks at this
-  pair: whatever the other candidates are, two equal ones are told apart no more often than that.
-- Rounding: accuracies are whole numbers of images. If differences are equal, that does not tell
-  that there is no luck: rounding to an image is part of each variance, a twelfth of an image
-  squared for each share of images.
-- Ties: a candidate that is left, and behind the leader by less than half a standard error of the
-  difference, counts as its equal; among equals the one that takes the least time for an image is
-  chosen, if it is faster by a tenth. (One standard error, Breiman et al. 1984, section 3.4.3, gives
-  away more than one seed's deviation too often when there are five candidates:
+- The race: after each seed that all candidates have (from the second on), the leader is compared
+  with every other candidate. One that is behind in a paired t-test is dropped. The variance of the
+  test is that of the pair's differences or, if larger, the one pooled over all candidates (a
+  two-way layout of candidates and seeds), since two or three differences do not determine a
+  variance. The error rate is shared among all possible comparisons (Bonferroni). These include each
+  candidate as the leader, because the leader is found from the same seeds. So the error rate holds
+  for the whole race. Racing: Maron and Moore 1994, "Hoeffding races"; Birattari et al. 2002.
+- The pooled variance: candidates whose values change in the same way from seed to seed count as one
+  sample. Examples are trainings of which one is the beginning of the other, and baselines, which no
+  seed changes. If each counted, the variance would seem smaller and better known than it is.
+- The pair's own variance: luck may differ between candidates. So the pair's own differences,
+  without pooling, must be significant as well, at the whole error rate for all looks at this pair.
+  Thus two equal candidates are told apart no more often than that, whatever the others are.
+- Rounding: accuracies are multiples of one image. Equal differences do not prove that there is no
+  luck, so the variance of rounding, 1/12 of a squared image for each value, is part of each
+  variance.
+- Ties: a remaining candidate that is behind the leader by less than half a standard error of the
+  difference counts as equal. Among equals, the one with the lowest time per image is chosen, if it
+  is faster by a tenth. (With one standard error, as in Breiman et al. 1984, section 3.4.3, and five
+  candidates, the choice too often gives away more than the deviation between seeds:
   `tests/bench/selection.py`.)
 - The expected value: the mean over the seeds. Its interval (Student's t) allows for the choice: the
-  one chosen among several was lucky rather than unlucky, so its lower end is that of a simultaneous
+  chosen one of several was lucky rather than unlucky, so the lower end is that of a simultaneous
   interval for all candidates.
 """
 
@@ -44,30 +44,30 @@ from search.values.statistics import LEVEL, Comparison, Expected, compare, expec
 from trainables.catalog.tasks import CLASSIFICATION, Metric
 
 ALPHA = 0.05
-"""The error rate of all comparisons together."""
+"""The error rate that all comparisons share."""
 TIE = 0.5
 """The largest difference of a tie, in standard errors of the difference."""
 FASTER = 0.9
-"""The share of an equal's time for an image below which a candidate counts as faster."""
+"""A candidate is faster if its time per image is at most this share of the leader's."""
 MIN_SEEDS = 2
-"""The number of seeds from which on candidates are compared."""
+"""The number of seeds after which candidates are first compared."""
 
 
 class Race:
-    """Candidates, and their accuracies by the seed's number (from 1)."""
+    """The candidates of a race, and their scores by seed."""
 
     def __init__(
         self, candidates: Sequence[str], seeds: int, alpha: float = ALPHA, *, images: float
     ) -> None:
         self.candidates, self.seeds, self.alpha = list(candidates), seeds, alpha
         self.images = images
-        """The number of images on which each value is measured, as `compare` takes it."""
+        """The number of images on which each value is measured (see `statistics.compare`)."""
         self.scores: dict[str, dict[int, float]] = {candidate: {} for candidate in candidates}
-        """For each candidate its accuracies, by the seed's number."""
+        """By candidate: its scores, by the number of the seed (from 1)."""
         self.out: dict[str, str] = {}
-        """The candidates that have left the race, each with the reason."""
+        """The candidates that were dropped, with the reasons."""
         self.worse: dict[str, Comparison] = {}
-        """The comparison with the leader of that time, for each that left as clearly worse."""
+        """By candidate dropped as clearly worse: the comparison with the leader then."""
 
     @property
     def alive(self) -> list[str]:
@@ -76,44 +76,37 @@ class Race:
 
     @cached_property
     def comparisons(self) -> int:
-        """The number of comparisons that there may be.
-
-        They are of every candidate with every other as the leader, after each seed from the second
-        on.
-        """
+        """The number of possible comparisons: each pair, either as the leader, at each look."""
         return max(1, len(self.candidates) * (len(self.candidates) - 1) // 2 * self.looks)
 
     @property
     def looks(self) -> int:
-        """The number of these comparisons that are of one pair.
+        """The number of possible comparisons of one pair.
 
-        Either may lead, after each seed from the second on.
+        Either may be the leader, after each seed from the second on.
         """
         return 2 * (self.seeds - MIN_SEEDS + 1)
 
     def compare(self, candidates: Sequence[str], rounds: int) -> tuple[int, list[Comparison]]:
-        """Compare these candidates by their first seeds, as `statistics.compare` does."""
+        """Compare candidates by their first `rounds` seeds (see `statistics.compare`)."""
         return compare(
             self.table(candidates, rounds), self.comparisons, self.looks, images=self.images
         )
 
     @property
     def rounds(self) -> int:
-        """The number of seeds, from the first on, that all candidates alive have."""
+        """The number of seeds, counted from the first, that all candidates in the race have."""
         return min((self._run(candidate) for candidate in self.alive), default=0)
 
     def _run(self, candidate: str) -> int:
-        """Return the number of seeds, from the first on, that a candidate has."""
+        """Return the number of seeds, counted from the first, that a candidate has."""
         missing = (
             number for number in range(1, self.seeds + 1) if number not in self.scores[candidate]
         )
         return next(missing, self.seeds + 1) - 1
 
     def behind(self) -> dict[str, tuple[str, Comparison]]:
-        """Return the candidates that are clearly worse now.
-
-        Each comes with the leader and the comparison that shows it.
-        """
+        """Return the candidates that are clearly worse now, each with (leader, comparison)."""
         alive, rounds = self.alive, self.rounds
         if rounds < MIN_SEEDS or len(alive) < 2:
             return {}
@@ -125,7 +118,7 @@ class Race:
         }
 
     def table(self, candidates: Sequence[str], rounds: int) -> NDArray[np.float64]:
-        """Return the accuracies with the first seeds, (candidates, rounds)."""
+        """Return the scores with the first seeds, (candidates, rounds)."""
         return np.array(
             [
                 [self.scores[candidate][number] for number in range(1, rounds + 1)]
@@ -136,23 +129,28 @@ class Race:
 
 @dataclass(frozen=True)
 class Candidate:
-    """The facts of a candidate that are not of the race."""
+    """The facts of a candidate that are known before the race, and its best training."""
 
     model: str
     search_value: float
     ms_per_image: float | None
-    """The time of one image alone, in milliseconds; None where it was not measured."""
+    """The time of a single image in milliseconds; None if it was not measured."""
     best: str
     """The name of its best training."""
 
 
 def decide(
-    race: Race, known: Mapping[str, Candidate], metric: Metric = CLASSIFICATION.primary
+    race: Race, facts: Mapping[str, Candidate], metric: Metric = CLASSIFICATION.primary
 ) -> Selected:
-    """Return the verdict of a race that is over.
+    """Compute the verdict of a race that is over.
 
-    All candidates that are alive have all seeds, and there is at least one. `known` has every
-    candidate. The race compares scores; the verdict tells the metric's values.
+    At least one candidate must be left, and all that are left must have all seeds. The race
+    compares scores; the verdict has values of the metric.
+
+    Args:
+        race: the race.
+        facts: the facts of each candidate, by name.
+        metric: the metric of the scores.
     """
     alive, compared = race.alive, [Comparison(0.0, 0.0, 1.0)]
     if len(alive) > 1:
@@ -162,10 +160,10 @@ def decide(
     tied = [
         name for name in alive if name == first or pairs[name].difference <= TIE * pairs[name].error
     ]
-    chosen = fastest(first, tied, {name: known[name].ms_per_image for name in tied})
+    chosen = fastest(first, tied, {name: facts[name].ms_per_image for name in tied})
     states = {**dict.fromkeys(alive, "behind"), **dict.fromkeys(tied, "tied"), chosen: "chosen"}
     rows = [
-        _row(race, name, known[name], states.get(name, ""), pairs.get(name) or race.worse.get(name))
+        _row(race, name, facts[name], states.get(name, ""), pairs.get(name) or race.worse.get(name))
         for name in race.candidates
     ]
     rows.sort(
@@ -183,10 +181,10 @@ def decide(
     )
     return Selected(
         chosen,
-        known[chosen].best,
+        facts[chosen].best,
         first,
         _in_values(expected, metric),
-        known[chosen].search_value,
+        facts[chosen].search_value,
         [_row_in_values(row, metric) for row in rows],
         race.alpha,
         LEVEL,
@@ -194,27 +192,29 @@ def decide(
 
 
 def _in_values(expected: Expected, metric: Metric) -> Expected:
-    """Turn an expected score into the metric's value, whose ends change places if low is good."""
+    """Convert an expected score to a value; the ends swap if lower values are better."""
     low, high = sorted((metric.score(expected.low), metric.score(expected.high)))
     return replace(expected, mean=metric.score(expected.mean), low=low, high=high)
 
 
 def _row_in_values(row: Finalist, metric: Metric) -> Finalist:
-    """Turn a row's scores into the metric's values."""
+    """Convert the scores of a row to values."""
     mean = None if row.mean is None else metric.score(row.mean)
     return replace(row, mean=mean, accuracies=list(map(metric.score, row.accuracies)))
 
 
-def _row(race: Race, name: str, known: Candidate, state: str, pair: Comparison | None) -> Finalist:
-    """Return the row of one candidate.
+def _row(
+    race: Race, name: str, candidate: Candidate, state: str, pair: Comparison | None
+) -> Finalist:
+    """Create the row of one candidate.
 
-    `state` is empty for one that left, and `pair` is None for one that failed.
+    `state` is empty for a candidate that was dropped, and `pair` is None for one that failed.
     """
     accuracies = [race.scores[name][number] for number in sorted(race.scores[name])]
     return Finalist(
         candidate=name,
-        model=known.model,
-        search_value=known.search_value,
+        model=candidate.model,
+        search_value=candidate.search_value,
         mean=float(np.mean(accuracies)) if accuracies else None,
         std=float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None,
         seeds=len(accuracies),
@@ -223,15 +223,12 @@ def _row(race: Race, name: str, known: Candidate, state: str, pair: Comparison |
         p=pair.p if pair else None,
         state=state or ("dropped" if pair else "failed"),
         reason=race.out.get(name, ""),
-        ms_per_image=known.ms_per_image,
+        ms_per_image=candidate.ms_per_image,
     )
 
 
 def fastest(leader: str, tied: Sequence[str], ms: Mapping[str, float | None]) -> str:
-    """Return the one of several equals that takes the least time for an image.
-
-    It is the leader, if none is faster by a tenth.
-    """
+    """Return the candidate with the lowest time per image, or the leader if none is faster."""
     timed = {name: time for name in tied if (time := ms[name]) is not None}
     own = timed.get(leader)
     if own is None:

@@ -1,4 +1,4 @@
-"""The decisions of a selection: the next candidate and seed to train, and who leaves the race.
+"""The policy of a selection: the next candidate and seed to train, and which are dropped.
 
 See `search.decisions.selection`.
 """
@@ -22,28 +22,28 @@ from trainables.errors import ConfigError
 from trainables.messages import Cost
 
 MAX_SEED = 2**31
-"""Seeds are below this number."""
+"""All seeds are below this number."""
 
 
-def training(candidate: str, number: int) -> str:
-    """Return the name of a candidate's training with the seed of this number (from 1)."""
+def training_name(candidate: str, number: int) -> str:
+    """Name the training of a candidate with its seed of this number (from 1): `t0007-s2`."""
     return f"{candidate}-s{number}"
 
 
-def number_of(name: str) -> int:
-    """Return the number of the seed of a training with this name."""
+def seed_number(name: str) -> int:
+    """Return the number of the seed in a training's name."""
     return int(name.rpartition("-s")[2])
 
 
-def comparison_of(left: Dropped) -> Comparison | None:
-    """Return the comparison by which a candidate left; None of one that failed."""
-    if left.difference is None or left.error is None or left.p is None:
+def deciding_comparison(dropped: Dropped) -> Comparison | None:
+    """Return the comparison by which a candidate was dropped; None for one that failed."""
+    if dropped.difference is None or dropped.error is None or dropped.p is None:
         return None
-    return Comparison(left.difference, left.error, left.p)
+    return Comparison(dropped.difference, dropped.error, dropped.p)
 
 
 class SelectionPolicy:
-    """The policy of one selection: its trials are the candidates' trainings."""
+    """The policy of one selection; its trials are the trainings of the candidates."""
 
     by = "the race"
     more_later = may_wait = False
@@ -55,16 +55,16 @@ class SelectionPolicy:
         self.metric = experiment.base.ranked_by
         self.race = Race([], 0, images=1)
         self._failed: list[TrialResult] = []
-        """Trainings that have failed, whose candidates are to be dropped."""
+        """Failed trainings whose candidates are still to be dropped."""
 
     @property
     def result(self) -> SearchResult:
-        """The search, as far as it is known."""
+        """The search so far."""
         return self.record.result
 
     @property
     def selection(self) -> Selection:
-        """The selection as far as it is known; it has begun."""
+        """The selection so far; it must have begun."""
         assert self.result.selection is not None
         return self.result.selection
 
@@ -72,46 +72,46 @@ class SelectionPolicy:
     def trials(self) -> dict[str, TrialResult]:
         """The trainings of this race; none before it has begun.
 
-        An earlier race may have had other candidates, or more seeds.
+        Trainings of earlier races, with other candidates or more seeds, are left out.
         """
         race, selection = self.race, self.result.selection
-        known = selection.repeats if selection is not None else {}
+        repeats = selection.repeats if selection is not None else {}
         return {
             name: trial
-            for name, trial in known.items()
-            if trial.repeat_of in race.scores and number_of(name) <= race.seeds
+            for name, trial in repeats.items()
+            if trial.repeat_of in race.scores and seed_number(name) <= race.seeds
         }
 
     def extend(self, experiment: Experiment) -> None:
-        """Go on with other numbers; a race's own terms are not among them."""
+        """Continue with a changed experiment; the terms of the race stay."""
         self.experiment = experiment
 
     def begin(self) -> Decisions:
-        """Count the results that are there, and drop the candidates whose trainings failed."""
+        """Restore the race from its trainings, and drop candidates whose trainings failed."""
         terms = self.selection.started
         self.race = Race(terms.candidates, terms.seeds, terms.alpha, images=self.result.steps)
         for name in self.race.candidates:
-            if (left := self.selection.dropped.get(name)) is not None:
-                self._leave_race(left)
+            if (dropped := self.selection.dropped.get(name)) is not None:
+                self._leave_race(dropped)
         for name, trial in self.trials.items():
             if trial.outcome == "completed":
-                self.race.scores[trial.repeat_of][number_of(name)] = trial.score
+                self.race.scores[trial.repeat_of][seed_number(name)] = trial.score
         for trial in [trial for trial in self.trials.values() if trial.outcome in FAILED]:
             yield from self._drop_failed(trial)
 
-    def hear(self, data: EventData) -> None:
-        """Take a training's result, or that a candidate has left."""
+    def receive(self, data: EventData) -> None:
+        """Receive the end of a training, or that a candidate was dropped."""
         match data:
             case Dropped() if data.candidate in self.race.scores:
                 self._leave_race(data)
             case Ended() if (ended := self.trials.get(data.trial)) is not None:
                 if ended.outcome == "completed":
-                    self.race.scores[ended.repeat_of][number_of(data.trial)] = ended.score
+                    self.race.scores[ended.repeat_of][seed_number(data.trial)] = ended.score
                 elif ended.outcome in FAILED:
                     self._failed.append(ended)
 
     def ranked(self, candidate: str) -> list[TrialResult]:
-        """Return a candidate's trainings that came to their end, the best first.
+        """Return a candidate's completed trainings, the best first.
 
         Those whose checkpoints were removed come last.
         """
@@ -128,7 +128,7 @@ class SelectionPolicy:
 
     @property
     def best(self) -> dict[str, TrialResult]:
-        """The best training of each candidate in the race, once it has one."""
+        """The best training of each candidate in the race that has a completed one."""
         return {
             candidate: ranked[0]
             for candidate in self.race.alive
@@ -136,18 +136,18 @@ class SelectionPolicy:
         }
 
     def _open(self) -> Iterator[tuple[str, int]]:
-        """Yield each candidate and number of a seed that it has not been given yet.
+        """Yield (candidate, number of a seed) of each training that is not proposed yet.
 
-        All candidates get the first seed, then all the second, and so on.
+        All candidates get the first seed, then all get the second, and so on.
         """
         for number in range(1, self.race.seeds + 1):
             for candidate in self.race.alive:
-                if training(candidate, number) not in self.selection.repeats:
+                if training_name(candidate, number) not in self.selection.repeats:
                     yield candidate, number
 
     @property
     def more_now(self) -> bool:
-        """True if a candidate in the race has not been given all seeds."""
+        """True if a candidate in the race does not have all seeds yet."""
         return next(self._open(), None) is not None
 
     @property
@@ -159,29 +159,29 @@ class SelectionPolicy:
         """Propose the next training."""
         while (following := next(self._open(), None)) is not None:
             candidate, number = following
-            known = self.result.trials[candidate]
+            original = self.result.trials[candidate]
             seed = self._seed(number)
             try:
-                config = TrialConfig.from_dict(known.config).override({"seed": seed})
+                config = TrialConfig.from_dict(original.config).override({"seed": seed})
             except ConfigError as error:  # after a change of code an old config may be invalid
                 yield from self._drop(candidate, str(error))
                 continue
             yield Suggested(
-                trial=training(candidate, number),
-                params=known.params,
+                trial=training_name(candidate, number),
+                params=original.params,
                 config=config.to_dict(),
                 repeat_of=candidate,
                 seed=seed,
             )
 
     def _seed(self, number: int) -> int:
-        """Return the seed of this number.
+        """Return the seed with this number.
 
-        It is the one that other candidates have had, else the next one after the search's own that
-        no training has had.
+        All candidates have the same. A new one is the first after the search's own seed that no
+        training has used.
         """
         drawn = {
-            number_of(name): int(trial.config["seed"])
+            seed_number(name): int(trial.config["seed"])
             for name, trial in self.selection.repeats.items()
         }
         if number in drawn:
@@ -198,7 +198,7 @@ class SelectionPolicy:
         )
 
     def judge(self, trial: str) -> Stop | None:
-        """Return why a training goes no further: its candidate has left. None if it may."""
+        """Return the reason to stop a training, if its candidate was dropped, or None."""
         reason = self.race.out.get(self.trials[trial].repeat_of)
         return Stop(reason) if reason else None
 
@@ -226,33 +226,33 @@ class SelectionPolicy:
             facts = vars(pair) if pair is not None else {}
             yield Dropped(candidate, self.race.rounds, reason, **facts)
 
-    def _leave_race(self, left: Dropped) -> None:
-        self.race.out[left.candidate] = left.reason
-        if (pair := comparison_of(left)) is not None:
-            self.race.worse[left.candidate] = pair
+    def _leave_race(self, dropped: Dropped) -> None:
+        self.race.out[dropped.candidate] = dropped.reason
+        if (pair := deciding_comparison(dropped)) is not None:
+            self.race.worse[dropped.candidate] = pair
 
     def last_word(self, outcome: str, reason: str) -> Finished | Concluded:
-        """Return the selection's last event."""
+        """Create the last event of the selection."""
         return Concluded(outcome, reason)
 
     def cost(self, trial: str, measured: Cost | None) -> Decisions:
-        """Decide nothing: what a candidate costs is known."""
+        """Decide nothing: the search has measured the cost of each candidate."""
         yield from ()
 
     def wants_cost(self, config: TrialConfig) -> bool:
-        """Return False: what a candidate costs is known."""
+        """Return False: the search has measured the cost of each candidate."""
         return False
 
     def must_wait(self, trial: str, active: Collection[str], pending: Collection[str]) -> bool:
-        """Return False: each training is for itself."""
+        """Return False: trainings with different seeds share nothing."""
         return False
 
     def beginnings(self, trial: str) -> list[WarmStartSource]:
-        """Return nothing: a training with a fresh seed is trained from its beginning."""
+        """Return nothing: a training with a fresh seed starts from the beginning."""
         return []
 
     def milestones(self, config: TrialConfig) -> list[int]:
-        """Return nothing: no other training goes on from this one."""
+        """Return nothing: no other training continues from this one."""
         return []
 
     def save(self, folder: Path) -> None:

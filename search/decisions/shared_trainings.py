@@ -1,9 +1,9 @@
-"""Reuse of trainings: a trial begins with what others have trained of it, so none is done twice.
+"""Reuse of trainings: a trial continues from the epochs that others have trained, if they match.
 
-The others are its relatives: trials of its own search and of earlier ones whose trainings differ in
-length alone (`trainables.checkpoints.lineage`). Three trials of 10, 20 and 30 epochs are one
-training. Of relatives, one trains at a time; the others wait, and go on from its checkpoints. Each
-stays a trial of its own, with its own epochs and checkpoints.
+These others are its relatives: trials of its own search, or of earlier ones, whose trainings differ
+only in length (`trainables.checkpoints.lineage`). For example, three trials of 10, 20 and 30 epochs
+are one training. Only one of several relatives trains at a time; the others wait, and continue from
+its checkpoints. Each remains a trial of its own, with its own epochs and checkpoints.
 """
 
 from collections.abc import Collection
@@ -20,31 +20,31 @@ from trainables.config import TrialConfig
 from trainables.values import Json
 
 MAX_LENGTHS = 8
-"""With more numbers of epochs in a search than these, no checkpoints are kept for each."""
+"""If a space has more different numbers of epochs, no checkpoints are kept at these epochs."""
 MAX_BEGINNINGS = 4
-"""The most warm start sources that are named to a worker.
+"""The maximal number of warm start sources that a worker gets.
 
-The worker takes the longest that is whole.
+It uses the first that is complete.
 """
 
 Trials = dict[str, TrialResult]
 
 
-class Known(Protocol):
+class OtherTrainings(Protocol):
     """The trainings of other searches."""
 
     def of(self, training: str, length: int, most: int) -> list[WarmStartSource]:
-        """Return trials of this training key, at most `most`, the most useful ones first.
+        """Return up to `most` trials with this training key.
 
-        They are to be of use for a training of `length` epochs.
+        Those that are most useful for a training of `length` epochs are first (`nearness`).
         """
 
 
 class Relatives:
     """The trials of a search that share their trainings."""
 
-    def __init__(self, experiment: Experiment, earlier: Known | None = None) -> None:
-        """`earlier` are the trainings of earlier searches; None where they are not used."""
+    def __init__(self, experiment: Experiment, earlier: OtherTrainings | None = None) -> None:
+        """`earlier` are the trainings of earlier searches; None if they are not used."""
         self.experiment, self.earlier = experiment, earlier
         self._training_keys: dict[str, str] = {}
         """The training key of each trial."""
@@ -52,46 +52,51 @@ class Relatives:
         """The trials of each training key."""
 
     def must_wait(
-        self, trial: str, trials: Trials, active: Collection[str], left: Collection[str]
+        self, trial: str, trials: Trials, active: Collection[str], pending: Collection[str]
     ) -> bool:
-        """Return whether a relative has still to train what this trial needs.
+        """True if a relative trains epochs that this trial needs, or will train them first.
 
-        It does so now, or it is shorter than this trial and will do so.
+        It will if it is pending and shorter than this trial.
         """
-        mine = trials[trial].config["epochs"]
-        for other in self._others(trial, trials):
-            length, reached = other.config["epochs"], max(other.epochs, default=0)
-            if other.trial in active and reached < min(mine, length):
+        own_length = trials[trial].config["epochs"]
+        for relative in self._relatives(trial, trials):
+            length, reached = relative.config["epochs"], max(relative.epochs, default=0)
+            if relative.trial in active and reached < min(own_length, length):
                 return True
-            if other.trial in left and reached < length < mine:
+            if relative.trial in pending and reached < length < own_length:
                 return True
         return False
 
     def beginnings(self, trial: str, trials: Trials, training: str) -> list[WarmStartSource]:
-        """Return the warm start sources of a trial, the most useful first.
+        """Return the relatives that have more epochs of a trial than itself, the best source first.
 
-        These are what relatives have trained of it beyond its own epochs. Of the same search, only
-        trainings with the fingerprint `training` count, that of what trains now.
+        In the same search, only those count whose epochs all have the fingerprint `training`, which
+        is that of trainings now.
         """
-        mine, own = trials[trial].config["epochs"], max(trials[trial].epochs, default=0)
-        found = [
-            source(self.experiment.name, other.trial, max(other.epochs), self.experiment.home)
-            for other in self._others(trial, trials)
-            if other.epochs and other.trainings <= {training} and not other.is_freed
+        length, trained = trials[trial].config["epochs"], max(trials[trial].epochs, default=0)
+        sources = [
+            warm_start_source(
+                self.experiment.name, relative.trial, max(relative.epochs), self.experiment.home
+            )
+            for relative in self._relatives(trial, trials)
+            if relative.epochs and relative.trainings <= {training} and not relative.is_freed
         ]
         if self.earlier is not None and is_shared_between_searches(trials[trial].config):
-            found += self.earlier.of(self._training_keys[trial], mine, MAX_BEGINNINGS)
+            sources += self.earlier.of(self._training_keys[trial], length, MAX_BEGINNINGS)
         useful = sorted(
-            (one for one in found if one.epoch > own),
-            key=lambda one: nearness(one.epoch, mine),
+            (beginning for beginning in sources if beginning.epoch > trained),
+            key=lambda beginning: nearness(beginning.epoch, length),
         )
-        return [replace(one, epoch=min(mine, one.epoch)) for one in useful[:MAX_BEGINNINGS]]
+        return [
+            replace(beginning, epoch=min(length, beginning.epoch))
+            for beginning in useful[:MAX_BEGINNINGS]
+        ]
 
     def milestones(self, config: TrialConfig) -> list[int]:
-        """Return the epochs of a trial at which shorter ones may end.
+        """Return the epochs of a trial at which shorter relatives may end.
 
-        Those find there the checkpoint that they need. A grid in which no trial waits at a rung has
-        none: it has trained the shorter trials before.
+        A checkpoint is kept there, so that these relatives can continue from it. A grid without
+        early stopping needs none: it trains the shorter trials first.
         """
         if (self.experiment.algorithm, self.experiment.scheduler) == (
             "grid",
@@ -102,14 +107,14 @@ class Relatives:
 
     @cached_property
     def _lengths(self) -> list[int]:
-        """The numbers of epochs that are searched, in order; empty where they are many."""
+        """The sorted numbers of epochs in the space; empty if there are more than `MAX_LENGTHS`."""
         domain = self.experiment.space.domains.get("epochs")
         if domain is None or domain.count is None or domain.count > MAX_LENGTHS:
             return []
         most = self.experiment.max_epochs
         return sorted({min(value, most) if most else value for value in domain.values or ()})
 
-    def _others(self, trial: str, trials: Trials) -> list[TrialResult]:
+    def _relatives(self, trial: str, trials: Trials) -> list[TrialResult]:
         """Return the other trials of the same training."""
         if len(trials) > len(self._training_keys):
             for name in list(islice(trials, len(self._training_keys), None)):
@@ -125,23 +130,24 @@ class Relatives:
 
 
 def is_shared_between_searches(config: Json) -> bool:
-    """Check whether a training with this config may begin with what earlier searches have trained.
+    """True if trainings with this config may be reused by other searches.
 
-    A file of weights may hold others by now than an earlier search began with.
+    A training that starts from a file of weights may not: the file may have changed since.
     """
     model = config["model"]
     return not (model.get("weights") or model.get("pretrained"))
 
 
-def source(search: str, trial: str, epoch: int, home: Home) -> WarmStartSource:
-    """Return a trial that has trained until this epoch as one to warm-start from."""
+def warm_start_source(search: str, trial: str, epoch: int, home: Home) -> WarmStartSource:
+    """Describe a trial that has finished this epoch as a source for a warm start."""
     place = home.place(trial)
     return WarmStartSource(search, trial, place.folder, epoch, place.mirror)
 
 
 def nearness(epoch: int, length: int) -> tuple[int, int]:
-    """Return a sort key: the less is left to train of `length` epochs after `epoch`, the smaller.
+    """Sort key of a source that has finished `epoch`, for a training of `length` epochs.
 
-    One that has just as many is nearest: of a longer one, less may be kept.
+    The fewer epochs remain, the smaller the key. Among sources with all epochs, the shortest is
+    first: longer ones may not have kept the checkpoint.
     """
     return -min(epoch, length), epoch

@@ -1,12 +1,13 @@
-"""The space to search next, from what was observed in this one.
+"""The next space of a refinement, from the observations in the current one.
 
-It is narrower where a parameter's effect is clear, and wider where the best lies at an edge.
+A domain is narrowed if the effect of its parameter is clear, and widened if the best value is at an
+edge.
 
-A parameter's effect is the part of the trials' scores that a quadratic explains (for options
-without an order: their means). It is clear when so much is seldom explained of scores that are
-dealt out anew by chance, all parameters taken together; the clearest is found first, and the next
-in what it leaves. Without a clear effect nothing is narrowed. Options are left out but never the
-last two: an option that is left out does not come back, as a range's end may.
+The effect of a parameter is the share of the scores' variance that a quadratic explains (for
+options without an order: their means). Permutation tests decide whether it is clear, with
+Bonferroni's correction for the number of parameters. The clearest effect is found first, and the
+next one in the residuals. Without a clear effect, nothing is narrowed. Options may be dropped, but
+never the last two: unlike the end of a range, a dropped option does not come back.
 """
 
 import math
@@ -23,46 +24,43 @@ from search.space import Cases, Choice, Domain, Float, Int, Range, SearchSpace
 from trainables.values import Params
 
 MIN_TRIALS = 5
-"""The least number of trials that tell anything of a parameter."""
+"""The minimal number of trials for an effect of a parameter."""
 CLEAR, LIKELY = 0.05, 0.1
 """The p-values below which an effect is clear enough to narrow a range, and to widen it.
 
-Narrowing loses what is outside, so it asks for more; widening loses nothing.
+Narrowing loses what is outside, so it demands more; widening loses nothing.
 """
 EDGE, TOWARDS = 0.1, 0.25
-"""The share of a range that is its edge, and the share that is on the way to it."""
+"""The shares of a range that count as at its edge, and as near its edge."""
 NARROWEST = 0.25
-"""The least share of a range that is left of it."""
+"""The minimal share of a range that remains after one round."""
 BEST_SHARE, MIN_BEST = 0.25, 3
-"""The share of the trials that are called the best few, and the least number of them."""
+"""The best few trials: this share of all, but at least this number."""
 MARGIN = 0.1
-"""The share of a range that stays on either side of the best few."""
+"""The share of a range that remains on either side of the best few."""
 WIDER, MAX_HALVED = 0.5, 6
 """The share of its width by which a range is widened.
 
-It is halved until the new end is allowed, `MAX_HALVED` times at most.
+It is halved until the new end is allowed, at most `MAX_HALVED` times.
 """
 GEOMETRIC = 5
-"""The ratio from which on two options are taken for a geometric row."""
-DEALT, MAX_DEALT = 999, 2_000_000
-"""The number of times scores are dealt out anew, and the most numbers dealt in all."""
+"""The minimal ratio of two options that count as a geometric series."""
+PERMUTATIONS, MAX_PERMUTED = 999, 2_000_000
+"""The number of permutations in a test, and the maximal count of all permuted numbers."""
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Observation:
-    """A trial's params and its score among all, from 0, worse than any other, to 1."""
+    """A trial's params, and its score: the share of the others that it is better than."""
 
     params: Params
     score: float
 
 
 Refusal = Callable[[Params, str], str]
-"""A function that returns why params make no trial, or another than they say.
-
-That is for their value of the given path; empty if they make one.
-"""
+"""A function that returns why params, with their value at the given path, are not valid; or ""."""
 
 
 @dataclass(frozen=True)
@@ -70,42 +68,41 @@ class Effect:
     """The effect of a parameter on the score."""
 
     p: float
-    """The probability that chance alone explains as much."""
+    """The p-value of the permutation test."""
     is_clear: bool = False
     share: float = 0.0
-    """The share of the scores' variance that it explains, less what chance would."""
+    """The share of the scores' variance that it explains, adjusted as R squared is."""
     best: int | float = 0.5
-    """The place in the range, or the number of the option, where the fit is highest."""
+    """The place in the range, or the index of the option, where the fit is highest."""
 
 
 class Factor:
-    """One domain of a parameter, with the observations that have it and lie in it."""
+    """One domain of a parameter, with the observations whose value is in it."""
 
     def __init__(
         self, space: SearchSpace, path: str, domain: Domain, observed: Sequence[Observation]
     ) -> None:
         self.path, self.domain = path, domain
-        is_parent = any(path in other.parents for other in space.domains.values())
+        is_parent = any(path in dependent.parents for dependent in space.domains.values())
         self.scale = scale_of(domain) if not (is_parent and isinstance(domain, Choice)) else None
-        conditions = ", ".join(f"{key} {_listed(value)}" for key, value in domain.when.items())
+        conditions = ", ".join(
+            f"{key} {_format_values(value)}" for key, value in domain.when.items()
+        )
         self.label = path if space.domains[path] is domain else f"{path} ({conditions})"
-        held = [
-            (row, one.params[path])
-            for row, one in enumerate(observed)
-            if path in one.params
-            and space.under(path, one.params) is domain
-            and domain.holds(one.params[path])
+        pairs = [
+            (row, observation.params[path])
+            for row, observation in enumerate(observed)
+            if path in observation.params
+            and space.under(path, observation.params) is domain
+            and domain.holds(observation.params[path])
         ]
-        self.rows = np.array([row for row, _ in held], dtype=int)
-        self.values = [value for _, value in held]
+        self.rows = np.array([row for row, _ in pairs], dtype=int)
+        self.values = [value for _, value in pairs]
         self.scores = np.array([observed[row].score for row in self.rows])
 
     @cached_property
     def places(self) -> Array:
-        """The places of the observations.
-
-        A place is in the range, from 0 to 1, or it is the number of an option.
-        """
+        """The places of the observations: from 0 to 1 in a range, or the index of an option."""
         if self.scale is not None:
             return np.array([self.scale.place(value) for value in self.values])
         return np.array([float(self.options.index(value)) for value in self.values])
@@ -117,7 +114,7 @@ class Factor:
         return self.domain.options
 
     def design(self, places: Array) -> Array:
-        """Return the columns that a fit weighs: a quadratic's, or one for each option."""
+        """Return the design matrix of the fit: a quadratic, or one column per option."""
         if self.scale is None:
             return np.equal.outer(places, np.arange(len(self.options))).astype(float)
         return np.stack([places, places**2], axis=1)[
@@ -130,35 +127,35 @@ class Factor:
         return np.linspace(0, 1, 101) if isinstance(self.domain, Range) else np.unique(self.places)
 
     def best_few(self) -> Array:
-        """Return the places of the best observations, the best first."""
+        """Return the places of the best few observations, the best first."""
         count = max(MIN_BEST, math.ceil(BEST_SHARE * len(self.rows)))
         return self.places[np.argsort(-self.scores, kind="stable")[:count]]
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Numbers between two ends, by size or by ratio."""
+    """A linear or logarithmic scale between two numbers."""
 
     low: float
     high: float
     log: bool
 
     def place(self, value: float) -> float:
-        """Return the place of a number: 0 at the low end, 1 at the high one."""
+        """Map a number to its place: 0 at the low end, 1 at the high end."""
         low, high, value = (
             math.log(number) if self.log else number for number in (self.low, self.high, value)
         )
         return (value - low) / (high - low)
 
     def at(self, place: float) -> float:
-        """Return the number at a place, the inverse of `place`."""
+        """Map a place to its number (the inverse of `place`)."""
         if self.log:
             return math.exp(math.log(self.low) + place * (math.log(self.high) - math.log(self.low)))
         return self.low + place * (self.high - self.low)
 
 
 def scale_of(domain: Domain) -> Scale | None:
-    """Return the scale of numbers; None where there is only one, or values have no order."""
+    """Return the scale of a domain; None for a single number, or values without an order."""
     if isinstance(domain, Range):
         return Scale(domain.low, domain.high, domain.log) if domain.low < domain.high else None
     options = domain.options if isinstance(domain, Choice) else ()
@@ -170,7 +167,7 @@ def scale_of(domain: Domain) -> Scale | None:
 
 
 def is_geometric(numbers: Sequence[float]) -> bool:
-    """Return whether the ratios of numbers are more alike than their differences."""
+    """True if the ratios of sorted numbers vary less than their differences do."""
     if numbers[0] <= 0:
         return False
     if len(numbers) == 2:
@@ -185,32 +182,34 @@ def narrow(
     best: Params,
     refusal: Refusal = lambda params, path: "",
 ) -> tuple[SearchSpace, list[Change]]:
-    """Return the space to search next, and a word on each parameter.
+    """Create the next space, and describe the changes.
 
-    A parameter is named if it changed or lies at an edge; the others are listed together.
+    Parameters that change, or whose best value is at an edge, are described one by one; the others
+    are listed together.
 
     Args:
-        observed: trials, with scores that may be compared.
-        best: the params of the best of them.
-        refusal: says why a value that the space did not have makes no trial; it is then not added.
+        space: the current space.
+        observed: the trials, with comparable scores.
+        best: the params of the best trial.
+        refusal: returns why a new value is not valid; it is not added then.
     """
     factors = [factor for path in space.domains for factor in _factors(space, path, observed)]
     changed: dict[tuple[str, int], Domain] = {}
     changes: list[Change] = []
-    kept: dict[bool, list[str]] = {False: [], True: []}
+    unchanged: dict[bool, list[str]] = {False: [], True: []}
     for factor, effect in zip(
-        factors, effects(factors, [one.score for one in observed]), strict=True
+        factors, effects(factors, [observation.score for observation in observed]), strict=True
     ):
         has_best = (
             factor.path in best
             and space.under(factor.path, best) is factor.domain
             and factor.domain.holds(best[factor.path])
         )
-        domain, found = revised(factor, effect, best if has_best else None, refusal)
+        domain, factor_changes = revise(factor, effect, best if has_best else None, refusal)
         changed[factor.path, id(factor.domain)] = domain
-        changes += found
-        kept[effect.is_clear] += [] if found else [factor.label]
-    for is_clear, labels in kept.items():
+        changes += factor_changes
+        unchanged[effect.is_clear] += [] if factor_changes else [factor.label]
+    for is_clear, labels in unchanged.items():
         if labels:
             why = (
                 "with a clear effect, but nothing to leave out"
@@ -222,12 +221,12 @@ def narrow(
                     "", "kept" if is_clear else "unclear", f"as before, {why}: {', '.join(labels)}"
                 )
             )
-    domains = {path: _with(path, domain, changed) for path, domain in space.domains.items()}
+    domains = {path: _revise_cases(path, domain, changed) for path, domain in space.domains.items()}
     return replace(space, domains=domains, first=()), changes
 
 
 def _factors(space: SearchSpace, path: str, observed: Sequence[Observation]) -> list[Factor]:
-    """Return a factor for each case of a parameter that was observed and has a scale or options."""
+    """Return a factor for each case of a parameter with observations, and a scale or options."""
     domain = space.domains[path]
     cases = domain.cases if isinstance(domain, Cases) else (domain,)
     return [
@@ -242,8 +241,8 @@ def _is_choice(domain: Domain) -> bool:
     return isinstance(domain, Choice) and len(domain.options) > 1
 
 
-def _with(path: str, domain: Domain, changed: dict[tuple[str, int], Domain]) -> Domain:
-    """Return a domain, or its cases, as they are now."""
+def _revise_cases(path: str, domain: Domain, changed: dict[tuple[str, int], Domain]) -> Domain:
+    """Return a domain with its changes; of `Cases`, with the changes of each case."""
     if isinstance(domain, Cases):
         return Cases(*(changed.get((path, id(case)), case) for case in domain.cases))
     return changed.get((path, id(domain)), domain)
@@ -252,26 +251,26 @@ def _with(path: str, domain: Domain, changed: dict[tuple[str, int], Domain]) -> 
 def effects(factors: Sequence[Factor], scores: Sequence[float]) -> list[Effect]:
     """Return the effect of each parameter.
 
-    The clearest is found first, then the next in what it leaves of the scores, until none is clear.
+    The clearest effect is found first, then the next one in the residuals, until none is clear.
     """
-    left, generator = np.array(scores, dtype=float), np.random.default_rng(0)
-    found: dict[int, Effect] = {}
+    residuals, generator = np.array(scores, dtype=float), np.random.default_rng(0)
+    clear_effects: dict[int, Effect] = {}
     while True:
         rest = {
-            number: _effect(factors[number], left, generator)
+            number: _effect(factors[number], residuals, generator)
             for number in range(len(factors))
-            if number not in found
+            if number not in clear_effects
         }
         clear = [number for number, effect in rest.items() if effect.p * len(rest) <= CLEAR]
         if not clear:
-            return [found.get(number) or rest[number] for number in range(len(factors))]
+            return [clear_effects.get(number) or rest[number] for number in range(len(factors))]
         first = max(clear, key=lambda number: rest[number].share)
-        found[first] = replace(rest[first], is_clear=True)
-        left[factors[first].rows] -= _fitted(factors[first], left, factors[first].places)
+        clear_effects[first] = replace(rest[first], is_clear=True)
+        residuals[factors[first].rows] -= _fit_at(factors[first], residuals, factors[first].places)
 
 
 def _effect(factor: Factor, scores: Array, generator: np.random.Generator) -> Effect:
-    """Return a parameter's effect, compared with that on scores that are dealt out anew."""
+    """Return the effect of a parameter, with a permutation test."""
     mine = scores[factor.rows] - scores[factor.rows].mean()
     design = factor.design(factor.places)
     basis, sizes, _ = np.linalg.svd(design - design.mean(axis=0), full_matrices=False)
@@ -280,22 +279,22 @@ def _effect(factor: Factor, scores: Array, generator: np.random.Generator) -> Ef
     if count < MIN_TRIALS or not basis.shape[1] or freedom < 1 or total < 1e-9:
         return Effect(1.0)
     explained = float(((mine @ basis) ** 2).sum()) / total
-    times = min(DEALT, MAX_DEALT // count)
-    dealt = ((generator.permuted(np.tile(mine, (times, 1)), axis=1) @ basis) ** 2).sum(
+    times = min(PERMUTATIONS, MAX_PERMUTED // count)
+    permuted = ((generator.permuted(np.tile(mine, (times, 1)), axis=1) @ basis) ** 2).sum(
         axis=1
     ) / total
-    fit = _fitted(factor, scores, factor.tried)
+    fit = _fit_at(factor, scores, factor.tried)
     best = float(factor.tried[int(fit.argmax())])
     share = max(0.0, 1 - (1 - explained) * (count - 1) / freedom) * min(
         1.0, float(mine.var() / max(1e-12, factor.scores.var()))
     )
     return Effect(
-        (1 + int((dealt >= explained - 1e-9).sum())) / (times + 1), share=share, best=best
+        (1 + int((permuted >= explained - 1e-9).sum())) / (times + 1), share=share, best=best
     )
 
 
-def _fitted(factor: Factor, scores: Array, places: Array) -> Array:
-    """Return the values at these places of the fit to a parameter's observations."""
+def _fit_at(factor: Factor, scores: Array, places: Array) -> Array:
+    """Fit the scores of a parameter's observations, and evaluate the fit at these places."""
     mine, ones = scores[factor.rows], np.ones((len(factor.rows), 1))
     weights, *_ = np.linalg.lstsq(np.hstack([ones, factor.design(factor.places)]), mine, rcond=None)
     return np.asarray(
@@ -303,12 +302,12 @@ def _fitted(factor: Factor, scores: Array, places: Array) -> Array:
     )
 
 
-def revised(
+def revise(
     factor: Factor, effect: Effect, best: Params | None, refusal: Refusal
 ) -> tuple[Domain, list[Change]]:
-    """Return one domain as it is to be next.
+    """Return the next domain of a parameter, and its changes.
 
-    `best` is None where the best trial does not have the parameter.
+    `best` is None if the best trial has no value in this domain.
     """
     if isinstance(factor.domain, Range):
         return _range(factor, effect, best, refusal)
@@ -322,9 +321,9 @@ def revised(
 def _range(
     factor: Factor, effect: Effect, best: Params | None, refusal: Refusal
 ) -> tuple[Domain, list[Change]]:
-    """Return the next range, with its changes.
+    """Return the next range, and its changes.
 
-    It is a window where the effect is clear, and wider at an edge at which the best lies.
+    It is a window if the effect is clear, and it is widened at an edge at which the best value is.
     """
     domain, scale, path = factor.domain, factor.scale, factor.path
     assert isinstance(domain, Range)
@@ -334,7 +333,7 @@ def _range(
     side = _edge(top, effect) if top is not None else 0
     if effect.is_clear:
         first, last = _window(factor, effect, top, side)
-        low, high = _within(
+        low, high = _allowed_bounds(
             domain, scale.at(first) if first > 0 else low, scale.at(last) if last < 1 else high
         )
     narrower = replace(domain, low=low, high=high)
@@ -350,7 +349,7 @@ def _range(
         ] if is_narrower else []
     end = domain.high if side > 0 else domain.low
     where = "at" if abs(top - (side > 0)) <= EDGE else "near"
-    flag = f"{factor.label}: the best, {_shown(best[path])}, is {where} the edge of {before}"
+    flag = f"{factor.label}: the best, {_format_value(best[path])}, is {where} the edge of {before}"
     if effect.p > LIKELY or abs(effect.best - (side > 0)) > TOWARDS:
         now = f"; {_span(narrower)} from now on ({p})" if is_narrower else ""
         return narrower, [
@@ -361,7 +360,7 @@ def _range(
                 flag,
             )
         ]
-    new, reason = _widened(domain, scale, side, lambda value: refusal({**best, path: value}, path))
+    new, reason = _widen(domain, scale, side, lambda value: refusal({**best, path: value}, path))
     wider = replace(narrower, high=new) if side > 0 else replace(narrower, low=new)
     now = f"; {_span(wider)} from now on ({p})" if is_narrower else ""
     if new == end:
@@ -371,15 +370,16 @@ def _range(
             )
         ]
     return wider, [
-        Change(path, "widened", f"{flag}: widened to {_shown(new)}{now}", flag, effect.is_clear)
+        Change(
+            path, "widened", f"{flag}: widened to {_format_value(new)}{now}", flag, effect.is_clear
+        )
     ]
 
 
 def _edge(place: float, effect: Effect) -> int:
-    """Return the end at which the best lies: -1, 1, or 0 for neither.
+    """Return the end at which the best value is: -1, 1, or 0 for neither.
 
-    With a clear effect whose fit is best at the end itself, the best needs only be on the way
-    there.
+    If a clear effect has its best fit at the end, it is enough that the best value is near it.
     """
     for side in (-1, 1):
         away = place if side < 0 else 1 - place
@@ -390,23 +390,22 @@ def _edge(place: float, effect: Effect) -> int:
 
 
 def _window(factor: Factor, effect: Effect, top: float | None, side: int) -> tuple[float, float]:
-    """Return the part of a range around its best few and the fit's highest place.
+    """Return the part (low, high) of a range around its best few values and the best fit.
 
-    The more depends on the parameter, the narrower it is. An edge at which the best lies is not cut
-    off.
+    The larger the effect, the narrower the part. An edge at which the best value is (`side`) stays.
     """
     few = factor.best_few()
     ends = (few[0] if top is None else top, effect.best, *np.quantile(few, (MARGIN, 1 - MARGIN)))
     low, high = min(ends) - MARGIN, max(ends) + MARGIN
     if (short := max(NARROWEST, 1 - math.sqrt(effect.share)) - (high - low)) > 0:
         low, high = low - short / 2, high + short / 2
-    # A part that would lie outside of the range is given to the other end.
+    # What would be outside of the range is added at the other end.
     low, high = low - max(0.0, high - 1), high - min(0.0, low)
     return (0.0 if side < 0 else max(0.0, low)), (1.0 if side > 0 else min(1.0, high))
 
 
-def _within(domain: Range, low: float, high: float) -> tuple[float, float]:
-    """Return bounds that the range may have, no further out than its own."""
+def _allowed_bounds(domain: Range, low: float, high: float) -> tuple[float, float]:
+    """Round bounds to values that the range may have, within its own bounds."""
     if domain.step is not None:
         first, last = (
             math.floor((low - domain.low) / domain.step + 1e-9),
@@ -416,12 +415,12 @@ def _within(domain: Range, low: float, high: float) -> tuple[float, float]:
     if isinstance(domain, Int):
         low, high = math.floor(low + 1e-9), math.ceil(high - 1e-9)
     low, high = max(domain.low, low), min(domain.high, high)
-    ends = max(domain.low, _rounded(domain, low)), min(domain.high, _rounded(domain, high))
+    ends = max(domain.low, _round(domain, low)), min(domain.high, _round(domain, high))
     return ends if ends[0] < ends[1] else (low, high)
 
 
-def _rounded(domain: Domain, value: float) -> float:
-    """Return a number as people write it."""
+def _round(domain: Domain, value: float) -> float:
+    """Round a number to a readable one."""
     return (
         round(value)
         if isinstance(domain, Int)
@@ -431,12 +430,12 @@ def _rounded(domain: Domain, value: float) -> float:
     )
 
 
-def _widened(
+def _widen(
     domain: Range, scale: Scale, side: int, refused: Callable[[Any], str]
 ) -> tuple[float, str]:
-    """Return a new end, as far out as is allowed.
+    """Return a new end, as far out as is allowed, and an empty text.
 
-    It is the old one, with the reason, if none is allowed.
+    If none is allowed, return the old end and the reason.
     """
     end, reason = (domain.high if side > 0 else domain.low), ""
     width = WIDER
@@ -447,22 +446,22 @@ def _widened(
         value = scale.at((side > 0) + side * width / 2**halved)
         if domain.step is not None:
             value = end + side * domain.step * max(1, round(abs(value - end) / domain.step))
-        value = _rounded(domain, value)
+        value = _round(domain, value)
         if (value - end) * side <= 0:
             break
-        if not (found := refused(value)):
+        if not (objection := refused(value)):
             return value, ""
-        reason = reason or found
+        reason = reason or objection
     return end, reason.rstrip(".") or "there is no number beside it"
 
 
 def _numbers(
     factor: Factor, effect: Effect, best: Params | None, refusal: Refusal
 ) -> tuple[Domain, list[Change]]:
-    """Return the next options that are numbers, with the changes.
+    """Return the next options that are numbers, and their changes.
 
-    There are new ones between the best and its neighbours, and one beyond it where the best is the
-    first or last.
+    There are new ones between the best and its neighbours, and one beyond it if the best is the
+    first or the last.
     """
     path, scale, row = factor.path, factor.scale, sorted(factor.options)
     assert scale is not None
@@ -485,14 +484,16 @@ def _numbers(
         )
     is_finer, p = new != row, f"its effect is clear, p {effect.p:.2g}"
     if not side or best is None:
-        text = f"{factor.label}: {_listed(row)} becomes {_listed(new)}, around the best ({p})"
+        before, after = _format_values(row), _format_values(new)
+        text = f"{factor.label}: {before} becomes {after}, around the best ({p})"
         return _choice(factor, new), [Change(path, "finer", text)] if is_finer else []
     beyond, reason = _beyond(
         row, top, side, scale.log, lambda value: refusal({**best, path: value}, path)
     )
     new = sorted({*new, *([beyond] if beyond is not None else [])})
-    flag = f"{factor.label}: the best, {_shown(row[top])}, is at the edge of {_listed(row)}"
-    now = f"; {_listed(new)} from now on ({p})" if is_finer else ""
+    value = _format_value(row[top])
+    flag = f"{factor.label}: the best, {value}, is at the edge of {_format_values(row)}"
+    now = f"; {_format_values(new)} from now on ({p})" if is_finer else ""
     if beyond is None:
         return _choice(factor, new), [
             Change(
@@ -500,70 +501,77 @@ def _numbers(
             )
         ]
     return _choice(factor, new), [
-        Change(path, "widened", f"{flag}: widened to {_shown(beyond)}{now}", flag, effect.is_clear)
+        Change(
+            path,
+            "widened",
+            f"{flag}: widened to {_format_value(beyond)}{now}",
+            flag,
+            effect.is_clear,
+        )
     ]
 
 
 def _beyond(
     row: list[Any], top: int, side: int, log: bool, refused: Callable[[Any], str]
 ) -> tuple[Any, str]:
-    """Return a number beyond the first or last option.
+    """Return a number beyond the first or last option, and an empty text.
 
-    It is as far beyond as the option before it is away, or less far where that is refused; None,
-    with the reason, if all are.
+    It is as far from that option as the neighbour on the other side, or closer if that is refused.
+    If all are refused, return None and the reason.
     """
     reason = ""
     for halved in range(MAX_HALVED // 2):
         value = _between(row[top], row[top - side], log, -1 / 2**halved)
         if value in row:
             break
-        if not (found := refused(value)):
+        if not (objection := refused(value)):
             return value, ""
-        reason = reason or found
+        reason = reason or objection
     return None, reason.rstrip(".") or "there is no number beside it"
 
 
 def _finer(
     row: list[Any], first: int, last: int, log: bool, is_allowed: Callable[[Any], bool]
 ) -> list[Any]:
-    """Return the options from `first` to `last`, with one between each two and on either side.
+    """Return the options from index `first` to `last`, with new ones between and beside them.
 
-    Where none may be between, the neighbour itself is taken.
+    If a new one is not allowed, the neighbour is used instead.
     """
-    found = row[first : last + 1]
-    for one, other in zip(
+    options = row[first : last + 1]
+    for below, above in zip(
         range(max(0, first - 1), min(last + 1, len(row) - 1)),
         range(max(1, first), min(last + 2, len(row))),
         strict=True,
     ):
-        middle = _between(row[one], row[other], log)
+        middle = _between(row[below], row[above], log)
         if middle not in row and is_allowed(middle):
-            found.append(middle)
+            options.append(middle)
         else:
-            found += [row[number] for number in (one, other) if row[number] not in found]
-    return sorted(found)
+            options += [row[number] for number in (below, above) if row[number] not in options]
+    return sorted(options)
 
 
-def _between(one: Any, other: Any, log: bool, part: float = 0.5) -> Any:
-    """Return a number part of the way from one to another, whole where they are.
+def _between(start: Any, end: Any, log: bool, part: float = 0.5) -> Any:
+    """Return the number at a part of the way from `start` to `end`; an integer if both are.
 
-    A `part` of -1 is as far on the other side. The number has two digits, or as many as it takes.
+    A `part` of -1 is as far away on the other side. The number has at least two digits, and as many
+    as are needed to differ from both.
     """
     value = (
-        math.exp(math.log(one) + part * math.log(other / one))
+        math.exp(math.log(start) + part * math.log(end / start))
         if log
-        else one + part * (other - one)
+        else start + part * (end - start)
     )
-    if isinstance(one, int) and isinstance(other, int):
+    if isinstance(start, int) and isinstance(end, int):
         return round(value)
     rounded = (float(f"{value:.{digits}g}") for digits in range(2, 17))
     return next(
         (
             number
             for number in rounded
-            if number not in (one, other)
-            and (number > one) == (value > one)
-            and (number > other) == (value > other)
+            if number not in (start, end)
+            and (number > start) == (value > start)
+            and (number > end) == (value > end)
         ),
         value,
     )
@@ -576,9 +584,9 @@ def _choice(factor: Factor, options: Sequence[Any]) -> Choice:
 def _options(
     factor: Factor, effect: Effect, best_trial: Params | None
 ) -> tuple[Domain, list[Change]]:
-    """Return the next options without an order, with the changes.
+    """Return the next options without an order, and their changes.
 
-    Those that are clearly worse are left out, but never the last two, or the best trial's.
+    Those that are clearly worse are dropped, but never the last two, or the best trial's.
     """
     if not effect.is_clear:
         return factor.domain, []
@@ -602,35 +610,43 @@ def _options(
     ][: max(0, len(factor.options) - 2)]
     if not worse:
         return factor.domain, []
-    left = [option for number, option in enumerate(factor.options) if number not in worse]
-    gone = _listed([factor.options[number] for number in sorted(worse)])
-    text = f"{factor.label}: left out {gone}, clearly worse than {_shown(factor.options[best])}"
-    return _choice(factor, left), [Change(factor.path, "dropped", text)]
+    remaining = [option for number, option in enumerate(factor.options) if number not in worse]
+    dropped = _format_values([factor.options[number] for number in sorted(worse)])
+    name = _format_value(factor.options[best])
+    text = f"{factor.label}: left out {dropped}, clearly worse than {name}"
+    return _choice(factor, remaining), [Change(factor.path, "dropped", text)]
 
 
 def _is_worse(
     factor: Factor, number: int, best: int, level: float, generator: np.random.Generator
 ) -> bool:
-    """Return whether an option's scores are clearly below the best one's.
-
-    They are if chance alone seldom makes so large a difference.
-    """
-    mine, other = factor.scores[factor.places == number], factor.scores[factor.places == best]
-    if min(len(mine), len(other)) < MIN_BEST:
+    """True if an option's scores are clearly below those of the best one (permutation test)."""
+    scores, best_scores = (
+        factor.scores[factor.places == number],
+        factor.scores[factor.places == best],
+    )
+    if min(len(scores), len(best_scores)) < MIN_BEST:
         return False
-    both, seen = np.concatenate([mine, other]), other.mean() - mine.mean()
-    dealt = generator.permuted(np.tile(both, (DEALT, 1)), axis=1)
-    differences = dealt[:, len(mine) :].mean(axis=1) - dealt[:, : len(mine)].mean(axis=1)
-    return bool((1 + int((differences >= seen - 1e-9).sum())) / (DEALT + 1) <= level)
+    pooled, gap = (
+        np.concatenate([scores, best_scores]),
+        best_scores.mean() - scores.mean(),
+    )
+    permuted = generator.permuted(np.tile(pooled, (PERMUTATIONS, 1)), axis=1)
+    differences = permuted[:, len(scores) :].mean(axis=1) - permuted[:, : len(scores)].mean(axis=1)
+    return bool((1 + int((differences >= gap - 1e-9).sum())) / (PERMUTATIONS + 1) <= level)
 
 
 def _span(domain: Range) -> str:
-    return f"{_shown(domain.low)} to {_shown(domain.high)}"
+    return f"{_format_value(domain.low)} to {_format_value(domain.high)}"
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _listed(values: Any) -> str:
-    return ", ".join(map(_shown, values)) if isinstance(values, list | tuple) else _shown(values)
+def _format_values(values: Any) -> str:
+    return (
+        ", ".join(map(_format_value, values))
+        if isinstance(values, list | tuple)
+        else _format_value(values)
+    )

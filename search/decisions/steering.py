@@ -1,7 +1,7 @@
-"""The answers to requests (`search.journal.requests`), in the same words before and after.
+"""The replies to requests (`search.journal.requests`).
 
-`foreseen` tells before it is asked what a request comes to, from the journal alone; the driver
-answers with what it knows beside (`Driver.take_up`). Nothing here acts.
+`preview_request` computes the reply from the journal, before a request is sent. The driver replies
+in the same words, from what else it knows (`Driver.take_up`). Nothing here acts.
 """
 
 from collections.abc import Collection, Iterable
@@ -12,7 +12,7 @@ from cluster.runtime.resources import MANY
 from search.design.budget import Budget, Limit, limit
 from search.design.experiment import Experiment
 from search.journal.events import Requested
-from search.journal.requests import EXTEND, PAUSE, Asked, Unreadable
+from search.journal.requests import EXTEND, PAUSE, DriverRequest, Unreadable
 from search.journal.result import ENDED, OPEN, SearchResult, TrialResult
 from search.journal.store import Storage
 from search.values.message import Blank, Message, Remedy, Start, Word, message_of
@@ -21,19 +21,19 @@ from trainables.errors import ConfigError, counted
 from trainables.values import Json
 
 CHANGEABLE = ("trials", "budget", "price", "concurrency")
-"""What an extension changes of a search's description."""
+"""The values of `Experiment.describe` that an extension may change."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """The answer to a request: what comes of it, in words, or why nothing does."""
+class Reply:
+    """The reply to a request: its effect in words, or the reason why it is refused."""
 
     message: Message
     is_refused: bool = False
     cost: str = ""
-    """What it costs, as far as can be told from what the search has trained; empty if nothing."""
+    """An estimate of its cost, from the trials so far; empty if it costs nothing, or none ended."""
     changes: Json = field(default_factory=dict)
-    """What it changes of the search, as `Experiment.describe` has it."""
+    """The changes to the search, in the form of `Experiment.describe`."""
 
     @property
     def text(self) -> str:
@@ -43,121 +43,127 @@ class Answer:
 
 @dataclass(frozen=True)
 class Standing:
-    """The state of a search that is asked for something."""
+    """The state of a search on which the reply to a request depends."""
 
     is_live: bool
-    """True if a driver has it."""
+    """True if a driver runs it."""
     active: Collection[str] = ()
     """The trials that train, or are about to."""
     closing: tuple[str, str] | None = None
-    """By whom and why no trial goes on after its epoch; None while they do."""
+    """By whom and why the search was closed (`Driver.closing`); None if it was not."""
     is_training: bool = True
-    """False once only the evaluation and the test are left."""
+    """False once only the evaluation and the test remain."""
     room: int = MANY
-    """The number of trials for which there is room at once, as far as is known."""
+    """The number of trials for which the machines have room, as far as is known."""
     halvings: int = 0
-    """The number of trials that ran out of memory, each of which halves how many run at once."""
+    """The number of trials that ran out of memory. Each halves the number that run at once."""
 
 
-def foreseen(asked: Asked, result: SearchResult, holder: str, place: Storage) -> Answer:
-    """Return what a request would come to now, from a search as `SearchResult.kept_in` has it.
+def preview_request(
+    request: DriverRequest, result: SearchResult, holder: str, place: Storage
+) -> Reply:
+    """Compute the reply that a request would get now.
 
     Args:
-        asked: the request.
-        result: the search.
-        holder: the driver that has it; empty for none.
-        place: where searches are kept, for the commands that the answer names.
+        request: the request.
+        result: the search, from `SearchResult.kept_in`.
+        holder: the driver that runs it; empty if none does.
+        place: the storage, for the commands in the reply.
     """
     try:
         described = result.started.experiment
         experiment = Experiment.from_description(result.name, described, place)
     except ConfigError as error:  # of another version
         message = Message("this version cannot go on with it: ", message_of(error))
-        return Answer(message, is_refused=True)
+        return Reply(message, is_refused=True)
     standing = Standing(
         bool(holder),
-        [trial.trial for trial in running(result)],
+        [trial.trial for trial in running_trials(result)],
         ("stopped", "") if result.stopping is not None else None,
         _is_training(experiment, result),
-        halvings=len(out_of_memory(_trials_now(result))),
+        halvings=len(out_of_memory(_current_trials(result))),
     )
-    return answer(asked, experiment, result, standing)
+    return reply_to(request, experiment, result, standing)
 
 
-def answer(
-    asked: Asked, experiment: Experiment, result: SearchResult, standing: Standing
-) -> Answer:
-    """Return what a request comes to, of a search that stands so."""
+def reply_to(
+    request: DriverRequest, experiment: Experiment, result: SearchResult, standing: Standing
+) -> Reply:
+    """Compute the reply to a request, for a search in this state."""
     try:
-        if asked.action == PAUSE:
+        if request.action == PAUSE:
             return _pause(experiment, result, standing)
-        if asked.action == EXTEND:
-            return _extend(asked, experiment, result, standing)
-        if asked.trial:
-            return _stop_trial(asked.trial, experiment, result, standing)
+        if request.action == EXTEND:
+            return _extend(request, experiment, result, standing)
+        if request.trial:
+            return _stop_trial(request.trial, experiment, result, standing)
         return _stop(experiment, result, standing)
     except ConfigError as error:
-        return Answer(message_of(error), is_refused=True)
+        return Reply(message_of(error), is_refused=True)
 
 
-def requested(asked: Asked, found: Answer) -> Requested:
-    """Return the event that tells of a request and its answer."""
+def requested_event(request: DriverRequest, reply: Reply) -> Requested:
+    """Create the event of a request and its reply."""
     return Requested(
-        id=asked.id,
-        action=asked.action,
-        by=asked.by,
-        asked_ms=asked.asked_ms,
-        answer=found.text,
-        trial=asked.trial,
-        options=asked.options,
-        is_refused=found.is_refused,
-        changes=found.changes,
+        id=request.id,
+        action=request.action,
+        by=request.by,
+        asked_ms=request.asked_ms,
+        answer=reply.text,
+        trial=request.trial,
+        options=request.options,
+        is_refused=reply.is_refused,
+        changes=reply.changes,
     )
 
 
-def unread(found: Unreadable) -> Requested:
-    """Return the event that tells of an object among the requests that is none."""
+def unreadable_event(unreadable: Unreadable) -> Requested:
+    """Create the event of a file in `requests/` that is not a valid request."""
     return Requested(
-        id=found.id,
+        id=unreadable.id,
         action="",
         by="",
         asked_ms=0,
-        answer=f"no request that can be read: {found.reason}",
+        answer=f"no request that can be read: {unreadable.reason}",
         is_refused=True,
     )
 
 
-def running(result: SearchResult) -> list[TrialResult]:
-    """Return the trials that train, or the trainings of a selection."""
-    return [trial for trial in _trials_now(result) if trial.outcome == "running"]
+def running_trials(result: SearchResult) -> list[TrialResult]:
+    """Return the trials that are running; during a selection, its trainings."""
+    return [trial for trial in _current_trials(result) if trial.outcome == "running"]
 
 
 def out_of_memory(trials: Iterable[TrialResult]) -> set[str]:
-    """Return the trials that ran out of memory beside others."""
+    """Return the names of the trials that ran out of memory while others ran."""
     return {trial.trial for trial in trials if "memory" in trial.retries and trial.kind != "memory"}
 
 
 def is_selecting(result: SearchResult) -> bool:
-    """Return whether what runs now, or was cut off, is a selection."""
+    """True if a selection runs now, or was cut off."""
     selection = result.selection
-    return selection is not None and result.now is selection.sessions and not result.has_ended
+    return (
+        selection is not None
+        and result.current_sessions is selection.sessions
+        and not result.has_ended
+    )
 
 
-def _trials_now(result: SearchResult) -> Iterable[TrialResult]:
-    """Return the trials of the search, or the trainings of the selection that runs now."""
+def _current_trials(result: SearchResult) -> Iterable[TrialResult]:
+    """Return the trials of the search, or of the selection if that runs now."""
     if result.selection is not None and is_selecting(result):
         return result.selection.repeats.values()
     return result.trials.values()
 
 
 def _is_training(experiment: Experiment, result: SearchResult) -> bool:
-    """Return whether there is more to do than to evaluate and test, as far as can be told."""
+    """True unless only the evaluation and the test remain, as far as is known."""
     if result.selection is not None and is_selecting(result):
         return result.selection.verdict is None
     return bool(result.unfinished) or len(result.trials) < experiment.planned_trials
 
 
-def asked_text(request: Requested) -> str:
+def request_text(request: Requested) -> str:
     """Return who asked for what happens, as `asked to stop by user@host`: the reason for it."""
     return f"asked to {request.action} by {request.by}"
 
@@ -165,7 +171,7 @@ def asked_text(request: Requested) -> str:
 def _refuse_selection(
     experiment: Experiment, result: SearchResult, standing: Standing, what: str
 ) -> None:
-    """Refuse what a selection cannot do, which needs each of its trainings.
+    """Refuse a request that does not apply to a selection, which needs all of its trainings.
 
     Raises:
         ConfigError: a selection runs, or was cut off.
@@ -189,7 +195,7 @@ def _refuse_selection(
 
 
 def _refuse_over(experiment: Experiment, result: SearchResult, standing: Standing) -> None:
-    """Refuse what comes after the search's end.
+    """Refuse a request that comes after the end of the search.
 
     Raises:
         ConfigError: the search has ended.
@@ -202,7 +208,7 @@ def _refuse_over(experiment: Experiment, result: SearchResult, standing: Standin
 
 def _stop_trial(
     name: str, experiment: Experiment, result: SearchResult, standing: Standing
-) -> Answer:
+) -> Reply:
     _refuse_selection(experiment, result, standing, "to stop a trial")
     trial = result.trials.get(name)
     if trial is None:
@@ -210,22 +216,22 @@ def _stop_trial(
         there = f"there are {names[0]} to {names[-1]}" if names else "it has none yet"
         raise ConfigError(f"no trial '{name}' in '{experiment.name}': {there}.")
     if trial.ended_ms:
-        why = f", {asked_text(trial.asked)}" if trial.asked is not None else ""
+        why = f", {request_text(trial.stop_request)}" if trial.stop_request is not None else ""
         raise ConfigError(f"{name} had ended before ({trial.outcome}{why}).")
     _refuse_over(experiment, result, standing)
-    if trial.asked is not None:
-        return Answer(Message(f"{name} is to stop already, {asked_text(trial.asked)}"))
+    if trial.stop_request is not None:
+        return Reply(Message(f"{name} is to stop already, {request_text(trial.stop_request)}"))
     if name in standing.active:
-        return Answer(Message(f"{name} stops after epoch {trial.reached + 1}, which it trains now"))
+        return Reply(Message(f"{name} stops after epoch {trial.reached + 1}, which it trains now"))
     at = f"after epoch {trial.reached}" if trial.reached else "before its first epoch"
-    return Answer(Message(f"{name} ends {at}: it does not train now"))
+    return Reply(Message(f"{name} ends {at}: it does not train now"))
 
 
-def _stop(experiment: Experiment, result: SearchResult, standing: Standing) -> Answer:
+def _stop(experiment: Experiment, result: SearchResult, standing: Standing) -> Reply:
     _refuse_selection(experiment, result, standing, "to stop early")
     _refuse_over(experiment, result, standing)
     if result.stopping is not None:
-        return Answer(Message(f"it is to stop already, {asked_text(result.stopping)}"))
+        return Reply(Message(f"it is to stop already, {request_text(result.stopping)}"))
     if standing.is_live and not standing.is_training:
         raise ConfigError("too late: its trials have ended; it is evaluated, and then over.")
     if standing.closing is not None:
@@ -238,7 +244,7 @@ def _stop(experiment: Experiment, result: SearchResult, standing: Standing) -> A
         if count
         else "none trains now"
     )
-    return Answer(
+    return Reply(
         Message(
             f"no further trial begins, {finish}; what is trained is evaluated, and the best "
             "tested. Later it can go on: ",
@@ -247,11 +253,11 @@ def _stop(experiment: Experiment, result: SearchResult, standing: Standing) -> A
     )
 
 
-def _pause(experiment: Experiment, result: SearchResult, standing: Standing) -> Answer:
+def _pause(experiment: Experiment, result: SearchResult, standing: Standing) -> Reply:
     if not standing.is_live:
         raise ConfigError(f"'{experiment.name}' does not run now: there is nothing to pause.")
     if standing.closing is not None and standing.closing[0] not in OPEN:
-        return Answer(Message(f"its process ends already: {standing.closing[1]}"))
+        return Reply(Message(f"its process ends already: {standing.closing[1]}"))
     go_on = Remedy(
         "select" if is_selecting(result) else "resume",
         experiment.name,
@@ -263,43 +269,44 @@ def _pause(experiment: Experiment, result: SearchResult, standing: Standing) -> 
         if standing.is_training
         else "the evaluation breaks off, and its process ends"
     )
-    return Answer(Message(f"{what}. It goes on with: ", go_on))
+    return Reply(Message(f"{what}. It goes on with: ", go_on))
 
 
 def _extend(
-    asked: Asked, experiment: Experiment, result: SearchResult, standing: Standing
-) -> Answer:
-    if asked.trials or asked.budget or asked.price is not None:
+    request: DriverRequest, experiment: Experiment, result: SearchResult, standing: Standing
+) -> Reply:
+    if request.trials or request.budget or request.price is not None:
         _refuse_selection(experiment, result, standing, "to extend it")
     changed, texts = experiment, list[str]()
-    if asked.trials:
-        changed = _with_trials(asked.trials, changed, result)
+    if request.trials:
+        changed = _with_trials(request.trials, changed, result)
         texts.append(
             f"{counted(changed.planned_trials, 'trial')} in all, where there were to be "
             f"{experiment.planned_trials}"
         )
-    if asked.budget or asked.price is not None:
-        changed = _with_budget(asked, changed)
+    if request.budget or request.price is not None:
+        changed = _with_budget(request, changed)
         now, before = (
-            " and ".join(map(str, one.budget.limits)) or "none" for one in (changed, experiment)
+            " and ".join(map(str, variant.budget.limits)) or "none"
+            for variant in (changed, experiment)
         )
         texts.append(f"the budget is {now}, where it was {before}")
-    if asked.concurrency is not None:
-        changed = replace(changed, concurrency=asked.concurrency)
-        texts.append(_at_once_text(asked.concurrency, standing))
-    described, known = changed.describe(), experiment.describe()
-    changes = {name: described[name] for name in CHANGEABLE if described[name] != known[name]}
+    if request.concurrency is not None:
+        changed = replace(changed, concurrency=request.concurrency)
+        texts.append(_at_once_text(request.concurrency, standing))
+    new_facts, old_facts = changed.describe(), experiment.describe()
+    changes = {name: new_facts[name] for name in CHANGEABLE if new_facts[name] != old_facts[name]}
     if late := _why_late(experiment, changed, result, standing):
         raise ConfigError(late)
     more = changed.planned_trials - experiment.planned_trials
-    return Answer(Message("; ".join(texts)), cost=_cost(more, result), changes=changes)
+    return Reply(Message("; ".join(texts)), cost=_cost(more, result), changes=changes)
 
 
-def _with_trials(wanted: str, experiment: Experiment, result: SearchResult) -> Experiment:
-    """Return the search with so many trials, or so many more.
+def _with_trials(text: str, experiment: Experiment, result: SearchResult) -> Experiment:
+    """Return the search with another number of trials: `60`, or `+20` for additional ones.
 
     Raises:
-        ConfigError: it has begun more than these, or cannot have more.
+        ConfigError: more trials have begun already, or the space does not have as many points.
     """
     if result.refinement is not None:
         refine = Remedy(
@@ -317,66 +324,67 @@ def _with_trials(wanted: str, experiment: Experiment, result: SearchResult) -> E
                 ".",
             )
         )
-    planned, begun = experiment.planned_trials, len(result.trials)
-    count = planned + int(wanted) if wanted.startswith("+") else int(wanted)
-    if count < begun:
-        raise ConfigError(f"--trials {wanted}: {begun} have begun, and fewer there cannot be.")
+    planned, started = experiment.planned_trials, len(result.trials)
+    count = planned + int(text) if text.startswith("+") else int(text)
+    if count < started:
+        raise ConfigError(f"--trials {text}: {started} have begun, and fewer there cannot be.")
     changed = replace(experiment, trials=count)
     if count > planned >= changed.planned_trials:
         raise ConfigError(
-            f"--trials {wanted}: the space has {planned - experiment.outside:,} points, and a "
+            f"--trials {text}: the space has {planned - experiment.outside:,} points, and a "
             "trial is planned for each."
         )
     return changed
 
 
-def _with_budget(asked: Asked, experiment: Experiment) -> Experiment:
-    """Return the search with these limits in place of all limits of their kinds.
+def _with_budget(request: DriverRequest, experiment: Experiment) -> Experiment:
+    """Return the search with the limits of a request, which replace all limits of their kinds.
 
     A limit with + is added to each limit of its kind instead.
 
     Raises:
-        ConfigError: a text is not a limit, there is no limit of its kind to which it could be
-            added, or a price has no limit in money for which it counts.
+        ConfigError: a limit is to be added to none, or a price is set without a budget in money.
     """
-    plain = [limit(text) for text in asked.budget if not text.startswith("+")]
+    plain = [limit(text) for text in request.budget if not text.startswith("+")]
     budget = experiment.budget.with_limits(plain)
-    for text in asked.budget:
+    for text in request.budget:
         if text.startswith("+"):
-            budget = _added(budget, limit(text[1:]), text)
-    if asked.price is not None:
+            budget = _add_limit(budget, limit(text[1:]), text)
+    if request.price is not None:
         if not budget.is_priced:
             raise ConfigError(
-                f"--price {asked.price:g} has no effect: the search has no budget in money. "
+                f"--price {request.price:g} has no effect: the search has no budget in money. "
                 "Add one, as --budget 20usd."
             )
-        budget = replace(budget, price=asked.price)
+        budget = replace(budget, price=request.price)
     return replace(experiment, budget=budget)
 
 
-def _added(budget: Budget, more: Limit, text: str) -> Budget:
-    """Return a budget with a limit added to each limit of its kind.
+def _add_limit(budget: Budget, more: Limit, text: str) -> Budget:
+    """Add a limit to each limit of its kind.
 
     Raises:
-        ConfigError: it has no limit of this kind.
+        ConfigError: the budget has no limit of this kind.
     """
-    if all(one.of != more.of for one in budget.limits):
+    if all(present.of != more.of for present in budget.limits):
         raise ConfigError(
             f"--budget {text}: the search has no such limit that it could be added to. "
             f"{more} sets one."
         )
-    limits = (one.plus(more.amount) if one.of == more.of else one for one in budget.limits)
+    limits = (
+        present.plus(more.amount) if present.of == more.of else present for present in budget.limits
+    )
     return replace(budget, limits=tuple(limits))
 
 
-def _at_once_text(wanted: int, standing: Standing) -> str:
-    """Return how many trials run at once, and why not as many as are wanted."""
-    fitting = min(wanted, standing.room)
+def _at_once_text(concurrency: int, standing: Standing) -> str:
+    """Describe the number of trials at once, and why it is less than requested."""
+    fitting = min(concurrency, standing.room)
     count = max(1, fitting >> standing.halvings)
     text = f"{count} trial{'s' * (count != 1)} at once"
-    if fitting < wanted:
-        return f"{text}: there is no room for {wanted}"
-    if count < wanted:
+    if fitting < concurrency:
+        return f"{text}: there is no room for {concurrency}"
+    if count < concurrency:
         return f"{text}: with more, memory ran out"
     return text if standing.room < MANY else f"at most {text}"
 
@@ -417,7 +425,7 @@ def _options(experiment: Experiment) -> dict[str, Word | list[Word]]:
 
 
 def _cost(trials: int, result: SearchResult) -> str:
-    """Return about how long so many more trials take, as fast as those that have ended."""
+    """Estimate the time of further trials from those that have ended; empty if none have."""
     ended = [trial for trial in result.trials.values() if trial.ended_ms and trial.own_epochs]
     if trials < 1 or not ended:
         return ""

@@ -2,10 +2,9 @@
 
 The first limit that is used up ends the search.
 
-The use is computed from the journal's facts. Device time is what trials occupy: from the moment
-that a trial runs until it ends or leaves its place, times the CPUs or GPUs of its workers; trials
-that share a worker share its devices. Ray's start, idle places and the evaluation at the end count
-only as time.
+The use is computed from the journal. Device time is the time from the start of a trial until it
+ends or leaves its slot, times the CPUs or GPUs of its workers. Trials that share a worker share its
+devices. The start of Ray, idle slots and the evaluation at the end count only as time.
 """
 
 import argparse
@@ -59,7 +58,7 @@ class Limit:
         total = math.ceil(self.amount + amount)
         if self.of == "epochs":
             return limit(f"{total}epochs")
-        # In the largest unit that is even: 3h rather than 10800s.
+        # Use the largest unit without a remainder: 3h instead of 10800s.
         units = TIME if self.of == "time" else DEVICE_TIME
         unit = next(unit for unit in reversed(units) if total % units[unit] == 0)
         kind = unit if self.of == "time" else f"{self.of}-{unit}s"
@@ -98,19 +97,16 @@ def limit(text: str) -> Limit:
 
 @dataclass(frozen=True)
 class Budget:
-    """All limits of a search; without any, its use is unlimited.
-
-    `price` is what an hour of one device costs.
-    """
+    """All limits of a search, which may be none. `price` is the cost of one device per hour."""
 
     limits: tuple[Limit, ...] = ()
     price: float | None = None
 
     @classmethod
     def of(cls, description: Mapping[str, Any]) -> Self:
-        """Return the budget that `describe` described.
+        """Create the budget that `describe` has described.
 
-        Descriptions of version 0.1 know only seconds, under another name (`time_budget`).
+        Descriptions of version 0.1 have only seconds, as `time_budget`.
 
         Raises:
             ConfigError: the description is not valid.
@@ -120,19 +116,16 @@ class Budget:
         return cls(tuple(limit(text) for text in texts), description.get("price"))
 
     def describe(self) -> Json:
-        """Return the budget as plain values, for the journal."""
+        """Describe the budget as JSON values, for the journal."""
         return {"budget": [limit.text for limit in self.limits], "price": self.price}
 
     @property
     def is_priced(self) -> bool:
-        """True if a limit is in money, for which the price counts."""
+        """True if a limit is in money, so that it needs the price."""
         return any(limit.of == "money" for limit in self.limits)
 
     def with_limits(self, replacements: Sequence[Limit]) -> Self:
-        """Return the budget with these limits in place of all limits of their kinds.
-
-        Limits of other kinds stay.
-        """
+        """Replace all limits of the kinds of `replacements`; limits of other kinds stay."""
         kinds = {limit.of for limit in replacements}
         return replace(
             self, limits=(*(limit for limit in self.limits if limit.of not in kinds), *replacements)
@@ -192,16 +185,16 @@ class Budget:
         return self.used(device_of(demand), result, demand)
 
     def from_now(self, result: SearchResult, demand: Demand) -> Self:
-        """Return the same limits on top of what the search has used before."""
+        """Add to each limit what the search has already used."""
         used = ((limit, self.used(limit.of, result, demand)) for limit in self.limits)
         return replace(self, limits=tuple(limit.plus(amount) for limit, amount in used))
 
     def spent(
         self, result: SearchResult, demand: Demand, *, wall_s: float, ahead: int
     ) -> Limit | None:
-        """Return the first limit that is used up; None while each has something left.
+        """Return the first limit that is used up; None if there is none.
 
-        `ahead` is the number of epochs that are being trained now, which will be counted.
+        `ahead` is the number of epochs that are being trained now; they count as used.
         """
         for limit in self.limits:
             if (
@@ -249,7 +242,7 @@ class Budget:
 def device_of(demand: Demand) -> str:
     """Return the kind of device that device time counts for trials with this demand.
 
-    It is the GPU if they have one, else the CPU core.
+    It is the GPU if they have one, otherwise the CPU core.
     """
     return "gpu" if demand.gpus else "cpu"
 
@@ -257,7 +250,7 @@ def device_of(demand: Demand) -> str:
 def shares_of(result: SearchResult) -> dict[str, float]:
     """Return the shares of its budget that a search has used; empty without a budget.
 
-    They are computed only from its journal, so they are the same wherever they are shown.
+    They are computed only from its journal, so that they are the same wherever they are shown.
     """
     facts = result.started.experiment
     if not facts.get("budget") and not facts.get("time_budget"):
@@ -280,10 +273,10 @@ def budget_options(
     of: str = "what all sessions together may use",
     gain: bool = True,
 ) -> None:
-    """Add the options of a search's budget and, with `gain`, of the least gain worth new trials.
+    """Add the options of a search's budget and, with `gain`, of the minimal gain of new trials.
 
-    `before` names the default in the help, for commands whose defaults are a search's own. `of`
-    opens the help of `--budget`: it says whose use the limits count.
+    `before` names the default in the help, for commands whose defaults are those of a search. `of`
+    begins the help of `--budget`: it says whose use the limits count.
     """
     default = f" (default: {before})" if before else ""
     group.add_argument(
@@ -317,7 +310,7 @@ def budget_options(
 
 
 def _option(text: str) -> Limit:
-    """Return the limit that a text describes, as an option's type."""
+    """Parse a limit, as the type of an option."""
     try:
         return limit(text)
     except ConfigError as error:

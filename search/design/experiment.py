@@ -44,7 +44,7 @@ PLACE = ("min_gain", "address", "concurrency", "hang_timeout", "fuse", "cache", 
 AUTO_DEVICE = "auto"
 """The device of a search that will ask its cluster.
 
-It becomes a GPU for each process where there are any, else the CPU.
+It becomes one GPU per process if there are any, otherwise the CPU.
 """
 FUSE_NAMES, MAX_FUSED = ("auto", "off", "measure"), 64
 MAX_COUNT = 10**9
@@ -88,7 +88,7 @@ class Experiment:
     sure: float = SURE
     """The probability with which the best trial must not be among those that are stopped."""
     objectives: tuple[str, ...] = ()
-    """The metric, then the costs that are to be low; by default the metric alone."""
+    """The metric, then the costs to minimise; by default only the metric."""
     seed: int = 0
     storage: Storage
     tracking: str = "sqlite:///mlflow.db"
@@ -104,16 +104,16 @@ class Experiment:
     executor: str = DEFAULT_EXECUTOR
     """The name of the executor, which runs trainings and evaluations."""
     download: bool = False
-    """True if the data set and pretrained weights are fetched where they are missing.
+    """True if a missing data set and missing pretrained weights are downloaded.
 
     This holds for this machine and for the machines that train.
     """
     cache: bool = True
     """True if trials reuse what earlier searches in the same storage have trained."""
     keep: str = NEEDED
-    """The checkpoints that it keeps at its end, of `KEEP`."""
+    """The checkpoints that stay when the search ends, one of `KEEP`."""
     sealed: bool = False
-    """True if the test part stays closed at the search's end; a selection opens it."""
+    """True if the search does not use the test set, so that only a selection does."""
     budget: Budget = field(default_factory=Budget)
     min_gain: float = 0.0
     """The gain, in points (hundredths) of the metric, below which no further trial is started.
@@ -122,12 +122,9 @@ class Experiment:
     """
     hang_timeout: float = 600
     space_source: str = ""
-    """The space as the command line named it.
-
-    `settings` holds what was set beside it.
-    """
+    """The space as named on the command line; `settings` has what `--set` added."""
     outside: int = 0
-    """The number of earlier trials that are not in this space; they use up none of its points."""
+    """The number of earlier trials that are not in this space, and do not use up its points."""
     settings: Params = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -186,7 +183,7 @@ class Experiment:
 
     @property
     def most_at_once(self) -> int | None:
-        """The limit that the search itself sets to the number of trials that run at once."""
+        """The search's own limit of the number of trials that run at once; None without one."""
         return 1 if EXECUTORS[self.executor].is_sequential else self.concurrency
 
     def _check_task(self) -> None:
@@ -277,7 +274,7 @@ class Experiment:
                 )
 
     def _check_objectives(self) -> None:
-        """Check the objectives; `edges`, made for that, checks the configs of trials too."""
+        """Check the objectives. `edges`, computed for that, also checks the configs of trials."""
         if not self.objectives:
             object.__setattr__(self, "objectives", (value_of(self.base.metric),))
         check_objectives(self.objectives, self.base.metric)
@@ -317,13 +314,13 @@ class Experiment:
 
     @property
     def demand_with_gpu(self) -> Demand:
-        """The demand of a trial if each of its processes has a GPU to itself."""
+        """The demand of a trial if each of its processes has its own GPU."""
         return replace(self.demand, gpus=1.0)
 
     def on_device(self, *, gpus: bool) -> Self:
-        """Return this search with its device chosen, if that was left open.
+        """Return this search with a device instead of `AUTO_DEVICE`.
 
-        It is the GPU if there are `gpus` and any trial may be a network, else the CPU.
+        It is the GPU if there are `gpus` and any trial may be a network, otherwise the CPU.
         """
         if self.device != AUTO_DEVICE:
             return self
@@ -367,13 +364,13 @@ class Experiment:
     def edges(self) -> list[TrialConfig]:
         """The configs at the space's edges, for checks before the start.
 
-        They are made once, as there may be thousands.
+        They are computed once, as there may be thousands.
         """
         return [self.config(params) for params in self.space.edges()]
 
     @cached_property
     def planned_trials(self) -> int:
-        """The number of trials that are started if nothing ends the search before."""
+        """The number of trials, unless the search ends early."""
         most = self.most_trials
         if self.algorithm == "grid" and most is not None:
             return min(self.trials or most, most)
@@ -382,7 +379,7 @@ class Experiment:
 
     @cached_property
     def most_trials(self) -> int | None:
-        """The number of trials there can be, as no point is tried twice; None without a limit."""
+        """The maximal number of trials, as no point is tried twice; None without a limit."""
         if not any(self.space.edges()):
             return 1 + self.outside  # Nothing is searched: all trials would be the same.
         size = self.space.size
@@ -390,7 +387,7 @@ class Experiment:
 
     @property
     def capped(self) -> str:
-        """The reason why fewer trials are planned than `--trials` says; empty if that is not so."""
+        """The reason why fewer trials are planned than `--trials` says; empty if not."""
         if self.trials is None or self.planned_trials >= self.trials:
             return ""
         points = self.planned_trials - self.outside
@@ -404,14 +401,14 @@ class Experiment:
 
     @cached_property
     def horizon(self) -> int:
-        """The most epochs that any trial may have."""
+        """The maximal number of epochs of any trial."""
         return max(config.epochs for config in self.edges)
 
     def fitting(self, dataset: Dataset) -> tuple[Self, list[str]]:
         """Return this search without values that cannot work, and notes on what was left out.
 
-        These are batch sizes larger than the training part, and models that cannot take these
-        images, or that several workers cannot train together, whatever else is searched.
+        These are batch sizes that exceed the training set, and models that cannot use these images,
+        or that several workers cannot train together, with any other values.
         """
         fitting, left_out = self._with_batches(dataset)
         fitting, models_left_out = fitting._with_models(dataset)
@@ -452,13 +449,13 @@ class Experiment:
         ]
 
     def without_models(self, names: Collection[str]) -> Self:
-        """Return this search without these of the models that it searches."""
+        """Return this search without some of its models."""
         return replace(self, space=self.space.without("model.name", names))
 
     def problems(self, dataset: Dataset) -> Iterator[str]:
         """Yield the reasons why trials cannot work with this data, each once.
 
-        Batch sizes that are too large are one reason together.
+        All batch sizes that are too large are one reason.
         """
         sizes = dict.fromkeys(
             config.batch_size
@@ -477,7 +474,7 @@ class Experiment:
                     yield problem
 
     def describe(self) -> Json:
-        """Return the experiment as plain values, for the journal."""
+        """Describe the experiment as JSON values, for the journal."""
         plain = {
             name: getattr(self, name)
             for name in (*DECIDING, *PLACE, "sealed", "space_source", "settings")
@@ -522,10 +519,10 @@ class Experiment:
 
     @classmethod
     def from_description(cls, name: str, description: Json, storage: Storage) -> Self:
-        """Return the experiment that `describe` described, but for `tracking`.
+        """Create the experiment that `describe` has described, without its `tracking`.
 
         Raises:
-            ConfigError: this version of the code refuses the description.
+            ConfigError: the description is not valid in this version.
         """
         plain = {
             key: description[key]
@@ -541,7 +538,7 @@ class Experiment:
             )
             if key in description
         }
-        if "sure" not in plain:  # An earlier version's, whose first rung was the first epoch.
+        if "sure" not in plain:  # In earlier versions, the first rung was the first epoch.
             plain |= {"sure": 0.0, "grace": plain.get("grace") or 1}
         plain["objectives"] = tuple(plain.get("objectives", ()))
         return cls(
@@ -551,7 +548,7 @@ class Experiment:
             base=TrialConfig.from_dict(description["base"]),
             storage=storage,
             budget=Budget.of(description),
-            # Earlier versions accepted several GPUs a process; all but one of them lay idle.
+            # Earlier versions accepted several GPUs per process, and used only one of them.
             demand=Demand(
                 cpus=description["cpus_per_trial"],
                 gpus=min(1, description["gpus_per_trial"]),
@@ -562,10 +559,10 @@ class Experiment:
 
 
 def base_of(defaults: TrialConfig, space: SearchSpace) -> TrialConfig:
-    """Return the defaults with what a space sets for all trials.
+    """Return the defaults with the settings of a space for all trials.
 
-    Where the model is searched, the space's settings of model options are left out: they come with
-    each trial's model (`Experiment.config`).
+    If the model is searched, the space's settings of model options are left out, since they depend
+    on the model of each trial (`Experiment.config`).
     """
     searched = "model.name" in space.domains
     return defaults.override(
@@ -579,10 +576,10 @@ def model_option(path: str) -> str:
 
 
 def absolute(tracking: str) -> str:
-    """Return a tracking URI that means the same from any folder.
+    """Make the path in a tracking URI absolute.
 
-    In the folder's path, `%` and `?`, which have a meaning of their own in a URI, are written as
-    `%25` and `%3F`.
+    `%` and `?` in the working directory's path, which have a meaning in a URI, become `%25` and
+    `%3F`.
     """
     path = tracking.removeprefix("sqlite:///")
     if path == tracking or path.startswith("/"):
@@ -606,10 +603,10 @@ def fit_problems(config: TrialConfig, dataset: Dataset, workers: int) -> Iterato
 
 
 def size_problem(config: TrialConfig, dataset: Dataset) -> str:
-    """Return the refusal of images that are too small for this config's model, or an empty text."""
+    """Return an error if the images are too small for the config's model, or an empty text."""
     model = MODELS[config.model.name]
     image = config.task.load_targets().image(dataset)
-    height, width = model.seen(image, config.model.options)
+    height, width = model.effective_size(image, config.model.options)
     if min(height, width) >= model.min_side:
         return ""
     path = "model.input_size" if "input_size" in model.options else "data.image_size"
@@ -621,7 +618,7 @@ def size_problem(config: TrialConfig, dataset: Dataset) -> str:
 
 
 def workers_problem(config: TrialConfig, workers: int) -> str:
-    """Return the refusal of several workers for a config that one must train, or an empty text."""
+    """Return an error if several workers cannot train this config, or an empty text."""
     if workers == 1 or not config.model.is_baseline:
         return ""
     return (
@@ -642,7 +639,7 @@ def _batch_problems(config: TrialConfig, dataset: Dataset, workers: int) -> Iter
 
 
 def _too_large_text(sizes: Iterable[int], dataset: Dataset) -> str:
-    """Return that these batch sizes are too large for the data."""
+    """Return the error that these batch sizes are too large for the data."""
     return (
         f"batch_size {', '.join(map(str, sizes))} > {_trained(dataset)}. "
         "Fix a smaller one with --set batch_size=N, or add images."
@@ -661,7 +658,7 @@ def _baseline_problems(config: TrialConfig, dataset: Dataset, workers: int) -> I
 
 
 def _trained(dataset: Dataset) -> str:
-    """Return the number of images that a network is trained on, in words."""
+    """Return the number of images on which a network is trained, in words."""
     return f"{dataset.least_trained} training images" + (
         f" ({dataset.folds} folds)" if dataset.folds else ""
     )

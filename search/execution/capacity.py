@@ -72,11 +72,11 @@ def idle_gpus(
         return
     whose = "of a trial's workers one" if experiment.demand.workers > 1 else "trial one"
     use = f"{Remedy('run', options={'gpus-per-trial': 1}, start=Start.MODULE)} gives each {whose}"
-    known = coming is not None and coming.is_known
+    is_known = coming is not None and coming.is_known
     count = max(
         have.gpus,
         coming.largest_cluster(experiment.demand_with_gpu).gpus
-        if coming is not None and known
+        if coming is not None and is_known
         else 0,
     )
     if count:
@@ -85,7 +85,7 @@ def idle_gpus(
             f"note: {count:g} GPU{'s' * (count > 1)} of the cluster {verb} idle: "
             "this search trains on the CPU" + f". {use}" * is_open
         )
-    elif coming is not None and not known and is_open:
+    elif coming is not None and not is_known and is_open:
         yield (
             "note: the cluster has no GPU now, and does not say what machines may come: "
             f"this search trains on the CPU. {use}, if any may"

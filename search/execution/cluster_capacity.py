@@ -126,31 +126,31 @@ class ClusterLimit(Limit):
                 f"note: {_trials(at_once)} at once from now on; on the cluster are {reason}"
             )
 
-    def _look(self, wanted: int, demand: Demand) -> None:
+    def _look(self, worker_count: int, demand: Demand) -> None:
         """See which machines and searches there are, and request the capacity that is missing.
 
-        The other searches are told what this one could use: `wanted` workers, each with this
+        The other searches are told what this one could use: `worker_count` workers, each with this
         demand.
         """
         self.looked = time.monotonic()
         self.have = machines()
         self.shares.tell(
             Use(
-                cpus=max(1, wanted) * demand.workers * demand.cpus,
-                gpus=max(1, wanted) * demand.workers * demand.gpus,
+                cpus=max(1, worker_count) * demand.workers * demand.cpus,
+                gpus=max(1, worker_count) * demand.workers * demand.gpus,
             )
         )
         self.searches = self.shares.search_uses()
-        self.witness.ask({node: found["NodeManagerAddress"] for node, found in nodes().items()})
+        self.witness.ask({node: facts["NodeManagerAddress"] for node, facts in nodes().items()})
         if self.growth is not None:
             self.call.ask(
-                min(wanted, self._possible(demand))
+                min(worker_count, self._possible(demand))
                 - share(self.have.room(demand) // demand.workers, self.have, demand, self.searches),
                 demand,
             )
 
     def _possible(self, demand: Demand) -> int:
-        """Return how many workers this search may get on the largest cluster that may come.
+        """The number of workers that this search may get on the largest cluster to come.
 
         That is the largest cluster that the autoscaler makes.
         """
@@ -164,7 +164,7 @@ class ClusterLimit(Limit):
         )
 
     def _is_room(self, demand: Demand) -> bool:
-        """Return whether there is room for one trial now."""
+        """True if there is room for one trial now."""
         return self.have.room(demand) >= demand.workers
 
     def _wait_for_machines(self) -> None:

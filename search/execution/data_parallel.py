@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from search.execution.job import JOB, Handed, Job
-from search.execution.worker import Told
+from search.execution.worker import TuneResult
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 
@@ -40,7 +40,7 @@ class Gate:
     """
 
     def __init__(self) -> None:
-        self._reports: deque[Told] = deque()
+        self._reports: deque[TuneResult] = deque()
         self._decided: dict[int, bool] = {}
         self._closed = False
         self._news = asyncio.Condition()
@@ -51,7 +51,7 @@ class Gate:
             self._reports.append({"reports": reports, "number": number})
             self._news.notify_all()
 
-    async def heard(self) -> Told | None:
+    async def next_report(self) -> TuneResult | None:
         """Return the next report once there is one, or None after the last.
 
         None means that the workers have ended and every report has been fetched.
@@ -130,7 +130,7 @@ def train_on_workers(
         Thread(target=_fit, args=(trainer, gate, fitted), daemon=True).start()
         # If the gate died, the workers end at their next report, and that is what is raised.
         with suppress(ray.exceptions.RayActorError):
-            while (report := ray.get(gate.heard.remote())) is not None:
+            while (report := ray.get(gate.next_report.remote())) is not None:
                 tune.report(report)
         fitted.result()
 

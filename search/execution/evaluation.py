@@ -15,7 +15,7 @@ from search.decisions.driver import Driver
 from search.decisions.selection_policy import SelectionPolicy
 from search.design.experiment import Experiment
 from search.execution.failures import kind_of, last_line, reason_of
-from search.execution.job import Answer, Job
+from search.execution.job import EvaluationReply, Job
 from search.journal.events import Evaluated, Opened, Tested, Unevaluated
 from search.journal.result import FAILED, NO_TIME, TrialResult, checkpoint_of
 from trainables.config import TrialConfig
@@ -27,7 +27,7 @@ from trainables.request import TrialRequest
 
 Worker = Any
 """A worker that a crew hands out to be asked."""
-Asked = TypeVar("Asked")
+Context = TypeVar("Context")
 Tick = Callable[[], None]
 LOOK_S = 0.5
 """Longest time in seconds between two checks for answers, for a signal and for the end of the
@@ -74,10 +74,10 @@ class Crew(Protocol):
     def keep(self, worker: Worker) -> None:
         """Keep a worker of a crew that is ready, for what else comes after the last trial."""
 
-    def ask(self, worker: Worker, method: str, *given: Any) -> Any:
+    def ask(self, worker: Worker, method: str, *arguments: Any) -> Any:
         """Call a method of `process.Process`, and return the pending answer."""
 
-    def wait(self, asked: list[Any], timeout_s: float) -> list[Any]:
+    def wait(self, pending: list[Any], timeout_s: float) -> list[Any]:
         """Return those of the pending answers that are there, at the latest after this time."""
 
     def get(self, answer: Any) -> Any:
@@ -111,7 +111,7 @@ def evaluate(
     driver: Driver,
     workers: Crew,
     first: list[TrialResult],
-    others: list[TrialResult],
+    rest: list[TrialResult],
     *,
     slots: int,
     tick: Tick,
@@ -122,7 +122,7 @@ def evaluate(
     """
     if driver.interrupted:
         return
-    evaluations = Evaluations(driver, workers, first, others, tick)
+    evaluations = Evaluations(driver, workers, first, rest, tick)
     try:
         evaluations.measure(slots)
     except workers.broken as error:
@@ -139,7 +139,7 @@ class Evaluations:
         driver: Driver,
         workers: Crew,
         first: list[TrialResult],
-        others: list[TrialResult],
+        rest: list[TrialResult],
         tick: Tick,
     ) -> None:
         self.driver, self.workers, self.tick = driver, workers, tick
@@ -155,7 +155,7 @@ class Evaluations:
         """By the worker's id the trials whose best epoch it has validated and still remembers."""
         self.first = {trial.trial for trial in first}
         self.waiting: deque[TrialResult] = deque()
-        for trial in (*first, *others):
+        for trial in (*first, *rest):
             if trial.outcome in FAILED or trial.evaluation:
                 continue
             self._line_up(trial)
@@ -197,7 +197,7 @@ class Evaluations:
         """
         most = min(slots, len(self.waiting))
         useful = 1 + int(sum(trial.best["time/epoch_s"] for trial in self.waiting) / READY_S)
-        asked = {
+        pending = {
             self.workers.ask(worker, "get_ready"): worker
             for worker in self.workers.crew(most, started=min(most, useful))
         }
@@ -207,14 +207,14 @@ class Evaluations:
         get_ready(len(self.driver.trials))
         until = time.monotonic() + PATIENCE_S
         died = False
-        for found, worker in self._answers(
-            asked, enough=lambda: bool(self.crew) and time.monotonic() > until
+        for reply, worker in self._answers(
+            pending, enough=lambda: bool(self.crew) and time.monotonic() > until
         ):
-            died = died or found.died
-            if found.damaged is None:
+            died = died or reply.died
+            if reply.damaged is None:
                 self.crew.append(worker)
                 self.workers.keep(worker)
-                self.remembered[id(worker)] = found.remembered
+                self.remembered[id(worker)] = reply.remembered
         if died:
             self._replace()
 
@@ -235,33 +235,33 @@ class Evaluations:
     def _measure_cost(self, key: Hashable, trial: TrialResult) -> bool:
         """Measure what this trial's network costs to use, and return whether that succeeded."""
         worker = self.crew[0]
-        answer = self.workers.ask(worker, "cost", *self._about(trial))
-        for found, _ in self._answers({answer: worker}):
-            if found.damaged is None:
-                self.costs[key] = found.cost
+        answer = self.workers.ask(worker, "cost", *self._arguments(trial))
+        for reply, _ in self._answers({answer: worker}):
+            if reply.damaged is None:
+                self.costs[key] = reply.cost
                 return True
-            self._fail(trial, worker, found)
+            self._fail(trial, worker, reply)
         return False
 
     def _measure_trials(self) -> None:
         """Measure the trials on the validation part, one at a time on each worker."""
-        asked: dict[Any, tuple[Worker, TrialResult]] = {}
+        pending: dict[Any, tuple[Worker, TrialResult]] = {}
         for worker in list(self.crew):
-            self._ask(worker, asked)
-        for found, (worker, trial) in self._answers(asked):
-            if found.damaged is not None:
-                self._fail(trial, worker, found)
+            self._ask(worker, pending)
+        for reply, (worker, trial) in self._answers(pending):
+            if reply.damaged is not None:
+                self._fail(trial, worker, reply)
             else:
                 cost = self.costs[self.keys[trial.trial]]
                 self.driver.journal.append(
-                    Evaluated(trial.trial, trial.best_epoch or 0, found.found, cost)
+                    Evaluated(trial.trial, trial.best_epoch or 0, reply.found, cost)
                 )
-            if (free := self._free(worker, asked)) is not None:
-                self._ask(free, asked)
+            if (free := self._free(worker, pending)) is not None:
+                self._ask(free, pending)
         if not self.crew:
             self.give_up(NOBODY)
 
-    def _free(self, worker: Worker, asked: dict[Any, Any]) -> Worker | None:
+    def _free(self, worker: Worker, pending: dict[Any, Any]) -> Worker | None:
         """Return the worker that takes the next trial after this worker's answer, if there is one.
 
         That is the worker itself. If it is gone, the other workers go on with theirs, and nobody
@@ -270,13 +270,13 @@ class Evaluations:
         """
         if worker in self.crew:
             return worker
-        return self.crew[0] if self.crew and not asked else None
+        return self.crew[0] if self.crew and not pending else None
 
-    def _ask(self, worker: Worker, asked: dict[Any, tuple[Worker, TrialResult]]) -> None:
+    def _ask(self, worker: Worker, pending: dict[Any, tuple[Worker, TrialResult]]) -> None:
         """Have the worker measure the next trial, if there is one."""
         if (trial := self._next(worker)) is not None:
-            answer = self.workers.ask(worker, "validate", *self._about(trial))
-            asked[answer] = worker, trial
+            answer = self.workers.ask(worker, "validate", *self._arguments(trial))
+            pending[answer] = worker, trial
 
     @property
     def _has_next(self) -> bool:
@@ -299,17 +299,17 @@ class Evaluations:
         if worker is None or self.driver.out_of_time:
             return self.waiting.popleft()
         mine = self.remembered.get(id(worker), set())
-        others = set[str]().union(*self.remembered.values())
+        elsewhere = set[str]().union(*self.remembered.values())
         chosen = min(
-            self.waiting, key=lambda trial: (trial.trial not in mine, trial.trial in others)
+            self.waiting, key=lambda trial: (trial.trial not in mine, trial.trial in elsewhere)
         )
         self.waiting.remove(chosen)
         return chosen
 
     def _answers(
-        self, asked: dict[Any, Asked], *, enough: Callable[[], bool] = lambda: False
-    ) -> Iterator[tuple[Answer, Asked]]:
-        """Yield what each worker answers (`_heard`), with what belongs to the call in `asked`.
+        self, pending: dict[Any, Context], *, enough: Callable[[], bool] = lambda: False
+    ) -> Iterator[tuple[EvaluationReply, Context]]:
+        """Yield what each worker answers (`_receive`), with what belongs to the call in `pending`.
 
         It ends when no answer is outstanding, when there are `enough`, or when the search is
         interrupted. A worker that gives no answer for as long as a trial may make no step is
@@ -317,35 +317,38 @@ class Evaluations:
         """
         since: dict[Any, float] = {}
         limit = self.driver.experiment.hang_timeout
-        while asked and not enough() and not self.driver.interrupted:
-            since = {answer: since.get(answer, time.monotonic()) for answer in asked}
-            answered = self.workers.wait(list(asked), LOOK_S)
+        while pending and not enough() and not self.driver.interrupted:
+            since = {answer: since.get(answer, time.monotonic()) for answer in pending}
+            ready = self.workers.wait(list(pending), LOOK_S)
             self.tick()
-            for answer in answered:
-                yield _heard(self.workers, answer), asked.pop(answer)
-            for answer in list(asked):
+            for answer in ready:
+                yield _receive(self.workers, answer), pending.pop(answer)
+            for answer in list(pending):
                 if (
                     answer in since
                     and time.monotonic() - since[answer] > limit
                     and not self.workers.wait([answer], 0)
                 ):
-                    yield Answer(damaged=HUNG.format(limit), hung=True), asked.pop(answer)
+                    yield (
+                        EvaluationReply(damaged=HUNG.format(limit), hung=True),
+                        pending.pop(answer),
+                    )
 
-    def _fail(self, trial: TrialResult, worker: Worker, found: Answer) -> None:
+    def _fail(self, trial: TrialResult, worker: Worker, reply: EvaluationReply) -> None:
         """Deal with an evaluation that failed.
 
         If the worker died, the trial is tried once more, since it may not have been at fault. A
         worker that hangs is killed, and its trial is given up. If that was the last worker, another
         one is made ready.
         """
-        if not found.died or trial.trial in self.lost:
-            self._refuse(trial, found.damaged or "")
+        if not reply.died or trial.trial in self.lost:
+            self._refuse(trial, reply.damaged or "")
         else:
             self.lost.add(trial.trial)
             self.waiting.appendleft(trial)
-        if found.hung:
+        if reply.hung:
             self.workers.kill(worker)
-        if found.died or found.hung:
+        if reply.died or reply.hung:
             self.crew.remove(worker)
         self._replace()
 
@@ -358,30 +361,30 @@ class Evaluations:
             if self.crew or not self.waiting or self.driver.interrupted:
                 return
             fresh = self.workers.for_test()
-            for found, _ in self._answers({self.workers.ask(fresh, "get_ready"): fresh}):
-                if found.damaged is None:
+            for reply, _ in self._answers({self.workers.ask(fresh, "get_ready"): fresh}):
+                if reply.damaged is None:
                     self.crew.append(fresh)
-                if found.hung:
+                if reply.hung:
                     self.workers.kill(fresh)
                     return
 
-    def _about(self, trial: TrialResult) -> tuple[Job, Any, int]:
-        """Return what a worker needs to know of a trial: its job, the data and the best epoch."""
+    def _arguments(self, trial: TrialResult) -> tuple[Job, Any, int]:
+        """A trial as the methods of a worker take it: its job, the data and the best epoch."""
         return _job(self.driver.experiment, trial), self.workers.dataset, trial.best_epoch or 0
 
     def _refuse(self, trial: TrialResult, reason: str) -> None:
         self.reasons.setdefault(reason, []).append(trial.trial)
 
 
-def _heard(workers: Crew, answer: Any) -> Answer:
+def _receive(workers: Crew, answer: Any) -> EvaluationReply:
     """Return a worker's answer, or why there is none."""
     try:
-        found: Answer = workers.get(answer)
-        return found
+        reply: EvaluationReply = workers.get(answer)
+        return reply
     except workers.raised as error:
-        return Answer(damaged=last_line(error))
+        return EvaluationReply(damaged=last_line(error))
     except workers.broken as error:
-        return Answer(damaged=reason_of(error, kind_of(error)), died=True)
+        return EvaluationReply(damaged=reason_of(error, kind_of(error)), died=True)
 
 
 def _job(experiment: Experiment, trial: TrialResult) -> Job:
@@ -456,7 +459,7 @@ def evaluate_chosen(
 
 
 def _awaited(
-    driver: Driver, workers: Crew, tick: Tick, worker: Worker, method: str, *given: Any
+    driver: Driver, workers: Crew, tick: Tick, worker: Worker, method: str, *arguments: Any
 ) -> Any:
     """Call a worker's method and return its answer, or None if the search is interrupted before.
 
@@ -464,7 +467,7 @@ def _awaited(
         Hung: it gives no answer for as long as a trial may make no step, and is killed.
     """
     limit, since = driver.experiment.hang_timeout, time.monotonic()
-    answer = workers.ask(worker, method, *given)
+    answer = workers.ask(worker, method, *arguments)
     while not workers.wait([answer], LOOK_S):
         tick()
         if driver.interrupted:
@@ -477,7 +480,7 @@ def _awaited(
 
 def _test(
     driver: Driver, trial: TrialResult, dataset: Dataset, workers: Crew, tick: Tick, *, by: str
-) -> Answer | None:
+) -> EvaluationReply | None:
     """Return the evaluation of a trial's best epoch on the test part, from a worker.
 
     None if the search is interrupted meanwhile. The journal records that the test part is opened
@@ -494,17 +497,17 @@ def _test(
             worker = workers.for_test()
             damage = _awaited(driver, workers, tick, worker, "damage", job, epoch)
             if damage is None or damage or driver.interrupted:
-                return Answer(damaged=damage) if damage else None
+                return EvaluationReply(damaged=damage) if damage else None
             if not is_open:
                 # Each look at the test part makes the next figure from it a little less than new.
                 for opening in driver.result.openings:
                     driver.journal.complain(f"note: the test part was opened before: {opening}")
                 driver.journal.append(Opened(trial.trial, epoch, by))
                 is_open = True
-            found: Answer | None = _awaited(
+            reply: EvaluationReply | None = _awaited(
                 driver, workers, tick, worker, "evaluate", job, dataset, epoch
             )
-            return found
+            return reply
         except (workers.broken, Hung) as error:
             if has_died or isinstance(error, (workers.raised, Hung)):
                 raise NotReady(

@@ -60,7 +60,7 @@ def kind_of(error: Any) -> str:
 
 
 def killed_for_memory(error: Any) -> bool:
-    """Return whether Ray's memory monitor killed the process.
+    """True if Ray's memory monitor killed the process.
 
     Its message lists the command lines of the machine's largest processes: not for others to read.
     """
@@ -115,7 +115,7 @@ def innermost(error: BaseException) -> BaseException:
 
 
 def _is_any(error: Any, names: set[str]) -> bool:
-    """Return whether an error is of a class with one of these names, or of one derived from it."""
+    """True if an error is of a class with one of these names, or of one derived from it."""
     return any(kind.__name__ in names for kind in type(error).__mro__)
 
 

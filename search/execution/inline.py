@@ -25,7 +25,7 @@ from search.preflight.prepare import Prepared
 from search.values.message import Message, Remedy
 from trainables.checkpoints.remote import forget
 from trainables.datasets.arrays import Dataset
-from trainables.messages import heard, told
+from trainables.messages import decode_reports, encode_reports
 
 
 class Raised(RuntimeError):
@@ -35,15 +35,15 @@ class Raised(RuntimeError):
 class Call:
     """A call that is made when its answer is waited for."""
 
-    def __init__(self, method: Callable[..., Any], given: tuple[Any, ...]) -> None:
-        self.method, self.given = method, given
+    def __init__(self, method: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        self.method, self.arguments = method, arguments
         self.answer: Any = None
         self.error = ""
 
     def make(self) -> None:
         """Make the call, and keep what comes of it."""
         try:
-            self.answer = self.method(*self.given)
+            self.answer = self.method(*self.arguments)
         except BdbQuit as error:
             raise KeyboardInterrupt from error
         except Exception as error:  # noqa: BLE001 - whatever an evaluation raises is its reason
@@ -69,17 +69,17 @@ class Here:
     def keep(self, worker: Process) -> None:
         """Do nothing: this process stays."""
 
-    def ask(self, worker: Process, method: str, *given: Any) -> Call:
+    def ask(self, worker: Process, method: str, *arguments: Any) -> Call:
         """Return a call of this process's method, to be made when it is waited for."""
-        return Call(getattr(worker, method), given)
+        return Call(getattr(worker, method), arguments)
 
-    def wait(self, asked: list[Call], timeout_s: float) -> list[Call]:
+    def wait(self, pending: list[Call], timeout_s: float) -> list[Call]:
         """Make the first call, however long that takes, and return it."""
-        asked[0].make()
-        return asked[:1]
+        pending[0].make()
+        return pending[:1]
 
     def get(self, answer: Call) -> Any:
-        """Return what came of a call that was made.
+        """Return the result of a call that was made.
 
         Raises:
             Raised: it raised.
@@ -136,7 +136,7 @@ class InlineExecutor:
         while not over:
             try:
                 reports = reports or self.process.begin(job)
-                came = heard(told(at_once(reports)))
+                came = decode_reports(encode_reports(at_once(reports)))
             except BdbQuit as error:  # a debugger's `quit` is meant for all trials
                 raise KeyboardInterrupt from error
             except Exception as error:  # noqa: BLE001 - whatever a training raises, it has failed
@@ -158,7 +158,7 @@ def begin(
     say: Callable[[str], None],
     went_well: Callable[[], bool],
 ) -> Iterator[InlineExecutor]:
-    """Prepare this process for training; see `search.runner.Begin`."""
+    """Prepare this process for training; see `search.sessions.executor.Begin`."""
     yield InlineExecutor(prepared.experiment, prepared.dataset)
 
 

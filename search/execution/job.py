@@ -39,7 +39,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Answer:
+class EvaluationReply:
     """A worker's answer: what it found of a trial's checkpoint, or why it found nothing."""
 
     found: Evaluation = field(default_factory=dict)
@@ -84,13 +84,13 @@ def patiently(call: Callable[[], object]) -> None:
     call()
 
 
-def keep(job: Job, name: str, found: Evaluation) -> None:
+def keep(job: Job, name: str, evaluation: Evaluation) -> None:
     """Write a whole evaluation beside the trial's checkpoints."""
     from trainables.checkpoints.checkpoint import write_whole
 
     if (mirror := job.request.mirror) is not None:
-        patiently(lambda: mirror.write(f"evidence/{name}", json.dumps(found)))
+        patiently(lambda: mirror.write(f"evidence/{name}", json.dumps(evaluation)))
         return
     file = Path(job.folder) / "evidence" / name
     file.parent.mkdir(exist_ok=True)
-    write_whole(file, json.dumps(found))
+    write_whole(file, json.dumps(evaluation))

@@ -75,13 +75,13 @@ def staff(
 
 def pack(experiment: Experiment, workers: "Workers", have: Resources) -> Packing:
     """Decide the packing for a search on a machine or cluster with these resources."""
-    wanted, count = experiment.fuse, slots(have, experiment.demand)
-    if is_whole(wanted):
-        return asked(experiment, int(wanted), count)
+    fuse, count = experiment.fuse, slots(have, experiment.demand)
+    if is_whole(fuse):
+        return requested_packing(experiment, int(fuse), count)
     is_gpu = experiment.device != "cpu"
     if (
-        wanted == "off"
-        or (wanted == "auto" and not (is_gpu and experiment.demand.gpus == 1))
+        fuse == "off"
+        or (fuse == "auto" and not (is_gpu and experiment.demand.gpus == 1))
         or experiment.demand.workers > 1
     ):
         return Packing()
@@ -111,21 +111,23 @@ def pack(experiment: Experiment, workers: "Workers", have: Resources) -> Packing
         )
 
 
-def asked(experiment: Experiment, wanted: int, count: int) -> Packing:
+def requested_packing(experiment: Experiment, requested: int, count: int) -> Packing:
     """Return the packing that the user wants, as far as there are enough trials for it.
 
     Its reason adds a warning if few trials will meet another of their shape.
     """
-    members = min(wanted, most_members(experiment, count))
+    members = min(requested, most_members(experiment, count))
     reason = "as asked for"
-    if members < wanted:
+    if members < requested:
         rounds = ROUNDS.get(experiment.algorithm, 1)
         if (experiment.concurrency or 10**6) // count <= members:
-            reason = f"--concurrency {experiment.concurrency} allows no more (asked for: {wanted})"
+            reason = (
+                f"--concurrency {experiment.concurrency} allows no more (asked for: {requested})"
+            )
         else:
             times = f", {rounds} times over with {experiment.algorithm}" if rounds > 1 else ""
             reason = (
-                f"{wanted} on {count} workers take {wanted * count} trials at once{times}; "
+                f"{requested} on {count} workers take {requested * count} trials at once{times}; "
                 f"there are {experiment.planned_trials}"
             )
     if (
@@ -140,7 +142,7 @@ def asked(experiment: Experiment, wanted: int, count: int) -> Packing:
 
 
 def fits(have: Resources, demand: Demand, number: int) -> bool:
-    """Return whether there are processors enough for `number` workers on each GPU."""
+    """True if there are processors enough for `number` workers on each GPU."""
     return slots(have, replace(demand, gpus=demand.gpus / number)) == number * slots(have, demand)
 
 
@@ -176,10 +178,10 @@ def most_members(experiment: Experiment, count: int) -> int:
 
 def sample(experiment: Experiment) -> list[TrialConfig]:
     """Return some of the trials that the search may start."""
-    generator, found = np.random.default_rng(experiment.seed), []
+    generator, configs = np.random.default_rng(experiment.seed), []
     for _ in range(SAMPLES):
         try:
-            found.append(experiment.config(experiment.space.sample(generator)))
+            configs.append(experiment.config(experiment.space.sample(generator)))
         except ConfigError:
             continue
-    return found
+    return configs

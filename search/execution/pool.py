@@ -5,9 +5,9 @@ next search.
 
 Tune would start them itself, each in an environment of its own and with Tune inside: two seconds
 later, and for one search alone. Here it is handed workers (`hire`) that have imported torch while
-Tune was still being imported, and gives them back (`returned`). On a cluster that stays up, workers
-on CPUs outlive the search by five minutes, and the next search of the same user and code takes them
-over.
+Tune was still being imported, and gives them back (`take_back`). On a cluster that stays up,
+workers on CPUs outlive the search by five minutes, and the next search of the same user and code
+uses them.
 """
 
 import hashlib
@@ -48,7 +48,23 @@ Worker = Any
 
 
 class Workers:
-    """The workers of one search."""
+    """The workers of one search.
+
+    While a worker trains a trial of its own, Tune has it (`hire`), and no list here does. At other
+    times its list says what it is for:
+
+    | list | its workers | where from | where to |
+    |---|---|---|---|
+    | `idle` | may train | `start`, `reuse_returned` | `hire` |
+    | `shared` | train several trials each, which Tune has as `Member`s | `share`, `resize` | they
+      stay; one that is to leave ends once it is empty |
+    | `returned` | have trained; on this machine they may train again | `take_back`, at the end of a
+      search | `idle`, if more trials are asked for |
+    | `evaluating` | were started to evaluate | `for_test`, `keep` | they stay |
+    | `warm` | were left by an earlier search on the cluster, by node | `_claim_warm` | `hire` |
+
+    On a cluster, `claimed` has all that outlive this search besides: they are released at its end.
+    """
 
     raised, broken = ray.exceptions.RayTaskError, ray.exceptions.RayError
 
@@ -76,18 +92,14 @@ class Workers:
         self.dataset = ray.put(dataset.sealed)
         self.members = 1
         """The number of trials that share a worker."""
-        self.shared: list[Shared] = []
-        self.idle: list[Worker] = []
-        self.kept: list[Worker] = []
-        """Workers that Tune has given back at the search's end."""
-        self.kept_on: list[Worker] = []
-        """Workers that were started after the last trial, and are ready."""
-        self.claimed: list[Worker] = []
-        self.free: dict[str, list[Worker]] | None = None
-        """Workers of an earlier search on the cluster that now belong to this one, by node; None
-        before they were looked for.
-        """
         self.count = 0
+        """The number of workers that train at once."""
+        self.idle: list[Worker] = []
+        self.shared: list[Shared] = []
+        self.returned: list[Worker] = []
+        self.evaluating: list[Worker] = []
+        self.warm: dict[str, list[Worker]] | None = None  # None before they were looked for
+        self.claimed: list[Worker] = []
 
     @property
     def threads(self) -> int:
@@ -117,16 +129,16 @@ class Workers:
             worker = self.idle.pop()
         else:
             node = _node_of(options["scheduling_strategy"].placement_group)
-            worker = (self._warm(node) if self.stay else None) or self._new_on(node)
+            worker = (self._take_warm(node) if self.stay else None) or self._new_on(node)
         worker.open.remote(self.dataset)
         worker.reset.remote(job)
         return worker
 
-    def returned(self, worker: Worker, *, over: bool) -> None:
+    def take_back(self, worker: Worker, *, over: bool) -> None:
         """Take back a worker that Tune needs no more.
 
-        When the search is `over`, the worker is kept. Otherwise it ends with its last handle, or
-        here. The process that leads a trial of several workers is left to Tune.
+        When the search is `over`, the worker may still evaluate. Otherwise it ends with its last
+        handle, or here. The process that leads a trial of several workers is left to Tune.
         """
         if isinstance(worker, Member):
             worker.leave()
@@ -134,18 +146,18 @@ class Workers:
         elif self.demand.workers > 1:
             return
         elif over:
-            self.kept.append(worker)
+            self.returned.append(worker)
         elif self.stay:
             with suppress(ray.exceptions.RayError):
                 ray.kill(worker)
 
-    def take_kept(self) -> None:
-        """Let the workers that were given back train again: there are trials once more.
+    def reuse_returned(self) -> None:
+        """Let the workers that were given back train again: more trials were asked for.
 
-        Those of a cluster stay kept: Tune may have reserved another node than theirs.
+        Those of a cluster only evaluate: Tune may have reserved another node than theirs.
         """
         if self.is_local:
-            self.idle, self.kept = self.idle + self.kept, []
+            self.idle, self.returned = self.idle + self.returned, []
 
     def for_test(self) -> Worker:
         """Return a worker for what comes after the last trial.
@@ -154,8 +166,8 @@ class Workers:
         """
         for worker in self._living():
             return worker
-        self.kept_on.append(self._new_for_test())
-        return self.kept_on[-1]
+        self.evaluating.append(self._new_for_test())
+        return self.evaluating[-1]
 
     def crew(self, count: int, *, started: int) -> list[Worker]:
         """Return at most `count` workers, and at least one, for what comes after the last trial.
@@ -174,12 +186,12 @@ class Workers:
     def keep(self, worker: Worker) -> None:
         """Keep a worker of a crew that is ready, for what else comes after the last trial."""
         if worker not in (
-            *self.kept_on,
-            *self.kept,
+            *self.evaluating,
+            *self.returned,
             *self.idle,
             *(shared.process for shared in self.shared),
         ):
-            self.kept_on.append(worker)
+            self.evaluating.append(worker)
 
     def _living(self) -> Iterator[Worker]:
         """Yield workers that are alive and have nothing to train any more.
@@ -187,9 +199,9 @@ class Workers:
         On a GPU, workers that trained one trial at a time ended with their reservations.
         """
         for worker in [
-            *self.kept_on,
+            *self.evaluating,
             *(shared.process for shared in self.shared),
-            *(self.kept + self.idle if self.device == "cpu" else []),
+            *(self.returned + self.idle if self.device == "cpu" else []),
         ]:
             with suppress(ray.exceptions.RayError):
                 ray.get(worker.get_current_ip_pid.remote(), timeout=ALIVE_S)
@@ -244,19 +256,15 @@ class Workers:
         patience_s: float,
     ) -> Json:
         """Return the answer of a worker's planner (`TrialWorker.plan`)."""
-        worker = (
-            self.idle[0]
-            if self.idle
-            else self._new(num_cpus=min(1, self.demand.cpus), num_gpus=self.demand.gpus)
-        )
+        worker = self.idle[0] if self.idle else self._new_for_test()
         answer = worker.plan.remote(
             [config.to_dict() for config in configs],
             self.dataset,
             trials=trials,
             processes=processes,
         )
-        found: Json = ray.get(answer, timeout=patience_s)
-        return found
+        packing: Json = ray.get(answer, timeout=patience_s)
+        return packing
 
     def rates(self, config: TrialConfig, count: int, patience_s: float) -> float:
         """Return the images a second of this many workers on one GPU, all at once."""
@@ -279,13 +287,13 @@ class Workers:
         finally:
             remove_placement_group(card)
 
-    def ask(self, worker: Worker, method: str, *given: Any) -> Any:
+    def ask(self, worker: Worker, method: str, *arguments: Any) -> Any:
         """Call a worker's method, and return the pending answer."""
-        return getattr(worker, method).remote(*given)
+        return getattr(worker, method).remote(*arguments)
 
-    def wait(self, asked: list[Any], timeout_s: float) -> list[Any]:
-        """Return one of these pending answers that is there, or none if none comes in time."""
-        return ray.wait(asked, timeout=timeout_s)[0]
+    def wait(self, pending: list[Any], timeout_s: float) -> list[Any]:
+        """Return one of these answers that has come, or none if none comes in time."""
+        return ray.wait(pending, timeout=timeout_s)[0]
 
     def get(self, answer: Any) -> Any:
         """Return an answer, once it is there."""
@@ -299,10 +307,10 @@ class Workers:
         """Let go of all workers; those that stay wait for another search."""
         for worker in self.claimed:
             worker.release.remote()
-        self.shared, self.idle, self.kept, self.kept_on, self.claimed = [], [], [], [], []
+        self.shared, self.idle, self.returned, self.evaluating, self.claimed = [], [], [], [], []
 
     @property
-    def _about(self) -> dict[str, Any]:
+    def _arguments(self) -> dict[str, Any]:
         """The arguments that every worker gets; on a cluster a machine may be taken away."""
         return {"device": self.device, "threads": self.threads, "moves": not self.is_local}
 
@@ -310,7 +318,7 @@ class Workers:
         return (
             ray.remote(TrialWorker)
             .options(**options)
-            .remote(**self._about, gpus=self.part if options.get("num_gpus") else 0)
+            .remote(**self._arguments, gpus=self.part if options.get("num_gpus") else 0)
         )
 
     def _new_shared(self) -> "Shared":
@@ -319,7 +327,7 @@ class Workers:
             num_gpus=self.demand.gpus,
             max_concurrency=self.members + SPARE_THREADS,
         )
-        return Shared(process.remote(**self._about, dataset=self.dataset, gpus=self.part))
+        return Shared(process.remote(**self._arguments, dataset=self.dataset, gpus=self.part))
 
     def _place(self, job: Job) -> "Member":
         """Return a place in the worker with the most room, once the worker has heard of the job.
@@ -370,38 +378,38 @@ class Workers:
             self.claimed.append(worker)
         return worker
 
-    def _warm(self, node: str) -> Worker:
+    def _take_warm(self, node: str) -> Worker:
         """Return a worker of an earlier search on this node, or None."""
-        if self.free is None:
-            self.free = self._claim_free()
-        return self.free[node].pop() if self.free.get(node) else None
+        if self.warm is None:
+            self.warm = self._claim_warm()
+        return self.warm[node].pop() if self.warm.get(node) else None
 
-    def _claim_free(self) -> dict[str, list[Worker]]:
-        """Return the free workers of earlier searches, by node.
+    def _claim_warm(self) -> dict[str, list[Worker]]:
+        """Claim the free workers of earlier searches; return them by node.
 
         All are asked at once, and those beyond what is needed are released.
         """
-        claim, asked = uuid4().hex, dict[Any, tuple[str, Worker]]()
-        for found in ray.util.list_named_actors(all_namespaces=True):
-            key, *node = found["name"].split(" ")
-            if found["namespace"] == NAMESPACE and key == self.key:
-                with suppress(ValueError):  # gone since
-                    worker = ray.get_actor(found["name"], namespace=NAMESPACE)
-                    asked[worker.claim.remote(claim)] = node[0], worker
-        answered = (
-            ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_S)[0] if asked else []
+        claim, claims = uuid4().hex, dict[Any, tuple[str, Worker]]()
+        for actor in ray.util.list_named_actors(all_namespaces=True):
+            key, *node = actor["name"].split(" ")
+            if actor["namespace"] == NAMESPACE and key == self.key:
+                with suppress(ValueError):  # it has ended since
+                    worker = ray.get_actor(actor["name"], namespace=NAMESPACE)
+                    claims[worker.claim.remote(claim)] = node[0], worker
+        replies = (
+            ray.wait(list(claims), num_returns=len(claims), timeout=ANSWER_S)[0] if claims else []
         )
-        free: dict[str, list[Worker]] = {}
-        for answer, (node_id, worker) in asked.items():
+        warm: dict[str, list[Worker]] = {}
+        for reply, (node_id, worker) in claims.items():
             is_free = False
             with suppress(ray.exceptions.RayError):
-                is_free = answer in answered and ray.get(answer) and len(self.claimed) < self.count
+                is_free = reply in replies and ray.get(reply) and len(self.claimed) < self.count
             if is_free:
-                free.setdefault(node_id, []).append(worker)
+                warm.setdefault(node_id, []).append(worker)
                 self.claimed.append(worker)
             else:
                 worker.release.remote(claim)
-        return free
+        return warm
 
 
 class Shared:

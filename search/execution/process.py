@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 
-from search.execution.job import Answer, Job, checkpoint_in, keep
+from search.execution.job import EvaluationReply, Job, checkpoint_in, keep
 from search.preflight.shadows import put_libraries_first
 from trainables.checkpoints.remote import folder_here
 from trainables.config import TrialConfig
@@ -19,7 +19,7 @@ from trainables.datasets.arrays import Dataset
 if TYPE_CHECKING:
     from trainables.messages import Report
 
-Given = ParamSpec("Given")
+Parameters = ParamSpec("Parameters")
 Returned = TypeVar("Returned")
 
 BEYOND_REPAIR = ("AcceleratorError", "PartialUpdateError")
@@ -29,15 +29,17 @@ fused weights that were only partly handed back.
 
 
 def in_use(
-    method: "Callable[Concatenate[Any, Given], Returned]",
-) -> "Callable[Concatenate[Any, Given], Returned]":
+    method: "Callable[Concatenate[Any, Parameters], Returned]",
+) -> "Callable[Concatenate[Any, Parameters], Returned]":
     """Count the process as in use while it runs this method, however long that takes."""
 
     @wraps(method)
-    def wrapped(self: Any, /, *given: Given.args, **named: Given.kwargs) -> Returned:
+    def wrapped(
+        self: Any, /, *arguments: Parameters.args, **options: Parameters.kwargs
+    ) -> Returned:
         self._used = math.inf
         try:
-            return method(self, *given, **named)
+            return method(self, *arguments, **options)
         finally:
             self._used = time.monotonic()
 
@@ -72,14 +74,14 @@ class Process:
         import trainables.checkpoints.remembered
 
         self._dataset = None
-        trainables.checkpoints.remembered.MEMORY.forget()
+        trainables.checkpoints.remembered.OUTPUT_CACHE.forget()
         self._process.give_back_memory()
 
     def open(self, dataset: Dataset) -> None:
         """Train on this data set; all processes of a node share the memory in which it lies."""
         self._dataset = dataset
 
-    def _kept(self, dataset: Dataset) -> Dataset:
+    def _share_data(self, dataset: Dataset) -> Dataset:
         """Return the data that the process trains on already, or else take these from now on.
 
         What was computed from them, or lies on a GPU, serves all trials. All calls of a search
@@ -121,7 +123,7 @@ class Process:
 
     @in_use
     def damage(self, job: Job, epoch: int) -> str:
-        """Return what is wrong with one trial's checkpoint; empty if it is whole."""
+        """Return the fault of one trial's checkpoint; empty if it is whole."""
         from trainables.checkpoints.checkpoint import CheckpointError
         from trainables.evaluation.evaluate import check
 
@@ -133,7 +135,7 @@ class Process:
         return ""
 
     @in_use
-    def evaluate(self, job: Job, dataset: Dataset, epoch: int) -> Answer:
+    def evaluate(self, job: Job, dataset: Dataset, epoch: int) -> EvaluationReply:
         """Open the test part for one trial's checkpoint.
 
         The answer is the evaluation without its pictures, which are in the trial's folder.
@@ -143,7 +145,7 @@ class Process:
         return self._evaluated(job, dataset, epoch, "test")
 
     @in_use
-    def validate(self, job: Job, dataset: Dataset, epoch: int) -> Answer:
+    def validate(self, job: Job, dataset: Dataset, epoch: int) -> EvaluationReply:
         """Evaluate one trial's checkpoint on the validation part.
 
         The answer is the evaluation without its curves and pictures. The evaluation with both is in
@@ -151,7 +153,7 @@ class Process:
         (`search.views.page.artifacts.draw`).
         """
         try:
-            return self._evaluated(job, self._kept(dataset), epoch, "val")
+            return self._evaluated(job, self._share_data(dataset), epoch, "val")
         except Exception as error:
             self._hear_error(error)
             raise
@@ -162,7 +164,7 @@ class Process:
         dataset: Dataset,
         epoch: int,
         part: Literal["val", "test"],
-    ) -> Answer:
+    ) -> EvaluationReply:
         """Evaluate one trial's checkpoint on a part, and keep all of it in the trial's folder.
 
         The answer is what the journal takes of it.
@@ -173,38 +175,40 @@ class Process:
         config, images = TrialConfig.from_dict(job.config), getattr(dataset, part)
         try:
             with checkpoint_in(job, epoch) as path:
-                found = evaluate(config, dataset, images, path, device=self._device)
+                evaluation = evaluate(config, dataset, images, path, device=self._device)
         except CheckpointError as error:
-            return Answer(damaged=str(error))
-        keep(job, f"{part}.json", found)
-        return Answer((brief if part == "val" else plain)(config, found))
+            return EvaluationReply(damaged=str(error))
+        keep(job, f"{part}.json", evaluation)
+        return EvaluationReply((brief if part == "val" else plain)(config, evaluation))
 
     @in_use
-    def get_ready(self) -> Answer:
+    def get_ready(self) -> EvaluationReply:
         """Import what an evaluation needs, while nothing is timed."""
         import trainables.checkpoints.remembered
         import trainables.evaluation.cost
 
-        return Answer(remembered=frozenset(trainables.checkpoints.remembered.MEMORY.trials))
+        return EvaluationReply(
+            remembered=frozenset(trainables.checkpoints.remembered.OUTPUT_CACHE.trials)
+        )
 
     @in_use
-    def cost(self, job: Job, dataset: Dataset, epoch: int) -> Answer:
+    def cost(self, job: Job, dataset: Dataset, epoch: int) -> EvaluationReply:
         """Measure what one trial's checkpoint costs to use, here and with nothing else running."""
         from trainables.checkpoints.checkpoint import CheckpointError
         from trainables.evaluation.cost import cost
 
         try:
             with checkpoint_in(job, epoch) as path:
-                return Answer(
+                return EvaluationReply(
                     cost=cost(
                         TrialConfig.from_dict(job.config),
-                        self._kept(dataset),
+                        self._share_data(dataset),
                         path,
                         device=self._device,
                     )
                 )
         except CheckpointError as error:
-            return Answer(damaged=str(error))
+            return EvaluationReply(damaged=str(error))
         except Exception as error:
             self._hear_error(error)
             raise
@@ -215,10 +219,10 @@ def at_once(reports: "Iterator[Report]") -> "list[Report]":
 
     Epochs that are known already are told together.
     """
-    found = [next(reports)]
-    while found[-1].more:
-        found.append(next(reports))
-    return found
+    batch = [next(reports)]
+    while batch[-1].more:
+        batch.append(next(reports))
+    return batch
 
 
 def fetch_weights(config: TrialConfig) -> None:

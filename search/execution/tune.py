@@ -41,17 +41,11 @@ from search.execution.failures import (
 from search.execution.hang_detector import Watch
 from search.execution.job import JOB, Handed, Job
 from search.execution.pool import Workers
-from search.execution.tune_patches import (
-    Errors,
-    PlaceholderTrainable,
-    capture_trial_errors,
-    drop_finished_trials,
-    use_worker_pool,
-)
-from search.execution.worker import Told
+from search.execution.tune_patches import Errors, PlaceholderTrainable, patch_tune
+from search.execution.worker import TuneResult
 from search.journal.journal import JournalError
 from search.values.message import Remedy
-from trainables.messages import heard
+from trainables.messages import decode_reports
 
 Tick = Callable[[], None]
 LAST_WORDS_S = 10
@@ -114,7 +108,7 @@ class DriverSearcher(Unpickled, Searcher):
         return {JOB: Job(trial, config.to_dict(), folder, request, download)}
 
     def on_trial_complete(
-        self, trial_id: str, result: Told | None = None, error: bool = False
+        self, trial_id: str, result: TuneResult | None = None, error: bool = False
     ) -> None:
         """Do nothing: the driver has heard of it already."""
 
@@ -135,14 +129,14 @@ class DriverScheduler(Unpickled, FIFOScheduler):
         super().__init__()  # type: ignore[no-untyped-call]
         self.driver = driver
 
-    def on_trial_result(self, tune_controller: Any, trial: Trial, result: Told) -> str:
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: TuneResult) -> str:
         """Return STOP when the trial is over.
 
         A trial on several workers is told through its gate, and ends by itself.
         """
         if note := result.get("note", ""):
             self.driver.journal.complain(note)
-        reports, job = heard(result["reports"]), job_in(trial)
+        reports, job = decode_reports(result["reports"]), job_in(trial)
         over = [self.driver.report(job.trial, report) for report in reports][-1]
         if self.driver.experiment.demand.workers == 1:
             return str(TrialScheduler.STOP if over else TrialScheduler.CONTINUE)
@@ -181,7 +175,7 @@ class DriverCallback(Unpickled, tune.Callback):
         running = (
             trial
             for name in self.driver.active
-            if (trial := self.driver.trials[name]).outcome == "running" and not trial.waiting
+            if (trial := self.driver.trials[name]).outcome == "running" and not trial.wait_reason
         )
         self.watch.look(
             {self.driver.experiment.trial_folder(trial.trial): trial.attempt for trial in running}
@@ -246,13 +240,13 @@ class NoProgress(TrialProgressCallback):
     breaks the whole search off.
     """
 
-    def on_trial_result(self, *given: Any, **info: Any) -> None:
+    def on_trial_result(self, *arguments: Any, **info: Any) -> None:
         """Do nothing."""
 
-    def on_trial_error(self, *given: Any, **info: Any) -> None:
+    def on_trial_error(self, *arguments: Any, **info: Any) -> None:
         """Do nothing."""
 
-    def on_trial_complete(self, *given: Any, **info: Any) -> None:
+    def on_trial_complete(self, *arguments: Any, **info: Any) -> None:
         """Do nothing."""
 
 
@@ -318,12 +312,7 @@ def tune_search(driver: Driver, workers: Workers, *, slots: int, tick: Tick) -> 
     """
     for name in ("ray.tune", "ray.train", "ray.air", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    with (
-        scratch(driver) as folder,
-        capture_trial_errors() as errors,
-        drop_finished_trials(),
-        use_worker_pool(workers, driver),
-    ):
+    with scratch(driver) as folder, patch_tune(workers, driver) as errors:
         callback = DriverCallback(driver, errors, tick, shared=workers.members > 1)
         tuner = tune.Tuner(
             _trainable(driver, workers),
@@ -375,18 +364,18 @@ def scratch(driver: Driver) -> Iterator[Path]:
 
 
 def _trainable(driver: Driver, workers: Workers) -> Any:
-    """Return what Tune runs for a trial, with its resources.
+    """The trainable that Tune runs for a trial, with its resources.
 
     That is a worker that stays, or a waiting process that leads several workers.
     """
     experiment, demand = driver.experiment, workers.demand
     if demand.workers == 1:
-        held = (
+        resources = (
             {"cpu": demand.cpus, "gpu": demand.gpus}
             if workers.members == 1
             else tune.PlacementGroupFactory([WAITING])
         )
-        return tune.with_resources(PlaceholderTrainable, held)
+        return tune.with_resources(PlaceholderTrainable, resources)
     each = {"cpus": demand.cpus, "gpus": demand.gpus, "workers": float(demand.workers)}
     led = tune.with_parameters(
         train_on_workers, dataset=[workers.dataset], device=experiment.device, demand=each

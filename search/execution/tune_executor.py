@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from cluster.runtime.patches import check_patches
 from cluster.runtime.resources import MANY
 from cluster.runtime.session import session
 from search.decisions.driver import Driver
@@ -55,7 +56,7 @@ class TuneExecutor:
         """
         from search.execution.tune import tune_search
 
-        self.crew.take_kept()
+        self.crew.reuse_returned()
         tune_search(driver, self.crew, slots=self.room or MANY, tick=tick)
 
     def close(self) -> None:
@@ -72,7 +73,11 @@ def begin(
     say: Callable[[str], None],
     went_well: Callable[[], bool],
 ) -> Iterator[TuneExecutor]:
-    """Start Ray, or join the cluster, and have workers start; see `search.runner.Begin`."""
+    """Start Ray, or join the cluster, and have workers start; see `sessions.executor.Begin`.
+
+    Raises:
+        NotReady: Ray does not start, or has other private parts than the patches to it need.
+    """
     experiment, waiting = prepared.experiment, prepared.waiting
     with (
         session(
@@ -89,9 +94,11 @@ def begin(
     ):
         from search.execution.packing import staff
         from search.execution.pool import Workers
+        from search.execution.tune_patches import PATCHES
 
+        check_patches(PATCHES)  # no worker has started yet, and the journal has no event
         workers = Workers(limit.experiment, prepared.dataset, provenance)
-        with waiting.counted():
+        with waiting.counting():
             at_once, packing = staff(limit.experiment, workers, limit, say=say)
         yield TuneExecutor(limit, workers, at_once, packing)
 

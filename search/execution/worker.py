@@ -14,7 +14,7 @@ from search.execution.process import BEYOND_REPAIR, Process, at_once, in_use
 from trainables.checkpoints.remote import forget
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
-from trainables.messages import Report, told
+from trainables.messages import Report, encode_reports
 from trainables.values import Json
 
 STAY_S, LEFT_S, LOOK_S = 300, 3600, 5
@@ -22,7 +22,7 @@ STAY_S, LEFT_S, LOOK_S = 300, 3600, 5
 killed; and seconds between two looks at that.
 """
 
-Told = dict[str, Any]
+TuneResult = dict[str, Any]
 """A trial's result to Tune: its reports."""
 
 
@@ -69,7 +69,7 @@ class RayProcess(Process):
         trials: int,
         processes: dict[int, float],
     ) -> Json:
-        """Return the `Plan` for trials like these, so many at once, as plain values.
+        """Return the `TrainingPlan` for trials like these, so many at once, as plain values.
 
         `processes` is what `planner.plan` takes under this name.
         """
@@ -77,12 +77,12 @@ class RayProcess(Process):
         from trainables.fusion.shapes import same_shape_fraction
         from trainables.fusion.stack import shape_of
 
-        made = [TrialConfig.from_dict(config) for config in configs]
-        share = same_shape_fraction([shape_of(config) for config in made])
+        trial_configs = [TrialConfig.from_dict(config) for config in configs]
+        share = same_shape_fraction([shape_of(config) for config in trial_configs])
         return dict(
             vars(
                 plan(
-                    made[0],
+                    trial_configs[0],
                     dataset,
                     device=self._device,
                     trials=trials,
@@ -102,8 +102,10 @@ class RayProcess(Process):
         """Return the address of this process's node, and its pid."""
         return ray.util.get_node_ip_address(), os.getpid()
 
-    def get_auto_filled_metrics(self, place: str = "", debug_metrics_only: bool = True) -> Told:
-        """Return what Tune knows of a trial that has not reported yet."""
+    def get_auto_filled_metrics(
+        self, place: str = "", debug_metrics_only: bool = True
+    ) -> TuneResult:
+        """The result of a trial that has not reported yet, as Tune asks for it."""
         return {"done": False}
 
 
@@ -131,7 +133,7 @@ class TrialWorker(RayProcess):
         return True
 
     @in_use
-    def train(self) -> Told:
+    def train(self) -> TuneResult:
         """Go on to the next reports, usually one, an epoch further.
 
         An error of the trial ends the process with it: nothing of a broken trial reaches the next.
@@ -143,7 +145,7 @@ class TrialWorker(RayProcess):
         self._reports = self._reports or self.begin(self._job)
         reports = at_once(self._reports)
         self._broken = False
-        return {"reports": told(reports), "done": False}
+        return {"reports": encode_reports(reports), "done": False}
 
     def stop(self) -> None:
         """Forget the trial."""
@@ -212,11 +214,11 @@ class FusedWorker(RayProcess):
         self._together.join(job.trial)
         return True
 
-    def train(self, place: str, heard: bool = True) -> Told:
+    def train(self, place: str, is_begun: bool = True) -> TuneResult:
         """Go on to the next reports of the trial at this place.
 
-        `heard` is the answer of `reset`, so that Ray calls this only after the worker has heard of
-        the trial. An error of the trial ends that trial alone, unless it leaves the process unfit
+        `is_begun` is the answer of `reset`, so that Ray calls this only after the worker has the
+        trial. An error of the trial ends that trial alone, unless it leaves the process unfit
         for all: then the process ends, and all its trials are tried again elsewhere.
         """
         job = self._jobs[place]
@@ -232,7 +234,7 @@ class FusedWorker(RayProcess):
             raise
         if reports[-1].outcome is not None:
             self._together.leave(job.trial)
-        return {"reports": told(reports), "done": False, "note": self._together.note()}
+        return {"reports": encode_reports(reports), "done": False, "note": self._together.note()}
 
     def stop(self, place: str) -> None:
         """Forget the trial at this place."""

@@ -1,10 +1,10 @@
 """The lease of a search that is kept in a bucket: the object `lock.json`.
 
-It keeps a second driver from a search that has one. The object is only ever written on condition
-that it is still what this driver last saw there. Its holder increments a count every few seconds;
-another driver that sees the count stand still for long enough takes the search over. Clocks play no
-part. Between two looks a holder may not know that it has lost the search: what keeps it from
-writing then is the journal's copy, whose pieces are written on the same condition.
+It prevents two drivers from running one search. Each write is conditional: it succeeds only if the
+object is still the one that this driver saw last. The holder increments a count every few seconds;
+another driver that sees no change of the count for long enough takes the search over. Clocks are
+not compared. A holder that has just lost the search may not know it yet. Even then it cannot write
+to the journal, since the pieces of the journal's copy are written conditionally, too.
 """
 
 import contextlib
@@ -21,11 +21,11 @@ from typing import Self
 import psutil
 
 from cluster.storage.bucket import Bucket, StorageError, StoredObject, WriteConflict
-from search.journal.lease import BEAT_S, FILE_NAME, NOBODY, Held, Holder, boot_id
+from search.journal.lease import BEAT_S, FILE_NAME, NOBODY, Holder, LeaseHeld, boot_id
 
 PATIENCE_S = 40.0
-"""Longer than on a shared folder: a storage that refuses for half a minute keeps a holder from
-counting.
+"""Longer than for a shared folder: if the storage fails for half a minute, a living holder cannot
+increment its count.
 """
 FREE, LAST_TRIES = b"{}", 3
 
@@ -47,21 +47,20 @@ class BucketLease:
         end.
         """
         self.mine = replace(_here(), pid=os.getpid(), token=secrets.token_hex(8))
-        self._tag, self._other = "", ""
+        self._tag, self._other_driver = "", ""
         self._ended = threading.Event()
 
     def __enter__(self) -> Self:
-        """Take the lease.
+        """Acquire the lease.
 
         Raises:
-            Held: another driver has it, and lives.
-            StorageError: the storage refuses.
+            LeaseHeld: another driver that is alive has it.
         """
-        found = self.place.get()
-        if found is not None and not is_free(found):
-            found = self._wait_for_holder(found)
+        stored = self.place.get()
+        if stored is not None and not is_free(stored):
+            stored = self._wait_for_holder(stored)
         try:
-            self._put(self.place, 0, found.tag if found is not None else "")
+            self._put(self.place, 0, stored.tag if stored is not None else "")
         except WriteConflict as error:
             raise self._held_error() from error
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
@@ -72,42 +71,39 @@ class BucketLease:
         """Release the lease."""
         self._ended.set()
         self._thread.join()
-        for _ in range(0 if self._other else LAST_TRIES):
+        for _ in range(0 if self._other_driver else LAST_TRIES):
             with contextlib.suppress(StorageError, WriteConflict):
                 self.quick.put(FREE, instead_of=self._tag)
                 return
 
-    def other(self) -> str:
-        """Return the name of another driver that has the search now; empty while it is ours.
+    def other_driver(self) -> str:
+        """Name the other driver that had the search at the last beat; empty while it is ours."""
+        return self._other_driver
 
-        It is the answer of the last look at the lock.
-        """
-        return self._other
-
-    def _wait_for_holder(self, found: StoredObject) -> StoredObject | None:
-        """Return the lock after its holder has had time to show that it lives.
+    def _wait_for_holder(self, stored: StoredObject) -> StoredObject | None:
+        """Return the lock after `patience_s`, if its holder shows no sign of life until then.
 
         Raises:
-            Held: it does.
+            LeaseHeld: the holder is alive.
         """
         self.say(
-            f"the search was last run by {holder_in(found)}; waiting {self.patience_s:g} s to see "
+            f"the search was last run by {holder_in(stored)}; waiting {self.patience_s:g} s to see "
             "whether it still is"
         )
         end = time.monotonic() + self.patience_s
         while time.monotonic() < end:
             time.sleep(min(BEAT_S, self.patience_s) / 2)
-            now = self.place.get()
-            if now is None or is_free(now):
-                return now
-            if now.tag != found.tag:
+            current = self.place.get()
+            if current is None or is_free(current):
+                return current
+            if current.tag != stored.tag:
                 raise self._held_error()
-        return found
+        return stored
 
-    def _held_error(self) -> Held:
-        found = self.place.get()
-        holder = Holder.of(found.content) if found is not None else NOBODY
-        return Held(
+    def _held_error(self) -> LeaseHeld:
+        stored = self.place.get()
+        holder = Holder.of(stored.content) if stored is not None else NOBODY
+        return LeaseHeld(
             f"the search '{self.name}' is being run by {holder}. Stop that first, or wait for its "
             "end."
         )
@@ -120,7 +116,7 @@ class BucketLease:
                 try:
                     self._put(self.quick, count, self._tag)
                 except WriteConflict:
-                    self._other = holder_in(self.quick.get()) or "another driver"
+                    self._other_driver = holder_in(self.quick.get()) or "another driver"
                     return
 
     def _put(self, place: Bucket, count: int, tag: str) -> None:
@@ -128,26 +124,23 @@ class BucketLease:
         try:
             self._tag = place.put(content, new=not tag, instead_of=tag)
         except WriteConflict:
-            there = place.get()  # ourselves, if an answer was lost
-            if there is None or Holder.of(there.content).token != self.mine.token:
+            stored = place.get()  # it may be our own write, if its response was lost
+            if stored is None or Holder.of(stored.content).token != self.mine.token:
                 raise
-            self._tag = there.tag
+            self._tag = stored.tag
 
 
-def is_free(found: StoredObject) -> bool:
-    """Return whether a lock binds nobody.
-
-    That is so if it was released, or if its holder was a process of this machine that is dead.
-    """
-    holder, here = Holder.of(found.content), _here()
+def is_free(stored: StoredObject) -> bool:
+    """True for a lock that was released, or whose holder was a process here that is dead."""
+    holder, here = Holder.of(stored.content), _here()
     is_ours = replace(here, pid=holder.pid, token=holder.token, beat=holder.beat) == holder
     return holder == NOBODY or (is_ours and not psutil.pid_exists(holder.pid))
 
 
 def _here() -> Holder:
-    """Return what identifies the machine and process namespace of a process number.
+    """Describe the machine and the process namespace of this process.
 
-    Containers of one machine have process numbers of their own.
+    Containers on one machine have their own process numbers, so the machine is not enough.
     """
     try:
         processes = str(Path("/proc/self/ns/pid").readlink())
@@ -156,10 +149,7 @@ def _here() -> Holder:
     return Holder(host=socket.gethostname(), boot=boot_id(), processes=processes)
 
 
-def holder_in(found: StoredObject | None) -> str:
-    """Return the driver that runs the search by its lock; empty for none.
-
-    It cannot be told from here if that holder still lives.
-    """
-    holder = Holder.of(found.content) if found is not None else NOBODY
+def holder_in(stored: StoredObject | None) -> str:
+    """Name the driver in a lock, which may be dead by now; empty if the lock names none."""
+    holder = Holder.of(stored.content) if stored is not None else NOBODY
     return str(holder) if holder != NOBODY else ""

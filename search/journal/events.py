@@ -1,7 +1,7 @@
 """The events of a search's journal: one class for each kind.
 
-A field is named as it is on the disk, and the fields stand in the order in which they are written.
-What this version does not know, of a later one, is left out when it is read.
+The fields of a class have the names and the order that they have in the file. Fields and kinds of a
+later version, which this one does not know, are ignored when they are read.
 """
 
 from collections.abc import Mapping
@@ -19,58 +19,58 @@ Read = TypeVar("Read")
 
 @dataclass(frozen=True)
 class EventData:
-    """The facts of an event; a field that has its default is not written."""
+    """The data of an event. A field whose value is its default is not written."""
 
     ALWAYS: ClassVar[frozenset[str]] = frozenset()
-    """Fields that are written even so."""
+    """Fields that are written even at their default."""
     HOLDS: ClassVar[Mapping[str, type]] = {}
-    """The dataclass of which a field holds one, or a list."""
+    """By field: the dataclass of its value, or of the items of its list."""
     INSIDE: ClassVar[Mapping[str, type]] = {}
-    """The `TypedDict` of a field that is a JSON object: the values that readers rely on."""
+    """By field that is a JSON object: the `TypedDict` with the values that readers rely on."""
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Return the facts with these values.
+        """Create an event from the values of a line.
 
         Raises:
-            ValueError: one is missing, or of another kind than its field.
+            ValueError: a value is missing, or of another type than its field.
         """
-        made: Any = cls
-        _kinds(made).check(values)
+        event_class: Any = cls
+        _kinds(event_class).check(values)
         return _read(cls, values, cls.HOLDS)
 
     def to_json(self) -> Json:
-        """Return plain values, without those that are left out at their default."""
-        made: Any = type(self)
+        """Return the values to write: JSON-compatible, without defaults (except `ALWAYS`)."""
+        event_class: Any = type(self)
         return {
             name: _plain(value)
-            for name, left_out_at in _written(made)
-            if (value := getattr(self, name)) != left_out_at
+            for name, default in _written(event_class)
+            if (value := getattr(self, name)) != default
         }
 
 
 class NamedFacts(TypedDict, total=False):
-    """The values that readers rely on of a described space or model."""
+    """The values that readers rely on in the description of a space or a model."""
 
     name: str
 
 
 class SpaceFacts(NamedFacts, total=False):
-    """The values that readers rely on of a described space."""
+    """The values that readers rely on in the description of a space."""
 
     domains: dict[str, Json]
     reference: Json
 
 
 class DataConfigFacts(TypedDict, total=False):
-    """The values that readers rely on of the data's part of a config."""
+    """The values that readers rely on in the `data` of a config."""
 
     task: str
     folds: int | None
 
 
 class ConfigFacts(TypedDict, total=False):
-    """The values that readers rely on of a config."""
+    """The values that readers rely on in a config."""
 
     epochs: int
     metric: str
@@ -79,7 +79,7 @@ class ConfigFacts(TypedDict, total=False):
 
 
 class ExperimentFacts(TypedDict, total=False):
-    """The values that readers rely on of a described search."""
+    """The values that readers rely on in the description of a search."""
 
     space: SpaceFacts
     base: ConfigFacts
@@ -91,7 +91,7 @@ class ExperimentFacts(TypedDict, total=False):
 
 
 class DataFacts(TypedDict, total=False):
-    """The values that readers rely on of the facts of a data set."""
+    """The values that readers rely on in the facts of a data set."""
 
     name: str
     root: str
@@ -104,7 +104,7 @@ class DataFacts(TypedDict, total=False):
 
 
 class PackingFacts(TypedDict, total=False):
-    """The values that readers rely on of a session's packing."""
+    """The values that readers rely on in the packing of a session."""
 
     members: int
     per_gpu: int
@@ -132,7 +132,7 @@ class Unknown(EventData):
 
 @dataclass(frozen=True, kw_only=True)
 class SessionStart(EventData):
-    """The beginning of a driver's session, with what decides its course."""
+    """The beginning of a driver's session, with everything that influences its decisions."""
 
     INSIDE: ClassVar = {
         "experiment": ExperimentFacts,
@@ -140,35 +140,35 @@ class SessionStart(EventData):
         "packing": PackingFacts,
     }
     experiment: Json = field(default_factory=dict)
-    """The search, as `Experiment.describe` has it."""
+    """The search, in the form of `Experiment.describe`."""
     data: Json = field(default_factory=dict)
     """The facts of the data set."""
     weights: Json = field(default_factory=dict)
-    """The fingerprints of the weights that trials may begin with."""
+    """The fingerprints of the pretrained weights that trials may start from."""
     slots: int = 0
     """The number of trials that may run at once."""
     packing: Json = field(default_factory=dict)
-    """The number of trials a worker, and of workers a GPU (`Packing`)."""
+    """The number of trials per worker, and of workers per GPU (`Packing`)."""
     provenance: dict[str, str] = field(default_factory=dict)
-    """Versions, and the code, host and user."""
+    """The versions, the code, the host and the user (`journal.provenance`)."""
     began_ms: int = 0
     """The Unix time at which the session's command began."""
     driver: str = ""
-    """The process that writes the session, as its lease names it."""
+    """The process that writes the session, as named in its lease."""
     boot: str = ""
-    """Its machine (`lease.boot_id`), which has the clock of `zero_ms`."""
+    """Its machine (`lease.boot_id`), to whose clock `zero_ms` refers."""
     zero_ms: int = 0
     """The reading of that machine's monotonic clock when the session's command began.
 
-    With it, another process on the machine knows how long the session has run by now.
+    From it, another process on that machine computes how long the session has run.
     """
     training: str = ""
-    """The fingerprint of what, beside its config, decides a training."""
+    """The fingerprint of everything except the config that a training depends on."""
 
     def changed_by(self, later: "SessionStart") -> Self:
-        """Return this event with what a later one tells of the same."""
-        told = {one.name for one in fields(self)} & later.to_json().keys()
-        return replace(self, **{name: getattr(later, name) for name in told})
+        """Return this event with the fields that a later session changes."""
+        names = {event_field.name for event_field in fields(self)} & later.to_json().keys()
+        return replace(self, **{name: getattr(later, name) for name in names})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,9 +180,9 @@ class Started(SessionStart):
     name: str = ""
     id: str = ""
     mlflow_experiment: str = ""
-    """The title of MLflow's experiment; journals of earlier versions do not have it."""
+    """The title of the MLflow experiment; empty in journals of earlier versions."""
     space_sha256: str | None = None
-    """The checksum of a user's own space file."""
+    """The checksum of the user's own space file; None for a built-in space."""
 
 
 @dataclass(frozen=True)
@@ -190,20 +190,20 @@ class RefinementTerms:
     """The terms of a refinement."""
 
     rounds: int
-    """The most rounds."""
+    """The maximum number of rounds."""
     trials: int
-    """The number of new trials in each."""
+    """The number of new trials per round."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resumed(SessionStart):
-    """A new session of the driver goes on."""
+    """A new session of the driver continues the search."""
 
     HOLDS: ClassVar = {"refining": RefinementTerms}
     changes: list[str] | None = None
-    """The changes since the search began, a line each."""
+    """The changes since the search began, one line per change."""
     space_sha256: str | None = None
-    """The checksum of the space file that was named for this session."""
+    """The checksum of the space file that this session was given."""
     refining: RefinementTerms | None = None
 
 
@@ -212,18 +212,18 @@ class Selecting(SessionStart):
     """A session of a selection."""
 
     candidates: list[str]
-    """The trials among which is chosen."""
+    """The trials of which one is chosen."""
     seeds: int
-    """The most fresh seeds for each."""
+    """The maximum number of fresh seeds per candidate."""
     alpha: float
-    """The error rate of all paired tests together."""
+    """The error rate that all paired tests share."""
     top: int | None = None
-    """The number of candidates that was asked for."""
+    """The number of candidates that the user asked for (`--top`)."""
 
 
 @dataclass(frozen=True)
 class Slots(EventData):
-    """The number of trials that may run at once from now on."""
+    """From now on, this number of trials may run at once."""
 
     count: int
     reason: str
@@ -231,23 +231,23 @@ class Slots(EventData):
 
 @dataclass(frozen=True, kw_only=True)
 class Suggested(TrialEvent):
-    """A trial that is proposed, or a training for a selection."""
+    """A trial is suggested, or a training for a selection."""
 
     INSIDE: ClassVar = {"config": ConfigFacts}
     stem: str = ""
-    """The training key: equal for trainings that differ in length alone."""
+    """The training key: equal for trainings that differ only in length."""
     params: Json
     config: Json
-    """Empty where the params make no valid config."""
+    """Empty if the params do not make a valid config."""
     repeat_of: str = ""
-    """Of a training for a selection: the candidate."""
+    """The candidate, for a training of a selection."""
     seed: int | None = None
-    """Of a training for a selection: its seed."""
+    """The seed, for a training of a selection."""
 
 
 @dataclass(frozen=True)
 class Running(TrialEvent):
-    """A trial has got its slot."""
+    """A trial has got a slot, and begins to train."""
 
     ALWAYS: ClassVar = frozenset({"host"})
     attempt: int
@@ -258,15 +258,15 @@ class Running(TrialEvent):
 
 @dataclass(frozen=True)
 class Restored(TrialEvent):
-    """An attempt goes on from a checkpoint."""
+    """An attempt continues from a checkpoint."""
 
     HOLDS: ClassVar = {"begun": WarmStart}
     epoch: int
-    """The epoch from which it goes on; 0: from the beginning."""
+    """The epoch from which it continues; 0 for the beginning."""
     damaged: list[str]
-    """The faults of newer checkpoints, a line each."""
+    """The faults of newer, damaged checkpoints, one line per checkpoint."""
     begun: WarmStart | None = None
-    """The warm start, if its epochs are not in the journal yet; they follow as the trial's own."""
+    """The warm start, if the journal lacks its epochs; they follow as the trial's own."""
 
 
 @dataclass(frozen=True)
@@ -278,21 +278,21 @@ class Epoch(TrialEvent):
     precision: str = ""
     """fp32, bf16 or fp16."""
     folds: list[dict[str, float]] = field(default_factory=list)
-    """With folds: the metrics of each, whose means are the trial's."""
+    """With cross-validation: the metrics of each fold. `metrics` are their means."""
 
 
 @dataclass(frozen=True)
 class Decided(TrialEvent):
-    """A trial goes no further for now, or at all, with what the decision rests on."""
+    """The scheduler holds or stops a trial; the base of `Held` and `Stopped`."""
 
     epoch: int
     by: str
-    """The scheduler, or what else decided."""
+    """The name of the scheduler, or of what else decided."""
     reason: str
     rung: int | None = None
     """The epoch at which trials were compared."""
     rivals: int | None = None
-    """The number of trials that had reached that epoch, this one included."""
+    """The number of trials that had reached that epoch, including this one."""
     risk: float | None = None
     """The chance that this trial would have been the best."""
 
@@ -309,7 +309,7 @@ class Stopped(Decided):
 
 @dataclass(frozen=True)
 class Promoted(TrialEvent):
-    """A trial goes on from a rung."""
+    """A trial that waited at a rung may continue."""
 
     epoch: int
     by: str
@@ -317,30 +317,30 @@ class Promoted(TrialEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class Requested(EventData):
-    """Somebody has asked for something, and the driver has answered (`search.journal.requests`)."""
+    """The driver has answered a request (`search.journal.requests`)."""
 
     INSIDE: ClassVar = {"changes": ExperimentFacts}
     id: str
     action: str
     """stop, pause or extend; empty if the request could not be read."""
     by: str
-    """The person, and the way: `user@host`, or `user@host (page)`."""
+    """The person, and how they asked: `user@host`, or `user@host (page)`."""
     asked_ms: int
-    """Unix time in milliseconds, by the clock of whoever asked."""
+    """Unix time in milliseconds, by the clock of the machine that sent the request."""
     answer: str
-    """What came of it, in words."""
+    """The answer, in words."""
     trial: str = ""
-    """The trial that is to stop; empty for the whole search."""
+    """The trial to stop; empty for the whole search."""
     options: Json = field(default_factory=dict)
-    """What was asked for beside it, as it was written: `{"trials": "+20"}`."""
+    """The other values of the request, as they were written: `{"trials": "+20"}`."""
     is_refused: bool = False
     changes: Json = field(default_factory=dict)
-    """What it changes of the search, as `Experiment.describe` has it."""
+    """The changes to the search, in the form of `Experiment.describe`."""
 
 
 @dataclass(frozen=True)
 class Waiting(TrialEvent):
-    """A trial's storage refuses, and it tries again."""
+    """A trial cannot write to its storage, and tries again."""
 
     epoch: int
     reason: str
@@ -348,7 +348,7 @@ class Waiting(TrialEvent):
 
 @dataclass(frozen=True)
 class Paused(TrialEvent):
-    """The search was interrupted, or its budget leaves nothing for the trial."""
+    """A trial was interrupted with its search, or the budget leaves no time for it."""
 
     epoch: int
     reason: str
@@ -356,7 +356,7 @@ class Paused(TrialEvent):
 
 @dataclass(frozen=True)
 class Costed(TrialEvent):
-    """The cost of using a trial's network, as measured with its first epoch."""
+    """The cost of using a trial's network, measured with its first epoch."""
 
     cost: Cost
 
@@ -383,13 +383,13 @@ class Ended(TrialEvent):
 
 @dataclass(frozen=True)
 class Evaluated(TrialEvent):
-    """A trial's best epoch has been evaluated on the validation part."""
+    """A trial's best epoch has been evaluated on the validation set."""
 
     epoch: int
     val: Json
-    """The evaluation, without the curves."""
+    """The evaluation, without its curves."""
     cost: Cost
-    """The cost of using its network, measured with nothing beside it."""
+    """The cost of using its network, measured while nothing else ran."""
 
 
 @dataclass(frozen=True)
@@ -397,12 +397,12 @@ class Unevaluated(EventData):
     """Trials that could not be evaluated."""
 
     reasons: dict[str, list[str]]
-    """The trials, by the reason."""
+    """The trials, by reason."""
 
 
 @dataclass(frozen=True)
 class Opened(TrialEvent):
-    """The test part is about to be looked at."""
+    """The test set is about to be used, for this trial."""
 
     ALWAYS: ClassVar = frozenset({"epoch", "by"})
     epoch: int = 0
@@ -412,7 +412,7 @@ class Opened(TrialEvent):
 
 @dataclass(frozen=True)
 class Tested(TrialEvent):
-    """A trial has been evaluated on the test part."""
+    """A trial has been evaluated on the test set."""
 
     epoch: int
     test: Json
@@ -420,54 +420,54 @@ class Tested(TrialEvent):
     passed_over: dict[str, str] | None = None
     """Better trials of the search whose checkpoints are damaged, with the damage."""
     by: str = "search.run"
-    """The verb, in a journal that does not tell that the test part was opened."""
+    """The verb; used in journals of earlier versions, which have no `Opened`."""
 
 
 @dataclass(frozen=True)
 class Evidence(TrialEvent):
-    """A file, or a folder, that is worth keeping with a trial's run, or with the search's own."""
+    """A file or folder to store with the MLflow run of a trial, or of the search."""
 
     file: str
     """Its path in the search's folder."""
     path: str
-    """The folder in the run's artifacts."""
+    """The folder among the run's artifacts."""
 
 
 @dataclass(frozen=True)
 class Freed(EventData):
-    """Checkpoints are removed that are not to be kept any more."""
+    """Checkpoints that are no longer needed are about to be removed."""
 
     trials: list[str]
-    """The trials that have none now."""
+    """The trials that have no checkpoint any more."""
     keep: str
-    """The checkpoints that were to be kept: `needed` or `answer`."""
+    """The rule for what is kept: `needed` or `answer`."""
     bytes: int
 
 
 @dataclass(frozen=True)
 class Enough(EventData):
-    """No further trial is started."""
+    """No further trial is started, since the expected gain is too small."""
 
     reason: str
     expected: float
-    """The gain that is expected of further trials, in points of the metric."""
+    """The expected gain of further trials, in points of the metric."""
     wanted: float
-    """The least gain that is worth them, in the same unit."""
+    """The smallest gain that is worth further trials (`--min-gain`), in the same unit."""
     ahead: int
-    """The number of further trials."""
+    """The number of further trials to which `expected` refers."""
 
 
 @dataclass(frozen=True)
 class Risked(EventData):
-    """The risk of stopping the trials that wait when the search ends."""
+    """The risk of stopping the trials that wait at rungs when the search ends."""
 
     ALWAYS: ClassVar = frozenset({"new"})
     chance: float
-    """The chance that the best of all is among them."""
+    """The probability that the best of all trials is among them."""
     epochs: int
-    """About the number of further epochs that would halve it."""
+    """The approximate number of further epochs that would halve it."""
     new: float = 0.0
-    """The chance that as many epochs of new trials find a better one; 0 if there are none left."""
+    """The probability that new trials find a better one in as many epochs; 0 if none are left."""
 
 
 @dataclass(frozen=True)
@@ -481,22 +481,22 @@ class Finished(EventData):
 
 @dataclass(frozen=True)
 class Change:
-    """The change of a parameter's domain, in words."""
+    """The change of a parameter's domain by a refinement, in words."""
 
     path: str
     kind: str
-    """The kind of change, in a word.
+    """The kind of change.
 
-    `narrowed`, `finer` (new numbers between the old) and `dropped` (options) are changes within the
-    domain. Where the best lies at an edge, the kind is `widened`, `edge` (it cannot be widened), or
-    `doubtful` (it is not clear that it gets better there). Of all that stay as they are it is
-    `unclear`, or `kept` for another reason.
+    Changes within the domain are `narrowed`, `finer` (new numbers between the old ones) and
+    `dropped` (options). If the best value is at an edge, the kind is `widened`, `edge` (it cannot
+    be widened) or `doubtful` (values beyond the edge are not clearly better). Domains that stay
+    unchanged are `unclear`, or `kept` for another reason.
     """
     text: str
     flag: str = ""
-    """At an edge, the part of the text that says so."""
+    """The part of the text that says that the best value is at an edge; else empty."""
     is_clear: bool = False
-    """True if the parameter's effect is clear."""
+    """True if the parameter clearly has an effect."""
 
 
 @dataclass(frozen=True)
@@ -509,29 +509,29 @@ class Refined(EventData):
     experiment: Json
     """The search with its new space."""
     known: int
-    """The number of trials that were known."""
+    """The number of trials whose results the new space is based on."""
     before: float
-    """The best value of these."""
+    """The best value of these trials."""
     changes: list[Change]
 
 
 @dataclass(frozen=True)
 class Settled(EventData):
-    """The refinement has come to its end."""
+    """The refinement has ended."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Dropped(EventData):
-    """A candidate has left the race."""
+    """A candidate is dropped from the race of a selection."""
 
     candidate: str
     seeds: int
-    """After how many seeds."""
+    """The number of its seeds by then."""
     reason: str
     difference: float | None = None
-    """Of one that is clearly worse: as in `Comparison`, as are `error` and `p`."""
+    """For one that is clearly worse; this, `error` and `p` are as in `Comparison`."""
     error: float | None = None
     p: float | None = None
 
@@ -543,23 +543,23 @@ class Finalist:
     candidate: str
     model: str
     search_value: float
-    """The value that the search found it with."""
+    """Its value in the search."""
     mean: float | None
     std: float | None
     seeds: int
     accuracies: list[float]
-    """The metric's values by seed, under a name from when there was one metric alone."""
+    """The values of the metric by seed. The name is from when accuracy was the only metric."""
     difference: float | None
-    """The leader's mean less its own, over the seeds of both.
+    """The leader's mean minus its own, over the seeds that both have.
 
-    Of a candidate that left, it is as it was then.
+    For a dropped candidate it is the difference at that time.
     """
     p: float | None
     state: str
-    """The candidate's place in the verdict, in a word.
+    """The candidate's state in the verdict.
 
-    It is `chosen`, `tied` (as good as the leader), `behind` (not clearly, but by more than a tie
-    allows), `dropped` (clearly worse) or `failed`.
+    It is `chosen`, `tied` (as good as the leader), `behind` (not clearly worse, but by more than a
+    tie allows), `dropped` (clearly worse) or `failed`.
     """
     reason: str
     ms_per_image: float | None
@@ -567,20 +567,17 @@ class Finalist:
 
 @dataclass(frozen=True)
 class Selected(EventData):
-    """The verdict of a selection: the candidate that was chosen, with the grounds."""
+    """The verdict of a selection: the chosen candidate, with the reasons."""
 
     HOLDS: ClassVar = {"expected": Expected, "rows": Finalist}
     candidate: str
     trial: str
     """The training whose network is chosen.
 
-    Of the chosen candidate's trainings it is the best on the validation part.
+    It is the candidate's training with the best value on the validation set.
     """
     leader: str
-    """The candidate with the highest mean.
-
-    It is not the one chosen where a tie went to a faster one.
-    """
+    """The candidate with the best mean; not the chosen one if a faster one is tied with it."""
     expected: Expected
     search_value: float
     rows: list[Finalist]
@@ -630,26 +627,26 @@ KINDS: dict[str, type[EventData]] = {
     "selected": Selected,
     "concluded": Concluded,
 }
-"""The events, by the name of their kind on the disk."""
-NAMES = {made: kind for kind, made in KINDS.items()}
+"""The event classes, by the name of the kind in the journal."""
+NAMES = {event_class: kind for kind, event_class in KINDS.items()}
 
 
 def kind_of(data: EventData) -> str:
-    """Return the name on the disk of an event's kind."""
+    """Return the name of an event's kind in the journal."""
     return data.kind if isinstance(data, Unknown) else NAMES[type(data)]
 
 
 @cache
-def _kinds(made: Any) -> Kinds:
-    """Return the kind of each field of an event."""
-    return Kinds({**kinds_of(made), **made.INSIDE})
+def _kinds(event_class: Any) -> Kinds:
+    """Return the types of an event's fields."""
+    return Kinds({**kinds_of(event_class), **event_class.INSIDE})
 
 
 def from_json(kind: str, values: Json) -> EventData:
-    """Return the facts of an event of this kind with these values.
+    """Create an event of this kind; `Unknown` for a kind of a later version.
 
     Raises:
-        ValueError: one is missing, or of another kind than its field.
+        ValueError: a value is missing, or of another type than its field.
     """
     if kind not in KINDS:
         trial = values.get("trial", "")
@@ -658,52 +655,57 @@ def from_json(kind: str, values: Json) -> EventData:
 
 
 @cache
-def _written(made: type[Any]) -> tuple[tuple[str, Any], ...]:
-    """Return the name of each field, and the value at which it is left out."""
-    return tuple((one.name, _left_out_at(made, one)) for one in fields(made))
+def _written(event_class: type[Any]) -> tuple[tuple[str, Any], ...]:
+    """Return (name, default) of each field; a field is not written at its default."""
+    return tuple(
+        (event_field.name, _omitted_default(event_class, event_field))
+        for event_field in fields(event_class)
+    )
 
 
-def _left_out_at(made: type[Any], one: Field[Any]) -> Any:
-    """Return the value at which a field is left out; `MISSING` where it never is."""
-    if one.name in made.ALWAYS:
+def _omitted_default(event_class: type[Any], event_field: Field[Any]) -> Any:
+    if event_field.name in event_class.ALWAYS:
         return MISSING
-    return one.default if one.default_factory is MISSING else one.default_factory()
+    return (
+        event_field.default
+        if event_field.default_factory is MISSING
+        else event_field.default_factory()
+    )
 
 
 @cache
-def _names(made: type[Any]) -> tuple[str, ...]:
-    return tuple(one.name for one in fields(made))
+def _names(data_class: type[Any]) -> tuple[str, ...]:
+    return tuple(data_field.name for data_field in fields(data_class))
 
 
-def _read(made: type[Read], values: Mapping[str, Any], holds: Mapping[str, type]) -> Read:
-    """Return a dataclass with those of these values that it knows.
+def _read(data_class: type[Read], values: Mapping[str, Any], holds: Mapping[str, type]) -> Read:
+    """Create a dataclass from JSON values, without those that it has no field for.
 
     Raises:
-        ValueError: one is missing.
+        ValueError: a value is missing.
     """
     if not holds:
-        try:  # as of most events, such as epochs: all values are there, and known
-            return made(**values)
+        try:  # the fast path, for most events: exactly the fields of this class
+            return data_class(**values)
         except TypeError:
             pass
     if not isinstance(values, Mapping):
-        raise ValueError(f"{values!r} is no {made.__name__}")
-    hashable: Any = made
-    known = {name: values[name] for name in _names(hashable) if name in values}
-    for name, held in holds.items():
-        value = known.get(name)
+        raise ValueError(f"{values!r} is no {data_class.__name__}")
+    hashable: Any = data_class
+    arguments = {name: values[name] for name in _names(hashable) if name in values}
+    for name, inner_class in holds.items():
+        value = arguments.get(name)
         if isinstance(value, list):
-            known[name] = [_read(held, one, {}) for one in value]
+            arguments[name] = [_read(inner_class, item, {}) for item in value]
         elif value is not None:
-            known[name] = _read(held, value, {})
+            arguments[name] = _read(inner_class, value, {})
     try:
-        return made(**known)
+        return data_class(**arguments)
     except TypeError as error:
         raise ValueError(f"a value is missing: {error}") from error
 
 
 def _plain(value: Any) -> Any:
-    """Return a field's value as JSON takes it."""
     if isinstance(value, list):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value

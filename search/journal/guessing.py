@@ -1,8 +1,8 @@
-"""Trials against guessing: is a value better than what is reached without looking at an image?
+"""Comparison with guessing: is a value better than the best that is possible without the images?
 
-The test part answers where it was opened for a training, since nothing was chosen by it. Before
-that the validation part does. There the best of many trials and epochs is partly lucky, so that all
-looks at it share the error rate.
+If the test set was used for a training, the test set decides, since nothing was chosen by it.
+Otherwise the validation set does. On that, the best of many trials and epochs is partly lucky, so
+all looks at it share the error rate.
 """
 
 import math
@@ -17,18 +17,18 @@ from trainables.catalog.tasks import WIDTH, Metric
 from trainables.values import Json
 
 ERROR_RATE = 0.05
-"""The share of searches without any signal that may be called better than guessing, at most."""
+"""At most this share of searches without any signal may be called better than guessing."""
 TESTED_RATE = 0.03
-"""The error rate at which metrics that are no share of the images are tested.
+"""The error rate of the tests for metrics that are not a share of the images.
 
-Their distributions are only nearly those that the tests take them for, so part of the promised rate
-is kept for that. Measured by `tests/bench/rates/guessing.py`.
+Their distributions are only approximately what the tests assume, so part of `ERROR_RATE` is
+reserved for that. Measured by `tests/bench/rates/guessing.py`.
 """
 
 
 @dataclass(frozen=True)
 class AgainstGuessing:
-    """A training's value beside that of the best guess on the same images."""
+    """A training's value compared with that of the best guess on the same images."""
 
     guess: Guess
     metric: Metric
@@ -37,17 +37,17 @@ class AgainstGuessing:
     images: int
     value: float
     guessed: float
-    """The value that the guess reaches."""
+    """The value of the guess."""
     low: float
-    """The least that the value is better by, at the error rate; below 0 where it may be worse."""
+    """The lower end of the interval of the difference; below 0 if the value may be worse."""
     high: float
-    """The most that it is better by, likewise."""
+    """The upper end."""
     looks: int
     """The number of epochs that share the error rate."""
 
     @property
     def difference(self) -> float:
-        """The lead of the value over the guess; negative where the guess is better."""
+        """The value's score minus that of the guess; negative if the guess is better."""
         return self.metric.score(self.value) - self.metric.score(self.guessed)
 
     @property
@@ -58,21 +58,20 @@ class AgainstGuessing:
 
 @dataclass(frozen=True)
 class Guessing:
-    """Ways to guess on a search's images, beside which its trials are held."""
+    """The ways to guess on a search's images, with which its trials are compared."""
 
     result: SearchResult
     guesses: list[Guess]
 
     @classmethod
     def of(cls, result: SearchResult) -> Self | None:
-        """Return it for a search as it is now.
+        """Return the guesses for a search.
 
-        None where nothing is known of guessing: of a task without classes, or in a journal of an
-        earlier version.
+        None if there are none: for a task without classes, and in journals of earlier versions.
         """
-        found = [Guess.from_json(each) for each in result.started.data.get("guesses", ())]
-        known = [guess for guess in found if result.metric.name in guess.val]
-        return cls(result, known) if known else None
+        guesses = [Guess.from_json(each) for each in result.started.data.get("guesses", ())]
+        usable = [guess for guess in guesses if result.metric.name in guess.val]
+        return cls(result, usable) if usable else None
 
     @property
     def metric(self) -> Metric:
@@ -81,35 +80,40 @@ class Guessing:
 
     @cached_property
     def looks(self) -> int:
-        """The number of epochs that were measured on the validation part.
+        """The number of epochs that were measured on the validation set.
 
-        Of trials that are one training in several lengths they count once.
+        Trials that are one training in several lengths count once.
         """
         repeats = self.result.selection.repeats if self.result.selection is not None else {}
         trainings = [*self.result.distinct, *repeats.values()]
         return sum(len(trial.epochs) for trial in trainings)
 
     def best(self, part: str, metric: Metric | None = None) -> Guess | None:
-        """Return the guess that is best on a part, `val` or `test`; of equal ones the first.
+        """Return the best guess on `val` or `test`; None if no guess has the metric there.
 
-        None where no guess has the metric there, by default that by which trials are ranked.
+        The default metric is the one by which trials are ranked.
         """
         by, name = metric or self.metric, (metric or self.metric).name
-        known = [guess for guess in self.guesses if name in getattr(guess, part)]
-        return max(known, key=lambda guess: by.score(getattr(guess, part)[name]), default=None)
+        candidates = [guess for guess in self.guesses if name in getattr(guess, part)]
+        return max(candidates, key=lambda guess: by.score(getattr(guess, part)[name]), default=None)
 
     @cached_property
     def tests(self) -> dict[str, Json]:
-        """The evaluations on the test part, by the training for which it was opened."""
-        result, tested = self.result, self.result.tested
-        known = (result.chosen, result.trials.get(tested.trial) if tested is not None else None)
-        found = {trial.trial: result.test_of(trial) for trial in known if trial is not None}
-        return {name: test for name, test in found.items() if test}
+        """The evaluations on the test set, by training."""
+        result, last_test = self.result, self.result.tested
+        trainings = (
+            result.chosen,
+            result.trials.get(last_test.trial) if last_test is not None else None,
+        )
+        evaluations = {
+            trial.trial: result.test_of(trial) for trial in trainings if trial is not None
+        }
+        return {name: test for name, test in evaluations.items() if test}
 
     def against(self, trial: TrialResult) -> AgainstGuessing | None:
-        """Return how a training compares, on the test part where it was opened for it.
+        """Compare a training with guessing, on the test set if that was used for it.
 
-        None of a trial without an epoch.
+        None for a trial without an epoch.
         """
         test = self.tests.get(trial.trial)
         if test is not None and (guess := self.best("test")) is not None:
@@ -132,43 +136,43 @@ class Guessing:
         else:
             rate = error_rate_per_look(TESTED_RATE, looks)
             width = student_width(max(error, blind), images, rate)
-            # A value moves in steps of about an image: half of one may be luck (continuity).
+            # Continuity correction: the value moves in steps of about one image.
             width += 0.5 / images if metric.is_fraction else 0.0
             ends = value - width, value + width
         low, high = sorted(metric.score(end) - metric.score(guessed) for end in ends)
         return AgainstGuessing(guess, metric, part, images, value, guessed, low, high, looks)
 
     def is_at_chance(self, trial: TrialResult) -> bool:
-        """Return whether a training is known, and not better than guessing by more than noise."""
-        found = self.against(trial)
-        return found is not None and not found.is_above
+        """True if a training was measured, and is not better than guessing by more than noise."""
+        comparison = self.against(trial)
+        return comparison is not None and not comparison.is_above
 
 
 def _tested(test: Json, metric: Metric) -> tuple[float, float]:
-    """Return a metric's value in an evaluation, and its standard error if it is no share."""
+    """Return a metric's value in an evaluation, and its standard error (0 for a share)."""
     if metric.is_share:
         return float(test[metric.name]), 0.0
-    told = test["metric"]
-    value = float(told["value"])
-    if "error" in told:
-        return value, float(told["error"])
-    # An earlier version has only the interval, one end of which may be cut off at what it can be.
-    return value, max(value - float(told["low"]), float(told["high"]) - value) / WIDTH
+    reported = test["metric"]
+    value = float(reported["value"])
+    if "error" in reported:
+        return value, float(reported["error"])
+    # An earlier version wrote only the interval; one end may be clipped to the metric's range.
+    return value, max(value - float(reported["low"]), float(reported["high"]) - value) / WIDTH
 
 
 def is_tie(result: SearchResult) -> bool:
-    """Return whether there are several trainings and all have the same value."""
+    """True if there are several trainings and all have the same value."""
     values = [trial.value for trial in result.distinct]
     return len(values) > 1 and max(values) - min(values) < 1e-9
 
 
 def answer_against(result: SearchResult) -> AgainstGuessing | None:
-    """Return how a search's answer, what a selection chose or else the best, compares."""
+    """Compare a search's answer (`SearchResult.chosen`) with guessing."""
     guessing, answer = Guessing.of(result), result.chosen
     return guessing.against(answer) if guessing is not None and answer is not None else None
 
 
 def is_answer_at_chance(result: SearchResult) -> bool:
-    """Return whether a search's answer is known to be no better than guessing."""
-    found = answer_against(result)
-    return found is not None and not found.is_above
+    """True if a search's answer was measured, and is not clearly better than guessing."""
+    comparison = answer_against(result)
+    return comparison is not None and not comparison.is_above

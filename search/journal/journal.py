@@ -1,8 +1,8 @@
 """The append-only log of a search: the source of truth.
 
-Tune, MLflow, the live table and the report are projections of it. It has one JSON object a line
-with a checksum of its own, fsynced before anybody else hears of it, written by the driver
-alone. The events are in `search.journal.events`.
+Tune, MLflow, the live table and the report are projections of it. Each line is a JSON object with
+its own checksum. Only the driver writes, and it calls fsync before anybody else learns of an event.
+The events are in `search.journal.events`.
 """
 
 import gc
@@ -29,12 +29,12 @@ from trainables.disk import NotRegular, open_regular, read_regular, sync
 FILE_NAME = "journal.jsonl"
 VERSION = 1
 AT_ONCE = 1000
-"""The number of lines that are read together."""
+"""The number of lines that are parsed together."""
 LINE = Kinds(time_ms=UnixMs, event=str)
-"""The kinds of the values that every line has; its number is compared with its place."""
+"""The types of the values that every line has (its number is compared with its place)."""
 SURROGATE = re.compile("[\ud800-\udfff]")
 RETRY_S = (1, 2, 5, 10)
-"""Seconds to wait before each new try to write; the last holds for all that follow."""
+"""Seconds to wait before each further try to write; the last one repeats."""
 
 
 class JournalError(RuntimeError):
@@ -42,56 +42,56 @@ class JournalError(RuntimeError):
 
 
 class TakenOver(JournalError):
-    """Another driver writes this journal now."""
+    """Another driver writes to this journal now."""
 
 
 class Replaced(JournalError):
-    """Another journal is where the one was that was read."""
+    """The journal that was read has been replaced by another one."""
 
 
 class Unwritten(JournalError):
-    """The disk refuses, and there is no time to wait."""
+    """The disk cannot be written to, and there is no time to wait for it."""
 
 
 class DamagedJournal(JournalError):
-    """A journal that is not as it was written; a person must look."""
+    """A journal that was changed or cut after it was written; a person must look at it."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """One line. `time_ms` is Unix time, which names a moment; `number` counts from 1."""
+    """One line. `time_ms` is Unix time, for dates only; `number` counts from 1."""
 
     number: int
     time_ms: int
     data: EventData
     elapsed_ms: int | None = None
-    """Milliseconds since the session's command began, by a monotonic clock: setting the date does
-    not change it, and it stands still while the machine is suspended. None in journals of earlier
-    versions, and outside a session.
+    """Milliseconds since the session's command began, by a monotonic clock: it does not change when
+    the date is set, and stops while the machine is suspended. None in journals of earlier versions,
+    and outside a session.
     """
 
     @property
     def kind(self) -> str:
-        """The name of its kind, as it is written."""
+        """The name of its kind in the journal."""
         return kind_of(self.data)
 
     @property
     def trial(self) -> str:
-        """The trial, or training of a selection, that it tells of; empty if it tells of none."""
+        """The trial, or the training of a selection, that it is about; empty if none."""
         return str(getattr(self.data, "trial", ""))
 
     @classmethod
     def from_line(cls, line: str) -> Self:
-        """Read one line.
+        """Parse one line.
 
         Raises:
-            ValueError: it is not a whole event, or not as it was written.
+            ValueError: it is not an event, or its checksum is wrong.
         """
         return cls._of(json.loads(line), line.encode())
 
     @classmethod
     def _of(cls, values: Any, line: bytes) -> Self:
-        """Return the event with these values, which are those of a line."""
+        """Create an event from the parsed values of `line`."""
         try:
             checksum = values.pop("crc")
             number, time_ms, kind = values.pop("n"), values.pop("time_ms"), values.pop("event")
@@ -108,16 +108,15 @@ class Event:
         return event
 
     def to_line(self) -> str:
-        """Return the line, newline included.
+        """Return the line, including the newline.
 
-        Infinities and NaN are refused: no metric that reaches the journal is one. Half of a
-        surrogate pair, as in a file's name that is no UTF-8, is written as the replacement
-        character.
+        A lone surrogate, as in a file name that is not UTF-8, is written as U+FFFD.
 
         Raises:
-            ValueError: a value is infinite or NaN.
+            ValueError: a value is infinite or NaN. Metrics with such values are handled before they
+                reach the journal.
         """
-        # Behind the facts, where earlier versions read past it.
+        # At the end, since earlier versions ignore it there.
         elapsed = {} if self.elapsed_ms is None else {"elapsed_ms": self.elapsed_ms}
         head = {"n": self.number, "time_ms": self.time_ms, "event": self.kind}
         text = json.dumps(
@@ -133,7 +132,7 @@ Listener = Callable[[Event], None]
 
 
 class Journal:
-    """Writes a journal and tells its listeners of each event once it is on disk."""
+    """Writes a journal, and calls its listeners with each event once it is on disk."""
 
     def __init__(
         self, folder: Path, *, complain: Callable[[str], None] = lambda text: None
@@ -141,12 +140,12 @@ class Journal:
         """Create the folder (mode 0700) and the file (0600).
 
         Args:
-            folder: the search's.
-            complain: told, once each time, that the journal cannot be written for now, and that it
-                can be again.
+            folder: the search's folder.
+            complain: called with a message when the journal cannot be written, and when it can be
+                written again.
 
         Raises:
-            JournalError: a search of this name is there already.
+            JournalError: there is already a search of this name.
         """
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
@@ -156,7 +155,7 @@ class Journal:
                 f"a search named '{folder.name}' is in '{folder.parent}' already. Use another "
                 "--name."
             ) from None
-        # A new file outlives a power cut only once the folders that name it do.
+        # A new file survives a power cut only if the folders that contain it are synced, too.
         for place in (folder, folder.parent):
             sync(place)
         self._open(folder, descriptor, complain)
@@ -164,24 +163,27 @@ class Journal:
     def _open(self, folder: Path, descriptor: int, complain: Callable[[str], None]) -> None:
         self.path, self.complain = folder / FILE_NAME, complain
         self.listeners: list[Listener] = []
-        self.other: Callable[[], str] = lambda: ""
-        """Names another driver that has the search now; asked before each try to write a line."""
+        self.other_driver: Callable[[], str] = lambda: ""
+        """Returns the name of another driver that has the search now, or "". It is called
+        before each try to write a line.
+        """
         self.copy: Callable[[bytes], None] = lambda line: None
-        """Adds a line to a copy elsewhere, if that copy is the one that counts: listeners hear of
-        an event only once it is there.
+        """Appends a line to a copy elsewhere, such as in a bucket. If there is one, it is the copy
+        that counts: listeners are called only once it has the line.
         """
         self.patient = True
-        """True while a disk that refuses is waited for; False once somebody wants to end at once.
+        """True: if the disk cannot be written to, wait until it can. False once the search should
+        end at once.
         """
         self._lock = threading.RLock()
         self._busy = self._interrupted = False
         self._partial_line = b""
-        """A line whose writing has begun, and which may not be whole."""
+        """A line that is being written, part of which may be in the file."""
         self._clock: Callable[[], float] | None = None
         self._began_s = 0.0
         self._descriptor, self.number, self._size = descriptor, 0, 0
         self.cut_off = 0
-        """Bytes of a half-written last line, left by a crash, that were cut off when the journal
+        """The bytes of an incomplete last line, left by a crash, that were removed when the journal
         was opened.
         """
 
@@ -189,13 +191,9 @@ class Journal:
     def reopen(
         cls, folder: Path, *, complain: Callable[[str], None] = lambda text: None
     ) -> tuple[Self, list[Event]]:
-        """Reopen a journal and return it with the events so far.
+        """Open an existing journal, and return it with its events.
 
-        What a crash left of its last line is cut off.
-
-        Raises:
-            JournalError: no such journal.
-            DamagedJournal: a line is damaged or missing.
+        An incomplete last line, left by a crash, is removed (`cut_off`).
         """
         events = read(folder / FILE_NAME)
         journal = cls.__new__(cls)
@@ -208,10 +206,10 @@ class Journal:
         return journal, events
 
     def count_time(self, clock: Callable[[], float], began_s: float) -> None:
-        """Write into each line how long the session has run.
+        """From now on, write into each line how long the session has run.
 
         Args:
-            clock: a clock in seconds that nobody sets, such as `time.monotonic`.
+            clock: a monotonic clock in seconds, such as `time.monotonic`.
             began_s: its reading when the session's command began.
         """
         self._clock, self._began_s = clock, began_s
@@ -222,14 +220,16 @@ class Journal:
         return None if self._clock is None else round(1000 * (self._clock() - self._began_s))
 
     def append(self, data: EventData) -> Event:
-        """Write an event, wait until it is on disk and tell the listeners.
+        """Write an event, wait until it is on disk, and call the listeners.
 
-        They hear exactly what a reader will read. A disk that is full or refuses is waited for.
+        They receive exactly the event that a reader will read. While the disk is full or fails,
+        the call waits.
 
         Raises:
             TakenOver: another driver has taken the search over.
-            Unwritten: the disk refuses, and `break_off` was called.
-            KeyboardInterrupt: `break_off` was called meanwhile; the event is written and told.
+            Unwritten: the disk cannot be written to, and `break_off` was called.
+            KeyboardInterrupt: `break_off` was called meanwhile. The event is written, and the
+                listeners have received it.
         """
         with self._lock:
             self._busy = True
@@ -253,9 +253,9 @@ class Journal:
         return event
 
     def break_off(self) -> None:
-        """Raise KeyboardInterrupt between two events rather than inside one.
+        """Raise KeyboardInterrupt, but not while an event is being written: then, after it.
 
-        For a signal's handler. From now on a disk that refuses is not waited for.
+        Meant for a signal handler. From now on `append` no longer waits for a disk that fails.
         """
         self.patient = False
         if not self._busy:
@@ -264,7 +264,7 @@ class Journal:
 
     @property
     def size(self) -> int:
-        """The number of its bytes that are kept for good, at the place that counts."""
+        """The number of bytes that are stored durably, also in the copy if there is one."""
         return self._size
 
     def _write(self, line: bytes) -> None:
@@ -288,17 +288,18 @@ class Journal:
             self.complain(f"{self.path} can be written again")
 
     def _write_once(self, line: bytes) -> None:
-        """Write a line at the end of what is known to be whole.
+        """Write a line behind the last whole line.
 
-        So an own line that was begun and refused is written over; a line of another driver never
+        A part of the same line, from a failed try, is overwritten; a line of another driver never
         is.
 
         Raises:
             TakenOver: another driver has the search, or has written to the file or its copy.
-            OSError: the disk or the storage refuses.
         """
-        if other := self.other():
-            raise TakenOver(f"{other} has taken this search over; this driver writes no more.")
+        if other_driver := self.other_driver():
+            raise TakenOver(
+                f"{other_driver} has taken this search over; this driver writes no more."
+            )
         if not self._partial_line.startswith(
             os.pread(self._descriptor, len(self._partial_line) + 1, self._size)
         ):
@@ -322,8 +323,8 @@ class Journal:
 
     def _pause(self, seconds: float) -> None:
         end = time.monotonic() + seconds
-        while self.patient and (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, 0.1))
+        while self.patient and (remaining_s := end - time.monotonic()) > 0:
+            time.sleep(min(remaining_s, 0.1))
 
     def close(self) -> None:
         """Close the file."""
@@ -331,13 +332,12 @@ class Journal:
 
 
 def read(path: Path) -> list[Event]:
-    """Return every event of a journal.
+    """Read all events of a journal.
 
-    A crash may have cut off the text after the last whole line. It was never told to anybody, and
-    is left out.
+    An incomplete last line, left by a crash, is ignored: nobody has received its event.
 
     Raises:
-        JournalError: no such journal.
+        JournalError: there is no such journal.
         DamagedJournal: a line is damaged or missing.
     """
     with without_garbage_collection():
@@ -345,13 +345,9 @@ def read(path: Path) -> list[Event]:
 
 
 def events_of(path: Path) -> Iterator[Event]:
-    """Yield every event of a journal, as `read` returns them.
+    """Yield the events that `read` returns.
 
-    A caller that keeps no event needs about half the memory.
-
-    Raises:
-        JournalError: no such journal.
-        DamagedJournal: a line is damaged or missing.
+    A caller that does not keep them needs about half the memory.
     """
     try:
         content = read_regular(path)
@@ -370,30 +366,32 @@ def events_of(path: Path) -> Iterator[Event]:
             )
         ) from None
     lines = (line[:-1] for line in io.BytesIO(content) if line.endswith(b"\n"))
-    yield from parsed(lines, path, 1)
+    yield from parse_lines(lines, path, 1)
 
 
 def read_about(path: Path, trial: str) -> list[Event]:
-    """Return the events of a journal that are about a trial, or about none.
+    """Read the events of a journal that are about this trial, or about no trial.
 
-    Lines that begin as those of another trial are not parsed, nor checked: a journal of 5,000
-    trials takes a twentieth of the time of `read`.
+    Lines that begin like those of another trial are neither parsed nor checked: with 5,000 trials
+    it takes a twentieth of the time of `read`.
 
     Raises:
-        OSError: the journal cannot be read.
         ValueError: a line is damaged.
     """
-    other = rb'\{"n": [0-9]+, "time_ms": [0-9]+, "event": "\w+", "trial": "(?!%s")'
-    wanted = re.compile(rb"^(?!%s)[^\n]+\n" % (other % re.escape(trial).encode()), re.MULTILINE)
-    lines = wanted.findall(read_regular(path))
+    of_another_trial = rb'\{"n": [0-9]+, "time_ms": [0-9]+, "event": "\w+", "trial": "(?!%s")'
+    pattern = re.compile(
+        rb"^(?!%s)[^\n]+\n" % (of_another_trial % re.escape(trial).encode()), re.MULTILINE
+    )
+    lines = pattern.findall(read_regular(path))
     return [Event.from_line(line.decode()) for line in lines]
 
 
 @contextmanager
 def without_garbage_collection() -> Iterator[None]:
-    """Pause garbage collection: among a hundred thousand new events there is no garbage.
+    """Pause garbage collection, while many objects are created and none becomes garbage.
 
-    Python would look through all of them again and again, which takes as long as reading them.
+    Otherwise the collector would search a hundred thousand new events again and again, which takes
+    as long as reading them.
     """
     was_on = gc.isenabled()
     gc.disable()
@@ -404,32 +402,32 @@ def without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def parsed(lines: Iterable[bytes], path: Path | Bucket, first: int) -> Iterator[Event]:
-    """Yield the events of whole lines, the first of which has the number `first`.
+def parse_lines(lines: Iterable[bytes], path: Path | Bucket, first: int) -> Iterator[Event]:
+    """Yield the events of whole lines; the first has the number `first`.
 
     Raises:
         DamagedJournal: a line is damaged or missing.
     """
     numbers, remaining = count(first), iter(lines)
-    while some := list(islice(remaining, AT_ONCE)):
-        for line, values in zip(some, _values(some), strict=True):
-            yield _checked(line, values, path, next(numbers))
+    while batch := list(islice(remaining, AT_ONCE)):
+        for line, values in zip(batch, _parse_together(batch), strict=True):
+            yield _checked_event(line, values, path, next(numbers))
 
 
-def _values(lines: list[bytes]) -> Sequence[Any]:
-    """Return the values of lines; None of each where not all can be read.
+def _parse_together(lines: list[bytes]) -> Sequence[Any]:
+    """Parse lines as one JSON list; return a list of None if any of them is damaged.
 
-    Read as one list they take half as long as each by itself, and share the names of their values.
+    That takes half as long as parsing each line by itself, and the dicts share their keys.
     """
     try:
-        found = json.loads(f"[{b','.join(lines).decode()}]")
+        values = json.loads(f"[{b','.join(lines).decode()}]")
     except (ValueError, RecursionError):
-        found = []
-    return found if len(found) == len(lines) else [None] * len(lines)
+        values = []
+    return values if len(values) == len(lines) else [None] * len(lines)
 
 
-def _checked(line: bytes, values: Any, path: Path | Bucket, number: int) -> Event:
-    """Return the event of a line, whose values may be known, and which is to have this number."""
+def _checked_event(line: bytes, values: Any, path: Path | Bucket, number: int) -> Event:
+    """Return the event of a line, and check its number. `values` are the parsed ones, or None."""
     try:
         event = Event.from_line(line.decode()) if values is None else Event._of(values, line)
         if event.number != number:
@@ -448,13 +446,13 @@ def _checked(line: bytes, values: Any, path: Path | Bucket, number: int) -> Even
 
 
 class Tail:
-    """Reader of a journal that is still being written, from its first to its last whole line."""
+    """Reader of a growing journal: each call of `new` returns the whole lines since the last."""
 
     def __init__(self, path: Path, *, until: Callable[[], int | None] = lambda: None) -> None:
         """Begin before the first line.
 
-        `until` returns the number of bytes that are known to be kept, since this disk may have
-        more; None stands for all that is there.
+        `until` returns the number of bytes that are stored durably (`Journal.size`), since the file
+        may have more; None for the whole file.
         """
         self.path, self.until = path, until
         self._offset, self._number, self._inode = 0, 0, 0
@@ -464,7 +462,7 @@ class Tail:
 
         Raises:
             DamagedJournal: a line is damaged or missing.
-            Replaced: the file is no longer the one that was read.
+            Replaced: the file has been replaced by another one.
         """
         end = self.until()
         try:
@@ -472,13 +470,13 @@ class Tail:
         except NotRegular:
             raise _irregular(self.path) from None
         with opened as file:
-            found = os.fstat(file.fileno())
-            if self._offset and (found.st_ino != self._inode or found.st_size < self._offset):
+            status = os.fstat(file.fileno())
+            if self._offset and (status.st_ino != self._inode or status.st_size < self._offset):
                 raise Replaced(f"{self.path} is another journal now")
-            self._inode = found.st_ino
+            self._inode = status.st_ino
             file.seek(self._offset)
             *lines, _ = file.read(-1 if end is None else max(0, end - self._offset)).split(b"\n")
-        events = list(parsed(lines, self.path, self._number + 1))
+        events = list(parse_lines(lines, self.path, self._number + 1))
         self._offset += sum(len(line) + 1 for line in lines)
         self._number += len(lines)
         return events

@@ -1,11 +1,12 @@
-"""Checkpoints that nothing of a search needs any more: which they are, and their removal.
+"""Finds and removes the checkpoints that nothing in a search needs any more.
 
-A trial that waits, at a rung or for a resume, goes on from its newest checkpoint, however long it
-has waited: the scheduler may change its mind until the search's end, and a larger budget may come
-after it. So none of it goes before. What a completed trial has stays too: a longer training goes
-on from it, of a later search as well. A trial that was stopped at the search's end, diverged or
-failed goes no further. Of one that diverged or failed, a longer trial of the same training may
-still go on while the search runs; where there are none, its checkpoints go at once.
+A trial that waits, at a rung or for a resume, continues from its newest checkpoint, however long it
+has waited: the scheduler may promote it until the search ends, and after that a larger budget may
+continue it. So its checkpoints stay until then. Those of completed trials stay, too, since a longer
+training may continue from them, also in a later search. Trials that were stopped at the search's
+end, diverged or failed do not continue. While the search runs, a longer trial of the same training
+may still continue from a diverged or failed one. In a space where no trials differ only in length,
+their checkpoints are removed at once.
 """
 
 from collections import Counter
@@ -22,22 +23,22 @@ from trainables.catalog.ranking import rank
 
 NEEDED, ALL, ANSWER = "needed", "all", "answer"
 KEEP = (NEEDED, ALL)
-"""The checkpoints that a search keeps at its end (`--keep`)."""
+"""The values of `--keep`: the checkpoints that stay when a search ends."""
 KEEP_HELP = "checkpoints kept at the end: needed (those of stopped trials go), or all"
 CLEANED = (NEEDED, ANSWER)
-"""Those that `search.clean` keeps."""
+"""The values of `search.clean --keep`."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Checkpoints of one kind of trial."""
+    """A kind of trial whose checkpoints may be removed, in words."""
 
     title: str
     lost: str
-    """The uses that are lost without them."""
+    """What is no longer possible without these checkpoints."""
 
     def counted(self, count: int) -> str:
-        """Return so many of them as text: `1 stopped trial`."""
+        """Return a number of such trials as text: `1 stopped trial`."""
         return f"{count} {self.title if count != 1 else self.title.removesuffix('s')}"
 
 
@@ -51,69 +52,68 @@ EPOCHS = Kind("other epochs of those that stay", "a longer training begins again
 
 @dataclass(frozen=True)
 class Removable:
-    """Checkpoints of a trial that may go."""
+    """The checkpoints of a trial that may be removed."""
 
     trial: str
     kind: Kind
     names: list[str]
     size: int
-    """Their bytes."""
+    """Bytes."""
     is_all: bool
-    """True if the trial has no other."""
+    """True if the trial has no other checkpoints."""
 
 
-def goes_at_once(space: SearchSpace) -> bool:
-    """Return whether no trial of this space goes on from one that has failed."""
+def can_free_failed_at_once(space: SearchSpace) -> bool:
+    """True if no trial of this space can continue from a failed one: none differ only in length."""
     return "epochs" not in space.domains
 
 
-def removable(
+def find_removable(
     result: SearchResult, home: Home, keep: str, *, among: Collection[str] | None = None
 ) -> list[Removable]:
-    """Return the checkpoints that may go, if those are kept that `keep` names (`CLEANED`).
+    """Find the checkpoints that may be removed.
 
-    `among` are the trials that are looked at; None for all.
-
-    Raises:
-        OSError: the storage refuses.
+    Args:
+        keep: what stays, one of `CLEANED`.
+        among: the trials to look at; None for all.
     """
-    goes = {
-        trial.trial: (kind, kept)
-        for trial, kind, kept in _goes(result, keep)
+    allowed = {
+        trial.trial: (kind, kept_name)
+        for trial, kind, kept_name in _trials_to_free(result, keep)
         if among is None or trial.trial in among
     }
-    found = home.checkpoints(goes) if goes else {}
-    made = []
-    for trial, sizes in found.items():
-        kind, kept = goes[trial]
-        if names := [name for name in sizes if name != kept]:
+    sizes_by_trial = home.checkpoints(allowed) if allowed else {}
+    entries = []
+    for trial, sizes in sizes_by_trial.items():
+        kind, kept_name = allowed[trial]
+        if names := [name for name in sizes if name != kept_name]:
             size = sum(sizes[name] for name in names)
-            made.append(Removable(trial, kind, names, size, len(names) == len(sizes)))
-    return made
+            entries.append(Removable(trial, kind, names, size, len(names) == len(sizes)))
+    return entries
 
 
-def _goes(result: SearchResult, keep: str) -> Iterator[tuple[TrialResult, Kind, str]]:
-    """Yield the trials of which checkpoints may go, and the name of the one that stays."""
+def _trials_to_free(result: SearchResult, keep: str) -> Iterator[tuple[TrialResult, Kind, str]]:
+    """Yield the trials whose checkpoints may be removed, with the name of one that stays, or ""."""
     answers = {trial.trial for trial in (result.chosen, result.best) if trial is not None}
-    named = answers | {trial.trial for trial in front(result)} | _next_best(result)
+    protected = answers | {trial.trial for trial in front(result)} | _next_best(result)
     repeats = result.selection.repeats if result.selection is not None else {}
     finalists = _finalists(repeats.values())
     for trial in (*result.trials.values(), *repeats.values()):
         if trial.outcome in FAILED:
             yield trial, LOST, ""
         elif keep == NEEDED:
-            if trial.outcome == "stopped" and trial.evaluation and trial.trial not in named:
+            if trial.outcome == "stopped" and trial.evaluation and trial.trial not in protected:
                 yield trial, STOPPED, ""
         elif trial.trial in answers | finalists:
             yield trial, EPOCHS, f"epoch-{trial.best_epoch:04d}"
         elif not trial.repeat_of and trial.outcome not in UNFINISHED and not trial.evaluation:
-            continue  # a resume evaluates it
+            continue  # a resume evaluates it, and needs its checkpoint
         else:
             yield trial, _kind(trial), ""
 
 
 def _next_best(result: SearchResult) -> set[str]:
-    """Return the best trial that has ended: the answer, if a better one diverges later."""
+    """The best trial that has ended. It becomes the answer if a better one diverges later."""
     ended = (
         trial.trial
         for trial in result.ranking
@@ -123,11 +123,11 @@ def _next_best(result: SearchResult) -> set[str]:
 
 
 def _finalists(repeats: Iterable[TrialResult]) -> set[str]:
-    """Return the best training of each candidate: another race may choose any candidate."""
+    """The best training of each candidate, since another race may choose any of them."""
     best = dict[str, TrialResult]()
     for trial in repeats:
-        known = best.get(trial.repeat_of)
-        if trial.outcome == "completed" and (known is None or _rank(trial) > _rank(known)):
+        leader = best.get(trial.repeat_of)
+        if trial.outcome == "completed" and (leader is None or _rank(trial) > _rank(leader)):
             best[trial.repeat_of] = trial
     return {trial.trial for trial in best.values()}
 
@@ -137,7 +137,7 @@ def _rank(trial: TrialResult) -> tuple[float, ...]:
 
 
 def _kind(trial: TrialResult) -> Kind:
-    """Return the kind of a trial that is not the answer, and has not failed."""
+    """The kind of a trial that is not the answer and has not failed."""
     if trial.repeat_of:
         return RACED
     if trial.outcome in UNFINISHED:
@@ -145,27 +145,23 @@ def _kind(trial: TrialResult) -> Kind:
     return STOPPED if trial.outcome == "stopped" else COMPLETED
 
 
-def freed(found: Iterable[Removable], keep: str) -> Freed:
-    """Return the event that these checkpoints go, which is journaled before they do."""
-    each = list(found)
-    gone = [one.trial for one in each if one.is_all]
-    return Freed(gone, keep, sum(one.size for one in each))
+def freed_event(removable: Iterable[Removable], keep: str) -> Freed:
+    """Create the event that these checkpoints are removed, to be written before they are."""
+    entries = list(removable)
+    emptied = [entry.trial for entry in entries if entry.is_all]
+    return Freed(emptied, keep, sum(entry.size for entry in entries))
 
 
-def remove(home: Home, found: Iterable[Removable]) -> None:
-    """Remove these checkpoints; one that is gone already is passed over.
-
-    Raises:
-        OSError: the storage refuses.
-    """
-    for one in found:
-        home.drop(one.trial, one.names)
+def remove(home: Home, removable: Iterable[Removable]) -> None:
+    """Remove these checkpoints, as far as they still exist."""
+    for entry in removable:
+        home.drop(entry.trial, entry.names)
 
 
-def by_kind(found: Iterable[Removable]) -> Mapping[Kind, tuple[int, int]]:
-    """Return the number of trials and the bytes of each kind, the largest first."""
+def totals_by_kind(removable: Iterable[Removable]) -> Mapping[Kind, tuple[int, int]]:
+    """Return (number of trials, bytes) of each kind, the largest first."""
     trials, sizes = Counter[Kind](), Counter[Kind]()
-    for one in found:
-        trials[one.kind] += 1
-        sizes[one.kind] += one.size
+    for entry in removable:
+        trials[entry.kind] += 1
+        sizes[entry.kind] += entry.size
     return {kind: (trials[kind], size) for kind, size in sizes.most_common()}

@@ -1,7 +1,7 @@
-"""Checks that values read from JSON are of the kinds that a class's annotations name.
+"""Checks that values read from JSON have the types of a class's annotations.
 
-A journal may have been edited by hand, or made by another program: what is read from it is checked
-once, here, so that all other code may rely on its kinds.
+A journal may have been edited by hand, or written by another program. Its values are checked once,
+here, so that all other code may rely on their types.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -10,17 +10,17 @@ from types import NoneType, UnionType
 from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
 MAX_MS = 253_402_300_799_999
-"""The last Unix time in milliseconds that `datetime` can show: the end of the year 9999."""
+"""The last Unix time in milliseconds that `datetime` can represent: the end of the year 9999."""
 MAX_WHOLE = 2**64
 MAX_NUMBER = 1.7976931348623157e308
 """The largest double. `json` also reads NaN, and `1e999` as infinity."""
 MAX_SHOWN = 60
-"""The most characters of a wrong value in a message."""
+"""The number of characters of a wrong value that a message quotes."""
 Check = Callable[[Any], bool]
 
 
 class UnixMs:
-    """The kind of a whole number that is a Unix time in milliseconds."""
+    """Marks the type of an integer that is a Unix time in milliseconds."""
 
 
 TITLES: dict[Any, str] = {
@@ -34,18 +34,18 @@ TITLES: dict[Any, str] = {
 
 
 class Kinds(dict[str, Any]):
-    """The kinds of values by name."""
+    """The types of values, by name."""
 
     @cached_property
     def checks(self) -> dict[str, Check]:
-        """The function that checks each of the values."""
+        """By name, the function that checks the value."""
         return {name: _check_of(kind) for name, kind in self.items()}
 
     def check(self, values: Mapping[str, Any]) -> None:
-        """Check the values whose kind is known.
+        """Check the values that have a type here.
 
         Raises:
-            ValueError: one is of another kind. The text names it, and the kind.
+            ValueError: a value has another type. The message names it, and the type.
         """
         check_of = self.checks.get
         for name, value in values.items():
@@ -57,9 +57,9 @@ class Kinds(dict[str, Any]):
 
 @cache
 def kinds_of(described: Any) -> Kinds:
-    """Return the kind of each field of a dataclass or `TypedDict`.
+    """Return the types of the fields of a dataclass or `TypedDict`.
 
-    A whole number whose name ends in `_ms` is a Unix time.
+    An integer whose name ends in `_ms` is a Unix time.
     """
     return Kinds(
         (name, UnixMs if hint is int and name.endswith("_ms") else hint)
@@ -70,7 +70,6 @@ def kinds_of(described: Any) -> Kinds:
 
 @cache
 def _check_of(kind: Any) -> Check:
-    """Return the function that checks a value of this kind."""
     if kind in _PLAIN:
         return _PLAIN[kind]
     if kind == dict[str, float]:
@@ -90,7 +89,7 @@ def _check_of(kind: Any) -> Check:
 
 
 def _are_numbers(values: Any) -> bool:
-    """True for a dictionary of numbers, as metrics are: most values of a journal."""
+    """True for a dict of numbers, such as metrics. Most values of a journal are."""
     if type(values) is not dict:
         return False
     for value in values.values():
@@ -100,7 +99,7 @@ def _are_numbers(values: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    # Of NaN no comparison is true.
+    # NaN fails too: every comparison with it is false.
     return type(value) in (float, int) and -MAX_NUMBER <= value <= MAX_NUMBER
 
 
@@ -116,7 +115,7 @@ _PLAIN: dict[Any, Check] = {
 
 
 def _mistakes(path: str, value: Any, kind: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Yield the innermost values that are of another kind, with their paths and these kinds."""
+    """Yield (path, value, type) of the innermost values that have another type."""
     if _is_union(kind):
         kind = next(part for part in get_args(kind) if part is not NoneType)
     inner: list[tuple[Any, Any, Any]] = []
@@ -125,8 +124,10 @@ def _mistakes(path: str, value: Any, kind: Any) -> Iterator[tuple[str, Any, Any]
     elif get_origin(kind) is dict and isinstance(value, dict):
         inner = [(name, part, get_args(kind)[1]) for name, part in value.items()]
     elif kind not in _PLAIN and get_origin(kind) is None and isinstance(value, dict):
-        known = kinds_of(kind)
-        inner = [(name, part, known[name]) for name, part in value.items() if name in known]
+        field_kinds = kinds_of(kind)
+        inner = [
+            (name, part, field_kinds[name]) for name, part in value.items() if name in field_kinds
+        ]
     wrong = [(name, part, field) for name, part, field in inner if not _check_of(field)(part)]
     if not wrong:
         yield path, value, kind

@@ -1,10 +1,10 @@
 """The lease of a search that is kept in a folder: its file `lock.json`.
 
-It keeps a second driver from a search that has one. The file is locked (flock) while its driver
-lives: the kernel releases it when the process ends, however it ends. It also names its holder, and
-holds a count that goes up every few seconds, for other machines on a shared folder whose locks do
-not reach each other: one that sees the count stand still for long enough takes the search over.
-Clocks play no part.
+It prevents two drivers from running one search. The file is locked (flock) while its driver lives:
+the kernel releases the lock when the process ends, however it ends. The file also names its holder,
+and holds a count that is incremented every few seconds. That is for other machines on a shared
+folder, between which file locks may not work: a driver that sees no change of the count for long
+enough takes the search over. Clocks are not compared.
 """
 
 import contextlib
@@ -29,48 +29,48 @@ FILE_NAME = "lock.json"
 BEAT_S = 5.0
 PATIENCE_S = 20.0
 FEW_TRIES, TRIES = 3, 100
-"""Tries to lock the file, a tenth of a second apart, where it names a driver that may live, and
-where it names none.
+"""Tries to lock the file, a tenth of a second apart: if it names a driver that may be alive, and if
+it names none.
 """
 MAX_PID = 2**31 - 1
-"""The largest process number that the system's calls take."""
+"""The largest process number that system calls accept."""
 SIZE = 512
-"""Bytes of the file; it is overwritten in place, so that it needs no room on a full disk."""
+"""Bytes of the file. It is overwritten in place, so that it needs no space on a full disk."""
 
 
-class Held(RuntimeError):
+class LeaseHeld(RuntimeError):
     """Another driver has the search."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Holder:
-    """The driver that a lock names, field by field as the lock has it."""
+    """The driver that a lock names; the fields are those of the lock's JSON."""
 
     host: str = ""
     pid: int = 0
     boot: str = ""
     """`boot_id` of its machine."""
     processes: str = ""
-    """In a bucket: the namespace of its process number, of which containers have their own."""
+    """In a bucket: the namespace of `pid`; each container has its own."""
     token: str = ""
-    """A text that no other driver has."""
+    """A random text that identifies the driver."""
     beat: int = 0
-    """The count that goes up while it lives."""
+    """The count that is incremented while it lives."""
 
     @classmethod
     def of(cls, content: bytes) -> Self:
-        """Return the holder that a lock names; `NOBODY` if it cannot be read."""
+        """Parse the content of a lock; `NOBODY` if it is not valid."""
         try:
             values = json.loads(content.decode())
-            made: Any = cls
-            kinds_of(made).check(values)
-            found = cls(**{name: values[name] for name in vars(NOBODY) if name in values})
+            holder_class: Any = cls
+            kinds_of(holder_class).check(values)
+            holder = cls(**{name: values[name] for name in vars(NOBODY) if name in values})
         except (ValueError, AttributeError, RecursionError):
             return cls()
-        return found if 0 <= found.pid <= MAX_PID else cls()
+        return holder if 0 <= holder.pid <= MAX_PID else cls()
 
     def at(self, beat: int) -> bytes:
-        """Return the content of its lock at this count."""
+        """Return the content of the lock at this count."""
         return json.dumps({**vars(self), "beat": beat}).encode()
 
     def __str__(self) -> str:
@@ -83,7 +83,8 @@ NOBODY = Holder()
 class Lease:
     """The lease of one search, held with `with`.
 
-    Ask `other` before each write: a driver that was suspended for long may have been taken over.
+    Check `other_driver` before each write: while this driver was suspended, another one may have
+    taken the search over.
     """
 
     def __init__(
@@ -104,15 +105,15 @@ class Lease:
         self._ended = threading.Event()
 
     def __enter__(self) -> Self:
-        """Take the lease.
+        """Acquire the lease.
 
         Raises:
-            Held: another driver has it, and lives.
+            LeaseHeld: another driver that is alive has it.
         """
         self._descriptor = self._open()
         try:
             self._wait_for_others()
-        except Held as error:
+        except LeaseHeld as error:
             raise self._held_error() from error
         self._write(0)
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
@@ -120,12 +121,13 @@ class Lease:
         return self
 
     def _open(self) -> int:
-        """Return the descriptor of the locked file.
+        """Open and lock the file, and return its descriptor.
 
-        It is the file that has the name now, not one that was removed before the lock was granted.
+        The loop makes sure that it is the file that has the name now, not one that was removed
+        before the lock was granted.
 
         Raises:
-            Held: another process has it locked.
+            LeaseHeld: another process has locked it.
         """
         while True:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -139,16 +141,16 @@ class Lease:
                     return self._descriptor
             os.close(self._descriptor)
 
-    def _held_error(self) -> Held:
+    def _held_error(self) -> LeaseHeld:
         holder = self._read()
         os.close(self._descriptor)
-        return Held(
+        return LeaseHeld(
             f"the search '{self.path.parent.name}' is being run by {holder}. Stop that "
             "first, or wait for its end."
         )
 
-    def other(self) -> str:
-        """Return the name of another driver that has the search now; empty while it is ours."""
+    def other_driver(self) -> str:
+        """Name the other driver that has the search now; empty while it is ours."""
         holder = self._read()
         return str(holder) if holder.token not in ("", self.mine.token) else ""
 
@@ -162,12 +164,10 @@ class Lease:
         os.close(self._descriptor)
 
     def _wait_for_others(self) -> None:
-        """Give a holder that this machine cannot see time to show that it lives.
-
-        That is one on another machine, or on this one before a reboot.
+        """Wait whether a holder on another machine, or from before a reboot, is still alive.
 
         Raises:
-            Held: it does.
+            LeaseHeld: it is: its count has changed.
         """
         before = self._read()
         if before == NOBODY or before.boot == self.mine.boot:
@@ -178,14 +178,14 @@ class Lease:
         )
         time.sleep(self.patience_s)
         if self._read() not in (NOBODY, before):
-            raise Held
+            raise LeaseHeld
 
     def _beat(self) -> None:
         count = 0
         while not self._ended.wait(BEAT_S):
             count += 1
             with contextlib.suppress(OSError):
-                if self.other():
+                if self.other_driver():
                     return
                 self._write(count)
 
@@ -197,13 +197,14 @@ class Lease:
 
 
 def _lock(descriptor: int) -> None:
-    """Lock the file, with more tries.
+    """Lock the file, in several tries.
 
-    A process that only looks up the holder (`holder_of`) locks it for a moment, which a busy
-    machine may draw out. A driver has it where the file names one that lives.
+    A process that only looks up the holder (`holder_of`) locks it for a moment, which may be long
+    on a busy machine. If the file names a driver that is alive, that driver has the lock, and
+    further tries are pointless.
 
     Raises:
-        BlockingIOError: another has it locked.
+        BlockingIOError: another process has locked it.
     """
     for tried in range(1, TRIES + 1):
         try:
@@ -216,14 +217,14 @@ def _lock(descriptor: int) -> None:
 
 
 def _may_live(holder: Holder) -> bool:
-    """Return whether a driver lives, as far as this machine can see."""
+    """True unless this machine can see that the driver is dead."""
     return holder != NOBODY and (holder.boot != boot_id() or psutil.pid_exists(holder.pid))
 
 
 def holder_of(folder: Path) -> str:
-    """Return the driver that runs the search in this folder now; empty for none.
+    """Name the driver that runs the search in this folder, as far as this machine can see.
 
-    It is told as far as this machine can see.
+    Empty if there is none.
     """
     try:
         with open_regular(folder / FILE_NAME) as file:
@@ -239,7 +240,7 @@ def holder_of(folder: Path) -> str:
 
 
 def boot_id() -> str:
-    """Return a text that differs between machines, and between two starts of one."""
+    """Return a text that identifies this machine since its last boot."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

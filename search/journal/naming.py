@@ -1,37 +1,38 @@
-"""The search that a name means, also where the name is mistyped."""
+"""Resolves the name of a search, and suggests the closest one for a mistyped name."""
 
 from collections.abc import Iterable
 from difflib import SequenceMatcher
 from pathlib import Path
 
 from cluster.errors import Refused
+from search.journal.journal import DamagedJournal, JournalError
 from search.journal.result import SearchResult
 from search.journal.store import Storage, home, searches_in
 from search.values.message import Blank, Message, Remedy, Start
 from trainables.errors import ConfigError
 
 NEAR, CLEAR = 0.6, 0.1
-"""The likeness that a name must have to be meant (`SequenceMatcher.ratio`), and its lead over all
-others to be the only one.
+"""A name is suggested if its likeness (`SequenceMatcher.ratio`) is at least `NEAR`, and exceeds
+that of all others by `CLEAR`.
 """
-SHOWN = 8
-"""The most names that an error lists."""
+MAX_LISTED = 8
+"""The maximal number of names that an error lists."""
 
 
 class NoSuchSearch(ConfigError):
-    """No search of a place has this name."""
+    """There is no search with this name."""
 
     def __init__(self, name: str, existing: Iterable[str], place: Storage) -> None:
         existing = list(existing)
         self.closest = "" if "@" in name else closest_name(name, existing)
-        """The only existing name that is probably meant; empty if there is none."""
+        """The existing name that is probably meant; empty if none is, or several may be."""
         super().__init__(_missing_text(name, self.closest, existing, place))
 
 
 def resolve_name(name: str, place: Storage) -> str:
-    """Check that a search has this name, and return it.
+    """Check that there is a search with this name, and return the name.
 
-    Where a place has no search at all, any name passes: the error comes when the search is opened.
+    If there is no search at all, any name passes: opening the search reports the error.
 
     Raises:
         NoSuchSearch: there is no such search, but there are others.
@@ -44,11 +45,30 @@ def resolve_name(name: str, place: Storage) -> str:
     raise NoSuchSearch(name, existing, place)
 
 
-def closest_name(name: str, existing: Iterable[str]) -> str:
-    """Return the only existing name that a mistyped one can mean.
+def read_search(name: str, place: Storage) -> tuple[SearchResult, str]:
+    """Read the result of a search, and the driver that runs it now; empty if none does.
 
-    It is far more alike than all others, or the only one that begins so; a path means its end.
-    Empty if there is none, or several.
+    Raises:
+        NoSuchSearch: there is no such search.
+        DamagedJournal: its journal is not as it was written.
+        ConfigError: it has no journal yet.
+    """
+    search_home = home(place, name)
+    if not search_home.exists() and name not in (existing := searches_in(place)):
+        raise NoSuchSearch(name, existing, place)
+    try:
+        return SearchResult.kept_in(search_home)
+    except DamagedJournal:
+        raise
+    except JournalError as error:
+        raise ConfigError(str(error)) from error
+
+
+def closest_name(name: str, existing: Iterable[str]) -> str:
+    """Return the existing name that a mistyped one probably means; empty if none is, or several.
+
+    It is the only one that begins with the given name, or clearly the most similar one. Of a path,
+    the last part counts.
     """
     name = Path(name).name
     ranked = by_likeness(name, existing)
@@ -56,13 +76,13 @@ def closest_name(name: str, existing: Iterable[str]) -> str:
         return longer[0]
     if not ranked:
         return ""
-    (likeness, closest), *others = ranked
-    is_clear = all(likeness - other_likeness >= CLEAR for other_likeness, _ in others)
+    (likeness, closest), *runners_up = ranked
+    is_clear = all(likeness - other_likeness >= CLEAR for other_likeness, _ in runners_up)
     return closest if likeness >= NEAR and is_clear else ""
 
 
 def by_likeness(name: str, existing: Iterable[str]) -> list[tuple[float, str]]:
-    """Return the likeness of each existing name, from 0 to 1, and the name; most alike first."""
+    """Return (likeness from 0 to 1, name) of each existing name, the most similar first."""
     matcher = SequenceMatcher(b=name.lower())
     rated = []
     for entry in existing:
@@ -82,20 +102,20 @@ def _missing_text(name: str, closest: str, existing: list[str], place: Storage) 
         return Message(f"no search '{name}': '{place}' has none.")
     hint = f" Did you mean '{closest}'?" if closest else ""
     listed = [entry for _, entry in by_likeness(Path(name).name, existing)]
-    more = f" and {len(listed) - SHOWN:,} more" if len(listed) > SHOWN else ""
-    there = f"{', '.join(listed[:SHOWN])}{more}"
+    more = f" and {len(listed) - MAX_LISTED:,} more" if len(listed) > MAX_LISTED else ""
+    names = f"{', '.join(listed[:MAX_LISTED])}{more}"
     return Message(
-        f"no search '{name}' in '{place}'.{hint} There are: {there} (",
+        f"no search '{name}' in '{place}'.{hint} There are: {names} (",
         Remedy("list", start=Start.ANYWHERE),
         ").",
     )
 
 
 def refuse_cut_off(result: SearchResult, place: Storage) -> None:
-    """Check that neither the search nor its selection was cut off.
+    """Refuse a search that was cut off, or whose selection was.
 
     Raises:
-        Refused: one of them was.
+        Refused: the search or its selection must be continued first.
     """
     if result.outcome == "running":
         raise Refused(

@@ -1,7 +1,7 @@
-"""A search in a line, read from the few events of its journal that tell it.
+"""The overview of a search in one line, computed from a few events of its journal.
 
-Most of a journal are epochs, of which only the metric is looked at: a list of hundreds of searches
-takes as long as two of them read whole.
+Most lines of a journal are epochs. Only the metric is read from them, by regular expressions, so
+that an overview of hundreds of searches takes as long as parsing two of their journals completely.
 """
 
 import json
@@ -24,12 +24,12 @@ LINE = re.compile(
     rb'\{"n": (?P<n>[0-9]+), "time_ms": (?P<time_ms>[0-9]+), "event": "(?P<kind>\w+)"'
     rb'(?:, "trial": "(?P<trial>[^"\n]+)")?[^\n]*\n'
 )
-TELLING = frozenset(
+PARSED = frozenset(
     b"started resumed refined requested tested finished selecting selected concluded".split()
 )
-"""The events that are read whole."""
+"""The kinds of events that are parsed completely."""
 BEGINNINGS = frozenset(b"started resumed selecting".split())
-"""Those among them that begin a session."""
+"""Those of them that begin a session."""
 OUTCOME = re.compile(rb'"outcome": "(\w+)"')
 REPEAT = b'"repeat_of": "'
 MAX_RISES = 40
@@ -38,18 +38,18 @@ MAX_RISES = 40
 
 @dataclass(frozen=True)
 class Overview:
-    """A search in a line."""
+    """The overview of a search, as one line of a list."""
 
     name: str
     state: str
     """`running`, `ended`, `interrupted`, or `broken` if its journal cannot be read."""
     outcome: str = ""
-    """The way in which it ended, as `SearchResult.outcome`."""
+    """How it ended, as in `SearchResult.outcome`."""
     ended: int = 0
     """The number of trials that have ended."""
     with_results: int = 0
-    """The number of trials that have ended, or of which an epoch is known: a search may be over,
-    and its model in use, before any trial has come to its own end.
+    """The number of trials that have ended or reported an epoch: a search may be over, and its
+    model in use, before any trial has ended by itself.
     """
     is_paused: bool = False
     """True if it was interrupted because somebody asked for a pause."""
@@ -57,10 +57,10 @@ class Overview:
     best: float | None = None
     """The metric of the best trial; None before the first epoch."""
     low: float | None = None
-    """The 95 % interval of that, not corrected for the choice; None where it is not known."""
+    """The ends of its 95 % interval, not corrected for the choice; None if not known."""
     high: float | None = None
     course: tuple[tuple[int, float], ...] = ()
-    """After which number of epochs of all trials the best so far had which value."""
+    """The best value so far, after this number of epochs of all trials: (epochs, value)."""
     metric: str = ""
     mode: str = ""
     """`max` or `min`."""
@@ -69,17 +69,17 @@ class Overview:
     data: str = ""
     """The data set's name, or its folder."""
     began_ms: int = 0
-    """Unix time in milliseconds; 0 where it is not known."""
+    """Unix time in milliseconds; 0 if not known."""
     wall_s: float = 0
-    """Seconds of all sessions, those of a selection left out."""
+    """Seconds of all sessions, except those of a selection."""
     holder: str = ""
-    """The driver that has it now."""
+    """The driver that runs it now; empty if none does."""
     trouble: str = ""
     """The reason why it is broken."""
 
     @property
     def counted(self) -> int:
-        """The number of trials to show of those planned."""
+        """The number of trials that is shown beside `planned`."""
         return self.with_results if self.state == "ended" else self.ended
 
 
@@ -89,27 +89,27 @@ def is_paused(result: SearchResult) -> bool:
 
 
 def overview_of(place: Storage, name: str) -> Overview:
-    """Return a search's line; of one that cannot be read it says why."""
+    """Compute the overview of a search. If its journal cannot be read, `trouble` says why."""
     return Overviews(place).of(name)
 
 
 class Overviews:
-    """The lines of a place's searches; a journal is read again only where it has changed."""
+    """The overviews of a place's searches; a journal is read again only if it has changed."""
 
     def __init__(self, place: Storage) -> None:
         self.place = place
-        self._known: dict[str, tuple[str, Overview]] = {}
-        """Of each search its journal's stamp, and its line as if nobody had it now."""
+        self._cache: dict[str, tuple[str, Overview]] = {}
+        """By search: the stamp of its journal, and its overview as if no driver ran it."""
 
     def of(self, name: str) -> Overview:
-        """Return a search's line; of one that cannot be read it says why."""
-        kept = home(self.place, name)
+        """Compute the overview of a search. If its journal cannot be read, `trouble` says why."""
+        search_home = home(self.place, name)
         try:
-            holder, stamp = kept.holder(), kept.stamp()
-            known, line = self._known.get(name, ("", None))
-            if line is None or stamp != known:
-                line = _Lines.read(kept.opened()).overview(name)
-                self._known[name] = stamp, line
+            holder, stamp = search_home.holder(), search_home.stamp()
+            cached_stamp, line = self._cache.get(name, ("", None))
+            if line is None or stamp != cached_stamp:
+                line = _Totals.read(search_home.opened()).overview(name)
+                self._cache[name] = stamp, line
         except (JournalError, OSError, ValueError) as error:
             return Overview(name, "broken", trouble=_first_line(error))
         except Exception as error:  # noqa: BLE001 - an odd journal must not hide the others
@@ -121,19 +121,19 @@ class Overviews:
         return replace(line, outcome=outcome)
 
     def keep(self, names: list[str]) -> None:
-        """Forget all searches but these."""
-        self._known = {name: self._known[name] for name in names if name in self._known}
+        """Forget all searches except these."""
+        self._cache = {name: self._cache[name] for name in names if name in self._cache}
 
 
 def _first_line(error: Exception) -> str:
-    """Return the first line of what an exception says, with its type where that says more."""
-    told = (str(error).splitlines() or [""])[0]
+    """Return the first line of an exception's text, with its type unless it is one of ours."""
+    text = (str(error).splitlines() or [""])[0]
     is_ours = isinstance(error, JournalError | OSError | ValueError)
-    return told if told and is_ours else f"{type(error).__name__}: {told}".removesuffix(": ")
+    return text if text and is_ours else f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
-class _Lines:
-    """A sum over the lines of one journal."""
+class _Totals:
+    """The totals over the lines of one journal."""
 
     def __init__(self) -> None:
         self.result = SearchResult()
@@ -155,29 +155,29 @@ class _Lines:
             JournalError: there is none, or it has no beginning.
             ValueError: a line is damaged, or missing.
         """
-        found = cls()
-        # The last line of each session too, since its time is that of the session's end.
+        totals = cls()
+        # The last line of each session is parsed too: its time is that of the session's end.
         last: re.Match[bytes] | None = None
         for line in _whole_lines(folder / FILE_NAME):
             kind = line["kind"]
             if kind == b"epoch":
-                found._count_epoch(line)
-            elif kind not in TELLING:
-                found._count(line)
+                totals._count_epoch(line)
+            elif kind not in PARSED:
+                totals._count(line)
             else:
                 if last is not None and kind in BEGINNINGS:
-                    found._apply(last)
-                found._apply(line)
+                    totals._apply(last)
+                totals._apply(line)
                 last = None
                 continue
-            if kind != b"freed":  # which is of no session
-                found._pass_time(line)
+            if kind != b"freed":  # it belongs to no session
+                totals._pass_time(line)
                 last = line
         if last is not None:
-            found._apply(last)
-        if not found.result.sessions:
+            totals._apply(last)
+        if not totals.result.sessions:
             raise JournalError("it was cut off before it began")
-        return found
+        return totals
 
     def _apply(self, line: re.Match[bytes]) -> None:
         event = Event.from_line(line[0].decode())
@@ -189,10 +189,10 @@ class _Lines:
             self.passed_over = {name.encode() for name in event.data.passed_over or {}}
 
     def _pass_time(self, line: re.Match[bytes]) -> None:
-        """Count the time until a line of an earlier version's session, which has dates only."""
-        session = self.result.now[-1] if self.result.now else None
+        """Count the time until a line if its session, of an earlier version, has only dates."""
+        session = self.result.current_sessions[-1] if self.result.current_sessions else None
         if session is not None and session.is_dated:
-            session.hear(int(line["time_ms"]), None)
+            session.count_until(int(line["time_ms"]), None)
 
     def _count(self, line: re.Match[bytes]) -> None:
         kind, trial = line["kind"], line["trial"]
@@ -212,7 +212,7 @@ class _Lines:
                 rises.append((self.epochs, score, line[0]))
 
     def overview(self, name: str) -> Overview:
-        """Return the search's line, as if no driver had it now."""
+        """Return the overview of the search, as if no driver ran it."""
         result, metric = self.result, self.metric
         data: dict[str, Any] = result.started.data
         folder = Path(data["root"]).name if data["name"] == "folder" else ""
@@ -235,7 +235,7 @@ class _Lines:
         return self._with_best(line)
 
     def _with_best(self, line: Overview) -> Overview:
-        """Return a line with the best of the trials that count, where there is one."""
+        """Add the best value of the trials that count, if there is one."""
         counted = [
             rise
             for trial, rises in self.rises.items()
@@ -250,7 +250,7 @@ class _Lines:
             return line
         metrics = json.loads(records[-1][2])["metrics"]
         low, high = interval_of(self.metric, metrics, self.result.images) or (None, None)
-        # The first ones rise most, but the last ones are looked at.
+        # Thin out from the end: the last point, the best value, must stay.
         step = -(-len(records) // MAX_RISES)
         course = [(at, self.metric.score(score)) for at, score, _ in records[::-step][::-1]]
         best = course[-1][1]
@@ -258,7 +258,7 @@ class _Lines:
 
 
 def _whole_lines(path: Path) -> Iterator[re.Match[bytes]]:
-    """Yield each line; one that is being written is none yet.
+    """Yield each whole line; one that is still being written has no newline yet.
 
     Raises:
         JournalError: there is no journal.

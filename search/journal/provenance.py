@@ -37,7 +37,7 @@ DECIDING = (
     "search/values/statistics.py",
 )
 TRAINING = DECIDING[:1]
-"""The modules that decide a result (`DECIDING`), and those of them that train (`TRAINING`)."""
+"""The modules that a result depends on (`DECIDING`), and those of them that train (`TRAINING`)."""
 WORKING = (
     *TRAINING,
     "cluster/**/*.py",
@@ -53,12 +53,12 @@ WORKING = (
     "search/preflight/shadows.py",
     "search/values/statistics.py",
 )
-"""The modules that run in a worker: one that was started by other code is of no use."""
+"""The modules that run in a worker: a worker that was started by other code cannot be used."""
 CPUS, GPUS = Path("/proc/cpuinfo"), Path("/proc/driver/nvidia/gpus")
 
 
 def provenance() -> dict[str, str]:
-    """Return the facts that a result's origin is known by.
+    """Collect the facts about the origin of a result.
 
     They are `git.commit` (with `+changes` when the tree is dirty), `code`, `user`, `host`,
     `version.python` and `version.NAME` of each library.
@@ -74,37 +74,37 @@ def provenance() -> dict[str, str]:
 
 
 def versions(libraries: Sequence[str] = LIBRARIES) -> dict[str, str]:
-    """Return the installed version of each library that decides a result."""
-    found = {}
+    """Return the version of each of these libraries that is installed."""
+    installed = {}
     for name in libraries:
         try:
-            found[f"version.{name}"] = version(name)
+            installed[f"version.{name}"] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def code_fingerprint() -> str:
-    """Return the first 12 hex digits of the SHA-256 over the modules that decide a result.
+    """Return the first 12 hex digits of the SHA-256 over the modules in `DECIDING`.
 
-    These are all that train, and all that suggest and stop.
+    They train, and suggest and stop trials.
     """
     return _sum_of(DECIDING)[:12]
 
 
 def working_fingerprint() -> str:
-    """Return the first 12 hex digits of the SHA-256 over the modules that run in a worker."""
+    """Return the first 12 hex digits of the SHA-256 over the modules in `WORKING`."""
     return _sum_of(WORKING)[:12]
 
 
-def training_fingerprint(**about: object) -> str:
-    """Return 16 hex digits that are equal where equal configs are trained to equal metrics.
+def training_fingerprint(**inputs: object) -> str:
+    """Return 16 hex digits. If they are equal, equal configs are trained to equal metrics.
 
-    They cover the code that trains and its libraries, this kind of machine, and what else is given
-    in `about`, such as the data's fingerprint. In a cluster, this machine stands for all.
+    They cover the code that trains, its libraries, this kind of machine, and `inputs`, such as the
+    data's fingerprint. In a cluster, this machine represents all.
     """
     facts = {
-        **about,
+        **inputs,
         "code": _sum_of(TRAINING),
         "machine": _machine(),
         "python": platform.python_version(),
@@ -114,31 +114,28 @@ def training_fingerprint(**about: object) -> str:
 
 
 def _sum_of(patterns: Sequence[str]) -> str:
-    """Return the SHA-256 over these files of the project, their names included.
+    """Return the SHA-256 over the names and contents of these files of the project.
 
     Raises:
-        FileNotFoundError: a pattern matches no file, as after a module has moved: otherwise changes
-            to its content would go unseen.
+        FileNotFoundError: a pattern matches no file. It may name a module that has moved, whose
+            changes would go unnoticed.
     """
     root, digest, paths = Path(__file__).parents[2], hashlib.sha256(), set[Path]()
     for pattern in patterns:
-        found = set(root.glob(pattern))
-        if not found:
+        matches = set(root.glob(pattern))
+        if not matches:
             raise FileNotFoundError(f"no file of this program matches '{pattern}'")
-        paths |= found
+        paths |= matches
     for path in sorted(paths):
         digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
     return digest.hexdigest()
 
 
 def _machine() -> list[str]:
-    """Return the processors that compute here, as far as the system names them.
-
-    Another kind of processor rounds differently.
-    """
-    found = [platform.machine()]
+    """Describe the CPUs and GPUs of this machine: another kind may round differently."""
+    processors = [platform.machine()]
     with suppress(OSError):
-        found += sorted(
+        processors += sorted(
             {
                 line
                 for line in CPUS.read_text().splitlines()
@@ -147,12 +144,14 @@ def _machine() -> list[str]:
         )
     for path in sorted(GPUS.glob("*/information")):
         with suppress(OSError):
-            found += [line for line in path.read_text().splitlines() if line.startswith("Model")]
-    return found
+            processors += [
+                line for line in path.read_text().splitlines() if line.startswith("Model")
+            ]
+    return processors
 
 
 def git_commit() -> str:
-    """Return the commit of this project's own checkout; empty if there is none."""
+    """Return the commit of this project's checkout; empty if it is not one."""
     here = Path(__file__).parents[2]
     try:
         if Path(_git(here, "rev-parse", "--show-toplevel")) != here.resolve():

@@ -1,12 +1,12 @@
 """Requests to the driver of a search: stop a trial or the search, pause it, extend it.
 
-A request is an object in the search's own place, `requests/ID.json`. Whoever may write there may
-ask, and needs no connection to the driver. The driver takes requests up between two events, one
-after another in the order of time (`Driver.take_up`): first its answer is in the journal, as an
-event with the request's id, then the object goes. So each is answered once, also if the driver is
-killed in between. While no driver lives they wait for the next one.
+A request is an object in the search's own place, `requests/ID.json`. Whoever may write there can
+send requests, without a connection to the driver. The driver answers them between two events, in
+the order of time (`Driver.take_up`): it first writes its answer to the journal, as an event with
+the request's id, and then removes the object. So each request is answered exactly once, even if the
+driver is killed in between. While no driver runs, requests wait for the next one.
 
-What a request would come to is told before it is asked by `search.decisions.steering.foreseen`.
+`search.decisions.steering.preview_request` computes the answer before a request is sent.
 """
 
 import getpass
@@ -32,47 +32,48 @@ from trainables.values import Json
 STOP, PAUSE, EXTEND = ACTIONS = ("stop", "pause", "extend")
 ENDING = ".json"
 NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,79}\.json")
-"""The names of the objects that are requests; a file that is being written has another."""
+"""The names of requests. A file that is still being written has another name."""
 MAX_BYTES, MAX_AT_ONCE = 4096, 100
-"""The largest request, and the number of them that is read at a time."""
+"""The limits of the size of a request, and of the number that is read at once."""
 MAX_BY, MAX_NAME, MAX_TEXT, MAX_LIMITS = 200, 64, 40, 8
-"""The longest name of a person, trial and limit of a budget, and the most of these limits."""
+"""The maximal lengths of the names of a person and a trial, and of a limit of a budget; and the
+maximal number of such limits.
+"""
 MAX_COUNT = 10**9
 COUNT = re.compile(r"\+?[0-9]{1,10}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """A request.
+class DriverRequest:
+    """A request to a driver.
 
     Raises:
-        ConfigError: at construction, if a value is none that may be asked for.
+        ConfigError: at construction, if a value is not allowed.
     """
 
     OPTIONS: ClassVar = ("trials", "budget", "price", "concurrency")
-    """What an extension may ask for."""
+    """The options of an extension."""
 
     id: str
     action: str
     by: str
-    """The person, and the way: `user@host`, or `user@host (page)`."""
+    """The person, and how they asked: `user@host`, or `user@host (page)`."""
     asked_ms: int
     """Unix time in milliseconds."""
     trial: str = ""
-    """The trial that is to stop; empty for the whole search."""
+    """The trial to stop; empty for the whole search."""
     trials: str = ""
-    """The number of trials in all, as `60`, or how many more, as `+20`."""
+    """The number of trials in all (`60`), or of additional ones (`+20`)."""
     budget: tuple[str, ...] = ()
-    """Limits that take the place of those of their kind, as `2h`, or are added to them, as `+1h`.
-    """
+    """Limits that replace those of their kind (`2h`), or are added to them (`+1h`)."""
     price: float | None = None
-    """What an hour of one device costs."""
+    """The price of one device for an hour."""
     concurrency: int | None = None
     """The number of trials that may run at once."""
 
     @classmethod
     def now(cls, action: str, *, by: str = "", **values: Any) -> Self:
-        """Return a new request; by default the user of this process asks."""
+        """Create a request with a new id; `by` defaults to the user of this process."""
         asked_ms = time.time_ns() // 1_000_000
         return cls(
             id=f"{asked_ms:013d}-{uuid4().hex[:8]}",
@@ -92,10 +93,10 @@ class Asked:
         self._check_budget()
         at_once = self.concurrency is None or _is_count(self.concurrency, MAX_COUNT)
         _check("--concurrency", self.concurrency, at_once, f"a number from 1 to {MAX_COUNT:,}")
-        given = [name for name in self.OPTIONS if getattr(self, name) not in (None, "", ())]
-        if (self.action == EXTEND) != bool(given) or (self.trial and self.action != STOP):
+        options = [name for name in self.OPTIONS if getattr(self, name) not in (None, "", ())]
+        if (self.action == EXTEND) != bool(options) or (self.trial and self.action != STOP):
             raise ConfigError(
-                f"a request to {self.action} with {', '.join(given) or 'no option'}"
+                f"a request to {self.action} with {', '.join(options) or 'no option'}"
                 f"{' and a trial' * bool(self.trial)}: extend needs --trials, --budget, --price or "
                 "--concurrency; stop takes a trial, and pause nothing."
             )
@@ -111,7 +112,7 @@ class Asked:
         fits = (
             isinstance(self.budget, tuple)
             and len(self.budget) <= MAX_LIMITS
-            and all(isinstance(one, str) and len(one) <= MAX_TEXT for one in self.budget)
+            and all(isinstance(limit, str) and len(limit) <= MAX_TEXT for limit in self.budget)
         )
         _check("--budget", self.budget, fits, f"at most {MAX_LIMITS} limits, as 2h or +1h")
         price = self.price
@@ -125,30 +126,32 @@ class Asked:
 
     @property
     def options(self) -> Json:
-        """The values that are asked for beside the action, as plain ones."""
-        given = {name: getattr(self, name) for name in self.OPTIONS}
-        plain = {name: list(value) if name == "budget" else value for name, value in given.items()}
+        """The options that are set, as JSON values."""
+        values = {name: getattr(self, name) for name in self.OPTIONS}
+        plain = {name: list(value) if name == "budget" else value for name, value in values.items()}
         return {name: value for name, value in plain.items() if value not in (None, "", [])}
 
     def to_json(self) -> Json:
-        """Return plain values."""
-        told = {"id": self.id, "action": self.action, "by": self.by, "asked_ms": self.asked_ms}
-        return {**told, **({"trial": self.trial} if self.trial else {}), **self.options}
+        """Return JSON values, without those that are not set."""
+        required = {"id": self.id, "action": self.action, "by": self.by, "asked_ms": self.asked_ms}
+        return {**required, **({"trial": self.trial} if self.trial else {}), **self.options}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Return the request with these values, of which nothing is taken for granted.
+        """Create a request from JSON values that anybody may have written.
 
         Raises:
-            ConfigError: it is none, or of another version.
+            ConfigError: they are not a valid request, or one of another version.
         """
         if not isinstance(values, Mapping):
             raise ConfigError("it is no request")
-        known = {one.name: one for one in fields(cls)}
-        if unknown := [name for name in values if name not in known]:
+        known_fields = {request_field.name: request_field for request_field in fields(cls)}
+        if unknown := [name for name in values if name not in known_fields]:
             raise ConfigError(f"this version does not know '{unknown[0][:MAX_NAME]}'")
         if missing := [
-            name for name, one in known.items() if one.default is MISSING and name not in values
+            name
+            for name, request_field in known_fields.items()
+            if request_field.default is MISSING and name not in values
         ]:
             raise ConfigError(f"it has no '{missing[0]}'")
         budget = values.get("budget", [])
@@ -157,7 +160,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """An object among the requests that is none."""
+    """A file in `requests/` that is not a valid request."""
 
     id: str
     reason: str
@@ -172,51 +175,42 @@ def asker() -> str:
     return f"{user}@{socket.gethostname()}"[:MAX_BY]
 
 
-def ask(home: Home, asked: Asked) -> None:
-    """Put a request where the search is kept: its driver answers in the journal.
+def ask(home: Home, request: DriverRequest) -> None:
+    """Send a request to the driver of a search, which answers in the journal.
 
-    See before what would come of it (`search.decisions.steering.foreseen`).
-
-    Raises:
-        OSError: the storage refuses.
+    `search.decisions.steering.preview_request` computes the answer beforehand.
     """
-    content = json.dumps(asked.to_json(), ensure_ascii=True).encode()
-    home.ask(f"{asked.id}{ENDING}", content)
+    content = json.dumps(request.to_json(), ensure_ascii=True).encode()
+    home.ask(f"{request.id}{ENDING}", content)
 
 
-def waiting(home: Home, besides: Iterable[str] = ()) -> list[Asked | Unreadable]:
-    """Return the requests that are there, in the order of time, without the ids in `besides`.
-
-    Raises:
-        OSError: the storage refuses.
-    """
-    return _fetched(home, _there(home), besides)
+def waiting_requests(
+    home: Home, except_ids: Iterable[str] = ()
+) -> list[DriverRequest | Unreadable]:
+    """Read the requests that wait for an answer, in the order of time."""
+    return _fetch(home, _sizes_by_id(home), except_ids)
 
 
-def withdraw(home: Home, request: str) -> None:
-    """Take a request back that no driver has answered; it may be gone.
-
-    Raises:
-        OSError: the storage refuses.
-    """
-    home.drop_request(f"{request}{ENDING}")
+def withdraw(home: Home, request_id: str) -> None:
+    """Remove a request, if it is still there."""
+    home.drop_request(f"{request_id}{ENDING}")
 
 
-def asked_before(home: Home) -> set[str] | None:
-    """Return the ids of the requests that are there now; None if the storage refuses.
+def waiting_request_ids(home: Home) -> set[str] | None:
+    """Return the ids of the requests that wait now; None if the storage fails.
 
-    A session looks before it takes the lease: from then on it is the one that is asked.
+    A session calls this before it acquires the lease: later requests are meant for it.
     """
     try:
-        return set(_there(home))
+        return set(_sizes_by_id(home))
     except OSError:
         return None
 
 
 class Inbox:
-    """The requests of one session, fetched aside by a thread; use it with `with`.
+    """The requests to one session, which a thread fetches; use it with `with`.
 
-    What the storage refuses is tried again at the next look.
+    If the storage fails, the thread tries again at its next look.
     """
 
     def __init__(
@@ -224,26 +218,26 @@ class Inbox:
         home: Home,
         *,
         say: Callable[[str], None] = lambda text: None,
-        before: set[str] | None = None,
+        earlier_ids: set[str] | None = None,
     ) -> None:
-        """Begin before the first look.
+        """Create an inbox that has not looked yet.
 
         Args:
             home: where the search is kept.
-            say: prints, once, what no look gets past.
-            before: the ids of the requests that were there before this session; None: those of the
-                first look.
+            say: called, once, with the reason why requests cannot be read.
+            earlier_ids: the ids of the requests that are older than this session; None for those of
+                the first look.
         """
         self.home, self.say = home, say
-        self._new: deque[Asked | Unreadable] = deque()
-        self._seen: set[str] = set()
-        """The ids of all that was fetched."""
-        self._before = before
-        """The ids of those that were there before this session; None until that is known."""
+        self._new: deque[DriverRequest | Unreadable] = deque()
+        self._fetched_ids: set[str] = set()
+        """The ids of all requests that were fetched."""
+        self._earlier_ids = earlier_ids
+        """The ids of requests that are older than the session; None until known."""
         self._answered: deque[str] = deque()
-        """Those whose objects are to go."""
+        """The ids of the requests whose objects are still to be removed."""
         self._over, self._lock = threading.Event(), threading.Lock()
-        self._is_told = False
+        self._has_complained = False
         self._thread = threading.Thread(target=self._watch, name="inbox", daemon=True)
 
     def __enter__(self) -> Self:
@@ -256,36 +250,36 @@ class Inbox:
         self._thread.join()
         self._drop()
 
-    def next(self) -> Asked | Unreadable | None:
-        """Return the next request that was fetched and has not been given out; None if none."""
+    def next(self) -> DriverRequest | Unreadable | None:
+        """Return the next request that was fetched, or None. Each is returned once."""
         return self._new.popleft() if self._new else None
 
-    def was_before(self, request: str) -> bool:
-        """Return whether a request was there before this session, also if it was read later."""
-        return self._before is not None and request in self._before
+    def is_from_before(self, request_id: str) -> bool:
+        """True for a request that is older than this session, even if it was fetched later."""
+        return self._earlier_ids is not None and request_id in self._earlier_ids
 
-    def answered(self, request: str) -> None:
-        """Have the object of a request removed, as its answer is in the journal."""
-        self._answered.append(request)
+    def mark_answered(self, request_id: str) -> None:
+        """Let the thread remove a request, whose answer is in the journal now."""
+        self._answered.append(request_id)
 
     def look(self) -> None:
-        """Fetch what is there."""
+        """Fetch the new requests."""
         try:
             with self._lock:
-                there = _there(self.home)
-                if self._before is None:
-                    self._before = set(there)
-                found = _fetched(self.home, there, self._seen)
-                self._seen |= {one.id for one in found}
-                self._new.extend(found)
+                sizes = _sizes_by_id(self.home)
+                if self._earlier_ids is None:
+                    self._earlier_ids = set(sizes)
+                fetched = _fetch(self.home, sizes, self._fetched_ids)
+                self._fetched_ids |= {request.id for request in fetched}
+                self._new.extend(fetched)
         except StorageError:
-            pass  # whoever writes the journal tells of it
+            pass  # the journal's writer reports it
         except Exception as error:  # noqa: BLE001 - others write there, and the search goes on
-            self._tell(error)
+            self._complain_once(error)
 
-    def _tell(self, error: Exception) -> None:
-        if not self._is_told:
-            self._is_told = True
+    def _complain_once(self, error: Exception) -> None:
+        if not self._has_complained:
+            self._has_complained = True
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             self.say(
                 f"note: what is asked of this search cannot be read ({reason}); it is tried again"
@@ -297,20 +291,16 @@ class Inbox:
             self.look()
 
     def _drop(self) -> None:
-        for request in list(self._answered):
-            # What may not be removed stays, and is known to be answered.
+        for request_id in list(self._answered):
+            # A file that cannot be removed stays. It is ignored, since its id is answered.
             with suppress(OSError):
                 with suppress(IsADirectoryError, PermissionError):
-                    withdraw(self.home, request)
-                self._answered.remove(request)
+                    withdraw(self.home, request_id)
+                self._answered.remove(request_id)
 
 
-def _there(home: Home) -> dict[str, int]:
-    """Return the bytes of each object that is a request by its name, by id.
-
-    Raises:
-        OSError: the storage refuses.
-    """
+def _sizes_by_id(home: Home) -> dict[str, int]:
+    """Return the bytes of each object that has the name of a request, by id."""
     return {
         name.removesuffix(ENDING): size
         for name, size in home.requests().items()
@@ -318,46 +308,40 @@ def _there(home: Home) -> dict[str, int]:
     }
 
 
-def _fetched(
-    home: Home, there: Mapping[str, int], besides: Iterable[str]
-) -> list[Asked | Unreadable]:
-    """Return the first of the requests that are there, in the order of time, but for `besides`.
-
-    Raises:
-        OSError: the storage refuses.
-    """
-    names = sorted(there.keys() - set(besides))[:MAX_AT_ONCE]
-    found = [_read(home, name, there[name]) for name in names]
-    return [one for one in found if one is not None]
+def _fetch(
+    home: Home, sizes: Mapping[str, int], except_ids: Iterable[str]
+) -> list[DriverRequest | Unreadable]:
+    """Read the first `MAX_AT_ONCE` of these requests, in the order of time."""
+    names = sorted(sizes.keys() - set(except_ids))[:MAX_AT_ONCE]
+    requests = [_read(home, name, sizes[name]) for name in names]
+    return [request for request in requests if request is not None]
 
 
-def _read(home: Home, request: str, size: int) -> Asked | Unreadable | None:
-    """Return a request, or why it is none; None if it is gone by now.
-
-    Raises:
-        StorageError: the bucket refuses.
-    """
+def _read(home: Home, request_id: str, size: int) -> DriverRequest | Unreadable | None:
+    """Read a request; None if it has been removed."""
     if size > MAX_BYTES:
-        return Unreadable(request, f"it has {size:,} bytes, {MAX_BYTES:,} at most are allowed")
+        return Unreadable(request_id, f"it has {size:,} bytes, {MAX_BYTES:,} at most are allowed")
     try:
-        content = home.request(f"{request}{ENDING}", MAX_BYTES + 1)
+        content = home.request(f"{request_id}{ENDING}", MAX_BYTES + 1)
         if len(content) > MAX_BYTES:  # it has grown
             raise ConfigError(f"it has more than the {MAX_BYTES:,} bytes that are allowed")
-        asked = Asked.from_json(json.loads(content.decode()))
+        request = DriverRequest.from_json(json.loads(content.decode()))
     except FileNotFoundError:
         return None
     except StorageError:
         raise
     except (ConfigError, ValueError, RecursionError, OSError) as error:
-        return Unreadable(request, (str(error).splitlines() or [type(error).__name__])[0][:MAX_BY])
-    if asked.id != request:
-        return Unreadable(request, "its id is another than its name")
-    return asked
+        return Unreadable(
+            request_id, (str(error).splitlines() or [type(error).__name__])[0][:MAX_BY]
+        )
+    if request.id != request_id:
+        return Unreadable(request_id, "its id is another than its name")
+    return request
 
 
-def _check(name: str, value: object, is_fine: bool, wanted: str) -> None:
+def _check(name: str, value: object, is_fine: bool, requirement: str) -> None:
     if not is_fine:
-        raise ConfigError(f"{name} must be {wanted} (got {str(value)[:MAX_TEXT]!r}).")
+        raise ConfigError(f"{name} must be {requirement} (got {str(value)[:MAX_TEXT]!r}).")
 
 
 def _is_count(value: object, most: int) -> bool:

@@ -1,4 +1,4 @@
-"""The result of a search, computed from its journal's events and nothing else."""
+"""The result of a search, computed only from the events of its journal."""
 
 import math
 import time
@@ -64,102 +64,99 @@ from trainables.messages import Cost
 from trainables.values import Json, Params
 
 FAILED = ("diverged", "failed")
-"""Outcomes that never count. The best epoch of any other trial does: its checkpoint was measured on
+"""Outcomes of trials that are not ranked. The best epoch of any other trial is: it was measured on
 the same images as all others.
 """
 
 UNFINISHED = ("pending", "running", "interrupted", "held")
-"""Outcomes that a resume goes on with."""
+"""Outcomes of trials that a resume continues."""
 
 PICTURES, PAGE, STUDY = "pictures", "report.html", "optuna.log"
 """Names in the search's folder: the folder of the search's own pictures, the report, and Optuna's
-study. Once the pictures are there, everything is drawn.
+study. The pictures are drawn last.
 """
 DATA_REPORT, DATA_PICTURE = "data.json", "data.png"
-"""Likewise the report on the data, and its picture."""
+"""Names in the search's folder: the report on the data, and its picture."""
 IMPROVEMENT = "improvement"
-"""The space of a search by `search.improve`."""
+"""The name of the space of a search by `search.improve`."""
 
 ENDED = ("completed", "budget", "gain", "stopped")
-"""Outcomes of a search that has done what it was asked to: all trials, as many as its budget
-allows, or as many as are worthwhile; or it was asked to stop, with what it had.
+"""Outcomes of a search that has ended as intended: after all trials, or as many as its budget
+allows, or as many as are worthwhile, or because it was asked to stop.
 """
 OPEN = ("budget", "stopped")
-"""Those of a search that may have trials which have not come to their end."""
+"""Those of them that may leave trials unfinished."""
 
 RENAMED = {"time_budget": "budget"}
-"""Names of outcomes in version 0.1, and their names now."""
+"""Names of outcomes in version 0.1, and today's names."""
 
 NO_TIME = "no time was left"
-"""The reason of a missing evaluation that a resume with more time makes up for."""
+"""The reason of a missing evaluation that a resume with more time performs."""
 
 
 @dataclass(frozen=True)
-class Begun:
-    """A trial that has trained epochs of another one."""
+class InheritedEpochs:
+    """The epochs that a trial inherited, by a warm start, from another one that trained them."""
 
     search: str
     trial: str
     epochs: list[int]
-    """These epochs."""
 
 
 @dataclass
 class TrialResult:
-    """One trial, as far as the journal tells."""
+    """One trial, or one training of a selection, as the journal describes it."""
 
     trial: str
     params: Params
     config: Json
-    """Parts of it are shared with other trials, so it is replaced, never changed in place."""
+    """Parts of it are shared with other trials. Replace it; never change it in place."""
     outcome: str = "pending"
     reason: str = ""
     kind: str = ""
     """The kind of a failure: error, memory, lost or hung."""
     attempt: int = 0
     retries: list[str] = field(default_factory=list)
-    """The kind of each failure after which the trial was tried again."""
+    """The kinds of the failures after which the trial was tried again."""
     stop: Stopped | None = None
-    """Of a stopped trial: by whom it was stopped, and what the decision rests on."""
-    held: str = ""
+    """For a stopped trial: the decision to stop it."""
+    hold_reason: str = ""
     """The reason why it waits at a rung."""
-    waiting: str = ""
-    """The reason why it makes no progress for now."""
+    wait_reason: str = ""
+    """The reason why it makes no progress now, such as a full disk."""
     epochs: dict[int, dict[str, float]] = field(default_factory=dict)
     folds: dict[int, list[dict[str, float]]] = field(default_factory=dict)
-    """Of a trial that was cross-validated: each fold's metrics, by epoch."""
+    """With cross-validation: the metrics of each fold, by epoch."""
     costed: Cost = field(default_factory=Cost)
-    """The costs of using it, as measured beside other trials, if cost is an objective."""
-    begun: list[Begun] = field(default_factory=list)
-    """Trials that have trained epochs of this one."""
+    """The costs of using it, measured while other trials ran, if cost is an objective."""
+    inherited: list[InheritedEpochs] = field(default_factory=list)
+    """The epochs that other trials have trained for this one, by source."""
     trainings: set[str] = field(default_factory=set)
-    """The fingerprints of the code, data and machine that trained it: more than one if any of these
-    changed on the way.
+    """The fingerprints of the code, data and machine that trained it; several if any of these
+    changed between its attempts.
     """
     started_ms: int = 0
     ended_ms: int = 0
     repeat_of: str = ""
-    """Of a training for a selection: the candidate, a trial of the search."""
+    """The candidate, for a training of a selection."""
     training_key: str = ""
-    """Equal for trials that differ in length alone: they are one training
+    """Equal for trials that differ only in length, which are one training
     (`trainables.checkpoints.lineage`).
     """
     precision: str = ""
-    """The precision of its last epoch's training: fp32, bf16 or fp16; empty if the journal does not
-    say.
-    """
-    asked: Requested | None = None
-    """The request by which it is to stop."""
+    """The precision of its last epoch, fp32, bf16 or fp16; empty if it is not known."""
+    stop_request: Requested | None = None
+    """The request that it should stop, if there is one."""
     is_freed: bool = False
     """True if its checkpoints were removed, and it has not run since."""
     evaluated: Evaluated | None = None
-    """The last evaluation on the validation part (see `evaluation`)."""
+    """The last evaluation on the validation set (see `evaluation`)."""
     _best: tuple[int, int | None] = field(default=(-1, None), init=False, repr=False, compare=False)
-    """The best epoch of so many epochs: it is asked for often, of all trials."""
+    """A cache of `best_epoch`, which is read very often: (number of epochs, best of them)."""
 
     @property
     def best_epoch(self) -> int | None:
-        """The epoch that is best by the metric; None before the first.
+        """The best epoch by the metric; None before the first.
 
         Among equally good ones it is the one with the lowest validation loss, then the first.
         """
@@ -187,16 +184,16 @@ class TrialResult:
 
     @property
     def value(self) -> float:
-        """The metric on the validation part at the best epoch; NaN before the first."""
+        """The metric on the validation set at the best epoch; NaN before the first."""
         return self.best.get(self.metric.key, math.nan)
 
     @property
     def score(self) -> float:
-        """The same so that higher is better."""
+        """The value, with its sign changed if lower is better: a higher score is better."""
         return self.metric.score(self.value)
 
     def error(self, images: int) -> float:
-        """Return the standard error of the value, which was measured on so many images."""
+        """Return the standard error of the value, given the number of validation images."""
         return error_of(self.metric, self.best, images)
 
     @property
@@ -206,9 +203,9 @@ class TrialResult:
 
     @property
     def primary_value(self) -> float:
-        """The task's primary metric at the best epoch, whatever ranks epochs; NaN before the first.
+        """The task's primary metric at the best epoch, such as accuracy; NaN before the first.
 
-        Of a classifier it is the share of images that are named right.
+        The best epoch is the best by `metric`, which may be another one.
         """
         return self.best.get(self.task.primary.key, math.nan)
 
@@ -222,15 +219,15 @@ class TrialResult:
 
     @property
     def evaluation(self) -> Evaluated | None:
-        """The evaluation of its best epoch on the validation part; None before it was evaluated."""
-        known = self.evaluated
-        return known if known is not None and known.epoch == self.best_epoch else None
+        """The evaluation of its best epoch on the validation set; None before."""
+        last = self.evaluated
+        return last if last is not None and last.epoch == self.best_epoch else None
 
     @property
     def cost(self) -> Cost:
-        """The cost of using it, as `trainables.evaluation.cost` measures it with nothing beside it.
+        """The cost of using it, measured by `trainables.evaluation.cost` while nothing else ran.
 
-        Empty if it was not measured.
+        Empty before.
         """
         return self.evaluation.cost if self.evaluation is not None else {}
 
@@ -241,32 +238,32 @@ class TrialResult:
 
     @property
     def train_s(self) -> float:
-        """Seconds inside training and validation steps, those of its warm start included."""
+        """Seconds inside training and validation steps, including inherited epochs."""
         return sum(metrics["time/epoch_s"] for metrics in self.epochs.values())
 
     @property
-    def was_hearing(self) -> bool:
-        """True if it had a warm start of which some epochs are not in the journal yet."""
-        return bool(self.begun) and max(self.begun[-1].epochs, default=0) > max(
+    def is_inheriting(self) -> bool:
+        """True if the journal still lacks some of the epochs that it inherits."""
+        return bool(self.inherited) and max(self.inherited[-1].epochs, default=0) > max(
             self.epochs, default=0
         )
 
     @property
     def own_epochs(self) -> dict[int, dict[str, float]]:
-        """The epochs that no other trial has trained for it."""
-        if not self.begun:
+        """The epochs that it has trained itself."""
+        if not self.inherited:
             return self.epochs
-        others = {epoch for one in self.begun for epoch in one.epochs}
-        return {epoch: metrics for epoch, metrics in self.epochs.items() if epoch not in others}
+        inherited = {epoch for source in self.inherited for epoch in source.epochs}
+        return {epoch: metrics for epoch, metrics in self.epochs.items() if epoch not in inherited}
 
 
 @dataclass
 class Session:
-    """One driver's time with the search."""
+    """A session: the time during which one driver runs the search."""
 
     began_ms: int
-    """The Unix time at which its command began, and that of its last event: moments, between which
-    the date may have been set. How long it has run is `elapsed_ms`.
+    """The Unix times at which its command began and of its last event. Their difference is not how
+    long it has run (`elapsed_ms`), since the date may have been set meanwhile.
     """
     last_ms: int
     slots: int
@@ -276,27 +273,27 @@ class Session:
     per_gpu: int = 1
     """The number of workers that share a GPU."""
     driver: str = ""
-    """The process that writes it; empty in journals of earlier versions."""
+    """The process that runs it; empty in journals of earlier versions."""
     boot: str = ""
     zero_ms: int = 0
-    """The machine whose monotonic clock it counts by, and that clock's reading at its beginning."""
+    """Its machine (`lease.boot_id`), and the reading of that monotonic clock at its beginning."""
     is_dated: bool = False
-    """True if its events tell the date only, as those of earlier versions do."""
+    """True if its events have only dates, as in earlier versions."""
     running: int = 0
     """The number of trials that run now."""
     elapsed_ms: int = 0
-    """Milliseconds since its command began, Ray's start included."""
+    """Milliseconds since its command began, including the start of Ray."""
     slots_ms: int = 0
-    """The time of all slots, added up."""
+    """The time of all slots together."""
     trials_ms: int = 0
-    """The time that trials have run in it, added up."""
+    """The time that all trials together have run in it."""
     epoch_ms: int = 0
     """`elapsed_ms` when an epoch was last reported, and when a trial last ended."""
     ended_ms: int = 0
 
     @classmethod
     def of(cls, data: SessionStart) -> Self:
-        """Return the session whose first event this is, before any time is counted."""
+        """Create the session that begins with this event."""
         return cls(
             data.began_ms,
             data.began_ms,
@@ -308,11 +305,11 @@ class Session:
             zero_ms=data.zero_ms,
         )
 
-    def hear(self, time_ms: int, elapsed_ms: int | None) -> None:
-        """Count the time until an event, which has these two times.
+    def count_until(self, time_ms: int, elapsed_ms: int | None) -> None:
+        """Count the time until an event with this date and this elapsed time.
 
-        Journals of earlier versions have dates only. Of these each step forward counts, and none
-        back: the date may have been set.
+        If there are only dates, as in journals of earlier versions, steps backward are ignored: the
+        date may have been set.
         """
         if elapsed_ms is None:
             self.is_dated = True
@@ -321,7 +318,7 @@ class Session:
         self.advance(elapsed_ms)
 
     def advance(self, elapsed_ms: int) -> None:
-        """Count the time until this many milliseconds after the beginning; never count back."""
+        """Count the time until `elapsed_ms`; do nothing if that is in the past."""
         step = max(0, elapsed_ms - self.elapsed_ms)
         self.elapsed_ms += step
         self.slots_ms += step * self.slots
@@ -329,9 +326,10 @@ class Session:
 
     @property
     def now_ms(self) -> int:
-        """`elapsed_ms` as it is now, while the session runs.
+        """`elapsed_ms` at this moment, for a session that runs.
 
-        On its own machine its clock tells; on another one the date of its last event has to do.
+        On its own machine it is computed from its clock, on another one from the date of its last
+        event.
         """
         if self.boot == boot_id():
             return time.monotonic_ns() // 1_000_000 - self.zero_ms
@@ -339,22 +337,22 @@ class Session:
 
     @property
     def trials_s(self) -> float:
-        """The time that trials have run in it, added up, in seconds."""
+        """The seconds that all trials together have run in it."""
         return self.trials_ms / 1000
 
     @property
     def slot_s(self) -> float:
-        """The time of all slots, added up, in seconds."""
+        """The seconds of all slots together."""
         return self.slots_ms / 1000
 
 
 def elapsed_s(sessions: Iterable[Session]) -> float:
-    """Return the seconds that sessions have run, from each command's start to its last event."""
+    """Add up the seconds of sessions, each from its command's start to its last event."""
     return sum(session.elapsed_ms for session in sessions) / 1000
 
 
 def is_other_race(before: Selecting, now: Selecting) -> bool:
-    """Return whether the terms of a selection's race have changed: then it is another race."""
+    """True if the terms of a selection have changed, so that it is another race."""
     return (before.candidates, before.seeds, before.alpha) != (
         now.candidates,
         now.seeds,
@@ -363,13 +361,13 @@ def is_other_race(before: Selecting, now: Selecting) -> bool:
 
 
 def moment(time_ms: int) -> str:
-    """Return a Unix time in milliseconds as text, such as `2026-11-25 20:58 UTC`."""
+    """Format a Unix time in milliseconds, such as `2026-11-25 20:58 UTC`."""
     return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 @dataclass(frozen=True)
 class Opening:
-    """One look at the sealed test part."""
+    """One use of the test set."""
 
     time_ms: int
     by: str
@@ -377,13 +375,13 @@ class Opening:
     trial: str
 
     def __str__(self) -> str:
-        """Return it as text, such as `2026-11-25 20:58 UTC by search.run for t0007`."""
+        """Format it, such as `2026-11-25 20:58 UTC by search.run for t0007`."""
         return f"{moment(self.time_ms)} by {self.by} for {self.trial}"
 
 
 @dataclass(frozen=True)
-class Answered:
-    """A request that was answered, at this Unix time in milliseconds."""
+class AnsweredRequest:
+    """A request, and the Unix time in milliseconds of its answer."""
 
     time_ms: int
     request: Requested
@@ -391,33 +389,34 @@ class Answered:
 
 @dataclass
 class Selection:
-    """The search's best few, trained again with fresh seeds (`search.select`)."""
+    """A selection: the best few trials, trained again with fresh seeds (`search.select`)."""
 
     started: Selecting
     """The first event of its last session."""
     sessions: list[Session]
     repeats: dict[str, TrialResult] = field(default_factory=dict)
-    """The trainings, by name, such as `t0007-s2`; each knows its candidate (`repeat_of`)."""
+    """The trainings, by name, such as `t0007-s2`. `repeat_of` is the candidate."""
     dropped: dict[str, Dropped] = field(default_factory=dict)
-    """Candidates that left the race early."""
+    """The candidates that were dropped from the race."""
     verdict: Selected | None = None
     """The choice; None before it."""
     tested: Tested | None = None
-    """The last evaluation of one of its trainings on the test part; None before."""
+    """The last evaluation of one of its trainings on the test set; None before."""
     outcome: str = "running"
     reason: str = ""
 
     def begin_again(self, terms: Selecting) -> None:
-        """Begin another session on these terms, and bring back candidates that left too early.
+        """Begin another session on these terms, and bring back some of the dropped candidates.
 
-        These are the `failed` ones. If the terms of the race have changed, they are also those that
-        were clearly worse, since they may not be now. Their trainings that failed, or were stopped,
-        continue.
+        The `failed` ones come back. If the terms have changed, those that were clearly worse do,
+        too, since they may not be on the new terms. Their failed or stopped trainings continue.
         """
         again = self.failed & set(terms.candidates)
         if is_other_race(self.started, terms):
-            again |= {name for name, left in self.dropped.items() if left.p is not None}
-        self.dropped = {name: left for name, left in self.dropped.items() if name not in again}
+            again |= {name for name, departure in self.dropped.items() if departure.p is not None}
+        self.dropped = {
+            name: departure for name, departure in self.dropped.items() if name not in again
+        }
         for trial in self.repeats.values():
             if trial.repeat_of in again and trial.outcome in ("failed", "stopped"):
                 trial.outcome, trial.reason, trial.kind = "interrupted", "", ""
@@ -425,15 +424,15 @@ class Selection:
 
     @property
     def failed(self) -> set[str]:
-        """Candidates that left only because a training failed: the cause may have passed.
+        """The candidates that were dropped only because a training failed: the cause may be gone.
 
-        A training that diverged would do so again.
+        A training that diverged is not among them: it would diverge again.
         """
         failed, diverged = (
             {trial.repeat_of for trial in self.repeats.values() if trial.outcome == outcome}
             for outcome in ("failed", "diverged")
         )
-        worse = {name for name, left in self.dropped.items() if left.p is not None}
+        worse = {name for name, departure in self.dropped.items() if departure.p is not None}
         return failed - diverged - worse
 
     @property
@@ -443,7 +442,7 @@ class Selection:
 
     @property
     def is_tested(self) -> bool:
-        """True if the chosen training has been evaluated on the test part."""
+        """True if the chosen training has been evaluated on the test set."""
         return (
             self.verdict is not None
             and self.tested is not None
@@ -452,7 +451,7 @@ class Selection:
 
     @property
     def test(self) -> Json:
-        """The chosen training's evaluation on the test part; empty before."""
+        """The chosen training's evaluation on the test set; empty before."""
         return self.tested.test if self.tested is not None and self.is_tested else {}
 
     @property
@@ -463,10 +462,7 @@ class Selection:
 
 @dataclass
 class Refinement:
-    """Further rounds of a search (`search.refine`).
-
-    Each is in a space made from what was observed before.
-    """
+    """The further rounds of a search (`search.refine`), each in a narrower or shifted space."""
 
     terms: RefinementTerms
     rounds: list[Refined] = field(default_factory=list)
@@ -483,61 +479,59 @@ class Refinement:
 class SearchResult:
     """A search and its trials, in the order of suggestion.
 
-    `apply` takes the journal's events one by one.
+    It is built by `apply`, event by event.
     """
 
     name: str = ""
     started: Started = field(default_factory=Started)
-    """The first event, with what later sessions have changed of it."""
+    """The first event, with the changes that later sessions made."""
     sessions: list[Session] = field(default_factory=list)
-    now: list[Session] = field(default_factory=list)
-    """The list to whose last session events belong now: the search's sessions, or its selection's.
+    current_sessions: list[Session] = field(default_factory=list)
+    """Either `sessions` or those of the selection. The last of them is the session to which the
+    next event belongs.
     """
     trials: dict[str, TrialResult] = field(default_factory=dict)
     tested: Tested | None = None
-    """The last evaluation of one of its trials on the test part; None before."""
+    """The last evaluation of one of its trials on the test set; None before."""
     openings: list[Opening] = field(default_factory=list)
-    """Every look at the test part."""
+    """Every use of the test set."""
     selection: Selection | None = None
     refinement: Refinement | None = None
     is_drawn: bool = False
     """True if the pictures and the best trial's evidence are in the search's folder."""
     unevaluated: dict[str, list[str]] = field(default_factory=dict)
-    """The trials that the last session could not evaluate, by the reason."""
+    """The trials that the last session could not evaluate, by reason."""
     outcome: str = "running"
     reason: str = ""
     risk: Risked | None = None
-    """The risk of having stopped trials at the search's end; None where that is not known."""
-    requests: dict[str, Answered] = field(default_factory=dict)
-    """The requests that were answered, by id, in that order."""
+    """The risk of having stopped trials at the end of the search; None if not known."""
+    requests: dict[str, AnsweredRequest] = field(default_factory=dict)
+    """The requests by id, in the order of their answers."""
     stopping: Requested | None = None
-    """The request by which the search is to stop, until it has."""
+    """The request that the search should stop; None once it has stopped."""
     _state: int = field(default=0, init=False, repr=False, compare=False)
-    """A number that grows with whatever `apply` and `cut_off` change."""
+    """A number that increases whenever `apply` or `cut_off` changes something."""
     _computed: dict[str, tuple[tuple[int, int], list[TrialResult]]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
-    """By the name of what computed it (`_once`): the state and number of trials, and the result."""
+    """The cache of `_compute_once`: by function, ((state, number of trials), its result)."""
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Return the result of the search in this folder, finished or not.
+        """Read the result of the search in this folder, finished or not.
 
         Raises:
-            JournalError: no search there, or its journal is damaged.
+            JournalError: there is no search, or its journal is damaged.
         """
         with without_garbage_collection():
             return cls.of(events_of(folder / FILE_NAME), folder)
 
     @classmethod
     def kept_in(cls, home: Home) -> tuple[Self, str]:
-        """Return the result of a search as it stands, and the driver that has it now, if any does.
+        """Read the current result of a search, and the name of the driver that runs it, or "".
 
-        With one, the time since its last event is counted too. Without one, trials that were at
-        work are cut off.
-
-        Raises:
-            JournalError: no search there, or its journal is damaged.
+        If a driver runs it, the time since the last event counts, too. If none does, trials that
+        were running are interrupted.
         """
         result, holder = cls.read(home.opened()), home.holder()
         if holder:
@@ -547,10 +541,10 @@ class SearchResult:
 
     @classmethod
     def of(cls, events: Iterable[Event], folder: Path) -> Self:
-        """Return the result that these events make.
+        """Compute the result from the events of a journal.
 
         Raises:
-            JournalError: they hold no beginning of a search.
+            JournalError: the events do not contain the beginning of a search.
         """
         result = cls()
         for event in events:
@@ -568,69 +562,73 @@ class SearchResult:
         return result
 
     def apply(self, event: Event) -> None:
-        """Take one event."""
+        """Update the result by the next event of the journal."""
         self._state += 1
         data = event.data
-        if self.now and not isinstance(data, SessionStart | Freed):  # `Freed` is of no session
-            self.now[-1].hear(event.time_ms, event.elapsed_ms)
+        if self.current_sessions and not isinstance(
+            data, SessionStart | Freed
+        ):  # `Freed` belongs to no session
+            self.current_sessions[-1].count_until(event.time_ms, event.elapsed_ms)
         self._apply(data, event.time_ms)
         if isinstance(data, SessionStart):
-            self.now[-1].hear(event.time_ms, event.elapsed_ms)
-        elif isinstance(data, Epoch) and self.now:
-            self.now[-1].epoch_ms = self.now[-1].elapsed_ms
-        elif isinstance(data, Ended) and self.now:
-            self.now[-1].ended_ms = self.now[-1].elapsed_ms
+            self.current_sessions[-1].count_until(event.time_ms, event.elapsed_ms)
+        elif isinstance(data, Epoch) and self.current_sessions:
+            self.current_sessions[-1].epoch_ms = self.current_sessions[-1].elapsed_ms
+        elif isinstance(data, Ended) and self.current_sessions:
+            self.current_sessions[-1].ended_ms = self.current_sessions[-1].elapsed_ms
 
     def until_now(self, holder: str) -> Self:
-        """Return the result with the time counted that has passed since the last event.
+        """Return a copy in which the time since the last event counts, while `holder` runs it.
 
-        `holder` is the driver that has the search now. Nothing has passed unless it is the one
-        that writes the last session: another is only about to begin one. Nor after the session's
-        last event, when its driver only waits for MLflow.
+        No time counts if the holder is not the driver of the last session: then it is about to
+        begin a new one. Nor does any after the session's last event, when its driver only waits
+        for MLflow.
         """
-        if not self.now or not holder or self._last_outcome != "running":
+        if not self.current_sessions or not holder or self._last_outcome != "running":
             return self
-        # A lease on another machine is named with "if that still lives" behind a comma.
-        if holder.partition(",")[0] != self.now[-1].driver:
+        # Behind a comma, the holder of a lease on another machine has "if that still lives".
+        if holder.partition(",")[0] != self.current_sessions[-1].driver:
             return self
-        session = replace(self.now[-1])
+        session = replace(self.current_sessions[-1])
         session.advance(session.now_ms)
-        now = [*self.now[:-1], session]
-        if self.now is self.sessions:
-            shown = replace(self, sessions=now, now=now)
+        extended = [*self.current_sessions[:-1], session]
+        if self.current_sessions is self.sessions:
+            current = replace(self, sessions=extended, current_sessions=extended)
         else:
-            selection = self.selection and replace(self.selection, sessions=now)
-            shown = replace(self, selection=selection, now=now)
-        # Its trials are the same objects: a page of a search that runs ranks them once, too.
-        shown._state, shown._computed = self._state, self._computed
-        return shown
+            selection = self.selection and replace(self.selection, sessions=extended)
+            current = replace(self, selection=selection, current_sessions=extended)
+        # The trials are the same objects, so the cached ranking is valid for the copy, too.
+        current._state, current._computed = self._state, self._computed
+        return current
 
     def _apply(self, data: EventData, time_ms: int) -> None:
         match data:
-            case Epoch() if (trial := self.find(data.trial)) is not None:  # which most events are
+            case Epoch() if (
+                trial := self.find(data.trial)
+            ) is not None:  # first, as most events are epochs
                 self._apply_to(trial, data, time_ms)
             case Started():
                 self.name, self.started = data.name, data
-                self.now = self.sessions = [Session.of(data)]
+                self.current_sessions = self.sessions = [Session.of(data)]
             case Resumed():
                 self._resume(data)
-            case Slots() if self.now:
-                self.now[-1].slots = data.count
+            case Slots() if self.current_sessions:
+                self.current_sessions[-1].slots = data.count
             case Suggested():
                 self._suggest(data)
             case Opened():
                 self.openings.append(Opening(time_ms, data.by, data.trial))
             case Tested():
                 self._test(data, time_ms)
-            case Unevaluated() if self.now is self.sessions:
+            case Unevaluated() if self.current_sessions is self.sessions:
                 self.unevaluated = data.reasons
             case Evidence() if data.file == PICTURES:
                 self.is_drawn = True
             case Risked():
                 self.risk = data
             case Freed():
-                for gone in filter(None, map(self.find, data.trials)):
-                    gone.is_freed = True
+                for freed_trial in filter(None, map(self.find, data.trials)):
+                    freed_trial.is_freed = True
             case Requested():
                 self._answer(data, time_ms)
             case Finished():
@@ -643,37 +641,36 @@ class SearchResult:
             case Selecting():
                 self._select(data)
             case Dropped() | Selected() | Concluded() if self.selection is not None:
-                self._race(data, self.selection)
+                self._apply_to_selection(data, self.selection)
             case _ if (trial := self.find(getattr(data, "trial", ""))) is not None:
                 self._apply_to(trial, data, time_ms)
 
     def _apply_to(self, trial: TrialResult, data: EventData, time_ms: int) -> None:
-        """Take an event of one trial."""
         ran = trial.outcome == "running"
         trial.trainings |= {self.training} if isinstance(data, Running) else set()
         _apply_to_trial(trial, data, time_ms)
-        if self.now and ran != (trial.outcome == "running"):
-            self.now[-1].running += -1 if ran else 1
+        if self.current_sessions and ran != (trial.outcome == "running"):
+            self.current_sessions[-1].running += -1 if ran else 1
 
     @property
     def training(self) -> str:
-        """The fingerprint of what, beside its config, decides a training now.
+        """The current fingerprint of everything except the config that a training depends on.
 
-        Empty if the journal does not say.
+        Empty in journals of earlier versions.
         """
         return self.started.training
 
     def find(self, name: str) -> TrialResult | None:
-        """Return a trial of the search or a training of its selection; None if there is none."""
+        """Return the trial, or training of the selection, of this name; None if there is none."""
         return self.trials.get(name) or (
             self.selection.repeats.get(name) if self.selection is not None else None
         )
 
     def _suggest(self, data: Suggested) -> None:
         before = next(reversed(self.trials.values()), None)
-        config = _sharing(data.config, before.config) if before is not None else data.config
+        config = _share_parts(data.config, before.config) if before is not None else data.config
         trial = TrialResult(data.trial, data.params, config, repeat_of=data.repeat_of)
-        if not trial.repeat_of:  # journals of an earlier version do not tell the stem
+        if not trial.repeat_of:  # journals of earlier versions have no stem
             trial.training_key = data.stem or training_key_of(trial.config)
         if not trial.repeat_of:
             self.trials[trial.trial] = trial
@@ -681,7 +678,6 @@ class SearchResult:
             self.selection.repeats[trial.trial] = trial
 
     def _select(self, data: Selecting) -> None:
-        """Begin a session of a selection, the first or one that goes on."""
         session = Session.of(data)
         if self.selection is None:
             self.selection = Selection(data, [session])
@@ -690,11 +686,12 @@ class SearchResult:
             self.selection.started = data
             self.selection.sessions.append(session)
             self.selection.outcome, self.selection.reason = "running", ""
-        self.now = self.selection.sessions
+        self.current_sessions = self.selection.sessions
         self.cut_off()
 
-    def _race(self, data: Dropped | Selected | Concluded, selection: Selection) -> None:
-        """Take an event of the selection's race."""
+    def _apply_to_selection(
+        self, data: Dropped | Selected | Concluded, selection: Selection
+    ) -> None:
         match data:
             case Dropped():
                 selection.dropped[data.candidate] = data
@@ -705,7 +702,6 @@ class SearchResult:
                 self.cut_off()
 
     def _refine(self, data: Refined | Settled, refinement: Refinement) -> None:
-        """Take an event of the refinement."""
         if isinstance(data, Settled):
             refinement.reason = data.reason
         else:
@@ -713,8 +709,8 @@ class SearchResult:
             self.started = replace(self.started, experiment=data.experiment)
 
     def _answer(self, data: Requested, time_ms: int) -> None:
-        """Take the answer to a request, which an answer that refuses it leaves without effect."""
-        self.requests[data.id] = Answered(time_ms, data)
+        """Apply a request that was answered; one that was refused has no effect."""
+        self.requests[data.id] = AnsweredRequest(time_ms, data)
         if data.is_refused:
             return
         if data.changes:
@@ -723,10 +719,10 @@ class SearchResult:
         if data.action == STOP and not data.trial:
             self.stopping = self.stopping or data
         elif data.action == STOP and (trial := self.trials.get(data.trial)) is not None:
-            trial.asked = trial.asked or data
+            trial.stop_request = trial.stop_request or data
 
     def _test(self, data: Tested, time_ms: int) -> None:
-        # A journal of an earlier version does not tell of openings.
+        # Journals of earlier versions have no `Opened`.
         if not self.openings or self.openings[-1].trial != data.trial:
             self.openings.append(Opening(time_ms, data.by, data.trial))
         if data.trial in self.trials:
@@ -736,8 +732,8 @@ class SearchResult:
 
     def _resume(self, data: Resumed) -> None:
         self.started = self.started.changed_by(data)
-        self.now = self.sessions
-        self.now.append(Session.of(data))
+        self.current_sessions = self.sessions
+        self.current_sessions.append(Session.of(data))
         self.outcome, self.reason, self.is_drawn, self.risk = "running", "", False, None
         self.unevaluated = {}
         if data.refining is not None:
@@ -747,12 +743,12 @@ class SearchResult:
         self.cut_off()
 
     def cut_off(self) -> None:
-        """Mark running trials as interrupted: nobody trains them now."""
+        """Mark running trials as interrupted, since no driver runs them now."""
         self._state += 1
         repeats = self.selection.repeats if self.selection is not None else {}
         for trial in (*self.trials.values(), *repeats.values()):
             if trial.outcome == "running":
-                trial.outcome, trial.waiting = "interrupted", ""
+                trial.outcome, trial.wait_reason = "interrupted", ""
 
     @property
     def metric(self) -> Metric:
@@ -766,11 +762,11 @@ class SearchResult:
 
     @property
     def steps(self) -> float:
-        """The number of steps from the metric's one end to the other that single images make.
+        """The number of steps, each made by a single image, across the metric's range.
 
-        For a share of the images it is their number. Otherwise an image is taken to move a value by
-        twice its standard error over the root of their number, as it does a share of one half; and
-        a value between 0 and 1 at least as a share.
+        For a share of n images it is n. For other metrics, one image is assumed to move the value
+        by 2 * (standard error) / sqrt(n), since that is 1 / n for a share of one half, whose
+        standard error is 1 / (2 * sqrt(n)). A value between 0 and 1 moves by at least 1 / n.
         """
         images, best, metric = float(self.images), self.best, self.metric
         if metric.is_share or best is None or not images:
@@ -781,44 +777,46 @@ class SearchResult:
 
     @property
     def ranking(self) -> list[TrialResult]:
-        """Trials with a best epoch, the best first, without diverged and failed ones.
+        """The trials that have a best epoch, without diverged and failed ones, the best first.
 
-        Of equally good ones the first is the one that costs less, if cost is an objective, and
-        then the one with less loss. It is computed once for each state of the search: pages ask
-        for it dozens of times, and with thousands of trials it takes a tenth of a second.
+        Of equally good ones, the cheaper one is first if cost is an objective, then the one with
+        the lower loss. The ranking is cached until the next event: a page needs it dozens of times,
+        and with thousands of trials it takes a tenth of a second.
         """
-        return [*self._once(SearchResult._rank_trials)]
+        return [*self._compute_once(SearchResult._rank_trials)]
 
-    def _once(self, compute: "Callable[[SearchResult], list[TrialResult]]") -> list[TrialResult]:
-        """Return what a function computes of the search, once for each state of it."""
+    def _compute_once(
+        self, compute: "Callable[[SearchResult], list[TrialResult]]"
+    ) -> list[TrialResult]:
+        """Call `compute` with this result, unless nothing has changed since the last call."""
         state = self._state, len(self.trials)
-        known = self._computed.get(compute.__name__)
-        if known is None or known[0] != state:
-            known = self._computed[compute.__name__] = state, compute(self)
-        return known[1]
+        cached = self._computed.get(compute.__name__)
+        if cached is None or cached[0] != state:
+            cached = self._computed[compute.__name__] = state, compute(self)
+        return cached[1]
 
     def _rank_trials(self) -> list[TrialResult]:
         ranked = sorted(
             self._counted, key=lambda trial: rank(trial.best, trial.metric), reverse=True
         )
-        if not (wanted := self.costs_wanted):
+        if not (objectives := self.cost_objectives):
             return ranked
         unknown, costs = (
-            (math.inf,) * len(wanted),
-            {name: costs_of(wanted, cost) for name, cost in self.costs.items()},
+            (math.inf,) * len(objectives),
+            {name: costs_of(objectives, cost) for name, cost in self.costs.items()},
         )
         return sorted(ranked, key=lambda trial: (-trial.score, costs.get(trial.trial, unknown)))
 
     @property
     def distinct(self) -> list[TrialResult]:
-        """The ranking with one trial for each training.
+        """The ranking with one trial per training.
 
-        Statistics count these: the lengths of one training are one observation.
+        For statistics: trials that differ only in length are one observation.
         """
-        return [*self._once(SearchResult._one_a_training)]
+        return [*self._compute_once(SearchResult._find_distinct)]
 
-    def _one_a_training(self) -> list[TrialResult]:
-        return one_a_training(self.ranking)
+    def _find_distinct(self) -> list[TrialResult]:
+        return furthest_of_each_training(self.ranking)
 
     @property
     def _counted(self) -> list[TrialResult]:
@@ -827,51 +825,52 @@ class SearchResult:
         ]
 
     @property
-    def costs_wanted(self) -> tuple[str, ...]:
-        """The costs that are to be low beside a good metric."""
+    def cost_objectives(self) -> tuple[str, ...]:
+        """The names of the costs that are objectives beside the metric."""
         return tuple(self.started.experiment.get("objectives", ())[1:])
 
     @property
     def costs(self) -> dict[str, Cost]:
-        """The cost of using each trial's network, by trial, if it is known.
+        """The cost of using each trial's network, by trial, as far as it is known.
 
-        If cost is an objective, all trials are compared by the same kind of measurement: with
-        nothing beside it, if all were measured so, else with their first epochs, when other
-        training made them slower.
+        If cost is an objective, all trials need the same kind of measurement. It is the one while
+        nothing else ran, if all trials have it, otherwise the one with their first epochs, which is
+        slower beside other trainings.
         """
         counted = self._counted
-        alone = not self.costs_wanted or all(trial.cost for trial in counted)
-        found = {
-            trial.trial: trial.cost if alone else trial.costed or trial.cost for trial in counted
+        all_alone = not self.cost_objectives or all(trial.cost for trial in counted)
+        costs = {
+            trial.trial: trial.cost if all_alone else trial.costed or trial.cost
+            for trial in counted
         }
-        return {name: cost for name, cost in found.items() if cost}
+        return {name: cost for name, cost in costs.items() if cost}
 
     @property
     def best_of_models(self) -> dict[str, TrialResult]:
         """The best trial of each model, by the model's name, the best model first.
 
-        Only trials count whose checkpoint is not known to be damaged.
+        Trials with a damaged checkpoint do not count.
         """
-        found: dict[str, TrialResult] = {}
+        best_by_model: dict[str, TrialResult] = {}
         for trial in self.ranking:
             if trial.trial not in self.passed_over:
-                found.setdefault(trial.config["model"]["name"], trial)
-        return found
+                best_by_model.setdefault(trial.config["model"]["name"], trial)
+        return best_by_model
 
     @property
     def best(self) -> TrialResult | None:
-        """The first of the ranking whose checkpoint is not known to be damaged."""
+        """The first trial of the ranking whose checkpoint is not known to be damaged."""
         return next((trial for trial in self.ranking if trial.trial not in self.passed_over), None)
 
     @property
     def chosen(self) -> TrialResult | None:
-        """The training whose network is the answer: a selection's choice, else the best trial."""
+        """The training whose network is the answer: the selection's choice, or the best trial."""
         chosen = self.selection.chosen if self.selection is not None else None
         return chosen or self.best
 
     @property
     def chosen_test(self) -> Json:
-        """The evaluation of `chosen` on the test part; empty before."""
+        """The evaluation of `chosen` on the test set; empty before."""
         return (
             self.selection.test
             if self.selection is not None and self.selection.chosen is not None
@@ -879,7 +878,7 @@ class SearchResult:
         )
 
     def test_of(self, trial: TrialResult) -> Json:
-        """Return a training's evaluation on the test part; empty if that was not opened for it."""
+        """Return a training's evaluation on the test set; empty if there is none."""
         if trial is self.chosen:
             return self.chosen_test
         tested = self.tested
@@ -889,62 +888,62 @@ class SearchResult:
 
     @property
     def is_selection_old(self) -> bool:
-        """True if the search has gone on since its selection: its best may be others now."""
-        return self.selection is not None and self.now is self.sessions
+        """True if the search continued after its selection: others may be the best now."""
+        return self.selection is not None and self.current_sessions is self.sessions
 
     @property
     def passed_over(self) -> dict[str, str]:
-        """Better trials whose checkpoints were found damaged before the test, with the damage."""
+        """Better trials, with the damage of their checkpoints that was found before the test."""
         return (self.tested.passed_over or {}) if self.tested is not None else {}
 
     @property
     def is_over(self) -> bool:
-        """True if it has come to its end, so that a selection may begin.
+        """True if the search has ended, so that a selection may begin.
 
-        A search that its budget or a request ended may have trials that have not come to theirs.
+        If its budget or a request has ended it, some of its trials may be unfinished.
         """
         return self.outcome in OPEN or (self.outcome in ENDED and not self.unfinished)
 
     @property
     def has_ended(self) -> bool:
-        """True if what ran last, the search or its selection, has done what it was asked to."""
+        """True if the search, or its selection if that ran last, has ended as intended."""
         return self._last_outcome in ENDED
 
     @property
     def _last_outcome(self) -> str:
-        """The outcome of what ran last, the search or its selection."""
-        if self.selection is not None and self.now is self.selection.sessions:
+        """The outcome of the search, or of its selection if that ran last."""
+        if self.selection is not None and self.current_sessions is self.selection.sessions:
             return self.selection.outcome
         return self.outcome
 
     @property
     def images(self) -> int:
-        """The number of images that each trial is validated on.
+        """The number of images on which each trial is validated.
 
-        With folds these are all that are not in the test part.
+        With cross-validation, these are all images outside the test set.
         """
         return max(1, int(self.started.data["val"]))
 
     @property
     def is_sealed(self) -> bool:
-        """True if the search leaves the test part closed."""
+        """True if the search does not use the test set."""
         return bool(self.started.experiment.get("sealed", False))
 
     @property
     def is_improvement(self) -> bool:
-        """True of a search by `search.improve`, whose decision looks at the test part."""
+        """True for a search by `search.improve`, whose decision uses the test set."""
         return self.is_sealed and self.started.experiment["space"]["name"] == IMPROVEMENT
 
     @property
     def test(self) -> Json:
-        """The best trial's evaluation on the test part; empty before."""
+        """The best trial's evaluation on the test set; empty before."""
         return self.tested.test if self.tested is not None and self.is_tested else {}
 
     @property
     def is_tested(self) -> bool:
         """True if there is nothing left for this search to test.
 
-        A sealed search leaves the test to a selection.
+        A sealed search has nothing to test: a selection does it.
         """
         best = self.best
         if self.is_sealed and self.tested is None:
@@ -966,35 +965,31 @@ class SearchResult:
 
     @property
     def epochs_trained(self) -> int:
-        """Finished epochs of all trials; an epoch that others took over counts once.
-
-        It counts for the trial that trained it.
-        """
+        """The number of epochs that all trials have trained, without reused ones."""
         return sum(len(trial.own_epochs) for trial in self.trials.values())
 
     @property
-    def taken_over(self) -> dict[str, tuple[int, int]]:
-        """The number of trials with a warm start and of the epochs that they took over, by search.
-
-        The searches are those whose trials had trained these epochs.
-        """
-        found: dict[str, tuple[int, int]] = {}
+    def reused_epochs(self) -> dict[str, tuple[int, int]]:
+        """By the search that trained them: (trials that reuse epochs, reused epochs)."""
+        totals: dict[str, tuple[int, int]] = {}
         for trial in self.trials.values():
-            for search in {one.search: None for one in trial.begun}:
+            for search in {source.search: None for source in trial.inherited}:
                 epochs = len(
-                    {epoch for one in trial.begun if one.search == search for epoch in one.epochs}
+                    {
+                        epoch
+                        for source in trial.inherited
+                        if source.search == search
+                        for epoch in source.epochs
+                    }
                     & trial.epochs.keys()
                 )
-                trials, before = found.get(search, (0, 0))
-                found[search] = (trials + 1, before + epochs)
-        return found
+                trials, before = totals.get(search, (0, 0))
+                totals[search] = (trials + 1, before + epochs)
+        return totals
 
     @property
     def train_s(self) -> float:
-        """Seconds inside training and validation steps, summed over all trials.
-
-        An epoch that other trials took over counts once, for the trial that trained it.
-        """
+        """Seconds inside the training and validation steps of all trials, without reused epochs."""
         return sum(
             metrics["time/epoch_s"]
             for trial in self.trials.values()
@@ -1008,59 +1003,60 @@ class SearchResult:
 
     @property
     def wall_s(self) -> float:
-        """The search time: seconds of all sessions, Ray's start included.
+        """The search time: the seconds of all sessions, including the starts of Ray.
 
-        A selection's are not among them, nor the time for which the machine was suspended.
+        Sessions of a selection do not count, nor does time while the machine was suspended.
         """
         return elapsed_s(self.sessions)
 
     @property
     def slot_efficiency(self) -> float:
-        """The share of the slots' time that was training."""
+        """The share of the slots' time that was spent in training."""
         slot_s = sum(session.slot_s for session in self.sessions)
         return self.train_s / slot_s if slot_s else 0.0
 
     @property
     def failed(self) -> list[TrialResult]:
-        """Trials that diverged or failed."""
+        """The trials that diverged or failed."""
         return [trial for trial in self.trials.values() if trial.outcome in FAILED]
 
     @property
     def unfinished(self) -> list[TrialResult]:
-        """Trials that have not come to their end."""
+        """The trials that have not ended."""
         return [trial for trial in self.trials.values() if trial.outcome in UNFINISHED]
 
 
-def _sharing(config: Json, other: Json) -> Json:
-    """Return a config with those parts of another one that are the same, such as its `data`.
+def _share_parts(config: Json, template: Json) -> Json:
+    """Replace the parts of a config that are equal to those of `template` by the same objects.
 
-    In most trials of a search they are, and of thousands they take as much memory as all epochs.
+    Most parts are equal in all trials of a search, such as `data`. With thousands of trials they
+    would take as much memory as all epochs.
     """
     return {
-        name: other[name] if _is_same(value, other.get(name)) else value
+        name: template[name] if _is_same(value, template.get(name)) else value
         for name, value in config.items()
     }
 
 
-def _is_same(part: Any, other: Any) -> bool:
-    """Check whether two parts of configs are written alike: 1, 1.0 and true are equal only."""
-    if not (isinstance(part, dict) and isinstance(other, dict)) or part != other:
+def _is_same(part: Any, other_part: Any) -> bool:
+    """True if two flat dicts are equal in JSON, too: 1, 1.0 and true are equal only in Python."""
+    if not (isinstance(part, dict) and isinstance(other_part, dict)) or part != other_part:
         return False
     kinds = [*map(type, part.values())]
     is_flat = not {dict, list} & {*kinds}
-    return is_flat and [*part] == [*other] and kinds == [*map(type, other.values())]
+    return is_flat and [*part] == [*other_part] and kinds == [*map(type, other_part.values())]
 
 
-def one_a_training(trials: Sequence[TrialResult]) -> list[TrialResult]:
-    """Return, of each training among these trials, the one that came furthest, in their order.
+def furthest_of_each_training(trials: Sequence[TrialResult]) -> list[TrialResult]:
+    """Return one trial per training, in the given order: the one that has reached the last epoch.
 
-    Of several that came equally far it is the longest one. A failed trial stands for its training
-    only if all of that training's trials failed.
+    Among several it is the one that is planned to be longest. A failed trial represents its
+    training only if all trials of the training failed.
     """
     furthest: dict[str, TrialResult] = {}
     for trial in trials:
-        known = furthest.setdefault(trial.training_key or trial.trial, trial)
-        if _length(trial) > _length(known):
+        leader = furthest.setdefault(trial.training_key or trial.trial, trial)
+        if _length(trial) > _length(leader):
             furthest[trial.training_key or trial.trial] = trial
     return [trial for trial in trials if furthest[trial.training_key or trial.trial] is trial]
 
@@ -1070,15 +1066,15 @@ def _length(trial: TrialResult) -> tuple[bool, int, int]:
 
 
 def _apply_to_trial(trial: TrialResult, data: EventData, time_ms: int) -> None:
-    trial.waiting = data.reason if isinstance(data, Waiting) else ""
+    trial.wait_reason = data.reason if isinstance(data, Waiting) else ""
     match data:
         case Running():
             trial.outcome, trial.attempt = "running", data.attempt
             trial.is_freed = False
             trial.started_ms = trial.started_ms or time_ms
-        case Restored() if (begun := data.begun) is not None:
-            epochs = list(range(max(trial.epochs, default=0) + 1, begun.epoch + 1))
-            trial.begun.append(Begun(begun.search, begun.trial, epochs))
+        case Restored() if (warm_start := data.begun) is not None:
+            epochs = list(range(max(trial.epochs, default=0) + 1, warm_start.epoch + 1))
+            trial.inherited.append(InheritedEpochs(warm_start.search, warm_start.trial, epochs))
         case Epoch():
             trial.epochs[data.epoch], trial._best = data.metrics, (-1, None)
             trial.folds |= {data.epoch: data.folds} if data.folds else {}
@@ -1092,25 +1088,28 @@ def _apply_to_trial(trial: TrialResult, data: EventData, time_ms: int) -> None:
         case Paused():
             trial.outcome = "interrupted"
         case Held():
-            trial.outcome, trial.held = "held", data.reason
+            trial.outcome, trial.hold_reason = "held", data.reason
         case Promoted():
-            trial.outcome, trial.held = ("running" if trial.outcome == "running" else "pending"), ""
+            trial.outcome, trial.hold_reason = (
+                ("running" if trial.outcome == "running" else "pending"),
+                "",
+            )
         case Retried():
             trial.attempt += trial.outcome != "running"  # it died before it ran
             trial.outcome = "pending"
             trial.retries.append(data.kind)
         case Ended():
-            trial.outcome, trial.reason, trial.held = data.outcome, data.reason, ""
+            trial.outcome, trial.reason, trial.hold_reason = data.outcome, data.reason, ""
             trial.kind, trial.ended_ms = data.kind, time_ms
 
 
 def checkpoint_of(trial: TrialResult, folder: Path) -> Path:
-    """Return the path of the checkpoint of a trial's best epoch, in a search's folder."""
+    """Return the path of the checkpoint of a trial's best epoch."""
     return folder / "trials" / trial.trial / f"epoch-{trial.best_epoch:04d}"
 
 
 def metric_of(config: Mapping[str, Any]) -> Metric:
-    """Return the metric of a config as the journal has it.
+    """Return the metric of a config from a journal.
 
     Raises:
         JournalError: this version does not know the metric.
@@ -1126,7 +1125,7 @@ def metric_of(config: Mapping[str, Any]) -> Metric:
 
 
 def task_of(config: Mapping[str, Any]) -> TaskEntry:
-    """Return the task of a config as the journal has it.
+    """Return the task of a config from a journal.
 
     Raises:
         JournalError: this version does not know the task.

@@ -1,8 +1,8 @@
-"""The place where one search is kept: a folder, or a place in a bucket with copies in folders here.
+"""The home of a search: a folder, or a place in a bucket with copies in local folders.
 
-A driver writes in a folder of its own, and readers fetch what they want into another: what is in
-the bucket is what counts. A trial's checkpoints never pass through the driver: each worker keeps
-its own in the bucket (`cluster.storage.mirror`).
+With a bucket, the driver writes to a local folder of its own, and readers download what they need
+into another one. The bucket is the truth. The checkpoints of trials do not pass through the driver:
+each worker uploads its own to the bucket (`cluster.storage.mirror`).
 """
 
 import argparse
@@ -29,43 +29,43 @@ from search.journal.lease import FILE_NAME as LOCK_FILE
 from search.journal.lease import PATIENCE_S, SIZE, Lease, holder_of
 from search.values.message import Message, Remedy, Start
 from trainables.caches import cache_folder, make_private
-from trainables.checkpoints.heartbeat import TELL_S, Beat, beat_of, last_beats
+from trainables.checkpoints.heartbeat import SEND_S, Beat, beat_of, last_beats
 from trainables.disk import read_regular
 
 Storage = Path | Bucket
-"""A place that keeps searches."""
+"""A place that contains searches."""
 TRIALS, BEATS = "trials", "beats"
 DECISION = "improvement.json"
-"""The file beside the journal with what `search.improve` has decided."""
+"""The file beside the journal with the decision of `search.improve`."""
 REQUESTS = "requests"
-"""The folder of what the driver is asked for (`search.journal.requests`)."""
-Opened = tuple[Journal, list[Event]]
+"""The folder of requests to the driver (`search.journal.requests`)."""
+OpenedJournal = tuple[Journal, list[Event]]
 
 
 class Place(NamedTuple):
-    """The place of a trial's checkpoints, as plain values that may cross to other machines."""
+    """The place of a trial's checkpoints, as values that can be sent to other machines."""
 
     folder: str
-    """A folder; with a mirror the address in the bucket, for people."""
+    """The folder; with a mirror the address in the bucket, for messages only."""
     mirror: CheckpointMirror | None = None
-    """The mirror that keeps them in a bucket."""
+    """Copies them to a bucket; None for a folder."""
 
 
 @dataclass(frozen=True)
-class Size:
-    """The room that a search takes on the disk, or in a bucket."""
+class StoredSize:
+    """The disk space of a search, or the space in a bucket."""
 
     files: int
     bytes: int
 
 
 def own_path(text: str) -> Path:
-    """Return the file or folder that a text names, as an option's type.
+    """Parse the path of a file or folder, as the type of an option.
 
-    `~` is the home folder, even where the shell did not expand it.
+    `~` means the home folder, even if the shell did not expand it.
 
     Raises:
-        argparse.ArgumentTypeError: no home folder is known of the user after `~`.
+        argparse.ArgumentTypeError: the user after `~` has no home folder.
     """
     try:
         return Path(text).expanduser()
@@ -77,10 +77,10 @@ def own_path(text: str) -> Path:
 
 
 def storage(text: str) -> Storage:
-    """Return the place that `--storage` names, as an option's type.
+    """Parse `--storage`: a folder or `s3://BUCKET/PREFIX`.
 
     Raises:
-        argparse.ArgumentTypeError: it is neither a folder nor an address of a bucket.
+        argparse.ArgumentTypeError: it is neither of these.
     """
     if "://" not in text:
         return own_path(text)
@@ -95,17 +95,14 @@ def storage(text: str) -> Storage:
 
 
 def home(place: Storage, name: str) -> "Home":
-    """Return the place where the search of this name is kept."""
+    """Return the home of the search with this name, which need not exist."""
     return Home(place / name) if isinstance(place, Path) else BucketHome(place / name, name)
 
 
 def searches_in(place: Storage) -> list[str]:
-    """Return the names of the searches that are kept there, in order.
+    """Return the names of the searches in a place, sorted.
 
-    Of a bucket these are all names that have something below them.
-
-    Raises:
-        StorageError: the bucket refuses.
+    In a bucket these are all prefixes, whether they contain a search or not.
     """
     if isinstance(place, Path):
         return sorted(path.parent.name for path in place.glob(f"*/{FILE_NAME}"))
@@ -117,73 +114,72 @@ class Home:
     """A search that is kept in a folder."""
 
     is_shared: ClassVar = True
-    """True if other machines may see that folder."""
+    """True if other machines may see the same folder."""
     asked_every_s: ClassVar = 0.25
     """Seconds between two looks for requests."""
     beats_every_s: ClassVar = 1.0
     beats_late_s: ClassVar = 0.0
-    """Seconds between two looks for heartbeats, and how many seconds late these may be seen."""
+    """Seconds between two looks for heartbeats, and the delay in seconds with which they arrive."""
     patience_s: ClassVar = PATIENCE_S
-    """Seconds after which a driver whose lock has not changed counts as dead."""
+    """A driver whose lock has not changed for this many seconds counts as dead."""
 
     def __init__(self, folder: Path) -> None:
-        """Take `folder`, the driver's."""
         self.folder = folder
 
     def __str__(self) -> str:
         return str(self.folder)
 
     def exists(self) -> bool:
-        """Return whether there is a search, whole or not."""
+        """True if there is a search, complete or not."""
         return any((self.folder / part).exists() for part in (FILE_NAME, TRIALS))
 
     def opened(self, *, files: bool = False) -> Path:
         """Return a folder with the journal, for readers.
 
-        With `files` it also holds what the journal names as evidence, and what an improvement has
-        decided.
+        With `files`, it also has the files that the journal names as evidence, and the decision of
+        an improvement.
         """
         return self.folder
 
     def tail(self) -> Tail | CopyTail:
-        """Return a reader of its journal that goes on where it ended."""
+        """Return a reader that follows the journal as it grows."""
         return Tail(self.folder / FILE_NAME)
 
     def stamp(self) -> str:
-        """Return a text that changes with its journal; empty where there is none."""
+        """Return a text that changes whenever the journal does; empty if there is no journal."""
         try:
-            found = (self.folder / FILE_NAME).stat()
+            status = (self.folder / FILE_NAME).stat()
         except FileNotFoundError:
             return ""
-        return f"{found.st_ino} {found.st_size} {found.st_mtime_ns}"
+        return f"{status.st_ino} {status.st_size} {status.st_mtime_ns}"
 
     def read(self, part: str) -> Path:
-        """Return a file or folder of the search, for readers."""
+        """Return the path of a file or folder of the search, for readers."""
         return self.folder / part
 
     def lease(
         self, *, say: Callable[[str], None] = lambda text: None
     ) -> "AbstractContextManager[Lease | BucketLease]":
-        """Return the lease that its driver holds."""
+        """Return the lease that a driver must hold."""
         return Lease(self.folder, say=say)
 
     def holder(self) -> str:
-        """Return the driver that runs it now, as far as can be told; empty for none."""
+        """Name the driver that runs the search now, as far as is known; empty if none does."""
         return holder_of(self.folder)
 
     def lock(self) -> bytes:
-        """Return the content of its lock, which its driver changes every few seconds."""
+        """Return the content of the lock, which a driver changes every few seconds."""
         try:
             return read_regular(self.folder / LOCK_FILE, SIZE)
         except FileNotFoundError:
             return b""
 
-    def journal(self, *, new: bool) -> Opened:
-        """Return its journal to write to, and the events so far. The caller holds the lease."""
+    def journal(self, *, new: bool) -> OpenedJournal:
+        """Open the journal for writing, and return its events. The caller holds the lease."""
         return (Journal(self.folder), []) if new else Journal.reopen(self.folder)
 
     def names(self) -> list[str]:
-        """Return the names of what is there already, beside a lock."""
+        """Return the names of the files and folders that exist, without the lock."""
         return (
             sorted(path.name for path in self.folder.iterdir() if path.name != LOCK_FILE)
             if self.folder.is_dir()
@@ -199,109 +195,106 @@ class Home:
         return Place(str((self.folder / TRIALS / trial).absolute()))
 
     def has(self, checkpoint: str) -> bool:
-        """Return whether this checkpoint, a path in the search's folder, is there."""
+        """True if this checkpoint, a path relative to the search's folder, exists."""
         return (self.folder / checkpoint).is_dir()
 
     def checkpoints(self, trials: Iterable[str]) -> dict[str, dict[str, int]]:
         """Return the bytes of each checkpoint of these trials, by trial and name.
 
-        A file that another trial has too, which goes on from this one, counts in part.
+        Of a file that n trials share, each counts an n-th part.
         """
-        found = {
-            trial: {path.name: _bytes_in(path) for path in saved(self.folder / TRIALS / trial)}
+        sizes_by_trial = {
+            trial: {
+                path.name: _bytes_in(path)
+                for path in saved_checkpoints(self.folder / TRIALS / trial)
+            }
             for trial in trials
         }
-        return {trial: sizes for trial, sizes in found.items() if sizes}
+        return {trial: sizes for trial, sizes in sizes_by_trial.items() if sizes}
 
     def drop(self, trial: str, checkpoints: Iterable[str]) -> None:
-        """Remove checkpoints of a trial, as far as they are there."""
+        """Remove checkpoints of a trial, as far as they exist."""
         for name in checkpoints:
             remove(self.folder / TRIALS / trial / name)
 
     def beats(self, folders: list[Path]) -> list[Beat | None]:
-        """Return the last heartbeat of the trial of each of these folders."""
+        """Return the last heartbeats of the trials with these folders."""
         return last_beats(folders)
 
     def fetch(self, *parts: str) -> None:
-        """Copy these files or folders into the driver's folder, as far as they exist."""
+        """Copy files or folders of the search into the driver's folder, as far as they exist."""
 
     def keep(self, *parts: str) -> None:
-        """Copy these files or folders of the driver's to where the search is kept."""
+        """Copy files or folders from the driver's folder to where the search is kept."""
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file, whole or not at all, and keep it."""
+        """Write a file atomically, and `keep` it."""
         _write(self.folder / name, content)
         self.keep(name)
 
     def open_for_requests(self) -> None:
-        """Let whoever may write into the search's folder ask its driver for something."""
-        place = self.folder / REQUESTS
+        """Create the folder for requests, with the permissions of the search's folder."""
+        folder = self.folder / REQUESTS
         with suppress(FileExistsError):
-            place.mkdir()
-            place.chmod(stat.S_IMODE(self.folder.stat().st_mode))
+            folder.mkdir()
+            folder.chmod(stat.S_IMODE(self.folder.stat().st_mode))
 
     def ask(self, request: str, content: bytes) -> None:
-        """Put a request there, whole or not at all, for the driver to take up."""
+        """Store a request for the driver, atomically."""
         self.open_for_requests()
         _write(self.folder / REQUESTS / request, content)
 
     def requests(self) -> dict[str, int]:
-        """Return the bytes of each request that is there, by name.
-
-        Raises:
-            OSError: the storage refuses.
-        """
-        found = dict[str, int]()
-        with suppress(FileNotFoundError), self._requests() as place, os.scandir(place) as entries:
-            for one in entries:
-                with suppress(FileNotFoundError):  # it was answered just now
-                    found[one.name] = one.stat(follow_symlinks=False).st_size
-        return found
+        """Return the bytes of each object among the requests, by name."""
+        sizes = dict[str, int]()
+        with suppress(FileNotFoundError), self._requests() as folder, os.scandir(folder) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):  # it was answered meanwhile
+                    sizes[entry.name] = entry.stat(follow_symlinks=False).st_size
+        return sizes
 
     def request(self, request: str, most: int) -> bytes:
-        """Return the content of a request, or `most` bytes of it.
+        """Read at most `most` bytes of a request.
 
         Raises:
-            OSError: it is gone, it is no plain file, or the storage refuses.
+            OSError: it does not exist, is not a regular file, or the storage fails.
         """
-        with self._requests() as place:
-            descriptor = os.open(request, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=place)
+        with self._requests() as folder:
+            descriptor = os.open(
+                request, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder
+            )
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise OSError("it is no plain file")
             return file.read(most)
 
     def drop_request(self, request: str) -> None:
-        """Remove a request, which has been answered, if it is still there.
-
-        Raises:
-            OSError: the storage refuses.
-        """
-        with suppress(FileNotFoundError), self._requests() as place:
-            os.unlink(request, dir_fd=place)
+        """Remove a request, if it is still there."""
+        with suppress(FileNotFoundError), self._requests() as folder:
+            os.unlink(request, dir_fd=folder)
 
     @contextmanager
     def _requests(self) -> Iterator[int]:
-        """Open the folder of requests.
+        """Open the folder of requests, and yield its descriptor.
 
-        Others may write here: neither it nor what is in it may be a link to anything else.
+        Others can write here, so links are not followed: neither of the folder nor in it.
         """
-        place = os.open(self.folder / REQUESTS, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        descriptor = os.open(self.folder / REQUESTS, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
-            yield place
+            yield descriptor
         finally:
-            os.close(place)
+            os.close(descriptor)
 
-    def size(self) -> Size:
-        """Return how much it holds, beside a lock."""
+    def size(self) -> StoredSize:
+        """Count the files and their bytes, without the lock."""
         lock = self.folder / LOCK_FILE
         files = [path for path in self.folder.rglob("*") if path.is_file() and path != lock]
-        return Size(len(files), _bytes_of(files))
+        return StoredSize(len(files), _bytes_of(files))
 
     def remove(self) -> None:
-        """Remove all of it, the journal last, so that what is left if this ends early has a name.
+        """Remove the whole search. The caller holds the lease.
 
-        The caller holds the lease.
+        The journal goes last: if this is interrupted, the rest is still listed as a search.
         """
         last = [self.folder / name for name in (FILE_NAME, LOCK_FILE)]
         for path in self.folder.iterdir():
@@ -322,27 +315,27 @@ class BucketHome(Home):
 
     is_shared: ClassVar = False
     asked_every_s: ClassVar = 2.0
-    beats_every_s: ClassVar = TELL_S
-    beats_late_s: ClassVar = 2 * TELL_S
+    beats_every_s: ClassVar = SEND_S
+    beats_late_s: ClassVar = 2 * SEND_S
     patience_s: ClassVar = BUCKET_PATIENCE_S
 
     def __init__(self, bucket: Bucket, name: str) -> None:
-        super().__init__(copies("driven", bucket))
+        super().__init__(copy_folder("driven", bucket))
         self.bucket, self.name = bucket, name
 
     def __str__(self) -> str:
         return str(self.bucket)
 
     def exists(self) -> bool:
-        """Return whether the bucket has the beginning of a journal."""
+        """True if the bucket has the beginning of a journal."""
         self.bucket.reach()
         return self.bucket.has(f"{FILE_NAME}/{FIRST}")
 
     def opened(self, *, files: bool = False) -> Path:
-        """Return the folder of a copy for readers, with the journal fetched anew.
+        """Download the journal, and return the folder of the copy for readers.
 
         Raises:
-            JournalError: no such search.
+            JournalError: there is no such search.
         """
         self.bucket.reach()
         folder = self._read
@@ -359,53 +352,53 @@ class BucketHome(Home):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         _write(folder / FILE_NAME, content)
         if files:
-            self._fetch(folder, [*evidence(read(folder / FILE_NAME)), DECISION])
+            self._fetch(folder, [*evidence_files(read(folder / FILE_NAME)), DECISION])
         return folder
 
     def tail(self) -> Tail | CopyTail:
-        """Return a reader of its journal in the bucket that goes on where it ended."""
+        """Return a reader that follows the journal in the bucket."""
         return CopyTail(self.bucket / FILE_NAME)
 
     def stamp(self) -> str:
-        """Return a text that changes with its journal: of its pieces only the last one grows."""
+        """Return a text that changes whenever the journal does: only its last piece grows."""
         return repr(max((self.bucket / FILE_NAME).listing().items(), default=""))
 
     def read(self, part: str) -> Path:
-        """Fetch a file or folder into the readers' copy and return its path there."""
+        """Download a file or folder into the copy for readers, and return its path there."""
         self._fetch(self._read, [part])
         return self._read / part
 
     @property
     def _read(self) -> Path:
-        return copies("read", self.bucket)
+        return copy_folder("read", self.bucket)
 
     def lease(
         self, *, say: Callable[[str], None] = lambda text: None
     ) -> "AbstractContextManager[Lease | BucketLease]":
-        """Return the lease that is an object in the bucket."""
+        """Return the lease, which is an object in the bucket."""
         return BucketLease(self.bucket, self.name, say=say)
 
     def holder(self) -> str:
-        """Return the driver that the lock names; empty for none."""
-        found = self.bucket.get(LOCK_FILE)
+        """Name the driver in the lock; empty if there is none."""
+        stored = self.bucket.get(LOCK_FILE)
         return (
-            f"{holder_in(found)}, if that still lives"
-            if found is not None and not is_free(found)
+            f"{holder_in(stored)}, if that still lives"
+            if stored is not None and not is_free(stored)
             else ""
         )
 
     def lock(self) -> bytes:
-        """Return the content of its lock in the bucket."""
-        found = self.bucket.get(LOCK_FILE)
-        return b"" if found is None else found.content
+        """Return the content of the lock in the bucket."""
+        stored = self.bucket.get(LOCK_FILE)
+        return b"" if stored is None else stored.content
 
-    def journal(self, *, new: bool) -> Opened:
-        """Begin the driver's copy anew and return its journal with the events so far.
+    def journal(self, *, new: bool) -> OpenedJournal:
+        """Create the driver's copy of the journal, and open it for writing.
 
-        Files that another driver, or an earlier one, has left here do not count.
+        Files in the driver's folder, left by an earlier driver, are removed.
 
         Raises:
-            JournalError: a new search was asked for, and there is one already.
+            JournalError: `new`, and the search exists already.
         """
         copy = JournalCopy(self.bucket / FILE_NAME)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -419,12 +412,12 @@ class BucketHome(Home):
         if not new:
             _write(self.folder / FILE_NAME, content)
         journal, events = super().journal(new=new)
-        self._fetch(self.folder, evidence(events))  # which MLflow may not have yet
+        self._fetch(self.folder, evidence_files(events))  # MLflow may not have it yet
         journal.copy = copy.append
         return journal, events
 
     def names(self) -> list[str]:
-        """Return the names of what is in the bucket, beside a lock."""
+        """Return the names of the files and folders in the bucket, without the lock."""
         self.bucket.reach()
         return sorted({part.partition("/")[0] for part in self.bucket.listing()} - {LOCK_FILE})
 
@@ -433,51 +426,51 @@ class BucketHome(Home):
         return sorted({part.partition("/")[0] for part in (self.bucket / TRIALS).listing()})
 
     def place(self, trial: str) -> Place:
-        """Return the place of a trial's checkpoints in the bucket."""
+        """Return the address of a trial's checkpoints, and the mirror that uploads them."""
         beats = replace(self.bucket, quick=True) / BEATS / trial
         return Place(
             f"{self}/{TRIALS}/{trial}", CheckpointMirror(self.bucket / TRIALS / trial, beats)
         )
 
     def has(self, checkpoint: str) -> bool:
-        """Return True: a missing checkpoint is noticed when it is fetched."""
+        """Return True: a missing checkpoint is noticed when it is downloaded."""
         return True
 
     def checkpoints(self, trials: Iterable[str]) -> dict[str, dict[str, int]]:
         """Return the bytes of each checkpoint of these trials, by trial and name."""
-        wanted, found = set(trials), dict[str, dict[str, int]]()
+        names, sizes_by_trial = set(trials), dict[str, dict[str, int]]()
         for part, size in (self.bucket / TRIALS).sizes().items():
             trial, name, *rest = part.split("/")
-            if rest and trial in wanted and name.startswith(CHECKPOINT):
-                sizes = found.setdefault(trial, {})
+            if rest and trial in names and name.startswith(CHECKPOINT):
+                sizes = sizes_by_trial.setdefault(trial, {})
                 sizes[name] = sizes.get(name, 0) + size
-        return found
+        return sizes_by_trial
 
     def drop(self, trial: str, checkpoints: Iterable[str]) -> None:
-        """Remove checkpoints of a trial from the bucket, as far as they are there."""
+        """Remove checkpoints of a trial from the bucket, as far as they exist."""
         mirror = self.place(trial).mirror
         assert mirror is not None
         mirror.drop(checkpoints)
 
     def beats(self, folders: list[Path]) -> list[Beat | None]:
-        """Return the last heartbeats that the bucket holds; None while it does not answer."""
+        """Return the last heartbeats in the bucket; None for each that cannot be read now."""
         bucket = replace(self.bucket, quick=True)
 
-        def one(folder: Path) -> Beat | None:
+        def fetch_beat(folder: Path) -> Beat | None:
             with suppress(StorageError):
                 if (stored := bucket.get(f"{BEATS}/{folder.name}")) is not None:
                     return beat_of(stored.content.decode())
             return None
 
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            return list(pool.map(one, folders))
+            return list(pool.map(fetch_beat, folders))
 
     def fetch(self, *parts: str) -> None:
-        """Download these files or folders from the bucket."""
+        """Download files or folders into the driver's folder."""
         self._fetch(self.folder, list(parts))
 
     def keep(self, *parts: str) -> None:
-        """Upload these files or folders to the bucket."""
+        """Upload files or folders from the driver's folder."""
         paths = [
             path
             for part in parts
@@ -496,27 +489,27 @@ class BucketHome(Home):
         self.bucket.put(content, f"{REQUESTS}/{request}")
 
     def requests(self) -> dict[str, int]:
-        """Return the bytes of each request in the bucket, by name; give up soon."""
+        """Return the bytes of each request in the bucket, by name; do not retry for long."""
         return (replace(self.bucket, quick=True) / REQUESTS).sizes()
 
     def request(self, request: str, most: int) -> bytes:
-        """Return the content of a request in the bucket, or `most` bytes of it."""
-        found = replace(self.bucket, quick=True).get(f"{REQUESTS}/{request}", most=most)
-        if found is None:
+        """Read at most `most` bytes of a request in the bucket."""
+        stored = replace(self.bucket, quick=True).get(f"{REQUESTS}/{request}", most=most)
+        if stored is None:
             raise FileNotFoundError(request)
-        return found.content
+        return stored.content
 
     def drop_request(self, request: str) -> None:
         """Remove a request from the bucket."""
         replace(self.bucket, quick=True).remove([f"{REQUESTS}/{request}"])
 
-    def size(self) -> Size:
-        """Return how much the bucket holds of it, beside a lock."""
+    def size(self) -> StoredSize:
+        """Count the objects and their bytes, without the lock."""
         sizes = {name: size for name, size in self.bucket.sizes().items() if name != LOCK_FILE}
-        return Size(len(sizes), sum(sizes.values()))
+        return StoredSize(len(sizes), sum(sizes.values()))
 
     def remove(self) -> None:
-        """Remove it from the bucket, the journal last, and its copies here."""
+        """Remove the search from the bucket, the journal last, and its local copies."""
         parts = list(self.bucket.listing())
         last = [part for part in parts if part.startswith((f"{FILE_NAME}/", LOCK_FILE))]
         self.bucket.remove([part for part in parts if part not in last])
@@ -533,13 +526,13 @@ class BucketHome(Home):
                 self.bucket.download(folder, [part])
 
 
-def evidence(events: list[Event]) -> list[str]:
-    """Return the files and folders that a journal names as worth keeping."""
+def evidence_files(events: list[Event]) -> list[str]:
+    """Return the paths of the files and folders that a journal names as evidence."""
     return [event.data.file for event in events if isinstance(event.data, Evidence)]
 
 
-def copies(kind: str, bucket: Bucket) -> Path:
-    """Return the folder here for copies of what is in a bucket."""
+def copy_folder(kind: str, bucket: Bucket) -> Path:
+    """Return the local folder for copies of a search in a bucket; `kind` is "driven" or "read"."""
     return (
         cache_folder("storage")
         / kind
@@ -548,8 +541,8 @@ def copies(kind: str, bucket: Bucket) -> Path:
     )
 
 
-def saved(trial: Path) -> list[Path]:
-    """Return the checkpoints in a trial's folder, also those that are not whole."""
+def saved_checkpoints(trial: Path) -> list[Path]:
+    """Return the checkpoints in a trial's folder, including incomplete ones."""
     return sorted(path for path in trial.glob(f"{CHECKPOINT}*") if path.is_dir())
 
 
@@ -558,8 +551,8 @@ def _bytes_in(checkpoint: Path) -> int:
 
 
 def _bytes_of(files: Iterable[Path]) -> int:
-    """Return the bytes of files; one with several names counts in part under each."""
-    return sum(found.st_size // found.st_nlink for found in map(Path.stat, files))
+    """Add up the bytes of files; of a file with n hard links, an n-th part counts."""
+    return sum(status.st_size // status.st_nlink for status in map(Path.stat, files))
 
 
 def _write(path: Path, content: bytes) -> None:

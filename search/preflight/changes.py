@@ -1,4 +1,4 @@
-"""Changes, since a search began, of what decides its course."""
+"""The changes since a search began that may influence its course."""
 
 import json
 from dataclasses import replace
@@ -12,7 +12,7 @@ from search.values.wording import DECODED_OTHERWISE
 from trainables.values import Json
 
 OLD = {"time_budget"}
-"""Fields that an earlier version's description has, and this version's has not."""
+"""Fields in the descriptions of earlier versions that no longer exist."""
 ALLOWED = {"budget", "price", "sealed", "trials", "horizon", "cpus_per_trial", "gpus_per_trial"}
 UNCHECKED = {
     *PLACE,
@@ -27,43 +27,42 @@ UNCHECKED = {
     "data.guesses",
     "data.removed",
 }
-"""Fields that may differ without a question: they do not decide how a search goes, or were asked
-for on the command line. Guesses, and how many copies are removed, follow from the images, whose
-fingerprint is looked at.
+"""Fields that may differ: they do not influence the course of a search, or were set deliberately.
+Guesses, and the number of removed copies, follow from the images, whose fingerprint is compared.
 """
 MAX_SHOWN = 20
 
 
 def facts_now(experiment: Experiment, prepared: Prepared) -> SessionStart:
-    """Describe a search as it would go on now, as a session's first event does."""
+    """Describe the session that would continue a search now, in the form of its first event."""
     return replace(session_facts(experiment, prepared), provenance=provenance())
 
 
 def changes(before: SessionStart, now: SessionStart) -> list[str]:
-    """Return a line for each change of what decides the search's course."""
+    """Return a line for each change between two sessions that may influence the search."""
     old, new = (
         dict(
-            flat(
+            flatten(
                 json.loads(
                     json.dumps(
                         {
-                            **one.experiment,
-                            "data": one.data,
-                            "weights": one.weights,
-                            **_code(one.provenance),
+                            **session.experiment,
+                            "data": session.data,
+                            "weights": session.weights,
+                            **_code(session.provenance),
                         }
                     )
                 )
             )
         )
-        for one in (before, now)
+        for session in (before, now)
     )
     for key in [key for key in {**old, **new} if key.startswith("weights.")]:
-        # An earlier version did not look at weights, and nobody does where no trial is to begin.
+        # Weights are not in journals of earlier versions, nor if no trial is to begin.
         if key not in old or key not in new:
             old.pop(key, None)
             new.pop(key, None)
-    # An earlier version did not know `sure`, and began its rungs at the first epoch.
+    # Earlier versions had no `sure`, and their first rung was the first epoch.
     if "sure" in new and "sure" not in old:
         old |= {"sure": 0.0, "grace": old.get("grace") or 1}
     was_decoded_otherwise = old.pop("data.decoding", None) != new.pop("data.decoding", None)
@@ -74,23 +73,27 @@ def changes(before: SessionStart, now: SessionStart) -> list[str]:
         and key not in UNCHECKED
         and not key.startswith(("settings.", "data.root", "data.few_photographs"))
     ]
-    lines = [f"  {key}: {_shown(old.get(key))} -> {_shown(new.get(key))}" for key in differ]
+    lines = [
+        f"  {key}: {_format_value(old.get(key))} -> {_format_value(new.get(key))}" for key in differ
+    ]
     if was_decoded_otherwise and "data.fingerprint" in differ:
-        told = f"{DECODED_OTHERWISE}; the images may be the same"
+        note = f"{DECODED_OTHERWISE}; the images may be the same"
         lines[differ.index("data.fingerprint")] += (
-            f" ({told}: then go on with that version, or with --allow-change)"
+            f" ({note}: then go on with that version, or with --allow-change)"
         )
     return lines[:MAX_SHOWN] + [f"  and {len(lines) - MAX_SHOWN} more"] * (len(lines) > MAX_SHOWN)
 
 
-def flat(values: Json, prefix: str = "") -> list[tuple[str, Any]]:
-    """Return nested values by dotted path."""
-    found: list[tuple[str, Any]] = []
+def flatten(values: Json, prefix: str = "") -> list[tuple[str, Any]]:
+    """Flatten nested dicts to (dotted path, value)."""
+    entries: list[tuple[str, Any]] = []
     for key, value in values.items():
-        found += (
-            flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
+        entries += (
+            flatten(value, f"{prefix}{key}.")
+            if isinstance(value, dict)
+            else [(prefix + key, value)]
         )
-    return found
+    return entries
 
 
 def _code(origin: dict[str, str]) -> dict[str, str]:
@@ -99,5 +102,5 @@ def _code(origin: dict[str, str]) -> dict[str, str]:
     }
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return "nothing" if value is None else str(value)[:80]

@@ -14,22 +14,22 @@ from trainables.datasets.arrays import Dataset
 from trainables.memory import free_memory, gigabytes
 
 CHECKPOINTS = 3
-"""Checkpoints that a trial keeps: its best epoch and the newest two. For each shorter length that
-is searched, it also keeps the last one and the best one until there.
+"""The checkpoints that a trial keeps: its best epoch, and the newest two. For each shorter length
+in the space, it also keeps the last one, and the best one until then.
 """
 
 AMPLE_ROOM, AMPLE_ROOM_FOR_FAMILIES = 10**9, 6 * 10**9
-"""With this many free bytes for each trial, and each fold of it, nothing is computed; the second
-number is for models of torchvision, whose largest network keeps five thousand million.
+"""If this many bytes per trial (and fold) are free, nothing is computed. The second number is for
+models of torchvision, the largest of which needs 5 * 10**9 bytes.
 """
 
 
 @dataclass(frozen=True)
 class DiskEstimate:
-    """The bytes that a search's checkpoints need, and those that are free.
+    """The bytes that the checkpoints of a search need, and the free bytes.
 
-    Each model is taken to be tried equally often, in its largest form: `least` is for one
-    checkpoint a trial, `needed` for all that it keeps.
+    All models are assumed to be tried equally often, in their largest form. `least` is for one
+    checkpoint per trial, `needed` for all that it keeps.
     """
 
     least: int
@@ -48,12 +48,12 @@ class DiskEstimate:
 def room(
     experiment: Experiment, dataset: Dataset, trainings: int | None = None
 ) -> DiskEstimate | None:
-    """Return the bytes that this many trainings need and that are free.
-
-    None when there is ample room, as in a bucket.
+    """Estimate the disk space for checkpoints; None if there is plenty, as in a bucket.
 
     Args:
-        trainings: their number; None stands for as many as there will be trials.
+        experiment: the search.
+        dataset: its data.
+        trainings: the number of trainings; None for the planned trials.
     """
     if isinstance(experiment.storage, Bucket):
         return None
@@ -81,31 +81,27 @@ def room(
 
 
 def check_room(experiment: Experiment, dataset: Dataset, trainings: int | None = None) -> None:
-    """Check that one checkpoint a training will fit (`room`).
+    """Check that one checkpoint per training fits on the disk.
 
-    A disk that becomes full later does not end a search: it waits for room.
+    If the disk becomes full later, the search waits for space.
 
     Raises:
-        NotReady: they will not fit.
+        NotReady: they do not fit.
     """
-    found = room(experiment, dataset, trainings)
-    if found is not None and found.free < found.least:
-        raise NotReady(str(found))
+    estimate = room(experiment, dataset, trainings)
+    if estimate is not None and estimate.free < estimate.least:
+        raise NotReady(str(estimate))
 
 
 @dataclass(frozen=True)
-class Memory:
-    """The bytes that the images need, and those that are free.
-
-    They are still to be copied into the memory that all processes of a machine share. `free` is
-    None where that is not known.
-    """
+class ImageMemory:
+    """The bytes that the images need in shared memory, and the free bytes (None if not known)."""
 
     needed: int
     free: int | None
 
     def holds(self, copies: int = 1) -> bool:
-        """Return whether this many copies of the images fit, as far as is known."""
+        """True if this many copies of the images fit, as far as is known."""
         return self.free is None or copies * self.needed <= self.free
 
     def __str__(self) -> str:
@@ -119,18 +115,18 @@ class Memory:
         )
 
 
-def memory(dataset: Dataset) -> Memory:
-    """Return what the images need of this machine's memory once they are loaded."""
+def image_memory(dataset: Dataset) -> ImageMemory:
+    """Compute the memory that all processes together need for the images."""
     parts = [dataset.train] if dataset.val is dataset.train else [dataset.train, dataset.val]
-    return Memory(sum(part.nbytes for part in parts), free_memory())
+    return ImageMemory(sum(part.nbytes for part in parts), free_memory())
 
 
 def check_memory(dataset: Dataset) -> None:
-    """Check that there is memory for the images in the processes that train.
+    """Check that there is memory for a copy of the images, which the training processes share.
 
     Raises:
-        NotReady: there is not enough memory.
+        NotReady: there is not enough.
     """
-    found = memory(dataset)
-    if not found.holds():
-        raise NotReady(str(found))
+    images = image_memory(dataset)
+    if not images.holds():
+        raise NotReady(str(images))

@@ -1,4 +1,4 @@
-"""A guess at whether images are photographs, so few that trained weights are a better beginning."""
+"""Recommends pretrained weights if the images are photographs, and few."""
 
 from collections.abc import Iterator
 
@@ -11,21 +11,22 @@ from trainables.catalog.weights import cached
 from trainables.datasets.arrays import Dataset, Images, Part
 
 MAX_PER_CLASS = 1000
-"""The training images a class up to which trained weights were measured to gain much.
+"""Up to this number of training images per class, pretrained weights gain much.
 
 See "What to expect of how many images" in docs/benchmarks.md.
 """
 MIN_SIDE = 32
-"""The smallest height and width of such a photograph, in pixels: CIFAR-10's."""
+"""The minimal height and width of a photograph in pixels: that of CIFAR-10."""
 SAMPLED = 20
 MIN_TINT, MIN_VARIETY = 4.0, 0.1
-"""A photograph's mean distance between the highest and the lowest channel of a pixel (of 255), and
-its number of colours as a share of its pixels. Drawings, screens and plots have few colours.
+"""For a photograph, the minimal mean difference between the highest and the lowest channel of a
+pixel (of 255), and the minimal number of colours as a share of its pixels. Drawings, screenshots
+and plots have few colours.
 """
 
 
 def few_photographs(task: TaskEntry, dataset: Dataset) -> bool:
-    """Return whether most images are photographs, and few."""
+    """True if most of the images are photographs, and there are few per class."""
     return (
         task is CLASSIFICATION
         and len(dataset.train) <= MAX_PER_CLASS * len(dataset.classes)
@@ -48,7 +49,7 @@ def _is_photograph(image: Images) -> bool:
 
 
 def to_trained_weights(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
-    """Yield a line that leads to trained weights, if they are at hand and nothing begins so."""
+    """Yield a note that recommends pretrained weights, if they are cached and not used."""
     if not experiment.has_networks or any(config.model.pretrained for config in experiment.edges):
         return
     at_hand = sorted(cached(), key=lambda name: name not in FAMILIES)

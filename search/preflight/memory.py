@@ -7,7 +7,7 @@ from cluster.errors import NotReady
 from cluster.runtime.resources import Resources
 from cluster.runtime.session import LOCAL
 from search.design.experiment import Experiment
-from search.preflight.disk import memory
+from search.preflight.disk import image_memory
 from search.values.executors import DEFAULT_EXECUTOR
 from trainables.catalog.models import MODELS
 from trainables.config import TrialConfig
@@ -15,28 +15,28 @@ from trainables.datasets.arrays import Dataset
 from trainables.memory import gigabytes
 
 AMPLE, AMPLE_FOR_FAMILIES = 10**9, 6 * 10**9
-"""With this many free bytes for each trial, and `AMPLE_FOR_PIXEL` beside, nothing is counted; the
-second number is for models of torchvision.
+"""If this many bytes per trial are free, and `AMPLE_FOR_PIXEL` in addition, nothing is computed.
+The second number is for models of torchvision.
 """
 AMPLE_FOR_PIXEL = 8_000
-"""Bytes for each pixel of a batch, in 2,000 feature maps of full size."""
+"""The bytes per pixel of a batch, enough for 2,000 feature maps of full size."""
 RAY_BYTES = 10**9
-"""The bytes that Ray's own processes take and that are kept free for all else, together."""
+"""The bytes that are reserved for Ray's own processes and everything else."""
 MAX_COUNTED = 64
-"""The number of networks that are counted; of more, those whose options are the largest."""
+"""The maximal number of networks that are computed: those with the largest options."""
 
 
 @dataclass(frozen=True)
 class TrialMemory:
-    """The memory of the trial that takes most, and how many of it the machine has room for."""
+    """The memory of the largest trial, and the number of such trials that fit."""
 
     needed: int
-    """Bytes of its process at most, as estimated."""
+    """An upper estimate of the bytes of its process."""
     free: int
-    """Bytes that are there for all trials."""
+    """The bytes that all trials together may use."""
     config: TrialConfig
-    """That trial's."""
-    wanted: int
+    """The config of the trial."""
+    at_once: int
     """The number of trials that would run at once."""
 
     @property
@@ -55,40 +55,40 @@ class TrialMemory:
 
 REMEDY = "smaller batches (--set batch_size=N) or images (--set data.image_size=N)"
 SURELY = 0.75
-"""The share of an estimate that a trial takes at least: measured were 0.8 to 1.1 of it."""
+"""A trial takes at least this share of the estimate; 0.8 to 1.1 of it were measured."""
 
 
 def trial_memory(
-    experiment: Experiment, dataset: Dataset, wanted: int, *, exactly: bool = False
+    experiment: Experiment, dataset: Dataset, count: int, *, exactly: bool = False
 ) -> TrialMemory | None:
-    """Return the memory of the trial that takes most, if so many are to run at once here.
+    """Estimate the memory of the largest trial, if `count` trials are to run at once here.
 
-    None where there is ample, unless it is wanted `exactly`, where nothing is known of this
-    machine's, and for trials of a cluster or on GPUs, whose memory is not this one.
+    None if there is plenty (unless `exactly`), if this machine's memory is not known, and for
+    trials on a cluster or on GPUs.
     """
-    images = memory(dataset)
+    images = image_memory(dataset)
     if experiment.address != LOCAL or experiment.device != "cpu" or images.free is None:
         return None
     alone = experiment.executor == DEFAULT_EXECUTOR
     free = max(0, images.free - (images.needed + RAY_BYTES if alone else 0))
     largest = _largest(experiment.edges)
-    if not exactly and free >= wanted * max(_ample(config, dataset) for config in largest):
+    if not exactly and free >= count * max(_ample(config, dataset) for config in largest):
         return None
     from trainables.evaluation.memory import training_bytes
 
     needed, _, config = max(
         (training_bytes(config, dataset), -number, config) for number, config in enumerate(largest)
     )
-    return TrialMemory(needed, free, config, wanted)
+    return TrialMemory(needed, free, config, count)
 
 
 def _largest(edges: Iterable[TrialConfig]) -> list[TrialConfig]:
-    """Return a config of each network, that with the largest batch."""
-    found: dict[object, TrialConfig] = {}
+    """Return one config per network: the one with the largest batch."""
+    largest_batch: dict[object, TrialConfig] = {}
     for config in edges:
-        if config.batch_size >= found.setdefault(config.model, config).batch_size:
-            found[config.model] = config
-    return sorted(found.values(), key=_options, reverse=True)[:MAX_COUNTED]
+        if config.batch_size >= largest_batch.setdefault(config.model, config).batch_size:
+            largest_batch[config.model] = config
+    return sorted(largest_batch.values(), key=_options, reverse=True)[:MAX_COUNTED]
 
 
 def _options(config: TrialConfig) -> float:
@@ -100,7 +100,9 @@ def _ample(config: TrialConfig, dataset: Dataset) -> int:
     if config.model.is_baseline:
         return AMPLE
     _, height, width = config.task.load_targets().image(dataset)
-    height, width = MODELS[config.model.name].seen((1, height, width), config.model.options)
+    height, width = MODELS[config.model.name].effective_size(
+        (1, height, width), config.model.options
+    )
     families = AMPLE_FOR_FAMILIES if MODELS[config.model.name].weights else AMPLE
     return families + AMPLE_FOR_PIXEL * height * width * config.batch_size
 
@@ -108,29 +110,29 @@ def _ample(config: TrialConfig, dataset: Dataset) -> int:
 def check_trials(
     experiment: Experiment, dataset: Dataset, local: Resources
 ) -> tuple[Resources, list[str]]:
-    """Check that trials fit into memory; return the part of the machine that is used, and notes.
+    """Check that trials fit into memory; return the resources to use, and notes.
 
-    It is less than the whole where fewer fit at once than there are processors for, unless the user
-    has said how many.
+    The resources are reduced if fewer trials fit at once than there are processors for, unless the
+    user has set their number.
 
     Raises:
-        NotReady: not one fits.
+        NotReady: not even one trial fits.
     """
     demand = experiment.demand
-    wanted = min(local.room(demand) // demand.workers, experiment.planned_trials)
-    wanted = max(1, min(wanted, experiment.most_at_once or wanted))
-    found = trial_memory(experiment, dataset, wanted * demand.workers)
-    if found is None or found.fits >= found.wanted:
+    count = min(local.room(demand) // demand.workers, experiment.planned_trials)
+    count = max(1, min(count, experiment.most_at_once or count))
+    estimate = trial_memory(experiment, dataset, count * demand.workers)
+    if estimate is None or estimate.fits >= estimate.at_once:
         return local, []
-    if SURELY * found.needed * demand.workers > found.free:
-        raise NotReady(f"{found}. Use {REMEDY}, or another machine.")
-    fits = max(1, found.fits // demand.workers)
+    if SURELY * estimate.needed * demand.workers > estimate.free:
+        raise NotReady(f"{estimate}. Use {REMEDY}, or another machine.")
+    fits = max(1, estimate.fits // demand.workers)
     if experiment.concurrency is not None:
         return local, [
-            f"warning: {found}: {wanted} at once, as --concurrency says, may be too many. Use "
+            f"warning: {estimate}: {count} at once, as --concurrency says, may be too many. Use "
             f"--concurrency {fits}, or {REMEDY}."
         ]
-    note = f"note: {fits} instead of {wanted} trials at once: {found}. For more: {REMEDY}."
-    if found.fits < demand.workers:
-        note = f"warning: it may not fit, also with one trial at once: {found}. Use {REMEDY}."
+    note = f"note: {fits} instead of {count} trials at once: {estimate}. For more: {REMEDY}."
+    if estimate.fits < demand.workers:
+        note = f"warning: it may not fit, also with one trial at once: {estimate}. Use {REMEDY}."
     return replace(local, cpus=fits * demand.cpus * demand.workers), [note]

@@ -11,7 +11,7 @@ from cluster.errors import NotReady
 from cluster.runtime.resources import Resources, local_gpus, slots
 from cluster.runtime.session import LOCAL, check_address
 from cluster.storage.bucket import Bucket, StorageError
-from search.decisions.timing import Waiting
+from search.decisions.timing import WaitingTime
 from search.design.experiment import Experiment
 from search.journal.events import SessionStart
 from search.journal.journal import FILE_NAME
@@ -27,7 +27,7 @@ from search.values.message import Message, Remedy
 from trainables.catalog.datasets import DATASETS
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
-from trainables.inspection.leaks import Looked, load_looked
+from trainables.inspection.leaks import InspectedData, load_inspected
 from trainables.inspection.report import DataReport, report_of
 from trainables.inspection.words import warnings
 from trainables.processors import processors
@@ -37,24 +37,24 @@ from trainables.processors import processors
 class Prepared:
     """Everything that a search needs, checked.
 
-    `experiment` is without what cannot work with the data, of which `notes` tell.
+    `experiment` is without the values that cannot work with the data, which `notes` name.
     """
 
     experiment: Experiment
-    looked: Looked
-    """The data, looked through for copies."""
+    inspection: InspectedData
+    """The data, after the search for copies."""
     report: DataReport
     local: Resources
     notes: list[str]
     weights: dict[str, str] = field(default_factory=dict)
-    """A digest of each file of weights with which trials are to begin, by its name."""
-    waiting: Waiting = field(default_factory=Waiting)
-    """The time that it took to have the data, and those files."""
+    """By name: a digest of each file of weights from which trials start."""
+    waiting: WaitingTime = field(default_factory=WaitingTime)
+    """The time spent waiting for the data and these files."""
 
     @property
     def dataset(self) -> Dataset:
-        """The data to search with."""
-        return self.looked.dataset
+        """The data of the search, without removed copies."""
+        return self.inspection.dataset
 
 
 def prepare(
@@ -66,28 +66,29 @@ def prepare(
 ) -> Prepared:
     """Check everything that can be checked before a machine starts.
 
-    That is data, space, storage, MLflow, cluster, devices and, where trials are to begin, the
-    weights with which they do.
+    These are the data, the space, the storage, MLflow, the cluster, the devices and, if new trials
+    will begin, the pretrained weights.
 
     Args:
-        anew: whether the search begins, or continues in another space; otherwise no network is
-            left out for want of weights.
-        begins: whether trials are to begin.
-        trainings: the number that the storage needs room for; None: as many as there will be
+        experiment: the search.
+        anew: True if the search begins, or continues in another space. Only then may networks
+            without weights be left out.
+        begins: True if new trials will begin.
+        trainings: the number of trainings for which the storage needs space; None for the planned
             trials.
 
     Raises:
-        ConfigError: with a line for each problem.
-        NotReady: something outside is missing.
-        Unavailable: the data's files are.
+        ConfigError: the search cannot work; the message has a line for each problem.
+        NotReady: something outside of the search is missing.
+        Unavailable: the files of the data are missing.
     """
     check_versions()
-    local = wanted_resources(experiment)
-    waiting, weights = Waiting(), dict[str, str]()
-    with waiting.counted():
-        looked = load_looked(experiment.base.data, download=experiment.download)
-        report = report_of(looked, experiment.base.data)
-    dataset = looked.dataset
+    local = needed_resources(experiment)
+    waiting, weights = WaitingTime(), dict[str, str]()
+    with waiting.counting():
+        inspection = load_inspected(experiment.base.data, download=experiment.download)
+        report = report_of(inspection, experiment.base.data)
+    dataset = inspection.dataset
     experiment, left_out = experiment.fitting(dataset)
     problems = list(experiment.problems(dataset))
     if problems:
@@ -97,14 +98,14 @@ def prepare(
     check_storage(experiment)
     check_room(experiment, dataset, trainings)
     check_memory(dataset)
-    with waiting.counted():
+    with waiting.counting():
         if begins:
-            experiment, weights, of_weights = check_weights(experiment, dataset, anew=anew)
-            left_out += of_weights
-    local, of_memory = check_trials(experiment, dataset, local)
-    about_data = [*left_out, *of_memory, *warnings(report), *notes(experiment, dataset)]
-    said = [*platform_notes(), *shadows_here(), *about_data]
-    return Prepared(experiment, looked, report, local, said, weights, waiting)
+            experiment, weights, weight_notes = check_weights(experiment, dataset, anew=anew)
+            left_out += weight_notes
+    local, memory_notes = check_trials(experiment, dataset, local)
+    about_data = [*left_out, *memory_notes, *warnings(report), *notes(experiment, dataset)]
+    all_notes = [*platform_notes(), *shadows_here(), *about_data]
+    return Prepared(experiment, inspection, report, local, all_notes, weights, waiting)
 
 
 def platform_notes() -> Iterator[str]:
@@ -116,17 +117,17 @@ def platform_notes() -> Iterator[str]:
 def check_weights(
     experiment: Experiment, dataset: Dataset, *, anew: bool
 ) -> tuple[Experiment, dict[str, str], list[str]]:
-    """Check that the weights with which networks are to begin are there and fit.
+    """Check that the pretrained weights exist and fit.
 
-    Those that are not there are fetched, if the user has said so. Of several networks, those
-    without weights are left out where `anew` is true (see `prepare`).
+    Missing ones are downloaded if the user allows it. If `anew` (see `prepare`), networks without
+    weights are left out, as long as others remain.
 
     Returns:
-        The search without those, a digest of each file by its name, and notes.
+        The search without these networks, a digest of each file by its name, and notes.
 
     Raises:
-        ConfigError: they do not fit, or are not there.
-        Unavailable: they could not be fetched.
+        ConfigError: weights are missing, or do not fit.
+        Unavailable: the download failed.
     """
     models = {config.model for config in experiment.edges if config.model.pretrained}
     if not models:
@@ -143,7 +144,7 @@ def check_weights(
     )
     if not checked.missing:
         return experiment, checked.digests, checked.notes
-    # A model that also begins from nothing cannot be left out for want of weights.
+    # A model that is also trained from scratch cannot be left out because its weights are missing.
     needed = {config.model.name for config in experiment.edges if not config.model.pretrained}
     is_choice = isinstance(experiment.space.domains.get("model.name"), Choice)
     if not anew:
@@ -153,40 +154,40 @@ def check_weights(
     return experiment.without_models(checked.missing), checked.digests, checked.notes
 
 
-def wanted_resources(experiment: Experiment) -> Resources:
-    """Return what a local session needs.
+def needed_resources(experiment: Experiment) -> Resources:
+    """Return the resources of a local session: this machine's, or more logical CPUs.
 
-    That is this machine, or more logical CPUs where the user asks for more trials at once.
+    They are more if the user sets a larger number of trials at once.
 
     Raises:
-        NotReady: not one trial fits on this machine.
+        NotReady: not even one trial fits on this machine.
     """
     have = Resources(cpus=processors(), gpus=local_gpus())
     if experiment.address != LOCAL:
         return have
     slots(have, experiment.demand)
     sharing = int(experiment.fuse) if is_whole(experiment.fuse) else 1
-    wanted = (
+    cpus = (
         (experiment.concurrency or 0)
         // sharing
         * experiment.demand.cpus
         * experiment.demand.workers
     )
-    return Resources(cpus=max(have.cpus, wanted), gpus=have.gpus)
+    return Resources(cpus=max(have.cpus, cpus), gpus=have.gpus)
 
 
-def refuse_taken(experiment: Experiment) -> None:
-    """Check that there is no search of this name.
+def refuse_existing(experiment: Experiment) -> None:
+    """Refuse a name that a search has already.
 
     Raises:
-        ConfigError: there is one.
+        ConfigError: there is such a search, or a part of one.
     """
     home = experiment.home
     try:
         names, is_file = home.names(), home.folder.is_file()
     except StorageError:
         raise
-    except OSError:  # a folder that cannot be read, on which `check_storage` reports
+    except OSError:  # the folder cannot be read, which `check_storage` reports
         return
     if FILE_NAME in names or is_file:
         raise ConfigError(
@@ -204,10 +205,10 @@ def refuse_taken(experiment: Experiment) -> None:
 
 
 def check_storage(experiment: Experiment) -> None:
-    """Check that the search's storage can be written to.
+    """Check that the storage can be written to.
 
     Raises:
-        NotReady: that fails.
+        NotReady: it cannot.
     """
     if isinstance(experiment.storage, Bucket):
         return experiment.storage.check()
@@ -215,7 +216,7 @@ def check_storage(experiment: Experiment) -> None:
     try:
         is_new = not experiment.storage.exists()
         experiment.storage.mkdir(parents=True, exist_ok=True)
-        probe.touch(exist_ok=False)  # others may write here: no link of theirs is followed
+        probe.touch(exist_ok=False)  # others may write here: do not follow their links
         probe.unlink()
         if is_new:
             experiment.storage.rmdir()
@@ -227,7 +228,7 @@ def check_storage(experiment: Experiment) -> None:
 
 
 def data_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
-    """Return what the journal says of the data set."""
+    """Describe the data set for the journal."""
     decoding = DATASETS[experiment.base.data.name].decoding
     guesses = experiment.base.task.load_targets().guesses(dataset)
     return {
@@ -249,8 +250,8 @@ def data_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
 
 
 def session_facts(experiment: Experiment, prepared: Prepared) -> SessionStart:
-    """Describe the search and what it was prepared with, as the journal has it of every session."""
-    removed = int(prepared.looked.removed.sum())
+    """Create the facts for the first event of a session."""
+    removed = int(prepared.inspection.removed.sum())
     return SessionStart(
         experiment=experiment.describe(),
         data=data_facts(experiment, prepared.dataset) | ({"removed": removed} if removed else {}),

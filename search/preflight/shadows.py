@@ -1,6 +1,6 @@
-"""Files in the working directory that hide a library's module.
+"""Files in the working directory that hide a module of a library.
 
-Every process of a search looks for modules in the working directory first.
+Each process of a search imports modules from the working directory first.
 """
 
 import sys
@@ -14,29 +14,29 @@ NEVER_IMPORTED = {"__init__", "__main__", "conftest", "setup", "test", "tests"}
 
 
 def shadows(folder: Path, path: Sequence[str]) -> list[str]:
-    """Return the names of the files and packages in a folder that hide a module.
+    """Return the files and packages in a folder that hide a module of Python, or of a library.
 
-    The module is one of Python's own, or of a library that `path` leads to.
+    Libraries are found through `path`, as in `sys.path`.
     """
     here = folder.resolve()
-    others = [entry for entry in path if entry and Path(entry).resolve() != here]
-    found = []
-    for name, shown in sorted(_modules(folder)):
+    search_path = [entry for entry in path if entry and Path(entry).resolve() != here]
+    names = []
+    for name, file_name in sorted(_modules(folder)):
         if name in OWN | NEVER_IMPORTED:
             continue
-        spec = None if name in sys.stdlib_module_names else PathFinder.find_spec(name, others)
+        spec = None if name in sys.stdlib_module_names else PathFinder.find_spec(name, search_path)
         if name in sys.stdlib_module_names or (spec is not None and spec.loader is not None):
-            found.append(shown)
-    return found
+            names.append(file_name)
+    return names
 
 
 def shadows_here() -> Iterator[str]:
-    """Yield a warning of such files in the working directory, if there are any."""
-    found = shadows(Path.cwd(), sys.path)
-    if found:
-        what = "a module" if len(found) == 1 else "modules"
+    """Yield a warning if there are such files in the working directory."""
+    names = shadows(Path.cwd(), sys.path)
+    if names:
+        what = "a module" if len(names) == 1 else "modules"
         hides = (
-            f"{', '.join(found)} in the working directory hides {what} of that name from libraries"
+            f"{', '.join(names)} in the working directory hides {what} of that name from libraries"
         )
         yield (
             f"warning: {hides}. Trials look for libraries first, but something else may fail "
@@ -45,9 +45,9 @@ def shadows_here() -> Iterator[str]:
 
 
 def put_libraries_first() -> None:
-    """Look into the working directory last, if something there hides a library's module.
+    """Move the working directory to the end of `sys.path` if a file there hides a library's module.
 
-    Otherwise it stays first, where Ray puts it: on a cluster the program itself may lie there.
+    Otherwise it stays first, as Ray puts it: on a cluster, the program itself may be there.
     """
     here = Path.cwd()
     if shadows(here, sys.path):
@@ -56,7 +56,7 @@ def put_libraries_first() -> None:
 
 
 def _modules(folder: Path) -> Iterator[tuple[str, str]]:
-    """Yield the name of each module in a folder, and its file's name."""
+    """Yield (module name, file name) of each module and package in a folder."""
     with suppress(OSError):
         for path in folder.iterdir():
             if path.suffix == ".py" and path.stem.isidentifier():

@@ -1,4 +1,4 @@
-"""Warnings and notes before a search begins, on what is allowed but worth knowing."""
+"""Warnings and notes before a search begins, about settings that are allowed but surprising."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ import numpy as np
 from cluster.runtime.session import LOCAL
 from search.decisions.convergence import MIN_TRIALS
 from search.design.experiment import Experiment
-from search.preflight.disk import memory, room
+from search.preflight.disk import image_memory, room
 from search.preflight.first_step import to_trained_weights
 from trainables.catalog.models import MODELS
 from trainables.catalog.tasks import CLASSIFICATION
@@ -16,8 +16,8 @@ from trainables.datasets.arrays import Dataset
 from trainables.errors import counted, printable
 
 SUSPECT, SUSPECT_TIMES = 0.6, 2.5
-"""The share of one class from which on always naming it looks good: a share of the
-images, or as many times the even share of a class.
+"""Classes are unbalanced if the largest has this share of the images, or this many times the even
+share of a class.
 """
 
 
@@ -44,12 +44,12 @@ def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
         )
     if (
         experiment.algorithm != "grid"
-        and (left := len(experiment.space.first) - experiment.planned_trials) > 0
+        and (untried := len(experiment.space.first) - experiment.planned_trials) > 0
     ):
         count = len(experiment.space.first)
         yield (
             f"note: {counted(experiment.planned_trials, 'trial')} of the {count} with which this "
-            f"space begins: {left} {'is' if left == 1 else 'are'} not tried. "
+            f"space begins: {untried} {'is' if untried == 1 else 'are'} not tried. "
             f"--trials {count} tries each once."
         )
     yield from idle_options(experiment)
@@ -59,12 +59,12 @@ def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
             f"note: --min-gain has no say before {MIN_TRIALS} trials have ended; "
             f"{planned} {'is' if planned == 1 else 'are'} planned."
         )
-    yield from _trained_anew(experiment)
+    yield from _notes_without_reuse(experiment)
     yield from to_trained_weights(experiment, dataset)
-    found = room(experiment, dataset)
-    if found is not None and found.free < 2 * found.needed:
-        yield f"warning: {found}"
-    images = memory(dataset)
+    estimate = room(experiment, dataset)
+    if estimate is not None and estimate.free < 2 * estimate.needed:
+        yield f"warning: {estimate}"
+    images = image_memory(dataset)
     if not images.holds(copies=2):
         yield f"warning: {images}"
 
@@ -80,11 +80,8 @@ def idle_options(experiment: Experiment) -> Iterator[str]:
         )
 
 
-def _trained_anew(experiment: Experiment) -> Iterator[str]:
-    """Yield a line where nothing of earlier searches is used.
-
-    That is so without the user having asked for it.
-    """
+def _notes_without_reuse(experiment: Experiment) -> Iterator[str]:
+    """Yield a note if earlier trainings cannot be reused, unless the user forbids it anyway."""
     if not experiment.cache:
         return
     if experiment.address != LOCAL:
@@ -97,10 +94,7 @@ def _trained_anew(experiment: Experiment) -> Iterator[str]:
 
 
 def _sizes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
-    """Yield a line if images become much larger, and their training much slower.
-
-    That is so where weights to begin with were trained on larger images.
-    """
+    """Yield a note if images are much enlarged for pretrained weights, which slows training."""
     _, height, width = dataset.image
     models = [
         config.model
@@ -108,7 +102,8 @@ def _sizes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
         if config.model.pretrained and not config.model.input_size
     ]
     side = max(
-        (max(MODELS[model.name].seen(dataset.image, model.options)) for model in models), default=0
+        (max(MODELS[model.name].effective_size(dataset.image, model.options)) for model in models),
+        default=0,
     )
     if side > 2 * max(height, width):
         yield (
@@ -118,11 +113,11 @@ def _sizes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
 
 
 def _unbalanced(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
-    """Yield a line if the share of right guesses is a poor measure of the data.
+    """Yield a note if classes are unbalanced, so that accuracy is a poor measure.
 
-    That is so where always naming the largest class of the training part is right in a share of
-    `SUSPECT`, or of `SUSPECT_TIMES` the even share of a class if that is less. It offers a metric
-    and a training by which all classes count alike, as far as these are not asked for.
+    They are if the largest class of the training set has the share `SUSPECT` of its images, or
+    `SUSPECT_TIMES` the even share of a class if that is less. The note recommends a metric and a
+    training for which all classes count equally, unless they are used already.
     """
     config, primary = experiment.base, CLASSIFICATION.primary.name
     if config.task is not CLASSIFICATION or not len(dataset.train):
@@ -135,13 +130,13 @@ def _unbalanced(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
     ):
         return
     share = 1000 * int(counts[largest]) // images / 1000
-    told = (
+    metric_hint = (
         f": always saying so reaches an accuracy of {share:g}. --metric balanced_accuracy or "
         "macro_f1 ranks trials by all classes alike"
         if by_share
         else ""
     )
-    offered = (
+    training_hint = (
         ". --set train.class_weights=balanced or train.sampling=balanced has all classes count "
         "alike in training (a space of your own may search them)"
         if _is_unweighted(experiment)
@@ -149,18 +144,18 @@ def _unbalanced(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
     )
     yield (
         f"note: {100 * share:.3g}% of the training images are of class "
-        f"'{printable(dataset.classes[largest])}'{told}{offered}."
+        f"'{printable(dataset.classes[largest])}'{metric_hint}{training_hint}."
     )
 
 
 def _is_unweighted(experiment: Experiment) -> bool:
-    """Return whether classes count by their size in all trainings."""
+    """True if all trainings weight classes by their size."""
     searched = any(path.startswith("train.") for path in experiment.space.domains)
     return experiment.base.train == TrainConfig() and not searched
 
 
 def _unfollowed(experiment: Experiment) -> Iterator[str]:
-    """Yield a line for each way to balance classes that some baselines of the search ignore."""
+    """Yield a note for each setting to balance classes that some baselines ignore."""
     train, searched = experiment.base.train, experiment.space.domains
     baselines = {config.model.name for config in experiment.edges if config.model.is_baseline}
     if baselines and (train.sampling != "shuffled" or "train.sampling" in searched):

@@ -17,7 +17,7 @@ from cluster.cli import (
 from cluster.errors import NotReady, Refused
 from cluster.storage.bucket import StorageError
 from search.journal.journal import DamagedJournal, JournalError, TakenOver
-from search.journal.lease import Held
+from search.journal.lease import LeaseHeld
 from search.process.exit_codes import AT_CHANCE
 from search.process.signals import stop_on_signals
 from trainables.errors import ConfigError, Unavailable
@@ -46,7 +46,7 @@ def _run_to_exit_code(command: Callable[[], int]) -> int:
         return 128 + signal.SIGPIPE
     except ConfigError as error:
         return complain(error, USAGE)
-    except (DamagedJournal, TakenOver, Held, Refused) as error:
+    except (DamagedJournal, TakenOver, LeaseHeld, Refused) as error:
         return complain(error, REFUSED)
     except JournalError as error:
         return complain(error, USAGE)

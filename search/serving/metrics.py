@@ -29,13 +29,14 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = own = CollectorRegistry()
+        # Each call of `labels` takes as long as the counting itself, so its results are kept.
+        self._request_series: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+        self._version_series: dict[str, Counter] = {}
+        self._class_series: dict[str, Counter] = {}
         self._requests = Counter("serving_requests", "Requests", ["path", "status"], registry=own)
+        title = "From a request's header to its answer"
         self._seconds = Histogram(
-            "serving_request_seconds",
-            "From a request's header to its answer",
-            ["path"],
-            buckets=LATENCIES,
-            registry=own,
+            "serving_request_seconds", title, ["path"], buckets=LATENCIES, registry=own
         )
         self._batches = Histogram(
             "serving_batch_images", "Images computed at once", buckets=SIZES, registry=own
@@ -85,13 +86,16 @@ class Metrics:
         self.shadow_differences = Counter(
             "serving_shadow_differences", "Those of which it named another class", registry=own
         )
-        self._class_labels: set[str] = set()
 
     def count_request(self, path: str, status: int, seconds: float) -> None:
         """Count a request."""
         label = path if path in PATHS else "other"
-        self._requests.labels(label, str(status)).inc()
-        self._seconds.labels(label).observe(seconds)
+        if (series := self._request_series.get((label, status))) is None:
+            series = self._requests.labels(label, str(status)), self._seconds.labels(label)
+            self._request_series[label, status] = series
+        requests, request_seconds = series
+        requests.inc()
+        request_seconds.observe(seconds)
 
     def count_batch(self, result: BatchResult) -> None:
         """Count a batch and the classes of its images."""
@@ -99,18 +103,23 @@ class Metrics:
         self._computing.inc(result.seconds)
         if result.error is not None:
             return
-        self._images.labels(result.served.version).inc(len(result.batch))
+        version = result.served.version
+        if (images := self._version_series.get(version)) is None:
+            images = self._version_series[version] = self._images.labels(version)
+        images.inc(len(result.batch))
         if not result.served.is_classifier:
             return
         names = result.served.model.classes
         for number, count in Counts(result.predictions.argmax(axis=1).tolist()).items():
-            self._classes.labels(self._label(names[number])).inc(count)
+            self._series_of_class(names[number]).inc(count)
 
-    def _label(self, name: str) -> str:
-        if name in self._class_labels or len(self._class_labels) < MAX_CLASSES:
-            self._class_labels.add(name)
-            return name
-        return OTHER_CLASSES
+    def _series_of_class(self, name: str) -> Counter:
+        if (series := self._class_series.get(name)) is not None:
+            return series
+        if len(self._class_series) >= MAX_CLASSES:
+            return self._classes.labels(OTHER_CLASSES)
+        series = self._class_series[name] = self._classes.labels(name)
+        return series
 
     def set_version(self, version: str, engine: str, *, is_used: bool) -> None:
         """Set whether this process uses a version."""

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +35,23 @@ class ServedVersion:
     """The most images that are computed in the event loop, faster than by a thread; 0 for none."""
     encoder: Encoder
 
-    @property
+    @cached_property
     def model(self) -> Model:
         """The model itself."""
         return self.runtime.model
 
-    @property
+    @cached_property
     def is_classifier(self) -> bool:
         """True if the model predicts probabilities of classes."""
         return self.model.task is CLASSIFICATION
 
     def predictions(self, images: Sequence[NDArray[np.uint8]]) -> Any:
         """Compute the model's answers on images of pixels in the form that it takes."""
-        return self.model.predictions(np.stack(images) if self.is_classifier else list(images))
+        if not self.is_classifier:
+            return self.model.predictions(list(images))
+        # One image needs no copy.
+        batch = np.stack(images) if len(images) > 1 else images[0][np.newaxis]
+        return self.model.predictions(batch)
 
 
 def load_version(

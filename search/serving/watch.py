@@ -20,12 +20,23 @@ from dataclasses import asdict
 from pathlib import Path
 
 from cluster.errors import NotReady
-from search.api import prepared, tracking_uri
+from search.journal.store import storage
 from search.process.guard import guarded
 from search.process.versions import check_versions
 from search.serving.messages import FetchedModel, WatchedModel
-from search.tracking.model_registry import fetch, version_at
+from search.trained.source import ModelSource
 from trainables.errors import ConfigError, printable
+
+
+def source_of(model: WatchedModel) -> ModelSource:
+    """The source of a watched model."""
+    return ModelSource(
+        name=model.source,
+        storage=storage(model.storage),
+        trial=model.trial,
+        tracking=model.tracking,
+        data_root=None if model.data_root is None else Path(model.data_root),
+    )
 
 
 def fetch_version(model: WatchedModel, version: str) -> FetchedModel:
@@ -41,17 +52,8 @@ def fetch_version(model: WatchedModel, version: str) -> FetchedModel:
 
 
 def _fetch_into(model: WatchedModel, version: str, into: Path) -> Path:
-    if version:
-        into.mkdir()
-        source = f"models:/{model.registered}/{version}"
-        return fetch(source, tracking_uri(model.tracking), into)
-    return prepared(
-        model.source,
-        into,
-        trial=model.trial,
-        storage=model.storage,
-        data_root=model.data_root,
-    )
+    source = source_of(model)
+    return source.at_version(version).download(into) if version else source.fetch(into)
 
 
 def fetch_and_report(model: WatchedModel, version: str) -> None:
@@ -61,9 +63,7 @@ def fetch_and_report(model: WatchedModel, version: str) -> None:
 
 def current_version(model: WatchedModel) -> str:
     """The version that the source names now; empty for a model of a search."""
-    if not model.source.startswith("models:"):
-        return ""
-    return version_at(model.source, tracking_uri(model.tracking))
+    return source_of(model).current_version()
 
 
 def watch(model: WatchedModel) -> int:

@@ -1,4 +1,4 @@
-"""Search spaces, found by their name here or as a user's own, `file.py:function`."""
+"""Finds search spaces: those in this folder by name, and a user's own as `file.py:function`."""
 
 import hashlib
 import importlib
@@ -16,7 +16,7 @@ NOT_SPACES = {"find"}
 
 
 def names() -> list[str]:
-    """Return the names of the spaces here."""
+    """Return the names of the spaces in this folder, sorted."""
     return sorted(
         module.name
         for module in pkgutil.iter_modules(search.spaces.__path__)
@@ -25,17 +25,17 @@ def names() -> list[str]:
 
 
 def purpose(name: str) -> str:
-    """Return what a space here is for, in a line for people."""
+    """Return the purpose of a named space, in one line."""
     return str(importlib.import_module(f"search.spaces.{name}").FOR)
 
 
 def find(source: str) -> SearchSpace:
-    """Return the space of this name, or the one that `file.py:name` holds.
+    """Return the space with this name, or the one at `file.py:name`.
 
-    In a file it is a SearchSpace or a function that returns one.
+    In a file it is a `SearchSpace`, or a function that returns one.
 
     Raises:
-        ConfigError: no such space, or it is nonsense.
+        ConfigError: there is no such space, or it is not valid.
     """
     if (file := file_of(source)) is not None:
         return _from_file(*file)
@@ -55,7 +55,7 @@ def file_of(source: str) -> tuple[Path, str] | None:
 
 
 def sha256_of(source: str) -> str:
-    """Return the SHA-256 of the space's file; empty if there is none. Nothing in it is run."""
+    """Return the SHA-256 of a user's space file, which is not run; empty for a named space."""
     file = file_of(source)
     if file is None or not file[0].is_file():
         return ""
@@ -77,22 +77,22 @@ def _from_file(path: Path, attribute: str) -> SearchSpace:
         return as_space(getattr(module, attribute), f"{path}:{attribute}")
     except ConfigError:
         raise
-    except Exception as error:  # whatever a user's file does wrong is told in one line
+    except Exception as error:  # any error in a user's file is reported in one line
         raise ConfigError(
             f"space file '{path}' cannot be read ({type(error).__name__}: {error})."
         ) from error
 
 
 def as_space(value: Any, source: str) -> SearchSpace:
-    """Return a SearchSpace, or what a function returns that makes one; `source` is its name.
+    """Return a `SearchSpace`, or call a function that returns one; `source` is named in errors.
 
     Raises:
-        ConfigError: it is something else.
+        ConfigError: the value is neither of these.
     """
-    made = value() if callable(value) else value
-    if not isinstance(made, SearchSpace):
+    space = value() if callable(value) else value
+    if not isinstance(space, SearchSpace):
         raise ConfigError(
-            f"space '{source}' is a {type(made).__name__}. Expected a SearchSpace or a function "
+            f"space '{source}' is a {type(space).__name__}. Expected a SearchSpace or a function "
             "that returns one."
         )
-    return made
+    return space

@@ -8,7 +8,7 @@ FOR = "Small grey images, such as digits: one small network, finely tuned."
 def space() -> SearchSpace:
     """Return the space: optimizer and its settings, dropout, width and batch size; 10 epochs.
 
-    The optimizer's settings are learning rate, momentum (of SGD alone) and weight decay.
+    The optimizer's settings are learning rate, momentum (only of SGD) and weight decay.
     """
     return SearchSpace(
         {

@@ -1,4 +1,4 @@
-"""A vision transformer for small images, trained from nothing."""
+"""A vision transformer for small images, trained from scratch."""
 
 from search.space import Choice, Float, SearchSpace
 

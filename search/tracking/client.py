@@ -35,22 +35,22 @@ working directory.
 """
 
 QUESTION = "/api/2.0/mlflow/experiments/search"
-"""Answered from the database, to everybody who may log in."""
+"""A small request that the server answers from its database, for every user."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A server's answer: HTTP's status, and the beginning of the text."""
+class ServerResponse:
+    """The response of a server: the HTTP status, and the beginning of the text."""
 
     status: int
     text: str
 
 
 def client_of(uri: str) -> "MlflowClient":
-    """Return MLflow's client, in an environment that is set for it and silent but for errors.
+    """Create a client of MLflow, set its environment, and silence its logs except for errors.
 
-    `MLFLOW_REGISTRY_URI` may name another place for models. A database file that is not there is
-    made first, for its owner only: MLflow would make one that everybody can read.
+    `MLFLOW_REGISTRY_URI` may name another server for models. A missing SQLite file is created
+    first, readable only for its owner: MLflow would create it readable for everybody.
     """
     os.environ.update(ENVIRONMENT)
     if uri.startswith("sqlite:///"):
@@ -64,15 +64,16 @@ def client_of(uri: str) -> "MlflowClient":
 
 
 def sqlite_path(uri: str) -> Path:
-    """Return the file of an `sqlite:///` URI, as SQLAlchemy reads it: `%20` in it is a space."""
+    """Return the file of an `sqlite:///` URI; as in SQLAlchemy, `%20` is a space."""
     return Path(unquote(uri.removeprefix("sqlite:///"))).absolute()
 
 
 def add(write: Callable[[], object]) -> None:
-    """Write what others may write at the same moment: a tag or a data set of a shared experiment.
+    """Call `write`, twice if another client writes the same at the same time.
 
-    MLflow looks for a row before it adds it. Of two clients that do so at once its database refuses
-    one (40 of 40 times on PostgreSQL, MLflow 3.17); asked again, it finds the other's row.
+    For a tag or a data set of a shared experiment. MLflow looks for a row before it adds it. If two
+    clients do so at once, the database refuses one (40 of 40 times on PostgreSQL, MLflow 3.17). The
+    second call then finds the other's row.
     """
     from mlflow.exceptions import MlflowException
 
@@ -84,13 +85,13 @@ def add(write: Callable[[], object]) -> None:
         write()
 
 
-def ask(uri: str, timeout_s: float) -> Answer:
-    """Return the answer of the server at an HTTP address to a small question.
+def ask(uri: str, timeout_s: float) -> ServerResponse:
+    """Send a small request to the server at an HTTP address, and return its response.
 
-    It is asked as all of MLflow's requests are: with the same login, certificates and proxies.
+    It has the same login, certificates and proxies as all requests of MLflow's client.
 
     Raises:
-        OSError: no answer.
+        OSError: there is no response.
     """
     os.environ.update(ENVIRONMENT)
     from mlflow.exceptions import MlflowException
@@ -110,4 +111,4 @@ def ask(uri: str, timeout_s: float) -> Answer:
         )
     except MlflowException as error:
         raise OSError(str(error.__context__ or error)) from error
-    return Answer(response.status_code, response.text[:500])
+    return ServerResponse(response.status_code, response.text[:500])

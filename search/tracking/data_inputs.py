@@ -1,4 +1,4 @@
-"""The data set of a search as MLflow holds it: name, digest, source, schema and profile."""
+"""The data set of a search in MLflow: name, digest, source, schema and profile."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def data_input(data: Mapping[str, Any]) -> "DatasetInput":
-    """Return the data set that the journal describes, as an input of the search's run."""
+    """Convert the journal's description of a data set to an input of the search's run."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     channels, height, width = data["image"]

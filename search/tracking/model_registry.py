@@ -1,7 +1,7 @@
 """MLflow's model registry.
 
-Apart from `tracking`, which projects the journal and begins again after each failure: a promotion
-is a step of its own, asked for by a person, and done once.
+It does not belong to the projection of the journal (`tracker`), which starts again after each
+failure: a person asks for a promotion, which is done once.
 """
 
 import re
@@ -18,7 +18,7 @@ from cluster.secrets import redact
 from search.journal.result import SearchResult
 from search.journal.store import Storage
 from search.tracking.client import client_of, sqlite_path
-from search.tracking.runs import elsewhere, experiment_title
+from search.tracking.runs import experiment_title, find_experiment
 from search.tracking.tracker import troubles
 from search.tracking.uri import check_tracking
 from search.values.message import Blank, Message, Remedy, Start
@@ -32,19 +32,19 @@ if TYPE_CHECKING:
 
     from trainables.export.export import Exported
 
-Answer = TypeVar("Answer")
+Value = TypeVar("Value")
 
 ALIAS, CHALLENGER = "champion", "challenger"
 ONNX = "search.onnx"
-"""The tag of a version that is there as ONNX too."""
+"""The tag of a version that also has an ONNX file."""
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ -]{0,127}")
 ADDRESS = re.compile(r"models:/(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<version>[0-9]+))")
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
-"""MLflow's codes for a name, a version or an alias that it does not know."""
-SHOWN = 100
-"""The most registered models that are named."""
-LONGEST = 5000
-"""Letters of a description, for databases that take no more."""
+"""MLflow's error codes for an unknown name, version or alias."""
+MAX_MODELS = 100
+"""The maximal number of models, and of versions of each, that are listed."""
+MAX_DESCRIPTION = 5000
+"""The maximal length of a description, as some databases accept no more."""
 PROMOTE = Message(
     "Promote one first: ", Remedy("promote", Blank("NAME"), start=Start.ANYWHERE), "."
 )
@@ -53,26 +53,26 @@ SERVED = Path(__file__).with_name("pyfunc_model.py")
 
 @dataclass(frozen=True)
 class Registered:
-    """A version of a registered model."""
+    """A version of a registered model that has got its aliases."""
 
     name: str
     version: str
     before: str
-    """The version that was the champion until now; empty if there was none."""
+    """The version that was the champion before; empty if there was none."""
     aliases: tuple[str, ...] = (ALIAS,)
-    """Those that it was given."""
+    """The aliases that it has got."""
 
     @property
     def uri(self) -> str:
-        """The address by which MLflow loads it."""
+        """The address with which MLflow loads it."""
         return f"models:/{self.name}@{ALIAS}"
 
 
 def check_name(name: str) -> None:
-    """Check that MLflow takes such a name of a model, and that `models:/NAME@champion` finds it.
+    """Check that a name of a model is valid in MLflow, and in `models:/NAME@champion`.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: it is not.
     """
     if not NAME.fullmatch(name):
         raise ConfigError(
@@ -82,21 +82,21 @@ def check_name(name: str) -> None:
 
 
 class Registry:
-    """The registry at a tracking URI, for one search's model."""
+    """The registry at a tracking URI, for the model of one search."""
 
     def __init__(self, uri: str, result: SearchResult, storage: Storage) -> None:
-        """Find the search's parent run.
+        """Find the parent run of the search.
 
         Raises:
-            NotReady: MLflow is in trouble, or has no such run.
+            NotReady: MLflow fails, or has no such run.
         """
         self.uri, self.result = uri, result
         try:
             self.client = client_of(uri)
-            found = self._parent()
+            run = self._parent()
         except troubles() as error:
             raise self._trouble(error) from error
-        if found is None:
+        if run is None:
             raise NotReady(
                 Message(
                     f"MLflow ({redact(uri)}) has no run of the search '{result.name}'. Write it "
@@ -104,20 +104,23 @@ class Registry:
                     Remedy("sync", result.name, storage),
                 )
             )
-        self.run = found
+        self.run = run
 
     def _parent(self) -> "Run | None":
-        found = self._parent_in(
+        run = self._parent_in(
             self.client.get_experiment_by_name(experiment_title(self.result.started))
         )
-        return found or self._parent_in(elsewhere(self.client, self.result.started.id))
+        return run or self._parent_in(find_experiment(self.client, self.result.started.id))
 
     def _parent_in(self, experiment: Any) -> "Run | None":
         if experiment is None:
             return None
-        wanted = f"tags.`search.id` = '{self.result.started.id}' and tags.`search.role` = 'search'"
+        condition = (
+            f"tags.`search.id` = '{self.result.started.id}' and tags.`search.role` = 'search'"
+        )
         return next(
-            iter(self.client.search_runs([experiment.experiment_id], wanted, max_results=1)), None
+            iter(self.client.search_runs([experiment.experiment_id], condition, max_results=1)),
+            None,
         )
 
     def register(
@@ -127,12 +130,12 @@ class Registry:
         description: str,
         tags: dict[str, str],
     ) -> str:
-        """Try the model as MLflow loads it, store it under this name, and return its version.
+        """Test that MLflow can load the model, register it with this name, and return its version.
 
-        It is stored with the search's parent run, and has no alias yet.
+        It belongs to the parent run of the search, and has no alias yet.
 
         Raises:
-            NotReady: MLflow did not take it.
+            NotReady: MLflow fails.
         """
         from mlflow.entities import LoggedModelOutput
 
@@ -149,51 +152,60 @@ class Registry:
                 self.client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
             self.client.finalize_logged_model(model.model_id, "READY")
             self.client.log_outputs(run.run_id, [LoggedModelOutput(model.model_id, step=0)])
-            self._make_known(name)
-            made = self.client.create_model_version(
+            self._ensure_name(name)
+            registered = self.client.create_model_version(
                 name,
                 model.artifact_location,
                 run.run_id,
                 tags=tags if exported.onnx_inference is None else {**tags, ONNX: "true"},
-                description=description[:LONGEST],
+                description=description[:MAX_DESCRIPTION],
                 model_id=model.model_id,
             )
         except troubles() as error:
             raise self._trouble(error) from error
-        return str(made.version)
+        return str(registered.version)
 
     def version_with(self, name: str, tags: Mapping[str, str]) -> str:
-        """Return the version of this name that has these tags; empty if none has.
+        """Return a version of this name with all of these tags; empty if there is none.
 
         Raises:
-            NotReady: MLflow does not answer.
+            NotReady: MLflow fails.
         """
         try:
-            found = self.client.search_model_versions(f"name = '{name}'")
+            versions = self.client.search_model_versions(f"name = '{name}'")
         except troubles() as error:
             raise self._trouble(error) from error
-        return next((str(one.version) for one in found if tags.items() <= one.tags.items()), "")
+        return next(
+            (
+                str(candidate.version)
+                for candidate in versions
+                if tags.items() <= candidate.tags.items()
+            ),
+            "",
+        )
 
-    def give(
+    def set_aliases(
         self,
         name: str,
         version: str,
         aliases: Sequence[str] = (ALIAS,),
         over: Mapping[str, str] | None = None,
     ) -> Registered:
-        """Give a version these aliases, the last step: everybody gets the old one or it, whole.
+        """Set aliases of a version, as the last step of a promotion.
+
+        Until then, everybody loads the previous champion; from then on, the complete new one.
 
         Args:
             name: the registered model.
             version: the version.
-            aliases: in this order.
-            over: the tags of the champion that it is to follow. Where another one is the champion
-                by now, that stays.
+            aliases: the aliases, which are set in this order.
+            over: the tags of the champion that this version may replace. If another version is the
+                champion by now, it stays.
 
         Raises:
-            NotReady: MLflow did not take an alias; the error says which it has taken.
+            NotReady: MLflow did not accept an alias; the message names those that it has accepted.
         """
-        given: list[str] = []
+        accepted: list[str] = []
         try:
             before = str(self.client.get_registered_model(name).aliases.get(ALIAS, ""))
             before = "" if before == version else before
@@ -202,25 +214,25 @@ class Registry:
                 aliases = [alias for alias in aliases if alias != ALIAS or is_still]
             for alias in aliases:
                 self.client.set_registered_model_alias(name, alias, version)
-                given.append(alias)
+                accepted.append(alias)
         except troubles() as error:
-            so_far = f"it is models:/{name}@{given[-1]}" if given else "it has no alias yet"
+            so_far = f"it is models:/{name}@{accepted[-1]}" if accepted else "it has no alias yet"
             raise NotReady(
                 f"MLflow ({redact(self.uri)}) did not take an alias {_reason(error)} Version "
                 f"{version} of {name} is registered, {so_far}; the champion is as it was. Try "
                 "again later."
             ) from error
-        return Registered(name, version, before, tuple(given))
+        return Registered(name, version, before, tuple(accepted))
 
-    def _make_known(self, name: str) -> None:
-        """Make the name known to the registry if it is not."""
+    def _ensure_name(self, name: str) -> None:
+        """Create the registered model with this name, unless it exists."""
         from mlflow.exceptions import MlflowException
 
         if not self.client.search_registered_models(f"name = '{name}'"):
             try:
                 self.client.create_registered_model(name)
             except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another was faster
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another client was faster
                     raise
 
     def _trouble(self, error: Exception) -> NotReady:
@@ -231,24 +243,24 @@ class Registry:
 
 
 def _reason(error: Exception) -> str:
-    """Return the first line of an error in brackets, without what it must not tell."""
+    """Return the first line of an error in brackets, without secrets."""
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return f"({redact(reason)[:300]})."
 
 
 def version_at(uri: str, tracking: str) -> str:
-    """Return the version of the registered model that an address names now.
+    """Return the version of the registered model that an address means now.
 
     Raises:
-        ConfigError: there is no such model, or no such address.
-        NotReady: MLflow does not answer.
+        ConfigError: the address is not valid, or there is no such model.
+        NotReady: MLflow fails.
     """
-    return _asked(uri, tracking, lambda client, version: str(version.version))
+    return _use_version(uri, tracking, lambda client, version: str(version.version))
 
 
 @dataclass(frozen=True)
 class Origin:
-    """A version of a registered model, with its tags, which tell where it comes from."""
+    """A version of a registered model, with its tags, which name its search."""
 
     name: str
     version: str
@@ -256,60 +268,55 @@ class Origin:
 
 
 def origin_of(uri: str, tracking: str) -> Origin:
-    """Return where the registered model at an address comes from.
-
-    Raises:
-        ConfigError: there is no such model, or no such address.
-        NotReady: MLflow does not answer.
-    """
-    return _asked(
+    """Return the origin of the registered model at an address; errors as of `version_at`."""
+    return _use_version(
         uri,
         tracking,
-        lambda client, found: Origin(found.name, str(found.version), dict(found.tags)),
+        lambda client, version: Origin(version.name, str(version.version), dict(version.tags)),
     )
 
 
 @dataclass(frozen=True)
 class Version:
-    """A version of a registered model, as it was promoted."""
+    """A version of a registered model, for display."""
 
     number: str
     aliases: tuple[str, ...]
     made_ms: int
     """Unix time in milliseconds."""
     description: str
-    """In Markdown, with a table of its figures."""
+    """Markdown with a table of its figures."""
     search: str
-    """The search that it comes from; empty for one that was registered by other means."""
+    """The search that it comes from; empty if it was not promoted from one."""
     trial: str
 
 
 @dataclass(frozen=True)
-class Model:
+class RegisteredModel:
     """A registered model."""
 
     name: str
     versions: tuple[Version, ...]
-    """The newest first."""
+    """The versions, the newest first."""
 
 
-def models_in(tracking: str, name: str = "") -> list[Model]:
-    """Return the registered models, or the one of this name, by their names.
+def models_in(tracking: str, name: str = "") -> list[RegisteredModel]:
+    """Return the registered models, sorted by name, or only the one with this name.
 
     Raises:
-        ConfigError: the tracking URI is none.
-        NotReady: MLflow does not answer.
+        ConfigError: the tracking URI is not valid.
+        NotReady: MLflow fails.
     """
     check_tracking(tracking)
-    # A name of ours has no quote, and MLflow takes none into a filter.
+    # Our names have no quotes, and MLflow cannot escape them in a filter.
     if "'" in name or (tracking.startswith("sqlite:///") and not sqlite_path(tracking).exists()):
         return []
     client = client_of(tracking)
     try:
-        found = client.search_registered_models(_named(name), max_results=SHOWN)
+        registered = client.search_registered_models(_name_filter(name), max_results=MAX_MODELS)
         return [
-            Model(one.name, _versions(client, one))
-            for one in sorted(found, key=lambda one: str(one.name))
+            RegisteredModel(model.name, _versions(client, model))
+            for model in sorted(registered, key=lambda model: str(model.name))
         ]
     except troubles() as error:
         raise NotReady(
@@ -317,8 +324,8 @@ def models_in(tracking: str, name: str = "") -> list[Model]:
         ) from error
 
 
-def _named(name: str) -> str:
-    """Return MLflow's filter for a name, which has no quote; that for all where it is empty."""
+def _name_filter(name: str) -> str:
+    """Return MLflow's filter for a name without quotes; for all names if it is empty."""
     return f"name = '{name}'" if name else ""
 
 
@@ -328,29 +335,27 @@ def _versions(client: "MlflowClient", model: Any) -> tuple[Version, ...]:
     aliases: dict[str, list[str]] = {}
     for alias, number in sorted(model.aliases.items()):
         aliases.setdefault(str(number), []).append(alias)
-    found = [
+    versions = [
         Version(
-            str(one.version),
-            tuple(aliases.get(str(one.version), ())),
-            int(one.creation_timestamp),
-            one.description or "",
-            one.tags.get("search.name", ""),
-            one.tags.get("search.trial", ""),
+            str(entry.version),
+            tuple(aliases.get(str(entry.version), ())),
+            int(entry.creation_timestamp),
+            entry.description or "",
+            entry.tags.get("search.name", ""),
+            entry.tags.get("search.trial", ""),
         )
-        for one in client.search_model_versions(_named(model.name), max_results=SHOWN)
+        for entry in client.search_model_versions(_name_filter(model.name), max_results=MAX_MODELS)
     ]
-    return tuple(sorted(found, key=lambda one: -int(one.number)))
+    return tuple(sorted(versions, key=lambda entry: -int(entry.number)))
 
 
 def fetch(uri: str, tracking: str, folder: Path) -> Path:
-    """Return the folder of the registered model at an address, downloaded into `folder` if need be.
+    """Return the folder of the registered model at an address; errors as of `version_at`.
 
-    Raises:
-        ConfigError: there is no such model, or no such address.
-        NotReady: MLflow does not answer.
+    It is downloaded into `folder` unless it is on this machine.
     """
 
-    def downloaded(client: "MlflowClient", version: "ModelVersion") -> Path:
+    def download(client: "MlflowClient", version: "ModelVersion") -> Path:
         from mlflow.artifacts import download_artifacts
 
         source = client.get_model_version_download_uri(version.name, version.version)
@@ -358,19 +363,15 @@ def fetch(uri: str, tracking: str, folder: Path) -> Path:
             download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=tracking)
         )
 
-    return _asked(uri, tracking, downloaded)
+    return _use_version(uri, tracking, download)
 
 
-def _asked(
-    uri: str, tracking: str, ask: "Callable[[MlflowClient, ModelVersion], Answer]"
-) -> Answer:
-    """Return what `ask` makes of the version at an address.
-
-    Raises:
-        ConfigError, NotReady: as `fetch`.
-    """
-    asked = ADDRESS.fullmatch(uri)
-    if asked is None:
+def _use_version(
+    uri: str, tracking: str, use: "Callable[[MlflowClient, ModelVersion], Value]"
+) -> Value:
+    """Call `use` with the client and the version at an address; errors as of `version_at`."""
+    address = ADDRESS.fullmatch(uri)
+    if address is None:
         raise ConfigError(f"a model's address is models:/NAME@{ALIAS} or models:/NAME/VERSION.")
     check_tracking(tracking)
     if tracking.startswith("sqlite:///") and not sqlite_path(tracking).exists():
@@ -379,47 +380,46 @@ def _asked(
                 f"there is no MLflow database at '{sqlite_path(tracking)}' (tracking). ", PROMOTE
             )
         )
-    client, name = client_of(tracking), asked["name"]
+    client, name = client_of(tracking), address["name"]
     from mlflow.exceptions import MlflowException
 
     refused = f"MLflow ({redact(tracking)}) did not give '{uri}'"
     try:
-        return ask(
+        return use(
             client,
-            client.get_model_version_by_alias(name, asked["alias"])
-            if asked["alias"]
-            else client.get_model_version(name, asked["version"]),
+            client.get_model_version_by_alias(name, address["alias"])
+            if address["alias"]
+            else client.get_model_version(name, address["version"]),
         )
     except MlflowException as error:
         if error.error_code in ABSENT:
-            raise ConfigError(_absent(uri, name, client)) from error
+            raise ConfigError(_absent_text(uri, name, client)) from error
         raise NotReady(f"{refused} {_reason(error)}") from error
     except troubles() as error:
         raise NotReady(f"{refused} {_reason(error)}") from error
 
 
-def _absent(uri: str, name: str, client: "MlflowClient") -> str | Message:
-    """Return what to say of an address without a model."""
-    known = {model.name: model for model in client.search_registered_models(max_results=SHOWN)}
-    if name not in known:
+def _absent_text(uri: str, name: str, client: "MlflowClient") -> str | Message:
+    """Describe an address without a model, and name the existing ones."""
+    models = {
+        model.name: model for model in client.search_registered_models(max_results=MAX_MODELS)
+    }
+    if name not in models:
         return (
-            unknown("model", name, known)
-            if known
+            unknown("model", name, models)
+            if models
             else Message(f"no model is registered ('{uri}'). ", PROMOTE)
         )
-    aliases = [f"models:/{name}@{alias}" for alias in sorted(known[name].aliases)]
+    aliases = [f"models:/{name}@{alias}" for alias in sorted(models[name].aliases)]
     versions = sorted(
         int(version.version) for version in client.search_model_versions(f"name = '{name}'")
     )
-    there = ", ".join([*aliases, *(f"models:/{name}/{number}" for number in versions)])
-    return f"there is no '{uri}'. There are: {there or 'no versions'}."
+    addresses = ", ".join([*aliases, *(f"models:/{name}/{number}" for number in versions)])
+    return f"there is no '{uri}'. There are: {addresses or 'no versions'}."
 
 
 def save(path: Path, exported: "Exported", **of: Any) -> None:
-    """Write MLflow's form of a model to a new folder, and check that it works there.
-
-    MLflow has to load it, and it has to classify its example.
-    """
+    """Write a model in MLflow's format to a new folder, load it, and classify its example."""
     with warnings.catch_warnings(action="ignore"):  # MLflow warns of its own code
         from mlflow import pyfunc
         from mlflow.models import Model
@@ -439,11 +439,11 @@ def save(path: Path, exported: "Exported", **of: Any) -> None:
 
 
 def signature(exported: "Exported") -> "ModelSignature":
-    """Return the schema of the model's output, a table.
+    """Create the schema of the model's output, a table.
 
-    The input has no schema: MLflow would refuse grey images and lists of several sizes, and would
-    print every pixel in the message about any other mistake; the classifier itself says in a line
-    what it takes.
+    The input has none: with a schema, MLflow would refuse grey images and lists of images of
+    different sizes, and print every pixel in the message about any other mistake. The classifier
+    describes a wrong input in one line.
     """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema

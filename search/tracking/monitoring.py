@@ -1,4 +1,4 @@
-"""A model's watching in MLflow: a run for each version, in its search's experiment."""
+"""The monitoring of models in MLflow: a run per version, in the experiment of its search."""
 
 import time
 from collections.abc import Mapping
@@ -14,31 +14,31 @@ ROLE, MODEL = "search.role", "monitor.model"
 
 
 def log_monitoring(uri: str, tracking: str, figures: Mapping[str, float]) -> str:
-    """Add figures to the run of a registered model's version, and return its id.
+    """Add figures to the monitoring run of a model version, and return the run's id.
 
-    Each call adds a point, in the order of time, to the run's curves.
+    Each call adds a point to the curves of the run.
 
     Args:
         uri: `models:/NAME/VERSION` or `models:/NAME@ALIAS`.
         tracking: MLflow's tracking URI.
-        figures: by their names.
+        figures: the values by name.
 
     Raises:
-        ConfigError: it is no registered model's address, or there is no such version.
-        NotReady: MLflow does not answer.
+        ConfigError: this is not the address of a registered model, or there is no such version.
+        NotReady: MLflow fails.
     """
-    asked = ADDRESS.fullmatch(uri)
-    if asked is None:
+    address = ADDRESS.fullmatch(uri)
+    if address is None:
         raise ConfigError("--track needs a registered model, whose search has an experiment.")
-    name, version = asked["name"], version_at(uri, tracking)
+    name, version = address["name"], version_at(uri, tracking)
     from mlflow.entities import Metric
 
     try:
         client = client_of(tracking)
         source = client.get_model_version(name, version).run_id
         experiment = client.get_run(str(source)).info.experiment_id
-        wanted = f"tags.`{MODEL}` = '{name}/{version}'"
-        runs = client.search_runs([experiment], wanted, max_results=1)
+        condition = f"tags.`{MODEL}` = '{name}/{version}'"
+        runs = client.search_runs([experiment], condition, max_results=1)
         run = (
             runs[0]
             if runs

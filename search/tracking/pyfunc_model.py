@@ -1,6 +1,6 @@
 """The code that MLflow loads with a promoted model.
 
-A copy of this file is run where this project is not. Nothing here imports it.
+A copy of this file runs without this project, so it must not import anything of it.
 """
 
 import importlib.util
@@ -13,17 +13,13 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
 
-class Promoted(PythonModel):
-    """The classifier in the model's own folder, by the code in that folder.
-
-    The code is `trainables/export/predictor.py`.
-    """
+class PromotedModel(PythonModel):
+    """The classifier in the model's folder, with its copy of `trainables/export/predictor.py`."""
 
     def load_context(self, context: Any) -> None:
-        """Read the folder.
+        """Load the classifier from the folder.
 
-        Its code is not put among the imported modules: a process may have several models of several
-        versions.
+        Its code is not added to `sys.modules`, since a process may use models of several versions.
         """
         folder = Path(context.artifacts["classifier"])
         spec = importlib.util.spec_from_file_location("predictor", folder / "predictor.py")
@@ -36,12 +32,12 @@ class Promoted(PythonModel):
     def predict(
         self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Return the table for images in any form that `predictor.py` takes.
+        """Classify images in any form that `predictor.py` accepts, and return its table.
 
-        The type of `model_input` is one of which MLflow makes no schema.
+        For the annotated type of `model_input`, MLflow does not infer a schema.
         """
         table: pd.DataFrame = self.classifier.table(model_input)
         return table
 
 
-set_model(Promoted())
+set_model(PromotedModel())

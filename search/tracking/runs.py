@@ -1,7 +1,7 @@
-"""A search's runs in MLflow, written from the journal's events.
+"""The runs of a search in MLflow, written from the events of its journal.
 
-There is a parent run, below it a child run for each trial, and below that one for each fold. This
-is the only module that writes them.
+There is a parent run, below it a child run per trial, and below that one run per fold. Only this
+module writes them.
 """
 
 import json
@@ -49,72 +49,70 @@ from trainables.values import Evaluation, Params
 
 STATUS = {"completed": "FINISHED", "stopped": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
 RUN_LIST_TAG = f"mlflow.sharedViewState.{RUN_LIST}"
-"""The experiment's tag with a view of its run list (MLflow 3.17)."""
+"""The tag of an experiment with a view of its run list (MLflow 3.17)."""
 EVIDENCE_TAG, OPENED_TAG = "search.evidence", "test.opened"
 BATCH = {"metrics": 1000, "params": 100, "tags": 100}
-"""The most that MLflow takes in one `log_batch`."""
+"""MLflow's limits for one `log_batch`."""
 EXPERIMENTS = 500
-"""The number of experiments in which runs are looked for at once."""
-PIECE = 10_000
-"""The number of events that are written at once, so that progress shows."""
+"""The number of experiments that one request searches for runs."""
+AT_ONCE = 10_000
+"""The number of events between two flushes, so that progress is visible."""
 
 
 def new_title(space: str, data: Mapping[str, Any], base: Mapping[str, Any]) -> str:
-    """Return the title of MLflow's experiment for a new search.
+    """Return the title of the MLflow experiment for a new search.
 
-    There is one for each space, data set, task and metric: MLflow marks one metric of an experiment
-    as its primary one. The title is recorded in the journal, since a link may lead elsewhere later.
+    There is one experiment per space, data set, task and metric, since MLflow marks one metric of
+    an experiment as primary. The title is written to the journal: the data's folder may be a link
+    that leads elsewhere later.
 
     Args:
-        space: the space's name.
-        data: what the journal says of the data set.
-        base: the config that all trials share, as the journal has it.
+        space: the name of the space.
+        data: the facts of the data set, as in the journal.
+        base: the config that all trials share, as in the journal.
     """
     task, metric = task_of(base), metric_of(base)
     source = (
         data["name"] if data["name"] != "folder" else f"folder-{Path(data['root']).resolve().name}"
     )
-    other = [task.name] if task.name != DEFAULT_TASK else []
-    other += [] if metric.is_primary else [metric.name]
-    return "-".join([space, source, *other])
+    suffixes = [task.name] if task.name != DEFAULT_TASK else []
+    suffixes += [] if metric.is_primary else [metric.name]
+    return "-".join([space, source, *suffixes])
 
 
 def experiment_title(facts: Started) -> str:
-    """Return the title of MLflow's experiment for a search with this first event.
+    """Return the title of the MLflow experiment for a search with this first event.
 
-    An event of an earlier version does not hold it; it is computed then.
+    It is computed for an event of an earlier version, which does not have it.
     """
     return facts.mlflow_experiment or new_title(facts.experiment["space"]["name"], facts.data, {})
 
 
-def elsewhere(client: Any, search: str) -> Any:
-    """Return the experiment, whatever its title, that has runs of the search with this id.
-
-    None if there is none.
-    """
+def find_experiment(client: Any, search: str) -> Any:
+    """Find the experiment with runs of the search with this id, whatever its title, or None."""
     from mlflow.entities import ViewType
 
     token: str | None = None
     while token != "":
         page = client.search_experiments(ViewType.ALL, max_results=EXPERIMENTS, page_token=token)
-        ids, token = [one.experiment_id for one in page], page.token or ""
+        ids, token = [experiment.experiment_id for experiment in page], page.token or ""
         if ids and (
-            found := client.search_runs(
+            runs := client.search_runs(
                 ids, f"tags.`search.id` = '{search}'", ViewType.ALL, max_results=1
             )
         ):
-            return client.get_experiment(found[0].info.experiment_id)
+            return client.get_experiment(runs[0].info.experiment_id)
     return None
 
 
-def evaluation_figures(told: Evaluated, trial: TrialResult) -> dict[str, float]:
-    """Return a run's metrics of its trial's evaluation on the validation part.
+def evaluation_figures(evaluated: Evaluated, trial: TrialResult) -> dict[str, float]:
+    """Convert an evaluation on the validation set to metrics of the trial's run.
 
-    They are its numbers, by their names; those of classification's means over classes; and the
-    costs of using its network.
+    They are its numbers by name; for a classifier also the means over classes; and the costs of
+    using the network.
     """
-    val, cost = told.val, told.cost
-    figures = plain_figures(val)
+    val, cost = evaluated.val, evaluated.cost
+    figures = numeric_figures(val)
     figures |= {
         f"{kind}_{name}": value
         for kind in ("macro", "weighted")
@@ -128,8 +126,8 @@ def evaluation_figures(told: Evaluated, trial: TrialResult) -> dict[str, float]:
     } | cost_figures(cost, "eval")
 
 
-def plain_figures(evaluation: Evaluation) -> dict[str, float]:
-    """Return the numbers of an evaluation by their names, without that of its images."""
+def numeric_figures(evaluation: Evaluation) -> dict[str, float]:
+    """Return the numbers in an evaluation by name, without the number of images."""
     return {
         name: value
         for name, value in evaluation.items()
@@ -138,9 +136,9 @@ def plain_figures(evaluation: Evaluation) -> dict[str, float]:
 
 
 def cost_figures(cost: Mapping[str, Any], when: str) -> dict[str, float]:
-    """Return a run's metrics of the cost of using its network.
+    """Convert the cost of using a network to metrics of its run.
 
-    `eval/...` was measured with nothing beside it, `first/...` with its first epoch.
+    `eval/...` was measured while nothing else ran, `first/...` with the first epoch.
     """
     figures = {name: cost.get(name) for name in ("parameters", "multiply_adds", "bytes")}
     for batch, times in cost["inference"].items():
@@ -151,28 +149,25 @@ def cost_figures(cost: Mapping[str, Any], when: str) -> dict[str, float]:
     return {f"{when}/{name}": value for name, value in figures.items() if value is not None}
 
 
-def primary(metric: Metric) -> str:
-    """Return the name in MLflow of a metric at a trial's best epoch: `best/val_macro_f1`."""
+def best_metric_name(metric: Metric) -> str:
+    """Return MLflow's name of a metric at a trial's best epoch, such as `best/val_macro_f1`."""
     return f"best/val_{metric.name}"
 
 
 def best_figures(metrics: dict[str, float], epoch: int, trial: TrialResult) -> dict[str, float]:
-    """Return a run's metrics of its trial's best epoch.
-
-    `metrics` are that epoch's, of the trial or of one fold.
-    """
+    """Convert the metrics of a trial's best epoch, or those of one fold, to metrics of its run."""
     figures: dict[str, float] = {"best/epoch": epoch}
     if "val/loss" in metrics:
         figures["best/val_loss"] = metrics["val/loss"]
-    for one in (trial.task.primary, trial.metric):
-        figures[primary(one)] = metrics[one.key]
-        if one.deviation_key in metrics:
-            figures[f"{primary(one)}_std"] = metrics[one.deviation_key]
+    for metric in (trial.task.primary, trial.metric):
+        figures[best_metric_name(metric)] = metrics[metric.key]
+        if metric.deviation_key in metrics:
+            figures[f"{best_metric_name(metric)}_std"] = metrics[metric.deviation_key]
     return figures
 
 
 def trial_note(trial: TrialResult) -> str:
-    """Return what MLflow shows as a trial's description: its params, and what became of it."""
+    """Return the description of a trial's run: its params, outcome and best value."""
     params = ", ".join(f"{path} {param_text(value)}" for path, value in trial.params.items())
     reason = f" ({last_line_of(trial.reason)})" if trial.reason else ""
     reached = f"validation {trial.metric.title} {reached_text(trial)}" if trial.epochs else ""
@@ -180,24 +175,24 @@ def trial_note(trial: TrialResult) -> str:
 
 
 def fold_key(trial: str, number: int | str) -> str:
-    """Return the key of a fold's run, among runs of trials that are known by their names."""
+    """Return the key of a fold's run in `Runs.runs`."""
     return f"{trial} fold {number}"
 
 
-def leads_out(path: Path, folder: Path) -> bool:
-    """Return whether a part of a file or a folder lies outside this folder.
+def has_links_out(path: Path, folder: Path) -> bool:
+    """True if a file, or a part of a folder, is outside of `folder`.
 
     A journal from elsewhere may name links to files that must not be published.
     """
     return not all(
-        found.resolve().is_relative_to(folder.resolve()) for found in (path, *path.rglob("*"))
+        part.resolve().is_relative_to(folder.resolve()) for part in (path, *path.rglob("*"))
     )
 
 
 class Runs:
-    """The runs of one search in MLflow, found by tag.
+    """The runs of one search in MLflow, which are found by their tags.
 
-    They are created once, restored if somebody deleted them, and each value is written at most
+    They are created once, and restored if somebody deleted them. Each value is written at most
     once.
     """
 
@@ -212,84 +207,83 @@ class Runs:
         )
         self.result = SearchResult()
         self.is_old = False
-        """True if the search has run before: MLflow may have it in an experiment whose title was
-        changed since.
+        """True if the search has run before, so that its experiment may have another title by now.
         """
         self.experiment_id = self.parent = ""
         self.runs: dict[str, str] = {}
-        """Run ids by trial, or by its fold (`fold_key`); the parent's under the empty name."""
-        self.there: dict[str, dict[str, int]] = {}
-        """For each run, the last step of each metric that it had when it was found."""
+        """The run ids by trial, or by fold (`fold_key`); that of the parent has the key ""."""
+        self.last_steps: dict[str, dict[str, int]] = {}
+        """By run: the last step of each metric when the run was found."""
         self.status: dict[str, str] = {}
-        self.wanted: dict[str, tuple[str, int]] = {}
+        self.next_status: dict[str, tuple[str, int]] = {}
         self.described: set[str] = set()
-        """Trials whose params are there."""
+        """Trials whose params are written."""
         self.stored: dict[str, set[str]] = {}
-        """The numbers of the events whose files are stored with each run."""
+        """By run: the numbers of the events whose files are stored."""
         self.verdicts: list[str] = []
-        """The trainings that were chosen, the latest last."""
-        self.waiting: dict[str, dict[str, list[Any]]] = {}
+        """The chosen trainings of all selections, the latest last."""
+        self.queues: dict[str, dict[str, list[Any]]] = {}
 
     def project(self, events: list[Event]) -> None:
-        """Write these events, which follow the ones before.
+        """Write the next events of the journal.
 
-        The first call takes the whole journal as it is.
+        The first call must have all events so far.
         """
         self.is_old = any(isinstance(event.data, Resumed | Finished) for event in events)
-        for first in range(0, len(events), PIECE):
-            for event in events[first : first + PIECE]:
+        for first in range(0, len(events), AT_ONCE):
+            for event in events[first : first + AT_ONCE]:
                 self.result.apply(event)
                 self._project_event(event)
             self._flush()
 
     def leave(self, time_ms: int) -> None:
-        """Mark the runs that are still running as cut off: nobody trains them now."""
+        """Mark running runs as interrupted, since no driver trains them now."""
         for run_id, status in {
             **self.status,
-            **{run: wanted for run, (wanted, _) in self.wanted.items()},
+            **{run: next_status for run, (next_status, _) in self.next_status.items()},
         }.items():
             if status == "RUNNING":
                 self._queue(run_id, tags={"outcome": "interrupted"})
-                self.wanted[run_id] = ("KILLED", time_ms)
+                self.next_status[run_id] = ("KILLED", time_ms)
         if self.result.selection is not None and self.result.selection.outcome == "running":
             self._queue(self.parent, tags={"selection.outcome": "interrupted"})
         self._flush()
 
     def _project_event(self, event: Event) -> None:
         match event.data:
-            case Started() as told:
-                self._start(event, told)
+            case Started() as data:
+                self._start(event, data)
             case Resumed():
-                self.wanted[self.parent] = ("RUNNING", 0)
+                self.next_status[self.parent] = ("RUNNING", 0)
                 self._queue(self.parent, tags=self._common_tags())
             case Opened():
                 self._log_openings()
-            case Tested() as told:
-                self._test(event, told)
-            case Evidence() as told:
-                self._store(event, told)
+            case Tested() as data:
+                self._test(event, data)
+            case Evidence() as data:
+                self._store(event, data)
             case Finished():
                 self._finish(event)
             case Selecting():
                 self._queue(self.parent, tags={"selection.outcome": "running"})
-            case Selected() as told:
-                self._select(event, told)
-            case Concluded() as told:
-                self._conclude(event, told)
+            case Selected() as data:
+                self._select(event, data)
+            case Concluded() as data:
+                self._conclude(event, data)
             case _ if (trial := self.result.find(event.trial)) is not None:
                 self._project_trial(event, trial)
 
     def _start(self, event: Event, facts: Started) -> None:
-        """Find or create the experiment (one a space and data set) and the parent run."""
+        """Find or create the experiment and the parent run."""
         self.experiment_id = self._experiment(experiment_title(facts))
-        self._find()
+        self._find_runs()
         if (
             not self.runs
             and (not facts.mlflow_experiment or self.is_old)
-            and (found := elsewhere(self.client, facts.id)) is not None
+            and (experiment := find_experiment(self.client, facts.id)) is not None
         ):
-            self.experiment_id = self._restored(found)
-            self._find()
+            self.experiment_id = self._restore(experiment)
+            self._find_runs()
         self.parent = self._run_of("", event, {"search.role": "search"}, facts.name)
         data = data_input(facts.data)
         add(lambda: self.client.log_inputs(self.parent, datasets=[data]))
@@ -322,14 +316,14 @@ class Runs:
         )
 
     def _experiment(self, title: str) -> str:
-        """Return the id of the experiment of this title: found, restored if deleted, or created."""
+        """Find the experiment with this title, or create or restore it, and return its id."""
         from mlflow.exceptions import MlflowException
 
-        if (found := self.client.get_experiment_by_name(title)) is None:
+        if (existing := self.client.get_experiment_by_name(title)) is None:
             metric = self.result.metric
             higher = str(metric.mode == "max").lower()
             tags = {
-                "mlflow.experiment.primaryMetric.name": primary(metric),
+                "mlflow.experiment.primaryMetric.name": best_metric_name(metric),
                 "mlflow.experiment.primaryMetric.greaterIsBetter": higher,
                 RUN_LIST_TAG: self._run_list(),
             }
@@ -340,33 +334,33 @@ class Runs:
                     )
                 )
             except MlflowException:
-                found = self.client.get_experiment_by_name(title)  # another search was faster
-                if found is None:
+                existing = self.client.get_experiment_by_name(title)  # another search was faster
+                if existing is None:
                     raise
-        experiment = self._restored(found)
-        if RUN_LIST_TAG not in found.tags:
+        experiment = self._restore(existing)
+        if RUN_LIST_TAG not in existing.tags:
             view = self._run_list()
             add(lambda: self.client.set_experiment_tag(experiment, RUN_LIST_TAG, view))
         return experiment
 
     def _run_list(self) -> str:
-        """Return the view of an experiment's run list that shows the metric."""
+        """Return the view of an experiment's run list, with the metric as a column."""
         names = dict.fromkeys((self.result.metric, self.result.task.primary))
-        columns = [f"metrics.`{primary(metric)}`" for metric in names]
+        columns = [f"metrics.`{best_metric_name(metric)}`" for metric in names]
         columns += [f"metrics.`test/{metric.name}`" for metric in names]
         view = {"orderByKey": "attributes.start_time", "orderByAsc": False}
         return json.dumps({**view, "selectedColumns": ["attributes.`Dataset`", *columns]})
 
-    def _restored(self, found: Any) -> str:
-        """Return an experiment's id; restore it first if it was deleted."""
-        if found.lifecycle_stage == "deleted":
-            self.client.restore_experiment(found.experiment_id)
-        return str(found.experiment_id)
+    def _restore(self, experiment: Any) -> str:
+        """Restore an experiment if it was deleted, and return its id."""
+        if experiment.lifecycle_stage == "deleted":
+            self.client.restore_experiment(experiment.experiment_id)
+        return str(experiment.experiment_id)
 
     def _artifact_location(self, title: str) -> str | None:
-        """Return a folder beside the SQLite file; None for a server, which has its own.
+        """Create a folder for artifacts beside the SQLite file; None for a server.
 
-        It is made here, for its owner only: pictures of images and checkpoints go there.
+        Only its owner can read it, since pictures of the user's images are stored there.
         """
         if not self.uri.startswith("sqlite:"):
             return None
@@ -376,8 +370,8 @@ class Runs:
                 folder.mkdir(mode=0o700, exist_ok=True)
         return (artifacts / title).as_uri()
 
-    def _find(self) -> None:
-        """Find the runs that this search has already, and restore those that somebody deleted."""
+    def _find_runs(self) -> None:
+        """Find the existing runs of this search, and restore those that somebody deleted."""
         from mlflow.entities import ViewType
 
         token: str | None = None
@@ -398,18 +392,18 @@ class Runs:
         trial, run_id = run.data.tags.get("search.trial", ""), run.info.run_id
         if fold := run.data.tags.get("search.fold", ""):
             trial = fold_key(trial, fold)
-        if trial in self.runs:  # made twice, because an answer was lost and came too late
+        if trial in self.runs:  # created twice, because a response was lost
             self.client.delete_run(run_id)
             return
         if run.info.lifecycle_stage == "deleted":
             self.client.restore_run(run_id)
         self.runs[trial], self.status[run_id] = run_id, run.info.status
         self.described |= {trial} if run.data.params else set()
-        self.there[run_id] = {metric.key: metric.step for metric in run.data._metric_objs}
+        self.last_steps[run_id] = {metric.key: metric.step for metric in run.data._metric_objs}
         self.stored[run_id] = set(run.data.tags.get(EVIDENCE_TAG, "").split())
 
     def _run_of(self, trial: str, event: Event, tags: dict[str, str], title: str) -> str:
-        """Return the run of a trial (or the parent): found or created."""
+        """Return the run of a trial, or the parent for "", and create it if necessary."""
         if trial not in self.runs:
             tags = {
                 "search.name": self.result.name,
@@ -417,16 +411,16 @@ class Runs:
                 **self._common_tags(),
                 **tags,
             }
-            made = self.client.create_run(
+            run = self.client.create_run(
                 self.experiment_id, start_time=event.time_ms, tags=tags, run_name=title
             ).info
-            self.runs[trial], self.status[made.run_id] = made.run_id, "RUNNING"
+            self.runs[trial], self.status[run.run_id] = run.run_id, "RUNNING"
             self.on_progress()
         return self.runs[trial]
 
     def _common_tags(self) -> dict[str, str]:
         selection = self.result.selection
-        selects = selection is not None and self.result.now is selection.sessions
+        selects = selection is not None and self.result.current_sessions is selection.sessions
         facts = self.result.started
         if selection is not None and selects:
             facts = facts.changed_by(selection.started)
@@ -447,9 +441,9 @@ class Runs:
 
     def _project_trial(self, event: Event, trial: TrialResult) -> None:
         match event.data:
-            case Restored(begun=WarmStart() as begun):
-                told = f"{begun.trial} of {begun.search}, epoch {begun.epoch}"
-                self._queue(self._trial_run(event, trial), tags={"begun": told})
+            case Restored(begun=WarmStart() as warm_start):
+                origin = f"{warm_start.trial} of {warm_start.search}, epoch {warm_start.epoch}"
+                self._queue(self._trial_run(event, trial), tags={"begun": origin})
             case Evaluated() as evaluated:
                 figures = evaluation_figures(evaluated, trial)
                 self._log(event, trial, figures, step=evaluated.epoch)
@@ -477,29 +471,29 @@ class Runs:
         run_id = self._trial_run(event, trial)
         self._queue(run_id, metrics=metrics, time_ms=event.time_ms, step=step)
 
-    def _log_epoch(self, event: Event, told: Epoch, trial: TrialResult) -> None:
-        """Write an epoch's metrics to its trial's run, and those of the folds to theirs."""
-        tags = {"precision": told.precision} if told.precision else {}
+    def _log_epoch(self, event: Event, data: Epoch, trial: TrialResult) -> None:
+        """Write the metrics of an epoch to the runs of the trial and of its folds."""
+        tags = {"precision": data.precision} if data.precision else {}
         self._queue(
             self._trial_run(event, trial),
-            metrics=told.metrics,
+            metrics=data.metrics,
             time_ms=event.time_ms,
-            step=told.epoch,
+            step=data.epoch,
             tags=tags,
         )
-        for number, metrics in enumerate(told.folds, 1):
+        for number, metrics in enumerate(data.folds, 1):
             self._queue(
                 self._fold_run(number, event, trial),
                 metrics=metrics,
                 time_ms=event.time_ms,
-                step=told.epoch,
+                step=data.epoch,
                 tags=tags,
             )
 
     def _set_status(self, trial: TrialResult, status: str, time_ms: int, *, outcome: str) -> None:
-        """Give a trial's run, and those of its folds, this status and outcome."""
+        """Set the status and the outcome of the runs of a trial and its folds."""
         for run_id in (self.runs[trial.trial], *self._fold_runs(trial)):
-            self.wanted[run_id] = (status, time_ms)
+            self.next_status[run_id] = (status, time_ms)
             self._queue(run_id, tags={"outcome": outcome})
 
     def _fold_runs(self, trial: TrialResult) -> list[str]:
@@ -512,7 +506,7 @@ class Runs:
         ]
 
     def _fold_run(self, number: int, event: Event, trial: TrialResult) -> str:
-        """Return the run of a trial's fold, below the trial's: found or created."""
+        """Return the run of a trial's fold, and create it if necessary."""
         tags = {
             "mlflow.parentRunId": self.runs[trial.trial],
             "search.role": "fold",
@@ -528,10 +522,7 @@ class Runs:
         )
 
     def _trial_run(self, event: Event, trial: TrialResult) -> str:
-        """Return a trial's run, with its params.
-
-        It is found, or created at this event, which is the first to tell of it.
-        """
+        """Return a trial's run; at its first event, create it with the params."""
         tags = {
             "mlflow.parentRunId": self.parent,
             "search.role": "trial",
@@ -563,11 +554,11 @@ class Runs:
         )
 
     def _log_best(self, trial: TrialResult, event: Event) -> None:
-        """Write a trial's best epoch to its run and to those of its folds."""
+        """Write a trial's best epoch to the runs of the trial and of its folds."""
         if trial.best_epoch is not None:
-            each = [trial.best, *trial.folds.get(trial.best_epoch, [])]
+            metrics_by_run = [trial.best, *trial.folds.get(trial.best_epoch, [])]
             for run, metrics in zip(
-                (self.runs[trial.trial], *self._fold_runs(trial)), each, strict=True
+                (self.runs[trial.trial], *self._fold_runs(trial)), metrics_by_run, strict=True
             ):
                 self._queue(
                     run,
@@ -576,12 +567,12 @@ class Runs:
                     step=trial.best_epoch,
                 )
 
-    def _test(self, event: Event, told: Tested) -> None:
-        """Write the test part's metrics to the tested trial's run and to the parent."""
-        test = told.test
+    def _test(self, event: Event, data: Tested) -> None:
+        """Write the metrics on the test set to the runs of the tested trial and of the search."""
+        test = data.test
         metrics = {
             f"test/{name}": value
-            for name, value in (plain_figures(test) | test.get("macro", {})).items()
+            for name, value in (numeric_figures(test) | test.get("macro", {})).items()
             if value is not None
         }
         metrics |= {
@@ -603,10 +594,10 @@ class Runs:
                 for metric in ("precision", "recall", "f1")
             }
         self._queue(
-            self.runs[told.trial],
+            self.runs[data.trial],
             metrics=metrics,
             time_ms=event.time_ms,
-            step=told.epoch,
+            step=data.epoch,
         )
         self._queue(
             self.parent, metrics=metrics, time_ms=event.time_ms, step=len(self.result.openings)
@@ -617,9 +608,9 @@ class Runs:
         self._queue(self.parent, tags={OPENED_TAG: "; ".join(map(str, self.result.openings))})
 
     def _select(self, event: Event, verdict: Selected) -> None:
-        """Write the choice to the parent and to the chosen training's run.
+        """Write the choice to the parent run and to that of the chosen training.
 
-        An earlier choice is marked as no longer selected.
+        The training of an earlier choice is marked as no longer selected.
         """
         for trial in self.verdicts:
             self._queue(self.runs[trial], tags={"selected": "false"})
@@ -641,15 +632,12 @@ class Runs:
         )
         self._queue(self.runs[verdict.trial], tags={"selected": "true"})
 
-    def _conclude(self, event: Event, told: Concluded) -> None:
-        """Write the parent's summary, with the selection in it.
-
-        Runs still open belong to trainings that were cut off.
-        """
+    def _conclude(self, event: Event, data: Concluded) -> None:
+        """Write the parent's summary, and close the runs of unfinished trainings."""
         self._queue(
             self.parent,
             tags={
-                "selection.outcome": told.outcome,
+                "selection.outcome": data.outcome,
                 "mlflow.note.content": markdown_summary(self.result),
             }
             | self._above_chance(),
@@ -662,34 +650,34 @@ class Runs:
         )
 
     def _above_chance(self) -> dict[str, str]:
-        """Return the tag that says whether the answer is better than guessing, if it is known."""
-        found = answer_against(self.result)
-        return {} if found is None else {"above_chance": str(found.is_above).lower()}
+        """Return the tag for whether the answer is better than guessing; empty if not known."""
+        comparison = answer_against(self.result)
+        return {} if comparison is None else {"above_chance": str(comparison.is_above).lower()}
 
-    def _store(self, event: Event, told: Evidence) -> None:
-        """Store a copy of a file or a folder, once."""
-        trial, path = self.result.find(told.trial), self.folder / told.file
+    def _store(self, event: Event, evidence: Evidence) -> None:
+        """Upload a file or folder, once."""
+        trial, path = self.result.find(evidence.trial), self.folder / evidence.file
         run_id = self._trial_run(event, trial) if trial is not None else self.parent
         stored = self.stored.setdefault(run_id, set())
-        if str(event.number) in stored or not path.exists() or leads_out(path, self.folder):
+        if str(event.number) in stored or not path.exists() or has_links_out(path, self.folder):
             return
         self._flush()
         if path.is_dir():
-            self.client.log_artifacts(run_id, str(path), told.path or None)
+            self.client.log_artifacts(run_id, str(path), evidence.path or None)
         else:
-            self.client.log_artifact(run_id, str(path), told.path or None)
+            self.client.log_artifact(run_id, str(path), evidence.path or None)
         stored.add(str(event.number))
         self._queue(run_id, tags={EVIDENCE_TAG: " ".join(sorted(stored, key=int))})
 
     def _finish(self, event: Event) -> None:
-        """Write the parent's summary; runs still open belong to trials that were cut off."""
+        """Write the parent's summary, and close the runs of unfinished trials."""
         result, session = self.result, len(self.result.sessions)
         if result.best is not None:
             self._queue(
                 self.parent,
                 metrics={
-                    primary(result.task.primary): result.best.primary_value,
-                    primary(result.metric): result.best.value,
+                    best_metric_name(result.task.primary): result.best.primary_value,
+                    best_metric_name(result.metric): result.best.value,
                 },
                 time_ms=event.time_ms,
                 step=session,
@@ -709,14 +697,14 @@ class Runs:
             tags={"outcome": result.outcome, "mlflow.note.content": markdown_summary(result)}
             | self._above_chance(),
         )
-        self.wanted[self.parent] = (
+        self.next_status[self.parent] = (
             "FINISHED" if result.outcome in ("completed", "gain") else "KILLED",
             event.time_ms,
         )
         self._cut_off(result.unfinished, event)
 
     def _cut_off(self, trials: list[TrialResult], event: Event) -> None:
-        """Mark the unfinished ones of these trials as cut off, with their best epoch."""
+        """Mark the unfinished ones of these trials as interrupted, and write their best epochs."""
         for trial in trials:
             if trial.outcome in UNFINISHED and trial.trial in self.runs:
                 self._log_best(trial, event)
@@ -732,40 +720,44 @@ class Runs:
         params: Params | None = None,
         tags: dict[str, str] | None = None,
     ) -> None:
-        """Keep these for the next batch."""
+        """Add values to the next batch of a run, except metrics of steps that it has already."""
         from mlflow.entities import Metric, Param, RunTag
 
-        kept = self.waiting.setdefault(run_id, {"metrics": [], "params": [], "tags": []})
-        there = self.there.get(run_id, {})
+        queue = self.queues.setdefault(run_id, {"metrics": [], "params": [], "tags": []})
+        known_steps = self.last_steps.get(run_id, {})
         made_metrics: list[Metric] = [
             Metric(name, float(value), time_ms, step)
             for name, value in (metrics or {}).items()
-            if step > there.get(name, -1)
+            if step > known_steps.get(name, -1)
         ]
         made_params: list[Param] = [
             Param(name, str(value)) for name, value in (params or {}).items()
         ]
         made_tags: list[RunTag] = [RunTag(name, value) for name, value in (tags or {}).items()]
-        for kind, made in (("metrics", made_metrics), ("params", made_params), ("tags", made_tags)):
-            kept[kind] += made
+        for kind, entries in (
+            ("metrics", made_metrics),
+            ("params", made_params),
+            ("tags", made_tags),
+        ):
+            queue[kind] += entries
 
     def _flush(self) -> None:
-        """Write what is kept for the next batch, in as few requests as MLflow allows.
+        """Write the queued values in as few requests as possible.
 
-        Usually that is one a run, and one more when its status changes.
+        Usually that is one per run, and another one if its status changes.
         """
-        for run_id, kept in self.waiting.items():
-            kept["tags"] = list({tag.key: tag for tag in kept["tags"]}.values())
-            while any(kept.values()):
-                batch = {kind: kept[kind][:limit] for kind, limit in BATCH.items()}
+        for run_id, queue in self.queues.items():
+            queue["tags"] = list({tag.key: tag for tag in queue["tags"]}.values())
+            while any(queue.values()):
+                batch = {kind: queue[kind][:limit] for kind, limit in BATCH.items()}
                 self.client.log_batch(
                     run_id, metrics=batch["metrics"], params=batch["params"], tags=batch["tags"]
                 )
                 self.on_progress()
                 for kind, limit in BATCH.items():
-                    del kept[kind][:limit]
-        self.waiting.clear()
-        for run_id, (status, end_ms) in self.wanted.items():
+                    del queue[kind][:limit]
+        self.queues.clear()
+        for run_id, (status, end_ms) in self.next_status.items():
             if self.status.get(run_id) == status:
                 continue
             if status == "RUNNING":
@@ -774,11 +766,11 @@ class Runs:
                 self.client.set_terminated(run_id, status=status, end_time=end_ms)
             self.status[run_id] = status
             self.on_progress()
-        self.wanted.clear()
+        self.next_status.clear()
 
 
 def _key(name: str) -> str:
-    """Return a class name with only letters that MLflow's metric names allow."""
+    """Replace the characters in a class name that are not allowed in MLflow's metric names."""
     return (
         "".join(letter if letter.isalnum() or letter in "_-. " else "_" for letter in name)[:100]
         or "_"

@@ -1,12 +1,12 @@
 """MLflow's projection of a search, written from its journal while it runs.
 
-One background thread reads the file and writes what is new in batches (`runs`), with the journal's
-own timestamps. Training waits for nothing here. When MLflow fails, the thread begins again from the
-journal's first line: runs are found by their tags, and what they have already is not written twice.
-So a search that was cut off, an outage and a second projection all end alike.
+A background thread reads the file, and writes new events in batches (`runs`), with the journal's
+timestamps. Training never waits for it. After a failure of MLflow, the thread starts again at the
+first line of the journal: runs are found by their tags, and values that they have are not written
+twice. So the result is the same after an interrupted search, an outage, or a second projection.
 
-It is no view (`search.views.base`): it reads the file rather than what it is told, ends after the
-journal's last event, which it has to write too, and has a part in the search's exit code.
+It is not a view (`search.views.base`): it reads the file instead of receiving events, it ends only
+after the journal's last event is written, and it contributes to the exit code of the search.
 """
 
 import threading
@@ -20,18 +20,18 @@ from search.journal.journal import FILE_NAME, DamagedJournal, Event, Tail
 from search.tracking.runs import Runs
 
 EVERY_S = 5.0
-"""Seconds between two writes of new events: all that come meanwhile make one batch, and a trial
-shorter than this takes three requests in all.
+"""Seconds between two writes of new events. Events in between form one batch, so that a trial which
+is shorter than this takes three requests in all.
 """
 RETRY_S = (1, 2, 5, 10, 20, 30)
 PATIENCE_S = 30.0
-"""Seconds that a search which is over waits for an MLflow that takes nothing."""
+"""Seconds without progress after which `close` no longer waits for MLflow."""
 
 
 class Tracker:
-    """Writes the journal to MLflow in a thread of its own.
+    """Writes the journal to MLflow in its own thread.
 
-    Tell it of the journal's events; `close` waits until MLflow has all of them.
+    Call it with each event, and `close` at the end, which waits until MLflow has all of them.
     """
 
     def __init__(
@@ -42,10 +42,10 @@ class Tracker:
         say: Callable[[str], None] = lambda text: None,
         until: Callable[[], int | None] = lambda: None,
     ) -> None:
-        """Start the thread; `until` is as `Tail` takes it."""
+        """Start the thread; `until` is that of `Tail`."""
         self.uri, self.folder, self.say, self.until = uri, folder, say, until
         self.error = ""
-        """The reason why MLflow does not take what it should; empty while it does."""
+        """The reason why MLflow cannot be written to; empty if it can."""
         self.runs: Runs | None = None
         self.experiment_id = self.parent_run_id = ""
         self._tail = Tail(folder / FILE_NAME, until=until)
@@ -59,18 +59,18 @@ class Tracker:
         self._thread.start()
 
     def __call__(self, event: Event) -> None:
-        """Hear of an event and return at once.
+        """Wake the thread for a new event, and return at once.
 
-        Events before the first trial runs are not written until it does: the processors have enough
-        to do. What is kept as evidence can wait for the next event, or for the end.
+        Events before the first trial runs wait until it does, since the processors are busy
+        starting. Evidence waits for the next event, or for the end.
         """
         if not isinstance(event.data, Started | Suggested | Evidence):
             self._news.set()
 
     def close(self, patience_s: float = PATIENCE_S) -> None:
-        """Wait until all is written, or MLflow has taken nothing for so long.
+        """Wait until everything is written, or MLflow has made no progress for `patience_s`.
 
-        In the latter case `error` says why.
+        In the latter case, `error` is the reason.
         """
         self._progress = time.monotonic()
         self._closing.set()
@@ -99,7 +99,7 @@ class Tracker:
                 tries += 1
                 self._news.set()
                 self._closing.wait(RETRY_S[min(tries, len(RETRY_S)) - 1])
-                # A second between tries even while closing, when the wait above ends at once.
+                # Wait a second even while closing, when the wait above ends at once.
                 self._given_up.wait(1)
             else:
                 tries = 0
@@ -135,9 +135,9 @@ class Tracker:
 
 
 def troubles() -> tuple[type[Exception], ...]:
-    """Return the exceptions that MLflow raises when it, its server or its database is in trouble.
+    """Return the exceptions that MLflow raises if it, its server or its database fails.
 
-    A missing database driver is an ImportError; errors of requests are OSErrors.
+    A missing database driver raises ImportError; failed requests raise OSError.
     """
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError

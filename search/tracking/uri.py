@@ -12,6 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from cluster.errors import NotReady
 from cluster.secrets import redact
+from search.design.experiment import absolute
 from search.journal.result import SearchResult
 from search.tracking.client import ask, sqlite_path
 from trainables.errors import ConfigError, unknown
@@ -19,29 +20,37 @@ from trainables.errors import ConfigError, unknown
 DEFAULT_TRACKING = "sqlite:///mlflow.db"
 KINDS = ("sqlite", "http", "https", "postgresql", "mysql", "mssql")
 UNTRIED = ("databricks", "databricks-uc", "uc")
-"""Kinds of URI that MLflow takes too; untried, and experiments have other names there."""
+"""Kinds of URI that MLflow supports, but not tested here; experiments have other names there."""
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 TRIES, TIMEOUT_S, LOGIN_TIMEOUT_S = 2, 3, 10
 HOST_REFUSED = "Invalid Host header"
 
 
-def uri_of(result: SearchResult, wanted: str | None) -> str:
+def uri_of(result: SearchResult, tracking: str | None) -> str:
     """Return the tracking URI: by `--tracking`, else by the search, else by the environment."""
-    return str(
-        wanted
-        or result.started.experiment["tracking"]
-        or os.environ.get("MLFLOW_TRACKING_URI")
-        or DEFAULT_TRACKING
-    )
+    return str(tracking or result.started.experiment["tracking"] or default_uri())
+
+
+def default_uri() -> str:
+    """The tracking URI of the environment, else the file `mlflow.db` in the current folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING
+
+
+def registry_uri(tracking: str | None) -> str:
+    """The tracking URI of a registered model: `tracking`, else the default; the same in any folder.
+
+    MLflow caches what it has opened by its URI, which must therefore not name two files.
+    """
+    return absolute(tracking or default_uri())
 
 
 def check_tracking(uri: str) -> None:
     """Check that MLflow can be written to, in at most a few seconds.
 
     Raises:
-        ConfigError: it is no URI, is of a kind that MLflow does not take, or names no file.
-        NotReady: nothing answers, it wants another login or another name of its host, or the SQLite
-            file's folder cannot be written.
+        ConfigError: it is not a URI, or not one that MLflow supports, or it names no file.
+        NotReady: the server does not respond, or refuses the login or the name of its host; or the
+            folder of the SQLite file is not writable.
     """
     try:
         parts = urlsplit(uri)
@@ -113,7 +122,7 @@ def _check(uri: str, attempt: Callable[[], None]) -> None:
 
 
 def _ask_health(uri: str) -> None:
-    """Check that a server is there, without a login."""
+    """Check that a server responds, without a login."""
     # Imported here, as in `_check`, because commands that only print their help need no HTTP.
     import urllib.error
     import urllib.request
@@ -130,37 +139,37 @@ def _ask_health(uri: str) -> None:
 
 
 def _log_in(uri: str) -> None:
-    """Check that a server takes the login of MLflow's client, before an hour of training is spent.
+    """Check that a server accepts the login of MLflow's client, before an hour of training.
 
     Raises:
-        NotReady: it does not, or it does not know the name by which it was called.
+        NotReady: it refuses the login, or the Host header.
     """
-    answer = ask(uri, LOGIN_TIMEOUT_S)
-    if answer.status == 403 and HOST_REFUSED in answer.text:
+    response = ask(uri, LOGIN_TIMEOUT_S)
+    if response.status == 403 and HOST_REFUSED in response.text:
         remedy = "Add it to the server's --allowed-hosts, or use an address that it allows."
         raise NotReady(
             f"MLflow at {redact(uri)} refuses the Host header '{_host(uri)}' (403). {remedy}"
         )
-    if answer.status in (401, 403):
+    if response.status in (401, 403):
         remedy = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
-        raise NotReady(f"MLflow at {redact(uri)} refuses this login ({answer.status}). {remedy}")
-    if answer.status >= 400:
-        raise OSError(f"HTTP {answer.status}")
+        raise NotReady(f"MLflow at {redact(uri)} refuses this login ({response.status}). {remedy}")
+    if response.status >= 400:
+        raise OSError(f"HTTP {response.status}")
 
 
 def _host(uri: str) -> str:
-    """Return the host and port of an address, without the login in front of them."""
+    """Return the host and port of an address, without its login."""
     return urlsplit(uri).netloc.rpartition("@")[2]
 
 
 def _tls() -> ssl.SSLContext:
-    """Return the rules for a server's certificate, by MLflow's own variables."""
+    """Create the TLS context that MLflow's own environment variables define."""
     own = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH")
-    given = own or os.environ.get("REQUESTS_CA_BUNDLE") or None
+    certificates = own or os.environ.get("REQUESTS_CA_BUNDLE") or None
     context = (
-        ssl.create_default_context(capath=given)
-        if given and Path(given).is_dir()
-        else ssl.create_default_context(cafile=given)
+        ssl.create_default_context(capath=certificates)
+        if certificates and Path(certificates).is_dir()
+        else ssl.create_default_context(cafile=certificates)
     )
     if not own and os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"):
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

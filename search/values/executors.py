@@ -1,7 +1,7 @@
 """The executors by name: each runs the trainings and evaluations that a driver decides on.
 
-To add one, write it in a file of `search/execution/` and name it here. `search.runner.Executor` is
-its interface.
+To add one, write it in a file of `search/execution/` and name it here. Its
+interface is `search.sessions.executor.Executor`.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class ExecutorEntry:
     """The facts of an executor that are needed before it is imported."""
 
     begin: str
-    """`module:function` of its context manager (`search.runner.Begin`)."""
+    """`module:function` of its context manager (`search.sessions.executor.Begin`)."""
     starts: str
     """The end of a session's first line, which says what happens next."""
     start_s: float

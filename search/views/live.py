@@ -134,7 +134,7 @@ class Pace:
 
 def pace_of(result: SearchResult, before: Before, elapsed_s: float) -> Pace:
     """Return the pace of a session's epochs; `elapsed_s` are its seconds until now."""
-    session = result.now[-1] if result.now else None
+    session = result.current_sessions[-1] if result.current_sessions else None
     since_s = (session.elapsed_ms - session.epoch_ms) / 1000 if session is not None else 0.0
     running = result.counts.get("running", 0)
     return Pace(result.epochs_trained - before.epochs, running, elapsed_s, since_s)
@@ -165,7 +165,7 @@ def time_left(result: SearchResult, planned: int, before: Before, elapsed_s: flo
         )
         seconds = pace.left_s(usual * planned - trained)
     else:
-        session = result.now[-1] if result.now else None
+        session = result.current_sessions[-1] if result.current_sessions else None
         since_s = (session.elapsed_ms - session.ended_ms) / 1000 if session is not None else 0.0
         trials = replace(pace, ended=ended - before.ended, since_s=since_s)
         seconds = trials.left_s(planned - ended)

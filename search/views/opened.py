@@ -13,7 +13,7 @@ from search.journal.journal import Event, TakenOver, Unwritten
 from search.views.base import Finished, Shown, View
 from search.views.registry import VIEWS
 from search.views.terminal import say
-from trainables.catalog.entries import imported
+from trainables.catalog.entries import import_object
 
 
 class OpenViews:
@@ -80,7 +80,7 @@ class OpenViews:
         ]
 
     def _open(self, name: str) -> None:
-        view: View | None = imported(VIEWS[name].opens)(self.shown)
+        view: View | None = import_object(VIEWS[name].opens)(self.shown)
         if view is not None:
             self.views[name] = view
 

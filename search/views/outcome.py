@@ -127,7 +127,7 @@ def _print_course(finished: Finished, console: Console) -> None:
         f"{finished.wall_s:.0f} s",
         soft_wrap=True,
     )
-    if result.taken_over:
+    if result.reused_epochs:
         say(console, f"  {taken_over_text(result)}")
     if risked := risk_text(result):
         say(console, f"  {risked}")

@@ -447,7 +447,7 @@ def front_table(result: SearchResult) -> list[list[str]]:
 
     The best trial comes first. Empty where the metric is the only objective.
     """
-    wanted, costs = result.costs_wanted, result.costs
+    wanted, costs = result.cost_objectives, result.costs
     rows = [
         [
             trial.trial,
@@ -499,7 +499,7 @@ def quicker_text(
     if answer is None or answer is not result.chosen or not images or answer not in near:
         return Message()
     least_near = least_score(answer, images)
-    name = result.costs_wanted[0]
+    name = result.cost_objectives[0]
     known = {
         trial.trial: one_cost(name, costs[trial.trial]) or 0.0
         for trial in near
@@ -611,7 +611,7 @@ def _setting_lines(result: SearchResult) -> list[str]:
             f"{counted(len(result.trials), 'trial')} ({outcome_text(result)}), "
             f"{counted(result.epochs_trained, 'epoch')} in {result.wall_s:.0f} s."
         ),
-        *([f"R{taken_over_text(result)[1:]}."] if result.taken_over else []),
+        *([f"R{taken_over_text(result)[1:]}."] if result.reused_epochs else []),
     ]
 
 
@@ -757,7 +757,7 @@ def taken_over_text(result: SearchResult) -> str:
     For example: `reused 1,620 epochs (54 trials) of this search; 120 epochs (5 trials) of 'x'`.
     """
     parts = []
-    for search, (trials, epochs) in result.taken_over.items():
+    for search, (trials, epochs) in result.reused_epochs.items():
         whose = "this search" if search == result.name else f"'{search}'"
         parts.append(
             f"{epochs:,} epoch{'s' * (epochs != 1)} ({trials:,} trial{'s' * (trials != 1)}) of "
@@ -788,7 +788,7 @@ def json_summary(
         "trials": result.counts,
         "risk": result.risk.chance if result.risk is not None else None,
         "epochs_trained": result.epochs_trained,
-        "epochs_taken_over": sum(epochs for _, epochs in result.taken_over.values()),
+        "epochs_taken_over": sum(epochs for _, epochs in result.reused_epochs.values()),
         "wall_s": round(wall_s, 3),
         "train_s": round(result.train_s, 3),
         "slots": result.started.slots,
@@ -866,7 +866,7 @@ def _best(result: SearchResult, best: TrialResult, home: Home) -> Json:
 
 
 def _front(result: SearchResult, home: Home) -> list[Json]:
-    wanted, costs = result.costs_wanted, result.costs
+    wanted, costs = result.cost_objectives, result.costs
     return [
         {
             "trial_id": trial.trial,

@@ -39,12 +39,12 @@ def test_each_trial_counts_with_what_it_has_reached_or_more(
     def study(self: Bayes) -> optuna.Study:
         nonlocal compared
         learned = learn(self)
-        if self.expected and self._ends(self.known):
-            for known, trial in zip(self.known.values(), learned.trials, strict=True):
-                if set(known.values) - {1}:  # it has come to the second rung, at least
+        if self.expected and self._predicted_values(self.histories):
+            for history, trial in zip(self.histories.values(), learned.trials, strict=True):
+                if set(history.values) - {1}:  # it has come to the second rung, at least
                     compared += 1
                     assert trial.state is TrialState.COMPLETE
-                    assert known.at(known.epochs) <= trial.value <= 1
+                    assert history.at(history.epochs) <= trial.value <= 1
         return learned
 
     monkeypatch.setattr(algorithm, "_study", study)

@@ -128,7 +128,9 @@ def test_trials_asked_for_as_the_last_one_ends_are_trained_or_come_too_late(
     """
     search.run(*SPACE, "--trials", 1, "--concurrency", 1, "--max-epochs", 2)
     search.wait_for_event("ended", trial="t0001")
-    requests.ask(home(search.storage, search.name), requests.Asked.now("extend", trials="+1"))
+    requests.ask(
+        home(search.storage, search.name), requests.DriverRequest.now("extend", trials="+1")
+    )
     done = search.finish()
     assert done.code == 0, done.err
     (told,) = search.events("requested")

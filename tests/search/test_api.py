@@ -169,7 +169,8 @@ def test_a_signal_has_its_usual_effect_once_all_is_put_back(
 
     before = signal.signal(number, mine)
     monkeypatch.setattr(
-        "search.runner.run", lambda experiment, **given: signal.raise_signal(number)
+        "search.sessions.new_search.run_search",
+        lambda experiment, **given: signal.raise_signal(number),
     )
     try:
         if number == signal.SIGINT:

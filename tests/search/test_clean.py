@@ -13,7 +13,7 @@ import pytest
 from cluster.cli import USAGE
 from cluster.storage.bucket import Bucket, StorageError
 from search.decisions.driver import Driver
-from search.decisions.earlier_searches import FREED
+from search.decisions.earlier_searches import read_trainings
 from search.design.experiment import Experiment
 from search.journal.bucket_log import JournalCopy
 from search.journal.events import (
@@ -27,12 +27,12 @@ from search.journal.events import (
     Suggested,
 )
 from search.journal.journal import FILE_NAME, read
-from search.journal.keeping import ALL, ANSWER, NEEDED, freed, removable
+from search.journal.keeping import ALL, ANSWER, NEEDED, find_removable, freed_event
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Home, home
-from search.promote import answer
-from search.runner import drop_unneeded, dropping_failed
+from search.sessions.phases import drop_unneeded, dropping_failed
 from search.space import Choice
+from search.trained.answer import find_answer
 from search.why import story
 from tests.conftest import Command
 from tests.support.played import OpenDriver, changed, evaluation, good_lr_wins, play, report
@@ -97,7 +97,7 @@ def test_of_a_search_that_ended_stopped_and_failed_trials_need_nothing(
     result, kept = driver.result, driver.experiment.home
     assert of(result, "stopped")
     assert of(result, "completed")
-    found = removable(result, kept, NEEDED)
+    found = find_removable(result, kept, NEEDED)
     assert {one.trial for one in found} == of(result, "stopped", "diverged")
     assert all(one.is_all for one in found)
 
@@ -106,14 +106,14 @@ def test_what_may_go_on_is_needed(played: Callable[..., Driver]) -> None:
     driver = played(events=40)
     result, kept = driver.result, driver.experiment.home
     assert of(result, "held", "running")
-    assert {one.trial for one in removable(result, kept, NEEDED)} <= of(result, "diverged")
-    told = {one.kind.title for one in removable(result, kept, ANSWER)}
+    assert {one.trial for one in find_removable(result, kept, NEEDED)} <= of(result, "diverged")
+    told = {one.kind.title for one in find_removable(result, kept, ANSWER)}
     assert "trials that can be resumed" in told
 
 
 def test_a_stopped_trial_is_needed_until_it_is_evaluated(played: Callable[..., Driver]) -> None:
     driver = played(evaluated=False)
-    found = removable(driver.result, driver.experiment.home, NEEDED)
+    found = find_removable(driver.result, driver.experiment.home, NEEDED)
     assert {one.trial for one in found} == of(driver.result, "diverged")
 
 
@@ -125,10 +125,12 @@ def test_the_best_that_ended_stays_while_a_better_one_may_still_diverge(
     best.outcome = "interrupted"
     second = result.ranking[1]
     second.outcome = "stopped"
-    found = {one.trial for one in removable(result, driver.experiment.home, NEEDED)}
+    found = {one.trial for one in find_removable(result, driver.experiment.home, NEEDED)}
     assert not found & {best.trial, second.trial}
     best.outcome = "completed"
-    assert second.trial in {one.trial for one in removable(result, driver.experiment.home, NEEDED)}
+    assert second.trial in {
+        one.trial for one in find_removable(result, driver.experiment.home, NEEDED)
+    }
 
 
 def test_a_search_drops_them_at_its_end_and_says_so(played: Callable[..., Driver]) -> None:
@@ -303,7 +305,7 @@ def test_of_a_selection_the_best_training_of_each_candidate_stays(
     driver = played()
     better = select(driver)
     driver.journal.append(Concluded("completed", ""))
-    gone = {one.trial for one in removable(driver.result, driver.experiment.home, ANSWER)}
+    gone = {one.trial for one in find_removable(driver.result, driver.experiment.home, ANSWER)}
     assert driver.result.selection is not None
     assert gone & set(driver.result.selection.repeats) == {name[:-1] + "1" for name in better}
 
@@ -325,7 +327,7 @@ def test_what_was_cut_off_is_not_cleaned(
 
 def test_a_trial_that_is_still_to_be_evaluated_stays(played: Callable[..., Driver]) -> None:
     driver = played(evaluated=False)
-    found = removable(driver.result, driver.experiment.home, ANSWER)
+    found = find_removable(driver.result, driver.experiment.home, ANSWER)
     assert not of(driver.result, "completed", "stopped") & {
         one.trial for one in found if one.is_all
     }
@@ -357,17 +359,17 @@ def test_a_trial_without_checkpoints_is_not_promoted(played: Callable[..., Drive
     driver.journal.append(Finished("completed", ""))
     stopped = min(of(driver.result, "stopped"))
     kept, storage = driver.experiment.home, driver.experiment.storage
-    assert answer(driver.result, kept, storage, stopped).trial == stopped
+    assert find_answer(driver.result, kept, storage, stopped).trial == stopped
     drop_unneeded(driver)
     with pytest.raises(ConfigError, match="its checkpoints were removed"):
-        answer(driver.result, kept, storage, stopped)
-    assert answer(driver.result, kept, storage) == driver.result.best
+        find_answer(driver.result, kept, storage, stopped)
+    assert find_answer(driver.result, kept, storage) == driver.result.best
     best = best_of(driver.result)
     driver.journal.append(Freed([best.trial], ANSWER, 0))
     with pytest.raises(
         ConfigError, match=f"the checkpoints of {best.trial}, the answer of"
     ) as told:
-        answer(driver.result, kept, storage)
+        find_answer(driver.result, kept, storage)
     assert "its checkpoints were removed, as of" not in str(told.value)
 
 
@@ -391,10 +393,12 @@ def test_other_searches_read_in_the_journal_what_was_removed(
     played: Callable[..., Driver],
 ) -> None:
     driver = played()
-    found = removable(driver.result, driver.experiment.home, NEEDED)
-    driver.journal.append(freed(found, NEEDED))
-    (names,) = FREED.findall((driver.experiment.folder / FILE_NAME).read_bytes())
-    assert set(json.loads(b"[" + names + b"]")) == of(driver.result, "stopped", "diverged")
+    found = find_removable(driver.result, driver.experiment.home, NEEDED)
+    driver.journal.append(freed_event(found, NEEDED))
+    _, trainings = read_trainings((driver.experiment.folder / FILE_NAME).read_bytes())
+    left = {trial for epochs in trainings.values() for trial in epochs}
+    with_epochs = {trial.trial for trial in driver.result.trials.values() if trial.epochs}
+    assert left == with_epochs - of(driver.result, "stopped", "diverged")
 
 
 def test_a_trial_that_failed_for_good_loses_its_checkpoints_before_the_search_ends(

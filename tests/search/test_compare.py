@@ -110,7 +110,7 @@ def selected(result: SearchResult, values: dict[int, float]) -> SearchResult:
     expected = Expected(0.5, 0.4, 0.6, 0.1, len(values))
     verdict = Selected(name, f"{name}-s1", name, expected, 0.5, [], 0.05, 0.95)
     result.selection = Selection(terms, [], repeats, verdict=verdict)
-    result.now = result.selection.sessions
+    result.current_sessions = result.selection.sessions
     return result
 
 

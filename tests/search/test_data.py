@@ -138,7 +138,7 @@ def test_a_report_that_was_not_kept_is_kept_by_the_next_session(
 
     words = ("--space", "baselines", "--set", "model.name=knn", "--trials", 1, "--name", "tiny")
     with monkeypatch.context() as patched:
-        patched.setattr("search.runner.picture", full)
+        patched.setattr("search.sessions.session.picture", full)
         call(
             *("search.run", "--data", f"folder:{pets}", "--executor", "inline"),
             *(*words, "--tracking", database),

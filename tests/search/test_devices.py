@@ -17,7 +17,7 @@ from search import run
 from search.design.experiment import Experiment
 from search.execution import capacity, cluster_capacity
 from search.execution.capacity import Limit
-from search.plan import make_plan, measured_on
+from search.sessions.estimate import estimate_search, measured_on
 from trainables.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -234,7 +234,7 @@ def test_a_dry_run_of_a_cluster_says_that_it_was_not_asked(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     experiment = experiment_of([*SMOKE, "--set", "data.train_limit=100"])
-    lines = make_plan(experiment).lines(experiment)
+    lines = estimate_search(experiment).lines(experiment)
     assert any("a dry run does not ask the cluster" in line for line in lines)
     assert any("on this machine (cpu)" in line for line in lines)
 
@@ -274,7 +274,7 @@ def test_a_dry_run_of_a_cluster_is_planned_on_a_machine_without_gpus(
         lambda configs, *given, **options: [1.0] * len(configs),
     )
     experiment = experiment_of([*SMOKE, "--set", "data.train_limit=100", *words])
-    lines = make_plan(experiment).lines(experiment)
+    lines = estimate_search(experiment).lines(experiment)
     assert any("at once on this machine (cpu)" in line for line in lines)
     assert any("the budget" in line for line in lines) == ("--budget" in words)
     assert any("a dry run does not ask the cluster" in line for line in lines)

@@ -18,8 +18,8 @@ from search.decisions.driver import Driver
 from search.design.experiment import Experiment
 from search.journal.journal import read
 from search.journal.result import SearchResult, checkpoint_of
-from search.plan import make_plan
 from search.preflight.disk import room
+from search.sessions.estimate import estimate_search
 from search.status import lines, table
 from search.tracking.tracker import Tracker
 from search.values.wording import DEFAULT_STORAGE
@@ -38,7 +38,7 @@ from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.load import load
 from trainables.evaluation.evaluate import evaluate, predictions
 from trainables.messages import Report
-from trainables.training.cross_validation import together
+from trainables.training.cross_validation import combine_folds
 
 SPREAD = (-0.02, 0.0, 0.05)
 METRICS = ("train/loss", "val/loss", "val/accuracy", "lr", "time/epoch_s")
@@ -67,7 +67,7 @@ def train(config: TrialConfig, epoch: int) -> Report:
         {**dict.fromkeys(METRICS, 0.25), "val/accuracy": accuracy + own, "val/loss": 1 - accuracy}
         for own in SPREAD
     ]
-    made = together(epoch, folds, CLASSIFICATION.metrics)
+    made = combine_folds(epoch, folds, CLASSIFICATION.metrics)
     outcome = "completed" if epoch == config.epochs else None
     return Report(epoch, made.values, outcome=outcome, folds=folds)
 
@@ -283,7 +283,7 @@ def test_the_networks_of_all_folds_need_room(
 
 
 def test_a_plan_counts_the_networks_of_all_folds(folded: Experiment, tmp_path: Path) -> None:
-    made = make_plan(changed(folded, tracking=f"sqlite:///{tmp_path}/mlflow.db"))
+    made = estimate_search(changed(folded, tracking=f"sqlite:///{tmp_path}/mlflow.db"))
     assert "  each in 3 folds: 27 networks, 162 epochs of one at most" in made.lines(folded)
     assert (
         "  10 classes, 1,438 in 3 folds, 359 test images of 1 x 8 x 8 (channels, height, width)"

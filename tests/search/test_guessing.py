@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from PIL import Image
 from rich.console import Console
 
-from search import runner, select
+from search import select
 from search.journal.events import SessionStart, Started, Tested
 from search.journal.guessing import Guessing, answer_against, is_answer_at_chance, is_tie
 from search.journal.result import SearchResult, TrialResult
@@ -22,6 +22,7 @@ from search.preflight.changes import changes
 from search.process.exit_codes import AT_CHANCE
 from search.process.guard import NoBetterThanGuessing
 from search.promote import refuse_at_chance
+from search.sessions.ending import exit_code
 from search.status import table
 from search.views.guessing import guess_figures, guessing_text
 from search.views.page.curves import search_curves
@@ -31,7 +32,7 @@ from search.why import beside_guessing
 from tests.conftest import Command
 from tests.support.played import evaluation, started_event
 from tests.support.reports import verdict_texts
-from trainables.catalog.guesses import Guess, blind_error, guessed, guesses_of
+from trainables.catalog.guesses import Guess, blind_error, expected_values, guesses_of
 from trainables.catalog.tasks import CLASSIFICATION
 from trainables.config import TrialConfig
 from trainables.datasets.targets import Targets
@@ -155,7 +156,7 @@ def test_no_constant_answer_is_better_than_the_best_guess(
     generator = np.random.default_rng(0)
     others = [*np.eye(len(counts)), *generator.dirichlet(np.ones(len(counts)), 500)]
     for shares in [*others, np.full(len(counts), 1 / len(counts)), np.array(train) / sum(train)]:
-        reached = guessed(shares.tolist(), counts)
+        reached = expected_values(shares.tolist(), counts)
         assert metric not in reached or score(reached[metric]) <= best + 1e-12
 
 
@@ -338,7 +339,7 @@ def test_the_curves_have_a_line_for_guessing_and_its_value() -> None:
 
 def test_json_has_the_comparison_with_its_interval(tmp_path: Path) -> None:
     result = with_test(searched(0.99), 0.99)
-    result.sessions = result.now = []
+    result.sessions = result.current_sessions = []
     found = json_summary(result, tracking={}, home=Home(tmp_path), wall_s=1.0)
     told = json.loads(json.dumps(found["above_chance"]))
     assert told["above"] is True
@@ -361,9 +362,9 @@ def test_mlflow_has_the_best_guess_by_the_metric_and_by_accuracy() -> None:
 
 
 def test_the_exit_code_of_a_search_that_found_nothing_is_its_own() -> None:
-    assert runner.exit_code(with_test(searched(0.95), 0.95), [], []) == AT_CHANCE == 6
-    assert runner.exit_code(with_test(searched(0.99), 0.99), [], []) == 0
-    assert runner.exit_code(with_test(searched(0.95), 0.95), [], ["MLflow is away"]) == 4
+    assert exit_code(with_test(searched(0.95), 0.95), [], []) == AT_CHANCE == 6
+    assert exit_code(with_test(searched(0.99), 0.99), [], []) == 0
+    assert exit_code(with_test(searched(0.95), 0.95), [], ["MLflow is away"]) == 4
     assert select.exit_code(searched(0.95), [], []) == 0  # there is no selection
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from cluster.errors import NotReady
 from cluster.storage.bucket import Bucket
 from search.api import load as opened
-from search.api import prepared, run
+from search.api import run
 from search.feedback.learning.champion import find_champion
 from search.feedback.learning.expected import trained_image_names
 from search.feedback.monitoring.findings import find_changes
@@ -27,6 +27,7 @@ from search.feedback.records import EARLIER, RecordedAnswer, Records, RecordsInf
 from search.improve import (
     ORIGINS,
     about_of,
+    champion_request,
     is_wanted_as_onnx,
     main,
     parser,
@@ -39,6 +40,7 @@ from search.monitor import main as monitor
 from search.promote import main as promote
 from search.space import Choice, Float, SearchSpace
 from search.tracking.model_registry import ONNX, Registered
+from search.trained.source import ModelSource
 from search.views.outcome import best_table
 from tests.conftest import MakeOnce
 from trainables.config import DataConfig
@@ -261,7 +263,8 @@ def test_what_a_champion_was_improved_for_is_no_change_to_its_monitor(
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert told["held_to"].endswith("that were met before it was improved and not trained on")
     assert [check["name"] for check in told["checks"]] == ["outputs", "class mix", "accuracy"]
-    held = reference.read(prepared("models:/knn/2", Path("classifier"), **known))
+    source = ModelSource(name="models:/knn/2", storage=Path("searches"), **known)
+    held = reference.read(source.fetch(Path("classifier")))
     assert held is not None
     assert find_changes("knn", held, load_window(place.met, held, version="3")).changed
 
@@ -273,7 +276,7 @@ def test_a_challenger_is_there_as_onnx_if_the_champion_is(champion: Champion) ->
     def wanted(*words: str) -> bool:
         given = ["models:/knn/1", "--from", "met", "--tracking", database, *words]
         args = parser().parse_args(given)
-        return is_wanted_as_onnx(args, find_champion(args))
+        return is_wanted_as_onnx(args, find_champion(champion_request(args)))
 
     assert not wanted()
     MlflowClient(database).set_model_version_tag("knn", "1", ONNX, "true")
@@ -426,7 +429,7 @@ def test_an_improvement_that_was_killed_goes_on(
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr("search.runner.evaluate_trials", end)
+        patched.setattr("search.sessions.phases.evaluate_trials", end)
         with pytest.raises(Killed):
             place.improve(*words)
     assert len(SearchResult.read(Path("searches/better")).trials) == 3

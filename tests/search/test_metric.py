@@ -21,6 +21,7 @@ from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Home
 from search.refine import refuse_few
 from search.status import as_json, lines, table
+from search.trained.description import model_figures, tags
 from search.values.wording import DEFAULT_STORAGE
 from search.views.base import Finished
 from search.views.live import Display
@@ -511,7 +512,7 @@ def test_a_promoted_network_has_the_figures_of_both(searched: Searched) -> None:
     )
     registered: Any = SimpleNamespace(name="small", version="1", uri="models:/small@champion")
     title, best = searched.metric.title, searched.best
-    figures = promote.figures(searched.result, best, exported)
+    figures = model_figures(searched.result, best, exported)
     assert list(figures.items())[:4] == [
         (f"validation {title}", f"{best.value:.4f}"),
         (
@@ -521,7 +522,7 @@ def test_a_promoted_network_has_the_figures_of_both(searched: Searched) -> None:
         (f"test {title}", "0.4321 on 4 images"),
         ("test accuracy", "0.7500 on 4 images"),
     ]
-    assert promote.tags(searched.result, best)["search.metric"] == searched.metric.name
+    assert tags(searched.result, best)["search.metric"] == searched.metric.name
     found = promote.as_json(best, exported, registered)
     assert (found["metric"], found["mode"], found["value"], found["val_accuracy"]) == (
         searched.metric.name,

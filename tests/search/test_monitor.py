@@ -118,8 +118,8 @@ def test_a_model_without_a_reference_is_to_be_promoted_again(
 
 
 def test_other_tasks_are_refused(model: Path, tmp_path: Path, call: Command) -> None:
-    about = json.loads((model / predictor.ABOUT).read_text())
-    (model / predictor.ABOUT).write_text(json.dumps({**about, "task": "segmentation"}))
+    about = json.loads((model / predictor.DESCRIPTION).read_text())
+    (model / predictor.DESCRIPTION).write_text(json.dumps({**about, "task": "segmentation"}))
     done = call("search.monitor", model, "--from", "met")
     assert done.returncode == 2
     assert "this model is for segmentation: only those for classification" in done.stderr

@@ -21,7 +21,7 @@ from trainables.config import TrialConfig
 from trainables.datasets.load import load as load_data
 from trainables.export import kept
 from trainables.export.export import write
-from trainables.export.stream import Answer
+from trainables.export.stream import FileAnswer
 from trainables.training.loop import Training
 
 
@@ -68,8 +68,8 @@ def test_a_folder_gives_its_images_by_name_and_counts_what_is_none(
     assert (files.others, files.first_other) == (1, "images/notes.txt")
 
 
-def answered(file: str, name: str) -> Answer:
-    return Answer(file, {"class": name, "probability": 0.9, "margin": 0.8})
+def answered(file: str, name: str) -> FileAnswer:
+    return FileAnswer(file, {"class": name, "probability": 0.9, "margin": 0.8})
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_class_folders_tell_the_accuracy_with_its_interval_and_that_of_each_clas
     said = {"cat/1.png": "cat", "cat/more/2.png": "dog", "dog/3.png": "dog", "dog/4.png": "dog"}
     taken = [accuracy.take(answered(str(sorted_images / one), said[one])) for one in said]
     assert [one.values["true_class"] for one in taken] == ["cat", "cat", "dog", "dog"]
-    assert accuracy.take(Answer(str(sorted_images / "x.png"), error="no image")).values == {}
+    assert accuracy.take(FileAnswer(str(sorted_images / "x.png"), error="no image")).values == {}
     low, high = binomtest(3, 4).proportion_ci(0.96)
     assert list(accuracy.lines()) == [
         f"accuracy 0.7500 (95 % interval {low:.4f} to {high:.4f}): 3 of 4 images as their folders "

@@ -22,18 +22,19 @@ import search.refine as refining
 import search.resume as resuming
 import search.select as selecting
 from cluster.errors import Refused
-from search.cli.overrides import apply_overrides
+from search.cli.continuation import overrides_of
 from search.design.budget import Budget, limit
 from search.design.experiment import Experiment
 from search.journal.events import Evidence, SessionStart, Started, Tested, Unevaluated
 from search.journal.journal import Journal, JournalError
-from search.journal.lease import Held
+from search.journal.lease import LeaseHeld
 from search.journal.provenance import provenance
 from search.journal.result import NO_TIME, SearchResult
+from search.preflight.overrides import apply_overrides
 from search.resume import changes, check_trials, experiment_of, is_done, parser, resume
 from search.run import experiment_of as experiment_of_run
 from search.run import parser as run_parser
-from search.runner import exit_code, wind_up
+from search.sessions.ending import exit_code, wind_up
 from search.space import Choice, Float, Int, SearchSpace
 from search.spaces.find import sha256_of
 from search.values.wording import DECODED_OTHERWISE
@@ -333,7 +334,8 @@ def test_who_is_told_to_fetch_weights_with_download_can(
 ) -> None:
     result = recorded(tmp_path, monkeypatch, "--trials", "1")
     begun = Experiment.from_description("s", result.started.experiment, tmp_path)
-    assert apply_overrides(begun, verb.parser().parse_args(["s", "--download"]), result).download
+    overrides = overrides_of(verb.parser().parse_args(["s", "--download"]))
+    assert apply_overrides(begun, overrides, result).download
 
 
 def test_a_login_in_the_tracking_uri_is_never_kept(
@@ -456,7 +458,7 @@ def test_a_search_that_is_being_run_is_refused_before_anything_is_said_to_start(
         "--tracking",
         f"sqlite:///{tmp_path}/m.db",
     ]
-    with experiment.home.lease(), pytest.raises(Held, match="is being run by process"):
+    with experiment.home.lease(), pytest.raises(LeaseHeld, match="is being run by process"):
         resume(parser().parse_args([experiment.name, *words]))
     assert "starting Ray" not in capsys.readouterr().err
 
@@ -470,7 +472,7 @@ def test_a_search_that_is_over_and_being_run_is_refused_in_one_line(
     """Its selection runs: that nothing is left to do would not be all that is true."""
     play(open_driver(experiment))
     monkeypatch.setattr("search.resume.is_done", lambda *given: True)
-    with experiment.home.lease(), pytest.raises(Held, match="is being run by process"):
+    with experiment.home.lease(), pytest.raises(LeaseHeld, match="is being run by process"):
         resume(parser().parse_args([experiment.name, "--storage", str(experiment.storage)]))
     assert capsys.readouterr().err == ""
 
@@ -484,7 +486,7 @@ def test_a_price_that_limits_nothing_is_noted(
     play(open_driver(experiment))
     monkeypatch.setattr("search.resume.is_done", lambda *given: True)
     words = [experiment.name, "--storage", str(experiment.storage), "--price", "2"]
-    with experiment.home.lease(), pytest.raises(Held):
+    with experiment.home.lease(), pytest.raises(LeaseHeld):
         resume(parser().parse_args(words))
     said = " ".join(capsys.readouterr().err.split())
     assert said.startswith("note: --price 2 does not limit the search")
@@ -498,8 +500,7 @@ def test_in_a_hurry_neither_the_study_nor_pictures_are_written(
     tracker: Any = SimpleNamespace(close=lambda patience_s: None)
     driver.close("interrupted", "stopped by SIGTERM")
     with OpenViews(Shown(Terminal(stderr=True), driver=driver)) as views:
-        running: Any = SimpleNamespace(driver=driver, tracker=tracker, troubles=[], views=views)
-        wind_up(running, hurry=True)
+        wind_up(driver, tracker, views, [], look=lambda: None, hurry=True)
     assert [path.name for path in experiment.folder.iterdir()] == ["journal.jsonl"]
     assert driver.result.outcome == "interrupted"
 

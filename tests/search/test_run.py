@@ -428,7 +428,8 @@ def test_two_workers_stop_when_told_and_train_on_to_the_accuracy_of_one(
     assert "is not trained again" not in done.stderr, "what two have trained is another training"
     assert (cut["outcome"], cut["epochs_trained"]) == ("budget", 2)
     assert sorted(
-        path.name for path in checkpoint.saved(tmp_path / "searches" / "two" / "trials" / "t0001")
+        path.name
+        for path in checkpoint.list_checkpoints(tmp_path / "searches" / "two" / "trials" / "t0001")
     ) == ["epoch-0001", "epoch-0002"]
     command = [sys.executable, "-m", "search.resume", "two", "--json", "--budget", "4epochs"]
     done = subprocess.run(
@@ -475,7 +476,7 @@ def test_two_workers_wait_at_a_rung_and_go_on_when_they_are_told(tmp_path: Path)
             if event.kind == "promoted" and event.data.trial == trial
         )
         first, second = sorted(
-            checkpoint.saved(home / "trials" / trial), key=lambda path: path.name
+            checkpoint.list_checkpoints(home / "trials" / trial), key=lambda path: path.name
         )
         assert (
             first.stat().st_mtime_ns // 1_000_000 <= told <= second.stat().st_mtime_ns // 1_000_000

@@ -12,7 +12,6 @@ import pytest
 from rich.console import Console
 
 from cluster.storage.bucket import StorageError
-from search import runner
 from search.cli import asking
 from search.decisions.driver import Driver
 from search.design.experiment import Experiment
@@ -22,14 +21,16 @@ from search.journal.requests import (
     EXTEND,
     PAUSE,
     STOP,
-    Asked,
+    DriverRequest,
     Inbox,
     Unreadable,
     ask,
-    waiting,
+    waiting_requests,
 )
 from search.journal.result import SearchResult
 from search.journal.store import Home, Storage, home
+from search.sessions import phases
+from search.sessions import session as sessions
 from search.status import as_json, lines
 from search.values.message import Remedy
 from search.values.wording import DEFAULT_STORAGE
@@ -58,7 +59,7 @@ def epoch(monkeypatch: pytest.MonkeyPatch) -> Epoch:
     """
     train, give, count = Training.next_epoch, Inbox.next, 0
 
-    def looked(inbox: Inbox) -> Asked | Unreadable | None:
+    def looked(inbox: Inbox) -> DriverRequest | Unreadable | None:
         inbox.look()
         return give(inbox)
 
@@ -99,8 +100,8 @@ def kept(tmp_path: Path) -> Home:
     return home(tmp_path / "searches", "tiny")
 
 
-def asked(action: str, **values: Any) -> Asked:
-    return Asked.now(action, by="ada@lab", **values)
+def asked(action: str, **values: Any) -> DriverRequest:
+    return DriverRequest.now(action, by="ada@lab", **values)
 
 
 def test_a_pause_in_the_first_moment_of_a_session_is_carried_out(
@@ -110,7 +111,7 @@ def test_a_pause_in_the_first_moment_of_a_session_is_carried_out(
 
     One that was asked for earlier, when nobody ran it, is refused.
     """
-    said = runner.said
+    said = sessions.announcing
 
     @contextmanager
     def asking(console: Console, line: str) -> Iterator[None]:
@@ -118,11 +119,11 @@ def test_a_pause_in_the_first_moment_of_a_session_is_carried_out(
             ask(kept, asked(PAUSE))
             yield
 
-    monkeypatch.setattr(runner, "said", asking)
+    monkeypatch.setattr(sessions, "announcing", asking)
     code, _ = tiny("run", "--trials", 2)
     assert code == 128 + signal.SIGINT
     assert SearchResult.read(kept.folder).reason == "asked to pause by ada@lab"
-    monkeypatch.setattr(runner, "said", said)
+    monkeypatch.setattr(sessions, "announcing", said)
     ask(kept, asked(PAUSE))
     code, text = tiny("resume")
     assert code == 0, text
@@ -155,7 +156,7 @@ def test_a_search_is_steered_while_it_trains_and_while_nobody_runs_it(
     assert [trial.reached for trial in result.trials.values()] == [2, 3, 3, 3]
     assert result.counts == {"stopped": 1, "completed": 3}
     assert result.is_tested
-    assert waiting(kept) == []
+    assert waiting_requests(kept) == []
     assert "asked to extend --trials +1: 4 trials in all" in call("search.status", "tiny").stdout
     told = call("search.why", "tiny", "t0001").stdout
     assert "stopped by a request: asked to stop by ada@lab" in told
@@ -181,7 +182,7 @@ def test_trials_that_the_last_tick_asks_for_are_trained(
     open_driver: OpenDriver, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for late in ("evaluate_trials", "evaluate_best"):
-        monkeypatch.setattr(runner, late, lambda *given, **named: None)
+        monkeypatch.setattr(phases, late, lambda *given, **named: None)
     driver = open_driver(replace(experiment, algorithm="random", trials=2))
     more = asked(EXTEND, trials="+3")
     executor: Any = Sticky()
@@ -190,7 +191,7 @@ def test_trials_that_the_last_tick_asks_for_are_trained(
     def tick() -> None:
         driver.take_up(more)
 
-    runner.search_through(driver, dataset, executor, by="search.run", tick=tick)
+    phases.run_phases(driver, dataset, executor, by="search.run", tick=tick)
     assert driver.result.requests[more.id].request.answer.startswith("5 trials in all")
     assert driver.result.counts == {"completed": 5}
 
@@ -235,7 +236,7 @@ def test_what_makes_no_sense_is_refused_before_it_is_asked(
     assert done.returncode == 2
     assert why in done.stderr
     assert done.stderr.count("\n") == 1
-    assert waiting(experiment.home) == []
+    assert waiting_requests(experiment.home) == []
 
 
 def test_a_request_without_waiting_says_what_follows(
@@ -246,8 +247,8 @@ def test_a_request_without_waiting_says_what_follows(
         done = call("search.stop", "played", "--no-wait")
     assert done.returncode == 0
     assert done.stdout.startswith("played: asked. no further trial begins")
-    (one,) = waiting(experiment.home)
-    assert isinstance(one, Asked)
+    (one,) = waiting_requests(experiment.home)
+    assert isinstance(one, DriverRequest)
     assert "@" in one.by
 
 
@@ -259,7 +260,7 @@ def driven(driver: Driver, kept: Home) -> Callable[[float], None]:
         inbox.look()
         while (one := inbox.next()) is not None:
             driver.take_up(one)
-            inbox.answered(one.id)
+            inbox.mark_answered(one.id)
         inbox._drop()
 
     return wait
@@ -273,7 +274,7 @@ def test_a_driver_that_dies_before_it_answers_is_told(
     ask(experiment.home, one)
     told = asking.wait_for_reply(experiment.home, one, experiment.storage, GO_ON)
     assert told.endswith(f"this comes first: {GO_ON}")
-    assert waiting(experiment.home) == [one]
+    assert waiting_requests(experiment.home) == [one]
 
 
 def test_a_pause_whose_driver_dies_does_not_hit_the_next_session(
@@ -284,7 +285,7 @@ def test_a_pause_whose_driver_dies_does_not_hit_the_next_session(
     ask(experiment.home, one)
     told = asking.wait_for_reply(experiment.home, one, experiment.storage, GO_ON)
     assert told == f"its driver ended before it answered: it does not run any more. Later: {GO_ON}"
-    assert waiting(experiment.home) == []
+    assert waiting_requests(experiment.home) == []
 
 
 def test_an_answer_is_told_though_the_object_cannot_be_removed(
@@ -300,7 +301,7 @@ def test_an_answer_is_told_though_the_object_cannot_be_removed(
     with experiment.home.lease():
         told = asking.wait_for_reply(experiment.home, one, experiment.storage, GO_ON, wait)
     assert told.startswith("no further trial begins")
-    assert waiting(experiment.home) == [one]
+    assert waiting_requests(experiment.home) == [one]
 
 
 def test_a_storage_that_refuses_while_an_answer_is_waited_for_is_asked_again(
@@ -328,7 +329,7 @@ def test_a_storage_that_refuses_while_an_answer_is_waited_for_is_asked_again(
     assert sum(waits) > experiment.home.patience_s
     assert (done.returncode, done.stderr.count("\n")) == (4, 1)
     assert "the bucket does not answer. It stays asked." in done.stderr
-    assert len(waiting(experiment.home)) == 1
+    assert len(waiting_requests(experiment.home)) == 1
 
 
 def test_a_driver_on_another_machine_that_says_nothing_counts_as_dead(
@@ -352,7 +353,7 @@ def test_a_search_that_ends_before_it_hears_takes_nothing_into_the_next_session(
     ask(experiment.home, one)
     with pytest.raises(Exception, match="it ended before: 'played' has ended"):
         asking.wait_for_reply(experiment.home, one, experiment.storage, GO_ON)
-    assert waiting(experiment.home) == []
+    assert waiting_requests(experiment.home) == []
 
 
 def test_ctrl_c_ends_the_waiting_alone(
@@ -368,14 +369,14 @@ def test_ctrl_c_ends_the_waiting_alone(
         done = call("search.stop", "played")
     assert done.returncode == 130
     assert "it stays asked" in done.stdout
-    assert len(waiting(experiment.home)) == 1
+    assert len(waiting_requests(experiment.home)) == 1
 
 
 def test_what_was_answered_is_told_with_who_asked(
     open_driver: OpenDriver, experiment: Experiment
 ) -> None:
     driver = play(open_driver(experiment), events=9)
-    driver.take_up(Asked.now(STOP, by="<b>\x1b[31mada</b>\nlab", trial="t0001"))
+    driver.take_up(DriverRequest.now(STOP, by="<b>\x1b[31mada</b>\nlab", trial="t0001"))
     (line,) = [
         line
         for line in lines(driver.result, "", "played", DEFAULT_STORAGE)
@@ -432,15 +433,15 @@ def test_what_a_killed_driver_had_answered_is_done_once_and_told_once(
             one = inbox.next()
             assert one is not None
             assert driver.take_up(one)
-    assert waiting(kept) == [one]
+    assert waiting_requests(kept) == [one]
     with session(experiment, place) as driver:
         assert driver.result.trials[trial].outcome == "stopped"
         with Inbox(kept) as inbox:
             again = inbox.next()
             assert again == one
             assert driver.take_up(again, waited=True)
-            inbox.answered(again.id)
-    assert waiting(kept) == []
+            inbox.mark_answered(again.id)
+    assert waiting_requests(kept) == []
     kinds = [event.kind for event in read(kept.opened() / FILE_NAME)]
     assert (kinds.count("requested"), kinds.count("stopped")) == (1, 1)
 
@@ -457,5 +458,5 @@ def test_a_verb_is_answered_by_the_driver(
         done = call("search.stop", "played", trial, "--storage", place)
         assert done.stdout == f"played: {trial} stops after epoch 1, which it trains now\n"
         assert driver.report(trial, report(1))
-    assert waiting(kept) == []
+    assert waiting_requests(kept) == []
     assert SearchResult.read(kept.opened()).trials[trial].outcome == "stopped"

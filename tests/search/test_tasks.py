@@ -28,7 +28,7 @@ from search.journal.result import SearchResult
 from tests.support.tasks import boxes, registered, resolution, segmentation
 from trainables.catalog.tasks import TASKS
 from trainables.config import DataConfig, TrialConfig
-from trainables.datasets.arrays import Part, Ragged, joined
+from trainables.datasets.arrays import Part, Ragged, join_parts
 from trainables.datasets.load import load, with_root
 from trainables.errors import ConfigError
 from trainables.evaluation.evaluate import evaluate
@@ -269,7 +269,7 @@ def ragged(*shapes: tuple[int, int]) -> Ragged:
 @pytest.mark.parametrize("first", [np.zeros((2, 4, 4, 3), np.uint8), ragged((4, 4), (5, 5))])
 def test_parts_of_mixed_sizes_are_joined(first: object) -> None:
     boxes_of_each = Ragged.of([np.ones((1, 4)), np.ones((3, 4))])
-    whole = joined(Part(first, boxes_of_each), Part(ragged((6, 7), (4, 4)), boxes_of_each))
+    whole = join_parts(Part(first, boxes_of_each), Part(ragged((6, 7), (4, 4)), boxes_of_each))
     assert [image.shape[:2] for image in whole.each()][2:] == [(6, 7), (4, 4)]
     assert [len(own) for own in whole.take(np.array([1, 2])).targets] == [3, 1]
 

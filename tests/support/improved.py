@@ -216,7 +216,7 @@ class Play:
             until_ms=len(self.before),
             luck=self.decision().luck(self.least),
         )
-        return replace(held, met=met)
+        return replace(held, earlier=met)
 
     def decision(self) -> PairedComparison:
         """Return the champion and its successor on the fair images that were held out."""

@@ -20,7 +20,7 @@ from search.journal.journal import Journal
 from search.spaces.smoke import space
 from trainables.config import TrialConfig
 from trainables.datasets.load import load
-from trainables.messages import heard
+from trainables.messages import decode_reports
 from trainables.request import TrialRequest
 
 CONFIGS = [
@@ -49,7 +49,7 @@ def jobs(folder: Path, configs: list[TrialConfig]) -> list[Job]:
 def metrics_of(report: dict[str, Any]) -> dict[str, float]:
     return {
         name: value
-        for name, value in heard(report["reports"])[0].metrics.items()
+        for name, value in decode_reports(report["reports"])[0].metrics.items()
         if name != "time/epoch_s"
     }
 
@@ -128,7 +128,7 @@ class Asked:
         self.workers.share(2, 2)
         first, _ = (self.workers.hire(job, {}) for job in jobs(self.folder / "places", CONFIGS[:2]))
         taken = [len(shared.taken) for shared in self.workers.shared]
-        self.workers.returned(first, over=False)
+        self.workers.take_back(first, over=False)
         return [taken, sorted(len(shared.taken) for shared in self.workers.shared)]
 
     def after_death(self) -> Any:
@@ -142,7 +142,7 @@ class Asked:
             self.ray.get(member.train.remote())
         except self.ray.exceptions.RayActorError as error:
             raised = type(error).__name__
-        self.workers.returned(member, over=False)
+        self.workers.take_back(member, over=False)
         return [raised, len(self.train(self.workers.hire(other, {})))]
 
     def slow_start(self) -> Any:

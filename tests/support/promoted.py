@@ -53,7 +53,7 @@ def linear(
         helper.make_model(graph, opset_imports=opset, ir_version=8), str(folder / predictor.ONNX)
     )
     about = {"classes": classes, "image": image, "batch": 256}
-    (folder / predictor.ABOUT).write_text(json.dumps(about), encoding="utf-8")
+    (folder / predictor.DESCRIPTION).write_text(json.dumps(about), encoding="utf-8")
     shutil.copy(predictor.__file__, folder / predictor.CODE)
     return folder
 

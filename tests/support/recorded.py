@@ -37,7 +37,7 @@ from search.__main__ import VERBS
 from search.feedback.records import Records
 from search.journal.lease import Lease
 from search.journal.store import Storage
-from search.tracking.model_registry import Model, Version
+from search.tracking.model_registry import RegisteredModel, Version
 from search.views.web.forms import carried, children, launch
 from search.views.web.pages import models
 from tests.search.feedback.monitoring import made_up
@@ -81,7 +81,7 @@ LEFT_OUT = (
 )
 """The parts of pages that are not recorded, and what stands for them."""
 MODELS = (
-    Model(
+    RegisteredModel(
         "flowers",
         (
             Version("2", (), 1_700_000_000_000, "| accuracy | 0.9 |", "played", "t0006"),
@@ -353,7 +353,7 @@ def write_constant_model(folder: Path) -> None:
     skops.io.dump(fitted, folder / "classifier.skops")
     members = [{"file": "classifier.skops", "temperature": None}]
     about = {"classes": classes, "image": (8, 8, 1), "batch": 8, "features": kind}
-    (folder / predictor.ABOUT).write_text(json.dumps({**about, "members": members}))
+    (folder / predictor.DESCRIPTION).write_text(json.dumps({**about, "members": members}))
     shutil.copy(features.__file__, folder / predictor.FEATURES)
     shutil.copy(predictor.__file__, folder / predictor.CODE)
 
@@ -424,7 +424,7 @@ def without_processes(patched: pytest.MonkeyPatch) -> list[list[str]]:
     async def ask(asker: Any, module: str, words: Sequence[str]) -> Any:
         raise ConfigError(f"this would be asked: {shlex.join([module, *words])}")
 
-    def models_in(tracking: str, name: str = "") -> list[Model]:
+    def models_in(tracking: str, name: str = "") -> list[RegisteredModel]:
         return [model for model in MODELS if name in ("", model.name)]
 
     patched.setattr(launch.Launcher, "start", start)

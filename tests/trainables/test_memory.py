@@ -9,7 +9,7 @@ import pytest
 from trainables import memory
 from trainables.config import DataConfig
 from trainables.datasets import arrays
-from trainables.datasets.arrays import Dataset, Decoded, Part, Selected
+from trainables.datasets.arrays import Dataset, Decoded, Part, PartSubset
 from trainables.datasets.load import Whole, divide, load
 from trainables.errors import DataError
 from trainables.memory import free_memory, require_memory
@@ -35,7 +35,7 @@ def large(monkeypatch):
 
 @pytest.mark.parametrize(
     "kind",
-    [lambda part: part, lambda part: Selected(part, np.arange(0, 1000, 2))],
+    [lambda part: part, lambda part: PartSubset(part, np.arange(0, 1000, 2))],
     ids=["whole", "selected"],
 )
 def test_statistics_and_fingerprints_need_no_second_copy_of_the_images(kind, large):

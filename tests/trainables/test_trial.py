@@ -8,7 +8,7 @@ import pytest
 from trainables import trial
 from trainables.catalog.tasks import CLASSIFICATION
 from trainables.checkpoints import checkpoint, heartbeat
-from trainables.messages import EpochMetrics, heard, told
+from trainables.messages import EpochMetrics, decode_reports, encode_reports
 from trainables.request import TrialRequest
 from trainables.training.loop import Training
 from trainables.training.world import World
@@ -34,7 +34,7 @@ def scripted(monkeypatch):
 
 
 def kept(folder):
-    return [int(path.name.removeprefix("epoch-")) for path in checkpoint.saved(folder)]
+    return [int(path.name.removeprefix("epoch-")) for path in checkpoint.list_checkpoints(folder)]
 
 
 def test_a_trial_reports_each_epoch_and_that_it_completed(make_config, make_dataset, tmp_path):
@@ -53,12 +53,12 @@ def test_a_trial_reports_each_epoch_and_that_it_completed(make_config, make_data
 
 def test_a_report_is_plain_values(make_config, make_dataset, tmp_path):
     (report,) = run_trial(make_config(epochs=1), make_dataset(), tmp_path)
-    assert heard(told([report])) == [report]
+    assert decode_reports(encode_reports([report])) == [report]
 
 
 def test_a_checkpoint_is_on_disk_before_its_report_is_out(make_config, make_dataset, tmp_path):
     for report in run_trial(make_config(epochs=3), make_dataset(), tmp_path):
-        loaded = checkpoint.load(checkpoint.saved(tmp_path)[-1])
+        loaded = checkpoint.load(checkpoint.list_checkpoints(tmp_path)[-1])
         assert loaded["epoch"] == report.epoch
         assert loaded["extra"]["metrics"] == report.metrics
 
@@ -79,7 +79,7 @@ def test_the_best_and_the_newest_two_checkpoints_are_kept(
     scripted(values)
     list(run_trial(make_config(epochs=len(values)), make_dataset(), tmp_path))
     assert kept(tmp_path) == left
-    assert checkpoint.load(checkpoint.saved(tmp_path)[-1])["extra"]["best_epoch"] == best
+    assert checkpoint.load(checkpoint.list_checkpoints(tmp_path)[-1])["extra"]["best_epoch"] == best
 
 
 def test_never_fewer_than_two_checkpoints_are_there_to_fall_back_on(
@@ -141,7 +141,9 @@ def test_a_trial_that_was_cut_off_goes_on_as_if_it_had_not_been(
     )
     assert (restored.epoch, restored.restored, restored.metrics) == (epochs, [], {})
     assert untimed(rest) == undisturbed[epochs:]
-    assert checkpoint.load(checkpoint.saved(tmp_path / "cut")[-1])["extra"]["best_epoch"] == max(
+    assert checkpoint.load(checkpoint.list_checkpoints(tmp_path / "cut")[-1])["extra"][
+        "best_epoch"
+    ] == max(
         range(1, 6), key=lambda epoch: (*rank(undisturbed[epoch - 1][2], config.ranked_by), -epoch)
     )
 
@@ -279,7 +281,7 @@ def test_an_attempt_that_was_stalled_while_it_saved_leaves_the_newer_ones_epochs
 ):
     folder = stalled(module, name, part)
     assert {5, 6} <= set(kept(folder))
-    for path in checkpoint.saved(folder):
+    for path in checkpoint.list_checkpoints(folder):
         checkpoint.verify(path)
     assert not list(folder.glob(".*")), "nothing half-written is left"
 

@@ -8,7 +8,7 @@ import ray
 
 from trainables import worker
 from trainables.config import TrialConfig
-from trainables.messages import Report, heard
+from trainables.messages import Report, decode_reports
 from trainables.request import TrialRequest
 
 
@@ -22,7 +22,7 @@ class Gate:
         return type("Method", (), {"remote": staticmethod(getattr(self, f"do_{method}"))})
 
     def do_report(self, number: int, reports: str) -> None:
-        self.told += [(number, report.epoch) for report in heard(reports)]
+        self.told += [(number, report.epoch) for report in decode_reports(reports)]
 
     def do_passed(self, number: int) -> bool:
         return number < self.last

@@ -1,9 +1,10 @@
 """The classifiers of the baselines, by scikit-learn.
 
-They go from features, float32 (images, length), to class probabilities. What is random in them
-comes from the seed. Classes are whole numbers. Features are taken as they are, since each kind is
-of one scale already: standardising gives those of empty corners the weight of all others, and costs
-the SVM 0.2 to 3 points of accuracy on MNIST (hog, edges and all; 10,000 images, C 10, gamma 1).
+They go from features, float32 (images, length), to class probabilities. Their randomness
+comes from the seed. Classes are whole numbers. Features are not standardised, because each kind has
+a single scale already: standardising would give the features of empty corners the same weight as
+all others, and costs the SVM 0.2 to 3 points of accuracy on MNIST (hog, edges and all; 10,000
+images, C 10, gamma 1).
 """
 
 from typing import Any, Self
@@ -27,9 +28,10 @@ HELD_OUT = 0.2
 For that the SVM is fitted to the other images.
 """
 REACHES, STEPS = (1e3, 1.6), 31
-"""The search for the temperature, in one round for each of `REACHES`.
+"""The search for the temperature has a round for each of `REACHES`.
 
-A round tries `STEPS` values, from 1 / reach to reach times the best so far, which is 1 at first.
+A round tries `STEPS` values, spaced geometrically from 1 / reach to reach times the best so far,
+which is 1 at first.
 """
 
 
@@ -94,10 +96,10 @@ class CalibratedSVC(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 def temperature(svc: SVC, features: Features, labels: Labels) -> float:
     """Return the temperature at which the decisions on these images have the least cross-entropy.
 
-    It is searched from a thousandth to a thousand, to 3 per cent. It is 1 where there are no
-    images, since each class has but one. As in Platt 1999, targets are not 0 and 1: each wrong
-    class gets 1 / (images + classes), as if one more image of it had been taken for the right one.
-    A few images that are all classified correctly are no proof of certainty.
+    It is searched between 0.001 and 1000, to within 3 per cent. It is 1 if there are no images,
+    which happens when each class has a single one. As in Platt 1999, targets are not 0 and 1: each
+    wrong class gets 1 / (images + classes), because a few images that are all classified correctly
+    do not prove certainty.
     """
     if not len(labels):
         return 1.0
@@ -118,9 +120,9 @@ def cross_entropy(chances: NDArray[np.float64], targets: NDArray[np.float64]) ->
 
 
 def _decisions(svc: SVC, features: Features) -> NDArray[np.float64]:
-    """Return decisions, (images, classes), also for two classes.
+    """Return decisions, (images, classes).
 
-    For these scikit-learn gives one column.
+    With two classes scikit-learn gives a single column, the decision for the second class.
     """
-    found: NDArray[np.float64] = svc.decision_function(features)
-    return np.column_stack([-found / 2, found / 2]) if found.ndim == 1 else found
+    decisions: NDArray[np.float64] = svc.decision_function(features)
+    return np.column_stack([-decisions / 2, decisions / 2]) if decisions.ndim == 1 else decisions

@@ -28,7 +28,7 @@ from skimage.filters import sobel_h, sobel_v
 Images = NDArray[np.uint8]
 """(count, height, width, channels), or one image without count."""
 VERSION = 1
-"""Raised when features change, so that features computed before are not used any more."""
+"""To be raised when features change, so that cached ones are no longer used."""
 GRID = 4
 CELLS, FINE_CELLS, FINE_SIDE = 5, 8, 64
 PATTERNS = 59
@@ -38,7 +38,9 @@ Grey = NDArray[np.float64]
 Values = NDArray[np.float32]
 
 
-def of_images(images: Images, kind: str, on_image: Callable[[], None] = lambda: None) -> Values:
+def compute_features(
+    images: Images, kind: str, on_image: Callable[[], None] = lambda: None
+) -> Values:
     """Return features of one kind, float32 (images, length).
 
     Args:
@@ -46,19 +48,19 @@ def of_images(images: Images, kind: str, on_image: Callable[[], None] = lambda: 
         kind: a name in `FEATURES`.
         on_image: called after each image.
     """
-    found = np.empty((len(images), 0), dtype=np.float32)
+    features = np.empty((len(images), 0), dtype=np.float32)
     for row, image in enumerate(images):
         values = FEATURES[kind](grey(image))
         if row == 0:
-            found = np.empty((len(images), len(values)), dtype=np.float32)
-        found[row] = values
+            features = np.empty((len(images), len(values)), dtype=np.float32)
+        features[row] = values
         on_image()
-    return found
+    return features
 
 
-def kinds_of(wanted: str) -> tuple[str, ...]:
-    """Return the kinds of features that a config's `features` names, in the order of joining."""
-    return tuple(FEATURES) if wanted == "all" else (wanted,)
+def kinds_of(option: str) -> tuple[str, ...]:
+    """Return the kinds of features that a config's `features` stands for, in their order."""
+    return tuple(FEATURES) if option == "all" else (option,)
 
 
 def length(kind: str, height: int, width: int) -> int:
@@ -74,16 +76,16 @@ def grey(image: Images) -> Grey:
 
 
 def edges(image: Grey) -> NDArray[np.float64]:
-    """Return how much of each region lies on edges, and how steep these are."""
+    """Return six numbers for each region: its share of edge pixels, and moments of its gradient."""
     down, right, outline = sobel_h(image), sobel_v(image), canny(image).astype(float)
     steep = np.hypot(down, right)
     regions = regions_of(image)
     mean, square = averages(steep, regions), averages(steep**2, regions)
-    others = (
+    further_means = (
         averages(values, regions)
         for values in (outline, np.abs(down), np.abs(right), steep * outline)
     )
-    return np.concatenate([mean, np.sqrt(np.maximum(square - mean**2, 0)), *others])
+    return np.concatenate([mean, np.sqrt(np.maximum(square - mean**2, 0)), *further_means])
 
 
 def gradients(image: Grey) -> NDArray[np.float64]:
@@ -98,7 +100,7 @@ def gradients(image: Grey) -> NDArray[np.float64]:
 
 
 def texture(image: Grey) -> NDArray[np.float64]:
-    """Return how often each pattern of lighter and darker neighbours occurs in each region."""
+    """Return the share of each pattern of lighter and darker neighbours, region by region."""
     patterns = local_binary_pattern(
         np.round(255 * image).astype(np.uint8), P=8, R=1, method="nri_uniform"
     ).astype(int)

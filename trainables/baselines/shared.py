@@ -1,8 +1,8 @@
 """Features of a part of a data set, computed once and shared.
 
-They are shared by the trials of a search, by its processes, and by later searches: kept, one file
-for each kind and part, beside the decoded images (`trainables.caches.cache_folder`), under a name
-that depends on the images themselves. Other splits, sizes or files have other names.
+They are shared by the trials of a search, by its processes, and by later searches. Each kind and
+part has a file in the cache (`trainables.caches.cache_folder`), named after a fingerprint of the
+images, so that other splits, sizes or files have other names.
 """
 
 import fcntl
@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.baselines.features import VERSION, Values, kinds_of, of_images
+from trainables.baselines.features import VERSION, Values, compute_features, kinds_of
 from trainables.caches import cache_folder, make_private
-from trainables.datasets.arrays import Part, Selected
+from trainables.datasets.arrays import Part, PartSubset
 from trainables.disk import sync
 
 LOOK_S = 0.1
@@ -28,9 +28,9 @@ Beat = Callable[[], None]
 def features_of(part: Part, kind: str, beat: Beat = lambda: None) -> Values:
     """Return features of one kind, or `all` joined, float32 (images, length).
 
-    They must not be written to. `beat` is called while this takes its time.
+    They must not be written to. `beat` is called from time to time meanwhile.
     """
-    if isinstance(part, Selected):  # computed once for all folds, however the images are divided
+    if isinstance(part, PartSubset):  # computed once for all folds, however the images are divided
         return features_of(part.whole, kind, beat)[part.rows]
     if (kinds := kinds_of(kind)) != (kind,):
         return np.hstack([features_of(part, each, beat) for each in kinds])
@@ -38,30 +38,32 @@ def features_of(part: Part, kind: str, beat: Beat = lambda: None) -> Values:
         cache_folder("features")
         / f"{kind}-{part.fingerprint}-{VERSION}-{version('scikit-image')}.npy"
     )
-    if (found := _read(path, part)) is not None:
-        return found
+    if (values := _read(path, part)) is not None:
+        return values
     with _turn(path.with_name(f"{kind}.lock"), beat):
-        if (found := _read(path, part)) is None:  # another process may have been faster
-            found = of_images(part.images, kind, beat)
-            _write(path, found)
-    return found
+        if (values := _read(path, part)) is None:  # another process may have been faster
+            values = compute_features(part.images, kind, beat)
+            _write(path, values)
+    return values
 
 
 def _read(path: Path, part: Part) -> Values | None:
-    """Return what is kept there, memory-mapped; None if it is not there or not whole."""
+    """Return the stored features, memory-mapped; None if the file is missing or incomplete."""
     try:
-        found = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        values = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except (OSError, EOFError, ValueError):
         return None
     return (
-        found if found.dtype == np.float32 and found.ndim == 2 and len(found) == len(part) else None
+        values
+        if values.dtype == np.float32 and values.ndim == 2 and len(values) == len(part)
+        else None
     )
 
 
 def _write(path: Path, values: Values) -> None:
     """Write a file beside its place and move it there whole.
 
-    A cache that cannot be written is done without.
+    Errors are ignored: without the cache, the features are computed again when they are needed.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     with suppress(OSError):

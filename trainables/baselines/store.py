@@ -1,8 +1,8 @@
 """A fitted classifier as a file, by skops.
 
-There is no pickle, and nothing is made of a file but the classifiers listed in `SOUND`. skops
-ensures that no other types come out of a file. But scikit-learn follows their contents without a
-check, even out of bounds of its memory; so numbers that say where to look are checked here.
+There is no pickle, and only the classifiers listed in `SOUND` are accepted: skops ensures that a
+file yields no other types. But the compiled code of scikit-learn trusts an estimator's arrays, and
+would read out of bounds where their sizes or indices are wrong; so these are checked here.
 """
 
 from collections.abc import Callable
@@ -20,18 +20,11 @@ from sklearn.tree._tree import TREE_LEAF, Tree
 from trainables.baselines.classifiers import CalibratedSVC
 
 TRUSTED = ["sklearn.tree._tree.Tree", "trainables.baselines.classifiers.CalibratedSVC"]
-"""Types of which skops makes an object here, beside those of its own list.
-
-That list has numpy's arrays and scikit-learn's estimators.
-"""
+"""Types that skops may load beside those that it trusts itself: NumPy's and scikit-learn's."""
 
 
 def write(classifier: ClassifierMixin, path: Path) -> None:
-    """Write a fitted classifier to a file.
-
-    Raises:
-        OSError: the disk refuses.
-    """
+    """Write a fitted classifier to a file."""
     skops.io.dump(classifier, path)
 
 
@@ -48,7 +41,7 @@ def read(path: Path) -> ClassifierMixin:
             and not _hides_a_method(classifier)
             and SOUND[type(classifier)](classifier)
         )
-    except Exception as error:  # whatever a file that was not written here makes skops stumble over
+    except Exception as error:  # skops may raise anything for a file that was not written here
         raise ValueError(
             f"{path.name} holds no fitted classifier "
             f"({(str(error).splitlines() or [type(error).__name__])[0][:200]})"
@@ -61,34 +54,35 @@ def read(path: Path) -> ClassifierMixin:
         raise ValueError(
             f"{path.name} holds a {type(classifier).__name__} whose parts do not fit together"
         )
-    made: ClassifierMixin = classifier
-    return made
+    fitted: ClassifierMixin = classifier
+    return fitted
 
 
-def _hides_a_method(found: Any) -> bool:
-    """Return whether an attribute from the file hides one of scikit-learn's class.
+def _hides_a_method(estimator: Any) -> bool:
+    """True if an attribute from the file hides one of scikit-learn's class.
 
-    It could be another function or kind of machine.
+    Such an attribute could replace a method, or the implementation that the class selects.
     """
-    return any(hasattr(type(found), name) for name in vars(found))
+    return any(hasattr(type(estimator), name) for name in vars(estimator))
 
 
 def _is(array: Any, dtype: type, *shape: int) -> bool:
-    """Return whether this is an array of that kind of numbers and that shape."""
+    """True for an array of this type and shape."""
     return bool(type(array) is np.ndarray and array.dtype == dtype and array.shape == shape)
 
 
 def _below(array: Any, limit: int) -> bool:
-    """Return whether all numbers of an array are from 0 to below a limit."""
+    """True if all numbers of an array are at least 0 and below `limit`."""
     return bool((array >= 0).all() and (array < limit).all())
 
 
-def _is_sound_svm(found: Any) -> bool:
-    """Return whether an SVM has as many support vectors, and numbers to each, as libsvm will read.
+def _is_sound_svm(classifier: Any) -> bool:
+    """True if the arrays of an SVM have the sizes that libsvm will read.
 
-    It must also compare images with no others.
+    libsvm computes these sizes from the numbers of classes and of support vectors, and would read
+    beyond the end of a shorter array. `shape_fit_` and `support_` must be consistent too.
     """
-    svc = found.svc_
+    svc = classifier.svc_
     if (
         type(svc) is not SVC
         or _hides_a_method(svc)
@@ -119,7 +113,7 @@ def _is_sound_svm(found: Any) -> bool:
         and svc._probA.shape == svc._probB.shape == (0,)
     ):
         return False
-    same = np.array_equal(found.classes_, svc.classes_) and svc.shape_fit_ == (images, width)
+    same = np.array_equal(classifier.classes_, svc.classes_) and svc.shape_fit_ == (images, width)
     return bool(
         same
         and (svc._n_support >= 0).all()
@@ -128,52 +122,69 @@ def _is_sound_svm(found: Any) -> bool:
     )
 
 
-def _is_sound_knn(found: Any) -> bool:
-    """Return whether each image is compared with all, and none is looked up by a number."""
+def _is_sound_knn(classifier: Any) -> bool:
+    """True if predicting compares an image with all training images (`brute`), without an index."""
     (images, width), plain = (
-        found._fit_X.shape,
+        classifier._fit_X.shape,
         (
-            found.weights,
-            found.metric,
-            found.effective_metric_,
-            found.effective_metric_params_,
-            found.n_jobs,
+            classifier.weights,
+            classifier.metric,
+            classifier.effective_metric_,
+            classifier.effective_metric_params_,
+            classifier.n_jobs,
         ),
     )
-    if found._fit_method != "brute" or plain != ("distance", "minkowski", "euclidean", {}, None):
+    if classifier._fit_method != "brute" or plain != (
+        "distance",
+        "minkowski",
+        "euclidean",
+        {},
+        None,
+    ):
         return False
     arrays = (
-        _is(found._fit_X, found._fit_X.dtype.type, images, width)
-        and found._fit_X.dtype.kind == "f"
-        and _is(found._y, np.int64, images)
+        _is(classifier._fit_X, classifier._fit_X.dtype.type, images, width)
+        and classifier._fit_X.dtype.kind == "f"
+        and _is(classifier._y, np.int64, images)
     )
     counts = (
-        found.n_samples_fit_ == images
-        and found.n_features_in_ == width
-        and 1 <= found.n_neighbors <= images
+        classifier.n_samples_fit_ == images
+        and classifier.n_features_in_ == width
+        and 1 <= classifier.n_neighbors <= images
     )
-    return bool(arrays and counts and _below(found._y, len(found.classes_)))
+    return bool(arrays and counts and _below(classifier._y, len(classifier.classes_)))
 
 
-def _is_sound_tree(found: Any) -> bool:
-    """Return whether a tree can be followed safely.
+def _is_sound_tree(classifier: Any) -> bool:
+    """True if a tree can be followed safely.
 
-    Each branch must lead to two nodes further down and ask for a feature that exists, and each leaf
-    must hold a number for each class.
+    The children of a node must have larger numbers than the node itself, so that every path ends.
+    Each inner node must test a feature that exists, and each leaf must have a value for each class.
     """
-    tree = found.tree_
+    tree = classifier.tree_
     if type(tree) is not Tree or not 0 < tree.node_count == tree.capacity:
         return False
-    nodes, left, right = np.arange(tree.node_count), tree.children_left, tree.children_right
-    inner = left != TREE_LEAF
-    ways = np.stack([left[inner], right[inner]])
-    ends = (right[~inner] == TREE_LEAF).all() and tree.value.shape == (
+    nodes, left_child, right_child = (
+        np.arange(tree.node_count),
+        tree.children_left,
+        tree.children_right,
+    )
+    inner = left_child != TREE_LEAF
+    children = np.stack([left_child[inner], right_child[inner]])
+    are_leaves_sound = (right_child[~inner] == TREE_LEAF).all() and tree.value.shape == (
         len(nodes),
         1,
-        len(found.classes_),
+        len(classifier.classes_),
     )
-    asked = tree.n_features == found.n_features_in_ and _below(tree.feature[inner], tree.n_features)
-    return bool(ends and asked and (ways > nodes[inner]).all() and _below(ways, len(nodes)))
+    are_features_sound = tree.n_features == classifier.n_features_in_ and _below(
+        tree.feature[inner], tree.n_features
+    )
+    return bool(
+        are_leaves_sound
+        and are_features_sound
+        and (children > nodes[inner]).all()
+        and _below(children, len(nodes))
+    )
 
 
 SOUND: dict[type, Callable[[Any], bool]] = {
@@ -181,4 +192,4 @@ SOUND: dict[type, Callable[[Any], bool]] = {
     KNeighborsClassifier: _is_sound_knn,
     DecisionTreeClassifier: _is_sound_tree,
 }
-"""The accepted classifiers, each with what must hold of it."""
+"""The accepted classifiers, each with the check of its arrays."""

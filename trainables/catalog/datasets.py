@@ -7,11 +7,11 @@ To add one: write `load(config, *, download)` and `files(config)` in a file of
 from dataclasses import dataclass
 
 DECODING = 3
-"""The version of decoding, raised when a folder's images decode to other pixels, or more are read.
+"""The version of decoding. Raise it if a folder's images decode to other pixels, or more are read.
 
-Arrays decoded before are then not taken. A search's journal names it, except in version 1, which
-read large JPEGs, transparent images and those of more than 8 bits in another way. Version 2 read
-fewer formats and layouts.
+Arrays that were decoded by another version are not used. A search's journal names the version; if
+it does not, it is version 1, which decoded large JPEGs, transparent images and those of more than 8
+bits differently. Version 2 read fewer formats and layouts.
 """
 
 
@@ -25,18 +25,18 @@ class DatasetEntry:
     `files` returns the files that `load` reads.
     """
     from_folder: bool = False
-    """True if the images are whatever a folder of the user's holds.
+    """True if the images come from a folder of the user's.
 
-    The module then has `find(config) -> Layout` instead of `files`, which finds the images, and
-    `load` takes that `layout`, and `allocate`, which gives the arrays to decode into.
+    The module then has `find(config) -> Layout`, which finds the images, instead of `files`, and
+    `load` also takes that `layout`, and `allocate`, which returns the arrays to decode into.
     """
     tasks: tuple[str, ...] = ("classification",)
     """The tasks for which its loader gives targets (`DataConfig.task`); the first is the usual one.
     """
     is_own: bool = False
-    """True if a command of this project writes it: nobody names it to search on."""
+    """True if a command of this project writes it: users do not name it."""
     flip: bool = False
-    """True if an image mirrored left to right still means the same."""
+    """True if mirroring an image left to right does not change its class."""
 
     @property
     def decoding(self) -> int | None:

@@ -4,7 +4,7 @@ import importlib
 from typing import Any
 
 
-def imported(name: str) -> Any:
-    """Import what is named as `module:name`, and return it."""
+def import_object(name: str) -> Any:
+    """Import the object that is named as `module:name`."""
     module, _, attribute = name.partition(":")
     return getattr(importlib.import_module(module), attribute)

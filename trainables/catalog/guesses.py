@@ -1,6 +1,6 @@
-"""Guessing: what is reached of classes without looking at an image.
+"""Guessing: the values of the metrics that are reached without looking at an image.
 
-Whoever looks at images is to be better than that.
+A classifier that looks at images should be better than that.
 """
 
 import math
@@ -13,7 +13,7 @@ from trainables.errors import printable
 
 @dataclass(frozen=True)
 class Guess:
-    """A way of guessing, with the values of each metric that it reaches, by the metric's name."""
+    """A way of guessing, with the value that it reaches of each metric, by the metric's name."""
 
     says: str
     """The class that it always names; empty where it draws classes by their shares there."""
@@ -45,16 +45,16 @@ class Guess:
 def guesses_of(
     classes: Sequence[str], train: Sequence[int], val: Sequence[int], test: Sequence[int]
 ) -> list[Guess]:
-    """Return the ways to guess: always one class, and classes by their shares.
+    """Return the ways to guess: always the same class, and classes by their shares.
 
-    Each is the best of its kind on the very images that it is held against: a network without any
-    signal may answer any constant, whatever the class mix of the images that it was trained on. So
-    these know the mix of the validation and of the test images. By each metric one of them is as
-    good as every answer that does not depend on the image (`guessed`).
+    Each is the best of its kind on the very images with which it is compared: a network without any
+    signal may answer any constant, whatever the class mix of its training images. Therefore the
+    guesses know the mix of the validation and of the test images. By each metric one of them is as
+    good as the best answer that does not depend on the image (`expected_values`).
 
     Args:
         classes: the names.
-        train: the number of training images of each class, which tells equally large classes apart.
+        train: the number of training images of each class, which breaks ties between classes.
         val: the number of validation images of each class.
         test: the number of test images of each class; all 0 where there are none.
     """
@@ -62,15 +62,27 @@ def guesses_of(
     numbers = range(len(classes))
     largest = [max(numbers, key=lambda number: (own[number], train[number])) for own in parts]
     errors = blind_error(val), blind_error(test)
-    found = []
+    guesses = []
     for number in dict.fromkeys(largest):
         always = [float(own == number) for own in numbers]
-        found.append(Guess(classes[number], guessed(always, val), guessed(always, test), *errors))
-    return [*found, Guess("", guessed(_shares(val), val), guessed(_shares(test), test), *errors)]
+        guesses.append(
+            Guess(
+                classes[number],
+                expected_values(always, val),
+                expected_values(always, test),
+                *errors,
+            )
+        )
+    return [
+        *guesses,
+        Guess(
+            "", expected_values(_shares(val), val), expected_values(_shares(test), test), *errors
+        ),
+    ]
 
 
-def guessed(shares: Sequence[float], counts: Sequence[int]) -> dict[str, float]:
-    """Return the values to be expected of guesses that fall on classes with these shares.
+def expected_values(shares: Sequence[float], counts: Sequence[int]) -> dict[str, float]:
+    """Return the expected value of each metric if guesses fall on classes with these shares.
 
     With p the shares of the classes that occur and q those of the guesses, accuracy is the sum of
     p q, at most the largest p. Balanced accuracy is the mean of q, at most 1 over the number of
@@ -87,7 +99,7 @@ def guessed(shares: Sequence[float], counts: Sequence[int]) -> dict[str, float]:
         return {}
     truth = [count / images for count in counts]
     pairs = list(zip(shares, truth, strict=True))
-    found = {
+    values = {
         "accuracy": math.fsum(share * true for share, true in pairs),
         "balanced_accuracy": _mean(share for share, true in pairs if true),
         "macro_f1": _mean(
@@ -96,20 +108,19 @@ def guessed(shares: Sequence[float], counts: Sequence[int]) -> dict[str, float]:
         "auc": 0.5,
     }
     if all(share for share, true in pairs if true):
-        found["log_loss"] = -math.fsum(true * math.log(share) for share, true in pairs if true)
-    return found
+        values["log_loss"] = -math.fsum(true * math.log(share) for share, true in pairs if true)
+    return values
 
 
 def blind_error(counts: Sequence[int]) -> dict[str, float]:
     """Return the largest standard error that metrics have without any signal.
 
     A metric's own error is estimated from the same few images as its value, and vanishes as the
-    value nears 1, which two images of a class may well reach by luck. By these it is at least:
+    value approaches 1, which two images of a class may well reach by luck. These are upper bounds:
 
-    - Balanced accuracy, the mean over k classes of n_c images each: a class that is named with
-      probability q_c is named right at a rate whose variance is q_c (1 - q_c) / n_c. The sum of
-      these is largest (Lagrange) at q_c = (1 - n_c (k - 2) / n) / 2, without the classes where that
-      is negative.
+    - Balanced accuracy, the mean over k classes of n_c images each: if a class is guessed with
+      probability q_c, its recall has the variance q_c (1 - q_c) / n_c. The sum of these is largest
+      (Lagrange) at q_c = (1 - n_c (k - 2) / n) / 2, without the classes where that is negative.
     - Macro F1: the same. It moves no more with an image than balanced accuracy does.
     - AUC, the mean over k classes, each against the rest, of a class's mean rank (Mann and Whitney
       1947): with c_a = n / (n - n_a) and R the correlations between the classes' scores, its
@@ -119,18 +130,23 @@ def blind_error(counts: Sequence[int]) -> dict[str, float]:
     Args:
         counts: the number of images of each class.
     """
-    images, known = sum(counts), sorted(count for count in counts if count)
-    if len(known) < 2:
+    images, counts_present = sum(counts), sorted(count for count in counts if count)
+    if len(counts_present) < 2:
         return {}
-    named = list(known)
-    while (len(named) - 2) * named[-1] > sum(named):
-        named.pop()
-    shares = (math.fsum(1 / count for count in named) - (len(named) - 2) ** 2 / sum(named)) / 4
-    balanced = math.sqrt(shares) / len(known)
-    factors = [images / (images - count) for count in known]
-    ranks = math.fsum(factor**2 / count for factor, count in zip(factors, known, strict=True))
+    guessed_counts = list(counts_present)
+    while (len(guessed_counts) - 2) * guessed_counts[-1] > sum(guessed_counts):
+        guessed_counts.pop()
+    shares = (
+        math.fsum(1 / count for count in guessed_counts)
+        - (len(guessed_counts) - 2) ** 2 / sum(guessed_counts)
+    ) / 4
+    balanced = math.sqrt(shares) / len(counts_present)
+    factors = [images / (images - count) for count in counts_present]
+    ranks = math.fsum(
+        factor**2 / count for factor, count in zip(factors, counts_present, strict=True)
+    )
     least = max(0.0, 2 * max(factors) - math.fsum(factors)) ** 2
-    auc = math.sqrt((images + 1) / (12 * images) * (ranks - least / images)) / len(known)
+    auc = math.sqrt((images + 1) / (12 * images) * (ranks - least / images)) / len(counts_present)
     return {"balanced_accuracy": balanced, "macro_f1": balanced, "auc": auc}
 
 
@@ -139,5 +155,5 @@ def _shares(counts: Sequence[int]) -> list[float]:
 
 
 def _mean(values: Iterable[float]) -> float:
-    found = list(values)
-    return math.fsum(found) / len(found)
+    numbers = list(values)
+    return math.fsum(numbers) / len(numbers)

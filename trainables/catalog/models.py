@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from trainables.catalog.entries import imported
+from trainables.catalog.entries import import_object
 
 if TYPE_CHECKING:
     from sklearn.base import ClassifierMixin
@@ -23,23 +23,21 @@ class ModelEntry:
     builder: str
     """The builder, as `module:function`.
 
-    A network's is called with the image's (channels, height, width), the number of outputs that the
-    task asks for (of classification the classes), and the options.
+    A network's builder is called with the image's (channels, height, width), the number of outputs
+    (for classification the number of classes), and the options.
     """
     name: str = ""
-    """The name that the builder is told, where it builds several networks."""
+    """The `name` argument of the builder, if it builds several networks."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """The options of `ModelConfig` that this model reads, with its defaults."""
     min_side: int = 1
-    """The smallest height and width of an image, in pixels, that passes through."""
+    """The smallest height and width of an image, in pixels, that the network accepts."""
     native_side: int = 0
-    """The height and width, in pixels, of the images of the published weights' training."""
+    """The height and width, in pixels, of the images that trained the published weights."""
     multiple: int = 1
-    """Images are made squares whose side is a multiple of this, or of the option `patch`."""
+    """Images are resized to squares whose side is a multiple of this, or of the option `patch`."""
     weights: str = ""
-    """The file of the published weights, as torchvision names it; empty where there are none.
-
-    It is the one that torchvision calls `DEFAULT`.
+    """The file of the published weights that torchvision calls `DEFAULT`; empty if there are none.
     """
     tasks: tuple[str, ...] = ("classification",)
     """The tasks for which it can be trained."""
@@ -50,13 +48,12 @@ class ModelEntry:
     once to features made by hand.
     """
     takes_class_weights: bool = True
-    """False of a baseline whose classifier cannot weigh classes."""
+    """False for a baseline whose classifier cannot weight classes."""
 
-    def seen(self, image: tuple[int, int, int], options: Mapping[str, Any]) -> tuple[int, int]:
-        """Return the height and width of images, in pixels, as the layers see them.
-
-        Some networks resize images first.
-        """
+    def effective_size(
+        self, image: tuple[int, int, int], options: Mapping[str, Any]
+    ) -> tuple[int, int]:
+        """Return the height and width of images, in pixels, after the network's own resizing."""
         _, height, width = image
         if side := options.get("input_size") or (
             self.native_side if options.get("pretrained") else 0
@@ -69,19 +66,19 @@ class ModelEntry:
     def build(self, image: tuple[int, int, int], outputs: int, **options: Any) -> "nn.Module":
         """Build a freshly initialised network.
 
-        It takes float32 (batch, channels, height, width) and returns what its task reads: of
-        classification logits (batch, outputs).
+        It takes float32 (batch, channels, height, width) and returns what its task reads: for
+        classification logits, (batch, outputs).
         """
-        named = {"name": self.name} if self.name else {}
-        network: nn.Module = imported(self.builder)(image, outputs, **named, **options)
+        name_option = {"name": self.name} if self.name else {}
+        network: nn.Module = import_object(self.builder)(image, outputs, **name_option, **options)
         return network
 
     def classifier(self, seed: int, **options: Any) -> "ClassifierMixin":
-        """Build a baseline's classifier, which is yet to be fitted.
+        """Build a baseline's classifier, not fitted yet.
 
         It takes features, float32 (images, length), and returns class probabilities.
         """
-        classifier: ClassifierMixin = imported(self.builder)(seed, **options)
+        classifier: ClassifierMixin = import_object(self.builder)(seed, **options)
         return classifier
 
 

@@ -1,4 +1,4 @@
-"""The one rule by which an epoch, and so a trial, is better than another."""
+"""The rule by which an epoch, and so a trial, is better than another."""
 
 from collections.abc import Mapping
 
@@ -6,8 +6,5 @@ from trainables.catalog.tasks import Metric
 
 
 def rank(metrics: Mapping[str, float], metric: Metric) -> tuple[float, float]:
-    """Return (score, -validation loss); the greater tuple is the better epoch.
-
-    Where a metric names another value than the loss (`Metric.loss`), it is that.
-    """
+    """Return (score, -`Metric.loss`); the greater tuple is the better epoch."""
     return metric.score_of(metrics), -metrics[metric.loss]

@@ -10,18 +10,19 @@ from functools import cached_property
 from statistics import NormalDist
 from typing import Any
 
-from trainables.catalog.entries import imported
+from trainables.catalog.entries import import_object
 from trainables.errors import ConfigError
 
 WIDTH = NormalDist().inv_cdf(0.975)
-"""The standard errors to each side of a value that a 95 % interval takes, of a normal one."""
+"""Half the width of a 95 % interval of a normal distribution, in standard errors."""
 INTERVAL_LEVEL = 0.96
 """The level at which the interval of a value is computed, which is stated as 95 %.
 
-What is approximate about some of them then still holds (`tests/bench/rates/intervals.py`).
+Some intervals are approximations; with this margin they still cover 95 % (measured by
+`tests/bench/rates/intervals.py`).
 """
 LEAST_FREEDOM = 10
-"""The degrees of freedom below which no interval is stated: it would miss too often.
+"""The degrees of freedom below which no interval is stated, as it would be wrong too often.
 
 Measured by `tests/bench/rates/intervals.py`.
 """
@@ -32,7 +33,7 @@ class Metric:
     """A figure of the validation part by which trials are ranked, stopped and chosen."""
 
     name: str
-    """The name by which it is asked for (`--metric NAME`)."""
+    """Its name on the command line (`--metric NAME`)."""
     title: str
     """Its name for people."""
     key: str
@@ -40,55 +41,55 @@ class Metric:
     mode: str = "max"
     """`max` where higher is better, `min` where lower is."""
     is_share: bool = False
-    """True where it is the share of independent images that are named right.
+    """True if it is the share of independent images that are classified correctly.
 
     Binomial intervals apply to it.
     """
     limits: tuple[float, float]
     """The smallest and the largest value that it can have; infinite where there is no limit."""
     is_skewed: bool = False
-    """True where a few images may make up most of the mean.
+    """True if a few images may contribute most of the mean.
 
-    No interval is stated for it, since an image that makes up most may be among those not measured.
+    No interval is stated then, because such an image may be missing from the sample.
     """
     in_percent: bool = False
     """True where sentences show its values in percent."""
     is_primary: bool = False
-    """True for the first of a task's metrics, which is told whatever its trials are ranked by."""
+    """True for the first of a task's metrics, which is reported whatever ranks its trials."""
     unit: str = ""
     """Its unit, for people, such as `dB`."""
     loss: str = "val/loss"
-    """The reported value, lower is better, that tells equally good epochs apart.
+    """The reported value, lower is better, that breaks ties between equally good epochs.
 
     The `plateau` schedule of the learning rate follows it too.
     """
 
     @property
     def error_key(self) -> str:
-        """The reported standard error, of metrics that are no share of the images."""
+        """The name of the reported standard error, for metrics that are no share of the images."""
         return f"{self.key}_error"
 
     @property
     def freedom_key(self) -> str:
-        """The reported degrees of freedom of the standard error.
+        """The name of the reported degrees of freedom of the standard error.
 
-        Where they are not reported, the error is that of a mean over the images.
+        If they are not reported, the error is that of a mean over the images.
         """
         return f"{self.key}_freedom"
 
     @property
     def deviation_key(self) -> str:
-        """The reported sample standard deviation between folds."""
+        """The name of the reported sample standard deviation between folds."""
         return f"{self.key}_std"
 
     @property
     def best(self) -> float:
-        """The value that none is better than."""
+        """The best possible value."""
         return self.limits[1] if self.mode == "max" else self.limits[0]
 
     @property
     def top_score(self) -> float:
-        """The score that none is higher than."""
+        """The highest possible score."""
         return self.score(self.best)
 
     @property
@@ -109,29 +110,29 @@ class Metric:
     def interval(self, value: float, error: float, freedom: float) -> tuple[float, float] | None:
         """Return the ends of the 95 % interval for a value, by Student's t.
 
-        None where it is not known: there are too few images, of a class or in all, or `is_skewed`.
+        None if there are too few images, of a class or in all, or if the metric `is_skewed`.
 
         Args:
             error: the value's standard error.
-            freedom: the degrees of freedom of that; of a mean over images their number less 1.
+            freedom: its degrees of freedom; for a mean over n images n - 1.
         """
         if self.is_skewed or not freedom >= LEAST_FREEDOM:
             return None
-        # Imported here since it takes time, and most of those who ask for metrics need no interval.
+        # Imported here because it takes time, and most modules that use metrics need no interval.
         from scipy.special import stdtrit
 
         width = error * float(stdtrit(freedom, (1 + INTERVAL_LEVEL) / 2))
-        # A value moves in steps of about an image: half of one may be luck (continuity).
+        # Continuity correction: a value moves in steps of about 1 / n, so half a step may be luck.
         width += 0.5 / freedom if self.is_fraction else 0.0
         return max(self.limits[0], value - width), min(self.limits[1], value + width)
 
     def evaluated(self, value: float, error: float, freedom: float) -> dict[str, Any]:
-        """Return a value as an evaluation has it (`Task.evaluate`); see `interval`."""
+        """Return a value with its interval, in the form of an evaluation (`Task.evaluate`)."""
         low, high = self.interval(value, error, freedom) or (None, None)
         return {"name": self.name, "value": value, "error": error, "low": low, "high": high}
 
     def gap(self, difference: float) -> str:
-        """Say how far two values are apart: in points, hundredths of what is at most 1."""
+        """Format the difference of two values, in its unit or, of fractions, in points."""
         if self.unit:
             return f"{difference:.2f} {self.unit}"
         return f"{100 * difference:.2f} points" if self.is_fraction else f"{difference:.4f}"
@@ -152,17 +153,17 @@ class TaskEntry:
     implementation: str
     """The `trainables.tasks.base.Task`, as `module:Class`."""
     predictor: str
-    """The module that uses a promoted model, of which a copy goes with it.
+    """The module that uses a promoted model, and is copied with it.
 
     It imports nothing of this project, and has a class `Predictor`, as `trainables.export.model`
     describes it.
     """
     metrics: tuple[Metric, ...]
-    """The metrics to rank its trials by; the first, its primary one, unless asked otherwise."""
+    """The metrics that can rank its trials; the first is its primary one, the default."""
     targets: str = "trainables.datasets.targets:Targets"
-    """The class that knows its targets without torch, as `module:Class`."""
+    """The class that checks and describes its targets without torch, as `module:Class`."""
     can: frozenset[str] = frozenset()
-    """The abilities beyond a network on one process that it has: some of `CAPABILITIES`."""
+    """What it supports beyond training a network in one process: some of `CAPABILITIES`."""
 
     def __post_init__(self) -> None:
         if [metric.is_primary for metric in self.metrics] != [True] + [False] * (
@@ -172,7 +173,7 @@ class TaskEntry:
 
     @property
     def primary(self) -> Metric:
-        """The metric that it is ranked by unless asked otherwise, and that every page tells."""
+        """The metric that ranks its trials by default, and that every page shows."""
         return self.metrics[0]
 
     @property
@@ -193,24 +194,24 @@ class TaskEntry:
         """
         return self.metric_of_name[name]
 
-    def require(self, capability: str, asked: str) -> None:
-        """Check that it supports one of `CAPABILITIES`; `asked` is what the user asked for.
+    def require(self, capability: str, setting: str) -> None:
+        """Check that the task has one of `CAPABILITIES`; `setting` is the setting that needs it.
 
         Raises:
-            ConfigError: it does not.
+            ConfigError: it has not.
         """
         if capability not in self.can:
             raise ConfigError(
-                f"{asked}: not for {self.name}, where {CAPABILITIES[capability]}. Leave it out."
+                f"{setting}: not for {self.name}, where {CAPABILITIES[capability]}. Leave it out."
             )
 
     def load(self) -> Any:
         """Return the implementation, a `trainables.tasks.base.Task`; torch is imported."""
-        return imported(self.implementation)(self)
+        return import_object(self.implementation)(self)
 
     def load_targets(self) -> Any:
-        """Return what is known of its targets without torch, a `trainables.datasets.targets`."""
-        return imported(self.targets)()
+        """Return an instance of `targets`, which checks and describes its targets without torch."""
+        return import_object(self.targets)()
 
 
 CAPABILITIES = {
@@ -222,7 +223,7 @@ CAPABILITIES = {
     "half": "its targets do not survive half precision",
     "onnx": "its networks have no ONNX form",
 }
-"""The capabilities that a task may have, and what is said where it lacks one."""
+"""The capabilities that a task may have, and the reason that is printed if one is missing."""
 
 UNIT = (0.0, 1.0)
 """The limits of a value that is a fraction of something."""

@@ -30,7 +30,7 @@ def cached() -> list[str]:
 def in_folder(folder: Path, name: str) -> Path:
     """Return the path of a family's weights in a user's folder, where they may be missing.
 
-    They have torchvision's name, or the family's with anything behind a dot or a hyphen.
+    The file has torchvision's name, or begins with the family's name and a dot or a hyphen.
 
     Raises:
         ConfigError: several files have such a name.
@@ -38,10 +38,10 @@ def in_folder(folder: Path, name: str) -> Path:
     published = folder / MODELS[name].weights
     if published.exists():
         return published
-    found = sorted(path for path in folder.glob(f"{name}[-.]*") if path.suffix in SUFFIXES)
-    if len(found) > 1:
-        names = ", ".join(f"'{path.name}'" for path in found)
+    candidates = sorted(path for path in folder.glob(f"{name}[-.]*") if path.suffix in SUFFIXES)
+    if len(candidates) > 1:
+        names = ", ".join(f"'{path.name}'" for path in candidates)
         raise ConfigError(
             f"'{folder}' holds several weights of '{name}' ({names}). Name one with --weights FILE."
         )
-    return found[0] if found else published
+    return candidates[0] if candidates else published

@@ -1,5 +1,5 @@
-"""Checkpoints: written whole, verified when read, in a folder or a bucket.
+"""Checkpoints: written completely, verified when read, in a folder or a bucket.
 
-A training may begin with another one's checkpoints (a warm start). May import the config, data sets
+A training may start from another one's checkpoints (a warm start). May import the config, data sets
 and the file format of baselines; never the training loop.
 """

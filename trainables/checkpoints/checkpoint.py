@@ -1,10 +1,10 @@
 """Checkpoints on disk: safetensors and JSON, never pickle; the manifest is written last.
 
 A checkpoint is a folder `epoch-0003` with `model.safetensors`, `optimizer.safetensors`,
-`state.json` and `manifest.json`, which holds size and SHA-256 of the others. It is written in a
-folder beside, which then gets its name, so a folder under that name is complete. For a baseline,
-`classifier.skops` stands in the place of the tensors. For a trial with folds, each fold's files
-stand in a folder of their own, `fold-1` and so on, beside one `state.json` and one manifest.
+`state.json` and `manifest.json`, which has size and SHA-256 of the others. It is written in another
+folder, which is then renamed, so that a folder with this name is complete. For a baseline,
+`classifier.skops` replaces the tensors. For a trial with folds, each fold's files are in a folder
+of their own, `fold-1` and so on, beside one `state.json` and one manifest.
 """
 
 import hashlib
@@ -27,9 +27,9 @@ from trainables.values import Json, State
 FIRST_PRECISION = "fp32"
 """The precision of checkpoints that do not name one."""
 OPTIONAL = ("scaler", "scaling")
-"""Plain values of a network's state that not every one has.
+"""Plain values of a network's state that some checkpoints lack.
 
-`scaler` is there in float16 only, `scaling` (of pixels) in all but old checkpoints.
+`scaler` exists in float16 only, `scaling` (of pixels) in all but old checkpoints.
 """
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
 CLASSIFIER = "classifier.skops"
@@ -56,11 +56,11 @@ def save(
         state: what `Training.state` (or `Fitting.state`) returned: tensors and plain values.
         extra: plain values.
         attempt: the number of the attempt that writes; each writes in a partial folder of its own.
-        still_ours: raises where a newer attempt has begun meanwhile; called before the checkpoint
-            is put in its place.
+        still_ours: raises if a newer attempt has begun meanwhile; called before the checkpoint is
+            put in its place.
 
     Raises:
-        OSError: the disk is full or refuses; nothing has changed under that path.
+        OSError: the disk is full or refuses; the path is unchanged.
     """
     final = folder / name(state["epoch"])
     partial = folder / f".{final.name}.{attempt}{PARTIAL}"
@@ -68,7 +68,7 @@ def save(
     partial.mkdir(parents=True)
     try:
         _write(partial, state, extra)
-        still_ours()  # the writing may have taken long, or the process been stopped in it
+        still_ours()  # writing may have taken long, or the process been suspended
         shutil.rmtree(final, ignore_errors=True)
         partial.rename(final)
     except Exception:
@@ -109,7 +109,7 @@ def verify(path: Path) -> tuple[str, ...]:
     """Check every file of a checkpoint against its manifest; return their names.
 
     Raises:
-        CheckpointError: naming the first file that is not as it was written.
+        CheckpointError: names the first file that is not as it was written.
     """
     try:
         manifest = json.loads(read_regular(path / "manifest.json"))
@@ -129,16 +129,13 @@ def verify(path: Path) -> tuple[str, ...]:
 
 
 def digest(path: Path) -> str:
-    """Return the SHA-256 of a network's weights, as the manifest has it.
-
-    Empty if there is none, as of a baseline or of folds.
-    """
+    """Return the SHA-256 of a network's weights from the manifest; empty if there is none."""
     manifest = json.loads(read_regular(path / "manifest.json"))
     return str(manifest.get(FILES[0], {}).get("sha256", ""))
 
 
-def about(path: Path) -> Json:
-    """Verify a checkpoint and return what was saved as its `extra`.
+def read_extra(path: Path) -> Json:
+    """Verify a checkpoint and return its `extra`, the plain values that were saved with the state.
 
     Raises:
         CheckpointError: the checkpoint is damaged or incomplete.
@@ -175,20 +172,20 @@ def load(path: Path, *, device: str = "cpu") -> State:
 
 
 def tensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors that a file of safetensors' format holds, by name."""
+    """Return the tensors in a safetensors file, by name."""
     return load_file(path)
 
 
-def saved(folder: Path) -> list[Path]:
+def list_checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints in a folder, oldest first."""
-    named = (
+    folders = (
         path for path in folder.glob("epoch-*") if re.fullmatch("epoch-[0-9]{1,18}", path.name)
     )
-    return sorted(named, key=epoch_of)
+    return sorted(folders, key=epoch_of)
 
 
 def epoch_of(path: Path) -> int:
-    """Return the epoch of one of the checkpoints that `saved` gives."""
+    """Return the epoch of one of the checkpoints that `list_checkpoints` gives."""
     return int(path.name.removeprefix("epoch-"))
 
 
@@ -197,16 +194,16 @@ def remove(
 ) -> None:
     """Remove the checkpoints of these epochs.
 
-    `still_ours` is called before each, and raises where a newer attempt has begun meanwhile.
+    `still_ours` is called before each, and raises if a newer attempt has begun meanwhile.
     """
-    for path in saved(folder):
+    for path in list_checkpoints(folder):
         if epoch_of(path) in epochs:
             still_ours()
             shutil.rmtree(path)
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a small file so that a reader sees the old text or the new, also after a crash."""
+    """Write a small file such that readers see the old or the new text, even after a crash."""
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text)
     sync(partial)
@@ -215,9 +212,11 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def _folders(names: Iterable[str]) -> list[str]:
-    """Return the folds' folders of a checkpoint with these files; none of one without folds."""
-    held = {name.partition("/")[0] for name in names if "/" in name}
-    return list(takewhile(held.__contains__, (_fold(number) for number in range(1, len(held) + 1))))
+    """Return the folders of a checkpoint's folds, given its files; empty without folds."""
+    folders = {name.partition("/")[0] for name in names if "/" in name}
+    return list(
+        takewhile(folders.__contains__, (_fold(number) for number in range(1, len(folders) + 1)))
+    )
 
 
 def _fold(number: int) -> str:
@@ -235,7 +234,7 @@ def _names(manifest: Json) -> tuple[str, ...]:
 
 
 def _save_folds(states: list[State], folder: Path) -> Json:
-    """Write each fold's files in a folder of its own; return the rest, plain values."""
+    """Write each fold's files in a folder of its own; return the remaining plain values."""
     documents = []
     for number, state in enumerate(states, 1):
         (folder / _fold(number)).mkdir()
@@ -248,7 +247,7 @@ def _save_one(state: State, folder: Path) -> Json:
 
 
 def _save_network(state: State, folder: Path) -> Json:
-    """Write the tensors of a network's state; return the rest of it, plain values."""
+    """Write the tensors of a network's state; return its plain values."""
     tensors, plain = _flatten_optimizer(state["optimizer"])
     _save_tensors(state["model"], folder / "model.safetensors")
     _save_tensors(tensors, folder / "optimizer.safetensors")
@@ -272,7 +271,6 @@ def _load_network(folder: Path, document: Json, device: str) -> State:
 
 
 def _save_classifier(state: State, folder: Path) -> Json:
-    """Write a baseline's classifier; nothing of its state is left to return."""
     # scikit-learn and skops take three seconds to import, for which networks need not wait.
     from trainables.baselines import store
 
@@ -281,22 +279,13 @@ def _save_classifier(state: State, folder: Path) -> Json:
 
 
 def _load_classifier(folder: Path, document: Json, device: str) -> State:
-    """Return a baseline's state without its epoch.
-
-    Raises:
-        ValueError: the file holds anything but a baseline's classifier.
-    """
     from trainables.baselines import store
 
     return {"classifier": store.read(folder / CLASSIFIER)}
 
 
 def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write tensors to a file.
-
-    Raises:
-        OSError: the disk is full or refuses, for which safetensors has an error of its own.
-    """
+    """Write tensors to a file, with OSError instead of safetensors' own error for a full disk."""
     try:
         save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
     except SafetensorError as error:

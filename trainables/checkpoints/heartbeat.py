@@ -1,6 +1,6 @@
 """A sign of life of the process that trains: a file that is touched at every step.
 
-It says which process that is, and on which machine.
+It contains the process's number and machine.
 """
 
 import json
@@ -15,55 +15,55 @@ from trainables.checkpoints.remote import Mirror
 from trainables.disk import read_regular
 
 FILE_NAME = "heartbeat"
-EVERY_S, TELL_S = 1.0, 10.0
+EVERY_S, SEND_S = 1.0, 10.0
 """The least number of seconds between two touches, and between two messages to a mirror."""
 
 
 class Heartbeat:
     """A sign of life, to be called at every step; it touches its file at most once a second.
 
-    A disk that refuses is no reason to stop.
+    Errors of the disk are ignored, as they are no reason to stop.
     """
 
     def __init__(
         self, folder: Path, *, attempt: int = 1, node: str = "", mirror: Mirror | None = None
     ) -> None:
-        """Write the heartbeat's file, and tell the mirror of it if there is one.
+        """Write the heartbeat's file, and send a heartbeat to the mirror if there is one.
 
-        The mirror is told less often than the file is touched, and by a thread, so that the trial
-        does not wait for it.
+        The mirror gets fewer heartbeats than the file, from a thread, so that the trial does not
+        wait for it.
         """
         self.path, self.mirror = folder / FILE_NAME, mirror
-        self.last = self.told = 0.0
-        self.who = {"pid": os.getpid(), "node": node, "attempt": attempt}
-        self._teller: Thread | None = None
+        self.last_touch = self.last_message = 0.0
+        self.identity = {"pid": os.getpid(), "node": node, "attempt": attempt}
+        self._sender: Thread | None = None
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(json.dumps(self.who))
+            self.path.write_text(json.dumps(self.identity))
         if mirror is not None:
             self()
 
     def __call__(self) -> None:
-        """Touch the file, if that was not done within the last second."""
+        """Touch the file, unless that was done within the last second."""
         now = time.monotonic()
-        if now - self.last >= EVERY_S:
-            self.last = now
+        if now - self.last_touch >= EVERY_S:
+            self.last_touch = now
             with suppress(OSError):
                 os.utime(self.path)
             if (
                 self.mirror is not None
-                and now - self.told >= TELL_S
-                and (self._teller is None or not self._teller.is_alive())
+                and now - self.last_message >= SEND_S
+                and (self._sender is None or not self._sender.is_alive())
             ):
-                self.told = now
-                self._teller = Thread(
-                    target=self._tell, args=[self.mirror, time.time_ns()], daemon=True
+                self.last_message = now
+                self._sender = Thread(
+                    target=self._send, args=[self.mirror, time.time_ns()], daemon=True
                 )
-                self._teller.start()
+                self._sender.start()
 
-    def _tell(self, mirror: Mirror, now_ns: int) -> None:
+    def _send(self, mirror: Mirror, now_ns: int) -> None:
         with suppress(OSError):
-            mirror.beat(json.dumps({"touched_ns": now_ns, **self.who}))
+            mirror.beat(json.dumps({"touched_ns": now_ns, **self.identity}))
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,14 @@ class Beat:
     """The content of a heartbeat file, and the time of its last touch."""
 
     touched_ns: int
-    """By the clock of the machine that keeps the file or, with a mirror, of the one that trains."""
+    """By the clock of the machine that stores the file; with a mirror, of the one that trains."""
     pid: int
     node: str
     attempt: int
 
 
 def beat_of(text: str) -> Beat | None:
-    """Return the heartbeat that a mirror was told of; None where the text says nothing."""
+    """Return the heartbeat that was sent to a mirror; None if the text is not one."""
     try:
         return Beat(**json.loads(text))
     except (ValueError, TypeError):

@@ -1,9 +1,9 @@
-"""Trainings of which one is the beginning of the other, and what is reported of a warm start.
+"""Trainings that are the beginning of longer ones, and the reports of warm starts.
 
-Such trainings differ in their number of epochs alone. A training that is resumed equals an
-undisturbed one to the last bit, and its randomness comes from the config's seed and the epoch's
-number. So the first 10 epochs of 30 are the training of 10, unless the learning rate's schedule
-depends on the number of epochs. Imports no torch.
+Such trainings differ only in their number of epochs. A resumed training equals an undisturbed one
+to the last bit, and its randomness comes from the config's seed and the epoch's number. So the
+first 10 epochs of 30 equal the training of 10, unless the learning rate's schedule depends on the
+number of epochs. Imports no torch.
 """
 
 import hashlib
@@ -24,20 +24,21 @@ HORIZON_FREE = ("constant", "step", "plateau")
 ELSEWHERE = ("root", "skip_bad", "leaks")
 """Fields of `DataConfig` that are left out of the training key.
 
-Where the images lie, and how they were read, says nothing about them: their fingerprint does.
+These say where the images are and how they were read; the images themselves are identified by
+their fingerprint.
 """
 
 
 def is_horizon_free(config: TrialConfig) -> bool:
-    """Return whether a longer training begins as this one does."""
+    """True if a longer training begins with the same epochs as this one."""
     return config.optimizer.schedule in HORIZON_FREE
 
 
 def training_key(config: TrialConfig) -> str:
-    """Return 16 hex digits that are equal for trainings of which one is the beginning of the other.
+    """Return 16 hex digits that identify a training regardless of its length.
 
-    That is, of two configs with one key the shorter training is the beginning of the longer one, on
-    the same data.
+    Of two configs with the same key the shorter training is the beginning of the longer one, if the
+    data is the same.
     """
     values = config.to_dict()
     if is_horizon_free(config):
@@ -50,9 +51,9 @@ def training_key(config: TrialConfig) -> str:
 
 
 def training_key_of(config: Json) -> str:
-    """Return the training key of a config as the journal has it.
+    """Return the training key of a config from a journal.
 
-    Empty where it is no config, or none of this version of the code.
+    Empty if it is not a valid config of this version of the code.
     """
     try:
         return training_key(TrialConfig.from_dict(config)) if config else ""
@@ -60,32 +61,32 @@ def training_key_of(config: Json) -> str:
         return ""
 
 
-def is_own_beginning(begun: TrialConfig, epoch: int, config: TrialConfig) -> bool:
-    """Return whether a training of `begun`, at this epoch, is a beginning of one of `config`."""
-    return epoch <= config.epochs and training_key(begun) == training_key(config)
+def is_own_beginning(earlier: TrialConfig, epoch: int, config: TrialConfig) -> bool:
+    """True if the first epochs of `earlier`, until this one, are also those of `config`."""
+    return epoch <= config.epochs and training_key(earlier) == training_key(config)
 
 
 @dataclass(frozen=True)
 class WarmStartSource:
     """A trial of this or another search that has trained the beginning of this one.
 
-    It holds plain values, which may cross to other machines.
+    It has only plain values, so that it can be sent to other machines.
     """
 
     search: str
     trial: str
     folder: str
     epoch: int
-    """The epoch that it has reached, as far as is known; it may have gone on."""
+    """The last epoch that is known of it; it may have trained more."""
     mirror: Mirror | None = None
-    """The place of its checkpoints, if `folder` is not to be seen from here."""
+    """Where its checkpoints are stored, if `folder` is not accessible from here."""
 
     def __str__(self) -> str:
         return f"{self.trial} of '{self.search}'"
 
 
-def begun_of(text: str | None) -> WarmStart | None:
-    """Return the warm start that `begun.json` describes; None where its text says nothing."""
+def parse_warm_start(text: str | None) -> WarmStart | None:
+    """Return the warm start that `begun.json` describes; None if the text is not valid."""
     try:
         return WarmStart(**json.loads(text)) if text else None
     except (ValueError, TypeError):

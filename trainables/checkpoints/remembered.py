@@ -1,10 +1,10 @@
-"""Outputs on the validation part at each trial's best epoch, kept in the process that made them.
+"""Outputs on the validation set at each trial's best epoch, cached in the process that trained it.
 
 The trial's evaluation needs the same outputs of the network again, and finds them here by the
-SHA-256 of its weights: to load these and compute anew takes as long as the validation did. Nothing
-is found in any other process, after a restart, and for what was computed otherwise (folds, several
-processes, networks fused into one, a GPU, whose kernels may differ from call to call); the outputs
-are then computed anew.
+SHA-256 of its weights: computing them again would take as long as the validation did. The cache is
+empty in any other process and after a restart, and has no outputs of folds, of several processes,
+of fused networks, or of a GPU, whose kernels may differ from call to call. These are computed
+again.
 """
 
 from collections import OrderedDict
@@ -19,7 +19,7 @@ from trainables.config import TrialConfig
 from trainables.datasets.arrays import Part
 
 MAX_BYTES = 64 << 20
-"""The limit for all that a process keeps; what is oldest is dropped first."""
+"""The limit for all outputs that a process keeps; the oldest are dropped first."""
 
 
 @dataclass(frozen=True)
@@ -37,61 +37,61 @@ class Outputs:
         return sum(values.nbytes for values in self.batches)
 
 
-class Memory:
+class OutputCache:
     """Outputs by trial, each with the SHA-256 of the weights."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[str, tuple[str, Outputs]] = OrderedDict()
+        self._entries: OrderedDict[str, tuple[str, Outputs]] = OrderedDict()
         self._lock = Lock()
 
     def keep(self, trial: str, path: Path, outputs: Outputs) -> None:
         """Keep the outputs of the checkpoint at `path`, the trial's best; drop earlier ones."""
         try:
             weights = checkpoint.digest(path)
-        except (OSError, ValueError):  # somebody has removed it: nobody will evaluate it
+        except (OSError, ValueError):  # it was removed, so that nobody will evaluate it
             return
         with self._lock:
             for name in [
                 name
-                for name, (_, kept) in self._kept.items()
-                if name == trial or kept.part is not outputs.part
+                for name, (_, earlier) in self._entries.items()
+                if name == trial or earlier.part is not outputs.part
             ]:
-                del self._kept[name]  # a part holds its images
-            self._kept[trial] = weights, outputs
-            while sum(kept.size for _, kept in self._kept.values()) > MAX_BYTES:
-                self._kept.popitem(last=False)
+                del self._entries[name]  # a `Part` keeps its images in memory
+            self._entries[trial] = weights, outputs
+            while sum(earlier.size for _, earlier in self._entries.values()) > MAX_BYTES:
+                self._entries.popitem(last=False)
 
     def outputs(self, path: Path, config: TrialConfig, part: Part) -> list[Tensor] | None:
-        """Return the outputs, batch by batch, of the network saved at `path`.
+        """Return the cached outputs for this part, batch by batch, of the network saved at `path`.
 
-        These are the ones that it gave for this part in this process; None if they are not known.
+        None if they are not in the cache.
 
         Raises:
             CheckpointError: the checkpoint is damaged.
         """
         with self._lock:
-            known = {
+            outputs_of_weights = {
                 weights: outputs
-                for weights, outputs in self._kept.values()
+                for weights, outputs in self._entries.values()
                 if outputs.config == config and outputs.part is part
             }
-        if not known:
+        if not outputs_of_weights:
             return None
         checkpoint.verify(path)
-        found = known.get(checkpoint.digest(path))
-        return found.batches if found is not None else None
+        outputs = outputs_of_weights.get(checkpoint.digest(path))
+        return outputs.batches if outputs is not None else None
 
     @property
     def trials(self) -> list[str]:
-        """The trials of which outputs are kept."""
+        """The trials whose outputs are in the cache."""
         with self._lock:
-            return list(self._kept)
+            return list(self._entries)
 
     def forget(self) -> None:
-        """Drop everything that is kept."""
+        """Empty the cache."""
         with self._lock:
-            self._kept.clear()
+            self._entries.clear()
 
 
-MEMORY = Memory()
-"""The outputs that this process keeps."""
+OUTPUT_CACHE = OutputCache()
+"""The cache of this process."""

@@ -1,4 +1,4 @@
-"""Checkpoints that are kept elsewhere than on the machine that trains the trial."""
+"""Checkpoints that are not stored on the machine that trains the trial."""
 
 import hashlib
 import shutil
@@ -11,13 +11,13 @@ from trainables.caches import cache_folder, make_private
 
 
 class Mirror(Protocol):
-    """The place where a trial's checkpoints are kept.
+    """The place where a trial's checkpoints are stored.
 
     Each method raises OSError when that place refuses.
     """
 
     def read(self, name: str) -> str | None:
-        """Return a small file's text; None if it is not there."""
+        """Return the text of a small file; None if it is missing."""
 
     def write(self, name: str, text: str) -> None:
         """Store a small file."""
@@ -26,41 +26,41 @@ class Mirror(Protocol):
         """Show that the trial is alive."""
 
     def names(self) -> list[str]:
-        """Return the names of the checkpoints that are there whole."""
+        """Return the names of the complete checkpoints."""
 
     def pull(self, folder: Path, *, only: str = "") -> None:
-        """Make the checkpoints in `folder` equal to the kept ones, or only the one named."""
+        """Make the checkpoints in `folder`, or only the one named, equal to the stored ones."""
 
     def push(
-        self, folder: Path, wanted: Collection[str], still_ours: Callable[[], None] = lambda: None
+        self,
+        folder: Path,
+        names_to_keep: Collection[str],
+        still_ours: Callable[[], None] = lambda: None,
     ) -> None:
-        """Store the checkpoints that are in `folder`, and remove older ones that are not `wanted`.
+        """Store the checkpoints that are in `folder`, and remove older ones, except those named.
 
-        `still_ours` raises where another attempt has begun.
+        `still_ours` raises if another attempt has begun.
         """
 
 
 def folder_here(place: str, mirror: Mirror | None, attempt: int, rank: int = 0) -> Path:
-    """Return the folder in which a process of this machine trains a trial that is kept at `place`.
+    """Return the folder in which a process of this machine trains a trial stored at `place`.
 
     It is `place` itself or, with a mirror, a copy for each attempt and process.
     """
     if mirror is None:
         return Path(place)
-    with suppress(OSError):  # what writes there reports why it cannot
+    with suppress(OSError):  # the code that writes there reports the reason
         make_private(cache_folder("storage"))
     return _copies(place, attempt) / f"rank-{rank}" / Path(place).name
 
 
 def forget(place: str, mirror: Mirror | None, attempt: int, rank: int = 0) -> None:
-    """Remove a process's copy of a trial that is kept at `place`, if it has one.
-
-    Other processes may still read their own copies.
-    """
+    """Remove a process's own copy of a trial that is stored at `place`, if it has one."""
     if mirror is not None:
         copies = _copies(place, attempt)
         shutil.rmtree(copies / f"rank-{rank}", ignore_errors=True)
-        with suppress(OSError):  # others have theirs there
+        with suppress(OSError):  # other processes still have copies there
             copies.rmdir()
 
 

@@ -1,9 +1,9 @@
-"""Warm starts: a trial begins with what another has trained.
+"""Warm starts: a trial starts with the epochs that another trial has trained.
 
-The other's checkpoints are brought into the trial's folder, and it goes on from there. These are
-two checkpoints, or one that is both: the newest that is not beyond the trial's own end, and the
-best until there. `begun.json` beside them says which training they are the beginning of; it is
-written before the first of them is there.
+The other trial's checkpoints are copied into the trial's folder, and it continues from there. These
+are two checkpoints, or one that is both: the newest that is not beyond the trial's own last epoch,
+and the best until then. `begun.json` beside them names the other trial; it is written before the
+first checkpoint is put there.
 """
 
 import json
@@ -20,11 +20,11 @@ from trainables.disk import sync
 from trainables.errors import ConfigError
 from trainables.messages import WarmStart
 
-BEGUN = "begun.json"
+WARM_START_FILE = "begun.json"
 BROUGHT = ".brought"
-"""The prefix of the folder, beside the checkpoints, for what an attempt has brought.
+"""The prefix of the folder into which an attempt copies checkpoints, beside its own.
 
-Its content is not known to be whole yet.
+Its content is not verified yet.
 """
 
 
@@ -37,7 +37,7 @@ def import_checkpoints(
     attempt: int = 1,
     still_ours: Callable[[], object] = lambda: None,
 ) -> tuple[WarmStart | None, list[str]]:
-    """Bring the longest whole beginning into a trial's folder, if it is longer than what is there.
+    """Copy the longest undamaged beginning into a trial's folder, if it is longer than its own.
 
     Otherwise nothing changes.
 
@@ -45,18 +45,17 @@ def import_checkpoints(
         beginnings: trials that have trained the beginning of this one.
         folder: the trial's own.
         config: the trial.
-        beat: called before each try, which takes a while where checkpoints are large.
-        attempt: the number of the attempt that brings; each has a folder of its own for what it
-            brings.
-        still_ours: raises where a newer attempt has begun meanwhile; called before anything is put
-            in its place.
+        beat: called before each try, which takes a while if checkpoints are large.
+        attempt: the number of this attempt, which copies into a folder of its own first.
+        still_ours: raises if a newer attempt has begun meanwhile; called before anything is put in
+            its place.
 
     Returns:
-        The warm start, and what is wrong with longer beginnings, a line each. If the trial began
-            with none: None, and what is wrong with all.
+        The warm start, and what is wrong with longer beginnings, a line each. None instead of the
+            warm start if nothing was copied.
     """
     brought = folder / f"{BROUGHT}-{attempt}"
-    own, history = _own(folder)
+    own, history = _own_progress(folder)
     wrong: list[str] = []
     absent: list[str] = []
     try:
@@ -76,18 +75,18 @@ def import_checkpoints(
                     f"({error.strerror or error})"
                 )
                 continue
-            begun = WarmStart(beginning.search, beginning.trial, epoch)
+            warm_start = WarmStart(beginning.search, beginning.trial, epoch)
             still_ours()
-            checkpoint.write_whole(folder / BEGUN, json.dumps(vars(begun)))
+            checkpoint.write_whole(folder / WARM_START_FILE, json.dumps(vars(warm_start)))
             _put_in_place(brought, names, still_ours)
-            return begun, wrong
+            return warm_start, wrong
     finally:
         shutil.rmtree(brought, ignore_errors=True)
     return None, absent + wrong
 
 
 def _put_in_place(brought: Path, names: Sequence[str], still_ours: Callable[[], object]) -> None:
-    """Make what was brought the trial's own, such that it outlives a power cut."""
+    """Move what was copied into the trial's folder, so that it survives a power cut."""
     for path in brought.rglob("*"):
         sync(path)
     for name in names:
@@ -100,11 +99,11 @@ def _put_in_place(brought: Path, names: Sequence[str], still_ours: Callable[[], 
 def _longest_first(
     beginnings: Sequence[WarmStartSource], config: TrialConfig, absent: list[str]
 ) -> Iterator[tuple[int, WarmStartSource]]:
-    """Yield the checkpoints from which the trial can go on, latest epoch first.
+    """Yield the checkpoints from which the trial can continue, latest epoch first.
 
     `absent` gets a line for each beginning that has none.
     """
-    found: list[tuple[int, WarmStartSource]] = []
+    candidates: list[tuple[int, WarmStartSource]] = []
     for beginning in beginnings:
         try:
             epochs = [
@@ -122,32 +121,32 @@ def _longest_first(
                 f"{beginning}: no checkpoint up to epoch "
                 f"{min(config.epochs, beginning.epoch)} is there"
             )
-        found += [(epoch, beginning) for epoch in epochs]
-    yield from sorted(found, key=lambda one: -one[0])
+        candidates += [(epoch, beginning) for epoch in epochs]
+    yield from sorted(candidates, key=lambda candidate: -candidate[0])
 
 
 def _names(beginning: WarmStartSource) -> list[str]:
     if beginning.mirror is not None:
         return beginning.mirror.names()
-    return [path.name for path in checkpoint.saved(Path(beginning.folder))]
+    return [path.name for path in checkpoint.list_checkpoints(Path(beginning.folder))]
 
 
-def _own(folder: Path) -> tuple[int, dict[str, dict[str, float]]]:
-    """Return the epoch that the trial has reached by itself, and its metrics until there.
+def _own_progress(folder: Path) -> tuple[int, dict[str, dict[str, float]]]:
+    """Return the epoch that the trial has reached by itself, and its metrics until then.
 
     The metrics are those in the newest checkpoint that can be read, if there is one.
     """
-    paths = checkpoint.saved(folder)
+    paths = checkpoint.list_checkpoints(folder)
     for path in reversed(paths):
         with suppress(checkpoint.CheckpointError, KeyError, TypeError, ValueError):
-            return _epoch(paths[-1].name), dict(checkpoint.about(path)["history"])
+            return _epoch(paths[-1].name), dict(checkpoint.read_extra(path)["history"])
     return max((_epoch(path.name) for path in paths), default=0), {}
 
 
 def _has_same_metrics(
     history: dict[str, dict[str, float]], own: dict[str, dict[str, float]]
 ) -> bool:
-    """Return whether the epochs that the trial has trained itself came out the same."""
+    """True if the epochs that the trial has trained itself have equal metrics in `history`."""
     return all(
         _values(history[epoch]) == _values(metrics)
         for epoch, metrics in own.items()
@@ -166,22 +165,22 @@ def _bring(
     config: TrialConfig,
     own: dict[str, dict[str, float]],
 ) -> list[str]:
-    """Bring the checkpoint of this epoch, and the best one until then, into a place of their own.
+    """Copy the checkpoint of this epoch, and the best one until then, into `place`.
 
     Return their names, that of this epoch last.
 
     Raises:
-        CheckpointError: one is damaged, not there any more, or of another training.
+        CheckpointError: one is damaged, missing, or of another training.
     """
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     last = checkpoint.name(epoch)
     _copy(beginning, last, place)
-    about = checkpoint.about(place / last)
+    extra = checkpoint.read_extra(place / last)
     try:
-        is_ours = is_own_beginning(TrialConfig.from_dict(about["config"]), epoch, config)
-        best = checkpoint.name(int(about["best_epoch"]))
-        has_same_metrics = _has_same_metrics(about["history"], own)
+        is_ours = is_own_beginning(TrialConfig.from_dict(extra["config"]), epoch, config)
+        best = checkpoint.name(int(extra["best_epoch"]))
+        has_same_metrics = _has_same_metrics(extra["history"], own)
     except (
         KeyError,
         TypeError,
@@ -208,8 +207,8 @@ def _bring(
 def _copy(beginning: WarmStartSource, name: str, place: Path) -> None:
     """Copy one checkpoint.
 
-    On one disk the copy takes no space of its own: its files are links, which is safe because
-    nobody writes into a checkpoint that is there.
+    On the same disk the copy takes no space, because its files are hard links. This is safe because
+    nobody changes a checkpoint that is complete.
     """
     if beginning.mirror is not None:
         beginning.mirror.pull(place, only=name)
@@ -225,7 +224,7 @@ def _copy(beginning: WarmStartSource, name: str, place: Path) -> None:
 def _link(source: str, target: str) -> None:
     try:
         os.link(source, target)
-    except OSError:  # another disk, or one that knows no links
+    except OSError:  # another disk, or one without hard links
         shutil.copy2(source, target)
 
 

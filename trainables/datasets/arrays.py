@@ -1,6 +1,6 @@
 """Images and targets as arrays: a loader's result (`Decoded`) and a trial's data (`Dataset`).
 
-Where all images, or all targets, are of one shape, they are one array. Otherwise they are `Ragged`.
+Images, or targets, that all have the same shape are one array. Otherwise they are `Ragged`.
 """
 
 import dataclasses
@@ -19,28 +19,30 @@ from trainables.datasets.splits import Rows, in_folds
 
 Images = NDArray[np.uint8]
 Arrays = Any
-"""An array whose first axis counts images, or `Ragged` arrays, one for each image."""
+"""An array whose first axis is the images, or `Ragged` arrays, one for each image."""
 Allocate = Callable[[str, tuple[int, ...]], Images]
-"""A function that gives the array for a part's images, from the part's name and the shape.
+"""A function that allocates the array for a part's images, from the part's name and the shape.
 
 The shape is (count, height, width, channels).
 """
 CHUNK = 4_000_000
-"""The bytes of images that are worked on at once where all of them are gone through."""
+"""The bytes of images that a pass over all of them processes at once."""
 SIXTEEN_BITS = (0, 65535)
-"""The range of values whose images were the same before ranges were looked at.
+"""The range of 16-bit values.
 
-The fingerprint leaves it out, so that it is the same as then.
+The fingerprint leaves it out, because fingerprints of such images must not change: searches and
+caches refer to them.
 """
 MAX_LEFT_OUT = 200
-"""The largest number of files left out that are named one by one."""
+"""The largest number of skipped files that are named one by one."""
 TITLES = {"train": "training", "val": "validation", "test": "test"}
-"""The parts, in words."""
+"""The names of the parts in messages."""
 
 Names = tuple[str, ...] | None
 """The file of each image, relative to the data set's root, with `/` between folders.
 
-None for images that are no files. They are as the system has them: `printable` is for people.
+None for images that are not files. The names are as the file system has them; `printable` makes
+them safe to show.
 """
 
 
@@ -48,8 +50,8 @@ None for images that are no files. They are as the system has them: `printable` 
 class Ragged:
     """Arrays of several shapes, of one type and number of axes: images of mixed sizes, boxes.
 
-    They lie behind one another in one buffer: that is one map of a file and one object of Ray's,
-    however many arrays are in it. The buffer may be a tensor too; `each[number]` is then one.
+    They are stored one after the other in one buffer, so that any number of arrays is one mapped
+    file and one Ray object. If the buffer is a tensor, so is each array.
     """
 
     buffer: Any
@@ -59,7 +61,7 @@ class Ragged:
 
     @classmethod
     def of(cls, arrays: Iterable[NDArray[Any]]) -> Self:
-        """Put these arrays, at least one, behind one another."""
+        """Concatenate these arrays, of which there must be at least one."""
         each = list(arrays)
         return cls(
             np.concatenate([array.ravel() for array in each]),
@@ -68,7 +70,7 @@ class Ragged:
 
     @cached_property
     def ends(self) -> NDArray[np.int64]:
-        """The place in the buffer behind each array, (count,)."""
+        """The end of each array in the buffer, (count,)."""
         return np.cumsum(self.shapes.prod(axis=1))
 
     def __len__(self) -> int:
@@ -84,12 +86,12 @@ class Ragged:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(count, and the largest size of each axis)."""
+        """The number of arrays, and the largest size of each axis."""
         return len(self), *map(int, self.shapes.max(axis=0, initial=0))
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all arrays."""
+        """The bytes of all arrays."""
         return int(self.buffer.nbytes)
 
     def take(self, rows: Rows) -> "Ragged":
@@ -101,47 +103,47 @@ class Ragged:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file or folder of the data set that is not read."""
+    """A file or folder of the data set that is not used."""
 
     path: str
     """Relative to the data set's root, printable."""
     reason: str
 
 
-def derived(fingerprint: str, change: NDArray[np.int64]) -> str:
-    """Return the fingerprint of data of which something else is made than these numbers say."""
+def derive_fingerprint(fingerprint: str, change: NDArray[np.int64]) -> str:
+    """Return the fingerprint of data that was changed in a way that these numbers encode."""
     return hashlib.sha256(fingerprint.encode() + change.tobytes()).hexdigest()[:16]
 
 
 def in_memory(title: str, shape: tuple[int, ...]) -> Images:
-    """Return a new array."""
+    """Allocate an array in memory (an `Allocate`)."""
     return np.empty(shape, np.uint8)
 
 
-def taken(values: Arrays, rows: Any) -> Arrays:
+def take_rows(values: Arrays, rows: Any) -> Arrays:
     """Return a copy of these rows."""
     if isinstance(values, Ragged):
         return values.take(np.arange(len(values))[rows])
     return np.ascontiguousarray(values[rows])
 
 
-def taken_names(names: Names, rows: Rows) -> Names:
+def take_names(names: Names, rows: Rows) -> Names:
     """Return the names of these rows."""
     return None if names is None else tuple(names[row] for row in rows.tolist())
 
 
 def pixels_of(images: Arrays, rows: Any) -> Images:
-    """Return these images; of several shapes their pixels in a row, (pixels, channels)."""
+    """Return these rows; for images of several shapes all their pixels, (pixels, channels)."""
     if isinstance(images, Ragged):
-        found: Images = taken(images, rows).buffer.reshape(-1, images.shapes[0, -1])
-        return found
-    some: Images = images[rows]
-    return some
+        pixels: Images = take_rows(images, rows).buffer.reshape(-1, images.shapes[0, -1])
+        return pixels
+    selected: Images = images[rows]
+    return selected
 
 
 @dataclass(frozen=True)
 class Part:
-    """Images and their targets, which a task knows how to read.
+    """Images and their targets, whose meaning depends on the task.
 
     Images are uint8 (count, height, width, channels), or `Ragged` of (height, width, channels). The
     targets of classification are class numbers, int64 (count,).
@@ -166,23 +168,23 @@ class Part:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(count, height, width, channels); of images of several shapes the largest of each."""
+        """(count, height, width, channels); for images of several shapes the largest of each."""
         shape: tuple[int, ...] = self.images.shape
         return shape
 
     @property
     def is_ragged(self) -> bool:
-        """True if images are of several shapes."""
+        """True if the images have several shapes."""
         return isinstance(self.images, Ragged)
 
     @property
     def size(self) -> int:
-        """Bytes of all images."""
+        """The bytes of all images."""
         return int(self.images.nbytes if self.is_ragged else np.prod(self.shape))
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all images and targets."""
+        """The bytes of all images and targets."""
         return self.size + int(self.targets.nbytes)
 
     def each(self) -> Iterator[Images]:
@@ -194,7 +196,7 @@ class Part:
             yield from images
 
     def chunks(self) -> Iterator[Images]:
-        """Yield all images (`pixels_of`), some at a time: no copy of them all is made."""
+        """Yield all images (`pixels_of`) in chunks, so that they are never all copied at once."""
         count = max(1, CHUNK // max(1, self.size // max(1, len(self))))
         for first in range(0, len(self), count):
             yield self._some(slice(first, first + count))
@@ -203,23 +205,25 @@ class Part:
         return pixels_of(self.images, rows)
 
     def take(self, rows: NDArray[np.intp]) -> "Part":
-        """Return a copy that holds only these rows."""
+        """Return a copy of these rows."""
         return Part(
-            taken(self.images, rows), taken(self.targets, rows), taken_names(self.names, rows)
+            take_rows(self.images, rows),
+            take_rows(self.targets, rows),
+            take_names(self.names, rows),
         )
 
 
-class Selected(Part):
+class PartSubset(Part):
     """Some rows of a part.
 
-    Each use of `images` copies them; `whole` and `rows` are the way without a copy.
+    Each access to `images` copies them. Use `whole` and `rows` to avoid that.
     """
 
     def __init__(self, whole: Part, rows: Rows) -> None:
         for name, value in (
             ("whole", whole),
             ("rows", rows),
-            ("targets", taken(whole.targets, rows)),
+            ("targets", take_rows(whole.targets, rows)),
         ):
             object.__setattr__(self, name, value)
 
@@ -229,48 +233,48 @@ class Selected(Part):
     @property
     def images(self) -> Arrays:
         """A copy of the selected images."""
-        return taken(self.whole.images, self.rows)
+        return take_rows(self.whole.images, self.rows)
 
     @cached_property
     def names(self) -> Names:
         """The file of each selected image."""
-        return taken_names(self.whole.names, self.rows)
+        return take_names(self.whole.names, self.rows)
 
     def take(self, rows: Rows) -> Part:
-        """Return a copy that holds only these rows, counted among the selected."""
+        """Return a copy of these rows, counted among the selected ones."""
         return self.whole.take(self.rows[rows])
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(count, height, width, channels); of images of several shapes the largest of each."""
+        """(count, height, width, channels); for images of several shapes the largest of each."""
         return len(self.rows), *self.whole.shape[1:]
 
     @property
     def is_ragged(self) -> bool:
-        """True if images are of several shapes."""
+        """True if the images have several shapes."""
         return self.whole.is_ragged
 
     def _some(self, rows: slice) -> Images:
         return pixels_of(self.whole.images, self.rows[rows])
 
 
-class Joined(Part):
-    """The images of two parts, those of `other` behind those of `first`.
+class JoinedPart(Part):
+    """The images of two parts, those of `second` behind those of `first`.
 
-    They are copied only into what `take` returns, or where all of them are asked for (`images`).
+    Images are copied only by `take` and by `images`.
     """
 
-    def __init__(self, first: Part, other: Part) -> None:
-        targets = np.concatenate([first.targets, other.targets])
-        for name, value in (("first", first), ("other", other), ("targets", targets)):
+    def __init__(self, first: Part, second: Part) -> None:
+        targets = np.concatenate([first.targets, second.targets])
+        for name, value in (("first", first), ("second", second), ("targets", targets)):
             object.__setattr__(self, name, value)
 
     first: Part
-    other: Part
+    second: Part
 
     @property
     def is_ragged(self) -> bool:
-        """True if images are of several shapes; such parts are joined by `joined`."""
+        """True if images are of several shapes; `join_parts` joins such parts."""
         return False
 
     @property
@@ -281,15 +285,15 @@ class Joined(Part):
     @cached_property
     def names(self) -> Names:
         """The file of each image."""
-        return joined_names(self.first.names, self.other.names)
+        return join_names(self.first.names, self.second.names)
 
     def take(self, rows: Rows) -> Part:
-        """Return a copy that holds only these rows."""
-        made = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        """Return a copy of these rows."""
+        images = np.empty((len(rows), *self.shape[1:]), np.uint8)
         count = max(1, CHUNK // max(1, self.size // max(1, len(self))))
         for start in range(0, len(rows), count):
-            made[start : start + count] = self._some(rows[start : start + count])
-        return Part(made, self.targets[rows], taken_names(self.names, rows))
+            images[start : start + count] = self._some(rows[start : start + count])
+        return Part(images, self.targets[rows], take_names(self.names, rows))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -297,68 +301,72 @@ class Joined(Part):
         return len(self.targets), *self.first.shape[1:]
 
     def _some(self, rows: slice | Rows) -> Images:
-        wanted = np.arange(len(self))[rows]
-        is_first = wanted < len(self.first)
-        found: Images = np.empty((len(wanted), *self.shape[1:]), np.uint8)
-        found[is_first] = self.first.images[wanted[is_first]]
-        found[~is_first] = self.other.images[wanted[~is_first] - len(self.first)]
-        return found
+        row_numbers = np.arange(len(self))[rows]
+        is_first = row_numbers < len(self.first)
+        images: Images = np.empty((len(row_numbers), *self.shape[1:]), np.uint8)
+        images[is_first] = self.first.images[row_numbers[is_first]]
+        images[~is_first] = self.second.images[row_numbers[~is_first] - len(self.first)]
+        return images
 
 
-def joined_names(first: Names, other: Names) -> Names:
-    """Return the names of two parts; None if either has none."""
-    return None if first is None or other is None else first + other
+def join_names(first: Names, second: Names) -> Names:
+    """Concatenate the names of two parts; None if either has none."""
+    return None if first is None or second is None else first + second
 
 
-def joined(first: Part, other: Part) -> Part:
-    """Return the images of two parts as one; those of one size are not copied for it."""
-    each = (first.images, first.targets, other.images, other.targets)
-    if not any(isinstance(values, Ragged) for values in each) and (
-        first.shape[1:] == other.shape[1:]
+def join_parts(first: Part, second: Part) -> Part:
+    """Join two parts; images that all have the same size are not copied."""
+    each = (first.images, first.targets, second.images, second.targets)
+    if not any(isinstance(array, Ragged) for array in each) and (
+        first.shape[1:] == second.shape[1:]
     ):
-        return Joined(first, other)
+        return JoinedPart(first, second)
 
-    def behind(one: Arrays, two: Arrays) -> Arrays:
-        if isinstance(one, Ragged) or isinstance(two, Ragged) or one.shape[1:] != two.shape[1:]:
-            return Ragged.of([*one, *two])
-        return np.concatenate([one, two])
+    def behind(values: Arrays, more: Arrays) -> Arrays:
+        if (
+            isinstance(values, Ragged)
+            or isinstance(more, Ragged)
+            or values.shape[1:] != more.shape[1:]
+        ):
+            return Ragged.of([*values, *more])
+        return np.concatenate([values, more])
 
     return Part(
-        behind(first.images, other.images),
-        behind(first.targets, other.targets),
-        joined_names(first.names, other.names),
+        behind(first.images, second.images),
+        behind(first.targets, second.targets),
+        join_names(first.names, second.names),
     )
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """A whole data set as its files give it.
+    """A whole data set, as it is in its files.
 
-    `val` and `test` are None where the files have no such part of their own.
+    `val` and `test` are None if the files have no such part.
     """
 
     classes: tuple[str, ...]
     train: Part
     test: Part | None = None
     skipped: int = 0
-    """Unreadable images that were left out."""
+    """The number of unreadable images that were skipped."""
     val: Part | None = None
     value_range: tuple[float, float] | None = None
-    """The values that became 0 and 255, for images of more than 8 bits."""
+    """The values that were mapped to 0 and 255, for images of more than 8 bits."""
     remarks: tuple[str, ...] = ()
-    """Lines on how the images were read, for whoever begins a search."""
+    """Lines on how the images were read, which are printed when a search starts."""
     left_out: tuple[LeftOut, ...] = ()
-    """The unreadable images that were left out."""
+    """The unreadable images that were skipped."""
 
     @property
     def parts(self) -> dict[str, Part]:
-        """The parts by name, in the order in which their images are counted through."""
-        found = {"train": self.train, "val": self.val, "test": self.test}
-        return {name: part for name, part in found.items() if part is not None}
+        """The parts by name, in the order in which images are numbered."""
+        parts = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: part for name, part in parts.items() if part is not None}
 
     @property
     def numbers(self) -> dict[str, Rows]:
-        """The numbers of each part's images, counted through the parts."""
+        """The numbers of each part's images, which are numbered consecutively across the parts."""
         ends = np.cumsum([len(part) for part in self.parts.values()])
         return dict(zip(self.parts, np.split(np.arange(ends[-1]), ends[:-1]), strict=True))
 
@@ -386,11 +394,11 @@ class Decoded:
 class Dataset:
     """A data set split for training.
 
-    `test` is None in the copy that trials get, so that they cannot look at it.
+    `test` is None in the copy that trials get, so that they cannot use it.
 
-    With `folds`, no network is trained on `train`: it holds every image that is not of the test
-    part, and so does `val`, because each of them is validated by the one network that has not seen
-    it. `fold` gives what a network is trained on and validated with.
+    With `folds`, no network is trained on `train`: both `train` and `val` are all images outside
+    the test set, because each of them is predicted by the network that was not trained on it.
+    `fold` returns the training and validation set of one network.
     """
 
     name: str
@@ -400,36 +408,36 @@ class Dataset:
     test: Part | None
     fingerprint: str
     skipped: int = 0
-    """Unreadable images that were left out."""
+    """The number of unreadable images that were skipped."""
     folds: int | None = None
     split_seed: int = 0
     value_range: tuple[float, float] | None = None
-    """The values that became 0 and 255, for images of more than 8 bits."""
+    """The values that were mapped to 0 and 255, for images of more than 8 bits."""
     remarks: tuple[str, ...] = ()
-    """Lines on how the images were read and divided, for whoever begins a search."""
+    """Lines on how the images were read and split, which are printed when a search starts."""
     side: int | None = None
-    """The height and width, in pixels, that networks see in training of images of mixed sizes.
+    """The height and width, in pixels, of training inputs if images have mixed sizes.
 
-    None where all images have one size, which is then that.
+    None if all images have the same size, which is then that of the inputs.
     """
 
     strata: Labels | None = None
-    """With folds the group of each training image, of which every fold has its share.
+    """With folds, the stratum of each training image: each fold gets its share of every stratum.
 
-    None where the targets are class numbers, which are the groups, and without folds.
+    None without folds, and if the targets are class numbers, which are then the strata.
     """
     groups: Labels | None = None
-    """With folds the group of each training image that no fold divides; None without groups."""
+    """With folds, the group of each training image, which is never divided; None without groups."""
     left_out: tuple[LeftOut, ...] = ()
-    """The files and folders that are not read, unreadable images too; `MAX_LEFT_OUT` of them."""
+    """At most `MAX_LEFT_OUT` of the files and folders that are not used or unreadable."""
     left_out_count: int = 0
-    """The number of all that is left out."""
+    """The number of all files and folders that are not used or unreadable."""
 
     def fold(self, number: int, seed: int) -> "Dataset":
-        """Return the data set of the network of one fold, numbered from 1.
+        """Return the data set for the network of one fold, numbered from 1.
 
-        It has this fold's images to validate, and those of the others to train on. `seed` is the
-        trial's: with another, the images are divided in another way.
+        The validation set is this fold, and the training set all others. `seed` is the trial's;
+        another seed divides the images differently.
 
         Raises:
             ValueError: there are no folds.
@@ -445,21 +453,21 @@ class Dataset:
         return self._divided[seed][number - 1]
 
     def of_one_network(self) -> "Dataset":
-        """Return the data of one network: that of the first fold where there are folds."""
+        """Return the data of one network, with folds that of the first fold."""
         return self if self.folds is None else self.fold(1, 0)
 
     @property
     def least_trained(self) -> int:
         """The smallest number of images that a network is trained on.
 
-        With folds, one network may have an image less than others.
+        With folds, some networks may have one image less than others.
         """
         return len(self.train) - (0 if self.folds is None else -(-len(self.train) // self.folds))
 
     @property
     def _strata(self) -> Labels:
-        found: Labels = self.train.targets if self.strata is None else self.strata
-        return found
+        strata: Labels = self.train.targets if self.strata is None else self.strata
+        return strata
 
     @cached_property
     def _divided(self) -> "dict[int, list[Dataset]]":
@@ -467,19 +475,19 @@ class Dataset:
         return {}
 
     def _without(self, rows: Rows) -> "Dataset":
-        """Return the data set with these rows to validate, and all others to train on."""
-        others = np.setdiff1d(np.arange(len(self.train)), rows)
+        """Return the data set with these rows as validation set, and all others as training set."""
+        training_rows = np.setdiff1d(np.arange(len(self.train)), rows)
         return dataclasses.replace(
             self,
-            train=Selected(self.train, others),
-            val=Selected(self.train, rows),
+            train=PartSubset(self.train, training_rows),
+            val=PartSubset(self.train, rows),
             folds=None,
             groups=None,
         )
 
     @property
     def image(self) -> tuple[int, int, int]:
-        """(channels, height, width) of every image, as networks see it in training."""
+        """(channels, height, width) of the inputs of networks in training."""
         _, height, width, channels = self.train.shape
         if self.side is not None:
             return channels, self.side, self.side
@@ -487,14 +495,14 @@ class Dataset:
 
     @property
     def sealed(self) -> "Dataset":
-        """A copy without the test part."""
+        """A copy without the test set."""
         return dataclasses.replace(self, test=None)
 
     @cached_property
     def channel_statistics(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The mean and standard deviation of each channel over the training images.
 
-        Pixels count from 0 to 1; both are float32 (channels,).
+        Pixels are scaled to 0 to 1; both results are float32 (channels,).
         """
         levels = np.arange(256) / 255
         counts = np.zeros((self.image[0], 256), np.int64)

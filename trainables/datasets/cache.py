@@ -1,9 +1,9 @@
 """The decoded images of a data set on disk: files of arrays, which are mapped into memory.
 
-An entry is written in a folder beside (images are decoded straight into it), which is renamed when
-it is whole. Its key is made of the names, sizes and times of the data set's files: a changed, added
-or removed file gives another. The least recently used entries are removed when all together become
-too large.
+An entry is written in a temporary folder (images are decoded directly into it), which is renamed
+when it is complete. Its key depends on the names, sizes and times of the data set's files, so that
+a changed, added or removed file yields another key. The least recently used entries are removed
+when the total size becomes too large.
 """
 
 import dataclasses
@@ -38,27 +38,29 @@ from trainables.datasets.arrays import (
 )
 
 VERSION = 4
-"""The version of an entry's files, raised when they change so that older ones are not taken."""
-ABOUT = "entry.json"
+"""The version of the format of entries; raise it to ignore older ones."""
+ENTRY_FILE = "entry.json"
 PARTS = ("train", "val", "test")
 SHAPES = "-shapes.npy"
-"""The end of the name of a file with the shapes of ragged arrays, whose buffer is beside it."""
+"""The suffix of a file with the shapes of ragged arrays, whose buffer is in another file."""
 
 
-def cached(config: DataConfig, files: list[Path], make: Callable[[Allocate], Decoded]) -> Decoded:
-    """Return the data set of these files, from the cache or as `make` decodes it."""
+def read_or_decode(
+    config: DataConfig, files: list[Path], make: Callable[[Allocate], Decoded]
+) -> Decoded:
+    """Return the data set of these files, from the cache or decoded by `make`."""
     folder = cache_folder() / _key(config, files)
     try:
         return read_entry(folder)
     except (OSError, EOFError, ValueError, KeyError, TypeError):
-        return _made(folder, make)
+        return _decode_into(folder, make)
 
 
 def _key(config: DataConfig, files: list[Path]) -> str:
     root = str(Path(config.root).resolve())
-    about = [VERSION, DECODING, config.name, root, config.image_size, config.skip_bad]
-    about += [config.task] if config.task != DEFAULT_TASK else []
-    digest = hashlib.sha256(json.dumps(about).encode())
+    settings = [VERSION, DECODING, config.name, root, config.image_size, config.skip_bad]
+    settings += [config.task] if config.task != DEFAULT_TASK else []
+    digest = hashlib.sha256(json.dumps(settings).encode())
     for path in files:
         status = path.stat() if path.exists() else path.lstat()
         digest.update(os.fsencode(path) + f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
@@ -66,24 +68,24 @@ def _key(config: DataConfig, files: list[Path]) -> str:
 
 
 def read_entry(folder: Path) -> Decoded:
-    """Return the data set of an entry, with its arrays mapped into memory.
+    """Return the data set of an entry, with its images mapped into memory.
 
     The entry is not evicted while they are in use.
 
     Raises:
-        OSError, ValueError, ...: it is not there, or not as it was written.
+        OSError, ValueError, ...: the entry is missing or damaged.
     """
-    descriptor = hold(folder / ABOUT)
+    descriptor = hold(folder / ENTRY_FILE)
     try:
-        entry = json.loads((folder / ABOUT).read_text())
+        entry = json.loads((folder / ENTRY_FILE).read_text())
         parts = {}
         for name in entry["parts"]:
             images = np.load(folder / f"{name}-images.npy", mmap_mode="r", allow_pickle=False)
             weakref.finalize(images, os.close, os.dup(descriptor))
             targets = np.load(folder / f"{name}-labels.npy", allow_pickle=False)
             parts[name] = Part(
-                _shaped(_plain(images), folder / f"{name}-images{SHAPES}"),
-                _shaped(targets, folder / f"{name}-labels{SHAPES}"),
+                _with_shapes(_plain(images), folder / f"{name}-images{SHAPES}"),
+                _with_shapes(targets, folder / f"{name}-labels{SHAPES}"),
                 None if (names := entry["names"][name]) is None else tuple(names),
             )
         decoded = Decoded(
@@ -94,7 +96,7 @@ def read_entry(folder: Path) -> Decoded:
             skipped=entry["skipped"],
             value_range=None if entry["value_range"] is None else tuple(entry["value_range"]),
             remarks=tuple(entry["remarks"]),
-            left_out=tuple(LeftOut(*one) for one in entry["left_out"]),
+            left_out=tuple(LeftOut(*fields) for fields in entry["left_out"]),
         )
         if decoded.fingerprint != entry["fingerprint"]:
             raise ValueError(f"{folder} is damaged")
@@ -105,11 +107,11 @@ def read_entry(folder: Path) -> Decoded:
     return decoded
 
 
-def _made(folder: Path, make: Callable[[Allocate], Decoded]) -> Decoded:
+def _decode_into(folder: Path, make: Callable[[Allocate], Decoded]) -> Decoded:
     """Decode a data set into a new entry.
 
-    The data set is decoded without one where the cache cannot be written, or where the entry alone
-    would be larger than all may be together: no other is evicted for it.
+    It is decoded without an entry if the cache cannot be written, or if the entry would exceed the
+    limit of the whole cache; no other entry is then evicted.
     """
     try:
         make_private(folder.parent)
@@ -119,12 +121,16 @@ def _made(folder: Path, make: Callable[[Allocate], Decoded]) -> Decoded:
         new = None
     if new is None:
         return make(in_memory)
-    left = limit
+    remaining = limit
 
     def allocate(title: str, shape: tuple[int, ...]) -> Images:
-        nonlocal left
-        left -= math.prod(shape)
-        return in_memory(title, shape) if left < 0 else _mapped(new / f"{title}-images.npy", shape)
+        nonlocal remaining
+        remaining -= math.prod(shape)
+        return (
+            in_memory(title, shape)
+            if remaining < 0
+            else _map_new_file(new / f"{title}-images.npy", shape)
+        )
 
     try:
         decoded = make(allocate)
@@ -137,28 +143,24 @@ def _made(folder: Path, make: Callable[[Allocate], Decoded]) -> Decoded:
 
 
 def _size(decoded: Decoded) -> int:
-    """Return the bytes of all images and targets."""
     parts = (part for part in (decoded.train, decoded.val, decoded.test) if part is not None)
     return sum(part.nbytes for part in parts)
 
 
 def _keep(decoded: Decoded, new: Path, folder: Path, limit: int) -> None:
-    """Complete an entry and put it in its place, unless its files are larger than all may be.
-
-    Raises:
-        OSError: the disk is full or refuses.
-    """
+    """Complete an entry and put it in its place, unless it exceeds the limit of the whole cache."""
     write_entry(new, decoded)
     if sum(path.stat().st_size for path in new.iterdir()) <= limit:
         shutil.rmtree(folder, ignore_errors=True)
         new.rename(folder)
-        evict(folder.parent, limit, name=ABOUT, spare=folder)
+        evict(folder.parent, limit, name=ENTRY_FILE, spare=folder)
 
 
-def _mapped(path: Path, shape: tuple[int, ...]) -> Images:
-    """Return a new file as an array, or an array in memory where there is no room for the file.
+def _map_new_file(path: Path, shape: tuple[int, ...]) -> Images:
+    """Return a new file as a mapped array, or an array in memory if the disk has no room for it.
 
-    Its place on disk is taken at once: writing to a map of a full disk would end the process.
+    The space on disk is allocated at once: writing to a mapped file on a full disk kills the
+    process (SIGBUS).
     """
     try:
         images: Images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
@@ -171,26 +173,26 @@ def _mapped(path: Path, shape: tuple[int, ...]) -> Images:
 
 
 def _plain(mapped: Images) -> Images:
-    """Return a map as a plain array over it.
+    """Return a plain array that shares the memory of a mapped one.
 
-    Ray shares plain arrays with all processes of a machine, and copies maps into each.
+    Ray shares plain arrays between the processes of a machine, but copies `memmap` objects.
     """
     return np.asarray(mapped)
 
 
 def _flat(values: Arrays) -> NDArray[Any]:
-    """Return an array as it is, and of ragged ones the buffer."""
-    found: NDArray[Any] = values.buffer if isinstance(values, Ragged) else values
-    return found
+    """Return an array itself, or the buffer of ragged arrays."""
+    flat: NDArray[Any] = values.buffer if isinstance(values, Ragged) else values
+    return flat
 
 
-def _shaped(values: NDArray[Any], shapes: Path) -> Arrays:
-    """Return the array, or the ragged ones of which it is the buffer."""
+def _with_shapes(values: NDArray[Any], shapes: Path) -> Arrays:
+    """Return the array itself, or ragged arrays if there is a file of shapes."""
     return Ragged(values, np.load(shapes, allow_pickle=False)) if shapes.exists() else values
 
 
 def write_entry(new: Path, decoded: Decoded) -> None:
-    """Write a data set into an empty folder, where `read_entry` finds it."""
+    """Write a data set into an empty folder, for `read_entry`."""
     parts = {name: part for name in PARTS if (part := getattr(decoded, name)) is not None}
     for name, part in parts.items():
         path, images = new / f"{name}-images.npy", _flat(part.images)
@@ -207,10 +209,10 @@ def write_entry(new: Path, decoded: Decoded) -> None:
         "skipped": decoded.skipped,
         "value_range": decoded.value_range,
         "remarks": decoded.remarks,
-        "left_out": [dataclasses.astuple(one) for one in decoded.left_out],
+        "left_out": [dataclasses.astuple(file) for file in decoded.left_out],
         "names": {name: part.names for name, part in parts.items()},
         "fingerprint": decoded.fingerprint,
     }
-    (new / ABOUT).write_text(json.dumps(entry))
+    (new / ENTRY_FILE).write_text(json.dumps(entry))
     for path in new.iterdir():
         path.chmod(0o600)

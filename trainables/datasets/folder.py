@@ -1,10 +1,10 @@
 """A folder of images, with one sub-folder for each class.
 
-The classes lie directly under the root, or under `train/`, `val/` and `test/` (see `layout`).
-Images keep their own size when they all have one (of at most 224 pixels a side); otherwise they are
-resized to 224 x 224, as in the paper, or to `data.image_size`. They stay grey when all of them are
-grey. Images of more than 8 bits are scaled by the range of their values, one for the whole data
-set, so that brightness still compares between images.
+The classes are directly under the root, or under `train/`, `val/` and `test/` (see `layout`).
+Images that all have the same size keep it, if it is at most 224 x 224 pixels; otherwise they are
+resized to 224 x 224, as in the paper, or to `data.image_size`. They stay grey if all of them are
+grey. Images of more than 8 bits are scaled by the range of values of the whole data set, so that
+their brightness stays comparable.
 """
 
 import warnings
@@ -33,7 +33,7 @@ from trainables.datasets.images import (
     extremes,
     header,
 )
-from trainables.datasets.layout import Layout, are, refused
+from trainables.datasets.layout import Layout, are, layout_error
 from trainables.datasets.parts import layout_of
 from trainables.errors import DataError, did_you_mean, printable
 from trainables.memory import require_memory
@@ -43,30 +43,30 @@ DEFAULT_SIDE = 224
 GREY_MODES = {"1", "L", "LA", *DEPTHS}
 HALF_OF_16_BITS = 32767
 UPPER_QUARTER = 63
-"""The brightest value of 16-bit colour images of which 14 or fewer bits are used.
+"""The brightest value, as read, of 16-bit colour images that use at most 14 bits.
 
-Pillow reads the upper 8 of the 16 bits.
+Pillow reads only the upper 8 of the 16 bits.
 """
 LONG = 8
-"""An image that is more times as long as wide is told of where it is made square."""
+"""The ratio of sides above which a warning is given that an image is squashed into a square."""
 FEW_LEVELS, NEARLY_ALL = 16, 0.999
-"""A warning is given where this share of the pixels lies within so few of the 256 levels."""
+"""A warning is given if this share of all pixels lies within `FEW_LEVELS` of the 256 levels."""
 
 
 @dataclass
-class Met:
-    """Remarkable files that were met: their headers, and what came of decoding them."""
+class FolderFindings:
+    """The headers of the files, and remarkable results of decoding them."""
 
     headers: dict[Path, Header] = field(default_factory=dict)
     errors: dict[Path, DataError] = field(default_factory=dict)
     transparent: list[Path] = field(default_factory=list)
     blank: list[Path] = field(default_factory=list)
-    """Transparent images of which nothing is seen on white."""
+    """Transparent images that are completely white on a white background."""
     brightest: dict[Path, int] = field(default_factory=dict)
-    """The greatest value of each image of which Pillow reads the upper 8 of 16 bits."""
+    """The largest value of each image of which Pillow reads the upper 8 of 16 bits."""
 
     def note(self, path: Path, pixels: Images, *, was_transparent: bool) -> None:
-        """Note what is remarkable about a decoded image."""
+        """Note whether a decoded image was transparent, and how bright it is."""
         if was_transparent:
             (self.blank if pixels.min() == 255 else self.transparent).append(path)
         if path in self.headers and self.headers[path].upper_bits:
@@ -76,22 +76,19 @@ class Met:
 def load(
     config: DataConfig, *, download: bool, layout: Layout, allocate: Allocate = in_memory
 ) -> Decoded:
-    """Decode every image of the folder.
-
-    What is wrong is refused, all at once; unreadable images are with `skip_bad` left out and named.
-    """
-    parts, paths, met = layout.parts, layout.paths, Met()
+    """Decode every image of the folder; all problems are in one error (see `skip_bad`)."""
+    parts, paths, findings = layout.parts, layout.paths, FolderFindings()
     classes = sorted({name for part in parts.values() for name, _ in part})
     problems, value_range = list(layout.problems), None
-    # What Pillow would warn of is read, or is an error with its file's name.
+    # Images of which Pillow would warn are read anyway, or are an error with the file's name.
     with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(processors()) as pool:
-        found = zip(paths, pool.map(header, paths), strict=True)
-        met.headers = {path: each for path, each in found if each}
+        headers = zip(paths, pool.map(header, paths), strict=True)
+        findings.headers = {path: each for path, each in headers if each}
         try:
-            value_range = _value_range(layout, met.headers, pool.map)
+            value_range = _value_range(layout, findings.headers, pool.map)
         except DataError as error:
             problems.append(str(error))
-        size, mode = _common_form(met.headers.values(), config.image_size)
+        size, mode = _common_form(findings.headers.values(), config.image_size)
         shape = size[1], size[0], 1 if mode == "L" else 3
         if config.train_limit is None:
             require_memory(len(paths), shape)
@@ -102,33 +99,38 @@ def load(
                     path, size, mode, value_range or SIXTEEN_BITS
                 )
             except DataError as error:
-                met.errors[path] = error
+                findings.errors[path] = error
                 return
-            met.note(path, images[row], was_transparent=was_transparent)
+            findings.note(path, images[row], was_transparent=was_transparent)
 
-        made = {}
+        arrays = {}
         for title, members in parts.items():
-            images = made[title] = allocate(title, (len(members), *shape))
+            images = arrays[title] = allocate(title, (len(members), *shape))
             each = [path for _, path in members]
             list(pool.map(decode, [images] * len(each), range(len(each)), each))
-    problems += [*_about_dark(layout, met), *([] if config.skip_bad else _unreadable(layout, met))]
+    problems += [
+        *_about_dark(layout, findings),
+        *([] if config.skip_bad else _unreadable(layout, findings)),
+    ]
     if problems:
-        raise refused(problems)
-    whole = {title: _part(made[title], layout, classes, met.errors, title) for title in parts}
+        raise layout_error(problems)
+    whole = {
+        title: _part(arrays[title], layout, classes, findings.errors, title) for title in parts
+    }
     return Decoded(
         tuple(classes),
         whole["train"],
         whole.get("test"),
-        len(met.errors),
+        len(findings.errors),
         val=whole.get("val"),
         value_range=value_range,
         remarks=(
-            *_about_range(whole.values(), met.headers.values(), value_range),
-            *_about_files(layout, met, size),
+            *_about_range(whole.values(), findings.headers.values(), value_range),
+            *_about_files(layout, findings, size),
         ),
         left_out=tuple(
             LeftOut(printable(layout.name(path)), f"cannot be read: {error}")
-            for path, error in sorted(met.errors.items())
+            for path, error in sorted(findings.errors.items())
         ),
     )
 
@@ -136,7 +138,7 @@ def load(
 def _part(
     images: Images, layout: Layout, classes: list[str], errors: dict[Path, DataError], title: str
 ) -> Part:
-    """Return a part without the images that could not be read, whose gaps are closed in place."""
+    """Return a part without the unreadable images, whose gaps are closed in place."""
     members = layout.parts[title]
     rows = [row for row, (_, path) in enumerate(members) if path not in errors]
     if not rows:
@@ -156,9 +158,9 @@ def find(config: DataConfig) -> Layout:
     """Find the images of the folder.
 
     Raises:
-        DataError: there are none, or it cannot be told what they are.
+        DataError: there are none, or the folder is ambiguous.
     """
-    if not config.root:  # Path("") would be the folder in which the command happens to run
+    if not config.root:  # Path("") would be the current folder
         raise DataError("no folder is named (data.root is empty): use --data folder:PATH.")
     root = Path(config.root)
     try:
@@ -179,7 +181,7 @@ def find(config: DataConfig) -> Layout:
 
 
 def _beside(root: Path) -> str:
-    """Return which folder beside a missing one is meant; empty if none is, or none can be seen."""
+    """Suggest an existing folder for a missing one; empty if none is similar."""
     try:
         names = sorted(path.name for path in root.parent.iterdir() if path.is_dir())
     except OSError:
@@ -187,13 +189,13 @@ def _beside(root: Path) -> str:
     return did_you_mean(root.name, names)
 
 
-def _common_form(headers: Iterable[Header], wanted: int | None) -> tuple[tuple[int, int], str]:
-    """Return the (width, height) and mode that every image is brought to."""
-    known = list(headers)
-    mode = "L" if known and all(each.mode in GREY_MODES for each in known) else "RGB"
-    if wanted is not None:
-        return (wanted, wanted), mode
-    sizes = {each.size for each in known}
+def _common_form(headers: Iterable[Header], image_size: int | None) -> tuple[tuple[int, int], str]:
+    """Return the (width, height) and mode to which all images are converted."""
+    read_headers = list(headers)
+    mode = "L" if read_headers and all(each.mode in GREY_MODES for each in read_headers) else "RGB"
+    if image_size is not None:
+        return (image_size, image_size), mode
+    sizes = {each.size for each in read_headers}
     if len(sizes) == 1 and max(next(iter(sizes))) <= DEFAULT_SIDE:
         return next(iter(sizes)), mode
     return (DEFAULT_SIDE, DEFAULT_SIDE), mode
@@ -204,32 +206,32 @@ def _value_range(
     headers: dict[Path, Header],
     each: Callable[[Callable[[Path], ValueRange | None], list[Path]], Iterable[ValueRange | None]],
 ) -> ValueRange | None:
-    """Return the values that are to become 0 and 255, for images of more than 8 bits.
+    """Return the values that become 0 and 255, for images of more than 8 bits.
 
     None if there are no such images.
 
     Raises:
-        DataError: there are several kinds of images, and nothing says how their values compare.
+        DataError: there are several kinds of images, whose values cannot be compared.
     """
     kinds: dict[str, list[Path]] = {}
-    for path, found in headers.items():
-        kinds.setdefault(DEPTHS.get(found.mode, "8-bit"), []).append(path)
+    for path, image_header in headers.items():
+        kinds.setdefault(DEPTHS.get(image_header.mode, "8-bit"), []).append(path)
     deep = [path for kind, paths in kinds.items() if kind != "8-bit" for path in paths]
     if not deep:
         return None
-    found_ranges = [found for found in each(extremes, deep) if found is not None]
-    if not found_ranges:
+    ranges = [limits for limits in each(extremes, deep) if limits is not None]
+    if not ranges:
         return SIXTEEN_BITS
-    low, high = min(low for low, _ in found_ranges), max(high for _, high in found_ranges)
+    low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
     if set(kinds) == {"8-bit", "16-bit"} and high > HALF_OF_16_BITS:
         return SIXTEEN_BITS  # black and white are the same in both
     if len(kinds) > 1:
-        told = " and ".join(
+        counts = " and ".join(
             f"{len(paths):,} {kind} (first: {_name(layout, paths)})"
             for kind, paths in sorted(kinds.items())
         )
         raise DataError(
-            f"images of several kinds: {told}. How their brightness compares is not known. "
+            f"images of several kinds: {counts}. How their brightness compares is not known. "
             "Convert all of them to 8 bits, or to one kind."
         )
     if low == high:
@@ -243,7 +245,6 @@ def _value_range(
 def _about_range(
     parts: Iterable[Part], headers: Iterable[Header], value_range: ValueRange | None
 ) -> list[str]:
-    """Return lines on how images of more than 8 bits were read."""
     if value_range is None:
         return []
     counts = np.zeros(256, np.int64)
@@ -272,42 +273,42 @@ def _about_range(
     return lines
 
 
-def _about_dark(layout: Layout, met: Met) -> list[str]:
-    """Return the problem of 16-bit colour images of which nearly nothing is left."""
-    brightest = max(met.brightest.values(), default=255)
+def _about_dark(layout: Layout, findings: FolderFindings) -> list[str]:
+    """Return the problem that 16-bit colour images are nearly black, as only 8 bits are read."""
+    brightest = max(findings.brightest.values(), default=255)
     if brightest > UPPER_QUARTER:
         return []
     return [
-        f"of the 16-bit colour images (first: {_name(layout, met.brightest)}) the upper 8 bits are "
-        f"read, and those reach {brightest} of 255. Convert the images to 8 bits, by their own "
-        "range."
+        f"of the 16-bit colour images (first: {_name(layout, findings.brightest)}) the upper 8 "
+        f"bits are read, and those reach {brightest} of 255. Convert the images to 8 bits, by "
+        "their own range."
     ]
 
 
-def _about_files(layout: Layout, met: Met, size: tuple[int, int]) -> list[str]:
-    """Return lines on images that are not read as they are."""
+def _about_files(layout: Layout, findings: FolderFindings, size: tuple[int, int]) -> list[str]:
+    """Return lines on images that were changed when they were read."""
     lines = []
-    if met.transparent:
+    if findings.transparent:
         lines.append(
-            f"note: {are(met.transparent, 'image')} transparent in places, and laid onto white "
-            f"(first: {_name(layout, met.transparent)})."
+            f"note: {are(findings.transparent, 'image')} transparent in places, and laid onto "
+            f"white (first: {_name(layout, findings.transparent)})."
         )
-    if met.blank:
+    if findings.blank:
         lines.append(
-            f"warning: {are(met.blank, 'image')} plain white once laid onto white: white on "
-            f"nothing, or transparent everywhere (first: {_name(layout, met.blank)})."
+            f"warning: {are(findings.blank, 'image')} plain white once laid onto white: white on "
+            f"nothing, or transparent everywhere (first: {_name(layout, findings.blank)})."
         )
-    if several := [path for path, each in met.headers.items() if each.has_frames]:
+    if several := [path for path, each in findings.headers.items() if each.has_frames]:
         lines.append(
             f"note: {are(several, 'image')} the first of several pages or frames, the others are "
             f"left out (first: {_name(layout, several)})."
         )
     if long := [
         path
-        for path, each in met.headers.items()
+        for path, each in findings.headers.items()
         if each.size != size and max(each.size) > LONG * min(each.size)
     ]:
-        width, height = met.headers[min(long)].size
+        width, height = findings.headers[min(long)].size
         lines.append(
             f"warning: {are(long, 'image')} more than {LONG} times as long as wide, and squashed "
             f"to {size[0]} x {size[1]} pixels (first: {_name(layout, long)}, {width} x {height})."
@@ -316,14 +317,13 @@ def _about_files(layout: Layout, met: Met, size: tuple[int, int]) -> list[str]:
 
 
 def _name(layout: Layout, paths: Iterable[Path]) -> str:
-    """Return the name of the first of these files."""
     return printable(layout.name(min(paths)))
 
 
-def _unreadable(layout: Layout, met: Met) -> list[str]:
+def _unreadable(layout: Layout, findings: FolderFindings) -> list[str]:
     """Return the problems of files that cannot be read, one for each reason."""
     by_reason: dict[str, list[Path]] = {}
-    for path, error in sorted(met.errors.items()):
+    for path, error in sorted(findings.errors.items()):
         by_reason.setdefault(str(error), []).append(path)
     return [
         f"{len(paths):,} unreadable image{'s' * (len(paths) != 1)} "

@@ -17,7 +17,7 @@ from trainables.errors import DataError
 
 
 def _can_read_heif() -> bool:
-    """Return whether the library for an iPhone's photographs is there; Pillow then reads them."""
+    """True if pillow-heif is installed, which is registered to read an iPhone's photographs."""
     try:
         heif = importlib.import_module("pillow_heif")
     except ImportError:
@@ -52,7 +52,7 @@ SIGNATURES = {
     b"II*\0": "TIFF",
     b"MM\0*": "TIFF",
 }
-"""The first bytes of files that are known without their suffix."""
+"""The first bytes of files that are recognised without a suffix."""
 HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"}
 MAX_PIXELS = 50_000_000
 DEPTHS = {
@@ -65,17 +65,19 @@ DEPTHS = {
 }
 """Pillow's modes of grey images with more than 8 bits, in words."""
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
-"""EXIF's tag of the orientation, and those of its values that swap width and height."""
+"""EXIF's tag for the orientation, and its values that swap width and height."""
+ORIENTATION_KEYS = frozenset({"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"})
+"""The entries of Pillow's `Image.info` in which `exif_transpose` looks for the orientation."""
 PHOTOGRAPH = 1_000_000
-"""A JPEG of at least this number of pixels may be decoded at a smaller size."""
+"""A JPEG with at least this number of pixels may be decoded at a smaller size."""
 STRIP_PIXELS = 1_000_000
-"""The pixels of a large image that are worked on at once, where that takes several copies."""
+"""The pixels of a large image that are processed at once, where that takes several copies."""
 DRAFT = 2
-"""Such a JPEG is decoded at no less than this many times the wanted size, and then resized."""
+"""Such a JPEG is decoded at no less than this many times the requested size, then resized."""
 
 
 class TooManyPixels(DataError):
-    """An image that is not decoded, since it would need too much memory."""
+    """An image that is not decoded because it would need too much memory."""
 
 
 DAMAGED = (
@@ -89,7 +91,7 @@ DAMAGED = (
     RuntimeError,
     struct.error,
 )
-"""The errors by which Pillow and its libraries say that a file is damaged, of whatever format."""
+"""The errors that Pillow and its libraries raise for damaged files."""
 
 ValueRange = tuple[float, float]
 """The values that become 0 and 255."""
@@ -102,13 +104,13 @@ class Header:
     size: tuple[int, int]
     mode: str
     upper_bits: bool
-    """True for a colour image with 16 bits a value, of which Pillow gives the upper 8."""
+    """True for a colour image with 16 bits per value, of which Pillow reads the upper 8."""
     has_frames: bool
-    """True if there are more pages or frames behind the first."""
+    """True if there are several pages or frames, of which the first is used."""
 
 
 def format_of(image: Path | bytes) -> str:
-    """Return the format that the first bytes of a file tell; empty if they tell none."""
+    """Return the format of a file by its first bytes; empty if it is unknown."""
     try:
         start = image[:16] if isinstance(image, bytes) else _start(image)
     except OSError:
@@ -130,12 +132,12 @@ def _start(path: Path) -> bytes:
 
 
 def looks_like_an_image(path: Path) -> bool:
-    """Return whether a file without a telling suffix is an image by its first bytes."""
+    """True if a file, whose suffix is not known, is an image by its first bytes."""
     return format_of(path) in READ
 
 
 def advice(suffixes: Iterable[str]) -> str:
-    """Return what to do about images of formats that are not read."""
+    """Suggest how to make images of unsupported formats readable."""
     if {".heic", ".heif", ".hif"} & set(suffixes):
         return "For .heic, `pip install pillow-heif`; convert others to PNG or JPEG."
     return "Convert them to PNG or JPEG."
@@ -167,7 +169,7 @@ def as_array(image: Image.Image) -> Images:
 def open_image(source: Path | bytes, most_pixels: int = MAX_PIXELS) -> Image.Image:
     """Read the header of an image, a file or its content, of an allowed format and size.
 
-    Its first frame counts, turned as its EXIF tag says.
+    Its first frame is used.
 
     Raises:
         DataError: not an image, of a format not allowed, or of more than `most_pixels`.
@@ -179,7 +181,7 @@ def open_image(source: Path | bytes, most_pixels: int = MAX_PIXELS) -> Image.Ima
     except Image.DecompressionBombError as error:
         raise TooManyPixels(f"too many pixels (limit {MAX_PIXELS // 1_000_000} million)") from error
     except DAMAGED as error:
-        raise DataError(_why_not(source)) from error
+        raise DataError(_refusal_of(source)) from error
     if image.width * image.height > most_pixels:
         image.close()
         raise TooManyPixels(
@@ -189,8 +191,8 @@ def open_image(source: Path | bytes, most_pixels: int = MAX_PIXELS) -> Image.Ima
     return image
 
 
-def _why_not(source: Path | bytes) -> str:
-    """Return why a file, or its content, cannot be opened as an image."""
+def _refusal_of(source: Path | bytes) -> str:
+    """The reason that a file, or its content, cannot be opened as an image."""
     kind = format_of(source)
     if kind == "HEIF" and kind not in READ:
         return "a HEIC photograph, which `pip install pillow-heif` makes readable"
@@ -203,7 +205,7 @@ def _why_not(source: Path | bytes) -> str:
 
 
 def header(path: Path) -> Header | None:
-    """Return the header of an image, which is not decoded; None if it cannot be read."""
+    """Return the header of an image without decoding it; None if it cannot be read."""
     try:
         with open_image(path) as image:
             tiles = getattr(image, "tile", None)
@@ -211,7 +213,7 @@ def header(path: Path) -> Header | None:
             raw = arguments if isinstance(arguments, str) else str((arguments or ("",))[0])
             upper_bits = image.mode not in DEPTHS and ";16" in raw
             size = image.size[::-1] if _is_sideways(image, path) else image.size
-            # What else a JPEG holds is a preview, or a map of its brightness.
+            # The other frames of an MPO (a JPEG) are previews, or maps of its brightness.
             has_frames = image.format != "MPO" and getattr(image, "is_animated", False)
             return Header(size, image.mode, upper_bits, has_frames)
     except DAMAGED:
@@ -219,17 +221,17 @@ def header(path: Path) -> Header | None:
 
 
 def _is_sideways(image: Image.Image, path: Path) -> bool:
-    """Return whether width and height are swapped when the image is turned upright."""
+    """True if turning the image upright swaps width and height."""
     if image.width == image.height or image.format == "TIFF":
         return False
-    if image.format == "PNG" and not _says_more_at_its_end(path):
-        # Pillow's own way for PNG decodes the whole image first: EXIF may stand behind the pixels.
+    if image.format == "PNG" and not _has_late_metadata(path):
+        # `PngImageFile.getexif` decodes the whole image first, as EXIF may be behind the pixels.
         return Image.Image.getexif(image).get(ORIENTATION) in SIDEWAYS
     return image.getexif().get(ORIENTATION) in SIDEWAYS
 
 
-def _says_more_at_its_end(path: Path) -> bool:
-    """Return whether a PNG has EXIF or XMP behind its pixels, or is not what it should be."""
+def _has_late_metadata(path: Path) -> bool:
+    """True if a PNG has EXIF or XMP behind its pixels, or is damaged."""
     descriptor, place, is_behind = os.open(path, os.O_RDONLY), 8, False
     try:
         while True:
@@ -255,8 +257,8 @@ def extremes(path: Path) -> ValueRange | None:
     try:
         with open_image(path) as image:
             values = np.asarray(image)
-            found = float(values.min()), float(values.max())
-            return found if np.isfinite(found).all() else None
+            limits = float(values.min()), float(values.max())
+            return limits if np.isfinite(limits).all() else None
     except DAMAGED:
         return None
 
@@ -266,8 +268,8 @@ def decode(
 ) -> Images:
     """Decode one file to (height, width, channels) in `mode` "L" or "RGB".
 
-    It is resized to `size` (width, height) if given. In an image of more than 8 bits, values in
-    `value_range` become 0 to 255; what is transparent becomes white.
+    It is turned upright, and resized to `size` (width, height) if given. In an image of more than 8
+    bits, values in `value_range` become 0 to 255; transparent pixels become white.
 
     Raises:
         DataError: the file is not an image or is cut off.
@@ -278,7 +280,7 @@ def decode(
 def decode_telling(
     path: Path, size: tuple[int, int] | None, mode: str, value_range: ValueRange
 ) -> tuple[Images, bool]:
-    """Decode as `decode` does, and return also whether the image was transparent somewhere."""
+    """Decode like `decode`, and return also whether any pixel was transparent."""
     with open_image(path) as image:
         return decode_opened(image, size, mode, value_range)
 
@@ -286,36 +288,46 @@ def decode_telling(
 def decode_opened(
     image: Image.Image, size: tuple[int, int] | None, mode: str, value_range: ValueRange
 ) -> tuple[Images, bool]:
-    """Decode as `decode_telling` does what `open_image` has opened."""
+    """Decode like `decode_telling` an image that `open_image` has opened."""
     try:
         if size is not None and image.format == "JPEG" and image.width * image.height >= PHOTOGRAPH:
             image.draft(None, (DRAFT * max(size), DRAFT * max(size)))
-        ImageOps.exif_transpose(image, in_place=True)
+        _turn_upright(image)
         upright, was_transparent = _in_mode(image, mode, value_range)
     except DAMAGED as error:
         raise (
             error if isinstance(error, DataError) else DataError("the image is damaged or cut off")
         ) from error
-    made = as_array(
+    pixels = as_array(
         upright.resize(size, Image.Resampling.BILINEAR)
         if size and upright.size != size
         else upright
     )
-    return made, was_transparent
+    return pixels, was_transparent
+
+
+def _turn_upright(image: Image.Image) -> None:
+    """Turn an image upright, by its EXIF or XMP tag.
+
+    `exif_transpose` takes time even without a tag, so it is skipped for most PNG files.
+    """
+    image.load()  # in a PNG the tags may be behind the pixels
+    if image.format != "PNG" or not ORIENTATION_KEYS.isdisjoint(image.info):
+        ImageOps.exif_transpose(image, in_place=True)
 
 
 def _in_mode(image: Image.Image, mode: str, value_range: ValueRange) -> tuple[Image.Image, bool]:
-    """Return an upright image in this mode; return also whether it was transparent somewhere."""
+    """Convert an upright image to this mode; return also whether any pixel was transparent."""
     if image.mode not in DEPTHS and _is_transparent(image):
         return on_white(image, mode), True
-    made = image
+    converted = image
     if image.mode in DEPTHS:
-        made = Image.fromarray(to_levels(np.asarray(image), value_range))
-    return (made if made.mode == mode else made.convert(mode)), False
+        converted = Image.fromarray(to_levels(np.asarray(image), value_range))
+    return (converted if converted.mode == mode else converted.convert(mode)), False
 
 
 def pixels_of(image: Image.Image, mode: str, value_range: ValueRange = SIXTEEN_BITS) -> Images:
-    """Return the pixels of an opened image as `decode` gives those of a file, in its own size.
+    """Return the pixels of an opened image like `decode`, in its own size.
 
     Raises:
         DataError: the image is damaged, or its values are not numbers.
@@ -330,7 +342,7 @@ def pixels_of(image: Image.Image, mode: str, value_range: ValueRange = SIXTEEN_B
 
 
 def _strips(image: Image.Image) -> Iterator[tuple[tuple[int, int, int, int], Image.Image]]:
-    """Yield an image in strips of RGBA, each with its box, so that no copy of all of it is made."""
+    """Yield an image in strips of RGBA with their boxes, so that it is never copied as a whole."""
     rows = max(1, STRIP_PIXELS // image.width)
     for top in range(0, image.height, rows):
         box = (0, top, image.width, min(top + rows, image.height))
@@ -338,34 +350,35 @@ def _strips(image: Image.Image) -> Iterator[tuple[tuple[int, int, int, int], Ima
 
 
 def _is_transparent(image: Image.Image) -> bool:
-    """Return whether an image is transparent somewhere."""
     return image.has_transparency_data and any(
         strip.getchannel("A").getextrema() != (255, 255) for _, strip in _strips(image)
     )
 
 
 def on_white(image: Image.Image, mode: str) -> Image.Image:
-    """Return an image in this mode, laid onto white where it is transparent."""
-    made = Image.new(mode, image.size)
+    """Convert an image to this mode, on a white background."""
+    canvas = Image.new(mode, image.size)
     for box, strip in _strips(image):
         ground = Image.new("RGBA", strip.size, "white")
         ground.alpha_composite(strip)
-        made.paste(ground.convert(mode), box)
-    return made
+        canvas.paste(ground.convert(mode), box)
+    return canvas
 
 
 def to_levels(values: NDArray[np.generic], value_range: ValueRange) -> Images:
-    """Bring values in this range to 0 to 255, those outside to its ends.
+    """Scale values from this range to 0 to 255, and clip those outside of it.
 
     Raises:
         DataError: some values are not numbers.
     """
-    if values.size > STRIP_PIXELS and len(values) > 1:  # 8 bytes a value would be a lot of memory
-        made = np.empty(values.shape, dtype=np.uint8)
+    if (
+        values.size > STRIP_PIXELS and len(values) > 1
+    ):  # bounds the temporary arrays of 8 bytes per value
+        scaled = np.empty(values.shape, dtype=np.uint8)
         rows = max(1, STRIP_PIXELS * len(values) // values.size)
         for top in range(0, len(values), rows):
-            made[top : top + rows] = to_levels(values[top : top + rows], value_range)
-        return made
+            scaled[top : top + rows] = to_levels(values[top : top + rows], value_range)
+        return scaled
     low, high = value_range
     if values.dtype.kind == "f":
         if not np.isfinite(values).all():

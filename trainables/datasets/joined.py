@@ -1,6 +1,6 @@
-"""The data of an earlier search with images that were met later (`search.improve`).
+"""The data of an earlier search, with images that were recorded later (`search.improve`).
 
-Its parts are kept as they were divided and decoded, so that the validation and the test part are
+The parts are stored as they were split and decoded, so that the validation and the test set equal
 those of the earlier search to the pixel.
 """
 
@@ -13,7 +13,7 @@ from trainables.errors import DataError
 
 
 def files(config: DataConfig) -> list[Path]:
-    """Return no files: what is kept is decoded already, and needs no cache."""
+    """Return no files: the images are stored decoded, and need no cache."""
     return []
 
 
@@ -21,7 +21,7 @@ def load(config: DataConfig, *, download: bool) -> Decoded:
     """Read the parts, with their images mapped into memory.
 
     Raises:
-        DataError: they are not there, or not as they were written.
+        DataError: the files are missing or damaged.
     """
     try:
         return read_entry(Path(config.root))

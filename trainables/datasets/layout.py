@@ -1,7 +1,7 @@
 """The layout of a folder of images: its parts and classes, and what is not read.
 
-The folder is walked once, into `Folder`s (`walk`); all else is told from those, by `parts` and
-`classes`.
+The folder is walked once, which yields `Folder` objects (`walk`); `parts` and `classes` interpret
+them.
 """
 
 import re
@@ -17,7 +17,7 @@ from trainables.datasets.walk import HIDDEN, LINKED, NOT_READ, OTHER_FORMAT, Fol
 from trainables.errors import DataError, counted, printable
 
 MAX_KINDS = 5
-"""The largest number of suffixes of files not read that are counted by themselves."""
+"""The largest number of suffixes, of files that are not read, that are listed with a count."""
 MAX_PROBLEMS = 20
 
 Members = list[tuple[str, Path]]
@@ -26,19 +26,19 @@ Members = list[tuple[str, Path]]
 
 @dataclass
 class Layout:
-    """The images by part, and what is left out.
+    """The images by part, and the files that are left out.
 
-    The parts are `train` and, where they are given, `val` and `test`.
+    The parts are `train` and, if the folder has them, `val` and `test`.
     """
 
     root: Path
     parts: dict[str, Members] = field(default_factory=dict)
     reasons: dict[Path, str] = field(default_factory=dict)
-    """The reason for which each file or folder that is not read is left out."""
+    """The reason for each file or folder that is left out."""
     notes: list[str] = field(default_factory=list)
     """Lines on how the folder was understood."""
     problems: list[str] = field(default_factory=list)
-    """Lines on what is wrong with it; its images cannot be used while there are any."""
+    """Lines on what is wrong with the folder; its images cannot be used if there are any."""
 
     @property
     def paths(self) -> list[Path]:
@@ -51,23 +51,23 @@ class Layout:
 
     @cached_property
     def _start(self) -> int:
-        """The length of the root and the separator behind it: 100,000 names are cut at once."""
+        """The length of the root with its separator, computed once for up to 100,000 names."""
         return len((self.root / "x").as_posix()) - 1
 
-    def shown(self, folder: Folder) -> str:
-        """Return a folder's name relative to the root, in quotes; of the root all of it."""
+    def quote(self, folder: Folder) -> str:
+        """Quote a folder's path relative to the root; for the root its own path."""
         return repr(printable(self.name(folder.path) or str(self.root)))
 
     @property
     def left_out(self) -> list[LeftOut]:
-        """All that is not read, in the order of its paths."""
+        """All files and folders that are left out, sorted by path."""
         return [
             LeftOut(printable(self.name(path)), self.reasons[path]) for path in sorted(self.reasons)
         ]
 
     @property
     def remarks(self) -> list[str]:
-        """The notes, and lines on what is not read, one a reason."""
+        """The notes, and one line for each reason to leave files out."""
         by_reason: dict[str, list[Path]] = {}
         for path, reason in self.reasons.items():
             by_reason.setdefault(reason, []).append(path)
@@ -83,30 +83,30 @@ class Layout:
         return Counter(name for name, _ in self.parts["train"])
 
     def refuse(self, problem: str) -> DataError:
-        """Return the error of a folder that cannot be understood, with what else is wrong."""
-        return refused([*self.problems, problem])
+        """Return the error for a folder that cannot be interpreted, with all problems so far."""
+        return layout_error([*self.problems, problem])
 
 
-def refused(problems: list[str]) -> DataError:
-    """Return an error with all that is wrong with a folder, a line each."""
+def layout_error(problems: list[str]) -> DataError:
+    """Return an error with all problems of a folder, one per line."""
     rest = len(problems) - MAX_PROBLEMS
     last = [f"and {rest:,} more problems."] if rest > 0 else []
     return DataError("\n".join([*problems[:MAX_PROBLEMS], *last]))
 
 
 def kind_of(path: Path) -> str:
-    """Return a file's suffix in lower case; `without a suffix` where no letter is in it."""
+    """Return a file's suffix in lower case; `without a suffix` if it has no letters."""
     suffix = path.suffix.lower()
     return printable(suffix[:20]) if re.search("[a-z]", suffix) else "without a suffix"
 
 
 def kinds(paths: list[Path]) -> str:
-    """Return how many of these files there are of each kind, the most frequent kinds first."""
-    found = Counter(map(kind_of, paths))
-    told = [f"{count:,} {kind}" for kind, count in found.most_common(MAX_KINDS)]
-    if rest := len(paths) - sum(count for _, count in found.most_common(MAX_KINDS)):
-        told.append(counted(rest, "other"))
-    return ", ".join(told)
+    """Count these files by suffix, most frequent first: `12 .txt, 1 .xml`."""
+    counts = Counter(map(kind_of, paths))
+    texts = [f"{count:,} {kind}" for kind, count in counts.most_common(MAX_KINDS)]
+    if rest := len(paths) - sum(count for _, count in counts.most_common(MAX_KINDS)):
+        texts.append(counted(rest, "other"))
+    return ", ".join(texts)
 
 
 EMPTY = "a class folder without images"
@@ -118,7 +118,8 @@ TELL: dict[str, Callable[[list[Path], str], str]] = {
         f"{advice(path.suffix.lower() for path in paths)}"
     ),
     NOT_READ: lambda paths, first: (
-        f"note: {are(paths, 'file')} not read: {kinds(paths)} ({first}). Read are {allowed()}."
+        f"note: {are(paths, 'file')} not read: {kinds(paths)} ({first}). "
+        f"Read are {readable_suffixes()}."
     ),
     OUTSIDE: lambda paths, first: (
         f"warning: {are(paths, 'image')} left out: in no class's folder ({first})."
@@ -137,7 +138,7 @@ TELL: dict[str, Callable[[list[Path], str], str]] = {
     ),
     HIDDEN: lambda paths, first: f"note: {are(paths, 'hidden or system file')} left out ({first}).",
 }
-"""For each reason to leave something out, the line that tells of it."""
+"""The line for each reason to leave files out."""
 
 
 def are(what: Sequence[object], noun: str) -> str:
@@ -145,6 +146,6 @@ def are(what: Sequence[object], noun: str) -> str:
     return f"{counted(len(what), noun)} {'is' if len(what) == 1 else 'are'}"
 
 
-def allowed() -> str:
+def readable_suffixes() -> str:
     """Return the suffixes of the files that are read."""
     return ", ".join(sorted(SUFFIXES))

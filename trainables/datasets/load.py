@@ -13,13 +13,13 @@ from trainables.datasets.arrays import (
     TITLES,
     Dataset,
     Decoded,
-    Joined,
+    JoinedPart,
     Part,
-    derived,
-    joined,
+    derive_fingerprint,
+    join_parts,
 )
-from trainables.datasets.cache import cached
-from trainables.datasets.layout import Layout, refused
+from trainables.datasets.cache import read_or_decode
+from trainables.datasets.layout import Layout, layout_error
 from trainables.datasets.sources import decode, files, find
 from trainables.datasets.splits import Labels, Rows, divisible, split_off, split_off_groups
 from trainables.datasets.targets import Targets
@@ -27,20 +27,20 @@ from trainables.errors import ConfigError, DataError, counted
 from trainables.memory import require_memory
 
 MAX_SIDE = 224
-"""The largest side that networks see of images of mixed sizes, unless asked otherwise."""
+"""The default of the largest side of inputs in training, for images of mixed sizes."""
 
 
 TOLERATED = 0.1
-"""The share by which a part's size may be off without a word."""
+"""The relative deviation of a part's size from the requested one that is not reported."""
 
 
 @dataclass(frozen=True)
 class Whole:
-    """A data set that is decoded and checked, and not divided yet."""
+    """A data set that is decoded and checked, but not split yet."""
 
     decoded: Decoded
     layout: Layout | None
-    """The layout that was found of a folder of the user's; None for another data set."""
+    """The layout of a folder of the user's; None for any other data set."""
 
 
 def load(config: DataConfig, *, download: bool = False) -> Dataset:
@@ -48,7 +48,7 @@ def load(config: DataConfig, *, download: bool = False) -> Dataset:
 
     Raises:
         DataError: images or labels that cannot be used.
-        Unavailable: files that are not there.
+        Unavailable: files are missing.
     """
     return divide(read(config, download=download), config)[0]
 
@@ -58,37 +58,37 @@ def read(config: DataConfig, *, download: bool = False) -> Whole:
 
     Raises:
         DataError: images or labels that cannot be used.
-        Unavailable: files that are not there.
+        Unavailable: files are missing.
     """
-    found = find(config)
+    layout = find(config)
     targets: Targets = TASKS[config.task].load_targets()
     try:
-        decoded = _decoded(config, found, download=download)
+        decoded = _decode(config, layout, download=download)
     except DataError as error:
-        if found is None:
+        if layout is None:
             raise
-        more = targets.about_sizes(found.sizes, found.parts)
-        raise refused([*str(error).splitlines(), *more]) from error
+        more = targets.about_sizes(layout.sizes, layout.parts)
+        raise layout_error([*str(error).splitlines(), *more]) from error
     targets.check(decoded, config)
     if config.train_limit is None and not decoded.train.is_ragged:
         require_memory(sum(map(len, decoded.parts.values())), decoded.train.shape[1:])
-    return Whole(decoded, found)
+    return Whole(decoded, layout)
 
 
 def divide(whole: Whole, config: DataConfig, groups: Labels | None = None) -> tuple[Dataset, Rows]:
     """Split a data set; return it, and for each of its images the number that it had before.
 
-    First the test part is drawn (unless given), then the validation part (unless given, or there
-    are folds), then `train_limit`; each from `config.split_seed`. With folds, a given validation
-    part is divided among them like the training part.
+    First the test set is drawn (unless the data has one), then the validation set (unless the data
+    has one, or there are folds), then `train_limit`; each from `config.split_seed`. With folds, a
+    validation set of the data is divided among them like the training set.
 
-    Images are counted through `parts`, before and after. `groups` are those of all images before:
-    none is divided wherever that can be.
+    Images are numbered consecutively across the parts (`Decoded.parts`), before and after.
+    `groups` has the group of each image before; if possible, no group is divided.
 
     Raises:
-        DataError: the images do not suffice.
+        DataError: there are too few images.
     """
-    dataset, numbers = _divided(whole.decoded, config, groups)
+    dataset, numbers = _split(whole.decoded, config, groups)
     TASKS[config.task].load_targets().check_split(dataset)
     if whole.layout is not None:
         left_out = (*whole.layout.left_out, *whole.decoded.left_out)
@@ -101,35 +101,35 @@ def divide(whole: Whole, config: DataConfig, groups: Labels | None = None) -> tu
     return dataset, numbers
 
 
-def _divided(decoded: Decoded, config: DataConfig, groups: Labels | None) -> tuple[Dataset, Rows]:
-    """Return the same as `divide`, without the words on what was found of a folder."""
+def _split(decoded: Decoded, config: DataConfig, groups: Labels | None) -> tuple[Dataset, Rows]:
+    """Split like `divide`, without the remarks on the layout of a folder."""
     train, val, test, numbers = decoded.train, decoded.val, decoded.test, decoded.numbers
     remarks = list(decoded.remarks)
     if val is not None and config.folds is not None:
-        train, val = joined(train, val), None
+        train, val = join_parts(train, val), None
         numbers["train"] = np.concatenate([numbers["train"], numbers.pop("val")])
         remarks.append(
             "note: with folds, the images of the given validation part are divided among them too."
         )
     draw = _Draw(train, numbers["train"], groups, config)
-    behind = config.folds or 1 + (val is None)  # the groups that are needed once a test is drawn
+    behind = config.folds or 1 + (val is None)  # groups needed after the test set
     remarks += draw.keep_together(behind + (test is None))
     rows = np.arange(len(train))
     if test is None:
         count = round(config.test_fraction * len(train))
-        rows, test, numbers["test"] = draw.part(rows, count, left=behind)
+        rows, test, numbers["test"] = draw.part(rows, count, min_left=behind)
         remarks += draw.off("test", len(test), count)
     if val is not None:
-        val, kept, told = _limited(val, config, draw)
-        remarks, numbers["val"] = [*remarks, *told], numbers["val"][kept]
+        val, val_rows, val_remarks = _limit_validation(val, config, draw)
+        remarks, numbers["val"] = [*remarks, *val_remarks], numbers["val"][val_rows]
     elif config.folds is None:
         count = min(round(config.val_fraction * len(decoded.train)), config.val_limit)
         rows, val, numbers["val"] = draw.part(rows, count)
         remarks += draw.off("validation", len(val), count)
     if config.train_limit is not None and config.train_limit < len(rows):
-        _, kept = split_off(draw.strata[rows], config.train_limit, draw.generator, left=0)
-        rows = rows[kept]
-    train = train.take(rows) if len(rows) < len(train) or isinstance(train, Joined) else train
+        _, limit_rows = split_off(draw.strata[rows], config.train_limit, draw.generator, min_left=0)
+        rows = rows[limit_rows]
+    train = train.take(rows) if len(rows) < len(train) or isinstance(train, JoinedPart) else train
     in_folds = config.folds is not None
     dataset = Dataset(
         config.name,
@@ -137,7 +137,9 @@ def _divided(decoded: Decoded, config: DataConfig, groups: Labels | None) -> tup
         train,
         train if val is None else val,
         test,
-        decoded.fingerprint if draw.groups is None else derived(decoded.fingerprint, draw.groups),
+        decoded.fingerprint
+        if draw.groups is None
+        else derive_fingerprint(decoded.fingerprint, draw.groups),
         decoded.skipped,
         config.folds,
         config.split_seed,
@@ -157,7 +159,7 @@ class _Draw:
     def __init__(
         self, train: Part, numbers: Rows, groups: Labels | None, config: DataConfig
     ) -> None:
-        """`groups` are those of all images, of which the training images have these numbers."""
+        """`groups` is for all images, and `numbers` are those of the training images."""
         targets: Targets = TASKS[config.task].load_targets()
         self.train, self.numbers = train, numbers
         self.strata = targets.strata(train.targets)
@@ -165,9 +167,9 @@ class _Draw:
         self.generator = np.random.default_rng(config.split_seed)
 
     def keep_together(self, needed: int) -> list[str]:
-        """Dissolve groups of classes that have fewer than are needed; return a line on the others.
+        """Dissolve the groups of classes with too few of them; return a line on the others.
 
-        Without any, parts are drawn as if there never were groups.
+        If no group remains, parts are drawn without groups.
         """
         if self.groups is None:
             return []
@@ -182,21 +184,21 @@ class _Draw:
             f"{counted(len(several), 'group')}: the parts were drawn so that none is divided."
         ]
 
-    def part(self, rows: Rows, count: int, *, left: int = 1) -> tuple[Rows, Part, Rows]:
+    def part(self, rows: Rows, count: int, *, min_left: int = 1) -> tuple[Rows, Part, Rows]:
         """Draw a part of `count` of these rows; return the others, the part and its numbers.
 
-        Of groups, `left` of each class stay among the others.
+        With groups, `min_left` groups of each class stay among the others.
         """
         if self.groups is None:
             rest, drawn = split_off(self.strata[rows], count, self.generator)
         else:
             rest, drawn = split_off_groups(
-                self.strata[rows], self.groups[rows], count, self.generator, left=left
+                self.strata[rows], self.groups[rows], count, self.generator, min_left=min_left
             )
         return rows[rest], self.train.take(rows[drawn]), self.numbers[rows[drawn]]
 
     def off(self, part: str, drawn: int, count: int) -> list[str]:
-        """Return a line if groups made a part much larger or smaller than was asked for."""
+        """Return a line if a part is much larger or smaller than requested, because of groups."""
         if self.groups is None or abs(drawn - count) <= TOLERATED * count:
             return []
         return [
@@ -205,26 +207,26 @@ class _Draw:
         ]
 
 
-def _limited(val: Part, config: DataConfig, draw: _Draw) -> tuple[Part, Rows, list[str]]:
-    """Return a given validation part, cut to the limit, its rows, and the remarks on it."""
-    told = (
+def _limit_validation(val: Part, config: DataConfig, draw: _Draw) -> tuple[Part, Rows, list[str]]:
+    """Return the data's own validation set, cut to the limit, its rows, and remarks on it."""
+    remarks = (
         ["note: the validation part is given: data.val_fraction has no say."]
         if config.val_fraction != DataConfig().val_fraction
         else []
     )
     if (count := len(val)) <= config.val_limit:
-        return val, np.arange(count), told
+        return val, np.arange(count), remarks
     targets: Targets = TASKS[config.task].load_targets()
-    _, kept = split_off(targets.strata(val.targets), config.val_limit, draw.generator, left=0)
+    _, rows = split_off(targets.strata(val.targets), config.val_limit, draw.generator, min_left=0)
     cut = (
-        f"note: {len(kept):,} of the {count:,} given validation images are used "
+        f"note: {len(rows):,} of the {count:,} given validation images are used "
         f"(--set data.val_limit={count} uses all)."
     )
-    return val.take(kept), kept, [cut, *told]
+    return val.take(rows), rows, [cut, *remarks]
 
 
 def _side(decoded: Decoded, config: DataConfig) -> int | None:
-    """Return the side of what networks see in training of images of mixed sizes.
+    """Return the side of training inputs for images of mixed sizes; None for a common size.
 
     Raises:
         DataError: `data.image_size` is larger than some of them.
@@ -241,22 +243,22 @@ def _side(decoded: Decoded, config: DataConfig) -> int | None:
     return config.image_size or min(MAX_SIDE, least)
 
 
-def _decoded(config: DataConfig, found: Layout | None, *, download: bool) -> Decoded:
-    """Return the whole data set, from the cache where its files are known.
+def _decode(config: DataConfig, layout: Layout | None, *, download: bool) -> Decoded:
+    """Return the whole data set, if possible from the cache.
 
-    Files that are there are not downloaded again.
+    Existing files are not downloaded again.
     """
     try:
-        # What is wrong with a folder may lie in files that are no images, and tell no entry apart.
-        if found is not None and found.problems:
-            return decode(config, layout=found)
-        if paths := files(config) if found is None else found.paths:
-            return cached(
-                config, paths, lambda allocate: decode(config, layout=found, allocate=allocate)
+        # Problems may be in files that are no images, on which the key of an entry does not depend.
+        if layout is not None and layout.problems:
+            return decode(config, layout=layout)
+        if paths := files(config) if layout is None else layout.paths:
+            return read_or_decode(
+                config, paths, lambda allocate: decode(config, layout=layout, allocate=allocate)
             )
         return decode(config)
     except DataError:
-        if not download or found is not None:
+        if not download or layout is not None:
             raise
         return decode(config, download=True)
 
@@ -264,13 +266,13 @@ def _decoded(config: DataConfig, found: Layout | None, *, download: bool) -> Dec
 def with_root(config: DataConfig, source: str, root: str, task: str = "") -> DataConfig:
     """Return the config for `--data SOURCE`.
 
-    SOURCE is a data set's name, or `folder:PATH`, whose path becomes the root. Where no task is
-    given it is the first that the data set serves.
+    SOURCE is a data set's name, or `folder:PATH`, whose path becomes the root. The default task is
+    the first that the data set serves.
     """
     name, _, path = source.partition(":")
     task = task or (DATASETS[name].tasks[0] if name in DATASETS else DEFAULT_TASK)
     if name == "folder":
-        folder = str(_expand_home(path)) if path else ""  # Path("") would be where we happen to be
+        folder = str(_expand_home(path)) if path else ""  # Path("") would be the current folder
         return replace(config, name=name, root=folder, task=task)
     return replace(config, name=source, root=str(_expand_home(root)) if root else "", task=task)
 

@@ -1,4 +1,4 @@
-"""The names of folders: those that mean a part, no class, or what systems keep."""
+"""Patterns for the names of folders: parts, folders that are no classes, and system files."""
 
 import re
 import unicodedata
@@ -17,9 +17,9 @@ LIKE_A_PART = re.compile(
     r"(?:[ _-]?(?:set|data|images|imgs|part|split))?(?:[ _.-].*)?",
     re.IGNORECASE,
 )
-"""Names that mean a part only where all of them hold the same classes: `flowers_train`, `dev`."""
+"""Names that mean a part only if all of them have the same classes: `flowers_train`, `dev`."""
 SYSTEM = {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found"}
-"""Files and folders that systems leave, in lower case, beside those that begin with a dot."""
+"""Files and folders that systems create, in lower case, beside those that begin with a dot."""
 
 
 NO_CLASS = re.compile(
@@ -27,20 +27,20 @@ NO_CLASS = re.compile(
     r"to ?(?:do|sort|label|check|review)|inbox|te?mp|misc(?:ellaneous)?|trash|backup|duplicates)"
     r"(?: (?:images|imgs|photos|pictures))?(?: \(?\d+\)?)?"
 )
-"""Names, as `key_of` writes them, of folders that are seldom meant as a class."""
+"""Names, normalised by `key_of`, of folders that are seldom meant as a class."""
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a name is of what systems keep beside images: `._x`, `__MACOSX`."""
+    """True for hidden files and system files: `._x`, `__MACOSX`."""
     return name.startswith(".") or name.lower() in SYSTEM
 
 
 def part_of(name: str, names: re.Pattern[str] = PART) -> str:
     """Return the part that a folder's name means: `train`, `val`, `test`, or an empty string."""
-    found = names.fullmatch(name)
-    return "" if found is None else "train" if found[1] else "val" if found[2] else "test"
+    match = names.fullmatch(name)
+    return "" if match is None else "train" if match[1] else "val" if match[2] else "test"
 
 
 def key_of(name: str) -> str:
-    """Return a name without its case, and without how spaces and accents in it are written."""
+    """Normalise a name: its case, its spaces, and the encoding of its accents."""
     return re.sub("[ _-]+", " ", unicodedata.normalize("NFC", name)).strip().casefold()

@@ -1,6 +1,6 @@
-"""The modules of the data sets, found by their names in the catalog.
+"""Access to the data sets by their names in the catalog.
 
-Each is imported when its data is asked for.
+The module of a data set is imported when it is used.
 """
 
 import importlib
@@ -21,15 +21,15 @@ def find(config: DataConfig) -> Layout | None:
     """Find the images of a folder of the user's; None for another data set.
 
     Raises:
-        DataError: there are none, or it cannot be told what they are.
+        DataError: there are none, or the folder is ambiguous.
     """
     return _module(config).find(config) if DATASETS[config.name].from_folder else None
 
 
 def files(config: DataConfig) -> list[Path]:
-    """Return the files that `decode` reads; none when the data comes with a package.
+    """Return the files that `decode` reads; none if the data is part of a package.
 
-    Of a folder of the user's `find` tells them.
+    For a folder of the user's, use `find`.
     """
     paths: list[Path] = _module(config).files(config)
     return paths
@@ -42,17 +42,17 @@ def decode(
     download: bool = False,
     allocate: Allocate = in_memory,
 ) -> Decoded:
-    """Decode every image of the data set, into what `allocate` gives where the loader can.
+    """Decode every image of the data set.
 
     Args:
         config: the data set.
-        layout: what `find` found of a folder of the user's, where that is known already.
-        download: whether files that are not there are fetched.
-        allocate: the arrays to decode such a folder into.
+        layout: the result of `find` for a folder of the user's, if it is known already.
+        download: whether to download missing files.
+        allocate: provides the arrays into which a folder of the user's is decoded.
 
     Raises:
         DataError: images or labels that cannot be used.
-        Unavailable: the files are not there, or cannot be downloaded.
+        Unavailable: the files are missing, or cannot be downloaded.
     """
     layout = layout or find(config)
     more = {} if layout is None else {"layout": layout, "allocate": allocate}

@@ -1,8 +1,8 @@
-"""Stratified splits: each part gets each class in its share, at least one image of each.
+"""Stratified splits: each part gets its share of each class, and at least one image of it.
 
-scikit-learn's `train_test_split` refuses a part smaller than the number of classes; folders with
-few images for each class need one. Folds are scikit-learn's. What is of one group, such as copies
-of a picture, is not divided where groups are given.
+scikit-learn's `train_test_split` refuses parts that are smaller than the number of classes, but
+folders with few images per class need them. Folds are scikit-learn's. If groups are given, such as
+copies of a picture, none is divided.
 """
 
 import warnings
@@ -16,15 +16,15 @@ Rows = NDArray[np.intp]
 
 
 def split_off(
-    labels: Labels, count: int, generator: np.random.Generator, *, left: int = 1
+    labels: Labels, count: int, generator: np.random.Generator, *, min_left: int = 1
 ) -> tuple[Rows, Rows]:
     """Draw `count` rows, stratified, and return (the rest, the drawn), each in ascending order.
 
-    Every class keeps at least one row among the drawn and `left` in the rest; the drawn are exactly
-    `count` wherever that allows it.
+    Every class has at least one row among the drawn and `min_left` in the rest; if this allows it,
+    exactly `count` rows are drawn.
     """
     classes, sizes = np.unique(labels, return_counts=True)
-    quotas = _quotas(sizes, count, sizes - left)
+    quotas = _quotas(sizes, count, sizes - min_left)
     drawn = [
         generator.permutation(np.flatnonzero(labels == label))[:quota]
         for label, quota in zip(classes, quotas, strict=True)
@@ -47,7 +47,8 @@ def _quotas(sizes: Rows, count: int, most: Rows) -> Rows:
 def divisible(labels: Labels, groups: Labels, needed: int) -> Labels:
     """Return the groups, (rows,), without those of classes that have fewer than `needed` of them.
 
-    Each row of such a class is a group of its own. A group is of the class of its first row.
+    Each row of such a class becomes a group of its own. The class of a group is that of its first
+    row.
     """
     _, firsts = np.unique(groups, return_index=True)
     classes, counts = np.unique(labels[firsts], return_counts=True)
@@ -58,24 +59,25 @@ def divisible(labels: Labels, groups: Labels, needed: int) -> Labels:
 
 
 def split_off_groups(
-    labels: Labels, groups: Labels, count: int, generator: np.random.Generator, *, left: int = 1
+    labels: Labels, groups: Labels, count: int, generator: np.random.Generator, *, min_left: int = 1
 ) -> tuple[Rows, Rows]:
-    """Draw about `count` rows as `split_off` does, but whole groups of rows.
+    """Draw about `count` rows like `split_off`, but only whole groups of rows.
 
-    Every class has at least `left` groups in the rest and one among the drawn; `divisible` says of
-    which classes that can be. Of a class, groups are drawn as long as they fit into its share.
+    Every class has at least one group among the drawn and `min_left` in the rest, which `divisible`
+    makes possible. For each class, groups are drawn in random order if they still fit into its
+    share.
     """
     _, firsts, numbers = np.unique(groups, return_index=True, return_inverse=True)
     sizes, of_class = np.bincount(numbers), labels[firsts]
     classes = np.unique(of_class)
     totals = np.array([sizes[of_class == label].sum() for label in classes])
-    quotas = _quotas(totals, count, np.maximum(totals - left, 1))
+    quotas = _quotas(totals, count, np.maximum(totals - min_left, 1))
     is_drawn = np.zeros(len(sizes), bool)
     for label, quota in zip(classes, quotas, strict=True):
         own = generator.permutation(np.flatnonzero(of_class == label))
         room = quota
         for group in own:
-            if sizes[group] <= room and is_drawn[own].sum() < len(own) - left:
+            if sizes[group] <= room and is_drawn[own].sum() < len(own) - min_left:
                 is_drawn[group], room = True, room - sizes[group]
         if room == quota:
             is_drawn[own[np.argmin(sizes[own])]] = True
@@ -87,19 +89,19 @@ def in_folds(
 ) -> list[Rows]:
     """Divide all rows into stratified folds, drawn from `seed`.
 
-    The sizes of the folds, and those of each class in them, differ by one at most; with groups, as
-    little as these allow. Each fold's rows are in ascending order.
+    The sizes of the folds, and those of each class in them, differ by at most one; with groups, by
+    as little as these allow. Each fold's rows are in ascending order.
 
     Raises:
         ValueError: every class has fewer rows than there are folds.
     """
-    # scikit-learn takes a second to import, for which trials without folds need not wait.
+    # Imported here: scikit-learn takes a second, for which trials without folds need not wait.
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     drawn = int(np.random.SeedSequence(list(seed)).generate_state(1)[0])
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
     with warnings.catch_warnings():
-        # A class of fewer rows than folds; what follows from it is reported with the data.
+        # A class has fewer rows than folds: `check_split` reports that itself.
         warnings.filterwarnings("ignore", "The least populated class in y", UserWarning)
         divided = kind(folds, shuffle=True, random_state=drawn).split(
             np.empty(len(labels)), labels, groups

@@ -1,6 +1,6 @@
-"""The half of a task that needs no torch: what its targets are, and what networks are built for.
+"""The half of a task that needs no torch: checks and facts about its targets.
 
-`ClassNumbers` are those of classification; a task whose images are divided at random has `Targets`.
+Classification uses `ClassNumbers`; a task whose images are split at random uses `Targets`.
 """
 
 from collections.abc import Collection, Mapping
@@ -17,7 +17,7 @@ Labels = NDArray[np.int64]
 
 
 def class_weights(kind: str, labels: Labels, classes: int) -> NDArray[np.float64]:
-    """Return the weight of each class, (classes,), whose mean over these images is 1.
+    """Return the weight of each class, (classes,); the mean weight of these images is 1.
 
     Args:
         kind: `none`, `sqrt` or `balanced` (`TrainConfig.class_weights`).
@@ -26,15 +26,15 @@ def class_weights(kind: str, labels: Labels, classes: int) -> NDArray[np.float64
     """
     counts = np.bincount(labels, minlength=classes)
     weights = np.maximum(counts, 1.0) ** -{"none": 0.0, "sqrt": 0.5, "balanced": 1.0}[kind]
-    found: NDArray[np.float64] = weights * (counts.sum() / (counts @ weights))
-    return found
+    normalised: NDArray[np.float64] = weights * (counts.sum() / (counts @ weights))
+    return normalised
 
 
 class Targets:
-    """The targets of a task that says nothing of them: nothing is checked or kept in balance."""
+    """The targets of a task that neither checks nor stratifies them."""
 
     def check(self, decoded: Decoded, config: DataConfig) -> None:
-        """Check images and targets as a loader gave them.
+        """Check the images and targets that a loader returned.
 
         Raises:
             DataError: they cannot be used.
@@ -52,34 +52,36 @@ class Targets:
                 f"into {drawn} parts. Add images."
             )
 
-    def about_sizes(self, sizes: Mapping[str, int], given: Collection[str]) -> list[str]:
-        """Return lines on classes that have too few training images, and on there being too few.
+    def about_sizes(self, sizes: Mapping[str, int], own_parts: Collection[str]) -> list[str]:
+        """Return lines on classes with too few training images, and on too few classes.
 
-        `given` are the parts that are not drawn from the training images.
+        Args:
+            sizes: the number of training images of each class.
+            own_parts: the parts that the data set has itself, so that they are not drawn.
         """
         return []
 
     def check_split(self, dataset: Dataset) -> None:
-        """Check a data set once it is divided.
+        """Check a data set that is split.
 
         Raises:
             DataError: it cannot be used.
         """
 
     def image(self, dataset: Dataset) -> tuple[int, int, int]:
-        """Return the (channels, height, width) of what a network takes in training."""
+        """Return the (channels, height, width) of a network's input in training."""
         return dataset.image
 
     def width(self, dataset: Dataset) -> int:
-        """Return the number of outputs that builders of networks are told."""
+        """Return the number of outputs with which networks are built."""
         return len(dataset.classes)
 
     def strata(self, targets: Arrays) -> Labels:
-        """Return the group of each image, int64 (images,): every part gets its share of each."""
+        """Return the stratum of each image, int64 (images,): every part gets its share of each."""
         return np.zeros(len(targets), np.int64)
 
     def guesses(self, dataset: Dataset) -> list[Guess]:
-        """Return what is reached without looking at an image; nothing where that is not known."""
+        """Return the ways of guessing without looking at an image; empty if none are known."""
         return []
 
 
@@ -87,10 +89,10 @@ class ClassNumbers(Targets):
     """Class numbers, int64 (images,)."""
 
     def check(self, decoded: Decoded, config: DataConfig) -> None:
-        """Check that every class reaches every part that is drawn from the training images.
+        """Check that every class has an image for every part that is drawn.
 
         Raises:
-            DataError: it does not, or images, labels and classes do not fit together.
+            DataError: one has not, or images, labels and classes do not fit together.
         """
         for part in (decoded.train, decoded.val, decoded.test):
             if part is not None and (
@@ -102,12 +104,12 @@ class ClassNumbers(Targets):
                     f"{len(decoded.classes)} classes do not fit together. The files are damaged."
                 )
         counts = np.bincount(decoded.train.targets, minlength=len(decoded.classes)).tolist()
-        given = [name for name in ("val", "test") if getattr(decoded, name) is not None]
-        if lines := self.about_sizes(dict(zip(decoded.classes, counts, strict=True)), given):
+        own_parts = [name for name in ("val", "test") if getattr(decoded, name) is not None]
+        if lines := self.about_sizes(dict(zip(decoded.classes, counts, strict=True)), own_parts):
             raise DataError("\n".join(lines))
 
-    def about_sizes(self, sizes: Mapping[str, int], given: Collection[str]) -> list[str]:
-        """Return a line for each class too small to reach every part that is drawn."""
+    def about_sizes(self, sizes: Mapping[str, int], own_parts: Collection[str]) -> list[str]:
+        """Return a line for each class that has too few images for the parts that are drawn."""
         if len(sizes) < 2:
             return [
                 f"only one class found ({min(sizes, default='')!r}). "
@@ -118,7 +120,7 @@ class ClassNumbers(Targets):
             *(
                 f"a {title}"
                 for title, part in (("validation", "val"), ("test", "test"))
-                if part not in given
+                if part not in own_parts
             ),
         ]
         parts = (
@@ -154,7 +156,7 @@ class ClassNumbers(Targets):
         return labels
 
     def guesses(self, dataset: Dataset) -> list[Guess]:
-        """Return what always naming one class reaches, and naming classes by their shares."""
+        """Return the guesses of always the same class, and of classes by their shares."""
         none = np.zeros(0, np.int64)
         train, val, test = (
             np.bincount(labels, minlength=len(dataset.classes)).tolist()

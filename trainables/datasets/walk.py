@@ -1,4 +1,4 @@
-"""A walk through a folder of images: what lies where, before it is known what is a class."""
+"""A walk through a folder of images, before it is known which folders are classes."""
 
 import os
 import re
@@ -14,20 +14,20 @@ OTHER_FORMAT = "an image format that is not read"
 HIDDEN = "hidden or system file"
 LINKED = "a linked folder"
 DEPTH = 2
-"""The depth of a folder, below which links to folders are not followed."""
+"""The depth below which links to folders are not followed."""
 
 
 @dataclass
 class Folder:
-    """A folder's content, as far as it is not a system's own."""
+    """The content of a folder."""
 
     path: Path
     images: list[Path] = field(default_factory=list)
     folders: list["Folder"] = field(default_factory=list)
     links: list[Path] = field(default_factory=list)
     """Links to folders outside the data set."""
-    others: dict[Path, str] = field(default_factory=dict)
-    """All else that is not read, each with the reason."""
+    unread: dict[Path, str] = field(default_factory=dict)
+    """All other entries, which are not read, each with the reason."""
 
     @property
     def name(self) -> str:
@@ -43,51 +43,56 @@ class Folder:
 
     @property
     def filled(self) -> list["Folder"]:
-        """The sub-folders that hold images."""
+        """The sub-folders that contain images, at any depth."""
         return [folder for folder in self.folders if folder.all_images]
 
     @property
     def not_read(self) -> dict[Path, str]:
-        """The reason for each thing in it and in its sub-folders that is not read."""
-        found = self.others | dict.fromkeys(self.links, LINKED)
+        """The reason for each entry that is not read, in the folder and its sub-folders."""
+        reasons = self.unread | dict.fromkeys(self.links, LINKED)
         for folder in self.folders:
-            found |= folder.not_read
-        return found
+            reasons |= folder.not_read
+        return reasons
 
 
-def walked(path: Path, root: Path, depth: int = 0) -> Folder:
-    """Return what lies in a folder, which is so deep in the data set, whose root is resolved.
+def walk(path: Path, root: Path, depth: int = 0) -> Folder:
+    """List a folder and its sub-folders.
 
-    Links to folders are followed where they may stand for classes or parts, but not on and on, nor
-    to what is read without them. A link that leads nowhere counts as an image, and is reported as
-    unreadable later. A pipe does not: reading it would wait for ever.
+    Links to folders are followed if they may stand for classes or parts, but neither at greater
+    depth nor to folders that are read anyway. A broken link counts as an image, and is reported as
+    unreadable later. A pipe does not count, because reading it would block for ever.
+
+    Args:
+        path: the folder.
+        root: the data set's root, resolved.
+        depth: the folder's depth below the root.
     """
-    found = Folder(path)
+    folder = Folder(path)
     with os.scandir(path) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
-            one, suffix = path / entry.name, Path(entry.name).suffix.lower()
+            child, suffix = path / entry.name, Path(entry.name).suffix.lower()
             if is_hidden(entry.name):
-                found.others[one] = HIDDEN
+                folder.unread[child] = HIDDEN
             elif entry.is_dir(follow_symlinks=False):
-                found.folders.append(walked(one, root, depth + 1))
-            elif entry.is_symlink() and one.is_dir():
-                if _is_within_or_above(one.resolve(), root):
-                    found.others[one] = LINKED
+                folder.folders.append(walk(child, root, depth + 1))
+            elif entry.is_symlink() and child.is_dir():
+                if _is_within_or_above(child.resolve(), root):
+                    folder.unread[child] = LINKED
                 else:
-                    found.links.append(one)
-            elif not entry.is_file() and one.exists():
-                found.others[one] = NOT_READ
+                    folder.links.append(child)
+            elif not entry.is_file() and child.exists():
+                folder.unread[child] = NOT_READ
             elif suffix in SUFFIXES or (
-                not re.search("[a-z]", suffix) and looks_like_an_image(one)
+                not re.search("[a-z]", suffix) and looks_like_an_image(child)
             ):
-                found.images.append(one)
+                folder.images.append(child)
             else:
-                found.others[one] = OTHER_FORMAT if suffix in OTHER_IMAGES else NOT_READ
-    if depth == 0 or (depth <= DEPTH and not found.images):
-        linked = [walked(one, root, depth + 1) for one in found.links]
-        found.folders = sorted([*found.folders, *linked], key=lambda folder: folder.path)
-        found.links = []
-    return found
+                folder.unread[child] = OTHER_FORMAT if suffix in OTHER_IMAGES else NOT_READ
+    if depth == 0 or (depth <= DEPTH and not folder.images):
+        linked = [walk(link, root, depth + 1) for link in folder.links]
+        folder.folders = sorted([*folder.folders, *linked], key=lambda folder: folder.path)
+        folder.links = []
+    return folder
 
 
 def _is_within_or_above(path: Path, root: Path) -> bool:

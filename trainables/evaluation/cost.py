@@ -1,7 +1,4 @@
-"""The cost of using a trained model.
-
-That is its parameters, multiply-adds and bytes on disk, and the time that an image takes.
-"""
+"""The cost of using a trained model: parameters, multiply-adds, bytes, and time per image."""
 
 import time
 from pathlib import Path
@@ -26,9 +23,9 @@ BUDGET_S = 0.1
 """Seconds for the repetitions of one batch size, if these are at least `MIN_REPETITIONS`."""
 MIN_REPETITIONS = 5
 LIMIT_S = 2.0
-"""Seconds that may be used at most to reach `MIN_REPETITIONS`.
+"""The most seconds that may be spent to reach `MIN_REPETITIONS`.
 
-A batch that alone takes longer is measured once.
+A batch that takes longer than that is measured once.
 """
 FOR_TRAINING = {"optimizer.safetensors", "state.json", "manifest.json"}
 """Files of a checkpoint that are not needed to use it."""
@@ -37,11 +34,11 @@ FOR_TRAINING = {"optimizer.safetensors", "state.json", "manifest.json"}
 def cost(config: TrialConfig, dataset: Dataset, path: Path, *, device: str = "cpu") -> Cost:
     """Measure the costs of the model saved at `path`, in this process on this device.
 
-    `inference` holds milliseconds per image (`time_per_image`) for each batch size: from images as
-    uint8 in memory to predictions there, the scaling (or the features) and a GPU's transfers
-    included. `parameters` and `multiply_adds` (of one image) are None for what is no network, which
-    no GPU runs. For a trial with folds all numbers are those of the ensemble of its networks. Heads
-    that are used in training alone count nowhere, not in `bytes` either.
+    `inference` has milliseconds per image (`time_per_image`) for each batch size: from uint8 images
+    in memory to predictions in memory, including the scaling (or the features) and transfers to and
+    from a GPU. `parameters` and `multiply_adds` (of one image) are None for a baseline, which
+    always runs on the CPU. For a trial with folds, all numbers are those of the ensemble of its
+    networks. Heads that are used only in training are not counted, not even in `bytes`.
 
     Raises:
         CheckpointError: the checkpoint is damaged.
@@ -72,7 +69,7 @@ def cost(config: TrialConfig, dataset: Dataset, path: Path, *, device: str = "cp
 
 
 def parameters(network: nn.Module) -> int:
-    """Return the number of weights that are in use once the network is trained."""
+    """Return the number of weights, without those of heads that are used only in training."""
     return sum(
         weights.numel()
         for name, weights in network.named_parameters()
@@ -81,7 +78,7 @@ def parameters(network: nn.Module) -> int:
 
 
 def bytes_for_training(network: nn.Module) -> int:
-    """Return the bytes, in a saved network, of the heads that are used in training alone."""
+    """Return the bytes, in a saved network, of the heads that are used only in training."""
     return sum(
         values.nbytes
         for name, values in network.state_dict().items()
@@ -90,18 +87,18 @@ def bytes_for_training(network: nn.Module) -> int:
 
 
 def for_training(network: nn.Module) -> tuple[str, ...]:
-    """Return the prefixes of the names of weights that are used in training alone.
+    """Return the prefixes of the names of weights that are used only in training.
 
-    A network says so itself (`families.Family.for_training`).
+    They are an attribute of the network (`families.Family.for_training`).
     """
-    found: tuple[str, ...] = getattr(network, "for_training", ())
-    return found
+    prefixes: tuple[str, ...] = getattr(network, "for_training", ())
+    return prefixes
 
 
 class Operations(TorchDispatchMode):
-    """Sum of what torch counts as floating-point operations while this lasts.
+    """Counts floating-point operations inside a `with` block, by torch's formulas.
 
-    Torch's own counter imports its compiler for it, which takes longer than everything else that is
+    Torch's own counter imports its compiler, which takes longer than everything else that is
     measured here.
     """
 
@@ -111,10 +108,10 @@ class Operations(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Return False: nothing is compiled here.
+        """Return False, as nothing is compiled here.
 
-        Otherwise torch wraps `__torch_dispatch__` to keep its compiler out, and the wrapper is a
-        part of the compiler.
+        Otherwise torch wraps `__torch_dispatch__` to disable its compiler, and that wrapper imports
+        the compiler.
         """
         return False
 
@@ -122,18 +119,17 @@ class Operations(TorchDispatchMode):
         self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         """Compute one operation, and count it."""
-        found = operation(*args, **(kwargs or {}))
+        result = operation(*args, **(kwargs or {}))
         if (count := flop_registry.get(operation.overloadpacket)) is not None:
-            self.total += count(*args, **(kwargs or {}), out_val=found)
-        return found
+            self.total += count(*args, **(kwargs or {}), out_val=result)
+        return result
 
 
 def multiply_adds(network: nn.Module, image: tuple[int, int, int]) -> int:
     """Return the number of multiplications, each with its addition, in one image's forward pass.
 
-    Counted are convolutions, matrix products and attention: half of what torch counts as
-    floating-point operations. Attention is computed step by step, since torch's faster paths are
-    not counted.
+    Convolutions, matrix products and attention are counted, as half of torch's floating-point
+    operations. Attention is computed step by step, because torch does not count its faster paths.
     """
     place, fast = next(network.parameters()).device, torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -146,11 +142,11 @@ def multiply_adds(network: nn.Module, image: tuple[int, int, int]) -> int:
 
 
 def time_per_image(predict: Predict, images: Images) -> dict[str, float]:
-    """Predict these images again and again, and return the time that one takes.
+    """Predict these images repeatedly, and measure the time per image.
 
     Returns:
-        `median_ms` and `p95_ms` (95th percentile) of an image's share of a batch's time, and over
-        how many `repetitions`.
+        `median_ms` and `p95_ms` (95th percentile) of a batch's time divided by its images, and the
+        number of `repetitions`.
     """
     spent, times = 0.0, list[float]()
     for _ in range(WARM_UPS):

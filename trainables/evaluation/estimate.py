@@ -1,10 +1,10 @@
-"""Estimates of what a training, or a baseline's fit, will cost.
+"""Estimates of the cost of a training, or of a baseline's fit.
 
 They are seconds per epoch, from a few measured steps, and bytes per checkpoint.
 
-No measurement is long or large: a step is taken with two images first, and with no more than the
-time allows then. A network of which even that would take too much is not trained at all: its time
-is that of the one measured that is most like it, by the operations of a forward pass.
+No measurement takes much time or memory: the first step has two images, and the next ones as many
+as the time allows. A network for which even two images would take too much is not measured: its
+time is extrapolated from the most similar measured one, by the operations of a forward pass.
 """
 
 import math
@@ -25,30 +25,30 @@ from trainables.training.process import prepare
 
 STEPS = 2
 FIRST = 2
-"""Images of the first step: batch normalisation needs two."""
+"""The images in the first step: batch normalisation needs two."""
 VALIDATION_SHARE = 1 / 3
 """A forward pass takes about a third of a training step's time."""
 BOX_S = 3.0
-"""Seconds that the steps of one network, or the fits of one baseline, may take."""
+"""The seconds that the steps of one network, or the fits of one baseline, may take."""
 LONG_S = 0.5
-"""A step of so many seconds varies so little that one of it is enough."""
+"""A step of at least this many seconds varies so little that it is measured once."""
 STEP_S = 5.0
-"""Seconds that a step with two images is expected to take at most, or it is not taken."""
+"""The most seconds that a step with two images may be expected to take; else it is skipped."""
 ALL_S = 90.0
 """After this many seconds no further network is measured."""
 MOST_BYTES = 4 * 10**9
-"""Bytes that a network may take that is measured, and no more than half of what is free."""
+"""The most bytes that a measured network may take, and at most half of the free memory."""
 BATCH_BYTES = 10**9
-"""Bytes of a batch that is measured."""
+"""The most bytes of a measured batch."""
 MOST_MEASURED = 14
-"""The number of networks that are measured; others are like one of these."""
+"""The most networks that are measured; the others are extrapolated."""
 
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of a training step: `step_s` for any batch, and `image_s` for each of its images.
+    """The seconds of a training step: `step_s` for any batch, and `image_s` for each image in it.
 
-    `work` is the operations of an image's forward pass; 0 where they are not known.
+    `work` is the operations of an image's forward pass; 0 if they are unknown.
     """
 
     step_s: float
@@ -56,7 +56,7 @@ class Times:
     work: float = 0.0
 
     def like(self, work: float) -> "Times":
-        """Return the times of a network of so many operations that is otherwise like this one."""
+        """Extrapolate to a network whose forward pass has `work` operations per image."""
         share = work / self.work if work and self.work else 1.0
         return Times(self.step_s, self.image_s * share, work)
 
@@ -74,56 +74,55 @@ def epochs_seconds(
 
     An epoch is training and validation, of all folds if there are any.
 
-    Networks that differ in nothing but their training are measured once, and at most
-    `MOST_MEASURED` of them: those whose work stands evenly between the least and the most.
+    Networks that differ only in their training are measured once, and at most `MOST_MEASURED` of
+    them, evenly spread by their operations.
 
-    On a CPU with one thread it is the processor's time that counts: what else runs on the machine
-    hardly changes it.
+    On a CPU with one thread, processor time is measured, which hardly depends on other processes.
     """
     prepare(threads)
-    one = dataset.of_one_network()
+    fold = dataset.of_one_network()
     alike: dict[Hashable, TrialConfig] = {}
     for config in configs:
-        known = alike.setdefault(_kind(config), config)
-        if config.batch_size > known.batch_size:
+        largest = alike.setdefault(_kind(config), config)
+        if config.batch_size > largest.batch_size:
             alike[_kind(config)] = config
     works = {
-        kind: 0.0 if config.model.is_baseline else size_for(config, one).work
+        kind: 0.0 if config.model.is_baseline else size_for(config, fold).work
         for kind, config in alike.items()
     }
     clock = time.thread_time if device == "cpu" and threads == 1 else time.perf_counter
     baselines, networks = (
         sorted(
-            (kind for kind, config in alike.items() if config.model.is_baseline is wanted),
+            (kind for kind, config in alike.items() if config.model.is_baseline is is_baseline),
             key=works.__getitem__,
         )
-        for wanted in (True, False)
+        for is_baseline in (True, False)
     )
-    fits = _fits(_spread(baselines), alike, one)
-    steps = _measured(_spread(networks), alike, works, one, device, clock)
+    fits = _fits(_spread(baselines), alike, fold)
+    steps = _measure_networks(_spread(networks), alike, works, fold, device, clock)
     folds = dataset.folds or 1
     return [
         folds
         * (
             _nearest(fits, baselines, _kind(config))
             if config.model.is_baseline
-            else _most_like(steps, works[_kind(config)]).epoch_s(config.batch_size, one)
+            else _most_like(steps, works[_kind(config)]).epoch_s(config.batch_size, fold)
         )
         for config in configs
     ]
 
 
 def _kind(config: TrialConfig) -> Hashable:
-    """Return a key that configs share whose steps, or fits, take equally long for one image."""
+    """Return a key that is equal for configs whose steps, or fits, take the same time per image."""
     if config.model.is_baseline:
         return config.model.name, config.model.options["features"]
-    # A rate of dropout changes nothing of that, but none does.
+    # The rate of dropout does not matter, except that a rate of 0 is faster.
     model = replace(config.model, dropout=None)
     return model, config.model.dropout == 0, config.augment, config.precision
 
 
 def _spread(kinds: Sequence[Hashable]) -> list[Hashable]:
-    """Return some of these evenly spread ones, the first and the last among them."""
+    """Select at most `MOST_MEASURED` of these, evenly spread, with the first and the last."""
     count = min(MOST_MEASURED, len(kinds))
     return [kinds[round(place * (len(kinds) - 1) / max(1, count - 1))] for place in range(count)]
 
@@ -131,21 +130,20 @@ def _spread(kinds: Sequence[Hashable]) -> list[Hashable]:
 def _fits(
     kinds: Iterable[Hashable], alike: dict[Hashable, TrialConfig], dataset: Dataset
 ) -> dict[Hashable, float]:
-    """Return the seconds of a fit of each of these baselines."""
-    if not (wanted := list(kinds)):
+    if not (measured := list(kinds)):
         return {}
     from trainables.baselines.fitting import fit_seconds
 
-    return {kind: fit_seconds(alike[kind], dataset, box_s=BOX_S) for kind in wanted}
+    return {kind: fit_seconds(alike[kind], dataset, box_s=BOX_S) for kind in measured}
 
 
-def _nearest(found: dict[Hashable, float], kinds: list[Hashable], kind: Hashable) -> float:
-    """Return what was found of a kind, or of the nearest one in order."""
+def _nearest(seconds: dict[Hashable, float], kinds: list[Hashable], kind: Hashable) -> float:
+    """Return the seconds of a kind; if it was not measured, those of the nearest in order."""
     place = kinds.index(kind)
-    return found[min(found, key=lambda other: abs(kinds.index(other) - place))]
+    return seconds[min(seconds, key=lambda measured: abs(kinds.index(measured) - place))]
 
 
-def _measured(
+def _measure_networks(
     kinds: Iterable[Hashable],
     alike: dict[Hashable, TrialConfig],
     works: dict[Hashable, float],
@@ -153,27 +151,27 @@ def _measured(
     device: str,
     clock: Callable[[], float],
 ) -> list[Times]:
-    """Return the times of these networks, that of the least work first.
+    """Measure these networks, in ascending order of their operations.
 
-    Those that would take too much time or memory are left out, except that there is one.
+    Those that would take too much time or memory are skipped, except the first.
     """
-    found: list[Times] = []
+    measured: list[Times] = []
     began = time.monotonic()
     limit = min(MOST_BYTES, (free_memory() or 2 * MOST_BYTES) // 2)
     for kind in kinds:
         config, work = alike[kind], works[kind]
-        step_s = FIRST * found[-1].like(work).image_s if found else 0.0
-        if found and (step_s > STEP_S or time.monotonic() - began > ALL_S):
+        step_s = FIRST * measured[-1].like(work).image_s if measured else 0.0
+        if measured and (step_s > STEP_S or time.monotonic() - began > ALL_S):
             break
-        if found and training_bytes(config.override({"batch_size": FIRST}), dataset) > limit:
+        if measured and training_bytes(config.override({"batch_size": FIRST}), dataset) > limit:
             continue
-        found.append(_times(config, dataset, device, clock, work))
-    return found
+        measured.append(_times(config, dataset, device, clock, work))
+    return measured
 
 
-def _most_like(found: list[Times], work: float) -> Times:
-    """Return the times of a network of this work, from those of the one that is nearest to it."""
-    nearest = min(found, key=lambda one: abs(math.log(max(work, 1) / max(one.work, 1))))
+def _most_like(measured: list[Times], work: float) -> Times:
+    """Extrapolate the times of a network with `work` operations from the most similar one."""
+    nearest = min(measured, key=lambda times: abs(math.log(max(work, 1) / max(times.work, 1))))
     return nearest.like(work)
 
 
@@ -184,13 +182,12 @@ def _times(
     clock: Callable[[], float],
     work: float,
 ) -> Times:
-    """Return the times of a network, from steps with two images and with as many as fit."""
+    """Measure a network, in steps with two images and with as many as the limits allow."""
     training = Training(config, dataset, device=device)
     means = MetricAverage("loss", device=training.device)
     generator = generator_for(config.seed, "estimate", 0)
 
     def step_s(size: int) -> float:
-        """Return the time of a step."""
         start = clock()
         (changes,) = training.task.draw(config.augment, 1, size, generator, training.device)
         training.step(torch.arange(size), changes, means)
@@ -200,16 +197,16 @@ def _times(
     training.wrapped.train()
     most = min(config.batch_size, len(dataset.train))
     first = min(FIRST, most)
-    step_s(first)  # prepares what later ones use
+    step_s(first)  # warm-up: the first step allocates memory and chooses kernels
     least_s = step_s(first)
     steps = 1 + (1 if least_s > LONG_S else STEPS)
-    kept = max(1.0, size_for(config, dataset).trained_image)
-    fits = min(BOX_S / steps / least_s * first, BATCH_BYTES / kept)
+    image_bytes = max(1.0, size_for(config, dataset).trained_image)
+    fits = min(BOX_S / steps / least_s * first, BATCH_BYTES / image_bytes)
     size = min(most, max(2 * first, int(fits)))
     if size == first:
         return Times(0.0, least_s / first, work)
     full_s = min([step_s(size) for _ in range(steps)][1:])
-    # What is measured of two images is rough where a step is short.
+    # For short steps the measurement of two images is imprecise, and may be too large.
     image_s = max((full_s - least_s) / (size - first), full_s / size / 2)
     return Times(max(0.0, full_s - size * image_s), image_s, work)
 
@@ -219,9 +216,9 @@ def checkpoint_bytes(
 ) -> int:
     """Return the bytes of a checkpoint of this model.
 
-    They are weights, buffers and Adam's two moments of each weight, as float32; the network is
-    built without memory for them. For a baseline they are the most that it keeps of so many
-    training images.
+    A network's are its weights, its buffers and Adam's two moments of each weight, as float32; it
+    is built without allocating them. A baseline's are the most that it stores for `images` training
+    images.
     """
     if config.is_baseline:
         from trainables.baselines.fitting import most_bytes

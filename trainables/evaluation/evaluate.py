@@ -1,4 +1,4 @@
-"""Checkpoints put to use: their predictions, and how good these are on a part of the data."""
+"""The predictions of checkpoints, and their evaluation on a part of the data."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from trainables.checkpoints import checkpoint
-from trainables.checkpoints.remembered import MEMORY
+from trainables.checkpoints.remembered import OUTPUT_CACHE
 from trainables.config import TrialConfig
-from trainables.datasets.arrays import Dataset, Part, Selected
+from trainables.datasets.arrays import Dataset, Part, PartSubset
 from trainables.tasks.base import Predict, Predictions, Task
 from trainables.tasks.pixels import Pixels
 from trainables.training.loop import autocast, eval_batch, on_device, put_weights
@@ -22,32 +22,25 @@ from trainables.values import Evaluation, State
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """The model that a checkpoint holds, ready to be used.
+    """The model of a checkpoint, ready to be used.
 
-    For a trial with folds it is an ensemble of all its networks: it has seen every image but the
-    test part's.
+    For a trial with folds it is the ensemble of all its networks, which together were trained on
+    every image outside the test set.
     """
 
     predict: Predict
     networks: list[nn.Module]
-    """Every network in it, as it was trained, for images that are scaled.
-
-    Empty for what is no network.
-    """
+    """Every network in it, which takes scaled images; empty for a baseline."""
     precision: str
     """The precision in which it was trained, and computes: `fp32`, `bf16` or `fp16`."""
     module: nn.Module | None = None
-    """The whole way from pixels to raw predictions; None for what is no network."""
+    """The function from pixels to raw predictions; None for a baseline."""
     members: tuple[nn.Module, ...] = ()
-    """The same of each network."""
+    """The function from pixels to raw predictions of each network."""
 
 
 def check(path: Path) -> None:
-    """Check that the checkpoint at `path` is whole, before anything is opened for it.
-
-    Raises:
-        CheckpointError: it is damaged.
-    """
+    """Check that the checkpoint at `path` is complete (`checkpoint.verify`)."""
     checkpoint.verify(path)
 
 
@@ -57,32 +50,36 @@ def evaluate(
     """Load the checkpoint at `path` and measure it on `part`.
 
     Returns:
-        The task's evaluation (`Task.evaluate`). With folds also `members`, how good each network is
-        by itself: its primary metric (under its name, of each, on what it predicts), their `mean`
-        and sample standard deviation `std`.
+        The task's evaluation (`Task.evaluate`). With folds also `members`: the primary metric of
+        each network on the part that it predicts (under the metric's name), their `mean`, and their
+        sample standard deviation `std`.
 
     Raises:
         CheckpointError: the checkpoint is damaged.
     """
     task: Task = config.task.load()
     parts = _parts_of_networks(config, dataset, part)
-    each = _by_network(config, task, dataset, parts, path, device)
-    found = task.evaluate(_combined(task, parts, each), part, dataset, config.ranked_by)
+    each = _predict_each(config, task, dataset, parts, path, device)
+    evaluation = task.evaluate(_combine(task, parts, each), part, dataset, config.ranked_by)
     if dataset.folds is None:
-        return found
-    alone = [task.value(said, own) for own, said in zip(parts, each, strict=True)]
-    members = {task.entry.primary.name: alone, "mean": fmean(alone), "std": stdev(alone)}
-    return {**found, "members": members}
+        return evaluation
+    member_values = [task.value(answers, own) for own, answers in zip(parts, each, strict=True)]
+    members = {
+        task.entry.primary.name: member_values,
+        "mean": fmean(member_values),
+        "std": stdev(member_values),
+    }
+    return {**evaluation, "members": members}
 
 
 def brief(config: TrialConfig, evaluation: Evaluation) -> Evaluation:
-    """Return an evaluation of the validation part as the journal takes it for each trial."""
+    """Return an evaluation on the validation set in the short form of the journal."""
     task: Task = config.task.load()
     return task.brief(evaluation)
 
 
 def plain(config: TrialConfig, evaluation: Evaluation) -> Evaluation:
-    """Return an evaluation without what is only there to be looked at."""
+    """Return an evaluation without tables and pictures."""
     task: Task = config.task.load()
     return task.plain(evaluation)
 
@@ -90,19 +87,20 @@ def plain(config: TrialConfig, evaluation: Evaluation) -> Evaluation:
 def predictions(
     config: TrialConfig, dataset: Dataset, part: Part, path: Path, *, device: str = "cpu"
 ) -> Predictions:
-    """Return what the network or baseline saved at `path` predicts of a part.
+    """Predict a part with the network or baseline saved at `path`.
 
-    They are computed in the precision that the network was trained in. `dataset` gives the scaling
-    of pixels. With folds they are those of the ensemble of all networks; but for the data set's own
-    training (and validation) part, each image's are those of the one network that has not seen it.
+    Predictions are computed in the precision in which the network was trained. `dataset` determines
+    the scaling of pixels. With folds they are those of the ensemble of all networks; for the data
+    set's own training (and validation) set, each image is predicted by the network that was not
+    trained on it.
     """
     task: Task = config.task.load()
     parts = _parts_of_networks(config, dataset, part)
-    return _combined(task, parts, _by_network(config, task, dataset, parts, path, device))
+    return _combine(task, parts, _predict_each(config, task, dataset, parts, path, device))
 
 
 def _parts_of_networks(config: TrialConfig, dataset: Dataset, part: Part) -> list[Part]:
-    """Return the part of which each network predicts, so that together they cover this part."""
+    """Return the part that each network predicts, which together cover this part."""
     if dataset.folds is None:
         return [part]
     if part is dataset.train or (
@@ -112,25 +110,25 @@ def _parts_of_networks(config: TrialConfig, dataset: Dataset, part: Part) -> lis
     return [part] * dataset.folds
 
 
-def _combined(task: Task, parts: list[Part], each: list[Predictions]) -> Predictions:
-    """Return the predictions of the whole part.
+def _combine(task: Task, parts: list[Part], each: list[Predictions]) -> Predictions:
+    """Combine the predictions of several networks for a whole part.
 
-    They combine what several networks give for one part, or are what a single one gives. Where the
-    parts are folds, each network gives its own rows.
+    If all of them predict the same part, the task combines them; if the parts are folds, they are
+    put in the order of the whole part's rows.
     """
     if len(each) == 1:
         return each[0]
     if all(part is parts[0] for part in parts):
         return task.combine(each)
-    rows = np.concatenate([part.rows for part in parts if isinstance(part, Selected)])
+    rows = np.concatenate([part.rows for part in parts if isinstance(part, PartSubset)])
     places = np.argsort(rows, kind="stable")
     if all(isinstance(some, np.ndarray) for some in each):
         return np.concatenate(each)[places]
-    whole = [one for some in each for one in some]
+    whole = [prediction for some in each for prediction in some]
     return [whole[place] for place in places]
 
 
-def _by_network(
+def _predict_each(
     config: TrialConfig,
     task: Task,
     dataset: Dataset,
@@ -138,12 +136,12 @@ def _by_network(
     path: Path,
     device: str,
 ) -> list[Predictions]:
-    """Return what each network of a checkpoint predicts of its part."""
+    """Predict each part with the network of the same number in a checkpoint."""
     if config.model.is_baseline:
-        # Imported here: networks need not wait the half second that scikit-image takes.
+        # Imported here: scikit-image takes half a second, for which networks need not wait.
         from trainables.baselines import fitting
 
-        # By the features that all trials share; `load_model` computes those of new images.
+        # With the features that all trials share; `load_model` is for new images.
         fitted = [state["classifier"] for state in _states(dataset, path)]
         return [
             fitting.probabilities(config, dataset, part, own)
@@ -151,9 +149,9 @@ def _by_network(
         ]
     if (
         torch.device(device).type == "cpu"
-        and (known := MEMORY.outputs(path, config, parts[0])) is not None
+        and (outputs := OUTPUT_CACHE.outputs(path, config, parts[0])) is not None
     ):
-        return [task.from_outputs(known)]
+        return [task.from_outputs(outputs)]
     with load_model(config, dataset, path, device=device) as saved:
         size = eval_batch(config, dataset, torch.device(device))
         return [
@@ -168,7 +166,7 @@ def load_model(
 ) -> Iterator[TrainedModel]:
     """Load the model saved at `path`, to be used inside the `with` block.
 
-    There its weights are converted to its precision once.
+    Inside, autocast caches the weights in the network's precision, so that they are converted once.
 
     Raises:
         CheckpointError: the checkpoint is damaged.
@@ -179,7 +177,7 @@ def load_model(
 
         fitted = [state["classifier"] for state in states]
         yield TrainedModel(
-            lambda images: fitting.from_images(config, dataset, images, *fitted), [], ""
+            lambda images: fitting.probabilities_of_images(config, dataset, images, *fitted), [], ""
         )
         return
     task: Task = config.task.load()
@@ -202,7 +200,7 @@ def load_model(
 
 
 def _states(dataset: Dataset, path: Path) -> list[State]:
-    """Return what a checkpoint holds of each network."""
+    """Return the state of each network, or classifier, in a checkpoint."""
     saved = checkpoint.load(path)
     states: list[State] = saved.get("folds", [saved])
     if len(states) != (dataset.folds or 1) or ("folds" in saved) != (dataset.folds is not None):
@@ -214,7 +212,6 @@ def _states(dataset: Dataset, path: Path) -> list[State]:
 
 
 def _data_of_networks(config: TrialConfig, dataset: Dataset) -> list[Dataset]:
-    """Return the data that each network was trained on and validated with."""
     if dataset.folds is None:
         return [dataset]
     return [dataset.fold(number, config.seed) for number in range(1, dataset.folds + 1)]

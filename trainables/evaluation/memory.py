@@ -1,6 +1,7 @@
-"""The memory and the work of a training, counted on tensors that have sizes but no content.
+"""The memory and the operations of a training, counted on torch's `meta` device.
 
-Nothing is computed: a network of any size is counted in a moment, and always the same.
+Its tensors have sizes but no content, so that nothing is computed: counting is fast for networks of
+any size, and always has the same result.
 """
 
 import weakref
@@ -23,50 +24,50 @@ from trainables.training.loop import eval_batch
 from trainables.training.precision import has_bf16
 
 PROCESS_BYTES = 400 << 20
-"""Bytes that a process of torch takes before it trains."""
+"""The bytes that a process with torch takes before it trains."""
 MOMENTS = {"sgd": 1}
-"""The values that an optimizer keeps of each weight; of Adam's kind 2."""
+"""The values that an optimizer keeps for each weight; 2 for Adam and its variants."""
 SLACK = 1.5
-"""The factor on what is kept of a batch that makes room for the layers' working memory."""
+"""A factor on the kept bytes of a batch that allows for the layers' working memory."""
 HALF = 0.55
-"""The share of what float32 keeps of a batch that bfloat16 keeps."""
+"""The bytes that bfloat16 keeps of a batch, as a share of those of float32."""
 MANY = 256
-"""Images of the batch on which it is counted."""
+"""The images in the batch on which memory is counted."""
 
 
 @dataclass(frozen=True)
-class Size:
-    """The memory and the work of a network, as far as its layers tell."""
+class NetworkSize:
+    """The memory and the operations of a network."""
 
     weights: int
     learning: int
-    """Those of the weights that are trained."""
+    """The number of weights that are not frozen."""
     trained_image: float
-    """Bytes that are kept of an image, in float32, between its forward and backward pass."""
+    """The bytes that are kept per image, in float32, between forward and backward pass."""
     tested_image: float
-    """The most bytes that a forward pass alone holds at once of an image."""
+    """The peak of bytes per image in a forward pass without gradients."""
     work: float
-    """Floating-point operations of an image's forward pass."""
+    """The floating-point operations of an image's forward pass."""
 
 
 class _Counter(Operations):
-    """The most bytes of tensors made within that live at once, beside the operations."""
+    """Measures the peak of bytes in new tensors, and counts the operations."""
 
     def __init__(self) -> None:
         super().__init__()
         self.peak = self._now = 0
         self._alive: dict[int, int] = {}
-        """The bytes of each storage that lives."""
+        """The bytes of each storage that is alive."""
 
     def __torch_dispatch__(
         self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        """Compute the sizes of one operation's results, and count those that are new."""
-        found = super().__torch_dispatch__(operation, types, args, kwargs)
-        for tensor in tree_leaves(found):
+        """Run one operation, and count the storages of its results that are new."""
+        results = super().__torch_dispatch__(operation, types, args, kwargs)
+        for tensor in tree_leaves(results):
             if isinstance(tensor, Tensor):
                 self._count(tensor.untyped_storage())
-        return found
+        return results
 
     def _count(self, storage: torch.UntypedStorage) -> None:
         key = storage._cdata
@@ -81,18 +82,18 @@ class _Counter(Operations):
 
 
 @cache
-def size_of(model: ModelConfig, image: tuple[int, int, int], outputs: int) -> Size:
-    """Return the size of a network for images (channels, height, width) and so many outputs.
+def size_of(model: ModelConfig, image: tuple[int, int, int], outputs: int) -> NetworkSize:
+    """Return the size of a network for images (channels, height, width) and `outputs` outputs.
 
-    Of one that does not take tensors without content, nothing but its weights is known: the other
+    For a network that does not work on the `meta` device, only the weights are known; the other
     numbers are 0.
     """
     with torch.device("meta"):
         network = MODELS[model.name].build(image, outputs, **model.options)
     each = list(network.parameters())
-    trained, work = _passed(network, image, train=True)
-    tested, _ = _passed(network, image, train=False)
-    return Size(
+    trained, work = _measure_pass(network, image, train=True)
+    tested, _ = _measure_pass(network, image, train=False)
+    return NetworkSize(
         sum(tensor.numel() for tensor in each),
         sum(tensor.numel() for tensor in each if tensor.requires_grad),
         trained,
@@ -101,14 +102,16 @@ def size_of(model: ModelConfig, image: tuple[int, int, int], outputs: int) -> Si
     )
 
 
-def _passed(network: nn.Module, image: tuple[int, int, int], *, train: bool) -> tuple[float, float]:
-    """Return the bytes and the operations of each image of a forward pass."""
+def _measure_pass(
+    network: nn.Module, image: tuple[int, int, int], *, train: bool
+) -> tuple[float, float]:
+    """Return the peak of bytes and the operations of a forward pass, per image."""
     network.train(train)
     try:
         with torch.set_grad_enabled(train), _fused_attention(), _Counter() as counted:
             outputs = network(torch.zeros(MANY, *image, device="meta"))
             del outputs
-    # A network may do anything here, such as look at values.
+    # A network may raise anything here, for example because it reads values.
     except Exception:  # noqa: BLE001
         return 0.0, 0.0
     return counted.peak / MANY, counted.total / MANY
@@ -116,10 +119,10 @@ def _passed(network: nn.Module, image: tuple[int, int, int], *, train: bool) -> 
 
 @contextmanager
 def _fused_attention() -> Iterator[None]:
-    """Keep torch from computing attention step by step, as it does without a device.
+    """Keep torch from computing attention step by step, as it does on the `meta` device.
 
-    A processor's or a GPU's way keeps no matrices of tokens by tokens, which are a quarter of what
-    a vision transformer would seem to take. Torch offers nothing to choose it for such tensors.
+    The kernels of CPUs and GPUs keep no matrices of (tokens, tokens), which would be a quarter of
+    the counted memory of a vision transformer. Torch has no setting for this.
     """
     plain = functional.scaled_dot_product_attention
 
@@ -133,7 +136,7 @@ def _fused_attention() -> Iterator[None]:
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> Tensor:
-        """Return what `scaled_dot_product_attention` returns."""
+        """Compute `scaled_dot_product_attention`, if possible by the fused operator."""
         is_plain = attn_mask is not None or enable_gqa or query.dim() != 4
         if is_plain or query.device.type != "meta":
             return plain(
@@ -147,8 +150,8 @@ def _fused_attention() -> Iterator[None]:
                 enable_gqa=enable_gqa,
             )
         attend = torch.ops.aten._scaled_dot_product_flash_attention
-        found: Tensor = attend(query, key, value, dropout_p, is_causal)[0]
-        return found
+        attended: Tensor = attend(query, key, value, dropout_p, is_causal)[0]
+        return attended
 
     functional.scaled_dot_product_attention = fused
     try:
@@ -157,8 +160,8 @@ def _fused_attention() -> Iterator[None]:
         functional.scaled_dot_product_attention = plain
 
 
-def size_for(config: TrialConfig, dataset: Dataset) -> Size:
-    """Return the size of this config's network for these images."""
+def size_for(config: TrialConfig, dataset: Dataset) -> NetworkSize:
+    """Return the size of a config's network for this data set."""
     targets = config.task.load_targets()
     return size_of(config.model, targets.image(dataset), targets.width(dataset))
 
@@ -166,16 +169,16 @@ def size_for(config: TrialConfig, dataset: Dataset) -> Size:
 def training_bytes(config: TrialConfig, dataset: Dataset) -> int:
     """Return the most memory, in bytes, that the process which trains this config takes.
 
-    The images, which all processes of a machine share, are not counted. Of a baseline it is what
-    every process takes.
+    The images are not counted, because all processes of a machine share them. For a baseline, it is
+    only the memory of the process itself.
     """
     if config.model.is_baseline:
         return PROCESS_BYTES
     size = size_for(config, dataset)
     moments = MOMENTS.get(config.optimizer.name, 2)
     is_half = config.precision == "bf16" or (config.precision == "auto" and has_bf16())
-    kept = 4 * (size.weights + size.learning * (1 + moments)) + 2 * size.weights * is_half
+    state_bytes = 4 * (size.weights + size.learning * (1 + moments)) + 2 * size.weights * is_half
     batch = min(config.batch_size, dataset.least_trained)
     tested = min(eval_batch(config, dataset, torch.device("cpu")), len(dataset.val))
     images = max(batch * size.trained_image, tested * size.tested_image)
-    return PROCESS_BYTES + kept + round(images * SLACK * (HALF if is_half else 1))
+    return PROCESS_BYTES + state_bytes + round(images * SLACK * (HALF if is_half else 1))

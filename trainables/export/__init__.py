@@ -1,4 +1,4 @@
-"""A checkpoint as a folder that stands alone, and the code that goes with it.
+"""A checkpoint as a self-contained folder, and the code that uses it.
 
 `predictor.py` is copied beside the model and imports nothing of the project.
 """

@@ -1,7 +1,7 @@
-"""Export of a checkpoint as a folder that is used without this project.
+"""Export of a checkpoint as a folder that can be used without this project.
 
-The folder goes from raw pixels to predictions, by the code of its task's predictor
-(`TaskEntry.predictor`), of which it has a copy. It is compared with the checkpoint, and timed.
+The folder contains a copy of its task's predictor (`TaskEntry.predictor`), which predicts from raw
+pixels. Its predictions are compared with the checkpoint's, and timed.
 """
 
 import importlib
@@ -44,44 +44,41 @@ OF_BASELINES = (
     "scipy",
     "skops",
 )
-"""Packages that `trainables.export.predictor` imports, by their names in package indexes.
+"""The packages that `trainables.export.predictor` imports for networks and for baselines.
 
-Those of networks and those of baselines.
+They have the names of the package index.
 """
 
 
 class Disagreement(RuntimeError):
-    """Two forms of one network differ by more than their task allows (`Task.tolerance`)."""
+    """Two forms of a network differ by more than its task allows (`Task.tolerance`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """The folder that was written, and how it compares with the checkpoint.
-
-    They are compared on the validation images.
-    """
+    """The exported folder, and its comparison with the checkpoint on the validation images."""
 
     folder: Path
     columns: tuple[str, ...]
-    """Columns of the table that it gives (`predictor.Predictor.table`)."""
+    """The columns of its table of predictions (`predictor.Predictor.table`)."""
     example: Images
     """One validation image, uint8 (1, height, width, channels)."""
     requirements: tuple[str, ...]
-    """Packages that it needs where it is used."""
+    """The packages that are needed to use it."""
     precision: str
-    """The precision in which it was trained; it computes in float32, whatever that was."""
+    """The precision in which it was trained. It always computes in float32."""
     images: int
     """The number of validation images that were compared."""
     value: float | None
-    """Its task's primary metric on these images; None with folds, whose networks have together seen
-    all of them.
+    """Its task's primary metric on these images; None with folds, whose networks were together
+    trained on all of them.
     """
     difference: float
     """The largest difference between its predictions and the checkpoint's."""
     inference: dict[str, dict[str, float]]
     """Milliseconds per image, by batch size (`cost.time_per_image`), on one thread of the CPU."""
     value_range: tuple[float, float] | None = None
-    """The values that became 0 and 255, for images of more than 8 bits."""
+    """The values that were mapped to 0 and 255, for images of more than 8 bits."""
     onnx_difference: float | None = None
     """The largest difference between its predictions and the ONNX network's; None without ONNX.
     """
@@ -92,7 +89,7 @@ def check_onnx(config: TrialConfig) -> None:
     """Check that this model can be exported to ONNX here.
 
     Raises:
-        ConfigError: it is no network.
+        ConfigError: the model is a baseline.
         Unavailable: a package is missing.
     """
     config.task.require("onnx", "--onnx")
@@ -112,12 +109,12 @@ def export(
 ) -> Exported:
     """Write the checkpoint at `path` as a new folder, compare it with the checkpoint, and time it.
 
-    With `onnx` it is written as ONNX too. All is compared on all validation images and timed on the
-    CPU.
+    With `onnx` it is written as ONNX too. Both are compared on all validation images and timed on
+    the CPU.
 
     Raises:
         CheckpointError: the checkpoint is damaged.
-        Disagreement: what was written gives other predictions.
+        Disagreement: the written model has other predictions.
         ConfigError, Unavailable: see `check_onnx`.
     """
     if onnx:
@@ -126,20 +123,20 @@ def export(
         batch = eval_batch(config, dataset, torch.device("cpu"))
         before = in_batches(saved.predict, config.task.load().given(dataset.val), batch)
         _write(saved, config, dataset, path, folder, onnx=onnx)
-    return _compared(config, dataset, before, folder, saved.precision)
+    return _compare(config, dataset, before, folder, saved.precision)
 
 
 def write(
     config: TrialConfig, dataset: Dataset, path: Path, folder: Path, *, watched: bool = False
 ) -> None:
-    """Write the checkpoint at `path` as a new folder, as `export` does.
+    """Write the checkpoint at `path` as a new folder, like `export`, but faster.
 
-    It is compared with the checkpoint on one batch alone, and not timed. It has a reference
+    It is compared with the checkpoint on a single batch, and not timed. It has a reference
     (`reference`) only if it is to be `watched`.
 
     Raises:
         CheckpointError: the checkpoint is damaged.
-        Disagreement: what was written gives other predictions.
+        Disagreement: the written model has other predictions.
     """
     with load_model(config, dataset, path) as saved:
         _write(saved, config, dataset, path, folder, onnx=False)
@@ -157,42 +154,43 @@ def _write(
     *,
     onnx: bool,
 ) -> None:
-    """Write the model of the checkpoint at `path` as a new folder."""
     task: Task = config.task.load()
     folder.mkdir(parents=True)
-    about: Json = {
+    description: Json = {
         **task.about(dataset),
         "batch": eval_batch(config, dataset, torch.device("cpu")),
     }
     if dataset.value_range is not None:
-        about["value_range"] = dataset.value_range
+        description["value_range"] = dataset.value_range
     if config.task.name != DEFAULT_TASK:
-        about["task"] = config.task.name
+        description["task"] = config.task.name
     with torch.autocast("cpu", enabled=False):
-        about |= (
+        description |= (
             _write_baselines(config, path, folder)
             if saved.module is None
-            else _write_network(saved.module, task, dataset, about["batch"], folder, onnx=onnx)
+            else _write_network(
+                saved.module, task, dataset, description["batch"], folder, onnx=onnx
+            )
         )
-    (folder / predictor.ABOUT).write_text(json.dumps(about), encoding="utf-8")
+    (folder / predictor.DESCRIPTION).write_text(json.dumps(description), encoding="utf-8")
     shutil.copy(_code(config.task).__file__, folder / predictor.CODE)
 
 
 def _code(task: TaskEntry) -> Any:
-    """Return the module of a task's predictor, whose file goes with a model."""
+    """Return the module of a task's predictor, whose file is copied with a model."""
     return importlib.import_module(task.predictor)
 
 
-def _compared(
+def _compare(
     config: TrialConfig, dataset: Dataset, before: Predictions, folder: Path, precision: str
 ) -> Exported:
     """Compare the written forms with the checkpoint and with each other, and time them.
 
     Args:
         config: the trial's.
-        dataset: the data, of which the validation images are compared.
-        before: the checkpoint's predictions of these images.
-        folder: the one written.
+        dataset: the data, whose validation images are used.
+        before: the checkpoint's predictions for these images.
+        folder: the exported folder.
         precision: the precision in which the network was trained.
     """
     task: Task = config.task.load()
@@ -201,20 +199,22 @@ def _compared(
     after = written.predictions(images)
     difference = task.difference(before, after)
     if precision not in HALVES:
-        _agree(task, "the exported network", "the checkpoint", difference)
+        _check_agreement(task, "the exported network", "the checkpoint", difference)
     if config.task is CLASSIFICATION:
         reference.write(folder, dataset, after[reference.sample(dataset)])
-    # Before onnxruntime has threads, which keep looking for work.
+    # Timed before onnxruntime starts its threads, which wait in busy loops.
     inference = times(written.predictions, task, dataset)
-    found: Json = {}
+    onnx_facts: Json = {}
     if (folder / predictor.ONNX).exists():
         session = in_onnxruntime(folder / predictor.ONNX, torch.get_num_threads())
-        others = in_batches(lambda some: task.decode(session(some)), images, written.batch)
-        found = {
-            "onnx_difference": task.difference(after, others),
+        onnx_predictions = in_batches(
+            lambda some: task.decode(session(some)), images, written.batch
+        )
+        onnx_facts = {
+            "onnx_difference": task.difference(after, onnx_predictions),
             "onnx_inference": times(in_onnxruntime(folder / predictor.ONNX, 1), task, dataset),
         }
-        _agree(task, "the ONNX network", "torch", found["onnx_difference"])
+        _check_agreement(task, "the ONNX network", "torch", onnx_facts["onnx_difference"])
     return Exported(
         folder=folder,
         columns=tuple(written.table(task.examples(dataset, 1)).columns),
@@ -226,14 +226,14 @@ def _compared(
         difference=difference,
         inference=inference,
         value_range=dataset.value_range,
-        **found,
+        **onnx_facts,
     )
 
 
 def times(predict: Predict, task: Task, dataset: Dataset) -> dict[str, dict[str, float]]:
-    """Return milliseconds per image, alone and among others, on one thread of the CPU.
+    """Measure milliseconds per image, by batch size, on one thread of the CPU.
 
-    Several threads would wait for each other and for whatever else runs.
+    Several threads would wait for each other and for other processes.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -246,23 +246,21 @@ def times(predict: Predict, task: Task, dataset: Dataset) -> dict[str, dict[str,
         torch.set_num_threads(threads)
 
 
-def _agree(task: Task, one: str, other: str, difference: float) -> None:
-    if not difference <= task.tolerance:  # so that NaN is refused as well
+def _check_agreement(task: Task, first: str, second: str, difference: float) -> None:
+    if not difference <= task.tolerance:  # in this form it refuses NaN as well
         raise Disagreement(
-            f"{one} and {other} differ by {difference:.2g} in a prediction of a validation image "
-            f"(allowed: {task.tolerance:g}). Nothing was registered."
+            f"{first} and {second} differ by {difference:.2g} in a prediction of a validation "
+            f"image (allowed: {task.tolerance:g}). Nothing was registered."
         )
 
 
 def _write_network(
     module: nn.Module, task: Task, dataset: Dataset, batch: int, folder: Path, *, onnx: bool
 ) -> Json:
-    """Write the way from pixels to raw predictions as a program for any number of images.
+    """Write the function from pixels to raw predictions as a program for any batch size.
 
-    Where the task takes images of any size, so does the program.
-
-    It is tried on a batch. The result is empty: `about.json` needs to say nothing more of a
-    network.
+    If the task takes images of any size, so does the program. It is compared with the network on a
+    batch. The result is empty, as `about.json` needs no further values for a network.
     """
     pixels = torch.from_numpy(
         np.ascontiguousarray(task.examples(dataset, min(batch, len(dataset.val))))
@@ -271,13 +269,13 @@ def _write_network(
     axes = {axis: torch.export.Dim(name, min=1) for axis, name in enumerate(free)}
     with _quiet():
         program = torch.export.export(module, (pixels[[0, -1]],), dynamic_shapes=(axes,))
-        _agree(
+        _check_agreement(
             task,
             "the exported network",
             "the trained one",
             difference(module(pixels).numpy(), program.module()(pixels).numpy()),
         )
-        # torch would pickle them, images of the data set, into the file.
+        # torch would store them in the file, as a pickle of images of the data set.
         program.example_inputs = None
         torch.export.save(program, folder / predictor.NETWORK)
         if onnx:
@@ -296,13 +294,13 @@ def _write_network(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Ignore the warnings of torch's exporters, which are about their own code."""
+    """Ignore the warnings of torch's exporters about their own code."""
     with warnings.catch_warnings(action="ignore"):
         yield
 
 
 def in_onnxruntime(path: Path, threads: int) -> Predict:
-    """Return the network at `path` in onnxruntime, on so many threads of the CPU."""
+    """Load the network at `path` in onnxruntime, with `threads` threads on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -310,8 +308,8 @@ def in_onnxruntime(path: Path, threads: int) -> Predict:
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def predict(images: Images) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = session.run(None, {"images": images})[0].astype(np.float64)
-        return found
+        outputs: NDArray[np.float64] = session.run(None, {"images": images})[0].astype(np.float64)
+        return outputs
 
     return predict
 
@@ -319,10 +317,10 @@ def in_onnxruntime(path: Path, threads: int) -> Predict:
 def _write_baselines(config: TrialConfig, path: Path, folder: Path) -> Json:
     """Write the fitted classifiers (one, or one for each fold) and the code of their features.
 
-    The files hold no types of this project.
+    The files contain no types of this project, so that they can be loaded without it.
 
     Returns:
-        What `about.json` says of them.
+        The values for `about.json`.
     """
     import skops.io
 

@@ -1,4 +1,4 @@
-"""Exported models on disk: that of a search is exported once, and used again."""
+"""A cache of exported models on disk, so that a model is exported only once."""
 
 import hashlib
 import json
@@ -10,23 +10,23 @@ from pathlib import Path
 
 from trainables.caches import PARTIAL, cache_folder, evict, make_private
 from trainables.disk import sync
-from trainables.export.predictor import ABOUT
+from trainables.export.predictor import DESCRIPTION
 
 LIMIT = 5 * 10**9
-"""The bytes of all models together; those that were not used for longest go first."""
+"""The most bytes of all models together; the least recently used are removed first."""
 
 
-def key_of(*about: object) -> str:
-    """Return the key of the model that these plain values tell from all others."""
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
+def key_of(*identity: object) -> str:
+    """Return the key of the model that these plain values identify."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def fetch(key: str, into: Path) -> bool:
-    """Copy the model with this key into a new folder; return whether it was kept."""
+    """Copy the model with this key into a new folder. True if it was in the cache."""
     folder = cache_folder("exported") / key
     try:
-        os.utime(folder)  # the least recently used goes first
-        (folder / ABOUT).stat()
+        os.utime(folder)  # eviction removes the least recently used
+        (folder / DESCRIPTION).stat()
         shutil.copytree(folder, into)
     except OSError:
         shutil.rmtree(into, ignore_errors=True)
@@ -35,7 +35,7 @@ def fetch(key: str, into: Path) -> bool:
 
 
 def keep(model: Path, key: str) -> None:
-    """Keep a copy of the model in this folder, unless the disk refuses."""
+    """Add a copy of the model in this folder to the cache, unless the disk refuses."""
     folder = cache_folder("exported") / key
     with suppress(OSError):
         make_private(folder.parent)
@@ -45,6 +45,6 @@ def keep(model: Path, key: str) -> None:
             for path in [*new.rglob("*"), new]:
                 sync(path)
             new.rename(folder)
-            evict(folder.parent, LIMIT, name=ABOUT, spare=folder)
+            evict(folder.parent, LIMIT, name=DESCRIPTION, spare=folder)
         finally:
             shutil.rmtree(new, ignore_errors=True)

@@ -1,6 +1,6 @@
-"""A model in a folder, for images as people have them: arrays, files, Pillow's images.
+"""A model in a folder, applied to arrays, files and Pillow images.
 
-The images are treated as `predictor` treats them, whose way from pixels to probabilities this is.
+Images are preprocessed as in training, and predicted by the `Predictor` of the model's task.
 """
 
 import importlib
@@ -18,63 +18,67 @@ from trainables.datasets.images import DEPTHS, decode_opened, open_image, pixels
 from trainables.disk import read_regular
 from trainables.errors import ConfigError, DataError, unknown
 from trainables.export import predictor
-from trainables.export.predictor import ABOUT, MODES, Images, Probabilities
+from trainables.export.predictor import DESCRIPTION, MODES, Images, Probabilities
 
 INSIDE = Path("artifacts") / "classifier"
 """The place of a classifier's folder in a model's folder of MLflow."""
 
 
 def folder_in(path: Path) -> Path | None:
-    """Return the classifier's folder: this one, or the one in this model's; None if it is none."""
-    return next((one for one in (path, path / INSIDE) if (one / ABOUT).is_file()), None)
+    """Return the classifier's folder: `path`, or the one in an MLflow model, or None."""
+    return next(
+        (folder for folder in (path, path / INSIDE) if (folder / DESCRIPTION).is_file()), None
+    )
 
 
-class Predictor(Protocol):
-    """The class of that name in a task's stand-alone file (`TaskEntry.predictor`).
+class TaskPredictor(Protocol):
+    """The interface of the class `Predictor` in a task's stand-alone file (`TaskEntry.predictor`).
 
-    It is made from a model's folder, in which `about.json` says what `Task.about` gave it.
+    It is created from a model's folder, whose `about.json` has the values of `Task.about`.
     """
 
     classes: list[str]
-    """The names of the classes; empty where there are none."""
+    """The names of the classes; empty if the task has none."""
     image: tuple[int, int, int]
     """(height, width, channels: 1 or 3) of the images that it was trained with."""
     batch: int
     """The number of images that are predicted at once."""
 
     def predictions(self, images: Any) -> Any:
-        """Return what the task predicts of uint8 images, one array or a list of arrays."""
+        """Predict uint8 images, one array or a list of arrays."""
 
     def table(self, images: Any) -> Any:
-        """Return the same as a table (pandas), one row for each image."""
+        """Return the predictions as a pandas table, one row for each image."""
 
 
 class Model:
     """A trained model, ready for images."""
 
-    def __init__(self, folder: Path, source: str, made: Predictor | None = None) -> None:
+    def __init__(
+        self, folder: Path, source: str, task_predictor: TaskPredictor | None = None
+    ) -> None:
         """Read the model in a folder, which is not needed afterwards.
 
         Args:
             folder: the model's.
-            source: what it is called in texts.
-            made: what predicts, if not the class in the folder's own code.
+            source: its name in messages.
+            task_predictor: replaces the task's own predictor.
 
         Raises:
-            ConfigError: it is for a task that this version does not know.
+            ConfigError: its task is unknown in this version.
         """
         self.source = source
-        about = json.loads(read_regular(folder / ABOUT))
-        name = about.get("task", DEFAULT_TASK)
+        description = json.loads(read_regular(folder / DESCRIPTION))
+        name = description.get("task", DEFAULT_TASK)
         if name not in TASKS:
             raise ConfigError(unknown("task", name, TASKS))
         self.task = TASKS[name]
-        self._predictor: Predictor = made or importlib.import_module(self.task.predictor).Predictor(
-            folder
-        )
-        self._any_size = bool(about.get("any_size"))
+        self._predictor: TaskPredictor = task_predictor or importlib.import_module(
+            self.task.predictor
+        ).Predictor(folder)
+        self._any_size = bool(description.get("any_size"))
         self._levels: tuple[float, float] | None = (
-            tuple(about["value_range"]) if "value_range" in about else None
+            tuple(description["value_range"]) if "value_range" in description else None
         )
 
     @property
@@ -89,9 +93,9 @@ class Model:
 
     @property
     def signature(self) -> tuple[Any, ...]:
-        """The facts that have to be equal of two models for one to take the other's place."""
-        told = self._predictor
-        return self.task.name, told.image, self._any_size, self._levels, tuple(told.classes)
+        """The facts that must be equal for one model to replace another."""
+        own = self._predictor
+        return self.task.name, own.image, self._any_size, self._levels, tuple(own.classes)
 
     @property
     def image(self) -> tuple[int, int, int]:
@@ -99,81 +103,83 @@ class Model:
         return self._predictor.image
 
     def rows(self, images: list[Images]) -> list[dict[str, Any]]:
-        """Return what the model says of images as it tells it in a table: a row each, by column.
+        """Return the predictions as rows of a table, a dict for each image.
 
-        Of classification it is the most probable `class`, its `probability`, and the `margin` by
-        which that is above the next one's.
+        For classification they are the most probable `class`, its `probability`, and the `margin`
+        between that and the next one's.
 
         Args:
-            images: pixels, as `pixels` gives them.
+            images: pixels, as returned by `pixels`.
         """
         if not images:
             return []
         if self.task is not CLASSIFICATION:
-            found: list[dict[str, Any]] = self._predictor.table(images).to_dict("records")
-            return found
+            rows: list[dict[str, Any]] = self._predictor.table(images).to_dict("records")
+            return rows
         chances, classes = self._predictor.predictions(images), self.classes
-        ranked = np.sort(np.pad(chances, ((0, 0), (1, 0))), axis=1)  # also where there is one class
+        ranked = np.sort(
+            np.pad(chances, ((0, 0), (1, 0))), axis=1
+        )  # padded, for models with a single class
         return [
             {"class": classes[best], "probability": float(first), "margin": float(first - second)}
             for best, (second, first) in zip(chances.argmax(axis=1), ranked[:, -2:], strict=True)
         ]
 
     def pixels(self, path: str | PathLike[str]) -> Images:
-        """Return a file's pixels as those of the training were decoded, (height, width, channels).
+        """Decode a file like the training images, (height, width, channels).
 
-        Several threads may call it at once.
+        Several threads may call this at once.
 
         Raises:
-            ConfigError: there is no such file, or it is no image that this model takes.
+            ConfigError: there is no such file, or the model does not accept this image.
         """
-        found: Images = self._pixels(path)
+        pixels: Images = self._pixels(path)
         if self.task is not CLASSIFICATION:
-            self._check(found.shape)
-        return found
+            self._check(pixels.shape)
+        return pixels
 
     def decoded(self, image: Image.Image, name: str = "") -> Images:
-        """Return the pixels of an image that `open_image` has opened, as `pixels` does.
+        """Decode an image that `open_image` has opened, like `pixels`.
 
-        `name` is what it is called in texts.
+        `name` is its name in messages.
 
         Raises:
-            DataError: it is damaged, or has more than 8 bits and those of the training had not.
-            ConfigError: this model takes no such image.
+            DataError: it is damaged, or has more than 8 bits, unlike the training images.
+            ConfigError: the model does not accept this image.
         """
         levels = self._range_of(image.mode, name or "the image")
         height, width, channels = self.image
         size = (width, height) if self.task is CLASSIFICATION else None
         try:
-            made = decode_opened(image, size, MODES[channels], levels)[0]
+            pixels = decode_opened(image, size, MODES[channels], levels)[0]
         except DataError as error:
             raise DataError(f"{name}: {error}." if name else f"{error}.") from error
         if self.task is not CLASSIFICATION:
-            self._check(made.shape)
-        return made
+            self._check(pixels.shape)
+        return pixels
 
     def accepted(self, images: Any) -> list[Images]:
-        """Return pixels as `pixels` does, from arrays in any form that `probabilities` takes.
+        """Convert arrays in any form that `probabilities` accepts to pixels, like `pixels`.
 
         Raises:
-            ConfigError: these are no such images.
+            ConfigError: the images have another form.
         """
-        given = self._checked(images)
+        arrays = self._check_images(images)
         if self.task is not CLASSIFICATION:
-            return list(given)
-        return [predictor.as_trained(image[None], self.image)[0] for image in given]
+            return list(arrays)
+        return [predictor.as_trained(image[None], self.image)[0] for image in arrays]
 
     def predictions(self, images: Any) -> Any:
-        """Return what the task predicts of images, whose pixels are as `pixels` gives them."""
+        """Return the task's predictions for pixels as returned by `pixels`."""
         return self._predictor.predictions(images)
 
     def predict(self, images: Any) -> Any:
         """Return the name of each image's most probable class.
 
-        For another task than classification it is what that predicts of each image.
+        For a task other than classification, return its predictions.
 
         Raises:
-            ConfigError: these are no such images (see `probabilities`).
+            ConfigError: the images have another form (see `probabilities`).
         """
         if self.task is not CLASSIFICATION:
             return self._predictions(images)
@@ -183,89 +189,89 @@ class Model:
     def probabilities(self, images: Any) -> Probabilities:
         """Return the probability of each class, float64 (images, classes).
 
-        Images may have any size. What is transparent is laid onto white.
+        Images may have any size. Transparent pixels become white.
 
         Args:
             images: uint8 pixels, (count, height, width, channels) or, if grey, (count, height,
                 width); or a list of images, each of them pixels (height, width, channels) or
-                (height, width), the path of a file, or an image of Pillow; or one of these alone.
-                Files and images of Pillow are turned as their EXIF tag says.
+                (height, width), the path of a file, or a Pillow image; or a single one of these.
+                Files and Pillow images are rotated according to their EXIF tag.
 
         Raises:
-            ConfigError: these are no such images, or a file cannot be read (`DataError`); or the
-                model is for another task than classification.
+            ConfigError: the images have another form, or a file cannot be read (`DataError`); or
+                the task of the model is not classification.
         """
         if self.task is not CLASSIFICATION:
             raise ConfigError(
                 f"a model for {self.task.title} gives no probabilities of images. Use predict."
             )
-        found: Probabilities = self._predictions(images)
-        return found
+        probabilities: Probabilities = self._predictions(images)
+        return probabilities
 
     def _predictions(self, images: Any) -> Any:
-        """Return what the task predicts of images: an array, or a list with one for each."""
+        """Return the task's predictions: an array, or a list with one for each image."""
         if isinstance(images, np.ndarray) and images.dtype != object:
-            return self._of_pixels(images[None] if _is_one(images) else images)
+            return self._of_pixels(images[None] if _is_single(images) else images)
         if isinstance(images, str | PathLike | Image.Image):
             images = [images]
         if isinstance(images, bytes) or not isinstance(images, Iterable):
-            return self._of_pixels(images)  # which says what it takes
-        given, size = list(images), self._predictor.batch
-        # A batch at a time: files are many, and large before they are resized.
-        found = [
-            self._of_pixels([self._pixels(image) for image in given[first : first + size]])
-            for first in range(0, len(given), size)
+            return self._of_pixels(images)  # raises the error that lists the accepted forms
+        sources, size = list(images), self._predictor.batch
+        # In batches, because there may be many files, and they are large before they are resized.
+        batches = [
+            self._of_pixels([self._pixels(image) for image in sources[first : first + size]])
+            for first in range(0, len(sources), size)
         ]
-        if not found:
+        if not batches:
             return [] if self.task is not CLASSIFICATION else np.empty((0, len(self.classes)))
-        if all(isinstance(some, np.ndarray) for some in found):
-            return np.concatenate(found)
-        return [one for some in found for one in some]
+        if all(isinstance(some, np.ndarray) for some in batches):
+            return np.concatenate(batches)
+        return [prediction for some in batches for prediction in some]
 
     def _of_pixels(self, images: Any) -> Any:
-        return self._predictor.predictions(self._checked(images))
+        return self._predictor.predictions(self._check_images(images))
 
-    def _checked(self, images: Any) -> Any:
-        """Return arrays as `predictor.as_images` does, if this model takes them."""
+    def _check_images(self, images: Any) -> Any:
+        """Convert images by `predictor.as_images`, and check their shapes."""
         try:
-            given = predictor.as_images(images)
+            arrays = predictor.as_images(images)
         except ValueError as error:
             raise ConfigError(str(error)) from error
         if self.task is not CLASSIFICATION:
-            for image in given:
+            for image in arrays:
                 self._check(image.shape)
-        return given
+        return arrays
 
     def _check(self, shape: tuple[int, ...]) -> None:
-        """Check that an image of this shape, (height, width, channels), is as in the training.
+        """Check that an image has the shape, (height, width, channels), of the training images.
 
         Raises:
-            ConfigError: it is not: what is learned of an image's parts is not resized with it.
+            ConfigError: it has not. It is not resized, because predictions refer to its pixels.
         """
-        wanted = self._predictor.image
-        if shape[2] != wanted[2] or not (self._any_size or shape == wanted):
-            size = "any size" if self._any_size else f"{wanted[0]} x {wanted[1]} pixels"
+        trained = self._predictor.image
+        if shape[2] != trained[2] or not (self._any_size or shape == trained):
+            size = "any size" if self._any_size else f"{trained[0]} x {trained[1]} pixels"
             raise ConfigError(
-                f"images must be of {size} with {wanted[2]} channels, as in the training "
+                f"images must be of {size} with {trained[2]} channels, as in the training "
                 f"(got {shape[0]} x {shape[1]} with {shape[2]})."
             )
 
     def _pixels(self, image: Any) -> Any:
-        """Return an image's pixels; those of files and of Pillow's images in the model's form.
+        """Return an image's pixels; files and Pillow images are converted to the model's form.
 
-        Files are decoded as those of the training were, large JPEGs at a fraction of their size.
+        Files are decoded like those of the training, large JPEGs at a fraction of their size.
         """
         if isinstance(image, str | PathLike):
-            made = self._decoded(Path(image))
+            pixels = self._decode_file(Path(image))
         elif isinstance(image, Image.Image):
-            made = pixels_of(image, MODES[self.image[2]], self._range_of(image.mode, "an image"))
+            pixels = pixels_of(image, MODES[self.image[2]], self._range_of(image.mode, "an image"))
         else:
             return image
         if self.task is not CLASSIFICATION:
-            return made
-        return predictor.as_trained(made[None], self._predictor.image)[0]
+            return pixels
+        return predictor.as_trained(pixels[None], self._predictor.image)[0]
 
-    def _decoded(self, path: Path) -> Images:
+    def _decode_file(self, path: Path) -> Images:
         if not path.is_file():
             kind = "a folder: name the files in it" if path.is_dir() else "no file"
             raise ConfigError(f"'{path}' is {kind}.")
@@ -280,7 +286,7 @@ class Model:
         """Return the values that become 0 and 255 in images of more than 8 bits.
 
         Raises:
-            DataError: an image of this mode has more than 8 bits, and no image of the training had.
+            DataError: this mode has more than 8 bits, but the training images had 8.
         """
         if mode in DEPTHS and self._levels is None:
             raise DataError(
@@ -292,12 +298,12 @@ class Model:
     def __repr__(self) -> str:
         classes, (height, width, channels) = self.classes, self._predictor.image
         colour = "grey" if channels == 1 else "colour"
-        told = f"{len(classes)} classes, " if classes else ""
+        facts = f"{len(classes)} classes, " if classes else ""
         if self.task is not CLASSIFICATION:
-            told = f"{self.task.title}, {told}"
-        return f"<model of {self.source}: {told}trained on {colour} images of {height} x {width}>"
+            facts = f"{self.task.title}, {facts}"
+        return f"<model of {self.source}: {facts}trained on {colour} images of {height} x {width}>"
 
 
-def _is_one(images: Images) -> bool:
-    """Return whether an array is one image: (height, width), or with an axis of channels."""
+def _is_single(images: Images) -> bool:
+    """True if an array is a single image: (height, width), or (height, width, channels)."""
     return images.ndim == 2 or (images.ndim == 3 and images.shape[-1] <= predictor.CHANNELS)

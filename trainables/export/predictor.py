@@ -1,17 +1,17 @@
 """A promoted classifier in use: raw images in, class names and probabilities out.
 
-A copy of this file goes with the classifier, so it imports nothing of this project.
+It is copied with the classifier, so it imports nothing of this project.
 
     Predictor(folder).table(images)
 
-gives a table, one row for each image: `class`, `probability`, and for each class NAME a column
+returns a table, one row for each image: `class`, `probability`, and for each class NAME a column
 `probability of NAME`. Images are uint8, of any size: one array, (count, height, width) if they are
 grey or else (count, height, width, channels) with 1 (grey), 2 (grey and alpha), 3 (RGB) or 4
 channels (RGB and alpha); or a list of images, each (height, width) or (height, width, channels),
 whose sizes may differ. A single image is `image[None]` or `[image]`.
 
-The folder holds `about.json` (classes, the images' form, how many at once), this file, and
-`network.pt2`, a program of torch.export from uint8 pixels to probabilities; or, for a baseline,
+The folder contains `about.json` (the classes, the shape of images, the batch size), this file, and
+`network.pt2`, a torch.export program from uint8 pixels to probabilities; or, for a baseline,
 `classifier-1.skops` (with folds more of them) and `features.py`, which computes their features.
 """
 
@@ -32,7 +32,7 @@ Images = NDArray[np.uint8]
 Probabilities = NDArray[np.float64]
 Classify = Callable[[Images], NDArray[np.floating[Any]]]
 
-ABOUT, NETWORK, CODE, FEATURES, ONNX = (
+DESCRIPTION, NETWORK, CODE, FEATURES, ONNX = (
     "about.json",
     "network.pt2",
     "predictor.py",
@@ -42,7 +42,7 @@ ABOUT, NETWORK, CODE, FEATURES, ONNX = (
 """The files of a folder; each model has some of them."""
 CHANNELS = 4
 """The maximum number of channels: RGB and alpha."""
-WANTED = (
+ACCEPTED = (
     "images must be uint8 (count, height, width, channels), with 1 to 4 channels, "
     "or grey (count, height, width), or a list of images"
 )
@@ -54,27 +54,29 @@ class Predictor:
     """The classifier in a folder."""
 
     def __init__(self, folder: Path) -> None:
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        self.classes: list[str] = about["classes"]
-        self.image: tuple[int, int, int] = tuple(about["image"])
-        self.batch: int = about["batch"]
+        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        self.classes: list[str] = description["classes"]
+        self.image: tuple[int, int, int] = tuple(description["image"])
+        self.batch: int = description["batch"]
         self._classify: Classify = (
-            _network(folder) if (folder / NETWORK).exists() else _baseline(folder, about)
+            _network(folder) if (folder / NETWORK).exists() else _baseline(folder, description)
         )
 
     def predictions(self, images: Any) -> Probabilities:
         """Return the probability of each class, (count, classes), for images in any accepted form.
 
         Raises:
-            ValueError: these are no such images.
+            ValueError: the images have another form.
         """
-        given = as_images(images)
-        found = [
-            self._classify(self._as_trained(given[first : first + self.batch]))
-            for first in range(0, len(given), self.batch)
+        arrays = as_images(images)
+        batches = [
+            self._classify(self._as_trained(arrays[first : first + self.batch]))
+            for first in range(0, len(arrays), self.batch)
         ]
         return (
-            np.concatenate(found).astype(np.float64) if found else np.empty((0, len(self.classes)))
+            np.concatenate(batches).astype(np.float64)
+            if batches
+            else np.empty((0, len(self.classes)))
         )
 
     def _as_trained(self, images: Images | list[Images]) -> Images:
@@ -84,7 +86,7 @@ class Predictor:
 
     def table(self, images: Any) -> "pd.DataFrame":
         """Return a table of the classes and their probabilities, one row for each image."""
-        import pandas as pd  # which takes half a second, and a server does without
+        import pandas as pd  # takes half a second, and servers do not need it
 
         chances = self.predictions(images)
         columns: dict[str, Any] = {
@@ -99,43 +101,43 @@ class Predictor:
 def column(name: str) -> str:
     """Return the title of a class's column of probabilities.
 
-    No class, whatever its name, takes the title of another column.
+    The prefix ensures that no class name equals the title of another column.
     """
     return f"probability of {name}"
 
 
-def as_images(given: Any) -> Images | list[Images]:
-    """Return the images as one array, or as a list where they were given one by one.
+def as_images(images: Any) -> Images | list[Images]:
+    """Check images, and convert them to one array or, for a sequence, to a list of arrays.
 
     Returns:
         uint8 (count, height, width, channels), or a list of (height, width, channels).
 
     Raises:
-        ValueError: they are something else, or could be two things.
+        ValueError: they have another form, or are ambiguous.
     """
-    if isinstance(given, np.ndarray) and given.dtype != object:
-        return _checked(given, ("count", "height", "width"))
+    if isinstance(images, np.ndarray) and images.dtype != object:
+        return _check_array(images, ("count", "height", "width"))
     if (
-        isinstance(given, Sequence | np.ndarray)
-        and not isinstance(given, str | bytes)
-        and np.ndim(given[:0]) == 1
+        isinstance(images, Sequence | np.ndarray)
+        and not isinstance(images, str | bytes)
+        and np.ndim(images[:0]) == 1
     ):
-        return [_checked(np.asarray(image), ("height", "width")) for image in given]
-    raise ValueError(f"{WANTED} (got {type(given).__name__})")
+        return [_check_array(np.asarray(image), ("height", "width")) for image in images]
+    raise ValueError(f"{ACCEPTED} (got {type(images).__name__})")
 
 
-def _checked(images: NDArray[Any], axes: tuple[str, ...]) -> Images:
-    """Return the array with an axis of channels behind these axes.
+def _check_array(images: NDArray[Any], axes: tuple[str, ...]) -> Images:
+    """Check an array, and add an axis of channels after these axes if it has none.
 
-    Whole numbers as JSON gives them are accepted where they are pixels.
+    int64 values from 0 to 255 are accepted too, as JSON has no uint8.
     """
-    came = f"got {images.dtype} {images.shape}"
+    received = images
     if images.dtype == np.int64 and images.size and images.min() >= 0 and images.max() <= 255:
         images = images.astype(np.uint8)
     if images.dtype != np.uint8:
         raise ValueError(
-            f"{WANTED} ({came}). Bring pixels to 0 to 255 as those of the training were, "
-            "then .astype(numpy.uint8)."
+            f"{ACCEPTED} ({_form(received)}). Bring pixels to 0 to 255 as those of the training "
+            "were, then .astype(numpy.uint8)."
         )
     if images.ndim == len(axes) and images.shape[-1] > CHANNELS:
         images = images[..., None]
@@ -147,22 +149,27 @@ def _checked(images: NDArray[Any], axes: tuple[str, ...]) -> Images:
         single = (
             " A single image is image[None]." if images.ndim in (2, 3) and len(axes) == 3 else ""
         )
-        raise ValueError(f"{WANTED} ({came}).{single}")
+        raise ValueError(f"{ACCEPTED} ({_form(received)}).{single}")
     return images
 
 
-def as_trained(images: Images, wanted: tuple[int, int, int]) -> Images:
-    """Bring images to the form (height, width, channels) of those it was trained with.
+def _form(images: NDArray[Any]) -> str:
+    """The type and shape of an array, for a message: `got float32 (3, 8, 8)`."""
+    return f"got {images.dtype} {images.shape}"
 
-    They are laid onto white where they are transparent, then made grey or colour, then resized
-    (bilinear). The files of a data set are brought to it in the same way, but for a JPEG of a
-    million pixels or more that becomes much smaller: of that the decoder gives a smaller image,
-    which is then resized, and some pixels differ a little.
+
+def as_trained(images: Images, trained_shape: tuple[int, int, int]) -> Images:
+    """Convert images to the shape (height, width, channels) of the training images.
+
+    They get a white background if they are transparent, then become grey or colour, and are then
+    resized (bilinear). The files of a data set are converted in the same way, except that a JPEG of
+    a million pixels or more that becomes much smaller is decoded at a reduced size first, so that
+    some pixels differ a little.
     """
-    height, width, channels = wanted
-    if images.shape[1:] == wanted:
+    height, width, channels = trained_shape
+    if images.shape[1:] == trained_shape:
         return images
-    made = np.empty((len(images), height, width, channels), dtype=np.uint8)
+    converted = np.empty((len(images), height, width, channels), dtype=np.uint8)
     for row, image in enumerate(images):
         picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
         picture = (on_white(picture) if image.shape[-1] in (2, 4) else picture).convert(
@@ -173,34 +180,34 @@ def as_trained(images: Images, wanted: tuple[int, int, int]) -> Images:
             if picture.size == (width, height)
             else picture.resize((width, height), Image.Resampling.BILINEAR)
         )
-        made[row] = np.asarray(picture).reshape(wanted)
-    return made
+        converted[row] = np.asarray(picture).reshape(trained_shape)
+    return converted
 
 
 def on_white(picture: Image.Image) -> Image.Image:
-    """Lay a picture with alpha onto white."""
+    """Put a picture with alpha on a white background."""
     ground = Image.new("RGBA", picture.size, "white")
     ground.alpha_composite(picture.convert("RGBA"))
     return ground
 
 
 def _network(folder: Path) -> Classify:
-    import torch  # which a baseline does without
+    import torch  # baselines do not need it
 
     program = torch.export.load(folder / NETWORK).module()
 
     def classify(images: Images) -> NDArray[np.floating[Any]]:
         with torch.no_grad():
-            found: NDArray[np.floating[Any]] = program(
+            probabilities: NDArray[np.floating[Any]] = program(
                 torch.from_numpy(np.require(images, requirements=["C", "W"]))
             ).numpy()
-        return found
+        return probabilities
 
     return classify
 
 
-def _baseline(folder: Path, about: dict[str, Any]) -> Classify:
-    """Return the mean of scikit-learn's classifiers, over hand-made features."""
+def _baseline(folder: Path, description: dict[str, Any]) -> Classify:
+    """Return a function that averages scikit-learn classifiers on hand-made features."""
     import skops.io
 
     features = _module(folder / FEATURES)
@@ -209,14 +216,17 @@ def _baseline(folder: Path, about: dict[str, Any]) -> Classify:
             skops.io.load(folder / own["file"], trusted=["sklearn.tree._tree.Tree"]),
             own["temperature"],
         )
-        for own in about["members"]
+        for own in description["members"]
     ]
 
     def classify(images: Images) -> Probabilities:
         values = np.hstack(
-            [features.of_images(images, kind) for kind in features.kinds_of(about["features"])]
+            [
+                features.compute_features(images, kind)
+                for kind in features.kinds_of(description["features"])
+            ]
         )
-        chances = np.zeros((len(images), len(about["classes"])))
+        chances = np.zeros((len(images), len(description["classes"])))
         for fitted, temperature in members:
             chances[:, fitted.classes_] += _fitted_chances(fitted, temperature, values) / len(
                 members
@@ -229,13 +239,13 @@ def _baseline(folder: Path, about: dict[str, Any]) -> Classify:
 def _fitted_chances(fitted: Any, temperature: float | None, values: Any) -> Probabilities:
     """Return class probabilities from features.
 
-    Those of an SVM, which alone has a temperature, are softmax(decisions / temperature).
+    An SVM, which is the only classifier with a temperature, has softmax(decisions / temperature).
     """
     from scipy.special import softmax
 
     if temperature is None:
-        found: Probabilities = fitted.predict_proba(values)
-        return found
+        probabilities: Probabilities = fitted.predict_proba(values)
+        return probabilities
     decisions = fitted.decision_function(values)
     decisions = (
         np.column_stack([-decisions / 2, decisions / 2]) if decisions.ndim == 1 else decisions

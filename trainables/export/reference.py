@@ -1,10 +1,10 @@
-"""A classifier's record of its validation images, kept in its folder: new ones are held to it.
+"""A classifier's record of its validation images, in its folder, to compare new images with them.
 
-It has the class and the probabilities of up to 2,000 of them; the images themselves are not kept.
-Networks of folds have together seen every image, so what they say of them is left out.
+It has the class and the probabilities of up to 2,000 of them, but not the images themselves. With
+folds there are no probabilities, because the networks were together trained on every image.
 
-A model that was improved by images that it met keeps besides what it met before (`Met`). Files that
-earlier versions wrote have features of the images too, which are ignored.
+A model that was improved has also a record of images from before that (`EarlierImages`). Files of
+earlier versions contain features of the images too, which are ignored.
 """
 
 import json
@@ -28,41 +28,41 @@ Probabilities = NDArray[np.float64]
 
 FILE = "reference.npz"
 VERSION = 1
-"""Changes when an array that is read changes its meaning."""
+"""To be raised when an array changes its meaning."""
 IMAGES = 2000
-"""The largest number of images."""
+"""The largest number of images in the record."""
 SEED = 20
 NAMES, LETTERS = 100_000, 16
-"""The largest number of names of images, and the letters that are kept of each: no two of so many
-SHA-256 are alike in 16.
+"""The largest number of image names, and the letters that are stored of each. The names are SHA-256
+digests, of which this many do not collide in 16 hex digits.
 """
 PREFIX = "met_"
-"""The beginning of the names of the arrays that only a model that was improved has."""
+"""The prefix of the names of arrays that only an improved model has."""
 
 
 @dataclass(frozen=True)
-class Met:
-    """Images that were met before a model was improved, as it sees them since."""
+class EarlierImages:
+    """Images that were recorded before a model was improved, as the improved model sees them."""
 
     probabilities: Probabilities
-    """Its probabilities for a random sample of them that could not join its training, whoever had
-    corrected them, (images, classes); of too few, none.
+    """Its probabilities, (images, classes), for a random sample of those that could not join its
+    training even if they were corrected; (0, classes) if there were too few.
     """
     labelled: Probabilities
     """Its probabilities for images of known class that it was not trained on, (images, classes)."""
     targets: NDArray[np.int64]
     """The class of each of these, (images,)."""
     luck: NDArray[np.float32]
-    """How much of being right on each of these is likely luck, since it was taken for that."""
+    """How much of being right on each of these is likely luck, as it was selected for that."""
     trained: NDArray[np.bytes_]
-    """The names of the images among the records that it was trained on, shortened (`short`)."""
+    """The names of the recorded images that it was trained on, shortened (`short`)."""
 
     @cached_property
     def _trained(self) -> frozenset[bytes]:
         return frozenset(self.trained.tolist())
 
     def was_trained_on(self, image: str) -> bool:
-        """Return whether the model was trained on the image of this name among the records."""
+        """True if the model was trained on the recorded image of this name."""
         return image[:LETTERS].encode() in self._trained
 
 
@@ -79,25 +79,25 @@ class Reference:
     """The class of each image, (images,)."""
     probabilities: Probabilities
     """The classifier's probabilities for each image, (images, classes); (0, classes) with folds."""
-    met: Met | None = None
-    """What was met before it was improved; None of a model that was not."""
+    earlier: EarlierImages | None = None
+    """Images from before it was improved; None for a model that was not."""
 
     def pixels(self, path: Path) -> Images:
-        """Return a file's pixels as the classifier gets them, without loading it.
+        """Decode a file as the classifier would, without loading the classifier.
 
         Raises:
-            DataError: it is no image.
+            DataError: the file is not an image.
         """
-        from trainables.export.predictor import MODES  # which imports pandas
+        from trainables.export.predictor import MODES  # imports pandas
 
         height, width, channels = self.image
         return decode(path, (width, height), MODES[channels], self.value_range)
 
 
 def sample(dataset: Dataset) -> NDArray[np.intp]:
-    """Return the rows of the validation images that are kept, in random order.
+    """Return the rows of the validation images to record, in random order.
 
-    So the first of them are a sample too; data sets often have one class after another.
+    Therefore the first of them are a random sample too; data sets are often sorted by class.
     """
     return np.random.default_rng(SEED).permutation(len(dataset.val))[:IMAGES].astype(np.intp)
 
@@ -108,36 +108,36 @@ def write(folder: Path, dataset: Dataset, probabilities: Probabilities) -> None:
     Args:
         folder: the classifier's.
         dataset: its data set.
-        probabilities: what it says of the validation images that `sample` names.
+        probabilities: its probabilities for the validation images of `sample`.
     """
     targets = np.asarray(dataset.val.targets)[sample(dataset)]
-    known = probabilities if dataset.folds is None else probabilities[:0]
+    answers = probabilities if dataset.folds is None else probabilities[:0]
     np.savez_compressed(
         folder / FILE,
         version=VERSION,
         targets=targets.astype(np.int64),
-        probabilities=known.astype(np.float32),
+        probabilities=answers.astype(np.float32),
     )
 
 
 def short(images: list[str]) -> NDArray[np.bytes_]:
-    """Return the names of images among the records as they are kept; of too many the last."""
+    """Shorten the names of recorded images; if there are too many, keep the last."""
     return np.array([image[:LETTERS] for image in images[-NAMES:]], dtype=f"S{LETTERS}")
 
 
-def add(folder: Path, met: Met) -> None:
-    """Add what was met before a model was improved to the reference in its folder.
+def add(folder: Path, earlier: EarlierImages) -> None:
+    """Add images from before a model was improved to the reference in its folder.
 
-    Of each kind at most `IMAGES` are kept, the first ones.
+    At most the first `IMAGES` of each kind are stored.
     """
-    with np.load(folder / FILE, allow_pickle=False) as kept:
-        plain = {name: kept[name] for name in kept if not name.startswith(PREFIX)}
+    with np.load(folder / FILE, allow_pickle=False) as stored:
+        plain = {name: stored[name] for name in stored if not name.startswith(PREFIX)}
     added = {
-        "probabilities": met.probabilities[:IMAGES].astype(np.float32),
-        "labelled": met.labelled[:IMAGES].astype(np.float32),
-        "targets": met.targets[:IMAGES],
-        "trained": met.trained[-NAMES:],
-        "luck": met.luck[:IMAGES],
+        "probabilities": earlier.probabilities[:IMAGES].astype(np.float32),
+        "labelled": earlier.labelled[:IMAGES].astype(np.float32),
+        "targets": earlier.targets[:IMAGES],
+        "trained": earlier.trained[-NAMES:],
+        "luck": earlier.luck[:IMAGES],
     }
     arrays: dict[str, Any] = {f"{PREFIX}{name}": values for name, values in added.items()}
     np.savez_compressed(folder / FILE, **plain, **arrays)
@@ -146,45 +146,44 @@ def add(folder: Path, met: Met) -> None:
 def read(folder: Path) -> Reference | None:
     """Return the reference in a classifier's folder.
 
-    None where there is none, as of a model that an earlier version has promoted.
+    None if it has none, for example because an earlier version has promoted it.
 
     Raises:
-        ConfigError: the model is for another task.
-        DataError: it cannot be read, or another version has written it.
+        ConfigError: the task of the model is not classification.
+        DataError: the file cannot be read, or has another version.
     """
-    from trainables.export.predictor import ABOUT
+    from trainables.export.predictor import DESCRIPTION
 
-    about = json.loads(read_regular(folder / ABOUT))
-    if (task := about.get("task", DEFAULT_TASK)) != DEFAULT_TASK:
+    description = json.loads(read_regular(folder / DESCRIPTION))
+    if (task := description.get("task", DEFAULT_TASK)) != DEFAULT_TASK:
         raise ConfigError(f"this model is for {task}: only those for classification are watched.")
     if not (folder / FILE).exists():
         return None
     try:
-        with np.load(folder / FILE, allow_pickle=False) as kept:
+        with np.load(folder / FILE, allow_pickle=False) as stored:
             version, targets, probabilities = (
-                kept[name] for name in ("version", "targets", "probabilities")
+                stored[name] for name in ("version", "targets", "probabilities")
             )
-            met = _met(kept) if f"{PREFIX}trained" in kept else None
+            earlier = _read_earlier(stored) if f"{PREFIX}trained" in stored else None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{FILE} in '{folder}' cannot be read: promote it again.") from error
     if int(version) != VERSION:
         raise DataError(f"{FILE} in '{folder}' is of another version: promote it again.")
     return Reference(
-        tuple(about["classes"]),
-        tuple(about["image"]),
-        tuple(about.get("value_range", SIXTEEN_BITS)),
+        tuple(description["classes"]),
+        tuple(description["image"]),
+        tuple(description.get("value_range", SIXTEEN_BITS)),
         targets,
         probabilities.astype(np.float64),
-        met,
+        earlier,
     )
 
 
-def _met(kept: Mapping[str, NDArray[Any]]) -> Met:
-    """Return what a file has of the images that were met before."""
-    return Met(
-        kept[f"{PREFIX}probabilities"].astype(np.float64),
-        kept[f"{PREFIX}labelled"].astype(np.float64),
-        kept[f"{PREFIX}targets"],
-        kept[f"{PREFIX}luck"],
-        kept[f"{PREFIX}trained"],
+def _read_earlier(arrays: Mapping[str, NDArray[Any]]) -> EarlierImages:
+    return EarlierImages(
+        arrays[f"{PREFIX}probabilities"].astype(np.float64),
+        arrays[f"{PREFIX}labelled"].astype(np.float64),
+        arrays[f"{PREFIX}targets"],
+        arrays[f"{PREFIX}luck"],
+        arrays[f"{PREFIX}trained"],
     )

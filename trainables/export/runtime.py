@@ -1,7 +1,7 @@
-"""A model's folder made ready to answer many requests fast, without what the answers do not need.
+"""A model that is prepared for serving: loaded, warmed up, and with the best number of threads.
 
-With `model.onnx` ONNX Runtime computes, and neither torch nor pandas is imported; else what the
-folder's own code uses.
+With `model.onnx`, ONNX Runtime is used, and neither torch nor pandas is imported; otherwise the
+libraries of the folder's own code.
 """
 
 import json
@@ -18,33 +18,33 @@ from trainables.catalog.tasks import DEFAULT_TASK
 from trainables.disk import read_regular
 from trainables.export import predictor
 from trainables.export.model import Model
-from trainables.export.predictor import ABOUT, NETWORK, ONNX, Images, Probabilities
+from trainables.export.predictor import DESCRIPTION, NETWORK, ONNX, Images, Probabilities
 
 BUDGET_S = 0.25
-"""The longest that one number of threads, or one size of batch, is tried."""
+"""The most seconds for which a number of threads, or a batch size, is tried."""
 TRIES = 5
 WORTH = 0.85
-"""Twice the threads are used only if that takes less than this share of the time."""
+"""The number of threads is doubled only if that reduces the time to less than this share."""
 LARGEST = 128
-"""The most images in a batch: more gain nothing on a CPU, and wait for each other."""
+"""The most images in a batch: larger ones are no faster on a CPU, but delay answers."""
 TRIED = 8
-"""The number of images with which threads are compared."""
+"""The batch size with which numbers of threads are compared."""
 
 
 class _Onnx(predictor.Predictor):
-    """A classifier whose network ONNX Runtime computes."""
+    """A classifier whose network runs in ONNX Runtime."""
 
     def __init__(self, folder: Path, threads: int) -> None:
-        about = json.loads(read_regular(folder / ABOUT))
-        self.classes = about["classes"]
-        self.image = tuple(about["image"])
-        self.batch = about["batch"]
+        description = json.loads(read_regular(folder / DESCRIPTION))
+        self.classes = description["classes"]
+        self.image = tuple(description["image"])
+        self.batch = description["batch"]
         self._session = _session(folder / ONNX, threads)
         self._classify = self._run
 
     def _run(self, images: Images) -> Probabilities:
-        found: Probabilities = self._session.run(None, {"images": images})[0]
-        return found
+        probabilities: Probabilities = self._session.run(None, {"images": images})[0]
+        return probabilities
 
 
 def _session(path: Path, threads: int) -> Any:
@@ -53,7 +53,7 @@ def _session(path: Path, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # Threads that wait in a loop would take the time in which requests are read.
+    # Threads that wait in a busy loop would take the processor from the reading of requests.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # errors
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -61,48 +61,52 @@ def _session(path: Path, threads: int) -> Any:
 
 @dataclass(frozen=True)
 class Runtime:
-    """A model that is ready: it has answered, and the time that it takes is known."""
+    """A model that is loaded and warmed up, and whose speed is known."""
 
     model: Model
     engine: str
     """The library that computes: `ONNX Runtime`, `torch` or `scikit-learn`."""
     threads: int
-    """The number of threads that it computes with; 0 where that is not ours to say."""
+    """The number of threads that it computes with; 0 if we do not control it."""
     seconds: dict[int, float]
-    """The seconds that a batch takes, by its number of images."""
+    """The seconds of a batch, by batch size."""
 
     def batch_within(self, limit_s: float) -> int:
-        """Return the most images that are computed within this time; 0 if none is."""
-        return max((size for size, took in self.seconds.items() if took <= limit_s), default=0)
+        """Return the largest measured batch size that takes at most `limit_s`, or 0."""
+        return max(
+            (size for size, seconds in self.seconds.items() if seconds <= limit_s), default=0
+        )
 
 
 def load(folder: Path, source: str, most_threads: int) -> Runtime:
-    """Read the model in a folder, choose its number of threads, and let it answer.
+    """Load the model in a folder, choose its number of threads, and measure its speed.
 
     Args:
         folder: the model's (`trainables.export.export`); it is not needed afterwards.
-        source: what the model is called in texts.
-        most_threads: how many it may compute with.
+        source: the name of the model in messages.
+        most_threads: the most threads that it may compute with.
 
     Raises:
-        ConfigError: it is for a task that this version does not know.
-        Exception: whatever a damaged folder makes its libraries raise.
+        ConfigError: its task is unknown in this version.
+        Exception: libraries may raise anything for a damaged folder.
     """
-    about = json.loads(read_regular(folder / ABOUT))
-    is_classifier = about.get("task", DEFAULT_TASK) == DEFAULT_TASK
+    description = json.loads(read_regular(folder / DESCRIPTION))
+    is_classifier = description.get("task", DEFAULT_TASK) == DEFAULT_TASK
     if is_classifier and (folder / ONNX).exists() and find_spec("onnxruntime"):
-        found = fastest(lambda threads: Model(folder, source, _Onnx(folder, threads)), most_threads)
-        model, engine = found.value, "ONNX Runtime"
+        choice = fastest(
+            lambda threads: Model(folder, source, _Onnx(folder, threads)), most_threads
+        )
+        model, engine = choice.value, "ONNX Runtime"
     elif (folder / NETWORK).exists():
         import torch
 
         model, engine = Model(folder, source), "torch"
-        found = fastest(lambda threads: _with_threads(model, threads, torch), most_threads)
-        torch.set_num_threads(found.threads)
+        choice = fastest(lambda threads: _with_threads(model, threads, torch), most_threads)
+        torch.set_num_threads(choice.threads)
     else:
         model, engine = Model(folder, source), "scikit-learn"
-        found = Fastest(model, 0)
-    return Runtime(model, engine, found.threads, dict(_times(model)))
+        choice = Fastest(model, 0)
+    return Runtime(model, engine, choice.threads, dict(_times(model)))
 
 
 def _with_threads(model: Model, threads: int, torch: Any) -> Model:
@@ -112,41 +116,43 @@ def _with_threads(model: Model, threads: int, torch: Any) -> Model:
 
 @dataclass(frozen=True)
 class Fastest:
-    """A model, and the number of threads with which it is fast."""
+    """A model, and the number of threads chosen for it."""
 
     value: Model
     threads: int
 
 
 def fastest(make: Callable[[int], Model], most: int) -> Fastest:
-    """Return the model with the fewest threads of which twice as many would gain little.
+    """Double the number of threads, up to `most`, while that makes the model much faster.
 
-    `make` makes it for a number of threads, of which there are to be at most `most`.
+    Args:
+        make: builds the model for a number of threads.
+        most: the most threads.
     """
     best, threads = Fastest(make(1), 1), 2
-    took = _took(best.value, TRIED)
+    seconds = _batch_seconds(best.value, TRIED)
     while threads <= most:
-        other = make(threads)
-        if (other_took := _took(other, TRIED)) >= WORTH * took:
-            make(best.threads)  # which may hold for the whole process
+        candidate = make(threads)
+        if (candidate_seconds := _batch_seconds(candidate, TRIED)) >= WORTH * seconds:
+            make(best.threads)  # restores a setting that may be global to the process
             break
-        best, took, threads = Fastest(other, threads), other_took, 2 * threads
+        best, seconds, threads = Fastest(candidate, threads), candidate_seconds, 2 * threads
     return best
 
 
 def _times(model: Model) -> Iterator[tuple[int, float]]:
-    """Yield sizes of batches, and how long each takes, up to where they take too long to try."""
+    """Yield (batch size, seconds) of growing batches, until one exceeds `BUDGET_S`."""
     size = 1
     while size <= min(model.batch, LARGEST):
-        took = _took(model, size)
-        yield size, took
-        if took > BUDGET_S:
+        seconds = _batch_seconds(model, size)
+        yield size, seconds
+        if seconds > BUDGET_S:
             return
         size *= 2
 
 
-def _took(model: Model, size: int) -> float:
-    """Return the seconds of a batch: the least of some tries, after one that warms it."""
+def _batch_seconds(model: Model, size: int) -> float:
+    """Return the least seconds of a batch in several tries, after a warm-up."""
     height, width, channels = model.image
     images = np.random.default_rng(0).integers(
         0, 256, (size, height, width, channels), dtype=np.uint8

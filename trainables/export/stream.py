@@ -1,4 +1,4 @@
-"""Many files through a model: decoded by threads while the model computes, in bounded memory."""
+"""Predictions for many files, which threads decode while the model computes, in bounded memory."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -11,34 +11,34 @@ from trainables.export.model import Model
 from trainables.processors import processors
 
 AHEAD = 2
-"""The number of batches that may wait, decoded, for the model."""
+"""The number of decoded batches that may wait for the model."""
 LARGEST = 64
-"""The most images in a batch: the model takes larger ones where images are small, but decoding and
-computing overlap only where there are several.
+"""The most images in a batch. Models take larger ones if images are small, but decoding and
+computing overlap only if there are several batches.
 """
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A file, with what a model says of it."""
+class FileAnswer:
+    """A file and the model's prediction for it."""
 
     file: str
     values: dict[str, Any] = field(default_factory=dict)
-    """As `Model.rows` has them; empty where the file could not be read."""
+    """A row of `Model.rows`; empty if the file could not be read."""
     error: str = ""
     """The reason why it could not be read; empty if it could."""
 
 
-def answers(model: Model, files: Iterable[str], threads: int | None = None) -> Iterator[Answer]:
-    """Yield what a model says of each file, in their order.
+def answers(model: Model, files: Iterable[str], threads: int | None = None) -> Iterator[FileAnswer]:
+    """Yield the model's prediction for each file, in their order.
 
-    `files` is read as it is needed, so that there may be any number of them. What cannot be read is
-    answered with its error.
+    `files` is consumed lazily, so that there may be any number of them. A file that cannot be read
+    yields its error.
 
     Args:
         model: the model.
         files: paths.
-        threads: how many decode at once (default: as many as there are processors).
+        threads: the number of threads that decode (default: the number of processors).
     """
     source, waiting = iter(files), deque[tuple[str, Future[Any]]]()
     size = min(model.batch, LARGEST)
@@ -52,23 +52,23 @@ def answers(model: Model, files: Iterable[str], threads: int | None = None) -> I
         decode_ahead()
         while waiting:
             count = min(size, len(waiting))
-            decoded = [_decoded(*waiting.popleft()) for _ in range(count)]
+            decoded = [_fetch_pixels(*waiting.popleft()) for _ in range(count)]
             decode_ahead()  # by the threads, while the model computes
-            yield from _answered(model, decoded)
+            yield from _answer_batch(model, decoded)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _decoded(file: str, made: "Future[Any]") -> tuple[str, Any, str]:
-    """Return a file, its pixels, and why there are none."""
+def _fetch_pixels(file: str, pixels: "Future[Any]") -> tuple[str, Any, str]:
+    """Return a file, its pixels, and the reason if it has none."""
     try:
-        return file, made.result(), ""
+        return file, pixels.result(), ""
     except (ConfigError, OSError) as error:
-        # The file's name, with which the reason may begin, is told beside it.
+        # The reason may begin with the file's name, which is shown beside it.
         return file, None, str(error).removeprefix(f"'{file}'").lstrip(": ").rstrip(".")
 
 
-def _answered(model: Model, decoded: list[tuple[str, Any, str]]) -> Iterator[Answer]:
+def _answer_batch(model: Model, decoded: list[tuple[str, Any, str]]) -> Iterator[FileAnswer]:
     rows = iter(model.rows([pixels for _, pixels, error in decoded if not error]))
     for file, _, error in decoded:
-        yield Answer(file, error=error) if error else Answer(file, next(rows))
+        yield FileAnswer(file, error=error) if error else FileAnswer(file, next(rows))

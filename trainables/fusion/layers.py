@@ -1,13 +1,29 @@
-"""Layers that compute K networks of one shape side by side, and the network made of them.
+"""Layers that compute K networks of the same shape in one operation, and the network built of them.
 
-An activation is (batch, members, ...): images (batch, members, channels, height, width), features
-(batch, members, features). In memory channels follow members, so a convolution sees (batch, members
-* channels, height, width) without a copy. A batch that all members share is expanded along the
-members, at a stride of 0. Parameters and buffers have the members in front.
+The K networks are called *members*. The idea is that of HFTA (Wang et al., MLSys 2021): an
+operation on a small network spends most of its time on overhead (Python, dispatch, launching a
+kernel), which a fused layer pays once for all members.
 
-The network is a copy of the members' structure (`fuse`). Only what is named in `LEAVES` and
-`CONTAINERS` is stacked, by its exact type: of any other layer it is not known whether it keeps
-members apart. HFTA (Wang et al., MLSys 2021) describes the idea.
+Shapes. Each tensor of the fused network has an axis of members:
+
+    activations of convolutions   (batch, members, channels, height, width)
+    activations of dense layers   (batch, members, features)
+    parameters and buffers        (members, ...), the rest as in a single network
+
+In memory activations are channels-last with the channels after the members, that is (batch, height,
+width, members, channels). So (batch, members * channels, height, width), which torch's convolution,
+pooling and batch normalisation need, is a view and not a copy. If all members are trained on the
+same batch, it is stored once and expanded along the members with a stride of 0; `FusedConv2d` makes
+use of that in the first layer.
+
+Correctness. No layer may mix values of two members: then the gradient of the sum of all losses with
+respect to one member's parameters is the gradient of that member's own loss. Therefore only layers
+listed in `LEAVES` and modules listed in `CONTAINERS` are fused, by their exact type. A subclass, or
+any other layer, might mix members, so that a network that contains one is not fused (`blueprint`).
+
+The fused network is a copy of the structure of the first member (`fuse`), whose layers are replaced
+by fused ones. Each container's own `forward` still runs; it only has to address channels from the
+end of the shape (`dim=-3`), as there is one axis more in front.
 """
 
 import copy
@@ -24,15 +40,23 @@ from trainables.models.deep_cnn import ResidualPair
 from trainables.models.multi_scale import MultiScale
 
 CONTAINERS: tuple[type[nn.Module], ...] = (nn.Sequential, nn.ModuleList, ResidualPair, MultiScale)
-"""Modules whose `forward` joins their children in the same way with a dimension of members."""
+"""Modules whose `forward` is correct for activations with the additional axis of members."""
 
 
 class FusedConv2d(nn.Module):
-    """K convolutions: one with a group per member, or a wide one where all see the same batch."""
+    """K convolutions as one: grouped by member, or wide if all members see the same batch.
+
+    A convolution with `groups=K` applies each of K sets of filters to its own channels only, which
+    is exactly K separate convolutions. If the members' input is the same, an ordinary convolution
+    with the filters of all members reads it only once, which is faster.
+    """
 
     def __init__(self, members: Sequence[nn.Conv2d]) -> None:
         super().__init__()
-        self.weight, self.bias = stacked(members, "weight"), stacked_or_none(members, "bias")
+        self.weight, self.bias = (
+            stack_parameter(members, "weight"),
+            stack_parameter_or_none(members, "bias"),
+        )
         first = members[0]
         self.groups = first.groups
         self.geometry: dict[str, Any] = {
@@ -42,29 +66,36 @@ class FusedConv2d(nn.Module):
         }
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (batch, members, channels, height, width) to the same with the filters' channels."""
+        """Map (batch, members, channels, height, width) to (batch, members, filters, ...)."""
         members = len(self.weight)
-        # Copied once here, into the order in which channels-last convolutions read it.
+        # (members, filters, channels, h, w) -> (members * filters, channels, h, w), channels-last.
+        # A member's filters are a part of its row in the matrix of all weights
+        # (`stack.move_into_rows`), so the members cannot be joined without a copy. It is made here,
+        # in the layout that channels-last convolutions read, so that they do not copy it again.
         weight = self.weight.permute(0, 1, 3, 4, 2).flatten(0, 1).contiguous().permute(0, 3, 1, 2)
-        bias = in_line(self.bias)
+        bias = flatten_members(self.bias)
+        # A stride of 0 along the members: all of them share the input.
         if self.groups == 1 and x.stride(1) == 0:
             y = functional.conv2d(x[:, 0], weight, bias, **self.geometry)
         else:
             y = functional.conv2d(
                 x.flatten(1, 2), weight, bias, groups=members * self.groups, **self.geometry
             )
-        return apart(y, members)
+        return split_members(y, members)
 
 
 class FusedLinear(nn.Module):
-    """K dense layers as one batched matrix product."""
+    """K dense layers as one batched matrix product (`torch.bmm`, with the members as its batch)."""
 
     def __init__(self, members: Sequence[nn.Linear]) -> None:
         super().__init__()
-        self.weight, self.bias = stacked(members, "weight"), stacked_or_none(members, "bias")
+        self.weight, self.bias = (
+            stack_parameter(members, "weight"),
+            stack_parameter_or_none(members, "bias"),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (batch, members, features in) to (batch, members, features out)."""
+        """Map (batch, members, input features) to (batch, members, output features)."""
         inputs, weight = x.transpose(0, 1), self.weight.transpose(1, 2)
         y = (
             torch.bmm(inputs, weight)
@@ -75,9 +106,11 @@ class FusedLinear(nn.Module):
 
 
 class FusedBatchNorm2d(nn.Module):
-    """K batch normalisations as one over all their channels.
+    """K batch normalisations as a single one over all their channels.
 
-    `num_batches_tracked` stays with the members: nothing is computed from it.
+    Batch normalisation treats each channel separately, so joining the channels of the members keeps
+    them apart. `num_batches_tracked` is not stacked, because nothing is computed from it (momentum
+    None, which would use it, is not fused); `Stack.hand_back` advances the members' own.
     """
 
     running_mean: Tensor
@@ -86,61 +119,61 @@ class FusedBatchNorm2d(nn.Module):
     def __init__(self, members: Sequence[nn.BatchNorm2d]) -> None:
         super().__init__()
         self.weight, self.bias = (
-            stacked_or_none(members, "weight"),
-            stacked_or_none(members, "bias"),
+            stack_parameter_or_none(members, "weight"),
+            stack_parameter_or_none(members, "bias"),
         )
         for name in ("running_mean", "running_var"):
             self.register_buffer(name, torch.stack([member.get_buffer(name) for member in members]))
         self.momentum, self.eps = members[0].momentum, members[0].eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise (batch, members, channels, height, width), which keeps its shape."""
+        """Normalise (batch, members, channels, height, width)."""
         mean, variance = self.running_mean.view(-1), self.running_var.view(-1)
         y = functional.batch_norm(
             x.flatten(1, 2),
             mean,
             variance,
-            in_line(self.weight),
-            in_line(self.bias),
+            flatten_members(self.weight),
+            flatten_members(self.bias),
             self.training,
             self.momentum or 0.0,
             self.eps,
         )
-        return apart(y, x.shape[1])
+        return split_members(y, x.shape[1])
 
 
 class FusedMaxPool2d(nn.Module):
-    """K equal poolings."""
+    """K max poolings with the same settings, as one over all their channels."""
 
     def __init__(self, pool: nn.MaxPool2d) -> None:
         super().__init__()
         self.pool = pool
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (batch, members, channels, height, width) to the same with fewer pixels."""
-        return apart(self.pool(x.flatten(1, 2)), x.shape[1])
+        """Pool (batch, members, channels, height, width), which reduces height and width."""
+        return split_members(self.pool(x.flatten(1, 2)), x.shape[1])
 
 
 class FusedDropout(nn.Module):
-    """Dropout with a separate rate and mask for each member."""
+    """Dropout with a separate rate and a separate random mask for each member (see `masks`)."""
 
     def __init__(self, rates: Sequence[float], masks: Masks) -> None:
         super().__init__()
         self.rates, self.masks = rates, masks
 
     def forward(self, x: Tensor) -> Tensor:
-        """Drop values of (batch, members, ...), which keeps its shape; in training only."""
+        """In training, drop values of (batch, members, ...) and scale up the others."""
         return x * self.masks(x, self.rates) if self.training and any(self.rates) else x
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """The way in which layers of one type are stacked."""
+    """The way in which layers of one type are fused."""
 
     traits: Callable[[Any], Hashable]
-    """Gives what must be equal among the members; None if this layer cannot be stacked."""
+    """Returns the settings that all members must share; None if the layer cannot be fused."""
     fuse: Callable[[list[Any], Masks], nn.Module]
-    """Makes the one layer that stands for all."""
+    """Builds the fused layer from the members' layers."""
 
 
 LEAVES: Mapping[type[nn.Module], Leaf] = {
@@ -191,36 +224,38 @@ LEAVES: Mapping[type[nn.Module], Leaf] = {
 }
 
 
-def stacked(members: Sequence[nn.Module], name: str) -> nn.Parameter:
-    """Return one parameter of all members, stacked with the members in front."""
+def stack_parameter(members: Sequence[nn.Module], name: str) -> nn.Parameter:
+    """Stack a parameter of all members, (members, ...)."""
     return nn.Parameter(torch.stack([member.get_parameter(name).detach() for member in members]))
 
 
-def stacked_or_none(members: Sequence[nn.Module], name: str) -> nn.Parameter | None:
-    """Return the same as `stacked`, or None where the members have no such parameter."""
-    return None if getattr(members[0], name) is None else stacked(members, name)
+def stack_parameter_or_none(members: Sequence[nn.Module], name: str) -> nn.Parameter | None:
+    """Stack a parameter of all members, or return None if they have no such parameter."""
+    return None if getattr(members[0], name) is None else stack_parameter(members, name)
 
 
-def in_line(values: Tensor | None) -> Tensor | None:
-    """Return (members, channels) as (members * channels,), contiguous in memory.
+def flatten_members(values: Tensor | None) -> Tensor | None:
+    """Reshape (members, channels) to (members * channels,), contiguous in memory.
 
-    torch's batch normalisation takes contiguous memory for granted (2.13, CPU).
+    torch's batch normalisation on the CPU ignores the strides of its weights (2.13), so that it
+    would read wrong values from memory that is not contiguous.
     """
     return None if values is None else values.flatten().contiguous()
 
 
-def apart(y: Tensor, members: int) -> Tensor:
-    """Return (batch, members * channels, ...) as (batch, members, channels, ...), for images."""
+def split_members(y: Tensor, members: int) -> Tensor:
+    """View (batch, members * channels, h, w) as (batch, members, channels, h, w)."""
     batch, channels, height, width = y.shape
     return y.view(batch, members, channels // members, height, width)
 
 
 def blueprint(module: nn.Module) -> Hashable | None:
-    """Return what a network is built of, or None if one of its parts cannot be stacked.
+    """Describe the structure of a network by a hashable value; None if it cannot be fused.
 
-    Networks of equal blueprints can be stacked. Dropout rates are left out.
+    Networks with equal blueprints can be fused. Dropout rates are not part of it, because each
+    member may have its own.
     """
-    # A layer or parameter that is used in two places would be copied into two.
+    # A layer or parameter that is used in two places would become two independent copies.
     if len(list(module.named_modules(remove_duplicate=False))) != len(list(module.modules())):
         return None
     if len(list(module.named_parameters(remove_duplicate=False))) != len(list(module.parameters())):
@@ -249,10 +284,11 @@ def _blueprint(module: nn.Module) -> Hashable | None:
 
 
 def fuse(members: Sequence[nn.Module], masks: Masks) -> nn.Module:
-    """Return one network that computes all of these, which have one blueprint.
+    """Build the network that computes all of these, which must have equal blueprints.
 
-    It maps (batch, members, channels, height, width) to (batch, members, classes). Parameters and
-    buffers are copies under the members' own names.
+    It maps (batch, members, channels, height, width) to (batch, members, classes). Its parameters
+    and buffers are stacked copies, (members, ...), with the same names as a member's. The members
+    are not changed.
     """
     kind = type(members[0])
     if kind in LEAVES:

@@ -1,7 +1,13 @@
-"""Dropout masks of K networks side by side, each member's from a seed of its own.
+"""Dropout masks for K fused networks, each member's from a seed of its own.
 
-On a CPU they are those that `functional.dropout` would draw for each alone. Elsewhere they are
-hashed, all members at once.
+A mask has the factor of each value: 0 if it is dropped, else 1 / (1 - rate), so that the expected
+value does not change. What a member draws may depend neither on the number nor on the seeds of the
+other members, so that a training is reproducible whatever it is fused with.
+
+On a CPU the masks are exactly those that `functional.dropout` would draw for the member alone, in a
+loop over the members. On a GPU such a loop would launch a kernel for each member, which is the
+overhead that fusion avoids. There the masks of all members are computed at once, by a hash
+(`HashedMasks`); they differ from those of a training by itself, but have the same distribution.
 """
 
 import math
@@ -11,26 +17,26 @@ import torch
 from torch import Tensor
 
 Masks = Callable[[Tensor, Sequence[float]], Tensor]
-"""Factors for activations (batch, members, ...), given these and each member's dropout rate."""
+"""Returns the masks, (batch, members, ...), for activations and each member's dropout rate."""
 HASH_FACTORS = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
-"""The factors of SplitMix64 (Steele, Lea and Flood 2014; Vigna's public-domain splitmix64.c)."""
+"""The constants of SplitMix64 (Steele, Lea and Flood 2014; Vigna's public-domain splitmix64.c)."""
 
 
 def masks_for(seeds: Sequence[int], device: torch.device) -> Masks:
-    """Return a function that makes masks, with one seed for each member.
+    """Return a function that draws masks, with a seed for each member.
 
-    Each call of it continues where the one before ended.
+    Each call continues the members' random sequences.
     """
     if device.type != "cpu":
         return HashedMasks(seeds, device)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    return lambda x, rates: masks_drawn(x, rates, generators)
+    return lambda x, rates: draw_masks(x, rates, generators)
 
 
-def masks_drawn(x: Tensor, rates: Sequence[float], generators: Sequence[torch.Generator]) -> Tensor:
-    """Draw masks for x (batch, members, ...), just as `functional.dropout` does on a CPU.
+def draw_masks(x: Tensor, rates: Sequence[float], generators: Sequence[torch.Generator]) -> Tensor:
+    """Draw masks for x (batch, members, ...), exactly like `functional.dropout` on a CPU.
 
-    Nothing is drawn at a rate of 0.
+    Like it, a member with a rate of 0 draws no random numbers.
     """
     batch, members, *rest = x.shape
     masks = torch.ones((members, batch, *rest), dtype=x.dtype)
@@ -41,56 +47,63 @@ def masks_drawn(x: Tensor, rates: Sequence[float], generators: Sequence[torch.Ge
 
 
 class HashedMasks:
-    """Masks of all members at once, without a loop.
+    """Masks of all members at once, by a counter-based generator.
 
-    Whether a value is kept is a hash of the member's seed, the number of masks so far and the
-    value's place. So a member's masks do not depend on its neighbours, though they are not those
-    that it would draw alone.
+    The random number of a value is the SplitMix64 output for a key (from the member's seed) plus a
+    counter (from the number of masks so far and the value's place) times an odd constant. So it
+    does not depend on the other members, and no state has to be advanced one number at a time.
+
+    Attributes:
+        keys: the hashed seeds, int64 (members,).
+        drawn: the number of masks so far.
+        columns: the rates on the device, by their values (`_column`).
     """
 
     def __init__(self, seeds: Sequence[int], device: torch.device) -> None:
-        self.keys = mixed(torch.tensor(seeds, dtype=torch.int64, device=device))
+        self.keys = mix_bits(torch.tensor(seeds, dtype=torch.int64, device=device))
         self.drawn = 0
         self.columns: dict[tuple[float, ...], Tensor] = {}
 
     def __call__(self, x: Tensor, rates: Sequence[float]) -> Tensor:
-        """Return masks for x (batch, members, ...)."""
+        """Draw masks for x, (batch, members, ...)."""
         self.drawn += 1
         batch, members, *rest = x.shape
-        # The number of masks stands above the bits of any place.
+        # Counter: the number of masks in the bits from 40, the place of the value below (a mask has
+        # fewer than 2**40 values). Shape (batch * values,), the same for all members.
         places = torch.arange(batch * math.prod(rest), device=x.device) + (self.drawn << 40)
-        hashed = mixed(self.keys.unsqueeze(1) + wrapped(HASH_FACTORS[0]) * places)
-        # 24 bits: as many as a float32 holds exactly.
+        # (members, 1) + (batch * values,) -> (members, batch * values); wraps modulo 2**64.
+        hashed = mix_bits(self.keys.unsqueeze(1) + as_signed(HASH_FACTORS[0]) * places)
+        # Uniform in [0, 1) from 24 bits, which is the precision of a float32.
         uniform = ((hashed >> 40) & 0xFFFFFF).float() / (1 << 24)
         rate = self._column(tuple(rates), x.device)
         masks = (uniform >= rate).float() / (1 - rate)
         return masks.to(x.dtype).view(members, batch, *rest).transpose(0, 1)
 
     def _column(self, rates: tuple[float, ...], device: torch.device) -> Tensor:
-        """Return the rates on the device, (members, 1); equal ones are copied there once."""
+        """Return the rates on the device, (members, 1); each set of rates is copied there once."""
         if rates not in self.columns:
             self.columns[rates] = torch.tensor(rates, device=device).unsqueeze(1)
         return self.columns[rates]
 
 
-def mixed(values: Tensor) -> Tensor:
+def mix_bits(values: Tensor) -> Tensor:
     """Apply SplitMix64's finaliser to 64-bit numbers.
 
-    In the results every bit depends on every bit of the number.
+    Every bit of a result depends on every bit of the number.
     """
-    values = (values ^ shifted(values, 30)) * wrapped(HASH_FACTORS[1])
-    values = (values ^ shifted(values, 27)) * wrapped(HASH_FACTORS[2])
-    return values ^ shifted(values, 31)
+    values = (values ^ shift_right(values, 30)) * as_signed(HASH_FACTORS[1])
+    values = (values ^ shift_right(values, 27)) * as_signed(HASH_FACTORS[2])
+    return values ^ shift_right(values, 31)
 
 
-def shifted(values: Tensor, bits: int) -> Tensor:
-    """Shift 64-bit numbers to the right, with zeros coming in.
+def shift_right(values: Tensor, bits: int) -> Tensor:
+    """Shift 64-bit numbers to the right, filling with zeros.
 
-    torch takes them for signed numbers, for which it would copy the sign.
+    torch's shift of the signed type int64 would fill with the sign.
     """
     return (values >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def wrapped(factor: int) -> int:
-    """Return an unsigned 64-bit number as the signed one of the same bits."""
+def as_signed(factor: int) -> int:
+    """Convert an unsigned 64-bit number to the signed one with the same bits."""
     return factor - (1 << 64) if factor >= 1 << 63 else factor

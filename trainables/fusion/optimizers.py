@@ -1,9 +1,12 @@
-"""torch's Adam, AdamW and SGD for K networks at once.
+"""torch's Adam, AdamW and SGD for K fused networks.
 
 Each member has its own learning rate, weight decay, momentum and step count. Weights, gradients and
-what the optimizer keeps are matrices (members, weights per member), so a step is a dozen operations
-whatever the network's depth, and what differs between members is a column. Formulas: torch.optim's
-documentation of the three.
+the optimizer's state are matrices (members, weights per member), so that a step takes about a dozen
+operations, however many layers the networks have. Settings that differ between members are columns
+(members, 1), which broadcast over a member's weights. The formulas are those of the documentation
+of torch.optim; a step agrees with torch's up to rounding.
+
+Betas and epsilon are those of the first member, as the config cannot change them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,19 +16,19 @@ import torch
 from torch import Tensor, optim
 
 Step = Callable[[Tensor, Tensor], None]
-"""Changes the weights, given their gradients, which may be overwritten.
+"""Takes a step: changes the weights in place, given their gradients, which may be overwritten.
 
 Both are (members, weights per member).
 """
-Kept = dict[str, Tensor]
-"""The state that an optimizer keeps of each weight, by torch's own names.
+WeightState = dict[str, Tensor]
+"""The optimizer's values for each weight, by torch's own names, such as `exp_avg`.
 
-Each is (members, weights per member).
+Each is (members, weights per member). Steps change them in place.
 """
 
 
 def column(values: Sequence[float], like: Tensor) -> Tensor:
-    """Return one value for each member, (members, 1), with the device and type of `like`."""
+    """Return a value for each member as a column, (members, 1), with `like`'s device and type."""
     return (
         torch.tensor(values, dtype=torch.float64)
         .to(device=like.device, dtype=like.dtype)
@@ -34,21 +37,22 @@ def column(values: Sequence[float], like: Tensor) -> Tensor:
 
 
 def settings(optimizers: Sequence[optim.Optimizer], name: str) -> list[Any]:
-    """Return one setting of each member's optimizer."""
+    """Return a setting of each member's optimizer, which has a single group of weights."""
     return [optimizer.param_groups[0][name] for optimizer in optimizers]
 
 
 class FusedAdam:
     """Adam, or AdamW if `decoupled`.
 
-    In Adam weight decay is a part of the gradient (L2), in AdamW it is apart from it.
+    Adam adds the weight decay to the gradient (L2 regularisation); AdamW shrinks the weights
+    separately from the gradient step (Loshchilov and Hutter 2019).
     """
 
     def __init__(
         self,
         optimizers: Sequence[optim.Optimizer],
-        kept: Kept,
-        done: Sequence[int],
+        state: WeightState,
+        earlier_steps: Sequence[int],
         steps: int,
         *,
         decoupled: bool,
@@ -57,19 +61,19 @@ class FusedAdam:
 
         Args:
             optimizers: the members' own.
-            kept: what they keep of each weight.
-            done: the number of steps that each member has taken before.
-            steps: the number of steps to come.
+            state: the running means of all members, changed in place by each step.
+            earlier_steps: the number of steps that each member has taken before this epoch.
+            steps: the number of steps in this epoch.
             decoupled: True for AdamW.
         """
-        self.mean, self.square = kept["exp_avg"], kept["exp_avg_sq"]
+        self.mean, self.square = state["exp_avg"], state["exp_avg_sq"]
         (self.beta1, self.beta2), self.epsilon = (
             settings(optimizers, "betas")[0],
             settings(optimizers, "eps")[0],
         )
         self.rates, self.decays = settings(optimizers, "lr"), settings(optimizers, "weight_decay")
         self.decoupled = decoupled
-        self.corrections = iter(self._corrections(done, steps))
+        self.corrections = iter(self._corrections(earlier_steps, steps))
         self.decay = column(self.decays, self.mean)
         self.shrink = column(
             [1 - rate * decay for rate, decay in zip(self.rates, self.decays, strict=True)],
@@ -85,19 +89,21 @@ class FusedAdam:
             gradients.addcmul_(weights, self.decay)
         self.mean.lerp_(gradients, 1 - self.beta1)
         self.square.mul_(self.beta2).addcmul_(gradients, gradients, value=1 - self.beta2)
+        # weights -= rate * mean / (sqrt(square) * spread + epsilon)
         rate, spread = next(self.corrections)
         denominator = self.square.sqrt().mul_(spread).add_(self.epsilon)
         weights.sub_(torch.div(self.mean, denominator, out=denominator).mul_(rate))
 
-    def _corrections(self, done: Sequence[int], steps: int) -> Tensor:
-        """Return the corrections for bias of each step to come, (steps, 2, members, 1).
+    def _corrections(self, earlier_steps: Sequence[int], steps: int) -> Tensor:
+        """Compute the bias corrections of all steps of the epoch, (steps, 2, members, 1).
 
-        They are the learning rate over the mean's bias, and one over the root of the square's, by
-        the member's own count of steps. All are computed at once, so that no step waits for numbers
-        to reach the device.
+        For step t of a member they are lr / (1 - beta1^t), which multiplies the mean of gradients,
+        and 1 / sqrt(1 - beta2^t), which multiplies the root of the mean square. They are computed
+        in float64, like torch's, and copied to the device once for the epoch, so that no step waits
+        for a transfer.
         """
         counts = torch.arange(1, steps + 1, dtype=torch.float64).unsqueeze(1) + torch.tensor(
-            done, dtype=torch.float64
+            earlier_steps, dtype=torch.float64
         )
         rates = torch.tensor(self.rates, dtype=torch.float64) / (1 - self.beta1**counts)
         spreads = (1 - self.beta2**counts).rsqrt()
@@ -109,10 +115,10 @@ class FusedAdam:
 
 
 class FusedSGD:
-    """SGD with momentum."""
+    """SGD with momentum, without dampening or Nesterov's variant, as `OPTIMIZERS` builds it."""
 
-    def __init__(self, optimizers: Sequence[optim.Optimizer], kept: Kept) -> None:
-        self.buffer = kept["momentum_buffer"]
+    def __init__(self, optimizers: Sequence[optim.Optimizer], state: WeightState) -> None:
+        self.buffer = state["momentum_buffer"]
         self.decays, self.momenta = (
             settings(optimizers, "weight_decay"),
             settings(optimizers, "momentum"),
@@ -126,7 +132,7 @@ class FusedSGD:
     def __call__(self, weights: Tensor, gradients: Tensor) -> None:
         """Take one step.
 
-        The buffer begins at zero, so the first step takes the gradient as it is, as torch's does.
+        The buffer starts at zero, so that the first step uses the gradient itself, like torch's.
         """
         if any(self.decays):
             gradients.addcmul_(weights, self.decay)
@@ -135,53 +141,54 @@ class FusedSGD:
         weights.addcmul_(gradients, self.rate, value=-1)
 
 
-KEPT: Mapping[str, tuple[str, ...]] = {
+STATE_NAMES: Mapping[str, tuple[str, ...]] = {
     "adam": ("exp_avg", "exp_avg_sq"),
     "adamw": ("exp_avg", "exp_avg_sq"),
     "sgd": ("momentum_buffer",),
 }
-"""The state that torch's optimizer keeps of each weight, in the weight's own shape.
+"""The names of the values that torch's optimizer keeps for each weight, in the weight's shape.
 
 The keys are the optimizers' names in the config.
 """
 
-FUSED: Mapping[str, Callable[[Sequence[optim.Optimizer], Kept, Sequence[int], int], Step]] = {
-    "adam": lambda optimizers, kept, done, steps: FusedAdam(
-        optimizers, kept, done, steps, decoupled=False
+STEP_FACTORIES: Mapping[
+    str, Callable[[Sequence[optim.Optimizer], WeightState, Sequence[int], int], Step]
+] = {
+    "adam": lambda optimizers, state, earlier_steps, steps: FusedAdam(
+        optimizers, state, earlier_steps, steps, decoupled=False
     ),
-    "adamw": lambda optimizers, kept, done, steps: FusedAdam(
-        optimizers, kept, done, steps, decoupled=True
+    "adamw": lambda optimizers, state, earlier_steps, steps: FusedAdam(
+        optimizers, state, earlier_steps, steps, decoupled=True
     ),
-    "sgd": lambda optimizers, kept, done, steps: FusedSGD(optimizers, kept),
+    "sgd": lambda optimizers, state, earlier_steps, steps: FusedSGD(optimizers, state),
 }
 
 
 def steps_taken(optimizer: optim.Optimizer) -> int:
-    """Return the number of steps that an optimizer has counted; 0 if it keeps no count."""
-    return next((int(kept["step"]) for kept in optimizer.state.values() if "step" in kept), 0)
+    """Return the number of steps that an optimizer has counted; 0 for SGD, which does not count."""
+    return next((int(state["step"]) for state in optimizer.state.values() if "step" in state), 0)
 
 
 def hand_back(
     optimizer: optim.Optimizer, values: Mapping[str, Sequence[Tensor]], steps: int
 ) -> None:
-    """Leave a member's optimizer as its own steps would have left it.
-
-    Stepping without gradients changes nothing, and tells the schedule, which would warn otherwise,
-    that there were steps.
+    """Set a member's optimizer to the state that its own steps would have produced.
 
     Args:
         optimizer: the member's own.
-        values: by name, what it keeps of each weight.
-        steps: all steps that it has taken.
+        values: the new values for each weight, by name (`STATE_NAMES`).
+        steps: the number of all steps that it has taken.
     """
+    # A step without gradients changes no weights, but marks the optimizer as stepped. Otherwise the
+    # schedule would warn that it is stepped before the optimizer.
     optimizer.zero_grad()
     optimizer.step()
     (group,) = optimizer.param_groups
-    if group.get("momentum") == 0:  # torch keeps nothing then
+    if group.get("momentum") == 0:  # torch keeps no state then
         return
     for row, weights in enumerate(group["params"]):
-        kept = optimizer.state[weights]
+        state = optimizer.state[weights]
         if "betas" in group:
-            kept["step"] = torch.full((), float(steps), dtype=torch.float32, device=weights.device)
+            state["step"] = torch.full((), float(steps), dtype=torch.float32, device=weights.device)
         for name, each in values.items():
-            kept[name] = torch.empty_like(weights).copy_(each[row])
+            state[name] = torch.empty_like(weights).copy_(each[row])

@@ -1,10 +1,11 @@
 """The choice of how to train many trials on one device, by measurement.
 
-The ways are: one after another, fused (`trainables/fusion/stack.py`), or in several processes.
+They are trained one after another (plain), fused (`trainables/fusion/stack.py`), or in several
+processes.
 
-Fusion pays where an operation costs much beside its arithmetic: in small networks, above all on a
-GPU. Elsewhere it can lose, so it is chosen only where a few steps of this very network on this very
-device are faster by a clear margin.
+Fusion is worthwhile where the overhead of operations exceeds their arithmetic: in small networks,
+above all on a GPU. For others it can be slower, so it is chosen only if it is faster by a clear
+margin in a few measured steps of this network on this device.
 """
 
 import math
@@ -27,46 +28,44 @@ MEMBERS = (2, 4, 8, 16, 32, 64)
 MARGIN = 1.1
 """The speed, relative to plain, from which another way is chosen.
 
-Two measurements of the same way differ by a few per cent.
+Repeated measurements differ by a few per cent.
 """
 GROWTH = 1.02
 """The speed that a larger group must have, relative to the best smaller one.
 
-Otherwise it is not worth waiting for its slowest member.
+Otherwise its members wait for each other without benefit.
 """
 LARGEST_ON_CPU = 3e6
 """Floating-point operations per image, forward, above which fusion is not measured on a CPU.
 
-There trials run on cores of their own anyway. One thread of an AMD EPYC (Zen 4), 4 to 16 members,
-batches of 32 to 128: 1.3 to 5 times as fast as plain below, 1.1 to 2.1 from 1 to 6 million, 0.9 to
-1.05 at 8 and 22 million.
+On a CPU, trials run on separate cores anyway. Measured on one thread of an AMD EPYC (Zen 4), with 4
+to 16 members and batches of 32 to 128: fusion is 1.3 to 5 times as fast as plain below 1 million
+operations, 1.1 to 2.1 times from 1 to 6 million, and 0.9 to 1.05 times at 8 and 22 million.
 """
 ROUNDS = 3
 STEPS = {"plain": 8, "fused": 3}
-"""Steps that are timed in a round."""
+"""The steps that are timed in a round."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """The way to train trials of one shape on one device."""
+class TrainingPlan:
+    """The way to train trials of the same shape on one device."""
 
     kind: str
-    """`plain`, `fused` or `processes`.
-
-    Plain is one after another; fused is `members` as one network; processes is one after another in
-    each of `members` processes.
+    """`plain` (one after another), `fused` (`members` trials as one network), or `processes` (one
+    after another in each of `members` processes).
     """
     members: int = 1
     gain: float = 1.0
-    """The device's images per second, over those of plain; 1 for plain."""
+    """The images per second of the device, relative to plain."""
     measured: Mapping[str, float] = field(default_factory=dict)
-    """Images per second of all trials together, by way: `plain`, `fused x8`, `processes x2` ..."""
+    """The images per second of all trials together: `plain`, `fused x8`, `processes x2` ..."""
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """Images per second in rounds of steps, plain and fused in turn, of all members together."""
+class SpeedComparison:
+    """Images per second of all members together, in alternating rounds of plain and fused steps."""
 
     plain: Sequence[float]
     fused: Sequence[float]
@@ -83,11 +82,11 @@ class Comparison:
 
     @property
     def clear(self) -> bool:
-        """True if fused is faster in every round, and by the margin in the median one."""
+        """True if fused is faster in every round, and by `MARGIN` in the median round."""
         return self.gain >= MARGIN and min(self.gains) > 1
 
 
-Measure = Callable[[TrialConfig, Dataset, str, int], Comparison]
+Measure = Callable[[TrialConfig, Dataset, str, int], SpeedComparison]
 
 
 def plan(
@@ -99,29 +98,29 @@ def plan(
     share: float = 1.0,
     processes: Mapping[int, float] | None = None,
     measure: "Measure | None" = None,
-) -> Plan:
+) -> TrainingPlan:
     """Choose how to train trials of this config's shape.
 
-    It takes less than 5 s for networks of the size that fusion is for.
+    It takes less than 5 s for networks of the size for which fusion is meant.
 
     Args:
         config: one of the trials.
-        dataset: what they train on; a few of its images are trained on and nothing is kept.
-        device: where.
-        trials: how many run at once.
-        share: the part of them that is expected to have one shape (`shapes.same_shape_fraction`).
-        processes: images per second of several processes on this device, all together, by their
-            number, where the caller has measured that.
-        measure: how plain and fused are compared; given by tests.
+        dataset: their data; a few images are trained on, and the result is discarded.
+        device: the device to train on.
+        trials: the number of trials that run at the same time.
+        share: the expected share of them with the same shape (`shapes.same_shape_fraction`).
+        processes: the total images per second of several processes on this device, by their
+            number, if the caller has measured them.
+        measure: compares plain and fused; replaced in tests.
     """
     most = max(1, min(MEMBERS[-1], math.floor(trials * share)))
-    refusal = unfit(config, dataset, device, most)
-    compared = {} if refusal else compare(config, dataset, device, most, measure or measured)
+    refusal = unsuitability(config, dataset, device, most)
+    compared = {} if refusal else compare(config, dataset, device, most, measure or measure_speeds)
     return choose(compared, dict(processes or {}), refusal)
 
 
-def unfit(config: TrialConfig, dataset: Dataset, device: str, most: int) -> str:
-    """Return the reason why fusion is not even measured, in words; empty if it is."""
+def unsuitability(config: TrialConfig, dataset: Dataset, device: str, most: int) -> str:
+    """Return the reason not even to measure fusion, in words; empty if there is none."""
     if most < MEMBERS[0]:
         return "too few of the trials that run at once share a shape"
     if dataset.folds is not None:
@@ -150,56 +149,57 @@ def unfit(config: TrialConfig, dataset: Dataset, device: str, most: int) -> str:
 
 def compare(
     config: TrialConfig, dataset: Dataset, device: str, most: int, measure: Measure
-) -> dict[int, Comparison]:
-    """Compare plain with ever larger groups, and return the comparisons by their size.
+) -> dict[int, SpeedComparison]:
+    """Compare plain with larger and larger groups; return the comparisons by group size.
 
-    It ends when two groups in a row gain no more, or memory runs out.
+    Stop after two sizes in a row without a gain, or when memory runs out.
     """
-    found: dict[int, Comparison] = {}
-    best, idle = 0.0, 0
+    comparisons: dict[int, SpeedComparison] = {}
+    best, useless_sizes = 0.0, 0
     for members in MEMBERS:
-        if members > most or idle == 2 or not has_room(device, grown=found != {}):
+        if members > most or useless_sizes == 2 or not has_room(device, grown=comparisons != {}):
             break
         try:
-            found[members] = measure(config, dataset, device, members)
+            comparisons[members] = measure(config, dataset, device, members)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             break
-        idle = 0 if found[members].gain > best * GROWTH else idle + 1
-        best = max(best, found[members].gain)
-    return found
+        useless_sizes = 0 if comparisons[members].gain > best * GROWTH else useless_sizes + 1
+        best = max(best, comparisons[members].gain)
+    return comparisons
 
 
 def choose(
-    compared: Mapping[int, Comparison], processes: dict[int, float], refusal: str = ""
-) -> Plan:
-    """Choose the fastest of what was measured; another way than plain only by a clear margin."""
+    compared: Mapping[int, SpeedComparison], processes: dict[int, float], refusal: str = ""
+) -> TrainingPlan:
+    """Choose the fastest way; any other than plain only if it is faster by a clear margin."""
     rates = {
-        f"fused x{members}": statistics.median(found.fused) for members, found in compared.items()
+        f"fused x{members}": statistics.median(comparison.fused)
+        for members, comparison in compared.items()
     }
     rates |= {f"processes x{count}": rate for count, rate in processes.items()}
-    alone = [rate for found in compared.values() for rate in found.plain]
-    plain = statistics.median(alone) if alone else processes.get(1, 0.0)
+    plain_rates = [rate for comparison in compared.values() for rate in comparison.plain]
+    plain = statistics.median(plain_rates) if plain_rates else processes.get(1, 0.0)
     if plain:
         rates["plain"] = plain
-    fused = Plan(
+    fused = TrainingPlan(
         kind="plain", measured=rates, reason=refusal or "fusion is not faster by a clear margin"
     )
-    for members, found in compared.items():
-        if found.clear and found.gain > fused.gain * GROWTH:
-            fused = Plan(
+    for members, comparison in compared.items():
+        if comparison.clear and comparison.gain > fused.gain * GROWTH:
+            fused = TrainingPlan(
                 kind="fused",
                 members=members,
-                gain=found.gain,
+                gain=comparison.gain,
                 measured=rates,
-                reason=f"{members} fused train {found.gain:.2f} times as fast as one",
+                reason=f"{members} fused train {comparison.gain:.2f} times as fast as one",
             )
     count = max(processes, key=lambda count: processes[count], default=1)
     gain = processes[count] / plain if plain and count > 1 else 1.0
     if gain < MARGIN or gain <= fused.gain:
         return fused
     against = f"fused {fused.gain:.2f} times" if fused.kind == "fused" else fused.reason
-    return Plan(
+    return TrainingPlan(
         kind="processes",
         members=count,
         gain=gain,
@@ -208,30 +208,35 @@ def choose(
     )
 
 
-def measured(config: TrialConfig, dataset: Dataset, device: str, members: int) -> Comparison:
-    """Time a few steps of one training and of a group, in turn.
+def measure_speeds(
+    config: TrialConfig, dataset: Dataset, device: str, members: int
+) -> SpeedComparison:
+    """Time a few steps of a single training and of a group, alternating between them.
 
-    The group's time includes the steps' part of stacking and handing back, which come once an
+    The group's time includes a step's share of stacking and handing back, which happen once per
     epoch.
     """
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(torch.device(device))
-    one = Training(config, dataset, device=device)
+    single = Training(config, dataset, device=device)
     group = [Training(config, dataset, device=device) for _ in range(members)]
-    plain_s(one, 2)
+    plain_s(single, 2)
     fused_s(group, 1)
-    pairs = [(plain_s(one, STEPS["plain"]), fused_s(group, STEPS["fused"])) for _ in range(ROUNDS)]
-    images = one.draws(1)[0].shape[1]
-    return Comparison(
+    pairs = [
+        (plain_s(single, STEPS["plain"]), fused_s(group, STEPS["fused"])) for _ in range(ROUNDS)
+    ]
+    images = single.draws(1)[0].shape[1]
+    return SpeedComparison(
         plain=[images / plain for plain, _ in pairs],
         fused=[images * members / fused for _, fused in pairs],
     )
 
 
 def rate(config: TrialConfig, dataset: Dataset, device: str, seconds: float = 1.0) -> float:
-    """Return the images per second of one plain training, measured over so many seconds.
+    """Measure the images per second of a single plain training, for about `seconds`.
 
-    That is the speed that a process reaches beside others that do the same.
+    Several processes call this at the same time, to measure the speed that each reaches beside the
+    others.
     """
     training = Training(config, dataset.of_one_network(), device=device)
     images = training.draws(1)[0].shape[1]
@@ -244,7 +249,7 @@ def rate(config: TrialConfig, dataset: Dataset, device: str, seconds: float = 1.
 
 
 def plain_s(training: Training, steps: int) -> float:
-    """Return the seconds that a step of a training alone takes."""
+    """Measure the seconds of a step of a single training."""
     rows, changes = training.draws(1)
     means = MetricAverage("loss", device=training.device)
     training.network.train()
@@ -257,40 +262,37 @@ def plain_s(training: Training, steps: int) -> float:
 
 
 def fused_s(group: Sequence[Training], steps: int) -> float:
-    """Return the seconds that a step of a group takes.
-
-    They include the step's part of what comes once an epoch.
-    """
+    """Measure the seconds of a step of a group, with its share of the work once per epoch."""
     wait(group[0].device)
     start = time.perf_counter()
     stack = Stack(group)
     stack.network.train()
     between = time.perf_counter()
-    taken = min(steps, stack.steps)
-    for step in range(taken):
+    steps_taken = min(steps, stack.steps)
+    for step in range(steps_taken):
         stack.step(*stack.batch(step))
     wait(stack.device)
-    done = time.perf_counter()
+    trained = time.perf_counter()
     stack.hand_back()
     wait(stack.device)
-    once = between - start + time.perf_counter() - done
-    return (done - between) / taken + once / stack.steps
+    per_epoch_s = between - start + time.perf_counter() - trained
+    return (trained - between) / steps_taken + per_epoch_s / stack.steps
 
 
 def has_room(device: str, *, grown: bool) -> bool:
-    """Return whether a group of twice the last one's size will fit.
+    """True if a group of twice the last size is expected to fit into memory.
 
-    On a GPU it needs twice the most memory that this process has held. The answer is yes on a CPU,
-    and before any group was measured (`grown` is False).
+    On a GPU it is expected to need twice the peak memory of this process so far. True on a CPU, and
+    before any group was measured (`grown` is False).
     """
     if torch.device(device).type != "cuda" or not grown:
         return True
     free, _ = torch.cuda.mem_get_info(torch.device(device))
-    held = torch.cuda.max_memory_allocated(torch.device(device))
-    return 2 * held <= free + torch.cuda.memory_reserved(torch.device(device))
+    peak = torch.cuda.max_memory_allocated(torch.device(device))
+    return 2 * peak <= free + torch.cuda.memory_reserved(torch.device(device))
 
 
 def wait(device: torch.device) -> None:
-    """Wait until a GPU has done what it was told."""
+    """Wait until a GPU has finished all queued operations."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,6 +1,6 @@
-"""Keys of trials that can be trained as one network, or that cost the same, and their shares.
+"""Keys that are equal for trials that can be fused, or that cost the same to use.
 
-They are computed from configs alone, without torch.
+They are computed from configs, without torch, so that the driver can use them too.
 """
 
 from collections import Counter
@@ -10,11 +10,12 @@ from trainables.config import TrialConfig
 
 
 def shape_key(config: TrialConfig) -> Hashable | None:
-    """Return a key that is equal for trials that may be trained as one network.
+    """Return a key that is equal for trials that may be fused.
 
-    These have one network, batch size, kind of optimizer, precision and data; everything else is
-    each trial's own. The key is None for what cannot be fused: a baseline, which has no
-    network, one that begins with a checkpoint, and trials of a task that does not support it.
+    Such trials have the same network, batch size, kind of optimizer, precision and data; all other
+    settings may differ. The key is None for trials that cannot be fused: baselines, trainings that
+    start from a checkpoint, and tasks that do not support it. A key does not guarantee that the
+    layers of the network can be fused; `stack.shape_of`, which needs torch, checks that too.
     """
     if config.model.is_baseline or config.warm_start or "fuse" not in config.task.can:
         return None
@@ -32,15 +33,15 @@ def shape_key(config: TrialConfig) -> Hashable | None:
 
 
 def cost_key(config: TrialConfig, precision: str) -> Hashable:
-    """Return a key that is equal for trials that cost the same to use on one machine.
+    """Return a key that is equal for trials that cost the same to use on the same machine.
 
-    These have one model and data; how they were trained, and which weights were frozen meanwhile,
-    does not count.
+    Such trials have the same model and data; it does not matter how they were trained, and which
+    weights were frozen.
 
     Args:
         config: the trial's.
-        precision: the one in which the trial was trained. Before that is known it is `auto`, which
-            stands for one precision for each batch size.
+        precision: the precision in which the trial was trained; before it is known `auto`, which
+            then depends only on the batch size.
     """
     options = tuple(
         sorted(
@@ -59,13 +60,14 @@ def cost_key(config: TrialConfig, precision: str) -> Hashable:
 
 
 def same_shape_fraction(shapes: Sequence[Hashable | None]) -> float:
-    """Return the part of these trials that has the shape of any one of them, on average.
+    """Return the mean share of these trials that have the same shape as one of them.
 
-    It is 1 if all have one shape, 1/n if no two have, and 0 for no trials.
+    It is the sum of n_s^2 / n^2 over the shapes s: 1 if all trials have the same shape, 1/n if all
+    differ, and 0 without trials.
 
     Args:
-        shapes: the shape of each trial that runs at the same time. None for a trial that cannot be
-            fused: it shares its shape with no other.
+        shapes: the shape of each trial that runs at the same time; None for a trial that cannot be
+            fused, which has no shape in common with any other.
     """
     sizes = Counter(shape for shape in shapes if shape is not None)
     pairs = sum(size**2 for size in sizes.values()) + shapes.count(None)

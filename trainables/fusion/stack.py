@@ -1,15 +1,31 @@
-"""Many small trainings on one device, trained as one network.
+"""Several small trainings on one device, trained for an epoch as one network.
 
-What each operation costs beside its arithmetic is then paid once for all of them.
+The overhead of each operation is then paid once for all of them.
 
     if len({shape_of(training.config) for training in trainings}) == 1:
         metrics = train_together(trainings)     # one epoch of each
 
-Between epochs nothing is fused: the weights are stacked at an epoch's start and handed back at its
-end, so that any training can be stopped, saved, resumed or trained alone, and a group may have
-other members in each epoch. A member's losses are those of the training alone but for the order in
-which numbers are added (in float32 on a CPU they agree to about 1e-6). On a CPU its dropout masks
-are those of the training alone too.
+Life of a `Stack`, which exists for one epoch:
+
+1. Each member's `Training` draws the batches and augmentations of its epoch, as it would alone.
+   Members that draw the same share them (`Sources`).
+2. The networks are fused (`layers.fuse`). All weights are moved into a single matrix (members,
+   weights per member), of which the parameters of the fused network become views
+   (`move_into_rows`). The optimizers' values are copied into matrices of the same form. So the
+   optimizer's step needs a few operations on whole matrices (`optimizers`), instead of some for
+   each parameter.
+3. `train_epoch` and `validate` do what the methods of `Training` do, for all members at once. The
+   loss to differentiate is the sum of the members' losses. As no operation mixes members, the
+   gradient of a member's weights is that of its own loss, and a loss that is not finite affects
+   only its own member.
+4. `hand_back` copies weights, running statistics and optimizer states into the members.
+
+Between epochs nothing is fused, so that any training can be stopped, saved, resumed or trained
+alone, and a group may have other members in each epoch. Until step 4 no member is changed: if
+stacking or training fails, for example for lack of memory, the trainings continue separately.
+
+A member's losses equal those of the training alone up to the order of additions (in float32 on a
+CPU they agree to about 1e-6). On a CPU its dropout masks are the same too.
 """
 
 import math
@@ -27,34 +43,34 @@ from trainables.catalog.tasks import CLASSIFICATION
 from trainables.config import ModelConfig, TrialConfig
 from trainables.fusion.layers import blueprint, fuse
 from trainables.fusion.masks import masks_for
-from trainables.fusion.optimizers import FUSED, KEPT, hand_back, steps_taken
+from trainables.fusion.optimizers import STATE_NAMES, STEP_FACTORIES, hand_back, steps_taken
 from trainables.fusion.shapes import shape_key
 from trainables.messages import EpochMetrics
 from trainables.tasks.metrics import SCORES, measure
 from trainables.training.loop import Training, autocast, mixed_seed
 
 EXAMPLE_SIDE = 32
-"""Side, in pixels, of the image for which a model is built to see what it is made of.
+"""The side, in pixels, of the image for which a model is built to examine its layers.
 
-It is built without memory.
+It is built on the `meta` device, without memory.
 """
 
 
 def shape_of(config: TrialConfig) -> Hashable | None:
-    """Return what trials must have in common to be trained together, or None if this one cannot be.
+    """Return the key that trials must share to be trained together; None if this one cannot be.
 
-    Trials of equal shapes on one data set can be trained together. Learning rate, weight decay,
-    momentum, schedule, dropout, augmentation, seed and number of epochs are each trial's own.
+    Trials with equal shapes and the same data set can be trained together. Learning rate, weight
+    decay, momentum, schedule, dropout, augmentation, seed and number of epochs may differ.
     """
     return (
         None
-        if config.model.is_baseline or not _stacks(replace(config.model, dropout=None))
+        if config.model.is_baseline or not _is_stackable(replace(config.model, dropout=None))
         else shape_key(config)
     )
 
 
 @lru_cache
-def _stacks(model: ModelConfig) -> bool:
+def _is_stackable(model: ModelConfig) -> bool:
     entry = MODELS[model.name]
     side = max(entry.min_side, EXAMPLE_SIDE)
     with torch.device("meta"):
@@ -65,30 +81,30 @@ def _stacks(model: ModelConfig) -> bool:
 class PartialUpdateError(Exception):
     """Some of the trainings were updated and others not.
 
-    None of them may be continued: they are to be begun again from their checkpoints.
+    None of them may continue: they must be restored from their checkpoints.
     """
 
 
 def train_together(trainings: Sequence[Training]) -> list[EpochMetrics]:
     """Train one epoch of each, in lockstep as one network.
 
-    Each is left as if it had trained that epoch alone. They may be at different epochs. One that
-    diverges does not touch the others. An error on the way leaves all of them as they were, unless
-    it comes at the very end (`PartialUpdateError`). It is fastest where members see the same
-    batches: with one seed and augmentation, at one epoch.
+    Afterwards each is as if it had trained that epoch alone. They may be at different epochs. A
+    member that diverges does not affect the others. An error leaves all of them unchanged, unless
+    it happens at the very end (`PartialUpdateError`). Training is fastest if members see the same
+    batches: with the same seed and augmentation, at the same epoch.
 
     Returns:
-        The metrics of each, in order. `time/epoch_s` is the time that passed for it, which is the
-        whole group's: what one member cost the device is that over the number of members, and a sum
-        over members counts the same seconds several times.
+        The metrics of each, in order. `time/epoch_s` is the time of the whole group. A member's
+        share of it is that divided by the number of members; summing it over members would count
+        the same seconds several times.
 
     Raises:
-        ValueError: they have not one shape, device and data set, or one of them is at its end or
-            trained by several processes.
-        PartialUpdateError: the epoch was trained and could not be handed back to all.
+        ValueError: their shapes, devices or data sets differ, or one of them has trained all its
+            epochs or is trained by several processes.
+        PartialUpdateError: the epoch was trained, but could not be handed back to all.
     """
     start = time.perf_counter()
-    refusal = why_not(trainings)
+    refusal = incompatibility(trainings)
     if refusal:
         raise ValueError(f"these trainings cannot be trained together: {refusal}")
     stack = Stack(trainings)
@@ -105,7 +121,7 @@ def train_together(trainings: Sequence[Training]) -> list[EpochMetrics]:
     ]
 
 
-def why_not(trainings: Sequence[Training]) -> str:
+def incompatibility(trainings: Sequence[Training]) -> str:
     """Return the reason why these cannot be trained together, in words; empty if they can."""
     if not trainings:
         return "there are none"
@@ -128,25 +144,44 @@ def why_not(trainings: Sequence[Training]) -> str:
         "precision": lambda training: training.precision,
         "data set": lambda training: (training.train.images.shape, training.val.images.shape),
     }
-    for what, value in same.items():
-        found = {value(training) for training in trainings}
-        if None in found:
+    for property_name, value in same.items():
+        values = {value(training) for training in trainings}
+        if None in values:
             return (
                 f"a layer of '{trainings[0].config.model.name}' is not known to keep members apart"
             )
-        if len(found) > 1:
-            return f"they differ in {what}"
+        if len(values) > 1:
+            return f"they differ in {property_name}"
     return ""
 
 
 class Stack:
-    """K trainings' networks as one, for one epoch."""
+    """The networks of K trainings, fused for one epoch (see the module's docstring).
+
+    Attributes:
+        trainings, members: the trainings, and their number.
+        first: the first training, whose settings stand for those that all share.
+        sources, val_sources: which members share training batches, and validation batches.
+        draws: for the first member of each source, the rows of its batches (steps, batch), and the
+            parameters of their augmentation (`Training.draws`).
+        steps: the number of steps of the epoch.
+        network: the fused network.
+        weights: all its weights, (members, weights per member); its parameters are views of it.
+        parameters: the parameters, in the order of the columns of `weights`.
+        earlier_steps: the optimizer steps of each member before this epoch.
+        state: the optimizers' values by name, each (members, weights per member).
+        optimizer_step: takes a step of all members' optimizers.
+        sums: each member's sum of training losses over the images so far, float64 (members,).
+        class_weights: (classes, members); None if no member weights classes.
+        numbers: 0 to K - 1, to index the members.
+    """
 
     def __init__(self, trainings: Sequence[Training]) -> None:
-        """Stack the members, which `why_not` accepts; they are not changed before `hand_back`."""
+        """Stack compatible members (`incompatibility`), which only `hand_back` changes."""
         self.trainings, self.members = trainings, len(trainings)
         self.first = trainings[0]
         self.device = self.first.device
+        # The addresses of its tensors identify a data set: trainings in a process share them.
         data = [
             tuple(
                 part.data_ptr()
@@ -155,6 +190,7 @@ class Stack:
             )
             for each in trainings
         ]
+        # All that the batches of an epoch depend on, beside the data.
         drawn = [
             (each.config.seed, each.epoch, each.config.augment, each.config.train.sampling)
             for each in trainings
@@ -168,6 +204,7 @@ class Stack:
             for member in self.sources.firsts
         }
         self.steps = len(self.draws[0][0])
+        # The seed with which `Training` would seed dropout in this epoch.
         seeds = [
             mixed_seed(training.config.seed, f"dropout {training.world.rank}", training.epoch + 1)
             for training in trainings
@@ -175,16 +212,18 @@ class Stack:
         self.network = fuse(
             [training.network for training in trainings], masks_for(seeds, self.device)
         )
-        self.weights = in_rows(self.network)
+        self.weights = move_into_rows(self.network)
         self.parameters = list(self.network.parameters())
         self.optimizers = [training.optimizer for training in trainings]
-        self.done = [steps_taken(optimizer) for optimizer in self.optimizers]
-        self.kept = {name: self._gather(name) for name in KEPT[self.first.config.optimizer.name]}
-        self.optimizer_step = FUSED[self.first.config.optimizer.name](
-            self.optimizers, self.kept, self.done, self.steps
+        self.earlier_steps = [steps_taken(optimizer) for optimizer in self.optimizers]
+        self.state = {
+            name: self._gather(name) for name in STATE_NAMES[self.first.config.optimizer.name]
+        }
+        self.optimizer_step = STEP_FACTORIES[self.first.config.optimizer.name](
+            self.optimizers, self.state, self.earlier_steps, self.steps
         )
         self.sums = torch.zeros(self.members, dtype=torch.float64, device=self.device)
-        self.class_weights = weights_of(trainings)
+        self.class_weights = stack_class_weights(trainings)
         self.numbers = torch.arange(self.members, device=self.device)
 
     def train_epoch(self) -> list[dict[str, float]]:
@@ -196,12 +235,12 @@ class Stack:
         return [{"train/loss": total / images} for total in self.sums.tolist()]
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return the images and labels of a step, counted from 0, as `step` takes them."""
+        """Return the images and labels of a step, numbered from 0, for the method `step`."""
         drawn = []
         for member in self.sources.firsts:
             rows, changes = self.draws[member]
             drawn.append(self.trainings[member].train.batch(rows[step], changes[step]))
-        return side_by_side(drawn, self.sources)
+        return join_batches(drawn, self.sources)
 
     def step(self, images: Tensor, labels: Tensor) -> None:
         """Take one step of every member.
@@ -213,28 +252,30 @@ class Stack:
         with autocast(self.first.precision, self.device):
             logits = self.network(images)
         each = self._losses(logits, labels)
-        losses = each.mean(dim=0)
-        followed = losses
+        losses = each.mean(dim=0)  # (members,)
+        followed = losses  # what gradients follow: with class weights not what is reported
         if self.class_weights is not None:
             followed = (each * self.class_weights[labels, self.numbers]).mean(dim=0)
-        # A sum keeps members apart.
+        # The gradient of the sum is each member's own gradient, as no loss depends on another
+        # member's weights. A mean would divide it by the number of members.
         gradients = torch.autograd.grad(followed.sum(), self.parameters)
         self.optimizer_step(
-            self.weights, torch.cat([in_row(gradient) for gradient in gradients], dim=1)
+            self.weights, torch.cat([as_row(gradient) for gradient in gradients], dim=1)
         )
         self.sums += losses.detach() * len(labels)
         self._beat()
 
     @torch.no_grad()
     def validate(self) -> list[dict[str, float]]:
-        """Return the loss and metrics of each member on its validation part."""
+        """Return the loss and metrics of each member on its validation set."""
         self.network.eval()
         outputs = list[Tensor]()
         measured = any(training.metric.name in SCORES for training in self.trainings)
         sums = torch.zeros(2, self.members, dtype=torch.float64, device=self.device)
+        # All members together get about as many images at once as a single training would.
         size = max(self.draws[0][0].shape[1], self.first.eval_batch // self.members)
         for rows in torch.arange(len(self.first.val), device=self.device).split(size):
-            images, labels = side_by_side(
+            images, labels = join_batches(
                 [self.trainings[member].val.batch(rows) for member in self.val_sources.firsts],
                 self.val_sources,
             )
@@ -246,24 +287,24 @@ class Stack:
                 outputs.append(logits)
             self._beat()
         losses, hits = (sums / len(self.first.val)).tolist()
-        found = [
+        metrics = [
             {"val/loss": loss, CLASSIFICATION.primary.key: right}
             for loss, right in zip(losses, hits, strict=True)
         ]
         if measured:
             logits = torch.cat(outputs)
             for member, training in enumerate(self.trainings):
-                found[member] |= measure(
+                metrics[member] |= measure(
                     training.metric, logits[:, member].float(), training.val.all_targets
                 )
-        return found
+        return metrics
 
     @torch.no_grad()
     def hand_back(self) -> None:
-        """Give each member its weights, running statistics, optimizer state and epoch."""
-        weights, kept = (
+        """Copy weights, statistics and optimizer states to the members, and count the epoch."""
+        weights, states = (
             self._views(self.weights),
-            {name: self._views(rows) for name, rows in self.kept.items()},
+            {name: self._views(rows) for name, rows in self.state.items()},
         )
         buffers = dict(self.network.named_buffers())
         for member, training in enumerate(self.trainings):
@@ -274,8 +315,10 @@ class Stack:
                     buffer.copy_(buffers[name][member])
                 else:
                     buffer += self.steps  # num_batches_tracked
-            own = {name: [values[member] for values in views] for name, views in kept.items()}
-            hand_back(training.optimizer, own, self.done[member] + self.steps)
+            member_state = {
+                name: [values[member] for values in views] for name, views in states.items()
+            }
+            hand_back(training.optimizer, member_state, self.earlier_steps[member] + self.steps)
             training.network.eval()
             training.epoch += 1
 
@@ -294,54 +337,63 @@ class Stack:
 
     @torch.no_grad()
     def _gather(self, name: str) -> Tensor:
-        """Return what the members' optimizers keep under this name, as rows.
+        """Gather the members' optimizer values of this name, (members, weights per member).
 
-        They are zero for a member that has taken no step.
+        They are zero for a member that has taken no step, as in a new optimizer.
         """
         rows = torch.zeros_like(self.weights)
         each = self._views(rows)
         for member, optimizer in enumerate(self.optimizers):
             for values, parameter in zip(each, optimizer.param_groups[0]["params"], strict=True):
-                kept = optimizer.state.get(parameter, {}).get(name)
-                if kept is not None:
-                    values[member].copy_(kept)
+                value = optimizer.state.get(parameter, {}).get(name)
+                if value is not None:
+                    values[member].copy_(value)
         return rows
 
 
-def weights_of(trainings: Sequence[Training]) -> Tensor | None:
-    """Return how much an image counts in each member's loss, by its class, (classes, members).
+def stack_class_weights(trainings: Sequence[Training]) -> Tensor | None:
+    """Return the weight of each class in each member's loss, (classes, members).
 
-    None where all images count alike for all members.
+    None if no member weights classes.
     """
-    found = [training.class_weights for training in trainings]
-    known = next((weights for weights in found if weights is not None), None)
-    if known is None:
+    weights_of_members = [training.class_weights for training in trainings]
+    example = next((weights for weights in weights_of_members if weights is not None), None)
+    if example is None:
         return None
-    alike = torch.ones_like(known)
-    return torch.stack([alike if weights is None else weights for weights in found], dim=1)
+    equal_weights = torch.ones_like(example)
+    return torch.stack(
+        [equal_weights if weights is None else weights for weights in weights_of_members], dim=1
+    )
 
 
 class Sources:
-    """The different sources that members have, and the members of each.
+    """The distinct sources of batches: members of the same source see the same batches.
 
-    `firsts` is one member of each source, `kinds` each member's source as a position in `firsts`,
-    int64 (members,).
+    So a batch is built once per source and not once per member.
+
+    Attributes:
+        firsts: the number of the first member of each source.
+        kinds: each member's source, as an index into `firsts`, int64 (members,).
     """
 
     def __init__(self, keys: Sequence[Hashable], device: torch.device) -> None:
-        """Find the different sources among `keys`, one key for each member."""
-        found = list(dict.fromkeys(keys))
-        self.firsts = [keys.index(key) for key in found]
-        self.kinds = torch.tensor([found.index(key) for key in keys], device=device)
+        """Group the members by their keys."""
+        distinct = list(dict.fromkeys(keys))
+        self.firsts = [keys.index(key) for key in distinct]
+        self.kinds = torch.tensor([distinct.index(key) for key in keys], device=device)
 
 
-def side_by_side(
+def join_batches(
     batches: Sequence[tuple[Tensor, Tensor]], sources: Sources
 ) -> tuple[Tensor, Tensor]:
-    """Return the batches of `sources.firsts` as one batch of all members.
+    """Join the batches of `sources.firsts` into a batch of all members.
 
-    A batch that all share is not copied: it has a stride of 0 along the members. Otherwise channels
-    follow members in memory.
+    A batch that all members share is not copied: it has a stride of 0 along the members. Otherwise
+    it is copied into the memory order (batch, height, width, members, channels); see `layers`.
+
+    Args:
+        batches: for each source, images (batch, channels, height, width) and labels (batch,).
+        sources: the sources of the members.
 
     Returns:
         Images (batch, members, channels, height, width) and labels (batch, members).
@@ -352,6 +404,7 @@ def side_by_side(
         return images.unsqueeze(1).expand(-1, members, -1, -1, -1), labels.unsqueeze(1).expand(
             -1, members
         )
+    # (batch, height, width, sources, channels), then the source of each member along axis 3.
     images = torch.stack([images.permute(0, 2, 3, 1) for images, _ in batches], dim=3).index_select(
         3, sources.kinds
     )
@@ -360,10 +413,11 @@ def side_by_side(
 
 
 @torch.no_grad()
-def in_rows(network: torch.nn.Module) -> Tensor:
-    """Move the parameters of a stacked network into one matrix, and return it.
+def move_into_rows(network: torch.nn.Module) -> Tensor:
+    """Move the parameters of a fused network into one matrix, (members, weights per member).
 
-    The matrix is (members, weights per member); the parameters become views of it.
+    The parameters become views of the matrix, so that a step of the optimizer on the matrix changes
+    the network, without a copy.
     """
     parameters = list(network.parameters())
     members, each = len(parameters[0]), sum(parameter[0].numel() for parameter in parameters)
@@ -376,26 +430,28 @@ def in_rows(network: torch.nn.Module) -> Tensor:
     return rows
 
 
-def in_row(values: Tensor) -> Tensor:
-    """Return one parameter (members, ...) as (members, weights per member), as `views` has it."""
+def as_row(values: Tensor) -> Tensor:
+    """Flatten a parameter or gradient (members, ...) to rows, in the order of `views`."""
     return (values.permute(0, 1, 3, 4, 2) if values.dim() == 5 else values).flatten(1)
 
 
 def views(rows: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:
-    """Return a matrix (members, weights per member) as parameters (members, ...) of these shapes.
+    """View a matrix (members, weights per member) as parameters (members, ...) of these shapes.
 
-    Filters have their channels last in memory, as convolutions read them.
+    The parameters follow each other along a row. Filters are stored with their channels last,
+    (filters, height, width, channels), which is the order in which channels-last convolutions read
+    them.
     """
-    found, start = [], 0
+    parameters, start = [], 0
     for shape in shapes:
         end = start + math.prod(shape[1:])
         block = rows[:, start:end]
         if len(shape) == 5:
             members, filters, channels, height, width = shape
-            found.append(
+            parameters.append(
                 block.view(members, filters, height, width, channels).permute(0, 1, 4, 2, 3)
             )
         else:
-            found.append(block.view(shape))
+            parameters.append(block.view(shape))
         start = end
-    return found
+    return parameters

@@ -1,8 +1,8 @@
-"""Images that show the same picture: pixel by pixel, nearly, or mirrored.
+"""Images that show the same picture: equal in every pixel, nearly equal, or mirrored.
 
-Nearly equal images are looked for by their hashes, of which those are compared that have a quarter
-of their bits in common, and each pair is verified by the correlation of its thumbnails. How much
-two images must correlate depends on how much any two of the data do.
+Candidates for nearly equal images have similar hashes: those that agree in one of four quarters of
+their bits are compared. Each pair is then verified by the correlation of its thumbnails. The
+required correlation depends on how similar the images of the data are in general.
 """
 
 import hashlib
@@ -13,54 +13,61 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.datasets.arrays import CHUNK, Images, Part, Ragged
-from trainables.inspection.hashes import MIRROR, Floats, Hashes, hashes, mirrored, thumbnails
+from trainables.inspection.hashes import (
+    MIRROR,
+    Floats,
+    Hashes,
+    hashes,
+    mirror_thumbnails,
+    thumbnails,
+)
 
 Rows = NDArray[np.int64]
-"""Numbers of images, counted through all parts in order."""
+"""Numbers of images, which are numbered consecutively across all parts."""
 THUMBNAIL = 32
 """The largest side of a thumbnail, in pixels."""
 MIN_SIDE = 24
-"""Of smaller images two different ones may be nearly equal: their copies are looked for alone."""
+"""Smaller images may be nearly equal though they differ, so that only equal ones are found."""
 VARIED, MIN_SIMILARITY, MAX_DISTANCE = 0.42, 0.95, 6
 ALIKE, MIN_SIMILARITY_ALIKE, MAX_DISTANCE_ALIKE = 0.7, 0.995, 2
-"""If nine tenths of all pairs of images correlate by less than the first figure, two that
-correlate by the second are one picture; their hashes then differ in no more bits than the third.
+"""If the likeness of the data (`_likeness`) is below the first number, images that correlate by the
+second show the same picture; their hashes then differ in no more bits than the third.
 
-Where images are more alike than `ALIKE`, none are taken for one picture. Measured: in 51,000 images
-of CIFAR-10 (0.31) 136 pairs and 41 mirrored ones are found, and each shows one picture; in 70,000
-of MNIST (0.53) none, where two drawings correlate by 0.9944 at most.
+If the likeness is at least `ALIKE`, nearly equal images are not searched. Measured: in 51,000
+images of CIFAR-10 (likeness 0.31), 136 pairs and 41 mirrored ones are found, all of them correct;
+in 70,000 of MNIST (0.53) none, and there two different drawings correlate by 0.9944 at most.
 """
 SAMPLE = 400
-"""The number of images by which is measured how alike any two are."""
+"""The number of images with which the likeness of the data is measured."""
 BANDS, WINDOW = 4, 64
-"""Hashes are compared with those that equal them in one of `BANDS` sets of bits; of very many
-such, in order, with the next `WINDOW`."""
+"""Hashes are compared with those that equal them in one of `BANDS` sets of bits, if there are many
+only with the next `WINDOW` in sorted order."""
 MAX_PAIRS = 100_000
-"""The most pairs that are kept."""
+"""The most pairs of each kind that are returned."""
 NOT_LOOKED_FOR = "nearly equal ones were not looked for"
 
 
 @dataclass(frozen=True)
 class Copies:
-    """The copies among all images of some parts, counted through."""
+    """The copies among the images of some parts, which are numbered across the parts."""
 
     original: Rows
-    """For each image the first that equals it in every pixel, (images,)."""
+    """For each image, the first one that equals it in every pixel, (images,)."""
     near: Rows
-    """Pairs of originals that nearly equal each other, (pairs, 2), the first before the second."""
+    """Pairs of nearly equal originals, (pairs, 2), each in ascending order."""
     mirrored: Rows
-    """Pairs of originals of which one is nearly the mirror image of the other, (pairs, 2)."""
+    """Pairs of originals that are nearly mirror images of each other, (pairs, 2)."""
     limit: str = ""
-    """A clause on what was not looked for, and why; empty if all was."""
+    """A clause that says what was not searched, and why; empty if everything was."""
 
     def among(self, rows: Rows) -> "Copies":
-        """Return the copies among these images, in this order."""
+        """Return the copies among these images, renumbered in this order."""
         nobody = len(rows)
         first = np.full(len(self.original), nobody)
         np.minimum.at(first, self.original[rows], np.arange(nobody))
 
-        def pairs(found: Rows) -> Rows:
-            moved = np.unique(np.sort(first[found], axis=1), axis=0)
+        def pairs(numbers: Rows) -> Rows:
+            moved = np.unique(np.sort(first[numbers], axis=1), axis=0)
             return moved[moved[:, 1] < nobody]
 
         return Copies(
@@ -76,8 +83,8 @@ def find_copies(parts: Sequence[Part]) -> Copies:
         small = f"images of fewer than {MIN_SIDE} pixels a side"
         return Copies(original, none, none, f"{NOT_LOOKED_FOR}: {small}")
     distinct = np.unique(original)
-    look = _Look(parts, min(THUMBNAIL, *sides))
-    likeness = _likeness(look, distinct)
+    source = _ThumbnailSource(parts, min(THUMBNAIL, *sides))
+    likeness = _likeness(source, distinct)
     if likeness >= ALIKE or len(distinct) < 2:
         return Copies(original, none, none, f"{NOT_LOOKED_FOR}: the images look too much alike")
     similarity, distance = (
@@ -85,13 +92,15 @@ def find_copies(parts: Sequence[Part]) -> Copies:
         if likeness < VARIED
         else (MIN_SIMILARITY_ALIKE, MAX_DISTANCE_ALIKE)
     )
-    found = np.concatenate([hashes(images) for part in parts for images in _batches(part)])
-    plain, turned = _candidates(found[distinct], distance)
-    near = _verified(look, distinct[plain], similarity, mirror=False)
-    is_known = np.isin(_keys(distinct[turned], len(original)), _keys(near, len(original)))
-    other = _verified(look, distinct[turned][~is_known], similarity, mirror=True)
-    is_cut = MAX_PAIRS in (len(near), len(other))
-    return Copies(original, near, other, f"cut off at {MAX_PAIRS:,} pairs" if is_cut else "")
+    image_hashes = np.concatenate([hashes(images) for part in parts for images in _batches(part)])
+    candidates, mirror_candidates = _find_candidates(image_hashes[distinct], distance)
+    near = _verify(source, distinct[candidates], similarity, mirror=False)
+    is_known = np.isin(
+        _keys(distinct[mirror_candidates], len(original)), _keys(near, len(original))
+    )
+    mirror_pairs = _verify(source, distinct[mirror_candidates][~is_known], similarity, mirror=True)
+    is_cut = MAX_PAIRS in (len(near), len(mirror_pairs))
+    return Copies(original, near, mirror_pairs, f"cut off at {MAX_PAIRS:,} pairs" if is_cut else "")
 
 
 def _least_side(part: Part) -> int:
@@ -101,7 +110,7 @@ def _least_side(part: Part) -> int:
 
 
 def _batches(part: Part) -> Iterator[Images]:
-    """Yield all images of a part, (count, height, width, channels), some of one size at a time."""
+    """Yield all images of a part in batches of one size, (count, height, width, channels)."""
     if part.is_ragged:
         yield from (image[None] for image in part.each())
     else:
@@ -109,7 +118,7 @@ def _batches(part: Part) -> Iterator[Images]:
 
 
 def _originals(parts: Sequence[Part]) -> Rows:
-    """Return for each image the first that is equal to it."""
+    """Return for each image the first one that equals it, (images,)."""
     first: dict[bytes, int] = {}
     images = (image for part in parts for image in part.each())
     return np.array(
@@ -123,80 +132,81 @@ def _originals(parts: Sequence[Part]) -> Rows:
     )
 
 
-class _Look:
-    """Thumbnails of images that are counted through all parts."""
+class _ThumbnailSource:
+    """Thumbnails of images, which are numbered across all parts."""
 
     def __init__(self, parts: Sequence[Part], side: int) -> None:
         self.parts, self.side = parts, side
         self.starts = np.cumsum([0, *map(len, parts)])
 
     def thumbnails(self, rows: Rows) -> Floats:
-        """Return the thumbnails of these images, in ascending order; a few MB of pixels at once."""
-        made = []
+        """Return the thumbnails of these images, in ascending order, reading a few MB at a time."""
+        batches = []
         for part, start in zip(self.parts, self.starts, strict=False):
             own = rows[(rows >= start) & (rows < start + len(part))] - start
             step = max(1, CHUNK // max(1, part.size // max(1, len(part))))
             for first in range(0, len(own), step):
                 some = part.take(own[first : first + step])
-                made += [thumbnails(images, self.side) for images in _batches(some)]
-        return np.concatenate(made)
+                batches += [thumbnails(images, self.side) for images in _batches(some)]
+        return np.concatenate(batches)
 
 
-def _likeness(look: _Look, distinct: Rows) -> float:
-    """Return the correlation below which nine tenths of all pairs of images are."""
+def _likeness(source: _ThumbnailSource, distinct: Rows) -> float:
+    """Return the likeness of the data: the 90th percentile of the correlations of two images."""
     sample = distinct[np.unique(np.linspace(0, len(distinct) - 1, SAMPLE).astype(int))]
-    thumbs = look.thumbnails(sample).reshape(len(sample), -1)
+    thumbs = source.thumbnails(sample).reshape(len(sample), -1)
     pairs = (thumbs @ thumbs.T)[np.triu_indices(len(sample), 1)]
     return float(np.percentile(pairs, 90)) if len(pairs) else 1.0
 
 
-def _candidates(found: Hashes, distance: int) -> tuple[Rows, Rows]:
-    """Return the pairs of hashes that differ in so few bits, and those of mirror images.
+def _find_candidates(image_hashes: Hashes, distance: int) -> tuple[Rows, Rows]:
+    """Return pairs of hashes that differ in at most `distance` bits, and those of mirror images.
 
-    Both are (pairs, 2), of places in `found`.
+    Both are (pairs, 2), indices into `image_hashes`. Pairs of mirror images are found by comparing
+    each hash also with those of the mirrored images, which have the numbers from `count`.
     """
-    count = len(found)
-    both = np.concatenate([found, found ^ MIRROR])
+    count = len(image_hashes)
+    all_hashes = np.concatenate([image_hashes, image_hashes ^ MIRROR])
     keys = []
     for band in range(BANDS):
-        bits = both & np.uint64(sum(1 << bit for bit in range(band, 64, BANDS)))
-        order = np.lexsort((both, bits))
+        bits = all_hashes & np.uint64(sum(1 << bit for bit in range(band, 64, BANDS)))
+        order = np.lexsort((all_hashes, bits))
         bits, here = bits[order], np.arange(2 * count)
         for step in range(1, WINDOW + 1):
             here = here[here + step < 2 * count]
             here = here[bits[here] == bits[here + step]]
             if not len(here):
                 break
-            one, other = order[here], order[here + step]
-            is_near = np.bitwise_count(both[one] ^ both[other]) <= distance
-            low = np.minimum(one[is_near], other[is_near])
-            high = np.maximum(one[is_near], other[is_near])
-            wanted = low < count  # of two mirrored ones, the plain ones are a pair too
-            keys.append(np.unique(low[wanted] * (2 * count) + high[wanted]))
+            first, second = order[here], order[here + step]
+            is_near = np.bitwise_count(all_hashes[first] ^ all_hashes[second]) <= distance
+            low = np.minimum(first[is_near], second[is_near])
+            high = np.maximum(first[is_near], second[is_near])
+            is_new = low < count  # a pair of two mirrored images is also a pair of plain ones
+            keys.append(np.unique(low[is_new] * (2 * count) + high[is_new]))
     every = np.unique(np.concatenate(keys)) if keys else np.empty(0, np.int64)
     low, high = np.divmod(every, 2 * count)
     is_plain = high < count
-    other = high - count
-    crossed = np.minimum(low, other) * count + np.maximum(low, other)
+    mirror_high = high - count
+    crossed = np.minimum(low, mirror_high) * count + np.maximum(low, mirror_high)
     turned = np.stack(np.divmod(np.unique(crossed[~is_plain]), count), axis=1)
     return np.stack([low, high], axis=1)[is_plain], turned[turned[:, 0] < turned[:, 1]]
 
 
 def _keys(pairs: Rows, count: int) -> Rows:
-    """Return a number for each pair."""
+    """Encode each pair as a number, (pairs,)."""
     return np.asarray(pairs[:, 0] * count + pairs[:, 1], np.int64)
 
 
-def _verified(look: _Look, pairs: Rows, similarity: float, *, mirror: bool) -> Rows:
+def _verify(source: _ThumbnailSource, pairs: Rows, similarity: float, *, mirror: bool) -> Rows:
     """Return the pairs whose thumbnails correlate by `similarity` or more."""
-    kept = [np.empty((0, 2), np.int64)]
+    verified = [np.empty((0, 2), np.int64)]
     for first in range(0, len(pairs), 1000):
-        some = pairs[first : first + 1000]
-        rows, places = np.unique(some, return_inverse=True)
-        thumbs = look.thumbnails(rows)
-        one, other = thumbs[places.reshape(-1, 2).T]
-        other = mirrored(other) if mirror else other
-        kept.append(some[(one * other).sum(axis=(1, 2, 3)) >= similarity])
-        if sum(map(len, kept)) > MAX_PAIRS:
+        batch = pairs[first : first + 1000]
+        rows, places = np.unique(batch, return_inverse=True)
+        thumbs = source.thumbnails(rows)
+        first_thumbs, second_thumbs = thumbs[places.reshape(-1, 2).T]
+        second_thumbs = mirror_thumbnails(second_thumbs) if mirror else second_thumbs
+        verified.append(batch[(first_thumbs * second_thumbs).sum(axis=(1, 2, 3)) >= similarity])
+        if sum(map(len, verified)) > MAX_PAIRS:
             break
-    return np.concatenate(kept)[:MAX_PAIRS]
+    return np.concatenate(verified)[:MAX_PAIRS]

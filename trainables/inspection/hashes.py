@@ -1,8 +1,9 @@
-"""Perceptual hashes and thumbnails of images, by which copies that differ a little are found.
+"""Perceptual hashes and thumbnails of images, to find copies that differ slightly.
 
-The hash has a bit for each of 64 low frequencies of the discrete cosine transform: its sign. It
-does not change with brightness and contrast, hardly with size and compression; and it is known of
-the mirrored image too, where the sign of each odd frequency across is turned.
+The hash has a bit for each of 64 low frequencies of the discrete cosine transform: the sign of its
+amplitude. It does not change with brightness and contrast, and hardly with size and compression.
+The hash of the mirrored image follows from it, as mirroring inverts the sign of each odd horizontal
+frequency.
 """
 
 from functools import lru_cache
@@ -15,34 +16,34 @@ Floats = NDArray[np.float32]
 Hashes = NDArray[np.uint64]
 
 BITS, WAVES = 64, 11
-"""The bits of a hash, and the number of frequencies each way among which they are the lowest."""
+"""The bits of a hash, and the number of frequencies per direction from which they are chosen."""
 LOWEST = sorted(
     ((down, across) for down in range(WAVES) for across in range(WAVES) if down or across),
     key=lambda pair: (sum(pair), max(pair), pair),
 )[:BITS]
-"""The (frequency down, frequency across) of each bit."""
+"""The (vertical, horizontal) frequency of each bit."""
 MIRROR = np.uint64(sum(1 << bit for bit, (_, across) in enumerate(LOWEST) if across % 2))
 """The bits that differ between the hash of an image and that of its mirror image."""
 GREY = np.array([0.299, 0.587, 0.114], np.float32)
-"""The shares of red, green and blue in brightness (ITU-R BT.601)."""
+"""The weights of red, green and blue in brightness (ITU-R BT.601)."""
 NOISE = 0.01
-"""The amplitude of a frequency, in levels, above which its bit is set: half of all amplitudes of a
-symmetric image are 0, but for rounding.
+"""The amplitude, in levels of brightness, above which a bit is set. It is above the rounding errors
+of amplitudes that are 0, such as half of those of a symmetric image.
 """
 FLAT = 2.0
-"""An image whose thumbnail has a smaller standard deviation, of 255 levels, shows nothing."""
+"""A thumbnail with a smaller standard deviation, in levels of brightness, is regarded as flat."""
 
 
 @lru_cache(maxsize=64)
 def _waves(length: int) -> Floats:
-    """Return the lowest frequencies of the cosine transform, (WAVES, length)."""
+    """Return the lowest basis functions of the cosine transform, (WAVES, length)."""
     places = (np.arange(length) + 0.5) / length
     return np.asarray(np.cos(np.pi * np.outer(np.arange(WAVES), places)) / length, np.float32)
 
 
 @lru_cache(maxsize=64)
 def _means(length: int, side: int) -> Floats:
-    """Return the matrix (side, length) that averages over `side` equal stretches."""
+    """Return the matrix, (side, length), that averages over `side` equal intervals."""
     edges = np.linspace(0, length, side + 1)
     covered = np.minimum(edges[1:, None], np.arange(1, length + 1)) - np.maximum(
         edges[:-1, None], np.arange(length)
@@ -50,7 +51,7 @@ def _means(length: int, side: int) -> Floats:
     return np.asarray(np.maximum(covered, 0) * (side / length), np.float32)
 
 
-def _transformed(images: Images, down: Floats, across: Floats) -> Floats:
+def _transform(images: Images, down: Floats, across: Floats) -> Floats:
     """Return `down @ image @ across.T` of each channel, (count, rows, channels, columns)."""
     count, height, width, channels = images.shape
     rows = down @ images.reshape(count, height, width * channels).astype(np.float32)
@@ -61,8 +62,8 @@ def _transformed(images: Images, down: Floats, across: Floats) -> Floats:
 def hashes(images: Images) -> Hashes:
     """Return the hash of each image, uint64 (count,), of uint8 (count, height, width, channels)."""
     _, height, width, channels = images.shape
-    found = _transformed(images, _waves(height), _waves(width))
-    grey = np.tensordot(found, GREY, (2, 0)) if channels == 3 else found.mean(axis=2)
+    amplitudes = _transform(images, _waves(height), _waves(width))
+    grey = np.tensordot(amplitudes, GREY, (2, 0)) if channels == 3 else amplitudes.mean(axis=2)
     bits = np.stack([grey[:, down, across] > NOISE for down, across in LOWEST], axis=1)
     packed: Hashes = np.packbits(bits, axis=1, bitorder="little").view(np.uint64)[:, 0]
     return packed
@@ -71,18 +72,18 @@ def hashes(images: Images) -> Hashes:
 def thumbnails(images: Images, side: int) -> Floats:
     """Return thumbnails with mean 0 and length 1, (count, side, channels, side).
 
-    The product of two is their correlation. That of a flat image is 0 everywhere.
+    The inner product of two is therefore their correlation. That of a flat image is 0 everywhere.
     """
     if images.shape[1:3] == (side, side):
         small = images.swapaxes(2, 3).astype(np.float32)
     else:
-        small = _transformed(images, _means(images.shape[1], side), _means(images.shape[2], side))
+        small = _transform(images, _means(images.shape[1], side), _means(images.shape[2], side))
     small -= small.mean(axis=(1, 2, 3), keepdims=True)
     length = np.sqrt(np.square(small).sum(axis=(1, 2, 3), keepdims=True))
     is_flat = length < FLAT * np.sqrt(small[0].size)
     return np.asarray(np.where(is_flat, 0, small / np.maximum(length, 1e-9)), np.float32)
 
 
-def mirrored(thumbs: Floats) -> Floats:
+def mirror_thumbnails(thumbs: Floats) -> Floats:
     """Return the thumbnails of the mirrored images."""
     return thumbs[..., ::-1]

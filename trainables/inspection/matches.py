@@ -22,9 +22,9 @@ class Image:
     row: int
     """Its number in the part, from 0, before copies were removed."""
     name: str
-    """Its file, below the data's folder; empty where it is from no file of its own."""
+    """Its file, below the data's folder; empty if it has no file of its own."""
     label: str
-    """Its class; empty where the targets are no classes."""
+    """Its class; empty if the targets are not classes."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class Match:
     """An image, and an earlier one that shows the same picture."""
 
     kind: str
-    """`exact`: equal in every pixel; `near`: nearly; `mirrored`: nearly its mirror image."""
+    """`exact`: equal in every pixel; `near`: nearly equal; `mirrored`: nearly its mirror image."""
     image: Image
     same_as: Image
     removed: bool = False
-    """True if the image was left out because of it."""
+    """True if the image was removed because of it."""
 
     @property
     def across(self) -> bool:
@@ -45,34 +45,34 @@ class Match:
 
     @property
     def disagrees(self) -> bool:
-        """True if one picture has two classes; a mirror image may well mean something else."""
+        """True if the classes differ, except for mirror images, which may mean something else."""
         return self.kind != MIRRORED and self.image.label != self.same_as.label
 
 
 def parts_of(dataset: Dataset) -> dict[str, Part]:
-    """Return the parts by name; with folds the validation part is the training part."""
-    found = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
+    """Return the parts by name; with folds there is no validation set."""
+    parts = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
     if dataset.folds is not None:
-        del found["val"]
-    return {name: part for name, part in found.items() if part is not None}
+        del parts["val"]
+    return {name: part for name, part in parts.items() if part is not None}
 
 
 @dataclass(frozen=True)
 class Places:
-    """The parts and rows of images that are counted through all parts."""
+    """The parts and rows of images, which are numbered across all parts."""
 
     parts: Mapping[str, Part]
     part: NDArray[np.int64]
     """The number of each image's part."""
     row: Rows
     strata: Labels
-    """The class of each image, or 0 where the targets are no classes."""
+    """The class of each image, or 0 if the targets are not classes."""
     classes: tuple[str, ...]
-    """The classes' names; none where the targets are no classes."""
+    """The classes' names; empty if the targets are not classes."""
 
     @classmethod
     def of(cls, dataset: Dataset, targets: Targets) -> "Places":
-        """Count the images of a data set through."""
+        """Number the images of a data set."""
         parts = parts_of(dataset)
         sizes = [len(part) for part in parts.values()]
         return cls(
@@ -94,7 +94,7 @@ class Places:
 
 @dataclass(frozen=True)
 class Pairs:
-    """For some images, counted through, the one that each shows the picture of."""
+    """Some images, and for each an earlier one that shows the same picture."""
 
     image: Rows
     same_as: Rows
@@ -105,9 +105,9 @@ class Pairs:
 
 
 def pairs_of(copies: Copies, places: Places) -> Pairs:
-    """Return each image that shows the picture of an earlier one, with that one.
+    """Pair each image that shows the same picture as an earlier one with that image.
 
-    Of several, it is one in an earlier part if there is any, and an equal one before others.
+    If there are several, one in an earlier part is preferred, and then an equal one.
     """
     count = len(copies.original)
     nobody = count
@@ -122,7 +122,7 @@ def pairs_of(copies: Copies, places: Places) -> Pairs:
         (NEAR, _first_of(copies.near, count)[copies.original]),
         (MIRRORED, _first_of(copies.mirrored, count)[copies.original]),
     ):
-        # One in an earlier part is the leak: what is less sure does not take its place.
+        # An image in an earlier part is a leak; a less certain kind of copy must not replace it.
         is_better = (part[same] < part[best]) & (part[best] >= places.part)
         best, kind = np.where(is_better, same, best), np.where(is_better, name, kind)
     images = np.flatnonzero(best != nobody)
@@ -130,7 +130,7 @@ def pairs_of(copies: Copies, places: Places) -> Pairs:
 
 
 def _first_of(pairs: Rows, count: int) -> Rows:
-    """Return for each image the first with which it is in a pair as the second; else `count`."""
+    """Return for each image its first partner in the pairs whose second it is; else `count`."""
     first = np.full(count, count)
     np.minimum.at(first, pairs[:, 1], pairs[:, 0])
     return first

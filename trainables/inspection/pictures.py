@@ -1,4 +1,4 @@
-"""One picture of a data set: a row of samples a class, and pairs of images that are copies."""
+"""A picture of a data set: a row of samples for each class, and pairs of copies."""
 
 import io
 from collections import Counter
@@ -12,37 +12,37 @@ from PIL import Image, ImageDraw, ImageFont
 
 from trainables.datasets.arrays import Images, Part
 from trainables.errors import counted, printable
-from trainables.inspection.leaks import Looked
+from trainables.inspection.leaks import InspectedData
 from trainables.inspection.matches import EXACT, NEAR
 from trainables.inspection.report import DataReport
 from trainables.inspection.words import image_text
 
 SIDE, GAP, TEXT, LINE = 64, 6, 150, 16
-"""Pixels: of an image's side, between images, of the names' column and of a line of text."""
+"""In pixels: an image's side, the gap between images, the column of names, and a line of text."""
 SAMPLES, MAX_CLASSES, MAX_PAIRS = 8, 30, 4
-"""The most samples of a class, classes, and pairs of a kind in two parts."""
+"""The most samples of a class, classes, and pairs of the same kind and parts."""
 WIDTH = TEXT + SAMPLES * (SIDE + GAP)
 INK, PAPER = "#1f2933", "white"
 Row = tuple[list[str], list[Images], list[str]]
-"""The lines before a row's images, the images, and the lines behind them."""
+"""The text before a row's images, the images, and the text after them."""
 
 
-def picture(report: DataReport, looked: Looked) -> bytes:
-    """Return samples of each class, and below them pairs of copies, as the content of a PNG."""
-    rows = [*_samples(report, looked.dataset.train), *_pairs(report, looked)]
-    high = SIDE + GAP
-    canvas = Image.new("RGB", (WIDTH, len(rows) * high), PAPER)
+def picture(report: DataReport, inspected: InspectedData) -> bytes:
+    """Draw samples of each class, and below them pairs of copies; return the PNG file's content."""
+    rows = [*_samples(report, inspected.dataset.train), *_pairs(report, inspected)]
+    pitch = SIDE + GAP
+    canvas = Image.new("RGB", (WIDTH, len(rows) * pitch), PAPER)
     draw = ImageDraw.Draw(canvas)
     for number, (before, images, behind) in enumerate(rows):
-        left = TEXT + len(images) * high
+        end_x = TEXT + len(images) * pitch
         for column, image in enumerate(images):
-            small = _fitted(image)
-            place = TEXT + column * high + (SIDE - small.width) // 2
-            canvas.paste(small, (place, number * high + (SIDE - small.height) // 2))
-        for x, limit, lines in ((0, TEXT - GAP, before), (left, WIDTH - left, behind)):
+            small = _fit_square(image)
+            place = TEXT + column * pitch + (SIDE - small.width) // 2
+            canvas.paste(small, (place, number * pitch + (SIDE - small.height) // 2))
+        for x, limit, lines in ((0, TEXT - GAP, before), (end_x, WIDTH - end_x, behind)):
             for line, text in enumerate(lines):
-                y = number * high + (SIDE - LINE * len(lines)) // 2 + line * LINE
-                draw.text((x, y), _shortened(text, limit), fill=INK, font=_font())
+                y = number * pitch + (SIDE - LINE * len(lines)) // 2 + line * LINE
+                draw.text((x, y), _shorten(text, limit), fill=INK, font=_font())
     buffer = io.BytesIO()
     canvas.save(buffer, format="png")
     return buffer.getvalue()
@@ -50,29 +50,29 @@ def picture(report: DataReport, looked: Looked) -> bytes:
 
 @cache
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return the font that matplotlib ships, which is not imported for it.
+    """Return the font that matplotlib ships, without importing matplotlib.
 
-    Pillow's own has ASCII only; this one also has the letters of Latin, Greek and Cyrillic scripts.
+    Pillow's own font has only ASCII; this one also has Latin, Greek and Cyrillic letters.
     """
-    found = find_spec("matplotlib")
-    if found is None or found.origin is None:
+    spec = find_spec("matplotlib")
+    if spec is None or spec.origin is None:
         return ImageFont.load_default(11)
-    fonts = Path(found.origin).parent / "mpl-data" / "fonts" / "ttf"
+    fonts = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf"
     return ImageFont.truetype(str(fonts / "DejaVuSans.ttf"), 11)
 
 
-def _shortened(text: str, width: int) -> str:
-    """Return the end of a text that fits into so many pixels; what differs most is at the end."""
-    shown, font = printable(text), _font()
-    if font.getlength(shown) <= width:
-        return shown
-    while shown and font.getlength("..." + shown) > width:
-        shown = shown[1:]
-    return "..." + shown
+def _shorten(text: str, width: int) -> str:
+    """Shorten a text to `width` pixels by cutting its beginning; paths differ most at the end."""
+    ending, font = printable(text), _font()
+    if font.getlength(ending) <= width:
+        return ending
+    while ending and font.getlength("..." + ending) > width:
+        ending = ending[1:]
+    return "..." + ending
 
 
 def _samples(report: DataReport, train: Part) -> Iterator[Row]:
-    """Yield a row for each of the first classes; one of all where the targets are no classes."""
+    """Yield a row for each of the first classes; a single row if targets are not classes."""
     for number, name in enumerate(report.classes[:MAX_CLASSES] or ("training",)):
         rows = np.flatnonzero(train.targets == number) if report.classes else np.arange(len(train))
         if len(rows):
@@ -82,7 +82,7 @@ def _samples(report: DataReport, train: Part) -> Iterator[Row]:
 
 
 def _spread(count: int) -> Sequence[int]:
-    """Return the places of at most `SAMPLES` of so many images, evenly spread."""
+    """Return the indices of at most `SAMPLES` of `count` images, evenly spread."""
     return sorted({round(place) for place in np.linspace(0, count - 1, SAMPLES)})
 
 
@@ -90,25 +90,25 @@ def _images(part: Part, rows: Sequence[int]) -> list[Images]:
     return list(part.take(np.asarray(rows)).each())
 
 
-def _pairs(report: DataReport, looked: Looked) -> Iterator[Row]:
-    """Yield a row for each of some pairs that show the same picture, a few of each kind."""
-    shown: Counter[tuple[str, str, str]] = Counter()
+def _pairs(report: DataReport, inspected: InspectedData) -> Iterator[Row]:
+    """Yield a row for each of the first pairs of copies, a few of each kind."""
+    counts: Counter[tuple[str, str, str]] = Counter()
     for match in report.matches:
         group = (match.kind, match.image.part, match.same_as.part)
-        shown[group] += 1
-        if shown[group] > MAX_PAIRS:
+        counts[group] += 1
+        if counts[group] > MAX_PAIRS:
             continue
         pair = (match.image, match.same_as)
-        images = [_images(looked.places.parts[one.part], [one.row])[0] for one in pair]
-        names = [image_text(one) for one in pair]
-        told = {EXACT: "equal", NEAR: "nearly equal"}.get(match.kind, "mirrored")
-        yield [told, *(["left out"] if match.removed else [])], images, names
+        images = [_images(inspected.places.parts[image.part], [image.row])[0] for image in pair]
+        names = [image_text(image) for image in pair]
+        relation = {EXACT: "equal", NEAR: "nearly equal"}.get(match.kind, "mirrored")
+        yield [relation, *(["left out"] if match.removed else [])], images, names
 
 
-def _fitted(image: Images) -> Image.Image:
-    """Return an image that fits into a square; a small one is enlarged pixel by pixel."""
-    made = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-    scale = SIDE / max(made.size)
-    size = max(1, round(made.width * scale)), max(1, round(made.height * scale))
-    small = max(made.size) <= SIDE // 2
-    return made.resize(size, Image.Resampling.NEAREST if small else Image.Resampling.BILINEAR)
+def _fit_square(image: Images) -> Image.Image:
+    """Scale an image to fit into a square; small ones are enlarged without interpolation."""
+    original = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    scale = SIDE / max(original.size)
+    size = max(1, round(original.width * scale)), max(1, round(original.height * scale))
+    small = max(original.size) <= SIDE // 2
+    return original.resize(size, Image.Resampling.NEAREST if small else Image.Resampling.BILINEAR)

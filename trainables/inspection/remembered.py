@@ -1,4 +1,4 @@
-"""The copies that were found in large data sets, on disk: they are looked for once."""
+"""A cache on disk of the copies that were found in large data sets."""
 
 import hashlib
 import json
@@ -19,52 +19,50 @@ from trainables.inspection.copies import Copies, find_copies
 from trainables.inspection.matches import parts_of
 
 VERSION = 2
-"""The version of how copies are found, raised when others are found.
+"""The version of the method by which copies are found; raise it if the results change.
 
-With it `DECODING` is raised, since a search without its copies has other data then.
+Raise `DECODING` with it, because the data of a search without copies then changes too.
 """
 FILE = "copies.npz"
 MIN_IMAGES, LIMIT = 5000, 100_000_000
-"""Copies among fewer images are looked for each time; the bytes of all entries together."""
+"""Copies among fewer images are not cached; the limit of bytes of all entries together."""
 DIVIDED_BY = ("train_limit", "val_limit", "val_fraction", "test_fraction", "split_seed", "folds")
-"""Fields of the config that say, with the data's fingerprint, which images are in which part."""
+"""The fields of the config that, with the data's fingerprint, determine the parts."""
 
 
 def copies_in(dataset: Dataset, config: DataConfig) -> Copies:
-    """Return the copies in a data set: found now, or before."""
-    about = [VERSION, dataset.fingerprint, *(getattr(config, name) for name in DIVIDED_BY)]
-    return _found(list(parts_of(dataset).values()), about)
+    """Return the copies in a data set, if possible from the cache."""
+    identity = [VERSION, dataset.fingerprint, *(getattr(config, name) for name in DIVIDED_BY)]
+    return _find_or_read(list(parts_of(dataset).values()), identity)
 
 
 def copies_before(decoded: Decoded) -> Copies:
-    """Return the copies in a data set that is not divided yet: found now, or before."""
-    return _found(list(decoded.parts.values()), [VERSION, decoded.fingerprint])
+    """Return the copies in a data set that is not split yet, if possible from the cache."""
+    return _find_or_read(list(decoded.parts.values()), [VERSION, decoded.fingerprint])
 
 
-def _found(parts: Sequence[Part], about: list[object]) -> Copies:
-    """Return the copies among the images of these parts, which `about` tells from all others."""
+def _find_or_read(parts: Sequence[Part], identity: list[object]) -> Copies:
+    """Return the copies in these parts, which `identity` identifies in the cache."""
     if sum(map(len, parts)) < MIN_IMAGES:
         return find_copies(parts)
-    key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]
+    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
     folder = cache_folder("copies") / key
     try:
-        with (folder / FILE).open("rb") as file, np.load(file, allow_pickle=False) as kept:
-            known = Copies(kept["original"], kept["near"], kept["mirrored"], str(kept["limit"]))
-        folder.touch()  # the least recently used goes first
-        return known
+        with (folder / FILE).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            stored = Copies(
+                arrays["original"], arrays["near"], arrays["mirrored"], str(arrays["limit"])
+            )
+        folder.touch()  # eviction removes the least recently used
+        return stored
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-        found = find_copies(parts)
+        copies = find_copies(parts)
     with suppress(OSError):
-        _keep(found, folder)
-    return found
+        _keep(copies, folder)
+    return copies
 
 
 def _keep(copies: Copies, folder: Path) -> None:
-    """Write an entry beside its place, and put it there when it is whole.
-
-    Raises:
-        OSError: the disk is full or refuses.
-    """
+    """Write an entry to a temporary folder, and rename it when it is complete."""
     make_private(folder.parent)
     new = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=folder.parent))
     try:

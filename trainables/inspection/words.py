@@ -1,4 +1,4 @@
-"""A data report in words and tables: what is said at a search's start, and the whole of it."""
+"""A data report in sentences and tables: the warnings at a search's start, and the full report."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from trainables.inspection.matches import EXACT, MIRRORED, NEAR, Image, Match
 from trainables.inspection.report import EXPECTED, MIN_CLASS, DataReport, MatchCount
 
 COARSE = 0.05
-"""A part on which an accuracy is known less precisely than this is worth a note at the start."""
+"""A note is printed at the start if a part measures an accuracy less precisely than this."""
 WIDTH, MAX_NAMED, MAX_PAIRS, MAX_NAME = 80, 20, 5, 40
 MODES = {
     "1": "black and white",
@@ -21,22 +21,22 @@ MODES = {
     "RGBA": "colour with transparency",
     "CMYK": "CMYK",
 }
-"""Pillow's modes, in words; those not here are told as they are."""
+"""Pillow's modes in words; other modes are printed unchanged."""
 DOES = {
     EXACT: ("is a copy of {}", "are copies of {}"),
     NEAR: ("nearly equals {}", "nearly equal {}"),
     MIRRORED: ("nearly mirrors {}", "nearly mirror {}"),
 }
-"""The words for what an image, and what several, are or do to others."""
+"""The verbs for a single image and for several, by kind of match."""
 
 
 def source(report: DataReport) -> str:
-    """Return the data set's name; of a folder that and its own name."""
+    """Return the data set's name; for a folder with the folder's name."""
     return f"folder {printable(Path(report.root).name)}" if report.root else report.name
 
 
 def headline(report: DataReport) -> str:
-    """Return what there is, in one line."""
+    """Summarise the data set in one line."""
     parts = [
         f"{images:,} {_title(report, part)}" for part, images in report.images.items() if images
     ]
@@ -48,7 +48,7 @@ def headline(report: DataReport) -> str:
 
 
 def form(report: DataReport) -> str:
-    """Return what the images were made into: `32 x 32 pixels, colour`."""
+    """Return the form of the decoded images: `32 x 32 pixels, colour`."""
     height, width, channels = report.shape
     size = f"up to {width} x {height}" if report.is_ragged else f"{width} x {height}"
     return f"{size} pixels, {'grey' if channels == 1 else 'colour'}"
@@ -59,10 +59,10 @@ def _title(report: DataReport, part: str) -> str:
 
 
 def warnings(report: DataReport) -> Iterator[str]:
-    """Yield lines that begin with `warning:` or `note:`, for whoever begins a search."""
+    """Yield lines that begin with `warning:` or `note:`, to print when a search starts."""
     yield from _leaks(report)
-    for part, gone in report.removed.items():
-        if gone > report.images[part]:
+    for part, removed in report.removed.items():
+        if removed > report.images[part]:
             yield (
                 f"warning: more than half of the {TITLES[part]} part is left out so. Where images "
                 "come in series, such as frames of a film, give parts that share none."
@@ -76,21 +76,21 @@ def warnings(report: DataReport) -> Iterator[str]:
         if report.classes and report.images.get(part) and report.precision(part) > COARSE
     ]
     if coarse:
-        told = " and ".join(coarse)
-        yield f"note: an accuracy of {EXPECTED:g} is known to within {told} (95 %)."
+        precisions = " and ".join(coarse)
+        yield f"note: an accuracy of {EXPECTED:g} is known to within {precisions} (95 %)."
 
 
 def _leaks(report: DataReport) -> Iterator[str]:
-    """Yield lines on pictures that are in two parts, or with folds twice in what is divided."""
+    """Yield lines on copies in two parts or, with folds, within the training set."""
     for count in report.match_counts:
         is_twice_in_folds = report.folds and count.part == "train" and not report.together
         if count.part == count.same_as and not (is_twice_in_folds or count.removed):
             continue
         first = next((match for match in report.matches if _is_of(match, count)), None)
-        named = f" (first: {match_text(first)})" if first and first.image.name else ""
+        example = f" (first: {match_text(first)})" if first and first.image.name else ""
         kind = "note" if count.kind == MIRRORED else "warning"
-        gone = _gone(count) if count.removed else ""
-        yield f"{kind}: {match_count_text(report, count)}{named}{gone}."
+        removal = _removal_text(count) if count.removed else ""
+        yield f"{kind}: {match_count_text(report, count)}{example}{removal}."
 
 
 def match_count_text(report: DataReport, count: MatchCount) -> str:
@@ -111,7 +111,7 @@ def _is_of(match: Match, count: MatchCount) -> bool:
     )
 
 
-def _gone(count: MatchCount) -> str:
+def _removal_text(count: MatchCount) -> str:
     some = f"{count.removed:,} of them {'is' if count.removed == 1 else 'are'}"
     every = "it is" if count.removed == 1 else "they are"
     who = every if count.removed == count.images else some
@@ -119,13 +119,13 @@ def _gone(count: MatchCount) -> str:
 
 
 def _contradictions(report: DataReport) -> Iterator[str]:
-    for kind, told in ((EXACT, "equals"), (NEAR, "nearly equals")):
+    for kind, relation in ((EXACT, "equals"), (NEAR, "nearly equals")):
         counts = [count for count in report.match_counts if count.kind == kind]
         if number := sum(count.disagree for count in counts):
             first = next(
                 (match for match in report.matches if match.disagrees and match.kind == kind), None
             )
-            named = (
+            example = (
                 f" (first: {match_text(first)}, '{printable(first.image.label)}' and "
                 f"'{printable(first.same_as.label)}')"
                 if first
@@ -133,13 +133,13 @@ def _contradictions(report: DataReport) -> Iterator[str]:
             )
             yield (
                 f"warning: {counted(number, 'image')} {'has' if number == 1 else 'have'} another "
-                f"class than an image that {'it' if number == 1 else 'each'} {told}{named}. "
+                f"class than an image that {'it' if number == 1 else 'each'} {relation}{example}. "
                 "Check these: at most one of the two classes is right."
             )
 
 
 def contradictions(report: DataReport) -> list[tuple[str, str, str, str]]:
-    """Return the images that show one picture and have two classes: file, class, file, class."""
+    """Return copies with two different classes: file, class, file, class."""
     return [
         (
             image_text(match.image),
@@ -155,8 +155,8 @@ def contradictions(report: DataReport) -> list[tuple[str, str, str, str]]:
 def _classes(report: DataReport) -> Iterator[str]:
     for part, names in report.missing.items():
         if part != "train":
-            told = _named(names, "class", "classes")
-            yield f"warning: the {TITLES[part]} part has no image of {told}."
+            classes = _class_names(names, "class", "classes")
+            yield f"warning: the {TITLES[part]} part has no image of {classes}."
     if small := report.small_classes:
         fewest = min(small, key=lambda name: small[name])
         yield (
@@ -167,22 +167,22 @@ def _classes(report: DataReport) -> Iterator[str]:
         )
 
 
-def _named(names: tuple[str, ...], one: str, many: str) -> str:
+def _class_names(names: tuple[str, ...], singular: str, plural: str) -> str:
     """Return `class 'a'`, or `3 classes ('a', 'b', ...)`."""
-    told = ", ".join(f"'{printable(name)}'" for name in names[:3])
+    quoted = ", ".join(f"'{printable(name)}'" for name in names[:3])
     if len(names) == 1:
-        return f"{one} {told}"
-    return f"{counted(len(names), one, many)} ({told}{', ...' if len(names) > 3 else ''})"
+        return f"{singular} {quoted}"
+    return f"{counted(len(names), singular, plural)} ({quoted}{', ...' if len(names) > 3 else ''})"
 
 
 def match_text(match: Match) -> str:
-    """Return `test/cat/1.png = train/cat/7.png`; without names the images' numbers."""
+    """Return `test/cat/1.png = train/cat/7.png`; for images without files their numbers."""
     sign = {EXACT: "=", NEAR: "~", MIRRORED: "mirrors"}[match.kind]
     return f"{image_text(match.image)} {sign} {image_text(match.same_as)}"
 
 
 def image_text(image: Image) -> str:
-    """Return an image's file; without one its part and its number there, from 1."""
+    """Return an image's file, or its part and its number there, from 1."""
     return image.name or f"{TITLES[image.part]} image {image.row + 1:,}"
 
 
@@ -197,28 +197,28 @@ def class_table(report: DataReport) -> list[list[str]]:
 
 
 def facts(report: DataReport) -> list[tuple[str, str]]:
-    """Return what was read and made of it, each with a title; what there is not is left out."""
-    files, found = report.files, [("read as", form(report))]
+    """Return (title, text) for each fact about the files and the decoded images."""
+    files, titled = report.files, [("read as", form(report))]
     if report.value_range is not None:
         low, high = report.value_range
-        found.append(("brightness", f"values from {low:g} to {high:g} became 0 to 255"))
+        titled.append(("brightness", f"values from {low:g} to {high:g} became 0 to 255"))
     if files is not None:
         more = [f"{files.other_sizes:,} other sizes"] if files.other_sizes else []
-        seen = sum(files.formats.values())
-        part = f" (of {files.looked_at:,} files looked at)" if files.looked_at < seen else ""
+        files_count = sum(files.formats.values())
+        part = f" (of {files.looked_at:,} files looked at)" if files.looked_at < files_count else ""
         sizes = [f"{size} ({count:,})" for size, count in files.sizes.items()]
         modes = [f"{MODES.get(mode, mode)} ({count:,})" for mode, count in files.modes.items()]
         formats = [f"{suffix} ({count:,})" for suffix, count in files.formats.items()]
-        found += [
+        titled += [
             ("formats", ", ".join(formats)),
             ("sizes", ", ".join([*sizes, *more]) + part),
             ("colours", ", ".join(modes) + part),
         ]
     if report.counts:
         name, share = report.majority
-        told = f"{100 * share:.3g} % of the training images are '{printable(name)}'"
-        found.append(("largest class", told))
-        found += [
+        majority = f"{100 * share:.3g} % of the training images are '{printable(name)}'"
+        titled.append(("largest class", majority))
+        titled += [
             (
                 f"{TITLES[part]} part",
                 f"an accuracy of {EXPECTED:g} on {counted(report.images[part], 'image')} is known "
@@ -227,54 +227,56 @@ def facts(report: DataReport) -> list[tuple[str, str]]:
             for part in ("val", "test")
             if report.images.get(part)
         ]
-    found.append(("copies", _copies(report)))
+    titled.append(("copies", _copies(report)))
     if report.left_out_count:
-        found.append(("left out", f"{counted(report.left_out_count, 'file')}"))
-    return found
+        titled.append(("left out", f"{counted(report.left_out_count, 'file')}"))
+    return titled
 
 
 def _copies(report: DataReport) -> str:
-    """Return what copies there are, and what was not looked for."""
-    told = [match_count_text(report, count) for count in report.match_counts]
+    counts = [match_count_text(report, count) for count in report.match_counts]
     limit = f" ({report.compared})" if report.compared else ""
-    return ("; ".join(told) or "none found") + limit
+    return ("; ".join(counts) or "none found") + limit
 
 
 def lines(report: DataReport) -> list[str]:
     """Return the whole report for a terminal of 80 columns, warnings first."""
-    said = list(dict.fromkeys([*report.remarks, *warnings(report)]))
-    found = [*wrap(headline(report), WIDTH, subsequent_indent="  "), *([""] if said else [])]
-    for line in sorted(said, key=lambda line: not line.startswith("warning")):
-        found += wrap(line, WIDTH, subsequent_indent="  ", break_long_words=False)
+    remarks = list(dict.fromkeys([*report.remarks, *warnings(report)]))
+    text_lines = [
+        *wrap(headline(report), WIDTH, subsequent_indent="  "),
+        *([""] if remarks else []),
+    ]
+    for line in sorted(remarks, key=lambda line: not line.startswith("warning")):
+        text_lines += wrap(line, WIDTH, subsequent_indent="  ", break_long_words=False)
     if report.counts:
-        found += ["", *aligned(class_table(report))]
-    found.append("")
+        text_lines += ["", *align_columns(class_table(report))]
+    text_lines.append("")
     for title, text in facts(report):
-        found += wrap(
+        text_lines += wrap(
             f"{title:<16}{text}", WIDTH, subsequent_indent=" " * 16, break_long_words=False
         )
     if to_check := contradictions(report):
-        found.append("check these, which show the same picture and have two classes")
-        found += [
-            f"  {one} ('{label}') and {other} ('{other_label}')"
-            for one, label, other, other_label in to_check[:MAX_NAMED]
+        text_lines.append("check these, which show the same picture and have two classes")
+        text_lines += [
+            f"  {file} ('{label}') and {other_file} ('{other_label}')"
+            for file, label, other_file, other_label in to_check[:MAX_NAMED]
         ]
         if len(to_check) > MAX_NAMED:
-            found.append(f"  and {len(to_check) - MAX_NAMED:,} more")
-    found += [f"  {one.path}: {one.reason}" for one in report.left_out[:MAX_NAMED]]
+            text_lines.append(f"  and {len(to_check) - MAX_NAMED:,} more")
+    text_lines += [f"  {entry.path}: {entry.reason}" for entry in report.left_out[:MAX_NAMED]]
     if report.left_out_count > MAX_NAMED:
-        found.append(f"  and {report.left_out_count - MAX_NAMED:,} more")
+        text_lines.append(f"  and {report.left_out_count - MAX_NAMED:,} more")
     for count in report.match_counts:
         some = [match_text(match) for match in report.matches if _is_of(match, count)]
-        found += [f"  {text}" for text in some[:MAX_PAIRS]]
+        text_lines += [f"  {text}" for text in some[:MAX_PAIRS]]
         if count.images > MAX_PAIRS:
-            found.append(f"  and {count.images - MAX_PAIRS:,} more")
-    return found
+            text_lines.append(f"  and {count.images - MAX_PAIRS:,} more")
+    return text_lines
 
 
-def aligned(rows: list[list[str]]) -> list[str]:
+def align_columns(rows: list[list[str]]) -> list[str]:
     """Return a table as lines: names to the left, numbers to the right."""
-    rows = [[shortened(row[0]), *row[1:]] for row in rows]
+    rows = [[shorten(row[0]), *row[1:]] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
@@ -285,6 +287,6 @@ def aligned(rows: list[list[str]]) -> list[str]:
     ]
 
 
-def shortened(name: str) -> str:
+def shorten(name: str) -> str:
     """Return a name of at most `MAX_NAME` letters."""
     return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"

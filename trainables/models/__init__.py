@@ -1,1 +1,1 @@
-"""The networks, one family a file; `trainables.catalog.models.MODELS` names them."""
+"""The networks, one family per file; `trainables.catalog.models.MODELS` lists them."""

@@ -1,10 +1,10 @@
-"""The network that Table III searches: n weight layers, all with one filter size.
+"""The network that Table III searches: n layers with weights, all with the same filter size.
 
 It has n - 2 convolutions and 2 dense layers. The paper does not define "number of layers"; we count
-what has weights. Up to 5 layers the net is plain, as Table II is. Beyond 5 the paper's "enhanced
-components" carry the depth: batch normalisation after each convolution and a residual connection
-over each pair of equal width. The convolutions are spread over up to three resolutions, most of
-them at the last, where they are cheap.
+layers with weights. Up to 5 layers the network is plain, like that of Table II. Deeper ones have
+the paper's "enhanced components": batch normalisation after each convolution, and a residual
+connection over each pair of equal width. The convolutions are spread over up to three resolutions,
+most of them at the last, where they are cheap.
 """
 
 import torch
@@ -26,7 +26,7 @@ def build(
 ) -> nn.Module:
     """Build the network, with `width` filters in the first stage and twice that in the others.
 
-    `dropout` stands before both dense layers.
+    Both dense layers are preceded by `dropout`.
     """
     channels, height, side = image
     enhanced = layers > PLAIN_LAYERS
@@ -54,8 +54,8 @@ def build(
 def spread(convolutions: int, side: int) -> list[int]:
     """Return the number of convolutions in each stage.
 
-    There is one in the first, a quarter of the rest in the second, and what is left in the third.
-    Images below 16 pixels have two stages, below 8 one.
+    There is one in the first, a quarter of the others in the second, and the remaining ones in the
+    third. Images below 16 pixels have two stages, and below 8 pixels one.
     """
     stages = max(1, min(STAGES, convolutions, side.bit_length() - 2))
     rest = convolutions - 1
@@ -96,9 +96,9 @@ def _convolution(
 class ResidualPair(nn.Module):
     """Two normalised convolutions with the input added to their output, then ReLU.
 
-    He et al. 2015, figure 2. Without `activate`, the ReLU is left to the caller. The second
-    normalisation starts at zero, so that a new pair passes its input on and depth does not hurt the
-    start (Goyal et al. 2017, 5.1).
+    He et al. 2015, figure 2. Without `activate`, the ReLU is left to the caller. The scale of the
+    second normalisation is initialised to zero, so that a new pair is the identity, and depth does
+    not slow down the start of the training (Goyal et al. 2017, section 5.1).
     """
 
     def __init__(self, filters: int, filter_size: int, *, activate: bool = True) -> None:

@@ -1,9 +1,9 @@
 """The families of torchvision that the paper names, and a vision transformer for small images.
 
-All are used in one way: each has a head for the data's classes, takes grey images (repeated as
-three channels) and resizes what it cannot take as it is. One that begins with pre-trained weights
-also normalises pixels as those weights were trained with, published ones or a checkpoint's: it
-expects pixels from 0 to 1.
+All have the same interface: a head for the data's classes; grey images are repeated as three
+channels; images of an unsuitable size are resized. A network that starts from pretrained weights
+expects pixels from 0 to 1, and normalises them like the training of those weights did, whether they
+are published ones or a checkpoint's.
 """
 
 from collections.abc import Iterator
@@ -26,13 +26,13 @@ Source: https://docs.pytorch.org/vision/stable/models.html.
 
 
 class Scaling(TypedDict):
-    """The scaling that a network applies to pixels from 0 to 1, as a checkpoint has it."""
+    """The scaling that a network applies to pixels from 0 to 1, in the form of a checkpoint."""
 
     mean: list[float]
     """A value for each channel."""
     deviation: list[float]
     transform_input: NotRequired[bool]
-    """True where torchvision's network goes on from ImageNet's to another scaling by itself."""
+    """True if torchvision's network itself converts ImageNet's scaling to another one."""
 
 
 IMAGENET: Scaling = {
@@ -44,8 +44,8 @@ IMAGENET: Scaling = {
 MOMENTUM = 0.1
 """The least momentum of batch normalisation in a training from random weights.
 
-MobileNet's 0.01 is for weeks of training: after a hundred steps its statistics are still those of
-the beginning, and its validation accuracy is chance.
+MobileNet's 0.01 is for trainings of weeks: after a hundred steps the running statistics are still
+close to their initial values, and the validation accuracy is that of guessing.
 """
 
 HEAD_WIDTH = 32
@@ -57,13 +57,13 @@ class Anatomy:
     """The parts of a network, as prefixes of its weights' names."""
 
     head: tuple[str, ...]
-    """The last dense layer, with one output for each class, and that of each auxiliary head."""
+    """The last dense layer, with an output for each class, and that of each auxiliary head."""
     last_stage: tuple[str, ...]
-    """The parts that may be trained beside the head when the rest is frozen."""
+    """The layers that are trained beside the head with `freeze=all_but_last_stage`."""
     dropout: str = "dropout"
-    """The name of torchvision's argument for the dropout rate; empty where there is none."""
+    """The name of torchvision's argument for the dropout rate; empty if there is none."""
     auxiliary: tuple[str, ...] = ()
-    """Heads that help in training alone, at layers before the last stage."""
+    """Heads at earlier layers that are used only in training."""
     auxiliary_weight: float = 0.0
     """The weight of each auxiliary head's loss.
 
@@ -71,11 +71,11 @@ class Anatomy:
     of Inception v3.
     """
     auxiliary_side: int = 1
-    """The smallest side of an image for which these heads have anything to look at."""
+    """The smallest side of an image for which these heads have an input."""
 
 
 def features(*numbers: int) -> tuple[str, ...]:
-    """Return the prefixes of the layers of these numbers, for networks that number their layers."""
+    """Return the prefixes of layers by their numbers, for networks that number their layers."""
     return tuple(f"features.{number}." for number in numbers)
 
 
@@ -122,7 +122,7 @@ def build(
     dropout: float | None = None,
     **shape: Any,
 ) -> nn.Module:
-    """Build the family of this name, its weights drawn at random.
+    """Build the network of this name, with random weights.
 
     The weights at `weights` are read later, by `weights.start_from`.
 
@@ -130,36 +130,40 @@ def build(
         image: (channels, height, width) of the data.
         classes: their number.
         name: one of `ANATOMY`.
-        pretrained: pixels are normalised, and images resized, as the published weights want it.
+        pretrained: normalise pixels, and resize images, as the published weights require.
         weights: not read here.
         freeze: `nothing`; `backbone`, all but the head; or `all_but_last_stage`.
         input_size: height and width to which images are resized.
-        dropout: the family's own where None.
-        shape: of the small transformer, `patch`, `layers` and `width`.
+        dropout: None for the network's own rate.
+        shape: for the small transformer, `patch`, `layers` and `width`.
     """
-    size = MODELS[name].seen(image, {**shape, "input_size": input_size, "pretrained": pretrained})
+    size = MODELS[name].effective_size(
+        image, {**shape, "input_size": input_size, "pretrained": pretrained}
+    )
     anatomy = ANATOMY[name]
-    given: dict[str, Any] = {"num_classes": classes} | (
+    arguments: dict[str, Any] = {"num_classes": classes} | (
         {anatomy.dropout: dropout} if dropout is not None and anatomy.dropout else {}
     )
     if anatomy.auxiliary:
-        given |= {
+        arguments |= {
             "aux_logits": freeze == "nothing" and min(size) >= anatomy.auxiliary_side,
             "transform_input": pretrained,
             "init_weights": not pretrained,
         }
     if name == "vit":
-        net = small_transformer(side=size[0], **shape, **given)
+        net = small_transformer(side=size[0], **shape, **arguments)
     else:
         of_size = {"image_size": size[0]} if name == "vit_b_16" else {}
-        net = models.get_model(name, weights=None, **given, **of_size)
+        net = models.get_model(name, weights=None, **arguments, **of_size)
     return Family(net, anatomy, size=size, pretrained=pretrained, freeze=freeze)
 
 
-def small_transformer(*, side: int, patch: int, layers: int, width: int, **given: Any) -> nn.Module:
+def small_transformer(
+    *, side: int, patch: int, layers: int, width: int, **arguments: Any
+) -> nn.Module:
     """Build a small vision transformer (Dosovitskiy et al. 2020).
 
-    It has `layers` encoder blocks over patches of `patch` pixels, `width` numbers each.
+    It has `layers` encoder blocks of dimension `width`, over patches of `patch` x `patch` pixels.
     """
     heads = next(count for count in range(max(1, width // HEAD_WIDTH), 0, -1) if width % count == 0)
     network: nn.Module = models.VisionTransformer(
@@ -169,22 +173,22 @@ def small_transformer(*, side: int, patch: int, layers: int, width: int, **given
         num_heads=heads,
         hidden_dim=width,
         mlp_dim=2 * width,
-        **given,
+        **arguments,
     )
     return network
 
 
-def frozen_parts(network: nn.Module) -> Iterator[nn.Module]:
-    """Yield the largest parts that have weights of which none is trained.
+def frozen_modules(network: nn.Module) -> Iterator[nn.Module]:
+    """Yield the outermost modules whose parameters are all frozen.
 
-    Dropout between parts that are trained is in none of them.
+    Modules without parameters, such as dropout between trained layers, are not among them.
     """
-    for part in network.children():
-        weights = list(part.parameters())
-        if weights and not any(each.requires_grad for each in weights):
-            yield part
+    for module in network.children():
+        weights = list(module.parameters())
+        if weights and not any(weight.requires_grad for weight in weights):
+            yield module
         else:
-            yield from frozen_parts(part)
+            yield from frozen_modules(module)
 
 
 class Family(nn.Module):
@@ -217,10 +221,10 @@ class Family(nn.Module):
         }[freeze]
         for weights_name, weights in net.named_parameters():
             weights.requires_grad_(weights_name.startswith(learning))
-        self._still = list(frozen_parts(net))
+        self._frozen = list(frozen_modules(net))
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """Return the weights that are new to the data, whatever the others were trained on."""
+        """Return the weights of the head, which are never pretrained."""
         return [
             weights
             for name, weights in self.net.named_parameters()
@@ -228,7 +232,7 @@ class Family(nn.Module):
         ]
 
     def normalise(self, scaling: Scaling) -> None:
-        """Scale pixels like this from now on; a single channel's values hold for all three."""
+        """Set the scaling of pixels; the values of a single channel are used for all three."""
         for buffer, values in (
             (self.mean, scaling["mean"]),
             (self.deviation, scaling["deviation"]),
@@ -239,35 +243,35 @@ class Family(nn.Module):
 
     @property
     def scaling(self) -> Scaling:
-        """The scaling of pixels that the network does by itself, as `normalise` takes it."""
-        found: Scaling = {
+        """The scaling of pixels in the network itself, in the form of `normalise`."""
+        scaling: Scaling = {
             "mean": self.mean.flatten().tolist(),
             "deviation": self.deviation.flatten().tolist(),
         }
         if getattr(self.net, "transform_input", False):
-            found["transform_input"] = True
-        return found
+            scaling["transform_input"] = True
+        return scaling
 
     @property
     def for_training(self) -> tuple[str, ...]:
-        """Prefixes of the names of weights that are used in training only."""
+        """The prefixes of the names of weights that are used only in training."""
         return tuple(f"net.{head}" for head in self.anatomy.auxiliary)
 
     def train(self, mode: bool = True) -> "Family":
-        """Switch to training (or evaluation) as any module does, except for frozen parts.
+        """Switch to training (or evaluation) mode, except for frozen modules.
 
-        These stay in evaluation mode: their batch normalisation keeps its statistics, and nothing
-        is dropped in them.
+        These stay in evaluation mode, so that their batch normalisation keeps its statistics, and
+        their dropout is off.
         """
         super().train(mode)
-        for module in self._still:
+        for module in self._frozen:
             module.eval()
         return self
 
     def forward(self, images: Tensor) -> Tensor | WithAuxiliary:
         """Map float32 (batch, 1 or 3, height, width) to logits (batch, classes).
 
-        In training there may be logits of auxiliary heads too.
+        In training, the result may include the logits of auxiliary heads.
         """
         if images.shape[-2:] != self.size:
             images = functional.interpolate(images, self.size, mode="bilinear", antialias=True)
@@ -278,9 +282,9 @@ class Family(nn.Module):
         outputs = self.net(images)
         if isinstance(outputs, Tensor):
             return outputs
-        others = tuple(logits for logits in outputs[1:] if logits is not None)
+        auxiliary = tuple(logits for logits in outputs[1:] if logits is not None)
         return (
-            WithAuxiliary(outputs[0], others, self.anatomy.auxiliary_weight)
-            if others
+            WithAuxiliary(outputs[0], auxiliary, self.anatomy.auxiliary_weight)
+            if auxiliary
             else outputs[0]
         )

@@ -1,6 +1,6 @@
-"""The paper's multi-scale features: 3x3, 5x5 and 7x7 filters over the same input.
+"""The paper's multi-scale features: 3x3, 5x5 and 7x7 filters on the same input.
 
-The filters stand side by side, and their outputs are joined.
+Their outputs are concatenated along the channels.
 """
 
 import torch
@@ -16,10 +16,10 @@ def build(image: tuple[int, int, int], classes: int, *, width: int, dropout: flo
     Each multi-scale layer is followed by pooling.
     """
     channels, height, side = image
-    first, second = MultiScale(channels, width), MultiScale(_joined(width), 2 * width)
-    features = _joined(2 * width) * (height // 4) * (side // 4)
+    first, second = MultiScale(channels, width), MultiScale(_total_width(width), 2 * width)
+    features = _total_width(2 * width) * (height // 4) * (side // 4)
     return nn.Sequential(
-        first, pooled(), second, pooled(),
+        first, pooling(), second, pooling(),
         nn.Flatten(-3), nn.Dropout(dropout),
         nn.Linear(features, HIDDEN), nn.ReLU(), nn.Dropout(dropout),
         nn.Linear(HIDDEN, classes),
@@ -30,19 +30,19 @@ def _each(width: int) -> int:
     return max(1, width // len(FILTER_SIZES))
 
 
-def _joined(width: int) -> int:
+def _total_width(width: int) -> int:
     return _each(width) * len(FILTER_SIZES)
 
 
-def pooled() -> nn.Module:
+def pooling() -> nn.Module:
     """Build pooling followed by ReLU."""
     return nn.Sequential(nn.MaxPool2d(2), nn.ReLU())
 
 
 class MultiScale(nn.Module):
-    """Convolutions of each filter size over the same input, joined and normalised.
+    """Convolutions of each filter size on the same input, concatenated and normalised.
 
-    Their outputs are joined along the channels. ReLU is left to the caller.
+    ReLU is left to the caller.
     """
 
     def __init__(self, channels: int, width: int) -> None:
@@ -51,7 +51,7 @@ class MultiScale(nn.Module):
             nn.Conv2d(channels, _each(width), size, padding=size // 2, bias=False)
             for size in FILTER_SIZES
         )
-        self.normalise = nn.BatchNorm2d(_joined(width))
+        self.normalise = nn.BatchNorm2d(_total_width(width))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, channels, height, width) to (batch, about `width`, height, width)."""

@@ -1,11 +1,11 @@
 """The paper's Table II: two 3x3 convolutions with pooling, then a dense layer of 128.
 
-For 3 x 224 x 224 and 10 classes the layers hold 896, 18,496, 25,690,240 and 1,290 parameters. (The
+For 3 x 224 x 224 and 10 classes the layers have 896, 18,496, 25,690,240 and 1,290 parameters. (The
 paper prints 25,689,600 for the third; 200,704 x 128 weights and 128 biases are 25,690,240.) For
-other sizes the flattened layer follows the image.
+other image sizes the size of the flattened layer changes.
 
-Here and in the other nets pooling comes before ReLU: the largest of four values is the same either
-way, and ReLU then has a quarter of the values to go through.
+Here and in the other networks pooling comes before ReLU: the result is the same, because ReLU is
+monotonic, and it then processes a quarter of the values.
 """
 
 from torch import nn

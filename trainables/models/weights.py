@@ -1,8 +1,8 @@
-"""Weights that were trained on other images: finding, fetching, checking and loading them.
+"""Pretrained weights: finding, downloading, checking and loading them.
 
-They lie in torch's cache, under the name that torchvision gives them, or where the user says
-(`model.weights`): in a file of torch's or of safetensors' format, in a checkpoint of this project,
-or in a folder of files that are named after their family.
+They are in torch's cache, under torchvision's name, or in a place that the user names
+(`model.weights`): a file in the format of torch or safetensors, a checkpoint of this project, or a
+folder of files that are named after their family.
 """
 
 import hashlib
@@ -30,9 +30,9 @@ from trainables.models.families import IMAGENET, Family, Scaling
 
 Weights = dict[str, Tensor]
 WRAPPERS = ("state_dict", "model")
-"""Keys under which training scripts keep the weights in a file of theirs."""
+"""Keys under which training scripts often store the weights."""
 PREFIXES = ("module.", "net.")
-"""Prefixes of weights' names: of torch's data-parallel wrapper, and of our checkpoints."""
+"""Prefixes of weights' names that torch's data-parallel wrapper and our checkpoints add."""
 OLD_DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 """The names in torchvision's file of DenseNet: `norm.1` for `norm1`."""
 HASH = re.compile(r"-([0-9a-f]{8,})\.")
@@ -40,13 +40,13 @@ POSITIONS = "encoder.pos_embedding"
 FOLD = re.compile("fold-([1-9][0-9]{0,8})")
 """The name of the folder of a fold's network in a checkpoint."""
 SAMPLES, BLOCK = 64, 2**16
-"""The number of blocks, and the bytes of each, by which files of weights are told apart."""
+"""The number of blocks, and the bytes of each, that identify a file of weights (`digest`)."""
 
 
 class Unfit(ConfigError):
-    """Weights with which a model cannot begin.
+    """Weights from which a model cannot start.
 
-    `why` says so in a clause that follows the model's name.
+    `why` is a clause that follows the model's name in a message.
     """
 
     def __init__(self, text: str, why: str = "") -> None:
@@ -55,7 +55,7 @@ class Unfit(ConfigError):
 
 
 class NotFound(Unfit):
-    """Weights that are not where they should be, at `place`."""
+    """Weights that are missing at `place`."""
 
     def __init__(self, text: str, why: str = "", place: Path = Path()) -> None:
         super().__init__(text, why)
@@ -67,7 +67,7 @@ class Absent(NotFound):
 
 
 class Unfetched(Unavailable):
-    """Published weights that could not be downloaded; `reason` and `why` say why."""
+    """Published weights that could not be downloaded, with the `reason`, and `why` as a clause."""
 
     def __init__(self, text: str, reason: str = "") -> None:
         super().__init__(text)
@@ -75,7 +75,7 @@ class Unfetched(Unavailable):
 
 
 def absent(*names: str) -> Absent:
-    """Return the error for models none of which has its weights in torch's cache."""
+    """Return the error for models whose weights are all missing in torch's cache."""
     return Absent(
         f"{_missing(names)}. Fetch them with --download, {_remedy(names)}",
         f"whose weights are not in '{cache()}' (--download fetches them)",
@@ -93,20 +93,20 @@ def unfetched(*names: str, reason: str) -> Unfetched:
 
 
 @dataclass(frozen=True)
-class Checked:
-    """The weights with which networks can begin, and the networks that have none."""
+class WeightsCheck:
+    """The result of checking weights: the usable ones, and the models without usable weights."""
 
     digests: dict[str, str] = field(default_factory=dict)
     """A digest of each file, by its name."""
     missing: dict[str, Unfit | Unfetched] = field(default_factory=dict)
-    """The models without weights, each with the reason."""
+    """The models without usable weights, each with the reason."""
 
     @property
     def notes(self) -> list[str]:
-        """Lines on models that are left out."""
-        return [f"note: left out: {told}" for told in self._told()]
+        """Lines on the models that are left out."""
+        return [f"note: left out: {clause}" for clause in self._clauses()]
 
-    def _told(self) -> list[str]:
+    def _clauses(self) -> list[str]:
         """Return a clause for each reason, with the names of its models."""
         names: dict[str, list[str]] = {}
         for name, error in self.missing.items():
@@ -114,7 +114,7 @@ class Checked:
         return [f"{', '.join(of)}, {why}" for why, of in names.items()]
 
     def error(self) -> ConfigError | Unavailable:
-        """Return one error for all that is missing."""
+        """Return a single error for all models without usable weights."""
         errors = list(self.missing.values())
         if len(errors) == 1:
             return errors[0]
@@ -122,14 +122,14 @@ class Checked:
             return absent(*self.missing)
         if reasons := [error.reason for error in errors if isinstance(error, Unfetched)]:
             return unfetched(*self.missing, reason=reasons[0])
-        without = "; nor for ".join(self._told())
+        without = "; nor for ".join(self._clauses())
         return ConfigError(
             f"there are no weights to begin with for {without}. Name others with --weights PATH; "
             "--set model.name=NAME says what is wrong for one of them."
         )
 
     def error_of(self, search: str) -> ConfigError | Unavailable:
-        """Return the error where a search of this name continues with weights that are missing."""
+        """Return the error if a search of this name cannot continue because weights are missing."""
         errors = list(self.missing.values())
         places = [f"'{error.place}'" for error in errors if isinstance(error, NotFound)]
         if len(places) < len(errors):
@@ -142,25 +142,27 @@ class Checked:
 
 
 def place_of(model: ModelConfig) -> Path:
-    """Return the path where the weights of this model are, or are to be put."""
-    given, name = model.options.get("weights"), MODELS[model.name].weights
-    if given and not (Path(given).is_dir() and not (Path(given) / "manifest.json").exists()):
-        return Path(given)
-    if not name:
+    """Return the path where the weights of this model are, or are to be downloaded to."""
+    own_place, file_name = model.options.get("weights"), MODELS[model.name].weights
+    if own_place and not (
+        Path(own_place).is_dir() and not (Path(own_place) / "manifest.json").exists()
+    ):
+        return Path(own_place)
+    if not file_name:
         raise ConfigError(
             f"there are no published weights of '{model.name}'. "
             "Name a file of your own with --weights PATH, or set model.pretrained=false."
         )
-    return in_folder(Path(given), model.name) if given else cache() / name
+    return in_folder(Path(own_place), model.name) if own_place else cache() / file_name
 
 
-def found(model: ModelConfig) -> Path:
-    """Return the file, or the checkpoint's folder. Nothing is downloaded.
+def find_weights(model: ModelConfig) -> Path:
+    """Return the path of the weights, a file or a checkpoint's folder, without downloading them.
 
     Raises:
-        Unfit: what the user has named does not have them.
-        ConfigError: nobody has published such weights.
-        Absent: torch's cache does not have them.
+        Unfit: they are missing in the place that the user has named.
+        ConfigError: there are no published weights of this model.
+        Absent: they are missing in torch's cache.
     """
     place = place_of(model)
     if place.exists():
@@ -178,14 +180,14 @@ def found(model: ModelConfig) -> Path:
 def fetch(model: ModelConfig) -> Path:
     """Download the weights into torch's cache if they are missing; return their path.
 
-    Nothing is downloaded where the user has named another place.
+    Nothing is downloaded if the user has named another place.
 
     Raises:
-        ConfigError: as `found`.
+        ConfigError: as for `find_weights`.
         Unfetched: the download failed.
     """
     try:
-        return found(model)
+        return find_weights(model)
     except Absent:
         place = place_of(model)
     try:
@@ -202,10 +204,10 @@ def fetch(model: ModelConfig) -> Path:
 def read(place: Path) -> Weights:
     """Return the tensors in a file or a checkpoint, by name.
 
-    Nothing but tensors and plain values is read out of a file.
+    Only tensors and plain values are read from a file, and no code is run.
 
     Raises:
-        ConfigError: it holds no weights, or cannot be read.
+        ConfigError: it contains no weights, or cannot be read.
     """
     try:
         if place.is_dir():
@@ -218,11 +220,11 @@ def read(place: Path) -> Weights:
             with open_regular(place) as file:
                 tensors = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
-        told = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        message = (str(error).splitlines() or [type(error).__name__])[0][:200]
         reason = (
             "it holds more than weights, or is damaged"
             if type(error).__name__ == "UnpicklingError"
-            else told
+            else message
         )
         raise ConfigError(
             f"weights '{place}' cannot be read ({reason}). "
@@ -251,24 +253,23 @@ def read(place: Path) -> Weights:
 def check(
     model: ModelConfig, image: tuple[int, int, int], classes: int, *, download: bool = False
 ) -> Path:
-    """Check that a pre-trained model's weights are there and fit.
+    """Check, before anything is trained, that a pretrained model's weights exist and fit.
 
-    This is for use before anything is trained. The network is built without memory for its own
-    weights.
+    The network is built without memory for its own weights.
 
     Returns:
-        Their path.
+        The path of the weights.
 
     Raises:
-        ConfigError: they do not fit (the first difference is named), or are not there, or what lies
-            beside them is damaged.
-        Unfetched: they are to be downloaded, and cannot be.
+        ConfigError: they do not fit (the first difference is named) or are missing, or the
+            checkpoint that contains them is damaged.
+        Unfetched: they cannot be downloaded.
     """
-    place = fetch(model) if download else found(model)
+    place = fetch(model) if download else find_weights(model)
     with torch.device("meta"):
         network = MODELS[model.name].build(image, classes, **model.options)
     assert isinstance(network, Family)
-    fitted(network, read(place), place, model.name)
+    select_fitting(network, read(place), place, model.name)
     scaling_of(place, lambda name: IMAGENET)
     return place
 
@@ -279,13 +280,13 @@ def check_all(
     classes: int,
     *,
     download: bool = False,
-) -> Checked:
+) -> WeightsCheck:
     """Check the weights of several models, which may be missing.
 
     Raises:
-        ConfigError: a file cannot be read, or what lies beside it is damaged.
+        ConfigError: a file cannot be read, or the checkpoint that contains it is damaged.
     """
-    checked = Checked()
+    checked = WeightsCheck()
     for model in models:
         try:
             place = check(model, image, classes, download=download)
@@ -297,47 +298,49 @@ def check_all(
 
 
 def digest(place: Path) -> str:
-    """Return 16 hex digits that tell weights apart.
+    """Return 16 hex digits that identify weights.
 
-    They are of the size and of `SAMPLES` blocks of a file, or of a checkpoint's manifest. Not the
-    whole file is read, which for VGG-16's 528 MB takes a second: training weights further changes
-    nearly all of their bytes.
+    They are a hash of the size and of `SAMPLES` blocks of a file, or of a checkpoint's manifest.
+    Hashing the whole file would take a second for the 528 MB of VGG-16, and is not necessary, as
+    further training changes nearly all of the bytes.
     """
     place = place / "manifest.json" if place.is_dir() else place
-    size, found = place.stat().st_size, hashlib.sha256()
-    found.update(str(size).encode())
+    size, hasher = place.stat().st_size, hashlib.sha256()
+    hasher.update(str(size).encode())
     with open_regular(place) as file:
         for number in range(SAMPLES):
             file.seek(number * max(0, size - BLOCK) // (SAMPLES - 1))
-            found.update(file.read(BLOCK))
-    return found.hexdigest()[:16]
+            hasher.update(file.read(BLOCK))
+    return hasher.hexdigest()[:16]
 
 
 def start_from(network: nn.Module, model: ModelConfig, scaling: Callable[[str], Scaling]) -> None:
-    """Put the weights into a freshly built network, all but the head's.
+    """Load the weights, except those of the head, into a freshly built network.
 
-    The network then scales pixels as those weights were trained with.
+    Also set its scaling of pixels to that of the training of those weights.
 
     Args:
         network: a `Family`.
-        model: says where the weights are.
-        scaling: of the data at hand, by a name of the config's (`data.scaling`).
+        model: names the place of the weights.
+        scaling: returns the scaling of the data at hand, by the config's name (`data.scaling`).
 
     Raises:
-        ConfigError: they do not fit, or are not there.
+        ConfigError: they do not fit, or are missing.
     """
     assert isinstance(network, Family)
-    place = found(model)
-    network.net.load_state_dict(fitted(network, read(place), place, model.name), strict=False)
+    place = find_weights(model)
+    network.net.load_state_dict(
+        select_fitting(network, read(place), place, model.name), strict=False
+    )
     network.normalise(scaling_of(place, scaling))
 
 
 def scaling_of(place: Path, scaling: Callable[[str], Scaling]) -> Scaling:
-    """Return the scaling of pixels that the weights at a place were trained with.
+    """Return the scaling of pixels with which the weights at a place were trained.
 
-    That of a checkpoint is the one of its own training, that of other weights ImageNet's.
-    Checkpoints of earlier versions name the scaling alone, without its values: then `standard` is
-    that of the data at hand.
+    A checkpoint has that of its own training; other weights have ImageNet's. Checkpoints of earlier
+    versions have only the name of the scaling, without its values; `standard` is then that of the
+    data at hand.
 
     Raises:
         ConfigError: the checkpoint's `state.json` is damaged.
@@ -354,13 +357,13 @@ def scaling_of(place: Path, scaling: Callable[[str], Scaling]) -> Scaling:
         document = json.loads(read_regular(folder / "state.json"))
         own = document["folds"][_fold_of(place) - 1] if "folds" in document else document
         if "scaling" in own:
-            return _valid(own["scaling"])
+            return _check_scaling(own["scaling"])
         config = document["extra"].get("config", {})
         if config.get("model", {}).get("pretrained") or "data" not in config:
             return IMAGENET
         name = SCALING_NAMES[SCALING_NAMES.index(config["data"]["scaling"])]
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        told = (
+        problem = (
             f"'{folder / 'state.json'}' beside them is damaged: "
             "it does not say how pixels were scaled"
         )
@@ -368,58 +371,57 @@ def scaling_of(place: Path, scaling: Callable[[str], Scaling]) -> Scaling:
             "Name another checkpoint, or the tensors in a folder without it, "
             "for pixels as ImageNet's."
         )
-        raise ConfigError(f"weights '{place}' cannot be used: {told}. {remedy}") from error
+        raise ConfigError(f"weights '{place}' cannot be used: {problem}. {remedy}") from error
     return scaling(name)
 
 
 def _fold_of(place: Path) -> int:
-    """Return the number of the fold whose network a place names; 1 for a whole checkpoint."""
-    found = FOLD.fullmatch(place.parent.name)
-    return int(found[1]) if found else 1
+    """Return the number of the fold to whose network a place belongs; 1 for a whole checkpoint."""
+    match = FOLD.fullmatch(place.parent.name)
+    return int(match[1]) if match else 1
 
 
-def _valid(scaling: Any) -> Scaling:
-    """Return a scaling as a file has it, once checked.
+def _check_scaling(scaling: Any) -> Scaling:
+    """Check the scaling from a file, and return it.
 
     Raises:
-        ValueError, LookupError, TypeError: it is no scaling.
+        ValueError, LookupError, TypeError: it is not a scaling.
     """
     for name in ("mean", "deviation"):
         values = torch.tensor(scaling[name], dtype=torch.float32)
         if values.shape not in ((1,), (3,)) or not values.isfinite().all():
             raise ValueError(name)
-    found: Scaling = scaling
-    return found
+    checked: Scaling = scaling
+    return checked
 
 
-def fitted(network: Family, weights: Weights, place: Path, name: str) -> Weights:
-    """Return the weights that belong into this network.
+def select_fitting(network: Family, weights: Weights, place: Path, name: str) -> Weights:
+    """Select the weights to load into this network.
 
-    The head's are left out, because the head is new; of auxiliary heads, those that both have are
-    taken.
+    The head's are not, because the head is new. Auxiliary heads are, if both have them.
 
     Raises:
-        Unfit: naming the first that is missing, is of another shape, or belongs nowhere.
+        Unfit: names the first weight that is missing, has another shape, or is superfluous.
     """
-    wanted = {
+    own_weights = {
         key: value
         for key, value in network.net.state_dict().items()
         if not key.startswith(network.anatomy.head)
     }
-    weights = _positions(
-        weights, wanted.get(POSITIONS), getattr(network.net, "patch_size", 0), network.size[0]
+    weights = _resize_positions(
+        weights, own_weights.get(POSITIONS), getattr(network.net, "patch_size", 0), network.size[0]
     )
-    if difference := _difference(network, wanted, weights):
+    if difference := _difference(network, own_weights, weights):
         raise Unfit(
             f"weights '{place}' do not fit {name}: {difference}",
             f"which the weights '{place}' do not fit",
         )
-    return {key: value for key, value in weights.items() if key in wanted}
+    return {key: value for key, value in weights.items() if key in own_weights}
 
 
-def _difference(network: Family, wanted: Weights, weights: Weights) -> str:
-    """Return the first difference between the weights that a network needs and those there are."""
-    for key, value in wanted.items():
+def _difference(network: Family, own_weights: Weights, weights: Weights) -> str:
+    """Describe the first difference between a network's own weights and the given ones."""
+    for key, value in own_weights.items():
         if (
             key not in weights
             and not key.endswith("num_batches_tracked")
@@ -428,62 +430,65 @@ def _difference(network: Family, wanted: Weights, weights: Weights) -> str:
             return f"'{key}' is not there."
         if key in weights and weights[key].shape != value.shape:
             return f"'{key}' is {_shape(weights[key])} there, and {_shape(value)} in the network."
-    apart = (*network.anatomy.head, *network.anatomy.auxiliary)
-    unknown = (key for key in weights if key not in wanted and not key.startswith(apart))
+    head_prefixes = (*network.anatomy.head, *network.anatomy.auxiliary)
+    unknown = (
+        key for key in weights if key not in own_weights and not key.startswith(head_prefixes)
+    )
     return next((f"it has no '{key}'." for key in unknown), "")
 
 
 def _url(model: str) -> str:
-    """Return the address at which torchvision publishes a model's weights."""
     return str(models.get_model_weights(model).DEFAULT.url)
 
 
-def _missing(of: Sequence[str]) -> str:
-    """Return which files are not in torch's cache."""
-    names = [f"'{MODELS[model].weights}'" for model in of]
+def _missing(models: Sequence[str]) -> str:
+    names = [f"'{MODELS[model].weights}'" for model in models]
     if len(names) == 1:
         return f"the weights {names[0]} are not in '{cache()}'"
     return f"none of the weights {', '.join(names[:-1])} and {names[-1]} is in '{cache()}'"
 
 
 def _remedy(names: Sequence[str]) -> str:
-    """Return what to do without a download: `put the file there ...`."""
-    url, one, what = _url(names[0]), "it", "the file"
+    """The advice for these models if nothing is downloaded: `put the file there ...`."""
+    url, pronoun, file_noun = _url(names[0]), "it", "the file"
     if len(names) > 1:
-        url, one, what = f"{url.rpartition('/')[0]}/", "one", "one"
-    others = [name for name in cached() if name not in names]
-    there = (
-        f" Those of {', '.join(others)} are there: --set model.name={others[0]}." if others else ""
+        url, pronoun, file_noun = f"{url.rpartition('/')[0]}/", "one", "one"
+    available = [name for name in cached() if name not in names]
+    alternatives = (
+        f" Those of {', '.join(available)} are there: --set model.name={available[0]}."
+        if available
+        else ""
     )
     return (
-        f"put {what} there (from {url}), or name {one} with --weights PATH; or start from nothing, "
-        f"as --space table3 does.{there}"
+        f"put {file_noun} there (from {url}), or name {pronoun} with --weights PATH; or start from "
+        f"nothing, as --space table3 does.{alternatives}"
     )
 
 
 def _plain(name: str) -> str:
-    """Return a weight's name as torchvision's network has it."""
+    """Convert a weight's name to that in torchvision's network."""
     for prefix in PREFIXES:
         name = name.removeprefix(prefix)
     return OLD_DENSE_LAYER.sub(r"\1\2", name)
 
 
-def _positions(weights: Weights, wanted: Tensor | None, patch: int, side: int) -> Weights:
-    """Return the weights with a transformer's position embeddings brought to another image size.
+def _resize_positions(
+    weights: Weights, own_positions: Tensor | None, patch: int, side: int
+) -> Weights:
+    """Interpolate a transformer's position embeddings to another image size.
 
-    They are interpolated as torchvision does; where that cannot be done, the weights stay as they
-    are.
+    This is torchvision's method. If it is not applicable, the weights are returned unchanged.
     """
     if (
-        wanted is None
+        own_positions is None
         or POSITIONS not in weights
-        or weights[POSITIONS].shape == wanted.shape
-        or weights[POSITIONS].dim() != wanted.dim()
+        or weights[POSITIONS].shape == own_positions.shape
+        or weights[POSITIONS].dim() != own_positions.dim()
     ):
         return weights
     try:
         return dict(interpolate_embeddings(side, patch, dict(weights)))
-    except (ValueError, RuntimeError):  # of another width, or for one patch
+    except (ValueError, RuntimeError):  # of another width, or for a single patch
         return weights
 
 

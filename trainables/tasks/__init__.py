@@ -1,4 +1,4 @@
-"""Tasks: the parts that depend on what is learned, from batches and losses to the evaluation.
+"""Tasks: all that depends on the kind of problem, from batches and losses to the evaluation.
 
 May import data sets' arrays; never models or the training loop.
 """

@@ -1,11 +1,11 @@
 """Augmentation: random changes of a batch on its own device, drawn for each image separately.
 
-Rotation, scaling, shift (crop) and flip are one affine transform for each image, which is sampled
-once; without rotation and scaling, pixels are copied as they are. Brightness, contrast and
-saturation follow.
+Rotation, scaling, shift (crop) and flip are combined into one affine transform for each image,
+which is sampled once; without rotation and scaling, pixels are copied without interpolation.
+Brightness, contrast and saturation follow.
 
-The random numbers are drawn on the CPU, so that every device sees the same ones, and for many
-batches at once (`draw`): they reach a device in one copy, and no step waits for one.
+The random numbers are drawn on the CPU, so that they do not depend on the device, and for many
+batches at once (`draw`): they are copied to the device once, and no step waits for a transfer.
 """
 
 import math
@@ -40,7 +40,7 @@ def draw(
 
 
 def _draw_batch(config: AugmentConfig, count: int, generator: torch.Generator) -> list[Tensor]:
-    """Draw the values of one batch, in the order in which `augment` takes them."""
+    """Draw the values of one batch, in the order in which `augment` uses them."""
     drawn = []
     moves = bool(config.rotation or config.scale)
     if moves:
@@ -60,7 +60,6 @@ def _draw_batch(config: AugmentConfig, count: int, generator: torch.Generator) -
 
 
 def _uniform(count: int, limit: float, generator: torch.Generator) -> Tensor:
-    """Draw `count` values from -limit to limit."""
     return (torch.rand(count, generator=generator) * 2 - 1) * limit
 
 
@@ -70,30 +69,30 @@ def augment(images: Tensor, config: AugmentConfig, drawn: Tensor) -> Tensor:
     Args:
         images: float (batch, channels, height, width), from 0 to 1.
         config: which changes are made, and their limits.
-        drawn: what `draw` gave for this batch, (values, batch).
+        drawn: the numbers of `draw` for this batch, (values, batch).
     """
     values = list(drawn)
-    images = _placed(images, config, values, "bilinear")
+    images = _transform(images, config, values, "bilinear")
     if config.jitter:
         images = _jitter(images, values)
     return images
 
 
 def move(targets: Tensor, config: AugmentConfig, drawn: Tensor) -> Tensor:
-    """Move what belongs to images, such as masks, as `augment` moves these.
+    """Transform targets, such as masks, by the same affine transform as their images.
 
-    No value is made that was not there but 0, for what comes in from outside.
+    Values are not interpolated; the uncovered border is 0.
 
     Args:
         targets: float (batch, channels, height, width).
         config: which changes are made, and their limits.
-        drawn: what `augment` got for this batch.
+        drawn: the numbers that `augment` gets for this batch.
     """
-    return _placed(targets, config, list(drawn), "nearest")
+    return _transform(targets, config, list(drawn), "nearest")
 
 
-def _placed(images: Tensor, config: AugmentConfig, values: list[Tensor], mode: str) -> Tensor:
-    """Turn, scale, shift and mirror images; takes the values that this needs."""
+def _transform(images: Tensor, config: AugmentConfig, values: list[Tensor], mode: str) -> Tensor:
+    """Rotate, scale, shift and mirror images; removes the used numbers from `values`."""
     if config.rotation or config.scale:
         return _move(images, values, mode, flip=config.flip)
     if config.crop or config.flip:
@@ -109,7 +108,7 @@ def _move(images: Tensor, values: list[Tensor], mode: str, *, flip: bool) -> Ten
     if flip:
         mirror = torch.where(values.pop(0) > 0, -mirror, mirror)
     cos, sin = torch.cos(angle) / size, torch.sin(angle) / size
-    # Coordinates run from -1 to 1 along both sides, however long these are.
+    # Coordinates run from -1 to 1 along both sides, whatever their lengths.
     aspect = height / width
     rows = torch.stack(
         [cos * mirror, -sin * aspect, shift_x, sin * mirror / aspect, cos, shift_y], dim=1
@@ -121,12 +120,13 @@ def _move(images: Tensor, values: list[Tensor], mode: str, *, flip: bool) -> Ten
 
 
 def _shift(images: Tensor, crop: int, values: list[Tensor], *, flip: bool) -> Tensor:
-    """Shift and flip each image by whole pixels.
+    """Shift each image by whole pixels, and flip it.
 
-    Each result is a window into the image's copy with a black border; all windows are read at once.
+    Each result is a window into a copy of the image with a black border. `as_strided` views all
+    possible windows, so that a single indexing operation reads those of all images.
     """
     count, channels, height, width = images.shape
-    # An image that is shifted by its own size is out of sight already.
+    # An image that is shifted by its own size is not visible any more.
     crop = min(crop, max(height, width))
     across, down = (values.pop(0).long().clamp(-crop, crop) + crop for _ in range(2))
     bordered = functional.pad(
@@ -158,5 +158,5 @@ def _jitter(images: Tensor, values: list[Tensor]) -> Tensor:
 
 @lru_cache
 def _grey_weights(device: torch.device) -> Tensor:
-    """Return the weight of each channel, (1, 3, 1, 1); it is copied to a device once."""
+    """Return the weight of each channel, (1, 3, 1, 1), copied to each device once."""
     return torch.tensor(GREY_WEIGHTS, device=device).view(1, 3, 1, 1)

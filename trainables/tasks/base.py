@@ -1,8 +1,8 @@
-"""The protocol of a task: all that a training, an evaluation and an export ask of it.
+"""The interface of a task: all that training, evaluation and export need of it.
 
-A task is one class in one file, named in `trainables.catalog.tasks.TASKS`. It overrides what is
-special about it; what stays as it is here suits images that all have one size, and targets that are
-one array.
+A task is a class in a file of its own, listed in `trainables.catalog.tasks.TASKS`. It overrides the
+methods that differ. The defaults here are for images that all have the same size, and for targets
+that are one array.
 """
 
 import math
@@ -25,30 +25,30 @@ from trainables.tasks.pixels import Pixels, shared_tensor
 from trainables.values import Evaluation, Json
 
 Predictions = Any
-"""A task's predictions of several images: one array whose first axis counts them, or a list."""
+"""A task's predictions for several images: an array whose first axis is the images, or a list."""
 Predict = Callable[[Images], Predictions]
-"""From images, uint8 (count, height, width, channels), to what the task predicts of them."""
+"""A function from images, uint8 (count, height, width, channels), to predictions."""
 
 
 class Batch(NamedTuple):
-    """Images and targets as a step takes them."""
+    """The images and targets of a step."""
 
     inputs: Any
-    """The network's input, mostly float32 (batch, channels, height, width)."""
+    """The network's input, usually float32 (batch, channels, height, width)."""
     targets: Any
     size: int
     """The number of images."""
     weights: Tensor | None = None
-    """The weight of each image in the training loss, (batch,); None: all alike."""
+    """The weight of each image in the training loss, (batch,); None for equal weights."""
 
 
 class Losses(NamedTuple):
     """The losses of a batch, each a mean over its images."""
 
     train: Tensor
-    """The loss that is followed downhill."""
+    """The loss that is minimised."""
     told: Tensor
-    """The loss that is reported, without what helps in training alone."""
+    """The loss that is reported, without terms that are used only in training."""
 
 
 class Processes(Protocol):
@@ -64,33 +64,33 @@ class Processes(Protocol):
 
 
 class Meter(Protocol):
-    """A sum over a network's outputs on the validation part."""
+    """Accumulates a network's outputs on the validation set."""
 
     kept: list[Tensor]
-    """The outputs of all batches; empty where they are not to be kept."""
+    """The outputs of all batches; empty unless they are to be kept."""
 
     def add(self, outputs: Any, batch: Batch) -> None:
-        """Take the outputs of a batch (`Task.outputs`)."""
+        """Add the outputs of a batch (`Task.outputs`)."""
 
     def values(self, world: Processes) -> dict[str, float]:
-        """Return what an epoch reports of the validation part, all of it finite.
+        """Return the values on the validation set that an epoch reports, all of them finite.
 
-        These are the metric under its key, and its standard error if it is no share of the images
-        (`Metric.error_key`, `Metric.freedom_key`); the task's primary metric; and the losses that
-        are named by either (`Metric.loss`).
+        These are the metric under its key, with its standard error unless it is a share of the
+        images (`Metric.error_key`, `Metric.freedom_key`); the task's primary metric; and the losses
+        that these metrics name (`Metric.loss`).
         """
 
 
 class Task:
-    """One kind of problem: all that is special about it. It has no state of its own."""
+    """A kind of problem, with all that is specific to it. It has no state of its own."""
 
     tolerance = 1e-4
-    """The largest allowed difference between predictions of one network computed in two ways."""
+    """The largest allowed difference between predictions that are computed in two ways."""
     any_size = False
-    """True if images of any size are predicted as they are, one by one where sizes differ."""
+    """True if images of any size are predicted without resizing, one by one if sizes differ."""
 
     output = "predictions"
-    """The name of what a network in ONNX gives."""
+    """The name of the output of a network in ONNX."""
 
     def __init__(self, entry: TaskEntry) -> None:
         self.entry = entry
@@ -123,9 +123,9 @@ class Task:
         """Return the batch of these rows.
 
         Args:
-            pixels: the part, on the device where the network is.
-            rows: which images of the part, (batch,).
-            changes: what was drawn for them, (values per image, batch); None for validation.
+            pixels: the part, on the network's device.
+            rows: the images' rows in the part, (batch,).
+            changes: the numbers drawn for them, (values per image, batch); None for validation.
         """
         images, targets = pixels.batch(rows, changes)
         return Batch(images, targets, len(rows))
@@ -133,32 +133,32 @@ class Task:
     def step(
         self, network: nn.Module, batch: Batch, autocast: AbstractContextManager[None]
     ) -> Losses:
-        """Return the losses of a batch in training; the network is called within `autocast`."""
+        """Return the losses of a batch in training; call the network within `autocast`."""
         raise NotImplementedError
 
     def outputs(self, network: nn.Module, batch: Batch) -> Any:
-        """Return the outputs of a batch in validation, which the meter takes."""
+        """Return the outputs of a batch in validation, for the meter."""
         return network(batch.inputs)
 
     def meter(self, metric: Metric, pixels: Pixels, *, keeps: bool) -> Meter:
-        """Return a new meter of this metric for a part; `keeps` if outputs are to be kept."""
+        """Return a new meter of this metric for a part, which keeps the outputs if `keeps`."""
         raise NotImplementedError
 
     def output_bytes(self, dataset: Dataset) -> int | None:
-        """Return the bytes of a validation's outputs, to be kept for the evaluation.
+        """Return the bytes of a validation's outputs if they can be reused for the evaluation.
 
-        None if they are computed anew for it.
+        None if they are computed again.
         """
         return None
 
     def from_outputs(self, outputs: list[Tensor]) -> Predictions:
-        """Return the predictions that outputs kept by the meter stand for."""
+        """Convert the outputs that a meter kept to predictions."""
         raise NotImplementedError
 
     # Use.
 
     def module(self, network: nn.Module, pixels: Pixels) -> nn.Module:
-        """Return the way from images to raw predictions, which is exported too.
+        """Return the function from images to raw predictions, which is also exported.
 
         It maps uint8 (count, height, width, channels) to a tensor (count, ...) in single or double
         precision, under autocast too. The network itself takes one tensor.
@@ -166,35 +166,32 @@ class Task:
         raise NotImplementedError
 
     def ensemble(self, members: list[nn.Module]) -> nn.Module:
-        """Return several such modules as one; only of a task that can be cross-validated."""
+        """Combine several such modules; only for tasks that can be cross-validated."""
         raise NotImplementedError
 
     def combine(self, each: list[Predictions]) -> Predictions:
-        """Return the predictions that those of an ensemble's members amount to."""
+        """Combine the predictions of an ensemble's members."""
         raise NotImplementedError
 
     def raw(self, module: nn.Module, images: Images, device: str) -> NDArray[Any]:
-        """Return raw predictions of images of one size, uint8 (count, height, width, channels)."""
-        found: NDArray[Any] = module(shared_tensor(images).to(device)).cpu().numpy()
-        return found
+        """Return raw predictions for images of one size, uint8 (count, height, width, channels)."""
+        outputs: NDArray[Any] = module(shared_tensor(images).to(device)).cpu().numpy()
+        return outputs
 
     def decode(self, raw: NDArray[Any]) -> Predictions:
-        """Return what raw predictions mean."""
+        """Convert raw predictions to predictions."""
         return raw
 
-    def difference(self, one: Predictions, other: Predictions) -> float:
-        """Return how far two predictions of the same images differ (`difference`).
+    def difference(self, first: Predictions, second: Predictions) -> float:
+        """Return the largest difference between two predictions for the same images.
 
-        A task whose `decode` makes steps, as from probabilities to classes, says here what is the
-        same.
+        A task whose `decode` is discontinuous, such as from probabilities to classes, overrides
+        this, because tiny differences may change its predictions.
         """
-        return difference(one, other)
+        return difference(first, second)
 
     def predict(self, module: nn.Module, images: Arrays, size: int, device: str) -> Predictions:
-        """Return the predictions of images as they are given, `size` at once.
-
-        Where their sizes differ it is one by one.
-        """
+        """Predict images in batches of `size`; one by one if their sizes differ."""
         return in_batches(lambda some: self.decode(self.raw(module, some, device)), images, size)
 
     def given(self, part: Part) -> Arrays:
@@ -202,27 +199,27 @@ class Task:
         return part.images
 
     def examples(self, dataset: Dataset, count: int) -> Images:
-        """Return images of the validation part as they are used, over and over, of one size."""
+        """Return `count` validation images of one size, repeated if there are fewer."""
         images = self.given(dataset.val)
         if isinstance(images, np.ndarray):
-            found: Images = images[np.arange(count) % len(images)]
-            return found
+            repeated: Images = images[np.arange(count) % len(images)]
+            return repeated
         _, height, width = dataset.image
         return np.stack(
             [cut(images[number % len(images)], height, width) for number in range(count)]
         )
 
-    # What is said of it.
+    # Evaluation.
 
     def evaluate(
         self, predictions: Predictions, part: Part, dataset: Dataset, metric: Metric
     ) -> Evaluation:
         """Measure predictions against the targets, as plain values.
 
-        Every evaluation has `images`, their number; the primary metric under its name; and
-        `metric`, unless that is a share of the images, as `Metric.evaluated` gives it: the `name`,
-        the `value`, its standard `error`, and the ends of its 95 % interval, `low` and `high`, None
-        where it is not known. What people are shown beside is in `tables`, each with its `title`,
+        Every evaluation has `images`, their number; the primary metric under its name; and, unless
+        `metric` is a share of the images, `metric` in the form of `Metric.evaluated`: the `name`,
+        the `value`, its standard `error`, and the ends of its 95 % interval, `low` and `high`, or
+        None if they are unknown. Further results for people are in `tables`, each with its `title`,
         `columns` and `rows`, and in `pictures`, each with its `title` and a WebP in base64, `webp`.
         """
         raise NotImplementedError
@@ -232,48 +229,48 @@ class Task:
         raise NotImplementedError
 
     def brief(self, evaluation: Evaluation) -> Evaluation:
-        """Return an evaluation of the validation part as the journal takes it for each trial."""
+        """Return an evaluation on the validation set in the short form of the journal."""
         return self.plain(evaluation)
 
     def plain(self, evaluation: Evaluation) -> Evaluation:
-        """Return an evaluation without what is only there to be looked at."""
+        """Return an evaluation without pictures."""
         return {name: value for name, value in evaluation.items() if name != "pictures"}
 
     # Export.
 
     def about(self, dataset: Dataset) -> Json:
-        """Return what the stand-alone predictor needs to know beside the network."""
+        """Return the values for `about.json`, which the stand-alone predictor reads."""
         image = list(self.examples(dataset, 1).shape[1:])
         any_size = {"any_size": True} if self.any_size else {}
         return {"classes": list(dataset.classes), "image": image, **any_size}
 
 
 def in_batches(predict: Predict, images: Arrays, size: int) -> Predictions:
-    """Return the predictions of images, `size` at once; one by one where sizes differ."""
+    """Predict images in batches of `size`; one by one if their sizes differ."""
     if isinstance(images, Ragged):
         return [predict(image[None])[0] for image in images]
-    found = [predict(images[first : first + size]) for first in range(0, len(images), size)]
+    batches = [predict(images[first : first + size]) for first in range(0, len(images), size)]
     return (
-        np.concatenate(found)
-        if all(isinstance(some, np.ndarray) for some in found)
-        else [one for some in found for one in some]
+        np.concatenate(batches)
+        if all(isinstance(some, np.ndarray) for some in batches)
+        else [prediction for some in batches for prediction in some]
     )
 
 
-def difference(one: Predictions, other: Predictions) -> float:
-    """Return the largest difference between two predictions; NaN if one of them is.
+def difference(first: Predictions, second: Predictions) -> float:
+    """Return the largest difference between two predictions; NaN if they contain NaN.
 
-    It is infinite where they are not of one shape.
+    It is infinite if their shapes differ.
     """
-    if isinstance(one, list):
-        return max((difference(*pair) for pair in zip(one, other, strict=True)), default=0.0)
-    if np.shape(one) != np.shape(other):
+    if isinstance(first, list):
+        return max((difference(*pair) for pair in zip(first, second, strict=True)), default=0.0)
+    if np.shape(first) != np.shape(second):
         return math.inf
-    return float(np.abs(np.asarray(one, float) - np.asarray(other, float)).max(initial=0.0))
+    return float(np.abs(np.asarray(first, float) - np.asarray(second, float)).max(initial=0.0))
 
 
 class FromPixels(nn.Module):
-    """A network with the scaling of its pixels before it: a task's `module` derives from it.
+    """A network with the scaling of its pixels in front; the base class of a task's `module`.
 
     It maps images, uint8 (count, height, width, channels), to the network's outputs.
     """
@@ -296,7 +293,7 @@ class FromPixels(nn.Module):
 
 
 def cut(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:
-    """Return the upper left of an image, (height, width, ...), filled up by repetition."""
+    """Cut an image to its upper left, (height, width, ...); smaller images are repeated."""
     missing = [max(0, height - image.shape[0]), max(0, width - image.shape[1])]
     pads = [(0, missing[0]), (0, missing[1]), *[(0, 0)] * (image.ndim - 2)]
     return np.pad(image, pads, mode="wrap")[:height, :width]

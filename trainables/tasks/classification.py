@@ -19,7 +19,7 @@ from trainables.tasks.report import Probabilities, accuracy, report
 from trainables.values import Evaluation
 
 MATRIX_CLASSES = 100
-"""With more classes than these, a confusion matrix is too large for the journal."""
+"""With more classes than this, a confusion matrix is too large for the journal."""
 
 
 class Classification(Task):
@@ -45,17 +45,17 @@ class Classification(Task):
 
     def from_outputs(self, outputs: list[Tensor]) -> Probabilities:
         """Return class probabilities, (images, classes), from the logits of all batches."""
-        found: Probabilities = torch.cat(
+        probabilities: Probabilities = torch.cat(
             [logits.double().softmax(dim=1) for logits in outputs]
         ).numpy()
-        return found
+        return probabilities
 
     def module(self, network: nn.Module, pixels: Pixels) -> "ProbabilityModel":
-        """Return the way from uint8 images to class probabilities."""
+        """Return the function from uint8 images to class probabilities."""
         return ProbabilityModel(network, pixels)
 
     def ensemble(self, members: list[nn.Module]) -> "Ensemble":
-        """Return several networks as one, whose probabilities are the mean of theirs."""
+        """Combine several networks by the mean of their probabilities."""
         return Ensemble(members)
 
     def combine(self, each: list[Predictions]) -> Probabilities:
@@ -69,7 +69,7 @@ class Classification(Task):
         """Measure class probabilities, (images, classes), against the true classes.
 
         Returns:
-            What `report` gives; and `wrong`, the images most confidently wrong (see `mistakes`).
+            The result of `report`; and `wrong`, the most confident mistakes (see `mistakes`).
         """
         return {
             **report(part.targets, predictions, dataset.classes),
@@ -82,32 +82,35 @@ class Classification(Task):
         return accuracy(part.targets, predictions.argmax(axis=1))
 
     def brief(self, evaluation: Evaluation) -> Evaluation:
-        """Return an evaluation as the journal takes it for each trial.
+        """Return an evaluation in the short form of the journal.
 
-        Of each curve only the area is kept; a confusion matrix of very many classes is left out.
+        It has only the area under each curve, and no confusion matrix of very many classes.
         """
         large = {"confusion_matrix"} if len(evaluation["classes"]) > MATRIX_CLASSES else set()
-        kept = {
+        short_form = {
             name: value
             for name, value in self.plain(evaluation).items()
             if name not in {"roc", *large}
         }
-        return {**kept, "auc": {name: curve["auc"] for name, curve in evaluation["roc"].items()}}
+        return {
+            **short_form,
+            "auc": {name: curve["auc"] for name, curve in evaluation["roc"].items()},
+        }
 
     def plain(self, evaluation: Evaluation) -> Evaluation:
-        """Return an evaluation without its images, and the reliability diagram's bins."""
+        """Return an evaluation without images and bins of the reliability diagram."""
         return {name: value for name, value in evaluation.items() if name not in ("wrong", "bins")}
 
 
 def _by_metric(metric: Metric, part: Part, chances: Probabilities) -> Evaluation:
-    """Return the metric by which trials are ranked, with its interval; of accuracy nothing."""
+    """Return the metric that ranks trials, with its interval; empty for accuracy."""
     if metric.name not in SCORES:
         return {}
     return {"metric": metric.evaluated(*SCORES[metric.name](part.targets, chances))}
 
 
 class ClassMeter:
-    """Loss, accuracy and, if it is another, the metric of logits on the validation part."""
+    """Loss, accuracy, and the metric that ranks trials, on the validation set."""
 
     def __init__(self, metric: Metric, pixels: Pixels, *, keeps: bool) -> None:
         self.metric, self.pixels = metric, pixels
@@ -116,28 +119,28 @@ class ClassMeter:
         self._keeps = keeps or metric.name in SCORES
 
     def add(self, outputs: Any, batch: Batch) -> None:
-        """Take the logits of a batch, (batch, classes)."""
+        """Add the logits of a batch, (batch, classes)."""
         self.means.add(outputs, batch.targets)
         if self._keeps:
             self.kept.append(outputs)
 
     def values(self, world: Processes) -> dict[str, float]:
-        """Return loss, accuracy and the metric over what all processes have taken."""
+        """Return loss, accuracy and the metric over the images of all processes."""
         self.means.sums = world.sum(self.means.sums)
-        found = self.means.means("val")
+        values = self.means.means("val")
         if self.metric.name not in SCORES:
-            return found
+            return values
         logits = torch.cat(self.kept).float()
         if world.size > 1:
             rows = world.slice(torch.arange(len(self.pixels), device=logits.device))
             whole = torch.zeros(len(self.pixels), logits.shape[1], device=logits.device)
             whole[rows] = logits
             logits = world.sum(whole)
-        return found | measure(self.metric, logits, self.pixels.all_targets)
+        return values | measure(self.metric, logits, self.pixels.all_targets)
 
 
 class ProbabilityModel(FromPixels):
-    """A network with softmax behind: from uint8 images to class probabilities.
+    """A network followed by softmax, from uint8 images to class probabilities.
 
     These are float64 (count, classes).
     """
@@ -148,7 +151,7 @@ class ProbabilityModel(FromPixels):
 
 
 class Ensemble(nn.Module):
-    """The mean of several networks' probabilities, each of which scales pixels in its own way.
+    """The mean of several networks' probabilities, each of which has its own scaling of pixels.
 
     Input and output are those of `ProbabilityModel`.
     """

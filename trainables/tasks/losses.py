@@ -1,4 +1,4 @@
-"""The loss that a network is trained on: cross-entropy, with auxiliary heads also theirs."""
+"""The training loss: cross-entropy, including that of auxiliary heads."""
 
 from typing import NamedTuple
 
@@ -8,9 +8,9 @@ from torch.nn import functional
 
 
 class WithAuxiliary(NamedTuple):
-    """The outputs of a network with auxiliary heads in training.
+    """The training outputs of a network with auxiliary heads.
 
-    They are its logits, those of the other heads, and how much each of theirs counts.
+    They are its logits, those of the auxiliary heads, and the weight of each of their losses.
     """
 
     logits: Tensor
@@ -21,31 +21,33 @@ class WithAuxiliary(NamedTuple):
 def losses(
     outputs: Tensor | WithAuxiliary, labels: Tensor, weights: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return the loss to train on, and the loss of the network's own logits, which is reported.
+    """Return the loss to minimise, and the loss to report.
 
-    The first is the mean cross-entropy over the batch, with auxiliary heads' added by their weight.
-    The second is never weighted.
+    The first is the mean cross-entropy over the batch, plus those of auxiliary heads times their
+    weight. The second is the mean cross-entropy of the network's own logits, without weights.
 
     Args:
         outputs: logits (batch, classes), or those of several heads.
         labels: class numbers (batch,).
-        weights: how much each image counts in the first, (batch,); None: all alike.
+        weights: the weight of each image in the first, (batch,); None for equal weights.
     """
     if isinstance(outputs, Tensor):
         outputs = WithAuxiliary(outputs, (), 0.0)
     own = functional.cross_entropy(outputs.logits.float(), labels)
-    loss = own if weights is None else weighted(outputs.logits, labels, weights)
+    loss = own if weights is None else weighted_cross_entropy(outputs.logits, labels, weights)
     if not outputs.auxiliary:
         return loss, own
-    others = torch.stack([weighted(logits, labels, weights) for logits in outputs.auxiliary])
-    return loss + outputs.weight * others.sum(), own
+    auxiliary_losses = torch.stack(
+        [weighted_cross_entropy(logits, labels, weights) for logits in outputs.auxiliary]
+    )
+    return loss + outputs.weight * auxiliary_losses.sum(), own
 
 
-def weighted(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
     """Return the mean over a batch of each image's cross-entropy times its weight.
 
-    It is not divided by the batch's own weights: so several processes that share a batch follow
-    the gradient of one.
+    It is not divided by the sum of the batch's weights, so that several processes that share a
+    batch have the same gradient as a single one.
     """
     if weights is None:
         return functional.cross_entropy(logits.float(), labels)

@@ -1,8 +1,8 @@
 """Metrics of classification.
 
 Loss and accuracy are summed over the batches of an epoch on the device and read once at its end
-(`MetricAverage`). The other metrics are no mean over batches: `measure` computes them, with their
-standard error, from all outputs at once.
+(`MetricAverage`). The other metrics are not means over batches: `measure` computes them, with their
+standard errors, from all outputs at once.
 """
 
 from collections.abc import Callable
@@ -20,11 +20,11 @@ BATCH_SUMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "loss": lambda logits, labels: functional.cross_entropy(logits, labels, reduction="sum"),
     "accuracy": lambda logits, labels: (logits.argmax(dim=1) == labels).sum().to(logits.dtype),
 }
-"""By name, functions from logits (batch, classes) and labels (batch,) to the sum over the batch."""
+"""Functions from logits (batch, classes) and labels (batch,) to the sum over the batch."""
 
 
 class MetricAverage:
-    """Running sums of named metrics, and the number of images they came from."""
+    """Running sums of named metrics, and the number of images in them."""
 
     def __init__(self, *names: str, device: torch.device) -> None:
         self.names = names
@@ -36,7 +36,7 @@ class MetricAverage:
         self.add_sums(torch.stack(values), len(labels))
 
     def add_sums(self, sums: Tensor, images: int) -> None:
-        """Add metrics that are summed over `images` already: one value for each name."""
+        """Add sums over `images` images: a value for each name."""
         self.sums[:-1] += sums.detach()
         self.sums[-1] += images
 
@@ -62,25 +62,25 @@ Labels = NDArray[Any]
 Probabilities = NDArray[np.float64]
 
 RESAMPLES = 200
-"""Draws of as many images anew, from which the standard error of macro F1 is taken."""
+"""The number of bootstrap samples for the standard error of macro F1."""
 
 
 def measure(metric: Metric, logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """Return what an epoch reports of a metric, beside the loss and accuracy of every epoch.
+    """Compute the values that an epoch reports of a metric, beside loss and accuracy.
 
     Args:
-        metric: one of `METRICS` of the catalog; of accuracy there is nothing to add.
+        metric: a metric of the task; the result is empty for accuracy.
         logits: (images, classes).
         labels: class numbers, (images,).
     """
     if metric.name not in SCORES:
         return {}
     probabilities = logits.cpu().double().softmax(dim=1).numpy()
-    return told(metric, SCORES[metric.name](labels.cpu().numpy(), probabilities))
+    return epoch_metrics(metric, SCORES[metric.name](labels.cpu().numpy(), probabilities))
 
 
-def told(metric: Metric, measured: Measured) -> dict[str, float]:
-    """Return a measurement as an epoch reports it."""
+def epoch_metrics(metric: Metric, measured: Measured) -> dict[str, float]:
+    """Return a measurement under the names of an epoch's report."""
     keys = metric.key, metric.error_key, metric.freedom_key
     return dict(zip(keys, measured, strict=True))
 
@@ -93,16 +93,16 @@ def confusion(labels: Labels, probabilities: Probabilities) -> NDArray[np.int64]
 
 
 class ByClass(NamedTuple):
-    """Precision, recall and F1 of each class, (classes,) each; 0 where nothing is divided."""
+    """Precision, recall and F1 of each class, (classes,) each; 0 where the divisor is 0."""
 
     precision: NDArray[np.float64]
     recall: NDArray[np.float64]
     f1: NDArray[np.float64]
     occurs: NDArray[np.bool_]
-    """True for the classes that are in the images or were guessed.
+    """True for the classes that occur in the labels or the guesses.
 
-    Macro averages are over these, as in scikit-learn. A class that is in neither would count as 0,
-    although nothing was wrong about it.
+    Macro averages are over these, as in scikit-learn. Any other class would count as 0, although no
+    guess was wrong about it.
     """
 
     @classmethod
@@ -110,9 +110,9 @@ class ByClass(NamedTuple):
         """Compute them from counts by true class (rows) and guessed class (columns)."""
         right, support, guessed = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
         return cls(
-            divided(right, guessed),
-            divided(right, support),
-            divided(2.0 * right, support + guessed),
+            divide(right, guessed),
+            divide(right, support),
+            divide(2.0 * right, support + guessed),
             support + guessed > 0,
         )
 
@@ -121,7 +121,7 @@ class ByClass(NamedTuple):
         return float(getattr(self, name)[self.occurs].mean())
 
 
-def divided(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
+def divide(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
     """Divide one array by another; 0 where the divisor is 0."""
     quotient: NDArray[np.float64] = np.divide(
         part, whole, out=np.zeros(whole.shape), where=whole > 0
@@ -134,7 +134,7 @@ def class_freedom(images: NDArray[np.int64]) -> float:
 
     They are those of Satterthwaite 1946, "An approximate distribution of estimates of variance
     components", with the variance of each class taken as the inverse of its images. They are 0
-    where a class has fewer than two images, which do not tell how they differ.
+    if a class has fewer than two images, from which no variance can be estimated.
 
     Args:
         images: the number of images of each class, (classes,).
@@ -148,8 +148,9 @@ def class_freedom(images: NDArray[np.int64]) -> float:
 def balanced_accuracy(labels: Labels, probabilities: Probabilities) -> Measured:
     """Average the share of right guesses over the classes that occur.
 
-    The standard error is that of independent shares; each share is drawn towards one half by an
-    image of either kind (Agresti and Coull 1998), or a class of two images would be certain.
+    The standard error is that of independent shares. For it, each share is shrunk towards one half
+    by an additional right and an additional wrong guess (Agresti and Coull 1998); otherwise the
+    error of a class of two images, both right, would be 0.
     """
     counts = confusion(labels, probabilities)
     images, right = counts.sum(axis=1), counts.diagonal()
@@ -164,10 +165,10 @@ def balanced_accuracy(labels: Labels, probabilities: Probabilities) -> Measured:
 def macro_f1(labels: Labels, probabilities: Probabilities) -> Measured:
     """Average F1, the harmonic mean of precision and recall, over the classes that occur.
 
-    Those are named by `ByClass`. The standard error is the root mean square by which draws of as
-    many images from those that were seen differ from the value (bootstrap, with its bias: of few
-    images macro F1 is too low), always the same draws for the same counts. It is
-    at least `_least_error`, since draws from a class that is always right, or never, do not differ.
+    Those are `ByClass.occurs`. The standard error is the root mean square difference between the
+    value and those of bootstrap samples (which includes the bias: for few images macro F1 is too
+    low). The samples are the same for the same counts. The error is at least `_least_error`,
+    because samples of a class that is always right, or never, do not vary.
     """
     counts = confusion(labels, probabilities)
     cells = np.flatnonzero(counts)
@@ -175,17 +176,17 @@ def macro_f1(labels: Labels, probabilities: Probabilities) -> Measured:
     by_class = ByClass.of(counts)
 
     def average(drawn: NDArray[Any]) -> NDArray[np.float64]:
-        """Compute macro F1 from counts by cell, (draws, cells)."""
+        """Compute macro F1 from the counts of cells, (samples, cells)."""
         right, whole = (np.zeros((len(counts), len(drawn))) for _ in range(2))
         same = rows == columns
         right[rows[same]] = drawn[:, same].T
         for axis in (rows, columns):
             np.add.at(whole, axis, drawn.T)
-        means: NDArray[np.float64] = divided(2.0 * right, whole)[by_class.occurs].mean(axis=0)
+        means: NDArray[np.float64] = divide(2.0 * right, whole)[by_class.occurs].mean(axis=0)
         return means
 
-    found, images = counts.ravel()[cells], int(counts.sum())
-    drawn = np.random.default_rng(0).multinomial(images, found / images, RESAMPLES)
+    counts_of_cells, images = counts.ravel()[cells], int(counts.sum())
+    drawn = np.random.default_rng(0).multinomial(images, counts_of_cells / images, RESAMPLES)
     value = by_class.macro("f1")
     error = max(float(np.sqrt(((average(drawn) - value) ** 2).mean())), _least_error(counts))
     return Measured(value, error, class_freedom(counts.sum(axis=1)))
@@ -195,9 +196,9 @@ def _least_error(counts: NDArray[np.int64]) -> float:
     """Return the least standard error of macro F1.
 
     It is the larger of two: that of balanced accuracy with every guess right, and that of
-    independent classes. F1 of a class is 2 J / (1 + J), where J is the share that is named right of
-    the images that are of the class or named so; the error of J is drawn towards one half as in
-    `balanced_accuracy`, and multiplied by the derivative 2 / (1 + J)^2.
+    independent classes. F1 of a class is 2 J / (1 + J), where J is the share of right guesses among
+    the images that are of the class or guessed as it. The error of J is that of a share, shrunk as
+    in `balanced_accuracy`, and is multiplied by the derivative 2 / (1 + J)^2.
     """
     right, images, guessed = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
     either = images + guessed - right
@@ -211,7 +212,7 @@ def _least_error(counts: NDArray[np.int64]) -> float:
 def log_loss(labels: Labels, probabilities: Probabilities) -> Measured:
     """Average the negative logarithm of the true class's probability.
 
-    A probability of 0 counts as the smallest step from 1, as in scikit-learn.
+    A probability of 0 is replaced by the machine epsilon, as in scikit-learn.
     """
     true = probabilities[np.arange(len(labels)), labels.astype(np.int64)]
     losses = -np.log(np.maximum(true, np.finfo(np.float64).eps))
@@ -222,22 +223,22 @@ def log_loss(labels: Labels, probabilities: Probabilities) -> Measured:
 def auc(labels: Labels, probabilities: Probabilities) -> Measured:
     """Average the area under the ROC curve, one class against the rest.
 
-    Where no class has images of both kinds, it is one half: nothing can be told apart. The standard
-    error is that of Hanley and McNeil 1982, "The meaning and use of the area under a ROC curve",
-    for an area of at most half a pair of images below 1; those of several classes are taken as
-    independent. Of two classes one area is the other. Half the degrees of freedom of a mean over
-    the classes count, since the formula is only nearly right for few images.
+    It is one half if no class has both positive and negative images. The standard error is that of
+    Hanley and McNeil 1982, "The meaning and use of the area under a ROC curve", for an area limited
+    to half a pair of images below 1; the areas of several classes are treated as independent. With
+    two classes both areas are equal. The degrees of freedom are half those of a mean over the
+    classes, because the formula is only approximate for few images.
     """
     areas, variances = [], []
     for number in range(probabilities.shape[1]):
         positive = labels == number
-        ones, others = int(positive.sum()), int((~positive).sum())
-        if ones and others:
+        positives, negatives = int(positive.sum()), int((~positive).sum())
+        if positives and negatives:
             areas.append(area_under(*roc_curve(positive, probabilities[:, number])))
-            area = min(areas[-1], 1 - 0.5 / (ones * others))
+            area = min(areas[-1], 1 - 0.5 / (positives * negatives))
             pairs = area / (2 - area) - area**2, 2 * area**2 / (1 + area) - area**2
-            spread = area * (1 - area) + (ones - 1) * pairs[0] + (others - 1) * pairs[1]
-            variances.append(max(0.0, spread) / (ones * others))
+            spread = area * (1 - area) + (positives - 1) * pairs[0] + (negatives - 1) * pairs[1]
+            variances.append(max(0.0, spread) / (positives * negatives))
     if not areas:
         return Measured(0.5, 0.5, 0.0)
     error = np.sqrt(np.mean(variances) / (1 if len(areas) == 2 else len(areas)))
@@ -251,15 +252,18 @@ def roc_curve(
     """Compute the ROC curve of one class: its rates of false and of true positives.
 
     Args:
-        positive: True for the images of the class, (images,); there are images of both kinds.
+        positive: True for the images of the class, (images,); both values must occur.
         scores: its probabilities, (images,).
     """
     order = np.argsort(scores, kind="stable")[::-1]
-    scores, found = scores[order], np.cumsum(positive[order])
-    # Images of one score pass the threshold together.
+    scores, true_positives = scores[order], np.cumsum(positive[order])
+    # Images with equal scores pass the threshold together.
     steps = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)
-    right, wrong = found[steps].astype(float), (1 + steps - found[steps]).astype(float)
-    if len(steps) > 2:  # points between two others on a straight line say nothing
+    right, wrong = (
+        true_positives[steps].astype(float),
+        (1 + steps - true_positives[steps]).astype(float),
+    )
+    if len(steps) > 2:  # leave out points on a straight line between two others
         corners = np.concatenate(
             [[True], (np.diff(wrong, 2) != 0) | (np.diff(right, 2) != 0), [True]]
         )
@@ -281,6 +285,6 @@ SCORES: dict[str, Callable[[Labels, Probabilities], Measured]] = {
     "log_loss": log_loss,
     "auc": auc,
 }
-"""The metrics of the catalog that are no sum over batches, from labels (images,) and class
+"""The metrics that are not sums over batches, as functions of labels (images,) and class
 probabilities (images, classes).
 """

@@ -1,4 +1,4 @@
-"""The wrong guesses of which a classifier is most confident, with small images to show."""
+"""The mistakes with the highest confidence of a classifier, with small images to show."""
 
 import base64
 import io
@@ -11,46 +11,46 @@ from trainables.datasets.arrays import Images, Part
 from trainables.errors import printable
 from trainables.values import Json
 
-SHOWN = 12
+MAX_MISTAKES = 12
 LARGEST, TINY = 112, 64
-"""The maximum side of a thumbnail, and the side up to which an image is kept pixel by pixel."""
+"""The largest side of a thumbnail, and the side up to which an image is stored losslessly."""
 
 
 def confidently_wrong(part: Part, chances: NDArray[np.float64]) -> list[Json]:
-    """Return the wrong guesses of highest probability, the most confident first.
+    """Return the wrong guesses with the highest probability, the most confident first.
 
     Args:
         part: the images and their true classes.
         chances: class probabilities, (images, classes).
 
     Returns:
-        At most `SHOWN`, as plain values: `row` in the part, class numbers `true` and `guess`, the
-        guess's probability `confidence`, the image as a WebP in base64, `webp`, and where the image
-        is a file its `name` below the data set's root.
+        At most `MAX_MISTAKES`, as plain values: `row` in the part, class numbers `true` and
+        `guess`, the guess's probability `confidence`, the image as a WebP in base64, `webp`, and if
+        the image is a file its `name` below the data set's root.
     """
     guesses = chances.argmax(axis=1)
     wrong = np.flatnonzero(guesses != part.targets)
-    surest = wrong[np.argsort(-chances[wrong, guesses[wrong]], kind="stable")][:SHOWN]
+    surest = wrong[np.argsort(-chances[wrong, guesses[wrong]], kind="stable")][:MAX_MISTAKES]
     return [
         {
             "row": int(row),
             "true": int(part.targets[row]),
             "guess": int(guesses[row]),
             "confidence": float(chances[row, guesses[row]]),
-            "webp": shown(part.images[row]),
+            "webp": encode_webp(part.images[row]),
             **({} if part.names is None else {"name": printable(part.names[row])}),
         }
         for row in surest
     ]
 
 
-def shown(pixels: Images) -> str:
-    """Return an image as an evaluation holds it: a small WebP (`thumbnail`) in base64."""
+def encode_webp(pixels: Images) -> str:
+    """Encode an image for an evaluation: a small WebP (`thumbnail`) in base64."""
     return base64.b64encode(thumbnail(pixels)).decode()
 
 
 def thumbnail(pixels: Images) -> bytes:
-    """Return an image as a WebP no larger than it is to be shown.
+    """Encode an image as a WebP of at most `LARGEST` pixels a side.
 
     Args:
         pixels: uint8 (height, width, channels: 1 or 3).

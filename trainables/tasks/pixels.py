@@ -1,4 +1,4 @@
-"""A part of a data set on a device, as uint8, scaled (and augmented) one batch at a time."""
+"""A part of a data set on a device, as uint8, which is scaled and augmented batch by batch."""
 
 import threading
 import warnings
@@ -9,32 +9,32 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainables.config import TrialConfig
-from trainables.datasets.arrays import Arrays, Dataset, Part, Ragged, Selected
+from trainables.datasets.arrays import Arrays, Dataset, Part, PartSubset, Ragged
 from trainables.tasks.augment import augment
 
 MOVING = threading.Lock()
 ARRAYS_KEPT = 4
 RESIDENT: dict[tuple[int, str], tuple[NDArray[Any], Tensor]] = {}
-"""Images and targets of the training and the validation part on a GPU.
+"""The images and targets of the training and the validation set on a GPU.
 
-The keys are the id of the array that they came from, and the device. The array is kept beside them,
-so that no other array gets its id.
+The keys are the id of the original array, and the device. The array itself is kept too, so that no
+other array can get the same id.
 """
 
 
 class Pixels:
-    """A part of a data set on a device, whose batches come scaled, and augmented if asked."""
+    """A part of a data set on a device, which returns scaled, and optionally augmented, batches."""
 
     def __init__(
         self, part: Part, dataset: Dataset, config: TrialConfig, device: torch.device
     ) -> None:
-        whole = part.whole if isinstance(part, Selected) else part
+        whole = part.whole if isinstance(part, PartSubset) else part
         self.images, self.targets = resident(whole.images, device), resident(whole.targets, device)
-        self.rows = torch.from_numpy(part.rows).to(device) if isinstance(part, Selected) else None
-        """The rows of a selection's images in the whole part; None for other parts."""
+        self.rows = torch.from_numpy(part.rows).to(device) if isinstance(part, PartSubset) else None
+        """The rows of a `PartSubset` in the whole part; None for other parts."""
         self.device, self.image, self.augment = device, dataset.image, config.augment
-        wanted = "unit" if config.model.pretrained else config.data.scaling
-        self.mean, self.deviation = (value.to(device) for value in scaling(wanted, dataset))
+        scaling_name = "unit" if config.model.pretrained else config.data.scaling
+        self.mean, self.deviation = (value.to(device) for value in scaling(scaling_name, dataset))
         self.mean255, self.deviation255 = 255 * self.mean, 255 * self.deviation
 
     def __len__(self) -> int:
@@ -42,21 +42,21 @@ class Pixels:
 
     @property
     def all_targets(self) -> Tensor:
-        """The targets of all images, where they are one array."""
+        """The targets of all images, if they are one array."""
         targets: Tensor = self.targets if self.rows is None else self.targets[self.rows]
         return targets
 
     def whole_rows(self, rows: Tensor) -> Tensor:
-        """Return the rows in the whole part, on the device, of these rows of a selection."""
+        """Convert rows of a subset to rows in the whole part, on the device."""
         rows = rows.to(self.device)
         return rows if self.rows is None else self.rows[rows]
 
     def batch(self, rows: Tensor, changes: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the images and targets of these rows, where they are one array each.
+        """Return the images and targets of these rows, if they are one array each.
 
         Args:
-            rows: which images of the part.
-            changes: what was drawn for their augmentation; None for none.
+            rows: the images' rows in the part, (batch,).
+            changes: the numbers drawn for their augmentation; None for no augmentation.
 
         Returns:
             Images, float32 (batch, channels, height, width), scaled, and targets, (batch, ...).
@@ -69,7 +69,7 @@ class Pixels:
         )
 
     def scale(self, images: Tensor) -> Tensor:
-        """Scale images as the config says.
+        """Apply the config's scaling to images.
 
         Args:
             images: uint8 (batch, height, width, channels), on the device.
@@ -80,27 +80,27 @@ class Pixels:
         return floats(images).sub_(self.mean255).div_(self.deviation255)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Scale images whose pixels count from 0 to 1, in place."""
+        """Apply the config's scaling, in place, to images with pixels from 0 to 1."""
         return images.sub_(self.mean).div_(self.deviation)
 
 
 def floats(images: Tensor) -> Tensor:
-    """Return images, uint8 (batch, height, width, channels), with the channels in front.
+    """Convert uint8 (batch, height, width, channels) to float32 (batch, channels, height, width).
 
-    In memory a batch lies as convolutions read it, channels last.
+    In memory the channels stay last, as convolutions read them.
     """
     return images.permute(0, 3, 1, 2).float()
 
 
 def units(images: Tensor) -> Tensor:
-    """Return the same with pixels from 0 to 1."""
+    """Convert images like `floats`, with pixels from 0 to 1."""
     return floats(images).div_(255)
 
 
 def scaling(name: str, dataset: Dataset) -> tuple[Tensor, Tensor]:
-    """Return what to subtract from pixels and to divide them by, (channels, 1, 1) each.
+    """Return the shift and the divisor of a scaling, for pixels from 0 to 1: (channels, 1, 1) each.
 
-    Pixels from 0 to 1 then come out as the config wants (`name` is its `scaling`).
+    `name` is the config's `data.scaling`.
     """
     channels = dataset.image[0]
     if name == "standard":
@@ -112,10 +112,10 @@ def scaling(name: str, dataset: Dataset) -> tuple[Tensor, Tensor]:
 
 
 def resident(values: Arrays, device: torch.device) -> Any:
-    """Return the array, or the buffer of ragged ones, on the device.
+    """Return the array, or ragged arrays, on the device.
 
-    On a CPU that is the array's own memory. On a GPU it stays for the process's next trials, until
-    other data come.
+    On a CPU the result shares the array's memory. On a GPU it is kept for the process's next
+    trials, until other data replace it.
     """
     if isinstance(values, Ragged):
         return Ragged(resident(values.buffer, device), values.shapes)
@@ -131,9 +131,9 @@ def resident(values: Arrays, device: torch.device) -> Any:
 
 
 def shared_tensor(array: NDArray[Any]) -> Tensor:
-    """Return a tensor over the array's own memory.
+    """Return a tensor that shares the array's memory, and must not be written to.
 
-    That may be read-only, as in Ray's object store: the tensor is never written to.
+    The memory may be read-only, as in Ray's object store.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")

@@ -1,7 +1,7 @@
-"""Measures, as plain values, of how good class probabilities are.
+"""The evaluation of class probabilities, as plain values.
 
-The measures are those of scikit-learn and torchmetrics, computed here as they compute them, to the
-last bit: to import the two takes each process that evaluates longer than all of its evaluations.
+The measures equal those of scikit-learn and torchmetrics to the last bit. They are computed here,
+because importing these libraries takes longer than all evaluations of a process.
 """
 
 from typing import Any
@@ -31,10 +31,10 @@ def report(labels: Labels, chances: Probabilities, classes: tuple[str, ...]) -> 
         classes: the classes' names.
 
     Returns:
-        Accuracy; precision, recall and F1 (per class, their mean over the classes that occur, as
-        `ByClass` says, and weighted by the classes' numbers of images); confusion matrix; ROC
-        curves and AUC, one class against the rest; the expected calibration error
-        (`calibration_error`) and the bins behind it (`calibration_bins`).
+        Accuracy; precision, recall and F1 (per class, their mean over the classes that occur
+        (`ByClass`), and their mean weighted by the classes' numbers of images); confusion matrix;
+        ROC curves and AUC, one class against the rest; the expected calibration error
+        (`calibration_error`) and its bins (`calibration_bins`).
     """
     counts = confusion(labels, chances)
     guesses, support, by_class = chances.argmax(axis=1), counts.sum(axis=1), ByClass.of(counts)
@@ -81,37 +81,38 @@ def accuracy(labels: Labels, guesses: NDArray[Any]) -> float:
 
 
 def calibration_error(labels: Labels, chances: Probabilities) -> float:
-    """Return the distance of the guessed classes' probability from the share of right guesses.
+    """Return the expected calibration error: how much confidence and accuracy differ.
 
-    It is the mean distance over 15 bins of that probability, equally wide and weighted by their
-    images (the L1 norm; Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2). As
-    in torchmetrics it is computed in single precision.
+    It is the mean difference between the guesses' probability and their share of right ones, over
+    15 bins of that probability, equally wide and weighted by their images (the L1 norm; Guo et al.
+    2017, "On Calibration of Modern Neural Networks", section 2). Like in torchmetrics, it is
+    computed in single precision.
     """
     confidence, guesses = torch.from_numpy(chances).max(dim=1)
     confidence = confidence.float()
     bins = torch.bucketize(confidence, torch.linspace(0, 1, CALIBRATION_BINS + 1), right=True) - 1
 
-    def summed(values: Tensor) -> Tensor:
+    def sum_bins(values: Tensor) -> Tensor:
         return torch.zeros(CALIBRATION_BINS + 1).scatter_add_(0, bins, values)
 
-    counts = summed(torch.ones_like(confidence))
-    right = torch.nan_to_num(summed((guesses == torch.from_numpy(labels)).float()) / counts)
-    sure = torch.nan_to_num(summed(confidence) / counts)
+    counts = sum_bins(torch.ones_like(confidence))
+    right = torch.nan_to_num(sum_bins((guesses == torch.from_numpy(labels)).float()) / counts)
+    sure = torch.nan_to_num(sum_bins(confidence) / counts)
     return float(torch.sum(torch.abs(right - sure) * (counts / counts.sum())))
 
 
 def calibration_bins(
     right: NDArray[np.bool_], confidence: NDArray[np.float64]
 ) -> dict[str, list[float]]:
-    """Return sums over the images in each of the 15 bins of the guess's probability.
+    """Sum over the images in each of the 15 bins of the guess's probability.
 
     Args:
         right: whether each image's guess is right, (images,).
         confidence: the guess's probability, (images,).
 
     Returns:
-        By name, a value for each bin: the number of `images`, the sum of `confidence`, and the
-        number of guesses that are `right`.
+        For each bin, by name: the number of `images`, the sum of `confidence`, and the number of
+        guesses that are `right`.
     """
     weights = {
         "images": np.ones(len(right)),
@@ -125,16 +126,16 @@ def calibration_bins(
 
 
 def _curve(positive: NDArray[np.bool_], score: NDArray[np.float64]) -> Json:
-    """Return one class's ROC curve, thinned to at most 200 points.
+    """Return the ROC curve of a class, thinned to at most 200 points.
 
-    It is empty where the part holds only images of this class, or none of it.
+    It is empty if the part has only images of this class, or none of it.
     """
     if positive.all() or not positive.any():
         return {"auc": None, "fpr": [], "tpr": []}
     fpr, tpr = roc_curve(positive, score)
-    kept = np.unique(np.linspace(0, len(fpr) - 1, CURVE_POINTS).round().astype(int))
+    rows = np.unique(np.linspace(0, len(fpr) - 1, CURVE_POINTS).round().astype(int))
     return {
         "auc": area_under(fpr, tpr),
-        "fpr": fpr[kept].tolist(),
-        "tpr": tpr[kept].tolist(),
+        "fpr": fpr[rows].tolist(),
+        "tpr": tpr[rows].tolist(),
     }

@@ -1,7 +1,7 @@
-"""A trial's cross-validation: one network for each fold, trained in turn, an epoch of each.
+"""A trial's cross-validation: a network for each fold, trained in turn, an epoch at a time.
 
-So each epoch has its mean over the folds. All networks begin with the same weights, drawn from the
-config's seed; they differ by the images that they see.
+Therefore each epoch has a mean over the folds. All networks start from the same random weights, by
+the config's seed; only their images differ.
 """
 
 import math
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class Folds:
     """The networks of a trial's folds, used in place of one `Training`.
 
-    It has what the rest of a trial needs of a `Training`: epochs, and a state that is saved and
-    restored.
+    It has the parts of a `Training`'s interface that a trial needs: epochs, and a state that is
+    saved and restored.
     """
 
     def __init__(
@@ -33,15 +33,15 @@ class Folds:
         dataset: Dataset,
         begin: "Callable[[Dataset], Training | Fitting]",
     ) -> None:
-        """Begin a training on the data of each fold.
+        """Start a training on the data of each fold.
 
         Args:
             config: the trial's.
             dataset: the data, divided into folds.
-            begin: makes what is to be trained, or fitted, on one fold's data.
+            begin: builds the training, or the fit, for one fold's data.
 
         Raises:
-            ValueError: the data are not divided into as many folds as the config says.
+            ValueError: the data and the config have different numbers of folds.
         """
         if dataset.folds is None or dataset.folds != config.data.folds:
             raise ValueError(
@@ -58,7 +58,7 @@ class Folds:
 
     @property
     def epoch(self) -> int:
-        """The epoch that all folds have reached."""
+        """The last epoch that all folds have trained."""
         return self.trainings[-1].epoch
 
     def epochs(self) -> Iterator[EpochMetrics]:
@@ -69,41 +69,43 @@ class Folds:
     def next_epoch(self) -> EpochMetrics:
         """Train one epoch of each fold.
 
-        When one diverges, the folds after it are not trained any more.
+        If one diverges, the folds after it are not trained.
         """
         epoch, trained = self.epoch + 1, list[EpochMetrics]()
         for training in self.trainings:
             trained.append(training.next_epoch())
             if trained[-1].diverged:
                 break
-        return together(epoch, [each.values for each in trained], self.config.task.metrics)
+        return combine_folds(epoch, [each.values for each in trained], self.config.task.metrics)
 
     def state(self) -> State:
-        """Return everything that the next epoch depends on."""
+        """Return everything on which the next epoch depends."""
         return {"epoch": self.epoch, "folds": [training.state() for training in self.trainings]}
 
     def load_state(self, state: State) -> None:
-        """Continue from what `state` gave."""
+        """Continue from a state that `state` returned."""
         for training, own in zip(self.trainings, state["folds"], strict=True):
             training.load_state(own)
         self.precision = self.trainings[0].precision
 
 
-def together(epoch: int, folds: list[dict[str, float]], metrics: Iterable[Metric]) -> EpochMetrics:
-    """Return the metrics of an epoch of all folds.
+def combine_folds(
+    epoch: int, folds: list[dict[str, float]], metrics: Iterable[Metric]
+) -> EpochMetrics:
+    """Combine the metrics of the folds of an epoch.
 
-    They are the means of the folds' metrics, `time/epoch_s` summed over the folds, and of each of
-    the task's `metrics` the sample standard deviation (of n - 1; 0 of a single fold).
+    They are the means over the folds, the sum of `time/epoch_s`, and for each of the task's
+    `metrics` the sample standard deviation (n - 1 degrees of freedom; 0 for a single fold).
     """
     values = {name: fmean(each[name] for each in folds) for name in folds[0]}
     for metric in metrics:
         if metric.key in values:
             each_fold = [each[metric.key] for each in folds]
             values[metric.deviation_key] = _deviation(each_fold)
-        if metric.error_key in values:  # independent images in each: the variances add up
+        if metric.error_key in values:  # the folds' images are independent: variances add up
             errors = [each[metric.error_key] for each in folds]
             values[metric.error_key] = math.hypot(*errors) / len(folds)
-        if metric.freedom_key in values:  # a fold of which nothing is known leaves the mean so
+        if metric.freedom_key in values:  # unknown (0) if it is unknown for one fold
             freedoms = [each[metric.freedom_key] for each in folds]
             values[metric.freedom_key] = sum(freedoms) if all(freedoms) else 0.0
     values["time/epoch_s"] = sum(each["time/epoch_s"] for each in folds)
@@ -111,7 +113,7 @@ def together(epoch: int, folds: list[dict[str, float]], metrics: Iterable[Metric
 
 
 def _deviation(values: list[float]) -> float:
-    """Return the sample standard deviation; 0 of a single value, NaN if one is not finite."""
+    """Return the sample standard deviation; 0 for a single value, NaN if one is not finite."""
     if len(values) < 2:
         return 0.0
     return stdev(values) if all(map(math.isfinite, values)) else math.nan

@@ -1,9 +1,9 @@
 """The training loop: pure torch, one epoch at a time.
 
-There is no Ray here, no files, and no clock but the epoch's own. `Training.epochs()` yields an
-`EpochMetrics` for each epoch. All randomness comes from the config's seed and the epoch's number,
-so a training resumed at epoch k draws what an uninterrupted one would have drawn, and the caller's
-random state is neither used nor changed.
+It uses no Ray and writes no files. `Training.epochs()` yields an `EpochMetrics` for each epoch. All
+randomness comes from the config's seed and the epoch's number, so that a training resumed at epoch
+k draws the same numbers as an uninterrupted one, and the caller's random state is neither used nor
+changed.
 """
 
 import threading
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 EVAL_BATCH, EVAL_PIXELS = 512, 512 * 64 * 64
-"""Limits of a batch that is classified at once: its images, and their pixels.
+"""The limits of a batch that is only predicted: its images, and their pixels.
 
-What a layer keeps of a batch must fit into memory.
+The activations of a layer for the whole batch must fit into memory.
 """
 SEEDING = threading.RLock()
 
@@ -55,10 +55,10 @@ class Training:
         world: World | None = None,
         on_step: Callable[[], None] | None = None,
     ) -> None:
-        """Build the network, with trained weights if the config says so, and its optimizer.
+        """Build the network, with pretrained weights if the config names some, and its optimizer.
 
         Raises:
-            CheckpointError: the checkpoint that it is to begin with is damaged.
+            CheckpointError: the checkpoint from which it is to start is damaged.
             ValueError: the data set is divided into folds; a network is trained on one of them
                 (`Dataset.fold`).
         """
@@ -93,8 +93,7 @@ class Training:
         self.validated: Outputs | None = None
         """The network's outputs at the last validation.
 
-        None unless this process alone computed them, on a CPU, and they are small enough to be
-        kept.
+        None unless this is the only process, on a CPU, and they are small enough to be kept.
         """
         keeps = self.world.size == 1 and self.device.type == "cpu"
         size = self.task.output_bytes(dataset)
@@ -103,33 +102,35 @@ class Training:
         )
 
     def _begin(self, network: nn.Module, dataset: Dataset) -> None:
-        """Give a new network the trained weights that the config says it begins with, if any."""
+        """Load the weights from which the config lets a new network start, if any."""
         config = self.config
         if config.begins_with is not None:
             put_weights(network, config, checkpoint.load(config.begins_with))
         elif config.model.pretrained:
-            # torchvision, which few trials need, takes two seconds to import.
+            # Imported here: torchvision takes two seconds, and few trials need it.
             from trainables.models.weights import start_from
 
             start_from(network, config.model, lambda name: as_values(*scaling(name, dataset)))
 
     def _balance(self, dataset: Dataset) -> None:
-        """Balance the classes as the config says."""
-        wanted, labels, classes = self.config.train, dataset.train.targets, len(dataset.classes)
+        """Set the weights and the sampling probabilities of the classes, by the config."""
+        settings, labels, classes = self.config.train, dataset.train.targets, len(dataset.classes)
         self.class_weights: Tensor | None = None
-        """How much an image counts in the training loss, by its class; None: all alike."""
-        if wanted.class_weights != "none":
-            weights = torch.from_numpy(class_weights(wanted.class_weights, labels, classes))
+        """The weight of each class in the training loss, (classes,); None for equal weights."""
+        if settings.class_weights != "none":
+            weights = torch.from_numpy(class_weights(settings.class_weights, labels, classes))
             self.class_weights = weights.float().to(self.device)
         self.chances: Tensor | None = None
-        """How likely each image is to be drawn for an epoch, on the CPU; None: each once."""
-        if wanted.sampling != "shuffled":
-            self.chances = torch.from_numpy(class_weights(wanted.sampling, labels, classes)[labels])
+        """The sampling weight of each image, on the CPU; None if an epoch has each image once."""
+        if settings.sampling != "shuffled":
+            self.chances = torch.from_numpy(
+                class_weights(settings.sampling, labels, classes)[labels]
+            )
 
     def _compute_in(self, precision: str) -> None:
         """Set the precision.
 
-        In float16 gradients below 6e-8 vanish, so there the loss is scaled up, as far as the
+        In float16, gradients below 6e-8 become 0. Therefore the loss is scaled up, as far as the
         gradients do not overflow.
         """
         self.precision = precision
@@ -141,7 +142,7 @@ class Training:
             yield self.next_epoch()
 
     def state(self) -> State:
-        """Return everything that the next epoch depends on, as torch's own state dicts."""
+        """Return everything on which the next epoch depends, as torch's own state dicts."""
         return {
             "epoch": self.epoch,
             "model": self.network.state_dict(),
@@ -156,7 +157,7 @@ class Training:
     def scaling(self) -> "Scaling":
         """The scaling of pixels from 0 to 1 before the first layer.
 
-        A network that began with pretrained weights scales them itself.
+        A network that started from pretrained weights scales them itself.
         """
         if self.config.model.pretrained:
             from trainables.models.families import Family
@@ -166,7 +167,7 @@ class Training:
         return as_values(self.train.mean, self.train.deviation)
 
     def load_state(self, state: State) -> None:
-        """Continue from what `state` gave."""
+        """Continue from a state that `state` returned."""
         put_weights(self.network, self.config, state)
         self.optimizer.load_state_dict(state["optimizer"])
         optimizers.lay_out(self.optimizer)
@@ -177,11 +178,11 @@ class Training:
             self.scaler.load_state(state["scaler"])
 
     def next_epoch(self) -> EpochMetrics:
-        """Train one epoch and measure it on the validation part."""
+        """Train one epoch and measure it on the validation set."""
         start = time.perf_counter()
         self.epoch += 1
         train = self._train_epoch().means("train") | (
-            {} if self.scaler is None else self.scaler.told()
+            {} if self.scaler is None else self.scaler.epoch_metrics()
         )
         return self.end_epoch(train, self._validate().values(self.world), start)
 
@@ -201,10 +202,10 @@ class Training:
         return EpochMetrics(self.epoch, values)
 
     def draws(self, epoch: int) -> tuple[Tensor, Tensor]:
-        """Draw all that an epoch needs at once.
+        """Draw all random numbers of an epoch at once, except those of dropout.
 
         Returns:
-            The rows of its batches, (batches, size), and what each batch's augmentation takes
+            The rows of its batches, (batches, size), and the numbers for each batch's augmentation
             (`Task.draw`).
         """
         generator = generator_for(self.config.seed, "order", epoch)
@@ -233,9 +234,9 @@ class Training:
         return means
 
     def step(self, rows: Tensor, changes: Tensor, means: MetricAverage) -> None:
-        """Take one optimizer step on these rows, changed by what was drawn for them.
+        """Take one optimizer step on these rows, augmented by `changes`.
 
-        They are this process's share of a batch. Nothing in it waits for the device.
+        They are this process's share of a batch. No operation waits for the device.
         """
         batch = self.task.batch(self.train, rows, changes)
         if self.class_weights is not None:
@@ -253,9 +254,9 @@ class Training:
 
     @torch.no_grad()
     def _validate(self) -> Meter:
-        """Measure the network on the validation part; keep its outputs, if they are to be kept.
+        """Measure the network on the validation set; keep its outputs, if they are to be kept.
 
-        Nothing in it waits for the device, as the meter's values do.
+        No operation waits for the device; only reading the meter's values does.
         """
         self.world.share_buffers(self.network)
         self.network.eval()
@@ -277,7 +278,7 @@ class Training:
 class LossScaler:
     """Optimizer steps in float16: torch's scaler, and the number of steps it has skipped.
 
-    Nothing here waits for the device but `told` and `state`.
+    Nothing here waits for the device except `epoch_metrics` and `state`.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
@@ -291,44 +292,45 @@ class LossScaler:
         optimizers.fill_momentum(self.optimizer)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        # The scale falls only where a step was skipped; to compare tensors waits for nothing.
+        # The scale falls only after a skipped step. Comparing tensors does not wait for the device.
         self.skipped += self.scaler.scale(self.one) < before
 
-    def told(self) -> dict[str, float]:
-        """Return what an epoch reports, and begin counting anew."""
-        found = {
+    def epoch_metrics(self) -> dict[str, float]:
+        """Return the values that an epoch reports, and reset the count."""
+        metrics = {
             "train/loss_scale": float(self.scaler.get_scale()),
             "train/skipped_steps": float(self.skipped),
         }
         self.skipped.zero_()
-        return found
+        return metrics
 
     def state(self) -> State:
         """Return the scaler's state as plain values."""
         return dict(self.scaler.state_dict())
 
     def load_state(self, state: State) -> None:
-        """Continue from what `state` gave."""
+        """Continue from a state that `state` returned."""
         self.scaler.load_state_dict(state)
 
 
 def eval_batch(config: TrialConfig, dataset: Dataset, device: torch.device) -> int:
-    """Return how many images are put through the network at once to be predicted.
+    """Return the batch size for predictions.
 
-    The limit on pixels counts them as this config's network sees the images. A GPU that trains on a
-    batch has the memory to classify one, and is the faster the more it gets at once. On a CPU the
-    number does not follow the batch size, since the order in which numbers are added depends on it.
+    The limit on pixels applies to images of the size that the network's layers get. A GPU that
+    trains on a batch has the memory to classify one, and larger batches are faster. On a CPU the
+    result does not depend on the training's batch size, because the order of additions, and so the
+    last bits of a prediction, depends on it.
     """
     image = config.task.load_targets().image(dataset)
-    height, width = MODELS[config.model.name].seen(image, config.model.options)
+    height, width = MODELS[config.model.name].effective_size(image, config.model.options)
     most = max(1, min(EVAL_BATCH, EVAL_PIXELS // (height * width)))
     return most if device.type == "cpu" else max(most, min(EVAL_BATCH, config.batch_size))
 
 
 def on_device(network: nn.Module, device: torch.device) -> nn.Module:
-    """Move a network to a device, its filters laid out channels last.
+    """Move a network to a device, with its filters channels-last in memory.
 
-    In that layout convolutions and pooling are fastest.
+    In this layout convolutions and pooling are fastest.
     """
     return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
@@ -341,7 +343,7 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[Non
 
 
 def put_weights(network: nn.Module, config: TrialConfig, state: State) -> None:
-    """Give a network what a training's `state` holds of it."""
+    """Load the network's weights, and its scaling of pixels, from a training's `state`."""
     network.load_state_dict(state["model"])
     if config.model.pretrained:
         from trainables.models.families import IMAGENET, Family
@@ -351,14 +353,14 @@ def put_weights(network: nn.Module, config: TrialConfig, state: State) -> None:
 
 
 def as_values(mean: Tensor, deviation: Tensor) -> "Scaling":
-    """Return a scaling as a checkpoint has it, one value for each channel."""
+    """Convert a scaling to the form of a checkpoint, with a value for each channel."""
     return {"mean": mean.flatten().tolist(), "deviation": deviation.flatten().tolist()}
 
 
 def batches(order: Tensor, size: int) -> Tensor:
-    """Return an order of images as batches of one size, (batches, size).
+    """Divide an order of images into batches of equal size, (batches, size).
 
-    The last batch is filled up from the order's beginning.
+    The last batch is filled up with images from the beginning of the order.
     """
     size = min(size, len(order))
     return order.repeat(2)[: -(-len(order) // size) * size].view(-1, size)
@@ -366,7 +368,7 @@ def batches(order: Tensor, size: int) -> Tensor:
 
 def mixed_seed(seed: int, purpose: str, epoch: int) -> int:
     """Return a separate seed for each purpose and epoch of a training."""
-    # Python's own hash of a text differs from process to process.
+    # Python's own hash of a string differs between processes.
     return zlib.crc32(f"{seed}/{purpose}/{epoch}".encode())
 
 
@@ -379,8 +381,8 @@ def generator_for(seed: int, purpose: str, epoch: int) -> torch.Generator:
 def seeded(seed: int, purpose: str, epoch: int, device: torch.device) -> Iterator[None]:
     """Seed torch's global generators inside the `with` block, and restore them after it.
 
-    Dropout and initialisation take no generator of their own. The global ones belong to the
-    process, so one thread at a time has them.
+    Dropout and initialisation cannot use another generator. The global ones belong to the process,
+    so that only one thread at a time may use them.
     """
     with SEEDING, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(mixed_seed(seed, purpose, epoch))

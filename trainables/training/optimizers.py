@@ -23,8 +23,8 @@ COMPILER_AWARE = ("add_param_group", "zero_grad", "state_dict", "load_state_dict
 def lean(kind: type[optim.Optimizer]) -> Callable[..., optim.Optimizer]:
     """Return the same optimizer without the wrappers of its methods for torch's compiler.
 
-    The wrappers keep that compiler away, but the first call of one imports it, which takes a second
-    in each process; and what we train is not compiled as a whole.
+    The wrappers disable the compiler, but the first call of one imports it, which takes a second in
+    each process; and we do not compile optimizers.
     """
     methods: dict[str, Any] = {name: inspect.unwrap(getattr(kind, name)) for name in COMPILER_AWARE}
     methods["step"] = torch.no_grad()(inspect.unwrap(kind.step))
@@ -34,16 +34,16 @@ def lean(kind: type[optim.Optimizer]) -> Callable[..., optim.Optimizer]:
 ADAM, ADAMW, SGD = lean(optim.Adam), lean(optim.AdamW), lean(optim.SGD)
 
 Groups = list[dict[str, Any]]
-"""Groups of weights as torch's optimizers take them, each with the settings that are its own."""
+"""Groups of weights in the form of torch's optimizers, each with its own settings."""
 
 OPTIMIZERS: dict[str, Callable[[Groups, OptimizerConfig], optim.Optimizer]] = {
-    "adam": lambda weights, config: ADAM(weights, fused=True, **decoupled(config)),
-    "adamw": lambda weights, config: ADAMW(weights, fused=True, **decoupled(config)),
+    "adam": lambda weights, config: ADAM(weights, fused=True, **shared_settings(config)),
+    "adamw": lambda weights, config: ADAMW(weights, fused=True, **shared_settings(config)),
     "sgd": lambda weights, config: SGD(
         weights,
         fused=True,
         momentum=SGD_MOMENTUM if config.momentum is None else config.momentum,
-        **decoupled(config),
+        **shared_settings(config),
     ),
 }
 
@@ -59,31 +59,28 @@ SCHEDULES: dict[str, Callable[[optim.Optimizer, OptimizerConfig, int], LRSchedul
 }
 
 
-def decoupled(config: OptimizerConfig) -> dict[str, float]:
+def shared_settings(config: OptimizerConfig) -> dict[str, float]:
     """Return the settings that all optimizers take."""
     return {"lr": config.lr, "weight_decay": config.weight_decay}
 
 
 def constant(epoch: int) -> float:
-    """Return the factor of a learning rate that stays."""
+    """Return the factor of a constant learning rate."""
     return 1.0
 
 
 def build(
     network: nn.Module, config: OptimizerConfig, epochs: int
 ) -> tuple[optim.Optimizer, LRScheduler]:
-    """Return an optimizer of all weights that are to learn, and its schedule.
-
-    The schedule is that of a training of `epochs`.
-    """
+    """Build an optimizer of all weights that are not frozen, and its schedule over `epochs`."""
     optimizer = OPTIMIZERS[config.name](groups(network, config), config)
     return optimizer, SCHEDULES[config.schedule](optimizer, config, epochs)
 
 
 def groups(network: nn.Module, config: OptimizerConfig) -> Groups:
-    """Return the weights that are to learn, in groups, each with the settings that are its own.
+    """Return the weights that are not frozen, in groups with their own settings.
 
-    The head comes first: its learning rate is the one reported.
+    The head comes first, because the learning rate of the first group is reported.
     """
     learning = [weights for weights in network.parameters() if weights.requires_grad]
     if config.backbone_lr is None:
@@ -97,29 +94,29 @@ def groups(network: nn.Module, config: OptimizerConfig) -> Groups:
 
 
 def fill_momentum(optimizer: optim.Optimizer) -> None:
-    """Give SGD's momentum its zeros before the first step, if that step may be skipped.
+    """Initialise SGD's momentum to zero before the first step, if that step may be skipped.
 
-    torch's fused step would otherwise leave there whatever lies in memory (2.13).
+    Otherwise torch's fused step would leave uninitialised memory there (2.13).
     """
     for group in optimizer.param_groups:
         for weights in group["params"] if group.get("momentum") else []:
-            kept = optimizer.state[weights]
-            if kept.get("momentum_buffer") is None:
-                kept["momentum_buffer"] = torch.zeros_like(weights)
+            state = optimizer.state[weights]
+            if state.get("momentum_buffer") is None:
+                state["momentum_buffer"] = torch.zeros_like(weights)
 
 
 def lay_out(optimizer: optim.Optimizer) -> None:
     """Prepare a restored optimizer for fused steps, also after another kind of step.
 
-    A fused step walks through a weight and what is kept of it side by side, so both must lie in
-    memory the same way. Steps are counted on the weight's device.
+    A fused step reads a weight and its state in the order of memory, so that both must have the
+    same strides. The count of steps must be on the weight's device.
     """
     for group in optimizer.param_groups:
         group |= {"fused": True, "foreach": None}
-    for weights, kept in optimizer.state.items():
-        for name, value in kept.items():
+    for weights, state in optimizer.state.items():
+        for name, value in state.items():
             if isinstance(value, torch.Tensor):
-                kept[name] = (
+                state[name] = (
                     torch.empty_like(weights).copy_(value)
                     if value.shape == weights.shape
                     else value.to(weights.device)
@@ -127,6 +124,6 @@ def lay_out(optimizer: optim.Optimizer) -> None:
 
 
 def advance(schedule: LRScheduler, val_loss: float) -> None:
-    """Advance the schedule by one epoch; only `plateau` looks at the validation loss."""
+    """Advance the schedule by one epoch; only `plateau` uses the validation loss."""
     arguments: tuple[Any, ...] = (val_loss,) if isinstance(schedule, ReduceLROnPlateau) else ()
     schedule.step(*arguments)

@@ -1,44 +1,44 @@
 """The number format in which a network is trained.
 
-That is float32, or bfloat16 under autocast where the processor gains by it, or float16 on a GPU
-that has no bfloat16.
+It is float32; or bfloat16 under autocast if that is faster on the device; or float16 on a GPU
+without bfloat16.
 """
 
 import torch
 from torch import nn
 
 MIN_WORK = 12e6
-"""Floating-point operations from which bfloat16 is the faster on a CPU that has it.
+"""The floating-point operations from which bfloat16 is faster on a CPU that supports it.
 
-They are counted per layer and batch, forward. Below, its conversions cost more than it saves.
-Measured on an AMD EPYC (Zen 4) over 40 networks and batches, channels last: 0.91 to 0.97 of
-float32's speed below, 0.97 to 1.75 above.
+They are counted per layer and batch, in the forward pass. Below, conversions cost more than
+bfloat16 saves. Measured on an AMD EPYC (Zen 4) with 40 combinations of network and batch size,
+channels-last: 0.91 to 0.97 of float32's speed below the limit, 0.97 to 1.75 above.
 """
 
 FP16_FAST = (7, 0)
-"""The compute capability from which a GPU has units for products of float16 matrices (Volta).
+"""The compute capability (Volta) from which GPUs have units for products of float16 matrices.
 
-Most GPUs before it are slower in float16 than in float32.
+Most earlier GPUs are slower in float16 than in float32.
 """
 
 
 def precision_for(
-    wanted: str, network: nn.Module, image: tuple[int, int, int], batch: int, device: torch.device
+    setting: str, network: nn.Module, image: tuple[int, int, int], batch: int, device: torch.device
 ) -> str:
-    """Return `fp32`, `bf16` or `fp16` for what the config says.
+    """Return `fp32`, `bf16` or `fp16` for the config's setting.
 
-    `auto` depends only on the device's kind and the amount of work, so it never changes on a
-    machine.
+    `auto` depends only on the kind of device and the amount of work, so that it is always the same
+    on one machine.
 
     Args:
-        wanted: `auto`, or one of these.
+        setting: `auto`, or one of these.
         network: freshly built, on the CPU.
         image: (channels, height, width).
-        batch: images a step.
-        device: where the network is trained.
+        batch: the images in a step.
+        device: the device on which the network is trained.
     """
-    if wanted != "auto":
-        return wanted
+    if setting != "auto":
+        return setting
     if device.type == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return "bf16"
@@ -47,15 +47,12 @@ def precision_for(
 
 
 def has_bf16() -> bool:
-    """Return whether this CPU multiplies bfloat16 numbers in hardware."""
+    """True if this CPU multiplies bfloat16 numbers in hardware."""
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def work_per_layer(network: nn.Module, image: tuple[int, int, int], batch: int) -> float:
-    """Return the floating-point operations of a forward pass over a batch, per layer.
-
-    Only layers with weights count.
-    """
+    """Return the mean floating-point operations of a layer with weights, for a batch (forward)."""
     each = operations(network, image)
     return sum(each) * batch / max(len(each), 1)
 
@@ -64,7 +61,8 @@ def work_per_layer(network: nn.Module, image: tuple[int, int, int], batch: int) 
 def operations(network: nn.Module, image: tuple[int, int, int]) -> list[int]:
     """Return the floating-point operations of each convolution and dense layer for one image.
 
-    A multiplication and an addition are two. They are counted while a black image passes through.
+    A multiplication and an addition count as two. They are counted in a forward pass of a black
+    image.
     """
     counted: list[int] = []
 

@@ -1,6 +1,6 @@
-"""The processes that train one network together: one (`World`) or several (`Distributed`).
+"""The processes that train a network together: one (`World`) or several (`Distributed`).
 
-The loop treats both alike.
+The training loop uses both through the same interface.
 """
 
 from typing import TypeVar
@@ -21,7 +21,7 @@ class World:
     """The device on which a tensor must be for `sum`."""
 
     def wrap(self, network: nn.Module) -> nn.Module:
-        """Return the network as the training step calls it."""
+        """Return the network that the training step calls."""
         return network
 
     def sum(self, values: Tensor) -> Tensor:
@@ -29,30 +29,30 @@ class World:
         return values
 
     def share_buffers(self, network: nn.Module) -> None:
-        """Give every process the same running statistics."""
+        """Make the running statistics of all processes equal."""
 
     def from_first(self, value: Value) -> Value:
         """Return the first process's value in every process; the others' are ignored."""
         return value
 
     def slice(self, rows: Tensor) -> Tensor:
-        """Return this process's share of a batch; the shares differ by one row at most."""
+        """Return this process's share of a batch; the shares differ by at most one row."""
         return rows.tensor_split(self.size)[self.rank]
 
     def weigh(self, loss: Tensor, images: int, whole: int) -> Tensor:
         """Weigh the mean loss over this process's share of a batch by the size of the share.
 
-        Gradients are averaged over the processes, each counting alike. So a process that has
-        `images` of the `whole` batch counts images * size / whole times, and the average is the
-        gradient of the mean over the batch.
+        Gradients are averaged over the processes with equal weights. With the factor images * size
+        / whole for a process that has `images` of the `whole` batch, this average is the gradient
+        of the mean over the batch.
         """
-        # Not multiplied by 1: equal shares, and one process, train exactly as without it.
+        # Without a multiplication by 1, a single process trains exactly as without this method.
         is_even = self.size == 1 or images * self.size == whole
         return loss if is_even else loss * (images * self.size / whole)
 
 
 class Distributed(World):
-    """One of several processes, inside a torch process group that has been set up before."""
+    """One of several processes in a torch process group, which is already set up."""
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = device
@@ -69,7 +69,7 @@ class Distributed(World):
         return values
 
     def share_buffers(self, network: nn.Module) -> None:
-        """Take the first process's buffers (batch normalisation keeps one set in each process)."""
+        """Copy the first process's buffers, such as statistics of batch normalisation, to all."""
         with torch.no_grad():
             for buffer in network.buffers():
                 distributed.broadcast(buffer, src=0)
@@ -77,7 +77,7 @@ class Distributed(World):
     def from_first(self, value: Value) -> Value:
         """Return the first process's value in every process.
 
-        Its tensors must be in the CPU's memory, which all processes have.
+        Its tensors must be in the CPU's memory.
         """
         values = [value]
         distributed.broadcast_object_list(values, src=0, device=torch.device(self.device))

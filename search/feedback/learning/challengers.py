@@ -9,7 +9,7 @@ challenger: itself, fitted again.
 from dataclasses import dataclass, replace
 from functools import partial
 
-from search.decisions.refinement import effective, observations
+from search.decisions.refinement import effective_params, observations
 from search.decisions.refinement_policy import refusal
 from search.decisions.space_refinement import narrow
 from search.design.budget import Budget
@@ -83,7 +83,7 @@ def challenger_experiment(
 
 def challenger_space(champion: ChampionData, warm: str) -> SearchSpace:
     """Build the space of the challengers, which contains only the champion's model family."""
-    params, model = effective(champion.trial), champion.config.model.name
+    params, model = effective_params(champion.trial), champion.config.model.name
     space = _space_without_warm_start(champion.experiment.space)
     if MODEL in params:
         space = space.fixed({MODEL: model})

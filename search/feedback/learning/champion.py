@@ -1,23 +1,35 @@
 """The model to improve, by its address in MLflow's registry or by its search."""
 
-import argparse
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cluster.errors import Refused
-from search.cli.overrides import apply_overrides
-from search.cli.prompt import resolve_or_ask
 from search.design.experiment import Experiment, absolute
 from search.feedback.learning.challengers import ChampionData
 from search.feedback.learning.joining import ChampionIdentity
-from search.journal.result import SearchResult, TrialResult, checkpoint_of
-from search.journal.store import Home, home
-from search.promote import answer, config_of, dataset_of
+from search.journal.result import SearchResult, TrialResult
+from search.journal.store import Home, Storage, home
+from search.preflight.overrides import Overrides, apply_overrides
 from search.tracking.model_registry import origin_of
-from search.tracking.uri import DEFAULT_TRACKING, check_tracking, uri_of
+from search.tracking.uri import check_tracking, registry_uri, uri_of
+from search.trained.answer import find_answer
+from search.trained.export import config_of, dataset_of, local_checkpoint
+from search.trained.source import REGISTERED, ModelSource, load_model
 from trainables.catalog.tasks import CLASSIFICATION
 from trainables.errors import ConfigError
+from trainables.export.model import Model
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChampionRequest:
+    """The model to improve, and the values that replace recorded ones of its search."""
+
+    model: str
+    """An address in MLflow's registry, or the name of a search."""
+    storage: Storage
+    overrides: Overrides
+    register: str = ""
+    """The name in the registry for challengers; empty for the champion's, or its search's."""
 
 
 @dataclass(frozen=True)
@@ -34,28 +46,36 @@ class ChampionModel:
     @property
     def checkpoint(self) -> Path:
         """The local folder of the champion's checkpoint, which is downloaded if necessary."""
-        return self.home.read(str(checkpoint_of(self.data.trial, Path())))
+        return local_checkpoint(self.home, self.data.trial)
+
+    def load_model(self, data_root: Path | None) -> Model:
+        """Load the exported model; `data_root` is the folder of its data, if it has moved."""
+        source = ModelSource(
+            name=self.source,
+            storage=self.data.experiment.storage,
+            tracking=self.tracking,
+            data_root=data_root,
+        )
+        return load_model(source)
 
 
-def find_champion(args: argparse.Namespace) -> ChampionModel:
+def find_champion(request: ChampionRequest) -> ChampionModel:
     """Find the model to improve, with its search and its data.
 
     Raises:
         ConfigError: there is no such model or search, or it cannot be improved.
         Refused: its search is not the one that it was registered from.
     """
-    if not args.model.startswith("models:"):
-        return load_champion(
-            args, ChampionIdentity("", "", resolve_or_ask(args.model, args.storage), "", "")
-        )
-    at = origin_of(args.model, tracking_of(args))
+    if not request.model.startswith(REGISTERED):
+        return load_champion(request, ChampionIdentity("", "", request.model, "", ""))
+    at = origin_of(request.model, registry_uri(request.overrides.tracking))
     if not at.tags.get("search.name"):
-        raise ConfigError(f"{args.model} was not registered by search.promote.")
+        raise ConfigError(f"{request.model} was not registered by search.promote.")
     tags = (at.tags[f"search.{name}"] for name in ("name", "id", "trial"))
-    return load_champion(args, ChampionIdentity(at.name, at.version, *tags))
+    return load_champion(request, ChampionIdentity(at.name, at.version, *tags))
 
 
-def load_champion(args: argparse.Namespace, identity: ChampionIdentity) -> ChampionModel:
+def load_champion(request: ChampionRequest, identity: ChampionIdentity) -> ChampionModel:
     """Load the model of this identity; without a trial, the chosen model of its search.
 
     Raises:
@@ -63,51 +83,48 @@ def load_champion(args: argparse.Namespace, identity: ChampionIdentity) -> Champ
         Refused: its search is not the one that it was registered from.
     """
     name, source = identity.search, f"models:/{identity.model}/{identity.version}"
-    search_home = home(args.storage, name)
+    search_home = home(request.storage, name)
     if not search_home.exists():
         raise ConfigError(
-            f"{args.model} is from the search '{name}', which is not in '{args.storage}'. Name its "
-            "place with --storage."
+            f"{request.model} is from the search '{name}', which is not in '{request.storage}'. "
+            "Name its place with --storage."
         )
     result = SearchResult.read(search_home.opened())
     if identity.id and identity.id != result.started.id:
         raise Refused(
-            f"the search '{name}' in '{args.storage}' is another than the one that {args.model} "
-            "was registered from."
+            f"the search '{name}' in '{request.storage}' is another than the one that "
+            f"{request.model} was registered from."
         )
     chosen = result.find(identity.trial) if identity.trial else None
-    chosen = chosen or answer(result, search_home, args.storage)
-    tracking = tracking_of(args) if identity.version else absolute(uri_of(result, args.tracking))
+    chosen = chosen or find_answer(result, search_home, request.storage)
+    uri = request.overrides.tracking
+    tracking = registry_uri(uri) if identity.version else absolute(uri_of(result, uri))
     champion = ChampionIdentity(
-        args.register or identity.model or name,
+        request.register or identity.model or name,
         identity.version,
         name,
         result.started.id,
         chosen.trial,
     )
-    data = champion_data(args, result, chosen, tracking)
+    data = champion_data(request, result, chosen, tracking)
     return ChampionModel(
         source if identity.version else name, champion, search_home, data, tracking
     )
 
 
-def tracking_of(args: argparse.Namespace) -> str:
-    """The tracking URI of a registered model."""
-    uri = args.tracking or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING
-    return absolute(uri)
-
-
 def champion_data(
-    args: argparse.Namespace, result: SearchResult, chosen: TrialResult, tracking: str
+    request: ChampionRequest, result: SearchResult, chosen: TrialResult, tracking: str
 ) -> ChampionData:
     """Collect the champion's search, config and data.
 
     Raises:
         ConfigError: it is of a kind that cannot be improved.
     """
-    experiment = Experiment.from_description(result.name, result.started.experiment, args.storage)
-    experiment = replace(apply_overrides(experiment, args, result), tracking=tracking)
-    config = config_of(chosen, args.data_root or Path(result.started.data["root"]))
+    experiment = Experiment.from_description(
+        result.name, result.started.experiment, request.storage
+    )
+    experiment = replace(apply_overrides(experiment, request.overrides, result), tracking=tracking)
+    config = config_of(result, chosen, request.overrides.data_root)
     if config.task is not CLASSIFICATION:
         raise ConfigError(
             f"'{result.name}' is of {config.task.title}: what is corrected are classes."

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from cluster.errors import Refused
-from search.api import load
 from search.feedback.learning.champion import ChampionModel
 from search.feedback.learning.corrected import (
     ALREADY_KNOWN,
@@ -75,12 +74,7 @@ def examine_corrections(
             f"'{records.place}' holds the records of '{info.model}', whose classes are not those "
             f"of {champion.source}."
         )
-    model = load(
-        champion.source,
-        storage=str(champion.data.experiment.storage),
-        tracking=champion.tracking,
-        data_root=data_root,
-    )
+    model = champion.load_model(data_root)
     corrected_images = read_corrected_images(records, model, dataset, joined_labels(rounds))
     if not keep_doubted:
         corrected_images = without_earlier_doubted(corrected_images, rounds)

@@ -32,7 +32,7 @@ from search.feedback.monitoring.window import (
 )
 from search.feedback.records import RecordedAnswer, Records
 from trainables.datasets.arrays import Images, Part
-from trainables.export.reference import IMAGES, Met, Probabilities, Reference, short
+from trainables.export.reference import IMAGES, EarlierImages, Probabilities, Reference, short
 
 Predict = Callable[[Images], Probabilities]
 CHUNK = 200
@@ -50,7 +50,7 @@ def expected_images(
     trained_names: Sequence[str],
     until_ms: int,
     luck: float = 0.0,
-) -> Met:
+) -> EarlierImages:
     """Predict the images that a model is expected to meet.
 
     Args:
@@ -76,7 +76,7 @@ def expected_images(
         else np.empty((0, len(reference.classes)))
     )
     right, was_right = labelled_probabilities.argmax(axis=1) == targets, named == targets
-    return Met(
+    return EarlierImages(
         probabilities,
         labelled_probabilities,
         targets,

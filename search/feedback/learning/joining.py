@@ -30,7 +30,7 @@ from search.feedback.learning.corrected import (
 from search.feedback.learning.decision import round_alpha
 from search.feedback.records import EARLIER, Correction
 from trainables.config import DataConfig
-from trainables.datasets.arrays import Dataset, Decoded, Part, joined
+from trainables.datasets.arrays import Dataset, Decoded, Part, join_parts
 from trainables.disk import read_regular
 from trainables.values import Json
 
@@ -159,7 +159,7 @@ def write_folder(
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     new_training = corrected_images.part(TRAINING, dataset.classes)
-    training = joined(without_rows(dataset, corrected_images.replaced).train, new_training)
+    training = join_parts(without_rows(dataset, corrected_images.replaced).train, new_training)
     write_data(
         partial,
         Decoded(

@@ -133,7 +133,7 @@ def find_changes(model: str, reference: Reference, window: Window, rate: float =
         len(window.corrected),
         window.unsampled,
         held_to=reference_set.title,
-        is_improved=reference.met is not None,
+        is_improved=reference.earlier is not None,
         accuracy_held_to=reference_set.right_title,
         accuracy_before=float(reference_set.right.mean()) if len(reference_set.right) else None,
         met_again=len(window.trained),
@@ -190,7 +190,7 @@ def untested_reasons(reference: Reference, window: Window) -> dict[str, str]:
     """For each test that is impossible: which images are too few, and how many it needs."""
     reference_set, earlier, corrected = (
         ReferenceSet.of(reference),
-        reference.met,
+        reference.earlier,
         len(window.corrected),
     )
     count, fresh = len(reference.probabilities), len(window.fresh)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from search.feedback.monitoring.detector import Values
-from trainables.export.reference import Met, Reference
+from trainables.export.reference import EarlierImages, Reference
 
 MIN_TESTED = 20
 """The fewest images for a test."""
@@ -38,7 +38,7 @@ class ReferenceSet:
     @classmethod
     def of(cls, reference: Reference) -> "ReferenceSet":
         """Choose the images from a model's reference."""
-        validation, earlier = reference.probabilities, reference.met
+        validation, earlier = reference.probabilities, reference.earlier
         if earlier is None:
             right = validation.argmax(axis=1) == reference.targets[: len(validation)]
             return cls(VALIDATION, validation, right.astype(np.float64), VALIDATION)
@@ -49,7 +49,7 @@ class ReferenceSet:
         return cls(title, earlier.probabilities, right, known_title)
 
 
-def _known_class_results(earlier: Met) -> tuple[Values, str]:
+def _known_class_results(earlier: EarlierImages) -> tuple[Values, str]:
     """Rate the answers on the images of known class, from 0 to 1, and name these images."""
     right = np.maximum(0.0, (earlier.labelled.argmax(axis=1) == earlier.targets) - earlier.luck)
     title = f"the {len(right):,} images of known class that were met before it was improved"

@@ -139,7 +139,7 @@ def _window(
     answers: list[RecordedAnswer],
     other_versions: dict[str, int],
 ) -> Window:
-    earlier = reference.met
+    earlier = reference.earlier
     last = {answer.image: answer for answer in answers}
     trained = {image for image in last if earlier is not None and earlier.was_trained_on(image)}
     corrections = {

@@ -271,7 +271,7 @@ def cost(result: SearchResult) -> str:
     used_s = result.train_s + (result.selection.train_s if result.selection is not None else 0)
     budget = f"; used {shares_text(shares)}" if (shares := shares_of(result)) else ""
     rounded = f" ({duration(wall_s)})" if wall_s >= 120 else ""
-    spared = f" ({taken_over_text(result)})" if result.taken_over else ""
+    spared = f" ({taken_over_text(result)})" if result.reused_epochs else ""
     return (
         f"{wall_s:,.0f} s{rounded} from start to end; {used_s:,.0f} s of training, "
         f"{count(result.epochs_trained, 'epoch')} of the search{spared}, on "

@@ -142,7 +142,7 @@ def of_search(result: SearchResult, *, as_file: bool = False) -> dict[str, Pictu
             functools.partial(comparison.pareto, result),
             f"{what} against the time that one image takes, with the Pareto front",
         )
-    if "parameters" in result.costs_wanted and comparison.measured(result, "parameters"):
+    if "parameters" in result.cost_objectives and comparison.measured(result, "parameters"):
         drawn = functools.partial(comparison.pareto, result, cost="parameters")
         found["pareto_parameters"] = picture(
             drawn, f"{what} against the number of weights, with the Pareto front"

@@ -112,8 +112,8 @@ def _asked(result: SearchResult) -> str:
     until = {"fifo": "each was trained to its end", "asha": f"ASHA stopped {stopped}{held}"}.get(
         experiment["scheduler"], experiment["scheduler"]
     )
-    low = "".join(f", with low {name}" for name in result.costs_wanted[:1]) + "".join(
-        f" and {name}" for name in result.costs_wanted[1:]
+    low = "".join(f", with low {name}" for name in result.cost_objectives[:1]) + "".join(
+        f" and {name}" for name in result.cost_objectives[1:]
     )
     by = "" if result.metric.is_primary else f" by {result.metric.title}"
     does = (

@@ -224,7 +224,7 @@ class Followed:
             return
         seconds = self.result.wall_s
         value = data.metrics[course.metric.key]
-        is_own = not trial.begun or data.epoch in trial.own_epochs
+        is_own = not trial.inherited or data.epoch in trial.own_epochs
         course.add(data.trial, seconds, value, is_own=is_own)
         point = Point(event.number, data.trial, data.epoch, value, seconds, course.epochs)
         self.points.append(point)

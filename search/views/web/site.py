@@ -24,7 +24,7 @@ from starlette.routing import BaseRoute, Route
 
 from cluster.errors import NotReady, Refused
 from search.journal.journal import JournalError
-from search.journal.lease import Held
+from search.journal.lease import LeaseHeld
 from search.journal.store import Storage
 from search.views.web.access import HEADERS, Access
 from search.views.web.feed import Feed
@@ -42,7 +42,7 @@ LOG = logging.getLogger(__name__)
 STATUS: dict[type[Exception], int] = {
     ConfigError: 400,
     JournalError: 404,
-    Held: 409,
+    LeaseHeld: 409,
     Refused: 409,
     NotReady: 503,
     Unavailable: 503,

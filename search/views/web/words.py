@@ -68,7 +68,11 @@ def overview_state(line: Overview) -> str:
 
 def stand(result: SearchResult, holder: str) -> str:
     """Return where a search stands, in a word: `running`, `choosing`, `over` or `halted`."""
-    if holder and result.selection is not None and result.now is result.selection.sessions:
+    if (
+        holder
+        and result.selection is not None
+        and result.current_sessions is result.selection.sessions
+    ):
         return "choosing"
     if result.outcome in ENDED:
         return "over"

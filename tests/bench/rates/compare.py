@@ -92,7 +92,7 @@ class Compared:
         data = event["data"] | {"val": self.images}
         started = Started(**{**event, "data": data, "experiment": experiment})
         result = SearchResult(name, started)
-        result.sessions = result.now = []
+        result.sessions = result.current_sessions = []
         for number, of_epochs in enumerate(values):
             trial = TrialResult(
                 f"t{number}", {}, CONFIG, "completed", training_key=f"t{number}", ended_ms=1
@@ -104,7 +104,7 @@ class Compared:
             result.trials[trial.trial] = trial
         if self.by == "seeds":
             result.selection = selection_of(values[:, 0], self.images)
-            result.now = result.selection.sessions
+            result.current_sessions = result.selection.sessions
         return result
 
     def truth(self, result: SearchResult) -> float:

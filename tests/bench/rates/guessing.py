@@ -19,7 +19,7 @@ from tests.bench.rates.case import Case, Promise
 from trainables.catalog.guesses import guesses_of
 from trainables.catalog.tasks import CLASSIFICATION, Metric
 from trainables.config import TrialConfig
-from trainables.tasks.metrics import SCORES, told
+from trainables.tasks.metrics import SCORES, epoch_metrics
 
 EPOCHS = 2
 PROMISES = {"test": Promise("error rate", 0.05), "validation": Promise("error rate", 0.05)}
@@ -125,7 +125,7 @@ def measured(metric: Metric, labels: NDArray[np.int64], chances: Floats) -> dict
     right = float((chances.argmax(axis=1) == labels).mean())
     if metric.name not in SCORES:
         return {metric.key: right, "val/loss": 0.0}
-    reported = told(metric, SCORES[metric.name](labels, chances))
+    reported = epoch_metrics(metric, SCORES[metric.name](labels, chances))
     return {"val/accuracy": right, "val/loss": 0.0, **reported}
 
 

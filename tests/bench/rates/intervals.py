@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from search.values.statistics import interval_of
 from tests.bench.rates.case import Case, Promise
 from trainables.catalog.tasks import CLASSIFICATION
-from trainables.tasks.metrics import SCORES, Labels, Probabilities, told
+from trainables.tasks.metrics import SCORES, Labels, Probabilities, epoch_metrics
 
 METRICS = CLASSIFICATION.metrics
 PROMISES = {metric.title: Promise("interval", 0.95) for metric in METRICS if not metric.is_skewed}
@@ -69,7 +69,7 @@ def measured(labels: Labels, chances: Probabilities) -> dict[str, float]:
     """Return every metric as an epoch reports it, with its error."""
     metrics = {"val/accuracy": float((chances.argmax(axis=1) == labels).mean())}
     for metric in METRICS[1:]:
-        metrics |= told(metric, SCORES[metric.name](labels, chances))
+        metrics |= epoch_metrics(metric, SCORES[metric.name](labels, chances))
     return metrics
 
 

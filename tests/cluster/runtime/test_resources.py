@@ -73,8 +73,8 @@ def test_a_search_begins_where_no_call_of_linux_is_there() -> None:
     begin = (
         "import os, platform; del os.sched_getaffinity\n"
         "import search.run as run, search.resume, search.select, search.sync, search.report\n"
-        "from search.preflight.prepare import platform_notes, wanted_resources\n"
-        "wanted_resources(run.experiment_of(run.arguments(['--space', 'smoke', '--device', "
+        "from search.preflight.prepare import platform_notes, needed_resources\n"
+        "needed_resources(run.experiment_of(run.arguments(['--space', 'smoke', '--device', "
         "'cpu'])))\n"
         "platform.system = lambda: 'Darwin'\n"
         "print(*platform_notes())"

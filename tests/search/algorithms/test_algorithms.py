@@ -197,7 +197,10 @@ def test_every_third_proposal_is_drawn_at_random_where_ends_are_only_expected(
         model, found[is_expected] = algorithm(space, 0), []
         for number in range(24):
             model.expect(
-                {name: Expected(known.at(1), 0.001, 5.0) for name, known in model.known.items()}
+                {
+                    name: Expected(history.at(1), 0.001, 5.0)
+                    for name, history in model.histories.items()
+                }
                 if is_expected
                 else {}
             )

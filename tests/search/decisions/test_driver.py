@@ -572,9 +572,9 @@ def test_waiting_is_in_the_journal_and_ends_with_the_next_word(
     trial, _ = driver.suggest()  # type: ignore[misc]
     driver.running(trial)
     assert not driver.report(trial, Report(1, waiting="no space"))
-    assert driver.result.trials[trial].waiting == "no space"
+    assert driver.result.trials[trial].wait_reason == "no space"
     assert not driver.report(trial, report(1))
-    assert driver.result.trials[trial].waiting == ""
+    assert driver.result.trials[trial].wait_reason == ""
 
 
 def test_the_time_of_earlier_sessions_counts_for_the_budget(

@@ -257,7 +257,7 @@ def test_a_trial_outside_a_space_is_not_taken_for_one_inside(
         name for name, trial in driver.trials.items() if space.kept(trial.params) == trial.params
     ]
     assert 1 < len(inside) < len(driver.trials)
-    known = driver.policy.search.algorithm.known  # type: ignore[attr-defined]
+    known = driver.policy.search.algorithm.histories  # type: ignore[attr-defined]
     assert {name for name in known if known[name].is_inside} == set(inside)
 
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from cluster.errors import Refused
 from search import select
 from search.decisions.driver import Driver
-from search.decisions.selection_policy import SelectionPolicy, number_of, training
+from search.decisions.selection_policy import SelectionPolicy, seed_number, training_name
 from search.design.budget import Budget, limit
 from search.design.experiment import Experiment
 from search.journal.events import Freed, Opened, Resumed, Selecting, Tested, Unevaluated
@@ -83,7 +83,7 @@ def lr_of(driver: Driver, candidate: str) -> float:
 
 
 def test_names_tell_the_seeds_number() -> None:
-    assert number_of(training("t0007", 12)) == 12
+    assert seed_number(training_name("t0007", 12)) == 12
 
 
 def test_all_candidates_get_the_same_fresh_seeds_and_the_clearly_worse_leaves(begin: Any) -> None:
@@ -137,7 +137,7 @@ def test_a_candidate_whose_training_diverges_has_failed(begin: Any) -> None:
     failed = next(name for name in driver.policy.race.candidates if lr_of(driver, name) == 0.1)
     assert "s3 diverged: loss is inf" in driver.policy.race.out[failed]
     assert failed not in driver.policy.race.worse
-    assert training(failed, 4) not in driver.trials
+    assert training_name(failed, 4) not in driver.trials
 
 
 def fail_all(driver: Driver, kind: str, *, of: str = "") -> Driver:
@@ -198,7 +198,7 @@ def test_a_selection_is_not_done_while_a_candidate_is_out_by_a_failure_that_may_
     assert not is_done(first.result, selection.started)
     again = play(begin(candidates=[best, *others]), noisy)
     assert best not in again.policy.race.out
-    assert again.trials[training(best, 4)].outcome == "completed"
+    assert again.trials[training_name(best, 4)].outcome == "completed"
 
 
 def test_a_candidate_that_diverged_is_out_though_another_training_of_it_failed(
@@ -209,13 +209,13 @@ def test_a_candidate_that_diverged_is_out_though_another_training_of_it_failed(
     for _ in range(2):
         (handed, _) = driver.suggest() or ("", None)
         driver.running(handed)
-    driver.report(training(name, 2), report(1, 0, "diverged", "loss is inf"))
-    driver.fail(training(name, 1), "error", "its own fault")
+    driver.report(training_name(name, 2), report(1, 0, "diverged", "loss is inf"))
+    driver.fail(training_name(name, 1), "error", "its own fault")
     driver.finish()
     again: Driver = begin(candidates=[name], seeds=2)
     assert "diverged" in again.policy.race.out[name]
     assert again.suggest() is None
-    assert again.trials[training(name, 1)].outcome == "failed"
+    assert again.trials[training_name(name, 1)].outcome == "failed"
 
 
 def test_trainings_of_who_has_left_go_on_no_further(begin: Any, searched: Driver) -> None:
@@ -237,7 +237,7 @@ def test_trainings_of_who_has_left_go_on_no_further(begin: Any, searched: Driver
     }
     driver = play(begin(candidates=[of[0.001, 9], of[0.1, 3], of[0.01, 3]]), worst_last, slots=4)
     assert list(driver.policy.race.out) == [of[0.001, 9]]
-    stopped = driver.trials[training(of[0.001, 9], 3)]
+    stopped = driver.trials[training_name(of[0.001, 9], 3)]
     assert (stopped.outcome, len(stopped.epochs) < 9, stopped.stop.by) == (
         "stopped",
         True,
@@ -255,7 +255,7 @@ def test_a_kill_between_two_lines_changes_nothing(begin: Any, events: int) -> No
         for name, trial in again.trials.items()
         if trial.repeat_of not in again.policy.race.out
     } == {
-        training(name, number): "completed"
+        training_name(name, number): "completed"
         for name in again.policy.race.alive
         for number in (1, 2, 3, 4)
     }
@@ -291,7 +291,7 @@ def test_more_seeds_go_on_from_those_there_are(begin: Any) -> None:
     play(begin(seeds=2), noisy)
     driver = begin(seeds=3)
     (name, config) = driver.suggest() or ("", None)
-    assert number_of(name) == 3
+    assert seed_number(name) == 3
     assert config is not None
     assert config.seed == 3
 
@@ -405,15 +405,18 @@ def test_a_training_that_waits_to_be_tried_again_is_not_once_its_candidate_has_l
     for suggestion in handed:
         assert suggestion is not None
         driver.running(suggestion[0])
-    driver.fail(training(of[0.001], 3), "lost", "its node was lost")
+    driver.fail(training_name(of[0.001], 3), "lost", "its node was lost")
     for suggestion in handed[:5]:
         assert suggestion is not None
         name, config = suggestion
         for epoch in (1, 2, 3):
-            if name != training(of[0.001], 3):
+            if name != training_name(of[0.001], 3):
                 driver.report(name, noisy(config, epoch))
     assert list(driver.policy.race.out) == [of[0.001]]
-    assert (list(driver.pending), driver.trials[training(of[0.001], 3)].outcome) == ([], "stopped")
+    assert (list(driver.pending), driver.trials[training_name(of[0.001], 3)].outcome) == (
+        [],
+        "stopped",
+    )
 
 
 def test_a_selection_remembers_which_trainings_ran_out_of_memory_beside_others(begin: Any) -> None:

@@ -15,7 +15,7 @@ from cluster.runtime.resources import Demand
 from cluster.storage.bucket import Bucket
 from search.decisions import earlier_searches as reading
 from search.decisions.driver import Driver
-from search.decisions.earlier_searches import FUSED, Earlier
+from search.decisions.earlier_searches import FUSED, EarlierSearches
 from search.decisions.shared_trainings import Relatives
 from search.design.experiment import Experiment, base_of
 from search.journal import provenance
@@ -23,8 +23,8 @@ from search.journal.events import Paused, Resumed, Started
 from search.journal.journal import Journal, read
 from search.journal.result import SearchResult, checkpoint_of
 from search.journal.store import Storage
-from search.plan import _grid
 from search.run import arguments, experiment_of
+from search.sessions.estimate import _grid
 from search.space import Choice, Int, SearchSpace
 from search.spaces.find import find
 from search.views.summary import taken_over_text
@@ -127,7 +127,7 @@ def search(tmp_path: Path) -> Iterator[Callable[..., Driver]]:
         heeds: bool = True,
     ) -> Driver:
         dataset = load(experiment.base.data)
-        earlier = Earlier(experiment, dataset, wanted=cache).told(
+        earlier = EarlierSearches(experiment, dataset, is_enabled=cache).with_fusion(
             fused=fused, say=lambda line: None
         )
         journal = Journal(experiment.folder)
@@ -197,10 +197,10 @@ def test_a_folded_search_equals_the_unfolded_one_for_half_the_epochs(
         "each epoch of each training once"
     )
     assert folded.epochs_trained == 6
-    assert sum(epochs for _, epochs in folded.taken_over.values()) == 6
+    assert sum(epochs for _, epochs in folded.reused_epochs.values()) == 6
     assert folded == SearchResult.read(small.folder)
     for trial in folded.trials.values():
-        about = checkpoint.about(checkpoint_of(trial, small.folder))
+        about = checkpoint.read_extra(checkpoint_of(trial, small.folder))
         assert about["metrics"] == trial.best, "what it is evaluated by is there"
 
 
@@ -213,7 +213,7 @@ def test_a_second_search_of_the_same_trains_nothing_and_finds_the_same(
     assert trained == []
     assert curves(second) == curves(first)
     assert (second.epochs_trained, second.train_s) == (0, 0)
-    assert second.taken_over == {"one": (6, 12)}
+    assert second.reused_epochs == {"one": (6, 12)}
     assert taken_over_text(second) == "reused 12 epochs (6 trials) of 'one'"
     events = read(small.storage / "two" / "journal.jsonl")  # type: ignore[operator]
     assert any("of 'one' had trained it" in line for line in story(events, "t0001"))
@@ -265,7 +265,7 @@ def test_where_trials_wait_at_rungs_what_is_known_is_heard_to_its_end(
     for trial in second.trials.values():
         before = next(one for one in first.trials.values() if one.params == trial.params)
         assert before.epochs.items() <= trial.epochs.items()
-        assert checkpoint.about(checkpoint_of(trial, longer.folder))["metrics"] == trial.best
+        assert checkpoint.read_extra(checkpoint_of(trial, longer.folder))["metrics"] == trial.best
 
 
 def with_data(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,7 +319,7 @@ def test_what_was_trained_in_another_way_is_trained_anew(
     trained.clear()
     result = search(changed(small, name="two", base=small.base.override({"seed": 1}))).result
     assert len(trained) == result.epochs_trained == 6
-    assert result.taken_over.keys() == {"two"}
+    assert result.reused_epochs.keys() == {"two"}
     with_code(monkeypatch)
     search(changed(small, name="three"))
     assert len(trained) == 12
@@ -361,7 +361,7 @@ def test_a_damaged_checkpoint_is_trained_again_and_the_result_is_the_same(
     assert any(
         "of 'one': " in line and "is damaged" in line for event in told for line in event.damaged
     )
-    assert second.result.taken_over.keys() == {"two"}
+    assert second.result.reused_epochs.keys() == {"two"}
 
 
 def test_trials_whose_folders_are_gone_are_trained_again(
@@ -602,7 +602,7 @@ def test_copied_epochs_count_once(open_driver: OpenDriver, lengths: Experiment) 
     known = driver.trials[trial]
     assert list(known.own_epochs) == [4]
     assert len(known.epochs) == 4
-    assert driver.result.taken_over == {"played": (1, 3)}
+    assert driver.result.reused_epochs == {"played": (1, 3)}
     assert (driver.result.epochs_trained, driver.result.train_s) == (4, 4 * 0.25)
 
 
@@ -633,7 +633,7 @@ def test_a_bucket_is_looked_through_too(bucket: Bucket, small: Experiment) -> No
             Started(
                 name=name,
                 experiment=known.describe(),
-                training=Earlier(known, dataset, wanted=False).training + kind,
+                training=EarlierSearches(known, dataset, is_enabled=False).training + kind,
                 **started_event(),
             )
         )
@@ -641,7 +641,7 @@ def test_a_bucket_is_looked_through_too(bucket: Bucket, small: Experiment) -> No
         journal.close()
     mine: Storage = bucket
     said: list[str] = []
-    earlier = Earlier(changed(small, name="mine", storage=mine), dataset).told(
+    earlier = EarlierSearches(changed(small, name="mine", storage=mine), dataset).with_fusion(
         fused=False, say=said.append
     )
     assert earlier.searches == ["one"]
@@ -662,17 +662,17 @@ def test_what_cannot_be_of_this_search_is_not_named(small: Experiment) -> None:
         Started(
             name="known",
             experiment=known.describe(),
-            training=Earlier(known, dataset, wanted=False).training,
+            training=EarlierSearches(known, dataset, is_enabled=False).training,
             **started_event(),
         )
     )
     play(driver)
     journal.close()
     said: list[str] = []
-    Earlier(changed(small, name="mine"), dataset).told(fused=False, say=said.append)
+    EarlierSearches(changed(small, name="mine"), dataset).with_fusion(fused=False, say=said.append)
     assert "(known); --no-cache trains it anew" in said[0]
     other = changed(small, name="other", base=small.base.override({"seed": 99}))
-    Earlier(other, dataset).told(fused=False, say=said.append)
+    EarlierSearches(other, dataset).with_fusion(fused=False, say=said.append)
     assert len(said) == 1
 
 
@@ -680,8 +680,8 @@ def test_of_trials_that_begin_with_weights_it_is_not_said_that_earlier_ones_are_
     small: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another note says that they are trained again, whatever earlier searches have trained."""
-    monkeypatch.setattr(Earlier, "searches", ["known"])
-    monkeypatch.setattr(Earlier, "of", lambda self, *given: ["a training"])
+    monkeypatch.setattr(EarlierSearches, "searches", ["known"])
+    monkeypatch.setattr(EarlierSearches, "of", lambda self, *given: ["a training"])
     dataset = load(small.base.data)
     said: list[str] = []
     few = {"model.name": Choice("mobilenet_v2", "resnet18"), "batch_size": Choice(16, 32)}
@@ -693,7 +693,7 @@ def test_of_trials_that_begin_with_weights_it_is_not_said_that_earlier_ones_are_
     ):
         base = base_of(TrialConfig(), space)
         experiment = changed(small, space=space, base=base, algorithm="bayes", trials=3)
-        Earlier(experiment, dataset).told(fused=False, say=said.append)
+        EarlierSearches(experiment, dataset).with_fusion(fused=False, say=said.append)
         assert len(said) == notes
 
 
@@ -706,7 +706,10 @@ def test_a_storage_that_does_not_answer_is_told_and_hinders_nothing(
     monkeypatch.setattr(reading, "_journals", refuse)
     said: list[str] = []
     dataset: Dataset = load(small.base.data)
-    assert Earlier(small, dataset).told(fused=False, say=said.append).of("0" * 16, 1, 1) == []
+    assert (
+        EarlierSearches(small, dataset).with_fusion(fused=False, say=said.append).of("0" * 16, 1, 1)
+        == []
+    )
     assert said == [
         "note: earlier searches could not be looked at (Input/output error); "
         "what they have trained may be trained again"

@@ -8,12 +8,12 @@ import pytest
 
 from search.decisions.driver import Driver
 from search.decisions.selection_policy import SelectionPolicy
-from search.decisions.steering import foreseen, is_selecting
+from search.decisions.steering import is_selecting, preview_request
 from search.design.budget import Budget, limit
 from search.design.experiment import Experiment
 from search.journal.events import Requested, Selecting
 from search.journal.journal import Event, read
-from search.journal.requests import EXTEND, PAUSE, STOP, Asked, Unreadable
+from search.journal.requests import EXTEND, PAUSE, STOP, DriverRequest, Unreadable
 from search.journal.result import ENDED, SearchResult
 from search.schedulers.registry import SCHEDULERS
 from search.space import Float, SearchSpace
@@ -32,8 +32,8 @@ from trainables.messages import Report
 PLACE = Path("searches")
 
 
-def asked(action: str, **values: Any) -> Asked:
-    return Asked.now(action, by="ada@lab", **values)
+def asked(action: str, **values: Any) -> DriverRequest:
+    return DriverRequest.now(action, by="ada@lab", **values)
 
 
 def answers(driver: Driver) -> list[Requested]:
@@ -323,9 +323,9 @@ def test_what_two_people_ask_at_once_is_answered_in_turn(
     driver = open_driver(endless)
     (trial,) = begun(driver)
     driver.take_up(asked(STOP, trial=trial))
-    driver.take_up(Asked.now(STOP, trial=trial, by="bob@home"))
+    driver.take_up(DriverRequest.now(STOP, trial=trial, by="bob@home"))
     driver.report(trial, report(2))
-    driver.take_up(Asked.now(STOP, trial=trial, by="eve@bar"))
+    driver.take_up(DriverRequest.now(STOP, trial=trial, by="eve@bar"))
     told = [one.answer for one in answers(driver)]
     assert told[1] == f"{trial} is to stop already, asked to stop by ada@lab"
     assert told[2] == f"{trial} had ended before (stopped, asked to stop by ada@lab)."
@@ -444,7 +444,7 @@ def test_what_was_asked_of_a_paused_selection_is_done_when_it_goes_on(selecting:
 
 def test_a_selection_has_as_many_at_once_as_there_is_room_for(selecting: Driver) -> None:
     """It trains four, the search had three trials."""
-    foresaw = foreseen(asked(EXTEND, concurrency=4), selecting.result, "process 1", PLACE)
+    foresaw = preview_request(asked(EXTEND, concurrency=4), selecting.result, "process 1", PLACE)
     assert foresaw.text == "at most 4 trials at once"
     selecting.take_up(asked(EXTEND, concurrency=4))
     assert selecting.slots == 4
@@ -453,13 +453,13 @@ def test_a_selection_has_as_many_at_once_as_there_is_room_for(selecting: Driver)
 def test_of_a_paused_selection_it_is_not_said_that_it_runs(selecting: Driver) -> None:
     wanted = [asked(STOP), asked(STOP, trial="t0001"), asked(EXTEND, trials="+1")]
     for one in wanted:
-        assert foreseen(one, selecting.result, "process 1", PLACE).text.startswith(
+        assert preview_request(one, selecting.result, "process 1", PLACE).text.startswith(
             "a selection runs now: "
         )
     selecting.take_up(asked(PAUSE))
     selecting.finish()
     for one in wanted:
-        told = foreseen(one, selecting.result, "", PLACE)
+        told = preview_request(one, selecting.result, "", PLACE)
         assert told.is_refused
         assert told.text.startswith("a selection is not finished: ")
         assert "Continue it first: python -m search.select " in told.text
@@ -468,7 +468,7 @@ def test_of_a_paused_selection_it_is_not_said_that_it_runs(selecting: Driver) ->
 def test_a_selection_that_is_over_does_not_run(selecting: Driver) -> None:
     assert is_selecting(selecting.result)
     selecting.finish()
-    told = foreseen(asked(STOP), selecting.result, "", PLACE)
+    told = preview_request(asked(STOP), selecting.result, "", PLACE)
     assert "has ended (completed): there is nothing to stop" in told.text
     assert not is_selecting(selecting.result)
 
@@ -562,7 +562,7 @@ def test_after_memory_ran_out_fewer_run_at_once_than_are_asked_for(
     driver = open_driver(endless, slots=4)
     (trial,) = begun(driver)
     driver.fail(trial, "memory", "out of memory")
-    foresaw = foreseen(asked(EXTEND, concurrency=4), driver.result, "process 1", PLACE)
+    foresaw = preview_request(asked(EXTEND, concurrency=4), driver.result, "process 1", PLACE)
     driver.take_up(asked(EXTEND, concurrency=4))
     assert foresaw.text == answers(driver)[0].answer
     assert foresaw.text == f"{driver.at_once} trials at once: with more, memory ran out"
@@ -585,7 +585,7 @@ def test_the_command_with_which_it_goes_on_can_be_pasted(
     assert ": python -m search.resume played" in answers(driver)[0].answer
 
 
-def steered(driver: Driver, requests: dict[int, Asked]) -> Driver:
+def steered(driver: Driver, requests: dict[int, DriverRequest]) -> Driver:
     """Play a search that is asked for each of these once its journal has so many lines."""
 
     def train(config: TrialConfig, epoch: int) -> Report:
@@ -627,7 +627,7 @@ def test_a_search_killed_while_it_stops_ends_so(
     assert again.suggest() is None
     again.finish()
     assert again.result.outcome == "stopped"
-    found = foreseen(asked(STOP, trial="t0001"), again.result, "", PLACE)
+    found = preview_request(asked(STOP, trial="t0001"), again.result, "", PLACE)
     assert "has ended (stopped): there is nothing to stop" in found.text
     assert reopened(again).suggest() is not None, "a resume after that goes on"
 
@@ -656,7 +656,9 @@ def test_what_would_follow_is_told_in_the_drivers_words(
         asked(STOP, trial="t0099"),
         asked(PAUSE),
     ):
-        before = foreseen(request, SearchResult.read(endless.folder), "process 1", endless.storage)
+        before = preview_request(
+            request, SearchResult.read(endless.folder), "process 1", endless.storage
+        )
         driver.take_up(request)
         assert before.text == answers(driver)[-1].answer
         assert before.is_refused == answers(driver)[-1].is_refused
@@ -667,7 +669,7 @@ def test_more_trials_are_priced_by_those_that_have_ended(
 ) -> None:
     driver = open_driver(endless)
     play(driver, events=40)
-    found = foreseen(asked(EXTEND, trials="+10"), driver.result, "process 1", PLACE)
+    found = preview_request(asked(EXTEND, trials="+10"), driver.result, "process 1", PLACE)
     assert found.cost == "about 90 epochs and 11 s at the pace so far"
 
 
@@ -677,11 +679,11 @@ def test_nobody_is_asked_for_what_no_driver_could_do(
     driver = open_driver(endless)
     begun(driver)
     driver.result.cut_off()
-    assert foreseen(asked(PAUSE), driver.result, "", PLACE).is_refused
-    assert not foreseen(asked(STOP), driver.result, "", PLACE).is_refused
+    assert preview_request(asked(PAUSE), driver.result, "", PLACE).is_refused
+    assert not preview_request(asked(STOP), driver.result, "", PLACE).is_refused
     over = play(open_driver(changed(endless, name="over"))).result
-    assert "has ended (completed)" in foreseen(asked(STOP), over, "", PLACE).text
-    told = foreseen(asked(EXTEND, trials="+5"), over, "", PLACE)
+    assert "has ended (completed)" in preview_request(asked(STOP), over, "", PLACE).text
+    told = preview_request(asked(EXTEND, trials="+5"), over, "", PLACE)
     assert told.text.startswith("too late: 'over' has ended (completed), it goes on with: ")
     assert told.text.endswith("search.resume over --trials 17")
 

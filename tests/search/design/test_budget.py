@@ -23,13 +23,13 @@ from search.journal.events import Evidence, Started, Tested, from_json
 from search.journal.events import Finished as SearchFinished
 from search.journal.journal import Event, Journal, read
 from search.journal.result import NO_TIME, SearchResult
-from search.plan import Plan
 from search.preflight.changes import changes
 from search.process import lifetime
 from search.process.lifetime import command_start, process_age_s
 from search.refine import experiment_of as refinement_of
 from search.resume import check_budget, experiment_of, is_done, parser
 from search.run import arguments
+from search.sessions.estimate import Estimate
 from search.space import Choice, Float, SearchSpace
 from search.status import lines
 from search.values.wording import DEFAULT_STORAGE
@@ -453,7 +453,7 @@ def test_a_resume_with_little_more_time_trains_whatever_evaluations_took_before(
     play(again, clock.train)
     assert again.result.epochs_trained > 4
     for trial in again.trials.values():
-        again.timing.evaluated(trial)
+        again.timing.record_evaluation(trial)
     assert again.timing.end_s == 0
 
 
@@ -514,8 +514,8 @@ def test_only_the_time_until_something_is_entered_is_waiting(
         yield "entered"
         clock.now += 10
 
-    waiting = timing.Waiting()
-    with waiting.counted():
+    waiting = timing.WaitingTime()
+    with waiting.counting():
         clock.now += 1
     with waiting.entering(slow()) as found:
         assert found == "entered"
@@ -876,7 +876,7 @@ def test_a_plan_says_what_the_budget_buys(
 ) -> None:
     """100 trials of 40 epochs, of which one takes 4 seconds on 2 CPUs, four at once."""
     data = {**started_event()["data"]}
-    plan = Plan(100, 5000, 4000, 4, 4008, 5008, 4.0, data)
+    plan = Estimate(100, 5000, 4000, 4, 4008, 5008, 4.0, data)
     search = changed(
         experiment,
         demand=Demand(cpus=2),

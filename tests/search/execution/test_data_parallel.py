@@ -60,13 +60,13 @@ def test_all_trials_read_the_data_that_lie_in_the_object_store(
 def test_what_the_workers_reported_last_is_heard_though_they_have_ended() -> None:
     async def heard() -> list[Any]:
         gate = data_parallel.Gate()
-        waiting = asyncio.create_task(gate.heard())
+        waiting = asyncio.create_task(gate.next_report())
         await gate.report(1, "first")
         await gate.decide(1, True)
         assert await gate.passed(1)
         await gate.report(2, "last")
         await gate.close()
-        return [await waiting, await gate.heard(), await gate.heard()]
+        return [await waiting, await gate.next_report(), await gate.next_report()]
 
     assert asyncio.run(heard()) == [
         {"reports": "first", "number": 1},

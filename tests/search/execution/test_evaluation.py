@@ -15,7 +15,7 @@ from search.design.budget import Budget, limit
 from search.design.experiment import Experiment
 from search.execution import evaluation as evaluating
 from search.execution.evaluation import MISSING, Evaluations, evaluate_best, evaluate_trials
-from search.execution.job import Answer
+from search.execution.job import EvaluationReply
 from search.journal.events import Evaluated
 from search.journal.result import NO_TIME, checkpoint_of
 from search.views.page import artifacts
@@ -217,7 +217,7 @@ class Mortal:
     def wait(self, asked: list[Any], timeout_s: float) -> list[Any]:
         return asked[:1]
 
-    def get(self, answer: tuple[int, str, int]) -> Answer | str:
+    def get(self, answer: tuple[int, str, int]) -> EvaluationReply | str:
         worker, method, _ = answer
         if method == self.dies_of and worker in self.mortal:
             if self.after > 0:
@@ -227,7 +227,7 @@ class Mortal:
                     self.dead.add(worker)
                 raise self.error("no luck")
         known = evaluation()
-        return "" if method == "damage" else Answer(found=known["val"], cost=known["cost"])
+        return "" if method == "damage" else EvaluationReply(found=known["val"], cost=known["cost"])
 
     def _new(self) -> int:
         self.started += 1

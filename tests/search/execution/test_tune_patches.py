@@ -1,9 +1,7 @@
 """The patches to Tune, without Ray: handles are played."""
 
-import ast
 import inspect
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,51 +13,67 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.utils.callback import _create_default_callbacks
 
+from cluster.runtime import lean, session
+from cluster.runtime.patches import Patch
 from cluster.runtime.session import ENVIRONMENT
 from search.design.experiment import Experiment
+from search.execution import tune_patches
 from search.execution.job import Job
 from search.execution.pool import Member, Shared, Workers
 from search.execution.tune import SAME_DEATH_S, DriverCallback, NoProgress
-from search.execution.tune_patches import drop_finished_trials, use_worker_pool
+from search.execution.tune_patches import patch_tune
 from tests.support.played import OpenDriver
 from trainables.request import TrialRequest
 
 ROOT = Path(__file__).parents[3]
-MODULES = [
-    path
-    for package in ("search", "trainables", "cluster")
-    for path in sorted((ROOT / package).rglob("*.py"))
-    if "patch.object(" in path.read_text()
-]
+PACKAGES = ("search", "trainables", "cluster")
+ALL_PATCHES = (*tune_patches.PATCHES, *lean.PATCHES, session.END_PATCH, session.SIGNAL_PATCH)
+NEEDED = {
+    "RayActorManager._actor_task_failed",
+    "RayActorManager._cleanup_actor",
+    "Trial.handle_error",
+    "TuneController._maybe_reuse_cached_actor",
+    "TuneController._schedule_trial_reset",
+    "_ActorClassCache.get",
+    "kill",
+}
 
 
-def patched(module: ast.Module) -> Iterator[str]:
-    """Yield what a module patches, as its code names it."""
-    for node in ast.walk(module):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "patch.object":
-            target, name, *_ = node.args
-            yield f"{ast.unparse(target)}.{ast.literal_eval(name)}"
+def function_of(patch: Patch) -> str:
+    return patch.target.partition(":")[2]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_each_patch_is_in_its_modules_table_with_what_it_buys(path: Path) -> None:
-    module = ast.parse(path.read_text())
-    rows = dict(
-        re.findall(r"^\| `(.+?)` \| (.+?) \|$", ast.get_docstring(module) or "", re.M | re.S)
-    )
-    assert sorted(rows) == sorted(patched(module))
-    assert [name for name, buys in rows.items() if not re.search(r"\d m?s\b|`test_", buys)] == []
+@pytest.mark.parametrize("patch", ALL_PATCHES, ids=function_of)
+def test_each_patch_fits_the_ray_that_is_installed_and_says_what_it_gains(patch: Patch) -> None:
+    assert patch.misfit() == ""
+    assert re.search(r"\d m?s\b|`test_", patch.gain)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_each_test_that_a_table_of_patches_names_exists(path: Path) -> None:
-    there = {
+def test_no_function_is_patched_twice() -> None:
+    assert len({patch.target for patch in ALL_PATCHES}) == len(ALL_PATCHES) == 16
+
+
+def test_a_search_needs_only_some_patches() -> None:
+    assert {function_of(patch) for patch in ALL_PATCHES if patch.is_needed} == NEEDED
+
+
+def test_patches_are_applied_in_one_place() -> None:
+    assert [
+        path.relative_to(ROOT).as_posix()
+        for package in PACKAGES
+        for path in sorted((ROOT / package).rglob("*.py"))
+        if "patch.object(" in path.read_text()
+    ] == ["cluster/runtime/patches.py"]
+
+
+def test_each_test_that_a_patch_names_exists() -> None:
+    tests = {
         name
         for file in (ROOT / "tests").rglob("test_*.py")
         for name in re.findall(r"^def (test_\w+)", file.read_text(), re.M)
     }
-    named = re.findall(r"`(test_\w+)`", ast.get_docstring(ast.parse(path.read_text())) or "")
-    assert set(named) <= there
+    named = {name for patch in ALL_PATCHES for name in re.findall(r"`(test_\w+)`", patch.gain)}
+    assert named <= tests
 
 
 def test_tune_adds_no_callbacks_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +109,7 @@ def test_to_kill_a_place_in_a_shared_worker_is_to_stop_its_trial(
     """
     process = SimpleNamespace(stop=SimpleNamespace(remote=Mock()))
     member = Member(Shared(process))
-    with use_worker_pool(Mock(), open_driver(experiment)):
+    with patch_tune(Mock(), open_driver(experiment)):
         ray.kill(member)
     (place,) = process.stop.remote.call_args.args
     assert place in member.worker.taken
@@ -120,9 +134,9 @@ def test_a_place_that_belongs_to_another_search_is_given_back_at_once(
     monkeypatch.setattr(
         TuneController,
         "_cleanup_cached_actors",
-        lambda controller, force_all=False: flushed.append(force_all),
+        lambda self, force_all=False: flushed.append(force_all),
     )
-    with use_worker_pool(Mock(is_local=is_local), driver):
+    with patch_tune(Mock(is_local=is_local), driver):
         TuneController._cleanup_cached_actors(Mock())
     assert flushed == [given_back]
 
@@ -137,7 +151,7 @@ def test_a_trial_takes_a_free_worker_unless_its_own_is_starting(
         _trial_to_actor={trial: own}, _actor_to_trial={own: trial}, _resetting_trials=set()
     )
     controller._actor_manager.is_actor_started.return_value = starts
-    with use_worker_pool(Mock(), open_driver(experiment)):
+    with patch_tune(Mock(), open_driver(experiment)):
         reused = TuneController._maybe_reuse_cached_actor(controller, trial)
     assert (reused, controller._remove_actor.called) == (not starts, not starts)
 
@@ -166,7 +180,7 @@ def test_workers_that_trials_share_come_and_go_with_the_cluster(
     last, *_ = Member(workers.shared[0]), Member(workers.shared[1]), Member(workers.shared[1])
     assert Workers.resize(workers, 1) == 1
     assert ([shared.leaving for shared in workers.shared], killed) == ([True, False], [])
-    Workers.returned(workers, last, over=False)
+    Workers.take_back(workers, last, over=False)
     assert ([shared.process for shared in workers.shared], killed) == ([b], [a])
     assert Workers.resize(workers, 3) == 1
     up.add("c")
@@ -189,8 +203,8 @@ def test_tune_forgets_trials_that_are_over(monkeypatch: pytest.MonkeyPatch) -> N
     assert all(
         f"self.{name}" in inspect.getsource(TuneController.__init__) for name in vars(controller)
     )  # Tune's own names, not ours
-    monkeypatch.setattr(TuneController, "step", lambda controller: None)
-    with drop_finished_trials():
+    monkeypatch.setattr(TuneController, "step", lambda self: None)
+    with patch_tune(Mock(), Mock()):
         TuneController.step(controller)
     assert (controller._trials, controller._stopped_trials, controller._failed_trials) == (
         ["runs"],

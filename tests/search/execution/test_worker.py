@@ -74,7 +74,7 @@ def test_a_worker_keeps_to_the_part_of_a_gpu_that_was_asked_for(
         "ray.remote", lambda kind: SimpleNamespace(options=lambda **_: SimpleNamespace(remote=kind))
     )
     Workers._new(
-        cast("Workers", SimpleNamespace(part=part, _about={"device": device, "threads": 1})),
+        cast("Workers", SimpleNamespace(part=part, _arguments={"device": device, "threads": 1})),
         **options,
     )
     assert told == pytest.approx(limits, abs=1e-3)

@@ -21,7 +21,7 @@ def test_workers_train_again_only_where_no_node_was_reserved_for_others(
     place = LOCAL if is_local else "10.0.0.1:6379"
     workers = Workers(changed(experiment, address=place, device="cpu"), dataset, {})
     worker: Any = object()
-    workers.returned(worker, over=True)
-    workers.take_kept()
+    workers.take_back(worker, over=True)
+    workers.reuse_returned()
     assert (worker in workers.idle) == is_local
-    assert (worker in workers.kept) != is_local
+    assert (worker in workers.returned) != is_local

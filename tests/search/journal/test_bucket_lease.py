@@ -9,7 +9,7 @@ import pytest
 from cluster.storage.bucket import Bucket, StorageError
 from search.journal import bucket_lease
 from search.journal.bucket_lease import BucketLease, _here, holder_in
-from search.journal.lease import FILE_NAME, Held
+from search.journal.lease import FILE_NAME, LeaseHeld
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def test_a_second_driver_is_refused_and_told_who_holds_it(bucket: Bucket) -> Non
         )
         with (
             pytest.raises(
-                Held,
+                LeaseHeld,
                 match=f"the search 'mine' is being run by process {os.getpid()} "
                 f"on {socket.gethostname()}",
             ),
@@ -79,9 +79,9 @@ def test_one_that_was_taken_over_learns_it_and_leaves_the_lock_alone(bucket: Buc
     heard = threading.Event()
     with lease(bucket) as held:
         leave_lock(bucket)
-        while not held.other():
+        while not held.other_driver():
             heard.wait(0.01)
-        assert held.other() == "process 7 on far"
+        assert held.other_driver() == "process 7 on far"
     assert holder_in(bucket.get(FILE_NAME)) == "process 7 on far"
 
 
@@ -103,7 +103,7 @@ def test_a_storage_that_refuses_for_a_while_costs_the_lease_nothing(
     with lease(bucket) as held:
         monkeypatch.setattr(Bucket, "put", refuse)
         assert went_on.wait(600)
-        assert held.other() == ""
+        assert held.other_driver() == ""
     assert holder_in(bucket.get(FILE_NAME)) == ""
 
 
@@ -146,7 +146,7 @@ def test_of_two_who_take_over_at_once_one_is_refused(
                 outcomes.append("held")
                 while len(outcomes) < 2:
                     threading.Event().wait(0.01)
-        except Held:
+        except LeaseHeld:
             outcomes.append("refused")
 
     both = [threading.Thread(target=take) for _ in range(2)]

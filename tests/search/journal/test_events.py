@@ -33,7 +33,7 @@ from search.journal.events import (
     from_json,
 )
 from search.journal.journal import DamagedJournal, Event, Journal, read
-from search.journal.result import SearchResult, one_a_training
+from search.journal.result import SearchResult, furthest_of_each_training
 from search.values.statistics import Expected
 from trainables.messages import WarmStart
 
@@ -240,7 +240,7 @@ def test_no_ranking_is_older_than_the_last_event() -> None:
         ranking = [trial.trial for trial in result.ranking]
         assert ranking == [trial.trial for trial in result._rank_trials()]
         assert [trial.trial for trial in result.distinct] == [
-            trial.trial for trial in one_a_training(result._rank_trials())
+            trial.trial for trial in furthest_of_each_training(result._rank_trials())
         ]
         rankings.append("".join(ranking))
     assert [key for key, _ in itertools.groupby(rankings)] == [

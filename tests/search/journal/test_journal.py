@@ -196,7 +196,7 @@ def test_a_full_disk_is_waited_for_and_leaves_no_half_line(
 
 def test_a_driver_that_was_replaced_writes_no_more(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "s")
-    journal.other = lambda: "process 7 on other"
+    journal.other_driver = lambda: "process 7 on other"
     with pytest.raises(TakenOver, match="process 7 on other has taken this search over"):
         journal.append(Started())
     journal.close()
@@ -256,7 +256,7 @@ def test_a_lease_that_cannot_be_read_is_waited_for(
             raise refusals.pop()
         return ""
 
-    journal.other = other
+    journal.other_driver = other
     journal.append(Started())
     journal.close()
     assert [event.kind for event in read(journal.path)] == ["started"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from search.journal import lease as lease_module
-from search.journal.lease import FILE_NAME, SIZE, Held, Lease, boot_id, holder_of
+from search.journal.lease import FILE_NAME, SIZE, Lease, LeaseHeld, boot_id, holder_of
 
 HOLD = """
 import sys
@@ -27,7 +27,7 @@ def test_a_second_driver_is_kept_out_and_told_who_has_it(tmp_path: Path) -> None
         assert holder_of(tmp_path) == f"process {os.getpid()} on {socket.gethostname()}"
         with (
             pytest.raises(
-                Held,
+                LeaseHeld,
                 match=re.escape(f"is being run by process {os.getpid()} on {socket.gethostname()}"),
             ),
             Lease(tmp_path),
@@ -49,7 +49,7 @@ def test_a_killed_driver_lets_go_at_once(tmp_path: Path) -> None:
     with process:
         assert process.stdout
         assert process.stdout.readline() == "held\n"
-        with pytest.raises(Held, match=f"process {process.pid} on"), Lease(tmp_path):
+        with pytest.raises(LeaseHeld, match=f"process {process.pid} on"), Lease(tmp_path):
             pass
         process.kill()
         process.wait()
@@ -81,7 +81,7 @@ def test_a_holder_on_another_machine_that_still_counts_keeps_it(
     monkeypatch.setattr(
         lease_module.time, "sleep", lambda seconds: written_by_other(tmp_path, beat=4)
     )
-    with pytest.raises(Held, match="process 7 on far"), Lease(tmp_path):
+    with pytest.raises(LeaseHeld, match="process 7 on far"), Lease(tmp_path):
         pass
 
 
@@ -89,7 +89,7 @@ def test_clocks_do_not_matter(tmp_path: Path) -> None:
     written_by_other(tmp_path)
     os.utime(tmp_path / FILE_NAME, (4e9, 4e9))
     with Lease(tmp_path, patience_s=0.05) as lease:
-        assert lease.other() == ""
+        assert lease.other_driver() == ""
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff" * 20])
@@ -103,11 +103,11 @@ def test_a_damaged_file_keeps_nobody_out(tmp_path: Path, content: bytes) -> None
 def test_who_lost_it_does_not_take_it_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease_module, "BEAT_S", 0.01)
     with Lease(tmp_path) as lease:
-        assert lease.other() == ""
+        assert lease.other_driver() == ""
         before = lease._read().beat
         written_by_other(tmp_path)
         lease._thread.join(timeout=60)
-        assert lease.other() == "process 7 on far"
+        assert lease.other_driver() == "process 7 on far"
     assert before >= 0
     assert json.loads((tmp_path / FILE_NAME).read_bytes())["host"] == "far"
 
@@ -129,7 +129,7 @@ def test_a_file_that_was_removed_before_the_lock_came_is_no_lock(
     monkeypatch.setattr(lease_module, "_lock", removed_once)
     with Lease(tmp_path / "s"):
         assert next(times) == 2
-        with pytest.raises(Held), Lease(tmp_path / "s"):
+        with pytest.raises(LeaseHeld), Lease(tmp_path / "s"):
             pass
 
 

@@ -14,11 +14,11 @@ from search.journal.requests import (
     MAX_BYTES,
     PAUSE,
     STOP,
-    Asked,
+    DriverRequest,
     Inbox,
     Unreadable,
     ask,
-    waiting,
+    waiting_requests,
     withdraw,
 )
 from search.journal.store import REQUESTS, Home, home
@@ -46,16 +46,16 @@ def plain(**values: Any) -> bytes:
 
 
 def test_what_is_asked_is_there_in_the_order_of_time_until_it_is_withdrawn(kept: Home) -> None:
-    first = Asked(id="0001-b", action=STOP, by="ada@lab", asked_ms=1, trial="t0001")
-    second = Asked(id="0002-a", action=EXTEND, by="bob (page)", asked_ms=2, budget=("+1h",))
-    assert waiting(kept) == []
+    first = DriverRequest(id="0001-b", action=STOP, by="ada@lab", asked_ms=1, trial="t0001")
+    second = DriverRequest(id="0002-a", action=EXTEND, by="bob (page)", asked_ms=2, budget=("+1h",))
+    assert waiting_requests(kept) == []
     ask(kept, second)
     ask(kept, first)
-    assert waiting(kept) == [first, second]
-    assert waiting(kept, {"0001-b"}) == [second]
+    assert waiting_requests(kept) == [first, second]
+    assert waiting_requests(kept, {"0001-b"}) == [second]
     withdraw(kept, "0001-b")
     withdraw(kept, "0001-b")
-    assert waiting(kept) == [second]
+    assert waiting_requests(kept) == [second]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_what_is_no_request_is_named_with_the_reason(
     (tmp_path / "s").mkdir()
     kept = home(tmp_path, "s")
     put(kept, "one.json", content)
-    (found,) = waiting(kept)
+    (found,) = waiting_requests(kept)
     assert isinstance(found, Unreadable)
     assert any(part in found.reason for part in why.split("|"))
     assert len(found.reason) <= 200
@@ -100,7 +100,7 @@ def test_what_is_no_request_is_named_with_the_reason(
 def test_a_bucket_tells_the_size_of_what_is_too_large_to_be_fetched(bucket: Bucket) -> None:
     kept = home(bucket, "s")
     put(kept, "one.json", b" " * (MAX_BYTES + 1))
-    (found,) = waiting(kept)
+    (found,) = waiting_requests(kept)
     assert isinstance(found, Unreadable)
     assert "4,097 bytes" in found.reason
 
@@ -112,7 +112,7 @@ def test_links_pipes_and_folders_are_no_requests_and_hold_nobody_up(tmp_path: Pa
     secret = tmp_path / "secret"
     secret.write_bytes(plain(id="link"))
     (place / "link.json").symlink_to(secret)
-    found = waiting(home(tmp_path, "s"))
+    found = waiting_requests(home(tmp_path, "s"))
     assert [one.id for one in found if isinstance(one, Unreadable)] == ["folder", "link", "pipe"]
 
 
@@ -122,7 +122,7 @@ def test_a_pipe_that_somebody_holds_open_is_no_request(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     held = os.open(pipe, os.O_RDWR)
     try:
-        (found,) = waiting(home(tmp_path, "s"))
+        (found,) = waiting_requests(home(tmp_path, "s"))
     finally:
         os.close(held)
     assert found == Unreadable("pipe", "it is no plain file")
@@ -137,7 +137,7 @@ def test_the_folder_of_requests_may_be_no_link_to_other_files(tmp_path: Path) ->
     with Inbox(kept, say=told.append) as inbox:
         inbox.look()
         assert inbox.next() is None
-        inbox.answered("one")
+        inbox.mark_answered("one")
     assert (tmp_path / "project" / "one.json").exists()
     (line,) = told
     assert "cannot be read" in line
@@ -154,7 +154,7 @@ def test_whatever_is_wrong_with_a_request_the_inbox_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "s").mkdir()
-    kept, told, one = home(tmp_path, "s"), list[str](), Asked.now(STOP, by="ada@lab")
+    kept, told, one = home(tmp_path, "s"), list[str](), DriverRequest.now(STOP, by="ada@lab")
     ask(kept, one)
 
     def fail(self: Home, request: str, most: int) -> bytes:
@@ -194,7 +194,7 @@ def test_what_cannot_be_removed_is_tried_once(
 
     monkeypatch.setattr(Home, "drop_request", counted)
     inbox = Inbox(kept)
-    inbox.answered("folder")
+    inbox.mark_answered("folder")
     inbox._drop()
     inbox._drop()
     assert tried == ["folder.json"]
@@ -203,7 +203,7 @@ def test_what_cannot_be_removed_is_tried_once(
 def test_what_has_another_name_is_left_alone(kept: Home) -> None:
     for name in (".one.json.12345678", "one.txt", "-x.json", "a b.json"):
         put(kept, name, plain())
-    assert waiting(kept) == []
+    assert waiting_requests(kept) == []
 
 
 @pytest.mark.parametrize(
@@ -220,21 +220,21 @@ def test_what_has_another_name_is_left_alone(kept: Home) -> None:
 )
 def test_nothing_that_a_driver_would_not_read_is_asked(values: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
-        Asked.now(**values)
+        DriverRequest.now(**values)
 
 
 def test_an_inbox_gives_out_each_request_once_and_removes_what_was_answered(kept: Home) -> None:
-    before, later = (Asked.now(PAUSE, by="ada@lab") for _ in range(2))
+    before, later = (DriverRequest.now(PAUSE, by="ada@lab") for _ in range(2))
     ask(kept, before)
     with Inbox(kept) as inbox:
         ask(kept, later)
         inbox.look()
         inbox.look()
-        assert inbox.was_before(before.id)
-        assert not inbox.was_before(later.id)
+        assert inbox.is_from_before(before.id)
+        assert not inbox.is_from_before(later.id)
         assert [inbox.next(), inbox.next(), inbox.next()] == [before, later, None]
-        inbox.answered(before.id)
-    assert waiting(kept) == [later]
+        inbox.mark_answered(before.id)
+    assert waiting_requests(kept) == [later]
 
 
 def test_all_that_was_there_before_a_session_counts_so_however_late_it_is_read(
@@ -242,7 +242,7 @@ def test_all_that_was_there_before_a_session_counts_so_however_late_it_is_read(
 ) -> None:
     (tmp_path / "s").mkdir()
     kept = home(tmp_path, "s")
-    many = [Asked.now(PAUSE, by="ada@lab") for _ in range(MAX_AT_ONCE + 1)]
+    many = [DriverRequest.now(PAUSE, by="ada@lab") for _ in range(MAX_AT_ONCE + 1)]
     for one in many:
         ask(kept, one)
     inbox = Inbox(kept)
@@ -250,7 +250,7 @@ def test_all_that_was_there_before_a_session_counts_so_however_late_it_is_read(
     inbox.look()
     read = [one for _ in many if (one := inbox.next()) is not None]
     assert len(read) == len(many)
-    assert all(inbox.was_before(one.id) for one in read)
+    assert all(inbox.is_from_before(one.id) for one in read)
 
 
 def test_an_inbox_waits_for_a_storage_that_refuses(
@@ -258,7 +258,7 @@ def test_an_inbox_waits_for_a_storage_that_refuses(
 ) -> None:
     (tmp_path / "s").mkdir()
     kept = home(tmp_path, "s")
-    one = Asked.now(PAUSE, by="ada@lab")
+    one = DriverRequest.now(PAUSE, by="ada@lab")
     ask(kept, one)
 
     def refuse(self: Home) -> dict[str, int]:
@@ -271,4 +271,4 @@ def test_an_inbox_waits_for_a_storage_that_refuses(
         assert inbox.next() is None
     inbox.look()
     assert inbox.next() == one
-    assert inbox.was_before(one.id), "the look that failed saw nothing"
+    assert inbox.is_from_before(one.id), "the look that failed saw nothing"

@@ -158,8 +158,8 @@ def test_a_trial_is_trained_in_a_copy_and_its_heartbeat_is_heard(bucket: Bucket)
         == 3
     )
     beat = Heartbeat(folder, attempt=2, node="n", mirror=mirror)
-    assert beat._teller is not None
-    beat._teller.join()
+    assert beat._sender is not None
+    beat._sender.join()
     found = kept.beats([kept.folder / "trials" / "t0001", kept.folder / "trials" / "t0002"])
     assert found[1] is None
     assert found[0] is not None

@@ -12,7 +12,7 @@ import pytest
 from cluster.errors import NotReady
 from search.design.experiment import Experiment
 from search.preflight import disk as room_module
-from search.preflight.disk import DiskEstimate, check_memory, check_room, memory, room
+from search.preflight.disk import DiskEstimate, check_memory, check_room, image_memory, room
 from search.preflight.warnings import notes
 from search.space import Choice, SearchSpace
 from tests.support.played import changed
@@ -117,8 +117,10 @@ def test_images_that_memory_cannot_hold_again_are_refused_or_told(
     """Processes that train get the images in memory that all processes share."""
     dataset = with_images(10**6)
     labels = 8  # bytes an image
-    assert memory(dataset).needed == (10**6 + 4) * (1000 + labels)
-    assert memory(replace(dataset, val=dataset.train, folds=3)).needed == 10**6 * (1000 + labels)
+    assert image_memory(dataset).needed == (10**6 + 4) * (1000 + labels)
+    assert image_memory(replace(dataset, val=dataset.train, folds=3)).needed == 10**6 * (
+        1000 + labels
+    )
     said = "the images need 1.0 GB of memory for the processes that train, {} are free. "
     said += "Use smaller ones (--set data.image_size=N) or fewer (--set data.train_limit=N)."
     monkeypatch.setattr(room_module, "free_memory", lambda: 900_000_000)

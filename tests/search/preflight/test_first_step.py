@@ -20,7 +20,7 @@ from trainables.catalog.models import MODELS
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.errors import ConfigError
-from trainables.inspection.leaks import look
+from trainables.inspection.leaks import inspect_data
 from trainables.inspection.report import report_of
 
 Images = np.ndarray
@@ -145,7 +145,7 @@ def test_networks_without_weights_are_left_out_where_a_search_begins_and_not_lat
 
 
 def test_a_search_that_began_before_this_was_asked_goes_on(experiment: Experiment) -> None:
-    looked = look(of(photographs()), experiment.base.data)
+    looked = inspect_data(of(photographs()), experiment.base.data)
     report = report_of(looked, experiment.base.data)
     prepared = Prepared(experiment, looked, report, None, [])  # type: ignore[arg-type]
     now = facts_now(experiment, prepared)

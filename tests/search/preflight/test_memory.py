@@ -170,6 +170,6 @@ def test_attention_keeps_no_matrix_of_tokens_by_tokens() -> None:
 
     with torch.device("meta"):
         network = Attention()
-    kept, work = counted._passed(network, (20, tokens // 20, width), train=True)
+    kept, work = counted._measure_pass(network, (20, tokens // 20, width), train=True)
     assert 4 * tokens * width * 4 < kept < 4 * tokens * tokens
     assert work == 2 * (4 * tokens * width**2 + 2 * tokens**2 * width)

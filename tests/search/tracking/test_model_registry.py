@@ -42,14 +42,14 @@ def test_only_the_champion_that_was_compared_is_followed(
     over: dict[str, str] | None, champion: str
 ) -> None:
     client = Client()
-    given = registry(client).give("pets", "2", (CHALLENGER, ALIAS), over)
+    given = registry(client).set_aliases("pets", "2", (CHALLENGER, ALIAS), over)
     assert client.aliases == {CHALLENGER: "2", ALIAS: champion}
     assert (ALIAS in given.aliases) == (champion == "2")
 
 
 def test_if_an_alias_is_not_taken_it_is_told_which_were() -> None:
     with pytest.raises(NotReady, match=r"Version 2 of pets is registered, it is .*@challenger;"):
-        registry(Client(refuses=ALIAS)).give("pets", "2", (CHALLENGER, ALIAS))
+        registry(Client(refuses=ALIAS)).set_aliases("pets", "2", (CHALLENGER, ALIAS))
 
 
 def test_models_are_told_with_their_versions_and_each_is_found_by_its_name(
@@ -68,7 +68,7 @@ def test_models_are_told_with_their_versions_and_each_is_found_by_its_name(
         ("2", (), "first"),
         ("1", (ALIAS,), "first"),
     ]
-    monkeypatch.setattr(model_registry, "SHOWN", 2)
+    monkeypatch.setattr(model_registry, "MAX_MODELS", 2)
     assert [one.name for one in models_in(database)] == ["cats", "it's"]
     (found,) = models_in(database, "pets")
     assert (found.name, len(found.versions)) == ("pets", 2)

@@ -878,7 +878,7 @@ def runs_by_title(client: MlflowClient, *titles: str) -> list[list[Run]]:
 
 
 @pytest.mark.parametrize(
-    ("is_titled", "piece"), [(True, runs_module.PIECE), (True, 4), (False, runs_module.PIECE)]
+    ("is_titled", "piece"), [(True, runs_module.AT_ONCE), (True, 4), (False, runs_module.AT_ONCE)]
 )
 def test_a_search_stays_in_its_experiment_whatever_becomes_of_links_roots_and_titles(
     uri: str,
@@ -891,7 +891,7 @@ def test_a_search_stays_in_its_experiment_whatever_becomes_of_links_roots_and_ti
     """Journals of the first version do not have the experiment's title: there it is found by the
     search's runs. A long journal is written in pieces.
     """
-    monkeypatch.setattr(runs_module, "PIECE", piece)
+    monkeypatch.setattr(runs_module, "AT_ONCE", piece)
     for folder in ("first", "second"):
         (tmp_path / folder).mkdir()
     link = tmp_path / "images"

@@ -246,7 +246,7 @@ def test_the_sampler_hears_what_networks_cost(
         ),
     )
     assert isinstance(driver.policy.algorithm, Bayes)
-    assert [known.costs for known in driver.policy.algorithm.known.values()] == [(7.0,)] * 3
+    assert [history.costs for history in driver.policy.algorithm.histories.values()] == [(7.0,)] * 3
 
 
 @pytest.mark.parametrize("algorithm", ["grid", "bayes"])

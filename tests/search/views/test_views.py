@@ -15,7 +15,7 @@ from search.design.experiment import Experiment
 from search.journal.events import Opened
 from search.journal.journal import FILE_NAME, Event, TakenOver, read
 from search.journal.result import SearchResult
-from search.runner import rendered
+from search.sessions.ending import show_outcome
 from search.views.base import Finished, Shown, View
 from search.views.opened import OpenViews
 from search.views.registry import VIEWS, ViewEntry
@@ -220,7 +220,7 @@ def test_a_result_that_a_view_cannot_show_is_an_error_and_the_others_show_it(
     unseen: Any = None
     with views(render=ValueError("a mistake")) as opened:
         pass
-    finished = rendered(opened, Finished(unseen, unseen, TRACKING, 0, 1.0))
+    finished = show_outcome(opened, Finished(unseen, unseen, TRACKING, 0, 1.0))
     assert finished.exit_code == NOT_READY
     assert capsys.readouterr().err.startswith(
         "error: the first could not be shown (ValueError: a mistake; the details are in "

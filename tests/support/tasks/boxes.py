@@ -21,7 +21,7 @@ from trainables.catalog.tasks import UNIT, Metric, TaskEntry
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, Decoded, Part, Ragged
 from trainables.tasks.base import Batch, FromPixels, Losses, Predictions, Processes, Task
-from trainables.tasks.mistakes import shown
+from trainables.tasks.mistakes import encode_webp
 from trainables.tasks.pixels import Pixels
 
 NAME = "rectangles"
@@ -162,7 +162,7 @@ class Boxes(Task):
                 }
             ],
             "pictures": [
-                {"title": f"{len(own)} boxes", "webp": shown(image)}
+                {"title": f"{len(own)} boxes", "webp": encode_webp(image)}
                 for own, image in zip(truth[:3], part.images[:3], strict=True)
             ],
         }

@@ -21,7 +21,7 @@ from trainables.datasets.arrays import Dataset, Decoded, Images, Part
 from trainables.datasets.targets import Targets
 from trainables.tasks.augment import augment
 from trainables.tasks.base import Batch, FromPixels, Losses, Predictions, Processes, Task
-from trainables.tasks.mistakes import shown
+from trainables.tasks.mistakes import encode_webp
 from trainables.tasks.pixels import Pixels, units
 
 NAME = "patterns"
@@ -138,10 +138,12 @@ class Resolution(Task):
             metric.name: value,
             "metric": metric.evaluated(value, error, len(part) - 1),
             "pictures": [
-                {"title": f"true, {each[worst]:.1f} dB", "webp": shown(part.images[worst])},
+                {"title": f"true, {each[worst]:.1f} dB", "webp": encode_webp(part.images[worst])},
                 {
                     "title": "enlarged",
-                    "webp": shown(np.round(255 * predictions[worst].clip(0, 1)).astype(np.uint8)),
+                    "webp": encode_webp(
+                        np.round(255 * predictions[worst].clip(0, 1)).astype(np.uint8)
+                    ),
                 },
             ],
         }

@@ -21,7 +21,7 @@ from trainables.config import AugmentConfig, DataConfig
 from trainables.datasets.arrays import Dataset, Decoded, Part, Ragged
 from trainables.tasks.augment import augment, draw, move
 from trainables.tasks.base import Batch, FromPixels, Losses, Predictions, Processes, Task
-from trainables.tasks.mistakes import shown
+from trainables.tasks.mistakes import encode_webp
 from trainables.tasks.pixels import Pixels, units
 
 NAME = "discs"
@@ -159,7 +159,8 @@ class Segmentation(Task):
                 }
             ],
             "pictures": [
-                {"title": f"IoU {each[row]:.2f}", "webp": shown(part.images[row])} for row in worst
+                {"title": f"IoU {each[row]:.2f}", "webp": encode_webp(part.images[row])}
+                for row in worst
             ],
         }
 

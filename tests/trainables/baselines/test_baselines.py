@@ -17,8 +17,8 @@ from sklearn.tree import DecisionTreeClassifier
 
 from tests.support.networks import BASELINES
 from trainables.baselines import features, fitting
-from trainables.baselines.features import FEATURES, grey, length, of_images
-from trainables.baselines.fitting import Fitting, from_images, kept_alive
+from trainables.baselines.features import FEATURES, compute_features, grey, length
+from trainables.baselines.fitting import Fitting, keep_alive, probabilities_of_images
 from trainables.baselines.shared import features_of
 from trainables.caches import cache_folder
 from trainables.catalog.models import MODELS
@@ -77,7 +77,7 @@ def counted(monkeypatch):
 def test_images_of_one_size_have_one_number_of_finite_features(kind, height, width, channels):
     images = noise(3, height, width, channels)
     images[1], images[2] = 0, 255
-    found = of_images(images, kind)
+    found = compute_features(images, kind)
     assert found.shape == (3, length(kind, height, width))
     assert found.dtype == np.float32
     assert np.isfinite(found).all()
@@ -93,7 +93,9 @@ def test_a_grey_image_and_the_same_in_colour_have_equal_features():
     image = noise(2, 16, 16, 1)
     for kind in FEATURES:
         np.testing.assert_allclose(
-            of_images(image, kind), of_images(np.repeat(image, 3, axis=-1), kind), atol=1e-6
+            compute_features(image, kind),
+            compute_features(np.repeat(image, 3, axis=-1), kind),
+            atol=1e-6,
         )
 
 
@@ -107,7 +109,7 @@ def test_green_is_brighter_than_blue():
 def test_features_tell_where_something_is(kind):
     images = np.zeros((2, 32, 32, 1), np.uint8)
     images[0, 2:6, 2:6], images[1, 26:30, 26:30] = 255, 255
-    first, second = of_images(images, kind)
+    first, second = compute_features(images, kind)
     assert not np.allclose(first, second)
 
 
@@ -171,7 +173,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(make_dataset, tmp_path, 
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     part = make_dataset().train
-    assert np.array_equal(features_of(part, "lbp"), of_images(part.images, "lbp"))
+    assert np.array_equal(features_of(part, "lbp"), compute_features(part.images, "lbp"))
 
 
 def counting_features(images, log, both):
@@ -223,7 +225,7 @@ def test_a_baseline_is_one_epoch_and_has_the_metrics_of_a_network(name, make_dat
     assert set(report.metrics) == {"train/loss", "val/loss", "val/accuracy", "lr", "time/epoch_s"}
     assert report.metrics["lr"] == 0
     assert all(np.isfinite(value) for value in report.metrics.values())
-    assert [path.name for path in checkpoint.saved(tmp_path)] == ["epoch-0001"]
+    assert [path.name for path in checkpoint.list_checkpoints(tmp_path)] == ["epoch-0001"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -300,7 +302,7 @@ def test_a_class_without_training_images_has_no_chance(name, make_dataset):
 def test_an_svms_temperature_is_fitted_and_leaves_its_decisions(classes, make_dataset):
     dataset = make_dataset(classes=classes, train=200, val=200)
     part, val = dataset.train, dataset.val
-    inputs, others = of_images(part.images, "edges"), of_images(val.images, "edges")
+    inputs, others = compute_features(part.images, "edges"), compute_features(val.images, "edges")
     ours = MODELS["svm"].classifier(0, c=10.0, gamma=1.0).fit(inputs, part.targets)
     theirs = SVC(C=10.0, gamma="scale").fit(inputs, part.targets)
     scores = theirs.decision_function(others)
@@ -366,7 +368,10 @@ def test_what_was_saved_is_what_was_fitted(name, make_dataset, tmp_path):
         found, fitting.probabilities(config, dataset, dataset.val, fitted.classifier)
     )
     assert np.array_equal(
-        found, from_images(config, dataset, dataset.val.images, checkpoint.load(path)["classifier"])
+        found,
+        probabilities_of_images(
+            config, dataset, dataset.val.images, checkpoint.load(path)["classifier"]
+        ),
     )
     assert evaluate(config, dataset, dataset.val, path)["accuracy"] == epoch.values["val/accuracy"]
 
@@ -433,13 +438,13 @@ def test_a_classifier_takes_no_more_room_than_said(name, kind, make_dataset, tmp
 
 def test_a_long_step_is_kept_alive_only_while_it_computes():
     beats = []
-    with kept_alive(lambda: beats.append(1), every_s=0.05):
+    with keep_alive(lambda: beats.append(1), every_s=0.05):
         end = time.process_time() + 0.5
         while time.process_time() < end:
             pass
     assert len(beats) >= 3
     computing = len(beats)
-    with kept_alive(lambda: beats.append(1), every_s=0.05):
+    with keep_alive(lambda: beats.append(1), every_s=0.05):
         threading.Event().wait(0.5)
     assert len(beats) <= computing + 2
 
@@ -632,7 +637,7 @@ def test_a_machine_of_other_parts_is_refused(change, make_dataset, saved):
     found = (
         MODELS["svm"]
         .classifier(0, c=1.0, gamma=1.0)
-        .fit(of_images(dataset.train.images, "edges"), dataset.train.targets)
+        .fit(compute_features(dataset.train.images, "edges"), dataset.train.targets)
     )
     change(found)
     with pytest.raises(CheckpointError, match="a CalibratedSVC whose parts do not fit together"):
@@ -659,7 +664,7 @@ def test_neighbours_of_other_parts_are_refused(values, make_dataset, saved):
     found = (
         MODELS["knn"]
         .classifier(0, neighbours=5)
-        .fit(of_images(dataset.train.images, "edges"), dataset.train.targets)
+        .fit(compute_features(dataset.train.images, "edges"), dataset.train.targets)
     )
     vars(found).update(values)
     with pytest.raises(
@@ -671,7 +676,7 @@ def test_neighbours_of_other_parts_are_refused(values, make_dataset, saved):
 def test_neighbours_that_are_looked_up_by_numbers_are_refused(make_dataset, saved):
     dataset = make_dataset(train=60)
     found = KNeighborsClassifier(algorithm="kd_tree").fit(
-        of_images(dataset.train.images, "edges"), dataset.train.targets
+        compute_features(dataset.train.images, "edges"), dataset.train.targets
     )
     with pytest.raises(
         CheckpointError, match=r"holds (no fitted classifier|a KNeighborsClassifier whose parts)"

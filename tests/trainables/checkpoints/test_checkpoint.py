@@ -121,7 +121,7 @@ def test_what_is_neither_tensor_nor_plain_is_refused_not_pickled(
 ):
     with pytest.raises(TypeError):
         checkpoint.save(tmp_path, Training(make_config(), make_dataset()).state(), {"value": value})
-    assert checkpoint.saved(tmp_path) == []
+    assert checkpoint.list_checkpoints(tmp_path) == []
 
 
 def test_the_manifest_has_size_and_sum_of_every_other_file(path):
@@ -196,7 +196,7 @@ def three(make_config, make_dataset, tmp_path):
 
 
 def test_saved_lists_the_oldest_first(three):
-    assert [path.name for path in checkpoint.saved(three)] == [
+    assert [path.name for path in checkpoint.list_checkpoints(three)] == [
         "epoch-0001",
         "epoch-0002",
         "epoch-0003",
@@ -208,20 +208,26 @@ def test_the_oldest_first_also_beyond_four_digits(make_config, make_dataset, tmp
     for epoch in (10_000, 9_999):
         checkpoint.save(tmp_path, training.state() | {"epoch": epoch}, {})
     (tmp_path / "epoch-last").mkdir()
-    assert [path.name for path in checkpoint.saved(tmp_path)] == ["epoch-9999", "epoch-10000"]
-    assert checkpoint.saved(tmp_path / "missing") == []
+    assert [path.name for path in checkpoint.list_checkpoints(tmp_path)] == [
+        "epoch-9999",
+        "epoch-10000",
+    ]
+    assert checkpoint.list_checkpoints(tmp_path / "missing") == []
 
 
 def test_what_is_removed_is_what_was_named_and_each_time_it_is_asked_before(three):
     asked = []
 
     def still_ours():
-        asked.append([path.name for path in checkpoint.saved(three)])
+        asked.append([path.name for path in checkpoint.list_checkpoints(three)])
 
     checkpoint.remove(three, {2, 7}, still_ours=still_ours)
-    assert [path.name for path in checkpoint.saved(three)] == ["epoch-0001", "epoch-0003"]
+    assert [path.name for path in checkpoint.list_checkpoints(three)] == [
+        "epoch-0001",
+        "epoch-0003",
+    ]
     checkpoint.remove(three, {1, 3}, still_ours=still_ours)
-    assert checkpoint.saved(three) == []
+    assert checkpoint.list_checkpoints(three) == []
     assert [len(names) for names in asked] == [3, 2, 1]
 
 
@@ -229,11 +235,11 @@ def test_a_half_written_checkpoint_is_not_one_and_is_replaced(path, make_config,
     partial = path.parent / ".epoch-0002.1.partial"
     partial.mkdir()
     (partial / "left-over").write_text("x")
-    assert checkpoint.saved(path.parent) == [path]
+    assert checkpoint.list_checkpoints(path.parent) == [path]
     training = Training(make_config(), make_dataset())
     list(training.epochs())
     second = checkpoint.save(path.parent, training.state(), {})
-    assert checkpoint.saved(path.parent) == [path, second]
+    assert checkpoint.list_checkpoints(path.parent) == [path, second]
     assert sorted(file.name for file in second.iterdir()) == sorted(NAMES)
     assert not partial.exists()
 
@@ -249,7 +255,7 @@ def test_an_interrupted_save_leaves_nothing_under_the_final_name(
     monkeypatch.setattr(checkpoint, "sync", full)
     with pytest.raises(OSError, match="no space"):
         checkpoint.save(path.parent, training.state(), {})
-    assert checkpoint.saved(path.parent) == [path]
+    assert checkpoint.list_checkpoints(path.parent) == [path]
 
 
 def test_a_full_disk_is_an_oserror_also_where_safetensors_meets_it(
@@ -263,7 +269,7 @@ def test_a_full_disk_is_an_oserror_also_where_safetensors_meets_it(
     monkeypatch.setattr(checkpoint, "save_file", full)
     with pytest.raises(OSError, match="No space left on device"):
         checkpoint.save(path.parent, training.state(), {})
-    assert checkpoint.saved(path.parent) == [path]
+    assert checkpoint.list_checkpoints(path.parent) == [path]
 
 
 def test_the_same_epoch_can_be_saved_again(path, make_config, make_dataset):

@@ -1,6 +1,11 @@
 import pytest
 
-from trainables.checkpoints.lineage import HORIZON_FREE, begun_of, is_own_beginning, training_key
+from trainables.checkpoints.lineage import (
+    HORIZON_FREE,
+    is_own_beginning,
+    parse_warm_start,
+    training_key,
+)
 from trainables.training.optimizers import SCHEDULES
 
 
@@ -61,4 +66,4 @@ def test_a_training_is_the_beginning_of_a_longer_one_as_far_as_both_go(make_conf
 
 @pytest.mark.parametrize("text", [None, "", "{", "[]", '{"search": "s"}'])
 def test_what_says_nothing_of_a_beginning_is_none(text):
-    assert begun_of(text) is None
+    assert parse_warm_start(text) is None

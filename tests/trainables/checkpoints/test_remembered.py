@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from trainables.checkpoints import remembered
-from trainables.checkpoints.checkpoint import CheckpointError, name, saved
-from trainables.checkpoints.remembered import MEMORY, Memory, Outputs
+from trainables.checkpoints.checkpoint import CheckpointError, list_checkpoints, name
+from trainables.checkpoints.remembered import OUTPUT_CACHE, OutputCache, Outputs
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.datasets.load import load
@@ -29,7 +29,7 @@ def dataset() -> Dataset:
 
 @pytest.fixture(autouse=True)
 def _empty() -> None:
-    MEMORY.forget()
+    OUTPUT_CACHE.forget()
 
 
 def trained(folder: Path, dataset: Dataset, config: TrialConfig = CONFIG) -> Path:
@@ -51,7 +51,7 @@ def test_the_evaluation_of_what_was_validated_here_is_the_same_and_computes_noth
 ) -> None:
     config = CONFIG.override({"precision": precision})
     path = trained(tmp_path / "t0001", dataset, config)
-    assert MEMORY.trials == ["t0001"]
+    assert OUTPUT_CACHE.trials == ["t0001"]
     read = TrialConfig.from_dict(config.to_dict())
     with monkeypatch.context() as patched:
         patched.setattr(evaluating, "load_model", refuse)
@@ -59,7 +59,7 @@ def test_the_evaluation_of_what_was_validated_here_is_the_same_and_computes_noth
             evaluate(read, dataset, dataset.val, path),
             predictions(read, dataset, dataset.val, path),
         )
-    MEMORY.forget()
+    OUTPUT_CACHE.forget()
     np.testing.assert_array_equal(chances, predictions(read, dataset, dataset.val, path))
     assert found == evaluate(read, dataset, dataset.val, path)
 
@@ -69,7 +69,7 @@ def test_what_is_not_the_same_is_computed_anew(
 ) -> None:
     """Another epoch's weights, another part, another scaling, a process that knows nothing."""
     path = trained(tmp_path / "t0001", dataset)
-    other = next(epoch for epoch in saved(path.parent) if epoch != path)
+    other = next(epoch for epoch in list_checkpoints(path.parent) if epoch != path)
     monkeypatch.setattr(evaluating, "load_model", refuse)
     copy = replace(dataset.val)
     for config, part, where in (
@@ -80,7 +80,7 @@ def test_what_is_not_the_same_is_computed_anew(
     ):
         with pytest.raises(AssertionError, match="computed anew"):
             predictions(config, dataset, part, where)
-    MEMORY.forget()
+    OUTPUT_CACHE.forget()
     with pytest.raises(AssertionError, match="computed anew"):
         predictions(CONFIG, dataset, dataset.val, path)
 
@@ -98,15 +98,15 @@ def test_a_trial_that_was_cut_off_remembers_its_best_epoch_if_that_is_trained_ag
     for report in run_trial(CONFIG, dataset, tmp_path / "t0001"):
         if report.metrics:
             break
-    MEMORY.forget()
+    OUTPUT_CACHE.forget()
     path = trained(tmp_path / "t0001", dataset)
-    assert MEMORY.outputs(path, CONFIG, dataset.val) is not None
+    assert OUTPUT_CACHE.outputs(path, CONFIG, dataset.val) is not None
 
 
 def test_the_oldest_is_dropped_where_it_is_too_much(
     tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, memory = trained(tmp_path / "t0001", dataset), Memory()
+    path, memory = trained(tmp_path / "t0001", dataset), OutputCache()
     outputs = Outputs(1, CONFIG, dataset.val, [torch.zeros(100, 10)])
     monkeypatch.setattr(remembered, "MAX_BYTES", 2 * outputs.size)
     for trial in ("t0001", "t0002", "t0001", "t0003"):

@@ -54,12 +54,13 @@ def weights(folder, epoch):
 
 def assert_same_checkpoints(folder, fresh, epochs):
     """The last and the best checkpoint hold the same weights and the same history."""
-    last = checkpoint.about(fresh / checkpoint.name(epochs))
+    last = checkpoint.read_extra(fresh / checkpoint.name(epochs))
     for epoch in {epochs, last["best_epoch"]}:
         one, other = weights(folder, epoch), weights(fresh, epoch)
         assert all(torch.equal(one[name], other[name]) for name in {*one, *other})
         histories = [
-            checkpoint.about(where / checkpoint.name(epoch))["history"] for where in (folder, fresh)
+            checkpoint.read_extra(where / checkpoint.name(epoch))["history"]
+            for where in (folder, fresh)
         ]
         for history in histories:
             for metrics in history.values():
@@ -143,7 +144,13 @@ def test_a_milestones_best_epoch_is_kept_with_it(make_config, make_dataset, tmp_
     list(
         run_trial(make_config(epochs=7), make_dataset(), tmp_path, TrialRequest(milestones=[3, 5]))
     )
-    assert [int(path.name[-4:]) for path in checkpoint.saved(tmp_path)] == [1, 3, 5, 6, 7]
+    assert [int(path.name[-4:]) for path in checkpoint.list_checkpoints(tmp_path)] == [
+        1,
+        3,
+        5,
+        6,
+        7,
+    ]
 
 
 def test_without_a_milestone_it_takes_what_there_is_and_trains_the_rest(
@@ -288,7 +295,10 @@ def test_both_live_on_by_themselves(make_config, make_dataset, tmp_path):
     one, other = (tmp_path / name / "epoch-0002" / "model.safetensors" for name in ("t1", "t2"))
     assert one.samefile(other)
     list(reports)
-    assert not other.exists() or checkpoint.about(tmp_path / "t2" / "epoch-0009")["best_epoch"] == 2
+    assert (
+        not other.exists()
+        or checkpoint.read_extra(tmp_path / "t2" / "epoch-0009")["best_epoch"] == 2
+    )
     checkpoint.verify(tmp_path / "t1" / "epoch-0002")
     shutil.rmtree(tmp_path / "t1")
     checkpoint.verify(tmp_path / "t2" / "epoch-0009")
@@ -346,8 +356,8 @@ def test_who_was_cut_off_before_it_was_heard_says_again_with_what_it_began(
         TrialRequest(beginnings=[beginning(tmp_path / "t1", 2)]),
     )
     while (
-        not checkpoint.saved(tmp_path / "t2")
-        or checkpoint.saved(tmp_path / "t2")[-1].name != "epoch-0003"
+        not checkpoint.list_checkpoints(tmp_path / "t2")
+        or checkpoint.list_checkpoints(tmp_path / "t2")[-1].name != "epoch-0003"
     ):
         next(first)
     first.close()

@@ -16,7 +16,7 @@ from PIL import Image
 from trainables.caches import cache_folder, evict, make_private
 from trainables.config import DataConfig
 from trainables.datasets import folder
-from trainables.datasets.cache import ABOUT
+from trainables.datasets.cache import ENTRY_FILE
 from trainables.datasets.load import load
 from trainables.errors import ConfigError
 
@@ -304,11 +304,11 @@ def test_what_was_not_used_for_longest_is_evicted_and_decoded_anew(
 
 def test_what_somebody_uses_is_not_evicted(three):
     oldest, middle, newest = by_age()
-    with (oldest / ABOUT).open() as file:
+    with (oldest / ENTRY_FILE).open() as file:
         fcntl.flock(file, fcntl.LOCK_SH)
-        evict(cache_folder(), 0, name=ABOUT, spare=newest)
+        evict(cache_folder(), 0, name=ENTRY_FILE, spare=newest)
         assert by_age() == [oldest, newest]
-    evict(cache_folder(), 0, name=ABOUT, spare=newest)
+    evict(cache_folder(), 0, name=ENTRY_FILE, spare=newest)
     assert by_age() == [newest]
     assert not middle.exists()
 
@@ -319,7 +319,7 @@ def test_where_files_cannot_be_locked_entries_are_evicted_all_the_same(reason, t
         raise OSError(reason, os.strerror(reason))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    evict(cache_folder(), 0, name=ABOUT, spare=by_age()[2])
+    evict(cache_folder(), 0, name=ENTRY_FILE, spare=by_age()[2])
     assert len(by_age()) == 1
 
 
@@ -337,7 +337,7 @@ def test_what_locks_only_files_that_may_be_written_evicts(three, monkeypatch):
         lock(descriptor, how)
 
     monkeypatch.setattr(fcntl, "flock", as_nfs)
-    evict(cache_folder(), 0, name=ABOUT, spare=by_age()[2])
+    evict(cache_folder(), 0, name=ENTRY_FILE, spare=by_age()[2])
     assert (len(by_age()), refused) == (1, [])
 
 
@@ -364,10 +364,10 @@ def test_a_mapped_entry_is_in_use_until_the_images_are_gone(config):
     given = sorted(path.name for path in Path(config.root).iterdir()) == ["test", "train"]
     load(config)
     dataset = load(config)
-    evict(cache_folder(), 0, name=ABOUT, spare=cache_folder())
+    evict(cache_folder(), 0, name=ENTRY_FILE, spare=cache_folder())
     assert (len(by_age()) == 1) == given  # a drawn test part is a copy
     del dataset
-    evict(cache_folder(), 0, name=ABOUT, spare=cache_folder())
+    evict(cache_folder(), 0, name=ENTRY_FILE, spare=cache_folder())
     assert by_age() == []
 
 
@@ -409,10 +409,10 @@ def reader(tmp_path, write_images):
 
 def test_an_entry_that_another_process_reads_is_evicted_only_after_it(reader):
     _, wanted, look = reader
-    evict(cache_folder(), 0, name=ABOUT, spare=cache_folder())
-    assert (entry() / ABOUT).exists()
+    evict(cache_folder(), 0, name=ENTRY_FILE, spare=cache_folder())
+    assert (entry() / ENTRY_FILE).exists()
     assert look() == wanted
-    evict(cache_folder(), 0, name=ABOUT, spare=cache_folder())
+    evict(cache_folder(), 0, name=ENTRY_FILE, spare=cache_folder())
     assert by_age() == []
 
 
@@ -423,7 +423,7 @@ def test_another_process_reads_on_when_its_entry_is_replaced(gone, reader, loads
     if gone:
         shutil.rmtree(cache_folder())
     else:
-        (entry() / ABOUT).write_text("{")
+        (entry() / ENTRY_FILE).write_text("{")
     known = None if gone else entry().stat().st_ino
     assert contents(load(config)) == wanted
     assert (len(loads), entry().stat().st_ino == known) == (1, False)

@@ -91,7 +91,7 @@ def groups_of(labels, sizes):
 def test_no_group_is_divided_and_every_class_is_on_both_sides(group_sizes, seed):
     labels = labels_of([100, 60, 30])
     groups = groups_of(labels, group_sizes)
-    rest, drawn = split_off_groups(labels, groups, 40, np.random.default_rng(seed), left=2)
+    rest, drawn = split_off_groups(labels, groups, 40, np.random.default_rng(seed), min_left=2)
     assert sorted([*rest, *drawn]) == list(range(len(labels)))
     assert not set(groups[rest]) & set(groups[drawn])
     assert counts(labels, drawn, 3).min() >= 1

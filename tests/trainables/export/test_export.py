@@ -23,7 +23,7 @@ from trainables.evaluation.evaluate import predictions
 from trainables.export import reference
 from trainables.export.export import (
     Disagreement,
-    _agree,
+    _check_agreement,
     check_onnx,
     export,
     in_onnxruntime,
@@ -167,11 +167,11 @@ TASK = CLASSIFICATION.load()
 
 @pytest.mark.parametrize("difference", [1.1e-4, float("nan")])
 def test_two_forms_that_disagree_are_refused_with_how_far_they_differ(difference):
-    _agree(TASK, "one", "the other", 1e-4)
+    _check_agreement(TASK, "one", "the other", 1e-4)
     with pytest.raises(
         Disagreement, match=rf"one and the other differ by {difference:.2g} .* \(allowed: 0.0001\)"
     ):
-        _agree(TASK, "one", "the other", difference)
+        _check_agreement(TASK, "one", "the other", difference)
 
 
 def test_onnx_is_refused_for_what_is_no_network():

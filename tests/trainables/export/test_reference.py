@@ -9,7 +9,7 @@ import pytest
 
 from trainables.errors import DataError
 from trainables.export import predictor, reference
-from trainables.export.reference import Met
+from trainables.export.reference import EarlierImages
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def kept(make_dataset, tmp_path: Path):
     def make(count: int = 30, **changes: object):
         dataset = replace(make_dataset(side=8, train=12, val=count), **changes)
         chances = np.random.default_rng(0).dirichlet([1] * len(dataset.classes), count)
-        (tmp_path / predictor.ABOUT).write_text(
+        (tmp_path / predictor.DESCRIPTION).write_text(
             json.dumps({"classes": dataset.classes, "image": [8, 8, 1]})
         )
         reference.write(tmp_path, dataset, chances[reference.sample(dataset)])
@@ -57,9 +57,9 @@ def test_another_version_is_refused(kept, tmp_path: Path, monkeypatch) -> None:
         reference.read(tmp_path)
 
 
-def met(count: int, classes: int = 3) -> Met:
+def met(count: int, classes: int = 3) -> EarlierImages:
     generator = np.random.default_rng(0)
-    return Met(
+    return EarlierImages(
         generator.dirichlet([1] * classes, count),
         generator.dirichlet([1] * classes, count),
         generator.integers(classes, size=count),
@@ -70,19 +70,19 @@ def met(count: int, classes: int = 3) -> Met:
 
 def test_what_was_met_before_goes_there_and_back(kept, tmp_path: Path) -> None:
     _, _, before = kept()
-    assert before.met is None
+    assert before.earlier is None
     classes = len(before.classes)
     reference.add(tmp_path, met(40, classes))
     after = reference.read(tmp_path)
-    assert after.met is not None
+    assert after.earlier is not None
     for name in ("probabilities", "labelled", "targets", "luck"):
-        assert np.allclose(getattr(after.met, name), getattr(met(40, classes), name), atol=1e-6)
-    assert after.met.was_trained_on(f"{39:064x}"[::-1])
-    assert not after.met.was_trained_on(f"{40:064x}"[::-1])
+        assert np.allclose(getattr(after.earlier, name), getattr(met(40, classes), name), atol=1e-6)
+    assert after.earlier.was_trained_on(f"{39:064x}"[::-1])
+    assert not after.earlier.was_trained_on(f"{40:064x}"[::-1])
     for name in ("targets", "probabilities"):
         assert np.array_equal(getattr(after, name), getattr(before, name))
     reference.add(tmp_path, met(7, classes))  # in the place of what was there
-    assert len(reference.read(tmp_path).met.probabilities) == 7
+    assert len(reference.read(tmp_path).earlier.probabilities) == 7
 
 
 def test_features_that_an_earlier_version_wrote_are_ignored(kept, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_features_that_an_earlier_version_wrote_are_ignored(kept, tmp_path: Path
     np.savez_compressed(tmp_path / reference.FILE, **arrays)
     found = reference.read(tmp_path)
     assert np.array_equal(found.probabilities, plain.probabilities)
-    assert len(found.met.probabilities) == 40
+    assert len(found.earlier.probabilities) == 40
 
 
 def test_a_version_that_knows_nothing_of_it_reads_the_rest(kept, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_what_was_met_before_is_bounded(kept, tmp_path: Path, monkeypatch) -> No
     monkeypatch.setattr(reference, "IMAGES", 20)
     monkeypatch.setattr(reference, "NAMES", 10)
     reference.add(tmp_path, met(40))
-    found = reference.read(tmp_path).met
+    found = reference.read(tmp_path).earlier
     assert [len(some) for some in (found.probabilities, found.labelled)] == [20] * 2
     assert len(found.targets) == len(found.luck) == 20
     assert len(found.trained) == 10

@@ -81,7 +81,7 @@ def test_more_threads_are_used_only_where_they_are_worth_it(
         made.append(threads)
         return threads
 
-    monkeypatch.setattr(runtime, "_took", lambda threads, images: took[threads])
+    monkeypatch.setattr(runtime, "_batch_seconds", lambda threads, images: took[threads])
     assert runtime.fastest(make, 8).threads == 2
     assert made == [1, 2, 4, 2]
     assert runtime.fastest(make, 1).threads == 1

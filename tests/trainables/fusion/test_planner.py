@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from trainables.fusion import planner
-from trainables.fusion.planner import MARGIN, MEMBERS, Comparison, Plan, choose, plan
+from trainables.fusion.planner import MARGIN, MEMBERS, SpeedComparison, TrainingPlan, choose, plan
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def faked():
 
         def __call__(self, config, dataset, device, members):
             self.asked.append(members)
-            return Comparison(
+            return SpeedComparison(
                 plain=[self.plain] * 3,
                 fused=[self.plain * self.gains[members] * noise for noise in self.noise],
             )
@@ -194,14 +194,14 @@ def test_processes_may_be_chosen_for_what_is_not_fused(make_config, make_dataset
 
 
 def test_nothing_measured_is_plain():
-    assert choose({}, {}, "because") == Plan(kind="plain", measured={}, reason="because")
+    assert choose({}, {}, "because") == TrainingPlan(kind="plain", measured={}, reason="because")
 
 
 # Measured
 
 
 def test_what_is_measured_is_all_there(make_config, make_dataset):
-    found = planner.measured(make_config(), make_dataset(train=40), "cpu", 2)
+    found = planner.measure_speeds(make_config(), make_dataset(train=40), "cpu", 2)
     assert [len(rounds) for rounds in dataclasses.astuple(found)] == [planner.ROUNDS] * 2
     assert all(rate > 0 for rounds in dataclasses.astuple(found) for rate in rounds)
 

@@ -150,7 +150,7 @@ def test_one_that_is_late_misses_the_round(trainings, sizes):
 def test_what_one_raises_is_its_own(trainings, monkeypatch):
     made = trainings()
     bad = list(made)[1]
-    monkeypatch.setattr(module, "why_not", lambda group: "for this test")
+    monkeypatch.setattr(module, "incompatibility", lambda group: "for this test")
     monkeypatch.setattr(made[bad], "next_epoch", lambda: 1 / 0)
     found = meet(made)
     assert isinstance(found.pop(bad), ZeroDivisionError)

@@ -16,7 +16,7 @@ from trainables.config import OPTIMIZER_NAMES
 from trainables.datasets.arrays import Part
 from trainables.fusion import stack
 from trainables.fusion.layers import CONTAINERS, LEAVES, blueprint, fuse
-from trainables.fusion.masks import HashedMasks, masks_drawn
+from trainables.fusion.masks import HashedMasks, draw_masks
 from trainables.fusion.stack import Stack, shape_of, train_together
 from trainables.training import optimizers
 from trainables.training.loop import Training
@@ -383,7 +383,7 @@ def test_a_model_with_an_unknown_layer_has_no_shape_and_is_refused(
             Odd(), nn.Flatten(-3), nn.Linear(64, classes)
         ),
     )
-    stack._stacks.cache_clear()
+    stack._is_stackable.cache_clear()
     try:
         assert shape_of(make_config(model__name="table2")) is None
         with pytest.raises(
@@ -391,7 +391,7 @@ def test_a_model_with_an_unknown_layer_has_no_shape_and_is_refused(
         ):
             train_together([Training(make_config(model__name="table2"), make_dataset())])
     finally:
-        stack._stacks.cache_clear()
+        stack._is_stackable.cache_clear()
 
 
 def test_what_cannot_be_together_is_refused_in_words(make_config, make_dataset):
@@ -476,7 +476,7 @@ def test_all_that_is_listed_is_tested():
 def test_masks_on_a_cpu_are_those_of_each_alone(shape, dtype):
     rates, x = [0.0, 0.3, 0.5, 0.9], torch.ones(6, 4, *shape, dtype=dtype)
     generators = [torch.Generator().manual_seed(member) for member in range(4)]
-    twice = [masks_drawn(x, rates, generators) for _ in range(2)]
+    twice = [draw_masks(x, rates, generators) for _ in range(2)]
     for member, rate in enumerate(rates):
         torch.manual_seed(member)
         for masks in twice:

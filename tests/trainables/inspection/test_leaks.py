@@ -12,7 +12,7 @@ from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.load import load
 from trainables.errors import DataError
-from trainables.inspection.leaks import _leaks, load_looked, look
+from trainables.inspection.leaks import _leaks, inspect_data, load_inspected
 from trainables.inspection.report import DataReport, report_of
 from trainables.inspection.words import warnings
 
@@ -33,18 +33,18 @@ def dataset() -> Dataset:
 
 
 def reported(dataset: Dataset, config: DataConfig = FOLDER) -> DataReport:
-    return report_of(look(dataset, config), config)
+    return report_of(inspect_data(dataset, config), config)
 
 
 def test_data_without_leaks_stay_as_they_are(dataset: Dataset) -> None:
-    assert look(dataset, FOLDER).dataset is dataset
+    assert inspect_data(dataset, FOLDER).dataset is dataset
 
 
 def test_copies_stay_in_training_alone_and_that_is_told(dataset: Dataset) -> None:
     assert dataset.test is not None
     dataset.test.images[2] = dataset.train.images[4]
     dataset.val.images[5] = as_jpeg(dataset.train.images[7])
-    looked = look(dataset, FOLDER)
+    looked = inspect_data(dataset, FOLDER)
     left = looked.dataset
     assert left.test is not None
     assert (len(left.train), len(left.val), len(left.test)) == (24, 11, 11)
@@ -63,7 +63,7 @@ def test_copies_stay_in_training_alone_and_that_is_told(dataset: Dataset) -> Non
 def test_a_copy_of_a_validation_image_is_not_tested_on(dataset: Dataset) -> None:
     assert dataset.test is not None
     dataset.test.images[0] = dataset.val.images[6]
-    left = look(dataset, FOLDER).dataset
+    left = inspect_data(dataset, FOLDER).dataset
     assert left.test is not None
     assert (len(left.val), len(left.test)) == (12, 11)
 
@@ -72,7 +72,7 @@ def test_leaks_are_kept_on_request_and_told(dataset: Dataset) -> None:
     assert dataset.test is not None
     dataset.test.images[:2] = dataset.train.images[:2]
     keeping = replace(FOLDER, leaks="keep")
-    assert look(dataset, keeping).dataset is dataset
+    assert inspect_data(dataset, keeping).dataset is dataset
     told = list(warnings(reported(dataset, keeping)))
     assert told[0] == (
         "warning: 2 of 12 test images are copies of training images "
@@ -82,12 +82,12 @@ def test_leaks_are_kept_on_request_and_told(dataset: Dataset) -> None:
 
 def test_published_data_stay_as_they_are(dataset: Dataset) -> None:
     dataset.val.images[0] = dataset.train.images[0]
-    assert look(dataset, DataConfig(name="cifar10")).dataset is dataset
+    assert inspect_data(dataset, DataConfig(name="cifar10")).dataset is dataset
 
 
 def test_a_near_copy_of_another_class_stays_and_is_told(dataset: Dataset) -> None:
     dataset.val.images[5] = as_jpeg(dataset.train.images[6])
-    looked = look(dataset, FOLDER)
+    looked = inspect_data(dataset, FOLDER)
     assert looked.dataset is dataset
     assert (
         "warning: 1 image has another class than an image that it nearly equals "
@@ -99,7 +99,7 @@ def test_a_near_copy_of_another_class_stays_and_is_told(dataset: Dataset) -> Non
 def test_with_folds_no_picture_is_there_twice(dataset: Dataset) -> None:
     dataset.train.images[[8, 9]] = dataset.train.images[2]
     folded = replace(dataset, val=dataset.train, folds=3)
-    left = look(folded, FOLDER).dataset
+    left = inspect_data(folded, FOLDER).dataset
     assert left.val is left.train
     assert len(left.train) == 22
 
@@ -108,7 +108,7 @@ def test_a_part_of_nothing_but_copies_is_refused(dataset: Dataset) -> None:
     assert dataset.test is not None
     dataset.test.images[:] = dataset.train.images[:12]
     with pytest.raises(DataError, match="every image of the test part is a copy") as refused:
-        look(dataset, FOLDER)
+        inspect_data(dataset, FOLDER)
     assert "--set data.leaks=keep" in str(refused.value)
 
 
@@ -123,7 +123,7 @@ def test_a_likeness_in_training_does_not_hide_a_copy_of_a_validation_image(
         dataset.train.images[0] = picture[:, ::-1]
     else:
         dataset.train.images[1] = as_jpeg(picture)
-    left = look(dataset, FOLDER).dataset
+    left = inspect_data(dataset, FOLDER).dataset
     assert left.test is not None
     assert "test/0.png" not in (left.test.names or ())
 
@@ -138,9 +138,9 @@ def test_a_part_of_which_little_is_left_is_told(dataset: Dataset) -> None:
 def test_without_classes_equal_images_alone_are_leaks(dataset: Dataset) -> None:
     dataset.val.images[4] = as_jpeg(dataset.train.images[6])
     dataset.val.images[5] = dataset.train.images[7]
-    assert len(look(dataset, FOLDER).dataset.val) == 10
-    places = replace(look(dataset, FOLDER).places, classes=())
-    pairs = look(dataset, FOLDER).pairs
+    assert len(inspect_data(dataset, FOLDER).dataset.val) == 10
+    places = replace(inspect_data(dataset, FOLDER).places, classes=())
+    pairs = inspect_data(dataset, FOLDER).pairs
     assert _leaks(pairs, places, in_folds=False).sum() == 1
 
 
@@ -167,7 +167,7 @@ def scenes_of(part: Part | None) -> set[str]:
 
 def test_frames_of_a_scene_are_drawn_into_one_part(film: Path) -> None:
     config = DataConfig(name="folder", root=str(film))
-    looked = load_looked(config)
+    looked = load_inspected(config)
     parts = (looked.dataset.train, looked.dataset.val, looked.dataset.test)
     scenes = [scenes_of(part) for part in parts]
     assert sum(map(len, scenes)) == SCENES, "no scene is in two parts"
@@ -179,7 +179,7 @@ def test_frames_of_a_scene_are_drawn_into_one_part(film: Path) -> None:
         "were drawn so that none is divided."
     )
     assert told in looked.dataset.remarks
-    again = load_looked(config).dataset
+    again = load_inspected(config).dataset
     assert (again.train.names, again.fingerprint) == (
         looked.dataset.train.names,
         looked.dataset.fingerprint,
@@ -187,14 +187,14 @@ def test_frames_of_a_scene_are_drawn_into_one_part(film: Path) -> None:
 
 
 def test_a_part_far_from_the_size_that_was_asked_for_is_told(film: Path) -> None:
-    asked = load_looked(DataConfig(name="folder", root=str(film), test_fraction=0.04)).dataset
+    asked = load_inspected(DataConfig(name="folder", root=str(film), test_fraction=0.04)).dataset
     assert len(asked.test) == 10
     assert (
         "note: the test part has 10 images, where 5 were asked for: each class is in it, and no "
         "group of copies is divided."
     ) in asked.remarks
     sixth = DataConfig(name="folder", root=str(film), test_fraction=1 / 6, val_fraction=1 / 6)
-    assert not any("were asked for" in told for told in load_looked(sixth).dataset.remarks)
+    assert not any("were asked for" in told for told in load_inspected(sixth).dataset.remarks)
 
 
 def test_a_search_of_a_version_that_dropped_copies_draws_as_it_did(film: Path) -> None:
@@ -202,10 +202,12 @@ def test_a_search_of_a_version_that_dropped_copies_draws_as_it_did(film: Path) -
     drawn = load(config)
     assert scenes_of(drawn.train) & scenes_of(drawn.val)
     with pytest.raises(DataError, match="every image of the validation part is a copy"):
-        load_looked(config)
-    kept = load_looked(replace(config, leaks="keep")).dataset
+        load_inspected(config)
+    kept = load_inspected(replace(config, leaks="keep")).dataset
     assert (kept.train.names, kept.fingerprint) == (drawn.train.names, drawn.fingerprint)
-    assert load_looked(replace(config, leaks="together")).dataset.fingerprint != drawn.fingerprint
+    assert (
+        load_inspected(replace(config, leaks="together")).dataset.fingerprint != drawn.fingerprint
+    )
 
 
 def test_without_copies_parts_are_drawn_image_by_image(tmp_path: Path) -> None:
@@ -213,7 +215,7 @@ def test_without_copies_parts_are_drawn_image_by_image(tmp_path: Path) -> None:
         (tmp_path / str(row % 2)).mkdir(exist_ok=True)
         Image.fromarray(picture).save(tmp_path / str(row % 2) / f"{row}.png")
     config = DataConfig(name="folder", root=str(tmp_path))
-    found, drawn = load_looked(config).dataset, load(config)
+    found, drawn = load_inspected(config).dataset, load(config)
     assert (found.train.names, found.fingerprint) == (drawn.train.names, drawn.fingerprint)
     assert found.remarks == drawn.remarks
 
@@ -224,7 +226,7 @@ def test_a_class_of_fewer_scenes_than_parts_is_drawn_image_by_image(film: Path) 
         if path.parent.name == "dog" or path.name < "04":
             (few / path.parent.name).mkdir(parents=True, exist_ok=True)
             (few / path.parent.name / path.name).hardlink_to(path)
-    looked = load_looked(DataConfig(name="folder", root=str(few)))
+    looked = load_inspected(DataConfig(name="folder", root=str(few)))
     parts = {"train": looked.dataset.train, "val": looked.dataset.val, "test": looked.dataset.test}
     dogs = [
         {name[4:6] for name in (part and part.names) or () if name.startswith("dog")}
@@ -236,7 +238,7 @@ def test_a_class_of_fewer_scenes_than_parts_is_drawn_image_by_image(film: Path) 
 
 def test_no_fold_divides_a_scene(film: Path) -> None:
     config = DataConfig(name="folder", root=str(film), folds=3)
-    looked = load_looked(config)
+    looked = load_inspected(config)
     assert not looked.removed.any()
     for number in (1, 2, 3):
         fold = looked.dataset.fold(number, seed=0)

@@ -12,7 +12,7 @@ from tests.trainables.inspection.test_copies import photographs
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.load import load
-from trainables.inspection.leaks import Looked, look
+from trainables.inspection.leaks import InspectedData, inspect_data
 from trainables.inspection.pictures import SIDE, _font, picture
 from trainables.inspection.report import MAX_MATCHES, DataReport, half_width, report_of
 from trainables.inspection.words import contradictions, lines, warnings
@@ -38,9 +38,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "pets"
 
 
-def looked_at(folder: Path) -> tuple[Looked, DataReport]:
+def looked_at(folder: Path) -> tuple[InspectedData, DataReport]:
     config = DataConfig(name="folder", root=str(folder))
-    looked = look(load(config), config)
+    looked = inspect_data(load(config), config)
     return looked, report_of(looked, config)
 
 
@@ -130,7 +130,7 @@ def test_control_characters_in_names_do_not_reach_the_terminal() -> None:
     parts[2].images[0] = parts[0].images[0]
     dataset = Dataset("folder", ("\x1b[2J", "b"), *parts, "f00d")
     config = DataConfig(name="folder", root="/data", leaks="keep")
-    assert "\x1b" not in "".join(lines(report_of(look(dataset, config), config)))
+    assert "\x1b" not in "".join(lines(report_of(inspect_data(dataset, config), config)))
 
 
 @pytest.mark.parametrize(("images", "expected"), [(100, 0.059), (1000, 0.0187), (10_000, 0.00588)])
@@ -151,7 +151,7 @@ def test_with_folds_copies_within_the_test_part_are_no_warning(folder: Path) -> 
     copied.write_bytes((folder / "test" / "cat" / "4.png").read_bytes())
     config = DataConfig(name="folder", root=str(folder), folds=2)
     (folder / "train" / "cow").rename(folder.parent / "cow")
-    report = report_of(look(load(config), config), config)
+    report = report_of(inspect_data(load(config), config), config)
     assert ("test", "test") in {(count.part, count.same_as) for count in report.match_counts}
     assert "copy of a test image" not in "\n".join(warnings(report))
 

@@ -184,12 +184,14 @@ def test_an_image_reaches_the_layers_at_the_size_that_was_asked_for(
 ) -> None:
     network = build(name, image, device="meta", **options).eval()
     assert (
-        network.size == size == MODELS[name].seen(image, ModelConfig(name=name, **options).options)
+        network.size
+        == size
+        == MODELS[name].effective_size(image, ModelConfig(name=name, **options).options)
     )
-    seen: list[torch.Size] = []
-    network.net.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape))
+    shapes: list[torch.Size] = []
+    network.net.register_forward_pre_hook(lambda module, inputs: shapes.append(inputs[0].shape))
     network(torch.zeros(2, *image, device="meta"))
-    assert seen == [torch.Size([2, 3, *size])]
+    assert shapes == [torch.Size([2, 3, *size])]
 
 
 def test_the_transformers_options_make_its_shape() -> None:

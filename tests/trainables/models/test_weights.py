@@ -188,7 +188,7 @@ def test_two_files_of_one_family_in_a_folder_are_refused(tmp_path: Path) -> None
     for name in ("resnet18.pth", "resnet18-own.safetensors"):
         (tmp_path / name).touch()
     with pytest.raises(ConfigError, match=r"several weights of 'resnet18' \('resnet18-own.safe"):
-        weights.found(pretrained("resnet18", weights=str(tmp_path)))
+        weights.find_weights(pretrained("resnet18", weights=str(tmp_path)))
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "squeezenet1_0"])

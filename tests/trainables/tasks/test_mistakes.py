@@ -7,7 +7,7 @@ from PIL import Image
 
 from trainables.datasets.arrays import Part
 from trainables.errors import printable
-from trainables.tasks.mistakes import LARGEST, SHOWN, confidently_wrong, thumbnail
+from trainables.tasks.mistakes import LARGEST, MAX_MISTAKES, confidently_wrong, thumbnail
 
 
 def drawn(side: int, channels: int, count: int = 60):
@@ -32,7 +32,9 @@ def test_the_surest_of_the_wrong_guesses_come_first():
         for row in range(len(part))
         if chances[row].argmax() != part.targets[row]
     }
-    assert [entry["row"] for entry in found] == sorted(sure, key=sure.get, reverse=True)[:SHOWN]
+    assert [entry["row"] for entry in found] == sorted(sure, key=sure.get, reverse=True)[
+        :MAX_MISTAKES
+    ]
     for entry in found:
         assert (
             entry["true"]

@@ -8,8 +8,8 @@ import torch
 from sklearn.svm import SVC
 from torch.nn import functional
 
-from trainables.baselines.features import of_images
-from trainables.baselines.fitting import fitted
+from trainables.baselines.features import compute_features
+from trainables.baselines.fitting import fit_classifier
 from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.targets import class_weights
 from trainables.tasks.losses import WithAuxiliary, losses
@@ -86,13 +86,13 @@ def test_balance_changes_the_training_and_not_what_is_validated(values, unlike, 
 @pytest.mark.parametrize("name", ["svm", "tree"])
 def test_a_baseline_is_fitted_as_scikit_learn_balances(name, unlike, make_config):
     dataset = unlike()
-    inputs = of_images(dataset.train.images, "hog") + np.random.default_rng(0).normal(
+    inputs = compute_features(dataset.train.images, "hog") + np.random.default_rng(0).normal(
         0, 1, (25, 1)
     ).astype(np.float32)
     config = make_config(
         model__name=name, model__width=None, model__dropout=None, train__class_weights="balanced"
     )
-    found = fitted(config, inputs, dataset)
+    found = fit_classifier(config, inputs, dataset)
     if name == "svm":
         gamma = 1 / (inputs.shape[1] * float(inputs.var()))
         theirs = SVC(C=10.0, gamma=gamma, class_weight="balanced").fit(inputs, LABELS)

@@ -10,16 +10,16 @@ from trainables.catalog.tasks import CLASSIFICATION
 from trainables.checkpoints import checkpoint
 from trainables.checkpoints.checkpoint import CheckpointError
 from trainables.config import DataConfig, TrialConfig
-from trainables.datasets.arrays import Dataset, Part, Selected
+from trainables.datasets.arrays import Dataset, Part, PartSubset
 from trainables.datasets.load import load
 from trainables.errors import DataError
 from trainables.evaluation.cost import cost
 from trainables.evaluation.estimate import epochs_seconds
 from trainables.evaluation.evaluate import evaluate, load_model, predictions
-from trainables.fusion.planner import unfit
-from trainables.messages import EpochMetrics, heard, told
+from trainables.fusion.planner import unsuitability
+from trainables.messages import EpochMetrics, decode_reports, encode_reports
 from trainables.request import TrialRequest
-from trainables.training.cross_validation import Folds, together
+from trainables.training.cross_validation import Folds, combine_folds
 from trainables.training.loop import Training
 from trainables.trial import run_trial
 
@@ -105,7 +105,7 @@ def test_a_class_with_fewer_images_than_folds_is_refused_in_one_line():
 
 def test_a_selection_is_what_a_copy_of_it_is(make_dataset):
     whole, rows = make_dataset(channels=3).train, np.array([1, 4, 5, 9])
-    chosen, copy = Selected(whole, rows), whole.take(rows)
+    chosen, copy = PartSubset(whole, rows), whole.take(rows)
     assert len(chosen) == 4
     assert np.array_equal(chosen.images, copy.images)
     assert np.array_equal(np.concatenate(list(chosen.chunks())), copy.images)
@@ -170,7 +170,7 @@ def test_an_epoch_is_the_mean_of_networks_that_are_trained_alone(config, folded,
         )
         assert report.metrics["train/loss"] == fmean(fold["train/loss"] for fold in report.folds)
         assert report.metrics["time/epoch_s"] == sum(fold["time/epoch_s"] for fold in report.folds)
-    assert heard(told(reports)) == reports
+    assert decode_reports(encode_reports(reports)) == reports
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
@@ -188,7 +188,8 @@ def test_a_trial_with_folds_that_was_cut_off_goes_on_as_if_it_had_not_been(
     assert (restored.epoch, restored.restored, restored.folds) == (epochs, [], [])
     assert untimed(rest) == undisturbed
     ends = [
-        checkpoint.load(checkpoint.saved(tmp_path / name)[-1]) for name in ("undisturbed", "cut")
+        checkpoint.load(checkpoint.list_checkpoints(tmp_path / name)[-1])
+        for name in ("undisturbed", "cut")
     ]
     for one, other in zip(*(end["folds"] for end in ends), strict=True):
         assert one["model"].keys() == other["model"].keys()
@@ -233,14 +234,14 @@ def test_when_one_fold_diverges_the_trial_has(config, folded, tmp_path, monkeypa
     first, last = run_trial(config, folded(), tmp_path)
     assert (first.outcome, last.epoch, last.outcome, last.metrics) == (None, 2, "diverged", {})
     assert last.reason == "train/loss is 2e+09 at epoch 2 in fold 2"
-    assert [path.name for path in checkpoint.saved(tmp_path)] == ["epoch-0001"]
+    assert [path.name for path in checkpoint.list_checkpoints(tmp_path)] == ["epoch-0001"]
 
 
 def test_one_fold_alone_deviates_from_nothing():
     values = {"val/accuracy": float("nan"), "time/epoch_s": 1.0}
-    assert together(1, [values], CLASSIFICATION.metrics).values["val/accuracy_std"] == 0
+    assert combine_folds(1, [values], CLASSIFICATION.metrics).values["val/accuracy_std"] == 0
     assert (
-        together(1, [values], CLASSIFICATION.metrics).diverged
+        combine_folds(1, [values], CLASSIFICATION.metrics).diverged
         == "val/accuracy is nan at epoch 1 in fold 1"
     )
 
@@ -258,7 +259,7 @@ def saved(request, make_config, folded, tmp_path):
     )
     config = config.override({name.replace("__", "."): value for name, value in options.items()})
     *_, report = run_trial(config, folded().sealed, tmp_path)
-    return config, folded(), checkpoint.saved(tmp_path)[-1], report
+    return config, folded(), checkpoint.list_checkpoints(tmp_path)[-1], report
 
 
 def test_on_its_own_images_a_trial_is_measured_by_networks_that_have_not_seen_them(saved):
@@ -352,7 +353,7 @@ def test_features_are_computed_once_however_the_images_are_divided(
 
 
 def test_folds_are_not_fused_and_their_time_is_that_of_all(config, folded):
-    assert unfit(config, folded(), "cpu", 8) == "the folds of a trial are trained in turn"
+    assert unsuitability(config, folded(), "cpu", 8) == "the folds of a trial are trained in turn"
     one, three = (
         min(epochs_seconds([config], dataset)[0] for _ in range(3))
         for dataset in (folded().fold(1, 0), folded())
@@ -396,9 +397,11 @@ def test_the_folds_variances_add_up_and_one_that_is_not_finite_diverges():
         told = {"train/loss": 1.0, "val/loss": loss, "val/accuracy": 0.5, "time/epoch_s": 1.0}
         return {**told, "val/log_loss": loss, "val/log_loss_error": error}
 
-    values = together(
+    values = combine_folds(
         1, [fold(0.5, 0.3), fold(0.7, 1.0), fold(0.9, 3.5)], CLASSIFICATION.metrics
     ).values
     assert values["val/log_loss_error"] == pytest.approx(1.2175, abs=1e-4)
     assert values["val/log_loss_std"] == pytest.approx(0.2)
-    assert together(1, [fold(0.5, 0.3), fold(float("nan"), 1.0)], CLASSIFICATION.metrics).diverged
+    assert combine_folds(
+        1, [fold(0.5, 0.3), fold(float("nan"), 1.0)], CLASSIFICATION.metrics
+    ).diverged

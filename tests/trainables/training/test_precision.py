@@ -10,9 +10,9 @@ from trainables.catalog.models import MODELS
 from trainables.checkpoints import checkpoint
 from trainables.config import OPTIMIZER_NAMES, PRECISION_NAMES
 from trainables.evaluation.evaluate import predictions
-from trainables.fusion.planner import unfit
+from trainables.fusion.planner import unsuitability
 from trainables.fusion.rounds import FusionRounds
-from trainables.fusion.stack import why_not
+from trainables.fusion.stack import incompatibility
 from trainables.tasks.metrics import MetricAverage
 from trainables.training import precision
 from trainables.training.loop import Training
@@ -133,8 +133,11 @@ def test_a_step_whose_gradients_overflow_is_left_out_and_halves_the_scale(
             )
         )
     assert changed == [False, True, False]
-    assert training.scaler.told() == {"train/loss_scale": 2.0**14, "train/skipped_steps": 2}
-    assert training.scaler.told()["train/skipped_steps"] == 0
+    assert training.scaler.epoch_metrics() == {
+        "train/loss_scale": 2.0**14,
+        "train/skipped_steps": 2,
+    }
+    assert training.scaler.epoch_metrics()["train/skipped_steps"] == 0
     assert before.keys() == training.network.state_dict().keys()
     for kept in training.optimizer.state.values():
         assert all(
@@ -206,10 +209,10 @@ def test_trainings_in_float16_are_trained_alone(make_config, make_dataset):
     trainings = [
         Training(make_config(precision="fp16", seed=seed), make_dataset()) for seed in (1, 2)
     ]
-    assert "float16" in why_not(trainings)
+    assert "float16" in incompatibility(trainings)
     outcomes = FusionRounds().train_round({"a": trainings[0], "b": trainings[1]})
     assert [outcome.values["train/skipped_steps"] for outcome in outcomes.values()] == [0, 0]
-    assert "float16" in unfit(make_config(precision="fp16"), make_dataset(), "cpu", 4)
+    assert "float16" in unsuitability(make_config(precision="fp16"), make_dataset(), "cpu", 4)
 
 
 @pytest.mark.parametrize("wanted", ["fp32", "bf16", "fp16"])

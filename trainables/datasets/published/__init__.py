@@ -1,5 +1,5 @@
-"""The data sets that come by name, one a file, as their authors publish them.
+"""The published data sets, which users select by name, one per file.
 
-Each gives arrays (`Decoded`) from files or a package. It may import the arrays and the
-configuration, and knows nothing of how they are divided.
+Each returns arrays (`Decoded`) from files or a package. It may import the arrays and the
+configuration; splitting is not its task.
 """

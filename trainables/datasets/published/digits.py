@@ -18,7 +18,7 @@ def files(config: DataConfig) -> list[Path]:
 
 
 def load(config: DataConfig, *, download: bool) -> Decoded:
-    """Read the digits, with grey levels 0 to 16 brought to 0 to 255."""
+    """Read the digits, with grey levels 0 to 16 scaled to 0 to 255."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()

@@ -1,6 +1,6 @@
 """MNIST: 60,000 and 10,000 handwritten digits, 28 x 28 pixels, grey.
 
-They lie in torchvision's layout (`ROOT/MNIST/raw`).
+They are in torchvision's layout (`ROOT/MNIST/raw`).
 """
 
 from collections.abc import Callable

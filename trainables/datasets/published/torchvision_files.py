@@ -1,7 +1,7 @@
 """Code that the data sets in torchvision's layouts share.
 
-It covers where their files lie, one clear error when they do not, and the IDX format. Files that
-are there are read without torchvision where that is easy: importing it takes two seconds.
+It has the places of their files, the error for missing ones, and the IDX format. Existing IDX files
+are read without torchvision, because importing it takes two seconds.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def read(loader: Callable[..., Any], config: DataConfig, *, download: bool) -> D
 
     Raises:
         DataError: the files are not under `config.root`, or are damaged.
-        Unavailable: they were to be downloaded and could not be.
+        Unavailable: they could not be downloaded.
     """
     try:
         train, test = (
@@ -58,11 +58,12 @@ def read_idx(
 ) -> Decoded:
     """Read both parts from four IDX files.
 
-    `paths` are those of the training images and labels, and of the test images and labels. To
-    download them, `loader` gives the class.
-
-    Raises:
-        DataError, Unavailable: as `read`.
+    Args:
+        loader: returns torchvision's class, which is used to download the files.
+        config: the data set.
+        paths: the files of training images, training labels, test images and test labels.
+        classes: the names of the classes.
+        download: whether to download the files.
     """
     if download:
         return read(loader(), config, download=True)
@@ -78,13 +79,13 @@ def read_idx(
 
 
 def idx(path: Path, axes: int) -> Images:
-    """Return the array of an IDX file of bytes, which must have so many axes.
+    """Return the array of an IDX file of bytes, which must have `axes` axes.
 
     The format (Yann LeCun, "The MNIST database"): two zeros, the type (8), the number of axes, each
     axis's length as four bytes, the values.
 
     Raises:
-        ValueError: the file is something else, or not whole.
+        ValueError: the file is of another format, or incomplete.
     """
     content = path.read_bytes()
     if content[:4] != bytes([0, 0, 8, axes]):

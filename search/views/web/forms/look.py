@@ -14,7 +14,7 @@ from search.data import config_of, parser
 from search.preflight.first_step import few_photographs
 from search.process.guard import guarded
 from trainables.catalog.tasks import TASKS
-from trainables.inspection.leaks import load_looked
+from trainables.inspection.leaks import load_inspected
 from trainables.inspection.pictures import picture
 from trainables.inspection.report import DataReport, report_of
 
@@ -40,7 +40,7 @@ class DataPreview:
 def command(args: argparse.Namespace) -> int:
     """Inspect the data, print the preview, and return the exit code."""
     config = config_of(args)
-    inspected = load_looked(config, download=args.download)
+    inspected = load_inspected(config, download=args.download)
     report = report_of(inspected, config)
     document = {
         "report": report.to_json(),

@@ -4,7 +4,6 @@ Each value of the form is one word, `--option=value`, which the command's own pa
 none can become an option by itself.
 """
 
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from search.design.experiment import check_search_name
 from search.run import data_source, named
 from search.spaces.find import names
 from search.spaces.transfer import FAMILIES
-from search.tracking.uri import DEFAULT_TRACKING
+from search.tracking.uri import default_uri
 from search.values.wording import DEFAULT_STORAGE
 from search.views.web.forms.folders import allowed, check_links
 from search.views.web.forms.launch import command_line
@@ -157,6 +156,6 @@ def place_options(site: Site) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if site.place != DEFAULT_STORAGE:
         options["storage"] = str(site.place)
-    if site.tracking != (os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING):
+    if site.tracking != default_uri():
         options["tracking"] = site.tracking
     return options

@@ -14,8 +14,8 @@ from search.cli.csv_output import Rows
 from search.delete import delete, deletion_of, lines
 from search.export import trial_table
 from search.journal.journal import JournalError
-from search.journal.keeping import ANSWER, NEEDED, by_kind, removable
-from search.journal.lease import Held
+from search.journal.keeping import ANSWER, NEEDED, find_removable, totals_by_kind
+from search.journal.lease import LeaseHeld
 from search.journal.naming import refuse_cut_off
 from search.journal.store import Home
 from search.views.web.access import HEADERS
@@ -106,19 +106,19 @@ def choices_of(site: Site, name: str) -> list[Choice]:
 
     Raises:
         JournalError: there is no such search.
-        Held: a driver has the search.
+        LeaseHeld: a driver has the search.
         Refused: it was cut off.
     """
     result, holder = result_and_holder(site, name)
     if holder:
-        raise Held(f"the search '{name}' runs now. Wait for its end, or stop it first.")
+        raise LeaseHeld(f"the search '{name}' runs now. Wait for its end, or stop it first.")
     refuse_cut_off(result, site.place)
     made = []
     for keep, words in KEEPS.items():
-        goes = removable(result, home_or_404(site, name), keep)
+        goes = find_removable(result, home_or_404(site, name), keep)
         kinds = [
             (kind.title, trials, size_text(size), kind.lost)
-            for kind, (trials, size) in by_kind(goes).items()
+            for kind, (trials, size) in totals_by_kind(goes).items()
         ]
         made.append((keep, words, size_text(sum(one.size for one in goes)), kinds))
     return made
@@ -129,14 +129,14 @@ def going(site: Site, name: str) -> list[str]:
 
     Raises:
         JournalError: there is no such search.
-        Held: a driver has it.
+        LeaseHeld: a driver has it.
         NotReady, OSError: MLflow or the storage refuses.
     """
     place: Home = home_or_404(site, name)
     if not place.names():
         raise JournalError(f"there is no search '{name}' here.")
     if holder := place.holder():
-        raise Held(f"the search '{name}' is being run by {holder}. Stop it first.")
+        raise LeaseHeld(f"the search '{name}' is being run by {holder}. Stop it first.")
     what, where, *others = [line.strip() for line in lines(deletion_of(site.place, name))]
     return [f"{what} {where}", *others]
 
@@ -145,7 +145,7 @@ def removed(site: Site, name: str) -> None:
     """Delete a search, with its runs in MLflow.
 
     Raises:
-        JournalError, Held, NotReady, OSError: as `going`.
+        JournalError, LeaseHeld, NotReady, OSError: as `going`.
     """
     place: Home = home_or_404(site, name)
     if not place.names():

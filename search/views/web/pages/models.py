@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute
 from cluster.errors import NotReady
 from search.journal.result import moment
 from search.serving.limits import Limits
-from search.tracking.model_registry import Model, Version, models_in
+from search.tracking.model_registry import RegisteredModel, Version, models_in
 from search.views.web.forms.answers import Models
 from search.views.web.forms.launch import Launcher, command_line
 from search.views.web.forms.predicting import Prediction, earlier, model_address
@@ -56,7 +56,7 @@ def routes(site: Site) -> list[BaseRoute]:
         page = "models_list.html" if "hx-request" in request.headers else "models.html"
         return site.render(request, page, found=rows, trouble=trouble, is_whole=True)
 
-    async def of(request: Request) -> Model:
+    async def of(request: Request) -> RegisteredModel:
         name = request.path_params["name"]
         found = await in_time(threads, lambda: models_in(site.tracking, name))
         if not found:
@@ -125,7 +125,7 @@ def shown(version: Version) -> Shown:
 def model_page(
     request: Request,
     site: Site,
-    model: Model,
+    model: RegisteredModel,
     number: str,
     predictions: Sequence[Prediction] = (),
     answers: Sequence["Said"] = (),

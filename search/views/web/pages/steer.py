@@ -12,18 +12,18 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute
 
-from search.decisions.steering import Answer, Standing, answer, foreseen, is_selecting
+from search.decisions.steering import Reply, Standing, is_selecting, preview_request, reply_to
 from search.design.experiment import NAME, Experiment
 from search.journal.events import Requested
 from search.journal.requests import (
     EXTEND,
     PAUSE,
     STOP,
-    Asked,
+    DriverRequest,
     Unreadable,
     ask,
     asker,
-    waiting,
+    waiting_requests,
 )
 from search.journal.result import SearchResult, moment
 from search.journal.store import Home, home
@@ -182,8 +182,8 @@ def resume_lines(site: Site, search: str, words: list[str]) -> list[str]:
     given = VERBS["resume"].parser().parse_args(words)
     if given.trials is not None:
         experiment = Experiment.from_description(search, result.started.experiment, site.place)
-        asked = Asked.now(EXTEND, trials=str(given.trials))
-        told = answer(asked, experiment, result, Standing(is_live=True))
+        asked = DriverRequest.now(EXTEND, trials=str(given.trials))
+        told = reply_to(asked, experiment, result, Standing(is_live=True))
         lines.append(f"{told.message.render(button_name)}.")
         lines += [f"It costs {told.cost}."] if told.cost else []
     return lines
@@ -215,7 +215,7 @@ class Action:
 
     action: str
     title: str
-    preview: Answer
+    preview: Reply
 
     @property
     def text(self) -> str:
@@ -250,7 +250,7 @@ class ActionsPanel:
         launcher: Launcher,
         result: SearchResult,
         holder: str,
-        asked: Sequence[Asked | Unreadable],
+        asked: Sequence[DriverRequest | Unreadable],
     ) -> "ActionsPanel":
         """Build it for a search, its driver, and the requests in its folder."""
         name = result.name
@@ -296,7 +296,9 @@ def short(value: object) -> str:
 def actions_of(result: SearchResult, holder: str, site: Site) -> list[Action]:
     """List the requests that a running search accepts from buttons."""
     return [
-        Action(action, title, foreseen(Asked.now(action), result, holder, site.place))
+        Action(
+            action, title, preview_request(DriverRequest.now(action), result, holder, site.place)
+        )
         for action, title in ((PAUSE, "Pause"), (STOP, "Stop the search"))
     ]
 
@@ -306,7 +308,7 @@ def stoppable(result: SearchResult) -> list[tuple[str, str]]:
     return [
         (trial.trial, f"{trial.trial}: {trial.outcome}, epoch {trial.reached}")
         for trial in result.trials.values()
-        if not trial.ended_ms and trial.asked is None
+        if not trial.ended_ms and trial.stop_request is None
     ]
 
 
@@ -319,7 +321,7 @@ def verbs_for(result: SearchResult) -> list[str]:
     return ["select", "promote", "refine", "resume"]
 
 
-def waiting_text(one: Asked | Unreadable) -> str:
+def waiting_text(one: DriverRequest | Unreadable) -> str:
     """Describe a request that nobody has answered yet."""
     if isinstance(one, Unreadable):
         return f"something that cannot be read ({one.reason})"
@@ -343,7 +345,7 @@ def request_text(action: str, trial: str, options: Mapping[str, Any]) -> str:
     return f"{what}: {', '.join(given)}" if given else what
 
 
-def request_from_form(given: Mapping[str, str], by: str = "") -> Asked:
+def request_from_form(given: Mapping[str, str], by: str = "") -> DriverRequest:
     """Return the request that a form describes.
 
     Raises:
@@ -351,14 +353,14 @@ def request_from_form(given: Mapping[str, str], by: str = "") -> Asked:
     """
     action = given.get("action", "")
     if action != EXTEND:
-        return Asked.now(action, by=by, trial=given.get("trial", "").strip())
+        return DriverRequest.now(action, by=by, trial=given.get("trial", "").strip())
     values = {name: given.get(name, "").strip() for name in OPTIONS}
     count = values["concurrency"]
     if count and not (count.isascii() and count.isdecimal() and len(count) < 9):
         raise ConfigError(f"trials at once are a whole number (got '{count[:40]}').")
     if not any(values.values()):
         raise ConfigError("say how many trials, how long, or how many at once.")
-    return Asked.now(
+    return DriverRequest.now(
         EXTEND,
         by=by,
         trials=values["trials"],
@@ -367,14 +369,14 @@ def request_from_form(given: Mapping[str, str], by: str = "") -> Asked:
     )
 
 
-def preview_of(site: Site, name: str, given: Mapping[str, str]) -> Answer:
+def preview_of(site: Site, name: str, given: Mapping[str, str]) -> Reply:
     """Preview the reply to a request, which may refuse it."""
     try:
         asked = request_from_form(given)
     except ConfigError as error:
-        return Answer(message_of(error), is_refused=True)
+        return Reply(message_of(error), is_refused=True)
     result, holder = result_and_holder(site, name)
-    return foreseen(asked, result, holder, site.place)
+    return preview_request(asked, result, holder, site.place)
 
 
 def post_request(site: Site, name: str, given: Mapping[str, str]) -> str:
@@ -386,7 +388,7 @@ def post_request(site: Site, name: str, given: Mapping[str, str]) -> str:
     """
     asked = request_from_form(given, by=f"{asker()} (page)")
     result, holder = result_and_holder(site, name)
-    told = foreseen(asked, result, holder, site.place)
+    told = preview_request(asked, result, holder, site.place)
     text = told.message.render(button_name)
     if told.is_refused:
         raise ConfigError(text)
@@ -405,7 +407,8 @@ async def steered(site: Site, launcher: Launcher, name: str) -> ActionsPanel:
     followed = await site.feed.follow(name)
 
     def made() -> ActionsPanel:
-        asked = waiting(followed.home)  # which takes time in a bucket: before all others wait
+        # In a bucket this takes time, so it is done before all others wait.
+        asked = waiting_requests(followed.home)
         with followed.reading() as result:
             return ActionsPanel.of(site, launcher, result, followed.holder, asked)
 

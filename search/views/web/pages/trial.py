@@ -15,7 +15,7 @@ from search.design.experiment import NAME
 from search.journal.journal import FILE_NAME, read_about
 from search.journal.result import FAILED, SearchResult, TrialResult
 from search.journal.store import TRIALS
-from search.preflight.changes import flat
+from search.preflight.changes import flatten
 from search.status import why
 from search.views.metric import interval, interval_text
 from search.views.summary import figure_text, param_text, value_text
@@ -129,7 +129,7 @@ def _page(site: Site, request: Request, followed: Followed, name: str) -> Respon
             version=followed.version,
             is_over=trial.ended_ms > 0 and stand(result, followed.holder) == "over",
             params=[(path, value_text(trial, path)) for path in trial.params],
-            config=[(path, param_text(value)) for path, value in flat(trial.config)],
+            config=[(path, param_text(value)) for path, value in flatten(trial.config)],
             story=story,
             guessing=beside_guessing(result, name),
             files=files,

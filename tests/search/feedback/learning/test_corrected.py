@@ -29,7 +29,7 @@ from search.feedback.learning.corrected import (
     without_rows,
 )
 from search.feedback.records import Correction, RecordedAnswer, Records, RecordsInfo
-from trainables.datasets.arrays import Dataset, Images, Part, joined
+from trainables.datasets.arrays import Dataset, Images, Part, join_parts
 from trainables.datasets.images import decode
 
 CLASSES = ("cat", "dog")
@@ -229,7 +229,7 @@ def test_an_image_that_joined_with_a_wrong_label_is_learned_from_again(
     image, other = one_for(TRAINING), one_for(TRAINING, seed=8)
     name, kept = correct(records, image, "cat"), correct(records, other, "dog")
     both = Part(np.stack([image, other]), np.array([0, 1]))
-    now = replace(dataset, train=joined(dataset.train, both))
+    now = replace(dataset, train=join_parts(dataset.train, both))
     before = {name: "cat", kept: "dog"}
     same = read_corrected_images(records, Opened(), now, before)  # type: ignore[arg-type]
     assert (same.new, same.replaced) == ((), ())
@@ -266,7 +266,9 @@ def test_what_was_set_aside_and_is_trained_on_now_judges_nothing(
     image = one_for(HELD_OUT)
     name = correct(records, image)
     set_aside_images(records, gathered(records, dataset))
-    now = replace(dataset, train=joined(dataset.train, Part(image[None], np.zeros(1, np.int64))))
+    now = replace(
+        dataset, train=join_parts(dataset.train, Part(image[None], np.zeros(1, np.int64)))
+    )
     found = gathered(records, now)
     assert (found.new, [one.image for one in found.left_out_because(ALREADY_KNOWN)]) == ((), [name])
 

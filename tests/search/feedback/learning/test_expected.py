@@ -147,7 +147,7 @@ def test_a_sample_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("search.feedback.learning.expected.IMAGES", 100)
     generator = np.random.default_rng(0)
     play = Play(Images.made(400, generator, ROUGH), Images.made(30, generator, CLEAN))
-    met = play.improved().met
+    met = play.improved().earlier
     assert met is not None
     # Of the 100 those that their pixels keep from training.
     assert 20 < len(met.probabilities) < 70

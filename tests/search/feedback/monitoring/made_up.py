@@ -49,7 +49,7 @@ def promoted(folder: Path, count: int = 400) -> Path:
     folder.mkdir(parents=True)
     made = made_reference(count)
     about = {"classes": CLASSES, "image": (SIDE, SIDE, 1), "batch": 8}
-    (folder / predictor.ABOUT).write_text(json.dumps(about), encoding="utf-8")
+    (folder / predictor.DESCRIPTION).write_text(json.dumps(about), encoding="utf-8")
     np.savez_compressed(
         folder / reference.FILE,
         version=reference.VERSION,

@@ -40,8 +40,8 @@ def test_what_it_was_improved_for_is_no_change_any_more() -> None:
     play = Play(Images.made(800, generator, ROUGH, mix), play.validation)
     found, reference, window = looked(play, Images.made(300, generator, ROUGH, mix))
     assert found.changed == []
-    assert reference.met is not None
-    count = len(reference.met.probabilities)
+    assert reference.earlier is not None
+    count = len(reference.earlier.probabilities)
     assert found.held_to == (
         f"{count} images that were met before it was improved and not trained on"
     )
@@ -51,7 +51,7 @@ def test_what_it_was_improved_for_is_no_change_any_more() -> None:
     assert "earlier images" in page
     assert "validation images <svg" not in page
     # By the old validation images it would be one for ever.
-    alone = find_changes("models:/pets/2", replace(reference, met=None), window)
+    alone = find_changes("models:/pets/2", replace(reference, earlier=None), window)
     assert MIX in alone.changed
     assert alone.held_to == VALIDATION
     assert "held to" not in told(alone)
@@ -85,7 +85,7 @@ def test_false_alarms_are_as_rare_as_they_should_be(corrected: str, again: float
 def test_what_it_is_held_to_is_a_fair_sample_though_mistakes_are_corrected() -> None:
     """Without the images that it was trained on the hard ones would be rarer there."""
     play, _ = played(3, MISTAKES, 3000)
-    met = play.improved().met
+    met = play.improved().earlier
     assert met is not None
     truth = play.before.successor.max(axis=1)
     error = truth.std() / np.sqrt(len(met.probabilities))
@@ -131,8 +131,8 @@ def test_with_few_images_of_known_class_the_accuracy_is_compared_with_nothing() 
 def test_with_few_images_met_before_it_is_held_to_the_validation_images() -> None:
     play, generator = played(0, count=40)
     found, reference, _ = looked(play, Images.made(250, generator, ROUGH))
-    assert reference.met is not None
-    assert len(reference.met.probabilities) == 0
+    assert reference.earlier is not None
+    assert len(reference.earlier.probabilities) == 0
     assert found.held_to == VALIDATION
     assert told(found)["held to"].startswith("the validation images, since of what was met before")
     assert "earlier images" not in told(found)["outputs"]
@@ -141,11 +141,11 @@ def test_with_few_images_met_before_it_is_held_to_the_validation_images() -> Non
 def test_the_luck_of_being_chosen_is_taken_off_the_accuracy() -> None:
     play, generator = played(0)
     _, reference, window = looked(play, Images.made(250, generator, ROUGH))
-    assert reference.met is not None
-    right = reference.met.labelled.argmax(axis=1) == reference.met.targets
+    assert reference.earlier is not None
+    right = reference.earlier.labelled.argmax(axis=1) == reference.earlier.targets
     luck = 0.1 * right / right.mean()
-    lucky = replace(reference, met=replace(reference.met, luck=luck))
-    plain = replace(reference, met=replace(reference.met, luck=0 * luck))
+    lucky = replace(reference, earlier=replace(reference.earlier, luck=luck))
+    plain = replace(reference, earlier=replace(reference.earlier, luck=0 * luck))
     before = [find_changes("pets", one, window).accuracy_before for one in (plain, lucky)]
     assert before[0] is not None
     assert before[1] == pytest.approx(before[0] - 0.1)

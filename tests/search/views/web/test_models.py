@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cluster.errors import NotReady
-from search.tracking.model_registry import Model, Version
+from search.tracking.model_registry import RegisteredModel, Version
 from search.views.web.forms.answers import Models
 from search.views.web.pages import models
 from tests.support.asgi import Reply
@@ -20,7 +20,7 @@ DESCRIPTION = f"cnn of {HOSTILE}\n\n| | |\n|---|---|\n| accuracy | 0.9 {HOSTILE}
 @pytest.fixture
 def visitor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Visitor:
     found = [
-        Model(
+        RegisteredModel(
             f"flowers {HOSTILE}",
             (
                 Version("2", (), 1_700_000_000_000, DESCRIPTION, "second", "t0002"),
@@ -29,7 +29,7 @@ def visitor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Visitor:
         )
     ]
 
-    def known(tracking: str, name: str = "") -> list[Model]:
+    def known(tracking: str, name: str = "") -> list[RegisteredModel]:
         return [one for one in found if name in ("", one.name)]
 
     monkeypatch.setattr(models, "models_in", known)
@@ -62,7 +62,7 @@ def test_a_page_is_there_before_mlflow_has_answered(
 def test_mlflow_in_trouble_is_told_on_the_page(
     visitor: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuses(tracking: str, name: str = "") -> list[Model]:
+    def refuses(tracking: str, name: str = "") -> list[RegisteredModel]:
         raise NotReady(f"MLflow not reachable {HOSTILE}")
 
     monkeypatch.setattr(models, "models_in", refuses)

@@ -210,6 +210,6 @@ def test_a_newcomer_gets_from_a_folder_of_images_to_the_class_of_a_new_one(
     predicts(newcomer, fruit)
     result = SearchResult.read(tmp_path / "searches" / "fruit")
     assert (result.started.experiment["trials"], result.outcome) == (35, "stopped")
-    assert len([trial for trial in result.trials.values() if trial.asked is not None]) == 1
+    assert len([trial for trial in result.trials.values() if trial.stop_request is not None]) == 1
     assert newcomer.messages == []
     assert newcomer.elsewhere == []

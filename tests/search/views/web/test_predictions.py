@@ -401,7 +401,7 @@ def test_a_models_page_names_earlier_predictions(
     visitor: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     version = models.Version("3", ("champion",), 1_700_000_000_000, "", "", "")
-    found = [models.Model("flowers", (version,))]
+    found = [models.RegisteredModel("flowers", (version,))]
     monkeypatch.setattr(models, "models_in", lambda tracking, name="": found)
     assert "Earlier ones" not in text(visitor.see("/models/flowers"))
     for one in range(7):

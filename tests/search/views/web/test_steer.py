@@ -11,7 +11,7 @@ from cluster.storage.bucket import Bucket
 from search.decisions.driver import Driver
 from search.design.experiment import Experiment
 from search.journal.events import Started
-from search.journal.requests import Asked, waiting
+from search.journal.requests import DriverRequest, waiting_requests
 from search.journal.store import Home, home
 from search.values.message import Blank, Message, Remedy, Start
 from search.views.web.forms.children import Asker, ProcessOutput
@@ -81,7 +81,7 @@ def test_a_trial_is_stopped_by_a_request(begun: Experiment, visitor: Visitor) ->
         reply = visitor.send("/searches/played/ask", {"action": "stop", "trial": "t0001"})
         assert "Asked. t0001 stops after epoch" in text(reply)
         assert "t0001: the driver answers in a moment" in text(reply)
-    (asked,) = waiting(kept)
+    (asked,) = waiting_requests(kept)
     assert (asked.action, asked.trial) == ("stop", "t0001")
     assert asked.by.endswith(" (page)")
 
@@ -91,7 +91,7 @@ def test_trials_time_and_trials_at_once_are_asked_for(begun: Experiment, visitor
     kept = home(begun.storage, begun.name)
     with kept.lease():
         assert visitor.send("/searches/played/ask", asked).status == 200
-    (found,) = waiting(kept)
+    (found,) = waiting_requests(kept)
     assert (found.budget, found.concurrency) == (("1h", "500epochs"), 3)
 
 
@@ -120,7 +120,7 @@ def test_what_cannot_be_asked_is_refused_in_a_line(
     for page in (text(reply), text(before)):
         assert told in page
         assert HOSTILE not in page
-    assert waiting(kept) == []
+    assert waiting_requests(kept) == []
 
 
 def test_nobody_waits_for_a_search_while_its_requests_are_fetched(
@@ -128,7 +128,7 @@ def test_nobody_waits_for_a_search_while_its_requests_are_fetched(
 ) -> None:
     free = list[bool]()
 
-    def held(kept: Home) -> list[Asked]:
+    def held(kept: Home) -> list[DriverRequest]:
         lock = visitor.site.feed._followed["played"].lock
         with ThreadPoolExecutor(1) as other:
             free.append(other.submit(lock.acquire, blocking=False).result())
@@ -136,7 +136,7 @@ def test_nobody_waits_for_a_search_while_its_requests_are_fetched(
                 other.submit(lock.release).result()
         return []
 
-    monkeypatch.setattr("search.views.web.pages.steer.waiting", held)
+    monkeypatch.setattr("search.views.web.pages.steer.waiting_requests", held)
     assert visitor.see("/searches/played/steer/news").status == 200
     assert free == [True]
 
@@ -335,7 +335,9 @@ def test_a_search_in_a_bucket_is_steered_and_deleted(
         assert "Each trial finishes its epoch" in text(visitor.see("/searches/played/steer"))
         asked = visitor.send("/searches/played/ask", {"action": "pause"})
         assert "the driver answers in a moment" in text(asked)
-    assert [one.action for one in waiting(kept) if isinstance(one, Asked)] == ["pause"]
+    assert [one.action for one in waiting_requests(kept) if isinstance(one, DriverRequest)] == [
+        "pause"
+    ]
     assert visitor.send("/searches/played/delete", {"sure": "on"}).status == 303
     assert not kept.exists()
 

@@ -19,7 +19,8 @@ from search.journal.journal import FILE_NAME, Journal, Unwritten
 from search.journal.journal import Event as JournalEvent
 from search.journal.lease import Lease
 from search.journal.result import NO_TIME
-from search.runner import clean_if_unused, interruptible, tried, went_well
+from search.sessions.ending import interruptible, went_well, write_or_report
+from search.sessions.session import clean_if_unused
 from search.values.message import Remedy
 from search.views.base import Finished
 from search.views.outcome import print_summary
@@ -118,7 +119,7 @@ def test_a_step_that_a_disk_refuses_is_told_and_does_not_end_the_others(error: E
         raise error
 
     troubles: list[str] = []
-    tried(troubles, "the pictures", write)
+    write_or_report(troubles, "the pictures", write)
     assert troubles == [f"the pictures could not be written ({error}). The journal has everything."]
 
 

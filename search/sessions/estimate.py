@@ -1,6 +1,6 @@
-"""The plan of a search and an estimate of its time (`--dry-run`).
+"""An estimate of a search before it starts (`--dry-run`): its trials, epochs, time and cost.
 
-Planning starts no Ray and records nothing.
+It starts no Ray and records nothing.
 """
 
 from collections.abc import Sequence
@@ -48,12 +48,12 @@ PLAIN = (
     "memory",
     "notes",
 )
-"""The fields of a plan that `--json` prints as they are."""
+"""The fields of an estimate that `--json` prints as they are."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The plan of a search.
+class Estimate:
+    """An estimate of the trainings of a search, and of their time.
 
     Times are in seconds and extrapolated from a few measured steps of sampled configurations.
     """
@@ -80,12 +80,12 @@ class Plan:
     """The memory that a trial takes; empty where it is not known."""
 
     def to_json(self) -> Json:
-        """Return the plan as plain values, with the whole report on the data."""
+        """The estimate as plain values, with the whole report on the data."""
         plain = {name: getattr(self, name) for name in PLAIN}
         return plain | {"data": None if self.report is None else self.report.to_json()}
 
     def lines(self, experiment: Experiment) -> list[str]:
-        """Return the plan as lines of text."""
+        """The estimate in lines of text."""
         stops = (
             ""
             if self.expected_epochs == self.epochs
@@ -127,40 +127,43 @@ class Plan:
         ]
 
     def _budget_lines(self, experiment: Experiment) -> list[str]:
-        """Return what the budget buys, and what the search costs if a price is known."""
+        """Lines on how much the budget buys, and on the cost of the search if a price is known."""
         budget, epochs, demand = experiment.budget, self.expected_epochs, experiment.demand
         if experiment.device == AUTO_DEVICE and (
             self.device != "cpu" or any(limit.of == "gpu" for limit in budget.limits)
         ):
             demand = experiment.demand_with_gpu
         takes = partial(budget.per_epoch, demand=demand, epoch_s=self.epoch_s, at_once=self.slots)
-        found, start_s = [], EXECUTORS[experiment.executor].start_s
+        lines, start_s = [], EXECUTORS[experiment.executor].start_s
         if budget.limits:
             bought, limit = min(
-                (max(0.0, one.amount - start_s * (one.of == "time")) / takes(one.of), str(one))
-                for one in budget.limits
+                (
+                    max(0.0, limit.amount - start_s * (limit.of == "time")) / takes(limit.of),
+                    str(limit),
+                )
+                for limit in budget.limits
             )
             if bought < epochs:
                 epochs, trials = int(bought), int(bought * self.trials / self.expected_epochs)
-                found.append(
+                lines.append(
                     f"  the budget of {limit} buys about {epochs:,} of {self.expected_epochs:,} "
                     f"epochs ({trials:,} of {self.trials:,} configurations)"
                 )
             else:
-                found.append(
+                lines.append(
                     f"  the budget buys all of it: {limit} would do for about "
                     f"{int(bought):,} epochs"
                 )
         if budget.price is not None:
             money, hours = epochs * takes("money"), epochs * takes("device") / 3600
-            found.append(
+            lines.append(
                 f"  about {money:,.{2 if money >= 0.01 else 4}f} usd for {hours:.3g} "
                 f"{device_of(demand)}-hours of training"
             )
-        return found
+        return lines
 
 
-def make_plan(experiment: Experiment) -> Plan:
+def estimate_search(experiment: Experiment) -> Estimate:
     """Check everything as a run would, then measure a few steps on this machine.
 
     Raises:
@@ -180,26 +183,26 @@ def make_plan(experiment: Experiment) -> Plan:
             "note: a dry run does not ask the cluster: what its trials ask for is not on this "
             "machine, so that it was measured on the CPU"
         )
-    planned = _planned(experiment)
-    trials, share = experiment.planned_trials, planned.count / len(planned.configs)
+    trainings = _sample_trainings(experiment)
+    trials, share = experiment.planned_trials, trainings.count / len(trainings.configs)
     load = Load()
     costs = epochs_seconds(
-        planned.configs, dataset, device=device, threads=max(1, int(experiment.demand.cpus))
+        trainings.configs, dataset, device=device, threads=max(1, int(experiment.demand.cpus))
     )
     notes += _busy_notes(load, device)
-    lengths = [config.epochs for config in planned.configs]
+    lengths = [config.epochs for config in trainings.configs]
     expected = [_expected_epochs(experiment, epochs) for epochs in lengths]
     at_once = min(fitting, experiment.most_at_once or 10**6, trials)
-    found = trial_memory(experiment, dataset, at_once, exactly=True)
+    memory = trial_memory(experiment, dataset, at_once, exactly=True)
     each = share / experiment.demand.workers / at_once
     start_s = EXECUTORS[experiment.executor].start_s
     expected_s, most_s = (
         sum(epochs * cost for epochs, cost in zip(counts, costs, strict=True))
         for counts in (expected, lengths)
     )
-    return Plan(
+    return Estimate(
         trials,
-        sum(lengths) if planned.is_all else trials * experiment.horizon,
+        sum(lengths) if trainings.is_all else trials * experiment.horizon,
         round(share * sum(expected)),
         at_once,
         start_s + LEAST * each * expected_s,
@@ -209,24 +212,24 @@ def make_plan(experiment: Experiment) -> Plan:
         device,
         tuple(notes),
         prepared.report,
-        str(found) if found is not None else "",
+        str(memory) if memory is not None else "",
     )
 
 
 def _busy_notes(load: Load, device: str) -> list[str]:
     """Return a note if others have used the processors while steps were measured."""
-    if (others := load.of_others()) <= BUSY:
+    if (busy := load.of_others()) <= BUSY:
         return []
     times = load.slowdown()
     longer = f"; as busy as now, about {times:.0f} times as long" if times >= 2 else ""
     return [
-        f"note: measured while others kept {100 * others:.0f} % of the processors busy. The times "
+        f"note: measured while others kept {100 * busy:.0f} % of the processors busy. The times "
         f"are for a machine that does nothing else{longer if device == 'cpu' else ''}."
     ]
 
 
 @dataclass(frozen=True)
-class _Planned:
+class _Trainings:
     """The trainings of a search, or some that stand for them."""
 
     configs: Sequence[TrialConfig]
@@ -236,20 +239,20 @@ class _Planned:
     """True if they are all trainings, and it is known which."""
 
 
-def _planned(experiment: Experiment) -> _Planned:
-    """Return what will be trained: that of a whole grid, else what the space says and draws."""
+def _sample_trainings(experiment: Experiment) -> _Trainings:
+    """Sample the trainings of a search: of a whole grid, or as the space begins and draws them."""
     generator = np.random.default_rng(experiment.seed)
     if whole := _grid(experiment):
         if len(whole) <= MAX_SAMPLED:
-            return _Planned(whole, len(whole), is_all=True)
+            return _Trainings(whole, len(whole), is_all=True)
         some = generator.choice(len(whole), MAX_SAMPLED, replace=False)
-        return _Planned([whole[number] for number in some], len(whole), is_all=False)
+        return _Trainings([whole[number] for number in some], len(whole), is_all=False)
     space, trials = experiment.space, experiment.planned_trials
     params = [
         space.begin(number, generator) or space.sample(generator)
         for number in range(min(trials, MAX_SAMPLED))
     ]
-    return _Planned([experiment.config(one) for one in params], trials, is_all=False)
+    return _Trainings([experiment.config(values) for values in params], trials, is_all=False)
 
 
 def measured_on(experiment: Experiment, here: Resources) -> tuple[str, int]:
@@ -281,8 +284,8 @@ def _grid(experiment: Experiment) -> list[TrialConfig]:
         return []
     longest: dict[str, TrialConfig] = {}
     for config in map(experiment.config, experiment.space.points()):
-        known = longest.setdefault(key := training_key(config), config)
-        if config.epochs > known.epochs:
+        longest_yet = longest.setdefault(key := training_key(config), config)
+        if config.epochs > longest_yet.epochs:
             longest[key] = config
     return list(longest.values())
 

@@ -1,16 +1,13 @@
-"""Options that say where a known search goes on, and the experiment with these applied."""
+"""Options of the verbs that continue a known search."""
 
 import argparse
-from dataclasses import replace
-from typing import Any
+from dataclasses import fields
 
 from search.cli.options import count_or_auto
-from search.design.experiment import PLACE, Experiment
 from search.journal.keeping import KEEP_HELP
-from search.journal.result import SearchResult
 from search.journal.store import own_path
-from search.tracking.uri import uri_of
-from search.values.executors import AUTO_COUNT, EXECUTOR_HELP
+from search.preflight.overrides import Overrides
+from search.values.executors import EXECUTOR_HELP
 
 
 def place_options(parser: argparse.ArgumentParser, before: str) -> None:
@@ -59,21 +56,8 @@ def change_option(parser: argparse.ArgumentParser, what: str) -> None:
     )
 
 
-def apply_overrides(
-    experiment: Experiment, args: argparse.Namespace, result: SearchResult
-) -> Experiment:
-    """Return the experiment with these arguments applied, as far as they are given."""
-    base = experiment.base
-    if args.data_root is not None:
-        base = base.override({"data.root": str(args.data_root.absolute())})
-    given: dict[str, Any] = {
-        name: value for name in PLACE if (value := getattr(args, name, None)) is not None
-    }
-    given |= {"concurrency": None} if args.concurrency == AUTO_COUNT else {}
-    given |= {"download": True} if args.download else {}
-    budget = experiment.budget.with_limits(getattr(args, "budget", ()))
-    if (price := getattr(args, "price", None)) is not None:
-        budget = replace(budget, price=price)
-    return replace(
-        experiment, base=base, budget=budget, tracking=uri_of(result, args.tracking), **given
-    )
+def overrides_of(args: argparse.Namespace) -> Overrides:
+    """Collect the options that replace recorded values, as far as a verb has them."""
+    names = [field.name for field in fields(Overrides) if hasattr(args, field.name)]
+    values = {name: getattr(args, name) for name in names}
+    return Overrides(**values | {"budget": tuple(values.get("budget", ()))})

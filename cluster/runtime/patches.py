@@ -1,0 +1,93 @@
+"""Replace private functions of Ray inside a context, each only where it has the expected form.
+
+Ray promises nothing about its private parts. A `Patch` therefore says what it expects of one, and
+this is checked before the function is replaced.
+"""
+
+import inspect
+import logging
+import pkgutil
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from cluster.errors import NotReady
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A replacement of one private function, with its condition and its reason."""
+
+    target: str
+    """The function, as `module:function` or `module:Class.function`."""
+    parameters: tuple[str, ...]
+    """The names of its parameters; with others the patch does not fit."""
+    wrap: Callable[..., Callable[..., Any]]
+    """Returns the replacement. Its arguments are the original and those of `apply_patches`."""
+    gain: str
+    """What it saves, as measured, or a test that fails without it."""
+    is_needed: bool = False
+    """True if a search does not work without it; others are skipped where they do not fit."""
+
+    @property
+    def owner_and_name(self) -> tuple[Any, str]:
+        """The module or class that has the function, and the function's name there."""
+        module, _, path = self.target.partition(":")
+        owner, _, name = path.rpartition(".")
+        return pkgutil.resolve_name(f"{module}:{owner}"), name
+
+    def misfit(self) -> str:
+        """The reason why the function cannot be replaced; empty if it can."""
+        try:
+            signature = inspect.signature(pkgutil.resolve_name(self.target))
+        except (ImportError, AttributeError):
+            return f"Ray has no {self.target}"
+        except (TypeError, ValueError):
+            return f"Ray's {self.target} has no signature"
+        if tuple(signature.parameters) == self.parameters:
+            return ""
+        return f"Ray's {self.target} takes other arguments: {', '.join(signature.parameters)}"
+
+
+def check_patches(patches: Collection[Patch]) -> None:
+    """Check that all needed patches fit.
+
+    Raises:
+        NotReady: one does not.
+    """
+    for patch in patches:
+        if patch.is_needed and (reason := patch.misfit()):
+            raise NotReady(f"{reason}, and no search works without a patch to it")
+
+
+@contextmanager
+def apply_patches(patches: Collection[Patch], *arguments: Any) -> Iterator[None]:
+    """Replace functions of Ray inside this context; a patch that does not fit is skipped.
+
+    `arguments` are passed to the `wrap` of each patch.
+
+    Raises:
+        NotReady: a needed patch does not fit.
+    """
+    from unittest import mock
+
+    check_patches(patches)
+    with ExitStack() as stack:
+        for patch in patches:
+            if reason := patch.misfit():
+                _log_skipped(reason)
+                continue
+            owner, name = patch.owner_and_name
+            replacement = patch.wrap(getattr(owner, name), *arguments)
+            stack.enter_context(mock.patch.object(owner, name, replacement))
+        yield
+
+
+@cache
+def _log_skipped(reason: str) -> None:
+    """Log why a patch is skipped, once in each process."""
+    LOG.warning("%s. It is not patched, which costs time, but changes no result", reason)

@@ -1,0 +1,88 @@
+"""The phases of a search: training, evaluation, and the test of the best trial."""
+
+from contextlib import suppress
+
+from search.decisions.driver import Driver
+from search.execution.evaluation import Tick, evaluate_best, evaluate_trials
+from search.journal.keeping import (
+    ALL,
+    NEEDED,
+    can_free_failed_at_once,
+    find_removable,
+    freed_event,
+    remove,
+    totals_by_kind,
+)
+from search.sessions.executor import Executor
+from search.values.message import Remedy
+from trainables.datasets.arrays import Dataset
+from trainables.memory import size_text
+
+
+def run_phases(
+    driver: Driver, dataset: Dataset, executor: Executor, *, by: str, tick: Tick
+) -> None:
+    """Run the trials of a search, evaluate each, and test the best one."""
+    ticked = dropping_failed(driver, tick)
+    executor.train(driver, tick=ticked)
+    driver.look()
+    while not (driver.over or driver.active):  # somebody asked for more at the last moment
+        executor.train(driver, tick=ticked)
+        driver.look()
+    driver.settle()
+    driver.has_trained = True
+    evaluate_trials(driver, executor.crew, slots=driver.slots, tick=tick)
+    evaluate_best(driver, dataset, executor.crew, by=by, tick=tick)
+    drop_unneeded(driver)
+
+
+def dropping_failed(driver: Driver, tick: Tick) -> Tick:
+    """Return a tick that also removes the checkpoints of trials that have failed for good.
+
+    Those that cannot be removed now are tried again at the end of the search.
+    """
+    experiment, journal = driver.experiment, driver.journal
+    if experiment.keep == ALL or not can_free_failed_at_once(experiment.space):
+        return tick
+    freed_trials = set[str]()
+
+    def ticked() -> None:
+        tick()
+        failed = {trial.trial for trial in driver.result.failed} - freed_trials
+        freed_trials.update(failed)
+        if not failed:
+            return
+        with suppress(OSError):
+            if checkpoints := find_removable(driver.result, experiment.home, NEEDED, among=failed):
+                journal.append(freed_event(checkpoints, NEEDED))
+                remove(experiment.home, checkpoints)
+
+    return ticked
+
+
+def drop_unneeded(driver: Driver) -> None:
+    """Remove the checkpoints that the search no longer needs, and print how many.
+
+    Those that cannot be removed now are left for `search.clean`.
+    """
+    home, journal = driver.experiment.home, driver.journal
+    if driver.experiment.keep == ALL or driver.interrupted:
+        return
+    try:
+        if not (checkpoints := find_removable(driver.result, home, NEEDED)):
+            return
+        journal.append(freed_event(checkpoints, NEEDED))
+        remove(home, checkpoints)
+    except OSError as error:
+        later = Remedy("clean", driver.experiment.name, driver.experiment.storage)
+        journal.complain(
+            "note: checkpoints of stopped trials could not be removed "
+            f"({error.strerror or error}). Later: {later}"
+        )
+        return
+    kinds = totals_by_kind(checkpoints)
+    titles = " and ".join(kind.counted(count) for kind, (count, _) in kinds.items())
+    journal.complain(
+        f"note: the checkpoints of {titles} were removed "
+        f"({size_text(sum(size for _, size in kinds.values()))}); --keep all keeps them"
+    )

@@ -1,0 +1,74 @@
+"""The answer of a search: the trial whose model users get."""
+
+from search.journal.guessing import AgainstGuessing, Guessing
+from search.journal.lease import LeaseHeld
+from search.journal.naming import refuse_cut_off
+from search.journal.result import SearchResult, TrialResult
+from search.journal.store import Home, Storage
+from search.values.message import Blank, Message, Remedy
+from trainables.errors import ConfigError
+
+
+def find_answer(
+    result: SearchResult, home: Home, storage: Storage, trial: str | None = None
+) -> TrialResult:
+    """Return the trial whose model users get: `trial`, or by default the search's own answer.
+
+    The search must have ended; an interrupted one counts as ended.
+
+    Raises:
+        LeaseHeld: a driver has the search.
+        Refused: the search, or its selection, was cut off.
+        ConfigError: no trial has finished an epoch, or the given one has not.
+    """
+    if holder := home.holder():
+        raise LeaseHeld(
+            Message(
+                f"the search '{result.name}' is being run by {holder}. "
+                "Wait for its end, or stop it first; if it lives no more: ",
+                Remedy("resume", result.name, storage),
+            )
+        )
+    refuse_cut_off(result, storage)
+    if trial is not None and trial not in {ranked.trial for ranked in result.ranking}:
+        raise ConfigError(
+            Message(
+                f"--trial '{trial[:80]}': '{result.name}' has no such trial with a result. See ",
+                Remedy("status", result.name, storage, options={"all": True}),
+            )
+        )
+    if (chosen := result.trials[trial] if trial is not None else result.chosen) is None:
+        raise ConfigError(
+            Message(
+                f"the search '{result.name}' has no trial with a result, so there is nothing to "
+                "promote. See ",
+                Remedy("status", result.name, storage),
+            )
+        )
+    if chosen.is_freed and trial is None:
+        raise ConfigError(
+            Message(
+                f"the checkpoints of {chosen.trial}, the answer of '{result.name}', were removed. "
+                "Promote another trial: ",
+                Remedy("promote", result.name, storage, options={"trial": Blank("TRIAL")}),
+                " (which there are: ",
+                Remedy("status", result.name, storage, options={"all": True}),
+                ")",
+            )
+        )
+    if chosen.is_freed:
+        raise ConfigError(
+            Message(
+                f"--trial {chosen.trial}: its checkpoints were removed, as of a trial that goes no "
+                "further. The search's answer is there: ",
+                Remedy("promote", result.name, storage),
+                "; a search with --keep all keeps every trial's.",
+            )
+        )
+    return chosen
+
+
+def against_guessing(result: SearchResult, chosen: TrialResult) -> AgainstGuessing | None:
+    """The comparison of a model with guessing; None where nothing is known of it."""
+    guessing = Guessing.of(result)
+    return guessing.against(chosen) if guessing is not None else None

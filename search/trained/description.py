@@ -1,0 +1,217 @@
+"""The description of a registered model: its figures, and how to use it."""
+
+from typing import TYPE_CHECKING
+
+from cluster.secrets import redact
+from search.journal.events import Selected
+from search.journal.result import ENDED, SearchResult, TrialResult
+from search.trained.answer import against_guessing
+from search.views.guessing import against_text
+from search.views.metric import tested_value
+from search.views.summary import classes_text, figure_text, param_text, source_text
+from trainables.catalog.tasks import CLASSIFICATION, Metric
+from trainables.errors import printable
+from trainables.values import Evaluation
+
+if TYPE_CHECKING:
+    from trainables.export.export import Exported
+
+LONGEST_PARAMS = 1000
+"""The most letters of a description that name searched values."""
+
+
+def describe_model(result: SearchResult, chosen: TrialResult, exported: "Exported") -> str:
+    """Return the registry's description of the model, in Markdown."""
+    data, config = result.started.data, chosen.config
+    params = ", ".join(f"{path} {param_text(value)}" for path, value in chosen.params.items())[
+        :LONGEST_PARAMS
+    ]
+    rows = "\n".join(
+        f"| {title} | {text} |" for title, text in model_figures(result, chosen, exported).items()
+    )
+    where = (
+        f"training {chosen.trial} of the selection" if chosen.repeat_of else f"trial {chosen.trial}"
+    )
+    text = f"""{config["model"]["name"]}, {where} of the search **{result.name}** \
+on the data set **{source_text(data)}** \
+({classes_text(data)}fingerprint {data["fingerprint"]}).{not_complete(result, chosen)}
+
+| | |
+|---|---|
+{rows}
+
+Searched values: {params or "none"}.
+
+{_images(chosen, exported)}{_drafts(result)}{_levels(exported)} It answers \
+with a table, a row an image: {_columns(chosen, exported)}.{_needs(exported)}"""
+    return redact(printable_lines(text))
+
+
+def _images(chosen: TrialResult, exported: "Exported") -> str:
+    """Sentences on the form in which the model takes images."""
+    if chosen.task is CLASSIFICATION:
+        return (
+            "Give it images as one NumPy array, uint8 (count, height, width, channels), of any "
+            "height and width, grey (1 channel) or RGB (3), or grey (count, height, width); or a "
+            "list of images, whose sizes may differ. A single image is `image[None]`. They are "
+            "made grey or colour, resized and scaled inside; what is transparent becomes white."
+        )
+    shape = " x ".join(map(str, exported.example.shape[1:]))
+    return (
+        "Give it images as one NumPy array, uint8 (count, height, width, channels), such as those "
+        f"of the training: {shape}. They are scaled inside."
+    )
+
+
+def _columns(chosen: TrialResult, exported: "Exported") -> str:
+    """Return the columns of the table that the model gives, as text."""
+    if chosen.task is CLASSIFICATION:
+        return "`class`, `probability`, and `probability of NAME` for each class"
+    return ", ".join(f"`{column}`" for column in exported.columns)
+
+
+def _drafts(result: SearchResult) -> str:
+    """Return a sentence on how large photographs were decoded in the training, or nothing.
+
+    It applies where the images were files.
+    """
+    if result.started.data["name"] != "folder":
+        return ""
+    size = " x ".join(map(str, result.started.data["image"][1:]))
+    return (
+        " In the training, JPEGs of a million pixels or more that were to become much smaller "
+        f"were decoded at a fraction of their size, then resized to {size} (height x width): "
+        "resized from their full size, some pixels differ a little."
+    )
+
+
+def _levels(exported: "Exported") -> str:
+    """Return a sentence on how to convert images of more than 8 bits, or nothing.
+
+    It applies if the images of the training were of that kind.
+    """
+    if exported.value_range is None:
+        return ""
+    low, high = exported.value_range
+    return (
+        f" The images of the training had more than 8 bits: bring values v to 255 * (v - {low:g}) "
+        f"/ ({high:g} - {low:g}), cut off at 0 and 255."
+    )
+
+
+def _needs(exported: "Exported") -> str:
+    return (
+        ""
+        if is_network(exported)
+        else " It is no network: to load it needs scikit-image, scikit-learn and skops."
+    )
+
+
+def is_network(exported: "Exported") -> bool:
+    """True if torch computes the model."""
+    return "torch" in exported.requirements
+
+
+def printable_lines(text: str) -> str:
+    """Return the text without control characters other than line ends."""
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
+def model_figures(
+    result: SearchResult, chosen: TrialResult, exported: "Exported"
+) -> dict[str, str]:
+    """The model's figures, title to text."""
+    where = "selection" if chosen.repeat_of else "search"
+    measured = (
+        ""
+        if exported.value is None
+        else f" in the {where}; {exported.value:.4f} as promoted, on {exported.images:,} images"
+    )
+    metric, primary = chosen.metric, chosen.task.primary
+    figures = {} if metric.is_primary else {f"validation {metric.title}": figure_text(chosen)}
+    figures[f"validation {primary.title}"] = figure_text(chosen, primary) + measured
+    if folds := chosen.config["data"].get("folds"):
+        figures["committee"] = (
+            f"probabilities are the mean of {folds} models, one trained for each fold"
+        )
+    if chosen.repeat_of and result.selection is not None and result.selection.verdict is not None:
+        figures["expected value"] = expected_text(result.selection.verdict)
+    if (compared := against_guessing(result, chosen)) is not None:
+        figures["guessing"] = against_text(compared, chosen.trial)
+    figures |= _test_figures(result.test_of(chosen), metric, primary)
+    return figures | _computing_figures(chosen, exported)
+
+
+def _computing_figures(chosen: TrialResult, exported: "Exported") -> dict[str, str]:
+    """The figures of the exported forms, title to text: time, and difference from the training."""
+    if not is_network(exported):
+        return {
+            "time": (
+                f"{_times(exported.inference)}, from pixels in memory to probabilities on one "
+                "thread of a CPU, features included"
+            )
+        }
+    what = "probabilities" if chosen.task is CLASSIFICATION else "predictions"
+    figures = {
+        "torch": (
+            f"{_times(exported.inference)}, from pixels in memory to {what} on one thread of a CPU"
+        )
+    }
+    if exported.onnx_inference is not None:
+        beside = f"probabilities differ from torch's by at most {exported.onnx_difference:.1g}"
+        figures["ONNX"] = f"{_times(exported.onnx_inference)}, likewise, in onnxruntime; {beside}"
+    is_half = exported.precision in ("bf16", "fp16")
+    trained = (
+        (
+            f" (it was trained in {exported.precision}: probabilities differ from that by at most "
+            f"{exported.difference:.2g})"
+        )
+        if is_half
+        else ""
+    )
+    return figures | {"pixels": f"float32{trained}"}
+
+
+def _test_figures(test: Evaluation, metric: Metric, primary: Metric) -> dict[str, str]:
+    """Return the figures of the test part, title to text: the metric's, then the primary one's."""
+    if not test:
+        return {f"test {metric.title}": "the test part was not opened for it"}
+    values = {
+        f"test {metric.title}": tested_value(test, metric),
+        f"test {primary.title}": test[primary.name],
+    }
+    return {title: f"{value:.4f} on {test['images']:,} images" for title, value in values.items()}
+
+
+def not_complete(result: SearchResult, chosen: TrialResult) -> str:
+    """Return a sentence about a search that did not come to its end; empty if it did."""
+    best = ": this is the best so far" if chosen is result.chosen else ""
+    return (
+        "" if result.outcome in ENDED else f" The search is not complete ({result.outcome}){best}."
+    )
+
+
+def expected_text(verdict: Selected) -> str:
+    """Return a text such as `0.9701, 95 % interval 0.9650 to 0.9740, from 5 fresh seeds`."""
+    expected = verdict.expected
+    return (
+        f"{expected.mean:.4f}, {100 * verdict.level:g} % interval {expected.low:.4f} to "
+        f"{expected.high:.4f}, from {expected.seeds} fresh seeds"
+    )
+
+
+def _times(inference: dict[str, dict[str, float]]) -> str:
+    """Return a text such as `0.21 ms an image alone, 0.034 among 64`."""
+    alone, among = (inference[f"batch_{size}"]["median_ms"] for size in (1, 64))
+    return f"{alone:.3g} ms an image alone, {among:.3g} among 64"
+
+
+def tags(result: SearchResult, chosen: TrialResult) -> dict[str, str]:
+    """Return the tags by which programs find where a version comes from."""
+    by = {} if chosen.metric.is_primary else {"search.metric": chosen.metric.name}
+    return {
+        "search.name": result.name,
+        "search.id": result.started.id,
+        "search.trial": chosen.trial,
+        **by,
+    }

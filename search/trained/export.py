@@ -1,0 +1,170 @@
+"""A trial's model as a folder, compared with its checkpoint on the images of the search."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cluster.errors import Refused
+from search.journal.provenance import versions, working_fingerprint
+from search.journal.result import SearchResult, TrialResult, checkpoint_of
+from search.journal.store import Home
+from search.process.versions import check_versions
+from search.values.wording import DECODED_OTHERWISE
+from trainables.config import TrialConfig
+from trainables.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from trainables.datasets.arrays import Dataset
+    from trainables.export.export import Exported
+
+
+def config_of(
+    result: SearchResult, trial: TrialResult, data_root: Path | None = None
+) -> TrialConfig:
+    """The config of a trial, reading its data from `data_root`; None: where the search read it."""
+    config = TrialConfig.from_dict(trial.config)
+    if not config.data.root:
+        return config
+    root = data_root or Path(result.started.data["root"])
+    return config.override({"data.root": str(root.absolute())})
+
+
+def local_checkpoint(home: Home, trial: TrialResult) -> Path:
+    """The local folder of a trial's checkpoint, which is downloaded if necessary."""
+    return home.read(str(checkpoint_of(trial, Path())))
+
+
+def dataset_of(result: SearchResult, config: TrialConfig) -> "Dataset":
+    """Return the data set that the search's trials were trained on.
+
+    Raises:
+        Refused: the images are not those of the search.
+        ConfigError, Unavailable: they cannot be read.
+    """
+    from trainables.catalog.datasets import DATASETS
+    from trainables.inspection.leaks import load_clean
+
+    dataset = load_clean(config.data)
+    data = result.started.data
+    if dataset.fingerprint != data["fingerprint"]:
+        if data.get("decoding") != DATASETS[config.data.name].decoding:
+            remedy = "promote with that version, or search again with this one"
+            raise Refused(
+                f"{DECODED_OTHERWISE} '{result.name}'. The exported network could not be checked "
+                f"against its images; {remedy}."
+            )
+        raise Refused(
+            f"the images of '{result.name}' have changed since the search. "
+            "The exported network could not be checked against them; bring them back."
+        )
+    return dataset
+
+
+def export_for_registry(
+    result: SearchResult,
+    home: Home,
+    trial: TrialResult,
+    data_root: Path | None,
+    folder: Path,
+    *,
+    onnx: bool,
+) -> "Exported":
+    """Write a trial's model into a new folder, compared on all validation images and timed.
+
+    Args:
+        result: the result of its search.
+        home: where the search is stored.
+        trial: a trial with a checkpoint.
+        data_root: the current folder of the search's data, if it has moved.
+        folder: receives the model.
+        onnx: also write it as ONNX.
+
+    Raises:
+        Refused: the images are not those of the search, the checkpoint is damaged, or the exported
+            model computes something else.
+        ConfigError, Unavailable: the data set cannot be read, or ONNX is not available.
+    """
+    from trainables.export import export
+
+    config, checkpoint = config_of(result, trial, data_root), local_checkpoint(home, trial)
+    if onnx:
+        export.check_onnx(config)
+    dataset = dataset_of(result, config)
+    with _refusing_mismatch(trial, "promoted"):
+        return export.export(config, dataset, checkpoint, folder, onnx=onnx)
+
+
+def export_for_use(
+    result: SearchResult,
+    home: Home,
+    trial: TrialResult,
+    data_root: Path | None,
+    folder: Path,
+    *,
+    watched: bool,
+) -> None:
+    """Write a trial's model into a new folder: from the cache, or exported now and then cached.
+
+    It is compared with its checkpoint on one batch. The arguments are those of
+    `export_for_registry`; a `watched` model has a reference (`trainables.export.reference`).
+
+    Raises:
+        Refused: the images are not those of the search, or the checkpoint is damaged.
+        ConfigError, Unavailable: the data set cannot be read.
+    """
+    from trainables.export import kept as cache
+
+    check_versions()
+    key = cache.key_of(*_identity(result, home, trial), watched)
+    if cache.fetch(key, folder):
+        return
+    _write(result, home, trial, config_of(result, trial, data_root), folder, watched=watched)
+    cache.keep(folder, key)
+
+
+def _identity(result: SearchResult, home: Home, trial: TrialResult) -> list[object]:
+    """The values that identify an exported model, including the code that exports it."""
+    manifest = home.read(f"{checkpoint_of(trial, Path())}/manifest.json")
+    content = manifest.read_bytes() if manifest.is_file() else b""  # `_write` says what is wrong
+    digest = hashlib.sha256(content).hexdigest()
+    return [result.started.id, trial.trial, digest, working_fingerprint(), versions()]
+
+
+def _write(
+    result: SearchResult,
+    home: Home,
+    trial: TrialResult,
+    config: TrialConfig,
+    folder: Path,
+    *,
+    watched: bool,
+) -> None:
+    from trainables.export.export import write
+
+    try:
+        dataset = dataset_of(result, config)
+    except DataError as error:
+        raise ConfigError(
+            f"{error} The model of a search is compared with its checkpoint on the search's "
+            f"images first; a promoted one needs none: models:/{result.name}@champion."
+        ) from error
+    with _refusing_mismatch(trial, "used"):
+        write(config, dataset, local_checkpoint(home, trial), folder, watched=watched)
+
+
+@contextmanager
+def _refusing_mismatch(trial: TrialResult, use: str) -> Iterator[None]:
+    """Refuse a trial whose checkpoint is damaged, or whose exported model computes another thing.
+
+    Raises:
+        Refused: it cannot be put to this use.
+    """
+    from trainables.checkpoints.checkpoint import CheckpointError
+    from trainables.export.export import Disagreement
+
+    try:
+        yield
+    except (CheckpointError, Disagreement) as error:
+        raise Refused(f"trial {trial.trial} cannot be {use}: {error}") from error

@@ -1,0 +1,138 @@
+"""The source of a trained model: MLflow's registry, a folder, or a search."""
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from search.journal.journal import FILE_NAME
+from search.journal.naming import read_search
+from search.journal.store import Storage, home, searches_in
+from search.tracking.model_registry import ADDRESS, fetch, version_at
+from search.tracking.uri import registry_uri
+from search.trained.answer import find_answer
+from search.trained.export import export_for_use
+from trainables.errors import ConfigError
+from trainables.export.model import Model, folder_in
+
+REGISTERED = "models:"
+"""The beginning of the address of a registered model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSource:
+    """A trained model as a user names it, and where to look for it."""
+
+    name: str | Path
+    """`models:/NAME@ALIAS`, `models:/NAME/VERSION`, a folder, or the name of a search."""
+    storage: Storage
+    """Where searches are stored."""
+    trial: str | None = None
+    """Of a search, another trial than its answer."""
+    tracking: str | None = None
+    """MLflow's tracking URI; None for the default."""
+    data_root: Path | None = None
+    """The current folder of a search's data, if it has moved."""
+
+    def __str__(self) -> str:
+        return str(self.name)
+
+    @property
+    def is_registered(self) -> bool:
+        """True if it names a model in MLflow's registry."""
+        return str(self).startswith(REGISTERED)
+
+    @property
+    def is_search(self) -> bool:
+        """True if it names a search, which need not exist."""
+        if self.is_registered or isinstance(self.name, Path) or "/" in self.name:
+            return False
+        if isinstance(self.storage, Path) and (self.storage / self.name / FILE_NAME).exists():
+            return True
+        return folder_in(Path(self.name)) is None
+
+    @property
+    def local_folder(self) -> Path | None:
+        """The folder of the model where a folder was named; None if it contains no model."""
+        return folder_in(Path(self.name).expanduser())
+
+    @property
+    def registered_name(self) -> str:
+        """The name of the registered model; empty unless its address is valid."""
+        address = ADDRESS.fullmatch(str(self))
+        return address["name"] if address is not None else ""
+
+    @property
+    def has_alias(self) -> bool:
+        """True if its version may change: it names an alias of a registered model."""
+        address = ADDRESS.fullmatch(str(self))
+        return address is not None and address["alias"] is not None
+
+    def at_version(self, version: str) -> "ModelSource":
+        """The same registered model at a version."""
+        return replace(self, name=f"{REGISTERED}/{self.registered_name}/{version}")
+
+    def at_alias(self, alias: str) -> "ModelSource":
+        """The same registered model at an alias."""
+        return replace(self, name=f"{REGISTERED}/{self.registered_name}@{alias}")
+
+    def current_version(self) -> str:
+        """Ask MLflow for the version; empty if the model is not from the registry.
+
+        Raises:
+            ConfigError: there is no such model, or the address is invalid.
+            NotReady: MLflow does not answer.
+        """
+        return version_at(str(self), registry_uri(self.tracking)) if self.is_registered else ""
+
+    def download(self, folder: Path) -> Path:
+        """Fetch a registered model into a new folder, unless it is on this machine.
+
+        Returns the folder as MLflow stores it, which contains the model's own.
+
+        Raises:
+            ConfigError: there is no such model, or the address is invalid.
+            NotReady: MLflow does not answer.
+        """
+        folder.mkdir()
+        return fetch(str(self), registry_uri(self.tracking), folder)
+
+    def fetch(self, folder: Path, *, watched: bool = False) -> Path:
+        """Return the folder of the model: a new one at `folder` unless it is on this machine.
+
+        The model of a search has a reference (`trainables.export.reference`) if it is `watched`.
+
+        Raises:
+            ConfigError: there is no such search, trial, model or folder.
+            Held, Refused: the search still runs or was cut off, its images have changed, or the
+                checkpoint is damaged.
+            NotReady, Unavailable: MLflow or the data is not there.
+        """
+        if self.is_registered:
+            path = self.download(folder)
+        elif self.is_search:
+            self._export(folder, watched=watched)
+            path = folder
+        else:
+            path = Path(self.name).expanduser()
+        if (model_folder := folder_in(path)) is None:
+            raise ConfigError(
+                f"'{path}' holds no promoted model (a folder with about.json). Known searches: "
+                f"{', '.join(searches_in(self.storage)) or 'none'}."
+            )
+        return model_folder
+
+    def _export(self, folder: Path, *, watched: bool) -> None:
+        result, _ = read_search(str(self), self.storage)
+        search_home = home(self.storage, result.name)
+        trial = find_answer(result, search_home, self.storage, self.trial)
+        export_for_use(result, search_home, trial, self.data_root, folder, watched=watched)
+
+
+def load_model(source: ModelSource) -> Model:
+    """Load a trained model, ready for images.
+
+    Raises:
+        ConfigError, Held, Refused, NotReady, Unavailable: as `ModelSource.fetch`.
+    """
+    with tempfile.TemporaryDirectory(prefix="load-") as temporary:
+        return Model(source.fetch(Path(temporary) / "classifier"), str(source))
