@@ -177,7 +177,8 @@ def _with_calls() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        notes = [f"In Python: {remedy.call}" for remedy in message_of(error).remedies]
+        remedies = [remedy for remedy in message_of(error).remedies if not remedy.has_blanks]
+        notes = [f"In Python: {remedy.call}" for remedy in remedies]
         for note in notes:
             if note not in getattr(error, "__notes__", ()):  # `load` calls `result`
                 error.add_note(note)

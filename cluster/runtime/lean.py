@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ MODULES = "--modules-to-load"
 """The option of the dashboard that names its modules; without it all are loaded, each in a process
 of its own.
 """
+STATE_MODULE = "ray.dashboard.modules.state.state_head"
+"""Ray's module that has `StateHead`, the part of the dashboard that tells the state of actors."""
 AGENTS = ("--dashboard_agent_command", "--runtime_env_agent_command")
 """The options of the raylet that hold its agents' commands."""
 
@@ -81,7 +84,8 @@ def start_small_dashboard(start: Callable[..., Any]) -> Callable[..., Any]:
     """Start the dashboard with the module of the state alone, and all other processes as usual."""
 
     def start_with_state(command: list[str], kind: str, *arguments: Any, **options: Any) -> Any:
-        if kind == DASHBOARD and not any(word.startswith(MODULES) for word in command):
+        names_modules = any(word.startswith(MODULES) for word in command)
+        if kind == DASHBOARD and not names_modules and find_spec(STATE_MODULE) is not None:
             command = [*command, f"{MODULES}=StateHead"]
         return start(command, kind, *arguments, **options)
 

@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 
 from cluster.errors import NotReady
+from cluster.versions import TRIED_VERSIONS
 
 LOG = logging.getLogger(__name__)
 
@@ -61,7 +62,11 @@ def check_patches(patches: Collection[Patch]) -> None:
     """
     for patch in patches:
         if patch.is_needed and (reason := patch.misfit()):
-            raise NotReady(f"{reason}, and no search works without a patch to it")
+            tried = TRIED_VERSIONS["ray"]
+            raise NotReady(
+                f"{reason}, and no search works without a patch to it. Ray {tried} was tried: "
+                f"pip install 'ray{tried.bounds}'."
+            )
 
 
 @contextmanager
@@ -79,7 +84,7 @@ def apply_patches(patches: Collection[Patch], *arguments: Any) -> Iterator[None]
     with ExitStack() as stack:
         for patch in patches:
             if reason := patch.misfit():
-                _log_skipped(reason)
+                _log_skipped(reason, patch.gain)
                 continue
             owner, name = patch.owner_and_name
             replacement = patch.wrap(getattr(owner, name), *arguments)
@@ -88,6 +93,6 @@ def apply_patches(patches: Collection[Patch], *arguments: Any) -> Iterator[None]
 
 
 @cache
-def _log_skipped(reason: str) -> None:
+def _log_skipped(reason: str, gain: str) -> None:
     """Log why a patch is skipped, once in each process."""
-    LOG.warning("%s. It is not patched, which costs time, but changes no result", reason)
+    LOG.warning("%s, so it is not patched. The patch would give: %s", reason, gain)

@@ -184,7 +184,8 @@ def read_trainings(journal: bytes) -> tuple[set[str], dict[str, dict[str, int]]]
         The fingerprints of the sessions; and by training key, the last epochs of the trials.
 
     Raises:
-        ValueError: a line is damaged.
+        ValueError: a session, a suggestion or a removal of checkpoints is damaged, or some line has
+            no beginning of an event.
     """
     fingerprints, keys, last_epochs = set[str](), dict[str, str](), dict[str, int]()
     freed = set[str]()

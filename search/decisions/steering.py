@@ -164,7 +164,7 @@ def _is_training(experiment: Experiment, result: SearchResult) -> bool:
 
 
 def request_text(request: Requested) -> str:
-    """Return who asked for what happens, as `asked to stop by user@host`: the reason for it."""
+    """Name the request as a reason, such as `asked to stop by user@host`."""
     return f"asked to {request.action} by {request.by}"
 
 

@@ -73,7 +73,7 @@ def begin(
     say: Callable[[str], None],
     went_well: Callable[[], bool],
 ) -> Iterator[TuneExecutor]:
-    """Start Ray, or join the cluster, and have workers start; see `sessions.executor.Begin`.
+    """Start Ray, or join the cluster, and have workers start; see `search.sessions.executor.Begin`.
 
     Raises:
         NotReady: Ray does not start, or has other private parts than the patches to it need.

@@ -61,7 +61,7 @@ def read_search(name: str, place: Storage) -> tuple[SearchResult, str]:
     except DamagedJournal:
         raise
     except JournalError as error:
-        raise ConfigError(str(error)) from error
+        raise ConfigError(*error.args) from error
 
 
 def closest_name(name: str, existing: Iterable[str]) -> str:

@@ -45,17 +45,7 @@ def apply_overrides(
     if overrides.price is not None:
         budget = replace(budget, price=overrides.price)
     changes: dict[str, Any] = {
-        name: value
-        for name in (
-            "min_gain",
-            "address",
-            "concurrency",
-            "hang_timeout",
-            "fuse",
-            "executor",
-            "keep",
-        )
-        if (value := getattr(overrides, name)) is not None
+        name: value for name in REPLACED if (value := getattr(overrides, name)) is not None
     }
     if overrides.concurrency == AUTO_COUNT:
         changes["concurrency"] = None

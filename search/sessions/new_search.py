@@ -25,7 +25,7 @@ def run_search(experiment: Experiment, *, as_json: bool = False) -> Finished:
 
     Raises:
         ConfigError, NotReady, Unavailable: as `prepare`, before anything starts.
-        Held: somebody else is starting a search of this name.
+        LeaseHeld: somebody else is starting a search of this name.
     """
     began = command_start()
     refuse_existing(experiment)

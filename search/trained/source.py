@@ -103,8 +103,8 @@ class ModelSource:
 
         Raises:
             ConfigError: there is no such search, trial, model or folder.
-            Held, Refused: the search still runs or was cut off, its images have changed, or the
-                checkpoint is damaged.
+            LeaseHeld, Refused: the search still runs or was cut off, its images have changed, or
+                the checkpoint is damaged.
             NotReady, Unavailable: MLflow or the data is not there.
         """
         if self.is_registered:
@@ -132,7 +132,7 @@ def load_model(source: ModelSource) -> Model:
     """Load a trained model, ready for images.
 
     Raises:
-        ConfigError, Held, Refused, NotReady, Unavailable: as `ModelSource.fetch`.
+        ConfigError, LeaseHeld, Refused, NotReady, Unavailable: as `ModelSource.fetch`.
     """
     with tempfile.TemporaryDirectory(prefix="load-") as temporary:
         return Model(source.fetch(Path(temporary) / "classifier"), str(source))

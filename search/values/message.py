@@ -61,14 +61,15 @@ class Remedy:
     arguments: Sequence[Word] = ()
     """Further positional arguments."""
     options: Mapping[str, Word | Sequence[Word]] = field(default_factory=dict)
-    """Values by the options' names without dashes: `{"trials": 12}`. True is a flag, and a list is
-    an option that is given several times.
+    """Values by the options' names without dashes: `{"trials": 12}`. True is a flag, False one that
+    is not given, and a list is an option that is given several times.
     """
     start: Start = Start.HERE
 
     def __str__(self) -> str:
         """Command line, as a shell takes it once its blanks are filled in."""
-        start = self.start.value.format(python=shlex.quote(program("python")))
+        python = shlex.quote(program("python")) if self.start is Start.HERE else ""
+        start = self.start.value.format(python=python)
         words = (str(w) if isinstance(w, Blank) else shlex.quote(str(w)) for w in self._words())
         return " ".join([f"{start}{self.verb}", *words])
 
@@ -78,8 +79,13 @@ class Remedy:
         return [word.title if isinstance(word, Blank) else str(word) for word in self._words()]
 
     @property
+    def has_blanks(self) -> bool:
+        """True if the reader has to fill something in."""
+        return any(isinstance(word, Blank) for word in self._words())
+
+    @property
     def call(self) -> str:
-        """Python statements that run the command in this process."""
+        """Python statements that run the command in this process; it has no blanks."""
         return f"import search.{self.verb}; search.{self.verb}.main({self.words})"
 
     def _words(self) -> Iterator[Word]:
@@ -90,7 +96,8 @@ class Remedy:
         yield from self.arguments
         for name, value in self.options.items():
             for word in [value] if isinstance(value, str | int | float | Blank) else value:
-                yield from [f"--{name}"] if word is True else [f"--{name}", word]
+                if word is not False:
+                    yield from [f"--{name}"] if word is True else [f"--{name}", word]
 
 
 @dataclass(frozen=True, init=False)
@@ -110,6 +117,9 @@ class Message:
 
     def __str__(self) -> str:
         return self.render(str)
+
+    def __repr__(self) -> str:
+        return repr(str(self))  # as that of an error with a text
 
     def __bool__(self) -> bool:
         return bool(self.parts)

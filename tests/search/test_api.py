@@ -240,6 +240,10 @@ def test_an_error_says_how_to_mend_it_in_python(played: Callable[..., Path]) -> 
     with pytest.raises(ConfigError, match="no search 'other'") as missing:
         load("other", storage=storage)
     assert missing.value.__notes__ == ["In Python: import search.list; search.list.main([])"]
+    (storage / "empty").mkdir()
+    with pytest.raises(ConfigError, match="no search at") as empty:
+        result("empty", storage=storage)
+    assert empty.value.__notes__ == ["In Python: import search.run; search.run.main([])"]
     with pytest.raises(ConfigError, match="no promoted model") as not_a_model:
         load(storage, storage=storage)
     assert not hasattr(not_a_model.value, "__notes__")

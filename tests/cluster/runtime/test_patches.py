@@ -10,6 +10,7 @@ import pytest
 
 from cluster.errors import NotReady
 from cluster.runtime.patches import Patch, _log_skipped, apply_patches, check_patches
+from cluster.versions import TRIED_VERSIONS
 
 
 class Engine:
@@ -33,7 +34,7 @@ def patch_of(target: str, *parameters: str, is_needed: bool = False) -> Patch:
     def wrap(original: Callable[..., str], *arguments: str) -> Callable[..., str]:
         return lambda *passed: " ".join([original(*passed), "patched", *arguments])
 
-    return Patch(target, parameters, wrap, "", is_needed)
+    return Patch(target, parameters, wrap, "a second", is_needed)
 
 
 START = patch_of("engine:Engine.start", "self", "speed")
@@ -63,14 +64,17 @@ def test_a_patch_that_does_not_fit_is_skipped_with_one_line(
     (record,) = caplog.records
     assert (record.levelno, record.name) == (logging.WARNING, "cluster.runtime.patches")
     assert record.getMessage() == (
-        f"{reason}. It is not patched, which costs time, but changes no result"
+        f"{reason}, so it is not patched. The patch would give: a second"
     )
 
 
 @pytest.mark.parametrize(("target", "reason"), MISFITS.items())
 def test_without_a_needed_patch_nothing_starts(target: str, reason: str) -> None:
     needed = patch_of(target, "self", is_needed=True)
-    message = f"{reason}, and no search works without a patch to it"
+    message = (
+        f"{reason}, and no search works without a patch to it. Ray {TRIED_VERSIONS['ray']} was "
+        f"tried: pip install 'ray{TRIED_VERSIONS['ray'].bounds}'."
+    )
     with pytest.raises(NotReady) as refusal:
         check_patches([START, needed])
     assert str(refusal.value) == message

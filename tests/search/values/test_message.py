@@ -125,6 +125,7 @@ def test_an_exception_keeps_its_message() -> None:
     message = Message("Go on with it first: ", Remedy("resume", "flowers", Path("a b")))
     error = copy.deepcopy(Refused(message))  # as between processes
     assert message_of(error) == message
+    assert repr(error) == f"Refused({str(message)!r})"
     assert str(error) == str(message)
     assert str(error).endswith("python -m search.resume flowers --storage 'a b'")
     assert message_of(ValueError("x", 1)) == Message("('x', 1)")
@@ -148,6 +149,7 @@ def test_an_exception_keeps_its_message() -> None:
             Remedy("promote", "x", options={"anyway": True, "trial": "$(ls)"}),
             "promote x --anyway --trial '$(ls)'",
         ),
+        (Remedy("promote", "x", options={"anyway": False}), "promote x"),
         (going_on("x", Path("searches"), "budget"), "resume x --budget LIMIT (a larger one)"),
         (going_on("x", Path("searches"), "lost"), "resume x"),
     ],

@@ -92,7 +92,7 @@ BUTTONS = {name: f"'{verb.title}' on this page" for name, verb in VERBS.items()}
 }
 COMMAND = re.compile(
     r"(?<![^\s(])(?:'[^']*python'|[^\s']*python) -m search\.(?P<verb>[a-z]+) (?P<search>[\w.-]*\w)"
-    r"(?P<options>(?: --[a-z-]+(?: (?:'[^']*'|[^\s()'\\-][^\s()'\\]*))?)*)"
+    r"(?P<options>(?: --[a-z-]+(?: (?:'[^']*'|[^\s()'\"\\-][^\s()'\"\\]*))?)*)"
 )
 """A command in an answer that a journal holds, or in a line that another process has printed."""
 

@@ -305,6 +305,7 @@ def test_a_remedy_is_called_by_its_button(remedy: Remedy, command: str, button: 
         ),
         ("python -m search.predict x --trial t0003", "python -m search.predict x --trial t0003"),
         ("python -m search.resume x --a \\ --b '", "'Go on' on this page \\ --b '"),
+        ('python -m search.resume x --a "b c', "'Go on' on this page \"b c"),
         ("the module search.unknown stays", "the module search.unknown stays"),
         ("a.research.resume b", "a.research.resume b"),
         ("x" * 100_000, "x" * 100_000),
