@@ -129,7 +129,7 @@ def as_json(found: Sequence[Removable], size: int) -> dict[str, object]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, clean, and return the exit code (`process.exit_codes`)."""
+    """Read the command line, clean, and return the exit code (`ExitCode`)."""
     parser = Parser(
         prog="python -m search.clean", description=__doc__, formatter_class=HelpFormatter
     )

@@ -365,7 +365,7 @@ def as_json(result: SearchResult, holder: str) -> dict[str, object]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, print, and return the exit code (`process.exit_codes`)."""
+    """Read the command line, print, and return the exit code (`ExitCode`)."""
     parser = Parser(
         prog="python -m search.status", description=__doc__, formatter_class=HelpFormatter
     )

@@ -1,11 +1,11 @@
 """Requests to a search's driver: how verbs send one and wait for its reply."""
 
 import argparse
-import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from cluster.exit_codes import ExitCode
 from cluster.storage.bucket import StorageError
 from search.cli.options import storage_option
 from search.cli.prompt import search_of
@@ -59,7 +59,7 @@ def request_and_wait(args: argparse.Namespace, request: DriverRequest) -> int:
         _print_line(args, wait_for_reply(home, request, args.storage, go_on))
     except KeyboardInterrupt:
         _print_line(args, "not waited for any longer; it stays asked")
-        return 128 + signal.SIGINT
+        return ExitCode.INTERRUPTED
     except StorageError as error:
         raise StorageError(f"{error.strerror}. It stays asked.") from error
     return 0

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cluster.cli import USAGE
+from cluster.exit_codes import ExitCode
 from cluster.storage.bucket import Bucket, StorageError
 from search.decisions.driver import Driver
 from search.decisions.earlier_searches import read_trainings
@@ -244,7 +244,7 @@ def test_clean_tells_a_program_what_went(over: Over) -> None:
 def test_clean_removes_nothing_unasked(over: Over, words: list[str]) -> None:
     kept, clean = over
     done = clean(*words)
-    assert done.returncode == (0 if words == ["--dry-run"] else USAGE)
+    assert done.returncode == (0 if words == ["--dry-run"] else ExitCode.USAGE)
     result = SearchResult.read(kept.opened())
     assert left(kept, result).keys() == result.trials.keys()
     assert not any(trial.is_freed for trial in result.trials.values())

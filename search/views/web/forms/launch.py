@@ -25,8 +25,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from urllib.parse import quote
 
+from cluster.exit_codes import ENDED_EARLY, ExitCode
 from search.journal.store import Storage
-from search.process.exit_codes import SOME_FAILED
 from search.values.message import program
 from search.views.web.forms.carried import CODE, LOG, PROCESS
 from trainables.caches import cache_folder, make_private
@@ -54,16 +54,13 @@ REFUSES_S, LOOK_S = 3.0, 0.05
 """Seconds for which a start is watched, so that a refusal is on the form that it came from; and
 those between two looks.
 """
-ENDINGS = {
-    0: "done",
-    3: "done; some trials failed",
-    6: "done; its answer is no better than guessing",
-    130: "paused, or stopped by Ctrl-C",
-    143: "stopped from outside",
+OWN_ENDINGS: dict[str, dict[int, str]] = {
+    "predict": {
+        ExitCode.SOME_FAILED: "done; some files could not be read",
+        ExitCode.TERMINATED: "stopped",
+    }
 }
-"""The end of a verb, in words, by its exit code (`process.exit_codes`)."""
-OWN_ENDINGS = {"predict": {SOME_FAILED: "done; some files could not be read", 143: "stopped"}}
-"""Those of verbs that mean something else by a code."""
+"""Titles of exit codes for verbs to which the code means something else."""
 ERROR = "error: "
 """The beginning of a line by which a verb says why it ends."""
 
@@ -128,9 +125,9 @@ class Launched:
     def state(self) -> str:
         """The state, in words."""
         if self.code is None:
-            return "at work" if self.is_running else "ended before it was done"
-        ends = ENDINGS | OWN_ENDINGS.get(self.verb, {})
-        return self.refused or ends.get(self.code, "ended before it was done")
+            return "at work" if self.is_running else ENDED_EARLY
+        own_titles = OWN_ENDINGS.get(self.verb, {})
+        return self.refused or own_titles.get(self.code) or ExitCode.title_of(self.code)
 
     @property
     def state_line(self) -> str:
@@ -152,7 +149,7 @@ class Launched:
     def result(self) -> Path | None:
         """The whole file that the verb has written; None if there is none, or not yet."""
         file = self.folder / RESULT
-        is_whole = self.verb in WRITES and self.code in (0, SOME_FAILED)
+        is_whole = self.verb in WRITES and self.code in (0, ExitCode.SOME_FAILED)
         return file if is_whole and file.is_file() else None
 
     @property
