@@ -16,7 +16,7 @@ QUICK := cluster $(addprefix search/,cli design feedback journal preflight servi
 	$(addprefix trainables/,checkpoints datasets inspection tasks test_config.py) test_readme.py
 PYTEST := $(BIN)/python -m pytest --ignore tests/test_layers.py --ignore tests/test_words.py $(if $(AGAIN),--again-later=$(AGAIN))
 
-.PHONY: setup run test test-all test-quick check soak bench bench-search clean
+.PHONY: setup run test test-all test-quick test-versions check soak bench bench-search clean
 
 setup: $(STAMP)
 
@@ -32,7 +32,7 @@ test: setup
 	$(PYTEST) -n $(JOBS) -m '(promise or not slow) and not soak'
 
 test-all: test
-	$(PYTEST) -n $(SLOW_JOBS) -m 'slow and not promise and not soak'
+	$(PYTEST) -n $(SLOW_JOBS) -m 'slow and not promise and not soak and not versions'
 
 # Half of the tests in a quarter of the time, for another Python: make test-quick VENV=.venv-3.13 PYTHON=python3.13
 test-quick: setup
@@ -43,6 +43,10 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_layers.py tests/test_words.py
+
+# The lowest and the newest versions that pyproject.toml allows, after a change of its ranges: 20 minutes, 5 GB of disk for a while.
+test-versions: setup
+	$(PYTEST) -m versions
 
 soak: setup
 	$(BIN)/python -m tests.faults.soak --seconds $(SECONDS)

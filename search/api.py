@@ -60,7 +60,6 @@ from search.journal.result import PAGE, SearchResult, TrialResult
 from search.journal.store import Storage, home
 from search.journal.store import storage as place_of
 from search.list import searches as listed
-from search.trained.source import ModelSource, load_model
 from search.values.message import message_of
 from search.values.wording import DEFAULT_STORAGE
 from trainables.errors import ConfigError
@@ -307,6 +306,8 @@ def load(
             checkpoint is damaged.
         NotReady, Unavailable: MLflow or the data is not there now.
     """
+    from search.trained.source import ModelSource, load_model
+
     with _unchanged():
         return load_model(
             ModelSource(

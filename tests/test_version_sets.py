@@ -17,7 +17,7 @@ import pytest
 from cluster.versions import TRIED_VERSIONS, numbers
 from search.journal.result import SearchResult
 
-pytestmark = [pytest.mark.slow(600), pytest.mark.ray]
+pytestmark = [pytest.mark.slow(600), pytest.mark.ray, pytest.mark.versions]
 
 ROOT = Path(__file__).parent.parent
 VERSIONS = """

@@ -152,11 +152,13 @@ def session(
 def _lean(address: str, *, dashboard: bool) -> AbstractContextManager[None]:
     """Leave out the parts of Ray that nothing here uses, if the session is our own.
 
-    Nothing is left out with a dashboard, or if Ray's agents are needed.
+    Nothing is left out if processes run in a runtime environment of this command's own.
     """
     from cluster.runtime.lean import lean_ray, needs_agents
 
-    return nullcontext() if address != LOCAL or dashboard or needs_agents() else lean_ray()
+    if address != LOCAL or needs_agents():
+        return nullcontext()
+    return lean_ray(dashboard=dashboard)
 
 
 def _end(address: str, *, tidy: bool = False) -> None:

@@ -51,8 +51,9 @@ class SessionPlan:
 
     def continuing_command(self, experiment: Experiment) -> Remedy:
         """The command that continues the session once it was interrupted."""
-        verb = "select" if self.is_selection else "resume"
-        return Remedy(verb, experiment.name, experiment.storage)
+        return Remedy(
+            "select" if self.is_selection else "resume", experiment.name, experiment.storage
+        )
 
     def view_context(self, console: Terminal) -> Shown:
         """The context of its views where no driver is needed, since nothing is left to do."""

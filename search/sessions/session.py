@@ -140,12 +140,12 @@ def open_session(launch: Launch) -> Iterator[RunningSession]:
     session: RunningSession | None = None
     earlier = find_earlier_trainings(prepared, launch.plan)
     # Before the lease is acquired: from then on, requests are meant for this session.
-    before = waiting_request_ids(experiment.home)
+    earlier_ids = waiting_request_ids(experiment.home)
     with (
         waiting.entering(experiment.home.lease(say=launch.note)) as lease,
         clean_if_unused(experiment.folder),
         announcing(launch.console, launch.opening),
-        Inbox(experiment.home, say=launch.note, earlier_ids=before) as inbox,
+        Inbox(experiment.home, say=launch.note, earlier_ids=earlier_ids) as inbox,
         load_begin(experiment)(
             prepared,
             launch.planned,

@@ -167,7 +167,7 @@ def test_a_local_session_listens_on_this_machine_only() -> None:
     )
     assert done.returncode == 0, done.stderr
     processes, mode, *addresses = done.stdout.split()
-    assert int(processes) > 5
+    assert 5 < int(processes) <= 10, "beside two agents, the dashboard has one module"
     assert mode.endswith("600")
     assert addresses
     assert {address.removeprefix("::ffff:") for address in addresses} <= {"127.0.0.1", "::1"}
@@ -321,19 +321,19 @@ def test_a_local_session_starts_none_of_the_processes_that_only_a_cluster_needs(
     ("address", "dashboard", "environment", "is_lean"),
     [
         ("local", False, {}, True),
-        ("local", True, {}, False),
+        ("local", True, {}, True),
         ("auto", False, {}, False),
         ("local", False, {"env_vars": {}}, False),
     ],
 )
-def test_ray_is_started_whole_where_its_agents_have_something_to_do(
+def test_ray_is_started_whole_on_a_cluster_and_with_a_runtime_environment(
     address: str,
     dashboard: bool,
     environment: dict[str, object],
     is_lean: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Trials on several workers need the dashboard, and `uv run` needs a runtime environment."""
+    """`uv run` makes one, which only an agent can set up."""
     import ray._private.worker
     from ray._private.node import Node
 

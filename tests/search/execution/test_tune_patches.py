@@ -27,7 +27,14 @@ from trainables.request import TrialRequest
 
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("search", "trainables", "cluster")
-ALL_PATCHES = (*tune_patches.PATCHES, *lean.PATCHES, session.END_PATCH, session.SIGNAL_PATCH)
+ALL_PATCHES = (
+    *tune_patches.PATCHES,
+    *lean.PATCHES,
+    *lean.FOR_ONE_WORKER,
+    *lean.FOR_RAY_TRAIN,
+    session.END_PATCH,
+    session.SIGNAL_PATCH,
+)
 NEEDED = {
     "RayActorManager._actor_task_failed",
     "RayActorManager._cleanup_actor",
@@ -50,7 +57,11 @@ def test_each_patch_fits_the_ray_that_is_installed_and_says_what_it_gains(patch:
 
 
 def test_no_function_is_patched_twice() -> None:
-    assert len({patch.target for patch in ALL_PATCHES}) == len(ALL_PATCHES) == 16
+    for_a_session = (lean.FOR_ONE_WORKER, lean.FOR_RAY_TRAIN)
+    for others in for_a_session:  # a session has one of the two
+        patches = [patch for patch in ALL_PATCHES if patch not in others]
+        assert len({patch.target for patch in patches}) == len(patches)
+    assert len({patch.target for patch in ALL_PATCHES}) == 16
 
 
 def test_a_search_needs_only_some_patches() -> None:

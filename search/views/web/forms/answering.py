@@ -1,7 +1,7 @@
-"""python -m search.views.web.forms.answering MODEL TRACKING: what a promoted model says of images.
+"""python -m search.views.web.forms.answering MODEL TRACKING: classify images with a promoted model.
 
-It runs apart from the server, which tells it images on stdin, each behind a line with the number of
-its bytes, and hears a line of JSON for each on stdout. It ends with stdin.
+It runs apart from the server, which writes images to its stdin, each after a line with the number
+of its bytes, and reads a line of JSON for each from its stdout. It ends with stdin.
 """
 
 import json
@@ -23,45 +23,45 @@ from trainables.processors import processors
 from trainables.values import Json
 
 TOP = 5
-"""The number of classes that are told, the most probable first."""
+"""The number of classes in a reply, the most probable first."""
 
 
-def loaded(uri: str, tracking: str, folder: Path) -> ServedVersion:
-    """Return the model at an address, fetched into a folder, ready to answer.
+def load_model(uri: str, tracking: str, folder: Path) -> ServedVersion:
+    """Download a registered model into a folder, and load it.
 
     Raises:
         ConfigError: there is no such model, or it cannot be loaded.
         NotReady: MLflow does not answer.
     """
     number = version_at(uri, tracking)
-    found = fetch(uri, tracking, folder)
+    model_folder = fetch(uri, tracking, folder)
     return versions.load_version(
-        found, uri, number, threads=max(1, processors() // 2), delay_s=0.05
+        model_folder, uri, number, threads=max(1, processors() // 2), delay_s=0.05
     )
 
 
-def said(served: ServedVersion, content: bytes) -> Json:
-    """Return what the model says of an image, as `search.serve` answers, and the time it took."""
+def answer_image(served: ServedVersion, content: bytes) -> Json:
+    """Build the reply for an image: as `search.serve` answers, and `took_ms`; or an `error`."""
     began = time.perf_counter()
     try:
         with open_image(content, Limits().pixels) as image:
             pixels = served.model.decoded(image)
-        found = served.predictions([pixels])[0]
+        prediction = served.predictions([pixels])[0]
     except ConfigError as error:
         return {"error": str(error)}
-    told: Json = json.loads(served.encoder.encode_image(found, "", TOP))
-    return {**told, "took_ms": 1000 * (time.perf_counter() - began)}
+    reply: Json = json.loads(served.encoder.encode_image(prediction, "", TOP))
+    return {**reply, "took_ms": 1000 * (time.perf_counter() - began)}
 
 
 def images(stream: BinaryIO) -> Iterator[bytes]:
-    """Yield the images that are told, until the stream ends."""
+    """Read images from a stream until it ends."""
     while line := stream.readline():
         content = stream.read(int(line))
         yield content
 
 
-def _say(told: Json) -> None:
-    sys.stdout.write(json.dumps(told) + "\n")
+def _write_reply(reply: Json) -> None:
+    sys.stdout.write(json.dumps(reply) + "\n")
     sys.stdout.flush()
 
 
@@ -70,13 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     uri, tracking = sys.argv[1:] if argv is None else argv
     with tempfile.TemporaryDirectory(prefix="model-") as folder:
         try:
-            served = loaded(uri, tracking, Path(folder))
+            served = load_model(uri, tracking, Path(folder))
         except (ConfigError, NotReady, Unavailable, OSError) as error:
-            _say({"error": str(error)})
+            _write_reply({"error": str(error)})
             return 0
-    _say({"ready": served.version, "classes": len(served.model.classes)})
+    _write_reply({"ready": served.version, "classes": len(served.model.classes)})
     for content in images(sys.stdin.buffer):
-        _say(said(served, content))
+        _write_reply(answer_image(served, content))
     return 0
 
 

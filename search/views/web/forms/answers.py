@@ -37,7 +37,7 @@ class _Model:
     idle: asyncio.Task[None] | None = None
     has_room: bool = False
     """True from before its process starts until that is gone."""
-    asked: int = 0
+    waiting_images: int = 0
     """The number of images that wait for its answer."""
 
     @property
@@ -55,12 +55,12 @@ class _Model:
                     await room()
                     self.has_room = True
                     await self._begin()
-                told = await self._told(content)
+                reply = await self._request(content)
             except BaseException:
                 await self.end()
                 raise
             self.idle = asyncio.create_task(self._idle())
-            return told
+            return reply
 
     async def _idle(self) -> None:
         await asyncio.sleep(IDLE_S)
@@ -78,11 +78,11 @@ class _Model:
             limit=MAX_LINE,
             start_new_session=True,
         )
-        told = await self._line(START_S)
-        if "error" in told:
-            raise ConfigError(told["error"])
+        reply = await self._line(START_S)
+        if "error" in reply:
+            raise ConfigError(reply["error"])
 
-    async def _told(self, content: bytes) -> Json:
+    async def _request(self, content: bytes) -> Json:
         assert self.process is not None
         assert self.process.stdin is not None
         self.process.stdin.write(b"%d\n" % len(content) + content)
@@ -99,12 +99,12 @@ class _Model:
         try:
             async with asyncio.timeout(limit_s):
                 line = await self.process.stdout.readline()
-            told: Json = json.loads(line)
+            reply: Json = json.loads(line)
         except TimeoutError:
             raise NotReady(f"the model did not answer within {limit_s:g} s.") from None
         except ValueError:
             raise NotReady("the model's process ended before it answered. Try again.") from None
-        return told
+        return reply
 
     async def end(self) -> None:
         if self.idle is not None:
@@ -121,7 +121,7 @@ class Models:
     def __init__(self, tracking: str) -> None:
         """Prepare to ask models of the registry at a tracking URI."""
         self._tracking = tracking
-        self._known: dict[str, _Model] = {}
+        self._models: dict[str, _Model] = {}
         """By address; the one that was asked last is the last."""
         self._is_over = False
 
@@ -132,14 +132,18 @@ class Models:
             ConfigError: there is no such model, or it cannot be loaded.
             NotReady: it does not answer, or others are asked all the time.
         """
-        model = self._known.pop(uri, None) or _Model(uri, self._tracking)
-        self._known = {one: it for one, it in self._known.items() if it.asked or it.has_room}
-        self._known[uri] = model
-        model.asked += 1
+        model = self._models.pop(uri, None) or _Model(uri, self._tracking)
+        self._models = {
+            address: loaded
+            for address, loaded in self._models.items()
+            if loaded.waiting_images or loaded.has_room
+        }
+        self._models[uri] = model
+        model.waiting_images += 1
         try:
             return await model.ask(content, self._room)
         finally:
-            model.asked -= 1
+            model.waiting_images -= 1
 
     async def _room(self) -> None:
         """Wait until one more model may be loaded.
@@ -148,8 +152,8 @@ class Models:
             NotReady: there is no room in time.
         """
         until = time.monotonic() + START_S
-        while sum(model.has_room for model in self._known.values()) >= MAX_MODELS:
-            waiting = [model for model in self._known.values() if model.is_waiting]
+        while sum(model.has_room for model in self._models.values()) >= MAX_MODELS:
+            waiting = [model for model in self._models.values() if model.is_waiting]
             if waiting:
                 async with waiting[0].turn:
                     await waiting[0].end()
@@ -163,10 +167,10 @@ class Models:
     @property
     def loaded(self) -> list[str]:
         """The addresses of the models that are loaded now."""
-        return [model.uri for model in self._known.values() if model.process is not None]
+        return [model.uri for model in self._models.values() if model.process is not None]
 
     async def end(self) -> None:
         """End all of them, for good."""
         self._is_over = True
-        for model in list(self._known.values()):
+        for model in list(self._models.values()):
             await model.end()

@@ -25,10 +25,10 @@ def keep(stream: IO[bytes], path: Path) -> None:
         while piece := stream.read1(8192):  # type: ignore[attr-defined]
             if file.tell() + len(piece) > MAX_LOG:
                 file.seek(-KEPT_LOG, os.SEEK_END)
-                kept = file.read()
+                tail = file.read()
                 file.seek(0)
                 file.truncate()
-                file.write(kept)
+                file.write(tail)
             file.write(piece)
             file.flush()
 

@@ -1,4 +1,4 @@
-"""Questions that take seconds, or torch, answered by a process apart from the server."""
+"""Slow commands, and those that need torch: child processes whose output a page waits for."""
 
 import asyncio
 import os
@@ -15,9 +15,9 @@ from cluster.errors import NotReady
 from trainables.errors import ConfigError, printable
 
 LIMIT_S = 300.0
-"""The longest that an answer may take."""
+"""Seconds after which a command is ended."""
 MAX_BYTES = 32_000_000
-"""The most bytes of an answer."""
+"""The largest output that a page accepts."""
 NEWER = (
     "a page has asked something newer, and one question is answered at a time: load this page anew "
     "to ask again."
@@ -25,8 +25,8 @@ NEWER = (
 
 
 @dataclass(frozen=True)
-class Told:
-    """The output of a process that has answered."""
+class ProcessOutput:
+    """The exit code and the output of a process that has ended."""
 
     code: int
     out: str
@@ -39,10 +39,10 @@ class Told:
         return [printable(line) for line in lines if line]
 
     def check(self) -> None:
-        """Check that it has answered.
+        """Check that the exit code is 0.
 
         Raises:
-            ConfigError: it refused, and says why.
+            ConfigError: it is not; the text is what the process has written to stderr.
         """
         if self.code:
             last = self.notes[-1:] if "Traceback (most" in self.err else self.notes
@@ -50,7 +50,7 @@ class Told:
 
 
 class Asker:
-    """Asks one question at a time: a newer one ends the older, whose answer nobody waits for."""
+    """Runs one command at a time: a newer one ends the older, whose output nobody waits for."""
 
     def __init__(self) -> None:
         self._running: Process | None = None
@@ -63,24 +63,26 @@ class Asker:
         """True while a process is asked."""
         return self._running is not None
 
-    async def ask(self, module: str, words: Sequence[str]) -> Told:
-        """Return what a module of ours answers, called as a command.
+    async def ask(self, module: str, words: Sequence[str]) -> ProcessOutput:
+        """Run a module of ours as a command, and return its output.
 
         Raises:
-            HTTPException: a newer question took the place of this one.
-            NotReady: it took too long, or answered too much.
+            HTTPException: a newer command took the place of this one.
+            NotReady: it took too long, or printed too much.
         """
         self._latest = number = self._latest + 1
         async with self._turn:
             await self._end_running()
             if number != self._latest:
                 raise HTTPException(409, NEWER)
-            self._running = process = await started(module, words)
+            self._running = process = await start_process(module, words)
         try:
             async with asyncio.timeout(LIMIT_S):
                 assert process.stdout is not None
                 assert process.stderr is not None
-                out, err = await asyncio.gather(_all(process.stdout), _all(process.stderr))
+                out, err = await asyncio.gather(
+                    _read_all(process.stdout), _read_all(process.stderr)
+                )
                 code = await process.wait()
         except TimeoutError:
             raise NotReady(f"there was no answer within {LIMIT_S:g} s.") from None
@@ -90,10 +92,10 @@ class Asker:
                 self._running = None
         if number != self._latest:
             raise HTTPException(409, NEWER)
-        return Told(code, out, err)
+        return ProcessOutput(code, out, err)
 
     async def end(self) -> None:
-        """End the process that is asked now, if there is one, and what is about to be asked."""
+        """End the command that runs now, if there is one, and one that is about to start."""
         self._latest += 1
         async with self._turn:
             await self._end_running()
@@ -104,8 +106,8 @@ class Asker:
             await end(process)
 
 
-async def started(module: str, words: Sequence[str]) -> Process:
-    """Return the process of a module of ours, called as a command, in a session of its own."""
+async def start_process(module: str, words: Sequence[str]) -> Process:
+    """Start a module of ours as a command, in a process session of its own."""
     return await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", module, *words),
@@ -117,22 +119,22 @@ async def started(module: str, words: Sequence[str]) -> Process:
 
 
 async def end(process: Process) -> None:
-    """Kill a process, with all that it has started, and wait until it is gone."""
+    """Kill a process and its children, and wait until it has ended."""
     if process.returncode is None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
     await process.wait()
 
 
-async def _all(stream: asyncio.StreamReader) -> str:
-    """Return all text of a stream.
+async def _read_all(stream: asyncio.StreamReader) -> str:
+    """Read a stream to its end, as text.
 
     Raises:
-        NotReady: it is too much.
+        NotReady: it has more than `MAX_BYTES`.
     """
-    taken = bytearray()
+    content = bytearray()
     while piece := await stream.read(65_536):
-        taken += piece
-        if len(taken) > MAX_BYTES:
+        content += piece
+        if len(content) > MAX_BYTES:
             raise NotReady("the answer is too large to be shown.")
-    return taken.decode(errors="replace")
+    return content.decode(errors="replace")

@@ -69,23 +69,23 @@ def check_links(path: Path, root: Path) -> None:
     Raises:
         ConfigError: one does, or there is too much to look at.
     """
-    root, waiting, looked = root.resolve(), [path], 0
+    root, waiting, count = root.resolve(), [path], 0
     seen = {path}
     while waiting:
         for entry in _entries(waiting.pop()):
-            one, looked = Path(entry.path), looked + 1
-            if looked > MAX_LOOKED:
+            target, count = Path(entry.path), count + 1
+            if count > MAX_LOOKED:
                 raise ConfigError(f"'{path}' holds more than {MAX_LOOKED:,} files and folders.")
             if entry.is_symlink():
-                one = one.resolve()
-                if not one.is_relative_to(root):
+                target = target.resolve()
+                if not target.is_relative_to(root):
                     text = f"'{entry.path[:200]}' is a link that leads out of '{root}'"
                     raise ConfigError(f"{text}, which images may not do here.")
             elif not entry.is_dir():
                 continue
-            if one not in seen and one.is_dir():
-                seen.add(one)
-                waiting.append(one)
+            if target not in seen and target.is_dir():
+                seen.add(target)
+                waiting.append(target)
 
 
 def _entries(path: Path) -> Iterator["os.DirEntry[str]"]:
@@ -107,11 +107,11 @@ def listing(path: Path, root: Path | None) -> Listing:
     Raises:
         ConfigError: it cannot be read.
     """
-    found = list(islice(_entries(path), MAX_ENTRIES))
-    folders = sorted(_folders(found), key=lambda one: one.name.lower())
-    images = sum(Path(one.name).suffix.lower() in SUFFIXES for one in found)
+    entries = list(islice(_entries(path), MAX_ENTRIES))
+    folders = sorted(_folders(entries), key=lambda one: one.name.lower())
+    images = sum(Path(one.name).suffix.lower() in SUFFIXES for one in entries)
     is_top = path == path.parent or (root is not None and path == root.resolve())
-    is_cut = len(found) == MAX_ENTRIES or len(folders) > MAX_SHOWN
+    is_cut = len(entries) == MAX_ENTRIES or len(folders) > MAX_SHOWN
     shown = tuple(folders[:MAX_SHOWN])
     return Listing(path, None if is_top else path.parent, shown, images, is_cut)
 

@@ -1,6 +1,6 @@
-"""python -m search.views.web.forms.look DATA: a data set for a page, as JSON on stdout.
+"""python -m search.views.web.forms.look DATA: print a preview of a data set as JSON.
 
-It takes the options of `search.data`, and runs apart from the server: images take memory.
+It takes the options of `search.data`. It runs apart from the server, since images take memory.
 """
 
 import argparse
@@ -20,39 +20,39 @@ from trainables.inspection.report import DataReport, report_of
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A data set that was looked at."""
+class DataPreview:
+    """A data set as a page shows it before a search."""
 
     report: DataReport
     picture: str
     """Samples of each class: a PNG in base64."""
     few_photographs: bool
-    """True if trained weights are a better beginning."""
+    """True if the photographs are so few that trained weights are a better start."""
 
     @classmethod
-    def of(cls, text: str) -> "Seen":
-        """Return what `command` has printed."""
-        told = json.loads(text)
-        report = DataReport.from_json(told["report"])
-        return cls(report, told["picture"], told["few_photographs"])
+    def of(cls, text: str) -> "DataPreview":
+        """Parse the output of `command`."""
+        document = json.loads(text)
+        report = DataReport.from_json(document["report"])
+        return cls(report, document["picture"], document["few_photographs"])
 
 
 def command(args: argparse.Namespace) -> int:
-    """Look at the data, print what was seen, and return the exit code."""
+    """Inspect the data, print the preview, and return the exit code."""
     config = config_of(args)
-    looked = load_inspected(config, download=args.download)
-    report = report_of(looked, config)
-    told = {
+    inspected = load_inspected(config, download=args.download)
+    report = report_of(inspected, config)
+    document = {
         "report": report.to_json(),
-        "picture": base64.b64encode(picture(report, looked)).decode(),
-        "few_photographs": few_photographs(TASKS[config.task], looked.dataset),
+        "picture": base64.b64encode(picture(report, inspected)).decode(),
+        "few_photographs": few_photographs(TASKS[config.task], inspected.dataset),
     }
-    sys.stdout.write(json.dumps(told) + "\n")
+    sys.stdout.write(json.dumps(document) + "\n")
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, look at the data, and return the exit code."""
+    """Parse the command line, inspect the data, and return the exit code."""
     return guarded(lambda: command(parser().parse_args(argv)))
 
 

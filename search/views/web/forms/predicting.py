@@ -39,7 +39,9 @@ def started_by(name: str, number: str, folder: str, site: Site, launcher: Launch
         ConfigError: the version is none, the folder may not be named here, or the model is at work
             on another.
     """
-    if at_work := [one for one in earlier(launcher, name) if one.launched.is_running]:
+    if at_work := [
+        prediction for prediction in earlier(launcher, name) if prediction.launched.is_running
+    ]:
         raise ConfigError(
             f"the model is at work on '{at_work[0].folder}'. Wait for its end, or stop it."
         )
@@ -101,16 +103,16 @@ class Prediction:
     @property
     def unread(self) -> list[str]:
         """The lines by which the verb has named what it could not read; the last where many."""
-        said = (line for line in self.launched.said if line.startswith(NOT_READ))
-        return [line.removeprefix(NOT_READ) for line in said]
+        lines = (line for line in self.launched.said if line.startswith(NOT_READ))
+        return [line.removeprefix(NOT_READ) for line in lines]
 
     @property
     def notes(self) -> list[str]:
         """The verb's notes, such as the number of files that are no images."""
-        said = self.launched.said
-        return [line.removeprefix("note: ") for line in said if line.startswith("note: ")]
+        lines = self.launched.said
+        return [line.removeprefix("note: ") for line in lines if line.startswith("note: ")]
 
 
 def earlier(launcher: Launcher, name: str) -> list[Prediction]:
     """Return the predictions on folders that were started with a model, the last first."""
-    return [Prediction(one) for one in launcher.of(f"{MODEL}{name}")]
+    return [Prediction(launched) for launched in launcher.of(f"{MODEL}{name}")]

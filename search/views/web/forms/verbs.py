@@ -1,4 +1,4 @@
-"""Verbs that go on from a known search, as forms describe them, and their command lines."""
+"""Verbs that continue from an existing search: their forms, buttons and command lines."""
 
 import argparse
 import re
@@ -27,15 +27,15 @@ class Field:
 
 @dataclass(frozen=True)
 class VerbForm:
-    """A verb, in words for people."""
+    """The form of a verb."""
 
     title: str
     does: str
-    """Its effect, in sentences."""
+    """What it does, in sentences."""
     fields: tuple[Field, ...]
     parser: Callable[[], argparse.ArgumentParser]
     tells_cost: bool = False
-    """True if it says with `--dry-run` what it would do."""
+    """True if it has `--dry-run`, which prints what it would do and cost."""
 
 
 ANYWAY = "Although it is no better than guessing"
@@ -125,7 +125,7 @@ def with_button_names(text: str) -> str:
 
 
 def verb_words(name: str, search: str, given: Mapping[str, str], site: Site) -> list[str]:
-    """Return the words of the command line of a verb on a search, for the values of a form.
+    """Build the command line of a verb for a search from the values of a form, without its start.
 
     Raises:
         ConfigError: a value is refused.

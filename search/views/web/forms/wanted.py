@@ -45,27 +45,27 @@ MAX_VALUE = 4000
 
 
 @dataclass(frozen=True)
-class Wanted:
+class NewSearchForm:
     """The fields of the form that are filled in, by name."""
 
     values: Mapping[str, str]
 
     @classmethod
-    def of(cls, given: Mapping[str, Any]) -> "Wanted":
+    def of(cls, given: Mapping[str, Any]) -> "NewSearchForm":
         """Return the fields of a form or of an address; what else is in it is left out.
 
         Raises:
             ConfigError: a value is too long.
         """
-        found = {
+        values = {
             name: value.strip()
             for name in FIELDS
             if isinstance(value := given.get(name), str) and value.strip()
         }
-        for name, value in found.items():
+        for name, value in values.items():
             if len(value) > MAX_VALUE:
                 raise ConfigError(f"{name} is too long (limit {MAX_VALUE:,} characters).")
-        return cls(found)
+        return cls(values)
 
     @property
     def data(self) -> str:
@@ -91,10 +91,10 @@ class Wanted:
         """The same as the end of an address."""
         return urlencode(self.values)
 
-    def named(self) -> "Wanted":
+    def named(self) -> "NewSearchForm":
         """Return the same with a name: the one that `search.run` would give it."""
-        made = f"{self.space}-{data_source(self.data)}-{time.strftime('%Y%m%d-%H%M%S')}"
-        return Wanted({**self.values, "name": self.values.get("name", made)})
+        default = f"{self.space}-{data_source(self.data)}-{time.strftime('%Y%m%d-%H%M%S')}"
+        return NewSearchForm({**self.values, "name": self.values.get("name", default)})
 
     def check_data(self, site: Site) -> str:
         """Return the data set as the command line names it.
@@ -124,8 +124,8 @@ class Wanted:
         if name := self.values.get("name"):
             check_search_name(name)
         options: dict[str, Any] = {"space": self.space, "data": self.check_data(site)}
-        options |= {one: self.values[one] for one in TEXTS[1:] if one in self.values}
-        options |= {one: True for one in FLAGS if one in self.values}
+        options |= {field: self.values[field] for field in TEXTS[1:] if field in self.values}
+        options |= {field: True for field in FLAGS if field in self.values}
         if SIZE in self.values:
             options["set"] = {"data": {SIZE: self.values[SIZE]}}
         return words(options | place_options(site), run.parser())
@@ -136,8 +136,8 @@ class Wanted:
         Raises:
             ConfigError: they may not be named here.
         """
-        options = {one: True for one in ("download", "skip_bad") if one in self.values}
-        given = [f"--{one.replace('_', '-')}" for one in options]
+        options = {field: True for field in ("download", "skip_bad") if field in self.values}
+        given = [f"--{field.replace('_', '-')}" for field in options]
         words = [*given, "--", self.check_data(site)]
         data.parser().parse_args(words)
         return words
@@ -153,9 +153,9 @@ class Wanted:
 
 def place_options(site: Site) -> dict[str, Any]:
     """Return where searches are kept and told of, as options, where these are not the usual."""
-    found: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     if site.place != DEFAULT_STORAGE:
-        found["storage"] = str(site.place)
+        options["storage"] = str(site.place)
     if site.tracking != default_uri():
-        found["tracking"] = site.tracking
-    return found
+        options["tracking"] = site.tracking
+    return options

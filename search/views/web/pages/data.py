@@ -12,8 +12,8 @@ from cluster.errors import NotReady
 from search.run import named
 from search.views.web.forms.children import Asker
 from search.views.web.forms.folders import Listing, allowed, listing
-from search.views.web.forms.look import Seen
-from search.views.web.forms.wanted import FOLDER, Wanted
+from search.views.web.forms.look import DataPreview
+from search.views.web.forms.wanted import FOLDER, NewSearchForm
 from search.views.web.site import Site
 from trainables.catalog.weights import cached
 from trainables.errors import ConfigError
@@ -43,7 +43,7 @@ def routes(site: Site) -> list[BaseRoute]:
 
     async def report(request: Request) -> Response:
         """Answer with the report, which takes seconds: a part of a page, or all of one."""
-        wanted = Wanted.of(request.query_params)
+        wanted = NewSearchForm.of(request.query_params)
         words = await run_in_threadpool(wanted.look_words, site)
         told = await asker.ask(LOOK, words)
         try:
@@ -52,14 +52,14 @@ def routes(site: Site) -> list[BaseRoute]:
             return refused(request, site, wanted, str(error))
         part = "data_report.html"
         page = part if "hx-request" in request.headers else "data.html"
-        told_of = shown(Seen.of(told.out), wanted)
+        told_of = shown(DataPreview.of(told.out), wanted)
         is_brief = "brief" in request.query_params
         return site.render(request, page, wanted=wanted, part=part, brief=is_brief, **told_of)
 
     return [site.shows("/data", show), site.hints("/data/report", report)]
 
 
-def refused(request: Request, site: Site, wanted: Wanted, text: str) -> Response:
+def refused(request: Request, site: Site, wanted: NewSearchForm, text: str) -> Response:
     """Return why data cannot be used, and what the form has against it."""
     is_part = "hx-request" in request.headers
     page = "data_refused.html" if is_part else "refused.html"
@@ -67,16 +67,16 @@ def refused(request: Request, site: Site, wanted: Wanted, text: str) -> Response
     return site.render(request, page, 400, text=text, **facts)
 
 
-def asked_for(given: Mapping[str, str], site: Site) -> Wanted:
+def asked_for(given: Mapping[str, str], site: Site) -> NewSearchForm:
     """Return what an address asks for, with a folder that was typed as its data.
 
     Raises:
         ConfigError: the folder may not be named here, or is none.
     """
-    wanted = Wanted.of(given)
+    wanted = NewSearchForm.of(given)
     if "folder" in given:
         path = allowed(given["folder"].strip(), site.data_root)
-        return Wanted({**wanted.values, "data": f"{FOLDER}{path}"})
+        return NewSearchForm({**wanted.values, "data": f"{FOLDER}{path}"})
     if wanted.data:
         wanted.check_data(site)
     return wanted
@@ -117,7 +117,7 @@ def looked_through(at: str, site: Site) -> tuple[Listing | None, str]:
         return None, str(error)
 
 
-def shown(seen: Seen, wanted: Wanted) -> dict[str, Any]:
+def shown(seen: DataPreview, wanted: NewSearchForm) -> dict[str, Any]:
     """Return what the report's template shows."""
     report = seen.report
     titles, *rows = class_table(report) if report.counts else [[]]

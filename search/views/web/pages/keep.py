@@ -20,7 +20,7 @@ from search.journal.naming import refuse_cut_off
 from search.journal.store import Home
 from search.views.web.access import HEADERS
 from search.views.web.forms.launch import Launcher
-from search.views.web.pages.steer import found, kept
+from search.views.web.pages.steer import home_or_404, result_and_holder
 from search.views.web.site import Site
 from trainables.memory import size_text
 
@@ -52,7 +52,9 @@ def routes(site: Site) -> list[BaseRoute]:
         if keep not in KEEPS:
             raise HTTPException(400, "say what is to be kept.")
         notes = list[str]()
-        size = await run_in_threadpool(cleaned, found(site, name), site.place, keep, notes.append)
+        size = await run_in_threadpool(
+            cleaned, home_or_404(site, name), site.place, keep, notes.append
+        )
         notes.append(f"{size_text(size)} of checkpoints were removed.")
         return await clean_page(request, site, " ".join(notes))
 
@@ -84,7 +86,7 @@ def csv_of(site: Site, name: str) -> str:
     Raises:
         JournalError: there is no such search.
     """
-    result, _ = kept(site, name)
+    result, _ = result_and_holder(site, name)
     made, text = trial_table(result), io.StringIO()
     rows = Rows(text, made.columns)
     for row in made.rows:
@@ -107,13 +109,13 @@ def choices_of(site: Site, name: str) -> list[Choice]:
         LeaseHeld: a driver has the search.
         Refused: it was cut off.
     """
-    result, holder = kept(site, name)
+    result, holder = result_and_holder(site, name)
     if holder:
         raise LeaseHeld(f"the search '{name}' runs now. Wait for its end, or stop it first.")
     refuse_cut_off(result, site.place)
     made = []
     for keep, words in KEEPS.items():
-        goes = find_removable(result, found(site, name), keep)
+        goes = find_removable(result, home_or_404(site, name), keep)
         kinds = [
             (kind.title, trials, size_text(size), kind.lost)
             for kind, (trials, size) in totals_by_kind(goes).items()
@@ -130,7 +132,7 @@ def going(site: Site, name: str) -> list[str]:
         LeaseHeld: a driver has it.
         NotReady, OSError: MLflow or the storage refuses.
     """
-    place: Home = found(site, name)
+    place: Home = home_or_404(site, name)
     if not place.names():
         raise JournalError(f"there is no search '{name}' here.")
     if holder := place.holder():
@@ -145,7 +147,7 @@ def removed(site: Site, name: str) -> None:
     Raises:
         JournalError, LeaseHeld, NotReady, OSError: as `going`.
     """
-    place: Home = found(site, name)
+    place: Home = home_or_404(site, name)
     if not place.names():
         raise JournalError(f"there is no search '{name}' here.")
     with place.lease():

@@ -11,9 +11,9 @@ from starlette.routing import BaseRoute
 from search.journal.store import home
 from search.spaces.find import find, names, purpose
 from search.values.wording import durations
-from search.views.web.forms.children import Asker, Told
+from search.views.web.forms.children import Asker, ProcessOutput
 from search.views.web.forms.launch import Launched, Launcher, refusal_of
-from search.views.web.forms.wanted import FIELDS, Wanted
+from search.views.web.forms.wanted import FIELDS, NewSearchForm
 from search.views.web.pages.data import asked_for, choose
 from search.views.web.site import Site
 from trainables.catalog.tasks import CLASSIFICATION
@@ -60,19 +60,19 @@ def routes(site: Site) -> list[BaseRoute]:
 
     async def checked(request: Request) -> Response:
         """Answer with the command line, and a place for the plan."""
-        wanted = Wanted.of(request.query_params)
+        wanted = NewSearchForm.of(request.query_params)
         command = await run_in_threadpool(wanted.command, site)
         return site.render(request, "new_checked.html", command=command, wanted=wanted)
 
     async def plan(request: Request) -> Response:
-        wanted = Wanted.of(request.query_params)
+        wanted = NewSearchForm.of(request.query_params)
         words = await run_in_threadpool(wanted.words, site)
         told = await asker.ask("search.run", [*words, "--dry-run", "--json"])
         told.check()
         return site.render(request, "new_plan.html", **planned(told))
 
     async def start(request: Request, form: FormData) -> Response:
-        wanted = Wanted.of(form)
+        wanted = NewSearchForm.of(form)
         await asker.end()
         try:
             started = await run_in_threadpool(started_by, wanted, site, launcher)
@@ -90,7 +90,7 @@ def routes(site: Site) -> list[BaseRoute]:
     ]
 
 
-def form_page(request: Request, site: Site, wanted: Wanted, error: str = "") -> Response:
+def form_page(request: Request, site: Site, wanted: NewSearchForm, error: str = "") -> Response:
     """Return the form with what is filled in, and why that was refused."""
     own = find(wanted.space) if wanted.space in names() else None
     return site.render(
@@ -110,7 +110,7 @@ def form_page(request: Request, site: Site, wanted: Wanted, error: str = "") -> 
     )
 
 
-def started_by(wanted: Wanted, site: Site, launcher: Launcher) -> Launched:
+def started_by(wanted: NewSearchForm, site: Site, launcher: Launcher) -> Launched:
     """Start the search that a form describes.
 
     Raises:
@@ -125,7 +125,7 @@ def started_by(wanted: Wanted, site: Site, launcher: Launcher) -> Launched:
     return launcher.start("run", name, wanted.words(site), back)
 
 
-def planned(told: Told) -> Json:
+def planned(told: ProcessOutput) -> Json:
     """Return what the plan's template shows, of what `search.run --dry-run --json` has said."""
     plan = json.loads(told.out.splitlines()[-1])
     # The page says in its own words that few photographs had better begin with trained weights.

@@ -68,13 +68,13 @@ def routes(site: Site) -> list[BaseRoute]:
 
     async def foresee(request: Request) -> Response:
         name, given = request.path_params["name"], dict(request.query_params)
-        told = await run_in_threadpool(told_before, site, name, given)
+        told = await run_in_threadpool(preview_of, site, name, given)
         text = told.message.render(button_name)
         return site.render(request, "steer_foreseen.html", told=told, text=text)
 
     async def request_it(request: Request, form: FormData) -> Response:
         name, given = request.path_params["name"], texts(form)
-        told = await run_in_threadpool(asked_by_page, site, name, given)
+        told = await run_in_threadpool(post_request, site, name, given)
         if "hx-request" not in request.headers:
             return await steer_page(request, site, launcher, told)
         answer = site.render(request, "steer_asked.html", said=told)
@@ -160,7 +160,7 @@ def verb_page(request: Request, site: Site, given: Mapping[str, str], error: str
 async def cost_lines(
     asker: Asker, site: Site, search: str, verb: str, words: list[str]
 ) -> list[str]:
-    """Return what a verb would do and cost, in lines.
+    """Describe in lines what a verb would do and cost.
 
     Raises:
         ConfigError: it would be refused.
@@ -176,8 +176,8 @@ async def cost_lines(
 
 
 def resume_lines(site: Site, search: str, words: list[str]) -> list[str]:
-    """Return what is left of a search, and what more trials would come to."""
-    result, _ = kept(site, search)
+    """Describe in lines how far a search is, and what more trials would cost."""
+    result, _ = result_and_holder(site, search)
     lines = [f"{result.ended} of {len(result.trials)} trials that were begun have ended."]
     given = FORMS["resume"].parser().parse_args(words)
     if given.trials is not None:
@@ -189,17 +189,17 @@ def resume_lines(site: Site, search: str, words: list[str]) -> list[str]:
     return lines
 
 
-def kept(site: Site, name: str) -> tuple[SearchResult, str]:
-    """Return a search as it is kept, and the driver that has it.
+def result_and_holder(site: Site, name: str) -> tuple[SearchResult, str]:
+    """Read a search and the driver that runs it; the driver is empty for none.
 
     Raises:
         JournalError: there is no such search.
     """
-    return SearchResult.kept_in(found(site, name))
+    return SearchResult.kept_in(home_or_404(site, name))
 
 
-def found(site: Site, name: str) -> Home:
-    """Return where a search is kept.
+def home_or_404(site: Site, name: str) -> Home:
+    """Return the place of a search.
 
     Raises:
         HTTPException: no search may have this name.
@@ -210,29 +210,29 @@ def found(site: Site, name: str) -> Home:
 
 
 @dataclass(frozen=True)
-class Deed:
-    """A request that can be made with a button: what it is called, and what comes of it."""
+class Action:
+    """A request that a button sends, with a preview of the driver's reply."""
 
     action: str
     title: str
-    told: Reply
+    preview: Reply
 
     @property
     def text(self) -> str:
-        """The outcome, in words for the page."""
-        text = self.told.message.render(button_name)
+        """The preview, as a sentence of the page."""
+        text = self.preview.message.render(button_name)
         return f"{text[:1].upper()}{text[1:]}"
 
 
 @dataclass(frozen=True)
-class Steered:
-    """The facts of the acting part of a search's page."""
+class ActionsPanel:
+    """The part of a search's page from which the search is steered."""
 
     name: str
     is_live: bool
     stand: str
     """Where the search stands, as `words.stand`."""
-    deeds: list[Deed]
+    actions: list[Action]
     trials: list[tuple[str, str]]
     """The trials that can be stopped: name, and how far they are."""
     verbs: list[tuple[str, VerbForm]]
@@ -251,15 +251,15 @@ class Steered:
         result: SearchResult,
         holder: str,
         asked: Sequence[DriverRequest | Unreadable],
-    ) -> "Steered":
-        """Return it of a search, the driver that has it, and the requests that are there."""
+    ) -> "ActionsPanel":
+        """Build it for a search, its driver, and the requests in its folder."""
         name = result.name
         answered = list(result.requests.values())[-SHOWN:][::-1]
         return cls(
             name,
             bool(holder),
             stand(result, holder),
-            deeds_of(result, holder, site) if holder else [],
+            actions_of(result, holder, site) if holder else [],
             stoppable(result) if holder else [],
             [] if holder else [(one, FORMS[one]) for one in verbs_for(result)],
             [waiting_text(one) for one in asked if one.id not in result.requests],
@@ -271,7 +271,7 @@ class Steered:
     def seen(self) -> str:
         """A text that is another where all of it is, and one where what can be asked now is."""
         whole = self.is_live, [name for name, _ in self.verbs]
-        now = [deed.text for deed in self.deeds], [name for name, _ in self.trials]
+        now = [action.text for action in self.actions], [name for name, _ in self.trials]
         return f"{short(whole)}.{short(now)}"
 
     def changed(self, seen: str) -> list[str]:
@@ -293,16 +293,18 @@ def short(value: object) -> str:
     return hashlib.sha256(repr(value).encode()).hexdigest()[:12]
 
 
-def deeds_of(result: SearchResult, holder: str, site: Site) -> list[Deed]:
-    """Return what can be asked of a search that runs, with what would come of it."""
+def actions_of(result: SearchResult, holder: str, site: Site) -> list[Action]:
+    """List the requests that a running search accepts from buttons."""
     return [
-        Deed(action, title, preview_request(DriverRequest.now(action), result, holder, site.place))
+        Action(
+            action, title, preview_request(DriverRequest.now(action), result, holder, site.place)
+        )
         for action, title in ((PAUSE, "Pause"), (STOP, "Stop the search"))
     ]
 
 
 def stoppable(result: SearchResult) -> list[tuple[str, str]]:
-    """Return the trials that have not ended, and how far they are."""
+    """List the trials that have not ended, each with its name and its progress."""
     return [
         (trial.trial, f"{trial.trial}: {trial.outcome}, epoch {trial.reached}")
         for trial in result.trials.values()
@@ -320,21 +322,21 @@ def verbs_for(result: SearchResult) -> list[str]:
 
 
 def waiting_text(one: DriverRequest | Unreadable) -> str:
-    """Return a request that nobody has answered yet, in words."""
+    """Describe a request that nobody has answered yet."""
     if isinstance(one, Unreadable):
         return f"something that cannot be read ({one.reason})"
-    return f"{one.by} asks to {wanted_text(one.action, one.trial, one.options)}"
+    return f"{one.by} asks to {request_text(one.action, one.trial, one.options)}"
 
 
 def answered_text(request: Requested) -> str:
-    """Return who asked for what, and what came of it, in words."""
+    """Describe a request and the driver's reply to it."""
     refused = "refused: " if request.is_refused else ""
-    wanted = wanted_text(request.action, request.trial, request.options)
+    wanted = request_text(request.action, request.trial, request.options)
     return with_button_names(f"{request.by} asked to {wanted}: {refused}{request.answer}")
 
 
-def wanted_text(action: str, trial: str, options: Mapping[str, Any]) -> str:
-    """Return what was asked for, as `stop t0003` or `extend: trials +5`."""
+def request_text(action: str, trial: str, options: Mapping[str, Any]) -> str:
+    """Describe a request, as `stop t0003` or `extend: trials +5`."""
     given = [
         f"{name} {' '.join(map(str, value)) if isinstance(value, list) else value}"
         for name, value in options.items()
@@ -343,7 +345,7 @@ def wanted_text(action: str, trial: str, options: Mapping[str, Any]) -> str:
     return f"{what}: {', '.join(given)}" if given else what
 
 
-def wanted_of(given: Mapping[str, str], by: str = "") -> DriverRequest:
+def request_from_form(given: Mapping[str, str], by: str = "") -> DriverRequest:
     """Return the request that a form describes.
 
     Raises:
@@ -367,35 +369,35 @@ def wanted_of(given: Mapping[str, str], by: str = "") -> DriverRequest:
     )
 
 
-def told_before(site: Site, name: str, given: Mapping[str, str]) -> Reply:
-    """Return what would come of a request, or why nothing does."""
+def preview_of(site: Site, name: str, given: Mapping[str, str]) -> Reply:
+    """Preview the reply to a request, which may refuse it."""
     try:
-        asked = wanted_of(given)
+        asked = request_from_form(given)
     except ConfigError as error:
         return Reply(message_of(error), is_refused=True)
-    result, holder = kept(site, name)
+    result, holder = result_and_holder(site, name)
     return preview_request(asked, result, holder, site.place)
 
 
-def asked_by_page(site: Site, name: str, given: Mapping[str, str]) -> str:
-    """Ask a search for something, and return what comes of it.
+def post_request(site: Site, name: str, given: Mapping[str, str]) -> str:
+    """Send a form's request to a search, and return the expected reply.
 
     Raises:
         ConfigError: it is refused.
         OSError: the storage refuses.
     """
-    asked = wanted_of(given, by=f"{asker()} (page)")
-    result, holder = kept(site, name)
+    asked = request_from_form(given, by=f"{asker()} (page)")
+    result, holder = result_and_holder(site, name)
     told = preview_request(asked, result, holder, site.place)
     text = told.message.render(button_name)
     if told.is_refused:
         raise ConfigError(text)
-    ask(found(site, name), asked)
+    ask(home_or_404(site, name), asked)
     return text
 
 
-async def steered(site: Site, launcher: Launcher, name: str) -> Steered:
-    """Return what the acting part of a search's page shows.
+async def steered(site: Site, launcher: Launcher, name: str) -> ActionsPanel:
+    """Read what the steering part of a search's page shows.
 
     Raises:
         JournalError: there is no such search.
@@ -404,11 +406,11 @@ async def steered(site: Site, launcher: Launcher, name: str) -> Steered:
     """
     followed = await site.feed.follow(name)
 
-    def made() -> Steered:
+    def made() -> ActionsPanel:
         # In a bucket this takes time, so it is done before all others wait.
         asked = waiting_requests(followed.home)
         with followed.reading() as result:
-            return Steered.of(site, launcher, result, followed.holder, asked)
+            return ActionsPanel.of(site, launcher, result, followed.holder, asked)
 
     return await run_in_threadpool(made)
 

@@ -10,7 +10,7 @@ from PIL import Image
 from starlette.exceptions import HTTPException
 
 from search.views.web.forms import look
-from search.views.web.forms.children import NEWER, Asker, Told
+from search.views.web.forms.children import NEWER, Asker, ProcessOutput
 from tests.support.asgi import Reply
 from tests.support.site import Visitor
 
@@ -24,11 +24,11 @@ def visitor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Visitor:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
 
-    async def ask(self: Asker, module: str, words: list[str]) -> Told:
+    async def ask(self: Asker, module: str, words: list[str]) -> ProcessOutput:
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = look.main(words)
-        return Told(code, out.getvalue(), err.getvalue())
+        return ProcessOutput(code, out.getvalue(), err.getvalue())
 
     monkeypatch.setattr(Asker, "ask", ask)
     return Visitor(tmp_path, tmp_path)
@@ -94,7 +94,7 @@ def test_unreadable_files_are_told_of_with_a_way_to_leave_them_out(
 def test_a_report_whose_place_a_newer_one_took_says_so(
     visitor: Visitor, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def ask(self: Asker, module: str, words: list[str]) -> Told:
+    async def ask(self: Asker, module: str, words: list[str]) -> ProcessOutput:
         raise HTTPException(409, NEWER)
 
     monkeypatch.setattr(Asker, "ask", ask)

@@ -11,7 +11,7 @@ from search import run
 from search.algorithms.registry import ALGORITHMS
 from search.schedulers.registry import SCHEDULERS
 from search.spaces.find import names, purpose
-from search.views.web.forms.children import Asker, Told
+from search.views.web.forms.children import Asker, ProcessOutput
 from search.views.web.forms.wanted import FIELDS
 from search.views.web.pages import new
 from tests.support.asgi import Reply
@@ -151,9 +151,9 @@ def test_the_plan_is_told_in_words(visitor: Visitor, monkeypatch: pytest.MonkeyP
     plan = {"seconds": 60.0, "most_seconds": 180.0, "trials": 4, "expected_epochs": 6}
     lines = ["title", "  images", f"  4 {HOSTILE}", "  note: --space transfer", "  nothing was"]
 
-    async def told(self: Asker, module: str, words: list[str]) -> Told:
+    async def told(self: Asker, module: str, words: list[str]) -> ProcessOutput:
         assert words[-2:] == ["--dry-run", "--json"]
-        return Told(0, json.dumps({**plan, "device": "cpu", "slots": 2}), "\n".join(lines))
+        return ProcessOutput(0, json.dumps({**plan, "device": "cpu", "slots": 2}), "\n".join(lines))
 
     monkeypatch.setattr(Asker, "ask", told)
     page = text(visitor.see("/new/plan", part=True, data="digits", space="smoke"))
@@ -165,8 +165,8 @@ def test_the_plan_is_told_in_words(visitor: Visitor, monkeypatch: pytest.MonkeyP
 def test_a_plan_that_is_refused_is_a_part_of_the_page(
     visitor: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def told(self: Asker, module: str, words: list[str]) -> Told:
-        return Told(2, "", "error: nothing fits\n")
+    async def told(self: Asker, module: str, words: list[str]) -> ProcessOutput:
+        return ProcessOutput(2, "", "error: nothing fits\n")
 
     monkeypatch.setattr(Asker, "ask", told)
     reply = visitor.see("/new/plan", part=True, data="digits")
@@ -177,4 +177,4 @@ def test_a_plan_that_is_refused_is_a_part_of_the_page(
 
 def test_a_mistake_in_a_child_is_one_line() -> None:
     with pytest.raises(ConfigError, match=r"^ValueError: no$"):
-        Told(1, "", "Traceback (most recent call last):\n  File\nValueError: no\n").check()
+        ProcessOutput(1, "", "Traceback (most recent call last):\n  File\nValueError: no\n").check()

@@ -14,7 +14,7 @@ from search.journal.events import Started
 from search.journal.requests import DriverRequest, waiting_requests
 from search.journal.store import Home, home
 from search.values.message import Blank, Message, Remedy, Start
-from search.views.web.forms.children import Asker, Told
+from search.views.web.forms.children import Asker, ProcessOutput
 from search.views.web.forms.verbs import FORMS, button_name, verb_words, with_button_names
 from tests.support.asgi import Reply
 from tests.support.played import OpenDriver, play, started_event
@@ -173,9 +173,9 @@ def test_a_verb_says_what_it_does_before_it_is_started(
 def test_what_a_verb_costs_is_told_in_words(
     ended: Experiment, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def told(self: Asker, module: str, words: list[str]) -> Told:
+    async def told(self: Asker, module: str, words: list[str]) -> ProcessOutput:
         assert (module, words[0]) == ("search.select", "--dry-run")
-        return Told(0, f"at most 25 trainings {HOSTILE}\n", "")
+        return ProcessOutput(0, f"at most 25 trainings {HOSTILE}\n", "")
 
     monkeypatch.setattr(Asker, "ask", told)
     page = text(visitor.see("/searches/played/cost/select", part=True))

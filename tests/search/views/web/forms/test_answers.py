@@ -102,7 +102,7 @@ def test_models_that_are_not_loaded_are_forgotten() -> None:
             with pytest.raises(NotReady):
                 await models.ask(f"models:/a/{number}", b"die")
         await models.ask("models:/b/1", b"x")
-        assert list(models._known) == ["models:/b/1"]
+        assert list(models._models) == ["models:/b/1"]
         await models.end()
 
     asyncio.run(asked())
@@ -122,7 +122,7 @@ def test_an_answer_has_the_most_probable_classes_and_the_time(tmp_path: Path) ->
     served = versions.load_version(
         linear(tmp_path / "model", always=3), "m", "1", threads=1, delay_s=0.05
     )
-    told = answering.said(served, png())
+    told = answering.answer_image(served, png())
     assert told["class"] == "3"
     assert len(told["probabilities"]) == answering.TOP
     assert told["took_ms"] > 0
@@ -132,7 +132,7 @@ def test_an_answer_has_the_most_probable_classes_and_the_time(tmp_path: Path) ->
 @pytest.mark.parametrize("content", [b"", b"no image", png()[:-30]])
 def test_what_is_no_image_is_answered_with_a_line(content: bytes, tmp_path: Path) -> None:
     served = versions.load_version(linear(tmp_path / "model"), "m", "1", threads=1, delay_s=0.05)
-    assert "\n" not in answering.said(served, content)["error"]
+    assert "\n" not in answering.answer_image(served, content)["error"]
 
 
 def test_images_come_behind_their_length() -> None:

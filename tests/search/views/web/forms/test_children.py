@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from cluster.errors import NotReady
 from search.views.web.forms import children
-from search.views.web.forms.children import NEWER, Asker, started
+from search.views.web.forms.children import NEWER, Asker, start_process
 
 FOREVER = ("http.server", ["0", "--bind", "127.0.0.1"])
 
@@ -62,9 +62,9 @@ def test_of_questions_that_come_together_one_process_answers_the_last(
 
     async def start(module: str, words: Sequence[str]) -> Process:
         begun.append(module)
-        return await started(module, words)
+        return await start_process(module, words)
 
-    monkeypatch.setattr(children, "started", start)
+    monkeypatch.setattr(children, "start_process", start)
 
     async def together() -> list[Any]:
         asker = Asker()
@@ -81,10 +81,10 @@ def test_an_asker_that_is_ended_leaves_no_process(monkeypatch: pytest.MonkeyPatc
     begun: list[Process] = []
 
     async def start(module: str, words: Sequence[str]) -> Process:
-        begun.append(await started(module, words))
+        begun.append(await start_process(module, words))
         return begun[-1]
 
-    monkeypatch.setattr(children, "started", start)
+    monkeypatch.setattr(children, "start_process", start)
 
     async def ended() -> None:
         asker = Asker()
