@@ -22,10 +22,10 @@ from search.design.commands import more_trials
 from search.design.experiment import Experiment
 from search.journal.guessing import answer_against
 from search.journal.journal import Event
-from search.journal.liveness import Liveness
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import BucketHome, Home, Storage
 from search.process.guard import guarded
+from search.process.liveness import Liveness
 from search.values.message import Remedy, going_on
 from search.values.objectives import value_of
 from search.values.wording import duration, last_line_of

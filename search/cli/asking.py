@@ -12,10 +12,10 @@ from search.cli.prompt import search_of
 from search.decisions.steering import is_selecting, preview_request
 from search.journal.events import Requested
 from search.journal.journal import Event
-from search.journal.liveness import Liveness
 from search.journal.requests import ENDING, PAUSE, DriverRequest, ask, withdraw
 from search.journal.result import SearchResult
 from search.journal.store import Home, Storage
+from search.process.liveness import Liveness
 from search.values.message import Message, Remedy
 from trainables.errors import ConfigError, printable
 
