@@ -23,7 +23,7 @@ VAGUE_NAMES = frozenset(WORDS.split())
 VAGUE_DOCSTRING = re.compile(r"(Return|Say|Tell) (what|whether|how|which|why|who|where)\b")
 
 NAMES_LEFT: dict[str, int] = {
-    "search": 266,
+    "search": 265,
     "search/cli": 10,
     "search/decisions": 1,
     "search/execution": 1,
@@ -31,7 +31,7 @@ NAMES_LEFT: dict[str, int] = {
     "search/journal": 4,
     "search/schedulers": 42,
     "search/serving": 3,
-    "search/views": 309,
+    "search/views": 307,
     "trainables": 2,
     "trainables/tasks": 4,
 }
