@@ -23,16 +23,9 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from cluster import definition
-from cluster.cli import (
-    NOT_READY,
-    USAGE,
-    Parser,
-    error_line,
-    expand_path,
-    file_argument,
-    guarded,
-    say,
-)
+from cluster.cli import Parser, error_line, expand_path, file_argument, say
+from cluster.exit_codes import ExitCode
+from cluster.guard import guarded
 from cluster.preflight import account, findings, lint, probe, remote, schema
 from cluster.preflight.findings import MISTAKE, Finding
 from cluster.preflight.probe import ERROR, OK, UNCHECKED
@@ -66,9 +59,9 @@ def command(args: argparse.Namespace) -> int:
             say(str(finding))
     for finding in errors:
         sys.stderr.write(error_line(finding.text))
-    return (
-        USAGE if any(finding.level == MISTAKE for finding in errors) else NOT_READY if errors else 0
-    )
+    if any(finding.level == MISTAKE for finding in errors):
+        return ExitCode.USAGE
+    return ExitCode.NOT_READY if errors else 0
 
 
 def check_file(path: Path, config: Mapping[str, Any]) -> Iterator[Finding]:

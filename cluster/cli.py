@@ -1,30 +1,23 @@
-"""The parts of the command line that all verbs share: one-line errors and the exit codes.
-
-0 success · 1 a bug in this code · 2 the command or the cluster's file is wrong, nothing was started
-· 4 a host, a service or the cluster is not ready, safe to try again · 5 a person must decide · 130
-and 143 stopped by SIGINT and SIGTERM. `cluster.submit` ends with its job's own code.
-"""
+"""The parts of the command line that all verbs share: the parser, options and one-line errors."""
 
 import argparse
 import difflib
 import math
-import signal
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
-from cluster.errors import Mistake, NotReady, Refused
+from cluster.errors import NotReady
+from cluster.exit_codes import ExitCode
 from cluster.secrets import redact
 
-BUG, USAGE, NOT_READY, REFUSED = 1, 2, 4, 5
 if sys.platform == "win32":  # no fcntl, SIGHUP or killpg there
     sys.stderr.write("error: this program runs on Linux; on Windows use WSL.\n")
-    raise SystemExit(USAGE)
+    raise SystemExit(ExitCode.USAGE)
 LONGEST_S = 10**9
 """The longest time in seconds that an option accepts, some 30 years."""
 
@@ -57,11 +50,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print `error: ...` and exit with code 2."""
         end = "" if message.endswith((".", "?")) else "."
-        self.exit(USAGE, error_line(f"{message}{end} See {self.prog} --help."))
-
-
-class Terminated(BaseException):
-    """SIGTERM or SIGHUP arrived while no clean-up had to be finished first."""
+        self.exit(ExitCode.USAGE, error_line(f"{message}{end} See {self.prog} --help."))
 
 
 def file_argument(parser: argparse.ArgumentParser) -> None:
@@ -164,54 +153,6 @@ def complain(error: Exception, code: int) -> int:
     for line in str(error).splitlines():
         sys.stderr.write(error_line(line))
     return code
-
-
-def guarded(command: Callable[[], int]) -> int:
-    """Run a verb and return its exit code; print expected errors as lines on stderr."""
-    # A signal that is ignored, as SIGHUP is after nohup, stays ignored.
-    signals = [
-        number
-        for number in (signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) != signal.SIG_IGN
-    ]
-    previous = {number: signal.signal(number, _terminate) for number in signals}
-    try:
-        return command()
-    except Mistake as error:
-        return complain(error, USAGE)
-    except Refused as error:
-        return complain(error, REFUSED)
-    except NotReady as error:
-        return complain(error, NOT_READY)
-    except KeyboardInterrupt:
-        print("stopped by Ctrl-C", file=sys.stderr)
-        return 128 + signal.SIGINT
-    except Terminated:
-        print("stopped by SIGTERM", file=sys.stderr)
-        return 128 + signal.SIGTERM
-    except BrokenPipeError:
-        return 128 + signal.SIGPIPE
-    except OSError as error:
-        return complain(
-            RuntimeError(f"the system refused: {error}. The details are in {write_traceback()}"),
-            NOT_READY,
-        )
-    # A bug of ours: the user gets one line, and the details are in a file.
-    except Exception as error:  # noqa: BLE001
-        return complain(
-            RuntimeError(
-                f"a mistake in the program ({type(error).__name__}: {error}). "
-                f"The details are in {write_traceback()}"
-            ),
-            BUG,
-        )
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated
 
 
 def write_traceback() -> str:

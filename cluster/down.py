@@ -11,8 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cluster import definition, ssh
-from cluster.cli import Parser, file_argument, guarded, say
+from cluster.cli import Parser, file_argument, say
 from cluster.errors import NotReady
+from cluster.guard import guarded
 
 STOP_S, CLOUD_S = 180, 1800
 STILL_THERE = (
@@ -133,7 +134,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, stop the cluster, return the exit code (see `cluster.cli`)."""
+    """Read the command line, stop the cluster, return the exit code (see `ExitCode`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: command(args.file))
 

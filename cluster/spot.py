@@ -21,12 +21,12 @@ from typing import Any
 
 from cluster.cli import seconds
 from cluster.errors import NotReady
+from cluster.exit_codes import ExitCode
 
 IMDS = "http://169.254.169.254"
 """The address of AWS's instance metadata service, the same on every machine."""
 NOTICE, INSTANCE = "/latest/meta-data/spot/instance-action", "/latest/meta-data/instance-id"
 POLL_S, TIMEOUT_S, PATIENCE_S, TOKEN_S = 5.0, 5.0, 300.0, 60
-NOT_READY = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,10 +236,10 @@ def main(arguments: list[str] | None = None) -> int:
         )
     except NotReady as error:
         print(f"error: {error}", file=sys.stderr)
-        return NOT_READY
+        return ExitCode.NOT_READY
     except KeyboardInterrupt:
         print("stopped by Ctrl-C", file=sys.stderr)
-        return 130
+        return ExitCode.INTERRUPTED
     return 0
 
 

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cluster import definition, ssh
-from cluster.cli import Parser, file_argument, guarded, say
+from cluster.cli import Parser, file_argument, say
 from cluster.dashboard import ClusterJob, ClusterNode, ClusterState, state
+from cluster.guard import guarded
 
 MAX_COMMAND_CHARS = 100
 """The number of characters of a job's command that are shown."""
@@ -72,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, print the state, return the exit code (see `cluster.cli`)."""
+    """Read the command line, print the state, return the exit code (see `ExitCode`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: command(args.file))
 

@@ -19,9 +19,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cluster import definition, ssh
-from cluster.cli import NOT_READY, Parser, complain, file_argument, guarded, say
+from cluster.cli import Parser, complain, file_argument, say
 from cluster.definition import Definition
 from cluster.errors import Mistake, NotReady
+from cluster.exit_codes import ExitCode
+from cluster.guard import guarded
 from cluster.jobs import Jobs
 from cluster.secrets import KEY, redact
 
@@ -32,7 +34,6 @@ TAKE_ADDRESS = ("search.improve", "search.refine", "search.resume", "search.run"
 """The verbs that accept --address, and therefore get `--address auto`."""
 OPTIONS_WITHOUT_RESULT = ("--help", "-h", "--dry-run")
 """With one of these a command stores nothing, so its storage is not checked."""
-STOPPED, INTERRUPTED = 143, 130
 PATIENCE_S = 300
 """The time for which a lost connection is tried again."""
 
@@ -72,7 +73,7 @@ def follow_job(jobs: Jobs, job: str) -> int | None:
             "stopped. A search goes on with: "
             "python -m cluster.submit FILE -- python -m search.resume NAME --storage ..."
         )
-        return INTERRUPTED
+        return ExitCode.INTERRUPTED
 
 
 def follow_again(cluster: Definition, job: str, printed_chars: int) -> int:
@@ -99,7 +100,7 @@ def follow_again(cluster: Definition, job: str, printed_chars: int) -> int:
             f"job {job} was not reached, and may go on. "
             f"See: python -m cluster.status {ssh.relative_to_here(cluster.path)}"
         )
-        return INTERRUPTED
+        return ExitCode.INTERRUPTED
     raise NotReady(
         f"the cluster has not been reached for {PATIENCE_S} s; job {job} may go on there. "
         f"See: python -m cluster.status {cluster.path}"
@@ -127,12 +128,12 @@ def exit_code(jobs: Jobs, job: str) -> int | None:
         return 128 - code if code < 0 else code
     if status == "STOPPED":
         say("the job was stopped")
-        return STOPPED
+        return ExitCode.TERMINATED
     return complain(
         NotReady(
             f"the job did not come to its start or was lost: {' '.join(reason.split())[:1000]}"
         ),
-        NOT_READY,
+        ExitCode.NOT_READY,
     )
 
 
@@ -377,7 +378,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, submit, return the job's exit code (see `cluster.cli`)."""
+    """Read the command line, submit, return the job's exit code (see `ExitCode`)."""
     args = arguments(sys.argv[1:] if argv is None else argv)
     return guarded(lambda: command(args))
 

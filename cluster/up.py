@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cluster import auth, dashboard, definition, ssh
-from cluster.cli import Parser, file_argument, guarded, say, seconds
+from cluster.cli import Parser, file_argument, say, seconds
 from cluster.errors import Denied, NotReady, Refused
+from cluster.guard import guarded
 
 POLL_S = 2.0
 STEPS = {
@@ -242,7 +243,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, start the cluster, return the exit code (see `cluster.cli`)."""
+    """Read the command line, start the cluster, return the exit code (see `ExitCode`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: command(args))
 

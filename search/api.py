@@ -50,7 +50,8 @@ from io import TextIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO, overload
 
-from cluster.cli import Terminated
+from cluster.exit_codes import ExitCode
+from cluster.signals import Terminated
 from search.export import trial_table
 from search.journal.guessing import answer_against
 from search.journal.naming import read_search
@@ -229,7 +230,7 @@ def run(*, dry_run: bool = False, quiet: bool = False, **options: Any) -> Search
             code = finished.exit_code
             found = Search(finished.result, finished.experiment.storage, exit_code=code)
     except Terminated:
-        code = 128 + signal.SIGTERM
+        code = ExitCode.TERMINATED
     if code > 128:  # the signal that stopped it, for whoever handles it now
         signal.raise_signal(code - 128)
     if found is None:  # it was stopped before it began, and the handler made nothing of that
@@ -239,7 +240,7 @@ def run(*, dry_run: bool = False, quiet: bool = False, **options: Any) -> Search
 
 def _run(options: dict[str, Any], *, dry_run: bool) -> "Finished | None":
     """Run the search with these options and print what it found; or print its plan alone."""
-    from search.process.signals import stop_on_signals
+    from cluster.signals import stop_on_signals
     from search.run import experiment_of
     from search.sessions.estimate import estimate_search
     from search.sessions.new_search import run_search

@@ -6,7 +6,7 @@ What was found, the page and MLflow stay as they are.
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from rich.table import Table
 
@@ -51,9 +51,8 @@ def command(args: argparse.Namespace) -> int:
         raise LeaseHeld(
             f"the search '{args.name}' is being run by {holder}. Wait for its end, or stop it first"
         )
-    refuse_cut_off(result, args.storage)
-    found = find_removable(result, kept, args.keep)
-    size = sum(one.size for one in found)
+    found = removable_of(result, kept, args.storage, args.keep)
+    size = size_of(found)
     console = Terminal(stderr=args.json)
     if not found:
         say(console, f"{args.name}: there is nothing to remove with --keep {args.keep}")
@@ -71,13 +70,36 @@ def command(args: argparse.Namespace) -> int:
     return 0
 
 
+def removable_of(result: SearchResult, home: Home, storage: Storage, keep: str) -> list[Removable]:
+    """Find what may go of a search, unless it was cut off.
+
+    Raises:
+        Refused: the search, or its selection, was cut off.
+    """
+    refuse_cut_off(result, storage)
+    return find_removable(result, home, keep)
+
+
+def size_of(removable: Iterable[Removable]) -> int:
+    """Sum up the bytes of checkpoints."""
+    return sum(trial.size for trial in removable)
+
+
+def rows_of(removable: Iterable[Removable]) -> list[tuple[str, int, str, str]]:
+    """Build a row for each kind of trial: title, trials, size, and what is lost with them."""
+    return [
+        (kind.title, trials, size_text(size), kind.lost)
+        for kind, (trials, size) in totals_by_kind(removable).items()
+    ]
+
+
 def table(found: Sequence[Removable]) -> Table:
     """Return what would go, a row for each kind of trial."""
     made = Table(box=None, pad_edge=False)
     for title in ("checkpoints of", "trials", "bytes", "not possible any more"):
         made.add_column(title, justify="right" if title in ("trials", "bytes") else "left")
-    for kind, (trials, size) in totals_by_kind(found).items():
-        made.add_row(kind.title, str(trials), size_text(size), kind.lost)
+    for kind, trials, size, lost in rows_of(found):
+        made.add_row(kind, str(trials), size, lost)
     return made
 
 
@@ -109,8 +131,7 @@ def cleaned(kept: Home, storage: Storage, keep: str, note: Callable[[str], None]
             note(cut_off_text(journal.cut_off))
         try:
             result = SearchResult.of(events, kept.folder)
-            refuse_cut_off(result, storage)
-            found = find_removable(result, kept, keep)
+            found = removable_of(result, kept, storage, keep)
             event = freed_event(found, keep)
             journal.append(event)
             remove(kept, found)
@@ -129,7 +150,7 @@ def as_json(found: Sequence[Removable], size: int) -> dict[str, object]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, clean, and return the exit code (`process.exit_codes`)."""
+    """Read the command line, clean, and return the exit code (`ExitCode`)."""
     parser = Parser(
         prog="python -m search.clean", description=__doc__, formatter_class=HelpFormatter
     )

@@ -184,7 +184,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, delete, and return the exit code (`process.exit_codes`)."""
+    """Read the command line, delete, and return the exit code (`ExitCode`)."""
     parser = Parser(
         prog="python -m search.delete", description=__doc__, formatter_class=HelpFormatter
     )

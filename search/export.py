@@ -89,7 +89,7 @@ def _plain(value: Any) -> Any:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, write, and return the exit code (`process.exit_codes`)."""
+    """Read the command line, write, and return the exit code (`ExitCode`)."""
     parser = Parser(
         prog="python -m search.export", description=__doc__, formatter_class=HelpFormatter
     )

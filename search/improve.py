@@ -827,7 +827,7 @@ def is_wanted_as_onnx(args: argparse.Namespace, found: ChampionModel) -> bool:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, improve, and return the exit code (`process.exit_codes`)."""
+    """Read the command line, improve, and return the exit code (`ExitCode`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: improve(args))
 

@@ -159,7 +159,7 @@ def serve(app: Starlette, labelling: LabellingQueue, listening: socket.socket) -
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, serve the page, and return the exit code (`process.exit_codes`)."""
+    """Read the command line, serve the page, and return the exit code (`ExitCode`)."""
     parser = Parser(
         prog="python -m search.label", description=__doc__, formatter_class=HelpFormatter
     )

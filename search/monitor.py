@@ -20,6 +20,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from cluster.cli import Parser
+from cluster.exit_codes import ExitCode
 from cluster.storage.bucket import Bucket
 from search.cli.model_source import model_source
 from search.cli.options import HelpFormatter, json_option, place_option
@@ -28,7 +29,6 @@ from search.feedback.monitoring.window import Window, load_window
 from search.feedback.monitoring.words import facts, verdict
 from search.feedback.records import Records
 from search.journal.store import own_path, storage
-from search.process.exit_codes import CHANGED
 from search.process.guard import guarded
 from search.process.versions import check_versions
 from search.tracking.uri import registry_uri
@@ -145,7 +145,7 @@ def command(args: argparse.Namespace) -> int:
         log_monitoring(model.name, registry_uri(args.tracking), figures(found))
     if args.json:
         sys.stdout.write(json.dumps(found.to_json()) + "\n")
-    return CHANGED if found.changed else 0
+    return ExitCode.CHANGED if found.changed else 0
 
 
 def write_page(path: Path, found: Findings, reference: Reference, window: Window) -> None:
@@ -236,7 +236,7 @@ def _where_the_model_is(parser: Parser) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, look, and return the exit code (`process.exit_codes`)."""
+    """Read the command line, look, and return the exit code (`ExitCode`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: command(args))
 

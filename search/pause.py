@@ -20,7 +20,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, ask, and return the exit code (`process.exit_codes`)."""
+    """Read the command line, ask, and return the exit code (`ExitCode`)."""
     parser = Parser(
         prog="python -m search.pause", description=__doc__, formatter_class=HelpFormatter
     )

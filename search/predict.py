@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.cli import Parser
+from cluster.exit_codes import ExitCode
 from search.cli.csv_output import check_csv, csv_option, csv_rows
 from search.cli.model_source import model_source
 from search.cli.options import HelpFormatter, storage_option
 from search.journal.store import own_path
-from search.process.exit_codes import SOME_FAILED
 from search.process.guard import guarded
 from search.process.versions import check_versions
 from search.trained.source import load_model
@@ -304,7 +304,7 @@ def command(args: argparse.Namespace) -> int:
     say(progress.console, progress.text)
     for line in accuracy.lines():
         say(progress.console, line)
-    return SOME_FAILED if progress.unread else 0
+    return ExitCode.SOME_FAILED if progress.unread else 0
 
 
 def parser() -> Parser:
@@ -341,7 +341,7 @@ def parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, predict, and return the exit code (`process.exit_codes`)."""
+    """Read the command line, predict, and return the exit code (`ExitCode`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: command(args))
 

@@ -202,7 +202,7 @@ def parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, promote, and return the exit code (`process.exit_codes`)."""
+    """Read the command line, promote, and return the exit code (`ExitCode`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: command(args))
 

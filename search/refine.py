@@ -230,7 +230,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, refine, and return the exit code (`process.exit_codes`)."""
+    """Read the command line, refine, and return the exit code (`ExitCode`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: command(args))
 

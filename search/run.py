@@ -602,7 +602,7 @@ def refuse_unfit_text(args: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, run, and return the exit code (`process.exit_codes`)."""
+    """Read the command line, run, and return the exit code (`ExitCode`)."""
     return guarded(lambda: command(arguments(argv)))
 
 

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from cluster.cli import NOT_READY, REFUSED, Parser
+from cluster.cli import Parser
 from cluster.errors import Refused
+from cluster.exit_codes import ExitCode
 from search.cli.continuation import change_option, overrides_of, place_options
 from search.cli.options import HelpFormatter, json_option, storage_option
 from search.cli.prompt import search_of
@@ -36,7 +37,6 @@ from search.journal.result import (
 from search.preflight.changes import changes, facts_now
 from search.preflight.overrides import apply_overrides
 from search.preflight.prepare import prepare
-from search.process.exit_codes import AT_CHANCE
 from search.process.guard import guarded
 from search.process.lifetime import command_start, leave
 from search.sessions.executor import Executor
@@ -350,16 +350,16 @@ def known(policy: "SelectionPolicy") -> dict[str, Candidate]:
 
 
 def exit_code(result: SearchResult, signals: list[int], troubles: list[str]) -> int:
-    """Return the exit code of the process (`process.exit_codes`)."""
+    """Return the exit code of the process (`ExitCode`)."""
     selection = result.selection
     if signals or (selection is not None and selection.outcome == "interrupted"):
         return 128 + (signals[0] if signals else signal.SIGINT)
     if selection is not None and selection.outcome == "completed" and not selection.is_tested:
-        return REFUSED
+        return ExitCode.REFUSED
     if troubles:
-        return NOT_READY
+        return ExitCode.NOT_READY
     is_done = selection is not None and selection.outcome == "completed"
-    return AT_CHANCE if is_done and is_answer_at_chance(result) else 0
+    return ExitCode.AT_CHANCE if is_done and is_answer_at_chance(result) else 0
 
 
 def command(args: argparse.Namespace) -> int:
@@ -369,7 +369,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, select, and return the exit code (`process.exit_codes`)."""
+    """Read the command line, select, and return the exit code (`ExitCode`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: command(args))
 

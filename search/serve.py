@@ -340,7 +340,7 @@ def record_options(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, serve, and return the exit code (`process.exit_codes`).
+    """Read the command line, serve, and return the exit code (`ExitCode`).
 
     After SIGTERM all that has arrived is answered, and the exit code is 0.
     """

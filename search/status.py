@@ -25,6 +25,7 @@ from search.journal.journal import Event
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import BucketHome, Home, Storage
 from search.process.guard import guarded
+from search.process.liveness import Liveness
 from search.values.message import Remedy, going_on
 from search.values.objectives import value_of
 from search.values.wording import duration, last_line_of
@@ -238,12 +239,10 @@ class Follow:
         self, args: argparse.Namespace, kept: Home, wait: Callable[[float], None] = time.sleep
     ) -> None:
         """`wait` waits so many seconds between two looks."""
-        self.args, self.kept, self.wait = args, kept, wait
+        self.args, self.kept, self.liveness = args, kept, Liveness(kept, wait)
         self.console, self.result = Terminal(), SearchResult()
         self.tail = kept.tail()
         self.last = ""
-        self.lock, self.quiet_s = b"", 0.0
-        """The lock as it was last seen, and for how long neither it nor the journal has changed."""
 
     def run(self) -> int:
         """Show it to its end, and return the exit code.
@@ -273,8 +272,7 @@ class Follow:
                 if not holder:
                     break
                 every_s = EVERY_S if isinstance(self.kept, BucketHome) else EVERY_S / 5
-                self.wait(every_s)
-                self.quiet_s += every_s
+                self.liveness.wait(every_s)
         if gone:
             say(self.console, gone)
         return 0
@@ -287,16 +285,12 @@ class Follow:
             return []
 
     def _gone(self, holder: str, events: list[Event]) -> str:
-        """Return that the driver is gone, as far as can be told; empty while it lives.
-
-        One that was killed on another machine has left its lock behind.
-        """
-        lock = self.kept.lock()
-        if events or lock != self.lock:
-            self.lock, self.quiet_s = lock, 0.0
-        if not holder or self.quiet_s <= self.kept.patience_s:
+        """Return that the driver is gone, as far as can be told; empty while it lives."""
+        self.liveness.look(events)
+        if not holder or not self.liveness.is_lost:
             return ""
-        return f"cut off, as it seems: {holder}; nothing was written for {duration(self.quiet_s)}"
+        quiet = duration(self.liveness.quiet_s)
+        return f"cut off, as it seems: {holder}; nothing was written for {quiet}"
 
     def _drawn(self, result: SearchResult, holder: str) -> Group:
         told = told_of(self.args, result, holder)
@@ -365,7 +359,7 @@ def as_json(result: SearchResult, holder: str) -> dict[str, object]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, print, and return the exit code (`process.exit_codes`)."""
+    """Read the command line, print, and return the exit code (`ExitCode`)."""
     parser = Parser(
         prog="python -m search.status", description=__doc__, formatter_class=HelpFormatter
     )

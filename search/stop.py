@@ -21,7 +21,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, ask, and return the exit code (`process.exit_codes`)."""
+    """Read the command line, ask, and return the exit code (`ExitCode`)."""
     parser = Parser(
         prog="python -m search.stop", description=__doc__, formatter_class=HelpFormatter
     )

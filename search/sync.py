@@ -3,7 +3,8 @@
 import argparse
 from collections.abc import Sequence
 
-from cluster.cli import NOT_READY, Parser, complain
+from cluster.cli import Parser, complain
+from cluster.exit_codes import ExitCode
 from cluster.secrets import redact
 from search.cli.options import HelpFormatter, storage_option
 from search.cli.prompt import search_of
@@ -40,7 +41,7 @@ def command(args: argparse.Namespace) -> int:
                     f"MLflow did not take everything ({redact(reason)}). Try again later; "
                     f"{kept}/{FILE_NAME} has it all."
                 ),
-                NOT_READY,
+                ExitCode.NOT_READY,
             )
     print(
         f"MLflow has all of {args.name}: {counted(len(result.trials), 'trial')}, "
@@ -50,7 +51,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, write, and return the exit code (`process.exit_codes`)."""
+    """Read the command line, write, and return the exit code (`ExitCode`)."""
     parser = Parser(
         prog="python -m search.sync", description=__doc__, formatter_class=HelpFormatter
     )

@@ -106,7 +106,7 @@ def token(text: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, serve the pages, and return the exit code (`process.exit_codes`)."""
+    """Read the command line, serve the pages, and return the exit code (`ExitCode`)."""
     parser = Parser(prog="python -m search.ui", description=__doc__, formatter_class=HelpFormatter)
     place_option(parser)
     parser.add_argument(

@@ -288,7 +288,7 @@ def beside_guessing(result: SearchResult, name: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, print, and return the exit code (`process.exit_codes`)."""
+    """Read the command line, print, and return the exit code (`ExitCode`)."""
     parser = Parser(prog="python -m search.why", description=__doc__, formatter_class=HelpFormatter)
     storage_option(parser)
     parser.add_argument("trial", metavar="TRIAL", help="the trial, such as t0001")

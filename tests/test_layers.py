@@ -119,8 +119,9 @@ DOORS = {
 
 FLOORS = {
     "cluster": """
-        errors secrets versions
+        errors secrets versions exit_codes signals
         cli
+        guard
         auth definition spot
         ssh jobs dashboard
         preflight runtime

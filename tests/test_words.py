@@ -23,7 +23,7 @@ VAGUE_NAMES = frozenset(WORDS.split())
 VAGUE_DOCSTRING = re.compile(r"(Return|Say|Tell) (what|whether|how|which|why|who|where)\b")
 
 NAMES_LEFT: dict[str, int] = {
-    "search": 267,
+    "search": 265,
     "search/cli": 10,
     "search/decisions": 1,
     "search/execution": 1,
@@ -31,7 +31,7 @@ NAMES_LEFT: dict[str, int] = {
     "search/journal": 4,
     "search/schedulers": 42,
     "search/serving": 3,
-    "search/views": 309,
+    "search/views": 307,
     "trainables": 2,
     "trainables/tasks": 4,
 }
@@ -41,7 +41,7 @@ DOCSTRINGS_LEFT: dict[str, int] = {
     "search": 48,
     "search/decisions": 2,
     "search/schedulers": 2,
-    "search/views": 70,
+    "search/views": 69,
 }
 """By room, the docstrings that begin with "Return whether" and the like."""
 

@@ -1,11 +1,11 @@
 """Requests to a search's driver: how verbs send one and wait for its reply."""
 
 import argparse
-import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from cluster.exit_codes import ExitCode
 from cluster.storage.bucket import StorageError
 from search.cli.options import storage_option
 from search.cli.prompt import search_of
@@ -15,6 +15,7 @@ from search.journal.journal import Event
 from search.journal.requests import ENDING, PAUSE, DriverRequest, ask, withdraw
 from search.journal.result import SearchResult
 from search.journal.store import Home, Storage
+from search.process.liveness import Liveness
 from search.values.message import Message, Remedy
 from trainables.errors import ConfigError, printable
 
@@ -59,7 +60,7 @@ def request_and_wait(args: argparse.Namespace, request: DriverRequest) -> int:
         _print_line(args, wait_for_reply(home, request, args.storage, go_on))
     except KeyboardInterrupt:
         _print_line(args, "not waited for any longer; it stays asked")
-        return 128 + signal.SIGINT
+        return ExitCode.INTERRUPTED
     except StorageError as error:
         raise StorageError(f"{error.strerror}. It stays asked.") from error
     return 0
@@ -85,19 +86,17 @@ def wait_for_reply(
         ConfigError: it is refused, or the search has ended without it.
         StorageError: the storage has refused for as long as a driver may stay silent.
     """
-    lock, quiet_s, every_s = b"", 0.0, max(LOOK_S, home.asked_every_s)
+    liveness, every_s = Liveness(home, wait), max(LOOK_S, home.asked_every_s)
     journal, reply, is_there = home.tail(), None, True
-    while reply is None and is_there and quiet_s <= home.patience_s:
+    while reply is None and is_there and not liveness.is_lost:
         with suppress(StorageError):  # which may pass
             is_there = f"{request.id}{ENDING}" in home.requests() and bool(home.holder())
-            # A driver that was killed on another machine has left its lock behind.
-            before, lock = lock, home.lock()
-            quiet_s = quiet_s if lock == before else 0.0
+            events = journal.new()
             # The object may outlive its answer, where its driver may not remove it.
-            reply = _reply_among(journal.new(), request)
+            reply = _reply_among(events, request)
+            liveness.look(events)
         if reply is None and is_there:
-            wait(every_s)
-            quiet_s += every_s
+            liveness.wait(every_s)
     reply = reply or _reply_among(journal.new(), request)
     if reply is not None and reply.is_refused:
         raise ConfigError(reply.answer)

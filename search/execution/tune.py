@@ -25,8 +25,9 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from cluster.cli import NOT_READY, error_line
+from cluster.cli import error_line
 from cluster.errors import NotReady
+from cluster.exit_codes import ExitCode
 from cluster.runtime.session import LOCAL, dead_parts
 from search.decisions.driver import Driver
 from search.execution.data_parallel import gate_name, train_on_workers
@@ -299,7 +300,7 @@ class RayWatchdog:
         go_on = Remedy("resume", experiment.name, experiment.storage)
         sys.stderr.write(error_line(f"{reason}. Go on with: {go_on}"))
         sys.stderr.flush()
-        os._exit(NOT_READY)
+        os._exit(ExitCode.NOT_READY)
 
 
 def tune_search(driver: Driver, workers: Workers, *, slots: int, tick: Tick) -> None:

@@ -1,4 +1,4 @@
-"""The process of a verb: its errors as lines and exit codes, signals, lifetime and versions.
+"""The process of a verb: its guard, lifetime and versions, and the liveness of drivers.
 
 May import `values` and the journal.
 """

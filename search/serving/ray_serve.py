@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.errors import NotReady
+from cluster.exit_codes import ExitCode
 from cluster.runtime.resources import Resources
 from cluster.runtime.session import check_address, session
 from search.serving.app import App
@@ -133,7 +134,7 @@ def serve_on_cluster(deployment: ClusterDeployment) -> int:
             ray.serve.delete(_app_name(deployment))
             if not ray.serve.status().applications:
                 ray.serve.shutdown()
-    return 0 if stop_signal.number == signal.SIGTERM else 128 + signal.SIGINT
+    return 0 if stop_signal.number == signal.SIGTERM else ExitCode.INTERRUPTED
 
 
 def _start(deployment: ClusterDeployment) -> None:

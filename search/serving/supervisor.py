@@ -22,8 +22,9 @@ from typing import Any
 
 from prometheus_client.multiprocess import mark_process_dead
 
-from cluster.cli import BUG, REFUSED, USAGE, complain
+from cluster.cli import complain
 from cluster.errors import Refused
+from cluster.exit_codes import ExitCode
 from search.serving.messages import (
     DRAIN_S,
     MAIN,
@@ -115,7 +116,7 @@ class Supervisor:
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._has_offer = asyncio.Event()
         self._watchers: list[Process] = []
-        for number, code in ((signal.SIGTERM, 0), (signal.SIGINT, 128 + signal.SIGINT)):
+        for number, code in ((signal.SIGTERM, 0), (signal.SIGINT, ExitCode.INTERRUPTED)):
             asyncio.get_running_loop().add_signal_handler(number, self._end, code)
         tasks = [asyncio.create_task(self._retry(work)) for work in self._works()]
         code = await self._ended
@@ -423,9 +424,9 @@ def report(text: str) -> None:
 def _report_error(error: Exception) -> int:
     """Print an error that ends the server, and determine the exit code."""
     if not isinstance(error, ConfigError | Refused):
-        error, code = RuntimeError(f"a mistake in the program: {error!r}"), BUG
+        error, code = RuntimeError(f"a mistake in the program: {error!r}"), ExitCode.BUG
     else:
-        code = USAGE if isinstance(error, ConfigError) else REFUSED
+        code = ExitCode.USAGE if isinstance(error, ConfigError) else ExitCode.REFUSED
     with suppress(OSError):
         complain(error, code)
     return code

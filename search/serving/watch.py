@@ -89,7 +89,7 @@ def watch(model: WatchedModel) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Watch, and return the exit code (`process.exit_codes`)."""
+    """Watch, and return the exit code (`ExitCode`)."""
     (text,) = sys.argv[1:] if argv is None else argv
     return guarded(lambda: watch(WatchedModel(**json.loads(text))))
 

@@ -9,8 +9,9 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
-from cluster.cli import NOT_READY, REFUSED, error_line
+from cluster.cli import error_line
 from cluster.errors import NotReady, Refused
+from cluster.exit_codes import ExitCode
 from cluster.secrets import redact
 from search.decisions.driver import Driver
 from search.design.experiment import Experiment
@@ -22,14 +23,13 @@ from search.journal.result import (
     STUDY,
     SearchResult,
 )
-from search.process.exit_codes import AT_CHANCE, SOME_FAILED
 from search.process.lifetime import CommandStart
 from search.tracking.tracker import PATIENCE_S, Tracker
 from search.values.message import Remedy
 from search.views.base import Finished
 from search.views.opened import OpenViews
 
-ExitCode = Callable[[SearchResult, list[int], list[str]], int]
+ExitCodeRule = Callable[[SearchResult, list[int], list[str]], int]
 """Gives the exit code for a result, the signals that came and the troubles that were reported."""
 TERM_GRACE_S = 12
 """After SIGTERM, the seconds in which trials may finish their epoch."""
@@ -208,17 +208,19 @@ def show_outcome(views: OpenViews, finished: Finished) -> Finished:
     lines = views.render(finished)
     for line in lines:
         sys.stderr.write(error_line(line))
-    return replace(finished, exit_code=finished.exit_code or NOT_READY) if lines else finished
+    return (
+        replace(finished, exit_code=finished.exit_code or ExitCode.NOT_READY) if lines else finished
+    )
 
 
 def exit_code(result: SearchResult, signals: list[int], troubles: list[str]) -> int:
-    """The exit code of the process (`process.exit_codes`)."""
+    """The exit code of the process (`ExitCode`)."""
     if signals or result.outcome == "interrupted":
         return 128 + (signals[0] if signals else signal.SIGINT)
     if result.passed_over or (result.outcome in ENDED and not result.is_tested):
-        return REFUSED
+        return ExitCode.REFUSED
     if troubles:
-        return NOT_READY
+        return ExitCode.NOT_READY
     if result.outcome in ENDED and is_answer_at_chance(result):
-        return AT_CHANCE
-    return SOME_FAILED if result.failed or result.best is None else 0
+        return ExitCode.AT_CHANCE
+    return ExitCode.SOME_FAILED if result.failed or result.best is None else 0

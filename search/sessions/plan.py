@@ -7,7 +7,7 @@ from search.decisions.policy import MakePolicy
 from search.decisions.search_policy import SearchPolicy
 from search.design.experiment import Experiment
 from search.journal.events import Selecting, SessionStart, Started
-from search.sessions.ending import ExitCode, exit_code
+from search.sessions.ending import ExitCodeRule, exit_code
 from search.sessions.phases import run_phases
 from search.values.message import Remedy
 from search.views.base import Shown
@@ -29,7 +29,7 @@ class SessionPlan:
     policy: MakePolicy = SearchPolicy
     phases: Callable[..., None] = run_phases
     """Trains, evaluates and tests; its parameters are those of `run_phases`."""
-    exit_code: ExitCode = exit_code
+    exit_code: ExitCodeRule = exit_code
     reuses_trainings: bool = True
     """True if its trials may warm-start from what earlier searches have trained."""
     as_json: bool = False

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from cluster.runtime.session import LOCAL
+from cluster.signals import raise_pending_signal, stop
 from search.decisions.driver import Driver
 from search.decisions.earlier_searches import EarlierSearches
 from search.design.experiment import Experiment
@@ -23,7 +24,6 @@ from search.journal.result import DATA_PICTURE, DATA_REPORT, SearchResult
 from search.journal.store import evidence_files
 from search.preflight.prepare import Prepared, session_facts
 from search.process.lifetime import CommandStart
-from search.process.signals import raise_pending_signal, stop
 from search.process.versions import check_versions
 from search.sessions.ending import (
     closing_early,

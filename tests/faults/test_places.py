@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from search.process.exit_codes import AT_CHANCE
+from cluster.exit_codes import ExitCode
 from tests.faults.conftest import OpenSearch
 from tests.faults.harness import GRID, Done, Search
 from tests.faults.oracle import assert_contract, assert_same_best
@@ -128,5 +128,5 @@ def test_odd_names_are_names_like_others(open_search: OpenSearch, tmp_path: Path
     ).wait_for_epochs(2)
     search.kill9()
     done = search.resume().finish()
-    assert done.code == AT_CHANCE, done.err  # random pixels teach nothing
+    assert done.code == ExitCode.AT_CHANCE, done.err  # random pixels teach nothing
     assert_contract(search, kills=2)

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from cluster.cli import USAGE
+from cluster.exit_codes import ExitCode
 from cluster.storage.bucket import Bucket, StorageError
+from search.clean import removable_of, rows_of, size_of
 from search.decisions.driver import Driver
 from search.decisions.earlier_searches import read_trainings
 from search.design.experiment import Experiment
@@ -100,6 +101,19 @@ def test_of_a_search_that_ended_stopped_and_failed_trials_need_nothing(
     found = find_removable(result, kept, NEEDED)
     assert {one.trial for one in found} == of(result, "stopped", "diverged")
     assert all(one.is_all for one in found)
+
+
+def test_the_rows_add_up_to_what_may_go(played: Callable[..., Driver]) -> None:
+    driver = played()
+    removable = removable_of(
+        driver.result, driver.experiment.home, driver.experiment.storage, NEEDED
+    )
+    rows = rows_of(removable)
+    assert sum(trials for _, trials, _, _ in rows) == len(removable) > 0
+    assert size_of(removable) == freed_event(removable, NEEDED).bytes
+    assert [title for title, *_ in rows] == list(
+        dict.fromkeys(trial.kind.title for trial in removable)
+    )
 
 
 def test_what_may_go_on_is_needed(played: Callable[..., Driver]) -> None:
@@ -244,7 +258,7 @@ def test_clean_tells_a_program_what_went(over: Over) -> None:
 def test_clean_removes_nothing_unasked(over: Over, words: list[str]) -> None:
     kept, clean = over
     done = clean(*words)
-    assert done.returncode == (0 if words == ["--dry-run"] else USAGE)
+    assert done.returncode == (0 if words == ["--dry-run"] else ExitCode.USAGE)
     result = SearchResult.read(kept.opened())
     assert left(kept, result).keys() == result.trials.keys()
     assert not any(trial.is_freed for trial in result.trials.values())

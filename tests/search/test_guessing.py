@@ -13,13 +13,13 @@ from mlflow import MlflowClient
 from PIL import Image
 from rich.console import Console
 
+from cluster.exit_codes import ExitCode
 from search import select
 from search.journal.events import SessionStart, Started, Tested
 from search.journal.guessing import Guessing, answer_against, is_answer_at_chance, is_tie
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Home
 from search.preflight.changes import changes
-from search.process.exit_codes import AT_CHANCE
 from search.process.guard import NoBetterThanGuessing
 from search.promote import refuse_at_chance
 from search.sessions.ending import exit_code
@@ -362,7 +362,7 @@ def test_mlflow_has_the_best_guess_by_the_metric_and_by_accuracy() -> None:
 
 
 def test_the_exit_code_of_a_search_that_found_nothing_is_its_own() -> None:
-    assert exit_code(with_test(searched(0.95), 0.95), [], []) == AT_CHANCE == 6
+    assert exit_code(with_test(searched(0.95), 0.95), [], []) == ExitCode.AT_CHANCE == 6
     assert exit_code(with_test(searched(0.99), 0.99), [], []) == 0
     assert exit_code(with_test(searched(0.95), 0.95), [], ["MLflow is away"]) == 4
     assert select.exit_code(searched(0.95), [], []) == 0  # there is no selection
@@ -410,7 +410,7 @@ def test_a_search_that_only_says_dog_is_told_and_not_promoted(
 ) -> None:
     words = ("--name", "pets", "--trials", "1", "--set", "epochs=1", "--set", "optimizer.lr=1e-6")
     found = call("search.run", *options(dogs_and_cats, database, *words))
-    assert found.returncode == AT_CHANCE
+    assert found.returncode == ExitCode.AT_CHANCE
     assert "--set train.class_weights=balanced" in found.stderr
     assert "No better than guessing: always saying 'dog' reaches 95.2% accuracy" in found.stdout
     result = SearchResult.read(tmp_path / "searches" / "pets")
@@ -424,9 +424,9 @@ def test_a_search_that_only_says_dog_is_told_and_not_promoted(
     assert parent.data.tags["above_chance"] == "false"
     assert parent.data.metrics["guess/val_accuracy"] == pytest.approx(40 / 42)
     refused = call("search.promote", "pets", "--tracking", database)
-    assert refused.returncode == AT_CHANCE
+    assert refused.returncode == ExitCode.AT_CHANCE
     assert "no better than always saying 'dog'" in refused.stderr
-    assert call("search.resume", "pets", "--tracking", database).returncode == AT_CHANCE
+    assert call("search.resume", "pets", "--tracking", database).returncode == ExitCode.AT_CHANCE
 
 
 def test_with_class_weights_a_search_finds_cats(

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cluster.exit_codes import ExitCode
 from search.journal.guessing import is_answer_at_chance
 from search.journal.result import SearchResult
-from search.process.exit_codes import AT_CHANCE
 from tests.conftest import Command
 
 CLASSES = ("ünï ☃ $x^$ $", "猫 [red]#?%", "<b>\x1b[2J")
@@ -51,7 +51,9 @@ def test_a_search_and_its_page_take_any_names(
     assert "Warning" not in done.stderr
     result = SearchResult.read(tmp_path / PLACE / "odd")
     # So few images may not tell a network from guessing.
-    assert done.returncode == (AT_CHANCE if is_answer_at_chance(result) else 0), done.stderr
+    assert done.returncode == (ExitCode.AT_CHANCE if is_answer_at_chance(result) else 0), (
+        done.stderr
+    )
     assert result.started.data["classes"] == sorted(CLASSES)
     assert list((tmp_path / "mlartifacts").rglob("test_confusion.png"))
     page = call("search.report", "odd", "--storage", PLACE)

@@ -19,10 +19,10 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from sklearn.metrics import f1_score, roc_auc_score
 
+from cluster.exit_codes import ExitCode
 from search.journal.guessing import is_answer_at_chance
 from search.journal.journal import read
 from search.journal.result import SearchResult, checkpoint_of
-from search.process.exit_codes import AT_CHANCE
 from search.spaces.find import find
 from tests.conftest import Command
 from tests.search.conftest import Inline
@@ -284,7 +284,7 @@ def test_of_several_models_the_best_of_each_is_told(tmp_path: Path, inline: Inli
     done, summary = inline("run", "--space", f"{space}:space", *words)
     result = SearchResult.read(tmp_path / "searches" / "s")
     # So little training may not beat guessing.
-    assert done.returncode == (AT_CHANCE if is_answer_at_chance(result) else 0)
+    assert done.returncode == (ExitCode.AT_CHANCE if is_answer_at_chance(result) else 0)
     assert (result.outcome, len(result.ranking)) == ("budget", 7)
     assert all(trial.evaluation for trial in result.ranking)
     assert [row["model"] for row in summary["models"]] == list(result.best_of_models)

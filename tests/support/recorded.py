@@ -33,11 +33,11 @@ import pytest
 from PIL import Image
 
 from cluster.cli import Parser
-from search.__main__ import VERBS
 from search.feedback.records import Records
 from search.journal.lease import Lease
 from search.journal.store import Storage
 from search.tracking.model_registry import RegisteredModel, Version
+from search.values.verbs import VERBS
 from search.views.web.forms import carried, children, launch
 from search.views.web.pages import models
 from tests.search.feedback.monitoring import made_up
@@ -48,7 +48,7 @@ from trainables.errors import ConfigError
 from trainables.export import predictor
 
 FACES = ROOT / "tests" / "fixtures" / "faces"
-VERB_NAMES = tuple(sorted(verb.split()[0] for verb in VERBS))
+VERB_NAMES = tuple(sorted(VERBS))
 RECORDED_IN = (3, 11)
 """The version of Python whose argparse has laid out the recorded help."""
 NOW_S = 1_780_400_000

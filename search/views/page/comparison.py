@@ -33,6 +33,7 @@ from search.views.page.figures import (
     length,
     styled,
 )
+from search.views.series import Axis, lowest_visible
 from search.views.summary import answer_trial, is_baseline, param_text, searched, short_names
 
 MISSING = -0.14
@@ -59,7 +60,7 @@ def parallel(result: SearchResult, narrow: bool = False) -> Figure:
     screen the axes are horizontal.
     """
     trials, paths, names = result.ranking[::-1], varied(result), short_names(searched(result))
-    scales = [_scale(result, path) for path in paths]
+    scales = [_scale(result, Axis.of(result, path, names[path])) for path in paths]
     heights = np.array(
         [
             [
@@ -158,20 +159,15 @@ def _key(value: Any) -> Any:
     )
 
 
-def _scale(result: SearchResult, path: str) -> dict[Any, float]:
+def _scale(result: SearchResult, axis: Axis) -> dict[Any, float]:
     """Return the position of each value on its axis, from 0 to 1.
 
     Numbers are placed by size, on a log scale where the space has one; other values in order.
     """
-    domain = result.started.experiment["space"]["domains"][path]
-    cases = domain.get("cases", [domain])
-    seen = list(
-        dict.fromkeys(_key(trial.params[path]) for trial in result.ranking if path in trial.params)
-    )
-    if any(case["kind"] == "Choice" for case in cases) or not all(
-        isinstance(value, int | float) for value in seen
-    ):
-        order = [_key(option) for case in cases for option in case.get("options", ())]
+    trials = [trial for trial in result.ranking if axis.path in trial.params]
+    seen = list(dict.fromkeys(_key(trial.params[axis.path]) for trial in trials))
+    if axis.is_choice or not all(isinstance(value, int | float) for value in seen):
+        order = [_key(option) for option in axis.options]
         options = sorted(
             seen, key=lambda value: order.index(value) if value in order else len(order)
         )
@@ -179,7 +175,7 @@ def _scale(result: SearchResult, path: str) -> dict[Any, float]:
             value: number / max(1, len(options) - 1) if len(options) > 1 else 0.5
             for number, value in enumerate(options)
         }
-    is_log = min(seen) > 0 and any(case.get("log", False) for case in cases)
+    is_log = min(seen) > 0 and axis.is_log
     numbers = {value: float(np.log(value)) if is_log else float(value) for value in seen}
     low, high = min(numbers.values()), max(numbers.values())
     return {
@@ -332,8 +328,7 @@ def _heights(trials: Sequence[TrialResult], edge: Sequence[TrialResult]) -> list
     `edge` is the front, the cheapest trial first. There is room for its names.
     """
     scores = [trial.score for trial in trials]
-    low = max(float(np.quantile(scores, 0.1)), min(scores))
-    low, high = min(low, edge[0].score), edge[-1].score
+    low, high = lowest_visible(scores, 0.1, [edge[0].score]), edge[-1].score
     margin = 0.08 * (high - low) or 0.05
     return sorted(map(edge[0].metric.score, (low - margin, high + 1.6 * margin)))
 

@@ -27,6 +27,7 @@ from search.views.page.figures import (
     label,
     styled,
 )
+from search.views.series import BestSoFar, lowest_visible
 from search.views.summary import answer_trial, is_baseline, state_text
 from trainables.catalog.guesses import Guess
 from trainables.catalog.tasks import Metric
@@ -135,7 +136,7 @@ def worst_shown(result: SearchResult) -> float:
         return 0.0
     metric, scores = result.metric, [trial.score for trial in result.ranking]
     best = map(metric.score, _curve(result.ranking[0])[1])
-    worst = min(float(np.quantile(scores, WORST_SHARE)), *best)
+    worst = lowest_visible(scores, WORST_SHARE, list(best))
     return metric.score(worst - 0.04 * (max(scores) - worst))
 
 
@@ -150,8 +151,10 @@ def best_so_far(result: SearchResult, narrow: bool = False) -> Figure:
         if trial.trial in counted
     ]
     places, values = [number for number, _ in trials], [trial.value for _, trial in trials]
-    best = np.maximum if metric.mode == "max" else np.minimum
-    reached = best.accumulate(values)
+    best, reached = BestSoFar(metric), list[float]()
+    for value in values:
+        best.add(value)
+        reached.append(best.value)
     axes.plot(
         places, values, "o", color=STRONG, markersize=4, alpha=0.65, rasterized=len(trials) > MANY
     )

@@ -2,14 +2,13 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from markupsafe import Markup
 
 from search.journal.result import FAILED, SearchResult, TrialResult
-from search.views.summary import param_text, searched, short_names
+from search.views.series import Axis
 from search.views.web.course import Course, Record
 from search.views.web.feed import Followed, Point
 from trainables.catalog.tasks import Metric
@@ -19,39 +18,6 @@ TOP = 10
 """The number of trials, the best ones, whose curves are whole, in a colour of their own."""
 THINNED = 24
 """About how many points the curve of another trial has."""
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A searched parameter as an axis of parallel coordinates."""
-
-    path: str
-    title: str
-    is_log: bool
-    is_choice: bool
-    """True where values are no numbers that lie between others."""
-
-    @classmethod
-    def all_of(cls, result: SearchResult) -> "list[Axis]":
-        """Return an axis for each searched parameter."""
-        paths = searched(result)
-        names = short_names(paths)
-        return [cls._of(result, path, names[path]) for path in paths]
-
-    @classmethod
-    def _of(cls, result: SearchResult, path: str, title: str) -> "Axis":
-        domain: Mapping[str, Any] = result.started.experiment["space"]["domains"][path]
-        cases = domain.get("cases", [domain])
-        is_choice = any(case["kind"] == "Choice" for case in cases)
-        return cls(path, title, any(case.get("log", False) for case in cases), is_choice)
-
-    def value(self, trial: TrialResult) -> float | str | None:
-        """Return where a trial's line meets the axis; None where it has no such parameter."""
-        if self.path not in trial.params:
-            return None
-        value = trial.params[self.path]
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return value if is_number and not self.is_choice else param_text(value)[:100]
 
 
 def rounded(value: float) -> float:

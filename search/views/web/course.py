@@ -1,9 +1,9 @@
 """The best so far of a search, epoch by epoch, against time and against epochs."""
 
-import math
 from array import array
 from dataclasses import dataclass
 
+from search.views.series import BestSoFar
 from trainables.catalog.tasks import Metric
 
 
@@ -27,9 +27,7 @@ class Course:
         self.records: list[Record] = []
         self.seconds, self.epochs = 0.0, 0
         """The time of the last epoch, and the number of epochs that were trained."""
-        self._best = -math.inf
-        """The score of the last record."""
-        self._sign = metric.score(1.0)
+        self._best = BestSoFar(metric)
         self._trials: list[str] = []
         self._failed: set[str] = set()
         self._seconds, self._epochs, self._values = array("d"), array("L"), array("d")
@@ -55,15 +53,14 @@ class Course:
         """Take a trial's values back: it has failed."""
         self._failed.add(trial)
         if any(record.trial == trial for record in self.records):
-            self.records, self._best = [], -math.inf
+            self.records, self._best = [], BestSoFar(self.metric)
             for place in range(len(self._trials)):
                 self._take(place)
 
     def _take(self, place: int) -> bool:
         value = self._values[place]
-        if self._sign * value <= self._best or self._trials[place] in self._failed:
+        if self._trials[place] in self._failed or not self._best.add(value):
             return False
-        self._best = self._sign * value
         record = Record(self._seconds[place], self._epochs[place], value, self._trials[place])
         self.records.append(record)
         return True

@@ -16,8 +16,9 @@ from starlette.responses import Response, StreamingResponse
 
 from cluster.errors import Refused
 from search.journal.result import SearchResult
+from search.views.series import Axis
 from search.views.web.access import HEADERS
-from search.views.web.charts import Axis, news
+from search.views.web.charts import news
 from search.views.web.course import Record
 from search.views.web.feed import Behind, Feed, Followed, View
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from cluster.exit_codes import ExitCode
 from search.journal.journal import FILE_NAME, read
 from search.journal.result import SearchResult
-from search.process.exit_codes import SOME_FAILED
 from search.values.executors import EXECUTORS
 from tests.bench.decisions import plain
 from tests.conftest import Command
@@ -149,7 +149,7 @@ def test_a_trial_that_raises_fails_and_the_others_go_on(
 
     epoch(spoil)
     code, result = search("--scheduler", "fifo")
-    assert (code, counts(result)) == (SOME_FAILED, {"completed": 1, "failed": 1})
+    assert (code, counts(result)) == (ExitCode.SOME_FAILED, {"completed": 1, "failed": 1})
     (failed,) = result.failed
     assert len(spoiled) == failed.attempt == attempts
     assert (failed.kind, failed.reason) == (kind, f"{error.__name__}: no such luck")

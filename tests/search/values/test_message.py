@@ -14,13 +14,12 @@ import pytest
 
 from cluster.errors import Refused
 from cluster.storage.bucket import Bucket
-from search import __main__
 from search.decisions.steering import CHANGEABLE
 from search.design.budget import limit
 from search.values.message import Blank, Message, Remedy, Start, going_on, message_of
+from search.values.verbs import VERBS
 
 ROOT = Path(__file__).parents[3]
-VERBS = {verb.split()[0] for verb in __main__.VERBS}
 
 
 def parser_of(verb: str, monkeypatch: pytest.MonkeyPatch) -> argparse.ArgumentParser:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 from rich.console import Console
 
-from cluster.cli import NOT_READY
+from cluster.exit_codes import ExitCode
 from search.design.experiment import Experiment
 from search.journal.events import Opened
 from search.journal.journal import FILE_NAME, Event, TakenOver, read
@@ -221,7 +221,7 @@ def test_a_result_that_a_view_cannot_show_is_an_error_and_the_others_show_it(
     with views(render=ValueError("a mistake")) as opened:
         pass
     finished = show_outcome(opened, Finished(unseen, unseen, TRACKING, 0, 1.0))
-    assert finished.exit_code == NOT_READY
+    assert finished.exit_code == ExitCode.NOT_READY
     assert capsys.readouterr().err.startswith(
         "error: the first could not be shown (ValueError: a mistake; the details are in "
     )

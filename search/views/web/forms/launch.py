@@ -25,9 +25,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from urllib.parse import quote
 
+from cluster.exit_codes import ENDED_EARLY, ExitCode
 from search.journal.store import Storage
-from search.process.exit_codes import SOME_FAILED
 from search.values.message import program
+from search.values.verbs import VERBS
 from search.views.web.forms.carried import CODE, LOG, PROCESS
 from trainables.caches import cache_folder, make_private
 from trainables.errors import printable
@@ -35,12 +36,10 @@ from trainables.errors import printable
 CARRIER = "search.views.web.forms.carried"
 """The module that carries a verb out."""
 ABOUT, LOCK = "about.json", "lock"
-VERBS = frozenset({"run", "resume", "refine", "select", "promote", "predict"})
 MODEL = "models:/"
 """The beginning of a subject that is a model; the name of a search has no such signs."""
-WRITES = {"predict": "--csv"}
-"""The verbs that write a file into the folder of their start, and the option that names it."""
 RESULT = "answers.csv"
+"""The file in the folder of a start that its verb writes, if it has an option for it."""
 UNREADABLE = (OSError, ValueError, KeyError, TypeError)
 """The errors where a start was cut off before it was written down."""
 ID = re.compile(r"[0-9]{1,20}-[0-9a-f]{8}")
@@ -54,16 +53,6 @@ REFUSES_S, LOOK_S = 3.0, 0.05
 """Seconds for which a start is watched, so that a refusal is on the form that it came from; and
 those between two looks.
 """
-ENDINGS = {
-    0: "done",
-    3: "done; some trials failed",
-    6: "done; its answer is no better than guessing",
-    130: "paused, or stopped by Ctrl-C",
-    143: "stopped from outside",
-}
-"""The end of a verb, in words, by its exit code (`process.exit_codes`)."""
-OWN_ENDINGS = {"predict": {SOME_FAILED: "done; some files could not be read", 143: "stopped"}}
-"""Those of verbs that mean something else by a code."""
 ERROR = "error: "
 """The beginning of a line by which a verb says why it ends."""
 
@@ -128,9 +117,9 @@ class Launched:
     def state(self) -> str:
         """The state, in words."""
         if self.code is None:
-            return "at work" if self.is_running else "ended before it was done"
-        ends = ENDINGS | OWN_ENDINGS.get(self.verb, {})
-        return self.refused or ends.get(self.code, "ended before it was done")
+            return "at work" if self.is_running else ENDED_EARLY
+        own_title = VERBS[self.verb].code_titles.get(self.code)
+        return self.refused or own_title or ExitCode.title_of(self.code)
 
     @property
     def state_line(self) -> str:
@@ -152,7 +141,8 @@ class Launched:
     def result(self) -> Path | None:
         """The whole file that the verb has written; None if there is none, or not yet."""
         file = self.folder / RESULT
-        is_whole = self.verb in WRITES and self.code in (0, SOME_FAILED)
+        writes = bool(VERBS[self.verb].output_option)
+        is_whole = writes and self.code in (ExitCode.SUCCESS, ExitCode.SOME_FAILED)
         return file if is_whole and file.is_file() else None
 
     @property
@@ -185,22 +175,22 @@ class Launcher:
         """Start a verb apart from this process.
 
         Args:
-            verb: one of `VERBS`.
+            verb: one of `VERBS` that has a `start_title`.
             subject: what it is about, as `Launched.subject`.
-            words: of its command line; where it `WRITES` a file, that is named here.
+            words: of its command line, without the option for the file that it writes.
             back: the address of the form where it was asked for.
 
         Raises:
             OSError: the cache cannot be written, or no process started.
         """
-        assert verb in VERBS, verb
+        assert VERBS[verb].start_title, verb
         self._tidy(subject)
         place = self._place(subject)
         make_private(place)
         began_ms = time.time_ns() // 1_000_000
         name = f"{began_ms}-{secrets.token_hex(4)}"
-        if verb in WRITES:
-            words = [f"{WRITES[verb]}={place / name / RESULT}", *words]
+        if option := VERBS[verb].output_option:
+            words = [f"{option}={place / name / RESULT}", *words]
         made = Launched(name, verb, subject, tuple(words), began_ms, back, place / name)
         made.folder.mkdir(mode=0o700)
         told = {key: value for key, value in asdict(made).items() if key != "folder"}

@@ -26,7 +26,7 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Verb:
+class VerbForm:
     """The form of a verb."""
 
     title: str
@@ -40,15 +40,15 @@ class Verb:
 
 ANYWAY = "Although it is no better than guessing"
 BUDGET = Field("budget", "Stop after (30m, 2h, 500epochs)", "when all is done")
-VERBS: dict[str, Verb] = {
-    "resume": Verb(
+FORMS: dict[str, VerbForm] = {
+    "resume": VerbForm(
         "Go on",
         "Goes on where the search was paused, stopped or cut off. Nothing that was finished is "
         "lost or done again. With more trials in all it also goes on after its end.",
         (Field("trials", "Trials in all", "as before"), BUDGET),
         resume.parser,
     ),
-    "select": Verb(
+    "select": VerbForm(
         "Choose with care",
         "The best of many trials is partly lucky. The best few are trained again from fresh "
         "beginnings, the one that stays ahead is chosen, and only it meets the test images.",
@@ -59,7 +59,7 @@ VERBS: dict[str, Verb] = {
         select.parser,
         tells_cost=True,
     ),
-    "refine": Verb(
+    "refine": VerbForm(
         "Search on, closer",
         "Searches on in rounds, each around what was found best so far, until a round gains no "
         "more than chance would.",
@@ -71,7 +71,7 @@ VERBS: dict[str, Verb] = {
         refine.parser,
         tells_cost=True,
     ),
-    "promote": Verb(
+    "promote": VerbForm(
         "Promote the model",
         "Puts the model that was chosen, or else the best found, among the models that can be "
         "used. Before that it is compared with what was trained, on every validation image. It "
@@ -86,7 +86,7 @@ VERBS: dict[str, Verb] = {
         promote.parser,
     ),
 }
-BUTTONS = {name: f"'{verb.title}' on this page" for name, verb in VERBS.items()} | {
+BUTTONS = {name: f"'{verb.title}' on this page" for name, verb in FORMS.items()} | {
     "pause": "'Pause' on this page",
     "status": "the table of trials",
 }
@@ -131,7 +131,7 @@ def verb_words(name: str, search: str, given: Mapping[str, str], site: Site) -> 
         ConfigError: a value is refused.
     """
     check_search_name(search)
-    verb = VERBS[name]
+    verb = FORMS[name]
     words = [search, *(f"--{option}={value}" for option, value in place_options(site).items())]
     for field in verb.fields:
         value = given.get(field.option, "").strip()

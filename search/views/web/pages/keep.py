@@ -9,14 +9,13 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute
 
-from search.clean import cleaned
+from search.clean import cleaned, removable_of, rows_of, size_of
 from search.cli.csv_output import Rows
 from search.delete import delete, deletion_of, lines
 from search.export import trial_table
 from search.journal.journal import JournalError
-from search.journal.keeping import ANSWER, NEEDED, find_removable, totals_by_kind
+from search.journal.keeping import ANSWER, NEEDED
 from search.journal.lease import LeaseHeld
-from search.journal.naming import refuse_cut_off
 from search.journal.store import Home
 from search.views.web.access import HEADERS
 from search.views.web.forms.launch import Launcher
@@ -112,16 +111,12 @@ def choices_of(site: Site, name: str) -> list[Choice]:
     result, holder = result_and_holder(site, name)
     if holder:
         raise LeaseHeld(f"the search '{name}' runs now. Wait for its end, or stop it first.")
-    refuse_cut_off(result, site.place)
-    made = []
-    for keep, words in KEEPS.items():
-        goes = find_removable(result, home_or_404(site, name), keep)
-        kinds = [
-            (kind.title, trials, size_text(size), kind.lost)
-            for kind, (trials, size) in totals_by_kind(goes).items()
-        ]
-        made.append((keep, words, size_text(sum(one.size for one in goes)), kinds))
-    return made
+    home = home_or_404(site, name)
+    removable = {keep: removable_of(result, home, site.place, keep) for keep in KEEPS}
+    return [
+        (keep, KEEPS[keep], size_text(size_of(trials)), rows_of(trials))
+        for keep, trials in removable.items()
+    ]
 
 
 def going(site: Site, name: str) -> list[str]:
@@ -132,10 +127,7 @@ def going(site: Site, name: str) -> list[str]:
         LeaseHeld: a driver has it.
         NotReady, OSError: MLflow or the storage refuses.
     """
-    place: Home = home_or_404(site, name)
-    if not place.names():
-        raise JournalError(f"there is no search '{name}' here.")
-    if holder := place.holder():
+    if holder := _existing_home(site, name).holder():
         raise LeaseHeld(f"the search '{name}' is being run by {holder}. Stop it first.")
     what, where, *others = [line.strip() for line in lines(deletion_of(site.place, name))]
     return [f"{what} {where}", *others]
@@ -147,8 +139,18 @@ def removed(site: Site, name: str) -> None:
     Raises:
         JournalError, LeaseHeld, NotReady, OSError: as `going`.
     """
-    place: Home = home_or_404(site, name)
-    if not place.names():
+    home = _existing_home(site, name)
+    with home.lease():
+        delete(home, deletion_of(site.place, name))
+
+
+def _existing_home(site: Site, name: str) -> Home:
+    """Return the place of a search that may be damaged.
+
+    Raises:
+        JournalError: there is no such search.
+    """
+    home = home_or_404(site, name)
+    if not home.names():
         raise JournalError(f"there is no search '{name}' here.")
-    with place.lease():
-        delete(place, deletion_of(site.place, name))
+    return home

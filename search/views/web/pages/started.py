@@ -12,19 +12,12 @@ from starlette.routing import BaseRoute
 from cluster.errors import NotReady
 from search.journal.journal import JournalError
 from search.journal.store import home
+from search.values.verbs import VERBS
 from search.views.web.access import HEADERS
 from search.views.web.forms.launch import Launched, Launcher
 from search.views.web.site import Site
 
 NAV = None
-TITLES = {
-    "run": "Starting {}",
-    "resume": "Going on with {}",
-    "refine": "Refining {}",
-    "select": "Choosing the best of {}",
-    "promote": "Promoting the model of {}",
-    "predict": "Predictions of {}",
-}
 
 
 def routes(site: Site) -> list[BaseRoute]:
@@ -54,7 +47,7 @@ def routes(site: Site) -> list[BaseRoute]:
 
 def title_of(started: Launched) -> str:
     """Return what is being done, in words."""
-    return TITLES[started.verb].format(started.name)
+    return VERBS[started.verb].start_title.format(started.name)
 
 
 async def is_there(site: Site, started: Launched) -> bool:

@@ -30,7 +30,7 @@ from search.journal.store import Home, home
 from search.values.message import message_of
 from search.views.web.forms.children import Asker
 from search.views.web.forms.launch import Launched, Launcher, command_line, refusal_of
-from search.views.web.forms.verbs import VERBS, Verb, button_name, verb_words, with_button_names
+from search.views.web.forms.verbs import FORMS, VerbForm, button_name, verb_words, with_button_names
 from search.views.web.pages.started import title_of
 from search.views.web.site import Site
 from search.views.web.words import stand
@@ -137,7 +137,7 @@ def verb_of(request: Request) -> str:
         HTTPException: there is no such verb.
     """
     verb = str(request.path_params["verb"])
-    if verb not in VERBS:
+    if verb not in FORMS:
         raise HTTPException(404, "there is no such page.")
     return verb
 
@@ -151,8 +151,8 @@ def verb_page(request: Request, site: Site, given: Mapping[str, str], error: str
         400 if error else 200,
         search=request.path_params["name"],
         name=name,
-        verb=VERBS[name],
-        values={field.option: given.get(field.option, "") for field in VERBS[name].fields},
+        verb=FORMS[name],
+        values={field.option: given.get(field.option, "") for field in FORMS[name].fields},
         error=with_button_names(error),
     )
 
@@ -167,7 +167,7 @@ async def cost_lines(
     """
     if verb == "resume":
         return await run_in_threadpool(resume_lines, site, search, words)
-    if not VERBS[verb].tells_cost:
+    if not FORMS[verb].tells_cost:
         return []
     told = await asker.ask(f"search.{verb}", ["--dry-run", *words])
     told.check()
@@ -179,7 +179,7 @@ def resume_lines(site: Site, search: str, words: list[str]) -> list[str]:
     """Describe in lines how far a search is, and what more trials would cost."""
     result, _ = result_and_holder(site, search)
     lines = [f"{result.ended} of {len(result.trials)} trials that were begun have ended."]
-    given = VERBS["resume"].parser().parse_args(words)
+    given = FORMS["resume"].parser().parse_args(words)
     if given.trials is not None:
         experiment = Experiment.from_description(search, result.started.experiment, site.place)
         asked = DriverRequest.now(EXTEND, trials=str(given.trials))
@@ -235,7 +235,7 @@ class ActionsPanel:
     actions: list[Action]
     trials: list[tuple[str, str]]
     """The trials that can be stopped: name, and how far they are."""
-    verbs: list[tuple[str, Verb]]
+    verbs: list[tuple[str, VerbForm]]
     """The verbs that go on from the search as it is now."""
     waiting: list[str]
     """The requests that nobody has answered yet."""
@@ -261,7 +261,7 @@ class ActionsPanel:
             stand(result, holder),
             actions_of(result, holder, site) if holder else [],
             stoppable(result) if holder else [],
-            [] if holder else [(one, VERBS[one]) for one in verbs_for(result)],
+            [] if holder else [(one, FORMS[one]) for one in verbs_for(result)],
             [waiting_text(one) for one in asked if one.id not in result.requests],
             [f"{moment(one.time_ms)}, {answered_text(one.request)}" for one in answered],
             [(one, title_of(one), one.state_line) for one in launcher.of(name)[:SHOWN]],

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from cluster.exit_codes import ExitCode
 from search.cli.csv_output import Rows
 from search.predict import parser
-from search.process.exit_codes import SOME_FAILED
 from search.views.web import predicted
 from search.views.web.forms import launch
 from search.views.web.forms.carried import CODE, LOG
@@ -255,7 +255,7 @@ def test_what_could_not_be_read_is_named(visitor: Visitor, photos: Path) -> None
         "note: 2 other files left out (first: notes.txt)\n1 image, 9 a second; 1 not read\n"
     )
     row = (photos / "a.png", "rose", 0.9, 0.8)
-    launched = ended(visitor, [row], said=said, code=SOME_FAILED)
+    launched = ended(visitor, [row], said=said, code=ExitCode.SOME_FAILED)
     assert launched.state == "done; some files could not be read"
     assert visitor.see(f"/started/{ID}").status == 303
     page = text(visitor.see(f"/predictions/{ID}"))

@@ -7,9 +7,11 @@ import pytest
 
 from search.design.experiment import Experiment
 from search.journal.store import home
+from search.values.verbs import VERBS
 from search.views.web.forms import launch
 from search.views.web.forms.carried import CODE, LOG
 from search.views.web.forms.launch import Launched
+from search.views.web.forms.verbs import FORMS
 from search.views.web.pages import started
 from tests.support.asgi import Reply
 from tests.support.played import OpenDriver, play
@@ -95,9 +97,14 @@ def test_a_resume_leads_to_its_search_once_it_has_it(
         assert visitor.see("/started/1").status == 303
 
 
-@pytest.mark.parametrize("verb", sorted(launch.VERBS))
-def test_every_verb_has_words(verb: str) -> None:
-    assert "{}" in started.TITLES[verb]
+@pytest.mark.parametrize("verb", [name for name, verb in VERBS.items() if verb.start_title])
+def test_the_title_of_a_start_names_its_subject(verb: str) -> None:
+    made = Launched("1-00000000", verb, "models:/pets", (), 0, "")
+    assert "pets" in started.title_of(made)
+
+
+def test_every_form_belongs_to_a_verb_that_pages_may_start() -> None:
+    assert all(VERBS[name].start_title for name in FORMS)
 
 
 def test_what_was_never_started_is_not_there(visitor: Visitor) -> None:

@@ -15,7 +15,7 @@ from search.journal.requests import DriverRequest, waiting_requests
 from search.journal.store import Home, home
 from search.values.message import Blank, Message, Remedy, Start
 from search.views.web.forms.children import Asker, ProcessOutput
-from search.views.web.forms.verbs import VERBS, button_name, verb_words, with_button_names
+from search.views.web.forms.verbs import FORMS, button_name, verb_words, with_button_names
 from tests.support.asgi import Reply
 from tests.support.played import OpenDriver, play, started_event
 from tests.support.site import Visitor
@@ -161,12 +161,12 @@ def test_a_search_that_has_ended_offers_what_goes_on_from_it(
     assert "Stop the search" not in page
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", FORMS)
 def test_a_verb_says_what_it_does_before_it_is_started(
     verb: str, ended: Experiment, visitor: Visitor
 ) -> None:
     page = text(visitor.see(f"/searches/played/next/{verb}"))
-    assert VERBS[verb].does.split(".")[0].replace("'", "&#39;") in page
+    assert FORMS[verb].does.split(".")[0].replace("'", "&#39;") in page
     assert visitor.see("/searches/played/next/delete").status == 404
 
 
@@ -188,15 +188,15 @@ def test_more_trials_tell_their_cost_before_a_resume(ended: Experiment, visitor:
     assert "fewer there cannot be" in page
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", FORMS)
 @pytest.mark.parametrize("value", ["--help", "-1 --allow-change", "--address=evil"])
 def test_no_value_becomes_an_option_of_a_verb(verb: str, value: str, visitor: Visitor) -> None:
-    given = {field.option: value for field in VERBS[verb].fields if not field.is_flag}
+    given = {field.option: value for field in FORMS[verb].fields if not field.is_flag}
     try:
         words = verb_words(verb, "played", given, visitor.site)
     except ConfigError:
         return  # refused in a line
-    args = VERBS[verb].parser().parse_args(words)
+    args = FORMS[verb].parser().parse_args(words)
     assert (args.name, getattr(args, "address", None)) == ("played", None)
 
 

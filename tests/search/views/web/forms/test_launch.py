@@ -130,7 +130,8 @@ def test_a_verb_outlives_the_server_that_started_it(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path\n"
         "from search.views.web.forms import launch\n"
-        f"launch.VERBS = {{'{LIGHT}'}}\n"
+        "from search.values.verbs import VerbEntry\n"
+        f"launch.VERBS['{LIGHT}'] = VerbEntry(meaning='', start_title='{{}}')\n"
         f"started = launch.Launcher(Path(sys.argv[1])).start('{LIGHT}', 'one', [], '')\n"
         "print(started.id, flush=True)\n"
         "os.killpg(0, signal.SIGKILL)"

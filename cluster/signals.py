@@ -1,18 +1,21 @@
-"""SIGINT and SIGTERM, which stop a verb."""
+"""The signals that stop a command."""
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from cluster.cli import Terminated
-
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 _pending_signals: list[int] = []
 
 
+class Terminated(BaseException):
+    """A signal other than SIGINT arrived while no clean-up had to be finished first."""
+
+
 def stop(number: int, frame: FrameType | None) -> None:
-    """Handle SIGINT and SIGTERM where no work has to be finished first.
+    """Handle a signal where no work has to be finished first.
 
     Raises:
         KeyboardInterrupt: it was SIGINT.
@@ -32,13 +35,11 @@ def raise_pending_signal() -> None:
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[None]:
-    """Let SIGINT and SIGTERM stop the body (see `stop`); restore the handlers at its end."""
+def stop_on_signals(numbers: Iterable[int] = STOPPING) -> Iterator[None]:
+    """Let these signals stop the body (see `stop`); restore their handlers at its end."""
     _pending_signals.clear()
-    before, hook = (
-        {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)},
-        sys.unraisablehook,
-    )
+    before = {number: signal.signal(number, stop) for number in numbers}
+    hook = sys.unraisablehook
     # A stop that was lost where it could not be raised is not reported: `raise_pending_signal` does
     # again.
     sys.unraisablehook = lambda lost: (
