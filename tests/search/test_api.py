@@ -24,10 +24,12 @@ from search import promote
 from search.api import Search, load, result, run
 from search.cli.keywords import words
 from search.design.experiment import Experiment
-from search.journal.journal import DamagedJournal
+from search.journal.journal import DamagedJournal, JournalError
 from search.journal.lease import Lease
-from search.journal.store import searches_in
+from search.journal.result import SearchResult
+from search.journal.store import Home, searches_in
 from search.run import options_of, parser
+from search.values.message import Message, Remedy
 from search.views import terminal
 from tests.conftest import MakeOnce
 from tests.support.played import OpenDriver, play
@@ -240,13 +242,24 @@ def test_an_error_says_how_to_mend_it_in_python(played: Callable[..., Path]) -> 
     with pytest.raises(ConfigError, match="no search 'other'") as missing:
         load("other", storage=storage)
     assert missing.value.__notes__ == ["In Python: import search.list; search.list.main([])"]
-    (storage / "empty").mkdir()
-    with pytest.raises(ConfigError, match="no search at") as empty:
-        result("empty", storage=storage)
-    assert empty.value.__notes__ == ["In Python: import search.run; search.run.main([])"]
     with pytest.raises(ConfigError, match="no promoted model") as not_a_model:
         load(storage, storage=storage)
     assert not hasattr(not_a_model.value, "__notes__")
+
+
+def test_an_error_of_a_journal_keeps_its_hint(
+    played: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as that of a folder that is removed while it is read."""
+
+    def read(home: Home) -> None:
+        raise JournalError(Message(f"no search at '{home}'; ", Remedy("run"), " starts one."))
+
+    storage = played()
+    monkeypatch.setattr(SearchResult, "kept_in", read)
+    with pytest.raises(ConfigError, match="no search at") as missing:
+        result("played", storage=storage)
+    assert missing.value.__notes__ == ["In Python: import search.run; search.run.main([])"]
 
 
 def test_an_earlier_search_is_read_from_its_journal(played: Callable[..., Path]) -> None:
