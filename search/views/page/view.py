@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 from search.decisions.driver import Driver
 from search.journal.events import Opened
 from search.journal.journal import Event
-from search.views.base import Shown, View
+from search.views.base import View, ViewContext
 
 if TYPE_CHECKING:
     from search.views.page.artifacts import DrawnPictures
 
 
-def open_page(shown: Shown) -> "ReportView | None":
+def open_page(context: ViewContext) -> "ReportView | None":
     """Open the view; None where the search was already over, and its page exists."""
-    return ReportView(shown.driver) if shown.driver is not None else None
+    return ReportView(context.driver) if context.driver is not None else None
 
 
 class ReportView(View):
