@@ -17,7 +17,7 @@ from search.views.web.forms.launch import Launcher, refusal_of
 from search.views.web.forms.predicting import Prediction, model_address, started_by
 from search.views.web.listing import Query
 from search.views.web.pages.data import looked_through
-from search.views.web.predicted import NUMBER, Answers, Known
+from search.views.web.predicted import NUMBER, Answers, PredictionCache
 from search.views.web.site import Site
 from trainables.errors import ConfigError
 
@@ -34,7 +34,7 @@ MAX_NAMED = 200
 
 def routes(site: Site) -> list[BaseRoute]:
     """Return the pages' routes."""
-    launcher, known = Launcher(site.place), Known()
+    launcher, known = Launcher(site.place), PredictionCache()
     threads = ThreadPoolExecutor(THREADS, thread_name_prefix="pictures")
 
     async def found(request: Request) -> tuple[Prediction, Path, Answers]:
