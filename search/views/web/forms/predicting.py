@@ -98,13 +98,13 @@ class Prediction:
     @property
     def unread(self) -> list[str]:
         """The verb's lines on files that it could not read, as far as its log is kept."""
-        lines = (line for line in self.launched.said if line.startswith(NOT_READ))
+        lines = (line for line in self.launched.printed_lines if line.startswith(NOT_READ))
         return [line.removeprefix(NOT_READ) for line in lines]
 
     @property
     def notes(self) -> list[str]:
         """The verb's notes, such as the number of files that are not images."""
-        lines = self.launched.said
+        lines = self.launched.printed_lines
         return [line.removeprefix("note: ") for line in lines if line.startswith("note: ")]
 
 
