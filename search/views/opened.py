@@ -32,7 +32,7 @@ class OpenViews:
             for name in VIEWS:
                 try:
                     self._open(name)
-                except Exception as error:  # noqa: BLE001 - the search goes on
+                except Exception as error:  # noqa: BLE001 - the search continues
                     self.unopened[name] = reason(error)
                     self._tell(name, f"could not be opened ({self.unopened[name]})")
         except BaseException:  # a signal: an open view may hold the terminal
@@ -101,7 +101,7 @@ class OpenViews:
                 call(view)
             except passing:
                 raise
-            except Exception as error:  # noqa: BLE001 - whatever a view raises, the search goes on
+            except Exception as error:  # noqa: BLE001 - whatever a view raises, the search continues
                 yield name, reason(error)
 
     def _tell(self, name: str, what: str) -> None:
