@@ -10,7 +10,7 @@ from search.journal.events import Selecting, SessionStart, Started
 from search.sessions.ending import ExitCodeRule, exit_code
 from search.sessions.phases import run_phases
 from search.values.message import Remedy
-from search.views.base import Shown
+from search.views.base import ViewContext
 from search.views.terminal import Terminal
 
 
@@ -35,7 +35,7 @@ class SessionPlan:
     as_json: bool = False
     """True if its result is printed as JSON too."""
     advises: bool = True
-    """True if its last lines say what may be done next (`Shown.advises`)."""
+    """True if its last lines say what may be done next (`ViewContext.advises`)."""
     evidence: Mapping[str, bytes] = field(default_factory=dict)
     """Files that are stored with the search from its beginning, by name."""
 
@@ -55,6 +55,6 @@ class SessionPlan:
             "select" if self.is_selection else "resume", experiment.name, experiment.storage
         )
 
-    def view_context(self, console: Terminal) -> Shown:
+    def view_context(self, console: Terminal) -> ViewContext:
         """The context of its views where no driver is needed, since nothing is left to do."""
-        return Shown(console, self.is_selection, self.as_json, advises=self.advises)
+        return ViewContext(console, self.is_selection, self.as_json, advises=self.advises)

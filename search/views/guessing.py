@@ -1,4 +1,4 @@
-"""Guessing beside what was found, in words, rows and plain values."""
+"""Comparisons with guessing, as sentences, table rows and plain values."""
 
 from typing import Any
 
@@ -18,51 +18,53 @@ AT_CHANCE = "at chance"
 """The mark, in tables, of trials that are not better than guessing by more than noise."""
 
 
-def shown(value: float, metric: Metric) -> str:
-    """Return a value as the sentences here show it: `95.2%`, or `0.4878`."""
+def format_value(value: float, metric: Metric) -> str:
+    """Format a value for a sentence: `95.2%`, or `0.4878`."""
     return f"{100 * value:.1f}%" if metric.in_percent else f"{value:.4f}"
 
 
 def guessing_text(result: SearchResult) -> str:
-    """Return how the answer compares with guessing, in a sentence; empty if that is not known."""
-    found, answer = answer_against(result), result.chosen
-    if found is None or answer is None:
+    """Compare the answer with guessing, in a sentence; empty if the comparison is not known."""
+    comparison, answer = answer_against(result), result.chosen
+    if comparison is None or answer is None:
         return ""
     tie = f" {tie_text(result)}" if is_tie(result) else ""
-    return f"{against_text(found, answer.trial)}{tie}"
+    return f"{against_text(comparison, answer.trial)}{tie}"
 
 
 def tie_text(result: SearchResult) -> str:
-    """Return that all trials of a search have the same value."""
+    """Sentence for a search whose trials all have the same value."""
     count = len(result.ranking)
-    both = "Both" if count == 2 else f"All {count:,}"
-    value = shown(result.ranking[0].value, result.metric)
-    return f"{both} trials tie at {value}, so that none is better than another."
+    all_trials = "Both" if count == 2 else f"All {count:,}"
+    value = format_value(result.ranking[0].value, result.metric)
+    return f"{all_trials} trials tie at {value}, so that none is better than another."
 
 
-def against_text(found: AgainstGuessing, name: str) -> str:
-    """Return how one training, of this name, compares with guessing, in a sentence."""
-    metric = found.metric
+def against_text(comparison: AgainstGuessing, name: str) -> str:
+    """Compare one training, called `name`, with guessing, in a sentence."""
+    metric = comparison.metric
     values = (
-        f"{found.guess.doing} reaches {shown(found.guessed, metric)} {metric.title} on the "
-        f"{found.images:,} {found.part} images, {name} {shown(found.value, metric)}"
+        f"{comparison.guess.doing} reaches {format_value(comparison.guessed, metric)} "
+        f"{metric.title} on the {comparison.images:,} {comparison.part} images, "
+        f"{name} {format_value(comparison.value, metric)}"
     )
-    if not found.is_above:
-        luck = f", which may be luck ({_rate(found)})" if found.difference > 0 else ""
+    if not comparison.is_above:
+        luck = f", which may be luck ({_rate(comparison)})" if comparison.difference > 0 else ""
         return f"No better than guessing: {values}{luck}."
     return (
-        f"Better than guessing: {values}, at least {metric.gap(found.low)} better ({_rate(found)})."
+        f"Better than guessing: {values}, at least {metric.gap(comparison.low)} better "
+        f"({_rate(comparison)})."
     )
 
 
-def _rate(found: AgainstGuessing) -> str:
-    """Return the error rate, and what shares it."""
-    among = f" for all {found.looks:,} epochs together" if found.looks > 1 else ""
+def _rate(comparison: AgainstGuessing) -> str:
+    """Text on the error rate, and the number of epochs that share it."""
+    among = f" for all {comparison.looks:,} epochs together" if comparison.looks > 1 else ""
     return f"error rate {ERROR_RATE:.0%}{among}"
 
 
 def at_chance(result: SearchResult) -> set[str]:
-    """Return the names of the trials that are not better than guessing by more than noise."""
+    """Names of the trials that are not better than guessing by more than noise."""
     guessing = Guessing.of(result)
     if guessing is None:
         return set()
@@ -70,12 +72,12 @@ def at_chance(result: SearchResult) -> set[str]:
 
 
 def outcome_with_mark(trial: TrialResult, marked: set[str]) -> str:
-    """Return a trial's outcome, with `AT_CHANCE` behind it if it is one of those marked."""
+    """A trial's outcome, followed by `AT_CHANCE` if the trial is marked."""
     return f"{trial.outcome}, {AT_CHANCE}" if trial.trial in marked else trial.outcome
 
 
 def guess_rows(result: SearchResult) -> list[dict[str, Any]]:
-    """Return the ways to guess as rows of the table of models."""
+    """The ways to guess as rows of the table of models."""
     guessing = Guessing.of(result)
     return [_row(guess, result) for guess in guessing.guesses] if guessing is not None else []
 
@@ -90,29 +92,29 @@ def _row(guess: Guess, result: SearchResult) -> dict[str, Any]:
     }
 
 
-def above_chance(found: AgainstGuessing | None) -> dict[str, Any] | None:
-    """Return a comparison with guessing as plain values; None where there is none."""
-    if found is None:
+def above_chance(comparison: AgainstGuessing | None) -> dict[str, Any] | None:
+    """A comparison with guessing as JSON-compatible values; None where there is none."""
+    if comparison is None:
         return None
     return {
-        "above": found.is_above,
-        "guess": found.guess.title,
-        "part": found.part,
-        "images": found.images,
-        "value": found.value,
-        "guessed": found.guessed,
-        "difference": found.difference,
-        "low": found.low,
-        "high": found.high,
+        "above": comparison.is_above,
+        "guess": comparison.guess.title,
+        "part": comparison.part,
+        "images": comparison.images,
+        "value": comparison.value,
+        "guessed": comparison.guessed,
+        "difference": comparison.difference,
+        "low": comparison.low,
+        "high": comparison.high,
         "error_rate": ERROR_RATE,
-        "looks": found.looks,
+        "looks": comparison.looks,
     }
 
 
 def guess_figures(result: SearchResult) -> dict[str, float]:
-    """Return the best that guessing reaches by the metric and the primary one, by MLflow's names.
+    """The best values of guessing by the search's metric and the primary one, by MLflow's names.
 
-    That may be a different guess for each of them.
+    Each metric may have a different best guess.
     """
     guessing, figures = Guessing.of(result), dict[str, float]()
     for metric in dict.fromkeys((result.metric, result.task.primary)):

@@ -28,102 +28,102 @@ from search.journal.journal import Event
 from search.journal.result import FAILED, SearchResult, Selection
 from search.schedulers.asha import expected_epochs
 from search.values.wording import last_line_of
-from search.views.base import Shown, View
+from search.views.base import View, ViewContext
 from search.views.summary import figure_text, outcome_text, param_text, request_text
 from search.views.terminal import say
 from trainables.errors import counted
 
-SHOWN = 5
+TOP_TRIALS = 5
 PLAIN_EVERY_S = 15
 DRAWN_EVERY_S, DRAWN_SHARE = 0.25, 0.02
-"""The least number of seconds between two drawings of the table, and the largest share of the time
-that drawing may take: with thousands of trials the table is drawn less often.
+"""The least seconds between two drawings of the table, and the largest share of the time that
+drawing may take: with thousands of trials the table is drawn less often.
 """
 
 
 def news(event: Event) -> list[str]:
-    """Return the lines that a person should see at once."""
+    """Lines on an event that a person should see at once; empty for most events."""
     match event.data:
-        case Ended() as told if told.outcome in FAILED:
-            why = last_line_of(told.reason, "no reason known")
-            return [f"trial {told.trial} {told.outcome}: {why}"]
-        case Retried() as told:
-            return [f"trial {told.trial} is retried ({told.kind}): {told.reason}"]
-        case Waiting() as told:
-            return [f"trial {told.trial} waits: {told.reason}"]
-        case Restored() as told:
-            begins = f"it goes on after epoch {told.epoch}" if told.epoch else "it begins anew"
-            return [f"trial {told.trial}: {line}; {begins}" for line in told.damaged]
-        case Requested() as told:
-            return [request_text(told)]
-        case Enough() as told:
-            return [f"no further trial is started: {told.reason}"]
-        case Dropped() as told:
-            return [f"candidate {told.candidate} is dropped: {told.reason}"]
-        case Refined() as told:
-            return _round(told)
-        case Settled() as told:
-            return [f"the refinement ends: {told.reason}"]
-        case Unevaluated() as told:
-            reason, (first, *_) = next(iter(told.reasons.items()))
-            count = sum(map(len, told.reasons.values()))
+        case Ended() as data if data.outcome in FAILED:
+            why = last_line_of(data.reason, "no reason known")
+            return [f"trial {data.trial} {data.outcome}: {why}"]
+        case Retried() as data:
+            return [f"trial {data.trial} is retried ({data.kind}): {data.reason}"]
+        case Waiting() as data:
+            return [f"trial {data.trial} waits: {data.reason}"]
+        case Restored() as data:
+            begins = f"it goes on after epoch {data.epoch}" if data.epoch else "it begins anew"
+            return [f"trial {data.trial}: {line}; {begins}" for line in data.damaged]
+        case Requested() as data:
+            return [request_text(data)]
+        case Enough() as data:
+            return [f"no further trial is started: {data.reason}"]
+        case Dropped() as data:
+            return [f"candidate {data.candidate} is dropped: {data.reason}"]
+        case Refined() as data:
+            return _round(data)
+        case Settled() as data:
+            return [f"the refinement ends: {data.reason}"]
+        case Unevaluated() as data:
+            reason, (first, *_) = next(iter(data.reasons.items()))
+            count = sum(map(len, data.reasons.values()))
             more = f" and {count - 1} more" if count > 1 else ""
             return [f"not evaluated: {first} ({reason}){more}; the journal has every reason"]
     return []
 
 
-def _round(told: Refined) -> list[str]:
-    """Return the lines about a refinement's round that begins."""
+def _round(data: Refined) -> list[str]:
+    """Lines on a round of a refinement that begins."""
     title = (
-        f"round {told.round}: {counted(told.experiment['trials'] - told.known, 'more trial')}; "
-        f"the best of {told.known} has {told.before:.4f}. What changes:"
+        f"round {data.round}: {counted(data.experiment['trials'] - data.known, 'more trial')}; "
+        f"the best of {data.known} has {data.before:.4f}. What changes:"
     )
-    return [title, *(f"  {change.text}" for change in told.changes)]
+    return [title, *(f"  {change.text}" for change in data.changes)]
 
 
 @dataclass(frozen=True)
 class Before:
-    """The use that a search had made of its budget before its session began."""
+    """The resources that a search had used before its session began."""
 
     epochs: int
     shares: dict[str, float]
-    """Of each limit of its budget."""
+    """The used share of each limit of its budget."""
     ended: int = 0
     """The number of trials that had ended."""
 
     @classmethod
     def of(cls, result: SearchResult) -> Self:
-        """Return what it has used until now."""
+        """Take the resources that a search has used so far."""
         return cls(result.epochs_trained, shares_of(result), result.ended)
 
 
 @dataclass(frozen=True)
 class Pace:
-    """The pace at which epochs, or trials, end while some are at work."""
+    """The pace at which epochs, or trials, end while some are running."""
 
     ended: int
-    """Those that have ended in this session."""
+    """The number that has ended in this session."""
     at_work: int
     elapsed_s: float
-    """The seconds of the session until now."""
+    """The seconds of the session so far."""
     since_s: float
-    """The part of them that has passed since one last ended."""
+    """The seconds since the last one ended."""
 
     @property
     def per_s(self) -> float:
-        """The number a second.
+        """The number per second.
 
-        Those that have ended did so until the last of them. While those at work take longer than
-        that, no more than if they all ended now.
+        It is measured up to the last end; but it is at most the pace that would result if all
+        running ones ended now.
         """
         until_s = max(self.elapsed_s - self.since_s, 1e-9)
         return min(self.ended / until_s, (self.ended + self.at_work) / max(self.elapsed_s, 1e-9))
 
     def left_s(self, count: float) -> float:
-        """Return the seconds until so many more have ended, with those at work.
+        """Estimate the seconds until `count` more have ended, including the running ones.
 
-        Since the last one ended, some of it has been done; but it takes no less than if all at
-        work ended now and the rest came as fast.
+        Work done since the last end is subtracted; but the estimate is at least the time that would
+        result if all running ones ended now and the rest came as fast.
         """
         if not self.ended:
             return 0.0
@@ -133,7 +133,7 @@ class Pace:
 
 
 def pace_of(result: SearchResult, before: Before, elapsed_s: float) -> Pace:
-    """Return the pace of a session's epochs; `elapsed_s` are its seconds until now."""
+    """The pace of a session's epochs; `elapsed_s` are its seconds so far."""
     session = result.current_sessions[-1] if result.current_sessions else None
     since_s = (session.elapsed_ms - session.epoch_ms) / 1000 if session is not None else 0.0
     running = result.counts.get("running", 0)
@@ -141,16 +141,16 @@ def pace_of(result: SearchResult, before: Before, elapsed_s: float) -> Pace:
 
 
 def time_left(result: SearchResult, planned: int, before: Before, elapsed_s: float) -> float | None:
-    """Return about how many seconds of a session are left; None where that is not known.
+    """Estimate the remaining seconds of a session; None where that is not possible.
 
-    With asha, where trials wait at rungs, the estimate takes as many to be promoted as usual;
-    otherwise it takes the rest to last as long as the trials that have ended. What trains now is
-    taken to be as far as its time says. A budget that is used up before then ends the search.
+    With asha, where trials wait at rungs, the estimate assumes the usual share of promotions;
+    otherwise it assumes that the remaining trials take as long as the ended ones. The progress of
+    running trials is estimated from their time. The budget may end the search earlier.
 
     Args:
         result: the search.
         planned: the number of its trials.
-        before: what it had used when the session began.
+        before: the resources that it had used when the session began.
         elapsed_s: the seconds since then.
     """
     experiment = result.started.experiment
@@ -177,28 +177,28 @@ def time_left(result: SearchResult, planned: int, before: Before, elapsed_s: flo
 def _budget_left(result: SearchResult, before: Before, pace: Pace) -> Iterator[float]:
     """Yield the seconds until each limit of the budget is used up."""
     for text, share in shares_of(result).items():
-        one, left = limit(text), max(0.0, 1 - share)
+        budget_limit, remaining = limit(text), max(0.0, 1 - share)
         used = share - before.shares.get(text, 0.0)
-        if one.of == "time":
-            yield left * one.amount
-        elif one.of == "epochs" and pace.ended > 0:
-            yield max(0.0, pace.left_s(left * one.amount))
+        if budget_limit.of == "time":
+            yield remaining * budget_limit.amount
+        elif budget_limit.of == "epochs" and pace.ended > 0:
+            yield max(0.0, pace.left_s(remaining * budget_limit.amount))
         elif used > 0:
-            yield pace.elapsed_s / used * left
+            yield pace.elapsed_s / used * remaining
 
 
-def open_display(shown: Shown) -> "Display | None":
-    """Return the view, shown from now on; None where nothing runs."""
-    driver = shown.driver
+def open_display(context: ViewContext) -> "Display | None":
+    """Open and show the view; None where nothing runs."""
+    driver = context.driver
     if driver is None:
         return None
-    display = (RaceDisplay if shown.is_selection else Display)(
+    display = (RaceDisplay if context.is_selection else Display)(
         driver.result,
-        shown.planned,
-        shown.console,
+        context.planned,
+        context.console,
         may_train=lambda: driver.outstanding > 0,
         count_time=driver.count_time,
-        table=shown.may_draw,
+        table=context.may_draw,
     )
     display.show()
     return display
@@ -220,10 +220,10 @@ class Display(View):
         """Start the clock; nothing is drawn before `show`.
 
         Args:
-            planned: the number of trials, or of a selection the most trainings, that are planned.
-            may_train: returns whether anything trains, or may still come to.
-            count_time: counts the time until now in the result.
-            table: whether a terminal gets a table, rather than plain lines.
+            planned: the number of planned trials, or for a selection the most trainings.
+            may_train: returns True if anything trains or may still start to.
+            count_time: adds the time until now to the result.
+            table: True to draw a table on a terminal, False to print plain lines.
         """
         self.result, self.planned, self.may_train = result, planned, may_train
         self.console, self.count_time = console, count_time
@@ -243,7 +243,7 @@ class Display(View):
         )
 
     def show(self) -> None:
-        """Show the table where there is one: what is printed from now on stands above it."""
+        """Show the table where there is one; lines printed later stand above it."""
         if self.live:
             self.live.start()
 
@@ -265,10 +265,7 @@ class Display(View):
         self.tick()
 
     def tick(self) -> None:
-        """Draw the table if that is due; without a table, print a line now and then.
-
-        To be called several times a second, also while nothing happens.
-        """
+        """Draw the table if that is due; without a table, print a line every `PLAIN_EVERY_S`."""
         now = time.monotonic()
         if self.live and now >= self.draw_at:
             self.live.refresh()
@@ -278,7 +275,7 @@ class Display(View):
             say(self.console, self._line())
 
     def _line(self) -> str:
-        """Return a line on how far the search is, or what it waits for."""
+        """Line on the progress of the search, or on what it waits for."""
         result = self.result
         self.count_time()
         if result.trials and not result.counts.get("running"):
@@ -293,16 +290,16 @@ class Display(View):
         )
         return (
             f"{self._elapsed():5.0f} s  {outcome_text(result)} of {self.planned}; {best}; "
-            f"{self._speed()}; {self._left()}{self._budget()}"
+            f"{self._speed()}; {self._time_left_text()}{self._budget()}"
         )
 
     def _budget(self) -> str:
-        """Return the share of the budget that is used, as text; empty without a budget."""
+        """Text on the used share of the budget; empty without a budget."""
         shares = shares_of(self.result)
         return f"; used {shares_text(shares)}" if shares else ""
 
     def _waits(self) -> str:
-        """Return what the search waits for while no trial runs."""
+        """Text on what the search waits for while no trial runs."""
         if self.may_train():
             return (
                 "waiting for a process to train in"
@@ -320,7 +317,7 @@ class Display(View):
         return time.monotonic() - self.start
 
     def _speed(self) -> str:
-        """Return the pace as text: epochs a second, or a minute or an hour where that is few."""
+        """The pace as text: epochs per second, or per minute or hour where that is few."""
         per_s = pace_of(self.result, self.before, self._elapsed()).per_s
         return next(
             f"{per_s * seconds:.1f} epochs/{unit}"
@@ -328,8 +325,8 @@ class Display(View):
             if per_s * seconds >= 0.1 or unit == "h" or not per_s
         )
 
-    def _left(self) -> str:
-        """Return the time that is left, as text."""
+    def _time_left_text(self) -> str:
+        """The remaining time as text."""
         seconds = time_left(self.result, self.planned, self.before, self._elapsed())
         if seconds is None:
             return "time left unknown"
@@ -348,7 +345,7 @@ class Display(View):
             ("", "left"),
         ):
             table.add_column(title, justify=justify)  # type: ignore[arg-type]
-        for trial in result.ranking[:SHOWN]:
+        for trial in result.ranking[:TOP_TRIALS]:
             values = "  ".join(
                 f"{path.rpartition('.')[2]} {param_text(value)}"
                 for path, value in trial.params.items()
@@ -374,12 +371,12 @@ class RaceDisplay(Display):
         repeats = self._selection.repeats.values() if self._selection is not None else []
         ended = sum(trial.ended_ms > 0 for trial in repeats)
         running = sum(trial.outcome == "running" for trial in repeats)
-        left = len(self._selection.dropped) if self._selection is not None else 0
-        gone = f"; {left} candidate{'s' * (left != 1)} dropped" if left else ""
+        dropped = len(self._selection.dropped) if self._selection is not None else 0
+        dropped_text = f"; {dropped} candidate{'s' * (dropped != 1)} dropped" if dropped else ""
         epochs = counted(sum(len(trial.own_epochs) for trial in repeats), "epoch")
         return (
             f"{self._elapsed():5.0f} s  {counted(ended, 'training')} ended, {running} running of "
-            f"at most {self.planned}; {epochs}{gone}"
+            f"at most {self.planned}; {epochs}{dropped_text}"
         )
 
     def _table(self) -> Group:

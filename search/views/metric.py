@@ -1,4 +1,4 @@
-"""A search's metric for people: words for it, intervals of its values, values on the test part."""
+"""A search's metric for people: words for it, intervals of its values, values on the test set."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,20 +24,17 @@ def superlative(metric: Metric) -> str:
 
 
 def as_good(metric: Metric) -> str:
-    """Return `as accurate`, or `as good` where that would not say it."""
+    """Return `as accurate` for a share of correct predictions, else `as good`."""
     return "as accurate" if metric.is_share else "as good"
 
 
 def interval(trial: TrialResult, images: int) -> tuple[float, float] | None:
-    """Return the 95 % interval that so many images tell for a trial's value; see `interval_of`."""
+    """95 % interval of a trial's value measured on `images` images; see `interval_of`."""
     return interval_of(trial.metric, trial.best, images)
 
 
 def least_score(trial: TrialResult, images: int) -> float:
-    """Return the score from which on other trials lie in a trial's interval, or above.
-
-    It is the trial's own where its interval is not known.
-    """
+    """Lowest score in a trial's interval, or the trial's own score where that is not known."""
     return min(map(trial.metric.score, interval(trial, images) or (trial.value,)))
 
 

@@ -1,7 +1,7 @@
 """The views that a session has opened.
 
-What one of them raises is told once, and ends that one alone: the search, which needs none of them,
-goes on, as do the others.
+A view that raises an error is reported once and closed. The search, which needs no view, continues,
+as do the other views.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,32 +10,32 @@ from typing import Self
 
 from cluster.cli import write_traceback
 from search.journal.journal import Event, TakenOver, Unwritten
-from search.views.base import Finished, Shown, View
+from search.views.base import Finished, View, ViewContext
 from search.views.registry import VIEWS
 from search.views.terminal import say
 from trainables.catalog.entries import import_object
 
 
 class OpenViews:
-    """The views that apply, between `with` and its end; `render` follows that."""
+    """The views that apply, open inside `with`; call `render` after it."""
 
-    def __init__(self, shown: Shown) -> None:
-        """Nothing is opened before `with`."""
-        self.shown = shown
+    def __init__(self, context: ViewContext) -> None:
+        """Prepare; views are opened by `with`."""
+        self.context = context
         self.views: dict[str, View] = {}
         """The open views by their names in the registry."""
         self.unopened: dict[str, str] = {}
-        """The names of those that could not be opened, and why."""
+        """The reasons why views could not be opened, by the view's name."""
 
     def __enter__(self) -> Self:
         try:
             for name in VIEWS:
                 try:
                     self._open(name)
-                except Exception as error:  # noqa: BLE001 - the search goes on
+                except Exception as error:  # noqa: BLE001 - the search continues
                     self.unopened[name] = reason(error)
                     self._tell(name, f"could not be opened ({self.unopened[name]})")
-        except BaseException:  # a signal: what is open may hold the terminal
+        except BaseException:  # a signal: an open view may hold the terminal
             self.__exit__()
             raise
         return self
@@ -45,15 +45,15 @@ class OpenViews:
             self._tell(name, f"failed at its end ({why})")
 
     def apply(self, event: Event) -> None:
-        """Tell each view of an event of the journal."""
+        """Pass an event of the journal to each view."""
         self._go_on(lambda view: view.apply(event))
 
     def tick(self) -> None:
-        """Give each view time to show what is due."""
+        """Let each view redraw what is due."""
         self._go_on(lambda view: view.tick())
 
     def keep(self) -> list[str]:
-        """Have each view write what is kept; return a line for each that could not.
+        """Let each view write its files; return a line for each that failed.
 
         Raises:
             TakenOver: another driver has the search.
@@ -64,12 +64,10 @@ class OpenViews:
         ]
 
     def render(self, finished: Finished) -> list[str]:
-        """Have each view show the result; return a line for each that could not.
-
-        Those that could not be opened are among them: what they were to show is missing.
+        """Let each view show the result; return a line for each that failed, or was never opened.
 
         Raises:
-            BrokenPipeError: whoever read the output has seen enough.
+            BrokenPipeError: the reader of the output has closed it.
         """
         return [
             f"{VIEWS[name].title} could not be shown ({why}). The journal has everything."
@@ -80,44 +78,44 @@ class OpenViews:
         ]
 
     def _open(self, name: str) -> None:
-        view: View | None = import_object(VIEWS[name].opens)(self.shown)
+        view: View | None = import_object(VIEWS[name].opens)(self.context)
         if view is not None:
             self.views[name] = view
 
     def _go_on(self, call: Callable[[View], None]) -> None:
-        """Call each view; one that raises is closed, and hears no more."""
+        """Call each view; one that raises is closed and not called again."""
         for name, why in self._failures(call):
-            with suppress(Exception):  # it is told already
+            with suppress(Exception):  # the first error is reported below
                 self.views.pop(name).close()
             self._tell(name, f"failed ({why}) and is left out from here on. The search goes on")
 
     def _failures(
         self, call: Callable[[View], None], *, passing: type[Exception] = TakenOver
     ) -> Iterator[tuple[str, str]]:
-        """Call each view; yield the name of each that raised, and why.
+        """Call each view; yield the name of each that raised, and the reason.
 
-        What is `passing` is raised: it is about the search, or the command, rather than the view.
+        Errors of the type `passing` are raised: they concern the search or the command.
         """
         for name, view in list(self.views.items()):
             try:
                 call(view)
             except passing:
                 raise
-            except Exception as error:  # noqa: BLE001 - whatever a view raises, the search goes on
+            except Exception as error:  # noqa: BLE001 - whatever a view raises, the search continues
                 yield name, reason(error)
 
     def _tell(self, name: str, what: str) -> None:
         with suppress(OSError):  # the terminal may be what refuses
             say(
-                self.shown.console,
+                self.context.console,
                 f"note: {VIEWS[name].title} {what}; the journal has everything.",
             )
 
 
 def reason(error: Exception) -> str:
-    """Return why a view raised: what the system refuses, or where the details of a mistake are.
+    """Describe a view's error: the system's text, or for a bug the file with the traceback.
 
-    To be called while the error is handled.
+    Call it while the error is handled.
     """
     if isinstance(error, OSError | Unwritten):
         return str(error)

@@ -1,4 +1,4 @@
-"""Views of what a search or a selection has found: text on the terminal, and JSON."""
+"""Views of the result of a search or a selection: text on the terminal, and JSON."""
 
 import json
 import shlex
@@ -17,7 +17,7 @@ from search.journal.journal import FILE_NAME
 from search.journal.result import ENDED, PAGE, SearchResult, elapsed_s
 from search.values.message import Blank, Remedy, Start, going_on, program
 from search.values.wording import RUN_LIST
-from search.views.base import Finished, Shown, View
+from search.views.base import Finished, View, ViewContext
 from search.views.guessing import guessing_text
 from search.views.metric import as_good, tested_value
 from search.views.summary import (
@@ -45,62 +45,62 @@ from search.views.terminal import Terminal, say
 from trainables.errors import counted
 
 MODELS_VIEW = "?workflowType=machine_learning"
-"""The query by which MLflow's pages show runs as trainings of models, not as a language model's."""
+"""Query by which MLflow's pages show runs as trainings of models, not of language models."""
 TITLE_WIDTH, NAME_WIDTH = 7, 18
-"""The characters of a column's title in a line, where longer words stand alone; and the most of a
-name in the first column: so a table fits a terminal of 80 columns.
+"""Widths in characters of a line of a column's title and of names in the first column, so that a
+table fits a terminal of 80 columns.
 """
 
 
 class Summary(View):
     """The result as text, on stdout, or on stderr where stdout is for JSON."""
 
-    def __init__(self, shown: Shown) -> None:
-        self.shown = shown
+    def __init__(self, context: ViewContext) -> None:
+        self.context = context
 
     def render(self, finished: Finished) -> None:
-        """Print what was found or chosen, and where to look."""
-        console = Terminal(stderr=self.shown.as_json)
-        if self.shown.is_selection:
+        """Print the result, and where its files are."""
+        console = Terminal(stderr=self.context.as_json)
+        if self.context.is_selection:
             print_selection(finished, console)
         else:
-            print_summary(finished, console, advises=self.shown.advises)
+            print_summary(finished, console, advises=self.context.advises)
 
 
-def open_json(shown: Shown) -> "JsonSummary | None":
-    """Return the view, where JSON is wanted."""
-    return JsonSummary(shown) if shown.as_json else None
+def open_json(context: ViewContext) -> "JsonSummary | None":
+    """Open the view for `--json`; None otherwise."""
+    return JsonSummary(context) if context.as_json else None
 
 
 class JsonSummary(View):
     """The result as one JSON object on stdout, the last line."""
 
-    def __init__(self, shown: Shown) -> None:
-        self.shown = shown
+    def __init__(self, context: ViewContext) -> None:
+        self.context = context
 
     def render(self, finished: Finished) -> None:
-        """Print what was found or chosen."""
+        """Print the result."""
         result, home = finished.result, finished.experiment.home
-        found = (
+        summary = (
             json_selection(result, tracking=finished.tracking, home=home)
-            if self.shown.is_selection
+            if self.context.is_selection
             else json_summary(result, tracking=finished.tracking, home=home, wall_s=finished.wall_s)
         )
-        sys.stdout.write(json.dumps(found) + "\n")
+        sys.stdout.write(json.dumps(summary) + "\n")
 
 
 def failures(result: SearchResult) -> dict[str, list[str]]:
-    """Return the trials that diverged or failed, by what became of them."""
-    found: dict[str, list[str]] = {}
+    """Names of the trials that diverged or failed, by outcome."""
+    trials_by_outcome: dict[str, list[str]] = {}
     for trial in result.failed:
-        found.setdefault(f"failed ({trial.kind})" if trial.kind else trial.outcome, []).append(
-            trial.trial
-        )
-    return found
+        trials_by_outcome.setdefault(
+            f"failed ({trial.kind})" if trial.kind else trial.outcome, []
+        ).append(trial.trial)
+    return trials_by_outcome
 
 
 def nothing_counts(experiment: Experiment, result: SearchResult) -> str:
-    """Return what to say of a search without a result, and where the reasons are."""
+    """Line on a search without a result, with the command that shows the reasons."""
     name, storage = experiment.name, experiment.storage
     why = (
         Remedy("why", name, storage, arguments=[result.failed[0].trial])
@@ -111,7 +111,7 @@ def nothing_counts(experiment: Experiment, result: SearchResult) -> str:
 
 
 def print_summary(finished: Finished, console: Console, *, advises: bool = True) -> None:
-    """Print what was found, beside what is known, where to look, and what may be done next."""
+    """Print the result beside its references, where its files are, and the next steps."""
     _print_course(finished, console)
     _print_findings(finished.experiment, finished.result, console)
     for title, text in [*_places(finished), *(_next_steps(finished) if advises else [])]:
@@ -119,7 +119,7 @@ def print_summary(finished: Finished, console: Console, *, advises: bool = True)
 
 
 def _print_course(finished: Finished, console: Console) -> None:
-    """Print how the search went: its trials, its end, its budget and what failed."""
+    """Print the course of the search: its trials, end, budget and failures."""
     experiment, result = finished.experiment, finished.result
     console.print(
         f"\n[bold]{experiment.name}[/bold]: {counted(len(result.trials), 'trial')} "
@@ -153,8 +153,8 @@ def _print_findings(experiment: Experiment, result: SearchResult, console: Conso
         console.print(best_table(result))
     else:
         say(console, nothing_counts(experiment, result))
-    if told := guessing_text(result):
-        say(console, told)
+    if comparison := guessing_text(result):
+        say(console, comparison)
     if compared := models_table(result):
         console.print("\nthe best trial of each model" if len(result.best_of_models) > 1 else "")
         console.print(side_by_side(compared))
@@ -176,7 +176,7 @@ def _print_findings(experiment: Experiment, result: SearchResult, console: Conso
 
 
 def _places(finished: Finished) -> list[tuple[str, str]]:
-    """Return where everything is, each with its title."""
+    """Titles and places of everything that the search has written."""
     experiment, result = finished.experiment, finished.result
     best = (
         [("best", f"{result.best.trial}, {where_kept(result.best, experiment.home)}")]
@@ -205,7 +205,7 @@ def _places(finished: Finished) -> list[tuple[str, str]]:
 
 
 def _next_steps(finished: Finished) -> list[tuple[str, str]]:
-    """Return what may be done next, each with its title."""
+    """Titles and commands of the possible next steps."""
     experiment, result = finished.experiment, finished.result
     name, storage = experiment.name, experiment.storage
     steps = list[tuple[str, str]]()
@@ -231,7 +231,7 @@ def _predict(experiment: Experiment) -> Remedy:
 
 
 def print_selection(finished: Finished, console: Console) -> None:
-    """Print how the candidates compare, what was chosen, and where it is."""
+    """Print the comparison of the candidates, the chosen one, and where it is."""
     experiment, result = finished.experiment, finished.result
     selection = result.selection
     if selection is None:
@@ -274,7 +274,7 @@ def print_selection(finished: Finished, console: Console) -> None:
 
 
 def chosen_line(experiment: Experiment, result: SearchResult) -> list[tuple[str, str]]:
-    """Return what a selection chose, and its checkpoint; empty before."""
+    """Line on the selection's choice and its checkpoint; empty before there is one."""
     chosen = result.selection.chosen if result.selection is not None else None
     return (
         [("chosen", f"{chosen.trial}, {where_kept(chosen, experiment.home)}")]
@@ -284,7 +284,7 @@ def chosen_line(experiment: Experiment, result: SearchResult) -> list[tuple[str,
 
 
 def page(experiment: Experiment) -> str:
-    """Return where the report is, if it exists, and the command that redraws it."""
+    """Place of the report, if it exists, and the command that redraws it."""
     redraw = Remedy("report", experiment.name, experiment.storage)
     return (
         f"{experiment.home}/{PAGE}   redraw with: {redraw}"
@@ -294,10 +294,7 @@ def page(experiment: Experiment) -> str:
 
 
 def best_table(result: SearchResult) -> Table:
-    """Return a table of the best configuration, with a line for each parameter.
-
-    The reference stands beside it where the space names one.
-    """
+    """Table of the best configuration, a line per parameter, beside the space's reference."""
     rows = reference_rows(result)
     table = Table(box=None, pad_edge=False)
     for title in ("", *(title for title, _, _ in rows)):
@@ -336,7 +333,7 @@ def best_table(result: SearchResult) -> Table:
 
 
 def side_by_side(rows: list[list[str]]) -> Table:
-    """Return a table with the first row as titles: names to the left, numbers to the right."""
+    """Build a table from rows, of which the first holds the titles."""
     table = Table(box=None, pad_edge=False)
     for column, title in enumerate(rows[0]):
         lines = wrap(title, TITLE_WIDTH, break_long_words=False)
@@ -352,7 +349,7 @@ def side_by_side(rows: list[list[str]]) -> Table:
 
 
 def run_list(tracking: dict[str, str]) -> list[tuple[str, str]]:
-    """Return the address of MLflow's list of all searches of the same space and data."""
+    """Address of MLflow's list of all searches of the same space and data."""
     if not tracking["parent_run_id"]:
         return []
     uri = tracking["tracking_uri"]
@@ -362,7 +359,7 @@ def run_list(tracking: dict[str, str]) -> list[tuple[str, str]]:
 
 
 def mlflow_command(tracking: dict[str, str]) -> str:
-    """Return the command, or the address, with which to look at the runs."""
+    """Command or address that shows the runs."""
     uri, page = (
         tracking["tracking_uri"],
         f"#/experiments/{tracking['experiment_id']}/runs/{tracking['parent_run_id']}{MODELS_VIEW}",

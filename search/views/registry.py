@@ -1,7 +1,7 @@
-"""The views by name: what a search shows while it runs, and of its result.
+"""The views by name, of a search while it runs, and of its result.
 
-To add one, write it in a file and name it here. `search.views.base.View` is what a session asks of
-it; each is imported when a session begins, and opened in this order.
+To add one, write it in a file and name it here. It implements `search.views.base.View`. Each is
+imported when a session begins, and opened in this order.
 """
 
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ViewEntry:
-    """The facts of a view that are known before it is imported."""
+    """A view that is not imported yet."""
 
     opens: str
-    """`module:name` of what makes it of a `search.views.base.Shown`: its class, or a function that
-    returns None where the view does not apply."""
+    """`module:name` of its factory, which takes a `search.views.base.ViewContext`: its class, or a
+    function that returns None where the view does not apply."""
     title: str
-    """Its name in a sentence that says that it failed."""
+    """Its name in a sentence on its failure."""
 
 
 VIEWS = {

@@ -1,4 +1,4 @@
-"""A search's result in words and tables: for the terminal, for MLflow's note, for `--json`."""
+"""A search's result as text and tables, for the terminal, MLflow's note and `--json`."""
 
 import json
 import math
@@ -56,14 +56,14 @@ MIN_RISK = 0.01
 
 
 def param_text(value: Any) -> str:
-    """Return a parameter's value for people: 0.001234 rather than 0.0012339999."""
+    """Format a parameter's value for people: 0.001234 rather than 0.0012339999."""
     return f"{value:.4g}" if isinstance(value, float) else printable(str(value))
 
 
 def value_text(trial: TrialResult, path: str) -> str:
-    """Return a trial's value of a searched parameter as text; empty where it has none.
+    """Format a trial's value of a searched parameter; empty where it has none.
 
-    If --max-epochs cuts the number of epochs, the text says to how many: `10 (capped at 2)`.
+    If --max-epochs reduces the number of epochs, the text includes it: `10 (capped at 2)`.
     """
     value = trial.params.get(path, "")
     return (
@@ -74,12 +74,12 @@ def value_text(trial: TrialResult, path: str) -> str:
 
 
 def figure_text(trial: TrialResult, metric: Metric | None = None) -> str:
-    """Return a trial's value on the validation part at its best epoch as text: `0.9721`.
+    """Format a trial's value on the validation set at its best epoch: `0.9721`.
 
     With folds, it is the mean with the sample standard deviation: `0.9721 ± 0.0080 (5 folds)`.
 
     Args:
-        metric: another one than that by which the trial's epochs are ranked.
+        metric: another metric than the one that ranks the trial's epochs.
     """
     metric = metric or trial.metric
     deviation = trial.best.get(metric.deviation_key)
@@ -93,17 +93,17 @@ def figure_text(trial: TrialResult, metric: Metric | None = None) -> str:
 
 
 def primary_text(trial: TrialResult | None) -> str:
-    """Return a trial's primary metric as `reached_text` does, whatever metric ranks its epochs."""
+    """Format a trial's primary metric as `reached_text` does, whatever metric ranks its epochs."""
     return reached_text(trial, None if trial is None else trial.task.primary)
 
 
 def primary_facts(trial: TrialResult) -> dict[str, float]:
-    """Return a trial's primary metric as a plain value, by its name: `val_accuracy`."""
+    """A trial's primary metric by its name, such as `val_accuracy`."""
     return {value_of(trial.task.primary.name): trial.primary_value}
 
 
 def reached_text(trial: TrialResult | None, metric: Metric | None = None) -> str:
-    """Return `0.9721`, or `0.8997 (stopped at epoch 3 of 20)`, or that it was not tried."""
+    """Return `0.9721`, `0.8997 (stopped at epoch 3 of 20)`, or `not tried`."""
     if trial is None or not trial.epochs:
         return "not tried"
     stopped = (
@@ -134,17 +134,17 @@ def outcome_text(result: SearchResult) -> str:
 
 
 def wanted_text(request: Requested) -> str:
-    """Return what was asked for, as `stop t0003` or `extend --trials +20`."""
+    """Format a request as `stop t0003` or `extend --trials +20`."""
     options = (
-        f"--{name} {one}"
+        f"--{name} {item}"
         for name, value in request.options.items()
-        for one in (value if isinstance(value, list) else [value])
+        for item in (value if isinstance(value, list) else [value])
     )
     return " ".join([request.action or "something", *filter(None, [request.trial]), *options])
 
 
 def request_text(request: Requested) -> str:
-    """Return who asked for what, and what came of it, in a sentence."""
+    """Sentence on a request: who asked, for what, and the answer."""
     refused = "refused: " if request.is_refused else ""
     return printable(
         f"{request.by or 'somebody'} asked to {wanted_text(request)}: {refused}{request.answer}"
@@ -152,71 +152,72 @@ def request_text(request: Requested) -> str:
 
 
 def request_lines(result: SearchResult) -> list[str]:
-    """Return a line for each request that was answered; of many for the last ones."""
-    answered = list(result.requests.values())
-    last = answered[-SHOWN_REQUESTS:]
-    more = len(answered) - len(last)
+    """A line for each of the last `SHOWN_REQUESTS` answered requests."""
+    requests = list(result.requests.values())
+    last = requests[-SHOWN_REQUESTS:]
+    more = len(requests) - len(last)
     return [f"{more} earlier requests are in the journal"] * bool(more) + [
-        f"{moment(one.time_ms)}: {request_text(one.request)}" for one in last
+        f"{moment(answered_request.time_ms)}: {request_text(answered_request.request)}"
+        for answered_request in last
     ]
 
 
 def request_facts(result: SearchResult) -> list[Json]:
-    """Return the requests that were answered as plain values."""
-    return [{"time_ms": one.time_ms, **one.request.to_json()} for one in result.requests.values()]
+    """The answered requests as JSON-compatible values."""
+    return [
+        {"time_ms": answered_request.time_ms, **answered_request.request.to_json()}
+        for answered_request in result.requests.values()
+    ]
 
 
 def state_text(result: SearchResult) -> str:
-    """Return the state of trials that did not go on: `stopped`, `held`, or `stopped or held`."""
+    """The state of trials that were cut short: `stopped`, `held`, or `stopped or held`."""
     states = [state for state in ("stopped", "held") if state in result.counts]
     return " or ".join(states) or "stopped"
 
 
 def risk_text(result: SearchResult) -> str:
-    """Return the risk that was taken by stopping trials, in words.
-
-    Empty where no risk was taken, or none is known.
-    """
+    """Describe the risk of having stopped the best trial; empty without such a risk."""
     risk = result.risk
     if risk is None or not (chance := risk.chance):
         return ""
     counts, state = result.counts, state_text(result)
     stopped = counts.get("stopped", 0) + counts.get("held", 0)
-    one = f"one of the {stopped} {state} trials" if stopped != 1 else f"the {state} trial"
+    subject = f"one of the {stopped} {state} trials" if stopped != 1 else f"the {state} trial"
     epochs = risk.epochs
     if chance < MIN_RISK:
-        return f"It is unlikely (less than {MIN_RISK:.0%}) that {one} would have been the best."
+        return f"It is unlikely (less than {MIN_RISK:.0%}) that {subject} would have been the best."
     surer = 1 - chance / 2
     how = f" (--sure {surer:.2g})" if surer > result.started.experiment.get("sure", 0.0) else ""
     more = f"about {epochs:,} more epoch{'s' * (epochs != 1)} would halve it{how}"
-    told = f"The chance that {one} would have been the best is about {chance:.0%}; {more}."
+    sentence = f"The chance that {subject} would have been the best is about {chance:.0%}; {more}."
     # A search that ended for want of gain has said already what new trials would gain.
     has_more = risk.new and result.outcome != "gain"
-    return f"{told} {_new_text(chance / 2, risk.new)}" if has_more else told
+    return f"{sentence} {_new_text(chance / 2, risk.new)}" if has_more else sentence
 
 
 def _new_text(going_on: float, new: float) -> str:
-    """Return how new trials compare with trials that were stopped, for the same number of epochs.
+    """Compare new trials with continued ones, for the same number of epochs.
 
     Args:
-        going_on: the chance that going on with stopped trials finds a better one.
+        going_on: the chance that continuing stopped trials finds a better one.
         new: the chance that new trials find a better one.
     """
-    found, other = (
+    new_text, old_text = (
         f"about {chance:.0%}" if chance >= MIN_RISK else f"less than {MIN_RISK:.0%}"
         for chance in (new, going_on)
     )
-    compared = "as much" if found == other else "more" if new > going_on else "less"
+    compared = "as much" if new_text == old_text else "more" if new > going_on else "less"
     return (
         f"New trials promise {compared}: as many epochs of them find a better one with a chance "
-        f"of {found}, against {other}."
+        f"of {new_text}, against {old_text}."
     )
 
 
 def source_text(data: Mapping[str, Any]) -> str:
-    """Return the data set's name, from the journal's facts about it.
+    """The data set's name, from its description in the journal.
 
-    For a folder of images, that is `folder` and the folder's own name.
+    For a folder of images, it is `folder` and the folder's own name.
     """
     return (
         f"folder {printable(Path(data['root']).name)}"
@@ -226,10 +227,10 @@ def source_text(data: Mapping[str, Any]) -> str:
 
 
 def strategy_text(experiment: Mapping[str, Any]) -> str:
-    """Return algorithm and scheduler, from the journal's facts: `bayes + asha`.
+    """Algorithm and scheduler, from the journal's description: `bayes + asha`.
 
-    Another metric than the task's primary one is added, and a cost to keep low: `bayes + asha, by
-    macro F1, for low latency too`.
+    A metric that is not the primary one is added, and so are costs: `bayes + asha, by macro F1, for
+    low latency too`.
     """
     low = " and ".join(experiment.get("objectives", ())[1:])
     metric = metric_of(experiment.get("base", {}))
@@ -241,13 +242,13 @@ def strategy_text(experiment: Mapping[str, Any]) -> str:
 
 
 def classes_text(data: Mapping[str, Any]) -> str:
-    """Return how many classes a data set has, before something else: `10 classes, `, or nothing."""
+    """Number of classes as the beginning of a list: `10 classes, `, or empty without classes."""
     count = len(data["classes"])
     return f"{count:,} class{'es' * (count != 1)}, " if count else ""
 
 
 def parts_text(data: Mapping[str, Any]) -> str:
-    """Return the sizes of the parts: `1,079 training, 359 validation, 359 test images`.
+    """Sizes of the splits: `1,079 training, 359 validation, 359 test images`.
 
     With folds, the number of images in folds replaces those for training and validation.
     """
@@ -260,14 +261,14 @@ def parts_text(data: Mapping[str, Any]) -> str:
 
 
 def searched(result: SearchResult) -> list[str]:
-    """Return the paths that were searched, in the space's order."""
+    """Paths of the searched parameters, in the space's order."""
     return list(result.started.experiment["space"]["domains"])
 
 
 def short_names(paths: list[str]) -> dict[str, str]:
-    """Return a word for each path: `lr` for `optimizer.lr`, `model` for `model.name`.
+    """A short name for each path: `lr` for `optimizer.lr`, `model` for `model.name`.
 
-    Where a word would stand for two paths, each of them keeps its full path.
+    Where two paths would have the same short name, both keep their full path.
     """
     words = {
         path: path.removesuffix(".name") if path.endswith(".name") else path.rpartition(".")[2]
@@ -278,7 +279,7 @@ def short_names(paths: list[str]) -> dict[str, str]:
 
 
 def is_baseline(trial: TrialResult) -> bool:
-    """Return whether a trial was fitted without a network.
+    """True if a trial was fitted without a network.
 
     A model that is no longer registered counts as a network.
     """
@@ -287,16 +288,16 @@ def is_baseline(trial: TrialResult) -> bool:
 
 
 def ms_per_image(trial: TrialResult) -> float | None:
-    """Return the milliseconds for one image alone; None where that was not measured."""
+    """Milliseconds for a batch of one image; None where that was not measured."""
     return one_cost("latency", trial.cost)
 
 
 def reference_rows(result: SearchResult) -> list[tuple[str, Params, TrialResult | None]]:
-    """Return the configurations to compare, each with its title, parameters and trial.
+    """The configurations to compare, each with its title, parameters and trial.
 
-    The first is the best one found; after a selection, the training that it chose. Where the space
-    names a reference, that comes last, with its trial if it was tried. The reference of a built-in
-    space belongs to the data that it was published for, so it is left out beside a user's images.
+    The first is the best of the search or, after a selection, the chosen training. The space's
+    reference comes last, with its trial if it was tried. The reference of a built-in space belongs
+    to the data that it was published for, so it is left out beside a user's images.
     """
     rows: list[tuple[str, Params, TrialResult | None]] = []
     if (answer := result.chosen) is not None:
@@ -316,7 +317,7 @@ def reference_rows(result: SearchResult) -> list[tuple[str, Params, TrialResult 
 
 
 def reference_text(result: SearchResult, trial: TrialResult | None) -> str:
-    """Return what a trial of `reference_rows` reached; of a selection's choice what to expect."""
+    """Value of a trial of `reference_rows`; for a selection's choice, the expected value."""
     verdict = result.selection.verdict if result.selection is not None else None
     if trial is None or verdict is None or trial is not result.chosen:
         return reached_text(trial)
@@ -324,7 +325,7 @@ def reference_text(result: SearchResult, trial: TrialResult | None) -> str:
 
 
 def answer_trial(result: SearchResult) -> TrialResult | None:
-    """Return the search's trial that is the answer: the one that a selection chose, else the best.
+    """The search's answer: the trial that a selection chose, else the best one.
 
     None where no trial has a result.
     """
@@ -337,10 +338,10 @@ def _is_at(config: TrialConfig, reference: Params) -> bool:
 
 
 def models(result: SearchResult) -> list[Json]:
-    """Return the best trial of each model as plain values, the best model first.
+    """The best trial of each model as JSON-compatible values, the best model first.
 
-    A row tells how good the model is on the validation part and what it costs. A value that was not
-    measured, or that the model does not have, is None.
+    A row has the model's values on the validation set and its costs. A value that was not measured,
+    or that the model does not have, is None.
     """
     return [_model(name, trial) for name, trial in result.best_of_models.items()]
 
@@ -369,7 +370,7 @@ def _model(name: str, trial: TrialResult) -> Json:
 
 
 def deviation(trial: TrialResult) -> Json:
-    """Return the standard deviation of a trial's value over folds, and the number of folds.
+    """Standard deviation of a trial's value over folds, and the number of folds.
 
     Empty without folds.
     """
@@ -399,30 +400,30 @@ for one image alone and for an image of a batch of 64.
 
 
 def model_columns(result: SearchResult) -> Columns:
-    """Return the columns of the table of models.
+    """Columns of the table of models.
 
-    The task's primary metric is always there, and before it another one that ranks them. Macro F1
-    is there once: a best epoch's is that of its evaluation.
+    They include the task's primary metric and, before it, the ranking metric if that is another.
+    Macro F1 is included once, since the value of the best epoch is that of its evaluation.
     """
     metric, primary, names = result.metric, result.task.primary, ("model", "trial_id")
     of_value = {} if metric.is_primary else {"value": (f"val {metric.title}", "{:.4f}".format)}
     of_primary = {value_of(primary.name): (f"val {primary.title}", "{:.4f}".format)}
-    others = {
+    other_columns = {
         key: column
         for key, column in MODEL_COLUMNS.items()
         if key not in (*names, "macro_f1" if metric.name == "macro_f1" else "")
     }
-    return {**{key: MODEL_COLUMNS[key] for key in names}, **of_value, **of_primary, **others}
+    return {**{key: MODEL_COLUMNS[key] for key in names}, **of_value, **of_primary, **other_columns}
 
 
 def models_table(result: SearchResult) -> list[list[str]]:
-    """Return the models side by side as text: a row of titles, then one for each model.
+    """Table of the models as text: a row of titles, a row per model, then the ways to guess.
 
-    Below them stand the ways to guess. Empty where the table would add nothing to the best trial.
+    Empty where the table would add nothing to the best trial.
     """
     rows, columns = models(result), model_columns(result)
-    known = {key for row in rows for key, value in row.items() if value is not None}
-    columns = {key: column for key, column in columns.items() if key in known}
+    known_keys = {key for row in rows for key, value in row.items() if value is not None}
+    columns = {key: column for key, column in columns.items() if key in known_keys}
     if len(rows) < 2 and not any(row["macro_f1"] is not None for row in rows):
         return []
     cells = [
@@ -443,18 +444,18 @@ COST_COLUMNS: Columns = {
 
 
 def front_table(result: SearchResult) -> list[list[str]]:
-    """Return the Pareto front as text: a row of titles, then one for each trial.
+    """Table of the Pareto front as text: a row of titles, then a row per trial.
 
     The best trial comes first. Empty where the metric is the only objective.
     """
-    wanted, costs = result.cost_objectives, result.costs
+    cost_names, costs = result.cost_objectives, result.costs
     rows = [
         [
             trial.trial,
             network_text(trial, result),
             figure_text(trial),
             str(len(trial.epochs)),
-            *(_cost_cell(name, costs[trial.trial]) for name in wanted),
+            *(_cost_cell(name, costs[trial.trial]) for name in cost_names),
         ]
         for trial in front(result)
     ]
@@ -465,7 +466,7 @@ def front_table(result: SearchResult) -> list[list[str]]:
                 "network",
                 f"val {result.metric.title}",
                 "epochs",
-                *(COST_COLUMNS[name][0] for name in wanted),
+                *(COST_COLUMNS[name][0] for name in cost_names),
             ],
             *rows,
         ]
@@ -475,7 +476,7 @@ def front_table(result: SearchResult) -> list[list[str]]:
 
 
 def _cost_cell(name: str, cost: Mapping[str, Any]) -> str:
-    """Return a cost as a table shows it; empty if the classifier does not have this cost."""
+    """Format a cost for a table; empty if the classifier does not have this cost."""
     value = one_cost(name, cost)
     return "" if value is None else COST_COLUMNS[name][1](value)
 
@@ -483,11 +484,11 @@ def _cost_cell(name: str, cost: Mapping[str, Any]) -> str:
 def quicker_text(
     result: SearchResult, storage: Storage = DEFAULT_STORAGE, start: Start = Start.ANYWHERE
 ) -> Message:
-    """Return how to use a cheaper trial that is as good as the best, within chance.
+    """Recommend a cheaper trial that is as good as the best, within chance.
 
-    It is the cheapest trial on the Pareto front of those that the validation images do not tell
-    apart from the best one. Empty where none costs less, or where a selection has chosen another
-    trial.
+    It is the cheapest trial on the Pareto front of those that the validation images cannot
+    distinguish from the best one. Empty where none costs less, or where a selection has chosen
+    another trial.
 
     Args:
         result: the search.
@@ -500,16 +501,16 @@ def quicker_text(
         return Message()
     least_near = least_score(answer, images)
     name = result.cost_objectives[0]
-    known = {
+    near_costs = {
         trial.trial: one_cost(name, costs[trial.trial]) or 0.0
         for trial in near
         if trial.score >= least_near
     }
-    least = min(known, key=known.__getitem__)
-    if not known[least] < known[answer.trial]:
+    least = min(near_costs, key=near_costs.__getitem__)
+    if not near_costs[least] < near_costs[answer.trial]:
         return Message()
     saved = (
-        f"{known[least] / known[answer.trial]:.0%} of the "
+        f"{near_costs[least] / near_costs[answer.trial]:.0%} of the "
         f"{'time' if name == 'latency' else 'weights'} of {answer.trial}"
     )
     compared = _within_chance(result.trials[least], answer, images)
@@ -520,7 +521,7 @@ def quicker_text(
 
 
 def _within_chance(trial: TrialResult, answer: TrialResult, images: int) -> str:
-    """Return how a trial compares with the answer, from which so many images do not tell it."""
+    """Compare a trial with the answer, from which these images cannot distinguish it."""
     if not answer.metric.is_share:
         return f"is as good as far as {images:,} images can tell"
     fewer = round((answer.value - trial.value) * images)
@@ -532,7 +533,7 @@ def _within_chance(trial: TrialResult, answer: TrialResult, images: int) -> str:
 
 
 def cost_text(cost: Mapping[str, Any]) -> str:
-    """Return `0.138 ms/image, 0.023 M weights`, from `trainables.evaluation.cost`."""
+    """Format the costs of `trainables.evaluation.cost`: `0.138 ms/image, 0.023 M weights`."""
     return ", ".join(
         f"{text} {COST_COLUMNS[name][0]}"
         for name in COST_COLUMNS
@@ -541,7 +542,7 @@ def cost_text(cost: Mapping[str, Any]) -> str:
 
 
 def network_text(trial: TrialResult, result: SearchResult) -> str:
-    """Return a trial's network with its searched options: `deep_cnn, layers 10, filter_size 3`."""
+    """A trial's network with its searched options: `deep_cnn, layers 10, filter_size 3`."""
     names = short_names(searched(result))
     parts = [
         f"{names[path]} {param_text(value)}"
@@ -552,24 +553,24 @@ def network_text(trial: TrialResult, result: SearchResult) -> str:
 
 
 def markdown_table(rows: list[list[str]]) -> list[str]:
-    """Return the lines of a Markdown table; the first row holds the titles."""
-    titles, *others = rows
+    """Lines of a Markdown table; the first row holds the titles."""
+    titles, *body = rows
     return [
         "| " + " | ".join(titles) + " |",
         "|---" * len(titles) + "|",
-        *("| " + " | ".join(row) + " |" for row in others),
+        *("| " + " | ".join(row) + " |" for row in body),
     ]
 
 
 def markdown_summary(result: SearchResult) -> str:
-    """Return the search's setting, its course and its ten best trials in Markdown."""
+    """The search's settings, its course and its ten best trials in Markdown."""
     lines = [*_setting_lines(result), *_best_lines(result)]
     if beside := guessing_text(result):
         lines.append(beside)
     if risked := risk_text(result):
         lines.append(risked)
-    if told := [*refinement_sentences(result), *request_lines(result)]:
-        lines += ["", *(f"- {sentence.strip()}" for sentence in told)]
+    if remarks := [*refinement_sentences(result), *request_lines(result)]:
+        lines += ["", *(f"- {sentence.strip()}" for sentence in remarks)]
     if result.selection is not None and result.selection.verdict:
         lines += [
             "",
@@ -581,7 +582,7 @@ def markdown_summary(result: SearchResult) -> str:
         lines += ["", f"The test images were opened {'; '.join(map(str, result.openings))}."]
     if compared := models_table(result):
         lines += ["", "The best trial of each model:", "", *markdown_table(compared)]
-    if found := front_table(result):
+    if front_rows := front_table(result):
         lines += [
             "",
             (
@@ -589,13 +590,13 @@ def markdown_summary(result: SearchResult) -> str:
                 f"{as_good(result.metric)} and costs no more:"
             ),
             "",
-            *markdown_table(found),
+            *markdown_table(front_rows),
         ]
     return "\n".join([*lines, *_top_lines(result)])
 
 
 def _setting_lines(result: SearchResult) -> list[str]:
-    """Return the lines on what was searched, on which data, and how many trials that took."""
+    """Lines on the space, the data, and the number of trials."""
     experiment, data = result.started.experiment, result.started.data
     images = (
         f"{data['train']:,} images in {data['folds']} folds"
@@ -616,7 +617,7 @@ def _setting_lines(result: SearchResult) -> list[str]:
 
 
 def _best_lines(result: SearchResult) -> list[str]:
-    """Return the lines on the best trial; after a selection, on the one that it chose as well."""
+    """Lines on the best trial and, after a selection, on the chosen one."""
     if result.best is None:
         return []
     metric = result.metric
@@ -648,7 +649,7 @@ def _best_lines(result: SearchResult) -> list[str]:
 
 
 def _top_lines(result: SearchResult) -> list[str]:
-    """Return the lines of the table of the best trials, as many as `TOP`."""
+    """Lines of the table of the `TOP` best trials."""
     paths = searched(result)
     lines = [
         "",
@@ -682,7 +683,7 @@ search found, and the results of fresh seeds.
 
 
 def selection_table(verdict: Selected) -> list[list[str]]:
-    """Return a selection's candidates side by side as text, the chosen one first.
+    """Table of a selection's candidates as text, the chosen one first.
 
     The first row holds the titles.
     """
@@ -706,21 +707,21 @@ GONE_ON = Message(
 
 
 def selection_sentences(result: SearchResult) -> list[Message]:
-    """Return the result of a search's selection in sentences; empty before there is one."""
+    """Sentences on the result of a search's selection; empty before there is one."""
     selection = result.selection
     if selection is None or (verdict := selection.verdict) is None:
         return []
     expected = verdict.expected
     metric = result.metric
     chosen, leader, count = verdict.candidate, verdict.leader, len(verdict.rows)
-    found = [
+    sentences = [
         f"Expect a validation {metric.title} of {expected.mean:.4f} from {chosen} "
         f"({verdict.level:.0%} interval: {expected.low:.4f} to {expected.high:.4f}, from "
         f"{expected.seeds} fresh seeds). The search had measured {verdict.search_value:.4f}."
     ]
     if leader != chosen:
         times = {row.candidate: row.ms_per_image for row in verdict.rows}
-        found.append(
+        sentences.append(
             f"{leader} had the {superlative(metric)} mean; {chosen} is as good within half a "
             f"standard error, and takes {times[chosen]:.3g} ms per image "
             f"instead of {times[leader]:.3g} ms."
@@ -730,7 +731,7 @@ def selection_sentences(result: SearchResult) -> list[Message]:
         worse = (
             f"these are clearly worse: {', '.join(behind)}" if behind else "none is clearly worse"
         )
-        found.append(
+        sentences.append(
             f"Of the {count} candidates, {worse} (paired t-tests, error rate "
             f"{verdict.alpha:.0%} for all of them together)."
         )
@@ -739,20 +740,20 @@ def selection_sentences(result: SearchResult) -> list[Message]:
         sure = f" ({LEVEL:.0%} interval: {'{:.4f} to {:.4f}'.format(*bounds)})" if bounds else ""
         primary = result.task.primary
         beside = "" if metric.is_primary else f"; {primary.title} {test[primary.name]:.4f}"
-        found.append(
+        sentences.append(
             f"On the {test['images']:,} test images, {verdict.trial} reaches {value:.4f}"
             f"{sure}{beside}. They influenced no choice."
         )
-    return [*map(Message, found), *([GONE_ON] if result.is_selection_old else [])]
+    return [*map(Message, sentences), *([GONE_ON] if result.is_selection_old else [])]
 
 
 def where_kept(trial: TrialResult, home: Home) -> str:
-    """Return where a trial's checkpoint is kept, in a folder or a bucket, as text for people."""
+    """Place of a trial's checkpoint, in a folder or a bucket, as text for people."""
     return f"{home}/{checkpoint_of(trial, Path())}"
 
 
 def taken_over_text(result: SearchResult) -> str:
-    """Return what was reused of trainings instead of trained again; empty if nothing was.
+    """Text on reused trainings; empty if there are none.
 
     For example: `reused 1,620 epochs (54 trials) of this search; 120 epochs (5 trials) of 'x'`.
     """
@@ -769,10 +770,10 @@ def taken_over_text(result: SearchResult) -> str:
 def json_summary(
     result: SearchResult, *, tracking: dict[str, str], home: Home, wall_s: float
 ) -> Json:
-    """Return what `--json` prints.
+    """The object that `--json` prints.
 
     Args:
-        wall_s: the seconds of all sessions to their end, which the journal does not know.
+        wall_s: the seconds of all sessions to their end, which the journal does not have.
     """
     return {
         "name": result.name,
@@ -802,27 +803,27 @@ def json_summary(
 
 
 def _data(home: Home) -> Json | None:
-    """Return the report on the data that is kept with a search; None where there is none."""
+    """Load the report on the data that is kept with a search; None where there is none."""
     try:
-        found: Json = json.loads(read_regular(home.read(DATA_REPORT)))
+        report: Json = json.loads(read_regular(home.read(DATA_REPORT)))
     except (OSError, ValueError):
         return None
-    return found
+    return report
 
 
 def json_selection(result: SearchResult, *, tracking: dict[str, str], home: Home) -> Json:
-    """Return what `search.select --json` prints."""
+    """The object that `search.select --json` prints."""
     selection, chosen = result.selection, result.chosen
     verdict = selection.verdict if selection is not None else None
-    told = verdict.to_json() if verdict is not None else {}
-    kept = where_kept(chosen, home) if told and chosen is not None else None
+    facts = verdict.to_json() if verdict is not None else {}
+    checkpoint = where_kept(chosen, home) if facts and chosen is not None else None
     test = selection.test if selection is not None else {}
     return {
         "name": result.name,
         **metric_facts(result.metric),
         "outcome": selection.outcome if selection is not None else None,
         **{
-            key: told.get(key)
+            key: facts.get(key)
             for key in (
                 "candidate",
                 "trial",
@@ -838,7 +839,7 @@ def json_selection(result: SearchResult, *, tracking: dict[str, str], home: Home
         "test_value": tested_value(test, result.metric),
         "above_chance": above_chance(answer_against(result)),
         "openings": [str(opening) for opening in result.openings],
-        "checkpoint": kept,
+        "checkpoint": checkpoint,
         "trainings": len(selection.repeats) if selection is not None else 0,
         "train_s": round(selection.train_s, 3) if selection is not None else 0,
         "mlflow": tracking,
@@ -847,7 +848,7 @@ def json_selection(result: SearchResult, *, tracking: dict[str, str], home: Home
 
 
 def metric_facts(metric: Metric) -> dict[str, str]:
-    """Return by which metric trials are ranked, and which values are better: `max` or `min`."""
+    """Name of the metric that ranks trials, and its mode: `max` or `min`."""
     return {"metric": metric.name, "mode": metric.mode}
 
 
@@ -866,7 +867,7 @@ def _best(result: SearchResult, best: TrialResult, home: Home) -> Json:
 
 
 def _front(result: SearchResult, home: Home) -> list[Json]:
-    wanted, costs = result.cost_objectives, result.costs
+    cost_names, costs = result.cost_objectives, result.costs
     return [
         {
             "trial_id": trial.trial,
@@ -874,7 +875,7 @@ def _front(result: SearchResult, home: Home) -> list[Json]:
             **primary_facts(trial),
             "value": trial.value,
             **deviation(trial),
-            **{name: one_cost(name, costs[trial.trial]) for name in wanted},
+            **{name: one_cost(name, costs[trial.trial]) for name in cost_names},
             "outcome": trial.outcome,
             "checkpoint": where_kept(trial, home),
         }

@@ -10,17 +10,16 @@ from cluster.secrets import redact
 from trainables.errors import printable
 
 UNBOUNDED = 10_000
-"""The columns of what is no terminal: no line comes so far."""
+"""Width used when the stream is not a terminal, so that nothing wraps."""
 
 
 class Terminal(Console):
-    """A console whose reader may go away.
+    """A console whose reader may close the stream.
 
-    On stdout, where the output is for that reader alone, printing then ends with `BrokenPipeError`;
-    on stderr the console falls silent and the search goes on. In a notebook it writes lines of text
-    to these streams too, so that whoever redirects them gets it: nothing can be drawn over there.
-
-    Where the output is no terminal, a line is as long as it is, so that no name in it is broken.
+    On stdout printing then raises `BrokenPipeError`; on stderr the console becomes quiet and the
+    search continues. In a notebook it writes plain lines to these streams too, so that they can be
+    redirected. Where the output is not a terminal, lines are not wrapped, so that no name is
+    broken.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -32,7 +31,7 @@ class Terminal(Console):
             self.width = UNBOUNDED
 
     def on_broken_pipe(self) -> None:
-        """Replace rich's method, which would end the process with a code that says nothing."""
+        """Replace rich's method, which would end the process with an uninformative exit code."""
         if not self.stderr:
             raise BrokenPipeError
         self.quiet = True

@@ -38,7 +38,7 @@ from search.sessions.ending import exit_code, wind_up
 from search.space import Choice, Float, Int, SearchSpace
 from search.spaces.find import sha256_of
 from search.values.wording import DECODED_OTHERWISE
-from search.views.base import Shown
+from search.views.base import ViewContext
 from search.views.opened import OpenViews
 from search.views.outcome import mlflow_command
 from search.views.terminal import Terminal
@@ -499,7 +499,7 @@ def test_in_a_hurry_neither_the_study_nor_pictures_are_written(
     driver.journal.close = lambda: None  # type: ignore[method-assign]  # the fixture does that
     tracker: Any = SimpleNamespace(close=lambda patience_s: None)
     driver.close("interrupted", "stopped by SIGTERM")
-    with OpenViews(Shown(Terminal(stderr=True), driver=driver)) as views:
+    with OpenViews(ViewContext(Terminal(stderr=True), driver=driver)) as views:
         wind_up(driver, tracker, views, [], look=lambda: None, hurry=True)
     assert [path.name for path in experiment.folder.iterdir()] == ["journal.jsonl"]
     assert driver.result.outcome == "interrupted"

@@ -449,7 +449,7 @@ def write_starts(place: Storage) -> None:
         folder.mkdir(parents=True)
         about = {key: value for key, value in asdict(start).items() if key != "folder"}
         for name, text in (
-            (launch.ABOUT, json.dumps(about)),
+            (launch.DESCRIPTION, json.dumps(about)),
             (carried.LOG, log),
             (carried.CODE, str(code)),
             (launch.RESULT, table),

@@ -3,7 +3,7 @@
 import json
 
 from search.journal.journal import Event
-from search.views.base import Finished, Shown, View
+from search.views.base import Finished, View, ViewContext
 
 FILE_NAME = "status.json"
 
@@ -11,7 +11,7 @@ FILE_NAME = "status.json"
 class StatusFile(View):
     """Writes the file anew with each event, and with the result."""
 
-    def __init__(self, shown: Shown) -> None:
+    def __init__(self, shown: ViewContext) -> None:
         assert shown.driver is not None
         self.folder, self.kinds = shown.driver.experiment.folder, list[str]()
 

@@ -15,23 +15,23 @@ from trainables.values import Evaluation
 
 
 @dataclass(frozen=True)
-class Evidence:
+class AnswerEvidence:
     """An evaluation of the answer."""
 
     part: str
     """`test` or `validation`."""
-    found: Evaluation
+    evaluation: Evaluation
     """The fields of `trainables.evaluation.evaluate.evaluate`, as far as they are known."""
 
     def has(self, name: str) -> bool:
-        """Return whether this field is there, and not empty."""
-        return bool(self.found.get(name))
+        """True if this field is known and not empty."""
+        return bool(self.evaluation.get(name))
 
 
 def cost_of(result: SearchResult) -> Cost:
-    """Return the cost of using the answer; empty where it was not measured.
+    """The cost of using the answer; empty where it was not measured.
 
-    An answer trained for a selection has the cost of its candidate, which is the same network.
+    An answer that a selection trained has the cost of its candidate, which is the same network.
     """
     answer = result.chosen
     candidate = result.trials.get(answer.repeat_of) if answer is not None else None
@@ -45,46 +45,47 @@ def cost_of(result: SearchResult) -> Cost:
     )
 
 
-def evidence(result: SearchResult, folder: Path | None) -> Evidence:
-    """Return the answer's evaluation.
+def evidence(result: SearchResult, folder: Path | None) -> AnswerEvidence:
+    """Load the answer's evaluation on the test set, or on the validation set while that is sealed.
 
-    It is on the test part, or on the validation part while the test part is sealed. It holds the
-    journal's figures, and what the worker wrote beside them if it agrees with these.
+    It holds the journal's figures, and the worker's additional ones if they agree with these.
 
     Args:
         folder: the search's folder; without it, only the journal is read.
     """
     answer = result.chosen
     if answer is None:
-        return Evidence("validation", {})
+        return AnswerEvidence("validation", {})
     test = result.chosen_test
-    known = test or (answer.evaluation.val if answer.evaluation is not None else {})
+    figures = test or (answer.evaluation.val if answer.evaluation is not None else {})
     written = (
         _written(answer, folder, "test.json" if test else "val.json") if folder is not None else {}
     )
-    told = ("images", result.task.primary.name, "classes")
-    is_same = all(written.get(name) == known.get(name) for name in told)
-    return Evidence("test" if test else "validation", {**(written if is_same else {}), **known})
+    compared = ("images", result.task.primary.name, "classes")
+    is_same = all(written.get(name) == figures.get(name) for name in compared)
+    return AnswerEvidence(
+        "test" if test else "validation", {**(written if is_same else {}), **figures}
+    )
 
 
 def decision(folder: Path | None) -> list[str]:
-    """Return the lines with what `search.improve` has decided; empty before, or if not readable."""
+    """Load the lines of the decision of `search.improve`; empty before it, or if unreadable."""
     if folder is None:
         return []
     try:
-        found = json.loads(read_regular(folder / DECISION))
-        return [str(line) for line in found["text"]]
+        document = json.loads(read_regular(folder / DECISION))
+        return [str(line) for line in document["text"]]
     except (OSError, ValueError, KeyError, TypeError):
         return []
 
 
 def _written(trial: TrialResult, folder: Path, name: str) -> Evaluation:
-    """Return what a worker wrote about an evaluation; empty if there is none to read.
+    """Load the evaluation that a worker wrote; empty if it cannot be read.
 
-    A search of an earlier version has none. The file may also be of another epoch.
+    A search of an earlier version has none. The file may also belong to another epoch.
     """
     try:
-        found = json.loads(read_regular(folder / "trials" / trial.trial / "evidence" / name))
+        document = json.loads(read_regular(folder / "trials" / trial.trial / "evidence" / name))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return document if isinstance(document, dict) else {}

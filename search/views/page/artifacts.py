@@ -1,7 +1,4 @@
-"""Artifacts that a search leaves: the checkpoint, config and test, the pictures and the page.
-
-Checkpoint, config and test are the answer's.
-"""
+"""Artifacts of a search: the pictures, the page, and the answer's checkpoint, config and test."""
 
 import json
 from dataclasses import dataclass
@@ -21,38 +18,38 @@ from search.views.summary import TOP
 def get_ready(trials: int) -> None:
     """Import everything that the pictures of this many trials need.
 
-    It waits for modules that another thread is importing at that moment.
+    This waits for modules that another thread is importing.
     """
     importance.get_ready(trials)
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """The pictures for which the test is not needed."""
+class DrawnPictures:
+    """The pictures that do not need the test result."""
 
-    about: tuple[object, ...]
-    """The facts that the pictures depend on (`_about`)."""
+    dependencies: tuple[object, ...]
+    """The facts that the pictures depend on (`_dependencies`)."""
     pictures: dict[str, Picture]
     trials: dict[str, bytes]
     """The learning curves of each shown trial, as a PNG file."""
 
 
-def draw_untested(result: SearchResult, *, few: bool = False) -> Drawn:
-    """Draw all pictures but those of the answer's test, in memory.
+def draw_untested(result: SearchResult, *, few: bool = False) -> DrawnPictures:
+    """Draw all pictures in memory, except those of the answer's test.
 
-    If only a `few` are wanted, because time is short, those of the other best trials are left out.
+    With `few`, the pictures of the other best trials are left out, because time is short.
     """
     template(page.TEMPLATE)  # compiled now, while the search still waits
-    about, shown = _about(result), _shown(result, few)
+    dependencies, illustrated = _dependencies(result), _illustrated_trials(result, few)
     pictures = page.of_search(result, as_file=True) | page.of_training(result, as_file=True)
     drawn = {
         trial.trial: figures.png(curves.trial_curves(trial))
-        for trial in shown
+        for trial in illustrated
         if trial is not result.chosen or "own" not in pictures
     }
     if "own" in pictures and result.chosen is not None:
         drawn[result.chosen.trial] = pictures["own"].png
-    return Drawn(about, pictures, drawn)
+    return DrawnPictures(dependencies, pictures, drawn)
 
 
 def draw(
@@ -61,12 +58,12 @@ def draw(
     journal: Journal,
     *,
     few: bool = False,
-    drawn: Drawn | None = None,
+    drawn: DrawnPictures | None = None,
 ) -> None:
     """Write the answer's evidence, the pictures and the page into the search's folder.
 
-    The journal says that they are worth keeping. The search's own picture comes last: once it is
-    there, everything is drawn.
+    The journal records them as worth keeping. The search's own picture is written last: if it
+    exists, everything is drawn.
 
     Args:
         few: leave out the pictures of the other best trials, because time is short.
@@ -75,17 +72,21 @@ def draw(
     answer = result.chosen
     if answer is None:
         return
-    folder, checkpoint, shown = home.folder, str(checkpoint_of(answer, Path())), _shown(result, few)
-    home.fetch(checkpoint, *(f"{TRIALS}/{trial.trial}/evidence" for trial in shown))
+    folder, checkpoint, illustrated = (
+        home.folder,
+        str(checkpoint_of(answer, Path())),
+        _illustrated_trials(result, few),
+    )
+    home.fetch(checkpoint, *(f"{TRIALS}/{trial.trial}/evidence" for trial in illustrated))
     journal.append(Evidence(answer.trial, checkpoint, "checkpoint"))
     if (
         drawn is None
-        or drawn.about != _about(result)
-        or not drawn.trials.keys() >= {trial.trial for trial in shown}
+        or drawn.dependencies != _dependencies(result)
+        or not drawn.trials.keys() >= {trial.trial for trial in illustrated}
     ):
         drawn = draw_untested(result, few=few)
     tested = page.of_answer(evidence(result, folder), as_file=True)
-    for trial in shown:
+    for trial in illustrated:
         own = Path(TRIALS) / trial.trial / "evidence"
         figures.save(drawn.trials[trial.trial], folder / own / "curves.png")
         if trial is answer:
@@ -99,21 +100,18 @@ def draw(
     journal.append(Evidence("", PICTURES, ""))
 
 
-def _shown(result: SearchResult, few: bool) -> list[TrialResult]:
-    """Return the trials with pictures of their own: the answer and others among the best."""
+def _illustrated_trials(result: SearchResult, few: bool) -> list[TrialResult]:
+    """List the trials with pictures of their own: the answer, then others among the best."""
     answer = result.chosen
-    others = [] if few else result.ranking[:TOP]
+    best = [] if few else result.ranking[:TOP]
     return [
         *([answer] if answer is not None else []),
-        *(trial for trial in others if trial is not answer),
+        *(trial for trial in best if trial is not answer),
     ]
 
 
-def _about(result: SearchResult) -> tuple[object, ...]:
-    """Return the facts that the pictures depend on.
-
-    They are the answer, the trials in order, and the trials that were passed over.
-    """
+def _dependencies(result: SearchResult) -> tuple[object, ...]:
+    """Facts that the pictures depend on: the answer, the ranking and the trials passed over."""
     answer = result.chosen.trial if result.chosen is not None else ""
     return (answer, *(trial.trial for trial in result.ranking), sorted(result.passed_over))
 
@@ -121,9 +119,9 @@ def _about(result: SearchResult) -> tuple[object, ...]:
 def _evidence(
     answer: TrialResult, result: SearchResult, own: Path, tested: dict[str, Picture]
 ) -> None:
-    """Write the answer's config, its test result and the pictures of that.
+    """Write the answer's config, its test result and the pictures of the test.
 
-    The worker has written the result already, with images, except in a search of an earlier
+    The worker has already written the result, with images, except in a search of an earlier
     version.
     """
     test = result.chosen_test

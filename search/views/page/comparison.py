@@ -1,8 +1,4 @@
-"""Pictures that compare trials.
-
-They show the parameters, the importance of each, the metric against a cost, and the finalists that
-were trained again.
-"""
+"""Pictures that compare trials: parameters, importances, metric against cost, and finalists."""
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
@@ -15,7 +11,7 @@ from matplotlib.ticker import LogLocator
 
 from search.journal.result import SearchResult, TrialResult
 from search.values.objectives import in_order, one_cost
-from search.views.page.facts import Ranged
+from search.views.page.facts import FinalistInterval
 from search.views.page.figures import (
     ANSWER,
     FAINT,
@@ -27,7 +23,7 @@ from search.views.page.figures import (
     WIDE,
     Figure,
     Value,
-    arranged,
+    arrange,
     canvas,
     label,
     length,
@@ -59,7 +55,7 @@ def parallel(result: SearchResult, narrow: bool = False) -> Figure:
     The better a trial, the darker its line; the answer's has a colour of its own. On a narrow
     screen the axes are horizontal.
     """
-    trials, paths, names = result.ranking[::-1], varied(result), short_names(searched(result))
+    trials, paths, names = result.ranking[::-1], varied_axes(result), short_names(searched(result))
     scales = [_scale(result, Axis.of(result, path, names[path])) for path in paths]
     heights = np.array(
         [
@@ -141,8 +137,8 @@ def _stand(axes: Any, names: Sequence[str], last: Mapping[Any, float]) -> Box:
     return (whole - 0.8) / whole, 0.02, 0.013, 0.96
 
 
-def varied(result: SearchResult) -> list[str]:
-    """Return the searched parameters of which the ranked trials have several values."""
+def varied_axes(result: SearchResult) -> list[str]:
+    """List the searched parameters that have several values among the ranked trials."""
     return [
         path
         for path in searched(result)
@@ -151,7 +147,7 @@ def varied(result: SearchResult) -> list[str]:
 
 
 def _key(value: Any) -> Any:
-    """Return a value as a dictionary's key, in which True and 1 are different."""
+    """Make a dictionary key of a value, so that True and 1 differ."""
     return (
         value
         if isinstance(value, int | float | str) and not isinstance(value, bool)
@@ -160,23 +156,23 @@ def _key(value: Any) -> Any:
 
 
 def _scale(result: SearchResult, axis: Axis) -> dict[Any, float]:
-    """Return the position of each value on its axis, from 0 to 1.
+    """Position of each value on its axis, from 0 to 1.
 
     Numbers are placed by size, on a log scale where the space has one; other values in order.
     """
     trials = [trial for trial in result.ranking if axis.path in trial.params]
-    seen = list(dict.fromkeys(_key(trial.params[axis.path]) for trial in trials))
-    if axis.is_choice or not all(isinstance(value, int | float) for value in seen):
+    values = list(dict.fromkeys(_key(trial.params[axis.path]) for trial in trials))
+    if axis.is_choice or not all(isinstance(value, int | float) for value in values):
         order = [_key(option) for option in axis.options]
         options = sorted(
-            seen, key=lambda value: order.index(value) if value in order else len(order)
+            values, key=lambda value: order.index(value) if value in order else len(order)
         )
         return {
             value: number / max(1, len(options) - 1) if len(options) > 1 else 0.5
             for number, value in enumerate(options)
         }
-    is_log = min(seen) > 0 and axis.is_log
-    numbers = {value: float(np.log(value)) if is_log else float(value) for value in seen}
+    is_log = min(values) > 0 and axis.is_log
+    numbers = {value: float(np.log(value)) if is_log else float(value) for value in values}
     low, high = min(numbers.values()), max(numbers.values())
     return {
         value: (number - low) / (high - low) if high > low else 0.5
@@ -194,7 +190,7 @@ def _axis(
     is_crowded: bool,
     narrow: bool,
 ) -> None:
-    """Draw one axis with its name and values; with many values, the lowest and highest alone."""
+    """Draw one axis with its name and values; of many values, only the lowest and highest."""
     ends = (0, 1)
     axes.plot(
         *((ends, (-place, -place)) if narrow else ((place, place), ends)),
@@ -204,7 +200,7 @@ def _axis(
     )
     ranked = sorted(scale, key=lambda value: scale[value])
     gap = min(np.diff([scale[value] for value in ranked]), default=1.0)
-    shown = ranked if gap >= (0.3 if narrow else 1 / MAX_OPTIONS) else [ranked[0], ranked[-1]]
+    labelled = ranked if gap >= (0.3 if narrow else 1 / MAX_OPTIONS) else [ranked[0], ranked[-1]]
     halo = [patheffects.withStroke(linewidth=2.6, foreground="white")]
     texts = [
         (
@@ -213,7 +209,7 @@ def _axis(
             else label(param_text(value), 10 if narrow else 18),
             scale[value],
         )
-        for value in shown
+        for value in labelled
     ] + [("none", MISSING)] * has_missing
     for text, height in texts:
         at = (height, -place - 0.1) if narrow else (place + BESIDE, height)
@@ -236,7 +232,7 @@ def importance_bars(
 ) -> Figure:
     """Draw a bar for each parameter, the most important on top.
 
-    A line across each bar gives the bounds of most shares when the trials are drawn anew.
+    A line across each bar gives the bounds of most shares when the trials are resampled.
     """
     figure, axes = canvas(NARROW if narrow else WIDE, 0.7 + 0.36 * len(shares))
     paths = list(shares)[::-1]
@@ -248,7 +244,7 @@ def importance_bars(
     axes.set_yticks(range(len(paths)), [label(names[path], 18) for path in paths])
     axes.set(xlim=(0, 1.02), xlabel="share of the importance")
     axes.grid(visible=False, axis="y")
-    return arranged(figure)
+    return arrange(figure)
 
 
 UNITS = {"latency": "ms", "parameters": "weights"}
@@ -257,15 +253,17 @@ AXES = {"latency": "milliseconds for one image", "parameters": "weights of the n
 """The title of each cost's axis."""
 
 
-def measured(result: SearchResult, cost: str = "latency") -> dict[str, float]:
-    """Return this cost of the ranked trials for which it is known."""
+def measured_costs(result: SearchResult, cost: str = "latency") -> dict[str, float]:
+    """This cost of each ranked trial, by name; trials of unknown cost are left out."""
     costs = result.costs
-    known = {trial.trial: one_cost(cost, costs.get(trial.trial, {})) for trial in result.ranking}
-    return {name: value for name, value in known.items() if value is not None}
+    cost_by_trial = {
+        trial.trial: one_cost(cost, costs.get(trial.trial, {})) for trial in result.ranking
+    }
+    return {name: value for name, value in cost_by_trial.items() if value is not None}
 
 
-def front(scores: Mapping[str, float], costs: Mapping[str, float]) -> list[str]:
-    """Return the Pareto front, the cheapest trial first.
+def front_by_cost(scores: Mapping[str, float], costs: Mapping[str, float]) -> list[str]:
+    """Pareto front for one cost, the cheapest trial first.
 
     It holds the trials for which no other is as good and costs no more.
     """
@@ -278,13 +276,14 @@ def pareto(result: SearchResult, narrow: bool = False, *, cost: str = "latency")
     """Draw the validation metric against a cost, on a log scale, and the Pareto front."""
     metric = result.metric
     figure, axes = canvas(*((NARROW, 3.8) if narrow else (WIDE, 4.4)))
-    costs = measured(result, cost)
+    costs = measured_costs(result, cost)
     trials = [trial for trial in result.ranking if trial.trial in costs]
     best_of_models = {trial.trial for trial in result.best_of_models.values()}
     handles = _scatter(axes, trials, costs, best_of_models)
     figure.tell_each(axes, _cost_values(trials, costs, UNITS[cost]))
     edge = [
-        result.trials[name] for name in front({trial.trial: trial.score for trial in trials}, costs)
+        result.trials[name]
+        for name in front_by_cost({trial.trial: trial.score for trial in trials}, costs)
     ]
     handles.append(_draw_front(axes, edge, costs))
     for trial in edge[-4:] if narrow else edge[-8:]:
@@ -309,13 +308,13 @@ def pareto(result: SearchResult, narrow: bool = False, *, cost: str = "latency")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
     axes.minorticks_off()
-    return arranged(figure, handles, 3)
+    return arrange(figure, handles, 3)
 
 
 def _cost_values(
     trials: Sequence[TrialResult], costs: Mapping[str, float], unit: str
 ) -> Iterator[Value]:
-    """Yield each trial's cost and value, as they are read under the mouse."""
+    """Yield each trial's cost and value with the text that is shown under the mouse."""
     for trial in trials:
         model, paid = trial.config["model"]["name"], costs[trial.trial]
         text = f"{trial.trial}, {model}: {trial.value:.4f}, {paid:,.4g} {unit}"
@@ -323,9 +322,9 @@ def _cost_values(
 
 
 def _heights(trials: Sequence[TrialResult], edge: Sequence[TrialResult]) -> list[float]:
-    """Return the ends of the vertical axis of `pareto`: some of the worst trials may lie beyond.
+    """Limits of the vertical axis of `pareto`; some of the worst trials may lie outside.
 
-    `edge` is the front, the cheapest trial first. There is room for its names.
+    `edge` is the front, the cheapest trial first. The margin leaves room for its labels.
     """
     scores = [trial.score for trial in trials]
     low, high = lowest_visible(scores, 0.1, [edge[0].score]), edge[-1].score
@@ -381,7 +380,9 @@ def _points(
 
 
 @styled
-def finalists(rows: Sequence[Ranged], narrow: bool = False, *, title: str = "accuracy") -> Figure:
+def finalists(
+    rows: Sequence[FinalistInterval], narrow: bool = False, *, title: str = "accuracy"
+) -> Figure:
     """Draw the candidates of a selection, one a line.
 
     A hollow circle is the value that the search saw, a stroke a training with a fresh seed, a
@@ -423,4 +424,4 @@ def finalists(rows: Sequence[Ranged], narrow: bool = False, *, title: str = "acc
         )
         for mark, colour, face, text in marks
     ]
-    return arranged(figure, handles, 1 if narrow else 2)
+    return arrange(figure, handles, 1 if narrow else 2)

@@ -22,7 +22,7 @@ from search.views.page.figures import (
     WIDE,
     Figure,
     Value,
-    arranged,
+    arrange,
     canvas,
     label,
     styled,
@@ -33,26 +33,29 @@ from trainables.catalog.guesses import Guess
 from trainables.catalog.tasks import Metric
 
 WORST_SHARE = 0.25
-"""The share of the trials, the worst ones, that may lie beyond the picture's edge: the good ones
-are to be told apart.
+"""Share of the trials, the worst ones, that may lie outside the picture, so that the good ones can
+be told apart.
 """
 
 
 @styled
 def search_curves(result: SearchResult, narrow: bool = False) -> Figure:
-    """Draw the metric on the validation part by epoch, a line for each trial.
+    """Draw the metric on the validation set by epoch, with a line for each trial.
 
-    Colours tell the best, the completed and the stopped or held trials apart; a dashed line gives
-    the best baseline's value, a dotted one that of the best guess.
+    Colours distinguish the best, the completed and the stopped or paused trials. A dashed line
+    gives the best baseline's value, a dotted one that of the best guess.
     """
     figure, axes = canvas(*((NARROW, 3.6) if narrow else (WIDE, 4.6)))
     best, handles = answer_trial(result), []
     networks = [trial for trial in result.ranking if not is_baseline(trial)]
-    for colour, name, wanted in ((FAINT, state_text(result), True), (STRONG, "completed", False)):
+    for colour, name, is_cut_short in (
+        (FAINT, state_text(result), True),
+        (STRONG, "completed", False),
+    ):
         trials = [
             trial
             for trial in networks
-            if (trial.outcome != "completed") == wanted and trial is not best
+            if (trial.outcome != "completed") == is_cut_short and trial is not best
         ]
         if trials:
             _lines(axes, trials, colour)
@@ -88,11 +91,11 @@ def search_curves(result: SearchResult, narrow: bool = False) -> Figure:
     handles += _draw_guess(axes, result)
     axes.set(xlabel="epoch", ylabel=f"validation {result.metric.title}", ylim=_ends(result))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    return arranged(figure, handles, 2 if narrow else 4)
+    return arrange(figure, handles, 2 if narrow else 4)
 
 
 def _ends(result: SearchResult) -> list[float]:
-    """Return the ends of the vertical axis: some of the worst trials may lie beyond."""
+    """Limits of the vertical axis; some of the worst trials may lie outside."""
     metric = result.metric
     low = metric.score(worst_shown(result))
     high = max([trial.score for trial in result.ranking], default=1.0)
@@ -103,21 +106,21 @@ def _ends(result: SearchResult) -> list[float]:
 
 
 def within(metric: Metric, low: float, high: float) -> list[float]:
-    """Return the ends of an axis, drawn in to where the metric ends; a line there stays whole."""
+    """Limits of an axis, cut to the metric's own limits plus the width of a line drawn there."""
     pad = 0.02 * (high - low)
     return [max(low, metric.limits[0] - pad), min(high, metric.limits[1] + pad)]
 
 
 def _guess(result: SearchResult) -> Guess | None:
-    """Return the best guess; None where guessing was not measured."""
+    """The best guess; None where guessing was not measured."""
     guessing = Guessing.of(result)
     return guessing.best("val") if guessing is not None else None
 
 
 def _draw_guess(axes: Any, result: SearchResult) -> list[Line2D]:
-    """Draw a line where the best guess is, and return its handle, which tells the value too.
+    """Draw a line at the best guess, and return its handle, whose label has the value.
 
-    The line may lie beyond the picture's edge, where all trials that are shown are better.
+    The line lies outside the picture where all visible trials are better.
     """
     if (guess := _guess(result)) is None:
         return []
@@ -128,9 +131,9 @@ def _draw_guess(axes: Any, result: SearchResult) -> list[Line2D]:
 
 
 def worst_shown(result: SearchResult) -> float:
-    """Return the value at the edge of `search_curves` where the worst trials are.
+    """Value at the edge of `search_curves` where the worst trials are.
 
-    It is the lower edge, or the upper one where low is good.
+    This is the lower edge, or the upper one where low values are good.
     """
     if not result.ranking:
         return 0.0
@@ -142,7 +145,7 @@ def worst_shown(result: SearchResult) -> float:
 
 @styled
 def best_so_far(result: SearchResult, narrow: bool = False) -> Figure:
-    """Draw each trial's value in the order of proposal, and the best value up to there."""
+    """Draw each trial's value in the order of proposal, and the best value so far."""
     figure, axes = canvas(*((NARROW, 3.2) if narrow else (WIDE, 3.4)))
     metric, counted = result.metric, {trial.trial for trial in result.ranking}
     trials = [
@@ -173,17 +176,17 @@ def best_so_far(result: SearchResult, narrow: bool = False) -> Figure:
         Line2D([], [], color=ANSWER, linewidth=2, label="best so far"),
         *_draw_guess(axes, result),
     ]
-    return arranged(figure, handles, 2 if narrow else 4)
+    return arrange(figure, handles, 2 if narrow else 4)
 
 
 def _epoch_values(trial: TrialResult) -> Iterator[Value]:
-    """Yield a trial's values, epoch by epoch, as they are read under the mouse."""
+    """Yield a trial's values by epoch with the text that is shown under the mouse."""
     for epoch, value in zip(*_curve(trial), strict=True):
         yield epoch, value, f"{trial.trial}, epoch {epoch}: {value:.4f}"
 
 
 def _place_value(placed: tuple[int, TrialResult], so_far: float) -> Value:
-    """Return a trial's value and the best so far, as they are read at the trial's number."""
+    """Point of a trial's value, with the text on it and the best so far."""
     number, trial = placed
     text = f"{trial.trial}: {trial.value:.4f} ({trial.outcome}); best so far {so_far:.4f}"
     return number, trial.value, text
@@ -274,4 +277,4 @@ def trial_curves(trial: TrialResult, narrow: bool = False) -> Figure:
                 )
     for axes in (losses, own):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return arranged(figure)
+    return arrange(figure)

@@ -53,18 +53,18 @@ def section(folder: Path | None) -> Markup:
         picture = _read(folder, DATA_PICTURE)
     except OSError:
         picture = b""
-    return rendered(report, picture)
+    return render_section(report, picture)
 
 
 def twins(folder: Path | None) -> dict[str, list[str]]:
-    """Return for each file what shows the same picture and has another class, as kept there."""
-    found: dict[str, list[str]] = {}
+    """For each file, describe the files with the same picture and another class."""
+    contradicting: dict[str, list[str]] = {}
     with suppress(OSError, ValueError, KeyError, TypeError):  # `section` says what is wrong
         report = DataReport.from_json(json.loads(_read(folder, DATA_REPORT)))
-        for one, label, other, other_label in contradictions(report):
-            found.setdefault(one, []).append(f"{other}, which is {other_label}")
-            found.setdefault(other, []).append(f"{one}, which is {label}")
-    return found
+        for first, label, second, second_label in contradictions(report):
+            contradicting.setdefault(first, []).append(f"{second}, which is {second_label}")
+            contradicting.setdefault(second, []).append(f"{first}, which is {label}")
+    return contradicting
 
 
 def _read(folder: Path | None, name: str) -> bytes:
@@ -73,14 +73,14 @@ def _read(folder: Path | None, name: str) -> bytes:
     return read_regular(folder / name)
 
 
-def rendered(report: DataReport, picture: bytes) -> Markup:
-    """Return the section of a report, with its picture (a PNG) inside."""
+def render_section(report: DataReport, picture: bytes) -> Markup:
+    """Render a report as a section of the page, with its picture (a PNG) embedded."""
     titles, *rows = class_table(report) if report.counts else [[]]
     matched = sum(count.images for count in report.match_counts)
-    said = dict.fromkeys([*warnings(report), *report.remarks])
+    remarks = dict.fromkeys([*warnings(report), *report.remarks])
     filled = template(SECTION).render(
         headline=headline(report),
-        said=sorted(said, key=lambda line: not line.startswith("warning")),
+        said=sorted(remarks, key=lambda line: not line.startswith("warning")),
         titles=titles,
         rows=rows,
         visible=VISIBLE_CLASSES,
@@ -91,7 +91,7 @@ def rendered(report: DataReport, picture: bytes) -> Markup:
         matches=[_row(match) for match in report.matches],
         matched=counted(matched, "image"),
         more_matches=matched > len(report.matches),
-        left_out=[(one.path, one.reason) for one in report.left_out],
+        left_out=[(omitted.path, omitted.reason) for omitted in report.left_out],
         left_out_count=counted(report.left_out_count, "file"),
     )
     return Markup(filled)
@@ -107,8 +107,8 @@ def _inline(picture: bytes) -> str:
 
 
 def write_alone(report: DataReport, picture: bytes, path: Path) -> None:
-    """Write a page that holds this section alone."""
-    page = template(ALONE).render(title=headline(report), section=rendered(report, picture))
+    """Write a page that holds only this section."""
+    page = template(ALONE).render(title=headline(report), section=render_section(report, picture))
     partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
     partial.write_text(page, encoding="utf-8")
     partial.replace(path)

@@ -84,7 +84,7 @@ def failures(result: SearchResult) -> list[Row]:
 
 
 def retried(result: SearchResult) -> str:
-    """Return how many trials were tried again, and after which failures, as a sentence."""
+    """Sentence on how many trials were retried, and after which failures."""
     kinds = Counter(kind for trial in result.trials.values() for kind in trial.retries)
     trials = sum(bool(trial.retries) for trial in result.trials.values())
     return (
@@ -106,10 +106,10 @@ def _shortened(text: str) -> str:
     return line if len(line) <= LONGEST_REASON else line[: LONGEST_REASON - 1] + "…"
 
 
-def mistakes(found: Mapping[str, Any]) -> list[Row]:
-    """Return the most frequent mistakes: true class, guessed class, how many, of how many."""
-    matrix, classes = found["confusion_matrix"], found["classes"]
-    shown = SHOWN_WEAKEST if len(classes) > MAX_NAMES else SHOWN_MISTAKES
+def mistakes(evaluation: Mapping[str, Any]) -> list[Row]:
+    """The most frequent mistakes: true class, predicted class, count, images of the true class."""
+    matrix, classes = evaluation["confusion_matrix"], evaluation["classes"]
+    limit = SHOWN_WEAKEST if len(classes) > MAX_NAMES else SHOWN_MISTAKES
     wrong = [
         (number, row, column)
         for row, counts in enumerate(matrix)
@@ -118,16 +118,16 @@ def mistakes(found: Mapping[str, Any]) -> list[Row]:
     ]
     return [
         (classes[row], classes[column], str(number), f"{sum(matrix[row]):,}")
-        for number, row, column in sorted(wrong, key=lambda cell: -cell[0])[:shown]
+        for number, row, column in sorted(wrong, key=lambda cell: -cell[0])[:limit]
     ]
 
 
-def weakest(found: Mapping[str, Any]) -> list[Row]:
-    """Return the classes of lowest recall: name, images found, of how many, recall.
+def weakest(evaluation: Mapping[str, Any]) -> list[Row]:
+    """The classes of lowest recall: name, correctly classified images, all images, recall.
 
     Empty where the classes are few enough for a confusion matrix to be read.
     """
-    matrix, classes = found["confusion_matrix"], found["classes"]
+    matrix, classes = evaluation["confusion_matrix"], evaluation["classes"]
     if len(classes) <= MAX_NAMES:
         return []
     rows = [
@@ -142,10 +142,10 @@ def weakest(found: Mapping[str, Any]) -> list[Row]:
 
 
 def trial_rows(result: SearchResult) -> list[tuple[TrialResult, list[str]]]:
-    """Return every trial, the best first, with its values of the searched parameters as text."""
+    """Every trial, the best first, with the values of its searched parameters as text."""
     ranked = result.ranking
-    known, paths = {trial.trial for trial in ranked}, searched(result)
-    rest = (trial for trial in result.trials.values() if trial.trial not in known)
+    ranked_names, paths = {trial.trial for trial in ranked}, searched(result)
+    rest = (trial for trial in result.trials.values() if trial.trial not in ranked_names)
     return [
         (trial, [param_text(trial.params[path]) if path in trial.params else "" for path in paths])
         for trial in (*ranked, *rest)
@@ -153,21 +153,21 @@ def trial_rows(result: SearchResult) -> list[tuple[TrialResult, list[str]]]:
 
 
 @dataclass(frozen=True)
-class Ranged(Finalist):
+class FinalistInterval(Finalist):
     """A candidate of a selection with the interval of its mean; None where it has none."""
 
     low: float | None
     high: float | None
 
 
-def finalists(result: SearchResult) -> list[Ranged]:
-    """Return the candidates of a selection with the interval of each mean; none before a verdict.
+def finalists(result: SearchResult) -> list[FinalistInterval]:
+    """The candidates of a selection with the interval of each mean; empty before the verdict.
 
-    The interval of the chosen one is the verdict's own. The leader has no difference and no
-    p-value: it is not behind itself.
+    The interval of the chosen candidate is the verdict's own. The leader has no difference and no
+    p-value: they would compare it with itself.
     """
     verdict = result.selection.verdict if result.selection is not None else None
-    rows: list[Ranged] = []
+    rows: list[FinalistInterval] = []
     bounds = result.metric.limits
     if verdict is None:
         return []
@@ -179,12 +179,12 @@ def finalists(result: SearchResult) -> list[Ranged]:
             alone = expect(row.accuracies, 1, verdict.level, images=result.steps, bounds=bounds)
             low, high = alone.low, alone.high
         leads = {"difference": None, "p": None} if row.candidate == verdict.leader else {}
-        rows.append(Ranged(**(vars(row) | leads), low=low, high=high))
+        rows.append(FinalistInterval(**(vars(row) | leads), low=low, high=high))
     return rows
 
 
 def origin(result: SearchResult) -> list[tuple[str, str]]:
-    """Return data set, splits, seeds, versions and cost, as titles and texts."""
+    """Titles and texts on data set, splits, seeds, versions and cost."""
     experiment, data, provenance = (
         result.started.experiment,
         result.started.data,
@@ -221,8 +221,8 @@ def origin(result: SearchResult) -> list[tuple[str, str]]:
             ),
         ),
         *(
-            [("Refinement", " ".join(map(str.strip, told)))]
-            if (told := refinement_sentences(result))
+            [("Refinement", " ".join(map(str.strip, sentences)))]
+            if (sentences := refinement_sentences(result))
             else []
         ),
         *(("Asked", line) for line in request_lines(result)),
@@ -251,9 +251,9 @@ def _fresh(result: SearchResult) -> str:
 
 
 def cost(result: SearchResult) -> str:
-    """Return what the search and its selection took, as text.
+    """Text on the cost of the search and its selection.
 
-    It gives seconds, and hours of devices: those in training and those held.
+    It gives seconds, and device hours: those of training and those reserved.
     """
     experiment = result.started.experiment
     per_trial = experiment["gpus_per_trial"] * experiment["workers"]

@@ -80,37 +80,37 @@ class Figure(PlainFigure):
         self.values: list[tuple[Axes, Iterable[Value]]] = []
 
     def tell(self, axes: Axes, across: float, up: float, text: str) -> None:
-        """Tell `text` under the mouse at a point, which is in the axes' data coordinates."""
+        """Show `text` under the mouse at a point, given in the axes' data coordinates."""
         self.tell_each(axes, [(across, up, text)])
 
     def tell_each(self, axes: Axes, values: Iterable[Value]) -> None:
-        """Tell a text at each of these points; an iterator is read only as far as is shown."""
+        """Show a text at each of these points; an iterator is consumed only up to `MAX_HINTS`."""
         self.values.append((axes, values))
 
     def hints(self) -> "list[Hint]":
-        """Return what is to be read where; the figure has been drawn, so that its axes are still.
+        """List the texts under the mouse; call it after drawing, when the axes no longer move.
 
-        Points outside their axes, and those above the first `MAX_HINTS`, are left out.
+        Points outside their axes, and those after the first `MAX_HINTS`, are left out.
         """
-        found: list[Hint] = []
+        hints: list[Hint] = []
         for axes, (*point, text) in (
             (axes, value) for axes, values in self.values for value in values
         ):
-            if len(found) == MAX_HINTS:  # of thousands of trials, nearly all are left out
+            if len(hints) == MAX_HINTS:  # of thousands of trials, nearly all are left out
                 break
             across, up = axes.transData.transform(point)
             if axes.bbox.padded(1).contains(across, up):
-                left, top = across / self.bbox.width, 1 - up / self.bbox.height
-                found.append(Hint(round(100 * left, 2), round(100 * top, 2), text))
-        return found
+                left_share, top_share = across / self.bbox.width, 1 - up / self.bbox.height
+                hints.append(Hint(round(100 * left_share, 2), round(100 * top_share, 2), text))
+        return hints
 
 
 @dataclass(frozen=True)
 class Hint:
-    """A text to read under the mouse at a point of a picture, in percent of its size."""
+    """A text under the mouse at a point of a picture, given in percent of its size."""
 
-    left: float
-    top: float
+    left_percent: float
+    top_percent: float
     text: str
 
 
@@ -130,10 +130,7 @@ LEGEND_LINE, LEGEND_PAD = 0.21, 0.14
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as the page holds it.
-
-    It has data URLs with the image inside, and a text that says what the image shows.
-    """
+    """A figure on the page: data URLs of its images, and an alternative text."""
 
     wide: str
     narrow: str
@@ -141,14 +138,14 @@ class Picture:
     png: bytes = b""
     """The wide image as a PNG file."""
     hints: Sequence[Hint] = ()
-    """The values to read under the mouse, on the wide image."""
+    """The values under the mouse, on the wide image."""
 
 
 def picture(draw: Draw, alt: str, *, as_file: bool = False) -> Picture:
-    """Draw for both widths, and for a file if that is wanted."""
+    """Draw for both widths, and as a PNG file with `as_file`."""
     wide = draw(False)
-    told = _inline(wide), _inline(draw(True)), alt, png(wide) if as_file else b""
-    return Picture(*told, wide.hints())
+    contents = _inline(wide), _inline(draw(True)), alt, png(wide) if as_file else b""
+    return Picture(*contents, wide.hints())
 
 
 @styled
@@ -165,7 +162,7 @@ def _inline(figure: Figure) -> str:
 
 @styled
 def png(figure: Figure) -> bytes:
-    """Return a figure as the content of a PNG file."""
+    """Encode a figure as a PNG file."""
     buffer = io.BytesIO()
     # Compression level 1 gives a file that is a sixth larger, in a fourth less time.
     figure.savefig(buffer, format="png", dpi=130, pil_kwargs={"compress_level": 1})
@@ -173,22 +170,22 @@ def png(figure: Figure) -> bytes:
 
 
 def save(drawn: bytes, path: Path) -> None:
-    """Write a picture into a file, in a folder that is made if need be."""
+    """Write a picture to a file; missing folders are created."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(drawn)
 
 
 def canvas(width: float, height: float, *, rows: int = 1, columns: int = 1) -> tuple[Figure, Any]:
-    """Return a figure and its axes; sizes are in inches."""
+    """Create a figure and its axes; sizes are in inches."""
     figure = Figure(width, height)
     return figure, figure.subplots(rows, columns)
 
 
-def arranged(figure: Figure, handles: Sequence[Line2D] = (), columns: int = 1) -> Figure:
+def arrange(figure: Figure, handles: Sequence[Line2D] = (), columns: int = 1) -> Figure:
     """Place the axes so that their labels have room, below a legend of these handles.
 
-    Matplotlib's own layouts draw each figure once more to measure it, which takes longer than to
-    draw it. Here only the font is asked for the lengths of the labels.
+    Matplotlib's own layouts draw each figure once more to measure it, which takes longer than the
+    drawing itself. Here only the lengths of the labels are measured, with the font.
     """
     lines, grid = -(-len(handles) // columns), cast("GridSpec", figure.axes[0].get_gridspec())
     if handles:
@@ -206,15 +203,15 @@ def arranged(figure: Figure, handles: Sequence[Line2D] = (), columns: int = 1) -
     heights = _shares(top - sum(bottoms) - (grid.nrows - 1) * MARGIN, grid.get_height_ratios())
     for axes in figure.axes:
         row, column = _cell(axes)
-        left = sum(lefts[: column + 1]) + sum(widths[:column]) + column * MARGIN
+        left_edge = sum(lefts[: column + 1]) + sum(widths[:column]) + column * MARGIN
         bottom = top - sum(heights[: row + 1]) - sum(bottoms[:row]) - row * MARGIN
-        box = (left / width, bottom / height, widths[column] / width, heights[row] / height)
+        box = (left_edge / width, bottom / height, widths[column] / width, heights[row] / height)
         axes.set_position(box)
     return figure
 
 
 def _cell(axes: Axes) -> tuple[int, int]:
-    """Return the row and column of these axes in their figure's grid."""
+    """Row and column of these axes in their figure's grid."""
     spec: Any = axes.get_subplotspec()
     return spec.rowspan.start, spec.colspan.start
 
@@ -225,19 +222,19 @@ def _shares(whole: float, ratios: Any) -> list[float]:
 
 
 def _room(axis: XAxis | YAxis) -> float:
-    """Return the inches that an axis's ticks and labels take outside."""
+    """Inches that an axis's ticks and labels take outside the axes."""
     room, extents = EDGE, [0.0]
     for text in axis.get_ticklabels():
-        if shown := text.get_text():
+        if label_text := text.get_text():
             is_across = (axis.axis_name == "x") == (text.get_rotation() == 0)
             size = float(text.get_fontsize())
-            extents.append(1.2 * size / 72 if is_across else length(shown, size))
+            extents.append(1.2 * size / 72 if is_across else length(label_text, size))
     room += max(extents) + (TICK if max(extents) else 0)
     return room + (TEXT_LINE if axis.label.get_text() else 0)
 
 
 def length(text: str, size: float, *, bold: bool = False) -> float:
-    """Return the inches that a line of text takes at this size in points."""
+    """Width in inches of a line of text; `size` is in points."""
     font = get_font(findfont(FontProperties(weight="bold" if bold else "normal")))
     font.set_size(size, 72)
     font.set_text(text)
@@ -245,9 +242,9 @@ def length(text: str, size: float, *, bold: bool = False) -> float:
 
 
 def label(name: str, most: int = 16) -> str:
-    """Return a name as a picture can show it: shortened to `most` characters.
+    """Shorten a name to `most` characters for a picture.
 
-    A letter that the font lacks becomes a box; matplotlib would warn of it.
+    A letter that the font lacks becomes a box, since matplotlib would warn of it.
     """
     has = get_font(findfont(FontProperties())).get_char_index
     text = printable(name)

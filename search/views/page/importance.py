@@ -27,9 +27,9 @@ BEST_SHARE = 0.25
 MIN_TRIALS = 10
 """With fewer trainings, the best quarter of them says nothing."""
 RESAMPLES, MAX_DRAWN = 30, 20_000
-"""The number of times that trainings are drawn anew, with replacement, to see how much depends on
-chance; and the most trials that are drawn in all. If there are more, each drawing has fewer
-trainings, and the bounds are narrowed to what full drawings would give.
+"""The number of bootstrap samples of trainings, which show how much depends on chance; and the most
+trials in all of them. If there are more, each sample has fewer trainings, and the bounds are
+narrowed to those of full samples.
 """
 
 MOMENT = datetime(2000, 1, 1)
@@ -37,9 +37,9 @@ MOMENT = datetime(2000, 1, 1)
 
 
 class _Trials(InMemoryStorage):
-    """Storage of a study that holds these very trials.
+    """Storage of a study that holds these trials without copies.
 
-    `Study.add_trials` copies each trial twice, which takes longer than all else.
+    `Study.add_trials` copies each trial twice, which takes longer than everything else here.
     """
 
     def __init__(self, trials: list[FrozenTrial]) -> None:
@@ -52,7 +52,7 @@ class _Trials(InMemoryStorage):
         deepcopy: bool = True,
         states: Container[TrialState] | None = None,
     ) -> list[FrozenTrial]:
-        """Return all of them, not copied: they are finished, and nobody changes them."""
+        """All trials, uncopied: they are finished, and nobody changes them."""
         return self.trials
 
 
@@ -65,7 +65,7 @@ class _Point:
     score: float
 
     def numbered(self, number: int) -> FrozenTrial:
-        """Return it as a trial with this number: Optuna tells trials apart by their numbers."""
+        """Convert to Optuna's trial with this number, by which Optuna distinguishes trials."""
         return FrozenTrial(
             number=number,
             trial_id=number,
@@ -82,20 +82,20 @@ class _Point:
 
 
 def get_ready(trials: int) -> None:
-    """Import what this many trials will need."""
+    """Import the modules that this many trials will need."""
     if trials >= MIN_TRIALS:
         import optuna.importance  # noqa: F401
 
 
 def importance(result: SearchResult) -> dict[str, tuple[float, ...]]:
-    """Return the importance of each searched parameter with several values, the highest first.
+    """Importance of each searched parameter with several values, the highest first.
 
-    A parameter has its share of the total importance, the mean over drawing the trials anew, and
-    the bounds between which nine in ten of these shares lie. Empty with too few trials, or where
-    none is better than another.
+    The values are the parameter's mean share of the total importance over bootstrap samples, and
+    the bounds of the central 90 % of these shares. Empty with too few trials, or where all are
+    equally good.
 
-    A training is drawn with all its lengths: they are not independent results, but tell what the
-    number of epochs does.
+    A training is sampled with all its lengths: they are not independent results, but they show the
+    effect of the number of epochs.
     """
     trials = result.ranking
     trainings = _trainings(trials)
@@ -104,9 +104,9 @@ def importance(result: SearchResult) -> dict[str, tuple[float, ...]]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     domains = result.started.experiment["space"]["domains"]
     distributions = {
-        path: known
+        path: distribution
         for path, domain in domains.items()
-        if (known := _distribution(trials, path, domain)) is not None
+        if (distribution := _distribution(trials, path, domain)) is not None
     }
     if not distributions:
         return {}
@@ -119,26 +119,26 @@ def importance(result: SearchResult) -> dict[str, tuple[float, ...]]:
         for _ in range(RESAMPLES)
     ]
     drawn = [_shares(sample) for sample in samples]
-    found = {
+    importances = {
         path: _bounds([each.get(path, 0.0) for each in drawn], count / len(points))
         for path in distributions
     }
-    return dict(sorted(found.items(), key=lambda pair: -pair[1][0]))
+    return dict(sorted(importances.items(), key=lambda pair: -pair[1][0]))
 
 
 def _trainings(trials: Sequence[TrialResult]) -> list[list[TrialResult]]:
-    """Return the trials in groups of one training each."""
-    found: dict[str, list[TrialResult]] = {}
+    """Group the trials by training."""
+    trainings: dict[str, list[TrialResult]] = {}
     for trial in trials:
-        found.setdefault(trial.training_key or trial.trial, []).append(trial)
-    return list(found.values())
+        trainings.setdefault(trial.training_key or trial.trial, []).append(trial)
+    return list(trainings.values())
 
 
 def _bounds(shares: Sequence[float], drawn: float) -> tuple[float, ...]:
-    """Return the mean of these shares and the bounds of nine in ten of them.
+    """Mean of these shares and the bounds of the central 90 % of them.
 
-    `drawn` is the fraction of all trainings that was drawn each time. The bounds are drawn in by
-    its square root, as the mean of more trainings varies less.
+    `drawn` is the fraction of all trainings in each sample. The bounds are narrowed by its square
+    root, since the mean of more trainings varies less.
     """
     mean = float(np.mean(shares))
     return mean, *(
@@ -150,18 +150,20 @@ def _bounds(shares: Sequence[float], drawn: float) -> tuple[float, ...]:
 def _distribution(
     trials: Sequence[TrialResult], path: str, domain: Mapping[str, Any]
 ) -> BaseDistribution | None:
-    """Return a parameter's distribution for Optuna; None where all trials have one value."""
+    """A parameter's distribution for Optuna; None where all trials have the same value."""
     values = [trial.params[path] for trial in trials if path in trial.params]
-    seen = list(dict.fromkeys(values))
-    if len(seen) < 2:
+    distinct = list(dict.fromkeys(values))
+    if len(distinct) < 2:
         return None
     cases = domain.get("cases", [domain])
     if any(case["kind"] == "Choice" for case in cases) or not all(
-        _is_number(value) for value in seen
+        _is_number(value) for value in distinct
     ):
-        return CategoricalDistribution([_plain(value) for value in seen])
+        return CategoricalDistribution([_plain(value) for value in distinct])
     return FloatDistribution(
-        min(seen), max(seen), log=min(seen) > 0 and any(case.get("log", False) for case in cases)
+        min(distinct),
+        max(distinct),
+        log=min(distinct) > 0 and any(case.get("log", False) for case in cases),
     )
 
 
@@ -174,18 +176,20 @@ def _plain(value: Any) -> bool | int | float | str | None:
 
 
 def _point(trial: TrialResult, distributions: dict[str, BaseDistribution]) -> _Point:
-    mine = {path: found for path, found in distributions.items() if path in trial.params}
+    own_distributions = {
+        path: distribution for path, distribution in distributions.items() if path in trial.params
+    }
     params = {
         path: _plain(trial.params[path])
-        if isinstance(found, CategoricalDistribution)
+        if isinstance(distribution, CategoricalDistribution)
         else float(trial.params[path])
-        for path, found in mine.items()
+        for path, distribution in own_distributions.items()
     }
-    return _Point(params, mine, trial.score)
+    return _Point(params, own_distributions, trial.score)
 
 
 def _shares(points: Sequence[_Point]) -> dict[str, float]:
-    """Return each parameter's share of the importance."""
+    """Each parameter's share of the importance."""
     # Imports scikit-learn, which takes seconds; small searches need not wait for that.
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 

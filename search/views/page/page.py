@@ -1,6 +1,6 @@
-"""The report as one HTML file that needs nothing beside it: no network, no data set.
+"""The report as one self-contained HTML file, which needs neither network nor data set.
 
-Its one script sorts and filters the table of trials; all is there to read without it.
+Its only script sorts and filters the table of trials; the page is complete without it.
 """
 
 import base64
@@ -17,7 +17,7 @@ from search.journal.result import SearchResult
 from search.views import metric
 from search.views.guessing import AT_CHANCE, at_chance
 from search.views.page import comparison, curves, data, facts, quality
-from search.views.page.answer import Evidence, decision, evidence
+from search.views.page.answer import AnswerEvidence, decision, evidence
 from search.views.page.figures import Picture, picture
 from search.views.page.importance import BEST_SHARE, MIN_TRIALS, importance
 from search.views.page.templates import template
@@ -44,28 +44,28 @@ VISIBLE_TRIALS = 100
 
 @functools.cache
 def script() -> Markup:
-    """Return the page's script, which is part of this project and has nothing from users."""
+    """The page's script, which is part of this project and holds nothing from users."""
     return Markup(SCRIPT.read_text(encoding="utf-8"))
 
 
 def script_source() -> str:
-    """Return the one script that the page may run, by its hash, for a Content-Security-Policy."""
+    """Hash of the only script that the page may run, for a Content-Security-Policy."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script().encode()).digest()).decode()}'"
 
 
 def render(
     result: SearchResult, folder: Path | None = None, pictures: Mapping[str, Picture] | None = None
 ) -> str:
-    """Return the page's text. Everything that comes from users' files and names is escaped.
+    """Render the page as HTML. Everything that comes from users' files and names is escaped.
 
     Args:
-        folder: the search's folder, for what the workers wrote beside the journal; without it, or
-            without their files, the page says what is missing.
-        pictures: all of them, if they are drawn already.
+        folder: the search's folder, for the workers' files beside the journal; without it, or
+            without the files, the page says what is missing.
+        pictures: all pictures, if they are already drawn.
     """
-    shown, highlighted = evidence(result, folder), answer_trial(result)
+    judgement, highlighted = evidence(result, folder), answer_trial(result)
     if pictures is None:
-        pictures = of_search(result) | of_training(result) | of_answer(shown)
+        pictures = of_search(result) | of_training(result) | of_answer(judgement)
     return template(TEMPLATE).render(
         result=result,
         experiment=result.started.experiment,
@@ -77,11 +77,11 @@ def render(
         references=reference_rows(result),
         models=models_table(result),
         front=front_table(result),
-        shown=shown,
+        evidence=judgement,
         data_section=data.section(folder),
         twins=data.twins(folder),
-        mistakes=facts.mistakes(shown.found) if shown.has("confusion_matrix") else [],
-        weakest=facts.weakest(shown.found) if shown.has("confusion_matrix") else [],
+        mistakes=facts.mistakes(judgement.evaluation) if judgement.has("confusion_matrix") else [],
+        weakest=facts.weakest(judgement.evaluation) if judgement.has("confusion_matrix") else [],
         has_networks=any(not is_baseline(trial) for trial in result.ranking),
         stops=facts.stops(result),
         failures=facts.failures(result),
@@ -104,8 +104,8 @@ def render(
         words=metric,
         pictures=pictures,
         edge=curves.worst_shown(result),
-        times=sorted(set(comparison.measured(result).values())),
-        corner=shown.has("roc") and quality.corner(shown.found["roc"]) < 1,
+        times=sorted(set(comparison.measured_costs(result).values())),
+        corner=judgement.has("roc") and quality.corner(judgement.evaluation["roc"]) < 1,
         observation=one_observation(result),
         observed=count(len(result.distinct), one_observation(result)),
         best_share=BEST_SHARE,
@@ -116,10 +116,7 @@ def render(
 def write(
     result: SearchResult, folder: Path, path: Path, pictures: Mapping[str, Picture] | None = None
 ) -> None:
-    """Write the search's page to `path`, with these pictures or with new ones.
-
-    A reader sees the old page or the new one, never half of it.
-    """
+    """Write the search's page to `path` atomically, with these pictures or with new ones."""
     partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
     partial.write_text(render(result, folder, pictures), encoding="utf-8")
     partial.replace(path)
@@ -128,28 +125,28 @@ def write(
 def of_search(result: SearchResult, *, as_file: bool = False) -> dict[str, Picture]:
     """Draw the pictures that compare trials, as far as there is something to compare.
 
-    The curves are wanted `as_file` too.
+    With `as_file`, the curves are drawn as a PNG file too.
     """
-    found: dict[str, Picture] = {}
+    pictures: dict[str, Picture] = {}
     what = f"Validation {result.metric.title}"
     if rows := facts.finalists(result):
-        found["finalists"] = picture(
+        pictures["finalists"] = picture(
             functools.partial(comparison.finalists, rows, title=result.metric.title),
             "The candidates: value in the search, and mean of fresh seeds with its interval",
         )
-    if len(set(comparison.measured(result).values())) > 1:
-        found["pareto"] = picture(
+    if len(set(comparison.measured_costs(result).values())) > 1:
+        pictures["pareto"] = picture(
             functools.partial(comparison.pareto, result),
             f"{what} against the time that one image takes, with the Pareto front",
         )
-    if "parameters" in result.cost_objectives and comparison.measured(result, "parameters"):
+    if "parameters" in result.cost_objectives and comparison.measured_costs(result, "parameters"):
         drawn = functools.partial(comparison.pareto, result, cost="parameters")
-        found["pareto_parameters"] = picture(
+        pictures["pareto_parameters"] = picture(
             drawn, f"{what} against the number of weights, with the Pareto front"
         )
-    found |= _course(result, what, as_file=as_file)
-    if len(result.ranking) > 1 and len(comparison.varied(result)) > 1:
-        found["parallel"] = picture(
+    pictures |= _course(result, what, as_file=as_file)
+    if len(result.ranking) > 1 and len(comparison.varied_axes(result)) > 1:
+        pictures["parallel"] = picture(
             functools.partial(comparison.parallel, result),
             "Parallel coordinates: one axis per hyperparameter, one line per trial",
         )
@@ -158,23 +155,23 @@ def of_search(result: SearchResult, *, as_file: bool = False) -> dict[str, Pictu
         alt = "Importance: " + ", ".join(
             f"{names[path]} {share[0]:.0%}" for path, share in shares.items()
         )
-        found["importance"] = picture(
+        pictures["importance"] = picture(
             functools.partial(comparison.importance_bars, shares, names), alt
         )
-    return found
+    return pictures
 
 
 def _course(result: SearchResult, what: str, *, as_file: bool) -> dict[str, Picture]:
-    """Draw the learning curves and the best so far; of baselines alone the latter as `curves`."""
+    """Draw the learning curves and the best so far; with only baselines, the latter as `curves`."""
     in_turn = functools.partial(curves.best_so_far, result)
-    told = f"{what} of each trial in turn, and the best so far"
+    caption = f"{what} of each trial in turn, and the best so far"
     if not result.ranking:
         return {}
     if all(map(is_baseline, result.ranking)):
-        return {"curves": picture(in_turn, told, as_file=as_file)}
+        return {"curves": picture(in_turn, caption, as_file=as_file)}
     drawn = functools.partial(curves.search_curves, result)
-    found = {"curves": picture(drawn, f"{what} by epoch, one line per trial", as_file=as_file)}
-    return found | ({"progress": picture(in_turn, told)} if len(result.ranking) > 1 else {})
+    pictures = {"curves": picture(drawn, f"{what} by epoch, one line per trial", as_file=as_file)}
+    return pictures | ({"progress": picture(in_turn, caption)} if len(result.ranking) > 1 else {})
 
 
 def of_training(result: SearchResult, *, as_file: bool = False) -> dict[str, Picture]:
@@ -186,10 +183,10 @@ def of_training(result: SearchResult, *, as_file: bool = False) -> dict[str, Pic
     return {"own": picture(functools.partial(curves.trial_curves, answer), alt, as_file=as_file)}
 
 
-def of_answer(shown: Evidence, *, as_file: bool = False) -> dict[str, Picture]:
-    """Draw the pictures of how good the answer is.
+def of_answer(answer_evidence: AnswerEvidence, *, as_file: bool = False) -> dict[str, Picture]:
+    """Draw the pictures of the answer's quality.
 
-    Confusion matrix and ROC curves are wanted `as_file` too.
+    With `as_file`, confusion matrix and ROC curves are drawn as PNG files too.
     """
     drawn: dict[str, tuple[str, Any, str]] = {
         "confusion": (
@@ -206,8 +203,10 @@ def of_answer(shown: Evidence, *, as_file: bool = False) -> dict[str, Picture]:
     }
     return {
         name: picture(
-            functools.partial(draw, shown.found), alt, as_file=as_file and name != "reliability"
+            functools.partial(draw, answer_evidence.evaluation),
+            alt,
+            as_file=as_file and name != "reliability",
         )
         for name, (needed, draw, alt) in drawn.items()
-        if shown.has(needed)
+        if answer_evidence.has(needed)
     }

@@ -13,7 +13,7 @@ from search.views.page.figures import (
     NARROW,
     STRONG,
     Figure,
-    arranged,
+    arrange,
     canvas,
     label,
     styled,
@@ -30,12 +30,12 @@ CORNER = 0.2
 
 
 @styled
-def confusion(found: Mapping[str, Any], narrow: bool = False) -> Figure:
+def confusion(evaluation: Mapping[str, Any], narrow: bool = False) -> Figure:
     """Draw the confusion matrix: true classes down, predicted ones across.
 
     A cell's colour is its share of the true class's images.
     """
-    counts, classes = np.array(found["confusion_matrix"]), found["classes"]
+    counts, classes = np.array(evaluation["confusion_matrix"]), evaluation["classes"]
     side = NARROW if narrow else HALF
     figure, axes = canvas(side, side)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -70,18 +70,18 @@ def confusion(found: Mapping[str, Any], narrow: bool = False) -> Figure:
         text = f"{classes[row]} predicted as {classes[column]}: {number:,} of {whole:,}"
         figure.tell(axes, column, row, text)
     axes.set(xlabel="predicted class", ylabel="true class")
-    return arranged(figure)
+    return arrange(figure)
 
 
 @styled
-def roc(found: Mapping[str, Any], narrow: bool = False) -> Figure:
+def roc(evaluation: Mapping[str, Any], narrow: bool = False) -> Figure:
     """Draw the ROC curves of each class against the rest.
 
-    Where all curves are close to the upper left corner, that corner alone is shown.
+    Where all curves are close to the upper left corner, only that corner is shown.
     """
     figure, axes = canvas(NARROW if narrow else HALF, NARROW if narrow else HALF)
     curves = sorted(
-        ((name, curve) for name, curve in found["roc"].items() if curve["auc"] is not None),
+        ((name, curve) for name, curve in evaluation["roc"].items() if curve["auc"] is not None),
         key=lambda pair: float(pair[1]["auc"]),
     )
     for number, (name, curve) in reversed(list(enumerate(curves))):
@@ -102,7 +102,7 @@ def roc(found: Mapping[str, Any], narrow: bool = False) -> Figure:
             label=text,
             rasterized=len(curves) > MAX_NAMES,
         )
-    side = corner(found["roc"])
+    side = corner(evaluation["roc"])
     if side == 1:
         axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
     margin = 0.02 * side
@@ -115,14 +115,11 @@ def roc(found: Mapping[str, Any], narrow: bool = False) -> Figure:
     )
     handles, names = axes.get_legend_handles_labels()
     axes.legend(handles[::-1], names[::-1], loc="lower right", title="class (area), smallest first")
-    return arranged(figure)
+    return arrange(figure)
 
 
 def corner(curves: Mapping[str, Any]) -> float:
-    """Return how much of both axes `roc` shows, up to 1.
-
-    Where all curves are steep, it is their upper left corner alone.
-    """
+    """The part of both axes that `roc` shows: 1, or `CORNER` where all curves are steep."""
     drawn = [curve for curve in curves.values() if curve["auc"] is not None]
     return (
         CORNER
@@ -135,25 +132,25 @@ def corner(curves: Mapping[str, Any]) -> float:
 
 
 @styled
-def reliability(found: Mapping[str, Any], narrow: bool = False) -> Figure:
-    """Draw how often a guess of some probability is right, over the number of such guesses.
+def reliability(evaluation: Mapping[str, Any], narrow: bool = False) -> Figure:
+    """Draw the accuracy by confidence, above the number of predictions of each confidence.
 
     See Guo et al. 2017, figure 1.
     """
     figure, (axes, counts) = canvas(NARROW if narrow else HALF, NARROW if narrow else HALF, rows=2)
     axes.get_gridspec().set_height_ratios([3, 1])
     images, sure, right = (
-        np.array(found["bins"][name]) for name in ("images", "confidence", "right")
+        np.array(evaluation["bins"][name]) for name in ("images", "confidence", "right")
     )
     edges, there = np.linspace(0, 1, len(images) + 1), images > 0
     middle, width = (edges[:-1] + edges[1:]) / 2, 0.92 / len(images)
-    held = np.maximum(images, 1)
+    divisors = np.maximum(images, 1)
     axes.bar(
-        middle[there], (right / held)[there], width, color=STRONG, alpha=0.85, label="accuracy"
+        middle[there], (right / divisors)[there], width, color=STRONG, alpha=0.85, label="accuracy"
     )
     axes.plot(
-        (sure / held)[there],
-        (sure / held)[there],
+        (sure / divisors)[there],
+        (sure / divisors)[there],
         "_",
         color=ANSWER,
         markersize=10,
@@ -165,7 +162,7 @@ def reliability(found: Mapping[str, Any], narrow: bool = False) -> Figure:
     axes.tick_params(labelbottom=False)
     axes.legend(loc="best")
     for place in np.flatnonzero(there):
-        share, mean = right[place] / held[place], sure[place] / held[place]
+        share, mean = right[place] / divisors[place], sure[place] / divisors[place]
         text = f"{images[place]:,.0f} images: {share:.1%} correct, mean confidence {mean:.1%}"
         figure.tell(axes, middle[place], share, text)
     counts.bar(middle, images, width, color=FAINT)
@@ -178,4 +175,4 @@ def reliability(found: Mapping[str, Any], narrow: bool = False) -> Figure:
     counts.set_yticks([10**power for power in range(0, int(np.log10(max(images.max(), 1))) + 1, 2)])
     counts.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     counts.yaxis.minorticks_off()
-    return arranged(figure)
+    return arrange(figure)

@@ -11,7 +11,7 @@ from trainables.errors import printable
 
 @functools.cache
 def template(name: str) -> Template:
-    """Return the template in a file beside this one, compiled."""
+    """Compile the template in a file beside this one."""
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
@@ -23,8 +23,5 @@ def template(name: str) -> Template:
 
 
 def _readable(value: object) -> object:
-    """Return a value for the template without control characters.
-
-    Text that the template itself has made stays as it is.
-    """
+    """Remove control characters from a value; text of the template itself stays as it is."""
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value

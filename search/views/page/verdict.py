@@ -1,7 +1,7 @@
-"""The verdict in words.
+"""The verdict of a search in sentences.
 
-It says what was asked, what is best, how sure that is, whether a network was needed, and what the
-test said.
+They state the question, the best trial, its uncertainty, whether a network was needed, and the test
+result.
 """
 
 import math
@@ -44,22 +44,22 @@ Sentence = tuple[str, Message]
 
 
 def verdict(result: SearchResult, decided: Sequence[str] = ()) -> list[Sentence]:
-    """Return the sentences in a reader's order, without those on what is not known yet.
+    """Write the sentences in reading order, without those on facts that are not known yet.
 
     Args:
         result: the search.
-        decided: of an improvement, the lines of its decision; figures are set in.
+        decided: the lines of an improvement's decision; the indented ones hold figures.
     """
     figures = [line.strip() for line in decided if line.startswith(" ")]
     outcome = [line for line in decided if not line.startswith(" ")]
     title = "Chosen" if result.chosen is not None and result.chosen.repeat_of else "Found"
-    said: list[tuple[str, str | Message]] = [
+    sections: list[tuple[str, str | Message]] = [
         ("Decided", "; ".join(outcome)),
-        ("Asked", _asked(result)),
-        (title, _found(result)),
+        ("Asked", _question(result)),
+        (title, _result_sentence(result)),
     ]
     if result.chosen is not None:
-        said += [
+        sections += [
             ("Guessing", guessing_text(result)),
             ("How sure", _sure(result)),
             ("For less", quicker_text(result)),
@@ -67,7 +67,7 @@ def verdict(result: SearchResult, decided: Sequence[str] = ()) -> list[Sentence]
             ("Trained weights", _from_nothing(result)),
             ("On new images", "; ".join(figures) or _tested(result)),
         ]
-    return [(title, Message(text)) for title, text in said if text]
+    return [(title, Message(text)) for title, text in sections if text]
 
 
 def percent(share: float, images: int = FEW_IMAGES) -> str:
@@ -79,25 +79,25 @@ def correct(share: float, images: int, what: str, more: str = "") -> str:
     """Return `63 of 96 test images correctly (65.6%)`.
 
     Args:
-        share: of the images that are classified correctly.
+        share: share of the images that are classified correctly.
         what: the images' name, such as `test images`.
-        more: what else stands in the brackets.
+        more: further text in the brackets.
     """
-    told = f"{percent(share, images)}{more and '; '}{more}"
-    return f"{round(share * images):,} of {images:,} {what} correctly ({told})"
+    brackets = f"{percent(share, images)}{more and '; '}{more}"
+    return f"{round(share * images):,} of {images:,} {what} correctly ({brackets})"
 
 
 def worth(value: float, metric: Metric, images: int = FEW_IMAGES) -> str:
-    """Return a metric's value as a sentence shows it: `97.77%`, or `0.9123`."""
+    """Format a metric's value for a sentence: `97.77%`, or `0.9123`."""
     return percent(value, images) if metric.in_percent else f"{value:.4f} {metric.unit}".rstrip()
 
 
 def apart(difference: float, metric: Metric) -> str:
-    """Return how far two values of a metric are apart: `0.6 points`, or `0.0061`."""
+    """Format the difference of two values of a metric: `0.6 points`, or `0.0061`."""
     return f"{100 * abs(difference):.1f} points" if metric.in_percent else f"{abs(difference):.4f}"
 
 
-def _asked(result: SearchResult) -> str:
+def _question(result: SearchResult) -> str:
     experiment, data = result.started.experiment, result.started.data
     names = list(short_names(searched(result)).values())
     what = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
@@ -108,8 +108,8 @@ def _asked(result: SearchResult) -> str:
         "grid": "Grid",
     }.get(experiment["algorithm"], experiment["algorithm"])
     stopped = "those that fell behind" if "stopped" in result.counts else "none"
-    held = f" and {result.counts['held']} are held" if "held" in result.counts else ""
-    until = {"fifo": "each was trained to its end", "asha": f"ASHA stopped {stopped}{held}"}.get(
+    paused = f" and {result.counts['held']} are held" if "held" in result.counts else ""
+    until = {"fifo": "each was trained to its end", "asha": f"ASHA stopped {stopped}{paused}"}.get(
         experiment["scheduler"], experiment["scheduler"]
     )
     low = "".join(f", with low {name}" for name in result.cost_objectives[:1]) + "".join(
@@ -133,14 +133,14 @@ def count(number: int, word: str) -> str:
 
 
 def one_observation(result: SearchResult) -> str:
-    """Return the word for what statistics count: `trial`, or `training`.
+    """The name of one independent observation: `trial`, or `training`.
 
     It is `training` where some trials are different lengths of one training.
     """
     return "trial" if len(result.distinct) == len(result.ranking) else "training"
 
 
-def _found(result: SearchResult) -> str:
+def _result_sentence(result: SearchResult) -> str:
     answer = result.chosen
     if answer is None:
         return (
@@ -181,7 +181,7 @@ def _found(result: SearchResult) -> str:
 
 
 def _highest(result: SearchResult, candidate: TrialResult) -> str:
-    """Return which trial was the best in the search, where a selection chose another one."""
+    """Name the best trial of the search, where a selection chose another one."""
     best, metric = result.best, result.metric
     if best is None or candidate is best:
         return ""
@@ -193,10 +193,10 @@ def _highest(result: SearchResult, candidate: TrialResult) -> str:
 
 
 def _reaches(trial: TrialResult, images: int) -> str:
-    """Return how good a trial is: `classifies 63 of 96 validation images correctly (65.6%)`.
+    """Describe a trial's value: `classifies 63 of 96 validation images correctly (65.6%)`.
 
-    By another metric: `reaches a macro F1 of 0.9123 on the ... images, and classifies 65.6% of them
-    correctly`.
+    With another metric: `reaches a macro F1 of 0.9123 on the ... images, and classifies 65.6% of
+    them correctly`.
     """
     folds, primary = _folds(trial, images), trial.task.primary
     if trial.metric.is_share and folds:
@@ -218,7 +218,7 @@ def _reaches(trial: TrialResult, images: int) -> str:
 
 
 def _folds(trial: TrialResult, images: int) -> str:
-    """Return what cross-validation adds to a trial's value, as text."""
+    """Describe the spread of a trial's value over the folds; empty without folds."""
     if trial.deviation is None:
         return ""
     folds = trial.config["data"].get("folds")
@@ -231,14 +231,14 @@ def _folds(trial: TrialResult, images: int) -> str:
 def _sure(result: SearchResult) -> str | Message:
     selection = result.selection
     if selection is not None and selection.chosen is not None and selection.verdict is not None:
-        found = _selected(selection.verdict, result.started.data["val"], result.metric)
-        return Message(f"{found} ", GONE_ON) if result.is_selection_old else found
+        sentence = _selected(selection.verdict, result.started.data["val"], result.metric)
+        return Message(f"{sentence} ", GONE_ON) if result.is_selection_old else sentence
     answer, images = result.chosen, result.started.data["val"]
     if answer is None or not images:
         return ""
     metric = answer.metric
     bounds = interval(answer, images)
-    others = [
+    rivals = [
         trial
         for trial in result.distinct
         if not (
@@ -246,7 +246,7 @@ def _sure(result: SearchResult) -> str | Message:
         )
     ]
     least = least_score(answer, images)
-    near = sum(trial.score >= least for trial in others)
+    near = sum(trial.score >= least for trial in rivals)
     text = f"How near the true {metric.title} is, {images:,} images do not tell."
     if bounds is not None:
         low, high = (worth(bound, metric, images) for bound in bounds)
@@ -259,10 +259,10 @@ def _sure(result: SearchResult) -> str | Message:
             f" {count(near, f'other {one_observation(result)}')} "
             f"{'lies' if near == 1 else 'lie'} in that range, so luck may have decided."
         )
-    if others:
+    if rivals:
         several = f" {one_observation(result)}s" if one_observation(result) != "trial" else ""
         text += (
-            f" It is also the {superlative(metric)} of {len(others) + 1:,}{several} measured on "
+            f" It is also the {superlative(metric)} of {len(rivals) + 1:,}{several} measured on "
             "the same images, which makes it optimistic;"
         )
         later = (
@@ -282,13 +282,13 @@ def _selected(verdict: Selected, images: int, metric: Metric) -> str:
     mean, low, high = (
         worth(value, metric, images) for value in (expected.mean, expected.low, expected.high)
     )
-    told = (
+    reach = (
         f"classifies {mean} of the validation images correctly on average"
         if metric.is_share
         else f"reaches a mean {metric.title} of {mean} on the validation images"
     )
     return (
-        f"Trained again with {count(expected.seeds, 'fresh seed')}, {verdict.candidate} {told} "
+        f"Trained again with {count(expected.seeds, 'fresh seed')}, {verdict.candidate} {reach} "
         f"({verdict.level:.0%} interval: {low} to {high}), "
         f"{_beside(expected.mean - search_value, metric)} "
         f"{worth(search_value, metric, images)} that the search measured."
@@ -305,7 +305,7 @@ def _beside(difference: float, metric: Metric) -> str:
 
 
 def _compared(verdict: Selected) -> str:
-    """Return what became of the other candidates, in sentences."""
+    """Describe the outcome of the other candidates, in sentences."""
     tied, behind, worse = (
         [row.candidate for row in verdict.rows if row.state == state]
         for state in ("tied", "behind", "dropped")
@@ -327,16 +327,13 @@ def _compared(verdict: Selected) -> str:
 
 
 def _network(result: SearchResult) -> str:
-    """Return whether the best network is better than the best baseline, in words.
-
-    Empty for a task that has no baselines.
-    """
+    """Compare the best network with the best baseline; empty for a task without baselines."""
     if result.task is not CLASSIFICATION:
         return ""
     images = result.started.data["val"]
-    found = list(result.best_of_models.values())
-    network = next((trial for trial in found if not is_baseline(trial)), None)
-    baseline = next((trial for trial in found if is_baseline(trial)), None)
+    best_trials = list(result.best_of_models.values())
+    network = next((trial for trial in best_trials if not is_baseline(trial)), None)
+    baseline = next((trial for trial in best_trials if is_baseline(trial)), None)
     if baseline is None:
         return (
             "Not known: only networks were tried. The space baselines fits a support vector "
@@ -364,7 +361,7 @@ def _network(result: SearchResult) -> str:
 
 
 def _from_nothing(result: SearchResult) -> str:
-    """Return that trained weights usually gain much, where few photographs had none."""
+    """Suggest trained weights for a few photographs; empty where they do not apply."""
     began = [trial.config.get("model", {}).get("pretrained") for trial in result.trials.values()]
     if not result.started.data.get("few_photographs") or any(began):
         return ""
@@ -389,12 +386,12 @@ def _tested(result: SearchResult) -> str:
             "other on new images and on the old test images, and decides."
         )
     if not test:
-        return f"Not known yet. {opened(result.openings)}"
+        return f"Not known yet. {openings_text(result.openings)}"
     images, metric, primary = test["images"], result.metric, result.task.primary
     value, bounds = tested_interval(test, metric)
     reached, sure = worth(value, metric, images), f"{LEVEL:.0%} interval not known"
     if bounds is not None:
-        low, high = (worth(one, metric, images) for one in bounds)
+        low, high = (worth(bound, metric, images) for bound in bounds)
         sure = f"{LEVEL:.0%} interval: {low} to {high}"
     first = worth(test[primary.name], primary, images)
     name = result.chosen.trial if result.chosen is not None else ""
@@ -410,11 +407,11 @@ def _tested(result: SearchResult) -> str:
             if primary.is_share
             else f", and {with_article(primary)} of {first}"
         )
-    return f"{text}. They influenced no choice. {opened(result.openings)}"
+    return f"{text}. They influenced no choice. {openings_text(result.openings)}"
 
 
-def opened(openings: list[Opening]) -> str:
-    """Return when the test part was opened, by what and for which trial, in a sentence."""
+def openings_text(openings: list[Opening]) -> str:
+    """Sentence on when the test set was opened, by which command and for which trial."""
     if not openings:
         return "The test images are sealed: nothing has been measured on them."
     first, *more = (f"on {opening}" for opening in openings)
@@ -424,7 +421,7 @@ def opened(openings: list[Opening]) -> str:
 
 
 def tiles(result: SearchResult) -> list[tuple[str, str, str]]:
-    """Return the few numbers to remember: title, number, and what it is about."""
+    """The few most important numbers, each with a title and an explanation."""
     answer = result.chosen
     if answer is None:
         return []
@@ -432,9 +429,9 @@ def tiles(result: SearchResult) -> list[tuple[str, str, str]]:
     chosen = result.selection.verdict if result.selection is not None else None
     expected = chosen.expected if chosen is not None else None
     metric, title = result.metric, result.metric.title
-    found = [(f"validation {title}", worth(answer.value, metric, images), f"{images:,} images")]
+    rows = [(f"validation {title}", worth(answer.value, metric, images), f"{images:,} images")]
     if expected is not None:
-        found = [
+        rows = [
             (
                 f"expected validation {title}",
                 worth(expected.mean, metric, images),
@@ -442,7 +439,7 @@ def tiles(result: SearchResult) -> list[tuple[str, str, str]]:
             )
         ]
     if test:
-        found.append(
+        rows.append(
             (
                 f"test {title}",
                 worth(tested_interval(test, metric)[0], metric, test["images"]),
@@ -450,9 +447,9 @@ def tiles(result: SearchResult) -> list[tuple[str, str, str]]:
             )
         )
     if not metric.is_primary:
-        found.append(_primary_tile(answer, images, test))
+        rows.append(_primary_tile(answer, images, test))
     if times := cost.get("inference"):
-        found.append(
+        rows.append(
             (
                 "one image takes",
                 f"{times['batch_1']['median_ms']:.3g} ms",
@@ -461,12 +458,12 @@ def tiles(result: SearchResult) -> list[tuple[str, str, str]]:
             )
         )
     if (weights := cost.get("parameters")) is not None:
-        found.append(("weights", f"{weights / 1e6:.3g} M", f"{cost['bytes'] / 1e6:.3g} MB"))
-    return [*found, ("search time", duration(result.wall_s), count(len(result.trials), "trial"))]
+        rows.append(("weights", f"{weights / 1e6:.3g} M", f"{cost['bytes'] / 1e6:.3g} MB"))
+    return [*rows, ("search time", duration(result.wall_s), count(len(result.trials), "trial"))]
 
 
 def _primary_tile(answer: TrialResult, images: int, test: Evaluation) -> tuple[str, str, str]:
-    """Return the tile of the task's primary metric, where another metric comes first."""
+    """Tile of the task's primary metric, used where another metric comes first."""
     primary = answer.task.primary
     if test:
         value = worth(test[primary.name], primary, test["images"])

@@ -1,8 +1,8 @@
 """The page as a view: it and all pictures are drawn at the end, before the search's last event.
 
-What they need is prepared while the search still waits for something else: one thread imports while
-the last trials train, another draws while the best trial is tested. Whoever needs the pictures does
-what is still missing, and reports errors.
+The work is prepared while the search still waits for something else: one thread imports while the
+last trials train, another draws while the best trial is tested. `keep` does what is still missing,
+and reports errors.
 """
 
 from contextlib import suppress
@@ -12,26 +12,26 @@ from typing import TYPE_CHECKING
 from search.decisions.driver import Driver
 from search.journal.events import Opened
 from search.journal.journal import Event
-from search.views.base import Shown, View
+from search.views.base import View, ViewContext
 
 if TYPE_CHECKING:
-    from search.views.page.artifacts import Drawn
+    from search.views.page.artifacts import DrawnPictures
 
 
-def open_page(shown: Shown) -> "Page | None":
-    """Return the view; None where the search was over before, and its page is there."""
-    return Page(shown.driver) if shown.driver is not None else None
+def open_page(context: ViewContext) -> "ReportView | None":
+    """Open the view; None where the search was already over, and its page exists."""
+    return ReportView(context.driver) if context.driver is not None else None
 
 
-class Page(View):
-    """Draws all pictures that need no test once the test part is opened, the others at the end.
+class ReportView(View):
+    """Draws the pictures that need no test while the test runs, and the others at the end.
 
     Most processors are idle while the best trial is tested.
     """
 
     def __init__(self, driver: Driver) -> None:
         self.driver = driver
-        self._drawn: Drawn | None = None
+        self._drawn: DrawnPictures | None = None
         self._thread: Thread | None = None
         self._imports = False
 
@@ -39,21 +39,18 @@ class Page(View):
         """Start drawing when the test begins, once."""
         if isinstance(event.data, Opened) and self._thread is None:
             thread = Thread(target=self._draw, args=[self.driver.is_late], daemon=True)
-            with suppress(RuntimeError):  # no thread is to be had: it is drawn at the end
+            with suppress(RuntimeError):  # no thread is available: it is drawn at the end
                 thread.start()
                 self._thread = thread
 
     def tick(self) -> None:
-        """Import what the pictures need, in a thread, while the last trials train, once.
-
-        Nobody waits for it then.
-        """
+        """Import once what the pictures need, in a thread, while the last trials train."""
         driver = self.driver
         if self._imports or driver.outstanding > driver.at_once:
             return
         if driver.result.epochs_trained:
             self._imports = True
-            with suppress(RuntimeError):  # no thread is to be had: it is imported at the end
+            with suppress(RuntimeError):  # no thread is available: it is imported at the end
                 Thread(target=import_evidence, args=[len(driver.trials)], daemon=True).start()
 
     def keep(self) -> None:
@@ -69,8 +66,8 @@ class Page(View):
             drawn=self.drawn(),
         )
 
-    def drawn(self) -> "Drawn | None":
-        """Wait until the drawing ends and return what was drawn; None if nothing was."""
+    def drawn(self) -> "DrawnPictures | None":
+        """Wait for the drawing thread and return its pictures; None if it has none."""
         if self._thread is not None:
             self._thread.join()
         return self._drawn
@@ -83,9 +80,9 @@ class Page(View):
 
 
 def import_evidence(trials: int) -> None:
-    """Import what pictures of this many trials need.
+    """Import the modules that pictures of this many trials need.
 
-    Errors are ignored: the process may end meanwhile.
+    Errors are ignored, since the process may end meanwhile.
     """
     with suppress(Exception):
         from search.views.page.artifacts import get_ready

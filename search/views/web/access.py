@@ -1,7 +1,7 @@
-"""Access to the pages: for whoever has the token, from a page of this server.
+"""Access control of the pages: by a token, and only from pages of this server.
 
-The address that the terminal shows has the token; it is changed for a cookie once, which only this
-process knows, so that a later one knows it no more.
+The address on the terminal contains the token. It is exchanged for a cookie once, which only this
+process knows, so that a later server does not accept it.
 """
 
 import hashlib
@@ -30,15 +30,15 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 REFUSED = {**HEADERS, "Connection": "close"}
-"""A stranger keeps none of the places that connections have."""
+"""Headers of a refusal. The connection is closed, so that a stranger does not occupy it."""
 TOKEN = "open"
 """The parameter of an address with the token; `token` would be masked as a secret."""
 LEADS = (
     '<!doctype html><html lang="en"><meta http-equiv="refresh" content="0;url={0}">'
     '<title>Searches</title><p><a href="{0}">The searches</a></p></html>'
 )
-"""The page that leads on where the address with the token was opened from a file, or from a mail:
-after a redirect a browser would not send the cookie, which is `SameSite=Strict`, from there."""
+"""The page that forwards where the address with the token was opened from a file or a mail: after a
+redirect from there a browser would not send the cookie, which is `SameSite=Strict`."""
 ELSEWHERE = (
     "This page was asked for by a page of another server, and answers its own pages alone: open it "
     "by its address."
@@ -57,7 +57,7 @@ class Access:
 
         Args:
             host: the address at which the server listens.
-            token: the one that is wanted; empty makes one.
+            token: the token to require; empty creates one.
         """
         self.token = token or secrets.token_urlsafe(24)
         self.hosts = allowed_hosts(host)
@@ -67,60 +67,60 @@ class Access:
 
     @property
     def csrf(self) -> str:
-        """The text that a form has to bring along."""
+        """The text that a form has to contain."""
         return hmac.new(self._session.encode(), b"change", hashlib.sha256).hexdigest()
 
-    def is_csrf(self, given: str) -> bool:
-        """Return whether a form has brought it along."""
-        return hmac.compare_digest(given.encode(), self.csrf.encode())
+    def is_csrf(self, text: str) -> bool:
+        """True if this is the text that a form has to contain."""
+        return hmac.compare_digest(text.encode(), self.csrf.encode())
 
-    def is_token(self, given: str) -> bool:
-        """Return whether this is the token."""
-        return hmac.compare_digest(given.encode(), self.token.encode())
+    def is_token(self, text: str) -> bool:
+        """True if this is the token."""
+        return hmac.compare_digest(text.encode(), self.token.encode())
 
     def is_known(self, headers: Headers) -> bool:
-        """Return whether a request brings the session's cookie."""
+        """True if a request has the session's cookie."""
         cookies = SimpleCookie()
         try:
             cookies.load(headers.get("cookie", ""))
         except CookieError:
             return False
-        found = cookies.get(self.cookie)
-        return found is not None and hmac.compare_digest(
-            found.value.encode(), self._session.encode()
+        cookie = cookies.get(self.cookie)
+        return cookie is not None and hmac.compare_digest(
+            cookie.value.encode(), self._session.encode()
         )
 
     def let_in(self, answer: Response) -> Response:
-        """Return an answer that also sets the session's cookie."""
+        """Add the session's cookie to a response."""
         answer.set_cookie(self.cookie, self._session, httponly=True, samesite="strict")
         return answer
 
 
 class Guarded:
-    """Lets an app answer those who may use it."""
+    """Passes only authorised requests to an app."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self.app, self.access = app, access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or let the app answer; connections of other kinds than HTTP get none."""
+        """Refuse, or let the app answer; connections other than HTTP get no answer."""
         if scope["type"] == "http":
             answer = self._refusal(scope) or self.app
             await answer(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> Response | None:
-        """Return the answer to whoever may not use the app, or has just brought the token."""
+        """Make the response to an unauthorised request, or to one with the token; else None."""
         if refused := refusal(scope, self.access.hosts):
             return PlainTextResponse(refused, 403, REFUSED)
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        given = dict(query).get(TOKEN)
+        token = dict(query).get(TOKEN)
         headers = Headers(scope=scope)
         is_own = headers.get("sec-fetch-site", "none") in ("none", "same-origin")
-        if given is not None and self.access.is_token(given):
-            left = urlencode([(name, value) for name, value in query if name != TOKEN])
+        if token is not None and self.access.is_token(token):
+            remaining_query = urlencode([(name, value) for name, value in query if name != TOKEN])
             # Never `//host`, which a browser takes for another server.
             path = "/" + quote(scope["path"].lstrip("/"))
-            address = path + (f"?{left}" if left else "")
+            address = path + (f"?{remaining_query}" if remaining_query else "")
             if is_own:
                 return self.access.let_in(RedirectResponse(address, 303, HEADERS))
             return self.access.let_in(HTMLResponse(LEADS.format(escape(address)), 200, HEADERS))
@@ -128,6 +128,6 @@ class Guarded:
         # cookie along.
         if not is_own:
             return PlainTextResponse(ELSEWHERE, 403, REFUSED)
-        if given is None and self.access.is_known(headers):
+        if token is None and self.access.is_known(headers):
             return None
         return PlainTextResponse(NO_TOKEN, 401, REFUSED)

@@ -12,7 +12,7 @@ from search.views.web.site import Site
 
 
 def app_of(site: Site) -> Starlette:
-    """Return the app with all of the site's pages."""
+    """Build the app with all of the site's pages."""
     routes = [route for page in site.pages for route in page.routes(site)]
     own = own_files()
 
@@ -21,8 +21,8 @@ def app_of(site: Site) -> Starlette:
         if name not in own:
             return site.refused(request, 404, "there is no such file.")
         kind = f"{TYPES[name.rpartition('.')[2]]}; charset=utf-8"
-        kept = {**HEADERS, "Cache-Control": "max-age=31536000, immutable"}
-        return Response(own[name], headers={**kept, "Content-Type": kind})
+        cacheable = {**HEADERS, "Cache-Control": "max-age=31536000, immutable"}
+        return Response(own[name], headers={**cacheable, "Content-Type": kind})
 
     async def missing(request: Request, error: Exception) -> Response:
         return site.refused(request, 404, "there is no such page.")

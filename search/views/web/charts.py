@@ -1,4 +1,4 @@
-"""Figures for the charts of the pages: as JSON for their scripts, and as small pictures."""
+"""Data of the pages' charts, as JSON for their scripts and as small pictures."""
 
 import json
 import math
@@ -9,29 +9,29 @@ from markupsafe import Markup
 
 from search.journal.result import FAILED, SearchResult, TrialResult
 from search.views.series import Axis
-from search.views.web.course import Course, Record
+from search.views.web.course import Course, CourseRecord
 from search.views.web.feed import Followed, Point
 from trainables.catalog.tasks import Metric
 from trainables.values import Json
 
 TOP = 10
-"""The number of trials, the best ones, whose curves are whole, in a colour of their own."""
+"""The number of best trials, whose curves are complete and coloured."""
 THINNED = 24
-"""About how many points the curve of another trial has."""
+"""About the number of points in the curve of another trial."""
 
 
 def rounded(value: float) -> float:
-    """Return a figure with as many digits as a picture shows."""
+    """Round to six digits, more than a picture shows."""
     return float(f"{value:.6g}")
 
 
 def top(result: SearchResult) -> list[str]:
-    """Return the names of the best trials, the best first."""
+    """Names of the best trials, the best first."""
     return [trial.trial for trial in result.ranking[:TOP]]
 
 
 def of_search(followed: Followed) -> Json:
-    """Return all that the charts of a search need, up to its last event."""
+    """All data of the charts of a search, up to its last event."""
     result, course = followed.result, followed.course
     assert course is not None
     best, axes = top(result), Axis.all_of(result)
@@ -51,35 +51,37 @@ def of_search(followed: Followed) -> Json:
 
 
 def of_trial(trial: TrialResult) -> Json:
-    """Return the curves of one trial: its metric, and its losses."""
+    """The curves of one trial: its metric, and its losses."""
     metric = trial.metric
     names = {"train/loss": "training loss", "val/loss": "validation loss"}
-    told = list(trial.epochs.values())
+    epoch_metrics = list(trial.epochs.values())
     return {
         "metric": _metric_of(metric),
         "epochs": list(trial.epochs),
-        "values": [rounded(metrics[metric.key]) for metrics in told],
+        "values": [rounded(metrics[metric.key]) for metrics in epoch_metrics],
         "losses": {
-            title: [None if key not in one else rounded(one[key]) for one in told]
+            title: [
+                None if key not in metrics else rounded(metrics[key]) for metrics in epoch_metrics
+            ]
             for key, title in names.items()
-            if any(key in one for one in told)
+            if any(key in metrics for metrics in epoch_metrics)
         },
     }
 
 
-def of_courses(every: Sequence[Followed]) -> Json:
-    """Return the best so far of several searches that are ranked by one metric."""
+def of_courses(searches: Sequence[Followed]) -> Json:
+    """The best values so far of several searches that are ranked by the same metric."""
     return {
-        "metric": _metric(every[0].result),
+        "metric": _metric(searches[0].result),
         "searches": [
             {
-                "name": one.name,
-                "course": _records(one.course.records),
-                "seconds": rounded(one.course.seconds),
-                "epochs": one.course.epochs,
+                "name": followed.name,
+                "course": _records(followed.course.records),
+                "seconds": rounded(followed.course.seconds),
+                "epochs": followed.course.epochs,
             }
-            for one in every
-            if one.course is not None
+            for followed in searches
+            if followed.course is not None
         ],
     }
 
@@ -88,19 +90,19 @@ def news(
     points: Iterable[Point],
     trials: Iterable[TrialResult],
     axes: Sequence[Axis],
-    records: Iterable[Record] | None,
+    records: Iterable[CourseRecord] | None,
 ) -> str:
-    """Return what is new as JSON; `records` are all of them, or None where there is no new one."""
-    told: Json = {
+    """Encode changes as JSON; `records` are all of them, or None where there is no new one."""
+    changes: Json = {
         "points": [
-            [one.trial, one.epoch, rounded(one.value), rounded(one.seconds), one.epochs]
-            for one in points
+            [point.trial, point.epoch, rounded(point.value), rounded(point.seconds), point.epochs]
+            for point in points
         ],
         "trials": [_proposed(trial, axes) for trial in trials],
     }
     if records is not None:
-        told["course"] = _records(records)
-    return json.dumps(told)
+        changes["course"] = _records(records)
+    return json.dumps(changes)
 
 
 def _metric(result: SearchResult) -> Json:
@@ -112,8 +114,10 @@ def _metric_of(metric: Metric) -> Json:
     return {"title": metric.title, "mode": metric.mode, "unit": metric.unit, "limits": limits}
 
 
-def _records(records: Iterable[Record]) -> list[list[float]]:
-    return [[rounded(one.seconds), one.epochs, rounded(one.value)] for one in list(records)]
+def _records(records: Iterable[CourseRecord]) -> list[list[float]]:
+    return [
+        [rounded(record.seconds), record.epochs, rounded(record.value)] for record in list(records)
+    ]
 
 
 def _proposed(trial: TrialResult, axes: Sequence[Axis]) -> list[Any]:
@@ -121,12 +125,12 @@ def _proposed(trial: TrialResult, axes: Sequence[Axis]) -> list[Any]:
 
 
 def _value(trial: TrialResult) -> float | None:
-    """Return a trial's value; None where it has none that counts."""
+    """A trial's value; None before its first epoch, and for a failed trial."""
     return rounded(trial.value) if trial.epochs and trial.outcome not in FAILED else None
 
 
 def _curve(trial: TrialResult, *, whole: bool) -> list[list[Any]]:
-    """Return the epochs and values of a trial; without the best one in between, if thinned."""
+    """The epochs and values of a trial, thinned unless `whole`."""
     epochs, key = list(trial.epochs), trial.metric.key
     if not whole and len(epochs) > THINNED:
         last = epochs[-1]
@@ -136,27 +140,27 @@ def _curve(trial: TrialResult, *, whole: bool) -> list[list[Any]]:
 
 
 def line(points: Sequence[tuple[float, float]], width: int, height: int) -> Markup:
-    """Return the points of a stepped line for an SVG `polyline`, as wide and high as said."""
+    """The points of a stepped line for an SVG `polyline` of this width and height."""
     if not points:
         return Markup("")
     (first, _), (last, _) = points[0], points[-1]
     values = [value for _, value in points]
     low, high = min(values), max(values)
     across, up = (width - 4) / ((last - first) or 1), (height - 4) / ((high - low) or 1)
-    told, before = [], None
+    vertices, before = [], None
     for x, value in points:
         at = 2 + (x - first) * across
         y = height / 2 if high == low else height - 2 - (value - low) * up
         if before is not None:
-            told.append(f"{at:.1f},{before:.1f}")
-        told.append(f"{at:.1f},{y:.1f}")
+            vertices.append(f"{at:.1f},{before:.1f}")
+        vertices.append(f"{at:.1f},{y:.1f}")
         before = y
-    return Markup(" ".join(told))
+    return Markup(" ".join(vertices))
 
 
 def course_line(course: Course, width: int, height: int) -> Markup:
-    """Return the best so far against epochs, as `line` does."""
-    points = [(float(one.epochs), one.value) for one in course.records]
+    """Draw the best value so far against epochs, as `line` does."""
+    points = [(float(record.epochs), record.value) for record in course.records]
     if points:
         points.append((float(course.epochs), points[-1][1]))
     return line(points, width, height)

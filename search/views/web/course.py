@@ -1,4 +1,4 @@
-"""The best so far of a search, epoch by epoch, against time and against epochs."""
+"""The best value so far of a search, by epoch, against time and against epochs."""
 
 from array import array
 from dataclasses import dataclass
@@ -8,23 +8,23 @@ from trainables.catalog.tasks import Metric
 
 
 @dataclass(frozen=True)
-class Record:
-    """A value that was better than all before."""
+class CourseRecord:
+    """A value that is better than all earlier ones."""
 
     seconds: float
-    """Since the search began, the time between its sessions left out."""
+    """Seconds since the search began, without the time between its sessions."""
     epochs: int
-    """Epochs of all trials by then."""
+    """Epochs of all trials up to then."""
     value: float
     trial: str
 
 
 class Course:
-    """The records of a search. What a trial reached counts no more once that trial has failed."""
+    """The records of a search. The values of a failed trial do not count."""
 
     def __init__(self, metric: Metric) -> None:
         self.metric = metric
-        self.records: list[Record] = []
+        self.records: list[CourseRecord] = []
         self.seconds, self.epochs = 0.0, 0
         """The time of the last epoch, and the number of epochs that were trained."""
         self._best = BestSoFar(metric)
@@ -34,13 +34,13 @@ class Course:
 
     @property
     def count(self) -> int:
-        """The number of epochs that it has heard of."""
+        """The number of epochs added."""
         return len(self._trials)
 
     def add(self, trial: str, seconds: float, value: float, *, is_own: bool = True) -> bool:
-        """Take an epoch, and return whether it is a record.
+        """Add an epoch; return True if it is a record.
 
-        `is_own` is false of one that another trial had trained, which costs nothing.
+        `is_own` is false for an epoch that another trial has trained, which costs nothing.
         """
         self.seconds, self.epochs = seconds, self.epochs + is_own
         self._trials.append(trial)
@@ -50,7 +50,7 @@ class Course:
         return self._take(len(self._trials) - 1)
 
     def drop(self, trial: str) -> None:
-        """Take a trial's values back: it has failed."""
+        """Remove the values of a trial that has failed."""
         self._failed.add(trial)
         if any(record.trial == trial for record in self.records):
             self.records, self._best = [], BestSoFar(self.metric)
@@ -61,6 +61,6 @@ class Course:
         value = self._values[place]
         if self._trials[place] in self._failed or not self._best.add(value):
             return False
-        record = Record(self._seconds[place], self._epochs[place], value, self._trials[place])
+        record = CourseRecord(self._seconds[place], self._epochs[place], value, self._trials[place])
         self.records.append(record)
         return True

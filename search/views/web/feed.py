@@ -1,7 +1,8 @@
-"""Searches as pages follow them: a journal is read once, and on, for all who look at it.
+"""Searches as pages follow them: a journal is read incrementally, once for all its readers.
 
-Nothing is kept for a reader: each takes what is new since what it had, from what is kept of the
-last epochs for all. So a slow one costs no memory; one that is too far behind begins anew.
+No state is kept per reader: each requests the changes since the last event that it has, from the
+recent epochs that are kept for all. So a slow reader costs no memory, and one that is too far
+behind starts again.
 """
 
 import asyncio
@@ -24,32 +25,32 @@ from search.journal.store import BucketHome, Storage, home
 from search.views.live import Before
 from search.views.web.course import Course
 from search.views.web.listing import Row
-from search.views.web.words import Told, told
+from search.views.web.words import NewsLine, news_lines
 from search.why import History
 
 LOOK_S, BUCKET_LOOK_S = 0.2, 3.0
-"""Seconds between two looks at a journal that is watched."""
+"""Seconds between two reads of a watched journal, in a folder and in a bucket."""
 FEW, MAX_LOOK_S = 5, 0.8
-"""So many pages are told at every look; for more of them looks come less often, down to this."""
+"""With more pages than `FEW` the interval grows in proportion, up to `MAX_LOOK_S`."""
 PASSED_S = 5.0
 """Seconds after which a running search is shown again although only its time has changed."""
 HOLDER_S = 2.0
-"""Seconds between two looks at who has the search."""
+"""Seconds between two reads of the search's lease."""
 KEEP_S = 300.0
-"""Seconds for which a search is kept in memory after the last look at it."""
-MAX_POINTS, MAX_TOLD, MAX_VIEWS = 5000, 40, 32
+"""Seconds for which a search is kept in memory after its last use."""
+MAX_POINTS, MAX_NEWS, MAX_VIEWS = 5000, 40, 32
 VIEW_S, MAX_VIEW_S, VIEW_SHARE = 1.0, 5.0, 0.003
-"""The least and the most seconds from one making of a view to the next, and the share of a
-processor that it takes in between.
+"""The least and the most seconds between two renderings of a view, and the share of a processor
+that rendering may take.
 """
 
 
 class Behind(NotReady):
-    """A page has so little, or what is gone, that it has to ask for everything anew."""
+    """A page is too far behind, or its search was replaced: it has to load everything again."""
 
 
-class Gone(JournalError):
-    """There is no such search, or no longer."""
+class SearchGone(JournalError):
+    """The search does not exist, or was deleted."""
 
 
 class Point(NamedTuple):
@@ -61,89 +62,91 @@ class Point(NamedTuple):
     epoch: int
     value: float
     seconds: float
-    """As in `Record`."""
+    """As in `CourseRecord`."""
     epochs: int
 
 
-class View:
-    """A text that is made of a search for all who want the same.
+class SharedText:
+    """A text on a search that is rendered once for all readers.
 
-    It is made anew at most as often as takes a small share of a processor: whoever looks at a
-    search that trains on this machine is not to slow it down.
+    It is rendered only so often that this takes a small share of a processor, so that readers do
+    not slow down a search that trains on this machine.
     """
 
     def __init__(self) -> None:
         self.version, self.text, self.again_at = -1, "", 0.0
-        """The version of the search of which it was made; and when it may next be made anew."""
+        """The version of the search in `text`, and the time of the next possible rendering."""
         self.lock = asyncio.Lock()
 
     async def renew(self, followed: "Followed", make: Callable[[SearchResult], str]) -> None:
-        """Make it anew, where something has changed and it is time for that.
+        """Render the text again, if the search has changed and the interval has passed.
 
         Raises:
-            Behind: the search was begun anew, and has no beginning yet.
+            Behind: the journal was replaced, and its first event is not written yet.
         """
         async with self.lock:
             if self.version != followed.version and time.monotonic() >= self.again_at:
-                self.version, self.text, cost_s = await run_in_threadpool(_made, followed, make)
+                self.version, self.text, cost_s = await run_in_threadpool(
+                    _make_text, followed, make
+                )
                 self.again_at = time.monotonic() + min(MAX_VIEW_S, max(VIEW_S, cost_s / VIEW_SHARE))
 
 
-def _made(followed: "Followed", make: Callable[[SearchResult], str]) -> tuple[int, str, float]:
-    """Return a version, what was made of it, and the seconds of a processor that it took."""
+def _make_text(followed: "Followed", make: Callable[[SearchResult], str]) -> tuple[int, str, float]:
+    """Render a text; return the search's version, the text, and the processor seconds it took."""
     with followed.reading() as result:
         if not result.sessions:
             raise Behind(f"'{followed.name}' was begun anew: look again in a moment.")
-        begun = time.thread_time()
-        return followed.version, make(result), time.thread_time() - begun
+        start_s = time.thread_time()
+        return followed.version, make(result), time.thread_time() - start_s
 
 
 class Followed:
-    """A search as its journal tells it now; to be looked at under its lock (`reading`)."""
+    """The current state of a search by its journal; read it under its lock (`reading`)."""
 
     def __init__(self, place: Storage, name: str) -> None:
-        """Begin before the first event; `look` reads."""
+        """Start before the first event; `look` reads the journal."""
         self.name, self.home = name, home(place, name)
         self.lock = threading.RLock()
         self.version, self.used_at = time.time_ns() // 1_000_000, time.monotonic()
-        """What grows with every change, also from one that was forgotten to the next; and when it
-        was last wanted.
+        """A version that grows with every change, also across objects of the same search, and the
+        time of the last use.
         """
         self.watchers: set[asyncio.Event] = set()
-        """What is set when something is new, of each who waits for that."""
+        """An event per waiting reader, which is set when the search changes."""
         self.task: asyncio.Task[None] | None = None
         self.trouble, self.is_gone = "", False
-        """Why it cannot be read for now; and whether it has been deleted."""
-        self.views: dict[object, View] = {}
-        """What was made of it for all who want the same (`view`)."""
+        """The reason why it cannot be read now, and True once it has been deleted."""
+        self.views: dict[object, SharedText] = {}
+        """The rendered texts by key (`view`)."""
         self._begin()
 
     def _begin(self) -> None:
         self.tail, self.result, self.number = self.home.tail(), SearchResult(), 0
         self.before = Before(0, {})
-        """What it had used when its last session began."""
+        """The resources that it had used when its last session began."""
         self.course: Course | None = None
         self.points: list[Point] = []
-        """The last epochs. Like the next it only grows, or another list takes its place."""
+        """The last epochs. Like `proposed` it only grows, or is replaced by another list."""
         self.proposed: list[tuple[int, TrialResult]] = []
         """Its trials, with the numbers of the events that proposed them."""
-        self.told: deque[Told] = deque(maxlen=MAX_TOLD)
+        self.news_lines: deque[NewsLine] = deque(maxlen=MAX_NEWS)
         self.history = History()
         self.rows: dict[str, Row] = {}
-        """The rows of a table of its trials, as far as they are made and have not changed."""
+        """Cached rows of the table of trials; a row is removed when its trial changes."""
         self.holder, self._holder_at, self._is_cut_off = "", 0.0, False
         self._changed_at = 0.0
 
     def look(self) -> bool:
-        """Read what is new in the journal, and return whether anything is.
+        """Read the new events of the journal; return True if anything has changed.
 
         Raises:
-            Gone: there is no such search.
+            SearchGone: there is no such search.
             JournalError: it is damaged.
             NotReady: it is being prepared.
         """
         with self.lock:
-            holder = self._holder()  # before the journal, whose last lines come before it
+            holder = self._holder()  # first: a driver writes its last lines before it lets go
             with without_garbage_collection():
                 events = self._events()
                 for event in events:
@@ -160,7 +163,7 @@ class Followed:
             return changed
 
     def _has_passed(self, holder: str, *, is_new: bool) -> bool:
-        """Check whether a running search is to be shown again because of its time only."""
+        """True if a running search should be shown again only because time has passed."""
         now = time.monotonic()
         runs = self.result.until_now(holder) is not self.result
         if is_new or (runs and now - self._changed_at >= PASSED_S):
@@ -176,10 +179,11 @@ class Followed:
         return self.home.holder()
 
     def _events(self) -> list[Event]:
-        """Return the events that are new, all if what was known of it no longer holds."""
+        """Read the new events, or all events if the journal was replaced."""
         try:
             events = self._new()
-            # Whoever goes on with a search that was cut off begins a session; else it was not.
+            # A search that was cut off continues with a new session. Any other event shows that it
+            # was not cut off, so its state is wrong.
             if not (self._is_cut_off and events and not isinstance(events[0].data, SessionStart)):
                 return events
         except Replaced:
@@ -191,12 +195,12 @@ class Followed:
         try:
             return self.tail.new()
         except FileNotFoundError:
-            raise Gone(f"there is no search '{self.name}' here.") from None
+            raise SearchGone(f"there is no search '{self.name}' here.") from None
 
     def _unbegun(self, holder: str) -> Exception:
         if holder:
             return NotReady(f"'{self.name}' is being prepared: look again in a moment.")
-        return Gone(f"there is no search '{self.name}' here, or it ended before it began.")
+        return SearchGone(f"there is no search '{self.name}' here, or it ended before it began.")
 
     def _apply(self, event: Event) -> None:
         data, result = event.data, self.result
@@ -216,7 +220,7 @@ class Followed:
             self.course.drop(data.trial)
         elif isinstance(data, Suggested) and data.trial in result.trials:
             self.proposed.append((event.number, result.trials[data.trial]))
-        self.told.extend(told(event, result))
+        self.news_lines.extend(news_lines(event, result))
 
     def _add(self, event: Event, data: Epoch, course: Course) -> None:
         trial = self.result.trials.get(data.trial)
@@ -231,20 +235,20 @@ class Followed:
         if len(self.points) >= 2 * MAX_POINTS:
             self.points = self.points[-MAX_POINTS:]
 
-    def view(self, key: object) -> View:
-        """Return what is made of it under this key for all who want the same."""
+    def view(self, key: object) -> SharedText:
+        """The text under this key, shared by all readers."""
         if key not in self.views and len(self.views) >= MAX_VIEWS:
             del self.views[next(iter(self.views))]
-        return self.views.setdefault(key, View())
+        return self.views.setdefault(key, SharedText())
 
     @contextmanager
     def reading(self) -> Iterator[SearchResult]:
-        """Hold it still, to look at it in a thread."""
+        """Lock the search, to read it in a thread."""
         with self.lock:
             yield self.result
 
     def since(self, number: int) -> tuple[list[Point], list[TrialResult]]:
-        """Return the epochs and the new trials after the event of this number.
+        """The epochs and the proposed trials after the event of this number.
 
         Raises:
             Behind: not all of them are kept.
@@ -254,21 +258,21 @@ class Followed:
         if number > self.number or (is_cut and number < points[0].number - 1):
             raise Behind("more has happened since than is kept.")
         first = bisect_right(points, number, key=lambda point: point.number)
-        new = bisect_right(proposed, number, key=lambda one: one[0])
+        new = bisect_right(proposed, number, key=lambda pair: pair[0])
         return points[first:], [trial for _, trial in proposed[new:]]
 
 
 class Feed:
-    """The searches of a place that are looked at."""
+    """The searches of a place that pages use."""
 
     def __init__(self, place: Storage) -> None:
         self.place = place
         self.is_over = False
-        """True once the server ends: so do all who watch."""
+        """True once the server ends, which ends all watchers."""
         self._followed: dict[str, Followed] = {}
 
     async def follow(self, name: str) -> Followed:
-        """Return a search as its journal tells it now.
+        """Read the current state of a search.
 
         Raises:
             JournalError: there is no such search, or it is damaged.
@@ -284,12 +288,12 @@ class Feed:
         try:
             await run_in_threadpool(followed.look)
         except (JournalError, NotReady) as error:
-            self._let_go(followed, is_gone=isinstance(error, Gone))
+            self._let_go(followed, is_gone=isinstance(error, SearchGone))
             raise
         return followed
 
     def _let_go(self, followed: Followed, *, is_gone: bool) -> None:
-        """Forget a search that cannot be read, unless it is watched and may be read again."""
+        """Drop a search that cannot be read, unless it is watched and still exists."""
         if followed.watchers and not is_gone:
             return
         if self._followed.get(followed.name) is followed:
@@ -299,13 +303,13 @@ class Feed:
 
     def _drop_unused(self) -> None:
         now = time.monotonic()
-        for name, one in list(self._followed.items()):
-            if not one.watchers and now - one.used_at > KEEP_S:
+        for name, followed in list(self._followed.items()):
+            if not followed.watchers and now - followed.used_at > KEEP_S:
                 del self._followed[name]
 
     @asynccontextmanager
     async def watching(self, followed: Followed) -> AsyncIterator[asyncio.Event]:
-        """Watch a search's journal; the event is set whenever something is new."""
+        """Watch a search's journal; the event is set at every change."""
         mine = asyncio.Event()
         followed.watchers.add(mine)
         if followed.task is None:
@@ -321,31 +325,31 @@ class Feed:
                 asyncio.get_running_loop().call_later(KEEP_S + 1, self._drop_unused)
 
     async def _watch(self, followed: Followed) -> None:
-        """Look at the journal again and again, and wake those who watch."""
-        is_far, seen = isinstance(followed.home, BucketHome), followed.version
+        """Read the journal periodically, and wake the watchers at every change."""
+        is_far, seen_version = isinstance(followed.home, BucketHome), followed.version
         while True:
             near_s = min(MAX_LOOK_S, LOOK_S * max(1, len(followed.watchers) / FEW))
             await asyncio.sleep(BUCKET_LOOK_S if is_far else near_s)
             try:
                 await run_in_threadpool(followed.look)
-            except Gone:
+            except SearchGone:
                 return self._let_go(followed, is_gone=True)
             except (JournalError, NotReady, OSError) as error:
                 followed.version += str(error) != followed.trouble
                 followed.trouble = str(error)
                 await asyncio.sleep(BUCKET_LOOK_S)
-            if followed.version != seen:
-                seen = followed.version
+            if followed.version != seen_version:
+                seen_version = followed.version
                 _wake(followed)
 
     def end(self) -> None:
-        """Let all who watch end."""
+        """End all watchers."""
         self.is_over = True
         for followed in self._followed.values():
             _wake(followed)
 
 
 def _wake(followed: Followed) -> None:
-    """Wake all who watch a search."""
-    for one in followed.watchers:
-        one.set()
+    """Wake all watchers of a search."""
+    for watcher in followed.watchers:
+        watcher.set()

@@ -1,4 +1,4 @@
-"""Tables that are sorted, filtered, paged and given columns by the parameters of an address."""
+"""Tables whose order, filter, page and columns come from the parameters of an address."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,15 +20,15 @@ class Column:
     key: str
     title: str
     is_number: bool = False
-    """True of figures, which stand right and come the highest first when one sorts by them."""
+    """True for numbers, which are right-aligned and sorted in descending order first."""
     hint: str = ""
     is_sorted: bool = True
-    """False of a picture, by which nothing can be sorted."""
+    """False for a picture, by which nothing can be sorted."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A row's part in a column: its text, and the value that it is sorted by, if it has one."""
+    """A cell of a row: its text, and the value to sort by, if it has one."""
 
     text: str = ""
     value: float | str | None = None
@@ -36,7 +36,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A row: its name, the state that it may be filtered by, and its cells by column."""
+    """A row: its name, its state, which can be filtered by, and its cells by column."""
 
     name: str
     state: str
@@ -48,32 +48,32 @@ class Row:
         return " ".join((self.name, *(cell.text for cell in self.cells.values()))).lower()
 
     def rank(self, key: str) -> tuple[bool, float, str]:
-        """Return by what it is sorted in a column: numbers before texts."""
+        """Sort key in a column: numbers come before texts."""
         value = self.cells[key].value if key in self.cells else None
         return (False, value, "") if isinstance(value, int | float) else (True, 0.0, value or "")
 
     def has(self, key: str) -> bool:
-        """Return whether it has something in a column to be sorted by."""
+        """True if the row has a value to sort by in a column."""
         return key in self.cells and self.cells[key].value is not None
 
 
 @dataclass(frozen=True)
 class Query:
-    """The wishes that an address has of a table."""
+    """The parameters of a table in an address."""
 
     sort: str = ""
     """The key of a column; empty leaves the rows in their own order."""
     is_down: bool = False
     text: str = ""
-    """Words that all have to stand in a row."""
+    """Words that a row must all contain."""
     state: str = ""
     columns: tuple[str, ...] = ()
-    """The keys of the columns that are wanted; none stands for the usual ones."""
+    """The keys of the requested columns; empty for the usual ones."""
     page: int = 1
 
     @classmethod
     def of(cls, params: QueryParams) -> "Query":
-        """Return what the parameters of an address ask; what is none of that is left out."""
+        """Read the parameters of an address; others are ignored."""
         page = params.get("page", "")
         return cls(
             sort=params.get("sort", "")[:MAX_TEXT],
@@ -85,17 +85,17 @@ class Query:
         )
 
     def address(self, **changes: str | int | bool) -> str:
-        """Return the address, without its path, that asks the same but for these changes."""
-        asked = replace(self, **({"page": 1} | changes))  # type: ignore[arg-type]
-        told = {
-            "sort": asked.sort,
-            "down": "1" if asked.is_down else "",
-            "q": asked.text,
-            "state": asked.state,
-            "cols": list(asked.columns),
-            "page": asked.page if asked.page > 1 else "",
+        """Address, without its path, of the same query with these changes."""
+        changed = replace(self, **({"page": 1} | changes))  # type: ignore[arg-type]
+        params = {
+            "sort": changed.sort,
+            "down": "1" if changed.is_down else "",
+            "q": changed.text,
+            "state": changed.state,
+            "cols": list(changed.columns),
+            "page": changed.page if changed.page > 1 else "",
         }
-        return "?" + urlencode({name: value for name, value in told.items() if value}, doseq=True)
+        return "?" + urlencode({name: value for name, value in params.items() if value}, doseq=True)
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,9 @@ class Listed:
 
     query: Query
     columns: Sequence[Column]
-    """Those that are shown."""
+    """The visible columns."""
     choice: Sequence[Column]
-    """All that there are."""
+    """All columns."""
     rows: Sequence[Row]
     count: int
     """The number of rows on all pages."""
@@ -122,17 +122,17 @@ class Listed:
 
     @property
     def page(self) -> int:
-        """The number of this one."""
+        """The number of this page, from 1."""
         return min(max(1, self.query.page), self.pages)
 
     def order(self, column: Column) -> str:
-        """Return how the rows are sorted by a column, as `aria-sort`; empty if they are not."""
+        """Order of the rows by a column, as `aria-sort`; empty if they are not sorted by it."""
         if column.key != self.query.sort:
             return ""
         return "descending" if self.query.is_down else "ascending"
 
     def turned(self, column: Column) -> str:
-        """Return the address that sorts by a column; the other way round if that is so already."""
+        """Address that sorts by a column, or reverses the order if they are sorted by it."""
         order = self.order(column)
         down = order == "ascending" if order else column.is_number
         return self.query.address(sort=column.key, is_down=down)
@@ -141,27 +141,27 @@ class Listed:
 def listed(
     rows: Sequence[Row], columns: Sequence[Column], query: Query, usual: Sequence[str] = ()
 ) -> Listed:
-    """Return the page of a table that is asked for.
+    """Make the requested page of a table.
 
     Args:
-        rows: all rows, in the order that they have unless another is asked for.
-        columns: all columns; the first is always shown.
-        query: what is asked for.
-        usual: the keys of the columns that are shown unless others are asked for.
+        rows: all rows, in their default order.
+        columns: all columns; the first is always visible.
+        query: the requested filter, order and page.
+        usual: the keys of the columns that are visible by default.
     """
     states, words = Counter(row.state for row in rows), query.text.lower().split()
-    found = [
+    matching = [
         row
         for row in rows
         if query.state in ("", row.state) and all(word in row.words for word in words)
     ]
-    known = {column.key for column in columns}
-    if query.sort in known:  # a row that has nothing there comes last, either way
-        having = [row for row in found if row.has(query.sort)]
+    keys = {column.key for column in columns}
+    if query.sort in keys:  # rows without a value come last in both directions
+        having = [row for row in matching if row.has(query.sort)]
         having.sort(key=lambda row: row.rank(query.sort), reverse=query.is_down)
-        found = having + [row for row in found if not row.has(query.sort)]
-    wanted = known.intersection(query.columns) or set(usual) or known
-    shown = [one for one in columns if one is columns[0] or one.key in wanted]
-    made = Listed(query, shown, columns, found, len(found), len(rows), states)
-    first = (made.page - 1) * PAGE
-    return replace(made, rows=found[first : first + PAGE])
+        matching = having + [row for row in matching if not row.has(query.sort)]
+    visible_keys = keys.intersection(query.columns) or set(usual) or keys
+    visible = [column for column in columns if column is columns[0] or column.key in visible_keys]
+    listing = Listed(query, visible, columns, matching, len(matching), len(rows), states)
+    first = (listing.page - 1) * PAGE
+    return replace(listing, rows=matching[first : first + PAGE])

@@ -1,4 +1,4 @@
-"""Forms that are sent twice, by a double click or a page that is loaded anew: they act once."""
+"""Forms that are sent twice, by a double click or a reload: they act once."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -8,12 +8,12 @@ from starlette.datastructures import FormData
 from starlette.responses import Response
 
 FIELD = "once"
-"""The field of a form by which one that was shown is known: each showing has its own."""
+"""The form's field with a token that is new each time the form is rendered."""
 MAX_KEPT = 200
 
 
 class Once:
-    """The answers to the last forms that did something, while they are made and after that."""
+    """The responses to the last forms that changed something, pending or complete."""
 
     def __init__(self) -> None:
         self._answers: dict[tuple[object, ...], asyncio.Task[Response]] = {}
@@ -21,14 +21,14 @@ class Once:
     async def answer(
         self, path: str, form: FormData, make: Callable[[], Coroutine[Any, Any, Response]]
     ) -> Response:
-        """Return the answer to a form: a new one, or the one that it had when it was sent before.
+        """Answer a form, with the first response if it was sent before.
 
-        What was refused may be sent again, and so may a form that was filled in differently.
+        A refused form may be sent again, and so may a form with other values.
 
         Args:
-            path: where it was sent to.
+            path: the path that it was sent to.
             form: its fields.
-            make: acts, and makes the answer.
+            make: acts, and makes the response.
         """
         if not form.get(FIELD):
             return await make()

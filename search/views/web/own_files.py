@@ -11,25 +11,25 @@ TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 
 @cache
 def own_files() -> dict[str, bytes]:
-    """Return the content of each file, by its path below `static_address()`."""
+    """Content of each file, by its path below `static_address()`."""
     folder = files("search.views.web").joinpath("static")
     shared = {"dropped.js": text_of("dropped.js").encode()}
     return shared | {
-        f"{prefix}{one.name}": one.read_bytes()
+        f"{prefix}{file.name}": file.read_bytes()
         for prefix, place in (("", folder), ("vendor/", folder.joinpath("vendor")))
-        for one in place.iterdir()
-        if one.is_file() and one.name.rpartition(".")[2] in TYPES
+        for file in place.iterdir()
+        if file.is_file() and file.name.rpartition(".")[2] in TYPES
     }
 
 
 @cache
 def static_address() -> str:
-    """Return the address of the folder of these files.
+    """Address of the folder of these files, which contains a hash of their content.
 
-    Browsers keep them. With a version in the address, pages of a newer server never run with the
-    scripts of an older one; scripts that import each other name each other relative to it.
+    Browsers cache the files. With the hash, pages of a newer server never run with the scripts of
+    an older one; scripts that import each other use relative addresses.
     """
     content = hashlib.sha256()
-    for name, one in sorted(own_files().items()):
-        content.update(f"{name} {len(one)} ".encode() + one)
+    for name, file_bytes in sorted(own_files().items()):
+        content.update(f"{name} {len(file_bytes)} ".encode() + file_bytes)
     return f"/static/{content.hexdigest()[:12]}"

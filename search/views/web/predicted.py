@@ -1,4 +1,4 @@
-"""A model's answers to the files of a folder, as `search.predict` wrote them, as a table."""
+"""A model's answers to the files of a folder, written by `search.predict`, as a table."""
 
 import asyncio
 import csv
@@ -16,17 +16,17 @@ from search.views.web.listing import MAX_TEXT, Cell, Column, Listed, Query, Row,
 from trainables.errors import DataError, printable
 
 MAX_ROWS = 5_000
-"""The most answers that a table has: the least sure ones."""
+"""The most answers in a table: the least confident ones."""
 MAX_KEPT = 8
 """The most tables that are kept in memory."""
 FILE, CLASS, PROBABILITY, MARGIN = "file", "class", "probability", "margin"
-"""The columns of which more is known than their titles."""
+"""The columns with a meaning of their own."""
 HINTS = {
     PROBABILITY: "of the class, as the model says",
     MARGIN: "the probability less that of the next class",
 }
 NUMBER = "number"
-"""The cell of a row that stands in no column: its number in the file, of which the first is 0."""
+"""The cell with the number of a row in the file, from 0; it is not in a visible column."""
 Numbered = tuple[int, list[str]]
 
 
@@ -36,60 +36,65 @@ class Answers:
 
     columns: Sequence[Column]
     rows: Sequence[Row]
-    """`MAX_ROWS` at most, the least sure first."""
+    """At most `MAX_ROWS`, the least confident first."""
     paths: Mapping[int, str]
-    """The files of these rows, by the row's number; none where the file is not told."""
+    """The files of these rows, by the row's number; empty without a column of files."""
     counts: Mapping[str, int]
-    """The number of files of each class; all together where the answers are no classes."""
+    """The number of files of each class; all under "" where the answers are not classes."""
 
     @classmethod
     def read(cls, path: Path, folder: str) -> "Answers":
-        """Return what a file holds.
+        """Read a file of answers.
 
         Args:
             path: the file.
-            folder: below which the names of files are shown.
+            folder: the folder of the images, which is removed from the names.
 
         Raises:
-            OSError: it cannot be read.
-            DataError: it is no table.
+            DataError: the file is not a table.
         """
         counts = Counter[str]()
         try:
             with path.open(encoding="utf-8", newline="") as stream:
                 reader = csv.reader(stream)
                 titles = _plain(next(reader, []))
-                found = _counted(map(_plain, reader), titles, counts)
-                kept = heapq.nsmallest(MAX_ROWS, found, key=_sureness(titles))
+                numbered = _counted(map(_plain, reader), titles, counts)
+                least_sure = heapq.nsmallest(MAX_ROWS, numbered, key=_sureness(titles))
         except (ValueError, csv.Error) as error:
             raise DataError(f"the answers cannot be shown as a table ({error}).") from error
-        columns = [_column(titles, index, kept) for index in range(len(titles))]
-        rows = [_row(columns, number, cells, f"{folder.rstrip('/')}/") for number, cells in kept]
+        columns = [_column(titles, index, least_sure) for index in range(len(titles))]
+        rows = [
+            _row(columns, number, cells, f"{folder.rstrip('/')}/") for number, cells in least_sure
+        ]
         at = titles.index(FILE) if FILE in titles else None
-        paths = {} if at is None else {number: cells[at] for number, cells in kept}
+        paths = {} if at is None else {number: cells[at] for number, cells in least_sure}
         return cls(columns, rows, paths, counts)
 
     @property
     def count(self) -> int:
-        """The number of files that were answered."""
+        """The number of files with an answer."""
         return sum(self.counts.values())
 
     @property
     def classes(self) -> list[tuple[str, int]]:
-        """The classes and the numbers of their files, the most first; empty without classes."""
+        """The classes with their numbers of files, the largest first; empty without classes."""
         has_classes = any(column.key == CLASS for column in self.columns)
-        ordered = sorted(self.counts.items(), key=lambda one: (-one[1], one[0]))
+        ordered = sorted(
+            self.counts.items(), key=lambda class_count: (-class_count[1], class_count[0])
+        )
         return ordered if has_classes else []
 
     @property
     def is_ranked(self) -> bool:
-        """True if answers tell how sure they are."""
+        """True if the answers have a probability."""
         return any(column.key == PROBABILITY for column in self.columns)
 
     def table(self, query: Query) -> Listed:
-        """Return the page of the table that is asked for."""
-        made = listed(self.rows, self.columns, query)
-        return replace(made, states={name: made.states[name] for name in sorted(made.states)})
+        """Make the requested page of the table."""
+        listing = listed(self.rows, self.columns, query)
+        return replace(
+            listing, states={name: listing.states[name] for name in sorted(listing.states)}
+        )
 
 
 def _plain(cells: Sequence[str]) -> list[str]:
@@ -99,7 +104,7 @@ def _plain(cells: Sequence[str]) -> list[str]:
 def _counted(
     reader: Iterable[list[str]], titles: Sequence[str], counts: Counter[str]
 ) -> Iterator[Numbered]:
-    """Yield each row with its number, counting its class; what is no whole row is left out."""
+    """Yield each row with its number, and count its class; incomplete rows are skipped."""
     at = titles.index(CLASS) if CLASS in titles else None
     for number, cells in enumerate(reader):
         if len(cells) == len(titles):
@@ -108,34 +113,34 @@ def _counted(
 
 
 def _sureness(titles: Sequence[str]) -> Callable[[Numbered], float]:
-    """Return what tells how sure an answer is: its probability; the same for all without one."""
+    """Make the function that reads an answer's confidence; 0 without a probability."""
     if PROBABILITY not in titles:
         return lambda row: 0.0
     at = titles.index(PROBABILITY)
     return lambda row: _number(row[1][at]) or 0.0
 
 
-def _column(titles: Sequence[str], index: int, kept: Sequence[Numbered]) -> Column:
+def _column(titles: Sequence[str], index: int, numbered: Sequence[Numbered]) -> Column:
     title = titles[index]
     is_known = title in (FILE, CLASS, PROBABILITY, MARGIN) and titles.index(title) == index
     is_number = title not in (FILE, CLASS) and all(
-        _number(cells[index]) is not None for _, cells in kept
+        _number(cells[index]) is not None for _, cells in numbered
     )
     key = title if is_known else f"column{index}"
     return Column(key, title, is_number=is_number, hint=HINTS.get(title, ""))
 
 
 def _row(columns: Sequence[Column], number: int, cells: Sequence[str], folder: str) -> Row:
-    found, state = {NUMBER: Cell("", number)}, ""
+    row_cells, state = {NUMBER: Cell("", number)}, ""
     for column, cell in zip(columns, cells, strict=True):
         text = cell.removeprefix(folder) if column.key == FILE else cell
         state = _class(text) if column.key == CLASS else state
-        found[column.key] = _cell(column, text)
-    return Row("", state, found)
+        row_cells[column.key] = _cell(column, text)
+    return Row("", state, row_cells)
 
 
 def _class(text: str) -> str:
-    """Return the name of a class as it stands on a page and in an address."""
+    """The name of a class for a page and an address."""
     return printable(text)[:MAX_TEXT]
 
 
@@ -149,7 +154,7 @@ def _cell(column: Column, text: str) -> Cell:
 
 
 def _number(text: str) -> float | None:
-    """Return the number that a cell is; None if it is none."""
+    """Parse a finite number; None for other text."""
     try:
         value = float(text)
     except ValueError:
@@ -157,24 +162,20 @@ def _number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-class Known:
-    """The answers that pages have shown lately."""
+class PredictionCache:
+    """The most recently used files of answers."""
 
     def __init__(self) -> None:
-        self._kept: dict[Path, Answers] = {}
+        self._answers: dict[Path, Answers] = {}
         self._lock = asyncio.Lock()
 
     async def of(self, path: Path, folder: str) -> Answers:
-        """Return what a file holds, which never changes; see `Answers.read`.
-
-        Raises:
-            OSError, DataError: as there.
-        """
+        """Load a file of answers, which never changes; see `Answers.read`."""
         async with self._lock:
-            found = self._kept.pop(path, None)
-            if found is None:
-                found = await run_in_threadpool(Answers.read, path, folder)
-            self._kept[path] = found
-            if len(self._kept) > MAX_KEPT:
-                del self._kept[next(iter(self._kept))]
-            return found
+            answers = self._answers.pop(path, None)
+            if answers is None:
+                answers = await run_in_threadpool(Answers.read, path, folder)
+            self._answers[path] = answers
+            if len(self._answers) > MAX_KEPT:
+                del self._answers[next(iter(self._answers))]
+            return answers

@@ -37,7 +37,7 @@ RECEIVE_S = 15.0
 MAX_BYTES = 200_000
 """The bytes of a form without files."""
 MAX_SHOWN = 200
-"""The most characters of an unexpected exception that a page shows."""
+"""The most characters of an unexpected exception on a page."""
 LOG = logging.getLogger(__name__)
 STATUS: dict[type[Exception], int] = {
     ConfigError: 400,
@@ -48,7 +48,7 @@ STATUS: dict[type[Exception], int] = {
     Unavailable: 503,
     OSError: 503,
 }
-"""The status of an answer that says why it is none, by what was raised."""
+"""HTTP status by the type of an error."""
 Endpoint = Callable[[Request], Awaitable[Response]]
 Change = Callable[[Request, FormData], Coroutine[Any, Any, Response]]
 
@@ -61,12 +61,12 @@ class Page(Protocol):
         """The title and the path of its link on every page; None where it has none."""
 
     def routes(self, site: "Site") -> list[BaseRoute]:
-        """Return its routes, made by `site`."""
+        """Return the page's routes."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """The parts that every page has."""
+    """The objects that all pages share."""
 
     place: Storage
     """Where searches are kept."""
@@ -75,30 +75,30 @@ class Site:
     access: Access
     pages: Sequence[Page] = ()
     data_root: Path | None = None
-    """Below which folders of images may lie that a form names; None allows any."""
+    """The folder that must contain the folders of images in forms; None allows any."""
     ending: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
-    """What pages have to end with the server: processes that answer them."""
+    """Functions to call when the server ends; they end the pages' processes."""
 
     @functools.cached_property
     def feed(self) -> Feed:
-        """The searches that are looked at."""
+        """The searches that pages use."""
         return Feed(self.place)
 
     @functools.cached_property
     def once(self) -> Once:
-        """The forms that were sent."""
+        """The recently sent forms."""
         return Once()
 
     def json(self, text: str) -> Response:
-        """Return an answer that is JSON, for a script."""
+        """Make a JSON response for a script."""
         return Response(text, headers={**HEADERS, "Content-Type": "application/json"})
 
     def render(self, request: Request, template: str, status: int = 200, **facts: Any) -> Response:
-        """Return a page, or a part of one, made of a template in `templates/`."""
+        """Render a page, or a part of one, from a template in `templates/`."""
         return HTMLResponse(self.text(template, request.url.path, **facts), status, HEADERS)
 
     def text(self, template: str, path: str = "", **facts: Any) -> str:
-        """Return the text of a page, whose address has this path, or of a part of one."""
+        """Render the text of a page or a part of one; `path` is that of the page's address."""
         return (
             _environment()
             .get_template(template)
@@ -113,13 +113,13 @@ class Site:
         )
 
     def shows(self, path: str, endpoint: Endpoint) -> Route:
-        """Return the route of something to see; `path` is as Starlette has it."""
+        """Make the route of a page or a part of one; `path` is in Starlette's syntax."""
         return Route(path, self._answering(endpoint), methods=["GET"])
 
     def hints(self, path: str, endpoint: Endpoint) -> Route:
-        """Return the route of what a form would come to, asked for while it is filled in.
+        """Make the route of a form's preview, which is requested while the form is filled in.
 
-        A refusal is no error there, but a line in its place.
+        A refusal is shown as a line of the preview, with the status 200.
         """
         answering = self._answering(endpoint)
 
@@ -132,54 +132,54 @@ class Site:
         return Route(path, hinted, methods=["GET"])
 
     def changes(self, path: str, endpoint: Change, limit: int = MAX_BYTES) -> Route:
-        """Return the route of a form that changes something, of so many bytes at most."""
+        """Make the route of a form that changes something; `limit` is its most bytes."""
 
         async def checked(request: Request) -> Response:
             form = await received(request, limit)
             try:
-                given = form.get("csrf", "")
-                if not (isinstance(given, str) and self.access.is_csrf(given)):
+                csrf = form.get("csrf", "")
+                if not (isinstance(csrf, str) and self.access.is_csrf(csrf)):
                     raise HTTPException(
                         403, "this form is not of this session: load the page anew."
                     )
                 path = request.url.path
                 return await self.once.answer(path, form, lambda: endpoint(request, form))
             finally:
-                await form.close()  # the files that came with it
+                await form.close()  # also the uploaded files
 
         return Route(path, self._answering(checked), methods=["POST"])
 
     def _answering(self, endpoint: Endpoint) -> Endpoint:
-        """Return an endpoint that answers with a line where one raises."""
+        """Wrap an endpoint, so that an error becomes a page with a line on it."""
 
-        async def answered(request: Request) -> Response:
+        async def answering(request: Request) -> Response:
             try:
                 return await endpoint(request)
             except HTTPException as refused:
                 return self.refused(request, refused.status_code, refused.detail)
             except tuple(STATUS) as error:
-                status = next(STATUS[made] for made in type(error).__mro__ if made in STATUS)
+                status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
                 return self.refused(request, status, str(error))
             except Exception as error:
                 # What a page shows comes from files that others may have written.
                 LOG.exception("%s %s", request.method, request.url.path)
-                told = f"{type(error).__name__}: {error}".splitlines()[0][:MAX_SHOWN]
-                text = f"this page cannot be made ({told}). The server's output has the details."
+                summary = f"{type(error).__name__}: {error}".splitlines()[0][:MAX_SHOWN]
+                text = f"this page cannot be made ({summary}). The server's output has the details."
                 return self.refused(request, 500, text)
 
-        return answered
+        return answering
 
     def refused(self, request: Request, status: int, text: str) -> Response:
-        """Return an answer that says in a line why it is none: a page, or for htmx a part of it."""
+        """Render an error as a page or, for htmx, as a part of one."""
         part = "refused_part.html" if "hx-request" in request.headers else "refused.html"
         return self.render(request, part, status, text=text)
 
 
 async def received(request: Request, limit: int) -> FormData:
-    """Return a posted form.
+    """Receive a posted form of at most `limit` bytes.
 
     Raises:
-        HTTPException: it is too large or too slow, or no form.
+        HTTPException: the form is too large, too slow, or incomplete.
     """
     if int(request.headers.get("content-length", "0") or 0) > limit:
         raise HTTPException(413, f"at most {limit:,} bytes are taken.")
@@ -204,7 +204,7 @@ async def received(request: Request, limit: int) -> FormData:
 
 @functools.cache
 def _environment() -> Environment:
-    made = Environment(
+    environment = Environment(
         loader=PackageLoader("search.views.web", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -212,15 +212,15 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals["static"] = static_address()
-    made.filters["clock"] = lambda time_ms: f"{_at(time_ms):%H:%M:%S} UTC"
-    made.filters["lines"] = _lines
-    made.filters["iso"] = lambda time_ms: _at(time_ms).isoformat()
-    return made
+    environment.globals["static"] = static_address()
+    environment.filters["clock"] = lambda time_ms: f"{_at(time_ms):%H:%M:%S} UTC"
+    environment.filters["lines"] = _lines
+    environment.filters["iso"] = lambda time_ms: _at(time_ms).isoformat()
+    return environment
 
 
 def _lines(text: str) -> Markup:
-    """Return a text of several lines, which stay."""
+    """Make a text printable, and keep its lines."""
     return Markup("\n").join(printable(line) for line in text.splitlines())
 
 
@@ -229,5 +229,5 @@ def _at(time_ms: float) -> datetime:
 
 
 def _readable(value: object) -> object:
-    """Return a value for a template without control characters."""
+    """Remove control characters from a template's value."""
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value

@@ -1,4 +1,4 @@
-"""Texts that take seconds to make of a search: one at a time, once for each state of it."""
+"""Texts on a search that take seconds to make: one at a time, once for each state of the search."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,22 +11,23 @@ MAX_KEPT = 4
 
 
 class Slow:
-    """Something that is made in a thread, without holding the search still."""
+    """A cached text that is made in a thread, without locking the search."""
 
     def __init__(self, make: Callable[[Followed], str]) -> None:
         self._make, self._lock = make, asyncio.Lock()
-        self._known: dict[str, tuple[tuple[str, int], str]] = {}
-        """What was made of a search; its id, for another may take its name, and up to which event.
+        self._texts: dict[str, tuple[tuple[str, int], str]] = {}
+        """By the search's name, its state and text. The state has the id, since another search may
+        take the name, and the number of the last event.
         """
 
     async def of(self, followed: Followed) -> str:
-        """Return it, made anew if the search has gone on since."""
+        """The text, made again if the search has changed."""
         async with self._lock:
             state = followed.result.started.id, followed.number
-            known_state, known = self._known.pop(followed.name, (None, ""))
-            if known_state != state:
-                known = await run_in_threadpool(self._make, followed)
-            self._known[followed.name] = state, known
-            if len(self._known) > MAX_KEPT:
-                del self._known[next(iter(self._known))]
-            return known
+            text_state, text = self._texts.pop(followed.name, (None, ""))
+            if text_state != state:
+                text = await run_in_threadpool(self._make, followed)
+            self._texts[followed.name] = state, text
+            if len(self._texts) > MAX_KEPT:
+                del self._texts[next(iter(self._texts))]
+            return text

@@ -7,16 +7,16 @@ from search.views.web.feed import Followed
 from search.views.web.listing import Cell, Column, Listed, Query, Row, listed
 
 PARAM = "param:"
-"""What the key of a column of a searched parameter begins with."""
+"""Prefix of the key of a searched parameter's column."""
 USUAL = ("outcome", "value", "epochs", "seconds", "why")
 
 
 def table_of(followed: Followed, query: Query) -> Listed:
-    """Return the page of the table of a search's trials that is asked for, the best first."""
+    """Make the requested page of the table of a search's trials, by default the best first."""
     result = followed.result
     ranked = result.ranking
-    known, paths = {trial.trial for trial in ranked}, searched(result)
-    rest = [trial for trial in result.trials.values() if trial.trial not in known]
+    ranked_names, paths = {trial.trial for trial in ranked}, searched(result)
+    rest = [trial for trial in result.trials.values() if trial.trial not in ranked_names]
     for trial in (*ranked, *rest):
         if trial.trial not in followed.rows:
             followed.rows[trial.trial] = _row(trial, paths)

@@ -1,4 +1,4 @@
-"""Words of the web pages: where a search stands, and what was decided in it just now, and why."""
+"""Texts of the web pages on the state of a search and its latest decisions."""
 
 import time
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ STANDS = {
     "interrupted": "interrupted",
     "lost": "cluster lost",
 }
-"""Where a search stands, in a word or two, by its outcome."""
+"""The state of a search, in a word or two, by its outcome."""
 WHY = {
     "completed": "Over: all trials are done.",
     "budget": "Over: its budget is used up.",
@@ -34,17 +34,17 @@ WHY = {
 
 
 @dataclass(frozen=True)
-class Told:
-    """Something that was decided, or has happened, in a line."""
+class NewsLine:
+    """A decision or event in one line."""
 
     time_ms: int
     trial: str
-    """The trial that it is about; empty if it is about none."""
+    """The trial that it concerns; empty if it concerns none."""
     text: str
 
 
-def told(event: Event, result: SearchResult) -> Iterator[Told]:
-    """Yield what a person wants to hear of an event; `result` has it already."""
+def news_lines(event: Event, result: SearchResult) -> Iterator[NewsLine]:
+    """Yield the lines on an event that a person should see; `result` already includes it."""
     match event.data:
         case Stopped() | Held() | Promoted():
             texts = [next(tell(event, result, History()))]
@@ -54,11 +54,11 @@ def told(event: Event, result: SearchResult) -> Iterator[Told]:
             texts = news(event)
     trial = event.trial if isinstance(event.data, TrialEvent) else ""
     for text in texts:
-        yield Told(event.time_ms, trial, text.removeprefix(f"trial {trial} "))
+        yield NewsLine(event.time_ms, trial, text.removeprefix(f"trial {trial} "))
 
 
 def overview_state(line: Overview) -> str:
-    """Return where a search stands, in a word or two."""
+    """The state of a search, in a word or two."""
     if line.state in ("broken", "running"):
         return line.state
     if line.state == "interrupted" and line.is_paused:
@@ -67,7 +67,7 @@ def overview_state(line: Overview) -> str:
 
 
 def stand(result: SearchResult, holder: str) -> str:
-    """Return where a search stands, in a word: `running`, `choosing`, `over` or `halted`."""
+    """The state of a search, in a word: `running`, `choosing`, `over` or `halted`."""
     if (
         holder
         and result.selection is not None
@@ -80,7 +80,7 @@ def stand(result: SearchResult, holder: str) -> str:
 
 
 def stand_text(result: SearchResult, holder: str) -> str:
-    """Return where a search stands, in a sentence."""
+    """The state of a search, in a sentence."""
     match stand(result, holder):
         case "running":
             return f"Running{_at_work(result)}."
@@ -103,6 +103,6 @@ def _at_work(result: SearchResult) -> str:
 
 
 def left_text(result: SearchResult, before: Before, planned: int) -> str:
-    """Return the time that is left of a running session, in words; empty where it is not known."""
+    """The remaining time of a running session, in words; empty where it is not known."""
     seconds = time_left(result, planned, before, result.sessions[-1].elapsed_ms / 1000)
     return "" if seconds is None else f"about {duration(seconds)} left"

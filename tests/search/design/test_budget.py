@@ -33,7 +33,7 @@ from search.sessions.estimate import Estimate
 from search.space import Choice, Float, SearchSpace
 from search.status import lines
 from search.values.wording import DEFAULT_STORAGE
-from search.views.base import Finished, Shown
+from search.views.base import Finished, ViewContext
 from search.views.live import Display
 from search.views.outcome import JsonSummary, Summary, print_summary
 from search.views.page.facts import cost
@@ -916,7 +916,7 @@ def test_the_summary_in_json_has_the_share_of_the_one_in_words_and_of_the_page(
     driver = play(open_driver(changed(experiment, budget=Budget((limit("10epochs"),)))))
     tracking = {"tracking_uri": "http://here", "experiment_id": "1", "parent_run_id": "2"}
     finished = Finished(driver.experiment, driver.result, tracking, 0, 50_000.0)
-    shown = Shown(Terminal(stderr=True), as_json=True)
+    shown = ViewContext(Terminal(stderr=True), as_json=True)
     Summary(shown).render(finished)
     JsonSummary(shown).render(finished)
     told = capsys.readouterr()

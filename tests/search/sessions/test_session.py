@@ -26,7 +26,7 @@ from search.views.base import Finished
 from search.views.outcome import print_summary
 from search.views.page import artifacts, view
 from search.views.page.artifacts import draw
-from search.views.page.view import Page
+from search.views.page.view import ReportView
 from search.views.terminal import Terminal
 from tests.support.played import OpenDriver, play
 from tests.support.reports import evaluated
@@ -69,7 +69,7 @@ def test_pictures_without_the_test_are_drawn_once_and_while_it_runs(
         return whole(*given, **named)
 
     monkeypatch.setattr(artifacts, "draw_untested", counted)
-    page = Page(driver)
+    page = ReportView(driver)
     driver.journal.listeners.append(page.apply)
     driver.journal.append(Opened(trial=best.trial, epoch=best.best_epoch, by="search.run"))
     assert page.drawn() is not None
@@ -104,7 +104,7 @@ def test_what_goes_wrong_aside_is_told_when_the_pictures_are_drawn(
 ) -> None:
     driver = play(open_driver(experiment))
     monkeypatch.setattr(artifacts.figures, "png", refuse)
-    page = Page(driver)
+    page = ReportView(driver)
     page.apply(JournalEvent(1, 1, Opened("t0001")))
     assert page.drawn() is None
     with pytest.raises(OSError, match="No space left"):
@@ -145,7 +145,7 @@ def test_what_the_pictures_need_is_imported_while_the_last_trials_train(
     driver = SimpleNamespace(
         trials=range(12), outstanding=12, at_once=2, result=SimpleNamespace(epochs_trained=0)
     )
-    page = Page(cast("Any", driver))
+    page = ReportView(cast("Any", driver))
     for outstanding, epochs in ((12, 3), (2, 0)):  # many are to come; workers are still starting
         driver.outstanding, driver.result.epochs_trained = outstanding, epochs
         page.tick()

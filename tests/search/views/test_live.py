@@ -79,7 +79,7 @@ def test_where_trials_wait_for_each_other_the_time_left_is_of_expected_epochs(
             seen.append(
                 (
                     sum(trial.ended_ms > 0 for trial in driver.result.trials.values()),
-                    display._left(),
+                    display._time_left_text(),
                 )
             )
 
@@ -101,7 +101,7 @@ def test_the_time_left_ends_with_the_budget(
 
     def look(event: Event) -> None:
         display.start = time.monotonic() - 300
-        told[driver.result.epochs_trained] = display._left()
+        told[driver.result.epochs_trained] = display._time_left_text()
 
     driver.journal.listeners.append(look)
     play(driver)

@@ -361,8 +361,10 @@ def test_a_pictures_values_lie_where_its_points_are_drawn(experiment: Experiment
     (hint,) = (hint for hint in drawn.hints if hint.text.startswith(first.trial))
     dots = best_so_far(result).axes[0]
     assert f"{first.value:.4f}" in hint.text
-    assert hint.left / 100 == pytest.approx(dots.get_position().x0, abs=0.06)
-    assert all(0 <= hint.left <= 100 and 0 <= hint.top <= 100 for hint in drawn.hints)
+    assert hint.left_percent / 100 == pytest.approx(dots.get_position().x0, abs=0.06)
+    assert all(
+        0 <= hint.left_percent <= 100 and 0 <= hint.top_percent <= 100 for hint in drawn.hints
+    )
 
 
 def test_the_pages_one_script_is_the_one_that_its_policy_allows(experiment: Experiment) -> None:

@@ -16,7 +16,7 @@ from search.journal.events import Opened
 from search.journal.journal import FILE_NAME, Event, TakenOver, read
 from search.journal.result import SearchResult
 from search.sessions.ending import show_outcome
-from search.views.base import Finished, Shown, View
+from search.views.base import Finished, View, ViewContext
 from search.views.opened import OpenViews
 from search.views.registry import VIEWS, ViewEntry
 from tests.conftest import Command
@@ -39,7 +39,7 @@ class Told(View):
     """The errors by method."""
     calls: ClassVar[list[str]] = []
 
-    def __init__(self, shown: Shown) -> None:
+    def __init__(self, shown: ViewContext) -> None:
         self._note("open")
 
     def apply(self, event: Event) -> None:
@@ -93,13 +93,13 @@ def views(monkeypatch: pytest.MonkeyPatch) -> Callable[..., OpenViews]:
             monkeypatch.delitem(VIEWS, name)
         monkeypatch.setitem(VIEWS, "told", ViewEntry(f"{__name__}:Told", "the first"))
         monkeypatch.setitem(VIEWS, "other", ViewEntry(f"{__name__}:Other", "the other"))
-        return OpenViews(Shown(Console(file=io.StringIO(), width=200)))
+        return OpenViews(ViewContext(Console(file=io.StringIO(), width=200)))
 
     return make
 
 
 def said(views: OpenViews) -> str:
-    return views.shown.console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+    return views.context.console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
 def test_a_new_view_is_one_file_and_one_line_of_the_registry(
@@ -177,7 +177,7 @@ def test_a_terminal_that_refuses_ends_no_search(views: Callable[..., OpenViews])
             raise OSError(28, "No space left on device")
 
     with views(apply=ValueError("a mistake")) as opened:
-        opened.shown.console.file = Full()
+        opened.context.console.file = Full()
         opened.apply(EVENT)
     assert Other.calls == ["open", "apply", "close"]
 
@@ -192,7 +192,7 @@ def test_a_signal_while_views_open_closes_those_that_are_open(
     assert Other.calls == ["open", "close"]
 
 
-def interrupted(shown: Shown) -> None:
+def interrupted(shown: ViewContext) -> None:
     raise KeyboardInterrupt
 
 
@@ -243,7 +243,7 @@ def test_each_registered_view_hears_a_whole_search_and_shows_its_result(
 ) -> None:
     driver = open_driver(experiment)
     console = Console(file=io.StringIO(), width=200)
-    with OpenViews(Shown(console, as_json=True, driver=driver, planned=9)) as opened:
+    with OpenViews(ViewContext(console, as_json=True, driver=driver, planned=9)) as opened:
         driver.journal.listeners.append(opened.apply)
         play(driver)
         opened.tick()
@@ -254,5 +254,5 @@ def test_each_registered_view_hears_a_whole_search_and_shows_its_result(
 
 
 def test_where_nothing_is_left_to_do_only_the_result_is_shown() -> None:
-    with OpenViews(Shown(Console(file=io.StringIO()))) as opened:
+    with OpenViews(ViewContext(Console(file=io.StringIO()))) as opened:
         assert list(opened.views) == ["summary"]

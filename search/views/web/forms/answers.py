@@ -1,4 +1,4 @@
-"""Answers of promoted models, each in a process of its own, which ends when it is idle."""
+"""Answers of registered models, each in a process of its own, which ends when it is idle."""
 
 import asyncio
 import json
@@ -15,11 +15,10 @@ from trainables.values import Json
 
 MODULE = "search.views.web.forms.answering"
 MAX_MODELS = 2
-"""The most models that are loaded at a time; of those that wait, the one that was asked longest ago
-goes."""
+"""The most models that are loaded at a time; the least recently used idle one is ended first."""
 IDLE_S = 300.0
 START_S, ANSWER_S = 120.0, 60.0
-"""The longest that a model may take to load, and to answer."""
+"""The most seconds for loading a model, and for an answer."""
 MAX_LINE = 4_000_000
 POLL_S = 0.05
 Room = Callable[[], Awaitable[None]]
@@ -28,7 +27,7 @@ Room = Callable[[], Awaitable[None]]
 
 @dataclass
 class _Model:
-    """A process that answers for one model, one image after another."""
+    """A process that serves one model, one image at a time."""
 
     uri: str
     tracking: str
@@ -36,13 +35,13 @@ class _Model:
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     idle: asyncio.Task[None] | None = None
     has_room: bool = False
-    """True from before its process starts until that is gone."""
+    """True from before its process starts until that has ended."""
     waiting_images: int = 0
-    """The number of images that wait for its answer."""
+    """The number of images that wait for an answer."""
 
     @property
     def is_waiting(self) -> bool:
-        """True while it is loaded, and nobody asks it."""
+        """True while it is loaded and idle."""
         return self.process is not None and not self.turn.locked()
 
     async def ask(self, content: bytes, room: Room) -> Json:
@@ -89,10 +88,10 @@ class _Model:
         return await self._line(ANSWER_S)
 
     async def _line(self, limit_s: float) -> Json:
-        """Return the next line that the process says.
+        """Read the next line of the process.
 
         Raises:
-            NotReady: it says nothing in time, or ended.
+            NotReady: no line came in time, or the process has ended.
         """
         assert self.process is not None
         assert self.process.stdout is not None
@@ -116,21 +115,21 @@ class _Model:
 
 
 class Models:
-    """The models that have been asked lately."""
+    """The recently used models."""
 
     def __init__(self, tracking: str) -> None:
         """Prepare to ask models of the registry at a tracking URI."""
         self._tracking = tracking
         self._models: dict[str, _Model] = {}
-        """By address; the one that was asked last is the last."""
+        """By address; the most recently used one is the last."""
         self._is_over = False
 
     async def ask(self, uri: str, content: bytes) -> Json:
-        """Return what a model says of an image: a prediction as of `search.serve`, or an `error`.
+        """Predict an image with a model: the answer of `search.serve`, or an `error`.
 
         Raises:
             ConfigError: there is no such model, or it cannot be loaded.
-            NotReady: it does not answer, or others are asked all the time.
+            NotReady: it does not answer, or other models are in use all the time.
         """
         model = self._models.pop(uri, None) or _Model(uri, self._tracking)
         self._models = {
@@ -170,7 +169,7 @@ class Models:
         return [model.uri for model in self._models.values() if model.process is not None]
 
     async def end(self) -> None:
-        """End all of them, for good."""
+        """End all models; none can be loaded afterwards."""
         self._is_over = True
         for model in list(self._models.values()):
             await model.end()

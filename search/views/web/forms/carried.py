@@ -1,7 +1,7 @@
-"""python -m search.views.web.forms.carried FOLDER VERB WORDS...: carry a verb out.
+"""python -m search.views.web.forms.carried FOLDER VERB WORDS...: run a verb.
 
-It is started by `launch`, apart from the server, which may end before it. The folder gets the
-number of its process, its last lines, and at the end its exit code.
+It is started by `launch` in a process that may outlive the server. The folder receives the verb's
+process id, its last lines, and at the end its exit code.
 """
 
 import os
@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import IO
 
 LOG, CODE, PROCESS = "log", "code", "process"
-"""The files of the last lines, of the exit code and of the number of the verb's process."""
+"""The files of the last lines, of the exit code and of the verb's process id."""
 MAX_LOG, KEPT_LOG = 262_144, 131_072
-"""Bytes of the log at which its beginning goes, and the bytes that then stay."""
+"""Bytes at which the log is cut, and the bytes of its end that are then kept."""
 
 
 def keep(stream: IO[bytes], path: Path) -> None:
-    """Write what a stream gives to a private file, of which the beginning goes where it is long."""
+    """Copy a stream to a private file, whose beginning is cut once it is longer than `MAX_LOG`."""
     with open(path, "wb+", opener=_private) as file:
-        # `read1` gives what is there; `read` would wait for more.
+        # `read1` returns the available bytes; `read` would wait for more.
         while piece := stream.read1(8192):  # type: ignore[attr-defined]
             if file.tell() + len(piece) > MAX_LOG:
                 file.seek(-KEPT_LOG, os.SEEK_END)
@@ -38,10 +38,10 @@ def _private(path: str, flags: int) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Carry the verb out, and return its exit code."""
+    """Run the verb, and return its exit code."""
     folder, verb, *words = sys.argv[1:] if argv is None else argv
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        # A handler, unlike SIG_IGN, is not inherited: the verb itself heeds them.
+        # A handler, unlike SIG_IGN, is not inherited: the verb itself reacts to the signals.
         signal.signal(number, lambda *_: None)
     with subprocess.Popen(
         [sys.executable, "-m", f"search.{verb}", *words],

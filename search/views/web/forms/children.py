@@ -34,7 +34,7 @@ class ProcessOutput:
 
     @property
     def notes(self) -> list[str]:
-        """The lines on stderr, without the signs by which errors begin."""
+        """The lines on stderr, without the prefix of errors."""
         lines = [line.removeprefix("error: ").strip() for line in self.err.splitlines()]
         return [printable(line) for line in lines if line]
 
@@ -60,7 +60,7 @@ class Asker:
 
     @property
     def is_asking(self) -> bool:
-        """True while a process is asked."""
+        """True while a process runs."""
         return self._running is not None
 
     async def ask(self, module: str, words: Sequence[str]) -> ProcessOutput:

@@ -1,4 +1,4 @@
-"""Folders of this machine that a form may name, as a listing of folders alone."""
+"""Folders of this machine that a form may name, and a listing of them."""
 
 import os
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ from trainables.datasets.names import is_hidden
 from trainables.errors import ConfigError, counted, is_text
 
 MAX_ENTRIES, MAX_SHOWN = 20_000, 500
-"""The most entries of a folder that are looked at, and the most folders that are shown."""
+"""The most entries of a folder that are read, and the most folders that are listed."""
 MAX_LOOKED = 2_000_000
-"""The most files and folders that are looked through for links."""
+"""The most files and folders that are searched for links."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,12 @@ class Listing:
 
     path: Path
     above: Path | None
-    """The folder that it is in; None where that may not be named."""
+    """The parent folder; None where a form may not name it."""
     folders: tuple[Path, ...]
     images: int
     """The number of image files that are directly in it."""
     is_cut: bool
-    """True if it has more than were looked at or are shown."""
+    """True if it has more than were read or are listed."""
 
     @property
     def holds(self) -> str:
@@ -38,14 +38,14 @@ class Listing:
 
 
 def allowed(text: str, root: Path | None) -> Path:
-    """Return the folder that a form names.
+    """Resolve the folder that a form names.
 
     Args:
         text: its path.
-        root: the folder below which it has to lie; None allows any.
+        root: the folder that must contain it; None allows any.
 
     Raises:
-        ConfigError: it lies elsewhere, or is none.
+        ConfigError: it lies elsewhere, or is not a folder.
     """
     if not text or "\0" in text or not is_text(text):
         raise ConfigError("name the folder that holds the images, as /home/me/flowers.")
@@ -64,13 +64,13 @@ def allowed(text: str, root: Path | None) -> Path:
 
 
 def check_links(path: Path, root: Path) -> None:
-    """Check that no link in a folder, which `allowed` gave, leads out of the root.
+    """Check that no link in a folder, which `allowed` has returned, leads out of the root.
 
     Raises:
-        ConfigError: one does, or there is too much to look at.
+        ConfigError: a link does, or the folder has more than `MAX_LOOKED` entries.
     """
     root, waiting, count = root.resolve(), [path], 0
-    seen = {path}
+    visited = {path}
     while waiting:
         for entry in _entries(waiting.pop()):
             target, count = Path(entry.path), count + 1
@@ -83,13 +83,13 @@ def check_links(path: Path, root: Path) -> None:
                     raise ConfigError(f"{text}, which images may not do here.")
             elif not entry.is_dir():
                 continue
-            if target not in seen and target.is_dir():
-                seen.add(target)
+            if target not in visited and target.is_dir():
+                visited.add(target)
                 waiting.append(target)
 
 
 def _entries(path: Path) -> Iterator["os.DirEntry[str]"]:
-    """Yield what is in a folder.
+    """Yield the entries of a folder.
 
     Raises:
         ConfigError: it cannot be read.
@@ -102,18 +102,14 @@ def _entries(path: Path) -> Iterator["os.DirEntry[str]"]:
 
 
 def listing(path: Path, root: Path | None) -> Listing:
-    """Return what is in a folder, which `allowed` gave.
-
-    Raises:
-        ConfigError: it cannot be read.
-    """
+    """List a folder, which `allowed` has returned."""
     entries = list(islice(_entries(path), MAX_ENTRIES))
-    folders = sorted(_folders(entries), key=lambda one: one.name.lower())
-    images = sum(Path(one.name).suffix.lower() in SUFFIXES for one in entries)
+    folders = sorted(_folders(entries), key=lambda entry: entry.name.lower())
+    images = sum(Path(entry.name).suffix.lower() in SUFFIXES for entry in entries)
     is_top = path == path.parent or (root is not None and path == root.resolve())
     is_cut = len(entries) == MAX_ENTRIES or len(folders) > MAX_SHOWN
-    shown = tuple(folders[:MAX_SHOWN])
-    return Listing(path, None if is_top else path.parent, shown, images, is_cut)
+    visible = tuple(folders[:MAX_SHOWN])
+    return Listing(path, None if is_top else path.parent, visible, images, is_cut)
 
 
 def _folders(entries: list["os.DirEntry[str]"]) -> Iterator[Path]:

@@ -35,7 +35,7 @@ from trainables.errors import printable
 
 CARRIER = "search.views.web.forms.carried"
 """The module that carries a verb out."""
-ABOUT, LOCK = "about.json", "lock"
+DESCRIPTION, LOCK = "about.json", "lock"
 MODEL = "models:/"
 """The beginning of a subject that is a model; the name of a search has no such signs."""
 RESULT = "answers.csv"
@@ -47,8 +47,8 @@ MAX_KEPT, MAX_ALL = 20, 400
 """The most starts about a subject, and about all, that are remembered; the oldest that have ended
 go first.
 """
-SHOWN = 12
-"""The last lines that are shown."""
+MAX_LINES = 12
+"""The most lines of a log on a page: the last ones."""
 REFUSES_S, LOOK_S = 3.0, 0.05
 """Seconds for which a start is watched, so that a refusal is on the form that it came from; and
 those between two looks.
@@ -96,11 +96,11 @@ class Launched:
     @property
     def lines(self) -> list[str]:
         """The last lines that it has printed."""
-        return self.said[-SHOWN:]
+        return self.printed_lines[-MAX_LINES:]
 
     @property
-    def said(self) -> list[str]:
-        """All lines that are kept of those that it has printed."""
+    def printed_lines(self) -> list[str]:
+        """The lines that it has printed, as far as the log is kept."""
         try:
             text = (self.folder / LOG).read_text(errors="replace")
         except OSError:
@@ -109,9 +109,9 @@ class Launched:
 
     @property
     def refused(self) -> str:
-        """The lines by which it says why it ended; empty where it said none."""
-        said = [line.removeprefix(ERROR) for line in self.lines if line.startswith(ERROR)]
-        return "\n".join(said)
+        """The error lines that it has printed; empty without any."""
+        reasons = [line.removeprefix(ERROR) for line in self.lines if line.startswith(ERROR)]
+        return "\n".join(reasons)
 
     @property
     def state(self) -> str:
@@ -157,7 +157,7 @@ def command_line(verb: str, words: Sequence[str]) -> str:
 
 
 async def refusal_of(started: Launched) -> str:
-    """Return why a verb that was just started has refused; empty if it has not, for now."""
+    """Wait shortly for a refusal of a verb that was just started; return its reasons, or ""."""
     until = time.monotonic() + REFUSES_S
     while time.monotonic() < until and started.code is None:
         await asyncio.sleep(LOOK_S)
@@ -195,8 +195,8 @@ class Launcher:
         made.folder.mkdir(mode=0o700)
         told = {key: value for key, value in asdict(made).items() if key != "folder"}
         # Whole at once: this server may be cut off, or asked for it, at any time.
-        (made.folder / f"{ABOUT}.partial").write_text(json.dumps(told))
-        (made.folder / f"{ABOUT}.partial").replace(made.folder / ABOUT)
+        (made.folder / f"{DESCRIPTION}.partial").write_text(json.dumps(told))
+        (made.folder / f"{DESCRIPTION}.partial").replace(made.folder / DESCRIPTION)
         with (made.folder / LOCK).open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             process = subprocess.Popen(
@@ -221,35 +221,35 @@ class Launcher:
         return None
 
     def of(self, subject: str) -> list[Launched]:
-        """Return what was started about a subject, the last first."""
-        found = []
+        """The starts about a subject, the last first."""
+        launches = []
         with suppress(OSError):
             for folder in sorted(self._place(subject).iterdir(), reverse=True):
                 with suppress(*UNREADABLE):
-                    found.append(_read(folder))
-        return found
+                    launches.append(_read(folder))
+        return launches
 
     def forget(self, subject: str) -> None:
-        """Remove what is kept of starts about a subject that is no more."""
+        """Remove the starts about a subject that was deleted."""
         shutil.rmtree(self._place(subject), ignore_errors=True)
 
     def _place(self, subject: str) -> Path:
-        """Return the folder for a subject; a model's name may be anything, also `..`."""
+        """The folder of a subject, by a hash, since a model's name may be anything, also `..`."""
         return self._folder / hashlib.sha256(subject.encode()).hexdigest()[:32]
 
     def _tidy(self, subject: str) -> None:
         """Make room for one more start about a subject."""
-        every = sorted(self._folder.glob("*/*"), key=lambda one: one.name, reverse=True)
-        own = [one for one in every if one.parent == self._place(subject)]
+        every = sorted(self._folder.glob("*/*"), key=lambda entry: entry.name, reverse=True)
+        own = [entry for entry in every if entry.parent == self._place(subject)]
         for folder in {*own[MAX_KEPT - 1 :], *every[MAX_ALL - 1 :]}:
             if not _is_held(folder):
                 shutil.rmtree(folder, ignore_errors=True)
-                with suppress(OSError):  # others are in it
+                with suppress(OSError):  # other starts are in it
                     folder.parent.rmdir()
 
 
 def _is_held(folder: Path) -> bool:
-    """Return whether the process lives that carries out what was started in a folder."""
+    """True if the process of the start in this folder lives."""
     try:
         with (folder / LOCK).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -261,7 +261,7 @@ def _is_held(folder: Path) -> bool:
 
 
 def _read(folder: Path) -> Launched:
-    told = json.loads((folder / ABOUT).read_text())
-    known = {field.name for field in fields(Launched)} - {"folder"}
-    given = {name: told[name] for name in known}
-    return Launched(**{**given, "words": tuple(given["words"])}, folder=folder)
+    document = json.loads((folder / DESCRIPTION).read_text())
+    names = {field.name for field in fields(Launched)} - {"folder"}
+    values = {name: document[name] for name in names}
+    return Launched(**{**values, "words": tuple(values["words"])}, folder=folder)

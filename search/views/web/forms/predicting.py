@@ -1,4 +1,4 @@
-"""Predictions on a folder of images, as a form describes them: the command line, and what came."""
+"""Predictions on a folder of images that a form requests: the command line, and the result."""
 
 import re
 from dataclasses import dataclass
@@ -17,27 +17,26 @@ VERSION = re.compile("[0-9]{1,9}")
 
 
 def model_address(name: str, number: str) -> str:
-    """Return the address of a version of a registered model.
+    """Address of a version of a registered model.
 
     Raises:
-        ConfigError: the version is no number.
+        ConfigError: the version is not a number.
     """
     if not VERSION.fullmatch(number):
         raise ConfigError("name the version, as a number.")
     return f"{MODEL}{name}/{number}"
 
 
-def form_address(name: str, **given: str) -> str:
-    """Return the address of the page on which a folder is chosen for a model."""
-    return f"/models/{quote(name, safe='')}/folder?{urlencode(given)}"
+def form_address(name: str, **query: str) -> str:
+    """Address of the page on which a folder is chosen for a model."""
+    return f"/models/{quote(name, safe='')}/folder?{urlencode(query)}"
 
 
 def started_by(name: str, number: str, folder: str, site: Site, launcher: Launcher) -> Launched:
     """Start the predictions of a model on a folder.
 
     Raises:
-        ConfigError: the version is none, the folder may not be named here, or the model is at work
-            on another.
+        ConfigError: the model already works on a folder, or a value is not allowed.
     """
     if at_work := [
         prediction for prediction in earlier(launcher, name) if prediction.launched.is_running
@@ -51,11 +50,7 @@ def started_by(name: str, number: str, folder: str, site: Site, launcher: Launch
 
 
 def predict_words(name: str, number: str, folder: str, site: Site) -> list[str]:
-    """Return the words of the command line, but for the file that it writes.
-
-    Raises:
-        ConfigError: as `started_by`.
-    """
+    """Words of the command line, without the option for the output file."""
     address = model_address(name, number)
     path = allowed(folder, site.data_root)
     if site.data_root is not None:
@@ -81,8 +76,8 @@ class Prediction:
     def version(self) -> str:
         """The number of its version."""
         prefix = f"{self.launched.subject}/"
-        named = [word for word in self.launched.words if word.startswith(prefix)]
-        return named[0].removeprefix(prefix)
+        addresses = [word for word in self.launched.words if word.startswith(prefix)]
+        return addresses[0].removeprefix(prefix)
 
     @property
     def folder(self) -> str:
@@ -91,7 +86,7 @@ class Prediction:
 
     @property
     def began(self) -> str:
-        """The time of the start, in words."""
+        """The time of the start, as text."""
         return moment(self.launched.began_ms)
 
     @property
@@ -102,17 +97,17 @@ class Prediction:
 
     @property
     def unread(self) -> list[str]:
-        """The lines by which the verb has named what it could not read; the last where many."""
-        lines = (line for line in self.launched.said if line.startswith(NOT_READ))
+        """The verb's lines on files that it could not read, as far as its log is kept."""
+        lines = (line for line in self.launched.printed_lines if line.startswith(NOT_READ))
         return [line.removeprefix(NOT_READ) for line in lines]
 
     @property
     def notes(self) -> list[str]:
-        """The verb's notes, such as the number of files that are no images."""
-        lines = self.launched.said
+        """The verb's notes, such as the number of files that are not images."""
+        lines = self.launched.printed_lines
         return [line.removeprefix("note: ") for line in lines if line.startswith("note: ")]
 
 
 def earlier(launcher: Launcher, name: str) -> list[Prediction]:
-    """Return the predictions on folders that were started with a model, the last first."""
+    """The predictions on folders that were started with a model, the last first."""
     return [Prediction(launched) for launched in launcher.of(f"{MODEL}{name}")]

@@ -21,7 +21,7 @@ class Field:
     option: str
     label: str
     hint: str = ""
-    """The value where it is left empty, in words."""
+    """The default value, in words."""
     is_flag: bool = False
 
 
@@ -94,11 +94,11 @@ COMMAND = re.compile(
     r"(?<![^\s(])(?:'[^']*python'|[^\s']*python) -m search\.(?P<verb>[a-z]+) (?P<search>[\w.-]*\w)"
     r"(?P<options>(?: --[a-z-]+(?: (?:'[^']*'|[^\s()'\"\\-][^\s()'\"\\]*))?)*)"
 )
-"""A command in an answer that a journal holds, or in a line that another process has printed."""
+"""A command in an answer in a journal, or in a line of another process."""
 
 
 def button_name(remedy: Remedy) -> str:
-    """Name the button of a page that does the same; a command without one stays a command."""
+    """Name the button of a page with the same effect; a command without a button is unchanged."""
     button, options = BUTTONS.get(remedy.verb), remedy.options
     if button is None:
         return str(remedy)
@@ -108,7 +108,7 @@ def button_name(remedy: Remedy) -> str:
 
 
 def with_button_names(text: str) -> str:
-    """Replace the commands in a text that is no `Message` any more by the names of buttons."""
+    """Replace the commands in a plain text by the names of buttons."""
 
     def replaced(command: re.Match[str]) -> str:
         if command["verb"] not in BUTTONS:
@@ -124,7 +124,7 @@ def with_button_names(text: str) -> str:
     return COMMAND.sub(replaced, text)
 
 
-def verb_words(name: str, search: str, given: Mapping[str, str], site: Site) -> list[str]:
+def verb_words(name: str, search: str, values: Mapping[str, str], site: Site) -> list[str]:
     """Build the command line of a verb for a search from the values of a form, without its start.
 
     Raises:
@@ -134,7 +134,7 @@ def verb_words(name: str, search: str, given: Mapping[str, str], site: Site) -> 
     verb = FORMS[name]
     words = [search, *(f"--{option}={value}" for option, value in place_options(site).items())]
     for field in verb.fields:
-        value = given.get(field.option, "").strip()
+        value = values.get(field.option, "").strip()
         if len(value) > MAX_VALUE:
             raise ConfigError(f"{field.label}: too long (limit {MAX_VALUE:,} characters).")
         if value:

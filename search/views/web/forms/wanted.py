@@ -1,7 +1,7 @@
-"""A new search as a form describes it, and the command line that is the same.
+"""The form of a new search, and the equivalent command line.
 
-Each value of the form is one word, `--option=value`, which the command's own parser has taken:
-none can become an option by itself.
+Each value of the form is one word, `--option=value`, which the command's own parser has accepted,
+so that no value can become an option.
 """
 
 import time
@@ -37,7 +37,7 @@ TEXTS = (
     "device",
 )
 FLAGS = ("download", "skip_bad", "sealed")
-"""The fields that are options of `search.run`: with a value, and without one."""
+"""The fields that are flags of `search.run`; those of `TEXTS` are options with a value."""
 SIZE = "image_size"
 FIELDS = ("data", SIZE, *TEXTS, *FLAGS)
 FOLDER = "folder:"
@@ -51,8 +51,8 @@ class NewSearchForm:
     values: Mapping[str, str]
 
     @classmethod
-    def of(cls, given: Mapping[str, Any]) -> "NewSearchForm":
-        """Return the fields of a form or of an address; what else is in it is left out.
+    def of(cls, fields: Mapping[str, Any]) -> "NewSearchForm":
+        """Take the fields of a form or of an address; others are ignored.
 
         Raises:
             ConfigError: a value is too long.
@@ -60,7 +60,7 @@ class NewSearchForm:
         values = {
             name: value.strip()
             for name in FIELDS
-            if isinstance(value := given.get(name), str) and value.strip()
+            if isinstance(value := fields.get(name), str) and value.strip()
         }
         for name, value in values.items():
             if len(value) > MAX_VALUE:
@@ -69,38 +69,38 @@ class NewSearchForm:
 
     @property
     def data(self) -> str:
-        """The data set as `--data` names it; empty where none is chosen."""
+        """The value of `--data`; empty where none is chosen."""
         return self.values.get("data", "")
 
     @property
     def folder(self) -> str:
-        """The folder of images; empty where the data set comes by name."""
+        """The folder of images; empty for a data set by name."""
         return self.data.removeprefix(FOLDER) if self.data.startswith(FOLDER) else ""
 
     @property
     def space(self) -> str:
-        """The space, chosen or suggested.
+        """The chosen space, or else the suggested one.
 
-        Photographs begin with trained weights where these are at hand.
+        For a folder of images, trained weights are suggested if they are in the cache.
         """
         has_weights = bool(self.folder) and not set(FAMILIES).isdisjoint(cached())
         return self.values.get("space") or ("transfer" if has_weights else "table3")
 
     @property
     def query(self) -> str:
-        """The same as the end of an address."""
+        """The fields as the query of an address."""
         return urlencode(self.values)
 
-    def named(self) -> "NewSearchForm":
-        """Return the same with a name: the one that `search.run` would give it."""
+    def with_name(self) -> "NewSearchForm":
+        """Copy with a name, by default the one that `search.run` would choose."""
         default = f"{self.space}-{data_source(self.data)}-{time.strftime('%Y%m%d-%H%M%S')}"
         return NewSearchForm({**self.values, "name": self.values.get("name", default)})
 
     def check_data(self, site: Site) -> str:
-        """Return the data set as the command line names it.
+        """Check the data set, and return the value of `--data`.
 
         Raises:
-            ConfigError: there is none, or it may not be named here.
+            ConfigError: none is chosen, or it is not allowed here.
         """
         if not self.data:
             raise ConfigError("choose the images first.")
@@ -114,7 +114,7 @@ class NewSearchForm:
         return self.data
 
     def words(self, site: Site) -> list[str]:
-        """Return the words of the command line.
+        """Words of the command line.
 
         Raises:
             ConfigError: a value is refused.
@@ -131,28 +131,20 @@ class NewSearchForm:
         return words(options | place_options(site), run.parser())
 
     def look_words(self, site: Site) -> list[str]:
-        """Return the words of the command line that looks at the data.
-
-        Raises:
-            ConfigError: they may not be named here.
-        """
+        """Words of the command line that inspects the data."""
         options = {field: True for field in ("download", "skip_bad") if field in self.values}
-        given = [f"--{field.replace('_', '-')}" for field in options]
-        words = [*given, "--", self.check_data(site)]
+        flags = [f"--{field.replace('_', '-')}" for field in options]
+        words = [*flags, "--", self.check_data(site)]
         data.parser().parse_args(words)
         return words
 
     def command(self, site: Site) -> str:
-        """Return the command line, to be copied.
-
-        Raises:
-            ConfigError: a value is refused.
-        """
+        """The command line as text, to be copied."""
         return command_line("run", self.words(site))
 
 
 def place_options(site: Site) -> dict[str, Any]:
-    """Return where searches are kept and told of, as options, where these are not the usual."""
+    """Options for storage and tracking, where these are not the defaults."""
     options: dict[str, Any] = {}
     if site.place != DEFAULT_STORAGE:
         options["storage"] = str(site.place)

@@ -1,4 +1,4 @@
-"""The page *Compare*: two to five searches over one another."""
+"""The page *Compare*: two to five searches side by side."""
 
 import json
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ LEAST, MOST = 2, 5
 def routes(site: Site) -> list[BaseRoute]:
     """Return the page's routes."""
 
-    async def asked(request: Request) -> list[Followed]:
+    async def chosen_searches(request: Request) -> list[Followed]:
         names = list(dict.fromkeys(request.query_params.getlist("names")))
         if not LEAST <= len(names) <= MOST:
             raise ConfigError(f"mark {LEAST} to {MOST} searches to compare (got {len(names)}).")
@@ -31,43 +31,45 @@ def routes(site: Site) -> list[BaseRoute]:
 
     async def show(request: Request) -> Response:
         if not request.query_params.getlist("names"):
-            known = await run_in_threadpool(searches_in, site.place)
-            return site.render(request, "compare_which.html", known=known, most=MOST)
-        return await run_in_threadpool(_page, site, request, await asked(request))
+            names = await run_in_threadpool(searches_in, site.place)
+            return site.render(request, "compare_which.html", known=names, most=MOST)
+        return await run_in_threadpool(_page, site, request, await chosen_searches(request))
 
     async def charts(request: Request) -> Response:
-        return site.json(await run_in_threadpool(_charts, await asked(request)))
+        return site.json(await run_in_threadpool(_charts, await chosen_searches(request)))
 
     return [site.shows("/compare", show), site.shows("/compare/charts", charts)]
 
 
-def _page(site: Site, request: Request, every: Sequence[Followed]) -> Response:
-    with ExitStack() as held:
-        for one in _in_order(every):
-            held.enter_context(one.reading())
-        results = [one.result for one in every]
-        found = compared(results)
+def _page(site: Site, request: Request, searches: Sequence[Followed]) -> Response:
+    with ExitStack() as stack:
+        for followed in _in_order(searches):
+            stack.enter_context(followed.reading())
+        results = [followed.result for followed in searches]
+        comparison = compared(results)
         metrics = {result.name: result.metric for result in results}
-        rows = list(rows_of(found, results))
+        rows = list(rows_of(comparison, results))
         return site.render(
             request,
             "compare.html",
-            names=[one.name for one in every],
+            names=[followed.name for followed in searches],
             rows=rows,
-            contrasts=[sentence(one, metrics[one.leader]) for one in found.contrasts],
-            by_images=any(one.by == "images" for one in found.contrasts),
+            contrasts=[
+                sentence(contrast, metrics[contrast.leader]) for contrast in comparison.contrasts
+            ],
+            by_images=any(contrast.by == "images" for contrast in comparison.contrasts),
             has_one_metric=len(set(metrics.values())) == 1,
             metric=results[0].metric,
         )
 
 
-def _charts(every: Sequence[Followed]) -> str:
-    with ExitStack() as held:
-        for one in _in_order(every):
-            held.enter_context(one.reading())
-        return json.dumps(of_courses(every))
+def _charts(searches: Sequence[Followed]) -> str:
+    with ExitStack() as stack:
+        for followed in _in_order(searches):
+            stack.enter_context(followed.reading())
+        return json.dumps(of_courses(searches))
 
 
-def _in_order(every: Sequence[Followed]) -> list[Followed]:
-    """Return the searches in the order in which all who hold several take them."""
-    return sorted(every, key=lambda one: one.name)
+def _in_order(searches: Sequence[Followed]) -> list[Followed]:
+    """Sort the searches by name, so that all threads lock several of them in the same order."""
+    return sorted(searches, key=lambda followed: followed.name)

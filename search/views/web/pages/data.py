@@ -1,4 +1,4 @@
-"""The page *Data*: what a folder of images, or a data set by name, holds and lacks."""
+"""The page *Data*: the report on a folder of images, or on a data set by name."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -34,65 +34,61 @@ def routes(site: Site) -> list[BaseRoute]:
 
     async def show(request: Request) -> Response:
         try:
-            wanted = await run_in_threadpool(asked_for, request.query_params, site)
+            search_form = await run_in_threadpool(form_from_address, request.query_params, site)
         except ConfigError as error:
             return await choose(request, site, "/data", str(error))
-        if not wanted.data:
+        if not search_form.data:
             return await choose(request, site, "/data")
-        return site.render(request, "data.html", wanted=wanted, part="data_waiting.html")
+        return site.render(request, "data.html", wanted=search_form, part="data_waiting.html")
 
     async def report(request: Request) -> Response:
-        """Answer with the report, which takes seconds: a part of a page, or all of one."""
-        wanted = NewSearchForm.of(request.query_params)
-        words = await run_in_threadpool(wanted.look_words, site)
-        told = await asker.ask(LOOK, words)
+        """Render the report, which takes seconds, as a part of a page or as a page."""
+        search_form = NewSearchForm.of(request.query_params)
+        words = await run_in_threadpool(search_form.look_words, site)
+        output = await asker.ask(LOOK, words)
         try:
-            told.check()
+            output.check()
         except (ConfigError, NotReady) as error:
-            return refused(request, site, wanted, str(error))
+            return refused(request, site, search_form, str(error))
         part = "data_report.html"
         page = part if "hx-request" in request.headers else "data.html"
-        told_of = shown(DataPreview.of(told.out), wanted)
+        context = report_context(DataPreview.of(output.out), search_form)
         is_brief = "brief" in request.query_params
-        return site.render(request, page, wanted=wanted, part=part, brief=is_brief, **told_of)
+        return site.render(request, page, wanted=search_form, part=part, brief=is_brief, **context)
 
     return [site.shows("/data", show), site.hints("/data/report", report)]
 
 
-def refused(request: Request, site: Site, wanted: NewSearchForm, text: str) -> Response:
-    """Return why data cannot be used, and what the form has against it."""
+def refused(request: Request, site: Site, search_form: NewSearchForm, text: str) -> Response:
+    """Render the reason why data cannot be used, and the form's remedies."""
     is_part = "hx-request" in request.headers
     page = "data_refused.html" if is_part else "refused.html"
-    facts = {"wanted": wanted} if is_part else {}
+    facts = {"wanted": search_form} if is_part else {}
     return site.render(request, page, 400, text=text, **facts)
 
 
-def asked_for(given: Mapping[str, str], site: Site) -> NewSearchForm:
-    """Return what an address asks for, with a folder that was typed as its data.
-
-    Raises:
-        ConfigError: the folder may not be named here, or is none.
-    """
-    wanted = NewSearchForm.of(given)
-    if "folder" in given:
-        path = allowed(given["folder"].strip(), site.data_root)
-        return NewSearchForm({**wanted.values, "data": f"{FOLDER}{path}"})
-    if wanted.data:
-        wanted.check_data(site)
-    return wanted
+def form_from_address(params: Mapping[str, str], site: Site) -> NewSearchForm:
+    """Read the form from an address, in which `folder` is a typed folder of images."""
+    search_form = NewSearchForm.of(params)
+    if "folder" in params:
+        path = allowed(params["folder"].strip(), site.data_root)
+        return NewSearchForm({**search_form.values, "data": f"{FOLDER}{path}"})
+    if search_form.data:
+        search_form.check_data(site)
+    return search_form
 
 
 async def choose(request: Request, site: Site, then: str, refused: str = "") -> Response:
-    """Return the page on which images are chosen, which leads to `then`."""
+    """Render the page on which images are chosen; its forms lead to `then`."""
     at = request.query_params.get("at", "")
-    found, trouble = await run_in_threadpool(looked_through, at, site)
+    folder, trouble = await run_in_threadpool(open_listing, at, site)
     error = refused or trouble
     return site.render(
         request,
         "choose.html",
         400 if error else 200,
         then=then,
-        listing=found,
+        listing=folder,
         error=error,
         typed=request.query_params.get("folder", ""),
         data_sets=[(name, DATASET_WORDS[name]) for name in sorted(named() & DATASET_WORDS.keys())],
@@ -108,8 +104,8 @@ DATASET_WORDS = {
 }
 
 
-def looked_through(at: str, site: Site) -> tuple[Listing | None, str]:
-    """Return the folder that is looked through, and why it is none; empty names the first one."""
+def open_listing(at: str, site: Site) -> tuple[Listing | None, str]:
+    """List the folder `at`, or the first one where that is empty; None with the error's text."""
     try:
         root = site.data_root
         return listing(allowed(at or str(root or "~"), root), root), ""
@@ -117,12 +113,12 @@ def looked_through(at: str, site: Site) -> tuple[Listing | None, str]:
         return None, str(error)
 
 
-def shown(seen: DataPreview, wanted: NewSearchForm) -> dict[str, Any]:
-    """Return what the report's template shows."""
-    report = seen.report
+def report_context(preview: DataPreview, search_form: NewSearchForm) -> dict[str, Any]:
+    """Variables of the report's template."""
+    report = preview.report
     titles, *rows = class_table(report) if report.counts else [[]]
-    said = dict.fromkeys([*warnings(report), *report.remarks])
-    lines = sorted((in_words(line) for line in said), key=lambda line: line[0] != "warning")
+    remarks = dict.fromkeys([*warnings(report), *report.remarks])
+    lines = sorted((in_words(line) for line in remarks), key=lambda line: line[0] != "warning")
     matched = sum(count.images for count in report.match_counts)
     return {
         "headline": headline(report),
@@ -131,29 +127,29 @@ def shown(seen: DataPreview, wanted: NewSearchForm) -> dict[str, Any]:
         "rows": rows,
         "visible": VISIBLE,
         "facts": facts(report),
-        "picture": seen.picture,
+        "picture": preview.picture,
         "matches": [match_row(match) for match in report.matches],
         "matched": matched,
-        "left_out": [(one.path, one.reason) for one in report.left_out],
+        "left_out": [(omitted.path, omitted.reason) for omitted in report.left_out],
         "left_out_count": report.left_out_count,
-        "leads_to_transfer": seen.few_photographs and wanted.space != "transfer",
+        "leads_to_transfer": preview.few_photographs and search_form.space != "transfer",
         "has_weights": bool(cached()),
-        "is_large": is_large(report) and wanted.space != "transfer",
+        "is_large": is_large(report) and search_form.space != "transfer",
     }
 
 
 def in_words(line: str) -> tuple[str, str]:
-    """Return a line's kind, `warning` or `note`, and its text."""
+    """Split a line into its kind, `warning` or `note`, and its text."""
     kind, colon, text = line.partition(": ")
     return (kind, text) if colon and kind in ("warning", "note") else ("note", line)
 
 
 def match_row(match: Match) -> tuple[str, str, str, str]:
-    """Return two images that show one picture, as a row of text."""
+    """Two images with the same picture, as a row of text."""
     removed = "yes" if match.removed else ""
     return image_text(match.image), match.kind, image_text(match.same_as), removed
 
 
 def is_large(report: DataReport) -> bool:
-    """Return whether networks that learn from nothing take long on images of this size."""
+    """True if networks without trained weights take long on images of this size."""
     return min(report.shape[:2]) > 96

@@ -1,4 +1,4 @@
-"""The pages by which a search is taken along as a table, made smaller, or deleted."""
+"""The pages that export a search's trials, remove its checkpoints, or delete it."""
 
 import io
 
@@ -29,7 +29,7 @@ KEEPS = {
     ANSWER: "Keep the answer alone",
 }
 Choice = tuple[str, str, str, list[tuple[str, int, str, str]]]
-"""What is kept, that in words, the bytes that would go, and these by kind."""
+"""The value of `--keep`, its description, the removable bytes, and these by kind."""
 
 
 def routes(site: Site) -> list[BaseRoute]:
@@ -59,8 +59,8 @@ def routes(site: Site) -> list[BaseRoute]:
 
     async def before_delete(request: Request) -> Response:
         name = request.path_params["name"]
-        told = await run_in_threadpool(going, site, name)
-        return site.render(request, "delete.html", search=name, lines=told)
+        deletion_lines = await run_in_threadpool(going, site, name)
+        return site.render(request, "delete.html", search=name, lines=deletion_lines)
 
     async def remove(request: Request, form: FormData) -> Response:
         if not form.get("sure"):
@@ -80,33 +80,27 @@ def routes(site: Site) -> list[BaseRoute]:
 
 
 def csv_of(site: Site, name: str) -> str:
-    """Return a search's trials as CSV, as `search.export` writes them.
-
-    Raises:
-        JournalError: there is no such search.
-    """
+    """Format a search's trials as CSV, as `search.export` does."""
     result, _ = result_and_holder(site, name)
-    made, text = trial_table(result), io.StringIO()
-    rows = Rows(text, made.columns)
-    for row in made.rows:
+    trials, text = trial_table(result), io.StringIO()
+    rows = Rows(text, trials.columns)
+    for row in trials.rows:
         rows.write(row)
     return text.getvalue()
 
 
-async def clean_page(request: Request, site: Site, said: str = "") -> Response:
-    """Return the page on what can be removed, and what was."""
+async def clean_page(request: Request, site: Site, message: str = "") -> Response:
+    """Render the page on removable checkpoints, with a message on those just removed."""
     name = request.path_params["name"]
     choices = await run_in_threadpool(choices_of, site, name)
-    return site.render(request, "clean.html", search=name, choices=choices, said=said)
+    return site.render(request, "clean.html", search=name, choices=choices, said=message)
 
 
 def choices_of(site: Site, name: str) -> list[Choice]:
-    """Return what would go, for each choice of what is kept.
+    """Find the removable checkpoints for each choice of what is kept.
 
     Raises:
-        JournalError: there is no such search.
         LeaseHeld: a driver has the search.
-        Refused: it was cut off.
     """
     result, holder = result_and_holder(site, name)
     if holder:
@@ -120,24 +114,23 @@ def choices_of(site: Site, name: str) -> list[Choice]:
 
 
 def going(site: Site, name: str) -> list[str]:
-    """Return what goes where a search is deleted, and what stays, in lines.
+    """Lines on what the deletion of a search removes, and what stays.
 
     Raises:
         JournalError: there is no such search.
         LeaseHeld: a driver has it.
-        NotReady, OSError: MLflow or the storage refuses.
     """
     if holder := _existing_home(site, name).holder():
         raise LeaseHeld(f"the search '{name}' is being run by {holder}. Stop it first.")
-    what, where, *others = [line.strip() for line in lines(deletion_of(site.place, name))]
-    return [f"{what} {where}", *others]
+    what, where, *further_lines = [line.strip() for line in lines(deletion_of(site.place, name))]
+    return [f"{what} {where}", *further_lines]
 
 
 def removed(site: Site, name: str) -> None:
     """Delete a search, with its runs in MLflow.
 
     Raises:
-        JournalError, LeaseHeld, NotReady, OSError: as `going`.
+        JournalError: there is no such search.
     """
     home = _existing_home(site, name)
     with home.lease():

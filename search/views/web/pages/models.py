@@ -1,4 +1,4 @@
-"""The pages *Models* and *A model*: what was promoted, and what it says of images."""
+"""The pages *Models* and *A model*: the registered models, and their predictions of images."""
 
 import asyncio
 import re
@@ -28,14 +28,14 @@ from trainables.values import Json
 
 NAV = ("Models", "/models")
 LIMIT_S = 60.0
-"""The longest that MLflow is waited for; to import it alone takes seconds on a busy machine."""
+"""The most seconds to wait for MLflow; its import takes seconds on a busy machine."""
 THREADS = 2
-"""Those that wait for MLflow; where all do, others wait for them."""
+"""The threads that wait for MLflow."""
 MAX_BYTES = Limits().body_bytes + 100_000
 """The bytes of a form with images."""
 MAX_IMAGES = 20
 FIGURE = re.compile(r"\| (?P<title>[^|]+) \| (?P<text>[^|]+) \|")
-Found = TypeVar("Found")
+Value = TypeVar("Value")
 
 
 def routes(site: Site) -> list[BaseRoute]:
@@ -45,58 +45,60 @@ def routes(site: Site) -> list[BaseRoute]:
     site.ending.append(models.end)
 
     async def show(request: Request) -> Response:
-        """Answer with the page, and where it is asked for, with the models, which take seconds."""
+        """Render the page; with `list`, include the models, which takes seconds."""
         if "list" not in request.query_params:
             return site.render(request, "models.html", is_whole=False)
         try:
-            found, trouble = await in_time(threads, lambda: models_in(site.tracking)), ""
+            registered, trouble = await in_time(threads, lambda: models_in(site.tracking)), ""
         except (NotReady, ConfigError, OSError) as error:
-            found, trouble = [], str(error)
-        rows = [(one, [shown(version) for version in one.versions]) for one in found]
+            registered, trouble = [], str(error)
+        rows = [
+            (model, [version_row(version) for version in model.versions]) for model in registered
+        ]
         page = "models_list.html" if "hx-request" in request.headers else "models.html"
         return site.render(request, page, found=rows, trouble=trouble, is_whole=True)
 
     async def of(request: Request) -> RegisteredModel:
         name = request.path_params["name"]
-        found = await in_time(threads, lambda: models_in(site.tracking, name))
-        if not found:
+        registered = await in_time(threads, lambda: models_in(site.tracking, name))
+        if not registered:
             raise HTTPException(404, "there is no model of this name.")
-        return found[0]
+        return registered[0]
 
-    async def one(request: Request) -> Response:
+    async def show_model(request: Request) -> Response:
         return await whole(request, request.query_params.get("version", ""))
 
-    async def whole(request: Request, number: str, answers: Sequence[Said] = ()) -> Response:
+    async def whole(request: Request, number: str, answers: Sequence[ImageAnswer] = ()) -> Response:
         model = await of(request)
         predictions = await run_in_threadpool(earlier, launcher, model.name)
-        # Apart from the loop: what each has said is read.
+        # In a thread, since it reads the log of each prediction.
         return await run_in_threadpool(
             model_page, request, site, model, number, predictions, answers
         )
 
     async def ask(request: Request, form: FormData) -> Response:
-        uploads = [one for one in form.getlist("image") if isinstance(one, UploadFile)]
-        if not 1 <= len([one for one in uploads if one.size]) <= MAX_IMAGES:
+        uploads = [upload for upload in form.getlist("image") if isinstance(upload, UploadFile)]
+        if not 1 <= len([upload for upload in uploads if upload.size]) <= MAX_IMAGES:
             raise HTTPException(400, f"choose an image, or up to {MAX_IMAGES}.")
         name, number = request.path_params["name"], str(form.get("version", ""))
         uri = model_address(name, number)
-        answers = [await answered(models, uri, upload) for upload in uploads if upload.size]
+        answers = [await ask_about(models, uri, upload) for upload in uploads if upload.size]
         if "hx-request" in request.headers:
             return site.render(request, "model_answers.html", answers=answers)
         return await whole(request, number, answers)
 
     return [
         site.shows("/models", show),
-        site.shows("/models/{name}", one),
+        site.shows("/models/{name}", show_model),
         site.changes("/models/{name}/ask", ask, MAX_BYTES),
     ]
 
 
-async def in_time(threads: ThreadPoolExecutor, call: Callable[[], Found]) -> Found:
-    """Return what a call gives that asks MLflow, apart from the loop.
+async def in_time(threads: ThreadPoolExecutor, call: Callable[[], Value]) -> Value:
+    """Run a call to MLflow in a thread, and return its result.
 
     Raises:
-        NotReady: it takes too long; the thread goes on waiting.
+        NotReady: the call takes too long; its thread continues.
     """
     waiting = asyncio.get_running_loop().run_in_executor(threads, call)
     try:
@@ -106,20 +108,20 @@ async def in_time(threads: ThreadPoolExecutor, call: Callable[[], Found]) -> Fou
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A version as the page shows it."""
+class VersionRow:
+    """A version of a model on the page."""
 
     version: Version
-    made: str
+    registered_at: str
     figures: list[tuple[str, str]]
-    """The table of its description: a title and a text each."""
+    """The rows of the table in its description: a title and a text."""
 
 
-def shown(version: Version) -> Shown:
-    """Return a version as the page shows it."""
+def version_row(version: Version) -> VersionRow:
+    """Read the figures from a version's description."""
     rows = [row.groupdict() for row in FIGURE.finditer(version.description)]
     figures = [(row["title"].strip(), row["text"].strip()) for row in rows]
-    return Shown(version, moment(version.made_ms), [row for row in figures if row[0]])
+    return VersionRow(version, moment(version.made_ms), [row for row in figures if row[0]])
 
 
 def model_page(
@@ -128,17 +130,17 @@ def model_page(
     model: RegisteredModel,
     number: str,
     predictions: Sequence[Prediction] = (),
-    answers: Sequence["Said"] = (),
+    answers: Sequence["ImageAnswer"] = (),
 ) -> Response:
-    """Return the page of a model, of the version that is asked for, or else of the champion.
+    """Render the page of a model: of the version `number`, or else of the champion.
 
     Raises:
-        HTTPException: it has no such version.
+        HTTPException: the model has no such version.
     """
-    versions = [shown(one) for one in model.versions]
-    named = [one for one in versions if one.version.number == number]
-    champion = [one for one in versions if "champion" in one.version.aliases]
-    chosen = named if number else champion or versions
+    versions = [version_row(version) for version in model.versions]
+    matching = [row for row in versions if row.version.number == number]
+    champion = [row for row in versions if "champion" in row.version.aliases]
+    chosen = matching if number else champion or versions
     if not chosen:
         raise HTTPException(404, f"'{model.name}' has no such version.")
     address = model_address(model.name, chosen[0].version.number)
@@ -157,22 +159,22 @@ def model_page(
 
 
 @dataclass(frozen=True)
-class Said:
+class ImageAnswer:
     """The answer of a model to an image."""
 
     file: str
-    told: Json
+    reply: Json
     bars: list[tuple[str, float]]
     """The most probable classes, with their probabilities."""
 
     @property
     def error(self) -> str:
-        """The reason why it says nothing; empty if it does."""
-        return str(self.told.get("error", ""))
+        """The reason why there is no prediction; empty if there is one."""
+        return str(self.reply.get("error", ""))
 
 
-async def answered(models: Models, uri: str, upload: UploadFile) -> Said:
-    """Return what a model says of an image that was sent."""
-    told = await models.ask(uri, await upload.read())
-    bars = list(told.get("probabilities", {}).items())
-    return Said(upload.filename or "an image", told, bars)
+async def ask_about(models: Models, uri: str, upload: UploadFile) -> ImageAnswer:
+    """Predict an uploaded image with a model."""
+    reply = await models.ask(uri, await upload.read())
+    bars = list(reply.get("probabilities", {}).items())
+    return ImageAnswer(upload.filename or "an image", reply, bars)

@@ -1,4 +1,4 @@
-"""The page *New search*: images, what to try on them, what it would cost, and the start."""
+"""The page *New search*: the images, the settings, the estimated cost, and the start."""
 
 import json
 
@@ -14,14 +14,14 @@ from search.values.wording import durations
 from search.views.web.forms.children import Asker, ProcessOutput
 from search.views.web.forms.launch import Launched, Launcher, refusal_of
 from search.views.web.forms.wanted import FIELDS, NewSearchForm
-from search.views.web.pages.data import asked_for, choose
+from search.views.web.pages.data import choose, form_from_address
 from search.views.web.site import Site
 from trainables.catalog.tasks import CLASSIFICATION
 from trainables.errors import ConfigError
 from trainables.values import Json
 
 NAV = ("New search", "/new")
-# The usual choice is no option of the command line.
+# The default has an empty value, so that it adds no option to the command line.
 ALGORITHM_WORDS = {
     "": "learn from the trials before (bayes)",
     "gp": "the same by a Gaussian process, for few settings (gp)",
@@ -39,9 +39,9 @@ SIZES = {
     "32": "32 x 32",
 }
 LONG_S = 3600
-"""A search that takes longer is told how it would be quicker."""
+"""Above this many seconds the plan suggests how to shorten the search."""
 OPENING = ("space", "name", "trials", "max_epochs", "budget", "download", "image_size")
-"""The fields that are visible at once; the others are a click away."""
+"""The fields that are visible at first; the others are a click away."""
 
 
 def routes(site: Site) -> list[BaseRoute]:
@@ -51,35 +51,35 @@ def routes(site: Site) -> list[BaseRoute]:
 
     async def show(request: Request) -> Response:
         try:
-            wanted = await run_in_threadpool(asked_for, request.query_params, site)
+            search_form = await run_in_threadpool(form_from_address, request.query_params, site)
         except ConfigError as error:
             return await choose(request, site, "/new", str(error))
-        if not wanted.data:
+        if not search_form.data:
             return await choose(request, site, "/new")
-        return form_page(request, site, wanted)
+        return form_page(request, site, search_form)
 
     async def checked(request: Request) -> Response:
-        """Answer with the command line, and a place for the plan."""
-        wanted = NewSearchForm.of(request.query_params)
-        command = await run_in_threadpool(wanted.command, site)
-        return site.render(request, "new_checked.html", command=command, wanted=wanted)
+        """Render the command line, and a placeholder for the plan."""
+        search_form = NewSearchForm.of(request.query_params)
+        command = await run_in_threadpool(search_form.command, site)
+        return site.render(request, "new_checked.html", command=command, wanted=search_form)
 
     async def plan(request: Request) -> Response:
-        wanted = NewSearchForm.of(request.query_params)
-        words = await run_in_threadpool(wanted.words, site)
-        told = await asker.ask("search.run", [*words, "--dry-run", "--json"])
-        told.check()
-        return site.render(request, "new_plan.html", **planned(told))
+        search_form = NewSearchForm.of(request.query_params)
+        words = await run_in_threadpool(search_form.words, site)
+        output = await asker.ask("search.run", [*words, "--dry-run", "--json"])
+        output.check()
+        return site.render(request, "new_plan.html", **plan_context(output))
 
     async def start(request: Request, form: FormData) -> Response:
-        wanted = NewSearchForm.of(form)
+        search_form = NewSearchForm.of(form)
         await asker.end()
         try:
-            started = await run_in_threadpool(started_by, wanted, site, launcher)
+            started = await run_in_threadpool(started_by, search_form, site, launcher)
         except ConfigError as error:
-            return form_page(request, site, wanted, str(error))
+            return form_page(request, site, search_form, str(error))
         if refused := await refusal_of(started):
-            return form_page(request, site, wanted, refused)
+            return form_page(request, site, search_form, refused)
         return RedirectResponse(f"/started/{started.id}", 303)
 
     return [
@@ -90,15 +90,17 @@ def routes(site: Site) -> list[BaseRoute]:
     ]
 
 
-def form_page(request: Request, site: Site, wanted: NewSearchForm, error: str = "") -> Response:
-    """Return the form with what is filled in, and why that was refused."""
-    own = find(wanted.space) if wanted.space in names() else None
+def form_page(
+    request: Request, site: Site, search_form: NewSearchForm, error: str = ""
+) -> Response:
+    """Render the form with its values, and with the reason of a refusal."""
+    own = find(search_form.space) if search_form.space in names() else None
     return site.render(
         request,
         "new.html",
         400 if error else 200,
-        wanted=wanted,
-        values={name: wanted.values.get(name, "") for name in FIELDS},
+        wanted=search_form,
+        values={name: search_form.values.get(name, "") for name in FIELDS},
         error=error,
         spaces=[(name, purpose(name)) for name in names()],
         trials=None if own is None else own.trials,
@@ -106,30 +108,30 @@ def form_page(request: Request, site: Site, wanted: NewSearchForm, error: str = 
         algorithms=ALGORITHM_WORDS.items(),
         schedulers=SCHEDULER_WORDS.items(),
         sizes=SIZES.items(),
-        has_more=bool(wanted.values.keys() - {*OPENING, "data"}),
+        has_more=bool(search_form.values.keys() - {*OPENING, "data"}),
     )
 
 
-def started_by(wanted: NewSearchForm, site: Site, launcher: Launcher) -> Launched:
+def started_by(search_form: NewSearchForm, site: Site, launcher: Launcher) -> Launched:
     """Start the search that a form describes.
 
     Raises:
-        ConfigError: a value is refused, or there is a search of that name.
+        ConfigError: there is already a search of that name.
     """
-    back = f"/new?{wanted.query}"
-    wanted.words(site)
-    wanted = wanted.named()
-    name = wanted.values["name"]
+    back = f"/new?{search_form.query}"
+    search_form.words(site)
+    search_form = search_form.with_name()
+    name = search_form.values["name"]
     if home(site.place, name).exists():
         raise ConfigError(f"there is a search named '{name}' already. Choose another name.")
-    return launcher.start("run", name, wanted.words(site), back)
+    return launcher.start("run", name, search_form.words(site), back)
 
 
-def planned(told: ProcessOutput) -> Json:
-    """Return what the plan's template shows, of what `search.run --dry-run --json` has said."""
-    plan = json.loads(told.out.splitlines()[-1])
-    # The page says in its own words that few photographs had better begin with trained weights.
-    lines = [one for one in told.notes[2:-1] if "--space transfer" not in one]
+def plan_context(output: ProcessOutput) -> Json:
+    """Variables of the plan's template, from the output of `search.run --dry-run --json`."""
+    plan = json.loads(output.out.splitlines()[-1])
+    # The page has its own recommendation of trained weights for few photographs.
+    lines = [line for line in output.notes[2:-1] if "--space transfer" not in line]
     return {
         "takes": durations(plan["seconds"], plan["most_seconds"]),
         "trials": plan["trials"],

@@ -1,4 +1,4 @@
-"""The pages of predictions on a folder: its choice for a model, the start, and what came of it."""
+"""The pages of predictions on a folder: the choice of the folder, the start, and the result."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -16,34 +16,34 @@ from search.views.web.access import HEADERS
 from search.views.web.forms.launch import Launcher, refusal_of
 from search.views.web.forms.predicting import Prediction, model_address, started_by
 from search.views.web.listing import Query
-from search.views.web.pages.data import looked_through
-from search.views.web.predicted import NUMBER, Answers, Known
+from search.views.web.pages.data import open_listing
+from search.views.web.predicted import NUMBER, Answers, PredictionCache
 from search.views.web.site import Site
 from trainables.errors import ConfigError
 
 NAV = None
 THREADS = 2
-"""Those that make images small: each may need the memory of a large one."""
+"""The threads that make thumbnails: each may need the memory of a large image."""
 SIDE = 128
-"""The largest side of a small image, in pixels."""
+"""The longer side of a thumbnail, in pixels."""
 VISIBLE = 30
 """The number of classes that are visible; the others are a click away."""
 MAX_NAMED = 200
-"""The most files that could not be read that are named: the last ones."""
+"""The most unreadable files that are listed: the last ones."""
 
 
 def routes(site: Site) -> list[BaseRoute]:
     """Return the pages' routes."""
-    launcher, known = Launcher(site.place), Known()
+    launcher, cache = Launcher(site.place), PredictionCache()
     threads = ThreadPoolExecutor(THREADS, thread_name_prefix="pictures")
 
-    async def found(request: Request) -> tuple[Prediction, Path, Answers]:
+    async def prediction_and_answers(request: Request) -> tuple[Prediction, Path, Answers]:
         prediction, file = await run_in_threadpool(ended, launcher, request.path_params["id"])
-        return prediction, file, await known.of(file, prediction.folder)
+        return prediction, file, await cache.of(file, prediction.folder)
 
     async def choose(request: Request) -> Response:
-        given = request.query_params
-        return await folder_page(request, site, given.get("version", ""), given.get("folder", ""))
+        params = request.query_params
+        return await folder_page(request, site, params.get("version", ""), params.get("folder", ""))
 
     async def start(request: Request, form: FormData) -> Response:
         name = request.path_params["name"]
@@ -58,7 +58,7 @@ def routes(site: Site) -> list[BaseRoute]:
         return RedirectResponse(f"/started/{started.id}", 303)
 
     async def show(request: Request) -> Response:
-        prediction, _, answers = await found(request)
+        prediction, _, answers = await prediction_and_answers(request)
         return await run_in_threadpool(results_page, request, site, prediction, answers)
 
     async def table(request: Request) -> Response:
@@ -68,7 +68,7 @@ def routes(site: Site) -> list[BaseRoute]:
         return FileResponse(file, headers={**HEADERS, **kind, **sent})
 
     async def image(request: Request) -> Response:
-        _, _, answers = await found(request)
+        _, _, answers = await prediction_and_answers(request)
         file = answers.paths.get(request.path_params["number"], "")
         loop = asyncio.get_running_loop()
         content = await loop.run_in_executor(threads, small, file, site.data_root)
@@ -84,10 +84,10 @@ def routes(site: Site) -> list[BaseRoute]:
 
 
 def ended(launcher: Launcher, name: str) -> tuple[Prediction, Path]:
-    """Return predictions that were started and have ended well, and their file.
+    """Find finished predictions by the id of their start, with their file.
 
     Raises:
-        HTTPException: there are none.
+        HTTPException: there are none, or they have no result yet.
     """
     launched = launcher.find(name)
     file = None if launched is None else launched.result
@@ -99,17 +99,13 @@ def ended(launcher: Launcher, name: str) -> tuple[Prediction, Path]:
 async def folder_page(
     request: Request, site: Site, number: str, folder: str, refused: str = ""
 ) -> Response:
-    """Return the page on which a folder is chosen for a model, and why the last was refused.
-
-    Raises:
-        ConfigError: the version is no number.
-    """
+    """Render the page on which a folder is chosen for a model, with the reason of a refusal."""
     name = request.path_params["name"]
     model_address(name, number)
     at = request.query_params.get("at", "") or folder
-    listing, trouble = await run_in_threadpool(looked_through, at, site)
-    if listing is None:  # so that one finds another
-        listing, _ = await run_in_threadpool(looked_through, "", site)
+    listing, trouble = await run_in_threadpool(open_listing, at, site)
+    if listing is None:  # list the first folder, so that another can be chosen
+        listing, _ = await run_in_threadpool(open_listing, "", site)
     error = refused or trouble
     return site.render(
         request,
@@ -126,7 +122,7 @@ async def folder_page(
 def results_page(
     request: Request, site: Site, prediction: Prediction, answers: Answers
 ) -> Response:
-    """Return the page of the answers to a folder's files."""
+    """Render the page of the answers to a folder's files."""
     unread = prediction.unread
     return site.render(
         request,
@@ -144,17 +140,16 @@ def results_page(
 
 
 def small(file: str, root: Path | None) -> bytes:
-    """Return a small image of a file, as PNG.
+    """Make a thumbnail of an image file, as PNG.
 
     Args:
         file: its path; empty where there is none.
-        root: the folder below which it has to lie; None allows any.
+        root: the folder that must contain it; None allows any.
 
     Raises:
-        HTTPException: there is no such file, or no longer.
-        DataError: it cannot be read.
+        HTTPException: there is no such file.
     """
-    path = Path(file).resolve()  # before it is checked, so that this is what is opened
+    path = Path(file).resolve()  # before the check, so that the checked path is opened
     is_there = bool(file) and path.is_file()
     if not is_there or not (root is None or path.is_relative_to(root.resolve())):
         raise HTTPException(404, "there is no such image.")

@@ -1,4 +1,4 @@
-"""The report of a search, drawn as its journal stands, and what mattered in it."""
+"""The current report of a search, and the importance of its parameters."""
 
 import json
 
@@ -18,7 +18,7 @@ POLICY = (
     "sandbox allow-scripts; default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
     "script-src {source}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""The report is a page by itself, whose one script is told by its hash; it can reach nothing."""
+"""The report is a sandboxed page, whose only script is allowed by its hash; it can load nothing."""
 
 
 def routes(site: Site) -> list[BaseRoute]:
@@ -45,7 +45,7 @@ def routes(site: Site) -> list[BaseRoute]:
 
 
 def _report(followed: Followed) -> str:
-    """Return the report, as `search.report` writes it."""
+    """Render the report, as `search.report` writes it."""
     from search.views.page.page import render
 
     folder = followed.home.opened(files=True)
@@ -53,7 +53,7 @@ def _report(followed: Followed) -> str:
 
 
 def _importance(followed: Followed) -> str:
-    """Return each parameter's share of the importance, and its bounds, as JSON."""
+    """Each parameter's share of the importance, and its bounds, as JSON."""
     from search.views.page.importance import MIN_TRIALS, importance  # imports Optuna
 
     result = SearchResult.read(followed.home.opened())

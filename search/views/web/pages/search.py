@@ -33,7 +33,7 @@ from search.views.web.words import left_text, stand, stand_text
 
 NAV = None
 CURVE = (720, 240)
-"""Width and height of the chart that is there without a script."""
+"""Width and height of the chart that is visible without a script."""
 PARTS = ("now", "told", "rows", "states")
 """The parts of the page that change while it is open: `search_NAME.html`, shown in `#NAME`."""
 
@@ -79,8 +79,8 @@ def _page(site: Site, request: Request, followed: Followed) -> Response:
             "search.html",
             **facts,
             verdict=[
-                (about, sentence.render(button_name))
-                for about, sentence in (verdict(result) if over else [])
+                (title, sentence.render(button_name))
+                for title, sentence in (verdict(result) if over else [])
             ],
             selection=[sentence.render(button_name) for sentence in selection_sentences(result)],
             repeats=list(result.selection.repeats) if result.selection is not None else [],
@@ -94,7 +94,7 @@ def _page(site: Site, request: Request, followed: Followed) -> Response:
 
 
 def facts_of(followed: Followed, query: Query) -> dict[str, Any]:
-    """Return what the changing parts of the page are made of."""
+    """Variables of the templates of the page's changing parts."""
     holder = followed.holder
     result = followed.result.until_now(holder)
     stands = stand(result, holder)
@@ -113,24 +113,24 @@ def facts_of(followed: Followed, query: Query) -> dict[str, Any]:
         "planned": planned,
         "shares": shares_of(result),
         "tiles": tiles(result) if stands == "over" else _live_tiles(result),
-        "told": list(reversed(followed.told)),
+        "told": list(reversed(followed.news_lines)),
         "table": table_of(followed, query),
         "best": result.best.trial if result.best is not None else "",
     }
 
 
 def _live_tiles(result: SearchResult) -> list[tuple[str, str, str]]:
-    """Return the few numbers to see while it runs: title, number, and what it is about."""
+    """The most important numbers of a running search, each with a title and an explanation."""
     best, metric = result.best, result.metric
-    found = [(f"best validation {metric.title}", "none yet", "before the first epoch")]
+    best_tile = [(f"best validation {metric.title}", "none yet", "before the first epoch")]
     if best is not None:
-        about = f"{best.trial}; {interval_text(interval(best, result.images))}"
+        note = f"{best.trial}; {interval_text(interval(best, result.images))}"
         if len(result.distinct) > 1:
-            about += ", partly lucky as the best"
-        found = [(f"best validation {metric.title}", figure_text(best), about)]
+            note += ", partly lucky as the best"
+        best_tile = [(f"best validation {metric.title}", figure_text(best), note)]
     counts = result.counts
     return [
-        *found,
+        *best_tile,
         ("at work", str(counts.get("running", 0)), "trials now"),
         ("stopped early", f"{counts.get('stopped', 0):,}", "trials that fell behind"),
         ("epochs", f"{result.epochs_trained:,}", "trained in all"),

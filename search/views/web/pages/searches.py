@@ -1,4 +1,4 @@
-"""The page *Searches*: all that are kept in the place."""
+"""The page *Searches*: all searches of the place."""
 
 import threading
 import time
@@ -23,7 +23,7 @@ NAV = ("Searches", "/")
 CURVE = (120, 28)
 """Width and height of a curve in the table."""
 FRESH_S, BUCKET_FRESH_S = 4.0, 20.0
-"""Seconds for which open pages share what was found; a bucket is asked twice for each search."""
+"""Seconds for which open pages share a listing; a bucket needs two requests for each search."""
 COLUMNS = (
     Column("name", "search"),
     Column("state", "state"),
@@ -51,14 +51,16 @@ COLUMNS = (
 
 def routes(site: Site) -> list[BaseRoute]:
     """Return the page's routes."""
-    looked = Looked(site.place)
+    cache = ListingCache(site.place)
 
     def rendered(request: Request) -> Response:
         is_poll = "hx-request" in request.headers and "hx-boosted" not in request.headers
-        found = looked.lines(is_poll=is_poll)
-        lines = {one.name: one for one in found}
-        curves = {one.name: line(one.course, *CURVE) for one in found}
-        table = listed([row(one) for one in found], COLUMNS, Query.of(request.query_params))
+        overviews = cache.lines(is_poll=is_poll)
+        lines = {overview.name: overview for overview in overviews}
+        curves = {overview.name: line(overview.course, *CURVE) for overview in overviews}
+        table = listed(
+            [row(overview) for overview in overviews], COLUMNS, Query.of(request.query_params)
+        )
         return site.render(
             request, "searches.html", table=table, lines=lines, curves=curves, size=CURVE
         )
@@ -69,45 +71,43 @@ def routes(site: Site) -> list[BaseRoute]:
     return [site.shows("/", show)]
 
 
-class Looked:
-    """The searches of a place, looked for once for all pages that are open."""
+class ListingCache:
+    """The listing of a place's searches, shared by all open pages."""
 
     def __init__(self, place: Storage) -> None:
-        self.place, self._known = place, Overviews(place)
-        self._lock, self._found, self._at = threading.Lock(), list[Overview](), float("-inf")
+        self.place, self._reader = place, Overviews(place)
+        self._lock, self._overviews, self._at = threading.Lock(), list[Overview](), float("-inf")
         self._fresh_s = FRESH_S if isinstance(place, Path) else BUCKET_FRESH_S
 
     def lines(self, *, is_poll: bool) -> list[Overview]:
-        """Return a line for each; a page that asks again and again may get what another got.
-
-        Raises:
-            StorageError: the bucket refuses.
-        """
+        """An overview of each search; a page that polls may receive a shared, older listing."""
         with self._lock:
             if not is_poll or time.monotonic() - self._at > self._fresh_s:
-                self._found = searches(self.place, self._known)
+                self._overviews = searches(self.place, self._reader)
                 self._at = time.monotonic()
-            return self._found
+            return self._overviews
 
 
-def row(one: Overview) -> Row:
-    """Return a search's row."""
-    state = overview_state(one)
-    if one.state == "broken":
-        return Row(one.name, state, {"state": Cell(state, state), "name": Cell("", one.name)})
+def row(overview: Overview) -> Row:
+    """Make the row of a search."""
+    state = overview_state(overview)
+    if overview.state == "broken":
+        return Row(
+            overview.name, state, {"state": Cell(state, state), "name": Cell("", overview.name)}
+        )
     cells = {
-        "name": Cell("", one.name),
+        "name": Cell("", overview.name),
         "state": Cell(state, state),
-        "trials": Cell(f"{one.counted:,} of {one.planned:,}", one.counted),
-        "best": Cell(_best(one), one.best),
-        "data": Cell(one.data, one.data),
-        "task": Cell(one.task, one.task),
-        "space": Cell(one.space, one.space),
-        "begun": Cell(moment(one.began_ms).removesuffix(" UTC"), one.began_ms),
-        "took": Cell(duration(one.wall_s), one.wall_s),
+        "trials": Cell(f"{overview.counted:,} of {overview.planned:,}", overview.counted),
+        "best": Cell(_best(overview), overview.best),
+        "data": Cell(overview.data, overview.data),
+        "task": Cell(overview.task, overview.task),
+        "space": Cell(overview.space, overview.space),
+        "begun": Cell(moment(overview.began_ms).removesuffix(" UTC"), overview.began_ms),
+        "took": Cell(duration(overview.wall_s), overview.wall_s),
     }
-    return Row(one.name, state, cells)
+    return Row(overview.name, state, cells)
 
 
-def _best(one: Overview) -> str:
-    return "" if one.best is None else f"{one.best:.4f} {one.metric}"
+def _best(overview: Overview) -> str:
+    return "" if overview.best is None else f"{overview.best:.4f} {overview.metric}"

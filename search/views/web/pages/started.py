@@ -1,4 +1,4 @@
-"""The page of a verb that was started here: it leads to what came of it, or says why nothing."""
+"""The page of a verb that was started here: it leads to the result, or shows the error."""
 
 from contextlib import suppress
 
@@ -25,33 +25,33 @@ def routes(site: Site) -> list[BaseRoute]:
     launcher = Launcher(site.place)
 
     async def show(request: Request) -> Response:
-        found = await run_in_threadpool(launcher.find, request.path_params["id"])
-        if found is None:
+        launched = await run_in_threadpool(launcher.find, request.path_params["id"])
+        if launched is None:
             raise HTTPException(404, "nothing that was started here is called so.")
-        if await is_there(site, found):
-            return leads_to(request, came_of(found))
+        if await is_there(site, launched):
+            return leads_to(request, came_of(launched))
         is_part = "hx-request" in request.headers
         page = "started_part.html" if is_part else "started.html"
-        return site.render(request, page, started=found, title=title_of(found))
+        return site.render(request, page, started=launched, title=title_of(launched))
 
     async def stop(request: Request, form: FormData) -> Response:
-        """End what has no search that could be stopped on its own page."""
-        found = await run_in_threadpool(launcher.find, request.path_params["id"])
-        if found is None or found.verb != "predict":
+        """Stop predictions, the only verb without a search that can be stopped on its own page."""
+        launched = await run_in_threadpool(launcher.find, request.path_params["id"])
+        if launched is None or launched.verb != "predict":
             raise HTTPException(404, "nothing is called so that could be stopped here.")
-        await run_in_threadpool(found.stop)
-        return RedirectResponse(f"/started/{found.id}", 303)
+        await run_in_threadpool(launched.stop)
+        return RedirectResponse(f"/started/{launched.id}", 303)
 
     return [site.shows("/started/{id}", show), site.changes("/started/{id}/stop", stop)]
 
 
 def title_of(started: Launched) -> str:
-    """Return what is being done, in words."""
+    """Title of a start: the verb and its subject, in words."""
     return VERBS[started.verb].start_title.format(started.name)
 
 
 async def is_there(site: Site, started: Launched) -> bool:
-    """Return whether the page of what comes of it has more to say by now."""
+    """True if the page of the result has more information by now."""
     if started.verb == "predict":
         return await run_in_threadpool(lambda: started.result) is not None
     if started.verb == "promote":
@@ -69,12 +69,12 @@ async def is_there(site: Site, started: Launched) -> bool:
 
 
 def came_of(started: Launched) -> str:
-    """Return the address of the page of what comes of it."""
+    """Address of the page of the result."""
     return f"/predictions/{started.id}" if started.verb == "predict" else started.page
 
 
 def leads_to(request: Request, address: str) -> Response:
-    """Return an answer that takes the browser to another page, also out of a part of one."""
+    """Redirect the browser to another page, also from a request of htmx."""
     if "hx-request" in request.headers:
         return Response(headers={**HEADERS, "HX-Redirect": address})
     return RedirectResponse(address, 303)

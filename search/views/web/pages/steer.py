@@ -1,4 +1,4 @@
-"""The acting part of a search's page: what can be asked of it now, and what would come of that."""
+"""The actions on a search's page: possible requests and verbs, with previews of their effect."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -37,16 +37,16 @@ from search.views.web.words import stand
 from trainables.errors import ConfigError
 
 NAV = None
-SHOWN = 8
-"""The most requests, and commands that were started here, that are shown."""
+MAX_LISTED = 8
+"""The most requests, and verbs that were started here, on the page."""
 EVENTS = ("steer-changed", "now-changed")
-"""The events on which a page loads all of the acting part again, or what can be asked now."""
+"""The events on which a page loads the whole panel again, or only the possible requests."""
 OPTIONS = ("trials", "budget", "concurrency")
 """The options of an extension, by the fields of its form."""
 
 
 def routes(site: Site) -> list[BaseRoute]:
-    """Return the routes of requests, and of what else can be done with a search."""
+    """Return the routes of requests to a search, and of the verbs that continue from it."""
     asker, launcher = Asker(), Launcher(site.place)
     site.ending.append(asker.end)
 
@@ -54,30 +54,30 @@ def routes(site: Site) -> list[BaseRoute]:
         return await steer_page(request, site, launcher)
 
     async def news(request: Request) -> Response:
-        """Answer with what was asked, and what came of it, as a part."""
-        facts = await steered(site, launcher, request.path_params["name"])
+        """Render the requests and their answers, as a part."""
+        facts = await panel_of(site, launcher, request.path_params["name"])
         answer = site.render(request, "steer_news.html", steered=facts)
         if changed := facts.changed(request.query_params.get("seen", "")):
             answer.headers["HX-Trigger"] = ", ".join(changed)
         return answer
 
     async def now(request: Request) -> Response:
-        facts = await steered(site, launcher, request.path_params["name"])
+        facts = await panel_of(site, launcher, request.path_params["name"])
         chosen = request.query_params.get("trial", "")
         return site.render(request, "steer_now.html", steered=facts, chosen=chosen)
 
     async def foresee(request: Request) -> Response:
-        name, given = request.path_params["name"], dict(request.query_params)
-        told = await run_in_threadpool(preview_of, site, name, given)
-        text = told.message.render(button_name)
-        return site.render(request, "steer_foreseen.html", told=told, text=text)
+        name, params = request.path_params["name"], dict(request.query_params)
+        reply = await run_in_threadpool(preview_of, site, name, params)
+        text = reply.message.render(button_name)
+        return site.render(request, "steer_foreseen.html", told=reply, text=text)
 
     async def request_it(request: Request, form: FormData) -> Response:
-        name, given = request.path_params["name"], texts(form)
-        told = await run_in_threadpool(post_request, site, name, given)
+        name, values = request.path_params["name"], texts(form)
+        outcome = await run_in_threadpool(post_request, site, name, values)
         if "hx-request" not in request.headers:
-            return await steer_page(request, site, launcher, told)
-        answer = site.render(request, "steer_asked.html", said=told)
+            return await steer_page(request, site, launcher, outcome)
+        answer = site.render(request, "steer_asked.html", said=outcome)
         answer.headers["HX-Trigger"] = "asked"
         return answer
 
@@ -92,7 +92,7 @@ def routes(site: Site) -> list[BaseRoute]:
 
 
 def verb_routes(site: Site, asker: Asker, launcher: Launcher) -> list[BaseRoute]:
-    """Return the routes of verbs that go on from a search: what they do and cost, and the start."""
+    """Return the routes of verbs that continue from a search: the form, the cost, the start."""
 
     async def show(request: Request) -> Response:
         return verb_page(request, site, dict(request.query_params))
@@ -106,16 +106,16 @@ def verb_routes(site: Site, asker: Asker, launcher: Launcher) -> list[BaseRoute]
         )
 
     async def start(request: Request, form: FormData) -> Response:
-        name, verb, given = request.path_params["name"], verb_of(request), texts(form)
+        name, verb, values = request.path_params["name"], verb_of(request), texts(form)
         await asker.end()
         try:
-            words = verb_words(verb, name, given, site)
+            words = verb_words(verb, name, values, site)
         except ConfigError as error:
-            return verb_page(request, site, given, str(error))
+            return verb_page(request, site, values, str(error))
         back = f"/searches/{name}/next/{verb}"
         started = await run_in_threadpool(launcher.start, verb, name, words, back)
         if refused := await refusal_of(started):
-            return verb_page(request, site, given, refused)
+            return verb_page(request, site, values, refused)
         return RedirectResponse(f"/started/{started.id}", 303)
 
     return [
@@ -126,12 +126,12 @@ def verb_routes(site: Site, asker: Asker, launcher: Launcher) -> list[BaseRoute]
 
 
 def texts(form: FormData) -> dict[str, str]:
-    """Return the fields of a form that are text."""
+    """The fields of a form that are text."""
     return {name: value for name, value in form.items() if isinstance(value, str)}
 
 
 def verb_of(request: Request) -> str:
-    """Return the verb that an address names.
+    """Read the verb from an address.
 
     Raises:
         HTTPException: there is no such verb.
@@ -143,7 +143,7 @@ def verb_of(request: Request) -> str:
 
 
 def verb_page(request: Request, site: Site, given: Mapping[str, str], error: str = "") -> Response:
-    """Return the page of a verb, with what is filled in, and why that was refused."""
+    """Render the page of a verb, with its values, and with the reason of a refusal."""
     name = verb_of(request)
     return site.render(
         request,
@@ -169,9 +169,9 @@ async def cost_lines(
         return await run_in_threadpool(resume_lines, site, search, words)
     if not FORMS[verb].tells_cost:
         return []
-    told = await asker.ask(f"search.{verb}", ["--dry-run", *words])
-    told.check()
-    lines = map(str.strip, [*told.notes, *told.out.splitlines()])
+    output = await asker.ask(f"search.{verb}", ["--dry-run", *words])
+    output.check()
+    lines = map(str.strip, [*output.notes, *output.out.splitlines()])
     return [with_button_names(line) for line in lines if line]
 
 
@@ -182,10 +182,10 @@ def resume_lines(site: Site, search: str, words: list[str]) -> list[str]:
     given = FORMS["resume"].parser().parse_args(words)
     if given.trials is not None:
         experiment = Experiment.from_description(search, result.started.experiment, site.place)
-        asked = DriverRequest.now(EXTEND, trials=str(given.trials))
-        told = reply_to(asked, experiment, result, Standing(is_live=True))
-        lines.append(f"{told.message.render(button_name)}.")
-        lines += [f"It costs {told.cost}."] if told.cost else []
+        request = DriverRequest.now(EXTEND, trials=str(given.trials))
+        reply = reply_to(request, experiment, result, Standing(is_live=True))
+        lines.append(f"{reply.message.render(button_name)}.")
+        lines += [f"It costs {reply.cost}."] if reply.cost else []
     return lines
 
 
@@ -231,15 +231,15 @@ class ActionsPanel:
     name: str
     is_live: bool
     stand: str
-    """Where the search stands, as `words.stand`."""
+    """The state of the search, as `words.stand`."""
     actions: list[Action]
     trials: list[tuple[str, str]]
-    """The trials that can be stopped: name, and how far they are."""
+    """The trials that can be stopped: name and progress."""
     verbs: list[tuple[str, VerbForm]]
-    """The verbs that go on from the search as it is now."""
+    """The verbs that can continue from the search now."""
     waiting: list[str]
-    """The requests that nobody has answered yet."""
-    answered: list[str]
+    """The requests without an answer."""
+    answers: list[str]
     started: list[tuple[Launched, str, str]]
     """The verbs that were started here, the last first: a title and a state for each."""
 
@@ -250,46 +250,53 @@ class ActionsPanel:
         launcher: Launcher,
         result: SearchResult,
         holder: str,
-        asked: Sequence[DriverRequest | Unreadable],
+        pending: Sequence[DriverRequest | Unreadable],
     ) -> "ActionsPanel":
         """Build it for a search, its driver, and the requests in its folder."""
         name = result.name
-        answered = list(result.requests.values())[-SHOWN:][::-1]
+        requests = list(result.requests.values())[-MAX_LISTED:][::-1]
         return cls(
             name,
             bool(holder),
             stand(result, holder),
             actions_of(result, holder, site) if holder else [],
             stoppable(result) if holder else [],
-            [] if holder else [(one, FORMS[one]) for one in verbs_for(result)],
-            [waiting_text(one) for one in asked if one.id not in result.requests],
-            [f"{moment(one.time_ms)}, {answered_text(one.request)}" for one in answered],
-            [(one, title_of(one), one.state_line) for one in launcher.of(name)[:SHOWN]],
+            [] if holder else [(verb, FORMS[verb]) for verb in verbs_for(result)],
+            [waiting_text(request) for request in pending if request.id not in result.requests],
+            [
+                f"{moment(request.time_ms)}, {answered_text(request.request)}"
+                for request in requests
+            ],
+            [
+                (launched, title_of(launched), launched.state_line)
+                for launched in launcher.of(name)[:MAX_LISTED]
+            ],
         )
 
     @property
-    def seen(self) -> str:
-        """A text that is another where all of it is, and one where what can be asked now is."""
+    def fingerprint(self) -> str:
+        """Two hashes joined by a dot: of the whole panel, and of the possible requests."""
         whole = self.is_live, [name for name, _ in self.verbs]
         now = [action.text for action in self.actions], [name for name, _ in self.trials]
         return f"{short(whole)}.{short(now)}"
 
-    def changed(self, seen: str) -> list[str]:
-        """Return the events by which a page is told what is no longer as it saw it.
+    def changed(self, fingerprint: str) -> list[str]:
+        """The events for a page with another fingerprint.
 
-        What somebody is filling in stays: it is in neither of them while the search runs.
+        Form fields are in neither hash while the search runs, so that they are not replaced while
+        somebody fills them in.
         """
-        pairs = zip(seen.split("."), self.seen.split("."), EVENTS, strict=False)
+        pairs = zip(fingerprint.split("."), self.fingerprint.split("."), EVENTS, strict=False)
         return [event for was, now, event in pairs if was != now][:1]
 
     @property
     def is_moving(self) -> bool:
-        """True while an answer is waited for, or something that was started here runs."""
-        return bool(self.waiting) or any(one.is_running for one, *_ in self.started)
+        """True while a request waits for its answer, or a verb that was started here runs."""
+        return bool(self.waiting) or any(launched.is_running for launched, *_ in self.started)
 
 
 def short(value: object) -> str:
-    """Return a short text that is another for another value."""
+    """A short hash of a value."""
     return hashlib.sha256(repr(value).encode()).hexdigest()[:12]
 
 
@@ -313,7 +320,7 @@ def stoppable(result: SearchResult) -> list[tuple[str, str]]:
 
 
 def verbs_for(result: SearchResult) -> list[str]:
-    """Return the verbs that go on from a search that does not run now, the likeliest first."""
+    """The verbs that can continue from a search that does not run, the likeliest first."""
     if not result.is_over:
         return ["resume"]
     if is_selecting(result):
@@ -321,40 +328,40 @@ def verbs_for(result: SearchResult) -> list[str]:
     return ["select", "promote", "refine", "resume"]
 
 
-def waiting_text(one: DriverRequest | Unreadable) -> str:
+def waiting_text(request: DriverRequest | Unreadable) -> str:
     """Describe a request that nobody has answered yet."""
-    if isinstance(one, Unreadable):
-        return f"something that cannot be read ({one.reason})"
-    return f"{one.by} asks to {request_text(one.action, one.trial, one.options)}"
+    if isinstance(request, Unreadable):
+        return f"something that cannot be read ({request.reason})"
+    return f"{request.by} asks to {request_text(request.action, request.trial, request.options)}"
 
 
 def answered_text(request: Requested) -> str:
     """Describe a request and the driver's reply to it."""
     refused = "refused: " if request.is_refused else ""
-    wanted = request_text(request.action, request.trial, request.options)
-    return with_button_names(f"{request.by} asked to {wanted}: {refused}{request.answer}")
+    request_words = request_text(request.action, request.trial, request.options)
+    return with_button_names(f"{request.by} asked to {request_words}: {refused}{request.answer}")
 
 
 def request_text(action: str, trial: str, options: Mapping[str, Any]) -> str:
     """Describe a request, as `stop t0003` or `extend: trials +5`."""
-    given = [
+    changes = [
         f"{name} {' '.join(map(str, value)) if isinstance(value, list) else value}"
         for name, value in options.items()
     ]
     what = f"{action} {trial}" if trial else action.replace("stop", "stop the search")
-    return f"{what}: {', '.join(given)}" if given else what
+    return f"{what}: {', '.join(changes)}" if changes else what
 
 
-def request_from_form(given: Mapping[str, str], by: str = "") -> DriverRequest:
-    """Return the request that a form describes.
+def request_from_form(fields: Mapping[str, str], by: str = "") -> DriverRequest:
+    """Read a request from the fields of a form.
 
     Raises:
-        ConfigError: it describes none.
+        ConfigError: a value is not allowed, or all are empty.
     """
-    action = given.get("action", "")
+    action = fields.get("action", "")
     if action != EXTEND:
-        return DriverRequest.now(action, by=by, trial=given.get("trial", "").strip())
-    values = {name: given.get(name, "").strip() for name in OPTIONS}
+        return DriverRequest.now(action, by=by, trial=fields.get("trial", "").strip())
+    values = {name: fields.get(name, "").strip() for name in OPTIONS}
     count = values["concurrency"]
     if count and not (count.isascii() and count.isdecimal() and len(count) < 9):
         raise ConfigError(f"trials at once are a whole number (got '{count[:40]}').")
@@ -369,34 +376,34 @@ def request_from_form(given: Mapping[str, str], by: str = "") -> DriverRequest:
     )
 
 
-def preview_of(site: Site, name: str, given: Mapping[str, str]) -> Reply:
+def preview_of(site: Site, name: str, fields: Mapping[str, str]) -> Reply:
     """Preview the reply to a request, which may refuse it."""
     try:
-        asked = request_from_form(given)
+        request = request_from_form(fields)
     except ConfigError as error:
         return Reply(message_of(error), is_refused=True)
     result, holder = result_and_holder(site, name)
-    return preview_request(asked, result, holder, site.place)
+    return preview_request(request, result, holder, site.place)
 
 
-def post_request(site: Site, name: str, given: Mapping[str, str]) -> str:
+def post_request(site: Site, name: str, fields: Mapping[str, str]) -> str:
     """Send a form's request to a search, and return the expected reply.
 
     Raises:
         ConfigError: it is refused.
         OSError: the storage refuses.
     """
-    asked = request_from_form(given, by=f"{asker()} (page)")
+    request = request_from_form(fields, by=f"{asker()} (page)")
     result, holder = result_and_holder(site, name)
-    told = preview_request(asked, result, holder, site.place)
-    text = told.message.render(button_name)
-    if told.is_refused:
+    reply = preview_request(request, result, holder, site.place)
+    text = reply.message.render(button_name)
+    if reply.is_refused:
         raise ConfigError(text)
-    ask(home_or_404(site, name), asked)
+    ask(home_or_404(site, name), request)
     return text
 
 
-async def steered(site: Site, launcher: Launcher, name: str) -> ActionsPanel:
+async def panel_of(site: Site, launcher: Launcher, name: str) -> ActionsPanel:
     """Read what the steering part of a search's page shows.
 
     Raises:
@@ -406,17 +413,19 @@ async def steered(site: Site, launcher: Launcher, name: str) -> ActionsPanel:
     """
     followed = await site.feed.follow(name)
 
-    def made() -> ActionsPanel:
-        # In a bucket this takes time, so it is done before all others wait.
-        asked = waiting_requests(followed.home)
+    def collect() -> ActionsPanel:
+        # Reading requests from a bucket takes time, so it happens before the search is locked.
+        pending = waiting_requests(followed.home)
         with followed.reading() as result:
-            return ActionsPanel.of(site, launcher, result, followed.holder, asked)
+            return ActionsPanel.of(site, launcher, result, followed.holder, pending)
 
-    return await run_in_threadpool(made)
+    return await run_in_threadpool(collect)
 
 
-async def steer_page(request: Request, site: Site, launcher: Launcher, said: str = "") -> Response:
-    """Return the acting part of a search's page, or a page of it alone."""
-    facts = await steered(site, launcher, request.path_params["name"])
+async def steer_page(
+    request: Request, site: Site, launcher: Launcher, message: str = ""
+) -> Response:
+    """Render the panel of actions, as a part of the search's page or as a page of its own."""
+    facts = await panel_of(site, launcher, request.path_params["name"])
     page = "steer_part.html" if "hx-request" in request.headers else "steer_page.html"
-    return site.render(request, page, steered=facts, said=said, chosen="")
+    return site.render(request, page, steered=facts, said=message, chosen="")

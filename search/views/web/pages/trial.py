@@ -1,4 +1,4 @@
-"""The page of a trial: its params, its curves, its story, and the files that are kept of it."""
+"""The page of a trial: its params, its curves, its story, and its files."""
 
 import json
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from search.why import beside_guessing, story_of
 NAV = None
 EVIDENCE = "evidence"
 MAX_FILES, MAX_BYTES = 200, 200_000
-"""The number of files that are listed, and the bytes of one that are shown."""
+"""The most files that are listed, and the most bytes of a file that are shown."""
 PNG = b"\x89PNG\r\n\x1a\n"
 CLOCK = 9
 """The width of the time at the beginning of a story's line."""
@@ -38,7 +38,7 @@ CLOCK = 9
 
 @dataclass(frozen=True)
 class File:
-    """A file that is kept of a trial."""
+    """A stored file of a trial."""
 
     name: str
     """Its path in the folder of the trial's evidence."""
@@ -50,14 +50,14 @@ def routes(site: Site) -> list[BaseRoute]:
     """Return the page's routes."""
 
     async def show(request: Request) -> Response:
-        followed, name = await _asked(site, request)
+        followed, name = await _search_and_trial(site, request)
         return await run_in_threadpool(_page, site, request, followed, name)
 
     async def events(request: Request) -> Response:
-        followed, name = await _asked(site, request)
+        followed, name = await _search_and_trial(site, request)
 
         def make(result: SearchResult) -> str:
-            trial = _found(result, name)
+            trial = _trial_or_behind(result, name)
             part = site.text("trial_now.html", **_facts(followed.name, result, trial))
             stands = {"stand": trial.outcome, "version": followed.version}
             return json.dumps({"parts": {"now": part}, **stands})
@@ -65,11 +65,11 @@ def routes(site: Site) -> list[BaseRoute]:
         return streamed(request, site.feed, followed, ("trial", name), make)
 
     async def chart(request: Request) -> Response:
-        followed, name = await _asked(site, request)
+        followed, name = await _search_and_trial(site, request)
         return site.json(await run_in_threadpool(_chart, followed, name))
 
     async def file(request: Request) -> Response:
-        followed, name = await _asked(site, request)
+        followed, name = await _search_and_trial(site, request)
         return await run_in_threadpool(_file, site, request, followed, name)
 
     address = "/searches/{name}/trials/{trial}"
@@ -81,8 +81,8 @@ def routes(site: Site) -> list[BaseRoute]:
     ]
 
 
-async def _asked(site: Site, request: Request) -> tuple[Followed, str]:
-    """Return the search and the name of the trial that an address names.
+async def _search_and_trial(site: Site, request: Request) -> tuple[Followed, str]:
+    """Find the search and the name of the trial of an address.
 
     Raises:
         HTTPException: the search has no such trial.
@@ -94,11 +94,11 @@ async def _asked(site: Site, request: Request) -> tuple[Followed, str]:
     return followed, name
 
 
-def _found(result: SearchResult, name: str) -> TrialResult:
-    """Return the trial of this name.
+def _trial_or_behind(result: SearchResult, name: str) -> TrialResult:
+    """Find a trial by name.
 
     Raises:
-        Behind: there is none any more, as the search was begun anew.
+        Behind: the journal was replaced by one without this trial.
     """
     trial = result.find(name)
     if trial is None:
@@ -107,20 +107,20 @@ def _found(result: SearchResult, name: str) -> TrialResult:
 
 
 def _chart(followed: Followed, name: str) -> str:
-    """Return what the trial's charts need, as JSON."""
+    """Data of the trial's charts, as JSON."""
     with followed.reading() as result:
-        return json.dumps({"number": followed.number, **of_trial(_found(result, name))})
+        return json.dumps({"number": followed.number, **of_trial(_trial_or_behind(result, name))})
 
 
 def _page(site: Site, request: Request, followed: Followed, name: str) -> Response:
-    """Return the page; of the journal only the trial's own events are read again, for its story."""
+    """Render the page; only the trial's own events are read from the journal, for its story."""
     events, files = read_about(followed.home.opened() / FILE_NAME, name), _files(followed, name)
     with followed.reading() as result:
-        trial = _found(result, name)
-        known = [event for event in events if event.number <= followed.number]
+        trial = _trial_or_behind(result, name)
+        past_events = [event for event in events if event.number <= followed.number]
         story = [
             (line[:CLOCK].strip(), line[CLOCK:].rstrip())
-            for line in story_of(known, name, followed.history)
+            for line in story_of(past_events, name, followed.history)
         ]
         return site.render(
             request,
@@ -137,13 +137,13 @@ def _page(site: Site, request: Request, followed: Followed, name: str) -> Respon
 
 
 def _facts(search: str, result: SearchResult, trial: TrialResult) -> dict[str, Any]:
-    """Return what the changing part of the page is made of."""
+    """Variables of the template of the page's changing part."""
     images, metric = result.images, trial.metric
     tiles = [("state", trial.outcome, f"attempt {trial.attempt}" if trial.attempt > 1 else "")]
     if trial.epochs:
         value = figure_text(trial) if trial.outcome not in FAILED else "none that counts"
-        about = f"{interval_text(interval(trial, images))}, at epoch {trial.best_epoch}"
-        tiles.insert(0, (f"validation {metric.title}", value, about))
+        note = f"{interval_text(interval(trial, images))}, at epoch {trial.best_epoch}"
+        tiles.insert(0, (f"validation {metric.title}", value, note))
     tiles += [
         ("epochs", f"{len(trial.epochs)}", f"of {trial.config.get('epochs', 0)}"),
         ("training", f"{trial.train_s:.1f} s", "of training and validation"),
@@ -158,7 +158,7 @@ def _facts(search: str, result: SearchResult, trial: TrialResult) -> dict[str, A
 
 
 def _files(followed: Followed, name: str) -> list[File]:
-    """Return the files that are kept of a trial; links, and what lies behind one, are left out."""
+    """The stored files of a trial; links, and files behind a link, are skipped."""
     folder = followed.home.read(f"{TRIALS}/{name}/{EVIDENCE}")
     own = folder.parents[2].resolve() / TRIALS / name / EVIDENCE
     paths = [
@@ -173,17 +173,17 @@ def _files(followed: Followed, name: str) -> list[File]:
 
 
 def _file(site: Site, request: Request, followed: Followed, name: str) -> Response:
-    """Return a kept file: a picture as it is, all else as text on a page.
+    """Send a stored file: a PNG image as it is, other files as text on a page.
 
     Raises:
         HTTPException: there is no such file.
     """
-    wanted = request.path_params["file"]
-    found = next((one for one in _files(followed, name) if one.name == wanted), None)
-    if found is None:
+    file_name = request.path_params["file"]
+    stored_file = next((entry for entry in _files(followed, name) if entry.name == file_name), None)
+    if stored_file is None:
         raise HTTPException(404, "there is no such file.")
-    with found.path.open("rb") as file:
-        content = file.read(MAX_BYTES if not found.name.endswith(".png") else 20 * MAX_BYTES)
+    with stored_file.path.open("rb") as file:
+        content = file.read(MAX_BYTES if not stored_file.name.endswith(".png") else 20 * MAX_BYTES)
     if content.startswith(PNG):
         return Response(content, headers={**HEADERS, "Content-Type": "image/png"})
     return site.render(
@@ -191,8 +191,8 @@ def _file(site: Site, request: Request, followed: Followed, name: str) -> Respon
         "file.html",
         search=followed.name,
         trial=name,
-        name=found.name,
+        name=stored_file.name,
         text=content[:MAX_BYTES].decode("utf-8", "replace"),
-        is_cut=found.size > MAX_BYTES,
-        size=found.size,
+        is_cut=stored_file.size > MAX_BYTES,
+        size=stored_file.size,
     )

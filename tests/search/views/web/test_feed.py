@@ -17,7 +17,7 @@ from search.journal.lease import Lease
 from search.journal.result import SearchResult
 from search.journal.store import BucketHome
 from search.views.web import feed as feed_module
-from search.views.web.feed import Behind, Feed, Followed, Gone
+from search.views.web.feed import Behind, Feed, Followed, SearchGone
 from search.views.web.slow import Slow
 from search.views.web.stream import _Stream
 from tests.support.played import OpenDriver, play
@@ -243,7 +243,7 @@ def test_a_search_that_is_deleted_while_shown_ends_its_pages(
             await asyncio.sleep(0)
         (played.folder / FILE_NAME).unlink()
         if is_seen_by == "another page":
-            with pytest.raises(Gone):
+            with pytest.raises(SearchGone):
                 await feed.follow("played")
         assert b"event: gone" in await asyncio.wait_for(page, BUSY_S)
         assert feed._followed == {}

@@ -14,7 +14,7 @@ from search.predict import parser
 from search.views.web import predicted
 from search.views.web.forms import launch
 from search.views.web.forms.carried import CODE, LOG
-from search.views.web.forms.launch import ABOUT, RESULT, Launched, Launcher
+from search.views.web.forms.launch import DESCRIPTION, RESULT, Launched, Launcher
 from search.views.web.forms.predicting import Prediction, earlier
 from search.views.web.pages import models
 from search.views.web.predicted import Answers
@@ -60,7 +60,7 @@ def ended(
     folder = launcher._place(subject) / number
     folder.mkdir(parents=True)
     told = {key: value for key, value in asdict(made).items() if key != "folder"}
-    (folder / ABOUT).write_text(json.dumps(told))
+    (folder / DESCRIPTION).write_text(json.dumps(told))
     (folder / LOG).write_text(said)
     (folder / CODE).write_text(str(code))
     table = io.StringIO()
@@ -392,8 +392,8 @@ def test_what_was_never_started_is_not_there(name: str, visitor: Visitor) -> Non
 
 def test_what_was_started_on_a_search_is_no_prediction(visitor: Visitor) -> None:
     launched = ended(visitor, [("/a.png", "rose", 0.9, 0.8)])
-    told = json.loads((launched.folder / ABOUT).read_text())
-    (launched.folder / ABOUT).write_text(json.dumps({**told, "verb": "promote"}))
+    told = json.loads((launched.folder / DESCRIPTION).read_text())
+    (launched.folder / DESCRIPTION).write_text(json.dumps({**told, "verb": "promote"}))
     assert visitor.see(f"/predictions/{ID}").status == 404
 
 

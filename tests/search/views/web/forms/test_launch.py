@@ -14,7 +14,7 @@ import pytest
 
 from search.views.web.forms import carried, launch
 from search.views.web.forms.carried import CODE, LOG, MAX_LOG, PROCESS, keep
-from search.views.web.forms.launch import ABOUT, LOCK, Launched, Launcher
+from search.views.web.forms.launch import DESCRIPTION, LOCK, Launched, Launcher
 
 LIGHT = "values.wording"
 """A module that is no verb, and ends at once."""
@@ -66,7 +66,7 @@ def test_a_start_that_was_cut_off_is_none(tmp_path: Path) -> None:
     cut_off = launcher._place("one") / "1-00000000"
     cut_off.mkdir(parents=True)
     assert launcher.find(cut_off.name) is None
-    (cut_off / ABOUT).write_text('{"id"')
+    (cut_off / DESCRIPTION).write_text('{"id"')
     assert launcher.find(cut_off.name) is None
     assert launcher.of("one") == []
 
