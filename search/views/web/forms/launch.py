@@ -191,16 +191,16 @@ class Launcher:
         name = f"{began_ms}-{secrets.token_hex(4)}"
         if option := VERBS[verb].output_option:
             words = [f"{option}={place / name / RESULT}", *words]
-        made = Launched(name, verb, subject, tuple(words), began_ms, back, place / name)
-        made.folder.mkdir(mode=0o700)
-        told = {key: value for key, value in asdict(made).items() if key != "folder"}
+        launched = Launched(name, verb, subject, tuple(words), began_ms, back, place / name)
+        launched.folder.mkdir(mode=0o700)
+        description = {key: value for key, value in asdict(launched).items() if key != "folder"}
         # Whole at once: this server may be cut off, or asked for it, at any time.
-        (made.folder / f"{DESCRIPTION}.partial").write_text(json.dumps(told))
-        (made.folder / f"{DESCRIPTION}.partial").replace(made.folder / DESCRIPTION)
-        with (made.folder / LOCK).open("wb") as lock:
+        (launched.folder / f"{DESCRIPTION}.partial").write_text(json.dumps(description))
+        (launched.folder / f"{DESCRIPTION}.partial").replace(launched.folder / DESCRIPTION)
+        with (launched.folder / LOCK).open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             process = subprocess.Popen(
-                [sys.executable, "-m", CARRIER, str(made.folder), verb, *words],
+                [sys.executable, "-m", CARRIER, str(launched.folder), verb, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -209,7 +209,7 @@ class Launcher:
             )
         # Its end is taken note of, so that no zombie stays while this server lives.
         threading.Thread(target=process.wait, name=f"launched {name}", daemon=True).start()
-        return made
+        return launched
 
     def find(self, name: str) -> Launched | None:
         """Return the start of this id; None if it is not known."""

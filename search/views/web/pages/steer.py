@@ -142,7 +142,7 @@ def verb_of(request: Request) -> str:
     return verb
 
 
-def verb_page(request: Request, site: Site, given: Mapping[str, str], error: str = "") -> Response:
+def verb_page(request: Request, site: Site, values: Mapping[str, str], error: str = "") -> Response:
     """Render the page of a verb, with its values, and with the reason of a refusal."""
     name = verb_of(request)
     return site.render(
@@ -152,7 +152,7 @@ def verb_page(request: Request, site: Site, given: Mapping[str, str], error: str
         search=request.path_params["name"],
         name=name,
         verb=FORMS[name],
-        values={field.option: given.get(field.option, "") for field in FORMS[name].fields},
+        values={field.option: values.get(field.option, "") for field in FORMS[name].fields},
         error=with_button_names(error),
     )
 
@@ -179,10 +179,10 @@ def resume_lines(site: Site, search: str, words: list[str]) -> list[str]:
     """Describe in lines how far a search is, and what more trials would cost."""
     result, _ = result_and_holder(site, search)
     lines = [f"{result.ended} of {len(result.trials)} trials that were begun have ended."]
-    given = FORMS["resume"].parser().parse_args(words)
-    if given.trials is not None:
+    options = FORMS["resume"].parser().parse_args(words)
+    if options.trials is not None:
         experiment = Experiment.from_description(search, result.started.experiment, site.place)
-        request = DriverRequest.now(EXTEND, trials=str(given.trials))
+        request = DriverRequest.now(EXTEND, trials=str(options.trials))
         reply = reply_to(request, experiment, result, Standing(is_live=True))
         lines.append(f"{reply.message.render(button_name)}.")
         lines += [f"It costs {reply.cost}."] if reply.cost else []
