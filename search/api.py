@@ -98,45 +98,45 @@ class Search:
     """A search as its journal told it when this was made; `result` tells it anew."""
 
     def __init__(
-        self, told: SearchResult, storage: Storage, *, runs: bool = False, exit_code: int = 0
+        self, result: SearchResult, storage: Storage, *, runs: bool = False, exit_code: int = 0
     ) -> None:
         """Take the journal's result of the search that is kept in `storage`.
 
         `runs` says whether a driver has it now, `exit_code` how the command would have ended.
         """
-        self._told, self._runs, self.storage, self.exit_code = told, runs, storage, exit_code
+        self._result, self._runs, self.storage, self.exit_code = result, runs, storage, exit_code
 
     @property
     def name(self) -> str:
         """The name by which it is found again."""
-        return self._told.name
+        return self._result.name
 
     @property
     def outcome(self) -> str:
         """Its end: `completed`, `budget`, `gain`, `interrupted` or `lost`; else `running`."""
-        told = self._told.outcome
-        return "interrupted" if told == "running" and not self._runs else told
+        outcome = self._result.outcome
+        return "interrupted" if outcome == "running" and not self._runs else outcome
 
     @cached_property
     def best(self) -> Trial | None:
         """The best trial; None where no trial has finished an epoch."""
-        return _trial(self._told.best)
+        return _trial(self._result.best)
 
     @cached_property
     def chosen(self) -> Trial | None:
         """The training that `search.select` chose, which `load` uses; before that, the best."""
-        return _trial(self._told.chosen)
+        return _trial(self._result.chosen)
 
     @property
     def test(self) -> Evaluation:
         """The chosen training's evaluation on the test images; empty while they are sealed."""
-        return self._told.chosen_test
+        return self._result.chosen_test
 
     @property
     def above_chance(self) -> bool | None:
         """True if the chosen training is better than guessing; None if that is not known."""
-        found = answer_against(self._told)
-        return None if found is None else found.is_above
+        against = answer_against(self._result)
+        return None if against is None else against.is_above
 
     @property
     def trials(self) -> "pd.DataFrame":
@@ -146,8 +146,8 @@ class Search:
         """
         import pandas as pd
 
-        found = trial_table(self._told)
-        return pd.DataFrame(found.rows, columns=found.columns)
+        table = trial_table(self._result)
+        return pd.DataFrame(table.rows, columns=table.columns)
 
     def report(self) -> Path:
         """Return the path of its HTML page, which is written if it is not there.
@@ -155,8 +155,8 @@ class Search:
         Of a search that runs it is written anew.
         """
         with _unchanged():
-            kept = home(self.storage, self.name)
-            folder = kept.opened(files=True)
+            search_home = home(self.storage, self.name)
+            folder = search_home.opened(files=True)
             path = folder / PAGE
             if self.outcome == "running" or not path.exists():
                 from search.views.page.page import write
@@ -167,9 +167,9 @@ class Search:
     def __repr__(self) -> str:
         from search.views.summary import figure_text, outcome_text
 
-        best = self._told.best
-        found = f"best {figure_text(best)}, {best.trial}" if best is not None else "no result"
-        return f"<search '{self.name}': {outcome_text(self._told)}; {found}>"
+        best = self._result.best
+        best_text = f"best {figure_text(best)}, {best.trial}" if best is not None else "no result"
+        return f"<search '{self.name}': {outcome_text(self._result)}; {best_text}>"
 
 
 @contextmanager
@@ -221,20 +221,20 @@ def run(*, dry_run: bool = False, quiet: bool = False, **options: Any) -> Search
     """
     if threading.current_thread() is not threading.main_thread():
         raise ConfigError("a search runs in the main thread alone, where signals arrive.")
-    code, found = 0, None
+    code, search = 0, None
     try:
         with _unchanged(), _silence(quiet):
             if (finished := _run(options, dry_run=dry_run)) is None:
                 return None
             code = finished.exit_code
-            found = Search(finished.result, finished.experiment.storage, exit_code=code)
+            search = Search(finished.result, finished.experiment.storage, exit_code=code)
     except Terminated:
         code = 128 + signal.SIGTERM
     if code > 128:  # the signal that stopped it, for whoever handles it now
         signal.raise_signal(code - 128)
-    if found is None:  # it was stopped before it began, and the handler made nothing of that
+    if search is None:  # it was stopped before it began, and the handler made nothing of that
         raise SystemExit(code)
-    return found
+    return search
 
 
 def _run(options: dict[str, Any], *, dry_run: bool) -> "Finished | None":
@@ -268,8 +268,8 @@ def result(name: str, *, storage: str | Path = DEFAULT_STORAGE) -> Search:
         DamagedJournal: its journal is not as it was written.
     """
     place = _place(storage)
-    told, holder = read_search(name, place)
-    return Search(told, place, runs=bool(holder))
+    snapshot, holder = read_search(name, place)
+    return Search(snapshot, place, runs=bool(holder))
 
 
 def searches(*, storage: str | Path = DEFAULT_STORAGE) -> list[Overview]:
@@ -345,19 +345,19 @@ def _place(storage: str | Path) -> Storage:
         raise ConfigError(f"storage: {error}.") from error
 
 
-def _trial(told: TrialResult | None) -> Trial | None:
+def _trial(trial: TrialResult | None) -> Trial | None:
     """Return a trial as plain values; None for none."""
-    if told is None:
+    if trial is None:
         return None
     return Trial(
-        told.trial,
-        dict(told.params),
-        told.value,
-        told.metric.name,
-        told.outcome,
-        len(told.epochs),
-        dict(told.best),
-        json.loads(json.dumps(told.config)),
+        trial.trial,
+        dict(trial.params),
+        trial.value,
+        trial.metric.name,
+        trial.outcome,
+        len(trial.epochs),
+        dict(trial.best),
+        json.loads(json.dumps(trial.config)),
     )
 
 
@@ -409,8 +409,8 @@ def _silence(quiet: bool) -> Iterator[None]:
 
 def _loggers() -> list[logging.Logger]:
     """Return all loggers that there are."""
-    made = [logging.root, *logging.root.manager.loggerDict.values()]
-    return [logger for logger in made if isinstance(logger, logging.Logger)]
+    entries = [logging.root, *logging.root.manager.loggerDict.values()]
+    return [logger for logger in entries if isinstance(logger, logging.Logger)]
 
 
 @contextmanager

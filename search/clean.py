@@ -45,43 +45,45 @@ def command(args: argparse.Namespace) -> int:
     """
     if args.keep not in CLEANED:
         raise ConfigError(unknown("value of --keep", args.keep, CLEANED))
-    kept = search_of(args)
-    result = SearchResult.read(kept.opened())
-    if holder := kept.holder():
+    home = search_of(args)
+    result = SearchResult.read(home.opened())
+    if holder := home.holder():
         raise LeaseHeld(
             f"the search '{args.name}' is being run by {holder}. Wait for its end, or stop it first"
         )
     refuse_cut_off(result, args.storage)
-    found = find_removable(result, kept, args.keep)
-    size = sum(one.size for one in found)
+    removable = find_removable(result, home, args.keep)
+    size = sum(trial.size for trial in removable)
     console = Terminal(stderr=args.json)
-    if not found:
+    if not removable:
         say(console, f"{args.name}: there is nothing to remove with --keep {args.keep}")
     else:
         say(console, f"{args.name}: {size_text(size)} of checkpoints, with --keep {args.keep}")
-        console.print(table(found))
-    is_done = bool(found) and not args.dry_run and (args.yes or asked(args.name, size))
+        console.print(table(removable))
+    is_done = (
+        bool(removable) and not args.dry_run and (args.yes or confirm_removal(args.name, size))
+    )
     if is_done:
-        size = cleaned(kept, args.storage, args.keep, lambda text: say(console, text))
+        size = clean_search(home, args.storage, args.keep, lambda text: say(console, text))
         say(console, f"{size_text(size)} of checkpoints were removed")
-    elif found:
+    elif removable:
         say(console, "nothing was removed")
     if args.json:
-        print(json.dumps(as_json(found, size if is_done else 0)))
+        print(json.dumps(as_json(removable, size if is_done else 0)))
     return 0
 
 
-def table(found: Sequence[Removable]) -> Table:
+def table(removable: Sequence[Removable]) -> Table:
     """Return what would go, a row for each kind of trial."""
-    made = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for title in ("checkpoints of", "trials", "bytes", "not possible any more"):
-        made.add_column(title, justify="right" if title in ("trials", "bytes") else "left")
-    for kind, (trials, size) in totals_by_kind(found).items():
-        made.add_row(kind.title, str(trials), size_text(size), kind.lost)
-    return made
+        table.add_column(title, justify="right" if title in ("trials", "bytes") else "left")
+    for kind, (trials, size) in totals_by_kind(removable).items():
+        table.add_row(kind.title, str(trials), size_text(size), kind.lost)
+    return table
 
 
-def asked(name: str, size: int) -> bool:
+def confirm_removal(name: str, size: int) -> bool:
     """Ask whether it is to be done, and return the answer.
 
     Raises:
@@ -92,7 +94,7 @@ def asked(name: str, size: int) -> bool:
     return confirm(f"Remove {size_text(size)} of checkpoints of '{name}'?", yes=False)
 
 
-def cleaned(kept: Home, storage: Storage, keep: str, note: Callable[[str], None]) -> int:
+def clean_search(home: Home, storage: Storage, keep: str, note: Callable[[str], None]) -> int:
     """Remove what may go as the search is now, and return its bytes.
 
     The journal has it first, so that a resume knows, and what a kill leaves behind is found by the
@@ -102,28 +104,28 @@ def cleaned(kept: Home, storage: Storage, keep: str, note: Callable[[str], None]
         LeaseHeld: a driver has the search.
         Refused: the search, or its selection, has been cut off meanwhile.
     """
-    with kept.lease() as lease:
-        journal, events = kept.journal(new=False)
+    with home.lease() as lease:
+        journal, events = home.journal(new=False)
         journal.other_driver = lease.other_driver
         if journal.cut_off:
             note(cut_off_text(journal.cut_off))
         try:
-            result = SearchResult.of(events, kept.folder)
+            result = SearchResult.of(events, home.folder)
             refuse_cut_off(result, storage)
-            found = find_removable(result, kept, keep)
-            event = freed_event(found, keep)
+            removable = find_removable(result, home, keep)
+            event = freed_event(removable, keep)
             journal.append(event)
-            remove(kept, found)
+            remove(home, removable)
         finally:
             journal.close()
     return event.bytes
 
 
-def as_json(found: Sequence[Removable], size: int) -> dict[str, object]:
+def as_json(removable: Sequence[Removable], size: int) -> dict[str, object]:
     """Return what could go, and the bytes that were removed, as plain values."""
     kinds = {
         kind.title: {"trials": trials, "bytes": bytes_}
-        for kind, (trials, bytes_) in totals_by_kind(found).items()
+        for kind, (trials, bytes_) in totals_by_kind(removable).items()
     }
     return {"removable": kinds, "removed_bytes": size}
 

@@ -120,7 +120,7 @@ class Compared:
     """The same of the searches' settings."""
 
 
-def compared(results: Sequence[SearchResult]) -> Compared:
+def compare_searches(results: Sequence[SearchResult]) -> Compared:
     """Compare searches, of which each has a name of its own.
 
     Those by one metric are compared with the best of them, which is held against nothing else.
@@ -128,16 +128,17 @@ def compared(results: Sequence[SearchResult]) -> Compared:
     groups = dict[tuple[str, str], list[SearchResult]]()
     for result in results:
         groups.setdefault((result.task.title, result.metric.name), []).append(result)
-    contrasts, (first, *others) = [], [max(group, key=_score) for group in groups.values()]
-    for leader, group in zip((first, *others), groups.values(), strict=True):
+    contrasts, (first, *other_leaders) = [], [max(group, key=_score) for group in groups.values()]
+    for leader, group in zip((first, *other_leaders), groups.values(), strict=True):
         rivals = [result for result in group if result is not leader]
         contrasts += [_contrast(leader, rival, len(group)) for rival in rivals]
     return Compared(
         first.metric.name,
         [_contender(result) for result in results],
-        contrasts + [_contrast(first, other, len(results)) for other in others],
+        contrasts
+        + [_contrast(first, other_leader, len(results)) for other_leader in other_leaders],
         _differing([_values(result.best) for result in results]),
-        _differing(_known_to_all([_settings(result) for result in results])),
+        _differing(_shared_values([_settings(result) for result in results])),
     )
 
 
@@ -168,25 +169,25 @@ def _contender(result: SearchResult) -> Contender:
     )
 
 
-def _contrast(leader: SearchResult, other: SearchResult, count: int) -> Contrast:
+def _contrast(leader: SearchResult, rival: SearchResult, count: int) -> Contrast:
     """Return how far another search is behind the leader; `count` searches are compared."""
-    if reason := _incomparable(leader, other):
-        return Contrast(other.name, leader.name, "nothing", note=reason)
-    is_same = _images(leader) == _images(other)
-    if is_same and (found := _paired(leader, other, count)) is not None:
-        return found
-    return _by_images(leader, other, count, is_same=is_same)
+    if reason := _incomparable(leader, rival):
+        return Contrast(rival.name, leader.name, "nothing", note=reason)
+    is_same = _images(leader) == _images(rival)
+    if is_same and (contrast := _paired(leader, rival, count)) is not None:
+        return contrast
+    return _by_images(leader, rival, count, is_same=is_same)
 
 
-def _incomparable(leader: SearchResult, other: SearchResult) -> str:
+def _incomparable(leader: SearchResult, rival: SearchResult) -> str:
     """Return why two searches cannot be compared; empty if they can."""
-    if leader.best is None or other.best is None:
+    if leader.best is None or rival.best is None:
         return "it has no result yet"
-    if leader.task != other.task:
-        return f"other task: {leader.task.title} and {other.task.title}"
-    if leader.metric != other.metric:
-        return f"other metric: {leader.metric.title} and {other.metric.title}"
-    if _source(leader) != _source(other):
+    if leader.task != rival.task:
+        return f"other task: {leader.task.title} and {rival.task.title}"
+    if leader.metric != rival.metric:
+        return f"other metric: {leader.metric.title} and {rival.metric.title}"
+    if _source(leader) != _source(rival):
         return "other data: values on different images say nothing about each other"
     return ""
 
@@ -211,46 +212,53 @@ def _images(result: SearchResult) -> list[Any]:
     ]
 
 
-def _paired(leader: SearchResult, other: SearchResult, count: int) -> Contrast | None:
+def _paired(leader: SearchResult, rival: SearchResult, count: int) -> Contrast | None:
     """Return a contrast over seeds or folds; None where not both have them."""
     for by, title, values in (
         ("seeds", "fresh seeds of search.select", _seeds),
         ("folds", "folds", _folds),
     ):
-        one, two = values(leader), values(other)
-        both = [key for key in one if key in two]
-        if len(both) < 2 or (by == "folds" and len(one) != len(two)):
+        leader_values, rival_values = values(leader), values(rival)
+        shared_keys = [key for key in leader_values if key in rival_values]
+        if len(shared_keys) < 2 or (by == "folds" and len(leader_values) != len(rival_values)):
             continue
         metric = leader.metric
-        scores = np.array([[metric.score(row[key]) for key in both] for row in (one, two)])
-        ahead, behind = leader, other
+        scores = np.array(
+            [
+                [metric.score(row[key]) for key in shared_keys]
+                for row in (leader_values, rival_values)
+            ]
+        )
+        ahead, behind = leader, rival
         if scores[1].mean() > scores[0].mean():
-            scores, ahead, behind = scores[::-1], other, leader
-        images = leader.steps / (len(both) if by == "folds" else 1)
+            scores, ahead, behind = scores[::-1], rival, leader
+        images = leader.steps / (len(shared_keys) if by == "folds" else 1)
         candidates = _chosen_from(ahead) if by == "seeds" else _candidates(ahead, behind)
         # Each of the searches might have been the leader.
-        found = compare(scores, count * (count - 1) * candidates, candidates, images=images)[1][1]
+        comparison = compare(scores, count * (count - 1) * candidates, candidates, images=images)[
+            1
+        ][1]
         return Contrast(
             behind.name,
             ahead.name,
             by,
-            found.difference,
-            found.p < TESTED_RATE,
-            p=found.p,
+            comparison.difference,
+            comparison.p < TESTED_RATE,
+            p=comparison.p,
             candidates=candidates,
-            note=f"paired over {len(both)} {title}",
+            note=f"paired over {len(shared_keys)} {title}",
         )
     return None
 
 
-def _candidates(result: SearchResult, other: SearchResult) -> int:
+def _candidates(result: SearchResult, rival: SearchResult) -> int:
     """Return the number of trainings from which a search's best was chosen.
 
     One that is longer than the other search's best counts several times: the best of more epochs
     has more luck.
     """
-    assert other.best is not None
-    epochs = len(other.best.epochs)
+    assert rival.best is not None
+    epochs = len(rival.best.epochs)
     return sum(math.ceil(len(trial.epochs) / epochs) for trial in result.distinct)
 
 
@@ -281,31 +289,31 @@ def _folds(result: SearchResult) -> dict[int, float]:
     return {number: metrics[best.metric.key] for number, metrics in enumerate(folds)}
 
 
-def _by_images(leader: SearchResult, other: SearchResult, count: int, *, is_same: bool) -> Contrast:
+def _by_images(leader: SearchResult, rival: SearchResult, count: int, *, is_same: bool) -> Contrast:
     """Return a contrast by what the validation images tell of each; `count` are compared."""
-    best, behind = leader.best, other.best
+    best, behind = leader.best, rival.best
     assert best is not None
     assert behind is not None
-    candidates = _candidates(leader, other)
+    candidates = _candidates(leader, rival)
     # Any two of the searches might have been the best and this one.
     tail = TESTED_RATE / 2 / math.comb(count, 2)
-    lucky, unlucky = tail / candidates, tail / _candidates(other, leader)
+    lucky, unlucky = tail / candidates, tail / _candidates(rival, leader)
     low, high = difference_bounds(
         (best.score, behind.score),
         (
-            (_bound(leader, lucky, is_lower=True), _bound(other, lucky, is_lower=False)),
-            (_bound(leader, unlucky, is_lower=False), _bound(other, unlucky, is_lower=True)),
+            (_bound(leader, lucky, is_lower=True), _bound(rival, lucky, is_lower=False)),
+            (_bound(leader, unlucky, is_lower=False), _bound(rival, unlucky, is_lower=True)),
         ),
     )
     note = (
         f"unpaired: both on the same {leader.images:,} validation images, but which of them each "
         "gets right is not kept"
         if is_same
-        else f"unpaired: on {leader.images:,} and {other.images:,} validation images, which are not"
+        else f"unpaired: on {leader.images:,} and {rival.images:,} validation images, which are not"
         " the same ones, or not of the same size"
     )
     return Contrast(
-        other.name,
+        rival.name,
         leader.name,
         "images",
         best.score - behind.score,
@@ -338,83 +346,104 @@ def _values(best: TrialResult | None) -> dict[str, Any]:
 def _settings(result: SearchResult) -> dict[str, Any]:
     """Return what a search was told beside its space's domains, by name."""
     experiment = result.started.experiment
-    told = {name: value for name, value in experiment.items() if name not in ELSEWHERE}
+    options = {name: value for name, value in experiment.items() if name not in ELSEWHERE}
     data = {f"data.{path}": value for path, value in flatten(experiment["base"].get("data", {}))}
     commit = result.started.provenance.get("git.commit", "")
     return {
         "space": experiment["space"]["name"],
-        **told,
+        **options,
         **{path: value for path, value in data.items() if path != "data.root"},
         "slots": result.started.slots,
         "code": commit[:10],
     }
 
 
-def _known_to_all(each: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _shared_values(all_settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the values by name that all have: what an older journal does not hold differs not."""
     return [
-        {name: value for name, value in one.items() if all(name in other for other in each)}
-        for one in each
+        {
+            name: value
+            for name, value in settings.items()
+            if all(name in other_settings for other_settings in all_settings)
+        }
+        for settings in all_settings
     ]
 
 
-def _differing(each: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+def _differing(mappings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Return the values by name where not all are the same."""
-    rows = {name: [one.get(name) for one in each] for one in each for name in one}
+    rows = {
+        name: [mapping.get(name) for mapping in mappings]
+        for mapping in mappings
+        for name in mapping
+    }
     return {
-        name: values for name, values in rows.items() if any(one != values[0] for one in values)
+        name: values for name, values in rows.items() if any(value != values[0] for value in values)
     }
 
 
-def rows_of(found: Compared, results: Sequence[SearchResult]) -> Iterator[list[str]]:
+def rows_of(comparison: Compared, results: Sequence[SearchResult]) -> Iterator[list[str]]:
     """Yield the rows of a table with a column for each search; the first holds their names."""
     yield ["", *(result.name for result in results)]
-    titles = {one.metric.title for one in results}
+    titles = {result.metric.title for result in results}
     yield [
         f"best val {titles.pop()}" if len(titles) == 1 else "best val",
-        *("" if one.best is None else _best_text(one.best, named=bool(titles)) for one in results),
+        *(
+            "" if result.best is None else _best_text(result.best, with_metric=bool(titles))
+            for result in results
+        ),
     ]
-    yield ["  95 % interval", *map(_interval_text, found.searches)]
-    yield ["  trial", *(one.trial for one in found.searches)]
-    if any(one.expected is not None for one in found.searches):
+    yield ["  95 % interval", *map(_interval_text, comparison.searches)]
+    yield ["  trial", *(contender.trial for contender in comparison.searches)]
+    if any(contender.expected is not None for contender in comparison.searches):
         yield [
             "expected (select)",
-            *("" if one.expected is None else f"{one.expected:.4f}" for one in found.searches),
+            *(
+                "" if contender.expected is None else f"{contender.expected:.4f}"
+                for contender in comparison.searches
+            ),
         ]
     yield ["trials", *map(outcome_text, results)]
-    yield ["epochs", *(f"{one.epochs:,}" for one in found.searches)]
-    yield ["took", *(duration(one.wall_s) for one in found.searches)]
-    yield ["trained", *(duration(one.train_s) for one in found.searches)]
+    yield ["epochs", *(f"{contender.epochs:,}" for contender in comparison.searches)]
+    yield ["took", *(duration(contender.wall_s) for contender in comparison.searches)]
+    yield ["trained", *(duration(contender.train_s) for contender in comparison.searches)]
     yield ["strategy", *(strategy_text(result.started.experiment) for result in results)]
-    yield ["data", *(one.data for one in found.searches)]
+    yield ["data", *(contender.data for contender in comparison.searches)]
     yield ["train / val / test", *(_parts_text(result.started.data) for result in results)]
-    for heading, values in (("best trials differ in", found.params), ("settings", found.settings)):
+    for heading, values in (
+        ("best trials differ in", comparison.params),
+        ("settings", comparison.settings),
+    ):
         if values:
             yield [f"{heading}:", *("" for _ in results)]
         for name, row in values.items():
-            yield [f"  {name}", *("-" if one is None else param_text(one) for one in row)]
+            yield [f"  {name}", *("-" if value is None else param_text(value) for value in row)]
 
 
 def table(rows: Iterator[list[str]]) -> Table:
     """Return these rows as a table; the first has the titles, the first column names."""
-    made = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for number, title in enumerate(next(rows)):
-        made.add_column(title, no_wrap=number == 0, overflow="fold")
+        table.add_column(title, no_wrap=number == 0, overflow="fold")
     for row in rows:
-        made.add_row(*map(printable, row))
-    return made
+        table.add_row(*map(printable, row))
+    return table
 
 
 def _parts_text(data: Mapping[str, Any]) -> str:
     return " / ".join(f"{data[part]:,}" for part in ("train", "val", "test"))
 
 
-def _best_text(best: TrialResult, *, named: bool) -> str:
-    return f"{figure_text(best)} ({best.metric.title})" if named else figure_text(best)
+def _best_text(best: TrialResult, *, with_metric: bool) -> str:
+    return f"{figure_text(best)} ({best.metric.title})" if with_metric else figure_text(best)
 
 
-def _interval_text(one: Contender) -> str:
-    return "" if one.low is None or one.high is None else f"{one.low:.4f} to {one.high:.4f}"
+def _interval_text(contender: Contender) -> str:
+    return (
+        ""
+        if contender.low is None or contender.high is None
+        else f"{contender.low:.4f} to {contender.high:.4f}"
+    )
 
 
 def sentence(contrast: Contrast, metric: Metric) -> str:
@@ -425,7 +454,7 @@ def sentence(contrast: Contrast, metric: Metric) -> str:
     if contrast.difference == 0:
         return f"{contrast.name} is as good as {contrast.leader} ({contrast.note})."
     sure = "beyond noise" if contrast.is_beyond_noise else "within noise"
-    told = (
+    evidence = (
         f"p {contrast.p:.2g}"
         if contrast.low is None or contrast.high is None
         else f"95 % interval {metric.gap(contrast.low)} to {metric.gap(contrast.high)}"
@@ -434,7 +463,7 @@ def sentence(contrast: Contrast, metric: Metric) -> str:
     among = f"; corrected for the best of {many:,} trainings" if many > 1 else ""
     return (
         f"{contrast.name} is {gap} behind {contrast.leader}: {sure} "
-        f"({told}{among}; {contrast.note})."
+        f"({evidence}{among}; {contrast.note})."
     )
 
 
@@ -455,17 +484,17 @@ def command(args: argparse.Namespace) -> int:
             )
         )
     results = read(args.storage, names)
-    found = compared(results)
+    comparison = compare_searches(results)
     if args.json:
-        print(json.dumps(asdict(found)))
+        print(json.dumps(asdict(comparison)))
         return 0
     console = Terminal()
-    console.print(table(rows_of(found, results)), markup=False)
+    console.print(table(rows_of(comparison, results)), markup=False)
     console.print()
     metrics = {result.name: result.metric for result in results}
-    for contrast in found.contrasts:
+    for contrast in comparison.contrasts:
         say(console, sentence(contrast, metrics[contrast.leader]))
-    if any(contrast.by == "images" for contrast in found.contrasts):
+    if any(contrast.by == "images" for contrast in comparison.contrasts):
         say(
             console,
             "The best of many trials is partly lucky: the comparison allows for it, the intervals "

@@ -34,7 +34,7 @@ from trainables.memory import size_text
 
 
 @dataclass(frozen=True)
-class Use:
+class DependentSearch:
     """Another search that has to do with one that is to be deleted."""
 
     search: str
@@ -54,7 +54,7 @@ class Deletion:
     traces: Traces | None
     """Its runs, and the registered models, which stay; None where MLflow is left alone, or where
     the journal is damaged and does not tell them."""
-    uses: tuple[Use, ...]
+    uses: tuple[DependentSearch, ...]
 
 
 def deletion_of(
@@ -72,16 +72,16 @@ def deletion_of(
         NotReady: MLflow is in trouble.
         StorageError: the bucket refuses.
     """
-    kept, traces = home(place, name), None
+    search_home, traces = home(place, name), None
     with suppress(JournalError):
-        result = SearchResult.read(kept.opened())
+        result = SearchResult.read(search_home.opened())
         if not keep_runs:
             check_versions()
             traces = traces_of(result.started, uri_of(result, tracking))
-    return Deletion(name, str(kept), kept.size(), traces, tuple(uses_of(place, name)))
+    return Deletion(name, str(search_home), search_home.size(), traces, tuple(uses_of(place, name)))
 
 
-def delete(kept: Home, deletion: Deletion) -> None:
+def delete(search_home: Home, deletion: Deletion) -> None:
     """Delete a search; the caller holds its lease. MLflow is first, since it may not answer.
 
     Raises:
@@ -90,12 +90,12 @@ def delete(kept: Home, deletion: Deletion) -> None:
     """
     if deletion.traces is not None:
         forget(deletion.traces)
-    kept.remove()
+    search_home.remove()
 
 
-def uses_of(place: Storage, name: str) -> Iterator[Use]:
+def uses_of(place: Storage, name: str) -> Iterator[DependentSearch]:
     """Yield the other searches there that have used this one."""
-    begun = re.compile(
+    restored_pattern = re.compile(
         rb'"event": "restored", "trial": "([^"]+)".*"begun": \{"search": "%s"'
         % re.escape(name).encode()
     )
@@ -105,18 +105,20 @@ def uses_of(place: Storage, name: str) -> Iterator[Use]:
         else None
     )
 
-    def use(other: str) -> Use:
+    def use_by(other_name: str) -> DependentSearch:
         with suppress(JournalError, OSError):
-            content = read_regular(home(place, other).opened() / FILE_NAME)
+            content = read_regular(home(place, other_name).opened() / FILE_NAME)
             first = content.partition(b"\n")[0]
-            return Use(
-                other, len(set(begun.findall(content))), folder is not None and folder in first
+            return DependentSearch(
+                other_name,
+                len(set(restored_pattern.findall(content))),
+                folder is not None and folder in first,
             )
-        return Use(other, 0, needs_weights=False)
+        return DependentSearch(other_name, 0, needs_weights=False)
 
-    others = [one for one in searches_in(place) if one != name]
+    other_names = [other_name for other_name in searches_in(place) if other_name != name]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield from (one for one in pool.map(use, others) if one.trials or one.needs_weights)
+        yield from (use for use in pool.map(use_by, other_names) if use.trials or use.needs_weights)
 
 
 def lines(deletion: Deletion) -> Iterator[str]:
@@ -157,29 +159,29 @@ def command(args: argparse.Namespace) -> int:
                 ".",
             )
         )
-    kept = search_of(args)
-    if not kept.names():
-        raise JournalError(f"no search at '{kept}'. Check the name and --storage.")
+    search_home = search_of(args)
+    if not search_home.names():
+        raise JournalError(f"no search at '{search_home}'. Check the name and --storage.")
     console, stderr = Terminal(), Terminal(stderr=True)
-    with kept.lease(say=lambda text: say(stderr, text)):
-        found = deletion_of(
+    with search_home.lease(say=lambda text: say(stderr, text)):
+        deletion = deletion_of(
             args.storage, args.name, tracking=args.tracking, keep_runs=args.keep_runs
         )
         if not args.json:
-            for line in lines(found):
+            for line in lines(deletion):
                 say(console, line)
         if not args.yes and not can_ask():
             raise ConfigError("nobody is there to answer: --yes deletes it. Nothing was deleted.")
-        if not args.yes and not confirm(f"Delete '{found.name}'?", yes=False):
+        if not args.yes and not confirm(f"Delete '{deletion.name}'?", yes=False):
             say(stderr, "nothing was deleted")
             return 0
-        delete(kept, found)
+        delete(search_home, deletion)
     if args.json:
-        print(json.dumps(asdict(found)))
+        print(json.dumps(asdict(deletion)))
         return 0
-    say(console, f"{found.name} is deleted")
-    if found.traces is not None and found.traces.runs:
-        say(console, f"  MLflow keeps deleted runs. For good: {purge_text(found.traces.uri)}")
+    say(console, f"{deletion.name} is deleted")
+    if deletion.traces is not None and deletion.traces.runs:
+        say(console, f"  MLflow keeps deleted runs. For good: {purge_text(deletion.traces.uri)}")
     return 0
 
 

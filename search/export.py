@@ -68,15 +68,15 @@ def command(args: argparse.Namespace) -> int:
     if args.csv is not None and args.json:
         raise ConfigError("--csv and --json: leave one of them out.")
     check_csv(args.csv)
-    kept = search_of(args)
-    found = trial_table(SearchResult.kept_in(kept)[0])
+    home = search_of(args)
+    table = trial_table(SearchResult.kept_in(home)[0])
     if args.json:
-        for row in found.rows:
+        for row in table.rows:
             print(json.dumps({title: _plain(value) for title, value in row.items()}))
         return 0
     file = args.csv or STDOUT
-    with csv_rows(file, found.columns) as rows:
-        for row in found.rows:
+    with csv_rows(file, table.columns) as rows:
+        for row in table.rows:
             rows.write(row)
     if file != STDOUT:
         print(printable(str(file)))

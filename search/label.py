@@ -57,7 +57,7 @@ def labelling_of(args: argparse.Namespace) -> LabellingQueue:
     if isinstance(args.place, Bucket):
         args.place.reach()
     records = Records.at(args.place)
-    if (about := records.info) is None:
+    if (info := records.info) is None:
         raise ConfigError(
             Message(
                 f"there are no records in '{args.place}'. `",
@@ -70,7 +70,7 @@ def labelling_of(args: argparse.Namespace) -> LabellingQueue:
                 "` keeps some.",
             )
         )
-    return LabellingQueue(records, about)
+    return LabellingQueue(records, info)
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -95,17 +95,17 @@ def command(args: argparse.Namespace) -> int:
     # Other users of this machine reach the port too, but not what the address hides.
     token = secrets.token_urlsafe(16)
     app = app_of(token, routes(labelling, allowed_hosts(args.host)))
-    with listening(args.host, args.port) as made:
-        shown = f"[{args.host}]" if ":" in args.host else args.host
-        address = f"http://{shown}:{made.getsockname()[1]}/{token}/"
+    with listening(args.host, args.port) as listener:
+        host = f"[{args.host}]" if ":" in args.host else args.host
+        address = f"http://{host}:{listener.getsockname()[1]}/{token}/"
         images = counted(progress.left, "image")
         say(console, f"{labelling.info.model}: {images} to correct, {progress.corrected} corrected")
         say(console, f"label at {address} (Ctrl-C ends it)")
         if args.host not in LOOPBACK and allowed_hosts(args.host) is None:
             say(console, "note: whoever is told that address can see the images and correct them")
         try:
-            with opened_in_browser(address, wanted=args.browser):
-                serve(app, labelling, made)
+            with opened_in_browser(address, should_open=args.browser):
+                serve(app, labelling, listener)
         finally:
             say(console, f"{counted(labelling.progress.here, 'image')} corrected")
     return 0
@@ -121,13 +121,13 @@ def app_of(token: str, routes: list[BaseRoute]) -> Starlette:
 
 
 @contextmanager
-def opened_in_browser(address: str, *, wanted: bool) -> Iterator[None]:
+def opened_in_browser(address: str, *, should_open: bool) -> Iterator[None]:
     """Open an address in the browser if there is a screen, by a private file that leads there.
 
     Everybody on the machine can read a browser's command line, which so has no token.
     """
     with TemporaryDirectory(prefix="search-page-") as folder:
-        if wanted and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        if should_open and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             path = Path(folder) / "open.html"
             refresh = f'<meta http-equiv="refresh" content="0;url={escape(address)}">'
             path.write_text(f"<!doctype html>{refresh}", encoding="utf-8")

@@ -56,42 +56,42 @@ class Files:
     """The images that paths name, found one by one as they are asked for."""
 
     paths: Sequence[str]
-    others: int = 0
+    skipped: int = 0
     """The number of files below folders that are no images by their suffix."""
-    first_other: str = ""
+    first_skipped: str = ""
     unread: list[OSError] = field(default_factory=list)
     """The errors that kept folders from being read."""
 
     def __iter__(self) -> Iterator[str]:
         """Yield each file, in the order of the paths; those below a folder by name."""
         for path in self.paths:
-            for one in _lines(sys.stdin) if path == STDIN else [path]:
-                yield from self._below(one) if Path(one).is_dir() else [one]
+            for entry in _lines(sys.stdin) if path == STDIN else [path]:
+                yield from self._below(entry) if Path(entry).is_dir() else [entry]
 
     def _below(self, folder: str) -> Iterator[str]:
-        seen = {os.path.realpath(folder)}  # a link may lead back
+        visited = {os.path.realpath(folder)}  # a link may lead back
         for parent, folders, names in os.walk(folder, onerror=self.unread.append, followlinks=True):
             folders[:] = sorted(
                 name
                 for name in folders
-                if not is_hidden(name) and _is_new(os.path.realpath(Path(parent, name)), seen)
+                if not is_hidden(name) and _is_new(os.path.realpath(Path(parent, name)), visited)
             )
             for path in (Path(parent, name) for name in sorted(names) if not is_hidden(name)):
                 if path.suffix.lower() in SUFFIXES:
                     yield str(path)
                 else:
-                    self.others += 1
-                    self.first_other = self.first_other or str(path)
+                    self.skipped += 1
+                    self.first_skipped = self.first_skipped or str(path)
 
 
 def _lines(stream: Iterable[str]) -> Iterator[str]:
     return (line.rstrip("\n") for line in stream if line.strip())
 
 
-def _is_new(path: str, seen: set[str]) -> bool:
+def _is_new(path: str, visited: set[str]) -> bool:
     """Return whether a path has not been seen, and remember it."""
-    is_new = path not in seen
-    seen.add(path)
+    is_new = path not in visited
+    visited.add(path)
     return is_new
 
 
@@ -156,7 +156,9 @@ class FolderAccuracy:
 def _has_class_folders(folder: Path, classes: set[str]) -> bool:
     """True if a folder has sub-folders, each of them named after a class."""
     try:
-        names = {one.name for one in folder.iterdir() if one.is_dir() and not is_hidden(one.name)}
+        names = {
+            child.name for child in folder.iterdir() if child.is_dir() and not is_hidden(child.name)
+        }
     except OSError:  # no folder, or one that the walk reports
         return False
     return bool(names) and names <= classes
@@ -187,7 +189,7 @@ class Progress:
 
     def __init__(self) -> None:
         self.console = Terminal(stderr=True)
-        self.began = self.told = time.monotonic()
+        self.began = self.last_report = time.monotonic()
         self.images = self.unread = 0
 
     def __enter__(self) -> "Progress":
@@ -214,8 +216,8 @@ class Progress:
         now = time.monotonic()
         if self._status is not None:
             self._status.update(self.text)
-        elif now - self.told >= TELL_S and not sys.stdout.isatty():
-            self.told = now
+        elif now - self.last_report >= TELL_S and not sys.stdout.isatty():
+            self.last_report = now
             say(self.console, self.text)
 
     @property
@@ -233,39 +235,39 @@ class Progress:
             yield answer
 
 
-def print_json(found: "Iterable[FileAnswer]") -> None:
+def print_json(answers: "Iterable[FileAnswer]") -> None:
     """Print an object a line, also for what could not be read."""
-    for answer in found:
+    for answer in answers:
         values = {"error": answer.error} if answer.error else answer.values
         print(json.dumps({"file": answer.file, **values}))
 
 
-def write_csv(found: "Iterator[FileAnswer]", file: Path) -> None:
+def write_csv(answers: "Iterator[FileAnswer]", file: Path) -> None:
     """Write a row for each file that could be read; without any the file is not made."""
-    if (first := next(found, None)) is None:
+    if (first := next(answers, None)) is None:
         return
     with csv_rows(file, ["file", *first.values]) as rows:
-        for answer in chain([first], found):
+        for answer in chain([first], answers):
             rows.write({"file": answer.file, **answer.values})
 
 
-def print_table(found: "Iterator[FileAnswer]") -> None:
+def print_table(answers: "Iterator[FileAnswer]") -> None:
     """Print a line for each file that could be read, below a line of titles."""
-    known = list(islice(found, FIRST))
-    if not known:
+    first_answers = list(islice(answers, FIRST))
+    if not first_answers:
         return
-    titles = ("file", *known[0].values)
-    cells = [titles, *(_cells(answer) for answer in known)]
+    titles = ("file", *first_answers[0].values)
+    cells = [titles, *(_cells(answer) for answer in first_answers)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in chain(cells, map(_cells, found)):
+    for row in chain(cells, map(_cells, answers)):
         padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print("  ".join(padded).rstrip())
 
 
 def _cells(answer: "FileAnswer") -> tuple[str, ...]:
     texts = (
-        "" if one is None else f"{one:.4f}" if isinstance(one, float) else str(one)
-        for one in answer.values.values()
+        "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+        for value in answer.values.values()
     )
     return tuple(printable(text) for text in (answer.file, *texts))
 
@@ -285,10 +287,10 @@ def command(args: argparse.Namespace) -> int:
     files = Files(args.paths)
     accuracy = FolderAccuracy.over(args.paths, class_names(model))
     with Progress() as progress:
-        found = map(accuracy.take, progress.counted(predictions(model, files)))
-        readable = (answer for answer in found if not answer.error)
+        answers = map(accuracy.take, progress.counted(predictions(model, files)))
+        readable = (answer for answer in answers if not answer.error)
         if args.json:
-            print_json(found)
+            print_json(answers)
         elif args.csv is not None:
             write_csv(readable, args.csv)
         else:
@@ -296,9 +298,9 @@ def command(args: argparse.Namespace) -> int:
     for error in files.unread:
         say(progress.console, f"{NOT_READ}{error.filename}: {error.strerror}")
     progress.unread += len(files.unread)
-    if files.others:
-        more = f"{files.others:,} other file{'s' * (files.others != 1)} left out"
-        say(progress.console, f"note: {more} (first: {files.first_other})")
+    if files.skipped:
+        more = f"{files.skipped:,} other file{'s' * (files.skipped != 1)} left out"
+        say(progress.console, f"note: {more} (first: {files.first_skipped})")
     if not progress.images:
         raise ConfigError(f"no image was found that can be read: {', '.join(args.paths)[:200]}")
     say(progress.console, progress.text)

@@ -43,34 +43,34 @@ MIN_COMPARED = 2
 
 def parser() -> Parser:
     """Return the parser of this command's options."""
-    made = Parser(
+    parser = Parser(
         prog="python -m search.refine", description=__doc__, formatter_class=HelpFormatter
     )
-    storage_option(made)
-    made.add_argument(
+    storage_option(parser)
+    parser.add_argument(
         "--trials",
         type=int,
         metavar="N",
         help="new trials a round (default: as before, else a third of the search's, "
         f"at least {MIN_TRIALS})",
     )
-    made.add_argument(
+    parser.add_argument(
         "--rounds",
         type=int,
         metavar="N",
         help=f"rounds at most (default: as before, else {ROUNDS})",
     )
-    budget_options(made, "none", of="what may be used from now on", gain=False)
-    change_option(made, "the data, the code or a library")
-    place_options(made, "as the search")
-    keep_option(made)
-    made.add_argument(
+    budget_options(parser, "none", of="what may be used from now on", gain=False)
+    change_option(parser, "the data, the code or a library")
+    place_options(parser, "as the search")
+    keep_option(parser)
+    parser.add_argument(
         "--dry-run",
         action="store_true",
         help="print what the next round would change; start nothing",
     )
-    json_option(made)
-    return made
+    json_option(parser)
+    return parser
 
 
 def refine(args: argparse.Namespace) -> Finished | None:
@@ -86,8 +86,8 @@ def refine(args: argparse.Namespace) -> Finished | None:
         LeaseHeld: another driver has it.
     """
     began = command_start()
-    kept = search_of(args)
-    result = SearchResult.read(kept.opened())
+    home = search_of(args)
+    result = SearchResult.read(home.opened())
     recorded = apply_overrides(
         Experiment.from_description(args.name, result.started.experiment, args.storage),
         overrides_of(args),
@@ -100,9 +100,9 @@ def refine(args: argparse.Namespace) -> Finished | None:
     terms = terms_of(args, result if goes_on else None, len(result.trials))
     experiment = experiment_of(args, recorded, result, goes_on=goes_on)
     prepared = prepare(experiment, anew=False, trainings=terms.rounds * terms.trials)
-    found = changes(result.started, facts_now(recorded, prepared))
-    if found and not args.allow_change:
-        raise Refused(changes_text(args.name, found))
+    differences = changes(result.started, facts_now(recorded, prepared))
+    if differences and not args.allow_change:
+        raise Refused(changes_text(args.name, differences))
     console = Terminal(stderr=not args.dry_run)
     if args.dry_run:
         for line in plan(prepared, result, terms):
@@ -111,7 +111,7 @@ def refine(args: argparse.Namespace) -> Finished | None:
     opening = opening_line(prepared.experiment, f"{known_text(result)}; {terms_text(terms)}")
     # The refinement may have been cut off between its own end and the search's.
     is_settled = goes_on and result.refinement is not None and result.refinement.is_over
-    first = Resumed(changes=found, refining=None if is_settled else terms)
+    first = Resumed(changes=differences, refining=None if is_settled else terms)
     return run_session(
         prepared,
         console,
@@ -160,7 +160,9 @@ def refuse_few(experiment: Experiment, result: SearchResult) -> None:
         )
 
 
-def terms_of(args: argparse.Namespace, begun: SearchResult | None, known: int) -> RefinementTerms:
+def terms_of(
+    args: argparse.Namespace, earlier: SearchResult | None, trial_count: int
+) -> RefinementTerms:
     """Return the most rounds there may be, and the number of new trials in each.
 
     By default they are those of the refinement that was begun, if there is one.
@@ -168,9 +170,9 @@ def terms_of(args: argparse.Namespace, begun: SearchResult | None, known: int) -
     Raises:
         ConfigError: one of them is below 1.
     """
-    before = RefinementTerms(ROUNDS, max(MIN_TRIALS, round(known / 3)))
-    if begun is not None and begun.refinement is not None:
-        before = begun.refinement.terms
+    before = RefinementTerms(ROUNDS, max(MIN_TRIALS, round(trial_count / 3)))
+    if earlier is not None and earlier.refinement is not None:
+        before = earlier.refinement.terms
     terms = RefinementTerms(
         before.rounds if args.rounds is None else args.rounds,
         before.trials if args.trials is None else args.trials,
@@ -218,9 +220,9 @@ def known_text(result: SearchResult) -> str:
 def plan(prepared: Prepared, result: SearchResult, terms: RefinementTerms) -> list[str]:
     """Return what the next round would change, as lines of text."""
     experiment = prepared.experiment
-    _, found = next_space(experiment, prepared.dataset, result)
+    _, space_changes = next_space(experiment, prepared.dataset, result)
     title = f"{experiment.name}: {known_text(result)}; {terms_text(terms)}. The next would change:"
-    return [title, *(f"  {change.text}" for change in found), "  nothing was started"]
+    return [title, *(f"  {change.text}" for change in space_changes), "  nothing was started"]
 
 
 def command(args: argparse.Namespace) -> int:

@@ -50,29 +50,29 @@ MAX_NAME, MAX_TEXT = 255, 4000
 
 def parser() -> Parser:
     """Return the parser of this command's options."""
-    made = Parser(prog="python -m search.run", description=__doc__, formatter_class=HelpFormatter)
-    made.add_argument(
+    parser = Parser(prog="python -m search.run", description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument(
         "--config",
         type=own_path,
         metavar="FILE",
         help="a YAML file of these options, and of settings under 'set:'; "
         "what is said here wins over it",
     )
-    what_options(made)
-    how_options(made)
-    where_options(made)
-    made.add_argument(
+    what_options(parser)
+    how_options(parser)
+    where_options(parser)
+    parser.add_argument(
         "--dry-run",
         action="store_true",
         help="print the plan and an estimate of the time; start nothing",
     )
-    json_option(made)
-    return made
+    json_option(parser)
+    return parser
 
 
-def what_options(made: Parser) -> None:
+def what_options(parser: Parser) -> None:
     """Add the options that say what is searched, on which data."""
-    what = made.add_argument_group("what is searched")
+    what = parser.add_argument_group("what is searched")
     what.add_argument(
         "--space",
         metavar="NAME",
@@ -83,7 +83,7 @@ def what_options(made: Parser) -> None:
         "--data",
         default="digits",
         metavar="DATA",
-        help=f"{', '.join(sorted(named()))}, or folder:PATH (a sub-folder per class)",
+        help=f"{', '.join(sorted(named_data_sets()))}, or folder:PATH (a sub-folder per class)",
     )
     data_options(what)
     what.add_argument(
@@ -132,9 +132,9 @@ def data_options(what: Any) -> None:
     )
 
 
-def how_options(made: Parser) -> None:
+def how_options(parser: Parser) -> None:
     """Add the options that say how the search goes about it."""
-    how = made.add_argument_group("how")
+    how = parser.add_argument_group("how")
     strategy_options(how)
     training_options(how)
     budget_options(how)
@@ -213,9 +213,9 @@ def training_options(how: Any) -> None:
     )
 
 
-def where_options(made: Parser) -> None:
+def where_options(parser: Parser) -> None:
     """Add the options that say where a search runs and where it is kept."""
-    where = made.add_argument_group("where")
+    where = parser.add_argument_group("where")
     storage_options(where)
     execution_options(where)
     machine_options(where)
@@ -395,7 +395,7 @@ def refuse_idle(experiment: Experiment) -> None:
         )
 
 
-def space_of(given: str | SearchSpace) -> tuple[SearchSpace, str, str]:
+def space_of(space: str | SearchSpace) -> tuple[SearchSpace, str, str]:
     """Return a space, its name, and where a resume finds it again.
 
     A space that is no text was made in Python: a resume finds it in the journal.
@@ -403,12 +403,12 @@ def space_of(given: str | SearchSpace) -> tuple[SearchSpace, str, str]:
     Raises:
         ConfigError: there is no such space.
     """
-    if isinstance(given, SearchSpace):
-        return given, "own", ""
-    return find(given), Path(given.partition(":")[0]).stem, absolute_source(given)
+    if isinstance(space, SearchSpace):
+        return space, "own", ""
+    return find(space), Path(space.partition(":")[0]).stem, absolute_source(space)
 
 
-def named() -> set[str]:
+def named_data_sets() -> set[str]:
     """Return the data sets that `--data` names without a path."""
     return {name for name, entry in DATASETS.items() if not (entry.is_own or entry.from_folder)}
 
@@ -424,8 +424,8 @@ def data_source(data: str) -> str:
         raise ConfigError(f"'{data}' is a folder: use --data folder:{data}.")
     if source == "folder" and not path:
         raise ConfigError(f"'{data}' names no folder: use --data folder:PATH.")
-    if source != "folder" and data not in named():
-        raise ConfigError(unknown("data set", data, named() | {"folder:PATH"}))
+    if source != "folder" and data not in named_data_sets():
+        raise ConfigError(unknown("data set", data, named_data_sets() | {"folder:PATH"}))
     return source
 
 
@@ -471,14 +471,14 @@ def with_weights(weights: Path | None, space: SearchSpace, settings: Params) -> 
         ConfigError: there is nothing at that place, or no network is to begin with it.
     """
     try:
-        given = own_path(settings["model.weights"]) if settings.get("model.weights") else weights
+        path = own_path(settings["model.weights"]) if settings.get("model.weights") else weights
     except argparse.ArgumentTypeError as error:
         raise ConfigError(f"--set model.weights: {error}.") from error
-    if given is None:
+    if path is None:
         return settings
-    if not given.exists():
+    if not path.exists():
         raise ConfigError(
-            f"--weights '{given}' not found. Name a file, a checkpoint, or a folder of files "
+            f"--weights '{path}' not found. Name a file, a checkpoint, or a folder of files "
             "with torchvision's names."
         )
     names = (
@@ -500,7 +500,7 @@ def with_weights(weights: Path | None, space: SearchSpace, settings: Params) -> 
         raise ConfigError(
             "weights to begin with, and model.pretrained=false: leave one of them out."
         )
-    return {**begins, **settings, "model.weights": str(given.absolute())}
+    return {**begins, **settings, "model.weights": str(path.absolute())}
 
 
 def absolute_source(space: str) -> str:
@@ -572,8 +572,11 @@ def options_of(words: list[str]) -> argparse.Namespace:
     args = parser().parse_args(words)
     refuse_unfit_text(args)
     if args.config is not None:
-        said, args = args, parser().parse_args([*config_file.words(args.config, parser()), *words])
-        args.budget = said.budget or args.budget
+        command_line, args = (
+            args,
+            parser().parse_args([*config_file.words(args.config, parser()), *words]),
+        )
+        args.budget = command_line.budget or args.budget
         refuse_unfit_text(args)
     return args
 
@@ -586,12 +589,12 @@ def refuse_unfit_text(args: argparse.Namespace) -> None:
             name
             can be.
     """
-    named = [
+    texts = [
         (f"--{name.replace('_', '-')}", str(value))
         for name, value in vars(args).items()
         if isinstance(value, str | Path)
     ]
-    for name, text in [*named, *((text.partition("=")[0], text) for text in args.settings)]:
+    for name, text in [*texts, *((text.partition("=")[0], text) for text in args.settings)]:
         if not is_text(text):
             raise ConfigError(f"{name} is not UTF-8 (got {text!r}).")
         if len(text) > MAX_TEXT or any(len(part.encode()) > MAX_NAME for part in text.split("/")):

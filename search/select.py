@@ -59,35 +59,35 @@ TOP, SEEDS, MAX_SEEDS = 5, 5, 100
 
 def parser() -> Parser:
     """Return the parser of this command's options."""
-    made = Parser(
+    parser = Parser(
         prog="python -m search.select", description=__doc__, formatter_class=HelpFormatter
     )
-    storage_option(made)
-    made.add_argument(
+    storage_option(parser)
+    parser.add_argument(
         "--top",
         type=int,
         metavar="N",
         help=f"how many of the best trials are candidates (default: as before, else {TOP})",
     )
-    made.add_argument(
+    parser.add_argument(
         "--seeds",
         type=int,
         metavar="N",
         help=f"fresh seeds for each that stays in the race (default: as before, else {SEEDS})",
     )
-    made.add_argument(
+    parser.add_argument(
         "--alpha",
         type=float,
         metavar="P",
         help=f"error rate of all comparisons together (default: as before, else {ALPHA})",
     )
-    made.add_argument(
+    parser.add_argument(
         "--dry-run", action="store_true", help="say what it would train and how long, and end"
     )
-    change_option(made, "the data, the code or a library")
-    place_options(made, "as the search")
-    json_option(made)
-    return made
+    change_option(parser, "the data, the code or a library")
+    place_options(parser, "as the search")
+    json_option(parser)
+    return parser
 
 
 def select(args: argparse.Namespace) -> Finished | None:
@@ -102,8 +102,8 @@ def select(args: argparse.Namespace) -> Finished | None:
         LeaseHeld: another driver has it.
     """
     began = command_start()
-    kept = search_of(args)
-    result = SearchResult.read(kept.opened())
+    home = search_of(args)
+    result = SearchResult.read(home.opened())
     recorded = Experiment.from_description(args.name, result.started.experiment, args.storage)
     unlimited = replace(recorded, budget=Budget(), fuse="off")
     experiment = apply_overrides(unlimited, overrides_of(args), result)
@@ -134,8 +134,8 @@ def select(args: argparse.Namespace) -> Finished | None:
         say(console, note)
     cost = cost_of(result, terms)
     if args.dry_run:
-        told = f"{args.name}: {', '.join(candidates)} would be trained again: {cost}"
-        print(json.dumps({"candidates": candidates, **asdict(cost)})) if args.json else print(told)
+        text = f"{args.name}: {', '.join(candidates)} would be trained again: {cost}"
+        print(json.dumps({"candidates": candidates, **asdict(cost)})) if args.json else print(text)
         return None
     say(console, str(cost))
     opening = opening_line(
@@ -148,7 +148,7 @@ def select(args: argparse.Namespace) -> Finished | None:
 
 
 @dataclass(frozen=True)
-class Cost:
+class SelectionCost:
     """The most that a selection trains from now on; candidates that are clearly worse end early."""
 
     trainings: int
@@ -163,19 +163,19 @@ class Cost:
         )
 
 
-def cost_of(result: SearchResult, terms: Selecting) -> Cost:
+def cost_of(result: SearchResult, terms: Selecting) -> SelectionCost:
     """Return the most that the race of these candidates trains; what was trained before is off."""
     repeats = result.selection.repeats.values() if result.selection is not None else ()
     trainings, epochs, seconds = 0, 0, 0.0
     for name in terms.candidates:
         trial = result.trials[name]
         before = [repeat for repeat in repeats if repeat.repeat_of == name][: terms.seeds]
-        length, done = trial.config["epochs"], [len(repeat.epochs) for repeat in before]
-        left = max(0, terms.seeds * length - sum(done))
-        trainings += terms.seeds - sum(count >= length for count in done)
-        epochs += left
-        seconds += left * trial.train_s / max(1, len(trial.epochs))
-    return Cost(trainings, epochs, seconds / max(1, result.started.slots))
+        length, trained_epochs = trial.config["epochs"], [len(repeat.epochs) for repeat in before]
+        remaining_epochs = max(0, terms.seeds * length - sum(trained_epochs))
+        trainings += terms.seeds - sum(count >= length for count in trained_epochs)
+        epochs += remaining_epochs
+        seconds += remaining_epochs * trial.train_s / max(1, len(trial.epochs))
+    return SelectionCost(trainings, epochs, seconds / max(1, result.started.slots))
 
 
 def refuse_unfinished(experiment: Experiment, result: SearchResult) -> None:
@@ -214,9 +214,9 @@ def refuse_changed(args: argparse.Namespace, result: SearchResult, now: SessionS
     before: SessionStart = replace(now, data=result.started.data, weights=result.started.weights)
     if result.selection is not None:
         before = result.selection.started
-    found = changes(before, now)
-    if found and not args.allow_change:
-        raise Refused(changes_text(args.name, found))
+    differences = changes(before, now)
+    if differences and not args.allow_change:
+        raise Refused(changes_text(args.name, differences))
 
 
 def terms_of(args: argparse.Namespace, result: SearchResult) -> Selecting:
@@ -240,8 +240,8 @@ def terms_of(args: argparse.Namespace, result: SearchResult) -> Selecting:
         )
     if not 0 < alpha < 1:
         raise ConfigError(f"--alpha must be > 0 and < 1 (got {alpha:g}).")
-    known = (before.top or len(before.candidates)) if before is not None else TOP
-    few = top or known
+    default_top = (before.top or len(before.candidates)) if before is not None else TOP
+    few = top or default_top
     candidates = (
         before.candidates
         if before is not None and top is None and not result.is_selection_old
@@ -257,20 +257,20 @@ def best_few(result: SearchResult, count: int) -> list[TrialResult]:
     furthest stands. A budget may have ended the search while trials waited at a rung, or were cut
     off in mid-training: they count as well. A trial whose checkpoint was found damaged does not.
     """
-    found: dict[str, TrialResult] = {}
+    candidates: dict[str, TrialResult] = {}
     for trial in furthest_of_each_training(
         [trial for trial in result.ranking if trial.trial not in result.passed_over]
     ):
-        if len(found) == count:
+        if len(candidates) == count:
             break
-        found.setdefault(training_key_of({**trial.config, "seed": 0}) or trial.trial, trial)
-    return list(found.values())
+        candidates.setdefault(training_key_of({**trial.config, "seed": 0}) or trial.trial, trial)
+    return list(candidates.values())
 
 
-def few_text(result: SearchResult, candidates: Sequence[str], wanted: int) -> str:
+def few_text(result: SearchResult, candidates: Sequence[str], top: int) -> str:
     """Return why there are fewer candidates than `--top` asks for; empty if there are not."""
     ranked = [trial for trial in result.ranking if trial.trial not in result.passed_over]
-    if len(candidates) >= wanted:
+    if len(candidates) >= top:
         return ""
     if len(ranked) > len(candidates):
         why = (
@@ -279,7 +279,7 @@ def few_text(result: SearchResult, candidates: Sequence[str], wanted: int) -> st
         )
     else:
         why = f"of the search's {counted(len(result.trials), 'trial')} no more count"
-    return f"note: {len(candidates)} candidate{'s' * (len(candidates) != 1)}, not {wanted}: {why}"
+    return f"note: {len(candidates)} candidate{'s' * (len(candidates) != 1)}, not {top}: {why}"
 
 
 def is_done(result: SearchResult, terms: Selecting) -> bool:
@@ -325,28 +325,31 @@ def say_chosen(driver: Driver, policy: "SelectionPolicy") -> None:
     It is not written either if the selection was interrupted before everything was measured that
     the verdict rests on.
     """
-    verdict, before = decide(policy.race, known(policy), policy.metric), policy.selection.verdict
+    verdict, before = (
+        decide(policy.race, candidate_facts(policy), policy.metric),
+        policy.selection.verdict,
+    )
     is_known = before is not None and replace(before, trial=verdict.trial) == verdict
     if not driver.interrupted and not is_known:
         driver.journal.append(verdict)
 
 
-def known(policy: "SelectionPolicy") -> dict[str, Candidate]:
+def candidate_facts(policy: "SelectionPolicy") -> dict[str, Candidate]:
     """Return what is known of each candidate beside the race.
 
     The time for an image was measured now, one candidate after another.
     """
-    best, found = policy.best, {}
+    best, facts = policy.best, {}
     for name in policy.race.candidates:
         trial = policy.result.trials[name]
         training = best.get(name)
-        found[name] = Candidate(
+        facts[name] = Candidate(
             model=trial.config["model"]["name"],
             search_value=trial.value,
             ms_per_image=ms_per_image(training) if training is not None else None,
             best=training.trial if training is not None else "",
         )
-    return found
+    return facts
 
 
 def exit_code(result: SearchResult, signals: list[int], troubles: list[str]) -> int:
@@ -364,8 +367,8 @@ def exit_code(result: SearchResult, signals: list[int], troubles: list[str]) -> 
 
 def command(args: argparse.Namespace) -> int:
     """Select, and return the exit code."""
-    found = select(args)
-    return 0 if found is None else found.exit_code
+    finished = select(args)
+    return 0 if finished is None else finished.exit_code
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -39,14 +39,14 @@ def share(text: str) -> float:
         argparse.ArgumentTypeError: it is none.
     """
     try:
-        found = float(text)
+        value = float(text)
     except ValueError:
-        found = 0.0
-    if not 0 < found <= 1:
+        value = 0.0
+    if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(
             f"a share above 0 and at most 1 is needed (got '{text[:80]}')"
         )
-    return found
+    return value
 
 
 def served_model(source: ModelSource, folder: Path, poll_s: float) -> WatchedModel | Path:
@@ -141,8 +141,10 @@ def on_cluster(args: argparse.Namespace, name: str, model: WatchedModel | Path) 
         record=recording_of(args),
         open_corrections=args.open_corrections,
     )
-    wanted = ClusterDeployment(settings, args.address, args.port, args.prefix, args.replicas, model)
-    return serve_on_cluster(wanted)
+    deployment = ClusterDeployment(
+        settings, args.address, args.port, args.prefix, args.replicas, model
+    )
+    return serve_on_cluster(deployment)
 
 
 def replicas(text: str) -> tuple[int, int]:

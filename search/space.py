@@ -47,7 +47,7 @@ State = tuple[tuple[str, int], ...]
 
 Each is the value's place among those that conditions name, or `UNNAMED`.
 """
-UNNAMED, OTHER = -1, object()
+UNNAMED, OTHER_VALUE = -1, object()
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ class Domain(ABC):
         None if the parameter does not exist there.
         """
         is_there = all(
-            params.get(path) in (wanted if isinstance(wanted, tuple) else (wanted,))
-            for path, wanted in self.when.items()
+            params.get(path) in (allowed if isinstance(allowed, tuple) else (allowed,))
+            for path, allowed in self.when.items()
         )
         return self if is_there else None
 
@@ -216,7 +216,7 @@ class Steps(Sequence[Any]):
         """Return the value that is nearest to this one, the lower of two."""
         number = round((value - self._of.low) / self._step)
         near = (min(max(each, 0), self._count - 1) for each in (number - 1, number, number + 1))
-        return min(map(self._at, near), key=lambda known: abs(known - value))
+        return min(map(self._at, near), key=lambda step: abs(step - value))
 
     def _at(self, number: int) -> Any:
         return self._of.cleaned(self._of.low + number * self._step)
@@ -434,7 +434,7 @@ class SearchSpace:
         for params in self.first:
             for path in params.keys() - self.domains.keys():
                 raise ConfigError(f"a first point sets '{path}', which is not searched.")
-            for path in params.keys() - self.kept(params).keys():
+            for path in params.keys() - self.valid_values(params).keys():
                 raise ConfigError(
                     f"a first point sets {path}={params[path]}, which its domain does not hold "
                     "beside the point's other values."
@@ -442,41 +442,41 @@ class SearchSpace:
 
     def fixed(self, values: Mapping[str, Any]) -> Self:
         """Return a copy in which these paths are set and no longer searched."""
-        kept = {path: domain for path, domain in self.domains.items() if path not in values}
-        fixed = replace(self, domains=kept, base={**self.base, **values}, first=())
-        left = [fixed.kept(params) for params in self.first]
+        domains = {path: domain for path, domain in self.domains.items() if path not in values}
+        fixed = replace(self, domains=domains, base={**self.base, **values}, first=())
+        points = [fixed.valid_values(params) for params in self.first]
         return replace(
             fixed,
             first=tuple(
                 params
-                for number, params in enumerate(left)
-                if params and params not in left[:number]
+                for number, params in enumerate(points)
+                if params and params not in points[:number]
             ),
         )
 
-    def kept(self, params: Params) -> Params:
+    def valid_values(self, params: Params) -> Params:
         """Return the values that are searched and that their domains hold beside the others.
 
         If a value on which a domain depends is not known, any of the domain's cases may hold the
         value.
         """
-        kept: Params = {}
+        values: Params = {}
         for path, whole in self.domains.items():
-            known = {**self.base, **kept}
-            domain = whole.under(known) if whole.parents <= known.keys() else whole
+            context = {**self.base, **values}
+            domain = whole.under(context) if whole.parents <= context.keys() else whole
             if path in params and domain is not None and domain.holds(params[path]):
-                kept[path] = params[path]
-        return kept
+                values[path] = params[path]
+        return values
 
     def without(self, path: str, values: Collection[Any]) -> Self:
         """Return a copy in which a `Choice` no longer has these values."""
         choice = self.domains[path]
         assert isinstance(choice, Choice)
-        left = Choice(
+        remaining = Choice(
             *(option for option in choice.options if option not in values), when=choice.when
         )
         first = tuple(params for params in self.first if params.get(path) not in values)
-        return replace(self, domains={**self.domains, path: left}, first=first)
+        return replace(self, domains={**self.domains, path: remaining}, first=first)
 
     def under(self, path: str, params: Params) -> Domain | None:
         """Return a parameter's domain beside the values of others, searched or of the base.
@@ -505,7 +505,7 @@ class SearchSpace:
         """
         if any(domain.count is None for domain in self.domains.values()):
             return None
-        named = self._named
+        named_values = self._named_values
         last = {
             parent: place
             for place, domain in enumerate(self.domains.values())
@@ -515,35 +515,37 @@ class SearchSpace:
         for place, path in enumerate(self.domains):
             reached: dict[State, int] = {}
             for state, ways in states.items():
-                known = {
-                    parent: named[parent][number] if number != UNNAMED else OTHER
+                context = {
+                    parent: named_values[parent][number] if number != UNNAMED else OTHER_VALUE
                     for parent, number in state
                 }
-                domain = self.under(path, known)
-                kept = tuple(one for one in state if last[one[0]] > place)
+                domain = self.under(path, context)
+                still_needed = tuple(entry for entry in state if last[entry[0]] > place)
                 for number, count in (
-                    _ways(domain, named.get(path, [])) if domain is not None else [(UNNAMED, 1)]
+                    _ways(domain, named_values.get(path, []))
+                    if domain is not None
+                    else [(UNNAMED, 1)]
                 ):
                     is_needed = domain is not None and last.get(path, -1) > place
-                    after = (*kept, (path, number)) if is_needed else kept
+                    after = (*still_needed, (path, number)) if is_needed else still_needed
                     reached[after] = reached.get(after, 0) + ways * count
             states = reached
         return sum(states.values())
 
     @property
-    def _named(self) -> dict[str, list[Any]]:
+    def _named_values(self) -> dict[str, list[Any]]:
         """The values of each parent that conditions name, equal ones once."""
-        named: dict[str, list[Any]] = {}
+        named_values: dict[str, list[Any]] = {}
         for whole in self.domains.values():
             for case in whole.cases if isinstance(whole, Cases) else (whole,):
-                for parent, wanted in case.when.items():
-                    values = named.setdefault(parent, [])
+                for parent, allowed in case.when.items():
+                    values = named_values.setdefault(parent, [])
                     values += [
-                        one
-                        for one in (wanted if isinstance(wanted, tuple) else (wanted,))
-                        if one not in values
+                        value
+                        for value in (allowed if isinstance(allowed, tuple) else (allowed,))
+                        if value not in values
                     ]
-        return named
+        return named_values
 
     def points(self) -> Iterator[Params]:
         """Yield every point of the grid exactly once, the last parameter changing fastest.
@@ -583,8 +585,8 @@ class SearchSpace:
         """Return point `number` of `first`, completed by draws; None when they are used up."""
         if number >= len(self.first):
             return None
-        given = self.first[number]
-        whole = {**given, **self.fixed(given).sample(generator)}
+        point = self.first[number]
+        whole = {**point, **self.fixed(point).sample(generator)}
         return {path: whole[path] for path in self.domains if path in whole}
 
     def edges(self) -> Iterator[Params]:
@@ -604,8 +606,10 @@ class SearchSpace:
                 for path in self.domains:
                     if (domain := self.under(path, params)) is not None:
                         # Of several cases a parent has those of the one that exists here.
-                        held = [probe for probe in chosen.get(path, ()) if domain.holds(probe)]
-                        probes = held or domain.probes
+                        valid_probes = [
+                            probe for probe in chosen.get(path, ()) if domain.holds(probe)
+                        ]
+                        probes = valid_probes or domain.probes
                         params[path] = probes[number % len(probes)]
                 yield params
 
@@ -615,30 +619,30 @@ class SearchSpace:
         Each probe is a group of its own. If that makes more than `most` combinations, probes that
         no condition tells apart share a group.
         """
-        named, parents = (
-            self._named,
+        named_values, parents = (
+            self._named_values,
             {parent for domain in self.domains.values() for parent in domain.parents},
         )
-        found: dict[str, list[Sequence[Any]]] = {
+        probe_groups: dict[str, list[Sequence[Any]]] = {
             path: [[probe] for probe in self.domains[path].probes]
             for path in parents
             if path in self.domains
         }
-        for path in sorted(found, key=lambda path: -len(found[path])):
-            if math.prod(map(len, found.values())) <= most:
+        for path in sorted(probe_groups, key=lambda path: -len(probe_groups[path])):
+            if math.prod(map(len, probe_groups.values())) <= most:
                 break
             groups: dict[int, list[Any]] = {}
-            for (probe,) in found[path]:
+            for (probe,) in probe_groups[path]:
                 groups.setdefault(
-                    named[path].index(probe) if probe in named[path] else UNNAMED, []
+                    named_values[path].index(probe) if probe in named_values[path] else UNNAMED, []
                 ).append(probe)
-            found[path] = list(groups.values())
-        return found
+            probe_groups[path] = list(groups.values())
+        return probe_groups
 
     def describe(self) -> Json:
         """Return the space as plain values, for the journal."""
         return {
-            "domains": {path: _described(domain) for path, domain in self.domains.items()},
+            "domains": {path: _describe(domain) for path, domain in self.domains.items()},
             "base": dict(self.base),
             "trials": self.trials,
             "reference": dict(self.reference),
@@ -660,15 +664,15 @@ class SearchSpace:
         )
 
 
-def _ways(domain: Domain, named: list[Any]) -> Iterator[tuple[int, int]]:
+def _ways(domain: Domain, named_values: list[Any]) -> Iterator[tuple[int, int]]:
     """Yield how many of a domain's values equal each value that conditions name, by its place.
 
     At `UNNAMED` it yields how many equal none of them.
     """
-    each = [domain.times(value) for value in named]
+    each = [domain.times(value) for value in named_values]
     yield from ((number, count) for number, count in enumerate(each) if count)
-    if left := (domain.count or 0) - sum(each):
-        yield UNNAMED, left
+    if rest := (domain.count or 0) - sum(each):
+        yield UNNAMED, rest
 
 
 def _domain(values: Json) -> Domain:
@@ -676,30 +680,30 @@ def _domain(values: Json) -> Domain:
         return Cases(*(_domain(dict(case)) for case in values["cases"]))
     kind = {domain.__name__: domain for domain in (Float, Int, Choice)}[values.pop("kind")]
     when = {
-        path: tuple(wanted) if isinstance(wanted, list) else wanted
-        for path, wanted in values.pop("when", {}).items()
+        path: tuple(allowed) if isinstance(allowed, list) else allowed
+        for path, allowed in values.pop("when", {}).items()
     }
     return kind(*values.pop("options", ()), **values, when=when)
 
 
-def _described(domain: Domain) -> Json:
+def _describe(domain: Domain) -> Json:
     """Return the fields of a domain that are set, as plain values."""
     if isinstance(domain, Cases):
-        return {"kind": Cases.__name__, "cases": [_described(case) for case in domain.cases]}
+        return {"kind": Cases.__name__, "cases": [_describe(case) for case in domain.cases]}
     unset: tuple[Any, ...] = (None, False)
-    given = {
+    set_fields = {
         name: _plain(value)
         for name, value in vars(domain).items()
         if not any(value is empty for empty in unset) and value != {}
     }
-    return {"kind": type(domain).__name__, **given}
+    return {"kind": type(domain).__name__, **set_fields}
 
 
 def _plain(value: Any) -> Any:
     return (
         {
-            path: list(wanted) if isinstance(wanted, tuple) else wanted
-            for path, wanted in value.items()
+            path: list(allowed) if isinstance(allowed, tuple) else allowed
+            for path, allowed in value.items()
         }
         if isinstance(value, Mapping)
         else value

@@ -45,7 +45,7 @@ from search.views.summary import (
 from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError, counted, printable
 
-SHOWN = 40
+SHOWN_TRIALS = 40
 """The number of last trials that the table shows."""
 EVERY_S = 10.0
 """Seconds between two looks at a search in a bucket that is followed; in a folder a fifth."""
@@ -112,11 +112,11 @@ def selection_lines(result: SearchResult, holder: str, name: str, storage: Stora
         if runs or selection.outcome == "completed"
         else f"; go on with: {Remedy('select', name, storage)}"
     )
-    begun = (
+    line = (
         f"  selection {stands}: {count} candidate{'s' * (count != 1)}, {ended} "
         f"training{'s' * (ended != 1)} ended"
     )
-    return [begun + go_on, *race_lines(result)]
+    return [line + go_on, *race_lines(result)]
 
 
 def race_lines(result: SearchResult) -> list[str]:
@@ -128,7 +128,7 @@ def race_lines(result: SearchResult) -> list[str]:
     ]
 
 
-def table(result: SearchResult, shown: int = SHOWN, *, rows: int | None = None) -> Table:
+def table(result: SearchResult, count: int = SHOWN_TRIALS, *, rows: int | None = None) -> Table:
     """Return a table with a row for each of the trials that are worth showing.
 
     They are the last ones, the best, and all that have not ended except those that are held at a
@@ -139,7 +139,7 @@ def table(result: SearchResult, shown: int = SHOWN, *, rows: int | None = None) 
         shown: the number of last ones.
         rows: of a screen, on which each trial takes one and no more than these are shown.
     """
-    made = Table(box=None, pad_edge=False, expand=rows is not None)
+    table = Table(box=None, pad_edge=False, expand=rows is not None)
     for title, justify in (
         ("trial", "left"),
         ("outcome", "left"),
@@ -147,87 +147,87 @@ def table(result: SearchResult, shown: int = SHOWN, *, rows: int | None = None) 
         (f"val {result.metric.title}", "right"),
         ("why", "left"),
     ):
-        made.add_column(
+        table.add_column(
             title,
             justify=justify,  # type: ignore[arg-type]
             overflow="fold" if rows is None else "ellipsis",
             no_wrap=rows is not None,
             ratio=1 if rows is not None and title == "why" else None,  # the rest of the line
         )
-    wanted = _shown(result, shown)
-    if rows is not None and len(wanted) > rows:
+    trials = _trials_to_show(result, count)
+    if rows is not None and len(trials) > rows:
         # The best comes first, then those that go on, then the last ones.
-        best, order = result.best, list(reversed(wanted))
+        best, order = result.best, list(reversed(trials))
         order.sort(key=lambda trial: (trial is not best, bool(trial.ended_ms)))
-        wanted = [trial for trial in wanted if trial in order[:rows]]
-    if more := len(result.trials) - len(wanted):
-        made.caption = f"{counted(more, 'more trial')}: --all"
+        trials = [trial for trial in trials if trial in order[:rows]]
+    if more := len(result.trials) - len(trials):
+        table.caption = f"{counted(more, 'more trial')}: --all"
     marked = at_chance(result)
-    for trial in wanted:
+    for trial in trials:
         figure = figure_text(trial) if trial.epochs else ""
-        made.add_row(
+        table.add_row(
             trial.trial,
             outcome_with_mark(trial, marked),
             f"{len(trial.epochs)}/{trial.config.get('epochs', 0)}",
             figure,
             Text(printable(why(trial))),
         )
-    return made
+    return table
 
 
-def _shown(result: SearchResult, shown: int) -> list[TrialResult]:
+def _trials_to_show(result: SearchResult, count: int) -> list[TrialResult]:
     trials, best = list(result.trials.values()), result.best
     return [
         trial
-        for trial in trials[:-shown]
+        for trial in trials[:-count]
         if trial is best or not (trial.ended_ms or trial.outcome == "held")
-    ] + trials[-shown:]
+    ] + trials[-count:]
 
 
 def why(trial: TrialResult) -> str:
     """Return the reason for a trial's state, in short."""
     again = f"tried again after: {', '.join(trial.retries)}" if trial.retries else ""
-    said = trial.wait_reason or trial.hold_reason or last_line_of(trial.reason)
+    reason = trial.wait_reason or trial.hold_reason or last_line_of(trial.reason)
     return "; ".join(
-        text for text in (f"waiting: {said}" if trial.wait_reason else said, again) if text
+        text for text in (f"waiting: {reason}" if trial.wait_reason else reason, again) if text
     )
 
 
 def command(args: argparse.Namespace) -> int:
     """Print the search's state and return the exit code."""
-    kept = search_of(args)
+    home = search_of(args)
     if args.follow:
         if args.json or args.all:
             raise ConfigError("--follow: leave --json and --all out.")
-        return Follow(args, kept).run()
-    result, holder = SearchResult.kept_in(kept)
+        return Follow(args, home).run()
+    result, holder = SearchResult.kept_in(home)
     if args.json:
         print(json.dumps(as_json(result, holder)))
         return 0
-    console, told = Terminal(), told_of(args, result, holder)
-    for line in told:
+    console, text_lines = Terminal(), status_lines(args, result, holder)
+    for line in text_lines:
         say(console, line)
     if result.trials:
-        shown = len(result.trials) if args.all else SHOWN
-        rows = rows_left(console, told) if console.is_terminal and not args.all else None
-        console.print(table(result, shown, rows=rows), markup=False)
+        count = len(result.trials) if args.all else SHOWN_TRIALS
+        rows = rows_left(console, text_lines) if console.is_terminal and not args.all else None
+        console.print(table(result, count, rows=rows), markup=False)
     return 0
 
 
-def told_of(args: argparse.Namespace, result: SearchResult, holder: str) -> list[str]:
+def status_lines(args: argparse.Namespace, result: SearchResult, holder: str) -> list[str]:
     """Return the search in a few lines, with the commands to go on with it."""
-    found = lines(result, holder, args.name, args.storage)
-    asked = result.started.experiment
+    text_lines = lines(result, holder, args.name, args.storage)
+    recorded = result.started.experiment
     with suppress(ConfigError):  # of another version, whose search this one cannot go on with
-        experiment = Experiment.from_description(args.name, asked, args.storage)
+        experiment = Experiment.from_description(args.name, recorded, args.storage)
         if result.refinement is None and (more := more_trials(experiment, result.outcome)):
-            found.append(f"  more trials: {more}")
-    return found
+            text_lines.append(f"  more trials: {more}")
+    return text_lines
 
 
-def rows_left(console: Console, told: list[str]) -> int:
+def rows_left(console: Console, text_lines: list[str]) -> int:
     """Return how many rows of trials a screen has room for below these lines."""
-    used = sum(max(1, math.ceil(len(line) / console.width)) for line in told)
+    used = sum(max(1, math.ceil(len(line) / console.width)) for line in text_lines)
     return max(MIN_ROWS, console.height - used - BESIDE)
 
 
@@ -235,12 +235,12 @@ class Follow:
     """The search's state until it ends: drawn anew on a terminal, else a line for each change."""
 
     def __init__(
-        self, args: argparse.Namespace, kept: Home, wait: Callable[[float], None] = time.sleep
+        self, args: argparse.Namespace, home: Home, wait: Callable[[float], None] = time.sleep
     ) -> None:
         """`wait` waits so many seconds between two looks."""
-        self.args, self.kept, self.wait = args, kept, wait
+        self.args, self.home, self.wait = args, home, wait
         self.console, self.result = Terminal(), SearchResult()
-        self.tail = kept.tail()
+        self.tail = home.tail()
         self.last = ""
         self.lock, self.quiet_s = b"", 0.0
         """The lock as it was last seen, and for how long neither it nor the journal has changed."""
@@ -254,29 +254,29 @@ class Follow:
         live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
         with live or nullcontext():
             while True:
-                holder = self.kept.holder()  # before the journal, whose last lines come before it
+                holder = self.home.holder()  # before the journal, whose last lines come before it
                 events = self._new()
                 for event in events:
                     self.result.apply(event)
-                gone = self._gone(holder, events)
-                if gone:
+                gone_text = self._gone_text(holder, events)
+                if gone_text:
                     holder = ""
                 if not holder:
                     self.result.cut_off()
-                shown = self.result.until_now(holder)
-                if shown.sessions and live is not None:
-                    live.update(self._drawn(shown, holder), refresh=True)
-                elif shown.sessions:
-                    self._print(shown, events, holder)
+                current = self.result.until_now(holder)
+                if current.sessions and live is not None:
+                    live.update(self._draw(current, holder), refresh=True)
+                elif current.sessions:
+                    self._print(current, events, holder)
                 elif not holder:
-                    SearchResult.read(self.kept.opened())  # which says what is wrong
+                    SearchResult.read(self.home.opened())  # which says what is wrong
                 if not holder:
                     break
-                every_s = EVERY_S if isinstance(self.kept, BucketHome) else EVERY_S / 5
+                every_s = EVERY_S if isinstance(self.home, BucketHome) else EVERY_S / 5
                 self.wait(every_s)
                 self.quiet_s += every_s
-        if gone:
-            say(self.console, gone)
+        if gone_text:
+            say(self.console, gone_text)
         return 0
 
     def _new(self) -> list[Event]:
@@ -286,28 +286,28 @@ class Follow:
         except FileNotFoundError:
             return []
 
-    def _gone(self, holder: str, events: list[Event]) -> str:
+    def _gone_text(self, holder: str, events: list[Event]) -> str:
         """Return that the driver is gone, as far as can be told; empty while it lives.
 
         One that was killed on another machine has left its lock behind.
         """
-        lock = self.kept.lock()
+        lock = self.home.lock()
         if events or lock != self.lock:
             self.lock, self.quiet_s = lock, 0.0
-        if not holder or self.quiet_s <= self.kept.patience_s:
+        if not holder or self.quiet_s <= self.home.patience_s:
             return ""
         return f"cut off, as it seems: {holder}; nothing was written for {duration(self.quiet_s)}"
 
-    def _drawn(self, result: SearchResult, holder: str) -> Group:
-        told = told_of(self.args, result, holder)
-        texts = [Text(printable(redact(line))) for line in told]
-        rows = rows_left(self.console, told)
+    def _draw(self, result: SearchResult, holder: str) -> Group:
+        text_lines = status_lines(self.args, result, holder)
+        texts = [Text(printable(redact(line))) for line in text_lines]
+        rows = rows_left(self.console, text_lines)
         return Group(*texts, *([table(result, rows=rows)] if result.trials else []))
 
     def _print(self, result: SearchResult, events: list[Event], holder: str) -> None:
         """Print what is new in lines; the whole state at the beginning and at the end."""
         if not self.last or not holder:
-            for line in told_of(self.args, result, holder):
+            for line in status_lines(self.args, result, holder):
                 say(self.console, line)
         else:
             for line in (line for event in events for line in news(event)):
@@ -336,7 +336,7 @@ def as_json(result: SearchResult, holder: str) -> dict[str, object]:
         }
         for name, trial in result.trials.items()
     }
-    found: dict[str, object] = {
+    facts: dict[str, object] = {
         "name": result.name,
         **metric_facts(result.metric),
         "outcome": result.outcome,
@@ -348,13 +348,13 @@ def as_json(result: SearchResult, holder: str) -> dict[str, object]:
         "requests": request_facts(result),
         "trials": trials,
     }
-    found |= refinement_facts(result)
+    facts |= refinement_facts(result)
     if (selection := result.selection) is None:
-        return found
+        return facts
     trainings = {name: training.outcome for name, training in selection.repeats.items()}
     chosen = {key: getattr(selection.verdict, key, None) for key in ("candidate", "trial")}
     return {
-        **found,
+        **facts,
         "selection": {
             "outcome": selection.outcome,
             "reason": selection.reason,

@@ -53,9 +53,9 @@ def command(args: argparse.Namespace) -> int:
     site = Site(
         args.storage, args.tracking, Access(args.host, args.token or ""), PAGES, args.data_root
     )
-    with listening(args.host, args.port) as made:
+    with listening(args.host, args.port) as listener:
         address = (
-            f"http://{name_of(args.host)}:{made.getsockname()[1]}/?{TOKEN}={site.access.token}"
+            f"http://{name_of(args.host)}:{listener.getsockname()[1]}/?{TOKEN}={site.access.token}"
         )
         say(console, f"searches in {args.storage}: {address} (Ctrl-C ends it)")
         if not is_own:
@@ -68,8 +68,8 @@ def command(args: argparse.Namespace) -> int:
             server_header=False,
             timeout_graceful_shutdown=END_S,
         )
-        with opened_in_browser(address, wanted=args.browser):
-            _Server(config, site).run(sockets=[made])
+        with opened_in_browser(address, should_open=args.browser):
+            _Server(config, site).run(sockets=[listener])
     return 0
 
 

@@ -100,19 +100,19 @@ class History:
             rung: the epoch.
             number: that of the event.
         """
-        found = {}
-        for name, told in self._epochs.items():
+        best_scores = {}
+        for name, epochs in self._epochs.items():
             if self._failed.get(name, number + 1) <= number:
                 continue
             scores: dict[int, float] = {}
-            for at, epoch, score in zip(*told, strict=True):
+            for at, epoch, score in zip(*epochs, strict=True):
                 if at > number:
                     break
                 if epoch <= rung:
                     scores[epoch] = score
             if rung in scores:
-                found[name] = max(scores.values())
-        return found
+                best_scores[name] = max(scores.values())
+        return best_scores
 
 
 def story(events: Sequence[Event], trial: str) -> Iterator[str]:
@@ -138,35 +138,35 @@ def story_of(events: Iterable[Event], trial: str, history: History) -> Iterator[
             continue
         result.apply(event)
         if event.trial == trial or (isinstance(event.data, Freed) and trial in event.data.trials):
-            for line in tell(event, result, history):
+            for line in describe_event(event, result, history):
                 yield f"{history.time_of(event):>9}  {line}"
 
 
-def tell(told: Event, result: SearchResult, history: History) -> Iterator[str]:
+def describe_event(record: Event, result: SearchResult, history: History) -> Iterator[str]:
     """Yield lines about one event of the trial.
 
     `result` has the trial up to and including this event, `history` what others had done by then.
     """
-    event = told.data
+    event = record.data
     match event:
         case Suggested():
-            yield from _tell_suggested(event, result, history)
+            yield from _describe_suggested(event, result, history)
         case Running():
             yield f"attempt {event.attempt} began on {event.host or 'this machine'}"
         case Restored():
-            yield from _tell_restored(event)
+            yield from _describe_restored(event)
         case Epoch():
             yield _epoch_text(event, result)
         case Costed():
             yield f"its network: {cost_text(event.cost)}"
         case Held():
             yield f"held by {event.by}: {event.reason}"
-            yield from _tell_rivals(told, event, result.metric, history)
+            yield from _describe_rivals(record, event, result.metric, history)
         case Promoted():
             yield f"goes on from epoch {event.epoch}, says {event.by}"
         case Stopped():
             yield f"stopped by {event.by}: {event.reason}"
-            yield from _tell_rivals(told, event, result.metric, history)
+            yield from _describe_rivals(record, event, result.metric, history)
         case Requested():
             yield request_text(event)
         case Waiting():
@@ -189,7 +189,7 @@ def tell(told: Event, result: SearchResult, history: History) -> Iterator[str]:
             yield f"tested on the test part: {_tested_text(event.test, result)}"
 
 
-def _tell_suggested(event: Suggested, result: SearchResult, history: History) -> Iterator[str]:
+def _describe_suggested(event: Suggested, result: SearchResult, history: History) -> Iterator[str]:
     experiment = result.started.experiment
     if event.repeat_of:
         yield f"{event.repeat_of} again, for the selection, with seed {event.seed}"
@@ -202,12 +202,13 @@ def _tell_suggested(event: Suggested, result: SearchResult, history: History) ->
     yield from (f"  {path} = {param_text(value)}" for path, value in event.params.items())
 
 
-def _tell_restored(event: Restored) -> Iterator[str]:
+def _describe_restored(event: Restored) -> Iterator[str]:
     yield from (f"a checkpoint could not be used: {line}" for line in event.damaged)
     trained = ""
-    if (begun := event.begun) is not None:
+    if (warm_start := event.begun) is not None:
         trained = (
-            f", until which {begun.trial} of '{begun.search}' had trained it (epoch {begun.epoch})"
+            f", until which {warm_start.trial} of '{warm_start.search}' had trained it "
+            f"(epoch {warm_start.epoch})"
         )
     yield f"went on after epoch {event.epoch}{trained}" if event.epoch else "began anew"
 
@@ -236,8 +237,8 @@ def _tested_text(test: Mapping[str, Any], result: SearchResult) -> str:
     return f"{metric.title} {tested_value(test, metric):.4f}{beside}"
 
 
-def _tell_rivals(
-    told: Event, event: Held | Stopped, metric: Metric, history: History
+def _describe_rivals(
+    record: Event, event: Held | Stopped, metric: Metric, history: History
 ) -> Iterator[str]:
     """Yield the trials that had reached this rung by then, the best first.
 
@@ -245,7 +246,7 @@ def _tell_rivals(
     """
     if event.rung is None:
         return
-    best = history.scores_at(event.rung, told.number)
+    best = history.scores_at(event.rung, record.number)
     yield f"  those who had come there, by {metric.title} until then:"
     for place, name in enumerate(sorted(best, key=best.__getitem__, reverse=True), 1):
         if place <= RIVALS_SHOWN or name == event.trial:
@@ -273,8 +274,8 @@ def command(args: argparse.Namespace) -> int:
     print(f"{args.trial} of {args.name}")
     for line in story(events, args.trial):
         print(printable(line))
-    if told := beside_guessing(result, args.trial):
-        print(printable(told))
+    if note := beside_guessing(result, args.trial):
+        print(printable(note))
     return 0
 
 
@@ -283,8 +284,8 @@ def beside_guessing(result: SearchResult, name: str) -> str:
     guessing, trial = Guessing.of(result), result.find(name)
     if guessing is None or trial is None:
         return ""
-    found = guessing.against(trial)
-    return "" if found is None or found.is_above else against_text(found, name)
+    against = guessing.against(trial)
+    return "" if against is None or against.is_above else against_text(against, name)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

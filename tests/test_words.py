@@ -23,11 +23,10 @@ VAGUE_NAMES = frozenset(WORDS.split())
 VAGUE_DOCSTRING = re.compile(r"(Return|Say|Tell) (what|whether|how|which|why|who|where)\b")
 
 NAMES_LEFT: dict[str, int] = {
-    "search": 267,
-    "search/cli": 10,
+    "search": 1,
     "search/decisions": 1,
     "search/execution": 1,
-    "search/feedback": 8,
+    "search/feedback": 4,
     "search/journal": 4,
     "search/schedulers": 42,
     "search/serving": 3,
@@ -46,7 +45,6 @@ DOCSTRINGS_LEFT: dict[str, int] = {
 """By room, the docstrings that begin with "Return whether" and the like."""
 
 CLASSES_LEFT: dict[str, int] = {
-    "Cost": 2,
     "Evidence": 2,
     "Expected": 2,
     "Finished": 2,
@@ -55,7 +53,6 @@ CLASSES_LEFT: dict[str, int] = {
     "Record": 2,
     "Shown": 2,
     "Told": 2,
-    "Use": 2,
     "View": 2,
 }
 """Names that several classes have, with their number."""

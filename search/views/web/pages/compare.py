@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from search.compare import compared, rows_of, sentence
+from search.compare import compare_searches, rows_of, sentence
 from search.journal.store import searches_in
 from search.views.web.charts import of_courses
 from search.views.web.feed import Followed
@@ -46,7 +46,7 @@ def _page(site: Site, request: Request, every: Sequence[Followed]) -> Response:
         for one in _in_order(every):
             held.enter_context(one.reading())
         results = [one.result for one in every]
-        found = compared(results)
+        found = compare_searches(results)
         metrics = {result.name: result.metric for result in results}
         rows = list(rows_of(found, results))
         return site.render(

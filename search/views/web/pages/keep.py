@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute
 
-from search.clean import cleaned
+from search.clean import clean_search
 from search.cli.csv_output import Rows
 from search.delete import delete, deletion_of, lines
 from search.export import trial_table
@@ -52,7 +52,9 @@ def routes(site: Site) -> list[BaseRoute]:
         if keep not in KEEPS:
             raise HTTPException(400, "say what is to be kept.")
         notes = list[str]()
-        size = await run_in_threadpool(cleaned, found(site, name), site.place, keep, notes.append)
+        size = await run_in_threadpool(
+            clean_search, found(site, name), site.place, keep, notes.append
+        )
         notes.append(f"{size_text(size)} of checkpoints were removed.")
         return await clean_page(request, site, " ".join(notes))
 
