@@ -95,20 +95,24 @@ class Trial:
 
 
 class Search:
-    """A search as its journal told it when this was made; `result` tells it anew."""
+    """A snapshot of a search. Call `result` for the current state."""
 
     def __init__(
         self, result: SearchResult, storage: Storage, *, runs: bool = False, exit_code: int = 0
     ) -> None:
-        """Take the journal's result of the search that is kept in `storage`.
+        """Describe the search of this journal, which is stored in `storage`.
 
-        `runs` says whether a driver has it now, `exit_code` how the command would have ended.
+        Args:
+            result: the journal's result.
+            storage: the place where the search is stored.
+            runs: True if a driver runs it now.
+            exit_code: the exit code of the command that ran it.
         """
         self._result, self._runs, self.storage, self.exit_code = result, runs, storage, exit_code
 
     @property
     def name(self) -> str:
-        """The name by which it is found again."""
+        """The name by which `result` finds it."""
         return self._result.name
 
     @property
@@ -119,7 +123,7 @@ class Search:
 
     @cached_property
     def best(self) -> Trial | None:
-        """The best trial; None where no trial has finished an epoch."""
+        """The best trial; None before any trial has finished an epoch."""
         return _trial(self._result.best)
 
     @cached_property
@@ -150,9 +154,9 @@ class Search:
         return pd.DataFrame(table.rows, columns=table.columns)
 
     def report(self) -> Path:
-        """Return the path of its HTML page, which is written if it is not there.
+        """Return the path of its HTML page, which is written if it is missing.
 
-        Of a search that runs it is written anew.
+        While the search runs, each call writes the page again.
         """
         with _unchanged():
             search_home = home(self.storage, self.name)
@@ -232,13 +236,13 @@ def run(*, dry_run: bool = False, quiet: bool = False, **options: Any) -> Search
         code = 128 + signal.SIGTERM
     if code > 128:  # the signal that stopped it, for whoever handles it now
         signal.raise_signal(code - 128)
-    if search is None:  # it was stopped before it began, and the handler made nothing of that
+    if search is None:  # stopped before it began, by a signal whose handler returned
         raise SystemExit(code)
     return search
 
 
 def _run(options: dict[str, Any], *, dry_run: bool) -> "Finished | None":
-    """Run the search with these options and print what it found; or print its plan alone."""
+    """Run the search with these options and print its result; or print only its plan."""
     from search.process.signals import stop_on_signals
     from search.run import experiment_of
     from search.sessions.estimate import estimate_search
@@ -257,7 +261,7 @@ def _run(options: dict[str, Any], *, dry_run: bool) -> "Finished | None":
 
 @_with_calls()
 def result(name: str, *, storage: str | Path = DEFAULT_STORAGE) -> Search:
-    """Return an earlier search, or one that runs now, from its journal.
+    """Read an earlier search, or one that runs now, from its journal.
 
     Args:
         name: the search's name.
@@ -273,7 +277,7 @@ def result(name: str, *, storage: str | Path = DEFAULT_STORAGE) -> Search:
 
 
 def searches(*, storage: str | Path = DEFAULT_STORAGE) -> list[Overview]:
-    """Return the searches that are kept in a place, a line each, the newest first."""
+    """Return an overview of each search in a place, the newest first."""
     return listed(_place(storage))
 
 
@@ -286,7 +290,7 @@ def load(
     tracking: str | None = None,
     data_root: str | Path | None = None,
 ) -> "Model":
-    """Return a trained model, ready for images of any size.
+    """Load a trained model, ready for images of any size.
 
     The model of a search is the one that `search.promote` would register, and gives the same
     probabilities. It is exported at the first time, for which the search's images have to be there
@@ -319,7 +323,7 @@ def load(
 
 
 def _arguments(options: dict[str, Any]) -> Namespace:
-    """Return the options as the command line gives them.
+    """Convert the options to those of the command line.
 
     Raises:
         ConfigError: there is no such option, or no such value.
@@ -346,7 +350,6 @@ def _place(storage: str | Path) -> Storage:
 
 
 def _trial(trial: TrialResult | None) -> Trial | None:
-    """Return a trial as plain values; None for none."""
     if trial is None:
         return None
     return Trial(
@@ -362,9 +365,9 @@ def _trial(trial: TrialResult | None) -> Trial | None:
 
 
 class _Quiet(TextIOBase):
-    """A stream of which errors alone come through, at once; after its time all that is written.
+    """A stream that lets only error lines through, until `is_over`; then it writes everything.
 
-    What is imported meanwhile, as a logger's handler, may keep it for good.
+    Modules that are imported in the meantime may keep it, in a logger's handler for example.
     """
 
     def __init__(self, real: TextIO) -> None:
@@ -372,11 +375,11 @@ class _Quiet(TextIOBase):
         self.real, self.is_over, self._line = real, False, ""
 
     def writable(self) -> bool:
-        """Return that it is."""
+        """Return True, as for any output stream."""
         return True
 
     def write(self, text: str) -> int:
-        """Write what comes through."""
+        """Write the error lines of a text; when `is_over`, all of it."""
         if self.is_over:
             return self.real.write(text)
         *lines, self._line = (self._line + text).split("\n")
@@ -394,7 +397,7 @@ class _Quiet(TextIOBase):
 
 @contextmanager
 def _silence(quiet: bool) -> Iterator[None]:
-    """Let nothing but errors be printed within, if that is wanted."""
+    """Print only errors within, if `quiet`."""
     if not quiet:
         yield
         return
@@ -408,14 +411,14 @@ def _silence(quiet: bool) -> Iterator[None]:
 
 
 def _loggers() -> list[logging.Logger]:
-    """Return all loggers that there are."""
+    """List all loggers."""
     entries = [logging.root, *logging.root.manager.loggerDict.values()]
     return [logger for logger in entries if isinstance(logger, logging.Logger)]
 
 
 @contextmanager
 def _unchanged() -> Iterator[None]:
-    """Put environment variables, loggers' levels and Ray's hook back to what they were."""
+    """Restore environment variables, the levels of loggers and `sys.excepthook` (Ray sets it)."""
     environment, hook = dict(os.environ), sys.excepthook
     levels = [(logger, logger.level) for logger in _loggers()]
     try:

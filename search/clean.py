@@ -35,13 +35,11 @@ from trainables.memory import size_text
 
 
 def command(args: argparse.Namespace) -> int:
-    """Say what would go, ask, and remove it; return the exit code.
+    """Print what can be removed, ask, and remove it; return the exit code.
 
     Raises:
-        ConfigError: the options are refused, or nobody can be asked.
-        JournalError: there is no such search.
-        LeaseHeld: a driver has the search.
-        Refused: the search, or its selection, was cut off.
+        ConfigError: the value of --keep is unknown.
+        LeaseHeld: a driver runs the search.
     """
     if args.keep not in CLEANED:
         raise ConfigError(unknown("value of --keep", args.keep, CLEANED))
@@ -74,7 +72,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def table(removable: Sequence[Removable]) -> Table:
-    """Return what would go, a row for each kind of trial."""
+    """Build a table of the checkpoints to remove, with a row for each kind of trial."""
     table = Table(box=None, pad_edge=False)
     for title in ("checkpoints of", "trials", "bytes", "not possible any more"):
         table.add_column(title, justify="right" if title in ("trials", "bytes") else "left")
@@ -84,7 +82,7 @@ def table(removable: Sequence[Removable]) -> Table:
 
 
 def confirm_removal(name: str, size: int) -> bool:
-    """Ask whether it is to be done, and return the answer.
+    """Ask whether to remove the checkpoints.
 
     Raises:
         ConfigError: there is no terminal to ask at.
@@ -95,14 +93,11 @@ def confirm_removal(name: str, size: int) -> bool:
 
 
 def clean_search(home: Home, storage: Storage, keep: str, note: Callable[[str], None]) -> int:
-    """Remove what may go as the search is now, and return its bytes.
+    """Remove the checkpoints that `keep` does not need, and return their number of bytes.
 
-    The journal has it first, so that a resume knows, and what a kill leaves behind is found by the
-    next call. `note` takes a line if the journal's last line had been torn.
-
-    Raises:
-        LeaseHeld: a driver has the search.
-        Refused: the search, or its selection, has been cut off meanwhile.
+    The journal records the removal first: a resume then knows of it, and if the process is killed
+    in between, the next call finds the rest. `note` receives a line if the journal's last line was
+    torn.
     """
     with home.lease() as lease:
         journal, events = home.journal(new=False)
@@ -122,7 +117,7 @@ def clean_search(home: Home, storage: Storage, keep: str, note: Callable[[str], 
 
 
 def as_json(removable: Sequence[Removable], size: int) -> dict[str, object]:
-    """Return what could go, and the bytes that were removed, as plain values."""
+    """Describe the removable checkpoints and the removed bytes as JSON-compatible values."""
     kinds = {
         kind.title: {"trials": trials, "bytes": bytes_}
         for kind, (trials, bytes_) in totals_by_kind(removable).items()

@@ -44,7 +44,7 @@ SPLIT = ("val_fraction", "test_fraction", "split_seed", "val_limit", "folds")
 Whether copies are removed is not among them: the fingerprint tells which ones were.
 """
 ELSEWHERE = (*PLACE, "tracking", "space", "space_source", "settings", "horizon", "cache", "base")
-"""Values of an experiment that are told in another way, or decide nothing of its result."""
+"""Values of an experiment that other rows show, or that do not affect its result."""
 TESTED_RATE = 0.04
 """The error rate at which searches are tested, for all contrasts together, to keep 5 %.
 
@@ -54,22 +54,22 @@ Luck is only nearly as the tests take it. Measured by `tests/bench/rates/compare
 
 @dataclass(frozen=True)
 class Contender:
-    """A search's best trial, and what it took."""
+    """A search's best trial, and its cost."""
 
     name: str
     outcome: str
     metric: str
-    """That by which it ranked its trials."""
+    """The metric by which it ranked its trials."""
     trial: str
-    """Its best trial; empty before the first epoch, as are the figures None."""
+    """Its best trial. Before the first epoch it is empty and the figures are None."""
     value: float | None
     low: float | None
     """The 95 % interval that the validation images allow, not corrected for the choice of the best;
-    None where it is not known.
+    None if it is not known.
     """
     high: float | None
     expected: float | None
-    """The value that `search.select` says to expect of the trial that it chose; None before it."""
+    """The expected value of the trial that `search.select` chose; None before a selection."""
     trials: int
     epochs: int
     wall_s: float
@@ -86,15 +86,16 @@ class Contrast:
     name: str
     leader: str
     by: str
-    """On what it rests: `seeds` or `folds` (paired), `images` (unpaired), or `nothing`."""
+    """Its basis: `seeds` or `folds` (paired), `images` (unpaired), or `nothing`."""
     difference: float | None = None
-    """By how much the leader is better, in the metric."""
+    """The leader's advantage, in units of the metric."""
     is_beyond_noise: bool | None = None
     low: float | None = None
-    """Of an unpaired one: the interval of the difference, for all contrasts together."""
+    """Of an unpaired contrast: the interval of the difference, for all contrasts together."""
     high: float | None = None
     p: float | None = None
-    """Of a paired one: as `search.values.statistics.Comparison`, corrected for the candidates too.
+    """Of a paired contrast: the p-value, as in `search.values.statistics.Comparison`, corrected for
+    the candidates too.
     """
     candidates: int | None = None
     """The number of trainings from which the leader's best was chosen by the same values.
@@ -115,15 +116,16 @@ class Compared:
     searches: list[Contender]
     contrasts: list[Contrast]
     params: dict[str, list[Any]]
-    """The values of the best trials that differ, by dotted path; None where one has none."""
+    """The values of the best trials that differ, by dotted path; None where a trial has none."""
     settings: dict[str, list[Any]]
-    """The same of the searches' settings."""
+    """The settings of the searches that differ, by name."""
 
 
 def compare_searches(results: Sequence[SearchResult]) -> Compared:
-    """Compare searches, of which each has a name of its own.
+    """Compare searches with different names.
 
-    Those by one metric are compared with the best of them, which is held against nothing else.
+    Searches with the same task and metric are compared with the best of them. The best of each
+    further group is only reported as not comparable with that of the first.
     """
     groups = dict[tuple[str, str], list[SearchResult]]()
     for result in results:
@@ -170,7 +172,7 @@ def _contender(result: SearchResult) -> Contender:
 
 
 def _contrast(leader: SearchResult, rival: SearchResult, count: int) -> Contrast:
-    """Return how far another search is behind the leader; `count` searches are compared."""
+    """Compare a search with the leader; `count` searches are compared in all."""
     if reason := _incomparable(leader, rival):
         return Contrast(rival.name, leader.name, "nothing", note=reason)
     is_same = _images(leader) == _images(rival)
@@ -180,7 +182,7 @@ def _contrast(leader: SearchResult, rival: SearchResult, count: int) -> Contrast
 
 
 def _incomparable(leader: SearchResult, rival: SearchResult) -> str:
-    """Return why two searches cannot be compared; empty if they can."""
+    """The reason why two searches cannot be compared; empty if they can."""
     if leader.best is None or rival.best is None:
         return "it has no result yet"
     if leader.task != rival.task:
@@ -193,9 +195,9 @@ def _incomparable(leader: SearchResult, rival: SearchResult) -> str:
 
 
 def _source(result: SearchResult) -> list[Any]:
-    """Return which images a search is about, in whatever size they were decoded.
+    """Identify the images of a search, whatever size they were decoded to.
 
-    How many of them are removed as copies depends on how they were divided.
+    Removed copies are counted, since their number depends on the split.
     """
     data = result.started.data
     images = data["train"] + data["val"] + data["test"] + data.get("removed", 0)
@@ -203,7 +205,7 @@ def _source(result: SearchResult) -> list[Any]:
 
 
 def _images(result: SearchResult) -> list[Any]:
-    """Return what decides which images validate, and how they look."""
+    """Collect the values that decide the validation images and their size."""
     data = result.started.experiment["base"].get("data", {})
     return [
         result.started.data["fingerprint"],
@@ -213,7 +215,7 @@ def _images(result: SearchResult) -> list[Any]:
 
 
 def _paired(leader: SearchResult, rival: SearchResult, count: int) -> Contrast | None:
-    """Return a contrast over seeds or folds; None where not both have them."""
+    """Compare two searches over seeds or folds; None unless both have them."""
     for by, title, values in (
         ("seeds", "fresh seeds of search.select", _seeds),
         ("folds", "folds", _folds),
@@ -252,10 +254,10 @@ def _paired(leader: SearchResult, rival: SearchResult, count: int) -> Contrast |
 
 
 def _candidates(result: SearchResult, rival: SearchResult) -> int:
-    """Return the number of trainings from which a search's best was chosen.
+    """Count the trainings from which a search's best was chosen.
 
-    One that is longer than the other search's best counts several times: the best of more epochs
-    has more luck.
+    A training that is longer than the rival's best counts several times, since the best of more
+    epochs is luckier.
     """
     assert rival.best is not None
     epochs = len(rival.best.epochs)
@@ -263,13 +265,13 @@ def _candidates(result: SearchResult, rival: SearchResult) -> int:
 
 
 def _chosen_from(result: SearchResult) -> int:
-    """Return the number of candidates among which a selection has chosen by their fresh seeds."""
+    """Count the candidates of the search's selection."""
     assert result.selection is not None
     return len(result.selection.started.candidates)
 
 
 def _seeds(result: SearchResult) -> dict[int, float]:
-    """Return the values of a selection's choice, by seed."""
+    """Collect the values of the selection's choice, by seed."""
     selection = result.selection
     if selection is None or selection.verdict is None or result.is_selection_old:
         return {}
@@ -281,7 +283,7 @@ def _seeds(result: SearchResult) -> dict[int, float]:
 
 
 def _folds(result: SearchResult) -> dict[int, float]:
-    """Return the values of the best trial, by fold."""
+    """Collect the values of the best trial, by fold."""
     best = result.best
     if best is None or best.best_epoch is None:
         return {}
@@ -290,7 +292,7 @@ def _folds(result: SearchResult) -> dict[int, float]:
 
 
 def _by_images(leader: SearchResult, rival: SearchResult, count: int, *, is_same: bool) -> Contrast:
-    """Return a contrast by what the validation images tell of each; `count` are compared."""
+    """Compare two searches by intervals from their validation images (unpaired)."""
     best, behind = leader.best, rival.best
     assert best is not None
     assert behind is not None
@@ -326,7 +328,7 @@ def _by_images(leader: SearchResult, rival: SearchResult, count: int, *, is_same
 
 
 def _bound(result: SearchResult, error_rate: float, *, is_lower: bool) -> float:
-    """Return a bound of the score of a search's best, which is wrong at most at this rate."""
+    """Bound the score of a search's best; the bound is wrong at most at this rate."""
     assert result.best is not None
     metric, metrics = result.metric, result.best.best
     scores = map(metric.score, bounds_of(metric, metrics, result.images, error_rate))
@@ -334,7 +336,7 @@ def _bound(result: SearchResult, error_rate: float, *, is_lower: bool) -> float:
 
 
 def _values(best: TrialResult | None) -> dict[str, Any]:
-    """Return all values of a trial's config by dotted path, and of its params."""
+    """Collect the values of a trial's config and its params, by dotted path."""
     if best is None:
         return {}
     told_as_settings = ("data.", "seed", "metric")
@@ -344,7 +346,7 @@ def _values(best: TrialResult | None) -> dict[str, Any]:
 
 
 def _settings(result: SearchResult) -> dict[str, Any]:
-    """Return what a search was told beside its space's domains, by name."""
+    """Collect the options of a search other than its space's domains, by name."""
     experiment = result.started.experiment
     options = {name: value for name, value in experiment.items() if name not in ELSEWHERE}
     data = {f"data.{path}": value for path, value in flatten(experiment["base"].get("data", {}))}
@@ -359,7 +361,7 @@ def _settings(result: SearchResult) -> dict[str, Any]:
 
 
 def _shared_values(all_settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the values by name that all have: what an older journal does not hold differs not."""
+    """Keep the names that all have: a value that an older journal lacks is not a difference."""
     return [
         {
             name: value
@@ -371,7 +373,7 @@ def _shared_values(all_settings: Sequence[Mapping[str, Any]]) -> list[dict[str, 
 
 
 def _differing(mappings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Return the values by name where not all are the same."""
+    """Collect the values that differ, by name."""
     rows = {
         name: [mapping.get(name) for mapping in mappings]
         for mapping in mappings
@@ -421,7 +423,7 @@ def rows_of(comparison: Compared, results: Sequence[SearchResult]) -> Iterator[l
 
 
 def table(rows: Iterator[list[str]]) -> Table:
-    """Return these rows as a table; the first has the titles, the first column names."""
+    """Build a table; the first row has the titles, the first column the names."""
     table = Table(box=None, pad_edge=False)
     for number, title in enumerate(next(rows)):
         table.add_column(title, no_wrap=number == 0, overflow="fold")
@@ -447,7 +449,7 @@ def _interval_text(contender: Contender) -> str:
 
 
 def sentence(contrast: Contrast, metric: Metric) -> str:
-    """Return what a contrast says."""
+    """Describe a contrast in a sentence."""
     if contrast.difference is None:
         return f"{contrast.name} and {contrast.leader} cannot be compared: {contrast.note}."
     gap = metric.gap(contrast.difference)
@@ -468,7 +470,7 @@ def sentence(contrast: Contrast, metric: Metric) -> str:
 
 
 def read(place: Storage, names: Sequence[str]) -> list[SearchResult]:
-    """Return these searches, as their journals tell them now."""
+    """Read these searches from their journals."""
     return [SearchResult.kept_in(home(place, name))[0] for name in names]
 
 

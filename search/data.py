@@ -61,10 +61,10 @@ def parser() -> Parser:
 
 
 def config_of(args: argparse.Namespace) -> DataConfig:
-    """Return the config of the data that the command line names.
+    """Build the config of the data that the command line names.
 
     Raises:
-        ConfigError: it names none, or a setting is of something else.
+        ConfigError: a setting is not one of the data's.
     """
     data = f"folder:{args.data}" if is_path(args.data) else args.data
     settings = dict(parse_setting(text) for text in args.settings)
@@ -74,13 +74,13 @@ def config_of(args: argparse.Namespace) -> DataConfig:
 
 
 def is_path(data: str) -> bool:
-    """Return whether this names a folder, and no data set."""
+    """True if this names a folder rather than a data set."""
     name = data.partition(":")[0]
     return name not in DATASETS and (os.sep in name or Path(data).is_dir())
 
 
 def command(args: argparse.Namespace) -> int:
-    """Print the report, write the page if one is wanted, and return the exit code."""
+    """Print the report, write the page if --out is given, and return the exit code."""
     from search.views.page.data import write_alone  # Jinja is not needed before
 
     if args.out is not None and (args.out.is_dir() or not args.out.parent.is_dir()):

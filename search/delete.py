@@ -35,13 +35,13 @@ from trainables.memory import size_text
 
 @dataclass(frozen=True)
 class DependentSearch:
-    """Another search that has to do with one that is to be deleted."""
+    """Another search that uses the one to be deleted."""
 
     search: str
     trials: int
-    """The number of its trials that began with trainings of the other, and have copies of these."""
+    """The number of its trials that began with trainings of the deleted search; it has copies."""
     needs_weights: bool
-    """True if its trainings begin with weights that lie in the other's folder."""
+    """True if its trainings begin with weights in the deleted search's folder."""
 
 
 @dataclass(frozen=True)
@@ -52,25 +52,21 @@ class Deletion:
     place: str
     size: StoredSize
     traces: Traces | None
-    """Its runs, and the registered models, which stay; None where MLflow is left alone, or where
-    the journal is damaged and does not tell them."""
+    """Its runs, and the registered models, which stay; None if MLflow is left unchanged, or if the
+    journal is damaged and its runs are not known."""
     uses: tuple[DependentSearch, ...]
 
 
 def deletion_of(
     place: Storage, name: str, *, tracking: str | None = None, keep_runs: bool = False
 ) -> Deletion:
-    """Return what would go.
+    """Collect everything that deleting a search would remove.
 
     Args:
-        place: where the search is kept.
+        place: where the search is stored.
         name: its name.
         tracking: MLflow's tracking URI; None for the search's own.
-        keep_runs: whether MLflow is left alone.
-
-    Raises:
-        NotReady: MLflow is in trouble.
-        StorageError: the bucket refuses.
+        keep_runs: True to leave MLflow unchanged.
     """
     search_home, traces = home(place, name), None
     with suppress(JournalError):
@@ -82,11 +78,9 @@ def deletion_of(
 
 
 def delete(search_home: Home, deletion: Deletion) -> None:
-    """Delete a search; the caller holds its lease. MLflow is first, since it may not answer.
+    """Delete a search; the caller holds its lease.
 
-    Raises:
-        NotReady: MLflow is in trouble; the search itself is still there.
-        OSError: the disk or the bucket refuses.
+    MLflow comes first: if it does not answer (`NotReady`), the search itself is still there.
     """
     if deletion.traces is not None:
         forget(deletion.traces)
@@ -122,7 +116,7 @@ def uses_of(place: Storage, name: str) -> Iterator[DependentSearch]:
 
 
 def lines(deletion: Deletion) -> Iterator[str]:
-    """Yield what would go, and what stays, as text."""
+    """Yield lines on the files and runs to delete, and on those that stay."""
     count = deletion.size.files
     yield f"{deletion.name}: {counted(count, 'file')}, {size_text(deletion.size.bytes)} in"
     yield f"  {deletion.place}"
@@ -141,7 +135,7 @@ def lines(deletion: Deletion) -> Iterator[str]:
 
 
 def purge_text(uri: str) -> str:
-    """Return how MLflow's deleted runs are removed for good, with their files."""
+    """The command that removes MLflow's deleted runs for good, with their files."""
     if uri.startswith(("http:", "https:")):
         return "mlflow gc, on MLflow's server"
     address = shlex.quote(redact(uri))
@@ -149,7 +143,7 @@ def purge_text(uri: str) -> str:
 
 
 def command(args: argparse.Namespace) -> int:
-    """Say what would go, ask, delete it, and return the exit code."""
+    """Print what would be deleted, ask, delete it, and return the exit code."""
     args.name = args.name.rstrip("/")
     if not NAME.fullmatch(args.name):
         raise ConfigError(

@@ -107,11 +107,11 @@ from trainables.export import reference
 from trainables.values import Json
 
 SAME_MS = 60_000
-"""Two `--since` are the same that are no more than this apart."""
+"""Two values of `--since` count as equal if they are at most this far apart."""
 ORIGINS = "origins.json"
 """The file of an improvement's search with each new image's origin."""
 FIRST = "first.json"
-"""That with the old test images that the first champion of all rounds names right."""
+"""The file with the old test images that the first champion of all rounds predicts correctly."""
 
 
 TRY_CHALLENGER = Remedy("serve", options={"shadow": "challenger"}, start=Start.MODULE)
@@ -119,7 +119,7 @@ UNASKED = {
     "--anyway": "train on corrections that are probably wrong, too",
     "--challenger": "train even where no challenger can become the champion, for one to try",
 }
-"""The options by which it does what it refuses otherwise, with their help."""
+"""The options that allow what is refused otherwise, with their help."""
 
 
 def parser() -> Parser:
@@ -182,15 +182,7 @@ def parser() -> Parser:
 
 
 def improve(args: argparse.Namespace) -> int:
-    """Improve the model that the command line names; return the exit code.
-
-    Raises:
-        ConfigError, NotReady, Unavailable: an option, the records or the data are wrong, or
-            something is not there.
-        Refused: the corrections are not to be believed, or the champion's search is not what it
-            was.
-        LeaseHeld: another driver has one of the searches.
-    """
+    """Improve the model that the command line names; return the exit code."""
     began = command_start()
     check_options(args)
     check_versions()
@@ -250,7 +242,7 @@ def named_champion(args: argparse.Namespace) -> ChampionModel:
 
 
 def champion_request(args: argparse.Namespace) -> ChampionRequest:
-    """Collect the options that say which model is improved."""
+    """Collect the options that identify the model to improve."""
     return ChampionRequest(
         model=args.model,
         storage=args.storage,
@@ -260,7 +252,7 @@ def champion_request(args: argparse.Namespace) -> ChampionRequest:
 
 
 def check_options(args: argparse.Namespace) -> None:
-    """Check what needs nothing but the command line.
+    """Check the values of the options.
 
     Raises:
         ConfigError: an option is out of its range.
@@ -278,7 +270,7 @@ def check_options(args: argparse.Namespace) -> None:
 
 
 def name_of(champion: ChampionIdentity, corrections: CorrectedImages) -> str:
-    """Return the name of the search: the same for the same champion and images."""
+    """The default name of the search: the same for the same champion and images."""
     about_it = [
         champion.id,
         champion.trial,
@@ -288,7 +280,7 @@ def name_of(champion: ChampionIdentity, corrections: CorrectedImages) -> str:
 
 
 def name_stem(champion: ChampionIdentity) -> str:
-    """Return what the names of a model's improvements begin with."""
+    """The beginning of the names of a model's improvements."""
     stem = re.sub("[^A-Za-z0-9._-]+", "-", champion.model).lstrip(".-")[:45]
     return f"{stem or 'model'}-improved-"
 
@@ -296,10 +288,10 @@ def name_stem(champion: ChampionIdentity) -> str:
 def improvement_to_continue(
     args: argparse.Namespace, champion_model: ChampionModel, records: Records
 ) -> Home | None:
-    """Return the improvement that this call goes on with, or tells of; None if it is a new one.
+    """Find the improvement that this call continues or reports; None for a new improvement.
 
-    That is one of this champion, from this place, that has no decision yet, or could not register
-    it; or the one that made this champion, if nothing was corrected since.
+    It is an improvement of this champion, from this place, that has no decision yet or could not
+    register its model; or the one that produced this champion, if there are no corrections since.
     """
     champion = champion_model.champion
     for name in searches_in(args.storage):
@@ -319,7 +311,7 @@ def improvement_to_continue(
 
 
 def info_of(search_home: Home) -> ImprovementInfo:
-    """Return what an improvement is about, of its folder that alone."""
+    """Read the info of an improvement, and no other file of its folder."""
     return ImprovementInfo.read(search_home.read(f"{FOLDER}/{INFO_FILE}").parent)
 
 
@@ -329,7 +321,7 @@ def new_improvement_info(
     corrections: CorrectedImages,
     suspected: float,
 ) -> ImprovementInfo:
-    """Return what an improvement is about."""
+    """Describe the new improvement."""
     warm = ""
     if not champion_model.data.config.model.is_baseline:
         manifest = (champion_model.checkpoint / "manifest.json").read_bytes()
@@ -341,10 +333,10 @@ def new_improvement_info(
 def refuse_hopeless(
     args: argparse.Namespace, info: ImprovementInfo, champion_model: ChampionModel, records: Records
 ) -> None:
-    """Check that a challenger can become the champion, or that none is asked to.
+    """Check that a challenger can become the champion, unless --challenger is given.
 
     Raises:
-        Refused: none can, whatever it is trained to.
+        Refused: no challenger can, however good it is.
     """
     reasons = obstacles(*decision_terms(args, info, champion_model, records))
     if not reasons or args.challenger:
@@ -363,7 +355,7 @@ def refuse_hopeless(
 def decision_terms(
     args: argparse.Namespace, info: ImprovementInfo, champion_model: ChampionModel, records: Records
 ) -> tuple[int, int, float, float]:
-    """Return what a decision rests on: the arguments of `requirement_lines` and `obstacles`."""
+    """The basis of a decision: the arguments of `requirement_lines` and `obstacles`."""
     assert champion_model.data.dataset.test is not None
     test = len(champion_model.data.dataset.test)
     return len(info.fair_rows()), test, args.margin / 100, info.alpha(records.deciding_images())
@@ -372,7 +364,7 @@ def decision_terms(
 def join(
     info: ImprovementInfo, champion_model: ChampionModel, corrections: CorrectedImages, folder: Path
 ) -> ImprovementInfo:
-    """Write the joined data into a folder, unless they are there; return what they are about."""
+    """Write the joined data into a folder, unless they are there; return their info."""
     if (folder / INFO_FILE).exists() and (there := ImprovementInfo.read(folder)).is_same_as(info):
         return there
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -387,7 +379,7 @@ def challengers(
     name: str,
     folder: Path,
 ) -> Experiment:
-    """Return the search for a challenger on the joined data in a folder."""
+    """Build the search for a challenger on the joined data in a folder."""
     return challenger_experiment(
         name,
         champion_model.data,
@@ -401,7 +393,7 @@ def challengers(
 
 
 def budget_text(experiment: Experiment) -> str:
-    """Return what the challengers are, and how the budget is shared."""
+    """Describe the challengers, and how they share the budget."""
     count = experiment.planned_trials
     if count == 1:
         return "the champion's config fitted anew"
@@ -421,7 +413,10 @@ def plan(
     info: ImprovementInfo,
     name: str,
 ) -> int:
-    """Print the plan of an improvement, and what would be needed to tell; return the exit code."""
+    """Print the plan of an improvement and the requirements of its decision; return the exit code.
+
+    Nothing is started.
+    """
     terminal = Terminal(stderr=args.json)
     with tempfile.TemporaryDirectory(prefix="improve-") as temporary:
         folder = Path(temporary) / FOLDER
@@ -442,7 +437,7 @@ def plan(
 
 
 def data_facts(info: ImprovementInfo) -> Json:
-    """Return what the corrections came to, as plain values."""
+    """Summarise the corrections as JSON-compatible values."""
     left_out = [asdict(image) for image in info.left_out]
     return {
         "champion": asdict(info.champion),
@@ -453,7 +448,7 @@ def data_facts(info: ImprovementInfo) -> Json:
 
 
 def settle(args: argparse.Namespace, search_home: Home) -> int:
-    """Go on with an improvement that was begun, to its decision; return the exit code."""
+    """Continue an improvement up to its decision, or report the decision; return the exit code."""
     name = (
         search_home.folder.name
         if isinstance(args.storage, Path)
@@ -482,7 +477,7 @@ def settle(args: argparse.Namespace, search_home: Home) -> int:
 
 
 def ignored_options(args: argparse.Namespace, info: ImprovementInfo) -> Iterator[str]:
-    """Yield notes on options that are other ones than those with which an improvement began."""
+    """Yield notes on options that differ from those with which the improvement began."""
     if str(args.place) != info.place:
         yield (
             f"note: this improvement learns from '{info.place}'; '{args.place}' is asked only for "
@@ -494,14 +489,14 @@ def ignored_options(args: argparse.Namespace, info: ImprovementInfo) -> Iterator
 
 
 def can_continue(args: argparse.Namespace, result: SearchResult) -> bool:
-    """Return whether a search that its budget has ended is given a larger one."""
+    """True if the search was ended by its budget, and the options give it a larger one."""
     if result.outcome != "budget" or not (args.budget or args.price):
         return False
     return resume.used_up(resume.experiment_of(args, result), result) is None
 
 
 def facts_in(search_home: Home) -> Json | None:
-    """Return what was decided; None before that."""
+    """Read the decision; None before there is one."""
     if DECISION not in search_home.names():
         return None
     facts: Json = json.loads(read_regular(search_home.read(DECISION)))
@@ -509,27 +504,27 @@ def facts_in(search_home: Home) -> Json | None:
 
 
 def is_settled(facts: Json | None) -> bool:
-    """Return whether all is done that an improvement has decided."""
+    """True if the decision has been carried out: registered, or nothing to register."""
     return facts is not None and (bool(facts["version"]) or is_unchanged(facts))
 
 
 def is_unchanged(facts: Json) -> bool:
-    """Return whether there is nothing to register."""
+    """True if the decision registers no model."""
     return bool(facts["outcome"] == UNCHANGED)
 
 
 def finish(args: argparse.Namespace, search_home: Home, code: int) -> int:
-    """Decide, register what is to be registered, and say so; return the exit code.
+    """Decide, register the challenger if so decided, and print the outcome; return the exit code.
 
-    What was decided is written first, so that a call that ends in between is gone on with.
-    `code` is the search's.
+    The decision is written before the registration, so that an interrupted call can resume. `code`
+    is the exit code of the search, which is returned if the search has not ended.
     """
     result = SearchResult.read(search_home.opened(files=True))
     if result.outcome not in ENDED or not result.ranking:
         return code
     folder = search_home.read(FOLDER)
     info = ImprovementInfo.read(folder)
-    # Not the one that MODEL names now, which may have followed while this was cut off.
+    # Not the model that MODEL names now: the alias may have moved while this was cut off.
     champion_model = load_champion(champion_request(args), info.champion)
     facts = facts_in(search_home)
     if facts is None:
@@ -554,7 +549,7 @@ def finish(args: argparse.Namespace, search_home: Home, code: int) -> int:
 
 
 def redraw(search_home: Home, result: SearchResult) -> None:
-    """Draw the search's page again, if there is one: it says now what was decided."""
+    """Draw the search's page again, if there is one, since it shows the decision."""
     if PAGE not in search_home.names():
         return
     from search.views.page.page import render  # which imports matplotlib
@@ -563,7 +558,7 @@ def redraw(search_home: Home, result: SearchResult) -> None:
 
 
 def print_outcome(args: argparse.Namespace, facts: Json, lines: Sequence[str]) -> int:
-    """Print what became of an improvement; return the exit code."""
+    """Print the outcome of an improvement; return the exit code."""
     console = Terminal(stderr=args.json)
     for line in lines:
         say(console, line)
@@ -573,7 +568,7 @@ def print_outcome(args: argparse.Namespace, facts: Json, lines: Sequence[str]) -
 
 
 def registered_lines(registered: Registered, facts: Json) -> list[str]:
-    """Return where the challenger is registered, as lines of text."""
+    """Describe in lines where the challenger is registered."""
     name, before = registered.name, registered.before
     line = f"version {registered.version} of {name} is models:/{name}@{registered.aliases[-1]}"
     if watched := facts.get("watched"):
@@ -601,7 +596,7 @@ def decide_outcome(
     result: SearchResult,
     info: ImprovementInfo,
 ) -> Decision:
-    """Hold the best challenger against the champion."""
+    """Compare the best challenger with the champion, and decide."""
     folder, data = search_home.read(FOLDER), champion_model.data
     parts, fair, records = (
         load_set_aside(folder),
@@ -657,7 +652,7 @@ def decide_outcome(
 
 
 def records_place(args: argparse.Namespace, info: ImprovementInfo) -> Path | Bucket:
-    """Return the place of the records that an improvement began with."""
+    """The place of the records with which the improvement began."""
     place: Path | Bucket = args.place if str(args.place) == info.place else storage(info.place)
     return place
 
@@ -669,17 +664,18 @@ def compare_first_champion(
     champion: NDArray[np.bool_],
     challenger: NDArray[np.bool_],
 ) -> FirstChampion | None:
-    """Return the first champion beside the challenger; None if the champion is the first.
+    """Compare the first champion with the challenger; None if the champion is the first.
 
-    Which old test images it names right is kept beside each improvement, since its search may be
-    deleted. Of improvements by versions that did not keep it, the first that is still there counts.
+    Each improvement stores the old test images that the first champion predicts correctly, since
+    the first champion's search may be deleted. If older versions did not store them, the earliest
+    improvement that still exists counts as the first.
 
     Args:
         args: the command line.
-        found: the champion.
-        kept: the improvement.
-        champion: which of the old test images it names right.
-        challenger: which of them the challenger does.
+        champion_model: the champion.
+        search_home: the home of the improvement's search.
+        champion: for each old test image, True if the champion predicts it correctly.
+        challenger: the same of the challenger.
     """
     name, rights = f"{champion_model.champion.trial} of {champion_model.champion.search}", champion
     if FIRST in champion_model.home.names():
@@ -700,7 +696,7 @@ def compare_first_champion(
 
 
 def correct_on_test_images(champion_model: ChampionModel) -> NDArray[np.bool_]:
-    """Return which of the old test images a champion names right."""
+    """For each old test image, True if the champion predicts it correctly."""
     champion_data = champion_model.data
     assert champion_data.dataset.test is not None
     return LoadedCheckpoint(
@@ -715,10 +711,9 @@ def register(
     result: SearchResult,
     facts: Json,
 ) -> Registered:
-    """Register the challenger, unless it is, and give it the aliases that were decided.
+    """Register the challenger, unless it is registered, and set the aliases that were decided.
 
-    Raises:
-        NotReady, Refused: as `search.promote`; calling the command again goes on here.
+    If that fails, calling the command again continues here.
     """
     chosen, champion = result.trials[facts["challenger"]], champion_model.champion
     aliases = [CHALLENGER, *([ALIAS] if facts["outcome"] == CHAMPION else [])]
@@ -739,7 +734,7 @@ def export_and_register(
     facts: Json,
     registry: Registry,
 ) -> str:
-    """Export the challenger and register it, without an alias; return its version."""
+    """Export the challenger and register it without an alias; return its version."""
     chosen = result.trials[facts["challenger"]]
     with tempfile.TemporaryDirectory(prefix="promote-") as temporary:
         exported = export_for_registry(
@@ -773,9 +768,9 @@ def export_and_register(
 def add_expected(
     args: argparse.Namespace, search_home: Home, result: SearchResult, luck: float, folder: Path
 ) -> Json:
-    """Add what an exported challenger is expected to meet to its reference; return facts on it.
+    """Add the images that an exported challenger should expect to its reference; count them.
 
-    `luck` is by how much its accuracy on the images held out is likely too high.
+    `luck` is by how much its accuracy on the held-out images is likely too high.
     """
     from trainables.export.predictor import Predictor  # which imports pandas
 
@@ -804,7 +799,7 @@ def add_expected(
 
 
 def rounds_to(champion_model: ChampionModel, storage: Storage) -> list[ImprovementInfo]:
-    """Return the improvements that led to a champion, the first one first."""
+    """Read the improvements that led to a champion, the first one first."""
     return (
         rounds_of(info_of(champion_model.home), storage)
         if FOLDER in champion_model.home.names()
@@ -813,7 +808,7 @@ def rounds_to(champion_model: ChampionModel, storage: Storage) -> list[Improveme
 
 
 def rounds_of(info: ImprovementInfo, storage: Storage) -> list[ImprovementInfo]:
-    """Return the improvements that led to this one, and this one last, as far as they are kept."""
+    """Read the improvements that led to this one, which is last, as far as they still exist."""
     rounds, names = [info], set[str]()
     while (name := rounds[0].champion.search) not in names:
         names.add(name)
@@ -825,7 +820,7 @@ def rounds_of(info: ImprovementInfo, storage: Storage) -> list[ImprovementInfo]:
 
 
 def watched_text(watched: Json) -> str:
-    """Return what later images will be held to, as clauses."""
+    """Describe the images with which later ones will be compared, and lost improvements."""
     text = held_to_text(watched)
     if lost := watched["lost"]:
         text += (
@@ -836,7 +831,7 @@ def watched_text(watched: Json) -> str:
 
 
 def held_to_text(watched: Json) -> str:
-    """Return what later images will be held to, as a clause."""
+    """Describe the images with which later ones will be compared, in a clause."""
     if not watched["met"]:
         return (
             "search.monitor holds what it meets to the old validation images: of what was met "
@@ -857,7 +852,7 @@ def held_to_text(watched: Json) -> str:
 
 
 def is_wanted_as_onnx(args: argparse.Namespace, champion_model: ChampionModel) -> bool:
-    """Return whether the challenger is registered as ONNX too."""
+    """True if the challenger is to be registered as ONNX too."""
     if args.onnx is not None or not champion_model.champion.version:
         return bool(args.onnx)
     return ONNX in origin_of(champion_model.source, champion_model.tracking).tags

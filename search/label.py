@@ -48,11 +48,10 @@ END_S = 3
 
 
 def labelling_of(args: argparse.Namespace) -> LabellingQueue:
-    """Return the images that are to be corrected.
+    """Open the queue of images to correct.
 
     Raises:
         ConfigError: there are no records in that place.
-        StorageError: the bucket refuses.
     """
     if isinstance(args.place, Bucket):
         args.place.reach()
@@ -74,7 +73,7 @@ def labelling_of(args: argparse.Namespace) -> LabellingQueue:
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """Return a socket that listens there.
+    """Open a listening socket.
 
     Raises:
         NotReady: the port is taken, or the host is not this machine's.
@@ -92,7 +91,7 @@ def command(args: argparse.Namespace) -> int:
     console = Terminal()
     labelling = labelling_of(args)
     progress = labelling.progress
-    # Other users of this machine reach the port too, but not what the address hides.
+    # Other users of this machine reach the port too; only the token keeps them out.
     token = secrets.token_urlsafe(16)
     app = app_of(token, routes(labelling, allowed_hosts(args.host)))
     with listening(args.host, args.port) as listener:
@@ -112,7 +111,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def app_of(token: str, routes: list[BaseRoute]) -> Starlette:
-    """Return an app with these routes below the token; a stranger's connection is ended."""
+    """Build an app with these routes below the token; it closes connections without the token."""
 
     async def missing(request: Request, error: Exception) -> Response:
         return PlainTextResponse("Not Found", 404, {**HEADERS, "Connection": "close"})
@@ -122,9 +121,9 @@ def app_of(token: str, routes: list[BaseRoute]) -> Starlette:
 
 @contextmanager
 def opened_in_browser(address: str, *, should_open: bool) -> Iterator[None]:
-    """Open an address in the browser if there is a screen, by a private file that leads there.
+    """Open an address in the browser, if there is a display, by a private file that redirects.
 
-    Everybody on the machine can read a browser's command line, which so has no token.
+    Everybody on the machine can read a browser's command line, so it must not contain the token.
     """
     with TemporaryDirectory(prefix="search-page-") as folder:
         if should_open and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
@@ -142,7 +141,7 @@ def serve(app: Starlette, labelling: LabellingQueue, listening: socket.socket) -
         target=labelling.compare_images, args=[stop], name="looking", daemon=True
     )
     looking.start()
-    # A browser that keeps a connection open is not waited for.
+    # Do not wait for a browser that keeps a connection open.
     config = uvicorn.Config(
         app,
         http=protocol(Limits(connections=CONNECTIONS)),

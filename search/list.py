@@ -27,14 +27,11 @@ BEFORE_ALL = {"budget": "budget used", "gain": "gain small", "stopped": "stopped
 
 
 def searches(place: Storage, cache: Overviews | None = None) -> list[Overview]:
-    """Return a line for each search that is kept there, the newest first, broken ones last.
+    """Read an overview of each search in a place, the newest first, broken ones last.
 
     Args:
-        place: of the searches.
-        known: lines of it that were read before, for a caller that asks again.
-
-    Raises:
-        StorageError: the bucket refuses.
+        place: where the searches are stored.
+        cache: the overviews that were read before, for a caller that reads them repeatedly.
     """
     cache, names = cache or Overviews(place), searches_in(place)
     cache.keep(names)
@@ -47,7 +44,7 @@ def searches(place: Storage, cache: Overviews | None = None) -> list[Overview]:
 
 
 def table(overviews: Sequence[Overview]) -> Table:
-    """Return a table with a row for each search."""
+    """Build a table with a row for each search."""
     table = Table(box=None, pad_edge=False)
     for title in ("search", "state", "trials", "best", "data", "begun (UTC)", "took"):
         is_number, may_wrap = title in ("trials", "took"), title in ("search", "data")

@@ -48,14 +48,14 @@ class MonitoredModel:
     """Its name in texts."""
     reference: Reference
     version: str
-    """Its version in the registry; empty if it is not of there."""
+    """Its version in the registry; empty if it is not registered."""
 
 
 def since(text: str) -> int:
-    """Return the Unix time in milliseconds that `1d`, `90m` or a date names, as an option's type.
+    """Parse a time such as `1d` (ago), `90m` or a date to Unix milliseconds, as an option's type.
 
     Raises:
-        argparse.ArgumentTypeError: it names none.
+        argparse.ArgumentTypeError: the text is not a time.
     """
     if match := re.fullmatch(r"([0-9]{1,6})([mhd])", text):
         return int((time.time() - int(match[1]) * UNITS[match[2]]) * 1000)
@@ -69,7 +69,7 @@ def since(text: str) -> int:
 
 
 def rate(text: str) -> float:
-    """Return a rate, as an option's type.
+    """Parse a rate, as an option's type.
 
     Raises:
         argparse.ArgumentTypeError: it is not between 0.01 and 0.5.
@@ -84,16 +84,15 @@ def rate(text: str) -> float:
 
 
 def monitored_model(args: argparse.Namespace) -> MonitoredModel:
-    """Load what is known of the model that MODEL names from when it was promoted.
+    """Load the reference of the model that MODEL names, which was written when it was promoted.
 
     Raises:
-        ConfigError: it has no reference, or is for another task.
-        LeaseHeld, Refused, NotReady, Unavailable: as `ModelSource.fetch`.
+        ConfigError: it has no reference.
     """
     source = model_source(args, args.model)
     version = source.current_version()
     if source.is_registered:
-        # The answers of a version that was in use before are held to that one.
+        # The answers of an earlier version are compared with that version's reference.
         version = args.version or version
         source = source.at_version(version)
     elif source.is_search:
@@ -109,7 +108,7 @@ def monitored_model(args: argparse.Namespace) -> MonitoredModel:
 
 
 def figures(findings: Findings) -> dict[str, float]:
-    """Return the numbers of what was found, by their names in MLflow."""
+    """Collect the figures of the findings, by their names in MLflow."""
     numbers: dict[str, float | None] = {
         "images": findings.images,
         "changed": bool(findings.changed),
@@ -123,7 +122,7 @@ def figures(findings: Findings) -> dict[str, float]:
 
 
 def command(args: argparse.Namespace) -> int:
-    """Read, test and tell; return the exit code."""
+    """Read the records, test them, and print the findings; return the exit code."""
     if args.page is not None and (args.page.is_dir() or not args.page.parent.is_dir()):
         raise ConfigError(f"--page '{args.page}': name a file in a folder that is there.")
     if args.track and not args.model.startswith(REGISTERED):
@@ -149,7 +148,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def write_page(path: Path, findings: Findings, reference: Reference, window: Window) -> None:
-    """Write the page."""
+    """Write the page, by a temporary file, so that a reader never sees half of it."""
     from search.feedback.monitoring.page import render  # Jinja is not needed before
 
     partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
@@ -158,7 +157,7 @@ def write_page(path: Path, findings: Findings, reference: Reference, window: Win
 
 
 def print_findings(findings: Findings, terminal: Terminal) -> None:
-    """Print what was found."""
+    """Print the verdict, and a line for each fact behind it."""
     say(terminal, f"{findings.model}: {verdict(findings)}")
     for title, text in facts(findings):
         say(terminal, f"  {title:<12} {text}")
@@ -199,7 +198,7 @@ def parser() -> Parser:
 
 
 def _answer_options(parser: Parser) -> None:
-    """Add the options that choose answers."""
+    """Add the options that choose the answers to test."""
     parser.add_argument(
         "--since",
         type=since,

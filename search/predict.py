@@ -53,14 +53,14 @@ FIRST = 64
 
 @dataclass
 class Files:
-    """The images that paths name, found one by one as they are asked for."""
+    """The images that paths name, found lazily during the iteration."""
 
     paths: Sequence[str]
     skipped: int = 0
-    """The number of files below folders that are no images by their suffix."""
+    """The number of files below folders whose suffix is not that of an image."""
     first_skipped: str = ""
     unread: list[OSError] = field(default_factory=list)
-    """The errors that kept folders from being read."""
+    """The errors of folders that could not be read."""
 
     def __iter__(self) -> Iterator[str]:
         """Yield each file, in the order of the paths; those below a folder by name."""
@@ -89,7 +89,7 @@ def _lines(stream: Iterable[str]) -> Iterator[str]:
 
 
 def _is_new(path: str, visited: set[str]) -> bool:
-    """Return whether a path has not been seen, and remember it."""
+    """True if a path has not been visited; marks it as visited."""
     is_new = path not in visited
     visited.add(path)
     return is_new
@@ -100,19 +100,19 @@ class FolderAccuracy:
     """The model's accuracy on folders whose sub-folders are named after its classes."""
 
     roots: Sequence[Path]
-    """These folders; without any nothing is known of what images show."""
+    """These folders; without any, the true classes are unknown."""
     images: dict[str, int] = field(default_factory=dict)
     """The number of images of each class."""
     right: dict[str, int] = field(default_factory=dict)
-    """The number of those that the model named right."""
+    """The number of images of each class that the model predicts correctly."""
 
     @classmethod
     def over(cls, paths: Sequence[str], classes: Sequence[str]) -> "FolderAccuracy":
-        """Take those of the paths whose sub-folders all have names of classes."""
+        """Use those of the paths whose sub-folders all have the names of classes."""
         return cls([Path(path) for path in paths if _has_class_folders(Path(path), set(classes))])
 
     def true_class(self, file: str) -> str | None:
-        """Return the class in whose folder a file lies; None where that is not known."""
+        """The class in whose folder a file lies; None if it is unknown."""
         for root in self.roots:
             if Path(file).is_relative_to(root):
                 first, *rest = Path(file).relative_to(root).parts
@@ -120,7 +120,7 @@ class FolderAccuracy:
         return None
 
     def take(self, answer: "FileAnswer") -> "FileAnswer":
-        """Count an answer, and return it with the class of its folder where that is known."""
+        """Count an answer, and return it with the class of its folder if that is known."""
         if not self.roots or answer.error:
             return answer
         true = self.true_class(answer.file)
@@ -136,7 +136,7 @@ class FolderAccuracy:
         return share_interval(sum(self.right.values()) / images, images)
 
     def lines(self) -> Iterator[str]:
-        """Yield the accuracy in words, and below it that of each class, the worst first."""
+        """Yield a line with the accuracy, then one for each class, the worst first."""
         if not (images := sum(self.images.values())):
             return
         right, (low, high) = sum(self.right.values()), self.bounds
@@ -165,18 +165,14 @@ def _has_class_folders(folder: Path, classes: set[str]) -> bool:
 
 
 def predictions(model: "Model", files: Iterable[str]) -> "Iterator[FileAnswer]":
-    """Yield what a model says of each file, in their order; see `trainables.export.stream`."""
+    """Yield a model's answer for each file, in their order; see `trainables.export.stream`."""
     from trainables.export.stream import answers
 
     return answers(model, files)
 
 
 def load_named(args: argparse.Namespace) -> "Model":
-    """Load the model that NAME names.
-
-    Raises:
-        ConfigError, LeaseHeld, Refused, NotReady, Unavailable: as `ModelSource.fetch`.
-    """
+    """Load the model that NAME names."""
     source = model_source(args, args.name)
     if source.is_search:
         # It is exported and compared with its checkpoint, which takes seconds.
@@ -185,7 +181,7 @@ def load_named(args: argparse.Namespace) -> "Model":
 
 
 class Progress:
-    """The number of images so far, on stderr: in one line on a terminal, else a line at times."""
+    """Shows the number of images so far on stderr: in a status line, or in a line now and then."""
 
     def __init__(self) -> None:
         self.console = Terminal(stderr=True)
@@ -193,7 +189,7 @@ class Progress:
         self.images = self.unread = 0
 
     def __enter__(self) -> "Progress":
-        """Begin to show it, if the answers themselves do not."""
+        """Show it, unless the answers go to the same terminal and show the progress themselves."""
         self._stack = ExitStack()
         self._status = (
             self._stack.enter_context(self.console.status("reading"))
@@ -203,11 +199,11 @@ class Progress:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Take it away."""
+        """Remove the status line."""
         self._stack.close()
 
     def take(self, answer: "FileAnswer") -> None:
-        """Count a file; name one that could not be read."""
+        """Count a file, and report it if it could not be read."""
         if answer.error:
             self.unread += 1
             say(self.console, f"{NOT_READ}{answer.file}: {answer.error}")
@@ -229,21 +225,21 @@ class Progress:
         return f"{self.images:,} image{plural}, {self.images / seconds:,.0f} a second{unread}"
 
     def counted(self, answers: "Iterator[FileAnswer]") -> "Iterator[FileAnswer]":
-        """Yield these answers, counting them and naming what could not be read."""
+        """Yield these answers, counting them and reporting the files that could not be read."""
         for answer in answers:
             self.take(answer)
             yield answer
 
 
 def print_json(answers: "Iterable[FileAnswer]") -> None:
-    """Print an object a line, also for what could not be read."""
+    """Print a JSON object per line, also for files that could not be read."""
     for answer in answers:
         values = {"error": answer.error} if answer.error else answer.values
         print(json.dumps({"file": answer.file, **values}))
 
 
 def write_csv(answers: "Iterator[FileAnswer]", file: Path) -> None:
-    """Write a row for each file that could be read; without any the file is not made."""
+    """Write a row for each file that could be read; without any, no file is created."""
     if (first := next(answers, None)) is None:
         return
     with csv_rows(file, ["file", *first.values]) as rows:
@@ -278,7 +274,7 @@ def class_names(model: "Model") -> Sequence[str]:
 
 
 def command(args: argparse.Namespace) -> int:
-    """Print what the model says of each image, and return the exit code."""
+    """Print the model's answer for each image, and return the exit code."""
     if args.csv is not None and args.json:
         raise ConfigError("--csv and --json: leave one of them out.")
     check_csv(args.csv)
@@ -310,7 +306,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def parser() -> Parser:
-    """Return what reads the command line."""
+    """Return the parser of this command's options."""
     parser = Parser(
         prog="python -m search.predict", description=__doc__, formatter_class=HelpFormatter
     )

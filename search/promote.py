@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 def command(args: argparse.Namespace) -> int:
-    """Promote the best network of a search and say so; return the exit code.
+    """Register the best network of a search as the champion; return the exit code.
 
     Everything that can be checked is checked before the network is exported and registered.
     """
@@ -88,7 +88,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def refuse_at_chance(result: SearchResult, chosen: TrialResult, storage: Storage) -> None:
-    """Check that the model is better than guessing, where that is known.
+    """Check that the model is better than guessing, if that is known.
 
     Raises:
         NoBetterThanGuessing: it is not.
@@ -128,7 +128,7 @@ def lines(
     registered: Registered,
     uri: str,
 ) -> list[str]:
-    """Return what was done as lines of text."""
+    """Describe the registered model in lines of text."""
     was = (
         f"; version {registered.before}, the champion until now, stays" if registered.before else ""
     )
@@ -149,7 +149,7 @@ def lines(
 
 
 def as_json(chosen: TrialResult, exported: "Exported", registered: Registered) -> Json:
-    """Return what was done as plain values."""
+    """Describe the registered model as JSON-compatible values."""
     return {
         "name": registered.name,
         "version": registered.version,

@@ -38,7 +38,7 @@ from trainables.errors import ConfigError, counted
 
 ROUNDS, MIN_TRIALS = 5, 6
 MIN_COMPARED = 2
-"""The least number of trials that count with which anything can be compared."""
+"""The fewest trials that a refinement can compare."""
 
 
 def parser() -> Parser:
@@ -74,16 +74,12 @@ def parser() -> Parser:
 
 
 def refine(args: argparse.Namespace) -> Finished | None:
-    """Refine the search that the command line names, and print what was found.
+    """Refine the search that the command line names, and print the result.
 
     Returns None for a dry run.
 
     Raises:
-        JournalError: there is no such search.
-        Refused: it has not come to its end, it has too little to compare, or it is not what it
-            was.
-        ConfigError, NotReady, Unavailable: as for `run`.
-        LeaseHeld: another driver has it.
+        Refused: the data, the code or a library has changed, and --allow-change is not given.
     """
     began = command_start()
     home = search_of(args)
@@ -127,7 +123,7 @@ def refine(args: argparse.Namespace) -> Finished | None:
 
 
 def refuse_few(experiment: Experiment, result: SearchResult) -> None:
-    """Check that there are trials and parameters to compare, by the metric alone.
+    """Check that there are trials and parameters to compare, by the metric only.
 
     Raises:
         Refused: there are none, or the search has other objectives.
@@ -163,9 +159,9 @@ def refuse_few(experiment: Experiment, result: SearchResult) -> None:
 def terms_of(
     args: argparse.Namespace, earlier: SearchResult | None, trial_count: int
 ) -> RefinementTerms:
-    """Return the most rounds there may be, and the number of new trials in each.
+    """Choose the maximum number of rounds, and the number of new trials in each.
 
-    By default they are those of the refinement that was begun, if there is one.
+    By default they are those of the earlier refinement that this one continues, if there is one.
 
     Raises:
         ConfigError: one of them is below 1.
@@ -186,9 +182,9 @@ def terms_of(
 def experiment_of(
     args: argparse.Namespace, recorded: Experiment, result: SearchResult, *, goes_on: bool
 ) -> Experiment:
-    """Return the search as the refinement continues it.
+    """Build the experiment that the refinement continues.
 
-    It has the sampler that learns and a budget of its own; limits that are used up no longer count.
+    It uses the Bayesian algorithm and its own budget; limits that are used up are dropped.
     """
     experiment = replace(
         recorded if goes_on else replace(recorded, algorithm="bayes", trials=len(result.trials)),
@@ -205,20 +201,20 @@ def experiment_of(
 
 
 def terms_text(terms: RefinementTerms) -> str:
-    """Return the terms in words."""
+    """Describe the terms."""
     return (
         f"up to {terms.rounds} round{'s' * (terms.rounds != 1)} of {counted(terms.trials, 'trial')}"
     )
 
 
 def known_text(result: SearchResult) -> str:
-    """Return how many trials are known, in words."""
+    """The number of known trials as text."""
     count = len(result.trials)
     return f"{counted(count, 'trial')} {'is' if count == 1 else 'are'} known"
 
 
 def plan(prepared: Prepared, result: SearchResult, terms: RefinementTerms) -> list[str]:
-    """Return what the next round would change, as lines of text."""
+    """Describe the changes of the next round in lines of text."""
     experiment = prepared.experiment
     _, space_changes = next_space(experiment, prepared.dataset, result)
     title = f"{experiment.name}: {known_text(result)}; {terms_text(terms)}. The next would change:"

@@ -69,20 +69,18 @@ def parser() -> Parser:
 
 
 def resume(args: argparse.Namespace, *, advises: bool = True) -> Finished:
-    """Go on with the search that the command line names, and print what was found.
+    """Continue the search that the command line names, and print the result.
 
-    `advises` says whether it is to say what may be done next.
+    With `advises` it also suggests the next commands.
 
     Raises:
-        JournalError: there is no such search.
-        Refused: it is not what it was.
-        ConfigError, NotReady, Unavailable: as for `run`.
-        LeaseHeld: another driver has it.
+        Refused: the space, the data, the code or a library has changed, and --allow-change is not
+            given.
     """
     began = command_start()
     home = search_of(args)
-    # Before the journal is read: a trial's line is written before its folder is made, so that a
-    # running driver's new trial is not taken for one whose line is missing.
+    # List the folders before reading the journal. A running driver writes a new trial's line before
+    # it makes the folder, so in this order its line is never reported as missing.
     trials = home.trials()
     result = SearchResult.read(home.opened())
     check_trials(home, trials, result)
@@ -114,7 +112,7 @@ def resume(args: argparse.Namespace, *, advises: bool = True) -> Finished:
 
 
 def standing_text(experiment: Experiment, result: SearchResult) -> str:
-    """Return how many trials have ended, go on and wait, in words."""
+    """Describe how many trials have ended, continue and wait."""
     waiting = sum(trial.outcome == "held" for trial in result.trials.values())
     waits = f", {waiting} {'waits' if waiting == 1 else 'wait'} at a rung" if waiting else ""
     cut_off = len(result.unfinished) - waiting
@@ -126,11 +124,10 @@ def standing_text(experiment: Experiment, result: SearchResult) -> str:
 
 
 def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:
-    """Return the search of the journal with the command line's changes.
+    """Build the experiment from the journal with the command line's changes.
 
     Raises:
-        ConfigError: the options are refused.
-        Refused: the space file has changed.
+        ConfigError: --trials is given for a refined search.
     """
     experiment = Experiment.from_description(args.name, result.started.experiment, args.storage)
     space = space_of(args, experiment, result)
@@ -162,13 +159,12 @@ def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:
 def space_of(args: argparse.Namespace, experiment: Experiment, result: SearchResult) -> SearchSpace:
     """Return the space that the command line names, else that of the journal.
 
-    The journal's is what the search began with: without the models, say, whose weights were not
-    there. A user's own file is run only if the command line names it: a journal says what to
-    continue with, not what to run.
+    The journal has the space that the search began with: for example, without the models whose
+    weights were not available. A user's own file is executed only if the command line names it,
+    since a journal is data, and must not decide which code runs.
 
     Raises:
         Refused: the file has changed.
-        ConfigError: there is no such space.
     """
     if args.space is not None:
         return find(args.space).fixed(experiment.settings)
@@ -187,8 +183,8 @@ def space_of(args: argparse.Namespace, experiment: Experiment, result: SearchRes
 def check_trials(home: Home, trials: list[str], result: SearchResult) -> None:
     """Check that every trial's folder has its line in the journal.
 
-    The folder is made after the line, so that one without a line means that the journal's end is
-    missing.
+    The line is written before the folder is made, so a folder without a line means that the end of
+    the journal is missing.
 
     Raises:
         Refused: there is such a folder.
@@ -206,7 +202,7 @@ def check_trials(home: Home, trials: list[str], result: SearchResult) -> None:
 
 
 def is_done(result: SearchResult, experiment: Experiment, args: argparse.Namespace) -> bool:
-    """Return whether nothing is left to train, to evaluate, to test or to draw."""
+    """True if nothing is left to train, evaluate, test or draw."""
     used_up = result.outcome == "budget" or NO_TIME in result.unevaluated
     trials, most = args.trials or 0, experiment.most_trials
     more = result.unfinished or len(result.trials) < (trials if most is None else min(trials, most))
@@ -226,12 +222,12 @@ def is_done(result: SearchResult, experiment: Experiment, args: argparse.Namespa
 
 
 def check_budget(args: argparse.Namespace, experiment: Experiment, result: SearchResult) -> None:
-    """Check that something is left of the budget that ended a search, if only training is left.
+    """Check that the budget that ended a search is not used up, if only training is left.
 
     Raises:
         ConfigError: the budget is used up.
     """
-    # Evaluations for which no time was left do not count: there is none now either.
+    # Evaluations that were left out for lack of time do not count: no time is left now either.
     only_training_left = (
         result.outcome == "budget"
         and result.is_tested

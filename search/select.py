@@ -94,12 +94,6 @@ def select(args: argparse.Namespace) -> Finished | None:
     """Choose among the best trials of the search that the command line names; print the choice.
 
     Returns None for a dry run.
-
-    Raises:
-        JournalError: there is no such search.
-        Refused: it has not come to its end, or it is not what it was.
-        ConfigError, NotReady, Unavailable: as for `run`.
-        LeaseHeld: another driver has it.
     """
     began = command_start()
     home = search_of(args)
@@ -149,12 +143,12 @@ def select(args: argparse.Namespace) -> Finished | None:
 
 @dataclass(frozen=True)
 class SelectionCost:
-    """The most that a selection trains from now on; candidates that are clearly worse end early."""
+    """The most that a selection still trains; candidates that are clearly worse end early."""
 
     trainings: int
     epochs: int
     seconds: float
-    """As fast as the search trained these candidates, and as many at once."""
+    """At the speed and with the concurrency with which the search trained these candidates."""
 
     def __str__(self) -> str:
         return (
@@ -164,7 +158,7 @@ class SelectionCost:
 
 
 def cost_of(result: SearchResult, terms: Selecting) -> SelectionCost:
-    """Return the most that the race of these candidates trains; what was trained before is off."""
+    """Estimate the most that the race of these candidates still trains."""
     repeats = result.selection.repeats.values() if result.selection is not None else ()
     trainings, epochs, seconds = 0, 0, 0.0
     for name in terms.candidates:
@@ -179,10 +173,10 @@ def cost_of(result: SearchResult, terms: Selecting) -> SelectionCost:
 
 
 def refuse_unfinished(experiment: Experiment, result: SearchResult) -> None:
-    """Check that the search has come to its end, and that a trial of it counts.
+    """Check that the search has ended, and that at least one of its trials counts.
 
     Raises:
-        Refused: it has not, or none does.
+        Refused: it has not ended, or no trial counts.
     """
     if not result.is_over:
         holder = experiment.home.holder()
@@ -204,9 +198,9 @@ def refuse_unfinished(experiment: Experiment, result: SearchResult) -> None:
 
 
 def refuse_changed(args: argparse.Namespace, result: SearchResult, now: SessionStart) -> None:
-    """Check that nothing has changed that the selection rests on.
+    """Check that nothing has changed that affects the selection.
 
-    The data must be those of the search, everything else what it was when the selection began.
+    The data must be those of the search; everything else must be as when the selection began.
 
     Raises:
         Refused: something has changed.
@@ -220,7 +214,7 @@ def refuse_changed(args: argparse.Namespace, result: SearchResult, now: SessionS
 
 
 def terms_of(args: argparse.Namespace, result: SearchResult) -> Selecting:
-    """Return the terms of the selection: its candidates, the seeds of each, and the error rate.
+    """Choose the terms of the selection: its candidates, the seeds of each, and the error rate.
 
     Raises:
         ConfigError: a term is out of its range.
@@ -251,11 +245,11 @@ def terms_of(args: argparse.Namespace, result: SearchResult) -> Selecting:
 
 
 def best_few(result: SearchResult, count: int) -> list[TrialResult]:
-    """Return the candidates: the best trials, one a training.
+    """Choose the candidates: the best trials, one for each training.
 
-    Trials that differ in length or seed alone are one training, for which the one that came
-    furthest stands. A budget may have ended the search while trials waited at a rung, or were cut
-    off in mid-training: they count as well. A trial whose checkpoint was found damaged does not.
+    Trials that differ only in length or seed are one training, represented by the trial with the
+    most epochs. Trials count even if the budget ended the search while they waited at a rung or
+    were in mid-training. A trial whose checkpoint was found damaged does not count.
     """
     candidates: dict[str, TrialResult] = {}
     for trial in furthest_of_each_training(
@@ -268,7 +262,7 @@ def best_few(result: SearchResult, count: int) -> list[TrialResult]:
 
 
 def few_text(result: SearchResult, candidates: Sequence[str], top: int) -> str:
-    """Return why there are fewer candidates than `--top` asks for; empty if there are not."""
+    """Explain why there are fewer candidates than `--top` requests; empty if there are enough."""
     ranked = [trial for trial in result.ranking if trial.trial not in result.passed_over]
     if len(candidates) >= top:
         return ""
@@ -283,9 +277,9 @@ def few_text(result: SearchResult, candidates: Sequence[str], top: int) -> str:
 
 
 def is_done(result: SearchResult, terms: Selecting) -> bool:
-    """Check whether a selection with these terms has been made and tested already.
+    """True if a selection with these terms has been made and tested already.
 
-    It has not while a candidate is out of the race because of a failure that may have passed.
+    False while a candidate is out of the race because of a failure that may be temporary.
     """
     selection = result.selection
     if selection is None or selection.outcome != "completed" or not selection.is_tested:
@@ -295,10 +289,10 @@ def is_done(result: SearchResult, terms: Selecting) -> bool:
 
 
 def choose(driver: Driver, dataset: Dataset, executor: Executor, *, by: str, tick: Tick) -> None:
-    """Run the race, evaluate its survivors, decide, and test the one that was chosen.
+    """Run the race, evaluate its survivors, choose one, and test it.
 
     Raises:
-        Refused: no candidate came to the race's end.
+        Refused: no candidate is left at the end of the race.
     """
     from search.decisions.selection_policy import SelectionPolicy
 
@@ -322,8 +316,7 @@ def choose(driver: Driver, dataset: Dataset, executor: Executor, *, by: str, tic
 def say_chosen(driver: Driver, policy: "SelectionPolicy") -> None:
     """Write the verdict to the journal, unless it is there already.
 
-    It is not written either if the selection was interrupted before everything was measured that
-    the verdict rests on.
+    If the selection was interrupted, a measurement may be missing, and no verdict is written.
     """
     verdict, before = (
         decide(policy.race, candidate_facts(policy), policy.metric),
@@ -335,9 +328,9 @@ def say_chosen(driver: Driver, policy: "SelectionPolicy") -> None:
 
 
 def candidate_facts(policy: "SelectionPolicy") -> dict[str, Candidate]:
-    """Return what is known of each candidate beside the race.
+    """Collect the facts on each candidate other than its results in the race.
 
-    The time for an image was measured now, one candidate after another.
+    The time per image was measured in this run, one candidate after another.
     """
     best, facts = policy.best, {}
     for name in policy.race.candidates:

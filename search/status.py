@@ -46,15 +46,15 @@ from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError, counted, printable
 
 SHOWN_TRIALS = 40
-"""The number of last trials that the table shows."""
+"""The number of latest trials that the table shows."""
 EVERY_S = 10.0
-"""Seconds between two looks at a search in a bucket that is followed; in a folder a fifth."""
+"""Seconds between two checks of a followed search in a bucket; a fifth of it in a folder."""
 MIN_ROWS, BESIDE = 3, 4
-"""The fewest rows of trials on a screen; and its lines for titles, what is left out and prompt."""
+"""The fewest rows of trials on a screen; its lines for titles, the caption and the prompt."""
 
 
 def state(result: SearchResult, holder: str, name: str, storage: Storage) -> str:
-    """Return what the search is doing, in words."""
+    """Describe the current state of the search."""
     if holder and result.current_sessions is result.sessions:
         return f"running now ({holder})"
     if result.outcome == "running":
@@ -69,9 +69,13 @@ def state(result: SearchResult, holder: str, name: str, storage: Storage) -> str
 
 
 def lines(result: SearchResult, holder: str, name: str, storage: Storage) -> list[str]:
-    """Return the search in a few lines.
+    """Describe the search in a few lines.
 
-    `name` and `storage` are those by which commands find it.
+    Args:
+        result: the search.
+        holder: the driver that runs it; empty if none does.
+        name: the name by which commands find it.
+        storage: the storage by which commands find it.
     """
     experiment, data = result.started.experiment, result.started.data
     sessions = f" in {len(result.sessions)} sessions" if len(result.sessions) > 1 else ""
@@ -93,7 +97,7 @@ def lines(result: SearchResult, holder: str, name: str, storage: Storage) -> lis
 
 
 def selection_lines(result: SearchResult, holder: str, name: str, storage: Storage) -> list[str]:
-    """Return the state of the search's selection in lines, if there is one."""
+    """Describe the search's selection in lines, if there is one."""
     selection = result.selection
     if selection is None:
         return []
@@ -120,7 +124,7 @@ def selection_lines(result: SearchResult, holder: str, name: str, storage: Stora
 
 
 def race_lines(result: SearchResult) -> list[str]:
-    """Return the candidates that the search's selection has dropped, and its result, in lines."""
+    """Describe the candidates that the selection has dropped, and its result, in lines."""
     dropped = result.selection.dropped if result.selection is not None else {}
     return [
         *(f"    {name} left: {candidate.reason}" for name, candidate in dropped.items()),
@@ -129,15 +133,15 @@ def race_lines(result: SearchResult) -> list[str]:
 
 
 def table(result: SearchResult, count: int = SHOWN_TRIALS, *, rows: int | None = None) -> Table:
-    """Return a table with a row for each of the trials that are worth showing.
+    """Build a table with a row for each trial of interest.
 
-    They are the last ones, the best, and all that have not ended except those that are held at a
+    These are the latest trials, the best, and all that have not ended except those that wait at a
     rung, which may be most.
 
     Args:
         result: the search.
-        shown: the number of last ones.
-        rows: of a screen, on which each trial takes one and no more than these are shown.
+        count: the number of latest trials.
+        rows: the number of rows on the screen, with one for each trial; None for no limit.
     """
     table = Table(box=None, pad_edge=False, expand=rows is not None)
     for title, justify in (
@@ -156,7 +160,7 @@ def table(result: SearchResult, count: int = SHOWN_TRIALS, *, rows: int | None =
         )
     trials = _trials_to_show(result, count)
     if rows is not None and len(trials) > rows:
-        # The best comes first, then those that go on, then the last ones.
+        # Keep the best first, then the trials that have not ended, then the latest ones.
         best, order = result.best, list(reversed(trials))
         order.sort(key=lambda trial: (trial is not best, bool(trial.ended_ms)))
         trials = [trial for trial in trials if trial in order[:rows]]
@@ -185,7 +189,7 @@ def _trials_to_show(result: SearchResult, count: int) -> list[TrialResult]:
 
 
 def why(trial: TrialResult) -> str:
-    """Return the reason for a trial's state, in short."""
+    """The reason for a trial's state, in short."""
     again = f"tried again after: {', '.join(trial.retries)}" if trial.retries else ""
     reason = trial.wait_reason or trial.hold_reason or last_line_of(trial.reason)
     return "; ".join(
@@ -215,10 +219,10 @@ def command(args: argparse.Namespace) -> int:
 
 
 def status_lines(args: argparse.Namespace, result: SearchResult, holder: str) -> list[str]:
-    """Return the search in a few lines, with the commands to go on with it."""
+    """Describe the search in a few lines, with the commands that continue it."""
     text_lines = lines(result, holder, args.name, args.storage)
     recorded = result.started.experiment
-    with suppress(ConfigError):  # of another version, whose search this one cannot go on with
+    with suppress(ConfigError):  # a search of another version, which this one cannot continue
         experiment = Experiment.from_description(args.name, recorded, args.storage)
         if result.refinement is None and (more := more_trials(experiment, result.outcome)):
             text_lines.append(f"  more trials: {more}")
@@ -226,35 +230,36 @@ def status_lines(args: argparse.Namespace, result: SearchResult, holder: str) ->
 
 
 def rows_left(console: Console, text_lines: list[str]) -> int:
-    """Return how many rows of trials a screen has room for below these lines."""
+    """The number of rows of trials that fit on the screen below these lines."""
     used = sum(max(1, math.ceil(len(line) / console.width)) for line in text_lines)
     return max(MIN_ROWS, console.height - used - BESIDE)
 
 
 class Follow:
-    """The search's state until it ends: drawn anew on a terminal, else a line for each change."""
+    """Shows a search until it ends: redrawn on a terminal, else with a line for each change."""
 
     def __init__(
         self, args: argparse.Namespace, home: Home, wait: Callable[[float], None] = time.sleep
     ) -> None:
-        """`wait` waits so many seconds between two looks."""
+        """`wait` sleeps for this number of seconds between two checks."""
         self.args, self.home, self.wait = args, home, wait
         self.console, self.result = Terminal(), SearchResult()
         self.tail = home.tail()
         self.last = ""
         self.lock, self.quiet_s = b"", 0.0
-        """The lock as it was last seen, and for how long neither it nor the journal has changed."""
+        """The last content of the lock, and for how long neither it nor the journal has changed."""
 
     def run(self) -> int:
-        """Show it to its end, and return the exit code.
+        """Show the search until it ends, and return the exit code.
 
         Raises:
-            JournalError: it was cut off before it began.
+            JournalError: the search was cut off before its first event.
         """
         live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
         with live or nullcontext():
             while True:
-                holder = self.home.holder()  # before the journal, whose last lines come before it
+                # Before the journal, since a driver releases the lock after its last lines.
+                holder = self.home.holder()
                 events = self._new()
                 for event in events:
                     self.result.apply(event)
@@ -280,16 +285,16 @@ class Follow:
         return 0
 
     def _new(self) -> list[Event]:
-        """Return the events since the last look; none before the first."""
+        """Read the events since the last check; none if there is no journal yet."""
         try:
             return self.tail.new()
         except FileNotFoundError:
             return []
 
     def _gone_text(self, holder: str, events: list[Event]) -> str:
-        """Return that the driver is gone, as far as can be told; empty while it lives.
+        """Report that the driver has probably died; empty while it lives.
 
-        One that was killed on another machine has left its lock behind.
+        A driver that was killed on another machine has left its lock behind.
         """
         lock = self.home.lock()
         if events or lock != self.lock:
@@ -305,7 +310,7 @@ class Follow:
         return Group(*texts, *([table(result, rows=rows)] if result.trials else []))
 
     def _print(self, result: SearchResult, events: list[Event], holder: str) -> None:
-        """Print what is new in lines; the whole state at the beginning and at the end."""
+        """Print the new events in lines; the whole state at the beginning and at the end."""
         if not self.last or not holder:
             for line in status_lines(self.args, result, holder):
                 say(self.console, line)
@@ -321,7 +326,7 @@ class Follow:
 
 
 def as_json(result: SearchResult, holder: str) -> dict[str, object]:
-    """Return the search's state as plain values."""
+    """Describe the search's state as JSON-compatible values."""
     trials = {
         name: {
             "outcome": trial.outcome,

@@ -44,26 +44,26 @@ RIVALS_SHOWN = 12
 
 
 class History:
-    """The course of all trials of a search, as far as the story of one trial needs it.
+    """The facts on all trials of a search that the story of a single trial needs.
 
-    It holds three numbers of each epoch, so that the story of a trial needs only the trial's own
-    events: to read all others again takes seconds for thousands of trials.
+    It stores three numbers for each epoch, so that the story of a trial needs only the trial's own
+    events: reading all others again takes seconds for thousands of trials.
     """
 
     def __init__(self) -> None:
-        """Begin before the first event."""
+        """Create a history without events."""
         self.ended: set[str] = set()
         self.counts: dict[str, tuple[int, int]] = {}
-        """By trial: how many trials had ended, and how many ran, when it was suggested."""
+        """By trial: the numbers of ended and of running trials when it was suggested."""
         self._epochs: dict[str, tuple[array[int], array[int], array[float]]] = {}
-        """By trial: of each epoch the number of its event, the epoch, and the score."""
+        """By trial: the number of the event, the epoch and the score of each epoch."""
         self._failed: dict[str, int] = {}
         """By trial: the number of the event that ended it in failure."""
         self._elapsed_s = array("d")
         """For each event: how long the search, or the selection that it belongs to, had run."""
 
     def apply(self, event: Event, result: SearchResult) -> None:
-        """Take the next event; `result` is the search up to and including it."""
+        """Add the next event; `result` is the search up to and including it."""
         data, name = event.data, event.trial
         of_trial = data.trials[0] if isinstance(data, Freed) and data.trials else name
         is_searched = not of_trial or of_trial in result.trials
@@ -88,17 +88,17 @@ class History:
                 self._failed[name] = event.number
 
     def time_of(self, event: Event) -> str:
-        """Return how long the search had run at an event, such as `0:12:05`."""
+        """The running time of the search at an event, such as `0:12:05`."""
         return _clock_text(self._elapsed_s[event.number - 1])
 
     def scores_at(self, rung: int, number: int) -> dict[str, float]:
-        """Return the best score until a rung of each trial that had reached it by an event.
+        """Collect the best score up to a rung of each trial that had reached it by an event.
 
         Trials that had failed by then are left out.
 
         Args:
-            rung: the epoch.
-            number: that of the event.
+            rung: the epoch of the rung.
+            number: the number of the event.
         """
         best_scores = {}
         for name, epochs in self._epochs.items():
@@ -128,9 +128,10 @@ def story_of(events: Iterable[Event], trial: str, history: History) -> Iterator[
     """Yield a trial's events as lines.
 
     Args:
-        events: those of the trial, and those of no trial (see `read_about`); others are skipped.
-        trial: its name.
-        history: of all trials, up to the last of these events or further.
+        events: the events of the trial, and those of no trial (see `read_about`); the rest is
+            skipped.
+        trial: the trial's name.
+        history: the history of all trials, up to the last of these events or further.
     """
     result = SearchResult()
     for event in events:
@@ -143,9 +144,9 @@ def story_of(events: Iterable[Event], trial: str, history: History) -> Iterator[
 
 
 def describe_event(record: Event, result: SearchResult, history: History) -> Iterator[str]:
-    """Yield lines about one event of the trial.
+    """Yield lines about an event of the trial.
 
-    `result` has the trial up to and including this event, `history` what others had done by then.
+    `result` has the trial up to and including this event, `history` has the other trials.
     """
     event = record.data
     match event:
@@ -231,7 +232,7 @@ def _epoch_text(event: Epoch, result: SearchResult) -> str:
 
 
 def _tested_text(test: Mapping[str, Any], result: SearchResult) -> str:
-    """Return `macro F1 0.9123`, with the primary metric behind it where that is another one."""
+    """The metric, such as `macro F1 0.9123`, then the primary metric if that is another one."""
     metric, primary = result.metric, result.task.primary
     beside = "" if metric.is_primary else f", {primary.title} {test[primary.name]:.4f}"
     return f"{metric.title} {tested_value(test, metric):.4f}{beside}"
@@ -242,7 +243,7 @@ def _describe_rivals(
 ) -> Iterator[str]:
     """Yield the trials that had reached this rung by then, the best first.
 
-    Their values are those that they had shown, not those that are forecast.
+    Their values are those measured by then, not forecasts.
     """
     if event.rung is None:
         return
@@ -280,7 +281,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def beside_guessing(result: SearchResult, name: str) -> str:
-    """Return that a trial is no better than guessing; empty if it is, or that is not known."""
+    """Report that a trial is no better than guessing; empty if it is better, or if unknown."""
     guessing, trial = Guessing.of(result), result.find(name)
     if guessing is None or trial is None:
         return ""

@@ -49,7 +49,7 @@ class Entry:
 
 
 def words(path: Path, parser: argparse.ArgumentParser) -> list[str]:
-    """Return the file's options as words that `parser` takes.
+    """Read the file's options as command-line words that `parser` accepts.
 
     Raises:
         ConfigError: with a line for each problem, which names the file and the line in it.
@@ -78,7 +78,7 @@ def words(path: Path, parser: argparse.ArgumentParser) -> list[str]:
 
 
 def _words(entry: Entry, options: Mapping[str, Any], parser: argparse.ArgumentParser) -> list[str]:
-    """Return one option's words; none if it is empty or its value is the default."""
+    """The words of an option; none if it is empty or its value is the default."""
     key, value = entry.name, entry.value
     secrets.refuse(entry.key, value if isinstance(value, str) else "")
     if isinstance(value, yaml.MappingNode) and _holds_settings(key):
@@ -180,7 +180,7 @@ def _text(path: Path) -> str:
 
 
 def _refuse_tricks(path: Path, text: str) -> None:
-    """Refuse what a plain config does not need, before anything is built of it."""
+    """Refuse YAML features that a plain config does not need, before anything is built from it."""
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         where = f"{path}:{event.start_mark.line + 1 if event.start_mark else 1}"

@@ -13,9 +13,9 @@ from trainables.errors import ConfigError, unknown
 
 
 def words(options: Mapping[str, Any], parser: argparse.ArgumentParser) -> list[str]:
-    """Return these options as words that `parser` takes.
+    """Convert these options to command-line words that `parser` accepts.
 
-    None stands for an option that is not given.
+    An option with the value None is left out.
 
     Raises:
         ConfigError: there is no such option, or it does not take such a value.
@@ -40,7 +40,7 @@ def words(options: Mapping[str, Any], parser: argparse.ArgumentParser) -> list[s
 
 
 def _words(name: str, value: Any, default: Any) -> Iterator[str]:
-    """Yield one option's words: a word for each of its values, none for a flag that is off."""
+    """Yield the words of an option: one for each of its values, none for a flag that is off."""
     option = f"--{name.replace('_', '-')}"
     if default is False:
         if not isinstance(value, bool):
