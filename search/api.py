@@ -199,23 +199,23 @@ def run(*, dry_run: Literal[False] = False, quiet: bool = False, **options: Any)
 def run(*, dry_run: bool = False, quiet: bool = False, **options: Any) -> Search | None:
     """Run a search to its end and return it.
 
-    It prints what `python -m search.run` prints. To be called in a script's main thread, since
-    Ctrl-C and SIGTERM let each trial finish its epoch, as they do there; then they have their usual
-    effect: Ctrl-C raises KeyboardInterrupt. `result` has what was found, `search.resume` goes on.
+    It prints the output of `python -m search.run`. Call it in the main thread, where signals
+    arrive: Ctrl-C and SIGTERM let each trial finish its epoch, then have their usual effect, so
+    Ctrl-C raises KeyboardInterrupt. `result` then returns the search, `search.resume` continues it.
 
-    Signal handlers, exception hooks, environment variables and the levels of loggers are afterwards
-    what they were. What stays: Ray, MLflow, Optuna and matplotlib are imported, with a folder of
-    Ray's on `sys.path`, and those of their loggers that are new are as quiet as the search wanted
-    them; Ray has a token in `~/.ray`; and what the search keeps: its folder, MLflow's database, and
-    decoded images in the cache.
+    Afterwards it restores signal handlers, exception hooks, environment variables and the levels of
+    loggers. These changes remain: Ray, MLflow, Optuna and matplotlib are imported, a folder of
+    Ray's is on `sys.path`, and their new loggers keep the level that the search has set; Ray has a
+    token in `~/.ray`; and the search has its folder, MLflow's database, and decoded images in the
+    cache.
 
     Args:
         dry_run: print the plan and an estimate of the time, start nothing, and return None.
         quiet: print nothing but errors.
         options: the options of `python -m search.run --help` with underscores: `max_epochs=5`.
-            Those that may be given several times take a list, `set` also a mapping: `set={
+            Options that can be repeated take a list, `set` also a mapping: `set={
             "batch_size": 64, "optimizer": {"name": "sgd"}}`. `space` may be a SearchSpace, or a
-            function that returns one; then the journal alone holds it, for `search.resume` too.
+            function that returns one; then only the journal stores it, also for `search.resume`.
 
     Raises:
         ConfigError: an option, the data or the space is wrong, or a search has this name already;

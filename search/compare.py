@@ -81,7 +81,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Contrast:
-    """One search beside the best of those by its metric."""
+    """A search compared with the best of those with its metric."""
 
     name: str
     leader: str
