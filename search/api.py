@@ -95,48 +95,52 @@ class Trial:
 
 
 class Search:
-    """A search as its journal told it when this was made; `result` tells it anew."""
+    """A snapshot of a search. Call `result` for the current state."""
 
     def __init__(
-        self, told: SearchResult, storage: Storage, *, runs: bool = False, exit_code: int = 0
+        self, result: SearchResult, storage: Storage, *, runs: bool = False, exit_code: int = 0
     ) -> None:
-        """Take the journal's result of the search that is kept in `storage`.
+        """Describe the search of this journal, which is stored in `storage`.
 
-        `runs` says whether a driver has it now, `exit_code` how the command would have ended.
+        Args:
+            result: the journal's result.
+            storage: the place where the search is stored.
+            runs: True if a driver runs it now.
+            exit_code: the exit code of the command that ran it.
         """
-        self._told, self._runs, self.storage, self.exit_code = told, runs, storage, exit_code
+        self._result, self._runs, self.storage, self.exit_code = result, runs, storage, exit_code
 
     @property
     def name(self) -> str:
-        """The name by which it is found again."""
-        return self._told.name
+        """The name by which `result` finds it."""
+        return self._result.name
 
     @property
     def outcome(self) -> str:
         """Its end: `completed`, `budget`, `gain`, `interrupted` or `lost`; else `running`."""
-        told = self._told.outcome
-        return "interrupted" if told == "running" and not self._runs else told
+        outcome = self._result.outcome
+        return "interrupted" if outcome == "running" and not self._runs else outcome
 
     @cached_property
     def best(self) -> Trial | None:
-        """The best trial; None where no trial has finished an epoch."""
-        return _trial(self._told.best)
+        """The best trial; None before any trial has finished an epoch."""
+        return _trial(self._result.best)
 
     @cached_property
     def chosen(self) -> Trial | None:
         """The training that `search.select` chose, which `load` uses; before that, the best."""
-        return _trial(self._told.chosen)
+        return _trial(self._result.chosen)
 
     @property
     def test(self) -> Evaluation:
         """The chosen training's evaluation on the test images; empty while they are sealed."""
-        return self._told.chosen_test
+        return self._result.chosen_test
 
     @property
     def above_chance(self) -> bool | None:
         """True if the chosen training is better than guessing; None if that is not known."""
-        found = answer_against(self._told)
-        return None if found is None else found.is_above
+        against = answer_against(self._result)
+        return None if against is None else against.is_above
 
     @property
     def trials(self) -> "pd.DataFrame":
@@ -146,17 +150,17 @@ class Search:
         """
         import pandas as pd
 
-        found = trial_table(self._told)
-        return pd.DataFrame(found.rows, columns=found.columns)
+        table = trial_table(self._result)
+        return pd.DataFrame(table.rows, columns=table.columns)
 
     def report(self) -> Path:
-        """Return the path of its HTML page, which is written if it is not there.
+        """Return the path of its HTML page, which is written if it is missing.
 
-        Of a search that runs it is written anew.
+        While the search runs, each call writes the page again.
         """
         with _unchanged():
-            kept = home(self.storage, self.name)
-            folder = kept.opened(files=True)
+            search_home = home(self.storage, self.name)
+            folder = search_home.opened(files=True)
             path = folder / PAGE
             if self.outcome == "running" or not path.exists():
                 from search.views.page.page import write
@@ -167,9 +171,9 @@ class Search:
     def __repr__(self) -> str:
         from search.views.summary import figure_text, outcome_text
 
-        best = self._told.best
-        found = f"best {figure_text(best)}, {best.trial}" if best is not None else "no result"
-        return f"<search '{self.name}': {outcome_text(self._told)}; {found}>"
+        best = self._result.best
+        best_text = f"best {figure_text(best)}, {best.trial}" if best is not None else "no result"
+        return f"<search '{self.name}': {outcome_text(self._result)}; {best_text}>"
 
 
 @contextmanager
@@ -196,23 +200,23 @@ def run(*, dry_run: Literal[False] = False, quiet: bool = False, **options: Any)
 def run(*, dry_run: bool = False, quiet: bool = False, **options: Any) -> Search | None:
     """Run a search to its end and return it.
 
-    It prints what `python -m search.run` prints. To be called in a script's main thread, since
-    Ctrl-C and SIGTERM let each trial finish its epoch, as they do there; then they have their usual
-    effect: Ctrl-C raises KeyboardInterrupt. `result` has what was found, `search.resume` goes on.
+    It prints the output of `python -m search.run`. Call it in the main thread, where signals
+    arrive: Ctrl-C and SIGTERM let each trial finish its epoch, then have their usual effect, so
+    Ctrl-C raises KeyboardInterrupt. `result` then returns the search, `search.resume` continues it.
 
-    Signal handlers, exception hooks, environment variables and the levels of loggers are afterwards
-    what they were. What stays: Ray, MLflow, Optuna and matplotlib are imported, with a folder of
-    Ray's on `sys.path`, and those of their loggers that are new are as quiet as the search wanted
-    them; Ray has a token in `~/.ray`; and what the search keeps: its folder, MLflow's database, and
-    decoded images in the cache.
+    Afterwards it restores signal handlers, exception hooks, environment variables and the levels of
+    loggers. These changes remain: Ray, MLflow, Optuna and matplotlib are imported, a folder of
+    Ray's is on `sys.path`, and their new loggers keep the level that the search has set; Ray has a
+    token in `~/.ray`; and the search has its folder, MLflow's database, and decoded images in the
+    cache.
 
     Args:
         dry_run: print the plan and an estimate of the time, start nothing, and return None.
         quiet: print nothing but errors.
         options: the options of `python -m search.run --help` with underscores: `max_epochs=5`.
-            Those that may be given several times take a list, `set` also a mapping: `set={
+            Options that can be repeated take a list, `set` also a mapping: `set={
             "batch_size": 64, "optimizer": {"name": "sgd"}}`. `space` may be a SearchSpace, or a
-            function that returns one; then the journal alone holds it, for `search.resume` too.
+            function that returns one; then only the journal stores it, also for `search.resume`.
 
     Raises:
         ConfigError: an option, the data or the space is wrong, or a search has this name already;
@@ -222,24 +226,24 @@ def run(*, dry_run: bool = False, quiet: bool = False, **options: Any) -> Search
     """
     if threading.current_thread() is not threading.main_thread():
         raise ConfigError("a search runs in the main thread alone, where signals arrive.")
-    code, found = 0, None
+    code, search = 0, None
     try:
         with _unchanged(), _silence(quiet):
             if (finished := _run(options, dry_run=dry_run)) is None:
                 return None
             code = finished.exit_code
-            found = Search(finished.result, finished.experiment.storage, exit_code=code)
+            search = Search(finished.result, finished.experiment.storage, exit_code=code)
     except Terminated:
         code = ExitCode.TERMINATED
     if code > 128:  # the signal that stopped it, for whoever handles it now
         signal.raise_signal(code - 128)
-    if found is None:  # it was stopped before it began, and the handler made nothing of that
+    if search is None:  # stopped before it began, by a signal whose handler returned
         raise SystemExit(code)
-    return found
+    return search
 
 
 def _run(options: dict[str, Any], *, dry_run: bool) -> "Finished | None":
-    """Run the search with these options and print what it found; or print its plan alone."""
+    """Run the search with these options and print its result; or print only its plan."""
     from cluster.signals import stop_on_signals
     from search.run import experiment_of
     from search.sessions.estimate import estimate_search
@@ -258,7 +262,7 @@ def _run(options: dict[str, Any], *, dry_run: bool) -> "Finished | None":
 
 @_with_calls()
 def result(name: str, *, storage: str | Path = DEFAULT_STORAGE) -> Search:
-    """Return an earlier search, or one that runs now, from its journal.
+    """Read an earlier search, or one that runs now, from its journal.
 
     Args:
         name: the search's name.
@@ -269,12 +273,12 @@ def result(name: str, *, storage: str | Path = DEFAULT_STORAGE) -> Search:
         DamagedJournal: its journal is not as it was written.
     """
     place = _place(storage)
-    told, holder = read_search(name, place)
-    return Search(told, place, runs=bool(holder))
+    snapshot, holder = read_search(name, place)
+    return Search(snapshot, place, runs=bool(holder))
 
 
 def searches(*, storage: str | Path = DEFAULT_STORAGE) -> list[Overview]:
-    """Return the searches that are kept in a place, a line each, the newest first."""
+    """Return an overview of each search in a place, the newest first."""
     return listed(_place(storage))
 
 
@@ -287,7 +291,7 @@ def load(
     tracking: str | None = None,
     data_root: str | Path | None = None,
 ) -> "Model":
-    """Return a trained model, ready for images of any size.
+    """Load a trained model, ready for images of any size.
 
     The model of a search is the one that `search.promote` would register, and gives the same
     probabilities. It is exported at the first time, for which the search's images have to be there
@@ -322,7 +326,7 @@ def load(
 
 
 def _arguments(options: dict[str, Any]) -> Namespace:
-    """Return the options as the command line gives them.
+    """Convert the options to those of the command line.
 
     Raises:
         ConfigError: there is no such option, or no such value.
@@ -348,26 +352,25 @@ def _place(storage: str | Path) -> Storage:
         raise ConfigError(f"storage: {error}.") from error
 
 
-def _trial(told: TrialResult | None) -> Trial | None:
-    """Return a trial as plain values; None for none."""
-    if told is None:
+def _trial(trial: TrialResult | None) -> Trial | None:
+    if trial is None:
         return None
     return Trial(
-        told.trial,
-        dict(told.params),
-        told.value,
-        told.metric.name,
-        told.outcome,
-        len(told.epochs),
-        dict(told.best),
-        json.loads(json.dumps(told.config)),
+        trial.trial,
+        dict(trial.params),
+        trial.value,
+        trial.metric.name,
+        trial.outcome,
+        len(trial.epochs),
+        dict(trial.best),
+        json.loads(json.dumps(trial.config)),
     )
 
 
 class _Quiet(TextIOBase):
-    """A stream of which errors alone come through, at once; after its time all that is written.
+    """A stream that lets only error lines through, until `is_over`; then it writes everything.
 
-    What is imported meanwhile, as a logger's handler, may keep it for good.
+    Modules that are imported in the meantime may keep it, in a logger's handler for example.
     """
 
     def __init__(self, real: TextIO) -> None:
@@ -375,11 +378,11 @@ class _Quiet(TextIOBase):
         self.real, self.is_over, self._line = real, False, ""
 
     def writable(self) -> bool:
-        """Return that it is."""
+        """Return True, as for any output stream."""
         return True
 
     def write(self, text: str) -> int:
-        """Write what comes through."""
+        """Write the error lines of a text; when `is_over`, all of it."""
         if self.is_over:
             return self.real.write(text)
         *lines, self._line = (self._line + text).split("\n")
@@ -397,7 +400,7 @@ class _Quiet(TextIOBase):
 
 @contextmanager
 def _silence(quiet: bool) -> Iterator[None]:
-    """Let nothing but errors be printed within, if that is wanted."""
+    """Print only errors within, if `quiet`."""
     if not quiet:
         yield
         return
@@ -411,14 +414,14 @@ def _silence(quiet: bool) -> Iterator[None]:
 
 
 def _loggers() -> list[logging.Logger]:
-    """Return all loggers that there are."""
-    made = [logging.root, *logging.root.manager.loggerDict.values()]
-    return [logger for logger in made if isinstance(logger, logging.Logger)]
+    """List all loggers."""
+    entries = [logging.root, *logging.root.manager.loggerDict.values()]
+    return [logger for logger in entries if isinstance(logger, logging.Logger)]
 
 
 @contextmanager
 def _unchanged() -> Iterator[None]:
-    """Put environment variables, loggers' levels and Ray's hook back to what they were."""
+    """Restore environment variables, the levels of loggers and `sys.excepthook` (Ray sets it)."""
     environment, hook = dict(os.environ), sys.excepthook
     levels = [(logger, logger.level) for logger in _loggers()]
     try:

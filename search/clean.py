@@ -35,43 +35,43 @@ from trainables.memory import size_text
 
 
 def command(args: argparse.Namespace) -> int:
-    """Say what would go, ask, and remove it; return the exit code.
+    """Print what can be removed, ask, and remove it; return the exit code.
 
     Raises:
-        ConfigError: the options are refused, or nobody can be asked.
-        JournalError: there is no such search.
-        LeaseHeld: a driver has the search.
-        Refused: the search, or its selection, was cut off.
+        ConfigError: the value of --keep is unknown.
+        LeaseHeld: a driver runs the search.
     """
     if args.keep not in CLEANED:
         raise ConfigError(unknown("value of --keep", args.keep, CLEANED))
-    kept = search_of(args)
-    result = SearchResult.read(kept.opened())
-    if holder := kept.holder():
+    home = search_of(args)
+    result = SearchResult.read(home.opened())
+    if holder := home.holder():
         raise LeaseHeld(
             f"the search '{args.name}' is being run by {holder}. Wait for its end, or stop it first"
         )
-    found = removable_of(result, kept, args.storage, args.keep)
-    size = size_of(found)
+    removable = removable_of(result, home, args.storage, args.keep)
+    size = size_of(removable)
     console = Terminal(stderr=args.json)
-    if not found:
+    if not removable:
         say(console, f"{args.name}: there is nothing to remove with --keep {args.keep}")
     else:
         say(console, f"{args.name}: {size_text(size)} of checkpoints, with --keep {args.keep}")
-        console.print(table(found))
-    is_done = bool(found) and not args.dry_run and (args.yes or asked(args.name, size))
+        console.print(table(removable))
+    is_done = (
+        bool(removable) and not args.dry_run and (args.yes or confirm_removal(args.name, size))
+    )
     if is_done:
-        size = cleaned(kept, args.storage, args.keep, lambda text: say(console, text))
+        size = clean_search(home, args.storage, args.keep, lambda text: say(console, text))
         say(console, f"{size_text(size)} of checkpoints were removed")
-    elif found:
+    elif removable:
         say(console, "nothing was removed")
     if args.json:
-        print(json.dumps(as_json(found, size if is_done else 0)))
+        print(json.dumps(as_json(removable, size if is_done else 0)))
     return 0
 
 
 def removable_of(result: SearchResult, home: Home, storage: Storage, keep: str) -> list[Removable]:
-    """Find what may go of a search, unless it was cut off.
+    """Find the checkpoints of a search that can be removed, unless it was cut off.
 
     Raises:
         Refused: the search, or its selection, was cut off.
@@ -81,7 +81,7 @@ def removable_of(result: SearchResult, home: Home, storage: Storage, keep: str) 
 
 
 def size_of(removable: Iterable[Removable]) -> int:
-    """Sum up the bytes of checkpoints."""
+    """The size of checkpoints in bytes."""
     return sum(trial.size for trial in removable)
 
 
@@ -93,18 +93,18 @@ def rows_of(removable: Iterable[Removable]) -> list[tuple[str, int, str, str]]:
     ]
 
 
-def table(found: Sequence[Removable]) -> Table:
-    """Return what would go, a row for each kind of trial."""
-    made = Table(box=None, pad_edge=False)
+def table(removable: Sequence[Removable]) -> Table:
+    """Build a table of the checkpoints to remove, with a row for each kind of trial."""
+    table = Table(box=None, pad_edge=False)
     for title in ("checkpoints of", "trials", "bytes", "not possible any more"):
-        made.add_column(title, justify="right" if title in ("trials", "bytes") else "left")
-    for kind, trials, size, lost in rows_of(found):
-        made.add_row(kind, str(trials), size, lost)
-    return made
+        table.add_column(title, justify="right" if title in ("trials", "bytes") else "left")
+    for kind, trials, size, lost in rows_of(removable):
+        table.add_row(kind, str(trials), size, lost)
+    return table
 
 
-def asked(name: str, size: int) -> bool:
-    """Ask whether it is to be done, and return the answer.
+def confirm_removal(name: str, size: int) -> bool:
+    """Ask whether to remove the checkpoints.
 
     Raises:
         ConfigError: there is no terminal to ask at.
@@ -114,37 +114,34 @@ def asked(name: str, size: int) -> bool:
     return confirm(f"Remove {size_text(size)} of checkpoints of '{name}'?", yes=False)
 
 
-def cleaned(kept: Home, storage: Storage, keep: str, note: Callable[[str], None]) -> int:
-    """Remove what may go as the search is now, and return its bytes.
+def clean_search(home: Home, storage: Storage, keep: str, note: Callable[[str], None]) -> int:
+    """Remove the checkpoints that `keep` does not need, and return their number of bytes.
 
-    The journal has it first, so that a resume knows, and what a kill leaves behind is found by the
-    next call. `note` takes a line if the journal's last line had been torn.
-
-    Raises:
-        LeaseHeld: a driver has the search.
-        Refused: the search, or its selection, has been cut off meanwhile.
+    The journal records the removal first: a resume then knows of it, and if the process is killed
+    in between, the next call finds the rest. `note` receives a line if the journal's last line was
+    torn.
     """
-    with kept.lease() as lease:
-        journal, events = kept.journal(new=False)
+    with home.lease() as lease:
+        journal, events = home.journal(new=False)
         journal.other_driver = lease.other_driver
         if journal.cut_off:
             note(cut_off_text(journal.cut_off))
         try:
-            result = SearchResult.of(events, kept.folder)
-            found = removable_of(result, kept, storage, keep)
-            event = freed_event(found, keep)
+            result = SearchResult.of(events, home.folder)
+            removable = removable_of(result, home, storage, keep)
+            event = freed_event(removable, keep)
             journal.append(event)
-            remove(kept, found)
+            remove(home, removable)
         finally:
             journal.close()
     return event.bytes
 
 
-def as_json(found: Sequence[Removable], size: int) -> dict[str, object]:
-    """Return what could go, and the bytes that were removed, as plain values."""
+def as_json(removable: Sequence[Removable], size: int) -> dict[str, object]:
+    """Describe the removable checkpoints and the removed bytes as JSON-compatible values."""
     kinds = {
         kind.title: {"trials": trials, "bytes": bytes_}
-        for kind, (trials, bytes_) in totals_by_kind(found).items()
+        for kind, (trials, bytes_) in totals_by_kind(removable).items()
     }
     return {"removable": kinds, "removed_bytes": size}
 

@@ -44,7 +44,7 @@ SPLIT = ("val_fraction", "test_fraction", "split_seed", "val_limit", "folds")
 Whether copies are removed is not among them: the fingerprint tells which ones were.
 """
 ELSEWHERE = (*PLACE, "tracking", "space", "space_source", "settings", "horizon", "cache", "base")
-"""Values of an experiment that are told in another way, or decide nothing of its result."""
+"""Values of an experiment that other rows show, or that do not affect its result."""
 TESTED_RATE = 0.04
 """The error rate at which searches are tested, for all contrasts together, to keep 5 %.
 
@@ -54,22 +54,22 @@ Luck is only nearly as the tests take it. Measured by `tests/bench/rates/compare
 
 @dataclass(frozen=True)
 class Contender:
-    """A search's best trial, and what it took."""
+    """A search's best trial, and its cost."""
 
     name: str
     outcome: str
     metric: str
-    """That by which it ranked its trials."""
+    """The metric by which it ranked its trials."""
     trial: str
-    """Its best trial; empty before the first epoch, as are the figures None."""
+    """Its best trial. Before the first epoch it is empty and the figures are None."""
     value: float | None
     low: float | None
     """The 95 % interval that the validation images allow, not corrected for the choice of the best;
-    None where it is not known.
+    None if it is not known.
     """
     high: float | None
     expected: float | None
-    """The value that `search.select` says to expect of the trial that it chose; None before it."""
+    """The expected value of the trial that `search.select` chose; None before a selection."""
     trials: int
     epochs: int
     wall_s: float
@@ -81,20 +81,21 @@ class Contender:
 
 @dataclass(frozen=True)
 class Contrast:
-    """One search beside the best of those by its metric."""
+    """A search compared with the best of those with its metric."""
 
     name: str
     leader: str
     by: str
-    """On what it rests: `seeds` or `folds` (paired), `images` (unpaired), or `nothing`."""
+    """Its basis: `seeds` or `folds` (paired), `images` (unpaired), or `nothing`."""
     difference: float | None = None
-    """By how much the leader is better, in the metric."""
+    """The leader's advantage, in units of the metric."""
     is_beyond_noise: bool | None = None
     low: float | None = None
-    """Of an unpaired one: the interval of the difference, for all contrasts together."""
+    """Of an unpaired contrast: the interval of the difference, for all contrasts together."""
     high: float | None = None
     p: float | None = None
-    """Of a paired one: as `search.values.statistics.Comparison`, corrected for the candidates too.
+    """Of a paired contrast: the p-value, as in `search.values.statistics.Comparison`, corrected for
+    the candidates too.
     """
     candidates: int | None = None
     """The number of trainings from which the leader's best was chosen by the same values.
@@ -115,29 +116,31 @@ class Compared:
     searches: list[Contender]
     contrasts: list[Contrast]
     params: dict[str, list[Any]]
-    """The values of the best trials that differ, by dotted path; None where one has none."""
+    """The values of the best trials that differ, by dotted path; None where a trial has none."""
     settings: dict[str, list[Any]]
-    """The same of the searches' settings."""
+    """The settings of the searches that differ, by name."""
 
 
-def compared(results: Sequence[SearchResult]) -> Compared:
-    """Compare searches, of which each has a name of its own.
+def compare_searches(results: Sequence[SearchResult]) -> Compared:
+    """Compare searches with different names.
 
-    Those by one metric are compared with the best of them, which is held against nothing else.
+    Searches with the same task and metric are compared with the best of them. The best of each
+    further group is only reported as not comparable with that of the first.
     """
     groups = dict[tuple[str, str], list[SearchResult]]()
     for result in results:
         groups.setdefault((result.task.title, result.metric.name), []).append(result)
-    contrasts, (first, *others) = [], [max(group, key=_score) for group in groups.values()]
-    for leader, group in zip((first, *others), groups.values(), strict=True):
+    contrasts, (first, *other_leaders) = [], [max(group, key=_score) for group in groups.values()]
+    for leader, group in zip((first, *other_leaders), groups.values(), strict=True):
         rivals = [result for result in group if result is not leader]
         contrasts += [_contrast(leader, rival, len(group)) for rival in rivals]
     return Compared(
         first.metric.name,
         [_contender(result) for result in results],
-        contrasts + [_contrast(first, other, len(results)) for other in others],
+        contrasts
+        + [_contrast(first, other_leader, len(results)) for other_leader in other_leaders],
         _differing([_values(result.best) for result in results]),
-        _differing(_known_to_all([_settings(result) for result in results])),
+        _differing(_shared_values([_settings(result) for result in results])),
     )
 
 
@@ -168,33 +171,33 @@ def _contender(result: SearchResult) -> Contender:
     )
 
 
-def _contrast(leader: SearchResult, other: SearchResult, count: int) -> Contrast:
-    """Return how far another search is behind the leader; `count` searches are compared."""
-    if reason := _incomparable(leader, other):
-        return Contrast(other.name, leader.name, "nothing", note=reason)
-    is_same = _images(leader) == _images(other)
-    if is_same and (found := _paired(leader, other, count)) is not None:
-        return found
-    return _by_images(leader, other, count, is_same=is_same)
+def _contrast(leader: SearchResult, rival: SearchResult, count: int) -> Contrast:
+    """Compare a search with the leader; `count` searches are compared in all."""
+    if reason := _incomparable(leader, rival):
+        return Contrast(rival.name, leader.name, "nothing", note=reason)
+    is_same = _images(leader) == _images(rival)
+    if is_same and (contrast := _paired(leader, rival, count)) is not None:
+        return contrast
+    return _by_images(leader, rival, count, is_same=is_same)
 
 
-def _incomparable(leader: SearchResult, other: SearchResult) -> str:
-    """Return why two searches cannot be compared; empty if they can."""
-    if leader.best is None or other.best is None:
+def _incomparable(leader: SearchResult, rival: SearchResult) -> str:
+    """The reason why two searches cannot be compared; empty if they can."""
+    if leader.best is None or rival.best is None:
         return "it has no result yet"
-    if leader.task != other.task:
-        return f"other task: {leader.task.title} and {other.task.title}"
-    if leader.metric != other.metric:
-        return f"other metric: {leader.metric.title} and {other.metric.title}"
-    if _source(leader) != _source(other):
+    if leader.task != rival.task:
+        return f"other task: {leader.task.title} and {rival.task.title}"
+    if leader.metric != rival.metric:
+        return f"other metric: {leader.metric.title} and {rival.metric.title}"
+    if _source(leader) != _source(rival):
         return "other data: values on different images say nothing about each other"
     return ""
 
 
 def _source(result: SearchResult) -> list[Any]:
-    """Return which images a search is about, in whatever size they were decoded.
+    """Identify the images of a search, whatever size they were decoded to.
 
-    How many of them are removed as copies depends on how they were divided.
+    Removed copies are counted, since their number depends on the split.
     """
     data = result.started.data
     images = data["train"] + data["val"] + data["test"] + data.get("removed", 0)
@@ -202,7 +205,7 @@ def _source(result: SearchResult) -> list[Any]:
 
 
 def _images(result: SearchResult) -> list[Any]:
-    """Return what decides which images validate, and how they look."""
+    """Collect the values that decide the validation images and their size."""
     data = result.started.experiment["base"].get("data", {})
     return [
         result.started.data["fingerprint"],
@@ -211,57 +214,64 @@ def _images(result: SearchResult) -> list[Any]:
     ]
 
 
-def _paired(leader: SearchResult, other: SearchResult, count: int) -> Contrast | None:
-    """Return a contrast over seeds or folds; None where not both have them."""
+def _paired(leader: SearchResult, rival: SearchResult, count: int) -> Contrast | None:
+    """Compare two searches over seeds or folds; None unless both have them."""
     for by, title, values in (
         ("seeds", "fresh seeds of search.select", _seeds),
         ("folds", "folds", _folds),
     ):
-        one, two = values(leader), values(other)
-        both = [key for key in one if key in two]
-        if len(both) < 2 or (by == "folds" and len(one) != len(two)):
+        leader_values, rival_values = values(leader), values(rival)
+        shared_keys = [key for key in leader_values if key in rival_values]
+        if len(shared_keys) < 2 or (by == "folds" and len(leader_values) != len(rival_values)):
             continue
         metric = leader.metric
-        scores = np.array([[metric.score(row[key]) for key in both] for row in (one, two)])
-        ahead, behind = leader, other
+        scores = np.array(
+            [
+                [metric.score(row[key]) for key in shared_keys]
+                for row in (leader_values, rival_values)
+            ]
+        )
+        ahead, behind = leader, rival
         if scores[1].mean() > scores[0].mean():
-            scores, ahead, behind = scores[::-1], other, leader
-        images = leader.steps / (len(both) if by == "folds" else 1)
+            scores, ahead, behind = scores[::-1], rival, leader
+        images = leader.steps / (len(shared_keys) if by == "folds" else 1)
         candidates = _chosen_from(ahead) if by == "seeds" else _candidates(ahead, behind)
         # Each of the searches might have been the leader.
-        found = compare(scores, count * (count - 1) * candidates, candidates, images=images)[1][1]
+        comparison = compare(scores, count * (count - 1) * candidates, candidates, images=images)[
+            1
+        ][1]
         return Contrast(
             behind.name,
             ahead.name,
             by,
-            found.difference,
-            found.p < TESTED_RATE,
-            p=found.p,
+            comparison.difference,
+            comparison.p < TESTED_RATE,
+            p=comparison.p,
             candidates=candidates,
-            note=f"paired over {len(both)} {title}",
+            note=f"paired over {len(shared_keys)} {title}",
         )
     return None
 
 
-def _candidates(result: SearchResult, other: SearchResult) -> int:
-    """Return the number of trainings from which a search's best was chosen.
+def _candidates(result: SearchResult, rival: SearchResult) -> int:
+    """Count the trainings from which a search's best was chosen.
 
-    One that is longer than the other search's best counts several times: the best of more epochs
-    has more luck.
+    A training that is longer than the rival's best counts several times, since the best of more
+    epochs is luckier.
     """
-    assert other.best is not None
-    epochs = len(other.best.epochs)
+    assert rival.best is not None
+    epochs = len(rival.best.epochs)
     return sum(math.ceil(len(trial.epochs) / epochs) for trial in result.distinct)
 
 
 def _chosen_from(result: SearchResult) -> int:
-    """Return the number of candidates among which a selection has chosen by their fresh seeds."""
+    """Count the candidates of the search's selection."""
     assert result.selection is not None
     return len(result.selection.started.candidates)
 
 
 def _seeds(result: SearchResult) -> dict[int, float]:
-    """Return the values of a selection's choice, by seed."""
+    """Collect the values of the selection's choice, by seed."""
     selection = result.selection
     if selection is None or selection.verdict is None or result.is_selection_old:
         return {}
@@ -273,7 +283,7 @@ def _seeds(result: SearchResult) -> dict[int, float]:
 
 
 def _folds(result: SearchResult) -> dict[int, float]:
-    """Return the values of the best trial, by fold."""
+    """Collect the values of the best trial, by fold."""
     best = result.best
     if best is None or best.best_epoch is None:
         return {}
@@ -281,31 +291,31 @@ def _folds(result: SearchResult) -> dict[int, float]:
     return {number: metrics[best.metric.key] for number, metrics in enumerate(folds)}
 
 
-def _by_images(leader: SearchResult, other: SearchResult, count: int, *, is_same: bool) -> Contrast:
-    """Return a contrast by what the validation images tell of each; `count` are compared."""
-    best, behind = leader.best, other.best
+def _by_images(leader: SearchResult, rival: SearchResult, count: int, *, is_same: bool) -> Contrast:
+    """Compare two searches by intervals from their validation images (unpaired)."""
+    best, behind = leader.best, rival.best
     assert best is not None
     assert behind is not None
-    candidates = _candidates(leader, other)
+    candidates = _candidates(leader, rival)
     # Any two of the searches might have been the best and this one.
     tail = TESTED_RATE / 2 / math.comb(count, 2)
-    lucky, unlucky = tail / candidates, tail / _candidates(other, leader)
+    lucky, unlucky = tail / candidates, tail / _candidates(rival, leader)
     low, high = difference_bounds(
         (best.score, behind.score),
         (
-            (_bound(leader, lucky, is_lower=True), _bound(other, lucky, is_lower=False)),
-            (_bound(leader, unlucky, is_lower=False), _bound(other, unlucky, is_lower=True)),
+            (_bound(leader, lucky, is_lower=True), _bound(rival, lucky, is_lower=False)),
+            (_bound(leader, unlucky, is_lower=False), _bound(rival, unlucky, is_lower=True)),
         ),
     )
     note = (
         f"unpaired: both on the same {leader.images:,} validation images, but which of them each "
         "gets right is not kept"
         if is_same
-        else f"unpaired: on {leader.images:,} and {other.images:,} validation images, which are not"
+        else f"unpaired: on {leader.images:,} and {rival.images:,} validation images, which are not"
         " the same ones, or not of the same size"
     )
     return Contrast(
-        other.name,
+        rival.name,
         leader.name,
         "images",
         best.score - behind.score,
@@ -318,7 +328,7 @@ def _by_images(leader: SearchResult, other: SearchResult, count: int, *, is_same
 
 
 def _bound(result: SearchResult, error_rate: float, *, is_lower: bool) -> float:
-    """Return a bound of the score of a search's best, which is wrong at most at this rate."""
+    """Bound the score of a search's best; the bound is wrong at most at this rate."""
     assert result.best is not None
     metric, metrics = result.metric, result.best.best
     scores = map(metric.score, bounds_of(metric, metrics, result.images, error_rate))
@@ -326,7 +336,7 @@ def _bound(result: SearchResult, error_rate: float, *, is_lower: bool) -> float:
 
 
 def _values(best: TrialResult | None) -> dict[str, Any]:
-    """Return all values of a trial's config by dotted path, and of its params."""
+    """Collect the values of a trial's config and its params, by dotted path."""
     if best is None:
         return {}
     told_as_settings = ("data.", "seed", "metric")
@@ -336,96 +346,117 @@ def _values(best: TrialResult | None) -> dict[str, Any]:
 
 
 def _settings(result: SearchResult) -> dict[str, Any]:
-    """Return what a search was told beside its space's domains, by name."""
+    """Collect the options of a search other than its space's domains, by name."""
     experiment = result.started.experiment
-    told = {name: value for name, value in experiment.items() if name not in ELSEWHERE}
+    options = {name: value for name, value in experiment.items() if name not in ELSEWHERE}
     data = {f"data.{path}": value for path, value in flatten(experiment["base"].get("data", {}))}
     commit = result.started.provenance.get("git.commit", "")
     return {
         "space": experiment["space"]["name"],
-        **told,
+        **options,
         **{path: value for path, value in data.items() if path != "data.root"},
         "slots": result.started.slots,
         "code": commit[:10],
     }
 
 
-def _known_to_all(each: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the values by name that all have: what an older journal does not hold differs not."""
+def _shared_values(all_settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Keep the names that all have: a value that an older journal lacks is not a difference."""
     return [
-        {name: value for name, value in one.items() if all(name in other for other in each)}
-        for one in each
+        {
+            name: value
+            for name, value in settings.items()
+            if all(name in other_settings for other_settings in all_settings)
+        }
+        for settings in all_settings
     ]
 
 
-def _differing(each: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Return the values by name where not all are the same."""
-    rows = {name: [one.get(name) for one in each] for one in each for name in one}
+def _differing(mappings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Collect the values that differ, by name."""
+    rows = {
+        name: [mapping.get(name) for mapping in mappings]
+        for mapping in mappings
+        for name in mapping
+    }
     return {
-        name: values for name, values in rows.items() if any(one != values[0] for one in values)
+        name: values for name, values in rows.items() if any(value != values[0] for value in values)
     }
 
 
-def rows_of(found: Compared, results: Sequence[SearchResult]) -> Iterator[list[str]]:
+def rows_of(comparison: Compared, results: Sequence[SearchResult]) -> Iterator[list[str]]:
     """Yield the rows of a table with a column for each search; the first holds their names."""
     yield ["", *(result.name for result in results)]
-    titles = {one.metric.title for one in results}
+    titles = {result.metric.title for result in results}
     yield [
         f"best val {titles.pop()}" if len(titles) == 1 else "best val",
-        *("" if one.best is None else _best_text(one.best, named=bool(titles)) for one in results),
+        *(
+            "" if result.best is None else _best_text(result.best, with_metric=bool(titles))
+            for result in results
+        ),
     ]
-    yield ["  95 % interval", *map(_interval_text, found.searches)]
-    yield ["  trial", *(one.trial for one in found.searches)]
-    if any(one.expected is not None for one in found.searches):
+    yield ["  95 % interval", *map(_interval_text, comparison.searches)]
+    yield ["  trial", *(contender.trial for contender in comparison.searches)]
+    if any(contender.expected is not None for contender in comparison.searches):
         yield [
             "expected (select)",
-            *("" if one.expected is None else f"{one.expected:.4f}" for one in found.searches),
+            *(
+                "" if contender.expected is None else f"{contender.expected:.4f}"
+                for contender in comparison.searches
+            ),
         ]
     yield ["trials", *map(outcome_text, results)]
-    yield ["epochs", *(f"{one.epochs:,}" for one in found.searches)]
-    yield ["took", *(duration(one.wall_s) for one in found.searches)]
-    yield ["trained", *(duration(one.train_s) for one in found.searches)]
+    yield ["epochs", *(f"{contender.epochs:,}" for contender in comparison.searches)]
+    yield ["took", *(duration(contender.wall_s) for contender in comparison.searches)]
+    yield ["trained", *(duration(contender.train_s) for contender in comparison.searches)]
     yield ["strategy", *(strategy_text(result.started.experiment) for result in results)]
-    yield ["data", *(one.data for one in found.searches)]
+    yield ["data", *(contender.data for contender in comparison.searches)]
     yield ["train / val / test", *(_parts_text(result.started.data) for result in results)]
-    for heading, values in (("best trials differ in", found.params), ("settings", found.settings)):
+    for heading, values in (
+        ("best trials differ in", comparison.params),
+        ("settings", comparison.settings),
+    ):
         if values:
             yield [f"{heading}:", *("" for _ in results)]
         for name, row in values.items():
-            yield [f"  {name}", *("-" if one is None else param_text(one) for one in row)]
+            yield [f"  {name}", *("-" if value is None else param_text(value) for value in row)]
 
 
 def table(rows: Iterator[list[str]]) -> Table:
-    """Return these rows as a table; the first has the titles, the first column names."""
-    made = Table(box=None, pad_edge=False)
+    """Build a table; the first row has the titles, the first column the names."""
+    table = Table(box=None, pad_edge=False)
     for number, title in enumerate(next(rows)):
-        made.add_column(title, no_wrap=number == 0, overflow="fold")
+        table.add_column(title, no_wrap=number == 0, overflow="fold")
     for row in rows:
-        made.add_row(*map(printable, row))
-    return made
+        table.add_row(*map(printable, row))
+    return table
 
 
 def _parts_text(data: Mapping[str, Any]) -> str:
     return " / ".join(f"{data[part]:,}" for part in ("train", "val", "test"))
 
 
-def _best_text(best: TrialResult, *, named: bool) -> str:
-    return f"{figure_text(best)} ({best.metric.title})" if named else figure_text(best)
+def _best_text(best: TrialResult, *, with_metric: bool) -> str:
+    return f"{figure_text(best)} ({best.metric.title})" if with_metric else figure_text(best)
 
 
-def _interval_text(one: Contender) -> str:
-    return "" if one.low is None or one.high is None else f"{one.low:.4f} to {one.high:.4f}"
+def _interval_text(contender: Contender) -> str:
+    return (
+        ""
+        if contender.low is None or contender.high is None
+        else f"{contender.low:.4f} to {contender.high:.4f}"
+    )
 
 
 def sentence(contrast: Contrast, metric: Metric) -> str:
-    """Return what a contrast says."""
+    """Describe a contrast in a sentence."""
     if contrast.difference is None:
         return f"{contrast.name} and {contrast.leader} cannot be compared: {contrast.note}."
     gap = metric.gap(contrast.difference)
     if contrast.difference == 0:
         return f"{contrast.name} is as good as {contrast.leader} ({contrast.note})."
     sure = "beyond noise" if contrast.is_beyond_noise else "within noise"
-    told = (
+    evidence = (
         f"p {contrast.p:.2g}"
         if contrast.low is None or contrast.high is None
         else f"95 % interval {metric.gap(contrast.low)} to {metric.gap(contrast.high)}"
@@ -434,12 +465,12 @@ def sentence(contrast: Contrast, metric: Metric) -> str:
     among = f"; corrected for the best of {many:,} trainings" if many > 1 else ""
     return (
         f"{contrast.name} is {gap} behind {contrast.leader}: {sure} "
-        f"({told}{among}; {contrast.note})."
+        f"({evidence}{among}; {contrast.note})."
     )
 
 
 def read(place: Storage, names: Sequence[str]) -> list[SearchResult]:
-    """Return these searches, as their journals tell them now."""
+    """Read these searches from their journals."""
     return [SearchResult.kept_in(home(place, name))[0] for name in names]
 
 
@@ -455,17 +486,17 @@ def command(args: argparse.Namespace) -> int:
             )
         )
     results = read(args.storage, names)
-    found = compared(results)
+    comparison = compare_searches(results)
     if args.json:
-        print(json.dumps(asdict(found)))
+        print(json.dumps(asdict(comparison)))
         return 0
     console = Terminal()
-    console.print(table(rows_of(found, results)), markup=False)
+    console.print(table(rows_of(comparison, results)), markup=False)
     console.print()
     metrics = {result.name: result.metric for result in results}
-    for contrast in found.contrasts:
+    for contrast in comparison.contrasts:
         say(console, sentence(contrast, metrics[contrast.leader]))
-    if any(contrast.by == "images" for contrast in found.contrasts):
+    if any(contrast.by == "images" for contrast in comparison.contrasts):
         say(
             console,
             "The best of many trials is partly lucky: the comparison allows for it, the intervals "

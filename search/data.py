@@ -28,19 +28,21 @@ from trainables.inspection.words import lines
 
 def parser() -> Parser:
     """Return the parser of this command's options."""
-    made = Parser(prog="python -m search.data", description=__doc__, formatter_class=HelpFormatter)
-    made.add_argument(
+    parser = Parser(
+        prog="python -m search.data", description=__doc__, formatter_class=HelpFormatter
+    )
+    parser.add_argument(
         "data", metavar="DATA", help="as --data of search.run takes it, or a folder's path"
     )
-    data_options(made)
-    made.add_argument(
+    data_options(parser)
+    parser.add_argument(
         "--seed",
         type=seed,
         default=0,
         metavar="N",
         help="as for search.run: decides which images are in which part",
     )
-    made.add_argument(
+    parser.add_argument(
         "--set",
         action="append",
         default=[],
@@ -48,49 +50,49 @@ def parser() -> Parser:
         dest="settings",
         help="set a value of how the data are read and divided, as for search.run",
     )
-    made.add_argument(
+    parser.add_argument(
         "--out",
         type=own_path,
         metavar="FILE",
         help="write a page too (HTML), with a row of samples a class",
     )
-    json_option(made)
-    return made
+    json_option(parser)
+    return parser
 
 
 def config_of(args: argparse.Namespace) -> DataConfig:
-    """Return the config of the data that the command line names.
+    """Build the config of the data that the command line names.
 
     Raises:
-        ConfigError: it names none, or a setting is of something else.
+        ConfigError: a setting is not one of the data's.
     """
     data = f"folder:{args.data}" if is_path(args.data) else args.data
     settings = dict(parse_setting(text) for text in args.settings)
-    if other := [path for path in settings if not path.startswith("data.")]:
-        raise ConfigError(f"--set {other[0]}: only data.KEY says something about the data.")
+    if foreign_keys := [path for path in settings if not path.startswith("data.")]:
+        raise ConfigError(f"--set {foreign_keys[0]}: only data.KEY says something about the data.")
     return data_config(args, data).override(settings).data
 
 
 def is_path(data: str) -> bool:
-    """Return whether this names a folder, and no data set."""
+    """True if this names a folder rather than a data set."""
     name = data.partition(":")[0]
     return name not in DATASETS and (os.sep in name or Path(data).is_dir())
 
 
 def command(args: argparse.Namespace) -> int:
-    """Print the report, write the page if one is wanted, and return the exit code."""
+    """Print the report, write the page if --out is given, and return the exit code."""
     from search.views.page.data import write_alone  # Jinja is not needed before
 
     if args.out is not None and (args.out.is_dir() or not args.out.parent.is_dir()):
         raise ConfigError(f"--out '{args.out}': name a file in a folder that is there.")
     config = config_of(args)
-    looked = load_inspected(config, download=args.download)
-    report = report_of(looked, config)
+    inspected = load_inspected(config, download=args.download)
+    report = report_of(inspected, config)
     terminal = Terminal(stderr=args.json)
     for line in lines(report):
         say(terminal, line)
     if args.out is not None:
-        write_alone(report, picture(report, looked), args.out)
+        write_alone(report, picture(report, inspected), args.out)
         say(terminal, f"  page: {args.out}")
     if args.json:
         sys.stdout.write(json.dumps({"data": report.to_json()}) + "\n")

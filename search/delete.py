@@ -34,14 +34,14 @@ from trainables.memory import size_text
 
 
 @dataclass(frozen=True)
-class Use:
-    """Another search that has to do with one that is to be deleted."""
+class DependentSearch:
+    """Another search that uses the one to be deleted."""
 
     search: str
     trials: int
-    """The number of its trials that began with trainings of the other, and have copies of these."""
+    """The number of its trials that began with trainings of the deleted search; it has copies."""
     needs_weights: bool
-    """True if its trainings begin with weights that lie in the other's folder."""
+    """True if its trainings begin with weights in the deleted search's folder."""
 
 
 @dataclass(frozen=True)
@@ -52,50 +52,44 @@ class Deletion:
     place: str
     size: StoredSize
     traces: Traces | None
-    """Its runs, and the registered models, which stay; None where MLflow is left alone, or where
-    the journal is damaged and does not tell them."""
-    uses: tuple[Use, ...]
+    """Its runs, and the registered models, which stay; None if MLflow is left unchanged, or if the
+    journal is damaged and its runs are not known."""
+    uses: tuple[DependentSearch, ...]
 
 
 def deletion_of(
     place: Storage, name: str, *, tracking: str | None = None, keep_runs: bool = False
 ) -> Deletion:
-    """Return what would go.
+    """Collect everything that deleting a search would remove.
 
     Args:
-        place: where the search is kept.
+        place: where the search is stored.
         name: its name.
         tracking: MLflow's tracking URI; None for the search's own.
-        keep_runs: whether MLflow is left alone.
-
-    Raises:
-        NotReady: MLflow is in trouble.
-        StorageError: the bucket refuses.
+        keep_runs: True to leave MLflow unchanged.
     """
-    kept, traces = home(place, name), None
+    search_home, traces = home(place, name), None
     with suppress(JournalError):
-        result = SearchResult.read(kept.opened())
+        result = SearchResult.read(search_home.opened())
         if not keep_runs:
             check_versions()
             traces = traces_of(result.started, uri_of(result, tracking))
-    return Deletion(name, str(kept), kept.size(), traces, tuple(uses_of(place, name)))
+    return Deletion(name, str(search_home), search_home.size(), traces, tuple(uses_of(place, name)))
 
 
-def delete(kept: Home, deletion: Deletion) -> None:
-    """Delete a search; the caller holds its lease. MLflow is first, since it may not answer.
+def delete(search_home: Home, deletion: Deletion) -> None:
+    """Delete a search; the caller holds its lease.
 
-    Raises:
-        NotReady: MLflow is in trouble; the search itself is still there.
-        OSError: the disk or the bucket refuses.
+    MLflow comes first: if it does not answer (`NotReady`), the search itself is still there.
     """
     if deletion.traces is not None:
         forget(deletion.traces)
-    kept.remove()
+    search_home.remove()
 
 
-def uses_of(place: Storage, name: str) -> Iterator[Use]:
+def uses_of(place: Storage, name: str) -> Iterator[DependentSearch]:
     """Yield the other searches there that have used this one."""
-    begun = re.compile(
+    restored_pattern = re.compile(
         rb'"event": "restored", "trial": "([^"]+)".*"begun": \{"search": "%s"'
         % re.escape(name).encode()
     )
@@ -105,22 +99,24 @@ def uses_of(place: Storage, name: str) -> Iterator[Use]:
         else None
     )
 
-    def use(other: str) -> Use:
+    def use_by(other_name: str) -> DependentSearch:
         with suppress(JournalError, OSError):
-            content = read_regular(home(place, other).opened() / FILE_NAME)
+            content = read_regular(home(place, other_name).opened() / FILE_NAME)
             first = content.partition(b"\n")[0]
-            return Use(
-                other, len(set(begun.findall(content))), folder is not None and folder in first
+            return DependentSearch(
+                other_name,
+                len(set(restored_pattern.findall(content))),
+                folder is not None and folder in first,
             )
-        return Use(other, 0, needs_weights=False)
+        return DependentSearch(other_name, 0, needs_weights=False)
 
-    others = [one for one in searches_in(place) if one != name]
+    other_names = [other_name for other_name in searches_in(place) if other_name != name]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield from (one for one in pool.map(use, others) if one.trials or one.needs_weights)
+        yield from (use for use in pool.map(use_by, other_names) if use.trials or use.needs_weights)
 
 
 def lines(deletion: Deletion) -> Iterator[str]:
-    """Yield what would go, and what stays, as text."""
+    """Yield lines on the files and runs to delete, and on those that stay."""
     count = deletion.size.files
     yield f"{deletion.name}: {counted(count, 'file')}, {size_text(deletion.size.bytes)} in"
     yield f"  {deletion.place}"
@@ -139,7 +135,7 @@ def lines(deletion: Deletion) -> Iterator[str]:
 
 
 def purge_text(uri: str) -> str:
-    """Return how MLflow's deleted runs are removed for good, with their files."""
+    """The command that removes MLflow's deleted runs for good, with their files."""
     if uri.startswith(("http:", "https:")):
         return "mlflow gc, on MLflow's server"
     address = shlex.quote(redact(uri))
@@ -147,7 +143,7 @@ def purge_text(uri: str) -> str:
 
 
 def command(args: argparse.Namespace) -> int:
-    """Say what would go, ask, delete it, and return the exit code."""
+    """Print what would be deleted, ask, delete it, and return the exit code."""
     args.name = args.name.rstrip("/")
     if not NAME.fullmatch(args.name):
         raise ConfigError(
@@ -157,29 +153,29 @@ def command(args: argparse.Namespace) -> int:
                 ".",
             )
         )
-    kept = search_of(args)
-    if not kept.names():
-        raise JournalError(f"no search at '{kept}'. Check the name and --storage.")
+    search_home = search_of(args)
+    if not search_home.names():
+        raise JournalError(f"no search at '{search_home}'. Check the name and --storage.")
     console, stderr = Terminal(), Terminal(stderr=True)
-    with kept.lease(say=lambda text: say(stderr, text)):
-        found = deletion_of(
+    with search_home.lease(say=lambda text: say(stderr, text)):
+        deletion = deletion_of(
             args.storage, args.name, tracking=args.tracking, keep_runs=args.keep_runs
         )
         if not args.json:
-            for line in lines(found):
+            for line in lines(deletion):
                 say(console, line)
         if not args.yes and not can_ask():
             raise ConfigError("nobody is there to answer: --yes deletes it. Nothing was deleted.")
-        if not args.yes and not confirm(f"Delete '{found.name}'?", yes=False):
+        if not args.yes and not confirm(f"Delete '{deletion.name}'?", yes=False):
             say(stderr, "nothing was deleted")
             return 0
-        delete(kept, found)
+        delete(search_home, deletion)
     if args.json:
-        print(json.dumps(asdict(found)))
+        print(json.dumps(asdict(deletion)))
         return 0
-    say(console, f"{found.name} is deleted")
-    if found.traces is not None and found.traces.runs:
-        say(console, f"  MLflow keeps deleted runs. For good: {purge_text(found.traces.uri)}")
+    say(console, f"{deletion.name} is deleted")
+    if deletion.traces is not None and deletion.traces.runs:
+        say(console, f"  MLflow keeps deleted runs. For good: {purge_text(deletion.traces.uri)}")
     return 0
 
 

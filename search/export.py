@@ -27,17 +27,17 @@ class TrialTable:
 
     columns: list[str]
     rows: list[dict[str, Any]]
-    """By column; what is not known is None, or NaN where it is a number."""
+    """Values by column; an unknown value is None, or NaN in a column of numbers."""
 
 
 def trial_table(result: SearchResult) -> TrialTable:
-    """Return a row for each trial.
+    """Build the table of a search's trials.
 
-    Behind `COLUMNS` it has a column for each searched parameter, by its dotted path. One that is
-    named as another column is, `epochs`, is called `params.epochs`.
+    After `COLUMNS` it has a column for each searched parameter, by its dotted path. A parameter
+    with the name of another column, such as `epochs`, is called `params.epochs`.
     """
     domains = result.started.experiment["space"]["domains"]
-    # A search that went on with another space had other parameters before.
+    # A search that continued with another space had other parameters before.
     searched = (path for trial in result.trials.values() for path in trial.params)
     paths = list(dict.fromkeys([*domains, *searched]))
     columns = [column.format(result.task.primary.name) for column in COLUMNS]
@@ -51,7 +51,7 @@ def trial_table(result: SearchResult) -> TrialTable:
 
 
 def _figures(trial: TrialResult) -> tuple[Any, ...]:
-    """Return a trial's values of `COLUMNS`."""
+    """The values of a trial in `COLUMNS`."""
     return (
         trial.trial,
         trial.outcome,
@@ -68,15 +68,15 @@ def command(args: argparse.Namespace) -> int:
     if args.csv is not None and args.json:
         raise ConfigError("--csv and --json: leave one of them out.")
     check_csv(args.csv)
-    kept = search_of(args)
-    found = trial_table(SearchResult.kept_in(kept)[0])
+    home = search_of(args)
+    table = trial_table(SearchResult.kept_in(home)[0])
     if args.json:
-        for row in found.rows:
+        for row in table.rows:
             print(json.dumps({title: _plain(value) for title, value in row.items()}))
         return 0
     file = args.csv or STDOUT
-    with csv_rows(file, found.columns) as rows:
-        for row in found.rows:
+    with csv_rows(file, table.columns) as rows:
+        for row in table.rows:
             rows.write(row)
     if file != STDOUT:
         print(printable(str(file)))
@@ -84,7 +84,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def _plain(value: Any) -> Any:
-    """Return None for NaN, which is no JSON."""
+    """Replace NaN, which is not valid JSON, with None."""
     return None if isinstance(value, float) and math.isnan(value) else value
 
 

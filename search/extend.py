@@ -17,45 +17,45 @@ from search.process.guard import guarded
 
 def parser() -> Parser:
     """Return the parser of this command's options."""
-    made = Parser(
+    parser = Parser(
         prog="python -m search.extend", description=__doc__, formatter_class=HelpFormatter
     )
-    asking_options(made)
-    made.add_argument(
+    asking_options(parser)
+    parser.add_argument(
         "--trials",
         default="",
         metavar="N",
         help="as many trials in all, or with + as many more; not fewer than have begun",
     )
-    made.add_argument(
+    parser.add_argument(
         "--budget",
         action="append",
         default=[],
         metavar="LIMIT",
         help=f"a limit in place of all of its kind, or with + as much more of each: {FORMS}",
     )
-    made.add_argument(
+    parser.add_argument(
         "--price", type=float, metavar="MONEY", help="what an hour of one device costs"
     )
-    made.add_argument(
+    parser.add_argument(
         "--concurrency",
         type=int,
         metavar="N",
         help="trainings at once, as far as there is room for them",
     )
-    return made
+    return parser
 
 
 def command(args: argparse.Namespace) -> int:
     """Ask, print the answer, and return the exit code."""
-    asked = DriverRequest.now(
+    request = DriverRequest.now(
         EXTEND,
         trials=args.trials,
         budget=tuple(args.budget),
         price=args.price,
         concurrency=args.concurrency,
     )
-    return request_and_wait(args, asked)
+    return request_and_wait(args, request)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -107,11 +107,11 @@ from trainables.export import reference
 from trainables.values import Json
 
 SAME_MS = 60_000
-"""Two `--since` are the same that are no more than this apart."""
+"""Two values of `--since` count as equal if they are at most this far apart."""
 ORIGINS = "origins.json"
 """The file of an improvement's search with each new image's origin."""
 FIRST = "first.json"
-"""That with the old test images that the first champion of all rounds names right."""
+"""The file with the old test images that the first champion of all rounds predicts correctly."""
 
 
 TRY_CHALLENGER = Remedy("serve", options={"shadow": "challenger"}, start=Start.MODULE)
@@ -119,19 +119,19 @@ UNASKED = {
     "--anyway": "train on corrections that are probably wrong, too",
     "--challenger": "train even where no challenger can become the champion, for one to try",
 }
-"""The options by which it does what it refuses otherwise, with their help."""
+"""The options that allow what is refused otherwise, with their help."""
 
 
 def parser() -> Parser:
     """Return the parser of this command's options."""
-    made = Parser(
+    parser = Parser(
         prog="python -m search.improve", description=__doc__, formatter_class=HelpFormatter
     )
-    made.add_argument(
+    parser.add_argument(
         "model", metavar="MODEL", help="models:/NAME@champion, models:/NAME/VERSION, or a search"
     )
-    place_option(made)
-    made.add_argument(
+    place_option(parser)
+    parser.add_argument(
         "--from",
         dest="place",
         type=storage,
@@ -139,88 +139,86 @@ def parser() -> Parser:
         metavar="PLACE",
         help="the records of what it met: a folder, or s3://BUCKET/PREFIX",
     )
-    made.add_argument(
+    parser.add_argument(
         "--name", metavar="NAME", help="the new search's name (default: from the model and images)"
     )
-    made.add_argument(
+    parser.add_argument(
         "--since",
         type=since,
         metavar="TIME",
         help="images are to be expected as those met since then: 90m, 12h, 1d, or 2026-11-28; "
         "search.monitor holds later ones to them (default: all; of more than 10,000 the latest)",
     )
-    made.add_argument("--trials", type=int, default=CHALLENGERS, metavar="N", help="challengers")
-    budget_options(made, "none", of="what the challengers may use", gain=False)
-    made.add_argument(
+    parser.add_argument("--trials", type=int, default=CHALLENGERS, metavar="N", help="challengers")
+    budget_options(parser, "none", of="what the challengers may use", gain=False)
+    parser.add_argument(
         "--margin",
         type=float,
         default=100 * MARGIN,
         metavar="POINTS",
         help="a champion may not be worse by so many points on the old test images",
     )
-    made.add_argument(
+    parser.add_argument(
         "--register",
         metavar="NAME",
         help="the model's name in the registry (default: as it is, or the search's)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--onnx",
         action=argparse.BooleanOptionalAction,
         help="register it as ONNX too (default: if the champion is)",
     )
     for name, text in UNASKED.items():
-        made.add_argument(name, action="store_true", help=text)
-    made.add_argument(
+        parser.add_argument(name, action="store_true", help=text)
+    parser.add_argument(
         "--dry-run",
         action="store_true",
         help="say which images would join, the plan, and what it takes to tell; start nothing",
     )
-    change_option(made, "the code or a library")
-    place_options(made, "as the champion's search")
-    json_option(made)
-    return made
+    change_option(parser, "the code or a library")
+    place_options(parser, "as the champion's search")
+    json_option(parser)
+    return parser
 
 
 def improve(args: argparse.Namespace) -> int:
-    """Improve the model that the command line names; return the exit code.
-
-    Raises:
-        ConfigError, NotReady, Unavailable: an option, the records or the data are wrong, or
-            something is not there.
-        Refused: the corrections are not to be believed, or the champion's search is not what it
-            was.
-        LeaseHeld: another driver has one of the searches.
-    """
+    """Improve the model that the command line names; return the exit code."""
     began = command_start()
     check_options(args)
     check_versions()
     if args.name is not None and home(args.storage, args.name).exists():
         return settle(args, home(args.storage, args.name))
-    found, records = named_champion(args), Records.at(args.place)
+    champion_model, records = named_champion(args), Records.at(args.place)
     note = Terminal(stderr=True)
-    say(note, f"the champion is {found.data.trial.trial} of {found.champion.search}")
+    say(
+        note,
+        f"the champion is {champion_model.data.trial.trial} of {champion_model.champion.search}",
+    )
     say(note, "reading the corrections and their images")
-    if args.name is None and (begun := begun_with(args, found, records)) is not None:
-        return settle(args, begun)
-    gathered, suspected = examine_corrections(
-        *(records, found, args.data_root, rounds_to(found, args.storage)),
+    if (
+        args.name is None
+        and (begun_home := improvement_to_continue(args, champion_model, records)) is not None
+    ):
+        return settle(args, begun_home)
+    corrections, suspected = examine_corrections(
+        *(records, champion_model, args.data_root, rounds_to(champion_model, args.storage)),
         keep_doubted=args.anyway,
         note=partial(say, note),
     )
-    for line in data_lines(gathered, suspected):
+    for line in data_lines(corrections, suspected):
         say(note, line)
-    refuse_few(gathered)
-    name = args.name or name_of(found.champion, gathered)
-    kept = home(args.storage, name)
-    told = subject(args, found, gathered, suspected)
+    refuse_few(corrections)
+    name = args.name or name_of(champion_model.champion, corrections)
+    search_home = home(args.storage, name)
+    info = new_improvement_info(args, champion_model, corrections, suspected)
     if args.dry_run:
-        return plan(args, found, gathered, told, name)
-    if kept.exists():
-        return settle(args, kept)
-    refuse_hopeless(args, told, found, records)
-    told = join(told, found, gathered, kept.folder / FOLDER)
-    kept.keep(FOLDER)
-    experiment = challengers(args, found, told, name, kept.read(FOLDER))
+        return plan(args, champion_model, corrections, info, name)
+    if search_home.exists():
+        return settle(args, search_home)
+    refuse_hopeless(args, info, champion_model, records)
+    info = join(info, champion_model, corrections, search_home.folder / FOLDER)
+    search_home.keep(FOLDER)
+    experiment = challengers(args, champion_model, info, name, search_home.read(FOLDER))
     prepared = prepare(experiment)
     for line in prepared.notes:
         say(note, line)
@@ -229,11 +227,11 @@ def improve(args: argparse.Namespace) -> int:
         "search.improve",
         started_event(prepared.experiment, prepared.dataset),
         advises=False,
-        evidence={ORIGINS: json.dumps(asdict(told), indent=1).encode()},
+        evidence={ORIGINS: json.dumps(asdict(info), indent=1).encode()},
     )
-    set_aside_images(records, gathered)
+    set_aside_images(records, corrections)
     finished = run_session(prepared, note, began, opening, session)
-    return finish(args, kept, finished.exit_code)
+    return finish(args, search_home, finished.exit_code)
 
 
 def named_champion(args: argparse.Namespace) -> ChampionModel:
@@ -244,7 +242,7 @@ def named_champion(args: argparse.Namespace) -> ChampionModel:
 
 
 def champion_request(args: argparse.Namespace) -> ChampionRequest:
-    """Collect the options that say which model is improved."""
+    """Collect the options that identify the model to improve."""
     return ChampionRequest(
         model=args.model,
         storage=args.storage,
@@ -254,7 +252,7 @@ def champion_request(args: argparse.Namespace) -> ChampionRequest:
 
 
 def check_options(args: argparse.Namespace) -> None:
-    """Check what needs nothing but the command line.
+    """Check the values of the options.
 
     Raises:
         ConfigError: an option is out of its range.
@@ -271,69 +269,76 @@ def check_options(args: argparse.Namespace) -> None:
     refuse_in_uri(args.tracking or "")
 
 
-def name_of(champion: ChampionIdentity, gathered: CorrectedImages) -> str:
-    """Return the name of the search: the same for the same champion and images."""
+def name_of(champion: ChampionIdentity, corrections: CorrectedImages) -> str:
+    """The default name of the search: the same for the same champion and images."""
     about_it = [
         champion.id,
         champion.trial,
-        *sorted((one.image, one.label) for one in gathered.new),
+        *sorted((correction.image, correction.label) for correction in corrections.new),
     ]
-    return stem_of(champion) + hashlib.sha256(json.dumps(about_it).encode()).hexdigest()[:6]
+    return name_stem(champion) + hashlib.sha256(json.dumps(about_it).encode()).hexdigest()[:6]
 
 
-def stem_of(champion: ChampionIdentity) -> str:
-    """Return what the names of a model's improvements begin with."""
+def name_stem(champion: ChampionIdentity) -> str:
+    """The beginning of the names of a model's improvements."""
     stem = re.sub("[^A-Za-z0-9._-]+", "-", champion.model).lstrip(".-")[:45]
     return f"{stem or 'model'}-improved-"
 
 
-def begun_with(args: argparse.Namespace, found: ChampionModel, records: Records) -> Home | None:
-    """Return the improvement that this call goes on with, or tells of; None if it is a new one.
+def improvement_to_continue(
+    args: argparse.Namespace, champion_model: ChampionModel, records: Records
+) -> Home | None:
+    """Find the improvement that this call continues or reports; None for a new improvement.
 
-    That is one of this champion, from this place, that has no decision yet, or could not register
-    it; or the one that made this champion, if nothing was corrected since.
+    It is an improvement of this champion, from this place, that has no decision yet or could not
+    register its model; or the one that produced this champion, if there are no corrections since.
     """
-    champion = found.champion
+    champion = champion_model.champion
     for name in searches_in(args.storage):
-        kept = home(args.storage, name)
-        if not name.startswith(stem_of(champion)) or is_settled(facts_in(kept)):
+        search_home = home(args.storage, name)
+        if not name.startswith(name_stem(champion)) or is_settled(facts_in(search_home)):
             continue
-        if FOLDER in kept.names():
-            told = about_of(kept)
-            same = (told.champion.id, told.champion.trial) == (champion.id, champion.trial)
-            if same and told.place == str(args.place):
-                return kept
-    if FOLDER not in found.home.names() or (told := about_of(found.home)).place != str(args.place):
+        if FOLDER in search_home.names():
+            info = info_of(search_home)
+            same = (info.champion.id, info.champion.trial) == (champion.id, champion.trial)
+            if same and info.place == str(args.place):
+                return search_home
+    if FOLDER not in champion_model.home.names() or (
+        info := info_of(champion_model.home)
+    ).place != str(args.place):
         return None
-    return None if unseen_corrections(told, records.corrections().values()) else found.home
+    return None if unseen_corrections(info, records.corrections().values()) else champion_model.home
 
 
-def about_of(kept: Home) -> ImprovementInfo:
-    """Return what an improvement is about, of its folder that alone."""
-    return ImprovementInfo.read(kept.read(f"{FOLDER}/{INFO_FILE}").parent)
+def info_of(search_home: Home) -> ImprovementInfo:
+    """Read the info of an improvement, and no other file of its folder."""
+    return ImprovementInfo.read(search_home.read(f"{FOLDER}/{INFO_FILE}").parent)
 
 
-def subject(
-    args: argparse.Namespace, found: ChampionModel, gathered: CorrectedImages, suspected: float
+def new_improvement_info(
+    args: argparse.Namespace,
+    champion_model: ChampionModel,
+    corrections: CorrectedImages,
+    suspected: float,
 ) -> ImprovementInfo:
-    """Return what an improvement is about."""
+    """Describe the new improvement."""
     warm = ""
-    if not found.data.config.model.is_baseline:
-        manifest = (found.checkpoint / "manifest.json").read_bytes()
+    if not champion_model.data.config.model.is_baseline:
+        manifest = (champion_model.checkpoint / "manifest.json").read_bytes()
         warm = f"champion-{hashlib.sha256(manifest).hexdigest()[:8]}"
-    told = improvement_info(found.champion, str(args.place), gathered, suspected, warm)
-    return replace(told, since_ms=args.since or 0)
+    info = improvement_info(champion_model.champion, str(args.place), corrections, suspected, warm)
+    return replace(info, since_ms=args.since or 0)
 
 
 def refuse_hopeless(
-    args: argparse.Namespace, told: ImprovementInfo, found: ChampionModel, records: Records
+    args: argparse.Namespace, info: ImprovementInfo, champion_model: ChampionModel, records: Records
 ) -> None:
-    """Check that a challenger can become the champion, or that none is asked to.
+    """Check that a challenger can become the champion, unless --challenger is given.
 
     Raises:
-        Refused: none can, whatever it is trained to.
+        Refused: no challenger can, however good it is.
     """
-    reasons = obstacles(*told_by(args, told, found, records))
+    reasons = obstacles(*decision_terms(args, info, champion_model, records))
     if not reasons or args.challenger:
         return
     lines = "\n".join(f"  {line}" for line in reasons)
@@ -347,42 +352,48 @@ def refuse_hopeless(
     )
 
 
-def told_by(
-    args: argparse.Namespace, told: ImprovementInfo, found: ChampionModel, records: Records
+def decision_terms(
+    args: argparse.Namespace, info: ImprovementInfo, champion_model: ChampionModel, records: Records
 ) -> tuple[int, int, float, float]:
-    """Return what a decision rests on: the arguments of `requirement_lines` and `obstacles`."""
-    assert found.data.dataset.test is not None
-    test = len(found.data.dataset.test)
-    return len(told.fair_rows()), test, args.margin / 100, told.alpha(records.deciding_images())
+    """The basis of a decision: the arguments of `requirement_lines` and `obstacles`."""
+    assert champion_model.data.dataset.test is not None
+    test = len(champion_model.data.dataset.test)
+    return len(info.fair_rows()), test, args.margin / 100, info.alpha(records.deciding_images())
 
 
 def join(
-    told: ImprovementInfo, found: ChampionModel, gathered: CorrectedImages, folder: Path
+    info: ImprovementInfo, champion_model: ChampionModel, corrections: CorrectedImages, folder: Path
 ) -> ImprovementInfo:
-    """Write the joined data into a folder, unless they are there; return what they are about."""
-    if (folder / INFO_FILE).exists() and (there := ImprovementInfo.read(folder)).is_same_as(told):
+    """Write the joined data into a folder, unless they are there; return their info."""
+    if (folder / INFO_FILE).exists() and (there := ImprovementInfo.read(folder)).is_same_as(info):
         return there
     folder.parent.mkdir(parents=True, exist_ok=True)
-    write_joined(folder, told, found.data.dataset, gathered, found.checkpoint)
-    return told
+    write_joined(folder, info, champion_model.data.dataset, corrections, champion_model.checkpoint)
+    return info
 
 
 def challengers(
-    args: argparse.Namespace, found: ChampionModel, told: ImprovementInfo, name: str, folder: Path
+    args: argparse.Namespace,
+    champion_model: ChampionModel,
+    info: ImprovementInfo,
+    name: str,
+    folder: Path,
 ) -> Experiment:
-    """Return the search for a challenger on the joined data in a folder."""
+    """Build the search for a challenger on the joined data in a folder."""
     return challenger_experiment(
         name,
-        found.data,
-        joined_data_config(found.data.config.data, folder, len(found.data.dataset.val)),
-        told.warm_start,
+        champion_model.data,
+        joined_data_config(
+            champion_model.data.config.data, folder, len(champion_model.data.dataset.val)
+        ),
+        info.warm_start,
         trials=args.trials,
         budget=Budget(tuple(args.budget), args.price),
     )
 
 
 def budget_text(experiment: Experiment) -> str:
-    """Return what the challengers are, and how the budget is shared."""
+    """Describe the challengers, and how they share the budget."""
     count = experiment.planned_trials
     if count == 1:
         return "the champion's config fitted anew"
@@ -397,148 +408,157 @@ def budget_text(experiment: Experiment) -> str:
 
 def plan(
     args: argparse.Namespace,
-    found: ChampionModel,
-    gathered: CorrectedImages,
-    told: ImprovementInfo,
+    champion_model: ChampionModel,
+    corrections: CorrectedImages,
+    info: ImprovementInfo,
     name: str,
 ) -> int:
-    """Print the plan of an improvement, and what would be needed to tell; return the exit code."""
+    """Print the plan of an improvement and the requirements of its decision; return the exit code.
+
+    Nothing is started.
+    """
     terminal = Terminal(stderr=args.json)
     with tempfile.TemporaryDirectory(prefix="improve-") as temporary:
         folder = Path(temporary) / FOLDER
-        join(told, found, gathered, folder)
-        experiment = challengers(args, found, told, name, folder)
+        join(info, champion_model, corrections, folder)
+        experiment = challengers(args, champion_model, info, name, folder)
         estimate = estimate_search(experiment)
         say(terminal, budget_text(experiment))
         for line in estimate.lines(experiment):
             say(terminal, line)
-    for line in requirement_lines(*told_by(args, told, found, Records.at(args.place))):
+    for line in requirement_lines(
+        *decision_terms(args, info, champion_model, Records.at(args.place))
+    ):
         say(terminal, line)
     if args.json:
-        facts = data_facts(told) | {"name": name, "plan": estimate.to_json() | {"data": None}}
+        facts = data_facts(info) | {"name": name, "plan": estimate.to_json() | {"data": None}}
         print(json.dumps(facts))
     return 0
 
 
-def data_facts(told: ImprovementInfo) -> Json:
-    """Return what the corrections came to, as plain values."""
-    left_out = [asdict(one) for one in told.left_out]
+def data_facts(info: ImprovementInfo) -> Json:
+    """Summarise the corrections as JSON-compatible values."""
+    left_out = [asdict(image) for image in info.left_out]
     return {
-        "champion": asdict(told.champion),
-        "images": {use: told.count(use) for use in MIN_NEW_IMAGES},
+        "champion": asdict(info.champion),
+        "images": {use: info.count(use) for use in MIN_NEW_IMAGES},
         "left_out": left_out,
-        "suspected": told.suspected,
+        "suspected": info.suspected,
     }
 
 
-def settle(args: argparse.Namespace, kept: Home) -> int:
-    """Go on with an improvement that was begun, to its decision; return the exit code."""
-    name = kept.folder.name if isinstance(args.storage, Path) else str(kept).rpartition("/")[2]
-    result = SearchResult.read(kept.opened())
-    if FOLDER not in kept.names():
+def settle(args: argparse.Namespace, search_home: Home) -> int:
+    """Continue an improvement up to its decision, or report the decision; return the exit code."""
+    name = (
+        search_home.folder.name
+        if isinstance(args.storage, Path)
+        else str(search_home).rpartition("/")[2]
+    )
+    result = SearchResult.read(search_home.opened())
+    if FOLDER not in search_home.names():
         raise ConfigError(f"the search '{name}' is no improvement. Use another --name.")
     if args.dry_run:
         say(Terminal(), f"{name} was begun ({result.outcome}); without --dry-run it goes on")
         return 0
-    if (facts := facts_in(kept)) is not None and is_settled(facts):
-        return tell(args, facts, [f"{name} was decided before:", *facts["text"]])
-    for line in not_heeded(args, about_of(kept)):
+    if (facts := facts_in(search_home)) is not None and is_settled(facts):
+        return print_outcome(args, facts, [f"{name} was decided before:", *facts["text"]])
+    for line in ignored_options(args, info_of(search_home)):
         say(Terminal(stderr=True), line)
-    words = [name, "--storage", str(args.storage), "--data-root", str(kept.read(FOLDER))]
+    words = [name, "--storage", str(args.storage), "--data-root", str(search_home.read(FOLDER))]
     words += [f"--budget={limit}" for limit in args.budget]
     words += [f"--price={args.price}"] if args.price else []
     words += ["--allow-change"] if args.allow_change else []
     on = resume.parser().parse_args(words)
     if facts is not None or (
-        result.outcome in ENDED and result.ranking and not may_go_on(on, result)
+        result.outcome in ENDED and result.ranking and not can_continue(on, result)
     ):
-        return finish(args, kept, 0)
-    return finish(args, kept, resume.resume(on, advises=False).exit_code)
+        return finish(args, search_home, 0)
+    return finish(args, search_home, resume.resume(on, advises=False).exit_code)
 
 
-def not_heeded(args: argparse.Namespace, told: ImprovementInfo) -> Iterator[str]:
-    """Yield notes on options that are other ones than those with which an improvement began."""
-    if str(args.place) != told.place:
+def ignored_options(args: argparse.Namespace, info: ImprovementInfo) -> Iterator[str]:
+    """Yield notes on options that differ from those with which the improvement began."""
+    if str(args.place) != info.place:
         yield (
-            f"note: this improvement learns from '{told.place}'; '{args.place}' is asked only for "
+            f"note: this improvement learns from '{info.place}'; '{args.place}' is asked only for "
             "what its model is to expect"
         )
-    if args.since is not None and abs(args.since - told.since_ms) > SAME_MS:
-        since = f"--since {moment(told.since_ms)}" if told.since_ms else "no --since"
+    if args.since is not None and abs(args.since - info.since_ms) > SAME_MS:
+        since = f"--since {moment(info.since_ms)}" if info.since_ms else "no --since"
         yield f"note: --since is not heeded: this improvement began with {since}"
 
 
-def may_go_on(args: argparse.Namespace, result: SearchResult) -> bool:
-    """Return whether a search that its budget has ended is given a larger one."""
+def can_continue(args: argparse.Namespace, result: SearchResult) -> bool:
+    """True if the search was ended by its budget, and the options give it a larger one."""
     if result.outcome != "budget" or not (args.budget or args.price):
         return False
     return resume.used_up(resume.experiment_of(args, result), result) is None
 
 
-def facts_in(kept: Home) -> Json | None:
-    """Return what was decided; None before that."""
-    if DECISION not in kept.names():
+def facts_in(search_home: Home) -> Json | None:
+    """Read the decision; None before there is one."""
+    if DECISION not in search_home.names():
         return None
-    facts: Json = json.loads(read_regular(kept.read(DECISION)))
+    facts: Json = json.loads(read_regular(search_home.read(DECISION)))
     return facts
 
 
 def is_settled(facts: Json | None) -> bool:
-    """Return whether all is done that an improvement has decided."""
+    """True if the decision has been carried out: registered, or nothing to register."""
     return facts is not None and (bool(facts["version"]) or is_unchanged(facts))
 
 
 def is_unchanged(facts: Json) -> bool:
-    """Return whether there is nothing to register."""
+    """True if the decision registers no model."""
     return bool(facts["outcome"] == UNCHANGED)
 
 
-def finish(args: argparse.Namespace, kept: Home, code: int) -> int:
-    """Decide, register what is to be registered, and say so; return the exit code.
+def finish(args: argparse.Namespace, search_home: Home, code: int) -> int:
+    """Decide, register the challenger if so decided, and print the outcome; return the exit code.
 
-    What was decided is written first, so that a call that ends in between is gone on with.
-    `code` is the search's.
+    The decision is written before the registration, so that an interrupted call can resume. `code`
+    is the exit code of the search, which is returned if the search has not ended.
     """
-    result = SearchResult.read(kept.opened(files=True))
+    result = SearchResult.read(search_home.opened(files=True))
     if result.outcome not in ENDED or not result.ranking:
         return code
-    folder = kept.read(FOLDER)
-    told = ImprovementInfo.read(folder)
-    # Not the one that MODEL names now, which may have followed while this was cut off.
-    found = load_champion(champion_request(args), told.champion)
-    facts = facts_in(kept)
+    folder = search_home.read(FOLDER)
+    info = ImprovementInfo.read(folder)
+    # Not the model that MODEL names now: the alias may have moved while this was cut off.
+    champion_model = load_champion(champion_request(args), info.champion)
+    facts = facts_in(search_home)
     if facts is None:
-        decision = decided(args, found, kept, result, told)
+        decision = decide_outcome(args, champion_model, search_home, result, info)
         facts = {
             "search": result.name,
             **decision.to_json(),
-            "model": found.champion.model,
+            "model": champion_model.champion.model,
             "version": None,
-            **data_facts(told),
+            **data_facts(info),
             "text": decision.lines(),
         }
-        kept.write(DECISION, json.dumps(facts, indent=1).encode())
+        search_home.write(DECISION, json.dumps(facts, indent=1).encode())
     if not is_unchanged(facts):
-        registered = register(args, found, kept, result, facts)
+        registered = register(args, champion_model, search_home, result, facts)
         facts["text"] += registered_lines(registered, facts)
         facts["outcome"] = CHAMPION if ALIAS in registered.aliases else CHALLENGER
         facts["version"] = registered.version
-        kept.write(DECISION, json.dumps(facts, indent=1).encode())
-    redraw(kept, result)
-    return tell(args, facts, facts["text"])
+        search_home.write(DECISION, json.dumps(facts, indent=1).encode())
+    redraw(search_home, result)
+    return print_outcome(args, facts, facts["text"])
 
 
-def redraw(kept: Home, result: SearchResult) -> None:
-    """Draw the search's page again, if there is one: it says now what was decided."""
-    if PAGE not in kept.names():
+def redraw(search_home: Home, result: SearchResult) -> None:
+    """Draw the search's page again, if there is one, since it shows the decision."""
+    if PAGE not in search_home.names():
         return
     from search.views.page.page import render  # which imports matplotlib
 
-    kept.write(PAGE, render(result, kept.opened(files=True)).encode())
+    search_home.write(PAGE, render(result, search_home.opened(files=True)).encode())
 
 
-def tell(args: argparse.Namespace, facts: Json, lines: Sequence[str]) -> int:
-    """Print what became of an improvement; return the exit code."""
+def print_outcome(args: argparse.Namespace, facts: Json, lines: Sequence[str]) -> int:
+    """Print the outcome of an improvement; return the exit code."""
     console = Terminal(stderr=args.json)
     for line in lines:
         say(console, line)
@@ -548,7 +568,7 @@ def tell(args: argparse.Namespace, facts: Json, lines: Sequence[str]) -> int:
 
 
 def registered_lines(registered: Registered, facts: Json) -> list[str]:
-    """Return where the challenger is registered, as lines of text."""
+    """Describe in lines where the challenger is registered."""
     name, before = registered.name, registered.before
     line = f"version {registered.version} of {name} is models:/{name}@{registered.aliases[-1]}"
     if watched := facts.get("watched"):
@@ -569,28 +589,28 @@ def registered_lines(registered: Registered, facts: Json) -> list[str]:
     ]
 
 
-def decided(
+def decide_outcome(
     args: argparse.Namespace,
-    found: ChampionModel,
-    kept: Home,
+    champion_model: ChampionModel,
+    search_home: Home,
     result: SearchResult,
-    told: ImprovementInfo,
+    info: ImprovementInfo,
 ) -> Decision:
-    """Hold the best challenger against the champion."""
-    folder, known = kept.read(FOLDER), found.data
+    """Compare the best challenger with the champion, and decide."""
+    folder, data = search_home.read(FOLDER), champion_model.data
     parts, fair, records = (
         load_set_aside(folder),
-        told.fair_rows(),
-        Records.at(told_place(args, told)),
+        info.fair_rows(),
+        Records.at(records_place(args, info)),
     )
     if is_fair := len(fair) >= MIN_NEW_IMAGES[HELD_OUT]:
         parts[HELD_OUT] = parts[HELD_OUT].take(np.array(fair))
-    alpha = told.alpha(records.deciding_images(), result.started.id)
+    alpha = info.alpha(records.deciding_images(), result.started.id)
     trials = [trial for trial in result.ranking if not trial.is_freed]
     dataset = dataset_of(result, config_of(result, trials[0], folder))
     challengers = {
         trial.trial: LoadedCheckpoint(
-            config_of(result, trial, folder), dataset, local_checkpoint(kept, trial)
+            config_of(result, trial, folder), dataset, local_checkpoint(search_home, trial)
         )
         for trial in trials
     }
@@ -603,7 +623,7 @@ def decided(
         for trial in trials
     ]
     best = challengers[trial := best_challenger(candidates).trial]
-    champion = LoadedCheckpoint(known.config, known.dataset, found.checkpoint)
+    champion = LoadedCheckpoint(data.config, data.dataset, champion_model.checkpoint)
     assert dataset.test is not None
     on_new, on_old = (
         champion.correct_predictions(parts[HELD_OUT]),
@@ -611,9 +631,9 @@ def decided(
     )
     old = best.correct_predictions(dataset.test)
     if records.info is not None:  # the records may be gone
-        held = [one["image"] for one in told.images if one["use"] == HELD_OUT]
-        rows = fair if is_fair else range(len(held))
-        records.note_deciding_images(result.started.id, [held[row] for row in rows])
+        held_out_images = [image["image"] for image in info.images if image["use"] == HELD_OUT]
+        rows = fair if is_fair else range(len(held_out_images))
+        records.note_deciding_images(result.started.id, [held_out_images[row] for row in rows])
     return Decision(
         trial,
         tuple(candidates),
@@ -627,171 +647,180 @@ def decided(
         alpha,
         len(fair),
         is_fair=is_fair,
-        first=first_beside(args, found, kept, on_old, old),
+        first=compare_first_champion(args, champion_model, search_home, on_old, old),
     )
 
 
-def told_place(args: argparse.Namespace, told: ImprovementInfo) -> Path | Bucket:
-    """Return the place of the records that an improvement began with."""
-    place: Path | Bucket = args.place if str(args.place) == told.place else storage(told.place)
+def records_place(args: argparse.Namespace, info: ImprovementInfo) -> Path | Bucket:
+    """The place of the records with which the improvement began."""
+    place: Path | Bucket = args.place if str(args.place) == info.place else storage(info.place)
     return place
 
 
-def first_beside(
+def compare_first_champion(
     args: argparse.Namespace,
-    found: ChampionModel,
-    kept: Home,
+    champion_model: ChampionModel,
+    search_home: Home,
     champion: NDArray[np.bool_],
     challenger: NDArray[np.bool_],
 ) -> FirstChampion | None:
-    """Return the first champion beside the challenger; None if the champion is the first.
+    """Compare the first champion with the challenger; None if the champion is the first.
 
-    Which old test images it names right is kept beside each improvement, since its search may be
-    deleted. Of improvements by versions that did not keep it, the first that is still there counts.
+    Each improvement stores the old test images that the first champion predicts correctly, since
+    the first champion's search may be deleted. If older versions did not store them, the earliest
+    improvement that still exists counts as the first.
 
     Args:
         args: the command line.
-        found: the champion.
-        kept: the improvement.
-        champion: which of the old test images it names right.
-        challenger: which of them the challenger does.
+        champion_model: the champion.
+        search_home: the home of the improvement's search.
+        champion: for each old test image, True if the champion predicts it correctly.
+        challenger: the same of the challenger.
     """
-    name, rights = f"{found.champion.trial} of {found.champion.search}", champion
-    if FIRST in found.home.names():
-        facts = json.loads(read_regular(found.home.read(FIRST)))
-        name, rights = facts["name"], np.array([one == "1" for one in facts["rights"]])
-    elif (rounds := rounds_to(found, args.storage)) and home(
-        args.storage, (begun := rounds[0].champion).search
+    name, rights = f"{champion_model.champion.trial} of {champion_model.champion.search}", champion
+    if FIRST in champion_model.home.names():
+        facts = json.loads(read_regular(champion_model.home.read(FIRST)))
+        name, rights = facts["name"], np.array([digit == "1" for digit in facts["rights"]])
+    elif (rounds := rounds_to(champion_model, args.storage)) and home(
+        args.storage, (first_champion := rounds[0].champion).search
     ).exists():
         name, rights = (
-            f"{begun.trial} of {begun.search}",
-            tested(load_champion(champion_request(args), begun)),
+            f"{first_champion.trial} of {first_champion.search}",
+            correct_on_test_images(load_champion(champion_request(args), first_champion)),
         )
     facts = {"name": name, "rights": "".join(map(str, rights.astype(int)))}
-    kept.write(FIRST, json.dumps(facts).encode())
+    search_home.write(FIRST, json.dumps(facts).encode())
     if rights is champion:
         return None
     return FirstChampion(name, PairedComparison.of(rights, challenger), float(rights.mean()))
 
 
-def tested(found: ChampionModel) -> NDArray[np.bool_]:
-    """Return which of the old test images a champion names right."""
-    known = found.data
-    assert known.dataset.test is not None
-    return LoadedCheckpoint(known.config, known.dataset, found.checkpoint).correct_predictions(
-        known.dataset.test
-    )
+def correct_on_test_images(champion_model: ChampionModel) -> NDArray[np.bool_]:
+    """For each old test image, True if the champion predicts it correctly."""
+    champion_data = champion_model.data
+    assert champion_data.dataset.test is not None
+    return LoadedCheckpoint(
+        champion_data.config, champion_data.dataset, champion_model.checkpoint
+    ).correct_predictions(champion_data.dataset.test)
 
 
 def register(
     args: argparse.Namespace,
-    found: ChampionModel,
-    kept: Home,
+    champion_model: ChampionModel,
+    search_home: Home,
     result: SearchResult,
     facts: Json,
 ) -> Registered:
-    """Register the challenger, unless it is, and give it the aliases that were decided.
+    """Register the challenger, unless it is registered, and set the aliases that were decided.
 
-    Raises:
-        NotReady, Refused: as `search.promote`; calling the command again goes on here.
+    If that fails, calling the command again continues here.
     """
-    chosen, champion = result.trials[facts["challenger"]], found.champion
+    chosen, champion = result.trials[facts["challenger"]], champion_model.champion
     aliases = [CHALLENGER, *([ALIAS] if facts["outcome"] == CHAMPION else [])]
-    registry = Registry(found.tracking, result, args.storage)
+    registry = Registry(champion_model.tracking, result, args.storage)
     own = tags(result, chosen)
     version = registry.version_with(champion.model, own)
     if not version:
-        version = registered_as(args, found, kept, result, facts, registry)
+        version = export_and_register(args, champion_model, search_home, result, facts, registry)
     over = {"search.id": champion.id, "search.trial": champion.trial}
     return registry.set_aliases(champion.model, version, aliases, over)
 
 
-def registered_as(
+def export_and_register(
     args: argparse.Namespace,
-    found: ChampionModel,
-    kept: Home,
+    champion_model: ChampionModel,
+    search_home: Home,
     result: SearchResult,
     facts: Json,
     registry: Registry,
 ) -> str:
-    """Export the challenger and register it, without an alias; return its version."""
+    """Export the challenger and register it without an alias; return its version."""
     chosen = result.trials[facts["challenger"]]
     with tempfile.TemporaryDirectory(prefix="promote-") as temporary:
         exported = export_for_registry(
             result,
-            kept,
+            search_home,
             chosen,
-            kept.read(FOLDER),
+            search_home.read(FOLDER),
             Path(temporary) / "classifier",
-            onnx=is_wanted_as_onnx(args, found),
+            onnx=is_wanted_as_onnx(args, champion_model),
         )
-        facts["watched"] = add_expected(args, kept, result, luck_of(facts), exported.folder)
+        facts["watched"] = add_expected(args, search_home, result, luck_of(facts), exported.folder)
         text = "\n".join(
             [
                 describe_model(result, chosen, exported),
                 "",
-                f"It improves on {found.champion.trial} of the search {found.champion.search}, "
-                f"with {facts['images'][TRAINING]:,} corrected images: {'; '.join(facts['text'])}.",
+                f"It improves on {champion_model.champion.trial} of the search "
+                f"{champion_model.champion.search}, with {facts['images'][TRAINING]:,} corrected "
+                f"images: {'; '.join(facts['text'])}.",
             ]
         )
-        improves = {"improves.version": found.champion.version} if found.champion.version else {}
+        improves = (
+            {"improves.version": champion_model.champion.version}
+            if champion_model.champion.version
+            else {}
+        )
         return registry.register(
-            found.champion.model, exported, text, tags(result, chosen) | improves
+            champion_model.champion.model, exported, text, tags(result, chosen) | improves
         )
 
 
 def add_expected(
-    args: argparse.Namespace, kept: Home, result: SearchResult, luck: float, folder: Path
+    args: argparse.Namespace, search_home: Home, result: SearchResult, luck: float, folder: Path
 ) -> Json:
-    """Add what an exported challenger is expected to meet to its reference; return facts on it.
+    """Add the images that an exported challenger should expect to its reference; count them.
 
-    `luck` is by how much its accuracy on the images held out is likely too high.
+    `luck` is by how much its accuracy on the held-out images is likely too high.
     """
     from trainables.export.predictor import Predictor  # which imports pandas
 
-    joined = kept.read(FOLDER)
-    held, told = reference.read(folder), ImprovementInfo.read(joined)
-    rounds = rounds_of(told, args.storage)
-    assert held is not None  # it has just been exported
-    met = expected_images(
+    joined = search_home.read(FOLDER)
+    old_reference, info = reference.read(folder), ImprovementInfo.read(joined)
+    rounds = rounds_of(info, args.storage)
+    assert old_reference is not None  # it has just been exported
+    expected = expected_images(
         Predictor(folder).predictions,
-        held,
+        old_reference,
         Records.at(args.place),
-        told,
+        info,
         load_set_aside(joined)[HELD_OUT],
         trained_image_names(rounds),
         result.started_ms,  # of the first session
         luck,
     )
-    reference.add(folder, met)
+    reference.add(folder, expected)
     first = rounds[0].champion.search
     return {
-        "met": len(met.probabilities),
-        "labelled": len(met.targets),
-        "trained": len(met.trained),
+        "met": len(expected.probabilities),
+        "labelled": len(expected.targets),
+        "trained": len(expected.trained),
         "lost": "" if home(args.storage, first).exists() else first,
     }
 
 
-def rounds_to(found: ChampionModel, storage: Storage) -> list[ImprovementInfo]:
-    """Return the improvements that led to a champion, the first one first."""
-    return rounds_of(about_of(found.home), storage) if FOLDER in found.home.names() else []
+def rounds_to(champion_model: ChampionModel, storage: Storage) -> list[ImprovementInfo]:
+    """Read the improvements that led to a champion, the first one first."""
+    return (
+        rounds_of(info_of(champion_model.home), storage)
+        if FOLDER in champion_model.home.names()
+        else []
+    )
 
 
-def rounds_of(told: ImprovementInfo, storage: Storage) -> list[ImprovementInfo]:
-    """Return the improvements that led to this one, and this one last, as far as they are kept."""
-    found, seen = [told], set[str]()
-    while (name := found[0].champion.search) not in seen:
-        seen.add(name)
-        kept = home(storage, name)
-        if not kept.exists() or FOLDER not in kept.names():
+def rounds_of(info: ImprovementInfo, storage: Storage) -> list[ImprovementInfo]:
+    """Read the improvements that led to this one, which is last, as far as they still exist."""
+    rounds, names = [info], set[str]()
+    while (name := rounds[0].champion.search) not in names:
+        names.add(name)
+        search_home = home(storage, name)
+        if not search_home.exists() or FOLDER not in search_home.names():
             break
-        found.insert(0, about_of(kept))
-    return found
+        rounds.insert(0, info_of(search_home))
+    return rounds
 
 
 def watched_text(watched: Json) -> str:
-    """Return what later images will be held to, as clauses."""
+    """Describe the images with which later ones will be compared, and lost improvements."""
     text = held_to_text(watched)
     if lost := watched["lost"]:
         text += (
@@ -802,28 +831,31 @@ def watched_text(watched: Json) -> str:
 
 
 def held_to_text(watched: Json) -> str:
-    """Return what later images will be held to, as a clause."""
+    """Describe the images with which later ones will be compared, in a clause."""
     if not watched["met"]:
         return (
             "search.monitor holds what it meets to the old validation images: of what was met "
             "before, too few were kept that were not trained on"
         )
-    known = f"{watched['labelled']:,} of known class that it was not trained on"
+    labelled_text = f"{watched['labelled']:,} of known class that it was not trained on"
     if watched["labelled"] < MIN_TESTED:
-        known = (
+        labelled_text = (
             f"nothing: {counted(watched['labelled'], 'image')} of known class held out stand for "
             f"all, {MIN_TESTED} are needed (correct those that search.label shows, whatever it "
             "says)"
         )
     images = counted(watched["met"], "image")
-    return f"search.monitor holds what it meets to {images} met before, and its accuracy to {known}"
+    return (
+        f"search.monitor holds what it meets to {images} met before, and its accuracy to "
+        f"{labelled_text}"
+    )
 
 
-def is_wanted_as_onnx(args: argparse.Namespace, found: ChampionModel) -> bool:
-    """Return whether the challenger is registered as ONNX too."""
-    if args.onnx is not None or not found.champion.version:
+def is_wanted_as_onnx(args: argparse.Namespace, champion_model: ChampionModel) -> bool:
+    """True if the challenger is to be registered as ONNX too."""
+    if args.onnx is not None or not champion_model.champion.version:
         return bool(args.onnx)
-    return ONNX in origin_of(found.source, found.tracking).tags
+    return ONNX in origin_of(champion_model.source, champion_model.tracking).tags
 
 
 def main(argv: Sequence[str] | None = None) -> int:

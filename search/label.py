@@ -48,16 +48,15 @@ END_S = 3
 
 
 def labelling_of(args: argparse.Namespace) -> LabellingQueue:
-    """Return the images that are to be corrected.
+    """Open the queue of images to correct.
 
     Raises:
         ConfigError: there are no records in that place.
-        StorageError: the bucket refuses.
     """
     if isinstance(args.place, Bucket):
         args.place.reach()
     records = Records.at(args.place)
-    if (about := records.info) is None:
+    if (info := records.info) is None:
         raise ConfigError(
             Message(
                 f"there are no records in '{args.place}'. `",
@@ -70,11 +69,11 @@ def labelling_of(args: argparse.Namespace) -> LabellingQueue:
                 "` keeps some.",
             )
         )
-    return LabellingQueue(records, about)
+    return LabellingQueue(records, info)
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """Return a socket that listens there.
+    """Open a listening socket.
 
     Raises:
         NotReady: the port is taken, or the host is not this machine's.
@@ -92,27 +91,27 @@ def command(args: argparse.Namespace) -> int:
     console = Terminal()
     labelling = labelling_of(args)
     progress = labelling.progress
-    # Other users of this machine reach the port too, but not what the address hides.
+    # Other users of this machine reach the port too; only the token keeps them out.
     token = secrets.token_urlsafe(16)
     app = app_of(token, routes(labelling, allowed_hosts(args.host)))
-    with listening(args.host, args.port) as made:
-        shown = f"[{args.host}]" if ":" in args.host else args.host
-        address = f"http://{shown}:{made.getsockname()[1]}/{token}/"
+    with listening(args.host, args.port) as listener:
+        host = f"[{args.host}]" if ":" in args.host else args.host
+        address = f"http://{host}:{listener.getsockname()[1]}/{token}/"
         images = counted(progress.left, "image")
         say(console, f"{labelling.info.model}: {images} to correct, {progress.corrected} corrected")
         say(console, f"label at {address} (Ctrl-C ends it)")
         if args.host not in LOOPBACK and allowed_hosts(args.host) is None:
             say(console, "note: whoever is told that address can see the images and correct them")
         try:
-            with opened_in_browser(address, wanted=args.browser):
-                serve(app, labelling, made)
+            with opened_in_browser(address, should_open=args.browser):
+                serve(app, labelling, listener)
         finally:
             say(console, f"{counted(labelling.progress.here, 'image')} corrected")
     return 0
 
 
 def app_of(token: str, routes: list[BaseRoute]) -> Starlette:
-    """Return an app with these routes below the token; a stranger's connection is ended."""
+    """Build an app with these routes below the token; it closes connections without the token."""
 
     async def missing(request: Request, error: Exception) -> Response:
         return PlainTextResponse("Not Found", 404, {**HEADERS, "Connection": "close"})
@@ -121,13 +120,13 @@ def app_of(token: str, routes: list[BaseRoute]) -> Starlette:
 
 
 @contextmanager
-def opened_in_browser(address: str, *, wanted: bool) -> Iterator[None]:
-    """Open an address in the browser if there is a screen, by a private file that leads there.
+def opened_in_browser(address: str, *, should_open: bool) -> Iterator[None]:
+    """Open an address in the browser, if there is a display, by a private file that redirects.
 
-    Everybody on the machine can read a browser's command line, which so has no token.
+    Everybody on the machine can read a browser's command line, so it must not contain the token.
     """
     with TemporaryDirectory(prefix="search-page-") as folder:
-        if wanted and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        if should_open and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             path = Path(folder) / "open.html"
             refresh = f'<meta http-equiv="refresh" content="0;url={escape(address)}">'
             path.write_text(f"<!doctype html>{refresh}", encoding="utf-8")
@@ -142,7 +141,7 @@ def serve(app: Starlette, labelling: LabellingQueue, listening: socket.socket) -
         target=labelling.compare_images, args=[stop], name="looking", daemon=True
     )
     looking.start()
-    # A browser that keeps a connection open is not waited for.
+    # Do not wait for a browser that keeps a connection open.
     config = uvicorn.Config(
         app,
         http=protocol(Limits(connections=CONNECTIONS)),

@@ -26,75 +26,72 @@ BEFORE_ALL = {"budget": "budget used", "gain": "gain small", "stopped": "stopped
 """The states, in words, of searches that ended before all their trials."""
 
 
-def searches(place: Storage, known: Overviews | None = None) -> list[Overview]:
-    """Return a line for each search that is kept there, the newest first, broken ones last.
+def searches(place: Storage, cache: Overviews | None = None) -> list[Overview]:
+    """Read an overview of each search in a place, the newest first, broken ones last.
 
     Args:
-        place: of the searches.
-        known: lines of it that were read before, for a caller that asks again.
-
-    Raises:
-        StorageError: the bucket refuses.
+        place: where the searches are stored.
+        cache: the overviews that were read before, for a caller that reads them repeatedly.
     """
-    known, names = known or Overviews(place), searches_in(place)
-    known.keep(names)
+    cache, names = cache or Overviews(place), searches_in(place)
+    cache.keep(names)
     if isinstance(place, Path):  # threads would wait for one another, not for a disk
-        found = [known.of(name) for name in names]
+        overviews = [cache.of(name) for name in names]
     else:
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            found = list(pool.map(known.of, names))
-    return sorted(found, key=lambda one: (-one.began_ms, one.name))
+            overviews = list(pool.map(cache.of, names))
+    return sorted(overviews, key=lambda overview: (-overview.began_ms, overview.name))
 
 
-def table(found: Sequence[Overview]) -> Table:
-    """Return a table with a row for each search."""
-    made = Table(box=None, pad_edge=False)
+def table(overviews: Sequence[Overview]) -> Table:
+    """Build a table with a row for each search."""
+    table = Table(box=None, pad_edge=False)
     for title in ("search", "state", "trials", "best", "data", "begun (UTC)", "took"):
         is_number, may_wrap = title in ("trials", "took"), title in ("search", "data")
-        made.add_column(
+        table.add_column(
             title,
             justify="right" if is_number else "left",
             overflow="fold",
             no_wrap=not may_wrap,
         )
-    for one in found:
-        if one.state == "broken":
-            made.add_row(printable(one.name), "broken")
+    for overview in overviews:
+        if overview.state == "broken":
+            table.add_row(printable(overview.name), "broken")
             continue
         cells = (
-            one.name,
-            _state(one),
-            f"{one.counted}/{one.planned}",
-            "" if one.best is None else f"{one.best:.4f} {one.metric}",
-            one.data,
-            moment(one.began_ms).removesuffix(" UTC"),
-            duration(one.wall_s),
+            overview.name,
+            _state(overview),
+            f"{overview.counted}/{overview.planned}",
+            "" if overview.best is None else f"{overview.best:.4f} {overview.metric}",
+            overview.data,
+            moment(overview.began_ms).removesuffix(" UTC"),
+            duration(overview.wall_s),
         )
-        made.add_row(*(Text(printable(cell)) for cell in cells))
-    return made
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    return table
 
 
-def _state(one: Overview) -> str:
-    if one.state == "ended":
-        return BEFORE_ALL.get(one.outcome, one.state)
-    return "paused" if one.state == "interrupted" and one.is_paused else one.state
+def _state(overview: Overview) -> str:
+    if overview.state == "ended":
+        return BEFORE_ALL.get(overview.outcome, overview.state)
+    return "paused" if overview.state == "interrupted" and overview.is_paused else overview.state
 
 
 def command(args: argparse.Namespace) -> int:
     """Print the searches and return the exit code."""
-    found = searches(args.storage)
+    overviews = searches(args.storage)
     if args.json:
-        print(json.dumps([asdict(one) for one in found]))
+        print(json.dumps([asdict(overview) for overview in overviews]))
         return 0
     console = Terminal()
-    if not found:
+    if not overviews:
         start_one = Remedy("run", start=Start.ANYWHERE)
         say(console, f"no searches in '{args.storage}'. '{start_one}' starts one.")
         return 0
-    console.print(table(found), markup=False)
-    for one in found:
-        if one.trouble:
-            say(console, f"{one.name} is broken: {one.trouble}")
+    console.print(table(overviews), markup=False)
+    for overview in overviews:
+        if overview.trouble:
+            say(console, f"{overview.name} is broken: {overview.trouble}")
     return 0
 
 

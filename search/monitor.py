@@ -48,17 +48,17 @@ class MonitoredModel:
     """Its name in texts."""
     reference: Reference
     version: str
-    """Its version in the registry; empty if it is not of there."""
+    """Its version in the registry; empty if it is not registered."""
 
 
 def since(text: str) -> int:
-    """Return the Unix time in milliseconds that `1d`, `90m` or a date names, as an option's type.
+    """Parse a time such as `1d` (ago), `90m` or a date to Unix milliseconds, as an option's type.
 
     Raises:
-        argparse.ArgumentTypeError: it names none.
+        argparse.ArgumentTypeError: the text is not a time.
     """
-    if found := re.fullmatch(r"([0-9]{1,6})([mhd])", text):
-        return int((time.time() - int(found[1]) * UNITS[found[2]]) * 1000)
+    if match := re.fullmatch(r"([0-9]{1,6})([mhd])", text):
+        return int((time.time() - int(match[1]) * UNITS[match[2]]) * 1000)
     try:
         return int(datetime.fromisoformat(text).timestamp() * 1000)
     except (ValueError, OverflowError) as error:
@@ -69,7 +69,7 @@ def since(text: str) -> int:
 
 
 def rate(text: str) -> float:
-    """Return a rate, as an option's type.
+    """Parse a rate, as an option's type.
 
     Raises:
         argparse.ArgumentTypeError: it is not between 0.01 and 0.5.
@@ -84,16 +84,15 @@ def rate(text: str) -> float:
 
 
 def monitored_model(args: argparse.Namespace) -> MonitoredModel:
-    """Load what is known of the model that MODEL names from when it was promoted.
+    """Load the reference of the model that MODEL names, which was written when it was promoted.
 
     Raises:
-        ConfigError: it has no reference, or is for another task.
-        LeaseHeld, Refused, NotReady, Unavailable: as `ModelSource.fetch`.
+        ConfigError: it has no reference.
     """
     source = model_source(args, args.model)
     version = source.current_version()
     if source.is_registered:
-        # The answers of a version that was in use before are held to that one.
+        # The answers of an earlier version are compared with that version's reference.
         version = args.version or version
         source = source.at_version(version)
     elif source.is_search:
@@ -108,22 +107,22 @@ def monitored_model(args: argparse.Namespace) -> MonitoredModel:
     return MonitoredModel(str(source), reference, version)
 
 
-def figures(found: Findings) -> dict[str, float]:
-    """Return the numbers of what was found, by their names in MLflow."""
-    made: dict[str, float | None] = {
-        "images": found.images,
-        "changed": bool(found.changed),
-        "corrected": found.corrected,
+def figures(findings: Findings) -> dict[str, float]:
+    """Collect the figures of the findings, by their names in MLflow."""
+    numbers: dict[str, float | None] = {
+        "images": findings.images,
+        "changed": bool(findings.changed),
+        "corrected": findings.corrected,
     }
-    made |= {f"{check.name.replace(' ', '_')}_p": check.p for check in found.checks}
-    if found.accuracy is not None:
-        right = found.accuracy
-        made |= {"accuracy": right.value, "accuracy_low": right.low, "accuracy_high": right.high}
-    return {f"monitor/{key}": float(value) for key, value in made.items() if value is not None}
+    numbers |= {f"{check.name.replace(' ', '_')}_p": check.p for check in findings.checks}
+    if findings.accuracy is not None:
+        right = findings.accuracy
+        numbers |= {"accuracy": right.value, "accuracy_low": right.low, "accuracy_high": right.high}
+    return {f"monitor/{key}": float(value) for key, value in numbers.items() if value is not None}
 
 
 def command(args: argparse.Namespace) -> int:
-    """Read, test and tell; return the exit code."""
+    """Read the records, test them, and print the findings; return the exit code."""
     if args.page is not None and (args.page.is_dir() or not args.page.parent.is_dir()):
         raise ConfigError(f"--page '{args.page}': name a file in a folder that is there.")
     if args.track and not args.model.startswith(REGISTERED):
@@ -134,47 +133,47 @@ def command(args: argparse.Namespace) -> int:
     records = Records.at(args.place)
     model = monitored_model(args)
     window = load_window(records, model.reference, args.since or 0, args.version or model.version)
-    found = find_changes(model.name, model.reference, window, args.rate)
-    tell(found, Terminal(stderr=args.json))
+    findings = find_changes(model.name, model.reference, window, args.rate)
+    print_findings(findings, Terminal(stderr=args.json))
     if args.page is not None:
-        write_page(args.page, found, model.reference, window)
+        write_page(args.page, findings, model.reference, window)
         say(Terminal(stderr=args.json), f"  page         {args.page}")
     if args.track:
         from search.tracking.monitoring import log_monitoring
 
-        log_monitoring(model.name, registry_uri(args.tracking), figures(found))
+        log_monitoring(model.name, registry_uri(args.tracking), figures(findings))
     if args.json:
-        sys.stdout.write(json.dumps(found.to_json()) + "\n")
-    return ExitCode.CHANGED if found.changed else 0
+        sys.stdout.write(json.dumps(findings.to_json()) + "\n")
+    return ExitCode.CHANGED if findings.changed else 0
 
 
-def write_page(path: Path, found: Findings, reference: Reference, window: Window) -> None:
-    """Write the page."""
+def write_page(path: Path, findings: Findings, reference: Reference, window: Window) -> None:
+    """Write the page, by a temporary file, so that a reader never sees half of it."""
     from search.feedback.monitoring.page import render  # Jinja is not needed before
 
     partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
-    partial.write_text(render(found, reference, window), encoding="utf-8")
+    partial.write_text(render(findings, reference, window), encoding="utf-8")
     partial.replace(path)
 
 
-def tell(found: Findings, terminal: Terminal) -> None:
-    """Print what was found."""
-    say(terminal, f"{found.model}: {verdict(found)}")
-    for title, text in facts(found):
+def print_findings(findings: Findings, terminal: Terminal) -> None:
+    """Print the verdict, and a line for each fact behind it."""
+    say(terminal, f"{findings.model}: {verdict(findings)}")
+    for title, text in facts(findings):
         say(terminal, f"  {title:<12} {text}")
 
 
 def parser() -> Parser:
     """Return the parser of this command's options."""
-    made = Parser(
+    parser = Parser(
         prog="python -m search.monitor", description=__doc__, formatter_class=HelpFormatter
     )
-    made.add_argument(
+    parser.add_argument(
         "model",
         metavar="MODEL",
         help="a search's name, models:/NAME@champion, models:/NAME/3, or a promoted model's folder",
     )
-    made.add_argument(
+    parser.add_argument(
         "--from",
         dest="place",
         type=storage,
@@ -182,24 +181,24 @@ def parser() -> Parser:
         metavar="PLACE",
         help="where the records are: a folder, or s3://BUCKET/PREFIX",
     )
-    _which_answers(made)
-    made.add_argument(
+    _answer_options(parser)
+    parser.add_argument(
         "--rate", type=rate, default=RATE, metavar="P", help="the false-alarm rate of a call"
     )
-    made.add_argument("--page", type=own_path, metavar="FILE", help="write a page too (HTML)")
-    made.add_argument(
+    parser.add_argument("--page", type=own_path, metavar="FILE", help="write a page too (HTML)")
+    parser.add_argument(
         "--track",
         action="store_true",
         help="add the figures (monitor/...) to a run of this version in its search's experiment "
         "in MLflow",
     )
-    _where_the_model_is(made)
-    json_option(made)
-    return made
+    _model_options(parser)
+    json_option(parser)
+    return parser
 
 
-def _which_answers(parser: Parser) -> None:
-    """Add the options that choose answers."""
+def _answer_options(parser: Parser) -> None:
+    """Add the options that choose the answers to test."""
     parser.add_argument(
         "--since",
         type=since,
@@ -215,7 +214,7 @@ def _which_answers(parser: Parser) -> None:
     )
 
 
-def _where_the_model_is(parser: Parser) -> None:
+def _model_options(parser: Parser) -> None:
     """Add the options by which the model is found."""
     place_option(parser)
     parser.add_argument(

@@ -53,45 +53,45 @@ FIRST = 64
 
 @dataclass
 class Files:
-    """The images that paths name, found one by one as they are asked for."""
+    """The images that paths name, found lazily during the iteration."""
 
     paths: Sequence[str]
-    others: int = 0
-    """The number of files below folders that are no images by their suffix."""
-    first_other: str = ""
+    skipped: int = 0
+    """The number of files below folders whose suffix is not that of an image."""
+    first_skipped: str = ""
     unread: list[OSError] = field(default_factory=list)
-    """The errors that kept folders from being read."""
+    """The errors of folders that could not be read."""
 
     def __iter__(self) -> Iterator[str]:
         """Yield each file, in the order of the paths; those below a folder by name."""
         for path in self.paths:
-            for one in _lines(sys.stdin) if path == STDIN else [path]:
-                yield from self._below(one) if Path(one).is_dir() else [one]
+            for entry in _lines(sys.stdin) if path == STDIN else [path]:
+                yield from self._below(entry) if Path(entry).is_dir() else [entry]
 
     def _below(self, folder: str) -> Iterator[str]:
-        seen = {os.path.realpath(folder)}  # a link may lead back
+        visited = {os.path.realpath(folder)}  # a link may lead back
         for parent, folders, names in os.walk(folder, onerror=self.unread.append, followlinks=True):
             folders[:] = sorted(
                 name
                 for name in folders
-                if not is_hidden(name) and _is_new(os.path.realpath(Path(parent, name)), seen)
+                if not is_hidden(name) and _is_new(os.path.realpath(Path(parent, name)), visited)
             )
             for path in (Path(parent, name) for name in sorted(names) if not is_hidden(name)):
                 if path.suffix.lower() in SUFFIXES:
                     yield str(path)
                 else:
-                    self.others += 1
-                    self.first_other = self.first_other or str(path)
+                    self.skipped += 1
+                    self.first_skipped = self.first_skipped or str(path)
 
 
 def _lines(stream: Iterable[str]) -> Iterator[str]:
     return (line.rstrip("\n") for line in stream if line.strip())
 
 
-def _is_new(path: str, seen: set[str]) -> bool:
-    """Return whether a path has not been seen, and remember it."""
-    is_new = path not in seen
-    seen.add(path)
+def _is_new(path: str, visited: set[str]) -> bool:
+    """True if a path has not been visited; marks it as visited."""
+    is_new = path not in visited
+    visited.add(path)
     return is_new
 
 
@@ -100,19 +100,19 @@ class FolderAccuracy:
     """The model's accuracy on folders whose sub-folders are named after its classes."""
 
     roots: Sequence[Path]
-    """These folders; without any nothing is known of what images show."""
+    """These folders; without any, the true classes are unknown."""
     images: dict[str, int] = field(default_factory=dict)
     """The number of images of each class."""
     right: dict[str, int] = field(default_factory=dict)
-    """The number of those that the model named right."""
+    """The number of images of each class that the model predicts correctly."""
 
     @classmethod
     def over(cls, paths: Sequence[str], classes: Sequence[str]) -> "FolderAccuracy":
-        """Take those of the paths whose sub-folders all have names of classes."""
+        """Use those of the paths whose sub-folders all have the names of classes."""
         return cls([Path(path) for path in paths if _has_class_folders(Path(path), set(classes))])
 
     def true_class(self, file: str) -> str | None:
-        """Return the class in whose folder a file lies; None where that is not known."""
+        """The class in whose folder a file lies; None if it is unknown."""
         for root in self.roots:
             if Path(file).is_relative_to(root):
                 first, *rest = Path(file).relative_to(root).parts
@@ -120,7 +120,7 @@ class FolderAccuracy:
         return None
 
     def take(self, answer: "FileAnswer") -> "FileAnswer":
-        """Count an answer, and return it with the class of its folder where that is known."""
+        """Count an answer, and return it with the class of its folder if that is known."""
         if not self.roots or answer.error:
             return answer
         true = self.true_class(answer.file)
@@ -136,7 +136,7 @@ class FolderAccuracy:
         return share_interval(sum(self.right.values()) / images, images)
 
     def lines(self) -> Iterator[str]:
-        """Yield the accuracy in words, and below it that of each class, the worst first."""
+        """Yield a line with the accuracy, then one for each class, the worst first."""
         if not (images := sum(self.images.values())):
             return
         right, (low, high) = sum(self.right.values()), self.bounds
@@ -156,25 +156,23 @@ class FolderAccuracy:
 def _has_class_folders(folder: Path, classes: set[str]) -> bool:
     """True if a folder has sub-folders, each of them named after a class."""
     try:
-        names = {one.name for one in folder.iterdir() if one.is_dir() and not is_hidden(one.name)}
+        names = {
+            child.name for child in folder.iterdir() if child.is_dir() and not is_hidden(child.name)
+        }
     except OSError:  # no folder, or one that the walk reports
         return False
     return bool(names) and names <= classes
 
 
 def predictions(model: "Model", files: Iterable[str]) -> "Iterator[FileAnswer]":
-    """Yield what a model says of each file, in their order; see `trainables.export.stream`."""
+    """Yield a model's answer for each file, in their order; see `trainables.export.stream`."""
     from trainables.export.stream import answers
 
     return answers(model, files)
 
 
 def load_named(args: argparse.Namespace) -> "Model":
-    """Load the model that NAME names.
-
-    Raises:
-        ConfigError, LeaseHeld, Refused, NotReady, Unavailable: as `ModelSource.fetch`.
-    """
+    """Load the model that NAME names."""
     source = model_source(args, args.name)
     if source.is_search:
         # It is exported and compared with its checkpoint, which takes seconds.
@@ -183,15 +181,15 @@ def load_named(args: argparse.Namespace) -> "Model":
 
 
 class Progress:
-    """The number of images so far, on stderr: in one line on a terminal, else a line at times."""
+    """Shows the number of images so far on stderr: in a status line, or in a line now and then."""
 
     def __init__(self) -> None:
         self.console = Terminal(stderr=True)
-        self.began = self.told = time.monotonic()
+        self.began = self.last_report = time.monotonic()
         self.images = self.unread = 0
 
     def __enter__(self) -> "Progress":
-        """Begin to show it, if the answers themselves do not."""
+        """Show it, unless the answers go to the same terminal and show the progress themselves."""
         self._stack = ExitStack()
         self._status = (
             self._stack.enter_context(self.console.status("reading"))
@@ -201,11 +199,11 @@ class Progress:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Take it away."""
+        """Remove the status line."""
         self._stack.close()
 
     def take(self, answer: "FileAnswer") -> None:
-        """Count a file; name one that could not be read."""
+        """Count a file, and report it if it could not be read."""
         if answer.error:
             self.unread += 1
             say(self.console, f"{NOT_READ}{answer.file}: {answer.error}")
@@ -214,8 +212,8 @@ class Progress:
         now = time.monotonic()
         if self._status is not None:
             self._status.update(self.text)
-        elif now - self.told >= TELL_S and not sys.stdout.isatty():
-            self.told = now
+        elif now - self.last_report >= TELL_S and not sys.stdout.isatty():
+            self.last_report = now
             say(self.console, self.text)
 
     @property
@@ -227,45 +225,45 @@ class Progress:
         return f"{self.images:,} image{plural}, {self.images / seconds:,.0f} a second{unread}"
 
     def counted(self, answers: "Iterator[FileAnswer]") -> "Iterator[FileAnswer]":
-        """Yield these answers, counting them and naming what could not be read."""
+        """Yield these answers, counting them and reporting the files that could not be read."""
         for answer in answers:
             self.take(answer)
             yield answer
 
 
-def print_json(found: "Iterable[FileAnswer]") -> None:
-    """Print an object a line, also for what could not be read."""
-    for answer in found:
+def print_json(answers: "Iterable[FileAnswer]") -> None:
+    """Print a JSON object per line, also for files that could not be read."""
+    for answer in answers:
         values = {"error": answer.error} if answer.error else answer.values
         print(json.dumps({"file": answer.file, **values}))
 
 
-def write_csv(found: "Iterator[FileAnswer]", file: Path) -> None:
-    """Write a row for each file that could be read; without any the file is not made."""
-    if (first := next(found, None)) is None:
+def write_csv(answers: "Iterator[FileAnswer]", file: Path) -> None:
+    """Write a row for each file that could be read; without any, no file is created."""
+    if (first := next(answers, None)) is None:
         return
     with csv_rows(file, ["file", *first.values]) as rows:
-        for answer in chain([first], found):
+        for answer in chain([first], answers):
             rows.write({"file": answer.file, **answer.values})
 
 
-def print_table(found: "Iterator[FileAnswer]") -> None:
+def print_table(answers: "Iterator[FileAnswer]") -> None:
     """Print a line for each file that could be read, below a line of titles."""
-    known = list(islice(found, FIRST))
-    if not known:
+    first_answers = list(islice(answers, FIRST))
+    if not first_answers:
         return
-    titles = ("file", *known[0].values)
-    cells = [titles, *(_cells(answer) for answer in known)]
+    titles = ("file", *first_answers[0].values)
+    cells = [titles, *(_cells(answer) for answer in first_answers)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in chain(cells, map(_cells, found)):
+    for row in chain(cells, map(_cells, answers)):
         padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print("  ".join(padded).rstrip())
 
 
 def _cells(answer: "FileAnswer") -> tuple[str, ...]:
     texts = (
-        "" if one is None else f"{one:.4f}" if isinstance(one, float) else str(one)
-        for one in answer.values.values()
+        "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+        for value in answer.values.values()
     )
     return tuple(printable(text) for text in (answer.file, *texts))
 
@@ -276,7 +274,7 @@ def class_names(model: "Model") -> Sequence[str]:
 
 
 def command(args: argparse.Namespace) -> int:
-    """Print what the model says of each image, and return the exit code."""
+    """Print the model's answer for each image, and return the exit code."""
     if args.csv is not None and args.json:
         raise ConfigError("--csv and --json: leave one of them out.")
     check_csv(args.csv)
@@ -285,10 +283,10 @@ def command(args: argparse.Namespace) -> int:
     files = Files(args.paths)
     accuracy = FolderAccuracy.over(args.paths, class_names(model))
     with Progress() as progress:
-        found = map(accuracy.take, progress.counted(predictions(model, files)))
-        readable = (answer for answer in found if not answer.error)
+        answers = map(accuracy.take, progress.counted(predictions(model, files)))
+        readable = (answer for answer in answers if not answer.error)
         if args.json:
-            print_json(found)
+            print_json(answers)
         elif args.csv is not None:
             write_csv(readable, args.csv)
         else:
@@ -296,9 +294,9 @@ def command(args: argparse.Namespace) -> int:
     for error in files.unread:
         say(progress.console, f"{NOT_READ}{error.filename}: {error.strerror}")
     progress.unread += len(files.unread)
-    if files.others:
-        more = f"{files.others:,} other file{'s' * (files.others != 1)} left out"
-        say(progress.console, f"note: {more} (first: {files.first_other})")
+    if files.skipped:
+        more = f"{files.skipped:,} other file{'s' * (files.skipped != 1)} left out"
+        say(progress.console, f"note: {more} (first: {files.first_skipped})")
     if not progress.images:
         raise ConfigError(f"no image was found that can be read: {', '.join(args.paths)[:200]}")
     say(progress.console, progress.text)
@@ -308,7 +306,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def parser() -> Parser:
-    """Return what reads the command line."""
+    """Return the parser of this command's options."""
     parser = Parser(
         prog="python -m search.predict", description=__doc__, formatter_class=HelpFormatter
     )

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 def command(args: argparse.Namespace) -> int:
-    """Promote the best network of a search and say so; return the exit code.
+    """Register the best network of a search as the champion; return the exit code.
 
     Everything that can be checked is checked before the network is exported and registered.
     """
@@ -80,25 +80,27 @@ def command(args: argparse.Namespace) -> int:
     for line in lines(result, chosen, exported, registered, uri):
         say(console, line)
     if args.json:
-        found = above_chance(against_guessing(result, chosen))
-        print(json.dumps({**as_json(chosen, exported, registered), "above_chance": found}))
+        is_above_chance = above_chance(against_guessing(result, chosen))
+        print(
+            json.dumps({**as_json(chosen, exported, registered), "above_chance": is_above_chance})
+        )
     return 0
 
 
 def refuse_at_chance(result: SearchResult, chosen: TrialResult, storage: Storage) -> None:
-    """Check that the model is better than guessing, where that is known.
+    """Check that the model is better than guessing, if that is known.
 
     Raises:
         NoBetterThanGuessing: it is not.
     """
-    found = against_guessing(result, chosen)
-    if found is None or found.is_above:
+    against = against_guessing(result, chosen)
+    if against is None or against.is_above:
         return
-    luck = ", which may be luck" if found.difference > 0 else ""
+    luck = ", which may be luck" if against.difference > 0 else ""
     raise NoBetterThanGuessing(
         Message(
-            f"no better than {found.guess.doing} ({_reached(found, found.guessed)}): "
-            f"{chosen.trial} has {found.value:.4g}{luck}. To register it all the same: ",
+            f"no better than {against.guess.doing} ({_reached(against, against.guessed)}): "
+            f"{chosen.trial} has {against.value:.4g}{luck}. To register it all the same: ",
             Remedy(
                 "promote",
                 result.name,
@@ -111,12 +113,12 @@ def refuse_at_chance(result: SearchResult, chosen: TrialResult, storage: Storage
     )
 
 
-def _reached(found: AgainstGuessing, value: float) -> str:
+def _reached(against: AgainstGuessing, value: float) -> str:
     """Return `0.952 of the 42 validation images`, or `a macro F1 of 0.4878 on ...`."""
-    images = f"the {found.images:,} {found.part} images"
-    if found.metric.is_share:
+    images = f"the {against.images:,} {against.part} images"
+    if against.metric.is_share:
         return f"{value:.4g} of {images}"
-    return f"{with_article(found.metric)} of {value:.4g} on {images}"
+    return f"{with_article(against.metric)} of {value:.4g} on {images}"
 
 
 def lines(
@@ -126,7 +128,7 @@ def lines(
     registered: Registered,
     uri: str,
 ) -> list[str]:
-    """Return what was done as lines of text."""
+    """Describe the registered model in lines of text."""
     was = (
         f"; version {registered.before}, the champion until now, stays" if registered.before else ""
     )
@@ -147,7 +149,7 @@ def lines(
 
 
 def as_json(chosen: TrialResult, exported: "Exported", registered: Registered) -> Json:
-    """Return what was done as plain values."""
+    """Describe the registered model as JSON-compatible values."""
     return {
         "name": registered.name,
         "version": registered.version,
@@ -166,39 +168,39 @@ def as_json(chosen: TrialResult, exported: "Exported", registered: Registered) -
 
 def parser() -> Parser:
     """Return the parser of this command's options."""
-    made = Parser(
+    parser = Parser(
         prog="python -m search.promote", description=__doc__, formatter_class=HelpFormatter
     )
-    storage_option(made)
-    made.add_argument(
+    storage_option(parser)
+    parser.add_argument(
         "--trial",
         metavar="TRIAL",
         help="another than the search's answer: a quicker one of the Pareto front, say",
     )
-    made.add_argument(
+    parser.add_argument(
         "--onnx",
         action="store_true",
         help="also as ONNX, checked on the validation images and timed in onnxruntime",
     )
-    made.add_argument(
+    parser.add_argument(
         "--model",
         metavar="REGISTERED_NAME",
         help="the model's name in the registry (default: the search's)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--tracking", metavar="URI", help="MLflow's tracking URI (default: the search's own)"
     )
-    made.add_argument(
+    parser.add_argument(
         "--data-root",
         type=own_path,
         metavar="DIR",
         help="where the data lies now (default: as the search)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--anyway", action="store_true", help="promote a model that is no better than guessing"
     )
-    json_option(made)
-    return made
+    json_option(parser)
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -38,56 +38,52 @@ from trainables.errors import ConfigError, counted
 
 ROUNDS, MIN_TRIALS = 5, 6
 MIN_COMPARED = 2
-"""The least number of trials that count with which anything can be compared."""
+"""The fewest trials that a refinement can compare."""
 
 
 def parser() -> Parser:
     """Return the parser of this command's options."""
-    made = Parser(
+    parser = Parser(
         prog="python -m search.refine", description=__doc__, formatter_class=HelpFormatter
     )
-    storage_option(made)
-    made.add_argument(
+    storage_option(parser)
+    parser.add_argument(
         "--trials",
         type=int,
         metavar="N",
         help="new trials a round (default: as before, else a third of the search's, "
         f"at least {MIN_TRIALS})",
     )
-    made.add_argument(
+    parser.add_argument(
         "--rounds",
         type=int,
         metavar="N",
         help=f"rounds at most (default: as before, else {ROUNDS})",
     )
-    budget_options(made, "none", of="what may be used from now on", gain=False)
-    change_option(made, "the data, the code or a library")
-    place_options(made, "as the search")
-    keep_option(made)
-    made.add_argument(
+    budget_options(parser, "none", of="what may be used from now on", gain=False)
+    change_option(parser, "the data, the code or a library")
+    place_options(parser, "as the search")
+    keep_option(parser)
+    parser.add_argument(
         "--dry-run",
         action="store_true",
         help="print what the next round would change; start nothing",
     )
-    json_option(made)
-    return made
+    json_option(parser)
+    return parser
 
 
 def refine(args: argparse.Namespace) -> Finished | None:
-    """Refine the search that the command line names, and print what was found.
+    """Refine the search that the command line names, and print the result.
 
     Returns None for a dry run.
 
     Raises:
-        JournalError: there is no such search.
-        Refused: it has not come to its end, it has too little to compare, or it is not what it
-            was.
-        ConfigError, NotReady, Unavailable: as for `run`.
-        LeaseHeld: another driver has it.
+        Refused: the data, the code or a library has changed, and --allow-change is not given.
     """
     began = command_start()
-    kept = search_of(args)
-    result = SearchResult.read(kept.opened())
+    home = search_of(args)
+    result = SearchResult.read(home.opened())
     recorded = apply_overrides(
         Experiment.from_description(args.name, result.started.experiment, args.storage),
         overrides_of(args),
@@ -100,9 +96,9 @@ def refine(args: argparse.Namespace) -> Finished | None:
     terms = terms_of(args, result if goes_on else None, len(result.trials))
     experiment = experiment_of(args, recorded, result, goes_on=goes_on)
     prepared = prepare(experiment, anew=False, trainings=terms.rounds * terms.trials)
-    found = changes(result.started, facts_now(recorded, prepared))
-    if found and not args.allow_change:
-        raise Refused(changes_text(args.name, found))
+    differences = changes(result.started, facts_now(recorded, prepared))
+    if differences and not args.allow_change:
+        raise Refused(changes_text(args.name, differences))
     console = Terminal(stderr=not args.dry_run)
     if args.dry_run:
         for line in plan(prepared, result, terms):
@@ -111,7 +107,7 @@ def refine(args: argparse.Namespace) -> Finished | None:
     opening = opening_line(prepared.experiment, f"{known_text(result)}; {terms_text(terms)}")
     # The refinement may have been cut off between its own end and the search's.
     is_settled = goes_on and result.refinement is not None and result.refinement.is_over
-    first = Resumed(changes=found, refining=None if is_settled else terms)
+    first = Resumed(changes=differences, refining=None if is_settled else terms)
     return run_session(
         prepared,
         console,
@@ -127,7 +123,7 @@ def refine(args: argparse.Namespace) -> Finished | None:
 
 
 def refuse_few(experiment: Experiment, result: SearchResult) -> None:
-    """Check that there are trials and parameters to compare, by the metric alone.
+    """Check that there are trials and parameters to compare, by the metric only.
 
     Raises:
         Refused: there are none, or the search has other objectives.
@@ -160,17 +156,19 @@ def refuse_few(experiment: Experiment, result: SearchResult) -> None:
         )
 
 
-def terms_of(args: argparse.Namespace, begun: SearchResult | None, known: int) -> RefinementTerms:
-    """Return the most rounds there may be, and the number of new trials in each.
+def terms_of(
+    args: argparse.Namespace, earlier: SearchResult | None, trial_count: int
+) -> RefinementTerms:
+    """Choose the maximum number of rounds, and the number of new trials in each.
 
-    By default they are those of the refinement that was begun, if there is one.
+    By default they are those of the earlier refinement that this one continues, if there is one.
 
     Raises:
         ConfigError: one of them is below 1.
     """
-    before = RefinementTerms(ROUNDS, max(MIN_TRIALS, round(known / 3)))
-    if begun is not None and begun.refinement is not None:
-        before = begun.refinement.terms
+    before = RefinementTerms(ROUNDS, max(MIN_TRIALS, round(trial_count / 3)))
+    if earlier is not None and earlier.refinement is not None:
+        before = earlier.refinement.terms
     terms = RefinementTerms(
         before.rounds if args.rounds is None else args.rounds,
         before.trials if args.trials is None else args.trials,
@@ -184,9 +182,9 @@ def terms_of(args: argparse.Namespace, begun: SearchResult | None, known: int) -
 def experiment_of(
     args: argparse.Namespace, recorded: Experiment, result: SearchResult, *, goes_on: bool
 ) -> Experiment:
-    """Return the search as the refinement continues it.
+    """Build the experiment that the refinement continues.
 
-    It has the sampler that learns and a budget of its own; limits that are used up no longer count.
+    It uses the Bayesian algorithm and its own budget; limits that are used up are dropped.
     """
     experiment = replace(
         recorded if goes_on else replace(recorded, algorithm="bayes", trials=len(result.trials)),
@@ -203,24 +201,24 @@ def experiment_of(
 
 
 def terms_text(terms: RefinementTerms) -> str:
-    """Return the terms in words."""
+    """Describe the terms."""
     return (
         f"up to {terms.rounds} round{'s' * (terms.rounds != 1)} of {counted(terms.trials, 'trial')}"
     )
 
 
 def known_text(result: SearchResult) -> str:
-    """Return how many trials are known, in words."""
+    """The number of known trials as text."""
     count = len(result.trials)
     return f"{counted(count, 'trial')} {'is' if count == 1 else 'are'} known"
 
 
 def plan(prepared: Prepared, result: SearchResult, terms: RefinementTerms) -> list[str]:
-    """Return what the next round would change, as lines of text."""
+    """Describe the changes of the next round in lines of text."""
     experiment = prepared.experiment
-    _, found = next_space(experiment, prepared.dataset, result)
+    _, space_changes = next_space(experiment, prepared.dataset, result)
     title = f"{experiment.name}: {known_text(result)}; {terms_text(terms)}. The next would change:"
-    return [title, *(f"  {change.text}" for change in found), "  nothing was started"]
+    return [title, *(f"  {change.text}" for change in space_changes), "  nothing was started"]
 
 
 def command(args: argparse.Namespace) -> int:

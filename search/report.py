@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     return guarded(lambda: _write(search_of(args), args.out))
 
 
-def _write(kept: Home, out: Path | None) -> int:
+def _write(home: Home, out: Path | None) -> int:
     # Imported late, for the page imports matplotlib, and modules that set environment variables.
     from search.views.page.page import write
 
@@ -37,7 +37,7 @@ def _write(kept: Home, out: Path | None) -> int:
             "is a folder" if out.is_dir() else f"is to be in '{out.parent}', which is no folder"
         )
         raise ConfigError(f"--out '{out}' {problem}. Name a file in a folder that is there.")
-    folder = kept.opened(files=True)
+    folder = home.opened(files=True)
     path = out or folder / PAGE
     write(SearchResult.read(folder), folder, path)
     print(printable(str(path)))

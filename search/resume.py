@@ -44,48 +44,46 @@ from trainables.errors import ConfigError, counted
 
 def parser() -> Parser:
     """Return the parser of this command's options."""
-    made = Parser(
+    parser = Parser(
         prog="python -m search.resume", description=__doc__, formatter_class=HelpFormatter
     )
-    storage_option(made)
-    change_option(made, "the space, the data, the code or a library")
-    made.add_argument(
+    storage_option(parser)
+    change_option(parser, "the space, the data, the code or a library")
+    parser.add_argument(
         "--trials", type=int, metavar="N", help="as many trials in all (default: as before)"
     )
     of = "what all sessions together may use (a new limit replaces those of its kind)"
-    budget_options(made, "as before", of=of)
-    place_options(made, "as before")
-    keep_option(made)
-    made.add_argument("--fuse", metavar="N", help="as of search.run (default: as before)")
-    made.add_argument("--space", metavar="NAME", help="another space (default: as before)")
-    made.add_argument(
+    budget_options(parser, "as before", of=of)
+    place_options(parser, "as before")
+    keep_option(parser)
+    parser.add_argument("--fuse", metavar="N", help="as of search.run (default: as before)")
+    parser.add_argument("--space", metavar="NAME", help="another space (default: as before)")
+    parser.add_argument(
         "--seed",
         type=seed,
         metavar="N",
         help="another seed for what is suggested from now on (default: as before)",
     )
-    json_option(made)
-    return made
+    json_option(parser)
+    return parser
 
 
 def resume(args: argparse.Namespace, *, advises: bool = True) -> Finished:
-    """Go on with the search that the command line names, and print what was found.
+    """Continue the search that the command line names, and print the result.
 
-    `advises` says whether it is to say what may be done next.
+    With `advises` it also suggests the next commands.
 
     Raises:
-        JournalError: there is no such search.
-        Refused: it is not what it was.
-        ConfigError, NotReady, Unavailable: as for `run`.
-        LeaseHeld: another driver has it.
+        Refused: the space, the data, the code or a library has changed, and --allow-change is not
+            given.
     """
     began = command_start()
-    kept = search_of(args)
-    # Before the journal is read: a trial's line is written before its folder is made, so that a
-    # running driver's new trial is not taken for one whose line is missing.
-    trials = kept.trials()
-    result = SearchResult.read(kept.opened())
-    check_trials(kept, trials, result)
+    home = search_of(args)
+    # List the folders before reading the journal. A running driver writes a new trial's line before
+    # it makes the folder, so in this order its line is never reported as missing.
+    trials = home.trials()
+    result = SearchResult.read(home.opened())
+    check_trials(home, trials, result)
     experiment = experiment_of(args, result)
     plan = SessionPlan("search.resume", Resumed(), as_json=args.json, advises=advises)
     console = Terminal(stderr=True)
@@ -101,23 +99,23 @@ def resume(args: argparse.Namespace, *, advises: bool = True) -> Finished:
         begins=bool(result.unfinished) or len(result.trials) < experiment.planned_trials,
     )
     experiment = prepared.experiment
-    found = changes(result.started, facts_now(experiment, prepared))
-    if found and not args.allow_change:
-        raise Refused(changes_text(args.name, found))
+    differences = changes(result.started, facts_now(experiment, prepared))
+    if differences and not args.allow_change:
+        raise Refused(changes_text(args.name, differences))
     policy: MakePolicy = SearchPolicy
     if result.refinement is not None:
         policy = partial(RefinementPolicy, dataset=prepared.dataset)
     opening = opening_line(experiment, standing_text(experiment, result))
-    first = Resumed(changes=found, space_sha256=sha256_of(args.space) if args.space else None)
+    first = Resumed(changes=differences, space_sha256=sha256_of(args.space) if args.space else None)
     plan = replace(plan, first_event=first, policy=policy)
     return run_session(prepared, console, began, opening, plan)
 
 
 def standing_text(experiment: Experiment, result: SearchResult) -> str:
-    """Return how many trials have ended, go on and wait, in words."""
-    held = sum(trial.outcome == "held" for trial in result.trials.values())
-    waits = f", {held} {'waits' if held == 1 else 'wait'} at a rung" if held else ""
-    cut_off = len(result.unfinished) - held
+    """Describe how many trials have ended, continue and wait."""
+    waiting = sum(trial.outcome == "held" for trial in result.trials.values())
+    waits = f", {waiting} {'waits' if waiting == 1 else 'wait'} at a rung" if waiting else ""
+    cut_off = len(result.unfinished) - waiting
     go_on = "goes on where it was" if cut_off == 1 else "go on where they were"
     ended = f"{result.ended} of {counted(experiment.planned_trials, 'trial')}"
     return (
@@ -126,11 +124,10 @@ def standing_text(experiment: Experiment, result: SearchResult) -> str:
 
 
 def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:
-    """Return the search of the journal with the command line's changes.
+    """Build the experiment from the journal with the command line's changes.
 
     Raises:
-        ConfigError: the options are refused.
-        Refused: the space file has changed.
+        ConfigError: --trials is given for a refined search.
     """
     experiment = Experiment.from_description(args.name, result.started.experiment, args.storage)
     space = space_of(args, experiment, result)
@@ -143,18 +140,18 @@ def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:
                 ".",
             )
         )
-    given = {
+    new_values = {
         name: value for name in ("trials", "seed") if (value := getattr(args, name)) is not None
     }
     if args.space is not None:
         params = [trial.params for trial in result.trials.values()]
-        given["outside"] = sum(space.kept(values) != values for values in params)
+        new_values["outside"] = sum(space.valid_values(values) != values for values in params)
     changed = replace(
         experiment,
         space=space,
         space_source=args.space or experiment.space_source,
         base=base_of(experiment.base, space),
-        **given,
+        **new_values,
     )
     return apply_overrides(changed, overrides_of(args), result)
 
@@ -162,13 +159,12 @@ def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:
 def space_of(args: argparse.Namespace, experiment: Experiment, result: SearchResult) -> SearchSpace:
     """Return the space that the command line names, else that of the journal.
 
-    The journal's is what the search began with: without the models, say, whose weights were not
-    there. A user's own file is run only if the command line names it: a journal says what to
-    continue with, not what to run.
+    The journal has the space that the search began with: for example, without the models whose
+    weights were not available. A user's own file is executed only if the command line names it,
+    since a journal is data, and must not decide which code runs.
 
     Raises:
         Refused: the file has changed.
-        ConfigError: there is no such space.
     """
     if args.space is not None:
         return find(args.space).fixed(experiment.settings)
@@ -184,11 +180,11 @@ def space_of(args: argparse.Namespace, experiment: Experiment, result: SearchRes
     return experiment.space
 
 
-def check_trials(kept: Home, trials: list[str], result: SearchResult) -> None:
+def check_trials(home: Home, trials: list[str], result: SearchResult) -> None:
     """Check that every trial's folder has its line in the journal.
 
-    The folder is made after the line, so that one without a line means that the journal's end is
-    missing.
+    The line is written before the folder is made, so a folder without a line means that the end of
+    the journal is missing.
 
     Raises:
         Refused: there is such a folder.
@@ -200,16 +196,16 @@ def check_trials(kept: Home, trials: list[str], result: SearchResult) -> None:
             "to train what was lost again."
         )
         raise Refused(
-            f"the end of '{kept}/{FILE_NAME}' is missing: '{kept}/{TRIALS}' has {lost[0]}, "
+            f"the end of '{home}/{FILE_NAME}' is missing: '{home}/{TRIALS}' has {lost[0]}, "
             f"the journal does not. {remedy}"
         )
 
 
 def is_done(result: SearchResult, experiment: Experiment, args: argparse.Namespace) -> bool:
-    """Return whether nothing is left to train, to evaluate, to test or to draw."""
+    """True if nothing is left to train, evaluate, test or draw."""
     used_up = result.outcome == "budget" or NO_TIME in result.unevaluated
-    wanted, most = args.trials or 0, experiment.most_trials
-    more = result.unfinished or len(result.trials) < (wanted if most is None else min(wanted, most))
+    trials, most = args.trials or 0, experiment.most_trials
+    more = result.unfinished or len(result.trials) < (trials if most is None else min(trials, most))
     more = (
         more
         or (used_up and (args.budget or args.price))
@@ -226,12 +222,12 @@ def is_done(result: SearchResult, experiment: Experiment, args: argparse.Namespa
 
 
 def check_budget(args: argparse.Namespace, experiment: Experiment, result: SearchResult) -> None:
-    """Check that something is left of the budget that ended a search, if only training is left.
+    """Check that the budget that ended a search is not used up, if only training is left.
 
     Raises:
         ConfigError: the budget is used up.
     """
-    # Evaluations for which no time was left do not count: there is none now either.
+    # Evaluations that were left out for lack of time do not count: no time is left now either.
     only_training_left = (
         result.outcome == "budget"
         and result.is_tested

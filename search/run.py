@@ -50,29 +50,29 @@ MAX_NAME, MAX_TEXT = 255, 4000
 
 def parser() -> Parser:
     """Return the parser of this command's options."""
-    made = Parser(prog="python -m search.run", description=__doc__, formatter_class=HelpFormatter)
-    made.add_argument(
+    parser = Parser(prog="python -m search.run", description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument(
         "--config",
         type=own_path,
         metavar="FILE",
         help="a YAML file of these options, and of settings under 'set:'; "
         "what is said here wins over it",
     )
-    what_options(made)
-    how_options(made)
-    where_options(made)
-    made.add_argument(
+    what_options(parser)
+    how_options(parser)
+    where_options(parser)
+    parser.add_argument(
         "--dry-run",
         action="store_true",
         help="print the plan and an estimate of the time; start nothing",
     )
-    json_option(made)
-    return made
+    json_option(parser)
+    return parser
 
 
-def what_options(made: Parser) -> None:
-    """Add the options that say what is searched, on which data."""
-    what = made.add_argument_group("what is searched")
+def what_options(parser: Parser) -> None:
+    """Add the options for the space, the data and the settings."""
+    what = parser.add_argument_group("what is searched")
     what.add_argument(
         "--space",
         metavar="NAME",
@@ -83,7 +83,7 @@ def what_options(made: Parser) -> None:
         "--data",
         default="digits",
         metavar="DATA",
-        help=f"{', '.join(sorted(named()))}, or folder:PATH (a sub-folder per class)",
+        help=f"{', '.join(sorted(named_data_sets()))}, or folder:PATH (a sub-folder per class)",
     )
     data_options(what)
     what.add_argument(
@@ -104,7 +104,7 @@ def what_options(made: Parser) -> None:
 
 
 def data_options(what: Any) -> None:
-    """Add the options that say where the images are, and how they are read."""
+    """Add the options for the place of the images, and how they are read."""
     what.add_argument(
         "--data-root",
         type=own_path,
@@ -132,9 +132,9 @@ def data_options(what: Any) -> None:
     )
 
 
-def how_options(made: Parser) -> None:
-    """Add the options that say how the search goes about it."""
-    how = made.add_argument_group("how")
+def how_options(parser: Parser) -> None:
+    """Add the options for the strategy, the training and the budget."""
+    how = parser.add_argument_group("how")
     strategy_options(how)
     training_options(how)
     budget_options(how)
@@ -186,7 +186,7 @@ def strategy_options(how: Any) -> None:
 
 
 def training_options(how: Any) -> None:
-    """Add the options for precision, folds, the seed and the test part."""
+    """Add the options for precision, folds, the seed and the test set."""
     how.add_argument(
         "--precision",
         choices=PRECISION_NAMES,
@@ -213,16 +213,16 @@ def training_options(how: Any) -> None:
     )
 
 
-def where_options(made: Parser) -> None:
-    """Add the options that say where a search runs and where it is kept."""
-    where = made.add_argument_group("where")
+def where_options(parser: Parser) -> None:
+    """Add the options for where a search runs and where it is stored."""
+    where = parser.add_argument_group("where")
     storage_options(where)
     execution_options(where)
     machine_options(where)
 
 
 def storage_options(where: Any) -> None:
-    """Add the options that say where a search is kept."""
+    """Add the options for where a search is stored."""
     where.add_argument(
         "--name", metavar="NAME", help="the search's name (default: from space, data and time)"
     )
@@ -249,7 +249,7 @@ def storage_options(where: Any) -> None:
 
 
 def execution_options(where: Any) -> None:
-    """Add the options that say where and by what trials are trained, and how many at once."""
+    """Add the options for the executor, the cluster, and how many trials train at once."""
     where.add_argument(
         "--address", default=LOCAL, metavar="ADDRESS", help="local, or a running Ray cluster"
     )
@@ -276,7 +276,7 @@ def execution_options(where: Any) -> None:
 
 
 def machine_options(where: Any) -> None:
-    """Add the options that say what trials ask for, and when they are given up."""
+    """Add the options for a trial's resources, and when it counts as hanging."""
     where.add_argument(
         "--cpus-per-trial",
         type=float,
@@ -313,11 +313,7 @@ def machine_options(where: Any) -> None:
 
 
 def experiment_of(args: argparse.Namespace) -> Experiment:
-    """Return the experiment that the command line describes.
-
-    Raises:
-        ConfigError: it describes nonsense.
-    """
+    """Build the experiment that the command line describes."""
     source = data_source(args.data)
     settings = settings_of(args)
     space, space_name, space_source = space_of(args.space)
@@ -371,7 +367,7 @@ def refuse_idle(experiment: Experiment) -> None:
     """Refuse options of early stopping that would have no effect in a new search.
 
     Raises:
-        ConfigError: there is one.
+        ConfigError: there is such an option.
     """
     sure = f"--sure {experiment.sure:g}" if experiment.sure != SURE else ""
     grace = f"--grace {experiment.grace}" if experiment.grace is not None else ""
@@ -395,26 +391,23 @@ def refuse_idle(experiment: Experiment) -> None:
         )
 
 
-def space_of(given: str | SearchSpace) -> tuple[SearchSpace, str, str]:
-    """Return a space, its name, and where a resume finds it again.
+def space_of(space: str | SearchSpace) -> tuple[SearchSpace, str, str]:
+    """Return a space, its name, and its source, by which a resume finds it.
 
-    A space that is no text was made in Python: a resume finds it in the journal.
-
-    Raises:
-        ConfigError: there is no such space.
+    A `SearchSpace` that was created in Python has no source: a resume reads it from the journal.
     """
-    if isinstance(given, SearchSpace):
-        return given, "own", ""
-    return find(given), Path(given.partition(":")[0]).stem, absolute_source(given)
+    if isinstance(space, SearchSpace):
+        return space, "own", ""
+    return find(space), Path(space.partition(":")[0]).stem, absolute_source(space)
 
 
-def named() -> set[str]:
-    """Return the data sets that `--data` names without a path."""
+def named_data_sets() -> set[str]:
+    """The data sets that `--data` names without a path."""
     return {name for name, entry in DATASETS.items() if not (entry.is_own or entry.from_folder)}
 
 
 def data_source(data: str) -> str:
-    """Return the name of the data set that `--data` names, which is `folder` for a folder.
+    """The name of the data set that `--data` names; `folder` for a folder.
 
     Raises:
         ConfigError: there is no such data set.
@@ -424,13 +417,13 @@ def data_source(data: str) -> str:
         raise ConfigError(f"'{data}' is a folder: use --data folder:{data}.")
     if source == "folder" and not path:
         raise ConfigError(f"'{data}' names no folder: use --data folder:PATH.")
-    if source != "folder" and data not in named():
-        raise ConfigError(unknown("data set", data, named() | {"folder:PATH"}))
+    if source != "folder" and data not in named_data_sets():
+        raise ConfigError(unknown("data set", data, named_data_sets() | {"folder:PATH"}))
     return source
 
 
 def settings_of(args: argparse.Namespace) -> Params:
-    """Return the settings of `--set`, and those that have an option of their own.
+    """Collect the settings of `--set`, and those that have their own option.
 
     Raises:
         ConfigError: an option and `--set` contradict each other.
@@ -449,11 +442,7 @@ def settings_of(args: argparse.Namespace) -> Params:
 
 
 def data_config(args: argparse.Namespace, data: str) -> TrialConfig:
-    """Return a config on a data set, divided by the seed and read as the options say.
-
-    Raises:
-        ConfigError: there is no such data set, or the options make no valid config.
-    """
+    """Build a config on a data set, which is split by the seed and read as the options say."""
     base = TrialConfig().override(
         {"seed": args.seed, "data.split_seed": args.seed, "data.skip_bad": args.skip_bad}
     )
@@ -463,22 +452,22 @@ def data_config(args: argparse.Namespace, data: str) -> TrialConfig:
 
 
 def with_weights(weights: Path | None, space: SearchSpace, settings: Params) -> Params:
-    """Return the settings, and what `--weights` adds to them.
+    """Add the settings of `--weights` to the settings.
 
-    It adds where the weights are found, and that networks begin with them unless that is searched.
+    These are the path of the weights, and that networks begin with them unless that is searched.
 
     Raises:
-        ConfigError: there is nothing at that place, or no network is to begin with it.
+        ConfigError: there is no such file, or no network can begin with it.
     """
     try:
-        given = own_path(settings["model.weights"]) if settings.get("model.weights") else weights
+        path = own_path(settings["model.weights"]) if settings.get("model.weights") else weights
     except argparse.ArgumentTypeError as error:
         raise ConfigError(f"--set model.weights: {error}.") from error
-    if given is None:
+    if path is None:
         return settings
-    if not given.exists():
+    if not path.exists():
         raise ConfigError(
-            f"--weights '{given}' not found. Name a file, a checkpoint, or a folder of files "
+            f"--weights '{path}' not found. Name a file, a checkpoint, or a folder of files "
             "with torchvision's names."
         )
     names = (
@@ -500,22 +489,19 @@ def with_weights(weights: Path | None, space: SearchSpace, settings: Params) -> 
         raise ConfigError(
             "weights to begin with, and model.pretrained=false: leave one of them out."
         )
-    return {**begins, **settings, "model.weights": str(given.absolute())}
+    return {**begins, **settings, "model.weights": str(path.absolute())}
 
 
 def absolute_source(space: str) -> str:
-    """Return the name of a space, or the absolute path of its file and the name there.
-
-    With that a resume finds it from any folder.
-    """
+    """The source of a space with an absolute path, so that a resume finds it from any folder."""
     file = file_of(space)
     return f"{file[0].absolute()}:{file[1]}" if file is not None else space
 
 
 def device_and_gpus(args: argparse.Namespace) -> tuple[str, float]:
-    """Return the device of every trial, and the GPUs of each of its workers.
+    """The device of every trial, and the number of GPUs of each of its workers.
 
-    They are `AUTO_DEVICE` and 0 if the cluster is to be asked.
+    They are `AUTO_DEVICE` and 0 if they depend on the cluster, which is not known yet.
 
     Raises:
         ConfigError: the device and the GPUs contradict each other.
@@ -556,11 +542,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Return the options: the command line's, then the config file's, then the defaults.
-
-    Raises:
-        ConfigError: the config file is wrong, or an option looks like a credential.
-    """
+    """Parse the options: the command line's, then the config file's, then the defaults."""
     args = options_of(list(sys.argv[1:] if argv is None else argv))
     if args.space is None:
         parser().error("the following arguments are required: --space")
@@ -568,30 +550,32 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def options_of(words: list[str]) -> argparse.Namespace:
-    """Return the options as `arguments` does; the space may be missing."""
+    """Parse the options as `arguments` does; the space may be missing."""
     args = parser().parse_args(words)
     refuse_unfit_text(args)
     if args.config is not None:
-        said, args = args, parser().parse_args([*config_file.words(args.config, parser()), *words])
-        args.budget = said.budget or args.budget
+        command_line, args = (
+            args,
+            parser().parse_args([*config_file.words(args.config, parser()), *words]),
+        )
+        args.budget = command_line.budget or args.budget
         refuse_unfit_text(args)
     return args
 
 
 def refuse_unfit_text(args: argparse.Namespace) -> None:
-    """Refuse options that must not or cannot be written down.
+    """Refuse options that must not or cannot be stored.
 
     Raises:
-        ConfigError: an option looks like a credential, is not UTF-8, or is longer than a file's
-            name
-            can be.
+        ConfigError: an option looks like a credential, is not UTF-8, or is longer than the name of
+            a file can be.
     """
-    named = [
+    texts = [
         (f"--{name.replace('_', '-')}", str(value))
         for name, value in vars(args).items()
         if isinstance(value, str | Path)
     ]
-    for name, text in [*named, *((text.partition("=")[0], text) for text in args.settings)]:
+    for name, text in [*texts, *((text.partition("=")[0], text) for text in args.settings)]:
         if not is_text(text):
             raise ConfigError(f"{name} is not UTF-8 (got {text!r}).")
         if len(text) > MAX_TEXT or any(len(part.encode()) > MAX_NAME for part in text.split("/")):

@@ -59,51 +59,45 @@ TOP, SEEDS, MAX_SEEDS = 5, 5, 100
 
 def parser() -> Parser:
     """Return the parser of this command's options."""
-    made = Parser(
+    parser = Parser(
         prog="python -m search.select", description=__doc__, formatter_class=HelpFormatter
     )
-    storage_option(made)
-    made.add_argument(
+    storage_option(parser)
+    parser.add_argument(
         "--top",
         type=int,
         metavar="N",
         help=f"how many of the best trials are candidates (default: as before, else {TOP})",
     )
-    made.add_argument(
+    parser.add_argument(
         "--seeds",
         type=int,
         metavar="N",
         help=f"fresh seeds for each that stays in the race (default: as before, else {SEEDS})",
     )
-    made.add_argument(
+    parser.add_argument(
         "--alpha",
         type=float,
         metavar="P",
         help=f"error rate of all comparisons together (default: as before, else {ALPHA})",
     )
-    made.add_argument(
+    parser.add_argument(
         "--dry-run", action="store_true", help="say what it would train and how long, and end"
     )
-    change_option(made, "the data, the code or a library")
-    place_options(made, "as the search")
-    json_option(made)
-    return made
+    change_option(parser, "the data, the code or a library")
+    place_options(parser, "as the search")
+    json_option(parser)
+    return parser
 
 
 def select(args: argparse.Namespace) -> Finished | None:
     """Choose among the best trials of the search that the command line names; print the choice.
 
     Returns None for a dry run.
-
-    Raises:
-        JournalError: there is no such search.
-        Refused: it has not come to its end, or it is not what it was.
-        ConfigError, NotReady, Unavailable: as for `run`.
-        LeaseHeld: another driver has it.
     """
     began = command_start()
-    kept = search_of(args)
-    result = SearchResult.read(kept.opened())
+    home = search_of(args)
+    result = SearchResult.read(home.opened())
     recorded = Experiment.from_description(args.name, result.started.experiment, args.storage)
     unlimited = replace(recorded, budget=Budget(), fuse="off")
     experiment = apply_overrides(unlimited, overrides_of(args), result)
@@ -134,8 +128,8 @@ def select(args: argparse.Namespace) -> Finished | None:
         say(console, note)
     cost = cost_of(result, terms)
     if args.dry_run:
-        told = f"{args.name}: {', '.join(candidates)} would be trained again: {cost}"
-        print(json.dumps({"candidates": candidates, **asdict(cost)})) if args.json else print(told)
+        text = f"{args.name}: {', '.join(candidates)} would be trained again: {cost}"
+        print(json.dumps({"candidates": candidates, **asdict(cost)})) if args.json else print(text)
         return None
     say(console, str(cost))
     opening = opening_line(
@@ -148,13 +142,13 @@ def select(args: argparse.Namespace) -> Finished | None:
 
 
 @dataclass(frozen=True)
-class Cost:
-    """The most that a selection trains from now on; candidates that are clearly worse end early."""
+class SelectionCost:
+    """The most that a selection still trains; candidates that are clearly worse end early."""
 
     trainings: int
     epochs: int
     seconds: float
-    """As fast as the search trained these candidates, and as many at once."""
+    """At the speed and with the concurrency with which the search trained these candidates."""
 
     def __str__(self) -> str:
         return (
@@ -163,26 +157,26 @@ class Cost:
         )
 
 
-def cost_of(result: SearchResult, terms: Selecting) -> Cost:
-    """Return the most that the race of these candidates trains; what was trained before is off."""
+def cost_of(result: SearchResult, terms: Selecting) -> SelectionCost:
+    """Estimate the most that the race of these candidates still trains."""
     repeats = result.selection.repeats.values() if result.selection is not None else ()
     trainings, epochs, seconds = 0, 0, 0.0
     for name in terms.candidates:
         trial = result.trials[name]
         before = [repeat for repeat in repeats if repeat.repeat_of == name][: terms.seeds]
-        length, done = trial.config["epochs"], [len(repeat.epochs) for repeat in before]
-        left = max(0, terms.seeds * length - sum(done))
-        trainings += terms.seeds - sum(count >= length for count in done)
-        epochs += left
-        seconds += left * trial.train_s / max(1, len(trial.epochs))
-    return Cost(trainings, epochs, seconds / max(1, result.started.slots))
+        length, trained_epochs = trial.config["epochs"], [len(repeat.epochs) for repeat in before]
+        remaining_epochs = max(0, terms.seeds * length - sum(trained_epochs))
+        trainings += terms.seeds - sum(count >= length for count in trained_epochs)
+        epochs += remaining_epochs
+        seconds += remaining_epochs * trial.train_s / max(1, len(trial.epochs))
+    return SelectionCost(trainings, epochs, seconds / max(1, result.started.slots))
 
 
 def refuse_unfinished(experiment: Experiment, result: SearchResult) -> None:
-    """Check that the search has come to its end, and that a trial of it counts.
+    """Check that the search has ended, and that at least one of its trials counts.
 
     Raises:
-        Refused: it has not, or none does.
+        Refused: it has not ended, or no trial counts.
     """
     if not result.is_over:
         holder = experiment.home.holder()
@@ -204,9 +198,9 @@ def refuse_unfinished(experiment: Experiment, result: SearchResult) -> None:
 
 
 def refuse_changed(args: argparse.Namespace, result: SearchResult, now: SessionStart) -> None:
-    """Check that nothing has changed that the selection rests on.
+    """Check that nothing has changed that affects the selection.
 
-    The data must be those of the search, everything else what it was when the selection began.
+    The data must be those of the search; everything else must be as when the selection began.
 
     Raises:
         Refused: something has changed.
@@ -214,13 +208,13 @@ def refuse_changed(args: argparse.Namespace, result: SearchResult, now: SessionS
     before: SessionStart = replace(now, data=result.started.data, weights=result.started.weights)
     if result.selection is not None:
         before = result.selection.started
-    found = changes(before, now)
-    if found and not args.allow_change:
-        raise Refused(changes_text(args.name, found))
+    differences = changes(before, now)
+    if differences and not args.allow_change:
+        raise Refused(changes_text(args.name, differences))
 
 
 def terms_of(args: argparse.Namespace, result: SearchResult) -> Selecting:
-    """Return the terms of the selection: its candidates, the seeds of each, and the error rate.
+    """Choose the terms of the selection: its candidates, the seeds of each, and the error rate.
 
     Raises:
         ConfigError: a term is out of its range.
@@ -240,8 +234,8 @@ def terms_of(args: argparse.Namespace, result: SearchResult) -> Selecting:
         )
     if not 0 < alpha < 1:
         raise ConfigError(f"--alpha must be > 0 and < 1 (got {alpha:g}).")
-    known = (before.top or len(before.candidates)) if before is not None else TOP
-    few = top or known
+    default_top = (before.top or len(before.candidates)) if before is not None else TOP
+    few = top or default_top
     candidates = (
         before.candidates
         if before is not None and top is None and not result.is_selection_old
@@ -251,26 +245,26 @@ def terms_of(args: argparse.Namespace, result: SearchResult) -> Selecting:
 
 
 def best_few(result: SearchResult, count: int) -> list[TrialResult]:
-    """Return the candidates: the best trials, one a training.
+    """Choose the candidates: the best trials, one for each training.
 
-    Trials that differ in length or seed alone are one training, for which the one that came
-    furthest stands. A budget may have ended the search while trials waited at a rung, or were cut
-    off in mid-training: they count as well. A trial whose checkpoint was found damaged does not.
+    Trials that differ only in length or seed are one training, represented by the trial with the
+    most epochs. Trials count even if the budget ended the search while they waited at a rung or
+    were in mid-training. A trial whose checkpoint was found damaged does not count.
     """
-    found: dict[str, TrialResult] = {}
+    candidates: dict[str, TrialResult] = {}
     for trial in furthest_of_each_training(
         [trial for trial in result.ranking if trial.trial not in result.passed_over]
     ):
-        if len(found) == count:
+        if len(candidates) == count:
             break
-        found.setdefault(training_key_of({**trial.config, "seed": 0}) or trial.trial, trial)
-    return list(found.values())
+        candidates.setdefault(training_key_of({**trial.config, "seed": 0}) or trial.trial, trial)
+    return list(candidates.values())
 
 
-def few_text(result: SearchResult, candidates: Sequence[str], wanted: int) -> str:
-    """Return why there are fewer candidates than `--top` asks for; empty if there are not."""
+def few_text(result: SearchResult, candidates: Sequence[str], top: int) -> str:
+    """Explain why there are fewer candidates than `--top` requests; empty if there are enough."""
     ranked = [trial for trial in result.ranking if trial.trial not in result.passed_over]
-    if len(candidates) >= wanted:
+    if len(candidates) >= top:
         return ""
     if len(ranked) > len(candidates):
         why = (
@@ -279,13 +273,13 @@ def few_text(result: SearchResult, candidates: Sequence[str], wanted: int) -> st
         )
     else:
         why = f"of the search's {counted(len(result.trials), 'trial')} no more count"
-    return f"note: {len(candidates)} candidate{'s' * (len(candidates) != 1)}, not {wanted}: {why}"
+    return f"note: {len(candidates)} candidate{'s' * (len(candidates) != 1)}, not {top}: {why}"
 
 
 def is_done(result: SearchResult, terms: Selecting) -> bool:
-    """Check whether a selection with these terms has been made and tested already.
+    """True if a selection with these terms has been made and tested already.
 
-    It has not while a candidate is out of the race because of a failure that may have passed.
+    False while a candidate is out of the race because of a failure that may be temporary.
     """
     selection = result.selection
     if selection is None or selection.outcome != "completed" or not selection.is_tested:
@@ -295,10 +289,10 @@ def is_done(result: SearchResult, terms: Selecting) -> bool:
 
 
 def choose(driver: Driver, dataset: Dataset, executor: Executor, *, by: str, tick: Tick) -> None:
-    """Run the race, evaluate its survivors, decide, and test the one that was chosen.
+    """Run the race, evaluate its survivors, choose one, and test it.
 
     Raises:
-        Refused: no candidate came to the race's end.
+        Refused: no candidate is left at the end of the race.
     """
     from search.decisions.selection_policy import SelectionPolicy
 
@@ -322,31 +316,33 @@ def choose(driver: Driver, dataset: Dataset, executor: Executor, *, by: str, tic
 def say_chosen(driver: Driver, policy: "SelectionPolicy") -> None:
     """Write the verdict to the journal, unless it is there already.
 
-    It is not written either if the selection was interrupted before everything was measured that
-    the verdict rests on.
+    If the selection was interrupted, a measurement may be missing, and no verdict is written.
     """
-    verdict, before = decide(policy.race, known(policy), policy.metric), policy.selection.verdict
+    verdict, before = (
+        decide(policy.race, candidate_facts(policy), policy.metric),
+        policy.selection.verdict,
+    )
     is_known = before is not None and replace(before, trial=verdict.trial) == verdict
     if not driver.interrupted and not is_known:
         driver.journal.append(verdict)
 
 
-def known(policy: "SelectionPolicy") -> dict[str, Candidate]:
-    """Return what is known of each candidate beside the race.
+def candidate_facts(policy: "SelectionPolicy") -> dict[str, Candidate]:
+    """Collect the facts on each candidate other than its results in the race.
 
-    The time for an image was measured now, one candidate after another.
+    The time per image was measured in this run, one candidate after another.
     """
-    best, found = policy.best, {}
+    best, facts = policy.best, {}
     for name in policy.race.candidates:
         trial = policy.result.trials[name]
         training = best.get(name)
-        found[name] = Candidate(
+        facts[name] = Candidate(
             model=trial.config["model"]["name"],
             search_value=trial.value,
             ms_per_image=ms_per_image(training) if training is not None else None,
             best=training.trial if training is not None else "",
         )
-    return found
+    return facts
 
 
 def exit_code(result: SearchResult, signals: list[int], troubles: list[str]) -> int:
@@ -364,8 +360,8 @@ def exit_code(result: SearchResult, signals: list[int], troubles: list[str]) -> 
 
 def command(args: argparse.Namespace) -> int:
     """Select, and return the exit code."""
-    found = select(args)
-    return 0 if found is None else found.exit_code
+    finished = select(args)
+    return 0 if finished is None else finished.exit_code
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -36,17 +36,17 @@ def share(text: str) -> float:
     """Parse a share, above 0 and at most 1.
 
     Raises:
-        argparse.ArgumentTypeError: it is none.
+        argparse.ArgumentTypeError: the text is not such a number.
     """
     try:
-        found = float(text)
+        value = float(text)
     except ValueError:
-        found = 0.0
-    if not 0 < found <= 1:
+        value = 0.0
+    if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(
             f"a share above 0 and at most 1 is needed (got '{text[:80]}')"
         )
-    return found
+    return value
 
 
 def served_model(source: ModelSource, folder: Path, poll_s: float) -> WatchedModel | Path:
@@ -96,7 +96,7 @@ def shadow_model(
 
 
 def recording_of(args: argparse.Namespace) -> Recording | None:
-    """Return where what is met is kept, if anywhere.
+    """The place and limits of the records of answers; None without --record.
 
     Raises:
         ConfigError: the place is a file.
@@ -122,7 +122,7 @@ def on_cluster(args: argparse.Namespace, name: str, model: WatchedModel | Path) 
     """Serve on a running cluster, and return the exit code.
 
     Raises:
-        ConfigError: an option is for one machine alone.
+        ConfigError: an option is only for serving on one machine.
     """
     from search.serving.ray_serve import ClusterDeployment, serve_on_cluster
 
@@ -141,15 +141,17 @@ def on_cluster(args: argparse.Namespace, name: str, model: WatchedModel | Path) 
         record=recording_of(args),
         open_corrections=args.open_corrections,
     )
-    wanted = ClusterDeployment(settings, args.address, args.port, args.prefix, args.replicas, model)
-    return serve_on_cluster(wanted)
+    deployment = ClusterDeployment(
+        settings, args.address, args.port, args.prefix, args.replicas, model
+    )
+    return serve_on_cluster(deployment)
 
 
 def replicas(text: str) -> tuple[int, int]:
     """Parse the fewest and the most replicas, such as `1:4`, or one number for both.
 
     Raises:
-        argparse.ArgumentTypeError: it is none.
+        argparse.ArgumentTypeError: the text is not such a range.
     """
     fewest, colon, most = text.partition(":")
     numbers = [fewest, most] if colon else [fewest, fewest]
@@ -161,10 +163,10 @@ def replicas(text: str) -> tuple[int, int]:
 
 
 def prefix(text: str) -> str:
-    """Parse where a model stands below the port.
+    """Parse the path of a model on the server.
 
     Raises:
-        argparse.ArgumentTypeError: it is no such path.
+        argparse.ArgumentTypeError: the text is not such a path.
     """
     if not re.fullmatch("/|(/[A-Za-z0-9_-]+)+", text):
         raise argparse.ArgumentTypeError(
@@ -300,7 +302,7 @@ def model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def record_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options about what is kept of what is met."""
+    """Add the options for the records of answers and images."""
     keeping = Recording("", 0.7, 0.05, 1_000_000_000)
     parser.add_argument(
         "--record",
@@ -342,7 +344,7 @@ def record_options(parser: argparse.ArgumentParser) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Read the command line, serve, and return the exit code (`ExitCode`).
 
-    After SIGTERM all that has arrived is answered, and the exit code is 0.
+    After SIGTERM it answers the requests that have arrived, and the exit code is 0.
     """
     _open_standard_streams()
     args = options().parse_args(argv)
@@ -350,9 +352,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _open_standard_streams() -> None:
-    """Open descriptors 0 to 2 where they are closed: else the socket would get such a number.
+    """Open descriptors 0 to 2 if they are closed; otherwise the socket would get such a number.
 
-    The processes that answer inherit them: what a library prints there could else get into a file.
+    The worker processes inherit them: otherwise a library's output could end up in a file.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)

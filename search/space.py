@@ -31,7 +31,7 @@ from trainables.values import Json, Params
 PER_TRIAL_DATA = {"data.scaling"}
 """The data settings that may differ between trials.
 
-By all others the data are the same for all trials: decoded and split once.
+All others are the same for all trials, since the data are decoded and split only once.
 """
 
 MAX_PROBED = 100
@@ -39,7 +39,7 @@ MAX_EDGES = MAX_PROBED**2
 MAX_WHOLE, MAX_STEPS = 10**18, 10**15
 """The largest whole number and the most steps that a range may have.
 
-Beyond them 64 bits do not tell neighbours apart.
+Beyond them a 64-bit float cannot distinguish neighbouring values.
 """
 
 State = tuple[tuple[str, int], ...]
@@ -47,7 +47,7 @@ State = tuple[tuple[str, int], ...]
 
 Each is the value's place among those that conditions name, or `UNNAMED`.
 """
-UNNAMED, OTHER = -1, object()
+UNNAMED, OTHER_VALUE = -1, object()
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Domain(ABC):
 
     @abstractmethod
     def times(self, value: Any) -> int:
-        """Return how many of the values equal this one."""
+        """Count the values that equal this one."""
 
     @property
     def probes(self) -> Sequence[Any]:
@@ -84,7 +84,7 @@ class Domain(ABC):
 
     @abstractmethod
     def holds(self, value: Any) -> bool:
-        """Return whether a value belongs to the domain."""
+        """True if a value belongs to the domain."""
 
     @abstractmethod
     def sample(self, generator: np.random.Generator) -> Any:
@@ -92,7 +92,7 @@ class Domain(ABC):
 
     @abstractmethod
     def refuse_nonsense(self) -> None:
-        """Raise ConfigError if the domain has no values or makes no sense."""
+        """Raise ConfigError if the domain has no values or is not valid."""
 
     @property
     def parents(self) -> set[str]:
@@ -100,13 +100,13 @@ class Domain(ABC):
         return set(self.when)
 
     def under(self, params: Params) -> "Domain | None":
-        """Return the domain beside these values of other parameters.
+        """Return the domain under these values of other parameters.
 
-        None if the parameter does not exist there.
+        None if the parameter does not exist under them.
         """
         is_there = all(
-            params.get(path) in (wanted if isinstance(wanted, tuple) else (wanted,))
-            for path, wanted in self.when.items()
+            params.get(path) in (allowed if isinstance(allowed, tuple) else (allowed,))
+            for path, allowed in self.when.items()
         )
         return self if is_there else None
 
@@ -150,7 +150,7 @@ class Range(Domain):
         if self.step is None:
             return None
         steps = (self.high - self.low) / self.step
-        # With room for floating-point errors, so that `high` counts if steps lead up to it.
+        # The tolerance covers floating-point errors, so that `high` counts if a step reaches it.
         return (
             math.floor(steps + max(1e-9, 1e-12 * steps)) + 1
             if math.isfinite(steps)
@@ -167,7 +167,7 @@ class Range(Domain):
         return int(self.values is not None and value in self.values)
 
     def holds(self, value: Any) -> bool:
-        """Return whether a number lies between the bounds, both included."""
+        """True if a number lies between the bounds, both included."""
         return isinstance(value, int | float) and self.low <= value <= self.high
 
     def sample(self, generator: np.random.Generator) -> Any:
@@ -183,12 +183,12 @@ class Range(Domain):
         return self.low, self.high
 
     def cleaned(self, value: float) -> Any:
-        """Return the value without the last bits' noise, and within the bounds."""
+        """Return the value rounded to 12 significant digits, and within the bounds."""
         return min(max(float(f"{value:.12g}"), self.low), self.high)
 
 
 class Steps(Sequence[Any]):
-    """The values of a range with a step, computed when asked for: there may be millions."""
+    """The values of a range with a step, computed on access, since there may be millions."""
 
     def __init__(self, of: Range) -> None:
         assert of.step is not None
@@ -213,10 +213,10 @@ class Steps(Sequence[Any]):
         )
 
     def nearest(self, value: float) -> Any:
-        """Return the value that is nearest to this one, the lower of two."""
+        """Return the step that is nearest to a value; of two at the same distance, the lower."""
         number = round((value - self._of.low) / self._step)
         near = (min(max(each, 0), self._count - 1) for each in (number - 1, number, number + 1))
-        return min(map(self._at, near), key=lambda known: abs(known - value))
+        return min(map(self._at, near), key=lambda step: abs(step - value))
 
     def _at(self, number: int) -> Any:
         return self._of.cleaned(self._of.low + number * self._step)
@@ -250,7 +250,7 @@ class Int(Range):
 
     @property
     def values(self) -> Sequence[Any] | None:
-        """Every whole number, or every `step`th; None on a log scale, which weighs them."""
+        """Every whole number, or every `step`th; None on a log scale, which weights them."""
         return None if self.log else range(self.low, self.high + 1, int(self.step or 1))
 
     def times(self, value: Any) -> int:
@@ -259,8 +259,8 @@ class Int(Range):
         return int(is_whole and self.values is not None and int(value) in self.values)
 
     def _span(self) -> tuple[float, float]:
-        # Values are rounded: with these bounds the lowest and the highest get as large a share as
-        # the others.
+        # Values are rounded: with these bounds, the lowest and the highest are drawn as often
+        # as the other numbers.
         return self.low - 0.4999, self.high + 0.4999
 
     def cleaned(self, value: float) -> Any:
@@ -279,7 +279,7 @@ class Choice(Domain):
         object.__setattr__(self, "when", when or {})
 
     def refuse_nonsense(self) -> None:
-        """Raise ConfigError if there is no value, or one is given twice."""
+        """Raise ConfigError if there is no value, or a value is given twice."""
         if not self.options:
             raise ConfigError("grid is empty; give at least one value.")
         if len({repr(option) for option in self.options}) < len(self.options):
@@ -291,7 +291,7 @@ class Choice(Domain):
         return len(self.options)
 
     def times(self, value: Any) -> int:
-        """Return how many options equal this value; 1, 1.0 and True are equal."""
+        """Count the options that equal this value; 1, 1.0 and True are equal."""
         return sum(option == value for option in self.options)
 
     @property
@@ -305,7 +305,7 @@ class Choice(Domain):
         return self.options
 
     def holds(self, value: Any) -> bool:
-        """Return whether a value is one of the options."""
+        """True if a value is one of the options."""
         return value in self.options
 
     def sample(self, generator: np.random.Generator) -> Any:
@@ -315,7 +315,7 @@ class Choice(Domain):
 
 @dataclass(frozen=True, init=False)
 class Cases(Domain):
-    """One parameter that has other domains under other values.
+    """A parameter with different domains under different values of other parameters.
 
     The first case that exists is its domain; if none does, the parameter does not exist.
     """
@@ -340,11 +340,11 @@ class Cases(Domain):
         return {parent for case in self.cases for parent in case.parents}
 
     def under(self, params: Params) -> Domain | None:
-        """Return the first case that exists beside these values; None if none does."""
+        """Return the first case that exists under these values; None if none does."""
         return next((case for case in self.cases if case.under(params) is not None), None)
 
     def refuse_nonsense(self) -> None:
-        """Raise ConfigError if there is no case, or one makes no sense."""
+        """Raise ConfigError if there is no case, or a case is not valid."""
         if not self.cases:
             raise ConfigError("no case is given; give at least one domain.")
         for case in self.cases:
@@ -352,7 +352,7 @@ class Cases(Domain):
 
     @property
     def count(self) -> int | None:
-        """The sum over the cases, which may share values; None if any has none."""
+        """The sum of the counts of the cases, which may share values; None if any is None."""
         each = [case.count for case in self.cases]
         return None if None in each else sum(count or 0 for count in each)
 
@@ -372,11 +372,11 @@ class Cases(Domain):
 
     @property
     def extremes(self) -> tuple[Any, ...]:
-        """The extremes of all cases, each once."""
+        """The extremes of all cases, each listed once."""
         return tuple(dict.fromkeys(value for case in self.cases for value in case.extremes))
 
     def holds(self, value: Any) -> bool:
-        """Return whether a value belongs to any case."""
+        """True if a value belongs to any case."""
         return any(case.holds(value) for case in self.cases)
 
     def sample(self, generator: np.random.Generator) -> Any:
@@ -434,60 +434,60 @@ class SearchSpace:
         for params in self.first:
             for path in params.keys() - self.domains.keys():
                 raise ConfigError(f"a first point sets '{path}', which is not searched.")
-            for path in params.keys() - self.kept(params).keys():
+            for path in params.keys() - self.valid_values(params).keys():
                 raise ConfigError(
                     f"a first point sets {path}={params[path]}, which its domain does not hold "
                     "beside the point's other values."
                 )
 
     def fixed(self, values: Mapping[str, Any]) -> Self:
-        """Return a copy in which these paths are set and no longer searched."""
-        kept = {path: domain for path, domain in self.domains.items() if path not in values}
-        fixed = replace(self, domains=kept, base={**self.base, **values}, first=())
-        left = [fixed.kept(params) for params in self.first]
+        """Return a copy in which these paths have fixed values and are not searched."""
+        domains = {path: domain for path, domain in self.domains.items() if path not in values}
+        fixed = replace(self, domains=domains, base={**self.base, **values}, first=())
+        points = [fixed.valid_values(params) for params in self.first]
         return replace(
             fixed,
             first=tuple(
                 params
-                for number, params in enumerate(left)
-                if params and params not in left[:number]
+                for number, params in enumerate(points)
+                if params and params not in points[:number]
             ),
         )
 
-    def kept(self, params: Params) -> Params:
-        """Return the values that are searched and that their domains hold beside the others.
+    def valid_values(self, params: Params) -> Params:
+        """Select the searched values that belong to their domains, given the other values.
 
-        If a value on which a domain depends is not known, any of the domain's cases may hold the
+        If a value on which a domain depends is unknown, any case of the domain may contain the
         value.
         """
-        kept: Params = {}
+        values: Params = {}
         for path, whole in self.domains.items():
-            known = {**self.base, **kept}
-            domain = whole.under(known) if whole.parents <= known.keys() else whole
+            context = {**self.base, **values}
+            domain = whole.under(context) if whole.parents <= context.keys() else whole
             if path in params and domain is not None and domain.holds(params[path]):
-                kept[path] = params[path]
-        return kept
+                values[path] = params[path]
+        return values
 
     def without(self, path: str, values: Collection[Any]) -> Self:
         """Return a copy in which a `Choice` no longer has these values."""
         choice = self.domains[path]
         assert isinstance(choice, Choice)
-        left = Choice(
+        remaining = Choice(
             *(option for option in choice.options if option not in values), when=choice.when
         )
         first = tuple(params for params in self.first if params.get(path) not in values)
-        return replace(self, domains={**self.domains, path: left}, first=first)
+        return replace(self, domains={**self.domains, path: remaining}, first=first)
 
     def under(self, path: str, params: Params) -> Domain | None:
-        """Return a parameter's domain beside the values of others, searched or of the base.
+        """Return a parameter's domain under the values of other parameters and of the base.
 
-        None if the parameter does not exist there.
+        None if the parameter does not exist under them.
         """
         return self.domains[path].under({**self.base, **params})
 
     @property
     def _combinations(self) -> float:
-        """The number of points if nothing were conditional: an upper limit of the real number.
+        """The number of points without conditions, an upper bound of the real number.
 
         It is infinite if a range has no step.
         """
@@ -505,7 +505,7 @@ class SearchSpace:
         """
         if any(domain.count is None for domain in self.domains.values()):
             return None
-        named = self._named
+        named_values = self._named_values
         last = {
             parent: place
             for place, domain in enumerate(self.domains.values())
@@ -515,35 +515,37 @@ class SearchSpace:
         for place, path in enumerate(self.domains):
             reached: dict[State, int] = {}
             for state, ways in states.items():
-                known = {
-                    parent: named[parent][number] if number != UNNAMED else OTHER
+                context = {
+                    parent: named_values[parent][number] if number != UNNAMED else OTHER_VALUE
                     for parent, number in state
                 }
-                domain = self.under(path, known)
-                kept = tuple(one for one in state if last[one[0]] > place)
+                domain = self.under(path, context)
+                still_needed = tuple(entry for entry in state if last[entry[0]] > place)
                 for number, count in (
-                    _ways(domain, named.get(path, [])) if domain is not None else [(UNNAMED, 1)]
+                    _ways(domain, named_values.get(path, []))
+                    if domain is not None
+                    else [(UNNAMED, 1)]
                 ):
                     is_needed = domain is not None and last.get(path, -1) > place
-                    after = (*kept, (path, number)) if is_needed else kept
+                    after = (*still_needed, (path, number)) if is_needed else still_needed
                     reached[after] = reached.get(after, 0) + ways * count
             states = reached
         return sum(states.values())
 
     @property
-    def _named(self) -> dict[str, list[Any]]:
-        """The values of each parent that conditions name, equal ones once."""
-        named: dict[str, list[Any]] = {}
+    def _named_values(self) -> dict[str, list[Any]]:
+        """The values of each parent that conditions name, each listed once."""
+        named_values: dict[str, list[Any]] = {}
         for whole in self.domains.values():
             for case in whole.cases if isinstance(whole, Cases) else (whole,):
-                for parent, wanted in case.when.items():
-                    values = named.setdefault(parent, [])
+                for parent, allowed in case.when.items():
+                    values = named_values.setdefault(parent, [])
                     values += [
-                        one
-                        for one in (wanted if isinstance(wanted, tuple) else (wanted,))
-                        if one not in values
+                        value
+                        for value in (allowed if isinstance(allowed, tuple) else (allowed,))
+                        if value not in values
                     ]
-        return named
+        return named_values
 
     def points(self) -> Iterator[Params]:
         """Yield every point of the grid exactly once, the last parameter changing fastest.
@@ -580,11 +582,11 @@ class SearchSpace:
         return params
 
     def begin(self, number: int, generator: np.random.Generator) -> Params | None:
-        """Return point `number` of `first`, completed by draws; None when they are used up."""
+        """Return point `number` of `first`, completed by draws; None if there is no such point."""
         if number >= len(self.first):
             return None
-        given = self.first[number]
-        whole = {**given, **self.fixed(given).sample(generator)}
+        point = self.first[number]
+        whole = {**point, **self.fixed(point).sample(generator)}
         return {path: whole[path] for path in self.domains if path in whole}
 
     def edges(self) -> Iterator[Params]:
@@ -603,42 +605,44 @@ class SearchSpace:
                 params: Params = {}
                 for path in self.domains:
                     if (domain := self.under(path, params)) is not None:
-                        # Of several cases a parent has those of the one that exists here.
-                        held = [probe for probe in chosen.get(path, ()) if domain.holds(probe)]
-                        probes = held or domain.probes
+                        # Only the probes of the case that exists under these values are valid.
+                        valid_probes = [
+                            probe for probe in chosen.get(path, ()) if domain.holds(probe)
+                        ]
+                        probes = valid_probes or domain.probes
                         params[path] = probes[number % len(probes)]
                 yield params
 
     def _parents_probes(self, most: int) -> dict[str, list[Sequence[Any]]]:
-        """Return groups of probes, to be tried in turn, of each parameter on which others depend.
+        """Group the probes of each parameter on which others depend, to try one group at a time.
 
-        Each probe is a group of its own. If that makes more than `most` combinations, probes that
-        no condition tells apart share a group.
+        Each probe is its own group. If that makes more than `most` combinations, probes that no
+        condition distinguishes share a group.
         """
-        named, parents = (
-            self._named,
+        named_values, parents = (
+            self._named_values,
             {parent for domain in self.domains.values() for parent in domain.parents},
         )
-        found: dict[str, list[Sequence[Any]]] = {
+        probe_groups: dict[str, list[Sequence[Any]]] = {
             path: [[probe] for probe in self.domains[path].probes]
             for path in parents
             if path in self.domains
         }
-        for path in sorted(found, key=lambda path: -len(found[path])):
-            if math.prod(map(len, found.values())) <= most:
+        for path in sorted(probe_groups, key=lambda path: -len(probe_groups[path])):
+            if math.prod(map(len, probe_groups.values())) <= most:
                 break
             groups: dict[int, list[Any]] = {}
-            for (probe,) in found[path]:
+            for (probe,) in probe_groups[path]:
                 groups.setdefault(
-                    named[path].index(probe) if probe in named[path] else UNNAMED, []
+                    named_values[path].index(probe) if probe in named_values[path] else UNNAMED, []
                 ).append(probe)
-            found[path] = list(groups.values())
-        return found
+            probe_groups[path] = list(groups.values())
+        return probe_groups
 
     def describe(self) -> Json:
-        """Return the space as plain values, for the journal."""
+        """Describe the space as JSON-compatible values, for the journal."""
         return {
-            "domains": {path: _described(domain) for path, domain in self.domains.items()},
+            "domains": {path: _describe(domain) for path, domain in self.domains.items()},
             "base": dict(self.base),
             "trials": self.trials,
             "reference": dict(self.reference),
@@ -648,7 +652,7 @@ class SearchSpace:
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> Self:
-        """Return the space that `describe` described."""
+        """Build the space from the values of `describe`."""
         domains = {path: _domain(dict(values)) for path, values in description["domains"].items()}
         return cls(
             domains,
@@ -660,15 +664,15 @@ class SearchSpace:
         )
 
 
-def _ways(domain: Domain, named: list[Any]) -> Iterator[tuple[int, int]]:
-    """Yield how many of a domain's values equal each value that conditions name, by its place.
+def _ways(domain: Domain, named_values: list[Any]) -> Iterator[tuple[int, int]]:
+    """Yield (place, count): how many of a domain's values equal each value that conditions name.
 
-    At `UNNAMED` it yields how many equal none of them.
+    The count at `UNNAMED` is that of the values that no condition names.
     """
-    each = [domain.times(value) for value in named]
+    each = [domain.times(value) for value in named_values]
     yield from ((number, count) for number, count in enumerate(each) if count)
-    if left := (domain.count or 0) - sum(each):
-        yield UNNAMED, left
+    if rest := (domain.count or 0) - sum(each):
+        yield UNNAMED, rest
 
 
 def _domain(values: Json) -> Domain:
@@ -676,30 +680,30 @@ def _domain(values: Json) -> Domain:
         return Cases(*(_domain(dict(case)) for case in values["cases"]))
     kind = {domain.__name__: domain for domain in (Float, Int, Choice)}[values.pop("kind")]
     when = {
-        path: tuple(wanted) if isinstance(wanted, list) else wanted
-        for path, wanted in values.pop("when", {}).items()
+        path: tuple(allowed) if isinstance(allowed, list) else allowed
+        for path, allowed in values.pop("when", {}).items()
     }
     return kind(*values.pop("options", ()), **values, when=when)
 
 
-def _described(domain: Domain) -> Json:
-    """Return the fields of a domain that are set, as plain values."""
+def _describe(domain: Domain) -> Json:
+    """Describe the fields of a domain that are set as JSON-compatible values."""
     if isinstance(domain, Cases):
-        return {"kind": Cases.__name__, "cases": [_described(case) for case in domain.cases]}
+        return {"kind": Cases.__name__, "cases": [_describe(case) for case in domain.cases]}
     unset: tuple[Any, ...] = (None, False)
-    given = {
+    set_fields = {
         name: _plain(value)
         for name, value in vars(domain).items()
         if not any(value is empty for empty in unset) and value != {}
     }
-    return {"kind": type(domain).__name__, **given}
+    return {"kind": type(domain).__name__, **set_fields}
 
 
 def _plain(value: Any) -> Any:
     return (
         {
-            path: list(wanted) if isinstance(wanted, tuple) else wanted
-            for path, wanted in value.items()
+            path: list(allowed) if isinstance(allowed, tuple) else allowed
+            for path, allowed in value.items()
         }
         if isinstance(value, Mapping)
         else value

@@ -46,16 +46,16 @@ from search.views.summary import (
 from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError, counted, printable
 
-SHOWN = 40
-"""The number of last trials that the table shows."""
+SHOWN_TRIALS = 40
+"""The number of latest trials that the table shows."""
 EVERY_S = 10.0
-"""Seconds between two looks at a search in a bucket that is followed; in a folder a fifth."""
+"""Seconds between two checks of a followed search in a bucket; a fifth of it in a folder."""
 MIN_ROWS, BESIDE = 3, 4
-"""The fewest rows of trials on a screen; and its lines for titles, what is left out and prompt."""
+"""The fewest rows of trials on a screen; its lines for titles, the caption and the prompt."""
 
 
 def state(result: SearchResult, holder: str, name: str, storage: Storage) -> str:
-    """Return what the search is doing, in words."""
+    """Describe the current state of the search."""
     if holder and result.current_sessions is result.sessions:
         return f"running now ({holder})"
     if result.outcome == "running":
@@ -70,9 +70,13 @@ def state(result: SearchResult, holder: str, name: str, storage: Storage) -> str
 
 
 def lines(result: SearchResult, holder: str, name: str, storage: Storage) -> list[str]:
-    """Return the search in a few lines.
+    """Describe the search in a few lines.
 
-    `name` and `storage` are those by which commands find it.
+    Args:
+        result: the search.
+        holder: the driver that runs it; empty if none does.
+        name: the name by which commands find it.
+        storage: the storage by which commands find it.
     """
     experiment, data = result.started.experiment, result.started.data
     sessions = f" in {len(result.sessions)} sessions" if len(result.sessions) > 1 else ""
@@ -94,7 +98,7 @@ def lines(result: SearchResult, holder: str, name: str, storage: Storage) -> lis
 
 
 def selection_lines(result: SearchResult, holder: str, name: str, storage: Storage) -> list[str]:
-    """Return the state of the search's selection in lines, if there is one."""
+    """Describe the search's selection in lines, if there is one."""
     selection = result.selection
     if selection is None:
         return []
@@ -113,15 +117,15 @@ def selection_lines(result: SearchResult, holder: str, name: str, storage: Stora
         if runs or selection.outcome == "completed"
         else f"; go on with: {Remedy('select', name, storage)}"
     )
-    begun = (
+    line = (
         f"  selection {stands}: {count} candidate{'s' * (count != 1)}, {ended} "
         f"training{'s' * (ended != 1)} ended"
     )
-    return [begun + go_on, *race_lines(result)]
+    return [line + go_on, *race_lines(result)]
 
 
 def race_lines(result: SearchResult) -> list[str]:
-    """Return the candidates that the search's selection has dropped, and its result, in lines."""
+    """Describe the candidates that the selection has dropped, and its result, in lines."""
     dropped = result.selection.dropped if result.selection is not None else {}
     return [
         *(f"    {name} left: {candidate.reason}" for name, candidate in dropped.items()),
@@ -129,18 +133,18 @@ def race_lines(result: SearchResult) -> list[str]:
     ]
 
 
-def table(result: SearchResult, shown: int = SHOWN, *, rows: int | None = None) -> Table:
-    """Return a table with a row for each of the trials that are worth showing.
+def table(result: SearchResult, count: int = SHOWN_TRIALS, *, rows: int | None = None) -> Table:
+    """Build a table with a row for each trial of interest.
 
-    They are the last ones, the best, and all that have not ended except those that are held at a
+    These are the latest trials, the best, and all that have not ended except those that wait at a
     rung, which may be most.
 
     Args:
         result: the search.
-        shown: the number of last ones.
-        rows: of a screen, on which each trial takes one and no more than these are shown.
+        count: the number of latest trials.
+        rows: the number of rows on the screen, with one for each trial; None for no limit.
     """
-    made = Table(box=None, pad_edge=False, expand=rows is not None)
+    table = Table(box=None, pad_edge=False, expand=rows is not None)
     for title, justify in (
         ("trial", "left"),
         ("outcome", "left"),
@@ -148,160 +152,161 @@ def table(result: SearchResult, shown: int = SHOWN, *, rows: int | None = None) 
         (f"val {result.metric.title}", "right"),
         ("why", "left"),
     ):
-        made.add_column(
+        table.add_column(
             title,
             justify=justify,  # type: ignore[arg-type]
             overflow="fold" if rows is None else "ellipsis",
             no_wrap=rows is not None,
             ratio=1 if rows is not None and title == "why" else None,  # the rest of the line
         )
-    wanted = _shown(result, shown)
-    if rows is not None and len(wanted) > rows:
-        # The best comes first, then those that go on, then the last ones.
-        best, order = result.best, list(reversed(wanted))
+    trials = _trials_to_show(result, count)
+    if rows is not None and len(trials) > rows:
+        # Keep the best first, then the trials that have not ended, then the latest ones.
+        best, order = result.best, list(reversed(trials))
         order.sort(key=lambda trial: (trial is not best, bool(trial.ended_ms)))
-        wanted = [trial for trial in wanted if trial in order[:rows]]
-    if more := len(result.trials) - len(wanted):
-        made.caption = f"{counted(more, 'more trial')}: --all"
+        trials = [trial for trial in trials if trial in order[:rows]]
+    if more := len(result.trials) - len(trials):
+        table.caption = f"{counted(more, 'more trial')}: --all"
     marked = at_chance(result)
-    for trial in wanted:
+    for trial in trials:
         figure = figure_text(trial) if trial.epochs else ""
-        made.add_row(
+        table.add_row(
             trial.trial,
             outcome_with_mark(trial, marked),
             f"{len(trial.epochs)}/{trial.config.get('epochs', 0)}",
             figure,
             Text(printable(why(trial))),
         )
-    return made
+    return table
 
 
-def _shown(result: SearchResult, shown: int) -> list[TrialResult]:
+def _trials_to_show(result: SearchResult, count: int) -> list[TrialResult]:
     trials, best = list(result.trials.values()), result.best
     return [
         trial
-        for trial in trials[:-shown]
+        for trial in trials[:-count]
         if trial is best or not (trial.ended_ms or trial.outcome == "held")
-    ] + trials[-shown:]
+    ] + trials[-count:]
 
 
 def why(trial: TrialResult) -> str:
-    """Return the reason for a trial's state, in short."""
+    """The reason for a trial's state, in short."""
     again = f"tried again after: {', '.join(trial.retries)}" if trial.retries else ""
-    said = trial.wait_reason or trial.hold_reason or last_line_of(trial.reason)
+    reason = trial.wait_reason or trial.hold_reason or last_line_of(trial.reason)
     return "; ".join(
-        text for text in (f"waiting: {said}" if trial.wait_reason else said, again) if text
+        text for text in (f"waiting: {reason}" if trial.wait_reason else reason, again) if text
     )
 
 
 def command(args: argparse.Namespace) -> int:
     """Print the search's state and return the exit code."""
-    kept = search_of(args)
+    home = search_of(args)
     if args.follow:
         if args.json or args.all:
             raise ConfigError("--follow: leave --json and --all out.")
-        return Follow(args, kept).run()
-    result, holder = SearchResult.kept_in(kept)
+        return Follow(args, home).run()
+    result, holder = SearchResult.kept_in(home)
     if args.json:
         print(json.dumps(as_json(result, holder)))
         return 0
-    console, told = Terminal(), told_of(args, result, holder)
-    for line in told:
+    console, text_lines = Terminal(), status_lines(args, result, holder)
+    for line in text_lines:
         say(console, line)
     if result.trials:
-        shown = len(result.trials) if args.all else SHOWN
-        rows = rows_left(console, told) if console.is_terminal and not args.all else None
-        console.print(table(result, shown, rows=rows), markup=False)
+        count = len(result.trials) if args.all else SHOWN_TRIALS
+        rows = rows_left(console, text_lines) if console.is_terminal and not args.all else None
+        console.print(table(result, count, rows=rows), markup=False)
     return 0
 
 
-def told_of(args: argparse.Namespace, result: SearchResult, holder: str) -> list[str]:
-    """Return the search in a few lines, with the commands to go on with it."""
-    found = lines(result, holder, args.name, args.storage)
-    asked = result.started.experiment
-    with suppress(ConfigError):  # of another version, whose search this one cannot go on with
-        experiment = Experiment.from_description(args.name, asked, args.storage)
+def status_lines(args: argparse.Namespace, result: SearchResult, holder: str) -> list[str]:
+    """Describe the search in a few lines, with the commands that continue it."""
+    text_lines = lines(result, holder, args.name, args.storage)
+    recorded = result.started.experiment
+    with suppress(ConfigError):  # a search of another version, which this one cannot continue
+        experiment = Experiment.from_description(args.name, recorded, args.storage)
         if result.refinement is None and (more := more_trials(experiment, result.outcome)):
-            found.append(f"  more trials: {more}")
-    return found
+            text_lines.append(f"  more trials: {more}")
+    return text_lines
 
 
-def rows_left(console: Console, told: list[str]) -> int:
-    """Return how many rows of trials a screen has room for below these lines."""
-    used = sum(max(1, math.ceil(len(line) / console.width)) for line in told)
+def rows_left(console: Console, text_lines: list[str]) -> int:
+    """The number of rows of trials that fit on the screen below these lines."""
+    used = sum(max(1, math.ceil(len(line) / console.width)) for line in text_lines)
     return max(MIN_ROWS, console.height - used - BESIDE)
 
 
 class Follow:
-    """The search's state until it ends: drawn anew on a terminal, else a line for each change."""
+    """Shows a search until it ends: redrawn on a terminal, else with a line for each change."""
 
     def __init__(
-        self, args: argparse.Namespace, kept: Home, wait: Callable[[float], None] = time.sleep
+        self, args: argparse.Namespace, home: Home, wait: Callable[[float], None] = time.sleep
     ) -> None:
-        """`wait` waits so many seconds between two looks."""
-        self.args, self.kept, self.liveness = args, kept, Liveness(kept, wait)
+        """`wait` sleeps for this number of seconds between two checks."""
+        self.args, self.home, self.liveness = args, home, Liveness(home, wait)
         self.console, self.result = Terminal(), SearchResult()
-        self.tail = kept.tail()
+        self.tail = home.tail()
         self.last = ""
 
     def run(self) -> int:
-        """Show it to its end, and return the exit code.
+        """Show the search until it ends, and return the exit code.
 
         Raises:
-            JournalError: it was cut off before it began.
+            JournalError: the search was cut off before its first event.
         """
         live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
         with live or nullcontext():
             while True:
-                holder = self.kept.holder()  # before the journal, whose last lines come before it
+                # Before the journal, since a driver releases the lock after its last lines.
+                holder = self.home.holder()
                 events = self._new()
                 for event in events:
                     self.result.apply(event)
-                gone = self._gone(holder, events)
-                if gone:
+                gone_text = self._gone_text(holder, events)
+                if gone_text:
                     holder = ""
                 if not holder:
                     self.result.cut_off()
-                shown = self.result.until_now(holder)
-                if shown.sessions and live is not None:
-                    live.update(self._drawn(shown, holder), refresh=True)
-                elif shown.sessions:
-                    self._print(shown, events, holder)
+                current = self.result.until_now(holder)
+                if current.sessions and live is not None:
+                    live.update(self._draw(current, holder), refresh=True)
+                elif current.sessions:
+                    self._print(current, events, holder)
                 elif not holder:
-                    SearchResult.read(self.kept.opened())  # which says what is wrong
+                    SearchResult.read(self.home.opened())  # which says what is wrong
                 if not holder:
                     break
-                every_s = EVERY_S if isinstance(self.kept, BucketHome) else EVERY_S / 5
+                every_s = EVERY_S if isinstance(self.home, BucketHome) else EVERY_S / 5
                 self.liveness.wait(every_s)
-        if gone:
-            say(self.console, gone)
+        if gone_text:
+            say(self.console, gone_text)
         return 0
 
     def _new(self) -> list[Event]:
-        """Return the events since the last look; none before the first."""
+        """Read the events since the last check; none if there is no journal yet."""
         try:
             return self.tail.new()
         except FileNotFoundError:
             return []
 
-    def _gone(self, holder: str, events: list[Event]) -> str:
-        """Return that the driver is gone, as far as can be told; empty while it lives."""
+    def _gone_text(self, holder: str, events: list[Event]) -> str:
+        """Report that the driver has probably died; empty while it lives."""
         self.liveness.look(events)
         if not holder or not self.liveness.is_lost:
             return ""
         quiet = duration(self.liveness.quiet_s)
         return f"cut off, as it seems: {holder}; nothing was written for {quiet}"
 
-    def _drawn(self, result: SearchResult, holder: str) -> Group:
-        told = told_of(self.args, result, holder)
-        texts = [Text(printable(redact(line))) for line in told]
-        rows = rows_left(self.console, told)
+    def _draw(self, result: SearchResult, holder: str) -> Group:
+        text_lines = status_lines(self.args, result, holder)
+        texts = [Text(printable(redact(line))) for line in text_lines]
+        rows = rows_left(self.console, text_lines)
         return Group(*texts, *([table(result, rows=rows)] if result.trials else []))
 
     def _print(self, result: SearchResult, events: list[Event], holder: str) -> None:
-        """Print what is new in lines; the whole state at the beginning and at the end."""
+        """Print the new events in lines; the whole state at the beginning and at the end."""
         if not self.last or not holder:
-            for line in told_of(self.args, result, holder):
+            for line in status_lines(self.args, result, holder):
                 say(self.console, line)
         else:
             for line in (line for event in events for line in news(event)):
@@ -315,7 +320,7 @@ class Follow:
 
 
 def as_json(result: SearchResult, holder: str) -> dict[str, object]:
-    """Return the search's state as plain values."""
+    """Describe the search's state as JSON-compatible values."""
     trials = {
         name: {
             "outcome": trial.outcome,
@@ -330,7 +335,7 @@ def as_json(result: SearchResult, holder: str) -> dict[str, object]:
         }
         for name, trial in result.trials.items()
     }
-    found: dict[str, object] = {
+    facts: dict[str, object] = {
         "name": result.name,
         **metric_facts(result.metric),
         "outcome": result.outcome,
@@ -342,13 +347,13 @@ def as_json(result: SearchResult, holder: str) -> dict[str, object]:
         "requests": request_facts(result),
         "trials": trials,
     }
-    found |= refinement_facts(result)
+    facts |= refinement_facts(result)
     if (selection := result.selection) is None:
-        return found
+        return facts
     trainings = {name: training.outcome for name, training in selection.repeats.items()}
     chosen = {key: getattr(selection.verdict, key, None) for key in ("candidate", "trial")}
     return {
-        **found,
+        **facts,
         "selection": {
             "outcome": selection.outcome,
             "reason": selection.reason,

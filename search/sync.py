@@ -23,13 +23,13 @@ def command(args: argparse.Namespace) -> int:
 
     What MLflow has already is not written twice.
     """
-    kept = search_of(args)
-    result = SearchResult.read(kept.opened())
+    home = search_of(args)
+    result = SearchResult.read(home.opened())
     uri = uri_of(result, args.tracking)
     check_versions()
     check_tracking(uri)
-    with kept.lease():
-        folder = kept.opened(files=True)
+    with home.lease():
+        folder = home.opened(files=True)
         try:
             runs = Runs(uri, folder)
             runs.project(Tail(folder / FILE_NAME).new())
@@ -39,7 +39,7 @@ def command(args: argparse.Namespace) -> int:
             return complain(
                 RuntimeError(
                     f"MLflow did not take everything ({redact(reason)}). Try again later; "
-                    f"{kept}/{FILE_NAME} has it all."
+                    f"{home}/{FILE_NAME} has it all."
                 ),
                 ExitCode.NOT_READY,
             )

@@ -53,9 +53,9 @@ def command(args: argparse.Namespace) -> int:
     site = Site(
         args.storage, args.tracking, Access(args.host, args.token or ""), PAGES, args.data_root
     )
-    with listening(args.host, args.port) as made:
+    with listening(args.host, args.port) as listener:
         address = (
-            f"http://{name_of(args.host)}:{made.getsockname()[1]}/?{TOKEN}={site.access.token}"
+            f"http://{name_of(args.host)}:{listener.getsockname()[1]}/?{TOKEN}={site.access.token}"
         )
         say(console, f"searches in {args.storage}: {address} (Ctrl-C ends it)")
         if not is_own:
@@ -68,13 +68,13 @@ def command(args: argparse.Namespace) -> int:
             server_header=False,
             timeout_graceful_shutdown=END_S,
         )
-        with opened_in_browser(address, wanted=args.browser):
-            _Server(config, site).run(sockets=[made])
+        with opened_in_browser(address, should_open=args.browser):
+            _Server(config, site).run(sockets=[listener])
     return 0
 
 
 def name_of(host: str) -> str:
-    """Return the name by which an address has a server that listens at `host`."""
+    """The host in the address of a server that listens at `host`."""
     with suppress(ValueError):
         if ip_address(host).is_unspecified:
             return socket.gethostname()
@@ -82,14 +82,14 @@ def name_of(host: str) -> str:
 
 
 class _Server(uvicorn.Server):
-    """A server whose open pages do not keep it from ending, nor what they have asked outlive it."""
+    """A server that ends although pages are open, and ends the processes that they started."""
 
     def __init__(self, config: uvicorn.Config, site: Site) -> None:
         super().__init__(config)
         self.site = site
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End what pages watch and the processes that answer them, then as any server."""
+        """End the feed of the pages and the processes that answer them, then the server."""
         self.site.feed.end()
         for end in self.site.ending:
             await end()
@@ -97,7 +97,11 @@ class _Server(uvicorn.Server):
 
 
 def token(text: str) -> str:
-    """Return a token that is long enough."""
+    """Parse a token, as an option's type.
+
+    Raises:
+        argparse.ArgumentTypeError: it is too short, or has a space or a special character.
+    """
     if len(text) < MIN_TOKEN or not text.isascii() or not text.isprintable() or " " in text:
         raise argparse.ArgumentTypeError(
             f"at least {MIN_TOKEN} letters, digits and signs without a space"

@@ -44,26 +44,26 @@ RIVALS_SHOWN = 12
 
 
 class History:
-    """The course of all trials of a search, as far as the story of one trial needs it.
+    """The facts on all trials of a search that the story of a single trial needs.
 
-    It holds three numbers of each epoch, so that the story of a trial needs only the trial's own
-    events: to read all others again takes seconds for thousands of trials.
+    It stores three numbers for each epoch, so that the story of a trial needs only the trial's own
+    events: reading all others again takes seconds for thousands of trials.
     """
 
     def __init__(self) -> None:
-        """Begin before the first event."""
+        """Create a history without events."""
         self.ended: set[str] = set()
         self.counts: dict[str, tuple[int, int]] = {}
-        """By trial: how many trials had ended, and how many ran, when it was suggested."""
+        """By trial: the numbers of ended and of running trials when it was suggested."""
         self._epochs: dict[str, tuple[array[int], array[int], array[float]]] = {}
-        """By trial: of each epoch the number of its event, the epoch, and the score."""
+        """By trial: the number of the event, the epoch and the score of each epoch."""
         self._failed: dict[str, int] = {}
         """By trial: the number of the event that ended it in failure."""
         self._elapsed_s = array("d")
         """For each event: how long the search, or the selection that it belongs to, had run."""
 
     def apply(self, event: Event, result: SearchResult) -> None:
-        """Take the next event; `result` is the search up to and including it."""
+        """Add the next event; `result` is the search up to and including it."""
         data, name = event.data, event.trial
         of_trial = data.trials[0] if isinstance(data, Freed) and data.trials else name
         is_searched = not of_trial or of_trial in result.trials
@@ -88,31 +88,31 @@ class History:
                 self._failed[name] = event.number
 
     def time_of(self, event: Event) -> str:
-        """Return how long the search had run at an event, such as `0:12:05`."""
+        """The running time of the search at an event, such as `0:12:05`."""
         return _clock_text(self._elapsed_s[event.number - 1])
 
     def scores_at(self, rung: int, number: int) -> dict[str, float]:
-        """Return the best score until a rung of each trial that had reached it by an event.
+        """Collect the best score up to a rung of each trial that had reached it by an event.
 
         Trials that had failed by then are left out.
 
         Args:
-            rung: the epoch.
-            number: that of the event.
+            rung: the epoch of the rung.
+            number: the number of the event.
         """
-        found = {}
-        for name, told in self._epochs.items():
+        best_scores = {}
+        for name, epochs in self._epochs.items():
             if self._failed.get(name, number + 1) <= number:
                 continue
             scores: dict[int, float] = {}
-            for at, epoch, score in zip(*told, strict=True):
+            for at, epoch, score in zip(*epochs, strict=True):
                 if at > number:
                     break
                 if epoch <= rung:
                     scores[epoch] = score
             if rung in scores:
-                found[name] = max(scores.values())
-        return found
+                best_scores[name] = max(scores.values())
+        return best_scores
 
 
 def story(events: Sequence[Event], trial: str) -> Iterator[str]:
@@ -128,9 +128,10 @@ def story_of(events: Iterable[Event], trial: str, history: History) -> Iterator[
     """Yield a trial's events as lines.
 
     Args:
-        events: those of the trial, and those of no trial (see `read_about`); others are skipped.
-        trial: its name.
-        history: of all trials, up to the last of these events or further.
+        events: the events of the trial, and those of no trial (see `read_about`); the rest is
+            skipped.
+        trial: the trial's name.
+        history: the history of all trials, up to the last of these events or further.
     """
     result = SearchResult()
     for event in events:
@@ -138,35 +139,35 @@ def story_of(events: Iterable[Event], trial: str, history: History) -> Iterator[
             continue
         result.apply(event)
         if event.trial == trial or (isinstance(event.data, Freed) and trial in event.data.trials):
-            for line in tell(event, result, history):
+            for line in describe_event(event, result, history):
                 yield f"{history.time_of(event):>9}  {line}"
 
 
-def tell(told: Event, result: SearchResult, history: History) -> Iterator[str]:
-    """Yield lines about one event of the trial.
+def describe_event(record: Event, result: SearchResult, history: History) -> Iterator[str]:
+    """Yield lines about an event of the trial.
 
-    `result` has the trial up to and including this event, `history` what others had done by then.
+    `result` has the trial up to and including this event, `history` has the other trials.
     """
-    event = told.data
+    event = record.data
     match event:
         case Suggested():
-            yield from _tell_suggested(event, result, history)
+            yield from _describe_suggested(event, result, history)
         case Running():
             yield f"attempt {event.attempt} began on {event.host or 'this machine'}"
         case Restored():
-            yield from _tell_restored(event)
+            yield from _describe_restored(event)
         case Epoch():
             yield _epoch_text(event, result)
         case Costed():
             yield f"its network: {cost_text(event.cost)}"
         case Held():
             yield f"held by {event.by}: {event.reason}"
-            yield from _tell_rivals(told, event, result.metric, history)
+            yield from _describe_rivals(record, event, result.metric, history)
         case Promoted():
             yield f"goes on from epoch {event.epoch}, says {event.by}"
         case Stopped():
             yield f"stopped by {event.by}: {event.reason}"
-            yield from _tell_rivals(told, event, result.metric, history)
+            yield from _describe_rivals(record, event, result.metric, history)
         case Requested():
             yield request_text(event)
         case Waiting():
@@ -189,7 +190,7 @@ def tell(told: Event, result: SearchResult, history: History) -> Iterator[str]:
             yield f"tested on the test part: {_tested_text(event.test, result)}"
 
 
-def _tell_suggested(event: Suggested, result: SearchResult, history: History) -> Iterator[str]:
+def _describe_suggested(event: Suggested, result: SearchResult, history: History) -> Iterator[str]:
     experiment = result.started.experiment
     if event.repeat_of:
         yield f"{event.repeat_of} again, for the selection, with seed {event.seed}"
@@ -202,12 +203,13 @@ def _tell_suggested(event: Suggested, result: SearchResult, history: History) ->
     yield from (f"  {path} = {param_text(value)}" for path, value in event.params.items())
 
 
-def _tell_restored(event: Restored) -> Iterator[str]:
+def _describe_restored(event: Restored) -> Iterator[str]:
     yield from (f"a checkpoint could not be used: {line}" for line in event.damaged)
     trained = ""
-    if (begun := event.begun) is not None:
+    if (warm_start := event.begun) is not None:
         trained = (
-            f", until which {begun.trial} of '{begun.search}' had trained it (epoch {begun.epoch})"
+            f", until which {warm_start.trial} of '{warm_start.search}' had trained it "
+            f"(epoch {warm_start.epoch})"
         )
     yield f"went on after epoch {event.epoch}{trained}" if event.epoch else "began anew"
 
@@ -230,22 +232,22 @@ def _epoch_text(event: Epoch, result: SearchResult) -> str:
 
 
 def _tested_text(test: Mapping[str, Any], result: SearchResult) -> str:
-    """Return `macro F1 0.9123`, with the primary metric behind it where that is another one."""
+    """The metric, such as `macro F1 0.9123`, then the primary metric if that is another one."""
     metric, primary = result.metric, result.task.primary
     beside = "" if metric.is_primary else f", {primary.title} {test[primary.name]:.4f}"
     return f"{metric.title} {tested_value(test, metric):.4f}{beside}"
 
 
-def _tell_rivals(
-    told: Event, event: Held | Stopped, metric: Metric, history: History
+def _describe_rivals(
+    record: Event, event: Held | Stopped, metric: Metric, history: History
 ) -> Iterator[str]:
     """Yield the trials that had reached this rung by then, the best first.
 
-    Their values are those that they had shown, not those that are forecast.
+    Their values are those measured by then, not forecasts.
     """
     if event.rung is None:
         return
-    best = history.scores_at(event.rung, told.number)
+    best = history.scores_at(event.rung, record.number)
     yield f"  those who had come there, by {metric.title} until then:"
     for place, name in enumerate(sorted(best, key=best.__getitem__, reverse=True), 1):
         if place <= RIVALS_SHOWN or name == event.trial:
@@ -273,18 +275,18 @@ def command(args: argparse.Namespace) -> int:
     print(f"{args.trial} of {args.name}")
     for line in story(events, args.trial):
         print(printable(line))
-    if told := beside_guessing(result, args.trial):
-        print(printable(told))
+    if note := beside_guessing(result, args.trial):
+        print(printable(note))
     return 0
 
 
 def beside_guessing(result: SearchResult, name: str) -> str:
-    """Return that a trial is no better than guessing; empty if it is, or that is not known."""
+    """Report that a trial is no better than guessing; empty if it is better, or if unknown."""
     guessing, trial = Guessing.of(result), result.find(name)
     if guessing is None or trial is None:
         return ""
-    found = guessing.against(trial)
-    return "" if found is None or found.is_above else against_text(found, name)
+    against = guessing.against(trial)
+    return "" if against is None or against.is_above else against_text(against, name)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

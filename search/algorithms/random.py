@@ -29,5 +29,5 @@ class Random(Algorithm):
     def replay(self, trial: str, params: Params) -> None:
         """Count one more point; one of another space does not use up a point of this one."""
         self.proposed += 1
-        if self.size is None or self.space.kept(params) == params:
+        if self.size is None or self.space.valid_values(params) == params:
             self.drawn.add(repr(params))

@@ -49,7 +49,7 @@ class Entry:
 
 
 def words(path: Path, parser: argparse.ArgumentParser) -> list[str]:
-    """Return the file's options as words that `parser` takes.
+    """Read the file's options as command-line words that `parser` accepts.
 
     Raises:
         ConfigError: with a line for each problem, which names the file and the line in it.
@@ -59,36 +59,36 @@ def words(path: Path, parser: argparse.ArgumentParser) -> list[str]:
         for name, default in vars(parser.parse_args([])).items()
         if name not in ("config", "settings")
     }
-    found: list[str] = []
+    arguments: list[str] = []
     problems: list[str] = []
-    seen: dict[str, int] = {}
+    first_lines: dict[str, int] = {}
     for entry in _entries(path):
         try:
-            if entry.name in seen:
+            if entry.name in first_lines:
                 raise ConfigError(
-                    f"'{entry.key}' is given twice (first in line {seen[entry.name]})."
+                    f"'{entry.key}' is given twice (first in line {first_lines[entry.name]})."
                 )
-            seen[entry.name] = entry.line
-            found += _words(entry, options, parser)
+            first_lines[entry.name] = entry.line
+            arguments += _words(entry, options, parser)
         except ConfigError as error:
             problems.append(f"{path}:{entry.line}: {error}")
     if problems:
         raise ConfigError("\n".join(problems))
-    return found
+    return arguments
 
 
 def _words(entry: Entry, options: Mapping[str, Any], parser: argparse.ArgumentParser) -> list[str]:
-    """Return one option's words; none if it is empty or its value is the default."""
+    """The words of an option; none if it is empty or its value is the default."""
     key, value = entry.name, entry.value
     secrets.refuse(entry.key, value if isinstance(value, str) else "")
     if isinstance(value, yaml.MappingNode) and _holds_settings(key):
         return []
     if isinstance(value, yaml.SequenceNode) and isinstance(options.get(key), list):
-        values = [one.value if isinstance(one, yaml.ScalarNode) else one for one in value.value]
+        values = [node.value if isinstance(node, yaml.ScalarNode) else node for node in value.value]
         return [
             word
-            for one in values
-            for word in _words(Entry(entry.line, entry.key, one), options, parser)
+            for item in values
+            for word in _words(Entry(entry.line, entry.key, item), options, parser)
         ]
     if isinstance(value, yaml.Node):
         raise ConfigError(f"'{key}' takes one value.")
@@ -180,7 +180,7 @@ def _text(path: Path) -> str:
 
 
 def _refuse_tricks(path: Path, text: str) -> None:
-    """Refuse what a plain config does not need, before anything is built of it."""
+    """Refuse YAML features that a plain config does not need, before anything is built from it."""
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         where = f"{path}:{event.start_mark.line + 1 if event.start_mark else 1}"

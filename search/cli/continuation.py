@@ -11,7 +11,7 @@ from search.values.executors import EXECUTOR_HELP
 
 
 def place_options(parser: argparse.ArgumentParser, before: str) -> None:
-    """Add the options; `before` says what holds if they are left out."""
+    """Add the options; `before` describes the defaults in their help."""
     parser.add_argument(
         "--concurrency",
         type=count_or_auto,
@@ -45,12 +45,12 @@ def place_options(parser: argparse.ArgumentParser, before: str) -> None:
 
 
 def keep_option(parser: argparse.ArgumentParser) -> None:
-    """Add --keep, of a verb that goes on with a search."""
+    """Add --keep, for a verb that continues a search."""
     parser.add_argument("--keep", metavar="WHAT", help=f"{KEEP_HELP} (default: as before)")
 
 
 def change_option(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add --allow-change; `what` must be as it was without it."""
+    """Add --allow-change; without it, `what` must not have changed."""
     parser.add_argument(
         "--allow-change", action="store_true", help=f"go on although {what} has changed"
     )

@@ -31,10 +31,10 @@ def csv_option(parser: argparse.ArgumentParser) -> None:
 def check_csv(file: Path | None) -> None:
     """Check that --csv names a file that may be written.
 
-    It must end in `.csv`: so no image is overwritten that was meant to be read.
+    It must end in `.csv`, so that no image is overwritten that was meant as input.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: it does not end so, or is not a file in an existing folder.
     """
     if file is None or file == STDOUT:
         return
@@ -48,7 +48,7 @@ def check_csv(file: Path | None) -> None:
 
 @contextmanager
 def csv_rows(file: Path, titles: Sequence[str]) -> Iterator["Rows"]:
-    """Give what writes rows below these titles, into a file or to stdout."""
+    """Open a writer of rows below these titles, into a file or to stdout."""
     if file == STDOUT:
         yield Rows(sys.stdout, titles)
         return
@@ -59,8 +59,8 @@ def csv_rows(file: Path, titles: Sequence[str]) -> Iterator["Rows"]:
 class Rows:
     """Writes rows of CSV with the same columns.
 
-    A text that a spreadsheet would run as a formula gets an apostrophe in front, which makes it
-    text there; `plain_text` takes it away.
+    A text that a spreadsheet would run as a formula gets an apostrophe in front, which marks it as
+    text; `plain_text` removes it.
     """
 
     def __init__(self, stream: Any, titles: Sequence[str]) -> None:
@@ -71,7 +71,7 @@ class Rows:
         self.write({title: title for title in titles})
 
     def write(self, row: dict[str, Any]) -> None:
-        """Write a row; what is not known, None or NaN, is left empty."""
+        """Write a row; unknown values, None or NaN, become empty cells."""
         cells = {title: _cell(value) for title, value in row.items()}
         # Readers end a row at a bare CR, for which Python's writer sees no need to quote.
         needs_quotes = any(isinstance(cell, str) and "\r" in cell for cell in cells.values())
@@ -85,17 +85,17 @@ CSV injection).
 
 
 def _cell(value: Any) -> Any:
-    if value is None or value != value:  # NaN alone differs from itself
+    if value is None or value != value:  # only NaN differs from itself
         return ""
     if not isinstance(value, str):
         return value
-    # A name that is no UTF-8 has halves of surrogate pairs, which cannot be written.
+    # A file name that is not UTF-8 has lone surrogates, which cannot be written.
     text = value.encode(errors="replace").decode()
     return f"'{text}" if FORMULA.match(text) and not _is_number(text) else text
 
 
 def plain_text(cell: str) -> str:
-    """Return a text as it was before it was written into a cell."""
+    """Restore a text from its cell."""
     is_marked = cell.startswith("'") and FORMULA.match(cell)
     return cell[1:] if is_marked else cell
 

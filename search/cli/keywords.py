@@ -13,34 +13,34 @@ from trainables.errors import ConfigError, unknown
 
 
 def words(options: Mapping[str, Any], parser: argparse.ArgumentParser) -> list[str]:
-    """Return these options as words that `parser` takes.
+    """Convert these options to command-line words that `parser` accepts.
 
-    None stands for an option that is not given.
+    An option with the value None is left out.
 
     Raises:
         ConfigError: there is no such option, or it does not take such a value.
     """
     defaults = vars(parser.parse_args([]))
-    known = {**defaults, "set": defaults.pop("settings", [])}
-    known.pop("settings", None)
-    found: list[str] = []
+    accepted = {**defaults, "set": defaults.pop("settings", [])}
+    accepted.pop("settings", None)
+    arguments: list[str] = []
     for name, value in options.items():
-        if name not in known:
-            raise ConfigError(unknown("option", name, known))
+        if name not in accepted:
+            raise ConfigError(unknown("option", name, accepted))
         if value is None:
             continue
-        given = list(_words(name, value, known[name]))
+        option_words = list(_words(name, value, accepted[name]))
         try:
             parser.exit_on_error = False
-            parser.parse_args(given)
+            parser.parse_args(option_words)
         except argparse.ArgumentError as error:
             raise ConfigError(f"{name}: {error.message}.") from error
-        found += given
-    return found
+        arguments += option_words
+    return arguments
 
 
 def _words(name: str, value: Any, default: Any) -> Iterator[str]:
-    """Yield one option's words: a word for each of its values, none for a flag that is off."""
+    """Yield the words of an option: one for each of its values, none for a flag that is off."""
     option = f"--{name.replace('_', '-')}"
     if default is False:
         if not isinstance(value, bool):
@@ -53,7 +53,7 @@ def _words(name: str, value: Any, default: Any) -> Iterator[str]:
         value = [value]
     elif isinstance(value, Mapping) or not isinstance(default, list):
         raise ConfigError(f"{name} takes one value (got {value!r}).")
-    yield from (f"{option}={one}" for one in value)
+    yield from (f"{option}={item}" for item in value)
 
 
 def _settings(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

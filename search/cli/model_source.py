@@ -8,11 +8,7 @@ from search.trained.source import ModelSource
 
 
 def model_source(args: argparse.Namespace, name: str) -> ModelSource:
-    """The model of this name, looked for where the options say; ask if a search is mistyped.
-
-    Raises:
-        NoSuchSearch: there is no such search, but there are others.
-    """
+    """The source of the model of this name, as the options say; asks if a search is mistyped."""
     source = ModelSource(
         name=name,
         storage=args.storage,

@@ -12,7 +12,7 @@ MAX_SEED = 2**31
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows a default where there is one that the text does not name."""
+    """Shows the default of an option, unless its text names it or it has none."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         is_named = "(default" in (action.help or "")

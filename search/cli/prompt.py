@@ -9,23 +9,20 @@ from trainables.errors import printable
 
 
 def search_of(args: argparse.Namespace) -> Home:
-    """Return the search that NAME and --storage name.
+    """Return the home of the search that NAME and --storage name.
 
-    For a mistyped name that can mean only one search, a person at the terminal is asked; then
-    `args.name` becomes that name.
-
-    Raises:
-        NoSuchSearch: there is no such search, but there are others.
+    If a mistyped name can mean only one search, a person at the terminal is asked; `args.name`
+    becomes the name of that search.
     """
     args.name = resolve_or_ask(args.name, args.storage)
     return home(args.storage, args.name)
 
 
 def resolve_or_ask(name: str, place: Storage) -> str:
-    """Return the name of a search that is there; ask whether the closest one is meant.
+    """Return the name of an existing search; ask whether the closest one is meant.
 
     Raises:
-        NoSuchSearch: see `search_of`.
+        NoSuchSearch: there is no such search, but there are others.
     """
     try:
         return resolve_name(name, place)

@@ -315,7 +315,9 @@ class SearchPolicy:
         space = self.experiment.space
         return not self.exhausted and (
             space.size is None
-            or sum(space.kept(trial.params) == trial.params for trial in self.trials.values())
+            or sum(
+                space.valid_values(trial.params) == trial.params for trial in self.trials.values()
+            )
             < space.size
         )
 

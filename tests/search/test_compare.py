@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cluster.storage.bucket import Bucket
-from search.compare import Compared, compared, rows_of, sentence
+from search.compare import Compared, compare_searches, rows_of, sentence
 from search.design.experiment import Experiment
 from search.journal.events import Selected, Selecting
 from search.journal.journal import FILE_NAME
@@ -67,7 +67,7 @@ def test_on_images_a_difference_is_held_against_both_standard_errors(
     accuracy: float, is_beyond: bool, words: str, search: Played
 ) -> None:
     better, worse = search("a", 0.80), search("b", accuracy)
-    found = compared([worse, better])
+    found = compare_searches([worse, better])
     (contrast,) = found.contrasts
     assert (contrast.name, contrast.leader, contrast.by) == ("b", "a", "images")
     assert contrast.is_beyond_noise is is_beyond
@@ -80,7 +80,7 @@ def test_over_folds_of_the_same_split_the_difference_is_paired(search: Played) -
     folds = [0.60, 0.75, 0.80, 0.90, 0.95]
     better = search("a", 0.80, folds=folds)
     worse = search("b", 0.78, folds=[one - 0.02 - one / 1000 for one in folds])
-    (contrast,) = compared([better, worse]).contrasts
+    (contrast,) = compare_searches([better, worse]).contrasts
     assert (contrast.by, contrast.is_beyond_noise) == ("folds", True)
     assert contrast.p is not None
     assert contrast.p < 0.01
@@ -92,7 +92,7 @@ def test_searches_of_which_the_split_decides_how_many_copies_go_are_compared(
 ) -> None:
     better = search("a", 0.80, data={"removed": 3})
     worse = search("b", 0.70, images=998, data={"removed": 5})
-    (contrast,) = compared([better, worse]).contrasts
+    (contrast,) = compare_searches([better, worse]).contrasts
     assert (contrast.by, contrast.difference) == ("images", pytest.approx(0.10))
 
 
@@ -117,7 +117,7 @@ def selected(result: SearchResult, values: dict[int, float]) -> SearchResult:
 def test_fresh_seeds_are_paired_by_seed_and_not_by_their_place(search: Played) -> None:
     better = selected(search("a", 0.80), {1: 0.60, 2: 0.70, 3: 0.80, 4: 0.90})
     worse = selected(search("b", 0.78), {4: 0.879, 3: 0.78, 2: 0.681, 9: 0.1})
-    (contrast,) = compared([better, worse]).contrasts
+    (contrast,) = compare_searches([better, worse]).contrasts
     assert (contrast.by, contrast.note) == ("seeds", "paired over 3 fresh seeds of search.select")
     assert contrast.difference == pytest.approx(0.02)
 
@@ -125,7 +125,7 @@ def test_fresh_seeds_are_paired_by_seed_and_not_by_their_place(search: Played) -
 def test_selections_with_other_seeds_are_compared_by_their_images(search: Played) -> None:
     better = selected(search("a", 0.80), {1: 0.60, 2: 0.70})
     worse = selected(search("b", 0.78), {3: 0.58, 4: 0.68})
-    assert compared([better, worse]).contrasts[0].by == "images"
+    assert compare_searches([better, worse]).contrasts[0].by == "images"
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_what_cannot_be_compared_is_said(
             trial.config["metric"] = changes["metric"]
             for metrics in trial.epochs.values():
                 metrics["val/macro_f1"] = 0.5
-    found = compared([better, worse])
+    found = compare_searches([better, worse])
     assert found.contrasts[0].by == "nothing"
     assert reason in said(found, better)
 
@@ -163,7 +163,7 @@ def test_searches_by_unlike_metrics_are_each_compared_among_their_own(search: Pl
             trial.config["metric"] = "macro_f1"
             for metrics in trial.epochs.values():
                 metrics["val/macro_f1"] = 0.9 if result.name == "b" else 0.7
-    found = compared(results)
+    found = compare_searches(results)
     pairs = [(one.leader, one.name, one.by) for one in found.contrasts]
     assert pairs == [("a", "c", "images"), ("b", "d", "images"), ("a", "b", "nothing")]
     assert [one.metric for one in found.searches] == ["accuracy", "macro_f1"] * 2
@@ -175,7 +175,7 @@ def test_other_splits_of_the_same_images_are_compared_unpaired(search: Played) -
     folds = [0.8, 0.8]
     better, worse = search("a", 0.80, folds=folds), search("b", 0.70, folds=folds)
     worse.started.experiment["base"]["data"]["split_seed"] = 7
-    (contrast,) = compared([better, worse]).contrasts
+    (contrast,) = compare_searches([better, worse]).contrasts
     assert contrast.by == "images"
     assert "not the same ones" in contrast.note
 
@@ -185,7 +185,7 @@ def test_what_differs_is_listed_and_what_does_not_is_not(
 ) -> None:
     one = search("a", 0.80)
     two = search("b", 0.70, sure=0.5, base=experiment.base.override({"batch_size": 32}))
-    found = compared([one, two])
+    found = compare_searches([one, two])
     assert found.params == {"batch_size": [experiment.base.batch_size, 32]}
     assert found.settings == {"sure": [experiment.sure, 0.5]}
 
@@ -193,7 +193,7 @@ def test_what_differs_is_listed_and_what_does_not_is_not(
 def test_what_an_older_journal_does_not_hold_is_no_difference(search: Played) -> None:
     one, two = search("a", 0.80), search("b", 0.70, sure=0.5)
     del two.started.experiment["scheduler"]
-    assert list(compared([one, two]).settings) == ["sure"]
+    assert list(compare_searches([one, two]).settings) == ["sure"]
 
 
 def test_a_search_without_a_result_is_told_too(
@@ -201,7 +201,7 @@ def test_a_search_without_a_result_is_told_too(
 ) -> None:
     better = search("a", 0.80)
     empty = open_driver(changed(experiment, name="empty")).result
-    found = compared([empty, better])
+    found = compare_searches([empty, better])
     assert said(found, better) == "empty and a cannot be compared: it has no result yet."
 
 
@@ -239,11 +239,11 @@ def test_the_best_of_many_has_to_be_better_by_more(
     ]
     better = with_candidates(search("a", 0.80, folds=folds), leaders)
     worse = with_candidates(search("b", 0.754, folds=worse_folds), others)
-    (contrast,) = compared([better, worse]).contrasts
+    (contrast,) = compare_searches([better, worse]).contrasts
     assert (contrast.by, contrast.leader, contrast.candidates) == (by, "a", leaders)
     assert contrast.is_beyond_noise is is_beyond
     assert (
-        "corrected for the best of 300 trainings" in said(compared([better, worse]), better)
+        "corrected for the best of 300 trainings" in said(compare_searches([better, worse]), better)
     ) is (leaders == 300)
 
 
@@ -253,7 +253,7 @@ def test_longer_trainings_count_several_times_since_the_best_epoch_is_taken(
     worse = with_candidates(search("b", 0.78), 1)
     length = len(worse.trials[next(iter(worse.trials))].epochs)
     better = with_candidates(search("a", 0.80), 5, epochs=3 * length)
-    (contrast,) = compared([better, worse]).contrasts
+    (contrast,) = compare_searches([better, worse]).contrasts
     assert contrast.candidates == 3 * 4 + len(better.best.epochs) // length  # type: ignore[union-attr]
 
 
@@ -265,7 +265,7 @@ def test_a_choice_among_many_by_their_fresh_seeds_has_to_be_better_by_more(searc
         better = selected(search(f"a{count}", 0.80), seeds)
         assert better.selection is not None
         better.selection.started.candidates.extend(f"o{number}" for number in range(1, count))
-        (contrast,) = compared([better, worse]).contrasts
+        (contrast,) = compare_searches([better, worse]).contrasts
         found.append((contrast.by, contrast.candidates, contrast.is_beyond_noise))
     assert found == [("seeds", 1, True), ("seeds", 20, False)]
 
@@ -275,7 +275,7 @@ def test_a_perfect_value_of_few_images_is_not_certain(search: Played) -> None:
     better, worse = search("a", 1.0, images=20), search("b", 0.8, images=20)
     for result in (better, worse):
         with_candidates(result, 1)
-    assert compared([better, worse]).contrasts[0].is_beyond_noise is False
+    assert compare_searches([better, worse]).contrasts[0].is_beyond_noise is False
 
 
 def test_the_command_prints_a_table_or_json(

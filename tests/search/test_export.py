@@ -35,7 +35,7 @@ def test_csv_holds_what_pandas_has(storage: Path, call: Command) -> None:
 
 
 def test_parameters_of_an_earlier_space_keep_their_column(storage: Path) -> None:
-    told = result("played", storage=storage)._told
+    told = result("played", storage=storage)._result
     whole = trial_table(told)
     path, *_ = domains = told.started.experiment["space"]["domains"]
     del domains[path]
@@ -57,7 +57,7 @@ def test_without_a_file_it_goes_to_stdout_and_what_is_unknown_is_empty(
 def test_json_is_an_object_a_line(storage: Path, call: Command) -> None:
     done = call("search.export", "played", "--storage", storage, "--json")
     first, *_ = lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert list(first) == trial_table(result("played", storage=storage)._told).columns
+    assert list(first) == trial_table(result("played", storage=storage)._result).columns
     assert (first["value"], len(lines)) == (None, 9)
 
 

@@ -26,8 +26,8 @@ from search.feedback.monitoring.window import load_window
 from search.feedback.records import EARLIER, RecordedAnswer, Records, RecordsInfo
 from search.improve import (
     ORIGINS,
-    about_of,
     champion_request,
+    info_of,
     is_wanted_as_onnx,
     main,
     parser,
@@ -345,7 +345,7 @@ def test_a_second_round_learns_on_with_the_same_images_held_out(
     ]
     assert len(noted) == 2
     assert set().union(*noted) <= again
-    rounds = rounds_of(about_of(home(Path("searches"), second["search"])), Path("searches"))
+    rounds = rounds_of(info_of(home(Path("searches"), second["search"])), Path("searches"))
     assert [one.champion.search for one in rounds] == ["knn", first["search"]]
     trained = first["images"]["trained"] + second["images"]["trained"]
     assert len(trained_image_names(rounds)) == trained

@@ -65,7 +65,7 @@ def test_a_folder_gives_its_images_by_name_and_counts_what_is_none(
     monkeypatch.chdir(images.parent)
     files = Files(["images"])
     assert list(files) == ORDER
-    assert (files.others, files.first_other) == (1, "images/notes.txt")
+    assert (files.skipped, files.first_skipped) == (1, "images/notes.txt")
 
 
 def answered(file: str, name: str) -> FileAnswer:

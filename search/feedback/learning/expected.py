@@ -68,14 +68,14 @@ def expected_images(
     probabilities = sample_probabilities(
         predict, reference, records, answers, frozenset(trained_names)
     )
-    labelled_part, named = fair_held_out(info, held_out, answers)
+    labelled_part, champion_classes = fair_held_out(info, held_out, answers)
     targets = np.asarray(labelled_part.targets).astype(np.int64)
     labelled_probabilities = (
         predict(labelled_part.images)
         if len(labelled_part)
         else np.empty((0, len(reference.classes)))
     )
-    right, was_right = labelled_probabilities.argmax(axis=1) == targets, named == targets
+    right, was_right = labelled_probabilities.argmax(axis=1) == targets, champion_classes == targets
     return EarlierImages(
         probabilities,
         labelled_probabilities,
@@ -184,8 +184,8 @@ def fair_held_out(
     is_representative = any(confidence(by_image[names[row]]) <= below for row in rows)
     if not is_representative and unsure * len(rows) >= len(answers):
         rows = []
-    named = [np.argmax(by_image[names[row]].probabilities) for row in rows]
-    return held_out.take(np.array(rows, dtype=np.intp)), np.array(named, dtype=np.int64)
+    champion_classes = [np.argmax(by_image[names[row]].probabilities) for row in rows]
+    return held_out.take(np.array(rows, dtype=np.intp)), np.array(champion_classes, dtype=np.int64)
 
 
 def trained_image_names(rounds: Sequence[ImprovementInfo]) -> list[str]:

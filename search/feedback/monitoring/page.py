@@ -30,7 +30,7 @@ class MonitorTile:
 
     title: str
     answer: str
-    about: str
+    detail: str
     changed: bool
 
 

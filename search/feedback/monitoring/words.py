@@ -122,10 +122,10 @@ def _needed_text(findings: Findings, check: Check, what: str) -> str:
 
 def mix_text(findings: Findings) -> str:
     """Describe which classes are predicted more or less often."""
-    named = sorted(findings.shares, key=lambda share: -abs(share.now - share.before))
-    changed = [share for share in named if share.changed]
+    shares = sorted(findings.shares, key=lambda share: -abs(share.now - share.before))
+    changed = [share for share in shares if share.changed]
     if not changed:
-        return "The largest differences are noise: " + "; ".join(map(share_text, named[:2]))
+        return "The largest differences are noise: " + "; ".join(map(share_text, shares[:2]))
     more = f" and {len(changed) - MAX_CLASSES} more" if len(changed) > MAX_CLASSES else ""
     return "; ".join(map(share_text, changed[:MAX_CLASSES])) + more
 

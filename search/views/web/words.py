@@ -10,7 +10,7 @@ from search.journal.overview import Overview, is_paused
 from search.journal.result import ENDED, FAILED, SearchResult
 from search.values.wording import duration
 from search.views.live import Before, news, time_left
-from search.why import History, tell
+from search.why import History, describe_event
 from trainables.errors import counted
 
 STANDS = {
@@ -47,7 +47,7 @@ def news_lines(event: Event, result: SearchResult) -> Iterator[NewsLine]:
     """Yield the lines on an event that a person should see; `result` already includes it."""
     match event.data:
         case Stopped() | Held() | Promoted():
-            texts = [next(tell(event, result, History()))]
+            texts = [next(describe_event(event, result, History()))]
         case Ended() as ended if ended.outcome not in (*FAILED, "stopped"):
             texts = [ended.outcome]
         case _:

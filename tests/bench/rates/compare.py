@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from search.compare import compared
+from search.compare import compare_searches
 from search.decisions.selection import Candidate, decide
 from search.journal.events import Selecting, Started
 from search.journal.result import SearchResult, Selection, TrialResult
@@ -65,7 +65,7 @@ class Compared:
             name = f"s{number}"
             results[name] = self.result(name, values.reshape(len(truths), length, -1))
         found = []
-        for contrast in compared(list(results.values())).contrasts:
+        for contrast in compare_searches(list(results.values())).contrasts:
             leader, other = (self.truth(results[name]) for name in (contrast.leader, contrast.name))
             lead, low, high = leader - other, contrast.low, contrast.high
             held = None if low is None or high is None else low - 1e-9 <= lead <= high + 1e-9

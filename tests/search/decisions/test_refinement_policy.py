@@ -254,7 +254,9 @@ def test_a_trial_outside_a_space_is_not_taken_for_one_inside(
     assert driver.suggest() is not None
     space = driver.experiment.space
     inside = [
-        name for name, trial in driver.trials.items() if space.kept(trial.params) == trial.params
+        name
+        for name, trial in driver.trials.items()
+        if space.valid_values(trial.params) == trial.params
     ]
     assert 1 < len(inside) < len(driver.trials)
     known = driver.policy.search.algorithm.histories  # type: ignore[attr-defined]

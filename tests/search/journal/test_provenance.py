@@ -12,6 +12,7 @@ PACKAGES = ("search", "trainables", "cluster")
 KEEPING = {
     "search/design/commands.py",
     "search/values/executors.py",
+    "search/values/message.py",
     "search/values/wording.py",
 } | {
     f"search/journal/{name}.py"

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from search import data, run
 from search.cli.keywords import words
 from search.design.experiment import check_search_name
-from search.run import data_source, named
+from search.run import data_source, named_data_sets
 from search.spaces.find import names
 from search.spaces.transfer import FAMILIES
 from search.tracking.uri import default_uri
@@ -109,8 +109,10 @@ class NewSearchForm:
             if site.data_root is not None:
                 check_links(path, site.data_root)
             return f"{FOLDER}{path}"
-        if self.data not in named():  # before `data_source`, which looks whether it is a folder
-            raise ConfigError(unknown("data set", self.data[:80], sorted(named())))
+        if (
+            self.data not in named_data_sets()
+        ):  # before `data_source`, which looks whether it is a folder
+            raise ConfigError(unknown("data set", self.data[:80], sorted(named_data_sets())))
         return self.data
 
     def words(self, site: Site) -> list[str]:

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from search.compare import compared, rows_of, sentence
+from search.compare import compare_searches, rows_of, sentence
 from search.journal.store import searches_in
 from search.views.web.charts import of_courses
 from search.views.web.feed import Followed
@@ -46,7 +46,7 @@ def _page(site: Site, request: Request, searches: Sequence[Followed]) -> Respons
         for followed in _in_order(searches):
             stack.enter_context(followed.reading())
         results = [followed.result for followed in searches]
-        comparison = compared(results)
+        comparison = compare_searches(results)
         metrics = {result.name: result.metric for result in results}
         rows = list(rows_of(comparison, results))
         return site.render(

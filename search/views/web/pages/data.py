@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from cluster.errors import NotReady
-from search.run import named
+from search.run import named_data_sets
 from search.views.web.forms.children import Asker
 from search.views.web.forms.folders import Listing, allowed, listing
 from search.views.web.forms.look import DataPreview
@@ -91,7 +91,9 @@ async def choose(request: Request, site: Site, then: str, refused: str = "") -> 
         listing=folder,
         error=error,
         typed=request.query_params.get("folder", ""),
-        data_sets=[(name, DATASET_WORDS[name]) for name in sorted(named() & DATASET_WORDS.keys())],
+        data_sets=[
+            (name, DATASET_WORDS[name]) for name in sorted(named_data_sets() & DATASET_WORDS.keys())
+        ],
         prefix=FOLDER,
     )
 

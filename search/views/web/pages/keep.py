@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute
 
-from search.clean import cleaned, removable_of, rows_of, size_of
+from search.clean import clean_search, removable_of, rows_of, size_of
 from search.cli.csv_output import Rows
 from search.delete import delete, deletion_of, lines
 from search.export import trial_table
@@ -52,7 +52,7 @@ def routes(site: Site) -> list[BaseRoute]:
             raise HTTPException(400, "say what is to be kept.")
         notes = list[str]()
         size = await run_in_threadpool(
-            cleaned, home_or_404(site, name), site.place, keep, notes.append
+            clean_search, home_or_404(site, name), site.place, keep, notes.append
         )
         notes.append(f"{size_text(size)} of checkpoints were removed.")
         return await clean_page(request, site, " ".join(notes))
