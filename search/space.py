@@ -240,7 +240,10 @@ class Int(Range):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
                 raise ConfigError(f"Int takes whole numbers (got {value!r}).")
             if value is not None and abs(value) > MAX_WHOLE:
-                raise ConfigError(f"Int takes whole numbers within 10^18 of 0 (got {value:.3g}).")
+                digits = math.floor(math.log10(abs(value))) + 1
+                raise ConfigError(
+                    f"Int takes whole numbers from -10^18 to 10^18 (got one of {digits:,} digits)."
+                )
         super().refuse_nonsense()
 
     @property

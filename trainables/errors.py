@@ -8,6 +8,7 @@ TrainableError
 """
 
 import difflib
+import math
 from collections.abc import Iterable
 
 
@@ -52,6 +53,18 @@ def did_you_mean(name: str, existing: Iterable[str]) -> str:
 def counted(count: int, noun: str, plural: str = "") -> str:
     """Return `1 image`, `1,200 images`."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def shortened(number: int | float) -> str:
+    """Format a number for a message, in at most 3 digits and an exponent: `1e+20`.
+
+    Whole numbers may be too large to become a float, as 10^400 is.
+    """
+    try:
+        return f"{number:.3g}"
+    except OverflowError:
+        exponent = math.floor(math.log10(abs(number)))
+        return f"{'-' * (number < 0)}{abs(number) // 10 ** (exponent - 2) / 100:.3g}e+{exponent}"
 
 
 def printable(text: str) -> str:

@@ -23,7 +23,7 @@ from search.values.objectives import value_of
 from trainables.catalog.models import MODELS
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
-from trainables.errors import ConfigError, counted, unknown
+from trainables.errors import ConfigError, counted, shortened, unknown
 from trainables.values import Json, Params
 
 DEFAULT_TRIALS = 30
@@ -161,7 +161,9 @@ class Experiment:
             if value is not None and value < 1:
                 raise ConfigError(f"{option} must be >= 1 (got {value}).")
             if value is not None and value > MAX_COUNT:
-                raise ConfigError(f"{option} must be at most {MAX_COUNT:,} (got {value:.3g}).")
+                raise ConfigError(
+                    f"{option} must be at most {MAX_COUNT:,} (got {shortened(value)})."
+                )
 
     def _check_executor(self) -> None:
         if self.executor not in EXECUTORS:

@@ -598,6 +598,11 @@ CASES: list[Case] = [
         2,
     ),
     (
+        ["--space", "smoke", "--max-epochs", "125" + "0" * 400],
+        "--max-epochs must be at most 1,000,000,000 (got 1.25e+402).",
+        2,
+    ),
+    (
         ["--space", "smoke", "--sure", "1"],
         "--sure must be from 0, as cheap as can be, to below 1 (got 1).",
         2,

@@ -1,4 +1,5 @@
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ CONDITIONAL = {
         ({"optimizer.lr": Float(0.1, float("inf"))}, "bounds must be finite"),
         ({"model.dropout": Float(0, 0.5, step=0)}, "step must be > 0"),
         ({"batch_size": Int(1.5, 4)}, "whole numbers"),  # type: ignore[arg-type]
+        ({"seed": Int(0, 10**18 + 1)}, "-10^18 to 10^18 (got one of 19 digits)"),
+        ({"seed": Int(-(10**5000), 0)}, "(got one of 5,001 digits)"),
         ({"optimizer.lrr": Float(0.1, 1)}, "Did you mean 'optimizer.lr'"),
         (
             {"optimizer.momentum": Float(0, 0.9, when={"optimizer.name": "sgd"})},
@@ -37,7 +40,7 @@ CONDITIONAL = {
     ],
 )
 def test_nonsense_is_refused_at_birth(domains: dict[str, Domain], words: str) -> None:
-    with pytest.raises(ConfigError, match=words.replace("(", r"\(")):
+    with pytest.raises(ConfigError, match=re.escape(words)):
         SearchSpace(domains)
 
 
@@ -432,7 +435,7 @@ def test_the_nearest_step_is_found() -> None:
 @pytest.mark.parametrize(
     ("domain", "words"),
     [
-        (Int(0, 10**30), "within 10\\^18 of 0"),
+        (Int(0, 10**30), r"from -10\^18 to 10\^18"),
         (Float(0, 1, step=1e-300), "more than 10\\^15 values"),
     ],
 )
