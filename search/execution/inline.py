@@ -174,8 +174,8 @@ def _fail(driver: Driver, job: Job, error: Exception) -> None:
     if type(error).__name__ in BEYOND_REPAIR:
         raise NotReady(
             Message(
-                f"after what {trial} raised ({last_line(text)}) this process can train no more. "
-                "Go on with: ",
+                f"{trial} raised an error after which this process cannot train any more "
+                f"({last_line(text)}). Go on with: ",
                 Remedy("resume", driver.experiment.name, driver.experiment.storage),
             )
         )

@@ -1118,7 +1118,7 @@ def metric_of(config: Mapping[str, Any]) -> Metric:
     name = str(config.get("metric", task.primary.name))
     if (metric := task.metric_of_name.get(name)) is None:
         raise JournalError(
-            f"the search is by '{name}', a metric that this version does not know. "
+            f"the search ranks trials by '{name}', a metric that this version does not know. "
             f"Known: {', '.join(task.names)}. Use the version that ran it."
         )
     return metric

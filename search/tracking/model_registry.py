@@ -372,7 +372,10 @@ def _use_version(
     """Call `use` with the client and the version at an address; errors as of `version_at`."""
     address = ADDRESS.fullmatch(uri)
     if address is None:
-        raise ConfigError(f"a model's address is models:/NAME@{ALIAS} or models:/NAME/VERSION.")
+        raise ConfigError(
+            f"'{redact(uri)[:200]}' is not the address of a model. Use models:/NAME@{ALIAS} or "
+            "models:/NAME/VERSION."
+        )
     check_tracking(tracking)
     if tracking.startswith("sqlite:///") and not sqlite_path(tracking).exists():
         raise ConfigError(

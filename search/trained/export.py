@@ -147,8 +147,9 @@ def _write(
         dataset = dataset_of(result, config)
     except DataError as error:
         raise ConfigError(
-            f"{error} The model of a search is compared with its checkpoint on the search's "
-            f"images first; a promoted one needs none: models:/{result.name}@champion."
+            f"{error} To use the model of a search, its images are needed: the model is compared "
+            "with its checkpoint on them first. A registered model needs none: "
+            f"models:/{result.name}@champion."
         ) from error
     with _refusing_mismatch(trial, "used"):
         write(config, dataset, local_checkpoint(home, trial), folder, watched=watched)

@@ -244,8 +244,8 @@ def read(place: Path) -> Weights:
         )
     ):
         raise ConfigError(
-            f"weights '{place}' hold no weights by name. "
-            "A state dict of torchvision's network is needed."
+            f"weights '{place}' are not a state dict (tensors by name). Save the state_dict() of "
+            "torchvision's network."
         )
     return {_plain(name): value for name, value in tensors.items()}
 

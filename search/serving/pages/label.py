@@ -89,7 +89,7 @@ class LabelCalls:
 
     def _png(self, name: str) -> bytes:
         if (content := self._labelling.records.image(name)) is None:
-            raise NotRecorded("that image is not kept (any more).")
+            raise NotRecorded("there is no such image, or it has been removed.")
         return as_png(content)
 
     async def correct(self, request: Request) -> Response:

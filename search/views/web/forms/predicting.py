@@ -23,7 +23,7 @@ def model_address(name: str, number: str) -> str:
         ConfigError: the version is not a number.
     """
     if not VERSION.fullmatch(number):
-        raise ConfigError("name the version, as a number.")
+        raise ConfigError("the version must be a number, such as 3.")
     return f"{MODEL}{name}/{number}"
 
 

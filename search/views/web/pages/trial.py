@@ -102,7 +102,7 @@ def _trial_or_behind(result: SearchResult, name: str) -> TrialResult:
     """
     trial = result.find(name)
     if trial is None:
-        raise Behind(f"there is no {name} any more: the search was begun anew.")
+        raise Behind(f"trial {name} no longer exists: the search was started again.")
     return trial
 
 
