@@ -99,26 +99,24 @@ def test_nobody_reads_the_output(module: str) -> None:
     assert (done.returncode, done.stderr) == (ExitCode.BROKEN_PIPE, b"")
 
 
-def test_signals_stop_a_command_and_their_handlers_come_back() -> None:
-    before = signal.getsignal(signal.SIGHUP), signal.getsignal(signal.SIGTERM)
-
+@pytest.mark.parametrize(
+    ("handler", "code"),
+    [
+        (signal.SIG_DFL, ExitCode.TERMINATED),
+        (signal.SIG_IGN, ExitCode.SUCCESS),  # as after nohup
+    ],
+)
+def test_a_signal_stops_a_command_unless_it_is_ignored(
+    handler: signal.Handlers, code: ExitCode
+) -> None:
     def command() -> int:
         signal.raise_signal(signal.SIGHUP)
         return 0
 
-    assert guarded(command) == ExitCode.TERMINATED
-    assert (signal.getsignal(signal.SIGHUP), signal.getsignal(signal.SIGTERM)) == before
-
-
-def test_a_signal_that_is_ignored_stays_ignored() -> None:
-    def command() -> int:
-        signal.raise_signal(signal.SIGHUP)
-        return 0
-
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    before = signal.signal(signal.SIGHUP, handler)
     try:
-        assert guarded(command) == 0
-        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        assert guarded(command) == code
+        assert signal.getsignal(signal.SIGHUP) == handler, "the handler comes back"
     finally:
         signal.signal(signal.SIGHUP, before)
 
