@@ -95,8 +95,7 @@ class Figure(PlainFigure):
         self.values.append((axes, values))
 
     def hints(self) -> "list[Hint]":
-        """List the tooltips with their positions; call this after drawing, when the layout is
-        final.
+        """List the tooltips with their positions; call it after drawing, when the layout is final.
 
         Points outside their axes, and those after the first `MAX_HINTS`, are left out.
         """

@@ -44,7 +44,7 @@ class NewsLine:
 
 
 def news_lines(event: Event, result: SearchResult) -> Iterator[NewsLine]:
-    """Yield the lines on an event that a person should see; `result` already includes it."""
+    """Yield lines on an event that a person should see; `result` already includes the event."""
     match event.data:
         case Stopped() | Held() | Promoted():
             texts = [next(describe_event(event, result, History()))]
@@ -103,6 +103,6 @@ def _at_work(result: SearchResult) -> str:
 
 
 def left_text(result: SearchResult, before: Before, planned: int) -> str:
-    """The remaining time of a running session, in words; empty where it is not known."""
+    """Remaining time of a running session, in words; empty if it is not known."""
     seconds = time_left(result, planned, before, result.sessions[-1].elapsed_ms / 1000)
     return "" if seconds is None else f"about {duration(seconds)} left"
