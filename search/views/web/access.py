@@ -1,7 +1,7 @@
 """Access control of the pages: by a token, and only from pages of this server.
 
-The address on the terminal contains the token. It is exchanged for a session cookie, whose value
-only this process knows, so that a later server does not accept it.
+The URL on the terminal contains the token. It is exchanged for a session cookie, whose value only
+this process knows, so that a later server does not accept it.
 """
 
 import hashlib
@@ -32,13 +32,12 @@ HEADERS = {
 REFUSED = {**HEADERS, "Connection": "close"}
 """Headers of a refusal. The connection is closed, so that unauthorised clients cannot occupy it."""
 TOKEN = "open"
-"""Query parameter with the token; a parameter named `token` would be masked as a secret in output.
-"""
+"""URL parameter with the token; a parameter named `token` would be masked as a secret in output."""
 LEADS = (
     '<!doctype html><html lang="en"><meta http-equiv="refresh" content="0;url={0}">'
     '<title>Searches</title><p><a href="{0}">The searches</a></p></html>'
 )
-"""Page that forwards the browser if the address with the token was opened from a file or an e-mail:
+"""Page that forwards the browser if the URL with the token was opened from a file or an e-mail:
 after an HTTP redirect from there, a browser would not send the `SameSite=Strict` cookie.
 """
 ELSEWHERE = (
@@ -79,7 +78,7 @@ class Access:
         return hmac.compare_digest(text.encode(), self.csrf.encode())
 
     def is_token(self, text: str) -> bool:
-        """True if this is the token of the address."""
+        """True if this is the token of the URL on the terminal."""
         return hmac.compare_digest(text.encode(), self.token.encode())
 
     def is_known(self, headers: Headers) -> bool:

@@ -1,4 +1,4 @@
-"""Tables whose sorting, filter, page and columns are set by the query of an address."""
+"""Tables whose sorting, filter, page and columns are set by URL parameters."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -59,7 +59,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Query:
-    """The sorting, filter, page and columns of a table in an address."""
+    """The sorting, filter, page and columns of a table, from URL parameters."""
 
     sort: str = ""
     """Key of the column to sort by; empty for the default order."""
@@ -73,7 +73,7 @@ class Query:
 
     @classmethod
     def of(cls, params: QueryParams) -> "Query":
-        """Parse the query of an address. Unknown parameters are ignored, and long ones are cut."""
+        """Parse URL parameters. Unknown ones are ignored, and long values are cut."""
         page = params.get("page", "")
         return cls(
             sort=params.get("sort", "")[:MAX_TEXT],
@@ -85,7 +85,7 @@ class Query:
         )
 
     def address(self, **changes: str | int | bool) -> str:
-        """Address, without its path, of this query with changes.
+        """URL query string of this query with changes.
 
         It leads to the first page unless `page` is among the changes.
         """
@@ -135,7 +135,7 @@ class Listed:
         return "descending" if self.query.is_down else "ascending"
 
     def turned(self, column: Column) -> str:
-        """Address that sorts by a column, or reverses the order if that is the current one."""
+        """URL query string that sorts by a column, or reverses the order if sorted by it already."""
         order = self.order(column)
         down = order == "ascending" if order else column.is_number
         return self.query.address(sort=column.key, is_down=down)

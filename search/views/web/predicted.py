@@ -140,7 +140,7 @@ def _row(columns: Sequence[Column], number: int, cells: Sequence[str], folder: s
 
 
 def _class(text: str) -> str:
-    """Name of a class, printable and cut to a length that fits an address."""
+    """Name of a class, printable and short enough for a URL."""
     return printable(text)[:MAX_TEXT]
 
 

@@ -99,7 +99,7 @@ class Site:
         return HTMLResponse(self.text(template, request.url.path, **facts), status, HEADERS)
 
     def text(self, template: str, path: str = "", **facts: Any) -> str:
-        """Render a page, or a part of one, as text; `path` is the path of its address."""
+        """Render a page, or a part of one, as text; `path` is the path of its URL."""
         return (
             _environment()
             .get_template(template)
@@ -114,7 +114,7 @@ class Site:
         )
 
     def shows(self, path: str, endpoint: Endpoint) -> Route:
-        """Build the route of a page or a part of one; `path` is in Starlette's syntax."""
+        """Build the GET route of a page or a part of one; `path` is in Starlette's syntax."""
         return Route(path, self._answering(endpoint), methods=["GET"])
 
     def hints(self, path: str, endpoint: Endpoint) -> Route:
@@ -133,7 +133,7 @@ class Site:
         return Route(path, hinted, methods=["GET"])
 
     def changes(self, path: str, endpoint: Change, limit: int = MAX_BYTES) -> Route:
-        """Build the route of a form that changes something; `limit` is its maximum size in bytes."""
+        """Build the route of a form that changes something, of at most `limit` bytes."""
 
         async def checked(request: Request) -> Response:
             form = await received(request, limit)
