@@ -1,7 +1,7 @@
-"""The interface of a view: it receives a search's events, and shows them or the result.
+"""The interface of a view, which receives the events of a search and shows them or the result.
 
 Views decide nothing. A view that raises an error is closed; the others continue
-(`search.views.opened`). To add one, write it in a file and name it in `search.views.registry`.
+(`search.views.opened`). To add a view, write it in a module and name it in `search.views.registry`.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class ViewContext:
-    """The session that a view shows; from this a view decides whether it applies."""
+    """The session that a view shows; a view's factory uses it to decide if the view applies."""
 
     console: Console
     """The terminal or log for progress: stderr."""
@@ -44,7 +44,7 @@ class ViewContext:
     planned: int = 0
     """Number of planned trials; for a selection, the maximum number of trainings."""
     advises: bool = True
-    """True if the view should suggest next steps, since no other part of the command does."""
+    """True if the view should suggest next steps, since no other part of the command does so."""
     may_draw: bool = True
     """True if a table may be drawn on a terminal while the executor trains."""
 

@@ -89,7 +89,7 @@ class Before:
     shares: dict[str, float]
     """Used share of each limit of the budget, by the limit's text."""
     ended: int = 0
-    """The number of trials that had ended."""
+    """Number of finished trials."""
 
     @classmethod
     def of(cls, result: SearchResult) -> Self:
@@ -105,7 +105,7 @@ class Pace:
     """Number that finished in this session."""
     at_work: int
     elapsed_s: float
-    """Seconds since the session began."""
+    """Duration of the session so far, in seconds."""
     since_s: float
     """Seconds since the last one finished."""
 

@@ -124,7 +124,7 @@ def print_summary(finished: Finished, console: Console, *, advises: bool = True)
 
 
 def _print_course(finished: Finished, console: Console) -> None:
-    """Print the course of the search: its trials, end, budget and failures."""
+    """Print how the search went: its trials, its end, the used budget and its failures."""
     experiment, result = finished.experiment, finished.result
     console.print(
         f"\n[bold]{experiment.name}[/bold]: {counted(len(result.trials), 'trial')} "

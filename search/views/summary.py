@@ -144,7 +144,7 @@ def wanted_text(request: Requested) -> str:
 
 
 def request_text(request: Requested) -> str:
-    """Sentence on a request: who asked, for what, and the answer."""
+    """Sentence on a request: who made it, what it asks for, and the reply."""
     refused = "refused: " if request.is_refused else ""
     return printable(
         f"{request.by or 'somebody'} asked to {wanted_text(request)}: {refused}{request.answer}"
@@ -271,7 +271,7 @@ def searched(result: SearchResult) -> list[str]:
 def short_names(paths: list[str]) -> dict[str, str]:
     """A short name for each path: `lr` for `optimizer.lr`, `model` for `model.name`.
 
-    Where two paths would have the same short name, both keep their full path.
+    If two paths would have the same short name, both keep their full path.
     """
     words = {
         path: path.removesuffix(".name") if path.endswith(".name") else path.rpartition(".")[2]
@@ -320,7 +320,10 @@ def reference_rows(result: SearchResult) -> list[tuple[str, Params, TrialResult 
 
 
 def reference_text(result: SearchResult, trial: TrialResult | None) -> str:
-    """Value of a trial of `reference_rows`; for a selection's choice, the expected value."""
+    """Format the value of a trial of `reference_rows`.
+
+    For the chosen training, it is the expected value over fresh seeds.
+    """
     verdict = result.selection.verdict if result.selection is not None else None
     if trial is None or verdict is None or trial is not result.chosen:
         return reached_text(trial)
@@ -373,7 +376,7 @@ def _model(name: str, trial: TrialResult) -> Json:
 
 
 def deviation(trial: TrialResult) -> Json:
-    """Standard deviation of a trial's value over folds, and the number of folds.
+    """Standard deviation of a trial's value over folds, and the number of folds, by name.
 
     Empty without folds.
     """
@@ -711,7 +714,7 @@ GONE_ON = Message(
 
 
 def selection_sentences(result: SearchResult) -> list[Message]:
-    """Sentences on the result of a search's selection; empty before there is one."""
+    """Sentences on the result of a search's selection; empty before its verdict."""
     selection = result.selection
     if selection is None or (verdict := selection.verdict) is None:
         return []

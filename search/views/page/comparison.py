@@ -39,8 +39,8 @@ lie from 0 to 1.
 BESIDE = 0.04
 """Distance between an axis and its labels, as a fraction of the distance between two axes."""
 MAX_OPTIONS, CROWDED = 20, 7
-"""Maximum number of evenly spaced values that are labelled on an axis, and maximum number of axes
-whose names fit at one height; with more axes, the names alternate between two heights.
+"""Maximum number of values that are all labelled on an axis, and maximum number of axes whose names
+fit at one height; with more axes, the names alternate between two heights.
 """
 COLOURS = {"max": "cividis_r", "min": "cividis"}
 """Colour map by the metric's mode; the best values are the darkest."""

@@ -127,7 +127,7 @@ def importance(result: SearchResult) -> dict[str, tuple[float, ...]]:
 
 
 def _trainings(trials: Sequence[TrialResult]) -> list[list[TrialResult]]:
-    """Group the trials by training."""
+    """Group the trials that are different lengths of one training."""
     trainings: dict[str, list[TrialResult]] = {}
     for trial in trials:
         trainings.setdefault(trial.training_key or trial.trial, []).append(trial)

@@ -1,4 +1,4 @@
-"""The report as one self-contained HTML file, which needs neither network nor data set.
+"""The report as one self-contained HTML file, which needs neither a network nor the data set.
 
 Its only script sorts and filters the table of trials; the page is complete without it.
 """

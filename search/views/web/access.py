@@ -82,7 +82,7 @@ class Access:
         return hmac.compare_digest(text.encode(), self.token.encode())
 
     def is_known(self, headers: Headers) -> bool:
-        """True if a request has the session's cookie."""
+        """True if the headers of a request include the session's cookie."""
         cookies = SimpleCookie()
         try:
             cookies.load(headers.get("cookie", ""))

@@ -47,7 +47,7 @@ that rendering may take.
 
 
 class Behind(NotReady):
-    """A page is too far behind, or its search was replaced: it has to load everything again."""
+    """A page is too far behind, or its search was replaced: it must reload everything."""
 
 
 class SearchGone(JournalError):
@@ -80,7 +80,7 @@ class SharedText:
         self.lock = asyncio.Lock()
 
     async def renew(self, followed: "Followed", make: Callable[[SearchResult], str]) -> None:
-        """Render the text again, if the search has changed and the interval has passed.
+        """Render the text again, if the search has changed and the next rendering is allowed.
 
         Raises:
             Behind: the journal was replaced, and its first event is not written yet.

@@ -103,7 +103,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Listed:
-    """A page of a table."""
+    """One page of a table, with what its controls show."""
 
     query: Query
     columns: Sequence[Column]
@@ -135,7 +135,10 @@ class Listed:
         return "descending" if self.query.is_down else "ascending"
 
     def turned(self, column: Column) -> str:
-        """URL query string that sorts by a column, or reverses the order if sorted by it already."""
+        """URL query string that sorts by a column.
+
+        If the table is sorted by it already, the order is reversed.
+        """
         order = self.order(column)
         down = order == "ascending" if order else column.is_number
         return self.query.address(sort=column.key, is_down=down)

@@ -55,7 +55,7 @@ Change = Callable[[Request, FormData], Coroutine[Any, Any, Response]]
 
 
 class Page(Protocol):
-    """A module of `pages/`."""
+    """Interface of a module of `pages/`."""
 
     @property
     def NAV(self) -> tuple[str, str] | None:

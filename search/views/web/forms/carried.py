@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command, and return its exit code."""
     folder, verb, *words = sys.argv[1:] if argv is None else argv
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        # A handler, unlike SIG_IGN, is not inherited: the verb itself reacts to the signals.
+        # A handler, unlike SIG_IGN, is not inherited: the command still reacts to the signals.
         signal.signal(number, lambda *_: None)
     with subprocess.Popen(
         [sys.executable, "-m", f"search.{verb}", *words],

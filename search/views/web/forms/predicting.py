@@ -17,7 +17,7 @@ VERSION = re.compile("[0-9]{1,9}")
 
 
 def model_address(name: str, number: str) -> str:
-    """Address of a version of a registered model.
+    """URI of a version of a registered model, such as `models:/flowers/3`.
 
     Raises:
         ConfigError: the version is not a number.
@@ -28,7 +28,7 @@ def model_address(name: str, number: str) -> str:
 
 
 def form_address(name: str, **query: str) -> str:
-    """Address of the page on which a folder is chosen for a model."""
+    """Path of the page on which a folder is chosen for a model, with a query."""
     return f"/models/{quote(name, safe='')}/folder?{urlencode(query)}"
 
 
@@ -74,7 +74,7 @@ class Prediction:
 
     @property
     def version(self) -> str:
-        """The number of its version."""
+        """The number of the model's version."""
         prefix = f"{self.launched.subject}/"
         addresses = [word for word in self.launched.words if word.startswith(prefix)]
         return addresses[0].removeprefix(prefix)

@@ -27,7 +27,7 @@ class Field:
 
 @dataclass(frozen=True)
 class VerbForm:
-    """The form of a verb."""
+    """The form of a verb, with its texts and its fields."""
 
     title: str
     does: str

@@ -46,7 +46,7 @@ MAX_VALUE = 4000
 
 @dataclass(frozen=True)
 class NewSearchForm:
-    """The fields of the form that are filled in, by name."""
+    """The values of the form's filled-in fields, by name."""
 
     values: Mapping[str, str]
 

@@ -47,7 +47,7 @@ def routes(site: Site) -> list[BaseRoute]:
 
 
 def _report(followed: Followed) -> str:
-    """Render the report, as `search.report` writes it."""
+    """Render the same report as `search.report`, from the journal and the files in storage."""
     from search.views.page.page import render
 
     folder = followed.home.opened(files=True)

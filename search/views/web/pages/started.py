@@ -35,7 +35,7 @@ def routes(site: Site) -> list[BaseRoute]:
         return site.render(request, page, started=launched, title=title_of(launched))
 
     async def stop(request: Request, form: FormData) -> Response:
-        """Stop predictions; all other commands are stopped on the page of their search."""
+        """Stop predictions; other commands cannot be stopped on this page."""
         launched = await run_in_threadpool(launcher.find, request.path_params["id"])
         if launched is None or launched.verb != "predict":
             raise HTTPException(404, "nothing is called so that could be stopped here.")

@@ -126,7 +126,7 @@ def verb_routes(site: Site, asker: Asker, launcher: Launcher) -> list[BaseRoute]
 
 
 def texts(form: FormData) -> dict[str, str]:
-    """The fields of a form that are text."""
+    """Values of a form's text fields, by name; uploaded files are left out."""
     return {name: value for name, value in form.items() if isinstance(value, str)}
 
 
@@ -316,7 +316,7 @@ def stoppable(result: SearchResult) -> list[tuple[str, str]]:
 
 
 def verbs_for(result: SearchResult) -> list[str]:
-    """The verbs that can continue from a search that does not run, the likeliest first."""
+    """The verbs that can continue from a search that is not running, the most likely first."""
     if not result.is_over:
         return ["resume"]
     if is_selecting(result):
