@@ -1,5 +1,6 @@
-"""Views for people: the live table, the summary, and the page in `page/`, named in `registry`.
+"""Views of a search for people: the live table, the summary, the report and the web pages.
 
-A projection of the journal. May import the journal, statistics and what decisions are made of;
-never Ray, MLflow or anything that runs.
+`registry` lists the first three, which show what the journal records. The package may import those
+below it, such as `search.journal`, `search.design` and `search.decisions`; never Ray or MLflow.
+Only `web` may also import the commands.
 """

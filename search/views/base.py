@@ -1,7 +1,7 @@
-"""The interface of a view: it receives a search's events, and shows them or the result.
+"""The interface of a view, which receives the events of a search and shows them or the result.
 
 Views decide nothing. A view that raises an error is closed; the others continue
-(`search.views.opened`). To add one, write it in a file and name it in `search.views.registry`.
+(`search.views.opened`). To add a view, write it in a module and name it in `search.views.registry`.
 """
 
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ from search.journal.result import SearchResult
 
 @dataclass(frozen=True)
 class Finished:
-    """A search whose session has ended.
+    """A search at the end of a session.
 
-    `tracking` says where MLflow has its runs. `wall_s` are the seconds of all its sessions,
-    including the work after the journal's last event.
+    `tracking` holds the tracking URI and the ids of MLflow's experiment and parent run. `wall_s` is
+    the duration of all sessions in seconds, including the work after the journal's last event.
     """
 
     experiment: Experiment
@@ -31,54 +31,54 @@ class Finished:
 
 @dataclass(frozen=True)
 class ViewContext:
-    """The session that a view shows; from this a view decides whether it applies."""
+    """The session that a view shows; a view's factory uses it to decide if the view applies."""
 
     console: Console
     """The terminal or log for progress: stderr."""
     is_selection: bool = False
-    """True for a selection among the trials of a search that has ended."""
+    """True for a selection among the trials of a finished search."""
     as_json: bool = False
-    """True if stdout is for the result as JSON."""
+    """True with `--json`: stdout is reserved for the result as JSON."""
     driver: Driver | None = None
-    """The driver of the session; None if nothing is left to do and only a result is shown."""
+    """The driver of the session; None if nothing is left to run and only the result is shown."""
     planned: int = 0
-    """The number of planned trials, or for a selection the most trainings."""
+    """Number of planned trials; for a selection, the maximum number of trainings."""
     advises: bool = True
-    """True if the view should suggest next steps, since no other part of the command does."""
+    """True if the view should suggest next steps, since no other part of the command does so."""
     may_draw: bool = True
     """True if a table may be drawn on a terminal while the executor trains."""
 
 
 class View:
-    """Shows a search; a view overrides the methods that it needs.
+    """Base class of all views. Its methods do nothing; override those that a view needs.
 
     All methods run in the driver's process and block it: slow work belongs in a thread. `apply` and
-    `tick` are called while the session continues, also for events after `keep`; `keep` and `close`
-    once each, and `render` last. A view that raises in `apply` or `tick` is closed and not called
-    again.
+    `tick` are called during the session, `apply` also for events after `keep`. `keep` and `close`
+    are called once each, and `render` last. A view that raises in `apply` or `tick` is closed and
+    not called again.
     """
 
     def apply(self, event: Event) -> None:
-        """Receive an event of this session, once it is on disk.
+        """Handle an event of this session, after it was written to disk.
 
-        `ViewContext.driver.result` already includes it, and all events of earlier sessions.
+        `ViewContext.driver.result` already includes it and all events of earlier sessions.
         """
 
     def tick(self) -> None:
-        """Redraw what is due; called several times a second, also while nothing happens."""
+        """Update the display; called several times a second, even if no event arrives."""
 
     def keep(self) -> None:
-        """Write the files that are kept with the search, and journal them.
+        """Write the view's files to the search's folder, and record them in the journal.
 
         Called before the session's last event; not called if the session is killed.
         """
 
     def close(self) -> None:
-        """Release all resources: no event follows. Called however the session ends."""
+        """Release all resources. Called however the session ends; no event follows."""
 
     def render(self, finished: Finished) -> None:
         """Show the result, as the last step of a command.
 
-        Not called where an error has ended the session. Where nothing was left to do, only `close`
-        is called before it.
+        Not called if an error ended the session. If nothing was left to run, only `close` is called
+        before it.
         """

@@ -1,4 +1,4 @@
-"""Comparisons with guessing, as sentences, table rows and plain values."""
+"""Comparisons of trials with guessing, as sentences, table rows and JSON-compatible values."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from trainables.catalog.guesses import Guess
 from trainables.catalog.tasks import Metric
 
 AT_CHANCE = "at chance"
-"""The mark, in tables, of trials that are not better than guessing by more than noise."""
+"""Mark in tables for trials that are not significantly better than guessing."""
 
 
 def format_value(value: float, metric: Metric) -> str:
@@ -24,7 +24,7 @@ def format_value(value: float, metric: Metric) -> str:
 
 
 def guessing_text(result: SearchResult) -> str:
-    """Compare the answer with guessing, in a sentence; empty if the comparison is not known."""
+    """Compare the answer with guessing, in sentences; empty if there is no comparison."""
     comparison, answer = answer_against(result), result.chosen
     if comparison is None or answer is None:
         return ""
@@ -41,7 +41,7 @@ def tie_text(result: SearchResult) -> str:
 
 
 def against_text(comparison: AgainstGuessing, name: str) -> str:
-    """Compare one training, called `name`, with guessing, in a sentence."""
+    """Compare a training with guessing, in a sentence that calls it `name`."""
     metric = comparison.metric
     values = (
         f"{comparison.guess.doing} reaches {format_value(comparison.guessed, metric)} "
@@ -58,13 +58,16 @@ def against_text(comparison: AgainstGuessing, name: str) -> str:
 
 
 def _rate(comparison: AgainstGuessing) -> str:
-    """Text on the error rate, and the number of epochs that share it."""
+    """Format the error rate of the test, and the number of epochs for which it holds jointly."""
     among = f" for all {comparison.looks:,} epochs together" if comparison.looks > 1 else ""
     return f"error rate {ERROR_RATE:.0%}{among}"
 
 
 def at_chance(result: SearchResult) -> set[str]:
-    """Names of the trials that are not better than guessing by more than noise."""
+    """Names of the trials that are not significantly better than guessing.
+
+    Empty if guessing was not measured.
+    """
     guessing = Guessing.of(result)
     if guessing is None:
         return set()
@@ -77,7 +80,7 @@ def outcome_with_mark(trial: TrialResult, marked: set[str]) -> str:
 
 
 def guess_rows(result: SearchResult) -> list[dict[str, Any]]:
-    """The ways to guess as rows of the table of models."""
+    """Rows for the table of models, one for each way to guess; empty if none was measured."""
     guessing = Guessing.of(result)
     return [_row(guess, result) for guess in guessing.guesses] if guessing is not None else []
 
@@ -93,7 +96,7 @@ def _row(guess: Guess, result: SearchResult) -> dict[str, Any]:
 
 
 def above_chance(comparison: AgainstGuessing | None) -> dict[str, Any] | None:
-    """A comparison with guessing as JSON-compatible values; None where there is none."""
+    """A comparison with guessing as JSON-compatible values; None if there is no comparison."""
     if comparison is None:
         return None
     return {
@@ -112,9 +115,10 @@ def above_chance(comparison: AgainstGuessing | None) -> dict[str, Any] | None:
 
 
 def guess_figures(result: SearchResult) -> dict[str, float]:
-    """The best values of guessing by the search's metric and the primary one, by MLflow's names.
+    """Best values of guessing, by their names in MLflow, such as `guess/val_accuracy`.
 
-    Each metric may have a different best guess.
+    They cover the search's metric and the task's primary metric, on the validation and the test
+    set. Each may come from a different way to guess.
     """
     guessing, figures = Guessing.of(result), dict[str, float]()
     for metric in dict.fromkeys((result.metric, result.task.primary)):

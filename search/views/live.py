@@ -36,13 +36,13 @@ from trainables.errors import counted
 TOP_TRIALS = 5
 PLAIN_EVERY_S = 15
 DRAWN_EVERY_S, DRAWN_SHARE = 0.25, 0.02
-"""The least seconds between two drawings of the table, and the largest share of the time that
-drawing may take: with thousands of trials the table is drawn less often.
+"""Minimum seconds between two redraws of the table, and maximum share of the time that drawing may
+take: with thousands of trials, the table is redrawn less often.
 """
 
 
 def news(event: Event) -> list[str]:
-    """Lines on an event that a person should see at once; empty for most events."""
+    """Format an event that a person should see immediately; empty for most events."""
     match event.data:
         case Ended() as data if data.outcome in FAILED:
             why = last_line_of(data.reason, "no reason known")
@@ -73,7 +73,7 @@ def news(event: Event) -> list[str]:
 
 
 def _round(data: Refined) -> list[str]:
-    """Lines on a round of a refinement that begins."""
+    """Lines on the start of a round of refinement."""
     title = (
         f"round {data.round}: {counted(data.experiment['trials'] - data.known, 'more trial')}; "
         f"the best of {data.known} has {data.before:.4f}. What changes:"
@@ -87,43 +87,44 @@ class Before:
 
     epochs: int
     shares: dict[str, float]
-    """The used share of each limit of its budget."""
+    """Used share of each limit of the budget, by the limit's text."""
     ended: int = 0
-    """The number of trials that had ended."""
+    """Number of finished trials."""
 
     @classmethod
     def of(cls, result: SearchResult) -> Self:
-        """Take the resources that a search has used so far."""
+        """Record the resources that a search has used so far."""
         return cls(result.epochs_trained, shares_of(result), result.ended)
 
 
 @dataclass(frozen=True)
 class Pace:
-    """The pace at which epochs, or trials, end while some are running."""
+    """Rate at which epochs (or trials) finish while others are running."""
 
     ended: int
-    """The number that has ended in this session."""
+    """Number that finished in this session."""
     at_work: int
     elapsed_s: float
-    """The seconds of the session so far."""
+    """Duration of the session so far, in seconds."""
     since_s: float
-    """The seconds since the last one ended."""
+    """Seconds since the last one finished."""
 
     @property
     def per_s(self) -> float:
-        """The number per second.
+        """Number that finishes per second.
 
-        It is measured up to the last end; but it is at most the pace that would result if all
-        running ones ended now.
+        It is measured up to the last one that finished, but never exceeds the rate that would
+        result if all running ones finished now. So it falls while nothing finishes.
         """
         until_s = max(self.elapsed_s - self.since_s, 1e-9)
         return min(self.ended / until_s, (self.ended + self.at_work) / max(self.elapsed_s, 1e-9))
 
     def left_s(self, count: float) -> float:
-        """Estimate the seconds until `count` more have ended, including the running ones.
+        """Estimate the seconds until `count` more have finished, including the running ones.
 
-        Work done since the last end is subtracted; but the estimate is at least the time that would
-        result if all running ones ended now and the rest came as fast.
+        The time since the last one finished is subtracted. But the estimate is at least the time
+        that would result if all running ones finished now and the rest followed at the same rate.
+        It is 0 before the first has finished.
         """
         if not self.ended:
             return 0.0
@@ -133,7 +134,7 @@ class Pace:
 
 
 def pace_of(result: SearchResult, before: Before, elapsed_s: float) -> Pace:
-    """The pace of a session's epochs; `elapsed_s` are its seconds so far."""
+    """Rate at which the epochs of a session finish; `elapsed_s` is its duration so far."""
     session = result.current_sessions[-1] if result.current_sessions else None
     since_s = (session.elapsed_ms - session.epoch_ms) / 1000 if session is not None else 0.0
     running = result.counts.get("running", 0)
@@ -141,11 +142,12 @@ def pace_of(result: SearchResult, before: Before, elapsed_s: float) -> Pace:
 
 
 def time_left(result: SearchResult, planned: int, before: Before, elapsed_s: float) -> float | None:
-    """Estimate the remaining seconds of a session; None where that is not possible.
+    """Estimate the remaining seconds of a session; None if that is not possible.
 
     With asha, where trials wait at rungs, the estimate assumes the usual share of promotions;
-    otherwise it assumes that the remaining trials take as long as the ended ones. The progress of
-    running trials is estimated from their time. The budget may end the search earlier.
+    otherwise it assumes that the remaining trials take as long as the finished ones. The progress
+    of running trials is estimated from their time. If the budget will be used up earlier, the
+    estimate is the time until then.
 
     Args:
         result: the search.
@@ -175,7 +177,7 @@ def time_left(result: SearchResult, planned: int, before: Before, elapsed_s: flo
 
 
 def _budget_left(result: SearchResult, before: Before, pace: Pace) -> Iterator[float]:
-    """Yield the seconds until each limit of the budget is used up."""
+    """Yield the estimated seconds until each limit of the budget is used up."""
     for text, share in shares_of(result).items():
         budget_limit, remaining = limit(text), max(0.0, 1 - share)
         used = share - before.shares.get(text, 0.0)
@@ -188,7 +190,7 @@ def _budget_left(result: SearchResult, before: Before, pace: Pace) -> Iterator[f
 
 
 def open_display(context: ViewContext) -> "Display | None":
-    """Open and show the view; None where nothing runs."""
+    """Open and show the view; None if nothing is left to run."""
     driver = context.driver
     if driver is None:
         return None
@@ -205,7 +207,7 @@ def open_display(context: ViewContext) -> "Display | None":
 
 
 class Display(View):
-    """Progress between `show` and `close`."""
+    """The progress of a search, shown from `show` until `close`."""
 
     def __init__(
         self,
@@ -220,8 +222,8 @@ class Display(View):
         """Start the clock; nothing is drawn before `show`.
 
         Args:
-            planned: the number of planned trials, or for a selection the most trainings.
-            may_train: returns True if anything trains or may still start to.
+            planned: the number of planned trials; for a selection, the maximum number of trainings.
+            may_train: returns True while a trial runs or may still start.
             count_time: adds the time until now to the result.
             table: True to draw a table on a terminal, False to print plain lines.
         """
@@ -243,17 +245,17 @@ class Display(View):
         )
 
     def show(self) -> None:
-        """Show the table where there is one; lines printed later stand above it."""
+        """Show the table, if there is one; lines printed later appear above it."""
         if self.live:
             self.live.start()
 
     def close(self) -> None:
-        """Take the table away."""
+        """Remove the table."""
         if self.live:
             self.live.stop()
 
     def apply(self, event: Event) -> None:
-        """Show the news of one event of the journal."""
+        """Print the lines on an event, and update the number of planned trials."""
         if isinstance(event.data, Refined):
             self.planned = event.data.experiment["trials"]
         if isinstance(event.data, Requested):
@@ -265,7 +267,7 @@ class Display(View):
         self.tick()
 
     def tick(self) -> None:
-        """Draw the table if that is due; without a table, print a line every `PLAIN_EVERY_S`."""
+        """Redraw the table if that is due; without a table, print a line every `PLAIN_EVERY_S`."""
         now = time.monotonic()
         if self.live and now >= self.draw_at:
             self.live.refresh()
@@ -275,7 +277,7 @@ class Display(View):
             say(self.console, self._line())
 
     def _line(self) -> str:
-        """Line on the progress of the search, or on what it waits for."""
+        """Format the progress of the search, or the reason why it waits, in one line."""
         result = self.result
         self.count_time()
         if result.trials and not result.counts.get("running"):
@@ -294,12 +296,12 @@ class Display(View):
         )
 
     def _budget(self) -> str:
-        """Text on the used share of the budget; empty without a budget."""
+        """Used share of the budget as text; empty without a budget."""
         shares = shares_of(self.result)
         return f"; used {shares_text(shares)}" if shares else ""
 
     def _waits(self) -> str:
-        """Text on what the search waits for while no trial runs."""
+        """Reason why no trial is running, as text."""
         if self.may_train():
             return (
                 "waiting for a process to train in"
@@ -317,7 +319,7 @@ class Display(View):
         return time.monotonic() - self.start
 
     def _speed(self) -> str:
-        """The pace as text: epochs per second, or per minute or hour where that is few."""
+        """Format the rate as epochs per second, or per minute or hour if it is low."""
         per_s = pace_of(self.result, self.before, self._elapsed()).per_s
         return next(
             f"{per_s * seconds:.1f} epochs/{unit}"
@@ -326,7 +328,6 @@ class Display(View):
         )
 
     def _time_left_text(self) -> str:
-        """The remaining time as text."""
         seconds = time_left(self.result, self.planned, self.before, self._elapsed())
         if seconds is None:
             return "time left unknown"

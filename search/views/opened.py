@@ -1,7 +1,7 @@
 """The views that a session has opened.
 
-A view that raises an error is reported once and closed. The search, which needs no view, continues,
-as do the other views.
+A view that raises an error is reported once and closed. The other views continue, and so does the
+search, which does not depend on views.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,15 +17,15 @@ from trainables.catalog.entries import import_object
 
 
 class OpenViews:
-    """The views that apply, open inside `with`; call `render` after it."""
+    """Context manager that opens the views that apply, and closes them; call `render` after it."""
 
     def __init__(self, context: ViewContext) -> None:
-        """Prepare; views are opened by `with`."""
+        """Prepare without opening a view; `with` does that."""
         self.context = context
         self.views: dict[str, View] = {}
-        """The open views by their names in the registry."""
+        """The open views, by their names in the registry."""
         self.unopened: dict[str, str] = {}
-        """The reasons why views could not be opened, by the view's name."""
+        """Reasons why views could not be opened, by the view's name."""
 
     def __enter__(self) -> Self:
         try:
@@ -49,14 +49,14 @@ class OpenViews:
         self._go_on(lambda view: view.apply(event))
 
     def tick(self) -> None:
-        """Let each view redraw what is due."""
+        """Let each view update its display."""
         self._go_on(lambda view: view.tick())
 
     def keep(self) -> list[str]:
-        """Let each view write its files; return a line for each that failed.
+        """Let each view write its files; return a line for each view that failed.
 
         Raises:
-            TakenOver: another driver has the search.
+            TakenOver: another driver has taken over the search.
         """
         return [
             f"{VIEWS[name].title} could not be written ({why}). The journal has everything."
@@ -64,7 +64,7 @@ class OpenViews:
         ]
 
     def render(self, finished: Finished) -> list[str]:
-        """Let each view show the result; return a line for each that failed, or was never opened.
+        """Let each view show the result; return a line for each that failed or was never opened.
 
         Raises:
             BrokenPipeError: the reader of the output has closed it.
@@ -92,9 +92,9 @@ class OpenViews:
     def _failures(
         self, call: Callable[[View], None], *, passing: type[Exception] = TakenOver
     ) -> Iterator[tuple[str, str]]:
-        """Call each view; yield the name of each that raised, and the reason.
+        """Call each view; yield the name of each view that raised, and the reason.
 
-        Errors of the type `passing` are raised: they concern the search or the command.
+        Errors of the type `passing` are raised, since they concern the search or the command.
         """
         for name, view in list(self.views.items()):
             try:
@@ -105,7 +105,7 @@ class OpenViews:
                 yield name, reason(error)
 
     def _tell(self, name: str, what: str) -> None:
-        with suppress(OSError):  # the terminal may be what refuses
+        with suppress(OSError):  # writing to the terminal may be what failed
             say(
                 self.context.console,
                 f"note: {VIEWS[name].title} {what}; the journal has everything.",
@@ -113,9 +113,9 @@ class OpenViews:
 
 
 def reason(error: Exception) -> str:
-    """Describe a view's error: the system's text, or for a bug the file with the traceback.
+    """Describe a view's error: the system's message, or for a bug also the file with the traceback.
 
-    Call it while the error is handled.
+    Call this inside `except`, since it writes the current traceback to that file.
     """
     if isinstance(error, OSError | Unwritten):
         return str(error)

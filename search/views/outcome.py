@@ -45,21 +45,23 @@ from search.views.terminal import Terminal, say
 from trainables.errors import counted
 
 MODELS_VIEW = "?workflowType=machine_learning"
-"""Query by which MLflow's pages show runs as trainings of models, not of language models."""
+"""Query string that makes MLflow's pages show the runs as model training rather than as work with
+language models.
+"""
 TITLE_WIDTH, NAME_WIDTH = 7, 18
-"""Widths in characters of a line of a column's title and of names in the first column, so that a
+"""Maximum widths, in characters, of a line of a column's title and of the first column, so that a
 table fits a terminal of 80 columns.
 """
 
 
 class Summary(View):
-    """The result as text, on stdout, or on stderr where stdout is for JSON."""
+    """The result as text, on stdout, or on stderr if stdout is reserved for JSON."""
 
     def __init__(self, context: ViewContext) -> None:
         self.context = context
 
     def render(self, finished: Finished) -> None:
-        """Print the result, and where its files are."""
+        """Print the result and the locations of its files."""
         console = Terminal(stderr=self.context.as_json)
         if self.context.is_selection:
             print_selection(finished, console)
@@ -68,12 +70,12 @@ class Summary(View):
 
 
 def open_json(context: ViewContext) -> "JsonSummary | None":
-    """Open the view for `--json`; None otherwise."""
+    """Open the view with `--json`; otherwise return None."""
     return JsonSummary(context) if context.as_json else None
 
 
 class JsonSummary(View):
-    """The result as one JSON object on stdout, the last line."""
+    """The result as one JSON object, the last line on stdout."""
 
     def __init__(self, context: ViewContext) -> None:
         self.context = context
@@ -111,7 +113,10 @@ def nothing_counts(experiment: Experiment, result: SearchResult) -> str:
 
 
 def print_summary(finished: Finished, console: Console, *, advises: bool = True) -> None:
-    """Print the result beside its references, where its files are, and the next steps."""
+    """Print the result next to its references, the locations of its files, and the next steps.
+
+    Without `advises`, the next steps are left out.
+    """
     _print_course(finished, console)
     _print_findings(finished.experiment, finished.result, console)
     for title, text in [*_places(finished), *(_next_steps(finished) if advises else [])]:
@@ -119,7 +124,7 @@ def print_summary(finished: Finished, console: Console, *, advises: bool = True)
 
 
 def _print_course(finished: Finished, console: Console) -> None:
-    """Print the course of the search: its trials, end, budget and failures."""
+    """Print how the search went: its trials, its end, the used budget and its failures."""
     experiment, result = finished.experiment, finished.result
     console.print(
         f"\n[bold]{experiment.name}[/bold]: {counted(len(result.trials), 'trial')} "
@@ -148,7 +153,7 @@ def _print_course(finished: Finished, console: Console) -> None:
 
 
 def _print_findings(experiment: Experiment, result: SearchResult, console: Console) -> None:
-    """Print the tables and sentences on the best trial, the models, the choice and the front."""
+    """Print tables and sentences on the best trial, the models, the selection and the front."""
     if result.best:
         console.print(best_table(result))
     else:
@@ -176,7 +181,7 @@ def _print_findings(experiment: Experiment, result: SearchResult, console: Conso
 
 
 def _places(finished: Finished) -> list[tuple[str, str]]:
-    """Titles and places of everything that the search has written."""
+    """Titles and locations of everything that the search has written."""
     experiment, result = finished.experiment, finished.result
     best = (
         [("best", f"{result.best.trial}, {where_kept(result.best, experiment.home)}")]
@@ -231,7 +236,7 @@ def _predict(experiment: Experiment) -> Remedy:
 
 
 def print_selection(finished: Finished, console: Console) -> None:
-    """Print the comparison of the candidates, the chosen one, and where it is."""
+    """Print the comparison of the candidates, and the chosen one with its checkpoint."""
     experiment, result = finished.experiment, finished.result
     selection = result.selection
     if selection is None:
@@ -274,7 +279,7 @@ def print_selection(finished: Finished, console: Console) -> None:
 
 
 def chosen_line(experiment: Experiment, result: SearchResult) -> list[tuple[str, str]]:
-    """Line on the selection's choice and its checkpoint; empty before there is one."""
+    """Title and text on the chosen training and its checkpoint; empty if none is chosen yet."""
     chosen = result.selection.chosen if result.selection is not None else None
     return (
         [("chosen", f"{chosen.trial}, {where_kept(chosen, experiment.home)}")]
@@ -284,7 +289,7 @@ def chosen_line(experiment: Experiment, result: SearchResult) -> list[tuple[str,
 
 
 def page(experiment: Experiment) -> str:
-    """Place of the report, if it exists, and the command that redraws it."""
+    """Path of the report and the command that redraws it; without a report, only the command."""
     redraw = Remedy("report", experiment.name, experiment.storage)
     return (
         f"{experiment.home}/{PAGE}   redraw with: {redraw}"
@@ -294,7 +299,10 @@ def page(experiment: Experiment) -> str:
 
 
 def best_table(result: SearchResult) -> Table:
-    """Table of the best configuration, a line per parameter, beside the space's reference."""
+    """Table of the best configuration next to the space's reference, one row per parameter.
+
+    The last rows compare the metrics on the validation and the test set.
+    """
     rows = reference_rows(result)
     table = Table(box=None, pad_edge=False)
     for title in ("", *(title for title, _, _ in rows)):
@@ -333,7 +341,7 @@ def best_table(result: SearchResult) -> Table:
 
 
 def side_by_side(rows: list[list[str]]) -> Table:
-    """Build a table from rows, of which the first holds the titles."""
+    """Build a table from rows; the first row holds the titles."""
     table = Table(box=None, pad_edge=False)
     for column, title in enumerate(rows[0]):
         lines = wrap(title, TITLE_WIDTH, break_long_words=False)
@@ -349,7 +357,10 @@ def side_by_side(rows: list[list[str]]) -> Table:
 
 
 def run_list(tracking: dict[str, str]) -> list[tuple[str, str]]:
-    """Address of MLflow's list of all searches of the same space and data."""
+    """Title and address of MLflow's list of all searches of the same space and data.
+
+    Empty if MLflow has no run of this search.
+    """
     if not tracking["parent_run_id"]:
         return []
     uri = tracking["tracking_uri"]
@@ -359,7 +370,7 @@ def run_list(tracking: dict[str, str]) -> list[tuple[str, str]]:
 
 
 def mlflow_command(tracking: dict[str, str]) -> str:
-    """Command or address that shows the runs."""
+    """Command or address that shows the search's runs in MLflow."""
     uri, page = (
         tracking["tracking_uri"],
         f"#/experiments/{tracking['experiment_id']}/runs/{tracking['parent_run_id']}{MODELS_VIEW}",

@@ -1,7 +1,7 @@
-"""The views by name, of a search while it runs, and of its result.
+"""Registry of the views of a running search and of its result.
 
-To add one, write it in a file and name it here. It implements `search.views.base.View`. Each is
-imported when a session begins, and opened in this order.
+To add a view, implement `search.views.base.View` in a module and name it here. Views are imported
+when a session begins, and opened in this order.
 """
 
 from dataclasses import dataclass
@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ViewEntry:
-    """A view that is not imported yet."""
+    """A view, which is imported only when a session opens it."""
 
     opens: str
-    """`module:name` of its factory, which takes a `search.views.base.ViewContext`: its class, or a
-    function that returns None where the view does not apply."""
+    """Import path `module:name` of its factory, which takes a `search.views.base.ViewContext`: the
+    view's class, or a function that returns None if the view does not apply.
+    """
     title: str
-    """Its name in a sentence on its failure."""
+    """The view's name in messages about its failure."""
 
 
 VIEWS = {

@@ -1,4 +1,4 @@
-"""Shared parts of the charts of report and pages: best so far, axes, and the visible range."""
+"""Parts shared by the charts of the report and of the web pages, such as axes."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,10 @@ from trainables.catalog.tasks import Metric
 
 
 class BestSoFar:
-    """The best of the values that were added."""
+    """The best of the values that were added so far."""
 
     def __init__(self, metric: Metric) -> None:
-        """Begin without a value; the metric tells which of two values is better."""
+        """Start without a value (`nan`); the metric decides which of two values is better."""
         self.value = math.nan
         self._score, self._sign = -math.inf, metric.score(1.0)
 
@@ -37,20 +37,20 @@ class Axis:
     title: str
     is_log: bool
     is_choice: bool
-    """True where values are categories rather than numbers."""
+    """True if values are categories rather than numbers."""
     options: tuple[Any, ...] = ()
     """The categories, in the space's order."""
 
     @classmethod
     def all_of(cls, result: SearchResult) -> "list[Axis]":
-        """Make an axis for each searched parameter."""
+        """Build an axis for each searched parameter."""
         paths = searched(result)
         titles = short_names(paths)
         return [cls.of(result, path, titles[path]) for path in paths]
 
     @classmethod
     def of(cls, result: SearchResult, path: str, title: str) -> "Axis":
-        """Make the axis of one searched parameter."""
+        """Build the axis of one searched parameter."""
         domain: Mapping[str, Any] = result.started.experiment["space"]["domains"][path]
         cases = domain.get("cases", [domain])
         return cls(
@@ -62,7 +62,7 @@ class Axis:
         )
 
     def value(self, trial: TrialResult) -> float | str | None:
-        """Value of a trial on the axis; None where it does not have the parameter."""
+        """Value of a trial on the axis; None if the trial does not have the parameter."""
         if self.path not in trial.params:
             return None
         value = trial.params[self.path]
@@ -73,11 +73,11 @@ class Axis:
 def lowest_visible(
     scores: Sequence[float], hidden_share: float, always_visible: Sequence[float]
 ) -> float:
-    """The lowest score that a picture shows; some of the worst trials may lie beyond its edge.
+    """Lowest score that a plot shows; some of the worst trials may lie outside the plot.
 
     Args:
-        scores: those of all trials.
-        hidden_share: the share of the trials that may lie beyond.
-        always_visible: scores that may not.
+        scores: the scores of all trials.
+        hidden_share: the share of the trials that may lie outside.
+        always_visible: scores that must lie inside.
     """
     return min(float(np.quantile(scores, hidden_share)), *always_visible)

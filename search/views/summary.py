@@ -50,9 +50,9 @@ from trainables.values import Json, Params
 
 TOP = 10
 SHOWN_REQUESTS = 5
-"""The most requests that are shown, the last ones."""
+"""Maximum number of requests that are shown: the latest ones."""
 MIN_RISK = 0.01
-"""A smaller chance is not given in figures, but as less than this one."""
+"""A smaller probability is written as less than this one."""
 
 
 def param_text(value: Any) -> str:
@@ -61,7 +61,7 @@ def param_text(value: Any) -> str:
 
 
 def value_text(trial: TrialResult, path: str) -> str:
-    """Format a trial's value of a searched parameter; empty where it has none.
+    """Format a trial's value of a searched parameter; empty if the trial does not have it.
 
     If --max-epochs reduces the number of epochs, the text includes it: `10 (capped at 2)`.
     """
@@ -79,7 +79,7 @@ def figure_text(trial: TrialResult, metric: Metric | None = None) -> str:
     With folds, it is the mean with the sample standard deviation: `0.9721 ± 0.0080 (5 folds)`.
 
     Args:
-        metric: another metric than the one that ranks the trial's epochs.
+        metric: the metric to format; None for the one that ranks the trial's epochs.
     """
     metric = metric or trial.metric
     deviation = trial.best.get(metric.deviation_key)
@@ -98,12 +98,12 @@ def primary_text(trial: TrialResult | None) -> str:
 
 
 def primary_facts(trial: TrialResult) -> dict[str, float]:
-    """A trial's primary metric by its name, such as `val_accuracy`."""
+    """A trial's primary metric as a dictionary with its name, such as `val_accuracy`."""
     return {value_of(trial.task.primary.name): trial.primary_value}
 
 
 def reached_text(trial: TrialResult | None, metric: Metric | None = None) -> str:
-    """Return `0.9721`, `0.8997 (stopped at epoch 3 of 20)`, or `not tried`."""
+    """Format a trial's value: `0.9721`, `0.8997 (stopped at epoch 3 of 20)`, or `not tried`."""
     if trial is None or not trial.epochs:
         return "not tried"
     stopped = (
@@ -115,7 +115,7 @@ def reached_text(trial: TrialResult | None, metric: Metric | None = None) -> str
 
 
 def outcome_text(result: SearchResult) -> str:
-    """Return the number of trials by outcome: `48 completed, 11 stopped, 1 diverged`."""
+    """Format the number of trials by outcome: `48 completed, 11 stopped, 1 diverged`."""
     order = (
         "completed",
         "stopped",
@@ -144,7 +144,7 @@ def wanted_text(request: Requested) -> str:
 
 
 def request_text(request: Requested) -> str:
-    """Sentence on a request: who asked, for what, and the answer."""
+    """Sentence on a request: who made it, what it asks for, and the reply."""
     refused = "refused: " if request.is_refused else ""
     return printable(
         f"{request.by or 'somebody'} asked to {wanted_text(request)}: {refused}{request.answer}"
@@ -152,7 +152,10 @@ def request_text(request: Requested) -> str:
 
 
 def request_lines(result: SearchResult) -> list[str]:
-    """A line for each of the last `SHOWN_REQUESTS` answered requests."""
+    """A line for each of the last `SHOWN_REQUESTS` answered requests.
+
+    If there are more, the first line gives the number of earlier requests.
+    """
     requests = list(result.requests.values())
     last = requests[-SHOWN_REQUESTS:]
     more = len(requests) - len(last)
@@ -177,7 +180,7 @@ def state_text(result: SearchResult) -> str:
 
 
 def risk_text(result: SearchResult) -> str:
-    """Describe the risk of having stopped the best trial; empty without such a risk."""
+    """Describe the risk that a stopped trial would have been the best; empty without a risk."""
     risk = result.risk
     if risk is None or not (chance := risk.chance):
         return ""
@@ -191,7 +194,7 @@ def risk_text(result: SearchResult) -> str:
     how = f" (--sure {surer:.2g})" if surer > result.started.experiment.get("sure", 0.0) else ""
     more = f"about {epochs:,} more epoch{'s' * (epochs != 1)} would halve it{how}"
     sentence = f"The chance that {subject} would have been the best is about {chance:.0%}; {more}."
-    # A search that ended for want of gain has said already what new trials would gain.
+    # A search that ended for lack of gain has already reported what new trials would gain.
     has_more = risk.new and result.outcome != "gain"
     return f"{sentence} {_new_text(chance / 2, risk.new)}" if has_more else sentence
 
@@ -268,7 +271,7 @@ def searched(result: SearchResult) -> list[str]:
 def short_names(paths: list[str]) -> dict[str, str]:
     """A short name for each path: `lr` for `optimizer.lr`, `model` for `model.name`.
 
-    Where two paths would have the same short name, both keep their full path.
+    If two paths would have the same short name, both keep their full path.
     """
     words = {
         path: path.removesuffix(".name") if path.endswith(".name") else path.rpartition(".")[2]
@@ -288,7 +291,7 @@ def is_baseline(trial: TrialResult) -> bool:
 
 
 def ms_per_image(trial: TrialResult) -> float | None:
-    """Milliseconds for a batch of one image; None where that was not measured."""
+    """Inference time in milliseconds of a batch of one image; None if it was not measured."""
     return one_cost("latency", trial.cost)
 
 
@@ -296,8 +299,8 @@ def reference_rows(result: SearchResult) -> list[tuple[str, Params, TrialResult 
     """The configurations to compare, each with its title, parameters and trial.
 
     The first is the best of the search or, after a selection, the chosen training. The space's
-    reference comes last, with its trial if it was tried. The reference of a built-in space belongs
-    to the data that it was published for, so it is left out beside a user's images.
+    reference comes last, with its trial if it was tried. The reference of a built-in space applies
+    only to the data set that it was published for, so it is left out for a user's images.
     """
     rows: list[tuple[str, Params, TrialResult | None]] = []
     if (answer := result.chosen) is not None:
@@ -317,7 +320,10 @@ def reference_rows(result: SearchResult) -> list[tuple[str, Params, TrialResult 
 
 
 def reference_text(result: SearchResult, trial: TrialResult | None) -> str:
-    """Value of a trial of `reference_rows`; for a selection's choice, the expected value."""
+    """Format the value of a trial of `reference_rows`.
+
+    For the chosen training, it is the expected value over fresh seeds.
+    """
     verdict = result.selection.verdict if result.selection is not None else None
     if trial is None or verdict is None or trial is not result.chosen:
         return reached_text(trial)
@@ -327,7 +333,7 @@ def reference_text(result: SearchResult, trial: TrialResult | None) -> str:
 def answer_trial(result: SearchResult) -> TrialResult | None:
     """The search's answer: the trial that a selection chose, else the best one.
 
-    None where no trial has a result.
+    None if no trial has a result.
     """
     answer = result.chosen
     return result.trials.get(answer.repeat_of, answer) if answer is not None else None
@@ -370,7 +376,7 @@ def _model(name: str, trial: TrialResult) -> Json:
 
 
 def deviation(trial: TrialResult) -> Json:
-    """Standard deviation of a trial's value over folds, and the number of folds.
+    """Standard deviation of a trial's value over folds, and the number of folds, by name.
 
     Empty without folds.
     """
@@ -383,7 +389,7 @@ def deviation(trial: TrialResult) -> Json:
 
 
 Columns = dict[str, tuple[str, Callable[[Any], str]]]
-"""The columns of a table, with a title and a format by key."""
+"""The columns of a table by key: a title, and a function that formats a value."""
 
 MODEL_COLUMNS: Columns = {
     "model": ("model", str),
@@ -394,16 +400,17 @@ MODEL_COLUMNS: Columns = {
     "parameters": ("weights", lambda count: f"{count / 1e6:.3g} M"),
     "train_s": ("train s", lambda s: f"{s:.1f}" if s < 1000 else f"{s:.0f}"),
 }
-"""The columns of the table of models beside its metrics: a title and a format by key. The times are
-for one image alone and for an image of a batch of 64.
+"""The columns of the table of models, besides its metrics. The times are for a single image and for
+an image in a batch of 64.
 """
 
 
 def model_columns(result: SearchResult) -> Columns:
     """Columns of the table of models.
 
-    They include the task's primary metric and, before it, the ranking metric if that is another.
-    Macro F1 is included once, since the value of the best epoch is that of its evaluation.
+    They include the task's primary metric and, before it, the ranking metric if that is another. If
+    trials are ranked by macro F1, it has only one column: its value at the best epoch equals the
+    one of the evaluation.
     """
     metric, primary, names = result.metric, result.task.primary, ("model", "trial_id")
     of_value = {} if metric.is_primary else {"value": (f"val {metric.title}", "{:.4f}".format)}
@@ -417,9 +424,9 @@ def model_columns(result: SearchResult) -> Columns:
 
 
 def models_table(result: SearchResult) -> list[list[str]]:
-    """Table of the models as text: a row of titles, a row per model, then the ways to guess.
+    """Table of the models as text: a row of titles, a row per model, then one per way to guess.
 
-    Empty where the table would add nothing to the best trial.
+    Empty if the table would add nothing to the best trial.
     """
     rows, columns = models(result), model_columns(result)
     known_keys = {key for row in rows for key, value in row.items() if value is not None}
@@ -440,13 +447,13 @@ COST_COLUMNS: Columns = {
     "latency": MODEL_COLUMNS["ms_per_image_batch_1"],
     "parameters": MODEL_COLUMNS["parameters"],
 }
-"""The title and the format of each cost that a search may keep low."""
+"""Title and format of each cost that a search can minimise."""
 
 
 def front_table(result: SearchResult) -> list[list[str]]:
     """Table of the Pareto front as text: a row of titles, then a row per trial.
 
-    The best trial comes first. Empty where the metric is the only objective.
+    The best trial comes first. Empty if the metric is the only objective.
     """
     cost_names, costs = result.cost_objectives, result.costs
     rows = [
@@ -487,12 +494,12 @@ def quicker_text(
     """Recommend a cheaper trial that is as good as the best, within chance.
 
     It is the cheapest trial on the Pareto front of those that the validation images cannot
-    distinguish from the best one. Empty where none costs less, or where a selection has chosen
-    another trial.
+    distinguish from the best one. Empty if none costs less, or if a selection has chosen another
+    trial.
 
     Args:
         result: the search.
-        storage: where it is kept, for the command that promotes the cheaper trial.
+        storage: the storage of the search, for the command that promotes the cheaper trial.
         start: the beginning of that command.
     """
     answer, near, costs = result.best, front(result), result.costs
@@ -563,7 +570,7 @@ def markdown_table(rows: list[list[str]]) -> list[str]:
 
 
 def markdown_summary(result: SearchResult) -> str:
-    """The search's settings, its course and its ten best trials in Markdown."""
+    """The search's settings, its results and its `TOP` best trials in Markdown."""
     lines = [*_setting_lines(result), *_best_lines(result)]
     if beside := guessing_text(result):
         lines.append(beside)
@@ -677,8 +684,8 @@ SELECTION_COLUMNS: Columns = {
     "ms_per_image": ("ms/image", "{:.3g}".format),
     "state": ("", str),
 }
-"""The columns of the table of candidates, with a title and a format by key: the value that the
-search found, and the results of fresh seeds.
+"""The columns of the table of candidates: the value that the search measured, and the results of
+fresh seeds.
 """
 
 
@@ -707,7 +714,7 @@ GONE_ON = Message(
 
 
 def selection_sentences(result: SearchResult) -> list[Message]:
-    """Sentences on the result of a search's selection; empty before there is one."""
+    """Sentences on the result of a search's selection; empty before its verdict."""
     selection = result.selection
     if selection is None or (verdict := selection.verdict) is None:
         return []
@@ -748,7 +755,7 @@ def selection_sentences(result: SearchResult) -> list[Message]:
 
 
 def where_kept(trial: TrialResult, home: Home) -> str:
-    """Place of a trial's checkpoint, in a folder or a bucket, as text for people."""
+    """Location of a trial's checkpoint, in a folder or a bucket, for display."""
     return f"{home}/{checkpoint_of(trial, Path())}"
 
 
@@ -770,10 +777,11 @@ def taken_over_text(result: SearchResult) -> str:
 def json_summary(
     result: SearchResult, *, tracking: dict[str, str], home: Home, wall_s: float
 ) -> Json:
-    """The object that `--json` prints.
+    """Build the object that `--json` prints.
 
     Args:
-        wall_s: the seconds of all sessions to their end, which the journal does not have.
+        wall_s: the duration of all sessions in seconds, including the time after the journal's last
+            event.
     """
     return {
         "name": result.name,
@@ -803,7 +811,7 @@ def json_summary(
 
 
 def _data(home: Home) -> Json | None:
-    """Load the report on the data that is kept with a search; None where there is none."""
+    """Load the report on the data that is stored with a search; None if it cannot be read."""
     try:
         report: Json = json.loads(read_regular(home.read(DATA_REPORT)))
     except (OSError, ValueError):
@@ -812,7 +820,7 @@ def _data(home: Home) -> Json | None:
 
 
 def json_selection(result: SearchResult, *, tracking: dict[str, str], home: Home) -> Json:
-    """The object that `search.select --json` prints."""
+    """Build the object that `search.select --json` prints."""
     selection, chosen = result.selection, result.chosen
     verdict = selection.verdict if selection is not None else None
     facts = verdict.to_json() if verdict is not None else {}

@@ -1,4 +1,4 @@
-"""Output on a terminal: one way for all text with names, paths and reasons from outside."""
+"""Terminal output of text from outside, such as names, paths and error messages."""
 
 import os
 import sys
@@ -14,12 +14,12 @@ UNBOUNDED = 10_000
 
 
 class Terminal(Console):
-    """A console whose reader may close the stream.
+    """A rich console that handles a reader who closes the stream.
 
-    On stdout printing then raises `BrokenPipeError`; on stderr the console becomes quiet and the
-    search continues. In a notebook it writes plain lines to these streams too, so that they can be
-    redirected. Where the output is not a terminal, lines are not wrapped, so that no name is
-    broken.
+    On stdout, printing then raises `BrokenPipeError`; on stderr, the console becomes quiet and the
+    search continues. In a notebook, the console writes plain lines to the same streams, so that
+    they can be redirected. If the output is not a terminal, lines are not wrapped, so that no name
+    is broken.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -38,5 +38,5 @@ class Terminal(Console):
 
 
 def say(console: Console, text: str) -> None:
-    """Print one line as it is: no markup, control characters, credentials or wrapping."""
+    """Print one line literally: without markup, control characters, credentials or wrapping."""
     console.print(printable(redact(text)), markup=False, highlight=False, soft_wrap=True)

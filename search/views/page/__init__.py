@@ -1,4 +1,4 @@
-"""The report: one HTML page with the answer, the evidence and every trial, and its pictures.
+"""The report: one HTML page with the answer, the evidence, every trial, and plots.
 
-Only this package draws. May import the journal, statistics and the summary's words.
+Only this package uses matplotlib. It may import `search.views` and the packages below it.
 """

@@ -1,6 +1,6 @@
 """Facts about the answer: the network or baseline that the search, or its selection, chose.
 
-They come from the journal and from the workers' files.
+They are read from the journal and from files that the workers wrote.
 """
 
 import json
@@ -16,12 +16,12 @@ from trainables.values import Evaluation
 
 @dataclass(frozen=True)
 class AnswerEvidence:
-    """An evaluation of the answer."""
+    """An evaluation of the answer, on the test or the validation set."""
 
     part: str
     """`test` or `validation`."""
     evaluation: Evaluation
-    """The fields of `trainables.evaluation.evaluate.evaluate`, as far as they are known."""
+    """The known fields of the result of `trainables.evaluation.evaluate.evaluate`."""
 
     def has(self, name: str) -> bool:
         """True if this field is known and not empty."""
@@ -29,9 +29,9 @@ class AnswerEvidence:
 
 
 def cost_of(result: SearchResult) -> Cost:
-    """The cost of using the answer; empty where it was not measured.
+    """Size and inference time of the answer; empty if they were not measured.
 
-    An answer that a selection trained has the cost of its candidate, which is the same network.
+    If a selection trained the answer, they may be those of its candidate, the same network.
     """
     answer = result.chosen
     candidate = result.trials.get(answer.repeat_of) if answer is not None else None
@@ -46,12 +46,12 @@ def cost_of(result: SearchResult) -> Cost:
 
 
 def evidence(result: SearchResult, folder: Path | None) -> AnswerEvidence:
-    """Load the answer's evaluation on the test set, or on the validation set while that is sealed.
+    """Load the answer's evaluation on the test set, or before the test on the validation set.
 
-    It holds the journal's figures, and the worker's additional ones if they agree with these.
+    The figures are those of the journal. The worker's file adds others if it agrees with these.
 
     Args:
-        folder: the search's folder; without it, only the journal is read.
+        folder: the search's folder; None to read only the journal.
     """
     answer = result.chosen
     if answer is None:
@@ -69,7 +69,7 @@ def evidence(result: SearchResult, folder: Path | None) -> AnswerEvidence:
 
 
 def decision(folder: Path | None) -> list[str]:
-    """Load the lines of the decision of `search.improve`; empty before it, or if unreadable."""
+    """Load the text of the decision of `search.improve`; empty if it is missing or unreadable."""
     if folder is None:
         return []
     try:
@@ -82,7 +82,7 @@ def decision(folder: Path | None) -> list[str]:
 def _written(trial: TrialResult, folder: Path, name: str) -> Evaluation:
     """Load the evaluation that a worker wrote; empty if it cannot be read.
 
-    A search of an earlier version has none. The file may also belong to another epoch.
+    Searches run by earlier versions have no such file. It may also belong to another epoch.
     """
     try:
         document = json.loads(read_regular(folder / "trials" / trial.trial / "evidence" / name))

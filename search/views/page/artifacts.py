@@ -1,4 +1,4 @@
-"""Artifacts of a search: the pictures, the page, and the answer's checkpoint, config and test."""
+"""Artifacts of a search: plots, the page, and the answer's checkpoint, config and test result."""
 
 import json
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from search.views.summary import TOP
 
 
 def get_ready(trials: int) -> None:
-    """Import everything that the pictures of this many trials need.
+    """Import the modules that are needed to draw this number of trials.
 
-    This waits for modules that another thread is importing.
+    This also waits for another thread that is importing them.
     """
     importance.get_ready(trials)
 
@@ -31,15 +31,15 @@ class DrawnPictures:
     """The facts that the pictures depend on (`_dependencies`)."""
     pictures: dict[str, Picture]
     trials: dict[str, bytes]
-    """The learning curves of each shown trial, as a PNG file."""
+    """The learning curves of each illustrated trial as a PNG file, by the trial's name."""
 
 
 def draw_untested(result: SearchResult, *, few: bool = False) -> DrawnPictures:
     """Draw all pictures in memory, except those of the answer's test.
 
-    With `few`, the pictures of the other best trials are left out, because time is short.
+    With `few`, the learning curves of the other best trials are left out, to save time.
     """
-    template(page.TEMPLATE)  # compiled now, while the search still waits
+    template(page.TEMPLATE)  # compile now, while the search waits anyway
     dependencies, illustrated = _dependencies(result), _illustrated_trials(result, few)
     pictures = page.of_search(result, as_file=True) | page.of_training(result, as_file=True)
     drawn = {
@@ -62,12 +62,12 @@ def draw(
 ) -> None:
     """Write the answer's evidence, the pictures and the page into the search's folder.
 
-    The journal records them as worth keeping. The search's own picture is written last: if it
-    exists, everything is drawn.
+    Each is recorded in the journal as an artifact. The picture of the whole search is written last:
+    if it exists, all others do.
 
     Args:
-        few: leave out the pictures of the other best trials, because time is short.
-        drawn: pictures that are drawn already; used if they still show this answer.
+        few: True to leave out the learning curves of the other best trials, to save time.
+        drawn: pictures that were drawn in advance; used if they still show this answer and ranking.
     """
     answer = result.chosen
     if answer is None:
@@ -101,7 +101,10 @@ def draw(
 
 
 def _illustrated_trials(result: SearchResult, few: bool) -> list[TrialResult]:
-    """List the trials with pictures of their own: the answer, then others among the best."""
+    """List the trials with pictures of their own: the answer, then others of the best ones.
+
+    With `few`, it is only the answer.
+    """
     answer = result.chosen
     best = [] if few else result.ranking[:TOP]
     return [
@@ -121,8 +124,8 @@ def _evidence(
 ) -> None:
     """Write the answer's config, its test result and the pictures of the test.
 
-    The worker has already written the result, with images, except in a search of an earlier
-    version.
+    The worker has already written a test result that includes images, unless an earlier version ran
+    the search.
     """
     test = result.chosen_test
     (own / "config.json").write_text(json.dumps(answer.config, indent=1))

@@ -1,4 +1,4 @@
-"""Pictures that compare trials: parameters, importances, metric against cost, and finalists."""
+"""Plots that compare trials: parameters, importances, metric against cost, and finalists."""
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
@@ -33,17 +33,17 @@ from search.views.series import Axis, lowest_visible
 from search.views.summary import answer_trial, is_baseline, param_text, searched, short_names
 
 MISSING = -0.14
-"""The position, on an axis of parallel coordinates, of a trial that does not have the parameter;
-values lie from 0 to 1.
+"""Position on an axis of parallel coordinates for a trial that does not have the parameter; values
+lie from 0 to 1.
 """
 BESIDE = 0.04
-"""The distance of an axis from its values in writing, the distance of two axes being 1."""
+"""Distance between an axis and its labels, as a fraction of the distance between two axes."""
 MAX_OPTIONS, CROWDED = 20, 7
-"""The most values that are written beside an axis, and the most axes whose names stand at one
-height; with more, the names stand at two heights.
+"""Maximum number of values that are all labelled on an axis, and maximum number of axes whose names
+fit at one height; with more axes, the names alternate between two heights.
 """
 COLOURS = {"max": "cividis_r", "min": "cividis"}
-"""By a metric's mode, colours of which the darkest is for the best values."""
+"""Colour map by the metric's mode; the best values are the darkest."""
 Box = tuple[float, float, float, float]
 """Left, bottom, width and height, as fractions of a figure."""
 
@@ -52,8 +52,8 @@ Box = tuple[float, float, float, float]
 def parallel(result: SearchResult, narrow: bool = False) -> Figure:
     """Draw parallel coordinates: an axis for each parameter, a line for each trial.
 
-    The better a trial, the darker its line; the answer's has a colour of its own. On a narrow
-    screen the axes are horizontal.
+    Better trials have darker lines, and the answer has a colour of its own. With `narrow`, the axes
+    are horizontal.
     """
     trials, paths, names = result.ranking[::-1], varied_axes(result), short_names(searched(result))
     scales = [_scale(result, Axis.of(result, path, names[path])) for path in paths]
@@ -112,7 +112,7 @@ def parallel(result: SearchResult, narrow: bool = False) -> Figure:
 
 
 def _lie(axes: Any, count: int) -> Box:
-    """Place `count` horizontal axes above their colour bar, and return the bar's place."""
+    """Lay out `count` horizontal axes above their colour bar, and return the bar's position."""
     height = axes.figure.get_size_inches()[1]
     axes.set(xlim=(-0.25, 1.12), ylim=(-count + 0.6, 0.5))
     axes.set_position((0.02, 0.62 / height, 0.96, 1 - 0.66 / height))
@@ -120,10 +120,10 @@ def _lie(axes: Any, count: int) -> Box:
 
 
 def _stand(axes: Any, names: Sequence[str], last: Mapping[Any, float]) -> Box:
-    """Place vertical axes beside their colour bar, and return the bar's place.
+    """Lay out vertical axes next to their colour bar, and return the bar's position.
 
-    The text beyond the outer axes needs room: half of the first and the last name, and the values
-    of the `last` axis.
+    Text that extends beyond the outer axes needs space: half of the first and of the last name, and
+    the labels of the `last` axis.
     """
     width = axes.figure.get_size_inches()[0] - 0.95
     before, above = (length(label(name, 24), 9.5, bold=True) / 2 for name in (names[0], names[-1]))
@@ -147,7 +147,7 @@ def varied_axes(result: SearchResult) -> list[str]:
 
 
 def _key(value: Any) -> Any:
-    """Make a dictionary key of a value, so that True and 1 differ."""
+    """Convert a value to a dictionary key, so that True and 1 differ."""
     return (
         value
         if isinstance(value, int | float | str) and not isinstance(value, bool)
@@ -158,7 +158,7 @@ def _key(value: Any) -> Any:
 def _scale(result: SearchResult, axis: Axis) -> dict[Any, float]:
     """Position of each value on its axis, from 0 to 1.
 
-    Numbers are placed by size, on a log scale where the space has one; other values in order.
+    Numbers are placed by size, on a log scale if the space uses one; other values in order.
     """
     trials = [trial for trial in result.ranking if axis.path in trial.params]
     values = list(dict.fromkeys(_key(trial.params[axis.path]) for trial in trials))
@@ -190,7 +190,7 @@ def _axis(
     is_crowded: bool,
     narrow: bool,
 ) -> None:
-    """Draw one axis with its name and values; of many values, only the lowest and highest."""
+    """Draw an axis with its name and values; if they are too dense, only the ends are labelled."""
     ends = (0, 1)
     axes.plot(
         *((ends, (-place, -place)) if narrow else ((place, place), ends)),
@@ -232,7 +232,8 @@ def importance_bars(
 ) -> Figure:
     """Draw a bar for each parameter, the most important on top.
 
-    A line across each bar gives the bounds of most shares when the trials are resampled.
+    A line across each bar is the interval of its share. `shares` has a mean and the bounds of this
+    interval for each path, as `importance` returns them.
     """
     figure, axes = canvas(NARROW if narrow else WIDE, 0.7 + 0.36 * len(shares))
     paths = list(shares)[::-1]
@@ -248,13 +249,13 @@ def importance_bars(
 
 
 UNITS = {"latency": "ms", "parameters": "weights"}
-"""The unit of each cost."""
+"""The unit of each cost, by the cost's name."""
 AXES = {"latency": "milliseconds for one image", "parameters": "weights of the network"}
 """The title of each cost's axis."""
 
 
 def measured_costs(result: SearchResult, cost: str = "latency") -> dict[str, float]:
-    """This cost of each ranked trial, by name; trials of unknown cost are left out."""
+    """Values of one cost, by trial; ranked trials for which it is not known are left out."""
     costs = result.costs
     cost_by_trial = {
         trial.trial: one_cost(cost, costs.get(trial.trial, {})) for trial in result.ranking
@@ -263,9 +264,9 @@ def measured_costs(result: SearchResult, cost: str = "latency") -> dict[str, flo
 
 
 def front_by_cost(scores: Mapping[str, float], costs: Mapping[str, float]) -> list[str]:
-    """Pareto front for one cost, the cheapest trial first.
+    """Names of the trials on the Pareto front for one cost, the cheapest first.
 
-    It holds the trials for which no other is as good and costs no more.
+    The front holds the trials for which no other is as good and costs no more.
     """
     ordered, count = in_order(scores, {name: (value,) for name, value in costs.items()})
     return ordered[:count][::-1]
@@ -273,7 +274,7 @@ def front_by_cost(scores: Mapping[str, float], costs: Mapping[str, float]) -> li
 
 @styled
 def pareto(result: SearchResult, narrow: bool = False, *, cost: str = "latency") -> Figure:
-    """Draw the validation metric against a cost, on a log scale, and the Pareto front."""
+    """Plot the validation metric against a cost, on a log scale, with the Pareto front."""
     metric = result.metric
     figure, axes = canvas(*((NARROW, 3.8) if narrow else (WIDE, 4.4)))
     costs = measured_costs(result, cost)
@@ -314,7 +315,7 @@ def pareto(result: SearchResult, narrow: bool = False, *, cost: str = "latency")
 def _cost_values(
     trials: Sequence[TrialResult], costs: Mapping[str, float], unit: str
 ) -> Iterator[Value]:
-    """Yield each trial's cost and value with the text that is shown under the mouse."""
+    """Yield the cost, the value and the tooltip of each trial."""
     for trial in trials:
         model, paid = trial.config["model"]["name"], costs[trial.trial]
         text = f"{trial.trial}, {model}: {trial.value:.4f}, {paid:,.4g} {unit}"
@@ -324,7 +325,7 @@ def _cost_values(
 def _heights(trials: Sequence[TrialResult], edge: Sequence[TrialResult]) -> list[float]:
     """Limits of the vertical axis of `pareto`; some of the worst trials may lie outside.
 
-    `edge` is the front, the cheapest trial first. The margin leaves room for its labels.
+    `edge` is the front, the cheapest trial first. The margin leaves space for its labels.
     """
     scores = [trial.score for trial in trials]
     low, high = lowest_visible(scores, 0.1, [edge[0].score]), edge[-1].score
@@ -335,7 +336,7 @@ def _heights(trials: Sequence[TrialResult], edge: Sequence[TrialResult]) -> list
 def _scatter(
     axes: Any, trials: Sequence[TrialResult], costs: Mapping[str, float], large: Container[str]
 ) -> list[Line2D]:
-    """Draw a point for each trial, large for those named, and return the legend's handles."""
+    """Draw a point for each trial, larger for those in `large`; return the legend's handles."""
     handles = []
     for is_mine, colour, marker, text in (
         (False, STRONG, "o", "network"),
@@ -383,10 +384,10 @@ def _points(
 def finalists(
     rows: Sequence[FinalistInterval], narrow: bool = False, *, title: str = "accuracy"
 ) -> Figure:
-    """Draw the candidates of a selection, one a line.
+    """Draw the candidates of a selection, one per row.
 
-    A hollow circle is the value that the search saw, a stroke a training with a fresh seed, a
-    diamond the mean of these, with its interval. `title` is the metric's.
+    A hollow circle is the value that the search measured, a tick a training with a fresh seed, and
+    a diamond the mean of these, with its confidence interval. `title` is the metric's title.
     """
     figure, axes = canvas(NARROW if narrow else WIDE, 1.1 + 0.42 * len(rows))
     for place, row in enumerate(reversed(rows)):

@@ -1,4 +1,4 @@
-"""Learning curves: of all trials, and of one."""
+"""Plots of learning curves, of all trials and of one, and of the best value so far."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -33,17 +33,17 @@ from trainables.catalog.guesses import Guess
 from trainables.catalog.tasks import Metric
 
 WORST_SHARE = 0.25
-"""Share of the trials, the worst ones, that may lie outside the picture, so that the good ones can
-be told apart.
+"""Share of the trials, the worst ones, that may lie outside the plot, so that the good ones can be
+distinguished.
 """
 
 
 @styled
 def search_curves(result: SearchResult, narrow: bool = False) -> Figure:
-    """Draw the metric on the validation set by epoch, with a line for each trial.
+    """Plot the metric on the validation set by epoch, with a line for each trial.
 
-    Colours distinguish the best, the completed and the stopped or paused trials. A dashed line
-    gives the best baseline's value, a dotted one that of the best guess.
+    Colours distinguish the best, the completed and the stopped or paused trials. A dashed line is
+    the value of the best baseline, a dotted line that of the best guess.
     """
     figure, axes = canvas(*((NARROW, 3.6) if narrow else (WIDE, 4.6)))
     best, handles = answer_trial(result), []
@@ -106,21 +106,25 @@ def _ends(result: SearchResult) -> list[float]:
 
 
 def within(metric: Metric, low: float, high: float) -> list[float]:
-    """Limits of an axis, cut to the metric's own limits plus the width of a line drawn there."""
+    """Clip the limits of an axis to the metric's range, with a small margin.
+
+    The margin keeps lines at the ends of the range visible.
+    """
     pad = 0.02 * (high - low)
     return [max(low, metric.limits[0] - pad), min(high, metric.limits[1] + pad)]
 
 
 def _guess(result: SearchResult) -> Guess | None:
-    """The best guess; None where guessing was not measured."""
+    """The best guess; None if guessing was not measured."""
     guessing = Guessing.of(result)
     return guessing.best("val") if guessing is not None else None
 
 
 def _draw_guess(axes: Any, result: SearchResult) -> list[Line2D]:
-    """Draw a line at the best guess, and return its handle, whose label has the value.
+    """Draw a line at the value of the best guess, and return its handle for the legend.
 
-    The line lies outside the picture where all visible trials are better.
+    The list is empty if guessing was not measured. The line may lie outside the limits of the axis;
+    the handle's label has the value.
     """
     if (guess := _guess(result)) is None:
         return []
@@ -131,9 +135,9 @@ def _draw_guess(axes: Any, result: SearchResult) -> list[Line2D]:
 
 
 def worst_shown(result: SearchResult) -> float:
-    """Value at the edge of `search_curves` where the worst trials are.
+    """Value at the end of the vertical axis of `search_curves` where the worst trials are.
 
-    This is the lower edge, or the upper one where low values are good.
+    This is the lower end, or the upper one for a metric to minimise; 0 without ranked trials.
     """
     if not result.ranking:
         return 0.0
@@ -145,7 +149,7 @@ def worst_shown(result: SearchResult) -> float:
 
 @styled
 def best_so_far(result: SearchResult, narrow: bool = False) -> Figure:
-    """Draw each trial's value in the order of proposal, and the best value so far."""
+    """Plot each trial's value in the order of proposal, and the best value so far."""
     figure, axes = canvas(*((NARROW, 3.2) if narrow else (WIDE, 3.4)))
     metric, counted = result.metric, {trial.trial for trial in result.ranking}
     trials = [
@@ -180,13 +184,13 @@ def best_so_far(result: SearchResult, narrow: bool = False) -> Figure:
 
 
 def _epoch_values(trial: TrialResult) -> Iterator[Value]:
-    """Yield a trial's values by epoch with the text that is shown under the mouse."""
+    """Yield each epoch of a trial with its value and its tooltip."""
     for epoch, value in zip(*_curve(trial), strict=True):
         yield epoch, value, f"{trial.trial}, epoch {epoch}: {value:.4f}"
 
 
 def _place_value(placed: tuple[int, TrialResult], so_far: float) -> Value:
-    """Point of a trial's value, with the text on it and the best so far."""
+    """Point of a trial, with a tooltip that includes the best value so far."""
     number, trial = placed
     text = f"{trial.trial}: {trial.value:.4f} ({trial.outcome}); best so far {so_far:.4f}"
     return number, trial.value, text
@@ -222,9 +226,9 @@ def _lines(axes: Any, trials: list[TrialResult], colour: str) -> None:
 
 @styled
 def trial_curves(trial: TrialResult, narrow: bool = False) -> Figure:
-    """Draw a trial's training loss, validation loss and metric by epoch.
+    """Plot a trial's training loss, validation loss and metric by epoch.
 
-    With folds, a band gives the standard deviation of the metric over them.
+    With folds, a band shows the mean plus and minus the standard deviation of the metric.
     """
     figure, (losses, own) = canvas(
         *((NARROW, 5) if narrow else (WIDE, 3.4)),

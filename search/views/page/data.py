@@ -1,6 +1,6 @@
-"""The page's section on the data, drawn from the report that is kept with the search.
+"""The page's section on the data, rendered from the report that is stored with the search.
 
-A search of an earlier version kept none: its page has no such section.
+A search run by an earlier version has no such report, and its page no such section.
 """
 
 import base64
@@ -28,20 +28,20 @@ from trainables.inspection.words import (
 )
 
 SECTION, ALONE = "data.html", "data_alone.html"
-"""The templates of the section, and of a page that holds nothing else."""
+"""The templates of the section, and of a page with only this section."""
 DAMAGED = (
     '<section id="data"><h2>The data</h2>\n'
     f'<p class="note">{DATA_REPORT}, the report on the data, cannot be read.</p></section>'
 )
 VISIBLE_CLASSES = 30
-"""The number of classes that are visible; the others are a click away."""
+"""Number of classes that are visible at first; a click shows the others."""
 KINDS = {EXACT: "equal", NEAR: "nearly equal", MIRRORED: "mirrored"}
 
 
 def section(folder: Path | None) -> Markup:
-    """Return the section of the search that is kept in this folder; empty where it kept none.
+    """Render the section from the report in a search's folder; empty if there is no report.
 
-    A damaged report is told of.
+    If the report cannot be read, the section says so.
     """
     try:
         report = DataReport.from_json(json.loads(_read(folder, DATA_REPORT)))
@@ -57,9 +57,12 @@ def section(folder: Path | None) -> Markup:
 
 
 def twins(folder: Path | None) -> dict[str, list[str]]:
-    """For each file, describe the files with the same picture and another class."""
+    """For each image file, describe the files with the same picture but another class.
+
+    Empty if there is no readable report.
+    """
     contradicting: dict[str, list[str]] = {}
-    with suppress(OSError, ValueError, KeyError, TypeError):  # `section` says what is wrong
+    with suppress(OSError, ValueError, KeyError, TypeError):  # `section` reports the error
         report = DataReport.from_json(json.loads(_read(folder, DATA_REPORT)))
         for first, label, second, second_label in contradictions(report):
             contradicting.setdefault(first, []).append(f"{second}, which is {second_label}")
@@ -107,7 +110,7 @@ def _inline(picture: bytes) -> str:
 
 
 def write_alone(report: DataReport, picture: bytes, path: Path) -> None:
-    """Write a page that holds only this section."""
+    """Write a page with only this section to `path`, atomically."""
     page = template(ALONE).render(title=headline(report), section=render_section(report, picture))
     partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
     partial.write_text(page, encoding="utf-8")

@@ -1,7 +1,7 @@
-"""The page's tables.
+"""Rows of the page's tables.
 
-They show what was stopped and why, which classes are mistaken for which, the trials, where
-everything comes from and what it cost.
+They list stopped and failed trials, the most frequent mistakes of the answer, all trials, the
+finalists, and the provenance and cost of the search.
 """
 
 from collections import Counter
@@ -34,9 +34,10 @@ Row = tuple[str, ...]
 
 
 def stops(result: SearchResult) -> list[Row]:
-    """Return the stopped trials in groups: by whom, where, how many, examples and a reason.
+    """Group the stopped trials by what stopped them and by rung, in this order.
 
-    The groups are in order of who stopped them, then of the rung, the earliest first.
+    A row has what stopped the trials, the rung (empty if there is none), their number, some of
+    their names, and a reason.
     """
     groups: dict[tuple[str, int], list[TrialResult]] = {}
     for trial in result.trials.values():
@@ -60,9 +61,9 @@ def _why_stopped(trial: TrialResult) -> str:
 
 
 def failures(result: SearchResult) -> list[Row]:
-    """Return the failed and diverged trials in groups.
+    """Group the failed and diverged trials by their kind of failure.
 
-    A group has an outcome, the number of trials, examples, and the most frequent reasons.
+    A row has the outcome, the number of trials, some of their names, and the most frequent reasons.
     """
     groups: dict[str, list[TrialResult]] = {}
     for trial in result.failed:
@@ -84,7 +85,7 @@ def failures(result: SearchResult) -> list[Row]:
 
 
 def retried(result: SearchResult) -> str:
-    """Sentence on how many trials were retried, and after which failures."""
+    """Sentence on how many trials were retried, and after which failures; empty if none was."""
     kinds = Counter(kind for trial in result.trials.values() for kind in trial.retries)
     trials = sum(bool(trial.retries) for trial in result.trials.values())
     return (
@@ -107,7 +108,7 @@ def _shortened(text: str) -> str:
 
 
 def mistakes(evaluation: Mapping[str, Any]) -> list[Row]:
-    """The most frequent mistakes: true class, predicted class, count, images of the true class."""
+    """The most frequent mistakes: true class, predicted class, number, images of the true class."""
     matrix, classes = evaluation["confusion_matrix"], evaluation["classes"]
     limit = SHOWN_WEAKEST if len(classes) > MAX_NAMES else SHOWN_MISTAKES
     wrong = [
@@ -125,7 +126,7 @@ def mistakes(evaluation: Mapping[str, Any]) -> list[Row]:
 def weakest(evaluation: Mapping[str, Any]) -> list[Row]:
     """The classes of lowest recall: name, correctly classified images, all images, recall.
 
-    Empty where the classes are few enough for a confusion matrix to be read.
+    Empty if the classes are few enough for a readable confusion matrix.
     """
     matrix, classes = evaluation["confusion_matrix"], evaluation["classes"]
     if len(classes) <= MAX_NAMES:
@@ -142,7 +143,7 @@ def weakest(evaluation: Mapping[str, Any]) -> list[Row]:
 
 
 def trial_rows(result: SearchResult) -> list[tuple[TrialResult, list[str]]]:
-    """Every trial, the best first, with the values of its searched parameters as text."""
+    """All trials, the best first, with the values of their searched parameters as text."""
     ranked = result.ranking
     ranked_names, paths = {trial.trial for trial in ranked}, searched(result)
     rest = (trial for trial in result.trials.values() if trial.trial not in ranked_names)
@@ -154,7 +155,7 @@ def trial_rows(result: SearchResult) -> list[tuple[TrialResult, list[str]]]:
 
 @dataclass(frozen=True)
 class FinalistInterval(Finalist):
-    """A candidate of a selection with the interval of its mean; None where it has none."""
+    """A candidate of a selection with the confidence interval of its mean; None if unknown."""
 
     low: float | None
     high: float | None
@@ -163,8 +164,8 @@ class FinalistInterval(Finalist):
 def finalists(result: SearchResult) -> list[FinalistInterval]:
     """The candidates of a selection with the interval of each mean; empty before the verdict.
 
-    The interval of the chosen candidate is the verdict's own. The leader has no difference and no
-    p-value: they would compare it with itself.
+    The interval of the chosen candidate is taken from the verdict. The leader has no difference and
+    no p-value, since it would be compared with itself.
     """
     verdict = result.selection.verdict if result.selection is not None else None
     rows: list[FinalistInterval] = []
@@ -184,7 +185,7 @@ def finalists(result: SearchResult) -> list[FinalistInterval]:
 
 
 def origin(result: SearchResult) -> list[tuple[str, str]]:
-    """Titles and texts on data set, splits, seeds, versions and cost."""
+    """Titles and texts on the data set, splits, seeds, search, cost, versions and code."""
     experiment, data, provenance = (
         result.started.experiment,
         result.started.data,
@@ -251,9 +252,9 @@ def _fresh(result: SearchResult) -> str:
 
 
 def cost(result: SearchResult) -> str:
-    """Text on the cost of the search and its selection.
+    """Describe the cost of the search and its selection.
 
-    It gives seconds, and device hours: those of training and those reserved.
+    It includes seconds, from start to end and of training, and device hours, used and reserved.
     """
     experiment = result.started.experiment
     per_trial = experiment["gpus_per_trial"] * experiment["workers"]

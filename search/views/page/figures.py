@@ -1,6 +1,6 @@
-"""Common parts of all pictures: canvas, colours and text, by matplotlib.
+"""Common parts of all plots, drawn with matplotlib: canvas, layout, colours, text and tooltips.
 
-Pictures are saved as PNG files for MLflow and as SVG, wide and narrow, for the page.
+Plots are saved as PNG files for MLflow and as SVG, wide and narrow, for the page.
 """
 
 import base64
@@ -21,17 +21,20 @@ from matplotlib.lines import Line2D
 from trainables.errors import printable
 
 ANSWER, STRONG, SECOND, FAINT, INK = "#d55e00", "#0072b2", "#009e73", "#b4bdc7", "#3b4653"
-"""The colours of the answer, of the rest, of a second kind, of what matters less, and of text. They
-are from the palette of Okabe and Ito, which colour-blind people can tell apart.
+"""Colours of the answer, of other data, of a second kind of data, of less important data, and of
+text. The first three are from the palette of Okabe and Ito, which colour-blind people can
+distinguish.
 """
 MANY = 150
-"""More lines than these are rasterized inside the SVG, which stays small and quick."""
+"""If there are more lines or points than this, they are rasterized inside the SVG, which stays
+small and quick to show.
+"""
 
 MAX_HINTS = 600
-"""The most values that are to be read under the mouse on one picture."""
+"""Maximum number of tooltips on a picture."""
 
 PIXELS = 140
-"""The resolution, in pixels an inch, of what is rasterized."""
+"""Resolution of the rasterized parts, in pixels per inch."""
 
 STYLE: Any = {
     "svg.fonttype": "none",
@@ -61,34 +64,38 @@ STYLE: Any = {
     "legend.handlelength": 1.4,
     "figure.dpi": 72,
 }
-"""Text stays text, and a dollar sign does not begin a formula."""
+"""Text stays text in an SVG, and a dollar sign does not start a formula."""
 
 styled = rc_context(STYLE)
-"""The decorator of every function that makes or writes a figure."""
+"""Decorator for every function that creates or saves a figure."""
 
 
 Value = tuple[float, float, str]
-"""A point, across and up, and the text to read there."""
+"""A point, as x and y in data coordinates, with its tooltip."""
 
 
 class Figure(PlainFigure):
-    """A figure with values to read under the mouse."""
+    """A figure with tooltips."""
 
     def __init__(self, width: float, height: float) -> None:
-        """Make an empty figure; sizes are in inches."""
+        """Create an empty figure; sizes are in inches."""
         super().__init__(figsize=(width, height))
         self.values: list[tuple[Axes, Iterable[Value]]] = []
 
     def tell(self, axes: Axes, across: float, up: float, text: str) -> None:
-        """Show `text` under the mouse at a point, given in the axes' data coordinates."""
+        """Add a tooltip at a point, given in the axes' data coordinates."""
         self.tell_each(axes, [(across, up, text)])
 
     def tell_each(self, axes: Axes, values: Iterable[Value]) -> None:
-        """Show a text at each of these points; an iterator is consumed only up to `MAX_HINTS`."""
+        """Add a tooltip at each of these points.
+
+        An iterator is consumed by `hints`, and only while there are fewer than `MAX_HINTS`
+        tooltips.
+        """
         self.values.append((axes, values))
 
     def hints(self) -> "list[Hint]":
-        """List the texts under the mouse; call it after drawing, when the axes no longer move.
+        """List the tooltips with their positions; call it after drawing, when the layout is final.
 
         Points outside their axes, and those after the first `MAX_HINTS`, are left out.
         """
@@ -96,7 +103,7 @@ class Figure(PlainFigure):
         for axes, (*point, text) in (
             (axes, value) for axes, values in self.values for value in values
         ):
-            if len(hints) == MAX_HINTS:  # of thousands of trials, nearly all are left out
+            if len(hints) == MAX_HINTS:  # do not iterate over thousands of trials
                 break
             across, up = axes.transData.transform(point)
             if axes.bbox.padded(1).contains(across, up):
@@ -107,7 +114,7 @@ class Figure(PlainFigure):
 
 @dataclass(frozen=True)
 class Hint:
-    """A text under the mouse at a point of a picture, given in percent of its size."""
+    """A tooltip, at a position in percent of the picture's width and height."""
 
     left_percent: float
     top_percent: float
@@ -117,15 +124,16 @@ class Hint:
 Draw = Callable[[bool], Figure]
 """A function that draws for a phone (True) or a laptop (False)."""
 WIDE, HALF, NARROW = 9.6, 4.7, 3.75
-"""Widths in inches: of the page, of half of it, and of a phone's screen. One inch is 96 of a
+"""Widths in inches of the page, of half of it, and of a phone's screen. An inch is 96 of a
 browser's pixels.
 """
 EDGE, MARGIN, TICK, TEXT_LINE = 0.05, 0.17, 0.1, 0.22
-"""Inches that stay free at a figure's edges; those on the open sides of axes, where a tick's label
-may stand out; those of a tick with the gap to its label; and those of an axis's name with its gap.
+"""Inches for the margin at a figure's edges; for the margin at the open sides of axes, where a
+tick's label may protrude; for a tick with the gap to its label; and for an axis's title with its
+gap.
 """
 LEGEND_LINE, LEGEND_PAD = 0.21, 0.14
-"""Inches that a legend takes for each line, and around all of them."""
+"""Height in inches of each line of a legend, and of the padding around all lines."""
 
 
 @dataclass(frozen=True)
@@ -136,13 +144,13 @@ class Picture:
     narrow: str
     alt: str
     png: bytes = b""
-    """The wide image as a PNG file."""
+    """The wide image as a PNG file; empty if it was not requested."""
     hints: Sequence[Hint] = ()
-    """The values under the mouse, on the wide image."""
+    """The tooltips of the wide image."""
 
 
 def picture(draw: Draw, alt: str, *, as_file: bool = False) -> Picture:
-    """Draw for both widths, and as a PNG file with `as_file`."""
+    """Draw a figure in both widths, with `as_file` also as a PNG file."""
     wide = draw(False)
     contents = _inline(wide), _inline(draw(True)), alt, png(wide) if as_file else b""
     return Picture(*contents, wide.hints())
@@ -164,7 +172,7 @@ def _inline(figure: Figure) -> str:
 def png(figure: Figure) -> bytes:
     """Encode a figure as a PNG file."""
     buffer = io.BytesIO()
-    # Compression level 1 gives a file that is a sixth larger, in a fourth less time.
+    # Compression level 1 makes the file a sixth larger and saves a quarter of the time.
     figure.savefig(buffer, format="png", dpi=130, pil_kwargs={"compress_level": 1})
     return buffer.getvalue()
 
@@ -182,10 +190,10 @@ def canvas(width: float, height: float, *, rows: int = 1, columns: int = 1) -> t
 
 
 def arrange(figure: Figure, handles: Sequence[Line2D] = (), columns: int = 1) -> Figure:
-    """Place the axes so that their labels have room, below a legend of these handles.
+    """Position the axes so that their labels fit, below a legend of these handles.
 
-    Matplotlib's own layouts draw each figure once more to measure it, which takes longer than the
-    drawing itself. Here only the lengths of the labels are measured, with the font.
+    Matplotlib's own layout engines draw each figure once more to measure it, which takes longer
+    than the drawing itself. Here only the lengths of the labels are measured, with the font.
     """
     lines, grid = -(-len(handles) // columns), cast("GridSpec", figure.axes[0].get_gridspec())
     if handles:
@@ -197,7 +205,9 @@ def arrange(figure: Figure, handles: Sequence[Line2D] = (), columns: int = 1) ->
         row, column = _cell(axes)
         lefts[column] = max(lefts[column], _room(axes.yaxis))
         bottoms[row] = max(bottoms[row], _room(axes.xaxis))
-        if row == 0 and axes.yaxis.get_major_formatter().get_offset():  # the power of ten above
+        if (
+            row == 0 and axes.yaxis.get_major_formatter().get_offset()
+        ):  # the power of ten above the axis
             top -= TEXT_LINE
     widths = _shares(width - sum(lefts) - grid.ncols * MARGIN, grid.get_width_ratios())
     heights = _shares(top - sum(bottoms) - (grid.nrows - 1) * MARGIN, grid.get_height_ratios())
@@ -217,12 +227,12 @@ def _cell(axes: Axes) -> tuple[int, int]:
 
 
 def _shares(whole: float, ratios: Any) -> list[float]:
-    """Divide a length in these ratios."""
+    """Divide a length in proportion to these ratios."""
     return [whole * ratio / sum(ratios) for ratio in ratios]
 
 
 def _room(axis: XAxis | YAxis) -> float:
-    """Inches that an axis's ticks and labels take outside the axes."""
+    """Inches that an axis's ticks, labels and title take outside the axes."""
     room, extents = EDGE, [0.0]
     for text in axis.get_ticklabels():
         if label_text := text.get_text():
@@ -242,9 +252,9 @@ def length(text: str, size: float, *, bold: bool = False) -> float:
 
 
 def label(name: str, most: int = 16) -> str:
-    """Shorten a name to `most` characters for a picture.
+    """Shorten a name to `most` characters for a plot.
 
-    A letter that the font lacks becomes a box, since matplotlib would warn of it.
+    A character that the font lacks becomes a box; matplotlib would warn about it.
     """
     has = get_font(findfont(FontProperties())).get_char_index
     text = printable(name)

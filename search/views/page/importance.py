@@ -1,10 +1,10 @@
-"""Importance of each hyperparameter, by Optuna.
+"""Importance of hyperparameters, computed by Optuna.
 
 The study is rebuilt from the trials, whatever algorithm proposed them.
 
 PED-ANOVA (Watanabe et al. 2023, "PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in
-Arbitrary Subspaces") asks how far a parameter's values differ between the best trials and all of
-them; it can use parameters that only some trials have.
+Arbitrary Subspaces") measures how much the distribution of a parameter's values differs between the
+best trials and all trials. It supports parameters that only some trials have.
 """
 
 import math
@@ -23,21 +23,21 @@ from optuna.trial import FrozenTrial, TrialState
 from search.journal.result import SearchResult, TrialResult
 
 BEST_SHARE = 0.25
-"""The share of the trials that count as the best."""
+"""Share of the trials that count as the best ones."""
 MIN_TRIALS = 10
-"""With fewer trainings, the best quarter of them says nothing."""
+"""Minimum number of trainings; the best quarter of fewer is too small to show anything."""
 RESAMPLES, MAX_DRAWN = 30, 20_000
-"""The number of bootstrap samples of trainings, which show how much depends on chance; and the most
-trials in all of them. If there are more, each sample has fewer trainings, and the bounds are
-narrowed to those of full samples.
+"""Number of bootstrap samples of the trainings, which measure the influence of chance, and maximum
+number of trials in all samples together. If there are more, samples have fewer trainings than the
+search, and the bounds are narrowed to those of full samples.
 """
 
 MOMENT = datetime(2000, 1, 1)
-"""Any time: a finished trial must have begun and ended."""
+"""An arbitrary time: Optuna requires a start and an end of finished trials."""
 
 
 class _Trials(InMemoryStorage):
-    """Storage of a study that holds these trials without copies.
+    """Storage of an Optuna study that holds these trials without copying them.
 
     `Study.add_trials` copies each trial twice, which takes longer than everything else here.
     """
@@ -52,20 +52,20 @@ class _Trials(InMemoryStorage):
         deepcopy: bool = True,
         states: Container[TrialState] | None = None,
     ) -> list[FrozenTrial]:
-        """All trials, uncopied: they are finished, and nobody changes them."""
+        """Return the trials themselves, since finished trials are never modified."""
         return self.trials
 
 
 @dataclass(frozen=True)
 class _Point:
-    """The parameters of a trial, as Optuna takes them, and its score."""
+    """The parameters of a trial in Optuna's types, and its score."""
 
     params: dict[str, Any]
     distributions: dict[str, BaseDistribution]
     score: float
 
     def numbered(self, number: int) -> FrozenTrial:
-        """Convert to Optuna's trial with this number, by which Optuna distinguishes trials."""
+        """Convert to an Optuna trial with this number, which must be unique in a study."""
         return FrozenTrial(
             number=number,
             trial_id=number,
@@ -82,7 +82,7 @@ class _Point:
 
 
 def get_ready(trials: int) -> None:
-    """Import the modules that this many trials will need."""
+    """Import the modules that are needed for this number of trials."""
     if trials >= MIN_TRIALS:
         import optuna.importance  # noqa: F401
 
@@ -90,12 +90,12 @@ def get_ready(trials: int) -> None:
 def importance(result: SearchResult) -> dict[str, tuple[float, ...]]:
     """Importance of each searched parameter with several values, the highest first.
 
-    The values are the parameter's mean share of the total importance over bootstrap samples, and
-    the bounds of the central 90 % of these shares. Empty with too few trials, or where all are
-    equally good.
+    A tuple has the mean share of the total importance over bootstrap samples, and the lower and
+    upper bounds of the central 90 % of these shares. The result is empty with fewer than
+    `MIN_TRIALS` trainings, or if all trials are equally good.
 
-    A training is sampled with all its lengths: they are not independent results, but they show the
-    effect of the number of epochs.
+    Trials that are different lengths of one training are sampled together: they are not
+    independent, but they show the effect of the number of epochs.
     """
     trials = result.ranking
     trainings = _trainings(trials)
@@ -127,7 +127,7 @@ def importance(result: SearchResult) -> dict[str, tuple[float, ...]]:
 
 
 def _trainings(trials: Sequence[TrialResult]) -> list[list[TrialResult]]:
-    """Group the trials by training."""
+    """Group the trials that are different lengths of one training."""
     trainings: dict[str, list[TrialResult]] = {}
     for trial in trials:
         trainings.setdefault(trial.training_key or trial.trial, []).append(trial)
@@ -135,7 +135,7 @@ def _trainings(trials: Sequence[TrialResult]) -> list[list[TrialResult]]:
 
 
 def _bounds(shares: Sequence[float], drawn: float) -> tuple[float, ...]:
-    """Mean of these shares and the bounds of the central 90 % of them.
+    """Mean of these shares, and the lower and upper bounds of the central 90 % of them.
 
     `drawn` is the fraction of all trainings in each sample. The bounds are narrowed by its square
     root, since the mean of more trainings varies less.
@@ -150,7 +150,7 @@ def _bounds(shares: Sequence[float], drawn: float) -> tuple[float, ...]:
 def _distribution(
     trials: Sequence[TrialResult], path: str, domain: Mapping[str, Any]
 ) -> BaseDistribution | None:
-    """A parameter's distribution for Optuna; None where all trials have the same value."""
+    """A parameter's distribution for Optuna; None if all trials have the same value."""
     values = [trial.params[path] for trial in trials if path in trial.params]
     distinct = list(dict.fromkeys(values))
     if len(distinct) < 2:
@@ -189,7 +189,7 @@ def _point(trial: TrialResult, distributions: dict[str, BaseDistribution]) -> _P
 
 
 def _shares(points: Sequence[_Point]) -> dict[str, float]:
-    """Each parameter's share of the importance."""
+    """Each parameter's share of the total importance, by path."""
     # Imports scikit-learn, which takes seconds; small searches need not wait for that.
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 

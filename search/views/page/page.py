@@ -1,4 +1,4 @@
-"""The report as one self-contained HTML file, which needs neither network nor data set.
+"""The report as one self-contained HTML file, which needs neither a network nor the data set.
 
 Its only script sorts and filters the table of trials; the page is complete without it.
 """
@@ -39,12 +39,12 @@ from trainables.catalog.tasks import CLASSIFICATION
 TEMPLATE = "page.html"
 SCRIPT = Path(__file__).with_name("trials.js")
 VISIBLE_TRIALS = 100
-"""The number of trials that are visible; the others are a click away."""
+"""Number of trials that are visible at first; a click shows the others."""
 
 
 @functools.cache
 def script() -> Markup:
-    """The page's script, which is part of this project and holds nothing from users."""
+    """The page's script; it is safe to embed, since it contains nothing from users."""
     return Markup(SCRIPT.read_text(encoding="utf-8"))
 
 
@@ -56,11 +56,11 @@ def script_source() -> str:
 def render(
     result: SearchResult, folder: Path | None = None, pictures: Mapping[str, Picture] | None = None
 ) -> str:
-    """Render the page as HTML. Everything that comes from users' files and names is escaped.
+    """Render the page as HTML. All text from users' files and names is escaped.
 
     Args:
-        folder: the search's folder, for the workers' files beside the journal; without it, or
-            without the files, the page says what is missing.
+        folder: the search's folder, which has the workers' files; None to use only the journal. The
+            page says which files are missing.
         pictures: all pictures, if they are already drawn.
     """
     judgement, highlighted = evidence(result, folder), answer_trial(result)
@@ -123,9 +123,9 @@ def write(
 
 
 def of_search(result: SearchResult, *, as_file: bool = False) -> dict[str, Picture]:
-    """Draw the pictures that compare trials, as far as there is something to compare.
+    """Draw the plots that compare trials, except those with nothing to compare.
 
-    With `as_file`, the curves are drawn as a PNG file too.
+    With `as_file`, the curves are also encoded as a PNG file.
     """
     pictures: dict[str, Picture] = {}
     what = f"Validation {result.metric.title}"
@@ -162,7 +162,10 @@ def of_search(result: SearchResult, *, as_file: bool = False) -> dict[str, Pictu
 
 
 def _course(result: SearchResult, what: str, *, as_file: bool) -> dict[str, Picture]:
-    """Draw the learning curves and the best so far; with only baselines, the latter as `curves`."""
+    """Draw the learning curves (`curves`) and the best value so far (`progress`).
+
+    With only baselines there are no learning curves: the best value so far is `curves`.
+    """
     in_turn = functools.partial(curves.best_so_far, result)
     caption = f"{what} of each trial in turn, and the best so far"
     if not result.ranking:
@@ -175,7 +178,7 @@ def _course(result: SearchResult, what: str, *, as_file: bool) -> dict[str, Pict
 
 
 def of_training(result: SearchResult, *, as_file: bool = False) -> dict[str, Picture]:
-    """Draw the learning curves of the answer, if it was trained for several epochs."""
+    """Draw the learning curves of the answer; empty if it was trained for less than two epochs."""
     answer = result.chosen
     if answer is None or len(answer.epochs) < 2:
         return {}
@@ -184,9 +187,9 @@ def of_training(result: SearchResult, *, as_file: bool = False) -> dict[str, Pic
 
 
 def of_answer(answer_evidence: AnswerEvidence, *, as_file: bool = False) -> dict[str, Picture]:
-    """Draw the pictures of the answer's quality.
+    """Draw the confusion matrix, ROC curves and reliability diagram, as far as they are known.
 
-    With `as_file`, confusion matrix and ROC curves are drawn as PNG files too.
+    With `as_file`, confusion matrix and ROC curves are also encoded as PNG files.
     """
     drawn: dict[str, tuple[str, Any, str]] = {
         "confusion": (

@@ -1,4 +1,4 @@
-"""Pictures of how good a classifier is: confusion matrix, ROC curves, reliability diagram."""
+"""Plots of a classifier's quality: confusion matrix, ROC curves, reliability diagram."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,20 +20,20 @@ from search.views.page.figures import (
 )
 
 MAX_COUNTS, MAX_NAMES = 15, 30
-"""The most classes with which a cell shows its number of images, and with which an axis shows the
-classes' names.
+"""Maximum numbers of classes for which a cell shows its number of images, and for which an axis
+shows the names of the classes.
 """
 MARKED = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00")
 """The colours of the ROC curves with the smallest areas; all others share one colour."""
 CORNER = 0.2
-"""The part of both axes that `roc` shows where all curves are steep."""
+"""Range of both axes that `roc` shows if all curves rise steeply."""
 
 
 @styled
 def confusion(evaluation: Mapping[str, Any], narrow: bool = False) -> Figure:
-    """Draw the confusion matrix: true classes down, predicted ones across.
+    """Draw the confusion matrix: true classes in rows, predicted ones in columns.
 
-    A cell's colour is its share of the true class's images.
+    The colour of a cell is its share of the images of the true class.
     """
     counts, classes = np.array(evaluation["confusion_matrix"]), evaluation["classes"]
     side = NARROW if narrow else HALF
@@ -45,7 +45,8 @@ def confusion(evaluation: Mapping[str, Any], narrow: bool = False) -> Figure:
     axes.tick_params(length=0)
     size = min(9.0, (200 if narrow else 240) / len(classes))
     ticks = range(len(classes)) if len(classes) <= MAX_NAMES else []
-    # A letter is about 0.6 of its size wide; names may take a third of the picture.
+    # A character is about 0.6 times as wide as its font size; names may take a third of the
+    # picture.
     most = max(12, int(side / 3 / (0.6 * size / 72)))
     names = [label(classes[number], most) for number in ticks]
     axes.set_xticks(
@@ -75,9 +76,9 @@ def confusion(evaluation: Mapping[str, Any], narrow: bool = False) -> Figure:
 
 @styled
 def roc(evaluation: Mapping[str, Any], narrow: bool = False) -> Figure:
-    """Draw the ROC curves of each class against the rest.
+    """Draw the ROC curve of each class against all others.
 
-    Where all curves are close to the upper left corner, only that corner is shown.
+    If all curves are close to the upper left corner, only that corner is shown.
     """
     figure, axes = canvas(NARROW if narrow else HALF, NARROW if narrow else HALF)
     curves = sorted(
@@ -119,7 +120,7 @@ def roc(evaluation: Mapping[str, Any], narrow: bool = False) -> Figure:
 
 
 def corner(curves: Mapping[str, Any]) -> float:
-    """The part of both axes that `roc` shows: 1, or `CORNER` where all curves are steep."""
+    """Range of both axes that `roc` shows: 1, or `CORNER` if all curves rise steeply."""
     drawn = [curve for curve in curves.values() if curve["auc"] is not None]
     return (
         CORNER
@@ -135,7 +136,7 @@ def corner(curves: Mapping[str, Any]) -> float:
 def reliability(evaluation: Mapping[str, Any], narrow: bool = False) -> Figure:
     """Draw the accuracy by confidence, above the number of predictions of each confidence.
 
-    See Guo et al. 2017, figure 1.
+    See Guo et al. 2017, "On Calibration of Modern Neural Networks", figure 1.
     """
     figure, (axes, counts) = canvas(NARROW if narrow else HALF, NARROW if narrow else HALF, rows=2)
     axes.get_gridspec().set_height_ratios([3, 1])

@@ -1,4 +1,4 @@
-"""Jinja's templates of the page, in which all that comes from users is escaped."""
+"""The page's Jinja templates, in which all text from users is escaped."""
 
 import functools
 from pathlib import Path
@@ -11,7 +11,7 @@ from trainables.errors import printable
 
 @functools.cache
 def template(name: str) -> Template:
-    """Compile the template in a file beside this one."""
+    """Compile a template, from a file next to this module."""
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
@@ -23,5 +23,5 @@ def template(name: str) -> Template:
 
 
 def _readable(value: object) -> object:
-    """Remove control characters from a value; text of the template itself stays as it is."""
+    """Remove control characters from a text; `Markup` and other values are left unchanged."""
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value

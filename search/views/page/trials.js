@@ -1,4 +1,4 @@
-// Sorts and filters the table of trials. Without it all rows stand there, the best first.
+// Sorts and filters the table of trials. Without JavaScript, all rows are visible, the best first.
 (() => {
   const section = document.getElementById("trials");
   const tables = [...section.querySelectorAll("table")];

@@ -38,17 +38,17 @@ from trainables.errors import counted, printable
 from trainables.values import Evaluation
 
 FEW_IMAGES = 1000
-"""With fewer, a sentence says `only`, and a share has one decimal."""
+"""With fewer images, a sentence says `only`, and a percentage has one decimal."""
 Sentence = tuple[str, Message]
 """A short title, and one or more sentences."""
 
 
 def verdict(result: SearchResult, decided: Sequence[str] = ()) -> list[Sentence]:
-    """Write the sentences in reading order, without those on facts that are not known yet.
+    """Write the sentences in reading order; those on facts that are not known yet are left out.
 
     Args:
         result: the search.
-        decided: the lines of an improvement's decision; the indented ones hold figures.
+        decided: the lines of the decision of `search.improve`; indented lines hold figures.
     """
     figures = [line.strip() for line in decided if line.startswith(" ")]
     outcome = [line for line in decided if not line.startswith(" ")]
@@ -71,17 +71,18 @@ def verdict(result: SearchResult, decided: Sequence[str] = ()) -> list[Sentence]
 
 
 def percent(share: float, images: int = FEW_IMAGES) -> str:
-    """Return `97.77%`; with one decimal where there are too few images for two."""
+    """Format a share as `97.77%`; with one decimal if there are too few images for two."""
     return f"{100 * share:.{2 if images >= FEW_IMAGES else 1}f}%"
 
 
 def correct(share: float, images: int, what: str, more: str = "") -> str:
-    """Return `63 of 96 test images correctly (65.6%)`.
+    """Format a share of images as `63 of 96 test images correctly (65.6%)`.
 
     Args:
-        share: share of the images that are classified correctly.
+        share: the share of the images that are classified correctly.
+        images: the number of images.
         what: the images' name, such as `test images`.
-        more: further text in the brackets.
+        more: further text in the parentheses.
     """
     brackets = f"{percent(share, images)}{more and '; '}{more}"
     return f"{round(share * images):,} of {images:,} {what} correctly ({brackets})"
@@ -128,14 +129,14 @@ def _question(result: SearchResult) -> str:
 
 
 def count(number: int, word: str) -> str:
-    """Return `1 trial`, `1,200 trials`."""
+    """Format a number with its noun: `1 trial`, `1,200 trials`."""
     return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
 def one_observation(result: SearchResult) -> str:
-    """The name of one independent observation: `trial`, or `training`.
+    """Noun for one independent observation: `trial` or `training`.
 
-    It is `training` where some trials are different lengths of one training.
+    It is `training` if some trials are different lengths of one training.
     """
     return "trial" if len(result.distinct) == len(result.ranking) else "training"
 
@@ -181,7 +182,7 @@ def _result_sentence(result: SearchResult) -> str:
 
 
 def _highest(result: SearchResult, candidate: TrialResult) -> str:
-    """Name the best trial of the search, where a selection chose another one."""
+    """Name the best trial of the search, if a selection chose another one; otherwise empty."""
     best, metric = result.best, result.metric
     if best is None or candidate is best:
         return ""
@@ -305,7 +306,7 @@ def _beside(difference: float, metric: Metric) -> str:
 
 
 def _compared(verdict: Selected) -> str:
-    """Describe the outcome of the other candidates, in sentences."""
+    """Describe the results of the other candidates, in sentences."""
     tied, behind, worse = (
         [row.candidate for row in verdict.rows if row.state == state]
         for state in ("tied", "behind", "dropped")
@@ -361,7 +362,7 @@ def _network(result: SearchResult) -> str:
 
 
 def _from_nothing(result: SearchResult) -> str:
-    """Suggest trained weights for a few photographs; empty where they do not apply."""
+    """Suggest pretrained weights for a few photographs; empty if they do not apply."""
     began = [trial.config.get("model", {}).get("pretrained") for trial in result.trials.values()]
     if not result.started.data.get("few_photographs") or any(began):
         return ""
@@ -411,7 +412,7 @@ def _tested(result: SearchResult) -> str:
 
 
 def openings_text(openings: list[Opening]) -> str:
-    """Sentence on when the test set was opened, by which command and for which trial."""
+    """Sentence on when the test set was used, by which command and for which trial."""
     if not openings:
         return "The test images are sealed: nothing has been measured on them."
     first, *more = (f"on {opening}" for opening in openings)
@@ -421,7 +422,7 @@ def openings_text(openings: list[Opening]) -> str:
 
 
 def tiles(result: SearchResult) -> list[tuple[str, str, str]]:
-    """The few most important numbers, each with a title and an explanation."""
+    """The most important numbers, each with a title and an explanation; empty without an answer."""
     answer = result.chosen
     if answer is None:
         return []
@@ -463,7 +464,7 @@ def tiles(result: SearchResult) -> list[tuple[str, str, str]]:
 
 
 def _primary_tile(answer: TrialResult, images: int, test: Evaluation) -> tuple[str, str, str]:
-    """Tile of the task's primary metric, used where another metric comes first."""
+    """Tile of the task's primary metric, for a search that ranks by another metric."""
     primary = answer.task.primary
     if test:
         value = worth(test[primary.name], primary, test["images"])

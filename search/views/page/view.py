@@ -1,8 +1,8 @@
-"""The page as a view: it and all pictures are drawn at the end, before the search's last event.
+"""The page as a view: it is drawn at the end of a search, before the last event.
 
-The work is prepared while the search still waits for something else: one thread imports while the
-last trials train, another draws while the best trial is tested. `keep` does what is still missing,
-and reports errors.
+Most of the work is done earlier, while the search waits for something else: one thread imports
+modules while the last trials train, another draws while the best trial is tested. `keep` does the
+rest, and raises errors.
 """
 
 from contextlib import suppress
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def open_page(context: ViewContext) -> "ReportView | None":
-    """Open the view; None where the search was already over, and its page exists."""
+    """Open the view; None if nothing is left to run, and the page already exists."""
     return ReportView(context.driver) if context.driver is not None else None
 
 
@@ -36,26 +36,26 @@ class ReportView(View):
         self._imports = False
 
     def apply(self, event: Event) -> None:
-        """Start drawing when the test begins, once."""
+        """Start drawing when the test begins, if that has not happened yet."""
         if isinstance(event.data, Opened) and self._thread is None:
             thread = Thread(target=self._draw, args=[self.driver.is_late], daemon=True)
-            with suppress(RuntimeError):  # no thread is available: it is drawn at the end
+            with suppress(RuntimeError):  # no thread is available: `keep` draws everything
                 thread.start()
                 self._thread = thread
 
     def tick(self) -> None:
-        """Import once what the pictures need, in a thread, while the last trials train."""
+        """Import the modules for drawing once, in a thread, while the last trials train."""
         driver = self.driver
         if self._imports or driver.outstanding > driver.at_once:
             return
         if driver.result.epochs_trained:
             self._imports = True
-            with suppress(RuntimeError):  # no thread is available: it is imported at the end
+            with suppress(RuntimeError):  # no thread is available: `keep` imports everything
                 Thread(target=import_evidence, args=[len(driver.trials)], daemon=True).start()
 
     def keep(self) -> None:
         """Write the answer's evidence, the pictures and the page into the search's folder."""
-        from search.views.page.artifacts import draw  # matplotlib is not needed before
+        from search.views.page.artifacts import draw  # matplotlib is slow to import
 
         driver = self.driver
         draw(
@@ -80,9 +80,9 @@ class ReportView(View):
 
 
 def import_evidence(trials: int) -> None:
-    """Import the modules that pictures of this many trials need.
+    """Import the modules that are needed to draw this number of trials.
 
-    Errors are ignored, since the process may end meanwhile.
+    Errors are ignored, since the process may exit meanwhile.
     """
     with suppress(Exception):
         from search.views.page.artifacts import get_ready

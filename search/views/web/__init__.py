@@ -1,6 +1,6 @@
-"""The web pages on all searches of a place: see them, start them, steer them (`search.ui`).
+"""The web pages of `search.ui`: list, start and steer all searches of a storage.
 
-`app` makes the server's app, `access` says who may use it, `site` is what every page has. The pages
-are in `pages/`, one a file. May import every verb's functions; a page never asks a driver for
-anything: it reads journals, and what it wants of a search it asks by `search.journal.requests`.
+`app` builds the ASGI app, `access` authorises requests, and `site` has the parts that all pages
+share. Each module in `pages/` is a page. This package may import the functions of every command. A
+page never talks to a driver: it reads journals, and posts requests with `search.journal.requests`.
 """

@@ -1,7 +1,7 @@
 """Access control of the pages: by a token, and only from pages of this server.
 
-The address on the terminal contains the token. It is exchanged for a cookie once, which only this
-process knows, so that a later server does not accept it.
+The URL on the terminal contains the token. It is exchanged for a session cookie, whose value only
+this process knows, so that a later server does not accept it.
 """
 
 import hashlib
@@ -30,15 +30,16 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 REFUSED = {**HEADERS, "Connection": "close"}
-"""Headers of a refusal. The connection is closed, so that a stranger does not occupy it."""
+"""Headers of a refusal. The connection is closed, so that unauthorised clients cannot occupy it."""
 TOKEN = "open"
-"""The parameter of an address with the token; `token` would be masked as a secret."""
+"""URL parameter with the token; a parameter named `token` would be masked as a secret in output."""
 LEADS = (
     '<!doctype html><html lang="en"><meta http-equiv="refresh" content="0;url={0}">'
     '<title>Searches</title><p><a href="{0}">The searches</a></p></html>'
 )
-"""The page that forwards where the address with the token was opened from a file or a mail: after a
-redirect from there a browser would not send the cookie, which is `SameSite=Strict`."""
+"""Page that forwards the browser if the URL with the token was opened from a file or an e-mail:
+after an HTTP redirect from there, a browser would not send the `SameSite=Strict` cookie.
+"""
 ELSEWHERE = (
     "This page was asked for by a page of another server, and answers its own pages alone: open it "
     "by its address."
@@ -50,10 +51,10 @@ NO_TOKEN = (
 
 
 class Access:
-    """The token, the session, and the names by which the server may be called."""
+    """The token, the session, and the host names by which the server may be addressed."""
 
     def __init__(self, host: str, token: str = "") -> None:
-        """Make a session.
+        """Create a session.
 
         Args:
             host: the address at which the server listens.
@@ -63,23 +64,25 @@ class Access:
         self.hosts = allowed_hosts(host)
         self._session = secrets.token_urlsafe(32)
         self.cookie = f"search-{secrets.token_hex(4)}"
-        """The cookie's name: several servers of one host share its cookies."""
+        """Name of the cookie; it is random, because several servers on one host share their
+        cookies.
+        """
 
     @property
     def csrf(self) -> str:
-        """The text that a form has to contain."""
+        """The CSRF token that every form must contain."""
         return hmac.new(self._session.encode(), b"change", hashlib.sha256).hexdigest()
 
     def is_csrf(self, text: str) -> bool:
-        """True if this is the text that a form has to contain."""
+        """True if this is the CSRF token of the session."""
         return hmac.compare_digest(text.encode(), self.csrf.encode())
 
     def is_token(self, text: str) -> bool:
-        """True if this is the token."""
+        """True if this is the token of the URL on the terminal."""
         return hmac.compare_digest(text.encode(), self.token.encode())
 
     def is_known(self, headers: Headers) -> bool:
-        """True if a request has the session's cookie."""
+        """True if the headers of a request include the session's cookie."""
         cookies = SimpleCookie()
         try:
             cookies.load(headers.get("cookie", ""))
@@ -91,25 +94,25 @@ class Access:
         )
 
     def let_in(self, answer: Response) -> Response:
-        """Add the session's cookie to a response."""
+        """Add the session's cookie to a response, and return the response."""
         answer.set_cookie(self.cookie, self._session, httponly=True, samesite="strict")
         return answer
 
 
 class Guarded:
-    """Passes only authorised requests to an app."""
+    """Middleware that passes only authorised requests to an app."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self.app, self.access = app, access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse, or let the app answer; connections other than HTTP get no answer."""
+        """Pass a request to the app, or refuse it; connections other than HTTP get no response."""
         if scope["type"] == "http":
             answer = self._refusal(scope) or self.app
             await answer(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> Response | None:
-        """Make the response to an unauthorised request, or to one with the token; else None."""
+        """Response to an unauthorised request, or to one with the token; None for all others."""
         if refused := refusal(scope, self.access.hosts):
             return PlainTextResponse(refused, 403, REFUSED)
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
@@ -118,14 +121,14 @@ class Guarded:
         is_own = headers.get("sec-fetch-site", "none") in ("none", "same-origin")
         if token is not None and self.access.is_token(token):
             remaining_query = urlencode([(name, value) for name, value in query if name != TOKEN])
-            # Never `//host`, which a browser takes for another server.
+            # Never `//host`, which a browser would take for another server.
             path = "/" + quote(scope["path"].lstrip("/"))
             address = path + (f"?{remaining_query}" if remaining_query else "")
             if is_own:
                 return self.access.let_in(RedirectResponse(address, 303, HEADERS))
             return self.access.let_in(HTMLResponse(LEADS.format(escape(address)), 200, HEADERS))
-        # Servers on other ports of this host are the same site: their pages' requests bring the
-        # cookie along.
+        # Servers on other ports of this host count as the same site: requests from their pages
+        # carry the cookie.
         if not is_own:
             return PlainTextResponse(ELSEWHERE, 403, REFUSED)
         if token is None and self.access.is_known(headers):

@@ -1,4 +1,4 @@
-"""The server's app: the pages and their own files, for those who have the token."""
+"""The server's ASGI app: the pages and their static files, for authorised clients."""
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware

@@ -1,4 +1,4 @@
-"""Data of the pages' charts, as JSON for their scripts and as small pictures."""
+"""Data of the pages' charts, as JSON for scripts and as points of small SVG pictures."""
 
 import json
 import math
@@ -15,18 +15,18 @@ from trainables.catalog.tasks import Metric
 from trainables.values import Json
 
 TOP = 10
-"""The number of best trials, whose curves are complete and coloured."""
+"""Number of best trials, whose curves are complete and coloured."""
 THINNED = 24
-"""About the number of points in the curve of another trial."""
+"""Approximate number of points in the curves of all other trials."""
 
 
 def rounded(value: float) -> float:
-    """Round to six digits, more than a picture shows."""
+    """Round to six significant digits, more than a chart shows."""
     return float(f"{value:.6g}")
 
 
 def top(result: SearchResult) -> list[str]:
-    """Names of the best trials, the best first."""
+    """Names of the `TOP` best trials, the best first."""
     return [trial.trial for trial in result.ranking[:TOP]]
 
 
@@ -70,7 +70,7 @@ def of_trial(trial: TrialResult) -> Json:
 
 
 def of_courses(searches: Sequence[Followed]) -> Json:
-    """The best values so far of several searches that are ranked by the same metric."""
+    """The best value so far over time, of several searches that are ranked by the same metric."""
     return {
         "metric": _metric(searches[0].result),
         "searches": [
@@ -92,7 +92,10 @@ def news(
     axes: Sequence[Axis],
     records: Iterable[CourseRecord] | None,
 ) -> str:
-    """Encode changes as JSON; `records` are all of them, or None where there is no new one."""
+    """Encode changes as JSON.
+
+    `records` are all records of the course, or None if there is no new one.
+    """
     changes: Json = {
         "points": [
             [point.trial, point.epoch, rounded(point.value), rounded(point.seconds), point.epochs]
@@ -140,7 +143,10 @@ def _curve(trial: TrialResult, *, whole: bool) -> list[list[Any]]:
 
 
 def line(points: Sequence[tuple[float, float]], width: int, height: int) -> Markup:
-    """The points of a stepped line for an SVG `polyline` of this width and height."""
+    """Vertices of a stepped line for an SVG `polyline` of this width and height, in pixels.
+
+    Empty without points.
+    """
     if not points:
         return Markup("")
     (first, _), (last, _) = points[0], points[-1]
@@ -159,7 +165,7 @@ def line(points: Sequence[tuple[float, float]], width: int, height: int) -> Mark
 
 
 def course_line(course: Course, width: int, height: int) -> Markup:
-    """Draw the best value so far against epochs, as `line` does."""
+    """Vertices of the best value so far against epochs, as `line` returns them."""
     points = [(float(record.epochs), record.value) for record in course.records]
     if points:
         points.append((float(course.epochs), points[-1][1]))

@@ -1,4 +1,4 @@
-"""The best value so far of a search, by epoch, against time and against epochs."""
+"""The best value so far of a search, against time and against trained epochs."""
 
 from array import array
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ class CourseRecord:
     seconds: float
     """Seconds since the search began, without the time between its sessions."""
     epochs: int
-    """Epochs of all trials up to then."""
+    """Number of epochs of all trials until then."""
     value: float
     trial: str
 
 
 class Course:
-    """The records of a search. The values of a failed trial do not count."""
+    """The successive best values of a search. Values of failed trials do not count."""
 
     def __init__(self, metric: Metric) -> None:
         self.metric = metric
         self.records: list[CourseRecord] = []
         self.seconds, self.epochs = 0.0, 0
-        """The time of the last epoch, and the number of epochs that were trained."""
+        """Time of the last epoch, and number of trained epochs."""
         self._best = BestSoFar(metric)
         self._trials: list[str] = []
         self._failed: set[str] = set()
@@ -34,13 +34,13 @@ class Course:
 
     @property
     def count(self) -> int:
-        """The number of epochs added."""
+        """Number of epochs that were added."""
         return len(self._trials)
 
     def add(self, trial: str, seconds: float, value: float, *, is_own: bool = True) -> bool:
         """Add an epoch; return True if it is a record.
 
-        `is_own` is false for an epoch that another trial has trained, which costs nothing.
+        `is_own` is False for an epoch that is reused from another trial, which costs nothing.
         """
         self.seconds, self.epochs = seconds, self.epochs + is_own
         self._trials.append(trial)
@@ -50,7 +50,7 @@ class Course:
         return self._take(len(self._trials) - 1)
 
     def drop(self, trial: str) -> None:
-        """Remove the values of a trial that has failed."""
+        """Remove the records of a trial that has failed."""
         self._failed.add(trial)
         if any(record.trial == trial for record in self.records):
             self.records, self._best = [], BestSoFar(self.metric)

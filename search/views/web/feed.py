@@ -1,8 +1,8 @@
-"""Searches as pages follow them: a journal is read incrementally, once for all its readers.
+"""Searches that pages follow: each journal is read incrementally, once for all readers.
 
-No state is kept per reader: each requests the changes since the last event that it has, from the
-recent epochs that are kept for all. So a slow reader costs no memory, and one that is too far
-behind starts again.
+No state is kept per reader. Each reader asks for the changes since its last event, which are taken
+from a shared list of recent epochs. So a slow reader costs no memory, and one that is too far
+behind has to reload everything.
 """
 
 import asyncio
@@ -31,22 +31,23 @@ from search.why import History
 LOOK_S, BUCKET_LOOK_S = 0.2, 3.0
 """Seconds between two reads of a watched journal, in a folder and in a bucket."""
 FEW, MAX_LOOK_S = 5, 0.8
-"""With more pages than `FEW` the interval grows in proportion, up to `MAX_LOOK_S`."""
+"""With more than `FEW` pages, the interval grows in proportion to their number, up to `MAX_LOOK_S`.
+"""
 PASSED_S = 5.0
-"""Seconds after which a running search is shown again although only its time has changed."""
+"""Seconds after which a running search is shown again even if only time has passed."""
 HOLDER_S = 2.0
 """Seconds between two reads of the search's lease."""
 KEEP_S = 300.0
 """Seconds for which a search is kept in memory after its last use."""
 MAX_POINTS, MAX_NEWS, MAX_VIEWS = 5000, 40, 32
 VIEW_S, MAX_VIEW_S, VIEW_SHARE = 1.0, 5.0, 0.003
-"""The least and the most seconds between two renderings of a view, and the share of a processor
+"""Minimum and maximum seconds between two renderings of a view, and maximum share of a processor
 that rendering may take.
 """
 
 
 class Behind(NotReady):
-    """A page is too far behind, or its search was replaced: it has to load everything again."""
+    """A page is too far behind, or its search was replaced: it must reload everything."""
 
 
 class SearchGone(JournalError):
@@ -57,7 +58,7 @@ class Point(NamedTuple):
     """A finished epoch."""
 
     number: int
-    """The number of its event."""
+    """Number of its event in the journal."""
     trial: str
     epoch: int
     value: float
@@ -69,17 +70,17 @@ class Point(NamedTuple):
 class SharedText:
     """A text on a search that is rendered once for all readers.
 
-    It is rendered only so often that this takes a small share of a processor, so that readers do
-    not slow down a search that trains on this machine.
+    Rendering is limited to a small share of a processor, so that readers do not slow down a search
+    that trains on this machine.
     """
 
     def __init__(self) -> None:
         self.version, self.text, self.again_at = -1, "", 0.0
-        """The version of the search in `text`, and the time of the next possible rendering."""
+        """Version of the search that `text` shows, and the earliest time of the next rendering."""
         self.lock = asyncio.Lock()
 
     async def renew(self, followed: "Followed", make: Callable[[SearchResult], str]) -> None:
-        """Render the text again, if the search has changed and the interval has passed.
+        """Render the text again, if the search has changed and the next rendering is allowed.
 
         Raises:
             Behind: the journal was replaced, and its first event is not written yet.
@@ -93,7 +94,7 @@ class SharedText:
 
 
 def _make_text(followed: "Followed", make: Callable[[SearchResult], str]) -> tuple[int, str, float]:
-    """Render a text; return the search's version, the text, and the processor seconds it took."""
+    """Render a text; return the search's version, the text, and the processor time in seconds."""
     with followed.reading() as result:
         if not result.sessions:
             raise Behind(f"'{followed.name}' was begun anew: look again in a moment.")
@@ -102,34 +103,36 @@ def _make_text(followed: "Followed", make: Callable[[SearchResult], str]) -> tup
 
 
 class Followed:
-    """The current state of a search by its journal; read it under its lock (`reading`)."""
+    """The current state of a search, from its journal; access it under its lock (`reading`)."""
 
     def __init__(self, place: Storage, name: str) -> None:
-        """Start before the first event; `look` reads the journal."""
+        """Start without events; `look` reads the journal."""
         self.name, self.home = name, home(place, name)
         self.lock = threading.RLock()
         self.version, self.used_at = time.time_ns() // 1_000_000, time.monotonic()
-        """A version that grows with every change, also across objects of the same search, and the
-        time of the last use.
+        """A version that increases with every change, even across several objects for the same
+        search, and the time of the last use.
         """
         self.watchers: set[asyncio.Event] = set()
-        """An event per waiting reader, which is set when the search changes."""
+        """One event for each waiting reader, which is set when the search changes."""
         self.task: asyncio.Task[None] | None = None
         self.trouble, self.is_gone = "", False
-        """The reason why it cannot be read now, and True once it has been deleted."""
+        """Reason why the journal cannot be read now, and True once the search has been deleted."""
         self.views: dict[object, SharedText] = {}
-        """The rendered texts by key (`view`)."""
+        """The rendered texts by key; see `view`."""
         self._begin()
 
     def _begin(self) -> None:
         self.tail, self.result, self.number = self.home.tail(), SearchResult(), 0
         self.before = Before(0, {})
-        """The resources that it had used when its last session began."""
+        """The resources that the search had used when its last session began."""
         self.course: Course | None = None
         self.points: list[Point] = []
-        """The last epochs. Like `proposed` it only grows, or is replaced by another list."""
+        """The latest epochs. Like `proposed`, the list is only appended to or replaced, so that it
+        can be read without the lock.
+        """
         self.proposed: list[tuple[int, TrialResult]] = []
-        """Its trials, with the numbers of the events that proposed them."""
+        """The trials, each with the number of the event that proposed it."""
         self.news_lines: deque[NewsLine] = deque(maxlen=MAX_NEWS)
         self.history = History()
         self.rows: dict[str, Row] = {}
@@ -146,7 +149,7 @@ class Followed:
             NotReady: it is being prepared.
         """
         with self.lock:
-            holder = self._holder()  # first: a driver writes its last lines before it lets go
+            holder = self._holder()  # first: a driver releases the lease after its last event
             with without_garbage_collection():
                 events = self._events()
                 for event in events:
@@ -183,7 +186,7 @@ class Followed:
         try:
             events = self._new()
             # A search that was cut off continues with a new session. Any other event shows that it
-            # was not cut off, so its state is wrong.
+            # was not cut off: our state is wrong, and everything is read again.
             if not (self._is_cut_off and events and not isinstance(events[0].data, SessionStart)):
                 return events
         except Replaced:
@@ -224,7 +227,7 @@ class Followed:
 
     def _add(self, event: Event, data: Epoch, course: Course) -> None:
         trial = self.result.trials.get(data.trial)
-        if trial is None:  # of a selection
+        if trial is None:  # a training of a selection, which is not plotted
             return
         seconds = self.result.wall_s
         value = data.metrics[course.metric.key]
@@ -236,22 +239,22 @@ class Followed:
             self.points = self.points[-MAX_POINTS:]
 
     def view(self, key: object) -> SharedText:
-        """The text under this key, shared by all readers."""
+        """The text under this key, shared by all readers; at most `MAX_VIEWS` are stored."""
         if key not in self.views and len(self.views) >= MAX_VIEWS:
             del self.views[next(iter(self.views))]
         return self.views.setdefault(key, SharedText())
 
     @contextmanager
     def reading(self) -> Iterator[SearchResult]:
-        """Lock the search, to read it in a thread."""
+        """Lock the search while its result is read. It may block, so use it in a thread."""
         with self.lock:
             yield self.result
 
     def since(self, number: int) -> tuple[list[Point], list[TrialResult]]:
-        """The epochs and the proposed trials after the event of this number.
+        """The epochs and the proposed trials after the event with this number.
 
         Raises:
-            Behind: not all of them are kept.
+            Behind: some of them are no longer stored, or there is no such event.
         """
         points, proposed = self.points, self.proposed
         is_cut = bool(points) and len(points) < (self.course.count if self.course else 0)
@@ -263,12 +266,12 @@ class Followed:
 
 
 class Feed:
-    """The searches of a place that pages use."""
+    """The searches of a storage that pages follow."""
 
     def __init__(self, place: Storage) -> None:
         self.place = place
         self.is_over = False
-        """True once the server ends, which ends all watchers."""
+        """True once the server shuts down, which ends all watchers."""
         self._followed: dict[str, Followed] = {}
 
     async def follow(self, name: str) -> Followed:
@@ -343,7 +346,7 @@ class Feed:
                 _wake(followed)
 
     def end(self) -> None:
-        """End all watchers."""
+        """End all watchers, because the server shuts down."""
         self.is_over = True
         for followed in self._followed.values():
             _wake(followed)

@@ -1,4 +1,4 @@
-"""Tables whose order, filter, page and columns come from the parameters of an address."""
+"""Tables whose sorting, filter, page and columns are set by URL parameters."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from starlette.datastructures import QueryParams
 
 PAGE = 50
-"""The number of rows on a page."""
+"""Number of rows on a page."""
 MAX_TEXT, MAX_DIGITS = 200, 7
 
 
@@ -20,15 +20,15 @@ class Column:
     key: str
     title: str
     is_number: bool = False
-    """True for numbers, which are right-aligned and sorted in descending order first."""
+    """True for numbers, which are right-aligned and first sorted in descending order."""
     hint: str = ""
     is_sorted: bool = True
-    """False for a picture, by which nothing can be sorted."""
+    """False if the table cannot be sorted by the column, such as for pictures."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a row: its text, and the value to sort by, if it has one."""
+    """A cell of a row: its text, and the value to sort by (None if it has none)."""
 
     text: str = ""
     value: float | str | None = None
@@ -36,7 +36,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A row: its name, its state, which can be filtered by, and its cells by column."""
+    """A row: its name, a state to filter by, and its cells by column key."""
 
     name: str
     state: str
@@ -44,11 +44,11 @@ class Row:
 
     @cached_property
     def words(self) -> str:
-        """All its texts in lower case."""
+        """All texts of the row in lower case, for the filter."""
         return " ".join((self.name, *(cell.text for cell in self.cells.values()))).lower()
 
     def rank(self, key: str) -> tuple[bool, float, str]:
-        """Sort key in a column: numbers come before texts."""
+        """Sort key for a column: numbers come before texts."""
         value = self.cells[key].value if key in self.cells else None
         return (False, value, "") if isinstance(value, int | float) else (True, 0.0, value or "")
 
@@ -59,21 +59,21 @@ class Row:
 
 @dataclass(frozen=True)
 class Query:
-    """The parameters of a table in an address."""
+    """The sorting, filter, page and columns of a table, from URL parameters."""
 
     sort: str = ""
-    """The key of a column; empty leaves the rows in their own order."""
+    """Key of the column to sort by; empty for the default order."""
     is_down: bool = False
     text: str = ""
-    """Words that a row must all contain."""
+    """Words, all of which a row must contain."""
     state: str = ""
     columns: tuple[str, ...] = ()
-    """The keys of the requested columns; empty for the usual ones."""
+    """Keys of the requested columns; empty for the default ones."""
     page: int = 1
 
     @classmethod
     def of(cls, params: QueryParams) -> "Query":
-        """Read the parameters of an address; others are ignored."""
+        """Parse URL parameters. Unknown ones are ignored, and long values are cut."""
         page = params.get("page", "")
         return cls(
             sort=params.get("sort", "")[:MAX_TEXT],
@@ -85,7 +85,10 @@ class Query:
         )
 
     def address(self, **changes: str | int | bool) -> str:
-        """Address, without its path, of the same query with these changes."""
+        """URL query string of this query with changes.
+
+        It leads to the first page unless `page` is among the changes.
+        """
         changed = replace(self, **({"page": 1} | changes))  # type: ignore[arg-type]
         params = {
             "sort": changed.sort,
@@ -100,20 +103,20 @@ class Query:
 
 @dataclass(frozen=True)
 class Listed:
-    """A page of a table."""
+    """One page of a table, with what its controls show."""
 
     query: Query
     columns: Sequence[Column]
     """The visible columns."""
     choice: Sequence[Column]
-    """All columns."""
+    """All columns, whether visible or not."""
     rows: Sequence[Row]
     count: int
-    """The number of rows on all pages."""
+    """Number of rows on all pages."""
     of: int
-    """The number of rows before any is filtered out."""
+    """Number of rows before filtering."""
     states: Mapping[str, int] = field(default_factory=dict)
-    """The number of rows of each state."""
+    """Number of rows of each state, before filtering."""
 
     @property
     def pages(self) -> int:
@@ -126,13 +129,16 @@ class Listed:
         return min(max(1, self.query.page), self.pages)
 
     def order(self, column: Column) -> str:
-        """Order of the rows by a column, as `aria-sort`; empty if they are not sorted by it."""
+        """Sort order of a column for `aria-sort`; empty if the table is not sorted by it."""
         if column.key != self.query.sort:
             return ""
         return "descending" if self.query.is_down else "ascending"
 
     def turned(self, column: Column) -> str:
-        """Address that sorts by a column, or reverses the order if they are sorted by it."""
+        """URL query string that sorts by a column.
+
+        If the table is sorted by it already, the order is reversed.
+        """
         order = self.order(column)
         down = order == "ascending" if order else column.is_number
         return self.query.address(sort=column.key, is_down=down)
@@ -141,13 +147,13 @@ class Listed:
 def listed(
     rows: Sequence[Row], columns: Sequence[Column], query: Query, usual: Sequence[str] = ()
 ) -> Listed:
-    """Make the requested page of a table.
+    """Build the requested page of a table.
 
     Args:
         rows: all rows, in their default order.
         columns: all columns; the first is always visible.
-        query: the requested filter, order and page.
-        usual: the keys of the columns that are visible by default.
+        query: the requested filter, order, page and columns.
+        usual: the keys of the columns that are visible by default; empty for all.
     """
     states, words = Counter(row.state for row in rows), query.text.lower().split()
     matching = [

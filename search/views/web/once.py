@@ -1,4 +1,4 @@
-"""Forms that are sent twice, by a double click or a reload: they act once."""
+"""Protection against forms that are sent twice, by a double click or a reload: they act once."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -8,12 +8,12 @@ from starlette.datastructures import FormData
 from starlette.responses import Response
 
 FIELD = "once"
-"""The form's field with a token that is new each time the form is rendered."""
+"""Field of a form with a token that is new each time the form is rendered."""
 MAX_KEPT = 200
 
 
 class Once:
-    """The responses to the last forms that changed something, pending or complete."""
+    """The responses to the latest forms that changed something, pending or complete."""
 
     def __init__(self) -> None:
         self._answers: dict[tuple[object, ...], asyncio.Task[Response]] = {}
@@ -21,14 +21,14 @@ class Once:
     async def answer(
         self, path: str, form: FormData, make: Callable[[], Coroutine[Any, Any, Response]]
     ) -> Response:
-        """Answer a form, with the first response if it was sent before.
+        """Respond to a form; if the same form was sent before, with the first response.
 
         A refused form may be sent again, and so may a form with other values.
 
         Args:
             path: the path that it was sent to.
             form: its fields.
-            make: acts, and makes the response.
+            make: performs the action and makes the response.
         """
         if not form.get(FIELD):
             return await make()

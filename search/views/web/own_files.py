@@ -1,4 +1,4 @@
-"""The scripts and styles of the pages, below an address that changes with their content."""
+"""Static files of the pages, below a URL path that changes with their content."""
 
 import hashlib
 from functools import cache
@@ -11,7 +11,7 @@ TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 
 @cache
 def own_files() -> dict[str, bytes]:
-    """Content of each file, by its path below `static_address()`."""
+    """Content of each static file, by its path below `static_address()`."""
     folder = files("search.views.web").joinpath("static")
     shared = {"dropped.js": text_of("dropped.js").encode()}
     return shared | {
@@ -24,10 +24,10 @@ def own_files() -> dict[str, bytes]:
 
 @cache
 def static_address() -> str:
-    """Address of the folder of these files, which contains a hash of their content.
+    """URL path of the folder of static files, which contains a hash of their content.
 
-    Browsers cache the files. With the hash, pages of a newer server never run with the scripts of
-    an older one; scripts that import each other use relative addresses.
+    Browsers cache the files. Because of the hash, pages of a newer server never run with the
+    scripts of an older one. Scripts that import each other use relative URLs.
     """
     content = hashlib.sha256()
     for name, file_bytes in sorted(own_files().items()):

@@ -1,4 +1,4 @@
-"""A model's answers to the files of a folder, written by `search.predict`, as a table."""
+"""A model's predictions for the files of a folder, written by `search.predict`, as a table."""
 
 import asyncio
 import csv
@@ -16,39 +16,39 @@ from search.views.web.listing import MAX_TEXT, Cell, Column, Listed, Query, Row,
 from trainables.errors import DataError, printable
 
 MAX_ROWS = 5_000
-"""The most answers in a table: the least confident ones."""
+"""Maximum number of predictions in a table: the least confident ones."""
 MAX_KEPT = 8
-"""The most tables that are kept in memory."""
+"""Maximum number of tables that are kept in memory."""
 FILE, CLASS, PROBABILITY, MARGIN = "file", "class", "probability", "margin"
-"""The columns with a meaning of their own."""
+"""Titles of the columns that are shown in a special way."""
 HINTS = {
     PROBABILITY: "of the class, as the model says",
     MARGIN: "the probability less that of the next class",
 }
 NUMBER = "number"
-"""The cell with the number of a row in the file, from 0; it is not in a visible column."""
+"""Key of the cell with a row's number in the file, from 0; no visible column shows it."""
 Numbered = tuple[int, list[str]]
 
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers to the files of a folder."""
+    """The predictions for the files of a folder."""
 
     columns: Sequence[Column]
     rows: Sequence[Row]
-    """At most `MAX_ROWS`, the least confident first."""
+    """At most `MAX_ROWS` rows, the least confident first."""
     paths: Mapping[int, str]
-    """The files of these rows, by the row's number; empty without a column of files."""
+    """The image files of these rows, by the row's number; empty without a column of files."""
     counts: Mapping[str, int]
-    """The number of files of each class; all under "" where the answers are not classes."""
+    """Number of files of each class; all under "" if the predictions are not classes."""
 
     @classmethod
     def read(cls, path: Path, folder: str) -> "Answers":
-        """Read a file of answers.
+        """Read a CSV file of predictions.
 
         Args:
             path: the file.
-            folder: the folder of the images, which is removed from the names.
+            folder: the folder of the images, which is removed from the names of files.
 
         Raises:
             DataError: the file is not a table.
@@ -72,7 +72,7 @@ class Answers:
 
     @property
     def count(self) -> int:
-        """The number of files with an answer."""
+        """Number of files with a prediction."""
         return sum(self.counts.values())
 
     @property
@@ -86,11 +86,11 @@ class Answers:
 
     @property
     def is_ranked(self) -> bool:
-        """True if the answers have a probability."""
+        """True if the predictions have a probability."""
         return any(column.key == PROBABILITY for column in self.columns)
 
     def table(self, query: Query) -> Listed:
-        """Make the requested page of the table."""
+        """Build the requested page of the table."""
         listing = listed(self.rows, self.columns, query)
         return replace(
             listing, states={name: listing.states[name] for name in sorted(listing.states)}
@@ -113,7 +113,7 @@ def _counted(
 
 
 def _sureness(titles: Sequence[str]) -> Callable[[Numbered], float]:
-    """Make the function that reads an answer's confidence; 0 without a probability."""
+    """Build the function that reads a prediction's confidence; 0 if it has no probability."""
     if PROBABILITY not in titles:
         return lambda row: 0.0
     at = titles.index(PROBABILITY)
@@ -140,7 +140,7 @@ def _row(columns: Sequence[Column], number: int, cells: Sequence[str], folder: s
 
 
 def _class(text: str) -> str:
-    """The name of a class for a page and an address."""
+    """Name of a class, printable and short enough for a URL."""
     return printable(text)[:MAX_TEXT]
 
 
@@ -163,14 +163,14 @@ def _number(text: str) -> float | None:
 
 
 class PredictionCache:
-    """The most recently used files of answers."""
+    """Cache of the most recently used files of predictions."""
 
     def __init__(self) -> None:
         self._answers: dict[Path, Answers] = {}
         self._lock = asyncio.Lock()
 
     async def of(self, path: Path, folder: str) -> Answers:
-        """Load a file of answers, which never changes; see `Answers.read`."""
+        """Load a file of predictions, or return the cached ones; the file must not change."""
         async with self._lock:
             answers = self._answers.pop(path, None)
             if answers is None:

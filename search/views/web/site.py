@@ -1,7 +1,8 @@
-"""The parts that every page has: the place of the searches, access, and the look.
+"""The parts that all pages share: the storage of the searches, access, and templates.
 
-A page's routes are made by `Site.shows` and `Site.changes`, which turn what an endpoint raises into
-a line on the page; a change is a form that is posted with the session's CSRF token.
+The routes of a page are made by `Site.shows`, `Site.hints` and `Site.changes`, which turn an
+exception of an endpoint into a message on the page. A change is a form that is posted with the
+session's CSRF token.
 """
 
 import asyncio
@@ -33,11 +34,11 @@ from search.views.web.own_files import static_address
 from trainables.errors import ConfigError, Unavailable, printable
 
 RECEIVE_S = 15.0
-"""Seconds within which a form has to arrive."""
+"""Maximum seconds for receiving a form."""
 MAX_BYTES = 200_000
-"""The bytes of a form without files."""
+"""Maximum size in bytes of a form without files."""
 MAX_SHOWN = 200
-"""The most characters of an unexpected exception on a page."""
+"""Maximum number of characters of an unexpected exception on a page."""
 LOG = logging.getLogger(__name__)
 STATUS: dict[type[Exception], int] = {
     ConfigError: 400,
@@ -54,14 +55,14 @@ Change = Callable[[Request, FormData], Coroutine[Any, Any, Response]]
 
 
 class Page(Protocol):
-    """A module of `pages/`."""
+    """Interface of a module of `pages/`."""
 
     @property
     def NAV(self) -> tuple[str, str] | None:
-        """The title and the path of its link on every page; None where it has none."""
+        """Title and path of the page's link on every page; None if it has no link."""
 
     def routes(self, site: "Site") -> list[BaseRoute]:
-        """Return the page's routes."""
+        """Build the page's routes."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Site:
     """The objects that all pages share."""
 
     place: Storage
-    """Where searches are kept."""
+    """Storage of the searches."""
     tracking: str
     """MLflow's tracking URI."""
     access: Access
@@ -77,16 +78,16 @@ class Site:
     data_root: Path | None = None
     """The folder that must contain the folders of images in forms; None allows any."""
     ending: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
-    """Functions to call when the server ends; they end the pages' processes."""
+    """Functions to call when the server shuts down, which end the pages' processes."""
 
     @functools.cached_property
     def feed(self) -> Feed:
-        """The searches that pages use."""
+        """The searches that pages follow."""
         return Feed(self.place)
 
     @functools.cached_property
     def once(self) -> Once:
-        """The recently sent forms."""
+        """The responses to recently sent forms."""
         return Once()
 
     def json(self, text: str) -> Response:
@@ -98,7 +99,7 @@ class Site:
         return HTMLResponse(self.text(template, request.url.path, **facts), status, HEADERS)
 
     def text(self, template: str, path: str = "", **facts: Any) -> str:
-        """Render the text of a page or a part of one; `path` is that of the page's address."""
+        """Render a page, or a part of one, as text; `path` is the path of its URL."""
         return (
             _environment()
             .get_template(template)
@@ -113,13 +114,13 @@ class Site:
         )
 
     def shows(self, path: str, endpoint: Endpoint) -> Route:
-        """Make the route of a page or a part of one; `path` is in Starlette's syntax."""
+        """Build the GET route of a page or a part of one; `path` is in Starlette's syntax."""
         return Route(path, self._answering(endpoint), methods=["GET"])
 
     def hints(self, path: str, endpoint: Endpoint) -> Route:
-        """Make the route of a form's preview, which is requested while the form is filled in.
+        """Build the route of a form's preview, which is requested while the form is filled in.
 
-        A refusal is shown as a line of the preview, with the status 200.
+        For htmx, a refusal has the status 200, so that it is shown in place of the preview.
         """
         answering = self._answering(endpoint)
 
@@ -132,7 +133,7 @@ class Site:
         return Route(path, hinted, methods=["GET"])
 
     def changes(self, path: str, endpoint: Change, limit: int = MAX_BYTES) -> Route:
-        """Make the route of a form that changes something; `limit` is its most bytes."""
+        """Build the route of a form that changes something, of at most `limit` bytes."""
 
         async def checked(request: Request) -> Response:
             form = await received(request, limit)
@@ -150,7 +151,7 @@ class Site:
         return Route(path, self._answering(checked), methods=["POST"])
 
     def _answering(self, endpoint: Endpoint) -> Endpoint:
-        """Wrap an endpoint, so that an error becomes a page with a line on it."""
+        """Wrap an endpoint, so that an exception becomes a page with a message."""
 
         async def answering(request: Request) -> Response:
             try:
@@ -161,7 +162,7 @@ class Site:
                 status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
                 return self.refused(request, status, str(error))
             except Exception as error:
-                # What a page shows comes from files that others may have written.
+                # Any exception is possible: pages show files that others may have written.
                 LOG.exception("%s %s", request.method, request.url.path)
                 summary = f"{type(error).__name__}: {error}".splitlines()[0][:MAX_SHOWN]
                 text = f"this page cannot be made ({summary}). The server's output has the details."
@@ -220,7 +221,7 @@ def _environment() -> Environment:
 
 
 def _lines(text: str) -> Markup:
-    """Make a text printable, and keep its lines."""
+    """Make each line of a text printable; line breaks are preserved."""
     return Markup("\n").join(printable(line) for line in text.splitlines())
 
 

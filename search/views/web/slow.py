@@ -1,4 +1,4 @@
-"""Texts on a search that take seconds to make: one at a time, once for each state of the search."""
+"""Cached texts on a search that take seconds to compute."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,17 +11,20 @@ MAX_KEPT = 4
 
 
 class Slow:
-    """A cached text that is made in a thread, without locking the search."""
+    """Computes a text once for each state of a search, without locking the search.
+
+    Only one text is computed at a time, in a thread.
+    """
 
     def __init__(self, make: Callable[[Followed], str]) -> None:
         self._make, self._lock = make, asyncio.Lock()
         self._texts: dict[str, tuple[tuple[str, int], str]] = {}
-        """By the search's name, its state and text. The state has the id, since another search may
-        take the name, and the number of the last event.
+        """The state and the text of each search, by its name. The state consists of the search's
+        id, since another search may reuse the name, and the number of the last event.
         """
 
     async def of(self, followed: Followed) -> str:
-        """The text, made again if the search has changed."""
+        """Return the text of a search, computed again if the search has changed."""
         async with self._lock:
             state = followed.result.started.id, followed.number
             text_state, text = self._texts.pop(followed.name, (None, ""))

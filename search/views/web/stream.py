@@ -1,8 +1,8 @@
 """Server-sent events on the changes of a search, for an open page.
 
-`epochs` has finished epochs, new trials and the best value so far as JSON, immediately. `parts` has
-the page's changing parts as HTML, rendered once for all pages with the same parts. `reset` means
-that a page is too far behind and has to load everything again, and `gone` that the search was
+`epochs` carries finished epochs, new trials and the best value so far as JSON, immediately. `parts`
+carries the page's changing parts as HTML, rendered once for all pages with the same parts. `reset`
+means that a page is too far behind and must reload everything, and `gone` that the search was
 deleted. The id of an event is the number of an event of the journal, so that a browser can continue
 after a lost connection.
 """
@@ -27,7 +27,7 @@ HEARTBEAT_S = 15.0
 AGAIN_MS = 2000
 """Milliseconds after which a browser reconnects."""
 MAX_WATCHERS = 200
-"""The most pages that watch one search."""
+"""Maximum number of pages that watch one search."""
 Make = Callable[[SearchResult], str]
 
 
@@ -63,14 +63,15 @@ def _whole(text: str) -> int:
 
 
 class _Stream:
-    """The news for one page."""
+    """The stream of events for one page."""
 
     def __init__(
         self, followed: Followed, view: SharedText, make: Make, after: int, seen_version: int
     ) -> None:
         """Start with the events after `after`, and with parts newer than `seen_version`."""
         self.followed, self.view, self.make = followed, view, make
-        # Versions start at the current time, and the clock may have been set back since then.
+        # The page's version may be greater than ours: versions start at the current time, and
+        # the clock may have been set back since then.
         self.after, self.seen_version = (
             after,
             seen_version if seen_version <= followed.version else -1,
@@ -119,7 +120,7 @@ class _Stream:
             Behind: the page is too far behind, or its charts have other axes.
         """
         result = self.followed.result
-        if result.started is not self.started:  # as by a round of a refinement
+        if result.started is not self.started:  # for example by a round of refinement
             if _axes(result) != self.axes or result.started.id != self.started.id:
                 raise Behind("the charts have other axes now, or this is another search.")
             self.started = result.started
@@ -137,7 +138,7 @@ class _Stream:
 
 
 def _axes(result: SearchResult) -> list[Axis]:
-    """Make an axis for each searched parameter.
+    """Build an axis for each searched parameter.
 
     Raises:
         Behind: the journal was replaced, and its first event is not written yet.

@@ -12,7 +12,7 @@ USUAL = ("outcome", "value", "epochs", "seconds", "why")
 
 
 def table_of(followed: Followed, query: Query) -> Listed:
-    """Make the requested page of the table of a search's trials, by default the best first."""
+    """Build the requested page of the table of a search's trials, by default the best first."""
     result = followed.result
     ranked = result.ranking
     ranked_names, paths = {trial.trial for trial in ranked}, searched(result)

@@ -44,7 +44,7 @@ class NewsLine:
 
 
 def news_lines(event: Event, result: SearchResult) -> Iterator[NewsLine]:
-    """Yield the lines on an event that a person should see; `result` already includes it."""
+    """Yield lines on an event that a person should see; `result` already includes the event."""
     match event.data:
         case Stopped() | Held() | Promoted():
             texts = [next(describe_event(event, result, History()))]
@@ -58,7 +58,7 @@ def news_lines(event: Event, result: SearchResult) -> Iterator[NewsLine]:
 
 
 def overview_state(line: Overview) -> str:
-    """The state of a search, in a word or two."""
+    """State of a search in the list of searches, in a word or two."""
     if line.state in ("broken", "running"):
         return line.state
     if line.state == "interrupted" and line.is_paused:
@@ -67,7 +67,11 @@ def overview_state(line: Overview) -> str:
 
 
 def stand(result: SearchResult, holder: str) -> str:
-    """The state of a search, in a word: `running`, `choosing`, `over` or `halted`."""
+    """State of a search in a word: `running`, `choosing`, `over` or `halted`.
+
+    A search is `choosing` while its selection runs, and `halted` if it can continue but no driver
+    runs it.
+    """
     if (
         holder
         and result.selection is not None
@@ -80,7 +84,7 @@ def stand(result: SearchResult, holder: str) -> str:
 
 
 def stand_text(result: SearchResult, holder: str) -> str:
-    """The state of a search, in a sentence."""
+    """State of a search in a sentence, with the reason for its end."""
     match stand(result, holder):
         case "running":
             return f"Running{_at_work(result)}."
@@ -103,6 +107,6 @@ def _at_work(result: SearchResult) -> str:
 
 
 def left_text(result: SearchResult, before: Before, planned: int) -> str:
-    """The remaining time of a running session, in words; empty where it is not known."""
+    """Remaining time of a running session, in words; empty if it is not known."""
     seconds = time_left(result, planned, before, result.sessions[-1].elapsed_ms / 1000)
     return "" if seconds is None else f"about {duration(seconds)} left"

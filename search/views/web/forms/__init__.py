@@ -1,5 +1,5 @@
-"""The pages' forms: what they ask for, and the processes that do it apart from the server.
+"""Forms of the pages, and the processes apart from the server that carry them out.
 
-Values of forms are checked and become words of command lines. May import every verb's functions,
-and what all pages have; never a page.
+Form values are checked and become command-line arguments. This package may import the functions of
+every command and the modules of `search.views.web`; never a page.
 """

@@ -1,7 +1,8 @@
 """python -m search.views.web.forms.answering MODEL TRACKING: classify images with a promoted model.
 
-It runs apart from the server, which writes images to its stdin, each after a line with the number
-of its bytes, and reads a line of JSON for each from its stdout. It ends with stdin.
+It runs as a child process of the server. The server writes images to its stdin, each after a line
+with the number of its bytes, and reads a line of JSON for each from its stdout. It exits when stdin
+is closed.
 """
 
 import json
@@ -23,7 +24,7 @@ from trainables.processors import processors
 from trainables.values import Json
 
 TOP = 5
-"""The number of classes in a reply, the most probable first."""
+"""Number of classes in a reply, the most probable first."""
 
 
 def load_model(uri: str, tracking: str, folder: Path) -> ServedVersion:
@@ -31,7 +32,7 @@ def load_model(uri: str, tracking: str, folder: Path) -> ServedVersion:
 
     Raises:
         ConfigError: there is no such model, or it cannot be loaded.
-        NotReady: MLflow does not answer.
+        NotReady: MLflow does not respond.
     """
     number = version_at(uri, tracking)
     model_folder = fetch(uri, tracking, folder)
@@ -41,7 +42,7 @@ def load_model(uri: str, tracking: str, folder: Path) -> ServedVersion:
 
 
 def answer_image(served: ServedVersion, content: bytes) -> Json:
-    """Build the reply for an image: as `search.serve` answers, and `took_ms`; or an `error`."""
+    """Build the reply to an image: that of `search.serve` with `took_ms`, or an `error`."""
     began = time.perf_counter()
     try:
         with open_image(content, Limits().pixels) as image:
@@ -54,7 +55,7 @@ def answer_image(served: ServedVersion, content: bytes) -> Json:
 
 
 def images(stream: BinaryIO) -> Iterator[bytes]:
-    """Read images from a stream until it ends."""
+    """Yield the images of a stream, each preceded by its size, until the stream ends."""
     while line := stream.readline():
         content = stream.read(int(line))
         yield content
@@ -66,7 +67,7 @@ def _write_reply(reply: Json) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Load the model, answer until stdin ends, and return the exit code."""
+    """Load the model, reply to images until stdin ends, and return the exit code."""
     uri, tracking = sys.argv[1:] if argv is None else argv
     with tempfile.TemporaryDirectory(prefix="model-") as folder:
         try:

@@ -1,4 +1,4 @@
-"""Answers of registered models, each in a process of its own, which ends when it is idle."""
+"""Predictions of registered models, each in a child process that ends when it is idle."""
 
 import asyncio
 import json
@@ -15,19 +15,21 @@ from trainables.values import Json
 
 MODULE = "search.views.web.forms.answering"
 MAX_MODELS = 2
-"""The most models that are loaded at a time; the least recently used idle one is ended first."""
+"""Maximum number of models that are loaded at a time; the idle one that was least recently used is
+ended first.
+"""
 IDLE_S = 300.0
 START_S, ANSWER_S = 120.0, 60.0
-"""The most seconds for loading a model, and for an answer."""
+"""Maximum seconds for loading a model, and for a prediction."""
 MAX_LINE = 4_000_000
 POLL_S = 0.05
 Room = Callable[[], Awaitable[None]]
-"""Waits until one more model may be loaded."""
+"""Waits until another model may be loaded."""
 
 
 @dataclass
 class _Model:
-    """A process that serves one model, one image at a time."""
+    """A child process that serves one model, one image at a time."""
 
     uri: str
     tracking: str
@@ -35,13 +37,15 @@ class _Model:
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     idle: asyncio.Task[None] | None = None
     has_room: bool = False
-    """True from before its process starts until that has ended."""
+    """True while the model counts towards `MAX_MODELS`: from before its process starts until that
+    has ended.
+    """
     waiting_images: int = 0
-    """The number of images that wait for an answer."""
+    """Number of images that wait for a prediction."""
 
     @property
     def is_waiting(self) -> bool:
-        """True while it is loaded and idle."""
+        """True while the model is loaded and idle."""
         return self.process is not None and not self.turn.locked()
 
     async def ask(self, content: bytes, room: Room) -> Json:
@@ -64,7 +68,7 @@ class _Model:
     async def _idle(self) -> None:
         await asyncio.sleep(IDLE_S)
         async with self.turn:
-            self.idle = None  # which is this
+            self.idle = None  # this task, which `end` would cancel
             await self.end()
 
     async def _begin(self) -> None:
@@ -115,21 +119,21 @@ class _Model:
 
 
 class Models:
-    """The recently used models."""
+    """The recently used models of a registry."""
 
     def __init__(self, tracking: str) -> None:
-        """Prepare to ask models of the registry at a tracking URI."""
+        """Use the registry at a tracking URI; no model is loaded yet."""
         self._tracking = tracking
         self._models: dict[str, _Model] = {}
-        """By address; the most recently used one is the last."""
+        """The models by address; the most recently used one is the last."""
         self._is_over = False
 
     async def ask(self, uri: str, content: bytes) -> Json:
-        """Predict an image with a model: the answer of `search.serve`, or an `error`.
+        """Predict an image with a model: the reply of `search.serve`, or an `error`.
 
         Raises:
             ConfigError: there is no such model, or it cannot be loaded.
-            NotReady: it does not answer, or other models are in use all the time.
+            NotReady: it does not respond, or all other loaded models remain in use.
         """
         model = self._models.pop(uri, None) or _Model(uri, self._tracking)
         self._models = {
@@ -145,10 +149,10 @@ class Models:
             model.waiting_images -= 1
 
     async def _room(self) -> None:
-        """Wait until one more model may be loaded.
+        """Wait until another model may be loaded; end an idle one if necessary.
 
         Raises:
-            NotReady: there is no room in time.
+            NotReady: this took too long, or the server shuts down.
         """
         until = time.monotonic() + START_S
         while sum(model.has_room for model in self._models.values()) >= MAX_MODELS:
@@ -169,7 +173,7 @@ class Models:
         return [model.uri for model in self._models.values() if model.process is not None]
 
     async def end(self) -> None:
-        """End all models; none can be loaded afterwards."""
+        """End all models, because the server shuts down; none can be loaded afterwards."""
         self._is_over = True
         for model in list(self._models.values()):
             await model.end()

@@ -1,7 +1,7 @@
-"""python -m search.views.web.forms.carried FOLDER VERB WORDS...: run a verb.
+"""python -m search.views.web.forms.carried FOLDER VERB WORDS...: run a command.
 
-It is started by `launch` in a process that may outlive the server. The folder receives the verb's
-process id, its last lines, and at the end its exit code.
+`launch` starts it as a process that may outlive the server. It writes the command's process id, the
+last lines of its output and finally its exit code to files in the folder.
 """
 
 import os
@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import IO
 
 LOG, CODE, PROCESS = "log", "code", "process"
-"""The files of the last lines, of the exit code and of the verb's process id."""
+"""Names of the files for the last lines, the exit code and the command's process id."""
 MAX_LOG, KEPT_LOG = 262_144, 131_072
-"""Bytes at which the log is cut, and the bytes of its end that are then kept."""
+"""Size in bytes at which the log is cut, and the number of bytes at its end that remain."""
 
 
 def keep(stream: IO[bytes], path: Path) -> None:
-    """Copy a stream to a private file, whose beginning is cut once it is longer than `MAX_LOG`."""
+    """Copy a stream to a file that only its owner can read.
+
+    If the file would exceed `MAX_LOG` bytes, only its last `KEPT_LOG` bytes are kept.
+    """
     with open(path, "wb+", opener=_private) as file:
         # `read1` returns the available bytes; `read` would wait for more.
         while piece := stream.read1(8192):  # type: ignore[attr-defined]
@@ -38,18 +41,18 @@ def _private(path: str, flags: int) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the verb, and return its exit code."""
+    """Run the command, and return its exit code."""
     folder, verb, *words = sys.argv[1:] if argv is None else argv
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        # A handler, unlike SIG_IGN, is not inherited: the verb itself reacts to the signals.
+        # A handler, unlike SIG_IGN, is not inherited: the command still reacts to the signals.
         signal.signal(number, lambda *_: None)
     with subprocess.Popen(
         [sys.executable, "-m", f"search.{verb}", *words],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        # The verb inherits the lock that `launch` holds for this process: it counts as running
-        # while either of the two lives.
+        # The command inherits the lock that `launch` holds for this process: the start counts
+        # as running while either of the two is alive.
         close_fds=False,
     ) as process:
         assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""Slow commands, and those that need torch: child processes whose output a page waits for."""
+"""Child processes for slow commands and those that need torch; a page waits for their output."""
 
 import asyncio
 import os
@@ -15,9 +15,9 @@ from cluster.errors import NotReady
 from trainables.errors import ConfigError, printable
 
 LIMIT_S = 300.0
-"""Seconds after which a command is ended."""
+"""Seconds after which a command is killed."""
 MAX_BYTES = 32_000_000
-"""The largest output that a page accepts."""
+"""Maximum size in bytes of an output that a page accepts."""
 NEWER = (
     "a page has asked something newer, and one question is answered at a time: load this page anew "
     "to ask again."
@@ -26,7 +26,7 @@ NEWER = (
 
 @dataclass(frozen=True)
 class ProcessOutput:
-    """The exit code and the output of a process that has ended."""
+    """The exit code and the output of a finished process."""
 
     code: int
     out: str
@@ -42,7 +42,7 @@ class ProcessOutput:
         """Check that the exit code is 0.
 
         Raises:
-            ConfigError: it is not; the text is what the process has written to stderr.
+            ConfigError: it is not; the message is the text that the process has written to stderr.
         """
         if self.code:
             last = self.notes[-1:] if "Traceback (most" in self.err else self.notes
@@ -50,13 +50,13 @@ class ProcessOutput:
 
 
 class Asker:
-    """Runs one command at a time: a newer one ends the older, whose output nobody waits for."""
+    """Runs one command at a time: a newer command kills the one that runs."""
 
     def __init__(self) -> None:
         self._running: Process | None = None
         self._latest = 0
         self._turn = asyncio.Lock()
-        """Held while the older process is ended and the newer one starts."""
+        """Held while the older process is killed and the newer one starts."""
 
     @property
     def is_asking(self) -> bool:
@@ -64,10 +64,10 @@ class Asker:
         return self._running is not None
 
     async def ask(self, module: str, words: Sequence[str]) -> ProcessOutput:
-        """Run a module of ours as a command, and return its output.
+        """Run a module of this project as a command, and return its output.
 
         Raises:
-            HTTPException: a newer command took the place of this one.
+            HTTPException: a newer command has replaced this one.
             NotReady: it took too long, or printed too much.
         """
         self._latest = number = self._latest + 1
@@ -95,7 +95,7 @@ class Asker:
         return ProcessOutput(code, out, err)
 
     async def end(self) -> None:
-        """End the command that runs now, if there is one, and one that is about to start."""
+        """Kill the running command, if there is one, and cancel one that is about to start."""
         self._latest += 1
         async with self._turn:
             await self._end_running()
@@ -107,7 +107,7 @@ class Asker:
 
 
 async def start_process(module: str, words: Sequence[str]) -> Process:
-    """Start a module of ours as a command, in a process session of its own."""
+    """Start a module of this project as a command, in a process session of its own."""
     return await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", module, *words),

@@ -1,4 +1,4 @@
-"""Folders of this machine that a form may name, and a listing of them."""
+"""Folders of the server's machine that a form may name, and a listing of them."""
 
 import os
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ from trainables.datasets.names import is_hidden
 from trainables.errors import ConfigError, counted, is_text
 
 MAX_ENTRIES, MAX_SHOWN = 20_000, 500
-"""The most entries of a folder that are read, and the most folders that are listed."""
+"""Maximum number of entries of a folder that are read, and of folders that are listed."""
 MAX_LOOKED = 2_000_000
-"""The most files and folders that are searched for links."""
+"""Maximum number of files and folders that are checked for links."""
 
 
 @dataclass(frozen=True)
@@ -23,16 +23,16 @@ class Listing:
 
     path: Path
     above: Path | None
-    """The parent folder; None where a form may not name it."""
+    """The parent folder; None if there is none, or a form may not name it."""
     folders: tuple[Path, ...]
     images: int
-    """The number of image files that are directly in it."""
+    """Number of image files directly in the folder."""
     is_cut: bool
-    """True if it has more than were read or are listed."""
+    """True if there are more entries than were read, or more folders than are listed."""
 
     @property
     def holds(self) -> str:
-        """Its content, in words."""
+        """Number of folders and images, in words."""
         images = counted(self.images, "image")
         return f"{counted(len(self.folders), 'folder')} and {images}{' or more' * self.is_cut}"
 
@@ -45,7 +45,7 @@ def allowed(text: str, root: Path | None) -> Path:
         root: the folder that must contain it; None allows any.
 
     Raises:
-        ConfigError: it lies elsewhere, or is not a folder.
+        ConfigError: the folder is outside `root`, or is not a folder.
     """
     if not text or "\0" in text or not is_text(text):
         raise ConfigError("name the folder that holds the images, as /home/me/flowers.")
@@ -67,7 +67,7 @@ def check_links(path: Path, root: Path) -> None:
     """Check that no link in a folder, which `allowed` has returned, leads out of the root.
 
     Raises:
-        ConfigError: a link does, or the folder has more than `MAX_LOOKED` entries.
+        ConfigError: a link leads out of it, or the folder has more than `MAX_LOOKED` entries.
     """
     root, waiting, count = root.resolve(), [path], 0
     visited = {path}
@@ -102,7 +102,7 @@ def _entries(path: Path) -> Iterator["os.DirEntry[str]"]:
 
 
 def listing(path: Path, root: Path | None) -> Listing:
-    """List a folder, which `allowed` has returned."""
+    """List a folder that `allowed` has returned; hidden folders are left out."""
     entries = list(islice(_entries(path), MAX_ENTRIES))
     folders = sorted(_folders(entries), key=lambda entry: entry.name.lower())
     images = sum(Path(entry.name).suffix.lower() in SUFFIXES for entry in entries)

@@ -1,8 +1,8 @@
-"""Verbs that a page starts: processes of their own, which outlive the server.
+"""Commands that a page starts: separate processes, which outlive the server.
 
-What was started is kept in a folder of the cache, one for each place of searches, so that a later
-server knows it, with the file that the verb writes, if it writes one. The command lines are lists
-of words and never meet a shell.
+Each start is recorded in a folder of the cache, so that a later server of the same storage finds
+it; the folder also has the file that the command writes, if any. Command lines are lists of
+arguments and never pass through a shell.
 """
 
 import asyncio
@@ -34,48 +34,48 @@ from trainables.caches import cache_folder, make_private
 from trainables.errors import printable
 
 CARRIER = "search.views.web.forms.carried"
-"""The module that carries a verb out."""
+"""The module that runs a command and records its output."""
 DESCRIPTION, LOCK = "about.json", "lock"
 MODEL = "models:/"
-"""The beginning of a subject that is a model; the name of a search has no such signs."""
+"""Prefix of a subject that is a model; the name of a search cannot contain these characters."""
 RESULT = "answers.csv"
-"""The file in the folder of a start that its verb writes, if it has an option for it."""
+"""File in the folder of a start that its command writes, if it has an option for that."""
 UNREADABLE = (OSError, ValueError, KeyError, TypeError)
-"""The errors where a start was cut off before it was written down."""
+"""Errors of reading a start that was interrupted before its description was written."""
 ID = re.compile(r"[0-9]{1,20}-[0-9a-f]{8}")
 MAX_KEPT, MAX_ALL = 20, 400
-"""The most starts about a subject, and about all, that are remembered; the oldest that have ended
-go first.
+"""Maximum number of recorded starts for a subject, and for all subjects; the oldest finished ones
+are removed first.
 """
 MAX_LINES = 12
-"""The most lines of a log on a page: the last ones."""
+"""Maximum number of log lines on a page: the last ones."""
 REFUSES_S, LOOK_S = 3.0, 0.05
-"""Seconds for which a start is watched, so that a refusal is on the form that it came from; and
-those between two looks.
+"""Seconds for which a new process is watched, so that the form can show why it was refused, and
+seconds between two checks.
 """
 ERROR = "error: "
-"""The beginning of a line by which a verb says why it ends."""
+"""Prefix of the lines in which a command reports why it failed."""
 
 
 @dataclass(frozen=True)
 class Launched:
-    """A verb that was started."""
+    """A command that was started by a page."""
 
     id: str
     verb: str
     subject: str
-    """The name of the search that it is about, or `models:/NAME` of a promoted model."""
+    """Name of the search that it works on, or `models:/NAME` for a promoted model."""
     words: tuple[str, ...]
-    """The words of its command line, without the program's."""
+    """Arguments of its command line, without the program and the module."""
     began_ms: int
     back: str
-    """The address of the form from which it was started."""
+    """Address of the form that started it."""
     folder: Path = Path()
-    """Where its lines and its exit code are kept."""
+    """Folder with its output and exit code."""
 
     @property
     def code(self) -> int | None:
-        """The exit code; None while there is none."""
+        """The exit code; None if none has been written yet."""
         try:
             return int((self.folder / CODE).read_text())
         except (OSError, ValueError):
@@ -83,11 +83,11 @@ class Launched:
 
     @property
     def is_running(self) -> bool:
-        """True while the verb or the process that carries it out lives: both hold the lock."""
+        """True while the command or the process that runs it is alive: both hold the lock."""
         return _is_held(self.folder)
 
     def stop(self) -> None:
-        """Ask its process to end, if it runs."""
+        """Send SIGTERM to the command, if it is running."""
         with suppress(OSError, ValueError):
             number = int((self.folder / PROCESS).read_text())
             if self.code is None and self.is_running:
@@ -95,12 +95,12 @@ class Launched:
 
     @property
     def lines(self) -> list[str]:
-        """The last lines that it has printed."""
+        """The last `MAX_LINES` lines that it has printed."""
         return self.printed_lines[-MAX_LINES:]
 
     @property
     def printed_lines(self) -> list[str]:
-        """The lines that it has printed, as far as the log is kept."""
+        """All lines that it has printed, as far as they are still in the log."""
         try:
             text = (self.folder / LOG).read_text(errors="replace")
         except OSError:
@@ -109,13 +109,13 @@ class Launched:
 
     @property
     def refused(self) -> str:
-        """The error lines that it has printed; empty without any."""
+        """The errors that it has reported, without their prefix; empty if there are none."""
         reasons = [line.removeprefix(ERROR) for line in self.lines if line.startswith(ERROR)]
         return "\n".join(reasons)
 
     @property
     def state(self) -> str:
-        """The state, in words."""
+        """The state in words: at work, ended early, its errors, or the meaning of its exit code."""
         if self.code is None:
             return "at work" if self.is_running else ENDED_EARLY
         own_title = VERBS[self.verb].code_titles.get(self.code)
@@ -123,7 +123,7 @@ class Launched:
 
     @property
     def state_line(self) -> str:
-        """The state, in a line."""
+        """The first line of the state."""
         return self.state.partition("\n")[0]
 
     @property
@@ -133,13 +133,13 @@ class Launched:
 
     @property
     def page(self) -> str:
-        """The address of the page of the search or of the model."""
+        """Address of the page of the search or the model."""
         kind = "models" if self.subject.startswith(MODEL) else "searches"
         return f"/{kind}/{quote(self.name, safe='')}"
 
     @property
     def result(self) -> Path | None:
-        """The whole file that the verb has written; None if there is none, or not yet."""
+        """The file that the command has written; None if it writes none or has not succeeded."""
         file = self.folder / RESULT
         writes = bool(VERBS[self.verb].output_option)
         is_whole = writes and self.code in (ExitCode.SUCCESS, ExitCode.SOME_FAILED)
@@ -147,17 +147,20 @@ class Launched:
 
     @property
     def command(self) -> str:
-        """The command line, to be copied into a shell."""
+        """The command line, quoted for a shell."""
         return command_line(self.verb, self.words)
 
 
 def command_line(verb: str, words: Sequence[str]) -> str:
-    """Return the command line of a verb as a shell takes it."""
+    """Format the command line of a verb, quoted for a shell."""
     return shlex.join([program("python"), "-m", f"search.{verb}", *words])
 
 
 async def refusal_of(started: Launched) -> str:
-    """Wait shortly for a refusal of a verb that was just started; return its reasons, or ""."""
+    """Wait up to `REFUSES_S` for a new process to fail; return its errors.
+
+    The result is empty if it still runs then, or has not failed.
+    """
     until = time.monotonic() + REFUSES_S
     while time.monotonic() < until and started.code is None:
         await asyncio.sleep(LOOK_S)
@@ -165,23 +168,23 @@ async def refusal_of(started: Launched) -> str:
 
 
 class Launcher:
-    """Starts verbs on searches and models, and knows those that were started for a place."""
+    """Starts commands on searches and models of a storage, and finds those started earlier."""
 
     def __init__(self, place: Storage) -> None:
         name = str(place.absolute()) if isinstance(place, Path) else str(place)
         self._folder = cache_folder("started") / hashlib.sha256(name.encode()).hexdigest()[:16]
 
     def start(self, verb: str, subject: str, words: Sequence[str], back: str) -> Launched:
-        """Start a verb apart from this process.
+        """Start a command as a separate process.
 
         Args:
             verb: one of `VERBS` that has a `start_title`.
-            subject: what it is about, as `Launched.subject`.
-            words: of its command line, without the option for the file that it writes.
-            back: the address of the form where it was asked for.
+            subject: the search or model, as in `Launched.subject`.
+            words: the command's arguments, without the option for the file that it writes.
+            back: the address of the form that starts it.
 
         Raises:
-            OSError: the cache cannot be written, or no process started.
+            OSError: the cache cannot be written, or the process cannot be started.
         """
         assert VERBS[verb].start_title, verb
         self._tidy(subject)
@@ -194,7 +197,7 @@ class Launcher:
         launched = Launched(name, verb, subject, tuple(words), began_ms, back, place / name)
         launched.folder.mkdir(mode=0o700)
         description = {key: value for key, value in asdict(launched).items() if key != "folder"}
-        # Whole at once: this server may be cut off, or asked for it, at any time.
+        # Atomically: the server may be killed, or another request may read the file, at any time.
         (launched.folder / f"{DESCRIPTION}.partial").write_text(json.dumps(description))
         (launched.folder / f"{DESCRIPTION}.partial").replace(launched.folder / DESCRIPTION)
         with (launched.folder / LOCK).open("wb") as lock:
@@ -207,12 +210,12 @@ class Launcher:
                 start_new_session=True,
                 pass_fds=[lock.fileno()],
             )
-        # Its end is taken note of, so that no zombie stays while this server lives.
+        # Reap the process when it ends, so that no zombie remains while this server runs.
         threading.Thread(target=process.wait, name=f"launched {name}", daemon=True).start()
         return launched
 
     def find(self, name: str) -> Launched | None:
-        """Return the start of this id; None if it is not known."""
+        """Find a start by its id; None if it is not known."""
         if not ID.fullmatch(name):
             return None
         for folder in self._folder.glob(f"*/{name}"):
@@ -221,7 +224,7 @@ class Launcher:
         return None
 
     def of(self, subject: str) -> list[Launched]:
-        """The starts about a subject, the last first."""
+        """The recorded starts for a subject, the latest first."""
         launches = []
         with suppress(OSError):
             for folder in sorted(self._place(subject).iterdir(), reverse=True):
@@ -230,26 +233,26 @@ class Launcher:
         return launches
 
     def forget(self, subject: str) -> None:
-        """Remove the starts about a subject that was deleted."""
+        """Remove the recorded starts for a subject that was deleted."""
         shutil.rmtree(self._place(subject), ignore_errors=True)
 
     def _place(self, subject: str) -> Path:
-        """The folder of a subject, by a hash, since a model's name may be anything, also `..`."""
+        """Folder of a subject, named by a hash, since a model may have any name, even `..`."""
         return self._folder / hashlib.sha256(subject.encode()).hexdigest()[:32]
 
     def _tidy(self, subject: str) -> None:
-        """Make room for one more start about a subject."""
+        """Remove the oldest finished starts, to make space for another one."""
         every = sorted(self._folder.glob("*/*"), key=lambda entry: entry.name, reverse=True)
         own = [entry for entry in every if entry.parent == self._place(subject)]
         for folder in {*own[MAX_KEPT - 1 :], *every[MAX_ALL - 1 :]}:
             if not _is_held(folder):
                 shutil.rmtree(folder, ignore_errors=True)
-                with suppress(OSError):  # other starts are in it
+                with suppress(OSError):  # the folder has other starts
                     folder.parent.rmdir()
 
 
 def _is_held(folder: Path) -> bool:
-    """True if the process of the start in this folder lives."""
+    """True if the process of the start in this folder is alive."""
     try:
         with (folder / LOCK).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

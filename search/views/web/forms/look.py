@@ -1,6 +1,7 @@
 """python -m search.views.web.forms.look DATA: print a preview of a data set as JSON.
 
-It takes the options of `search.data`. It runs apart from the server, since images take memory.
+It takes the options of `search.data`. It runs as a child process of the server, since images take
+much memory.
 """
 
 import argparse
@@ -21,13 +22,13 @@ from trainables.inspection.report import DataReport, report_of
 
 @dataclass(frozen=True)
 class DataPreview:
-    """A data set as a page shows it before a search."""
+    """A data set, as a page shows it before a search."""
 
     report: DataReport
     picture: str
-    """Samples of each class: a PNG in base64."""
+    """Sample images of each class, as a PNG file in base64."""
     few_photographs: bool
-    """True if the photographs are so few that trained weights are a better start."""
+    """True if there are so few photographs that pretrained weights are a better start."""
 
     @classmethod
     def of(cls, text: str) -> "DataPreview":

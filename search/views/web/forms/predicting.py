@@ -1,4 +1,4 @@
-"""Predictions on a folder of images that a form requests: the command line, and the result."""
+"""Predictions on a folder of images that a form requests: the command line and the result."""
 
 import re
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ VERSION = re.compile("[0-9]{1,9}")
 
 
 def model_address(name: str, number: str) -> str:
-    """Address of a version of a registered model.
+    """URI of a version of a registered model, such as `models:/flowers/3`.
 
     Raises:
         ConfigError: the version is not a number.
@@ -28,7 +28,7 @@ def model_address(name: str, number: str) -> str:
 
 
 def form_address(name: str, **query: str) -> str:
-    """Address of the page on which a folder is chosen for a model."""
+    """Path of the page on which a folder is chosen for a model, with a query."""
     return f"/models/{quote(name, safe='')}/folder?{urlencode(query)}"
 
 
@@ -36,7 +36,7 @@ def started_by(name: str, number: str, folder: str, site: Site, launcher: Launch
     """Start the predictions of a model on a folder.
 
     Raises:
-        ConfigError: the model already works on a folder, or a value is not allowed.
+        ConfigError: the model is still working on a folder, or a value is not allowed.
     """
     if at_work := [
         prediction for prediction in earlier(launcher, name) if prediction.launched.is_running
@@ -50,7 +50,7 @@ def started_by(name: str, number: str, folder: str, site: Site, launcher: Launch
 
 
 def predict_words(name: str, number: str, folder: str, site: Site) -> list[str]:
-    """Words of the command line, without the option for the output file."""
+    """Arguments of the command line, without the option for the output file."""
     address = model_address(name, number)
     path = allowed(folder, site.data_root)
     if site.data_root is not None:
@@ -63,7 +63,7 @@ def predict_words(name: str, number: str, folder: str, site: Site) -> list[str]:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Predictions on a folder that were started."""
+    """Predictions on a folder, started by a page."""
 
     launched: Launched
 
@@ -74,7 +74,7 @@ class Prediction:
 
     @property
     def version(self) -> str:
-        """The number of its version."""
+        """The number of the model's version."""
         prefix = f"{self.launched.subject}/"
         addresses = [word for word in self.launched.words if word.startswith(prefix)]
         return addresses[0].removeprefix(prefix)
@@ -91,23 +91,23 @@ class Prediction:
 
     @property
     def file_name(self) -> str:
-        """A name for its table that is safe on every machine."""
+        """Name for the downloaded table that is safe on every operating system."""
         safe = re.sub(r"[^A-Za-z0-9._-]+", "_", self.model).strip("._-")[:80]
         return f"{safe or 'model'}-{self.version}.csv"
 
     @property
     def unread(self) -> list[str]:
-        """The verb's lines on files that it could not read, as far as its log is kept."""
+        """The command's lines on files that it could not read, as far as the log still has them."""
         lines = (line for line in self.launched.printed_lines if line.startswith(NOT_READ))
         return [line.removeprefix(NOT_READ) for line in lines]
 
     @property
     def notes(self) -> list[str]:
-        """The verb's notes, such as the number of files that are not images."""
+        """The command's notes, such as the number of files that are not images."""
         lines = self.launched.printed_lines
         return [line.removeprefix("note: ") for line in lines if line.startswith("note: ")]
 
 
 def earlier(launcher: Launcher, name: str) -> list[Prediction]:
-    """The predictions on folders that were started with a model, the last first."""
+    """The predictions on folders that were started with a model, the latest first."""
     return [Prediction(launched) for launched in launcher.of(f"{MODEL}{name}")]

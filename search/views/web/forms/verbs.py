@@ -27,15 +27,15 @@ class Field:
 
 @dataclass(frozen=True)
 class VerbForm:
-    """The form of a verb."""
+    """The form of a verb, with its texts and its fields."""
 
     title: str
     does: str
-    """What it does, in sentences."""
+    """Description of the verb, in sentences."""
     fields: tuple[Field, ...]
     parser: Callable[[], argparse.ArgumentParser]
     tells_cost: bool = False
-    """True if it has `--dry-run`, which prints what it would do and cost."""
+    """True if it has `--dry-run`, which prints its plan and cost."""
 
 
 ANYWAY = "Although it is no better than guessing"
@@ -94,11 +94,11 @@ COMMAND = re.compile(
     r"(?<![^\s(])(?:'[^']*python'|[^\s']*python) -m search\.(?P<verb>[a-z]+) (?P<search>[\w.-]*\w)"
     r"(?P<options>(?: --[a-z-]+(?: (?:'[^']*'|[^\s()'\"\\-][^\s()'\"\\]*))?)*)"
 )
-"""A command in an answer in a journal, or in a line of another process."""
+"""Pattern of a command in a driver's reply, or in a line that another process printed."""
 
 
 def button_name(remedy: Remedy) -> str:
-    """Name the button of a page with the same effect; a command without a button is unchanged."""
+    """Name of the page's button with the same effect; without a button, the command itself."""
     button, options = BUTTONS.get(remedy.verb), remedy.options
     if button is None:
         return str(remedy)
@@ -108,7 +108,7 @@ def button_name(remedy: Remedy) -> str:
 
 
 def with_button_names(text: str) -> str:
-    """Replace the commands in a plain text by the names of buttons."""
+    """Replace the commands in a text by the names of buttons with the same effect."""
 
     def replaced(command: re.Match[str]) -> str:
         if command["verb"] not in BUTTONS:
@@ -125,10 +125,10 @@ def with_button_names(text: str) -> str:
 
 
 def verb_words(name: str, search: str, values: Mapping[str, str], site: Site) -> list[str]:
-    """Build the command line of a verb for a search from the values of a form, without its start.
+    """Build the arguments of a verb for a search from the values of a form.
 
     Raises:
-        ConfigError: a value is refused.
+        ConfigError: a value is too long, or the verb does not accept it.
     """
     check_search_name(search)
     verb = FORMS[name]

@@ -1,7 +1,7 @@
 """The form of a new search, and the equivalent command line.
 
-Each value of the form is one word, `--option=value`, which the command's own parser has accepted,
-so that no value can become an option.
+Each value of the form becomes one argument, `--option=value`, which the command's own parser has
+accepted, so that no value can become another option.
 """
 
 import time
@@ -46,13 +46,13 @@ MAX_VALUE = 4000
 
 @dataclass(frozen=True)
 class NewSearchForm:
-    """The fields of the form that are filled in, by name."""
+    """The values of the form's filled-in fields, by name."""
 
     values: Mapping[str, str]
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> "NewSearchForm":
-        """Take the fields of a form or of an address; others are ignored.
+        """Read the fields of a form or of a URL query; empty and unknown ones are ignored.
 
         Raises:
             ConfigError: a value is too long.
@@ -69,7 +69,7 @@ class NewSearchForm:
 
     @property
     def data(self) -> str:
-        """The value of `--data`; empty where none is chosen."""
+        """The value of `--data`; empty if none is chosen."""
         return self.values.get("data", "")
 
     @property
@@ -79,20 +79,20 @@ class NewSearchForm:
 
     @property
     def space(self) -> str:
-        """The chosen space, or else the suggested one.
+        """The chosen space, or else a suggestion.
 
-        For a folder of images, trained weights are suggested if they are in the cache.
+        For a folder of images, it is `transfer` if pretrained weights are in the cache.
         """
         has_weights = bool(self.folder) and not set(FAMILIES).isdisjoint(cached())
         return self.values.get("space") or ("transfer" if has_weights else "table3")
 
     @property
     def query(self) -> str:
-        """The fields as the query of an address."""
+        """The form's fields as a URL query string."""
         return urlencode(self.values)
 
     def with_name(self) -> "NewSearchForm":
-        """Copy with a name, by default the one that `search.run` would choose."""
+        """Copy the form with a name, by default the one that `search.run` would choose."""
         default = f"{self.space}-{data_source(self.data)}-{time.strftime('%Y%m%d-%H%M%S')}"
         return NewSearchForm({**self.values, "name": self.values.get("name", default)})
 
@@ -111,15 +111,15 @@ class NewSearchForm:
             return f"{FOLDER}{path}"
         if (
             self.data not in named_data_sets()
-        ):  # before `data_source`, which looks whether it is a folder
+        ):  # before `data_source`, which checks whether it is a folder
             raise ConfigError(unknown("data set", self.data[:80], sorted(named_data_sets())))
         return self.data
 
     def words(self, site: Site) -> list[str]:
-        """Words of the command line.
+        """Arguments of `search.run`.
 
         Raises:
-            ConfigError: a value is refused.
+            ConfigError: a value is not allowed.
         """
         if self.space not in names():
             raise ConfigError(unknown("space", self.space[:80], names()))
@@ -133,7 +133,7 @@ class NewSearchForm:
         return words(options | place_options(site), run.parser())
 
     def look_words(self, site: Site) -> list[str]:
-        """Words of the command line that inspects the data."""
+        """Arguments of the command that inspects the data."""
         options = {field: True for field in ("download", "skip_bad") if field in self.values}
         flags = [f"--{field.replace('_', '-')}" for field in options]
         words = [*flags, "--", self.check_data(site)]
@@ -141,12 +141,12 @@ class NewSearchForm:
         return words
 
     def command(self, site: Site) -> str:
-        """The command line as text, to be copied."""
+        """The command line as text, quoted for a shell."""
         return command_line("run", self.words(site))
 
 
 def place_options(site: Site) -> dict[str, Any]:
-    """Options for storage and tracking, where these are not the defaults."""
+    """The options for storage and tracking that differ from the defaults."""
     options: dict[str, Any] = {}
     if site.place != DEFAULT_STORAGE:
         options["storage"] = str(site.place)

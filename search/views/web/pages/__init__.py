@@ -1,5 +1,5 @@
-"""The web pages, one a file: `NAV`, its link on every page, and `routes`, made by the site.
+"""The web pages, one per module: `NAV` is the page's link on all pages, `routes` builds its routes.
 
-`registry` names them. Each may import every verb's functions and what is in `search.views.web`
-and in its `forms`.
+`registry` lists them. A page may import the functions of every command, and the modules of
+`search.views.web` and its `forms`.
 """

@@ -21,7 +21,7 @@ LEAST, MOST = 2, 5
 
 
 def routes(site: Site) -> list[BaseRoute]:
-    """Return the page's routes."""
+    """Routes of the comparison, and of the data of its charts."""
 
     async def chosen_searches(request: Request) -> list[Followed]:
         names = list(dict.fromkeys(request.query_params.getlist("names")))

@@ -24,11 +24,11 @@ from trainables.inspection.words import class_table, facts, headline, image_text
 NAV = ("Data", "/data")
 LOOK = "search.views.web.forms.look"
 VISIBLE = 30
-"""The number of classes that are visible; the others are a click away."""
+"""Number of classes that are visible at first; a click shows the others."""
 
 
 def routes(site: Site) -> list[BaseRoute]:
-    """Return the page's routes."""
+    """Routes of the page, and of the report, which a child process makes."""
     asker = Asker()
     site.ending.append(asker.end)
 
@@ -42,7 +42,7 @@ def routes(site: Site) -> list[BaseRoute]:
         return site.render(request, "data.html", wanted=search_form, part="data_waiting.html")
 
     async def report(request: Request) -> Response:
-        """Render the report, which takes seconds, as a part of a page or as a page."""
+        """Render the report as a page or, for htmx, as a part of one; this takes seconds."""
         search_form = NewSearchForm.of(request.query_params)
         words = await run_in_threadpool(search_form.look_words, site)
         output = await asker.ask(LOOK, words)
@@ -60,7 +60,7 @@ def routes(site: Site) -> list[BaseRoute]:
 
 
 def refused(request: Request, site: Site, search_form: NewSearchForm, text: str) -> Response:
-    """Render the reason why data cannot be used, and the form's remedies."""
+    """Render the reason why data cannot be used; as a part of a form, with remedies."""
     is_part = "hx-request" in request.headers
     page = "data_refused.html" if is_part else "refused.html"
     facts = {"wanted": search_form} if is_part else {}
@@ -68,7 +68,7 @@ def refused(request: Request, site: Site, search_form: NewSearchForm, text: str)
 
 
 def form_from_address(params: Mapping[str, str], site: Site) -> NewSearchForm:
-    """Read the form from an address, in which `folder` is a typed folder of images."""
+    """Read the form from a URL query, in which `folder` is a folder of images that was typed."""
     search_form = NewSearchForm.of(params)
     if "folder" in params:
         path = allowed(params["folder"].strip(), site.data_root)
@@ -79,7 +79,7 @@ def form_from_address(params: Mapping[str, str], site: Site) -> NewSearchForm:
 
 
 async def choose(request: Request, site: Site, then: str, refused: str = "") -> Response:
-    """Render the page on which images are chosen; its forms lead to `then`."""
+    """Render the page on which images are chosen; its forms lead to the path `then`."""
     at = request.query_params.get("at", "")
     folder, trouble = await run_in_threadpool(open_listing, at, site)
     error = refused or trouble
@@ -107,7 +107,10 @@ DATASET_WORDS = {
 
 
 def open_listing(at: str, site: Site) -> tuple[Listing | None, str]:
-    """List the folder `at`, or the first one where that is empty; None with the error's text."""
+    """List the folder `at`; by default, the root of allowed folders or the home folder.
+
+    Returns the listing and an empty text, or None and the text of an error.
+    """
     try:
         root = site.data_root
         return listing(allowed(at or str(root or "~"), root), root), ""
@@ -116,7 +119,7 @@ def open_listing(at: str, site: Site) -> tuple[Listing | None, str]:
 
 
 def report_context(preview: DataPreview, search_form: NewSearchForm) -> dict[str, Any]:
-    """Variables of the report's template."""
+    """Variables for the report's template."""
     report = preview.report
     titles, *rows = class_table(report) if report.counts else [[]]
     remarks = dict.fromkeys([*warnings(report), *report.remarks])
@@ -147,11 +150,11 @@ def in_words(line: str) -> tuple[str, str]:
 
 
 def match_row(match: Match) -> tuple[str, str, str, str]:
-    """Two images with the same picture, as a row of text."""
+    """Texts of a row on two images with the same picture."""
     removed = "yes" if match.removed else ""
     return image_text(match.image), match.kind, image_text(match.same_as), removed
 
 
 def is_large(report: DataReport) -> bool:
-    """True if networks without trained weights take long on images of this size."""
+    """True if networks without pretrained weights train slowly on images of this size."""
     return min(report.shape[:2]) > 96

@@ -1,4 +1,4 @@
-"""The pages that export a search's trials, remove its checkpoints, or delete it."""
+"""Pages that export a search's trials, remove its checkpoints, or delete it."""
 
 import io
 
@@ -29,11 +29,13 @@ KEEPS = {
     ANSWER: "Keep the answer alone",
 }
 Choice = tuple[str, str, str, list[tuple[str, int, str, str]]]
-"""The value of `--keep`, its description, the removable bytes, and these by kind."""
+"""A value of `--keep`, its description, the size of the checkpoints that it would remove, and rows
+on these by kind.
+"""
 
 
 def routes(site: Site) -> list[BaseRoute]:
-    """Return the pages' routes."""
+    """Routes of the table of trials, of the removal of checkpoints, and of the deletion."""
     launcher = Launcher(site.place)
 
     async def table(request: Request) -> Response:
@@ -97,10 +99,10 @@ async def clean_page(request: Request, site: Site, message: str = "") -> Respons
 
 
 def choices_of(site: Site, name: str) -> list[Choice]:
-    """Find the removable checkpoints for each choice of what is kept.
+    """Find the removable checkpoints for each value of `--keep`.
 
     Raises:
-        LeaseHeld: a driver has the search.
+        LeaseHeld: a driver is running the search.
     """
     result, holder = result_and_holder(site, name)
     if holder:
@@ -114,11 +116,11 @@ def choices_of(site: Site, name: str) -> list[Choice]:
 
 
 def going(site: Site, name: str) -> list[str]:
-    """Lines on what the deletion of a search removes, and what stays.
+    """Describe in lines what the deletion of a search removes, and what it leaves.
 
     Raises:
         JournalError: there is no such search.
-        LeaseHeld: a driver has it.
+        LeaseHeld: a driver is running it.
     """
     if holder := _existing_home(site, name).holder():
         raise LeaseHeld(f"the search '{name}' is being run by {holder}. Stop it first.")
@@ -127,7 +129,7 @@ def going(site: Site, name: str) -> list[str]:
 
 
 def removed(site: Site, name: str) -> None:
-    """Delete a search, with its runs in MLflow.
+    """Delete a search and its runs in MLflow.
 
     Raises:
         JournalError: there is no such search.
@@ -138,7 +140,7 @@ def removed(site: Site, name: str) -> None:
 
 
 def _existing_home(site: Site, name: str) -> Home:
-    """Return the place of a search that may be damaged.
+    """Return the storage of a search, whose journal may be damaged.
 
     Raises:
         JournalError: there is no such search.

@@ -28,24 +28,24 @@ from trainables.values import Json
 
 NAV = ("Models", "/models")
 LIMIT_S = 60.0
-"""The most seconds to wait for MLflow; its import takes seconds on a busy machine."""
+"""Maximum seconds to wait for MLflow; importing it takes seconds on a busy machine."""
 THREADS = 2
-"""The threads that wait for MLflow."""
+"""Number of threads that wait for MLflow."""
 MAX_BYTES = Limits().body_bytes + 100_000
-"""The bytes of a form with images."""
+"""Maximum size in bytes of a form with images."""
 MAX_IMAGES = 20
 FIGURE = re.compile(r"\| (?P<title>[^|]+) \| (?P<text>[^|]+) \|")
 Value = TypeVar("Value")
 
 
 def routes(site: Site) -> list[BaseRoute]:
-    """Return the pages' routes."""
+    """Routes of the list of models, of a model, and of predictions of uploaded images."""
     threads = ThreadPoolExecutor(THREADS, thread_name_prefix="mlflow")
     models, launcher = Models(site.tracking), Launcher(site.place)
     site.ending.append(models.end)
 
     async def show(request: Request) -> Response:
-        """Render the page; with `list`, include the models, which takes seconds."""
+        """Render the page; only with the query `list`, which takes seconds, does it list models."""
         if "list" not in request.query_params:
             return site.render(request, "models.html", is_whole=False)
         try:
@@ -114,11 +114,11 @@ class VersionRow:
     version: Version
     registered_at: str
     figures: list[tuple[str, str]]
-    """The rows of the table in its description: a title and a text."""
+    """The rows of the table in its description, as (title, text)."""
 
 
 def version_row(version: Version) -> VersionRow:
-    """Read the figures from a version's description."""
+    """Parse the figures in a version's description."""
     rows = [row.groupdict() for row in FIGURE.finditer(version.description)]
     figures = [(row["title"].strip(), row["text"].strip()) for row in rows]
     return VersionRow(version, moment(version.made_ms), [row for row in figures if row[0]])
@@ -132,7 +132,7 @@ def model_page(
     predictions: Sequence[Prediction] = (),
     answers: Sequence["ImageAnswer"] = (),
 ) -> Response:
-    """Render the page of a model: of the version `number`, or else of the champion.
+    """Render the page of a model: of the version `number`, or if that is empty, of the champion.
 
     Raises:
         HTTPException: the model has no such version.
@@ -160,12 +160,12 @@ def model_page(
 
 @dataclass(frozen=True)
 class ImageAnswer:
-    """The answer of a model to an image."""
+    """The reply of a model to an image."""
 
     file: str
     reply: Json
     bars: list[tuple[str, float]]
-    """The most probable classes, with their probabilities."""
+    """The most probable classes, as (class, probability)."""
 
     @property
     def error(self) -> str:

@@ -39,13 +39,13 @@ SIZES = {
     "32": "32 x 32",
 }
 LONG_S = 3600
-"""Above this many seconds the plan suggests how to shorten the search."""
+"""For a search of more than this many seconds, the plan suggests how to shorten it."""
 OPENING = ("space", "name", "trials", "max_epochs", "budget", "download", "image_size")
-"""The fields that are visible at first; the others are a click away."""
+"""Fields that are visible at first; a click shows the others."""
 
 
 def routes(site: Site) -> list[BaseRoute]:
-    """Return the page's routes."""
+    """Routes of the form, of its check, of the plan, and of the start."""
     asker, launcher = Asker(), Launcher(site.place)
     site.ending.append(asker.end)
 
@@ -93,7 +93,7 @@ def routes(site: Site) -> list[BaseRoute]:
 def form_page(
     request: Request, site: Site, search_form: NewSearchForm, error: str = ""
 ) -> Response:
-    """Render the form with its values, and with the reason of a refusal."""
+    """Render the form with its values and, after a refusal, the reason."""
     own = find(search_form.space) if search_form.space in names() else None
     return site.render(
         request,
@@ -128,9 +128,9 @@ def started_by(search_form: NewSearchForm, site: Site, launcher: Launcher) -> La
 
 
 def plan_context(output: ProcessOutput) -> Json:
-    """Variables of the plan's template, from the output of `search.run --dry-run --json`."""
+    """Variables for the plan's template, from the output of `search.run --dry-run --json`."""
     plan = json.loads(output.out.splitlines()[-1])
-    # The page has its own recommendation of trained weights for few photographs.
+    # The page has its own recommendation of pretrained weights for few photographs.
     lines = [line for line in output.notes[2:-1] if "--space transfer" not in line]
     return {
         "takes": durations(plan["seconds"], plan["most_seconds"]),

@@ -1,4 +1,4 @@
-"""The pages of predictions on a folder: the choice of the folder, the start, and the result."""
+"""Pages of predictions on a folder: the choice of the folder, the start, and the result."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -23,17 +23,17 @@ from trainables.errors import ConfigError
 
 NAV = None
 THREADS = 2
-"""The threads that make thumbnails: each may need the memory of a large image."""
+"""Number of threads that make thumbnails; each may need the memory of a large image."""
 SIDE = 128
 """The longer side of a thumbnail, in pixels."""
 VISIBLE = 30
-"""The number of classes that are visible; the others are a click away."""
+"""Number of classes that are visible at first; a click shows the others."""
 MAX_NAMED = 200
-"""The most unreadable files that are listed: the last ones."""
+"""Maximum number of unreadable files that are listed: the last ones."""
 
 
 def routes(site: Site) -> list[BaseRoute]:
-    """Return the pages' routes."""
+    """Routes of the choice of a folder, of the start, of the result, and of its files."""
     launcher, cache = Launcher(site.place), PredictionCache()
     threads = ThreadPoolExecutor(THREADS, thread_name_prefix="pictures")
 
@@ -84,7 +84,7 @@ def routes(site: Site) -> list[BaseRoute]:
 
 
 def ended(launcher: Launcher, name: str) -> tuple[Prediction, Path]:
-    """Find finished predictions by the id of their start, with their file.
+    """Find finished predictions by the id of their start; return them with their file.
 
     Raises:
         HTTPException: there are none, or they have no result yet.
@@ -99,7 +99,7 @@ def ended(launcher: Launcher, name: str) -> tuple[Prediction, Path]:
 async def folder_page(
     request: Request, site: Site, number: str, folder: str, refused: str = ""
 ) -> Response:
-    """Render the page on which a folder is chosen for a model, with the reason of a refusal."""
+    """Render the page on which a folder is chosen for a model, after a refusal with its reason."""
     name = request.path_params["name"]
     model_address(name, number)
     at = request.query_params.get("at", "") or folder
@@ -122,7 +122,7 @@ async def folder_page(
 def results_page(
     request: Request, site: Site, prediction: Prediction, answers: Answers
 ) -> Response:
-    """Render the page of the answers to a folder's files."""
+    """Render the page with the predictions for a folder's files."""
     unread = prediction.unread
     return site.render(
         request,
@@ -143,11 +143,11 @@ def small(file: str, root: Path | None) -> bytes:
     """Make a thumbnail of an image file, as PNG.
 
     Args:
-        file: its path; empty where there is none.
+        file: its path; empty if it is not known.
         root: the folder that must contain it; None allows any.
 
     Raises:
-        HTTPException: there is no such file.
+        HTTPException: there is no such file, or it is outside `root`.
     """
     path = Path(file).resolve()  # before the check, so that the checked path is opened
     is_there = bool(file) and path.is_file()

@@ -1,4 +1,4 @@
-"""The current report of a search, and the importance of its parameters."""
+"""Pages of the current report of a search, and of the importance of its parameters."""
 
 import json
 
@@ -18,11 +18,13 @@ POLICY = (
     "sandbox allow-scripts; default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
     "script-src {source}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""The report is a sandboxed page, whose only script is allowed by its hash; it can load nothing."""
+"""The report runs in a sandbox, in which only its script is allowed, by its hash; it cannot load
+anything.
+"""
 
 
 def routes(site: Site) -> list[BaseRoute]:
-    """Return the pages' routes."""
+    """Routes of the report and of the importance; both are computed again only after a change."""
     drawn, weighed = Slow(_report), Slow(_importance)
 
     async def report(request: Request) -> Response:
@@ -45,7 +47,7 @@ def routes(site: Site) -> list[BaseRoute]:
 
 
 def _report(followed: Followed) -> str:
-    """Render the report, as `search.report` writes it."""
+    """Render the same report as `search.report`, from the journal and the files in storage."""
     from search.views.page.page import render
 
     folder = followed.home.opened(files=True)
@@ -53,7 +55,7 @@ def _report(followed: Followed) -> str:
 
 
 def _importance(followed: Followed) -> str:
-    """Each parameter's share of the importance, and its bounds, as JSON."""
+    """Each parameter's share of the importance with its bounds, as JSON."""
     from search.views.page.importance import MIN_TRIALS, importance  # imports Optuna
 
     result = SearchResult.read(followed.home.opened())

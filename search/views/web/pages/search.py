@@ -1,4 +1,4 @@
-"""The page of a search: live while it runs, with its verdict once it is over."""
+"""The page of a search: live while it runs, with its verdict once it has ended."""
 
 import json
 from typing import Any
@@ -33,13 +33,13 @@ from search.views.web.words import left_text, stand, stand_text
 
 NAV = None
 CURVE = (720, 240)
-"""Width and height of the chart that is visible without a script."""
+"""Width and height of the chart that is visible without JavaScript."""
 PARTS = ("now", "told", "rows", "states")
-"""The parts of the page that change while it is open: `search_NAME.html`, shown in `#NAME`."""
+"""Parts of the page that change while it is open: `search_NAME.html`, shown in `#NAME`."""
 
 
 def routes(site: Site) -> list[BaseRoute]:
-    """Return the page's routes."""
+    """Routes of the page, of its stream of events, and of the data of its charts."""
 
     async def show(request: Request) -> Response:
         followed = await site.feed.follow(request.path_params["name"])
@@ -94,7 +94,7 @@ def _page(site: Site, request: Request, followed: Followed) -> Response:
 
 
 def facts_of(followed: Followed, query: Query) -> dict[str, Any]:
-    """Variables of the templates of the page's changing parts."""
+    """Variables for the templates of the page's changing parts."""
     holder = followed.holder
     result = followed.result.until_now(holder)
     stands = stand(result, holder)

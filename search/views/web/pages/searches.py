@@ -1,4 +1,4 @@
-"""The page *Searches*: all searches of the place."""
+"""The page *Searches*: all searches of the storage."""
 
 import threading
 import time
@@ -23,7 +23,9 @@ NAV = ("Searches", "/")
 CURVE = (120, 28)
 """Width and height of a curve in the table."""
 FRESH_S, BUCKET_FRESH_S = 4.0, 20.0
-"""Seconds for which open pages share a listing; a bucket needs two requests for each search."""
+"""Seconds for which open pages share a listing, in a folder and in a bucket, where it takes two
+requests per search.
+"""
 COLUMNS = (
     Column("name", "search"),
     Column("state", "state"),
@@ -50,7 +52,7 @@ COLUMNS = (
 
 
 def routes(site: Site) -> list[BaseRoute]:
-    """Return the page's routes."""
+    """Route of the list of searches, which the page polls."""
     cache = ListingCache(site.place)
 
     def rendered(request: Request) -> Response:
@@ -72,7 +74,7 @@ def routes(site: Site) -> list[BaseRoute]:
 
 
 class ListingCache:
-    """The listing of a place's searches, shared by all open pages."""
+    """The listing of a storage's searches, shared by all open pages."""
 
     def __init__(self, place: Storage) -> None:
         self.place, self._reader = place, Overviews(place)
@@ -80,7 +82,7 @@ class ListingCache:
         self._fresh_s = FRESH_S if isinstance(place, Path) else BUCKET_FRESH_S
 
     def lines(self, *, is_poll: bool) -> list[Overview]:
-        """An overview of each search; a page that polls may receive a shared, older listing."""
+        """Overview of each search; a page that polls may receive a shared, older listing."""
         with self._lock:
             if not is_poll or time.monotonic() - self._at > self._fresh_s:
                 self._overviews = searches(self.place, self._reader)
@@ -89,7 +91,7 @@ class ListingCache:
 
 
 def row(overview: Overview) -> Row:
-    """Make the row of a search."""
+    """Build the table row of a search."""
     state = overview_state(overview)
     if overview.state == "broken":
         return Row(

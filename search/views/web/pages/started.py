@@ -1,4 +1,4 @@
-"""The page of a verb that was started here: it leads to the result, or shows the error."""
+"""The page of a command that a page has started: it leads to the result, or shows the error."""
 
 from contextlib import suppress
 
@@ -21,7 +21,7 @@ NAV = None
 
 
 def routes(site: Site) -> list[BaseRoute]:
-    """Return the page's routes."""
+    """Routes of the page, and of the button that stops predictions."""
     launcher = Launcher(site.place)
 
     async def show(request: Request) -> Response:
@@ -35,7 +35,7 @@ def routes(site: Site) -> list[BaseRoute]:
         return site.render(request, page, started=launched, title=title_of(launched))
 
     async def stop(request: Request, form: FormData) -> Response:
-        """Stop predictions, the only verb without a search that can be stopped on its own page."""
+        """Stop predictions; other commands cannot be stopped on this page."""
         launched = await run_in_threadpool(launcher.find, request.path_params["id"])
         if launched is None or launched.verb != "predict":
             raise HTTPException(404, "nothing is called so that could be stopped here.")
@@ -46,12 +46,12 @@ def routes(site: Site) -> list[BaseRoute]:
 
 
 def title_of(started: Launched) -> str:
-    """Title of a start: the verb and its subject, in words."""
+    """Title of a started command: the verb and its subject, in words."""
     return VERBS[started.verb].start_title.format(started.name)
 
 
 async def is_there(site: Site, started: Launched) -> bool:
-    """True if the page of the result has more information by now."""
+    """True if the page of the result has more information than this page."""
     if started.verb == "predict":
         return await run_in_threadpool(lambda: started.result) is not None
     if started.verb == "promote":
@@ -69,12 +69,12 @@ async def is_there(site: Site, started: Launched) -> bool:
 
 
 def came_of(started: Launched) -> str:
-    """Address of the page of the result."""
+    """Address of the page with the result."""
     return f"/predictions/{started.id}" if started.verb == "predict" else started.page
 
 
 def leads_to(request: Request, address: str) -> Response:
-    """Redirect the browser to another page, also from a request of htmx."""
+    """Redirect the browser to another page, even if htmx has made the request."""
     if "hx-request" in request.headers:
         return Response(headers={**HEADERS, "HX-Redirect": address})
     return RedirectResponse(address, 303)

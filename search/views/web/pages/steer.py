@@ -1,4 +1,4 @@
-"""The actions on a search's page: possible requests and verbs, with previews of their effect."""
+"""Actions on a search's page: possible requests and verbs, with previews of their effect."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -38,15 +38,15 @@ from trainables.errors import ConfigError
 
 NAV = None
 MAX_LISTED = 8
-"""The most requests, and verbs that were started here, on the page."""
+"""Maximum number of requests, and of started commands, on the page."""
 EVENTS = ("steer-changed", "now-changed")
-"""The events on which a page loads the whole panel again, or only the possible requests."""
+"""Events on which a page reloads the whole panel, or only the possible requests."""
 OPTIONS = ("trials", "budget", "concurrency")
-"""The options of an extension, by the fields of its form."""
+"""Options of an extension, which are also names of the form's fields."""
 
 
 def routes(site: Site) -> list[BaseRoute]:
-    """Return the routes of requests to a search, and of the verbs that continue from it."""
+    """Routes of requests to a search, and of the verbs that continue from it."""
     asker, launcher = Asker(), Launcher(site.place)
     site.ending.append(asker.end)
 
@@ -54,7 +54,7 @@ def routes(site: Site) -> list[BaseRoute]:
         return await steer_page(request, site, launcher)
 
     async def news(request: Request) -> Response:
-        """Render the requests and their answers, as a part."""
+        """Render the requests and their replies, as a part of the page."""
         facts = await panel_of(site, launcher, request.path_params["name"])
         answer = site.render(request, "steer_news.html", steered=facts)
         if changed := facts.changed(request.query_params.get("seen", "")):
@@ -92,7 +92,7 @@ def routes(site: Site) -> list[BaseRoute]:
 
 
 def verb_routes(site: Site, asker: Asker, launcher: Launcher) -> list[BaseRoute]:
-    """Return the routes of verbs that continue from a search: the form, the cost, the start."""
+    """Routes of verbs that continue from a search: the form, the cost, the start."""
 
     async def show(request: Request) -> Response:
         return verb_page(request, site, dict(request.query_params))
@@ -126,12 +126,12 @@ def verb_routes(site: Site, asker: Asker, launcher: Launcher) -> list[BaseRoute]
 
 
 def texts(form: FormData) -> dict[str, str]:
-    """The fields of a form that are text."""
+    """Values of a form's text fields, by name; uploaded files are left out."""
     return {name: value for name, value in form.items() if isinstance(value, str)}
 
 
 def verb_of(request: Request) -> str:
-    """Read the verb from an address.
+    """Read the verb from the path of a URL.
 
     Raises:
         HTTPException: there is no such verb.
@@ -143,7 +143,7 @@ def verb_of(request: Request) -> str:
 
 
 def verb_page(request: Request, site: Site, values: Mapping[str, str], error: str = "") -> Response:
-    """Render the page of a verb, with its values, and with the reason of a refusal."""
+    """Render the form of a verb with its values and, after a refusal, the reason."""
     name = verb_of(request)
     return site.render(
         request,
@@ -160,10 +160,10 @@ def verb_page(request: Request, site: Site, values: Mapping[str, str], error: st
 async def cost_lines(
     asker: Asker, site: Site, search: str, verb: str, words: list[str]
 ) -> list[str]:
-    """Describe in lines what a verb would do and cost.
+    """Describe in lines what a verb would do and cost; empty if that cannot be estimated.
 
     Raises:
-        ConfigError: it would be refused.
+        ConfigError: the verb would refuse it.
     """
     if verb == "resume":
         return await run_in_threadpool(resume_lines, site, search, words)
@@ -176,7 +176,7 @@ async def cost_lines(
 
 
 def resume_lines(site: Site, search: str, words: list[str]) -> list[str]:
-    """Describe in lines how far a search is, and what more trials would cost."""
+    """Describe in lines the progress of a search, and the cost of additional trials."""
     result, _ = result_and_holder(site, search)
     lines = [f"{result.ended} of {len(result.trials)} trials that were begun have ended."]
     options = FORMS["resume"].parser().parse_args(words)
@@ -190,19 +190,15 @@ def resume_lines(site: Site, search: str, words: list[str]) -> list[str]:
 
 
 def result_and_holder(site: Site, name: str) -> tuple[SearchResult, str]:
-    """Read a search and the driver that runs it; the driver is empty for none.
-
-    Raises:
-        JournalError: there is no such search.
-    """
+    """Read a search, and the driver that runs it (empty if there is none)."""
     return SearchResult.kept_in(home_or_404(site, name))
 
 
 def home_or_404(site: Site, name: str) -> Home:
-    """Return the place of a search.
+    """Return the storage of a search, which need not exist.
 
     Raises:
-        HTTPException: no search may have this name.
+        HTTPException: no search can have this name.
     """
     if not NAME.fullmatch(name):
         raise HTTPException(404, "there is no search of this name.")
@@ -226,22 +222,22 @@ class Action:
 
 @dataclass(frozen=True)
 class ActionsPanel:
-    """The part of a search's page from which the search is steered."""
+    """The panel of a search's page for requests and verbs."""
 
     name: str
     is_live: bool
     stand: str
-    """The state of the search, as `words.stand`."""
+    """The state of the search, as `words.stand` returns it."""
     actions: list[Action]
     trials: list[tuple[str, str]]
-    """The trials that can be stopped: name and progress."""
+    """The trials that can be stopped, as (name, progress)."""
     verbs: list[tuple[str, VerbForm]]
     """The verbs that can continue from the search now."""
     waiting: list[str]
-    """The requests without an answer."""
+    """The requests without a reply."""
     answers: list[str]
     started: list[tuple[Launched, str, str]]
-    """The verbs that were started here, the last first: a title and a state for each."""
+    """Commands that pages started, the latest first: each with a title and a state."""
 
     @classmethod
     def of(
@@ -252,7 +248,7 @@ class ActionsPanel:
         holder: str,
         pending: Sequence[DriverRequest | Unreadable],
     ) -> "ActionsPanel":
-        """Build it for a search, its driver, and the requests in its folder."""
+        """Build it for a search, the driver that runs it, and the requests in its folder."""
         name = result.name
         requests = list(result.requests.values())[-MAX_LISTED:][::-1]
         return cls(
@@ -281,17 +277,17 @@ class ActionsPanel:
         return f"{short(whole)}.{short(now)}"
 
     def changed(self, fingerprint: str) -> list[str]:
-        """The events for a page with another fingerprint.
+        """The event for a page that has another fingerprint, in a list; empty for the same one.
 
-        Form fields are in neither hash while the search runs, so that they are not replaced while
-        somebody fills them in.
+        Form fields are in neither hash while the search runs, so that they are not replaced while a
+        person fills them in.
         """
         pairs = zip(fingerprint.split("."), self.fingerprint.split("."), EVENTS, strict=False)
         return [event for was, now, event in pairs if was != now][:1]
 
     @property
     def is_moving(self) -> bool:
-        """True while a request waits for its answer, or a verb that was started here runs."""
+        """True while a request waits for its reply, or a command that a page has started runs."""
         return bool(self.waiting) or any(launched.is_running for launched, *_ in self.started)
 
 
@@ -320,7 +316,7 @@ def stoppable(result: SearchResult) -> list[tuple[str, str]]:
 
 
 def verbs_for(result: SearchResult) -> list[str]:
-    """The verbs that can continue from a search that does not run, the likeliest first."""
+    """The verbs that can continue from a search that is not running, the most likely first."""
     if not result.is_over:
         return ["resume"]
     if is_selecting(result):
@@ -329,7 +325,7 @@ def verbs_for(result: SearchResult) -> list[str]:
 
 
 def waiting_text(request: DriverRequest | Unreadable) -> str:
-    """Describe a request that nobody has answered yet."""
+    """Describe a request that has no reply yet."""
     if isinstance(request, Unreadable):
         return f"something that cannot be read ({request.reason})"
     return f"{request.by} asks to {request_text(request.action, request.trial, request.options)}"
@@ -343,7 +339,7 @@ def answered_text(request: Requested) -> str:
 
 
 def request_text(action: str, trial: str, options: Mapping[str, Any]) -> str:
-    """Describe a request, as `stop t0003` or `extend: trials +5`."""
+    """Format a request as `stop t0003` or `extend: trials +5`."""
     changes = [
         f"{name} {' '.join(map(str, value)) if isinstance(value, list) else value}"
         for name, value in options.items()
@@ -353,7 +349,7 @@ def request_text(action: str, trial: str, options: Mapping[str, Any]) -> str:
 
 
 def request_from_form(fields: Mapping[str, str], by: str = "") -> DriverRequest:
-    """Read a request from the fields of a form.
+    """Build a request from the fields of a form.
 
     Raises:
         ConfigError: a value is not allowed, or all are empty.
@@ -377,7 +373,7 @@ def request_from_form(fields: Mapping[str, str], by: str = "") -> DriverRequest:
 
 
 def preview_of(site: Site, name: str, fields: Mapping[str, str]) -> Reply:
-    """Preview the reply to a request, which may refuse it."""
+    """Preview the driver's reply to the request of a form; it may be a refusal."""
     try:
         request = request_from_form(fields)
     except ConfigError as error:
@@ -390,8 +386,8 @@ def post_request(site: Site, name: str, fields: Mapping[str, str]) -> str:
     """Send a form's request to a search, and return the expected reply.
 
     Raises:
-        ConfigError: it is refused.
-        OSError: the storage refuses.
+        ConfigError: the request would be refused.
+        OSError: the storage cannot be read or written.
     """
     request = request_from_form(fields, by=f"{asker()} (page)")
     result, holder = result_and_holder(site, name)
@@ -404,12 +400,12 @@ def post_request(site: Site, name: str, fields: Mapping[str, str]) -> str:
 
 
 async def panel_of(site: Site, launcher: Launcher, name: str) -> ActionsPanel:
-    """Read what the steering part of a search's page shows.
+    """Collect the contents of the panel of actions.
 
     Raises:
         JournalError: there is no such search.
         NotReady: it is being prepared.
-        OSError: the storage refuses.
+        OSError: the storage cannot be read.
     """
     followed = await site.feed.follow(name)
 

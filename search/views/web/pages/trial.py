@@ -1,4 +1,4 @@
-"""The page of a trial: its params, its curves, its story, and its files."""
+"""The page of a trial: its parameters, its curves, its story, and its files."""
 
 import json
 from dataclasses import dataclass
@@ -30,10 +30,10 @@ from search.why import beside_guessing, story_of
 NAV = None
 EVIDENCE = "evidence"
 MAX_FILES, MAX_BYTES = 200, 200_000
-"""The most files that are listed, and the most bytes of a file that are shown."""
+"""Maximum number of files that are listed, and of bytes of a file that are shown."""
 PNG = b"\x89PNG\r\n\x1a\n"
 CLOCK = 9
-"""The width of the time at the beginning of a story's line."""
+"""Width in characters of the time at the beginning of a line of the story."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class File:
     """A stored file of a trial."""
 
     name: str
-    """Its path in the folder of the trial's evidence."""
+    """Path relative to the folder of the trial's evidence."""
     path: Path
     size: int
 
 
 def routes(site: Site) -> list[BaseRoute]:
-    """Return the page's routes."""
+    """Routes of the page, of its stream of events, of the data of its charts, and of its files."""
 
     async def show(request: Request) -> Response:
         followed, name = await _search_and_trial(site, request)
@@ -82,7 +82,7 @@ def routes(site: Site) -> list[BaseRoute]:
 
 
 async def _search_and_trial(site: Site, request: Request) -> tuple[Followed, str]:
-    """Find the search and the name of the trial of an address.
+    """Read the search and the name of the trial from the path of a URL.
 
     Raises:
         HTTPException: the search has no such trial.
@@ -113,7 +113,7 @@ def _chart(followed: Followed, name: str) -> str:
 
 
 def _page(site: Site, request: Request, followed: Followed, name: str) -> Response:
-    """Render the page; only the trial's own events are read from the journal, for its story."""
+    """Render the page. For its story, only the trial's own events are read from the journal."""
     events, files = read_about(followed.home.opened() / FILE_NAME, name), _files(followed, name)
     with followed.reading() as result:
         trial = _trial_or_behind(result, name)
@@ -137,7 +137,7 @@ def _page(site: Site, request: Request, followed: Followed, name: str) -> Respon
 
 
 def _facts(search: str, result: SearchResult, trial: TrialResult) -> dict[str, Any]:
-    """Variables of the template of the page's changing part."""
+    """Variables for the template of the page's changing part."""
     images, metric = result.images, trial.metric
     tiles = [("state", trial.outcome, f"attempt {trial.attempt}" if trial.attempt > 1 else "")]
     if trial.epochs:
@@ -158,7 +158,7 @@ def _facts(search: str, result: SearchResult, trial: TrialResult) -> dict[str, A
 
 
 def _files(followed: Followed, name: str) -> list[File]:
-    """The stored files of a trial; links, and files behind a link, are skipped."""
+    """The stored files of a trial; symbolic links, and files below one, are skipped."""
     folder = followed.home.read(f"{TRIALS}/{name}/{EVIDENCE}")
     own = folder.parents[2].resolve() / TRIALS / name / EVIDENCE
     paths = [
@@ -173,7 +173,7 @@ def _files(followed: Followed, name: str) -> list[File]:
 
 
 def _file(site: Site, request: Request, followed: Followed, name: str) -> Response:
-    """Send a stored file: a PNG image as it is, other files as text on a page.
+    """Send a stored file: a PNG image as it is, any other file as text on a page.
 
     Raises:
         HTTPException: there is no such file.

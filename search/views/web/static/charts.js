@@ -1,4 +1,4 @@
-// Charts by uPlot, in the page's own colours.
+// Charts drawn by uPlot, in the page's colours.
 const charts = (() => {
   const LINES = ["answer", "line-1", "line-2", "line-3", "line-4", "line-5", "line-6", "line-7", "line-8", "line-9"];
   const TIMES = [0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 172800, 432000, 864000];
@@ -17,7 +17,7 @@ const charts = (() => {
 
   const figure = (value, digits = 5) => (value == null ? "" : Math.abs(value) >= 1000 ? value.toFixed(0) : `${+value.toPrecision(digits)}`);
 
-  // Calls back whenever a box comes into view, and tells then and later whether it is.
+  // Calls `whenSeen` each time a box scrolls into view; `isSeen` of the result is always current.
   function seen(box, whenSeen) {
     const view = { isSeen: false };
     new IntersectionObserver((entries) => {
@@ -27,8 +27,8 @@ const charts = (() => {
     return view;
   }
 
-  // A chart that fills a box. `make` returns uPlot's series, scales and hooks; it is asked again
-  // when the system turns dark or light. Out of view it is not drawn.
+  // A chart that fills a box. `make` returns uPlot's series, scales and hooks; it is called again
+  // when the system's colour scheme changes. New data is drawn only while the box is in view.
   class Chart {
     constructor(box, make) {
       [this.box, this.make, this.data, this.plot, this.isDue] = [box, make, null, null, false];
@@ -69,8 +69,8 @@ const charts = (() => {
 
   dark.addEventListener("change", () => all.forEach((chart) => chart.draw()));
 
-  // The best so far of one search or several: points [seconds, epochs, value], as a stepped line
-  // that goes on to the present. `at` is 0 for seconds, 1 for epochs.
+  // The best value so far of each search as uPlot's aligned columns: stepped lines that extend to
+  // the present. A record is [seconds, epochs, value]; `at` is 0 for seconds, 1 for epochs.
   function courses(searches, at) {
     const across = [...new Set(searches.flatMap((one) => [...one.course.map((record) => record[at]), at ? one.epochs : one.seconds]))].sort((a, b) => a - b);
     const columns = searches.map(({ course, seconds, epochs }) => {
@@ -84,7 +84,7 @@ const charts = (() => {
     return [across, ...columns];
   }
 
-  // The ends of an axis from the least to the largest value: no further than the metric can be.
+  // The range of an axis for values from `low` to `high`, clipped to the limits of the metric.
   function reach({ limits: [least, most] }, low, high) {
     if (low == null || high == null) return [least ?? 0, most ?? 1];
     const margin = (high - low) * 0.04 || Math.abs(high) * 0.1 || 0.1;
@@ -101,7 +101,7 @@ const charts = (() => {
     }));
   }
 
-  // Times in the reader's own zone.
+  // Show times in the reader's time zone.
   function localise(root) {
     for (const time of root.querySelectorAll("time[datetime]")) {
       const at = new Date(time.dateTime);

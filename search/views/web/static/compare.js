@@ -1,4 +1,4 @@
-// The courses of several searches over one another.
+// Plots the best value so far of several searches in the same charts.
 (async () => {
   const box = document.getElementById("by-time");
   if (!box) return;

@@ -1,9 +1,10 @@
-// What the server tells a page that is seen: a browser has six connections for all its tabs.
+// Server-sent events for visible pages only: a browser has just six connections to a server for
+// all its tabs (with HTTP/1.1).
 const events = (() => {
   const AGAIN_MS = 5000;
   const WHY = { 401: "The server was started anew: open the address that it shows.", 404: "This is no longer here." };
 
-  // Returns what is at an address; or says why nothing is, and has it tried again.
+  // Fetches JSON. On failure it reports the reason with `say`, schedules `again`, and returns null.
   async function known(address, say, again) {
     let why = "The server does not answer; trying again.";
     try {
@@ -11,14 +12,14 @@ const events = (() => {
       if (answer.ok) return await answer.json();
       why = WHY[answer.status] ?? "The server cannot tell it now; trying again.";
       if (answer.status === 404) again = null;
-    } catch { /* it is down, or was while it told it */ }
+    } catch { /* the server is down, or the response was cut off */ }
     say(why);
     if (again) setTimeout(again, AGAIN_MS);
     return null;
   }
 
-  // A stream that is closed while nobody sees the page. `address` tells where it is; `heard` has
-  // what hears of each kind of event; `begin` asks for everything anew, and opens it again.
+  // An event stream that is closed while the page is hidden. `address` returns its URL, `heard` has
+  // a listener for each type of event, and `begin` reloads everything and opens the stream again.
   function stream(address, heard, begin, say) {
     let source = null, isOpen = false;
 

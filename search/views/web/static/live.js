@@ -1,4 +1,4 @@
-// The page of a search while it is open: charts, and what changes, as the server tells it.
+// Updates the open page of a search: its charts and its changing parts, from the server's events.
 (() => {
   const live = document.getElementById("live");
   const at = (name) => document.getElementById(name);
@@ -6,17 +6,17 @@
   const newest = at("newest");
   const DRAWN_MS = 250, OTHERS_MS = 5000, PARALLEL_MS = 10000;
 
-  let told = null; // all that the charts show
-  let number = 0; // of the last event that is in it
-  let seen = live.dataset.version; // the version of which the parts are
-  const isOver = live.dataset.stand === "over"; // nothing more comes, unless it is begun again
+  let told = null; // all data of the charts
+  let number = 0; // number of the last event included in `told`
+  let seen = live.dataset.version; // version of the search that the parts show
+  const isOver = live.dataset.stand === "over"; // no more events follow, unless it is resumed
   let drawing = 0, parallelAt = 0;
-  let shown = []; // the trials that have a line of their own
-  const before = new Map(); // the parts as they were sent last
+  let shown = []; // trials whose lines have their own colour
+  const before = new Map(); // HTML of each part as last received
 
   const better = (value, other) => other == null || (told.metric.mode === "max" ? value > other : value < other);
 
-  // What a chart needs of a trial: its params, its best value, its epochs and their values.
+  // Convert a trial of the server's JSON to an entry of a Map: parameters, best value, curve.
   const trial = ([name, params, value, epochs, values]) => [name, { params, value: value ?? null, epochs: epochs ?? [], values: values ?? [] }];
 
   const byTime = charts.courseChart(at("by-time"), ["best so far"], 0, () => told.metric);
@@ -29,7 +29,7 @@
   const lines = at("parallel") && parallel(at("parallel"), at("pointed"));
   const parallelView = lines ? charts.seen(at("parallel"), () => drawParallel()) : { isSeen: false };
 
-  // The worst quarter of the trials may lie beyond the edge: the good ones are to be told apart.
+  // The worst quarter of the trials may lie outside the chart, so that good ones are distinguishable.
   function reach() {
     const values = [...told.trials.values()].map((one) => one.value).filter((value) => value != null).sort((a, b) => (better(a, b) ? -1 : 1));
     if (!values.length) return charts.reach(told.metric);
@@ -38,13 +38,13 @@
     return charts.reach(told.metric, Math.min(...ends), Math.max(...ends));
   }
 
-  // A point that has no neighbour makes no line.
+  // A single point has no line, so it needs a marker.
   const alone = (plot, series) => {
     const values = plot.data[series];
     return values.filter((value) => value != null).length === 1;
   };
 
-  // The others are many, and change little: what was drawn of them holds for some seconds.
+  // The other trials are many and change little: their picture is reused for some seconds.
   let others = { canvas: null, key: "", until: 0 };
 
   function drawOthers(plot) {
@@ -133,7 +133,7 @@
     soon();
   }
 
-  // Whoever reads or types in a part keeps it as it is until the next time.
+  // A part in which the user is selecting text or an option is not replaced until the next update.
   function replace(name, text) {
     const part = at(name), selection = getSelection();
     if (before.get(name) === text || (part.matches("select") && part === document.activeElement)) return;
@@ -183,7 +183,8 @@
     if (!isOver) stream.open();
   }
 
-  // Once it is over, nothing comes but what one can do, until a driver goes on with it.
+  // A finished search has no event stream; the panel of actions still polls, and shows when a
+  // driver continues it.
   if (isOver) {
     document.body.addEventListener("htmx:afterSettle", () => {
       const { stand } = at("steer-news")?.dataset ?? live.dataset;

@@ -1,5 +1,5 @@
-// Images that are dropped, pasted or chosen go to the model one after another; each answer stands
-// beside its image. Without this the form does the same on a page of its own.
+// Sends images that are dropped, pasted or chosen to the model, one at a time; each prediction
+// appears next to its image. Without JavaScript, the form loads a page with the predictions.
 import { onFiles } from "./dropped.js";
 
 const form = document.getElementById("ask");
@@ -32,7 +32,7 @@ async function work() {
   isAsking = false;
 }
 
-// The server's answer is a part of a page, in which all text is escaped.
+// The response is a part of a page, in which the server has escaped all text.
 async function asked(file) {
   const body = new FormData(form);
   body.set("image", file);

@@ -1,13 +1,13 @@
-// Parallel coordinates: an axis a parameter, a line a trial, and what it reached at the right.
-// Of equally good trials the one that the table names first is the best here too.
+// Parallel coordinates: an axis for each parameter and, at the right, one for the metric; a line
+// for each trial. Of equally good trials, the first one in the table is the best here too.
 function parallel(box, pointed) {
   const canvas = document.createElement("canvas");
   const HEIGHT = 340, TOP = 34, BOTTOM = 24, SIDE = 46, NEAR = 8, STEPS = 12;
   let axes = [], rows = [], metric = { mode: "max", title: "" };
   let hovered = -1, dragged = null;
-  const kept = new Map(); // of an axis the part that lines have to pass through, from 0 to 1
+  const kept = new Map(); // by axis, the range that lines must pass through, from 0 to 1
 
-  // The place of each value on an axis, from 0 (below) to 1.
+  // Labelled values of an axis, and the position of each value from 0 (bottom) to 1 (top).
   function scale(values, isLog, isChoice) {
     const known = [...new Set(values.filter((value) => value !== null))];
     const areNumbers = known.every((value) => typeof value === "number");
@@ -53,7 +53,7 @@ function parallel(box, pointed) {
     pen.scale(devicePixelRatio, devicePixelRatio);
     pen.lineJoin = "round";
     const [faint, strong, best, ink, soft] = ["edge", "accent", "answer", "ink", "soft"].map(charts.colour);
-    // Lines of about the same rank are drawn in one stroke.
+    // Lines of similar rank are drawn in one stroke, which is faster.
     for (let step = -1; step < STEPS; step++) {
       const some = rows.filter((row) => (isKept(row) ? Math.min(STEPS - 1, Math.floor(row.rank * STEPS)) : -1) === step);
       if (!some.length) continue;
@@ -102,7 +102,7 @@ function parallel(box, pointed) {
     pen.stroke();
   }
 
-  // The nearest line under the mouse.
+  // Index of the line nearest to the mouse, at most NEAR pixels away; -1 if there is none.
   function nearest(left, top) {
     const place = Math.min(axes.length - 2, Math.max(0, Math.floor(((left - SIDE) / (canvas.clientWidth - 2 * SIDE)) * (axes.length - 1))));
     const along = (left - x(place)) / (x(place + 1) - x(place));

@@ -1,4 +1,4 @@
-// A page that nobody sees asks for nothing again and again.
+// Cancels htmx's polling while the page is hidden.
 document.addEventListener("htmx:beforeRequest", (event) => {
   const { elt, requestConfig } = event.detail;
   const isPoll = !requestConfig.triggeringEvent && elt.getAttribute("hx-trigger")?.includes("every ");

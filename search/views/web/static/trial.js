@@ -1,4 +1,4 @@
-// The page of a trial while it is open: its curves, and what changes.
+// Updates the open page of a trial: its curves and its changing part.
 (() => {
   const live = document.getElementById("live"), at = (id) => document.getElementById(id);
   const { address, trial } = live.dataset;
