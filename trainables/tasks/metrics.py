@@ -228,10 +228,11 @@ def auc(labels: Labels, probabilities: Probabilities) -> Measured:
     """Average the area under the ROC curve, one class against the rest, over the classes.
 
     The area is one half if no class has both positive and negative images. The standard error is
-    that of Hanley and McNeil 1982, "The meaning and use of the area under a ROC curve", for an area
-    of at most 1 minus half a pair of images. The areas of several classes are treated as
-    independent; with two classes both areas are equal. The degrees of freedom are half those of a
-    mean over the classes, because the formula is only approximate for few images.
+    that of Hanley and McNeil 1982, "The meaning and use of the area under a ROC curve". For this
+    formula, the area is limited to 1 - 0.5 / (positives * negatives), so that the error of a
+    perfect area is not 0. The areas of several classes are treated as independent; with two classes
+    both areas are equal. The degrees of freedom are half those of a mean over the classes, because
+    the formula is only approximate for few images.
     """
     areas, variances = [], []
     for number in range(probabilities.shape[1]):

@@ -122,7 +122,7 @@ class Training:
             weights = torch.from_numpy(class_weights(settings.class_weights, labels, classes))
             self.class_weights = weights.float().to(self.device)
         self.chances: Tensor | None = None
-        """The sampling weight of each image, on the CPU; None if every image is drawn once."""
+        """The sampling weight of each image, on the CPU; None to draw each image once."""
         if settings.sampling != "shuffled":
             self.chances = torch.from_numpy(
                 class_weights(settings.sampling, labels, classes)[labels]
@@ -387,8 +387,8 @@ def generator_for(seed: int, purpose: str, epoch: int) -> torch.Generator:
 def seeded(seed: int, purpose: str, epoch: int, device: torch.device) -> Iterator[None]:
     """Seed torch's global generators inside the `with` block, and restore them afterwards.
 
-    Dropout and initialisation cannot use another generator. The global ones are shared by all
-    threads of the process, so that only one thread at a time may be in such a block.
+    Dropout and initialisation cannot use another generator. All threads of the process share the
+    global ones, so that a thread waits here while another one is in such a block.
     """
     with SEEDING, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(mixed_seed(seed, purpose, epoch))
