@@ -1,4 +1,4 @@
-"""An estimate of the share of wrong labels, and of each label's probability to be wrong.
+"""An estimate of the share of wrong labels, and of each label's probability of being wrong.
 
 A classifier is fitted to features of the images, and predicts the class probabilities of each image
 by cross-validation. The model assumes that labels are drawn from these probabilities, except for a
@@ -31,10 +31,10 @@ STRENGTH, LIKE = 0.05, 64
 For any other number, the features are scaled so that the same penalty fits.
 """
 GAIN = 2.0
-"""The gain in log-likelihood by which a share of wrong labels must beat a share of 0: the 2.3 %
-critical value of the likelihood-ratio test. With the 5 % value, 1.35, wrong labels were found among
-only correct ones in up to 6 % of the simulations of `tests.bench.rates`, because the classifier's
-probabilities are estimates themselves.
+"""The gain in log-likelihood that is required to report wrong labels: the 2.3 % critical value of
+the likelihood-ratio test for a share above 0. With the 5 % value, 1.35, wrong labels were reported
+in up to 6 % of the simulations of `tests.bench.rates` with only correct ones, because the
+classifier's probabilities are estimates themselves.
 """
 BATCH = 256
 MIN_OTHERS = 2

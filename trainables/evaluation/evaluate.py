@@ -96,8 +96,8 @@ def predictions(
     """Predict a part of the data set with the model saved at `path`.
 
     The predictions are computed in the precision of the training. `dataset` determines the scaling
-    of pixels. With folds, the ensemble of all networks predicts new images; but each image that is
-    divided among the folds is predicted only by the network that was not trained on it.
+    of pixels. With folds, the ensemble of all networks predicts images outside the folds; an image
+    of the folds is predicted only by the network that was not trained on it.
     """
     task: Task = config.task.load()
     parts = _parts_of_networks(config, dataset, part)

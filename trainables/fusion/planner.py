@@ -61,8 +61,7 @@ class TrainingPlan:
     gain: float = 1.0
     """The speed of the device in images per second, relative to plain."""
     measured: Mapping[str, float] = field(default_factory=dict)
-    """The images per second of all trials together, by way: `plain`, `fused x8`, `processes x2` ...
-    """
+    """The images per second of all trials together, for each way: `plain`, `fused x8` ..."""
     reason: str
 
 

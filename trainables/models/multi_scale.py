@@ -56,6 +56,6 @@ class MultiScale(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, channels, height, width) to (batch, about `width`, height, width).
 
-        The output has `width` channels, rounded down to a multiple of the number of filter sizes.
+        Each filter size has an equal share of `width`, rounded down, but at least one filter.
         """
         return self.normalise(torch.cat([branch(x) for branch in self.branches], dim=-3))  # type: ignore[no-any-return]
