@@ -1,4 +1,4 @@
-"""Traditional classifiers, to compare networks with.
+"""Traditional classifiers, as baselines for the networks.
 
-Features are made by hand (`features`), and classifiers are fitted to them once (`classifiers`).
+`features` computes hand-crafted features, to which a classifier (`classifiers`) is fitted once.
 """

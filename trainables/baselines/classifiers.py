@@ -1,10 +1,10 @@
-"""The classifiers of the baselines, by scikit-learn.
+"""The baselines' classifiers, built on scikit-learn.
 
-They go from features, float32 (images, length), to class probabilities. Their randomness
-comes from the seed. Classes are whole numbers. Features are not standardised, because each kind has
-a single scale already: standardising would give the features of empty corners the same weight as
-all others, and costs the SVM 0.2 to 3 points of accuracy on MNIST (hog, edges and all; 10,000
-images, C 10, gamma 1).
+They map features, float32 (images, length), to class probabilities. Labels are integers, and all
+randomness comes from the seed. Features are not standardised, because all features of a kind have
+the same scale already. Standardising would give the features of empty corners the same weight as
+all others, and costs the SVM 0.2 to 3 percentage points of accuracy on MNIST (features hog, edges
+and all; 10,000 images, C = 10, gamma = 1).
 """
 
 from typing import Any, Self
@@ -23,41 +23,49 @@ from trainables.datasets.splits import split_off
 Features = NDArray[np.floating[Any]]
 
 HELD_OUT = 0.2
-"""The share of the training images that is held out to find the SVM's temperature.
+"""The share of the training images that is held out to fit the SVM's temperature.
 
-For that the SVM is fitted to the other images.
+For that, an SVM is fitted to the other images.
 """
 REACHES, STEPS = (1e3, 1.6), 31
-"""The search for the temperature has a round for each of `REACHES`.
+"""The grid search for the temperature, which has one round for each value of `REACHES`.
 
-A round tries `STEPS` values, spaced geometrically from 1 / reach to reach times the best so far,
-which is 1 at first.
+A round tries `STEPS` values, spaced geometrically from best / reach to best * reach, where best is
+the result of the previous round (1 in the first round).
 """
 
 
 def svm(seed: int, *, c: float, gamma: float) -> "CalibratedSVC":
-    """Return a support vector machine with a Gaussian kernel."""
+    """Build a support vector machine with a Gaussian kernel and calibrated probabilities.
+
+    The kernel's coefficient is `gamma` times scikit-learn's default, 1 / (length * variance of the
+    features).
+    """
     return CalibratedSVC(c=c, gamma=gamma, seed=seed)
 
 
 def knn(seed: int, *, neighbours: int) -> KNeighborsClassifier:
-    """Return a classifier where the nearest training images vote, the nearer with more weight."""
+    """Build a nearest-neighbours classifier, where the nearer neighbours have more weight.
+
+    `seed` has no effect, because nothing is random.
+    """
     return KNeighborsClassifier(n_neighbors=neighbours, weights="distance", algorithm="brute")
 
 
 def tree(seed: int, *, tree_depth: int) -> DecisionTreeClassifier:
-    """Return a decision tree."""
+    """Build a decision tree of at most this depth."""
     return DecisionTreeClassifier(max_depth=tree_depth, random_state=seed)
 
 
 class CalibratedSVC(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """scikit-learn's `SVC` with probabilities: softmax(decisions / temperature).
 
-    That is the method of Guo et al. 2017, which leaves each decision as it was.
+    Temperature scaling (Guo et al. 2017) does not change which class has the highest score.
 
-    `SVC(probability=True)` is about to be removed, and `CalibratedClassifierCV` refuses classes of
-    fewer images than folds; here a class may have a single image. The temperature is found on a
-    part of the images with an SVC fitted to the others; then one is fitted to all.
+    `SVC(probability=True)` is about to be removed, and `CalibratedClassifierCV` needs at least as
+    many images of each class as folds, whereas a class here may have a single image. Therefore the
+    temperature is fitted to held-out images, with an SVC fitted to the others; then the final SVC
+    is fitted to all images.
     """
 
     def __init__(self, *, c: float, gamma: float, seed: int) -> None:
@@ -66,7 +74,10 @@ class CalibratedSVC(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def fit(
         self, features: Features, labels: Labels, sample_weight: NDArray[np.float64] | None = None
     ) -> Self:
-        """Fit twice, to the larger part and to all: about 1.6 times the time of one fit."""
+        """Fit an SVC to find the temperature, and another one to all images.
+
+        This takes about 1.6 times as long as a single fit.
+        """
         rest, drawn = split_off(
             labels, round(HELD_OUT * len(labels)), np.random.default_rng(self.seed)
         )
@@ -83,7 +94,7 @@ class CalibratedSVC(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return chances
 
     def predict(self, features: Features) -> Labels:
-        """Return the most likely class of each image."""
+        """Return the most probable class of each image, (images,)."""
         labels: Labels = self.classes_[self.predict_proba(features).argmax(axis=1)]
         return labels
 
@@ -94,10 +105,10 @@ class CalibratedSVC(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def temperature(svc: SVC, features: Features, labels: Labels) -> float:
-    """Return the temperature at which the decisions on these images have the least cross-entropy.
+    """Find the temperature that minimises the cross-entropy of the decisions on these images.
 
-    It is searched between 0.001 and 1000, to within 3 per cent. It is 1 if there are no images,
-    which happens when each class has a single one. As in Platt 1999, targets are not 0 and 1: each
+    The search covers 0.001 to 1000, with a precision of 3 per cent. Without images, which happens
+    if every class has a single one, the result is 1. As in Platt 1999, targets are smoothed: each
     wrong class gets 1 / (images + classes), because a few images that are all classified correctly
     do not prove certainty.
     """
@@ -115,14 +126,15 @@ def temperature(svc: SVC, features: Features, labels: Labels) -> float:
 
 
 def cross_entropy(chances: NDArray[np.float64], targets: NDArray[np.float64]) -> float:
-    """Return the mean over images; both arguments are (images, classes)."""
+    """Return the mean cross-entropy over images; both arguments are (images, classes)."""
     return float(-(targets * np.log(np.maximum(chances, 1e-300))).sum(axis=1).mean())
 
 
 def _decisions(svc: SVC, features: Features) -> NDArray[np.float64]:
-    """Return decisions, (images, classes).
+    """Compute the SVM's scores, (images, classes).
 
-    With two classes scikit-learn gives a single column, the decision for the second class.
+    With two classes scikit-learn returns a single column, the score d of the second class, which
+    becomes (-d / 2, d / 2).
     """
     decisions: NDArray[np.float64] = svc.decision_function(features)
     return np.column_stack([-decisions / 2, decisions / 2]) if decisions.ndim == 1 else decisions

@@ -1,20 +1,20 @@
-"""Features that a person would measure in an image, by scikit-image.
+"""Hand-crafted features of images, computed with scikit-image.
 
-They are its edges (Canny, Sobel), gradients (HOG) and texture (local binary patterns). Colour
-images are made grey first (`skimage.color.rgb2gray`). All three look at the image in regions of a
-grid, so that an image of any size gives a number of features that depends on the size alone:
+They describe edges (Canny, Sobel), gradients (HOG) and texture (local binary patterns). Colour
+images are converted to grey first (`skimage.color.rgb2gray`). Each kind divides the image into a
+grid of regions, so that the number of features depends only on the image's size:
 
-    edges   4 x 4 regions of 6 numbers: the share of Canny's edge pixels; mean and deviation of
-            Sobel's gradient; its mean slope downwards, to the right, and how much of it is where
-            Canny sees an edge
-    hog     about 5 x 5 cells, of 2 pixels a side or more (8 x 8 where the shorter side of the
-            image has 64 pixels or more), of 9 directions, normalised in blocks of 2 x 2 cells
+    edges   4 x 4 regions of 6 numbers: mean and deviation of the magnitude of Sobel's gradient;
+            the share of Canny's edge pixels; the mean magnitude of the vertical and of the
+            horizontal gradient; the mean magnitude with all but Canny's edge pixels set to 0
+    hog     about 5 x 5 cells of at least 2 x 2 pixels (8 x 8 cells if the shorter side of the
+            image has 64 pixels or more), with 9 directions, normalised in blocks of 2 x 2 cells
             (Dalal and Triggs 2005)
-    lbp     4 x 4 regions of 59 shares: the uniform patterns of the 8 neighbours, and the rest
-            (Ojala et al. 2002; Ahonen et al. 2006)
+    lbp     4 x 4 regions of 59 shares: one for each of the 58 uniform patterns of the 8
+            neighbours, and one for all other patterns (Ojala et al. 2002; Ahonen et al. 2006)
 
-Imports nothing of this project: a copy of this file goes with every promoted baseline
-(`trainables.export.export`).
+This module imports nothing from this project, because a copy of it is stored with every promoted
+baseline (`trainables.export.export`).
 """
 
 from collections.abc import Callable
@@ -26,22 +26,22 @@ from skimage.feature import canny, hog, local_binary_pattern
 from skimage.filters import sobel_h, sobel_v
 
 Images = NDArray[np.uint8]
-"""(count, height, width, channels), or one image without count."""
+"""uint8 (count, height, width, channels), or a single image without the axis `count`."""
 VERSION = 1
-"""To be raised when features change, so that cached ones are no longer used."""
+"""Increment this when the features change, so that cached ones are no longer used."""
 GRID = 4
 CELLS, FINE_CELLS, FINE_SIDE = 5, 8, 64
 PATTERNS = 59
 
 Grey = NDArray[np.float64]
-"""(height, width), from 0 to 1."""
+"""Brightness, (height, width), from 0 to 1."""
 Values = NDArray[np.float32]
 
 
 def compute_features(
     images: Images, kind: str, on_image: Callable[[], None] = lambda: None
 ) -> Values:
-    """Return features of one kind, float32 (images, length).
+    """Compute the features of one kind, float32 (images, length); (0, 0) without images.
 
     Args:
         images: uint8 (count, height, width, channels).
@@ -59,24 +59,24 @@ def compute_features(
 
 
 def kinds_of(option: str) -> tuple[str, ...]:
-    """Return the kinds of features that a config's `features` stands for, in their order."""
+    """List the kinds of features that a value of the config's `features` stands for."""
     return tuple(FEATURES) if option == "all" else (option,)
 
 
 def length(kind: str, height: int, width: int) -> int:
-    """Return the number of features of an image of this size."""
+    """Return the number of features of this kind for an image of this size."""
     return len(FEATURES[kind](np.zeros((height, width))))
 
 
 def grey(image: Images) -> Grey:
-    """Return one image, uint8 (height, width, 1 or 3), as brightness."""
+    """Convert an image, uint8 (height, width, 1 or 3), to brightness."""
     return np.asarray(
         rgb2gray(image) if image.shape[-1] == 3 else image[..., 0] / 255, dtype=np.float64
     )
 
 
 def edges(image: Grey) -> NDArray[np.float64]:
-    """Return six numbers for each region: its share of edge pixels, and moments of its gradient."""
+    """Compute six numbers for each region: edge pixels, and statistics of the gradient."""
     down, right, outline = sobel_h(image), sobel_v(image), canny(image).astype(float)
     steep = np.hypot(down, right)
     regions = regions_of(image)
@@ -89,7 +89,7 @@ def edges(image: Grey) -> NDArray[np.float64]:
 
 
 def gradients(image: Grey) -> NDArray[np.float64]:
-    """Return the histogram of oriented gradients."""
+    """Compute the histogram of oriented gradients (HOG)."""
     cells = FINE_CELLS if min(image.shape) >= FINE_SIDE else CELLS
     each = tuple(max(2, side // cells) for side in image.shape)
     return np.asarray(
@@ -100,7 +100,7 @@ def gradients(image: Grey) -> NDArray[np.float64]:
 
 
 def texture(image: Grey) -> NDArray[np.float64]:
-    """Return the share of each pattern of lighter and darker neighbours, region by region."""
+    """Compute the share of each local binary pattern in each region."""
     patterns = local_binary_pattern(
         np.round(255 * image).astype(np.uint8), P=8, R=1, method="nri_uniform"
     ).astype(int)
@@ -112,16 +112,16 @@ def texture(image: Grey) -> NDArray[np.float64]:
 
 
 def regions_of(image: Grey) -> NDArray[np.intp]:
-    """Return the number of each pixel's region, (height, width).
+    """Return the index of each pixel's region, (height, width).
 
-    Regions are as equal as whole pixels allow.
+    The sides of two regions differ by at most one pixel.
     """
     rows, columns = (np.arange(side) * GRID // side for side in image.shape)
     return np.asarray(rows[:, None] * GRID + columns)
 
 
 def averages(values: NDArray[np.float64], regions: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Return the mean of each region, in their order."""
+    """Return the mean value of each region, (regions,)."""
     return np.bincount(regions.ravel(), weights=values.ravel(), minlength=GRID**2) / np.bincount(
         regions.ravel(), minlength=GRID**2
     )
@@ -132,4 +132,4 @@ FEATURES: dict[str, Callable[[Grey], NDArray[np.float64]]] = {
     "lbp": texture,
     "edges": edges,
 }
-"""By name, the functions that compute features of one image."""
+"""The functions that compute the features of one image, by kind."""

@@ -1,9 +1,10 @@
-"""A baseline as a trial: fitted once, which counts as one epoch, and measured as networks are.
+"""A baseline as a trial: a single fit, which counts as one epoch and is measured like a network's.
 
     config = TrialConfig().override({"model.name": "svm", "model.features": "hog"})
     (epoch,) = Fitting(config, dataset).epochs()
 
-Augmentation, optimizer, batch size, precision and device do not matter to it; it runs on the CPU.
+The config's augmentation, optimizer, batch size and precision are ignored. Baselines always run on
+the CPU.
 """
 
 import math
@@ -29,20 +30,20 @@ from trainables.tasks.metrics import SCORES, epoch_metrics
 from trainables.values import State
 
 TRAIN_MEASURED = 1000
-"""The number of training images, evenly spread, over which `train/loss` is the mean."""
+"""The number of training images, evenly spread, on which `train/loss` is measured."""
 FIRST_SAMPLE, SAMPLE = 60, 1000
 """The numbers of training images in the first and in the largest sample of `fit_seconds`."""
 BUSY_SHARE = 0.05
-"""The share of the time for which a process must compute, or it sends no heartbeat."""
+"""The share of the time that a process must spend computing; below it, no heartbeat is sent."""
 
 Probabilities = NDArray[np.float64]
 
 
 class Fitting:
-    """A baseline's fit, used in place of a `Training`.
+    """The fit of a baseline, used in place of a `Training`.
 
-    It has what the rest of a trial needs of a `Training`: epochs, and a state that is saved and
-    restored.
+    It has the part of `Training`'s interface that a trial needs: epochs, and a state to save and
+    restore.
     """
 
     precision = ""
@@ -56,14 +57,14 @@ class Fitting:
         self.epoch = 0
 
     def epochs(self) -> Iterator[EpochMetrics]:
-        """Yield the one epoch, unless it is done already."""
+        """Yield the metrics of the only epoch; nothing if it has already finished."""
         if not self.epoch:
             yield self.next_epoch()
 
     def next_epoch(self) -> EpochMetrics:
-        """Fit, and measure on the validation part.
+        """Fit the classifier, and measure it on the validation set.
 
-        The learning rate is reported as 0. The time includes the wait for features.
+        The learning rate is reported as 0. The reported time includes the wait for features.
         """
         start = time.perf_counter()
         config, (train, val) = self.config.model, (self.dataset.train, self.dataset.val)
@@ -92,16 +93,19 @@ class Fitting:
         return EpochMetrics(1, {**values, "time/epoch_s": time.perf_counter() - start})
 
     def state(self) -> State:
-        """The state that a checkpoint stores."""
+        """Return the state for a checkpoint; its classifier is None before the fit."""
         return {"epoch": self.epoch, "classifier": self.classifier}
 
     def load_state(self, state: State) -> None:
-        """Continue from a state that `state` returned."""
+        """Restore a state that `state` returned."""
         self.epoch, self.classifier = state["epoch"], state["classifier"]
 
 
 def fit_classifier(config: TrialConfig, inputs: Values, dataset: Dataset) -> ClassifierMixin:
-    """Return the classifier of a config, fitted to the training part's features."""
+    """Fit the config's classifier to `inputs`, the features of the training set.
+
+    Images are weighted by their class if the config says so.
+    """
     labels, kind = dataset.train.targets, config.train.class_weights
     if kind == "none":  # not all classifiers take weights
         return new_classifier(config).fit(inputs, labels)
@@ -110,7 +114,7 @@ def fit_classifier(config: TrialConfig, inputs: Values, dataset: Dataset) -> Cla
 
 
 def new_classifier(config: TrialConfig) -> ClassifierMixin:
-    """Return the classifier of a config, not fitted yet."""
+    """Build the config's classifier, not fitted yet."""
     options = {name: value for name, value in config.model.options.items() if name != "features"}
     return MODELS[config.model.name].classifier(config.seed, **options)
 
@@ -118,9 +122,9 @@ def new_classifier(config: TrialConfig) -> ClassifierMixin:
 def class_probabilities(
     classifier: ClassifierMixin, values: Values, dataset: Dataset
 ) -> Probabilities:
-    """Return class probabilities, (images, classes), from features.
+    """Predict class probabilities, (images, classes), from features.
 
-    They are 0 for a class without training images.
+    A class without training images has probability 0.
     """
     by_class = np.zeros((len(values), len(dataset.classes)))
     by_class[:, classifier.classes_] = classifier.predict_proba(values)
@@ -130,7 +134,7 @@ def class_probabilities(
 def probabilities(
     config: TrialConfig, dataset: Dataset, part: Part, classifier: ClassifierMixin
 ) -> Probabilities:
-    """Return class probabilities, (images, classes), of a part, whose features are shared."""
+    """Predict class probabilities, (images, classes), for a part, from cached features."""
     return class_probabilities(
         classifier, features_of(part, config.model.options["features"]), dataset
     )
@@ -139,16 +143,16 @@ def probabilities(
 def probabilities_of_images(
     config: TrialConfig, dataset: Dataset, images: Images, *classifiers: ClassifierMixin
 ) -> Probabilities:
-    """Return class probabilities, (images, classes), of any images.
+    """Predict class probabilities, (images, classes), for images in memory.
 
-    The features are computed here, without the cache, as for a new image that is to be classified.
-    Several classifiers are combined by the mean of their probabilities.
+    Their features are computed without the cache, because new images are not in it. The
+    probabilities of several classifiers are averaged.
 
     Args:
-        config: the trial's.
-        dataset: gives the classes.
+        config: the trial's config.
+        dataset: provides the classes.
         images: uint8 (count, height, width, channels).
-        classifiers: fitted ones.
+        classifiers: fitted classifiers, at least one.
     """
     values = _all_features(config, images)
     mean: Probabilities = np.mean(
@@ -158,11 +162,12 @@ def probabilities_of_images(
 
 
 def fit_seconds(config: TrialConfig, dataset: Dataset, *, box_s: float = math.inf) -> float:
-    """Estimate the seconds that a fit and its validation take, by a fit to a few images.
+    """Estimate the seconds of a fit and its validation, from a fit to a few images.
 
-    The time of a tree grows with the number of images, that of the others with its square. Features
-    are not included, because they are computed once for all trials. A second, larger sample is
-    measured if it is expected to take at most `box_s` seconds.
+    The time is assumed to grow linearly with the number of images for a tree, and quadratically for
+    the other classifiers. The extraction of features is not included, because it happens once for
+    all trials. A second, larger sample is measured if that is expected to take at most `box_s`
+    seconds.
     """
     most = min(SAMPLE, len(dataset.train))
     first = min(FIRST_SAMPLE, most)
@@ -178,12 +183,12 @@ def fit_seconds(config: TrialConfig, dataset: Dataset, *, box_s: float = math.in
 
 
 def _extrapolate_s(features_s: float, fit_s: float, times: float) -> float:
-    """Extrapolate the seconds of features and fit to `times` as many images."""
+    """Extrapolate to `times` as many images: linear for features, quadratic for the fit."""
     return features_s * times + fit_s * times**2
 
 
 def _sampled_s(config: TrialConfig, dataset: Dataset, count: int) -> float:
-    """Measure the seconds of a fit to `count` training images, evenly spread."""
+    """Measure the seconds of a fit to `count` training images, evenly spread, and a prediction."""
     rows = np.unique(np.linspace(0, len(dataset.train) - 1, count).round().astype(int))
     part = dataset.train.take(rows)
     inputs = _all_features(config, part.images)
@@ -198,9 +203,10 @@ def _sampled_s(config: TrialConfig, dataset: Dataset, count: int) -> float:
 
 
 def most_bytes(config: ModelConfig, image: tuple[int, int, int], classes: int, images: int) -> int:
-    """Return the most bytes that a fitted classifier takes on disk.
+    """Return a generous upper bound on the size of a fitted classifier on disk, in bytes.
 
-    It keeps the features of every training image, or is a tree with a leaf for each.
+    An SVM or nearest-neighbours classifier may store the features of every training image; a tree
+    may have a leaf for every image.
     """
     width = sum(length(kind, *image[1:]) for kind in kinds_of(config.options["features"]))
     return 8 * images * (width + 2 * classes + 16)
@@ -208,9 +214,10 @@ def most_bytes(config: ModelConfig, image: tuple[int, int, int], classes: int, i
 
 @contextmanager
 def keep_alive(beat: Callable[[], None], every_s: float = 1.0) -> Iterator[None]:
-    """Call `beat` every `every_s` seconds while this process computes, also during one long step.
+    """Send heartbeats while this process computes, also during a single long step.
 
-    A process that uses no processor time hangs, so that `beat` is then not called.
+    `beat` is called about every `every_s` seconds by a thread, but only if the process has used
+    processor time since the last check (`BUSY_SHARE`): a process that uses none is considered hung.
     """
     over = threading.Event()
 
@@ -231,15 +238,15 @@ def keep_alive(beat: Callable[[], None], every_s: float = 1.0) -> Iterator[None]
 
 
 def _all_features(config: TrialConfig, images: Images) -> Values:
-    """Compute a config's features, (images, length), of any images, without the cache."""
+    """Compute the config's features of images, (images, length), without the cache."""
     return np.hstack(
         [compute_features(images, kind) for kind in kinds_of(config.model.options["features"])]
     )
 
 
 def _loss(predicted: Probabilities, labels: NDArray[np.int64]) -> float:
-    """Return the cross-entropy.
+    """Return the mean cross-entropy.
 
-    It is finite: scikit-learn replaces a probability of 0 by the machine epsilon.
+    It is always finite: scikit-learn replaces a probability of 0 by the machine epsilon.
     """
     return float(log_loss(labels, predicted, labels=np.arange(predicted.shape[1])))

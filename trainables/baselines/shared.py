@@ -1,8 +1,8 @@
-"""Features of a part of a data set, computed once and shared.
+"""Cached features of a part of a data set.
 
-They are shared by the trials of a search, by its processes, and by later searches. Each kind and
-part has a file in the cache (`trainables.caches.cache_folder`), named after a fingerprint of the
-images, so that other splits, sizes or files have other names.
+They are computed once and shared by the trials of a search, its processes, and later searches. Each
+kind and part has its own file in the cache (`trainables.caches.cache_folder`), named after a
+fingerprint of the images, so that other splits, sizes or files get other names.
 """
 
 import fcntl
@@ -21,16 +21,18 @@ from trainables.datasets.arrays import Part, PartSubset
 from trainables.disk import sync
 
 LOOK_S = 0.1
+"""Seconds between two attempts to acquire the lock."""
 
 Beat = Callable[[], None]
 
 
 def features_of(part: Part, kind: str, beat: Beat = lambda: None) -> Values:
-    """Return features of one kind, or `all` joined, float32 (images, length).
+    """Return the features of one kind, or of all kinds joined for `all`: float32 (images, length).
 
-    They must not be written to. `beat` is called from time to time meanwhile.
+    Do not write to the result, which may be memory-mapped. `beat` is called from time to time while
+    the features are computed or awaited.
     """
-    if isinstance(part, PartSubset):  # computed once for all folds, however the images are divided
+    if isinstance(part, PartSubset):  # the features of the whole part serve all of its folds
         return features_of(part.whole, kind, beat)[part.rows]
     if (kinds := kinds_of(kind)) != (kind,):
         return np.hstack([features_of(part, each, beat) for each in kinds])
@@ -61,9 +63,9 @@ def _read(path: Path, part: Part) -> Values | None:
 
 
 def _write(path: Path, values: Values) -> None:
-    """Write a file beside its place and move it there whole.
+    """Write the file atomically: under a temporary name in the same folder, then renamed.
 
-    Errors are ignored: without the cache, the features are computed again when they are needed.
+    Errors are ignored: without the file, the features are computed again when they are needed.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     with suppress(OSError):
@@ -79,9 +81,9 @@ def _write(path: Path, values: Values) -> None:
 
 @contextmanager
 def _turn(path: Path, beat: Beat) -> Iterator[None]:
-    """Let one process at a time compute features of a kind; the others wait for it.
+    """Let one process at a time compute the features of a kind; the others wait for the lock.
 
-    Where files cannot be locked, each computes its own.
+    If files cannot be locked here, every process computes its own.
     """
     try:
         make_private(path.parent)
@@ -97,7 +99,11 @@ def _turn(path: Path, beat: Beat) -> Iterator[None]:
 
 
 def _lock(descriptor: int, beat: Beat) -> None:
-    """Wait for the lock on a file, which its holder releases at the latest when it dies."""
+    """Wait for the lock on an open file, calling `beat` meanwhile.
+
+    The system releases the lock if its holder dies. If files cannot be locked here, return without
+    the lock.
+    """
     while True:
         try:
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

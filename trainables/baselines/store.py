@@ -1,8 +1,8 @@
-"""A fitted classifier as a file, by skops.
+"""Fitted classifiers in files, in the format of skops.
 
-There is no pickle, and only the classifiers listed in `SOUND` are accepted: skops ensures that a
-file yields no other types. But the compiled code of scikit-learn trusts an estimator's arrays, and
-would read out of bounds where their sizes or indices are wrong; so these are checked here.
+There is no pickle. skops loads only trusted types, and only the classifiers in `SOUND` are
+accepted. But the compiled code of scikit-learn trusts the arrays of an estimator, and would read
+out of bounds if their sizes or indices were wrong. Therefore the arrays are checked here.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,8 @@ from sklearn.tree._tree import TREE_LEAF, Tree
 from trainables.baselines.classifiers import CalibratedSVC
 
 TRUSTED = ["sklearn.tree._tree.Tree", "trainables.baselines.classifiers.CalibratedSVC"]
-"""Types that skops may load beside those that it trusts itself: NumPy's and scikit-learn's."""
+"""Types that skops may load in addition to those of NumPy and scikit-learn that it trusts itself.
+"""
 
 
 def write(classifier: ClassifierMixin, path: Path) -> None:
@@ -29,10 +30,10 @@ def write(classifier: ClassifierMixin, path: Path) -> None:
 
 
 def read(path: Path) -> ClassifierMixin:
-    """Return the classifier that `write` wrote.
+    """Read a classifier that `write` wrote.
 
     Raises:
-        ValueError: the file holds anything else.
+        ValueError: the file contains anything else.
     """
     try:
         classifier = skops.io.load(path, trusted=TRUSTED)
@@ -59,7 +60,7 @@ def read(path: Path) -> ClassifierMixin:
 
 
 def _hides_a_method(estimator: Any) -> bool:
-    """True if an attribute from the file hides one of scikit-learn's class.
+    """True if an attribute of the instance, from the file, hides one of its class.
 
     Such an attribute could replace a method, or the implementation that the class selects.
     """
@@ -67,7 +68,7 @@ def _hides_a_method(estimator: Any) -> bool:
 
 
 def _is(array: Any, dtype: type, *shape: int) -> bool:
-    """True for an array of this type and shape."""
+    """True for an array of exactly this type and shape."""
     return bool(type(array) is np.ndarray and array.dtype == dtype and array.shape == shape)
 
 
@@ -123,7 +124,10 @@ def _is_sound_svm(classifier: Any) -> bool:
 
 
 def _is_sound_knn(classifier: Any) -> bool:
-    """True if predicting compares an image with all training images (`brute`), without an index."""
+    """True if the arrays are consistent, and prediction uses no search index (`brute`).
+
+    An index would have further arrays, which are not checked here.
+    """
     (images, width), plain = (
         classifier._fit_X.shape,
         (
@@ -156,7 +160,7 @@ def _is_sound_knn(classifier: Any) -> bool:
 
 
 def _is_sound_tree(classifier: Any) -> bool:
-    """True if a tree can be followed safely.
+    """True if every path in the tree ends, and reads only existing features and values.
 
     The children of a node must have larger numbers than the node itself, so that every path ends.
     Each inner node must test a feature that exists, and each leaf must have a value for each class.

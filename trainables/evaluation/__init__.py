@@ -1,4 +1,4 @@
-"""Measurements of a checkpoint: how good it is, what it costs to use, how long an epoch takes.
+"""Measurements and estimates: quality and cost of checkpoints, time and memory of trainings.
 
-May import the training loop, which computes a network's outputs; never Ray.
+This package may import the training loop, which computes a network's outputs, but never Ray.
 """

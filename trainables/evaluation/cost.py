@@ -18,27 +18,31 @@ from trainables.messages import Cost
 from trainables.tasks.base import Predict, Task
 
 BATCHES = (1, 64)
+"""The batch sizes that are timed."""
 WARM_UPS = 3
+"""The maximum number of batches before those that are timed."""
 BUDGET_S = 0.1
-"""Seconds for the repetitions of one batch size, if these are at least `MIN_REPETITIONS`."""
+"""The repetitions of a batch size stop after this many seconds, once there are `MIN_REPETITIONS`.
+"""
 MIN_REPETITIONS = 5
 LIMIT_S = 2.0
-"""The most seconds that may be spent to reach `MIN_REPETITIONS`.
+"""The repetitions stop after this many seconds even with fewer than `MIN_REPETITIONS`.
 
-A batch that takes longer than that is measured once.
+If the warm-up takes longer than that, its last batch is the only measurement.
 """
 FOR_TRAINING = {"optimizer.safetensors", "state.json", "manifest.json"}
-"""Files of a checkpoint that are not needed to use it."""
+"""The files of a checkpoint that are not needed for predictions."""
 
 
 def cost(config: TrialConfig, dataset: Dataset, path: Path, *, device: str = "cpu") -> Cost:
-    """Measure the costs of the model saved at `path`, in this process on this device.
+    """Measure the cost of using the model saved at `path`, in this process on `device`.
 
-    `inference` has milliseconds per image (`time_per_image`) for each batch size: from uint8 images
-    in memory to predictions in memory, including the scaling (or the features) and transfers to and
-    from a GPU. `parameters` and `multiply_adds` (of one image) are None for a baseline, which
-    always runs on the CPU. For a trial with folds, all numbers are those of the ensemble of its
-    networks. Heads that are used only in training are not counted, not even in `bytes`.
+    `inference` has the milliseconds per image (`time_per_image`) for each batch size, from uint8
+    images in memory to predictions in memory. This includes the scaling (or the extraction of
+    features), and transfers to and from a GPU. `parameters` and `multiply_adds` (of one image) are
+    None for a baseline, which always runs on the CPU. For a trial with folds, all numbers are those
+    of the ensemble of its networks. Heads that are used only in training are never counted, not
+    even in `bytes`.
 
     Raises:
         CheckpointError: the checkpoint is damaged.
@@ -69,7 +73,7 @@ def cost(config: TrialConfig, dataset: Dataset, path: Path, *, device: str = "cp
 
 
 def parameters(network: nn.Module) -> int:
-    """Return the number of weights, without those of heads that are used only in training."""
+    """Count the weights of a network, without those of heads that are used only in training."""
     return sum(
         weights.numel()
         for name, weights in network.named_parameters()
@@ -78,7 +82,7 @@ def parameters(network: nn.Module) -> int:
 
 
 def bytes_for_training(network: nn.Module) -> int:
-    """Return the bytes, in a saved network, of the heads that are used only in training."""
+    """Return the size of the saved weights of heads that are used only in training, in bytes."""
     return sum(
         values.nbytes
         for name, values in network.state_dict().items()
@@ -87,19 +91,19 @@ def bytes_for_training(network: nn.Module) -> int:
 
 
 def for_training(network: nn.Module) -> tuple[str, ...]:
-    """Return the prefixes of the names of weights that are used only in training.
+    """Return the name prefixes of weights that are used only in training; empty if there are none.
 
-    They are an attribute of the network (`families.Family.for_training`).
+    A network lists them in its attribute `for_training` (`families.Family.for_training`).
     """
     prefixes: tuple[str, ...] = getattr(network, "for_training", ())
     return prefixes
 
 
 class Operations(TorchDispatchMode):
-    """Counts floating-point operations inside a `with` block, by torch's formulas.
+    """Counts the floating-point operations inside a `with` block, by torch's formulas.
 
-    Torch's own counter imports its compiler, which takes longer than everything else that is
-    measured here.
+    Torch's own counter (`FlopCounterMode`) is not used: it imports torch's compiler, which takes
+    longer than everything else that is measured here.
     """
 
     def __init__(self) -> None:
@@ -108,17 +112,16 @@ class Operations(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Return False, as nothing is compiled here.
+        """Return False, so that torch does not wrap `__torch_dispatch__`.
 
-        Otherwise torch wraps `__torch_dispatch__` to disable its compiler, and that wrapper imports
-        the compiler.
+        The wrapper would disable torch's compiler, which is not used here, but imports it for that.
         """
         return False
 
     def __torch_dispatch__(
         self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        """Compute one operation, and count it."""
+        """Run one operation, and add its count to `total`."""
         result = operation(*args, **(kwargs or {}))
         if (count := flop_registry.get(operation.overloadpacket)) is not None:
             self.total += count(*args, **(kwargs or {}), out_val=result)
@@ -126,10 +129,15 @@ class Operations(TorchDispatchMode):
 
 
 def multiply_adds(network: nn.Module, image: tuple[int, int, int]) -> int:
-    """Return the number of multiplications, each with its addition, in one image's forward pass.
+    """Count the multiply-adds in the forward pass of one image.
 
     Convolutions, matrix products and attention are counted, as half of torch's floating-point
-    operations. Attention is computed step by step, because torch does not count its faster paths.
+    operations. Torch has no formulas for its fast paths of attention, so they are disabled
+    meanwhile.
+
+    Args:
+        network: the network, whose mode (training or evaluation) is not changed.
+        image: (channels, height, width).
     """
     place, fast = next(network.parameters()).device, torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -145,8 +153,8 @@ def time_per_image(predict: Predict, images: Images) -> dict[str, float]:
     """Predict these images repeatedly, and measure the time per image.
 
     Returns:
-        `median_ms` and `p95_ms` (95th percentile) of a batch's time divided by its images, and the
-        number of `repetitions`.
+        The median and the 95th percentile of a batch's time divided by its number of images,
+        `median_ms` and `p95_ms`, and the number of `repetitions`.
     """
     spent, times = 0.0, list[float]()
     for _ in range(WARM_UPS):

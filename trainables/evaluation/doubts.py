@@ -1,10 +1,10 @@
-"""Labels that may be wrong: how many of them there are, and which.
+"""An estimate of the share of wrong labels, and of each label's probability of being wrong.
 
 A classifier is fitted to features of the images, and predicts the class probabilities of each image
-by cross-validation. The model is that labels are drawn from these probabilities, except for a share
-of labels that are drawn uniformly from all classes. This share is estimated by maximum likelihood,
-together with the temperature of the classifier, so that a merely poor classifier does not look like
-wrong labels. Labels of classes with hardly any other images are not judged.
+by cross-validation. The model assumes that labels are drawn from these probabilities, except for a
+share of labels that are drawn uniformly from all classes. This share is estimated by maximum
+likelihood, together with the temperature of the classifier, so that a merely poor classifier does
+not look like wrong labels. Labels of classes with too few images (`MIN_OTHERS`) are not judged.
 """
 
 import warnings
@@ -23,38 +23,46 @@ from trainables.evaluation.evaluate import load_model
 Floats = NDArray[np.float64]
 
 MIN_IMAGES = 50
-"""With fewer images that can be judged there is no result."""
+"""The least number of images that must be judged; with fewer, no label is doubted."""
 FOLDS = 10
 STRENGTH, LIKE = 0.05, 64
-"""The inverse of the ridge penalty of the logistic regression, for `LIKE` features."""
+"""The inverse of the ridge penalty of the logistic regression, `C`, chosen for `LIKE` features.
+
+For any other number, the features are scaled so that the same penalty fits.
+"""
 GAIN = 2.0
-"""The gain in log-likelihood that random labels must yield: the 2.3 % point of the likelihood-ratio
-test for their existence. With the 5 % point, 1.35, correct labels were rejected in up to 6 % of the
-simulations of `tests.bench.rates`, as the classifier's probabilities are estimates themselves.
+"""The gain in log-likelihood that is required to report wrong labels: the 2.3 % critical value of
+the likelihood-ratio test for a share above 0. With the 5 % value, 1.35, wrong labels were reported
+in up to 6 % of the simulations of `tests.bench.rates` with only correct ones, because the
+classifier's probabilities are estimates themselves.
 """
 BATCH = 256
 MIN_OTHERS = 2
-"""The number of other images of its class that must exist for an image to be judged.
+"""The number of other images that an image's class must have for its label to be judged.
 
 With fewer, the classifier prefers any other class, even if the label is correct: with 1, labels
-were doubted in 17 to 50 % of samples of 60 and 120 correct ones of 30 classes.
+were doubted in 17 to 50 % of the samples of 60 or 120 correctly labelled images of 30 classes.
 """
 UNSEEN = -20.0
-"""The log-probability of a class without images outside the fold."""
+"""The log-probability of a class that has no images outside the fold."""
 
 
 @dataclass(frozen=True)
 class Doubts:
-    """The labels that may be wrong."""
+    """The estimated share of wrong labels, and the probability of each to be wrong."""
 
     share: float
-    """The most likely share of wrong labels; 0 if there is no significant evidence for any."""
+    """The most likely share of wrong labels; 0 without significant evidence of any."""
     chances: Floats
-    """The probability that each label is wrong, (images,)."""
+    """The probability of each label to be wrong, (images,)."""
 
 
 def doubts(features: Floats, labels: NDArray[np.int64], classes: int) -> Doubts:
-    """Return the labels that may be wrong, given features of their images, (images, features)."""
+    """Estimate which labels are wrong, from features of their images, (images, features).
+
+    A label that is not judged has probability 0. So have all labels if fewer than `MIN_IMAGES` or
+    only a single class can be judged.
+    """
     none = Doubts(0.0, np.zeros(len(labels)))
     judged = np.bincount(labels, minlength=classes)[labels] > MIN_OTHERS
     if judged.sum() < MIN_IMAGES or len(np.unique(labels[judged])) < 2:
@@ -80,7 +88,7 @@ def _of_judged(logs: Floats, labels: NDArray[np.int64]) -> Doubts:
     if likelihoods[row, column] - likelihoods[:, 0].max() < GAIN:
         return none
     share, right = float(shares[column, 0]), fits[row][1]
-    # A label that is drawn at random may be the correct one, and is then not wrong.
+    # A label that is drawn uniformly may still be correct, with the probability of its class.
     wrong = share * (1 - right) / classes
     return Doubts(share * (1 - 1 / classes), wrong / ((1 - share) * right + share / classes))
 
@@ -111,15 +119,16 @@ def _out_of_fold(features: Floats, labels: NDArray[np.int64], classes: int) -> F
 
 
 def features_of(config: TrialConfig, dataset: Dataset, path: Path, images: Images) -> Floats:
-    """Return the inputs of the last layer of the model saved at `path`, (images, features).
+    """Compute the inputs of the last dense layer of the model saved at `path`, (images, features).
 
-    For a baseline these are its hand-made features.
+    They are those of the first network if there are folds, and log-probabilities for a network
+    without dense layers. A baseline has its hand-crafted features instead.
 
     Args:
-        config: its trial's.
-        dataset: the data that it was trained on, which determine the scaling of pixels.
-        path: its checkpoint.
-        images: in the form of the data set's, (images, height, width, channels).
+        config: the config of the model's trial.
+        dataset: the data set of the training, which determines the scaling of pixels.
+        path: the checkpoint.
+        images: uint8 (images, height, width, channels), in the size of the data set's images.
 
     Raises:
         CheckpointError: the checkpoint is damaged.

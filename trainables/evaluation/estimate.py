@@ -1,10 +1,11 @@
-"""Estimates of the cost of a training, or of a baseline's fit.
+"""Estimates of the seconds of an epoch, and of the bytes of a checkpoint.
 
-They are seconds per epoch, from a few measured steps, and bytes per checkpoint.
+The time is extrapolated from a few measured steps or, for a baseline, from a fit to a sample.
 
 No measurement takes much time or memory: the first step has two images, and the next ones as many
-as the time allows. A network for which even two images would take too much is not measured: its
-time is extrapolated from the most similar measured one, by the operations of a forward pass.
+as the limits allow. A network that exceeds the limits even with two images is not measured. Its
+time is extrapolated from the most similar measured network, in proportion to the operations of a
+forward pass.
 """
 
 import math
@@ -25,30 +26,34 @@ from trainables.training.process import prepare
 
 STEPS = 2
 FIRST = 2
-"""The images in the first step: batch normalisation needs two."""
+"""The number of images in the first step; batch normalisation needs at least two."""
 VALIDATION_SHARE = 1 / 3
-"""A forward pass takes about a third of a training step's time."""
+"""The time of an image in validation, as a share of its time in training.
+
+A forward pass takes about a third of the time of a training step.
+"""
 BOX_S = 3.0
-"""The seconds that the steps of one network, or the fits of one baseline, may take."""
+"""The most seconds to spend on the steps of one network, or on the fits of one baseline."""
 LONG_S = 0.5
-"""A step of at least this many seconds varies so little that it is measured once."""
+"""A step of at least this many seconds is measured only once, because its time varies little."""
 STEP_S = 5.0
-"""The most seconds that a step with two images may be expected to take; else it is skipped."""
+"""Networks whose step with two images is expected to take more seconds are not measured."""
 ALL_S = 90.0
-"""After this many seconds no further network is measured."""
+"""No further network is measured after this many seconds."""
 MOST_BYTES = 4 * 10**9
-"""The most bytes that a measured network may take, and at most half of the free memory."""
+"""The most bytes that a measured network may need; half of the free memory if that is less."""
 BATCH_BYTES = 10**9
-"""The most bytes of a measured batch."""
+"""The most bytes that the activations of a measured batch may take."""
 MOST_MEASURED = 14
-"""The most networks that are measured; the others are extrapolated."""
+"""The maximum number of networks that are measured; the others are extrapolated."""
 
 
 @dataclass(frozen=True)
 class Times:
-    """The seconds of a training step: `step_s` for any batch, and `image_s` for each image in it.
+    """The seconds of a training step: `step_s` for the step, and `image_s` for each image in it.
 
-    `work` is the operations of an image's forward pass; 0 if they are unknown.
+    `work` is the number of floating-point operations of an image's forward pass; 0 if it is
+    unknown.
     """
 
     step_s: float
@@ -56,12 +61,15 @@ class Times:
     work: float = 0.0
 
     def like(self, work: float) -> "Times":
-        """Extrapolate to a network whose forward pass has `work` operations per image."""
+        """Extrapolate to a network whose forward pass has `work` operations per image.
+
+        If either number of operations is unknown (0), the times stay the same.
+        """
         share = work / self.work if work and self.work else 1.0
         return Times(self.step_s, self.image_s * share, work)
 
     def epoch_s(self, batch: int, dataset: Dataset) -> float:
-        """Return the seconds of an epoch of one network: training, and validation."""
+        """Return the seconds of an epoch of one network, with training and validation."""
         count = len(dataset.train)
         steps = math.ceil(count / min(batch, count))
         return self.step_s * steps + self.image_s * (count + VALIDATION_SHARE * len(dataset.val))
@@ -70,12 +78,11 @@ class Times:
 def epochs_seconds(
     configs: Sequence[TrialConfig], dataset: Dataset, *, device: str = "cpu", threads: int = 1
 ) -> list[float]:
-    """Estimate the seconds of one epoch of each config.
+    """Estimate the seconds of one epoch of each config, with training and validation.
 
-    An epoch is training and validation, of all folds if there are any.
-
-    Networks that differ only in their training are measured once, and at most `MOST_MEASURED` of
-    them, evenly spread by their operations.
+    With folds, an epoch includes the networks of all folds. Configs that differ only in settings
+    without influence on the time per image are measured once. At most `MOST_MEASURED` networks are
+    measured, evenly spread by their operations.
 
     On a CPU with one thread, processor time is measured, which hardly depends on other processes.
     """
@@ -113,16 +120,16 @@ def epochs_seconds(
 
 
 def _kind(config: TrialConfig) -> Hashable:
-    """Return a key that is equal for configs whose steps, or fits, take the same time per image."""
+    """Return a key that configs share if their steps, or fits, take the same time per image."""
     if config.model.is_baseline:
         return config.model.name, config.model.options["features"]
-    # The rate of dropout does not matter, except that a rate of 0 is faster.
+    # All dropout rates take the same time, except that 0 is faster.
     model = replace(config.model, dropout=None)
     return model, config.model.dropout == 0, config.augment, config.precision
 
 
 def _spread(kinds: Sequence[Hashable]) -> list[Hashable]:
-    """Select at most `MOST_MEASURED` of these, evenly spread, with the first and the last."""
+    """Select at most `MOST_MEASURED` of these, evenly spread, including the first and the last."""
     count = min(MOST_MEASURED, len(kinds))
     return [kinds[round(place * (len(kinds) - 1) / max(1, count - 1))] for place in range(count)]
 
@@ -138,7 +145,7 @@ def _fits(
 
 
 def _nearest(seconds: dict[Hashable, float], kinds: list[Hashable], kind: Hashable) -> float:
-    """Return the seconds of a kind; if it was not measured, those of the nearest in order."""
+    """Return the seconds of a kind or, if it was not measured, of the nearest kind in `kinds`."""
     place = kinds.index(kind)
     return seconds[min(seconds, key=lambda measured: abs(kinds.index(measured) - place))]
 
@@ -151,9 +158,10 @@ def _measure_networks(
     device: str,
     clock: Callable[[], float],
 ) -> list[Times]:
-    """Measure these networks, in ascending order of their operations.
+    """Measure these networks, which must be in ascending order of their operations.
 
-    Those that would take too much time or memory are skipped, except the first.
+    The first is always measured. The others are skipped if they need too much memory, and the
+    measurement stops before a network that would take too much time.
     """
     measured: list[Times] = []
     began = time.monotonic()
@@ -170,7 +178,7 @@ def _measure_networks(
 
 
 def _most_like(measured: list[Times], work: float) -> Times:
-    """Extrapolate the times of a network with `work` operations from the most similar one."""
+    """Extrapolate the times of a network with `work` operations from the most similar network."""
     nearest = min(measured, key=lambda times: abs(math.log(max(work, 1) / max(times.work, 1))))
     return nearest.like(work)
 
@@ -182,7 +190,7 @@ def _times(
     clock: Callable[[], float],
     work: float,
 ) -> Times:
-    """Measure a network, in steps with two images and with as many as the limits allow."""
+    """Measure a network's steps with two images, and with as many images as the limits allow."""
     training = Training(config, dataset, device=device)
     means = MetricAverage("loss", device=training.device)
     generator = generator_for(config.seed, "estimate", 0)
@@ -206,7 +214,8 @@ def _times(
     if size == first:
         return Times(0.0, least_s / first, work)
     full_s = min([step_s(size) for _ in range(steps)][1:])
-    # For short steps the measurement of two images is imprecise, and may be too large.
+    # For short steps, the time of two images is imprecise, and may be too long. Therefore at least
+    # half of the larger step's time is attributed to its images.
     image_s = max((full_s - least_s) / (size - first), full_s / size / 2)
     return Times(max(0.0, full_s - size * image_s), image_s, work)
 
@@ -214,11 +223,11 @@ def _times(
 def checkpoint_bytes(
     config: ModelConfig, image: tuple[int, int, int], outputs: int, *, images: int = 0
 ) -> int:
-    """Return the bytes of a checkpoint of this model.
+    """Estimate the size of a checkpoint of this model, in bytes.
 
-    A network's are its weights, its buffers and Adam's two moments of each weight, as float32; it
-    is built without allocating them. A baseline's are the most that it stores for `images` training
-    images.
+    A network's checkpoint has its weights, its buffers and Adam's two moments of each weight, as
+    float32; the network is built without memory for them. For a baseline, the result is an upper
+    bound for a fit to `images` training images.
     """
     if config.is_baseline:
         from trainables.baselines.fitting import most_bytes

@@ -1,4 +1,4 @@
-"""The predictions of checkpoints, and their evaluation on a part of the data."""
+"""Predictions with the model of a checkpoint, and their evaluation on a part of the data set."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ from trainables.values import Evaluation, State
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """The model of a checkpoint, ready to be used.
+    """The model of a checkpoint, ready for predictions.
 
     For a trial with folds it is the ensemble of all its networks, which together were trained on
     every image outside the test set.
@@ -30,29 +30,35 @@ class TrainedModel:
 
     predict: Predict
     networks: list[nn.Module]
-    """Every network in it, which takes scaled images; empty for a baseline."""
+    """All networks of the model, which take scaled images; empty for a baseline."""
     precision: str
-    """The precision in which it was trained, and computes: `fp32`, `bf16` or `fp16`."""
+    """The precision of its training and its predictions, `fp32`, `bf16` or `fp16`; empty for a
+    baseline.
+    """
     module: nn.Module | None = None
-    """The function from pixels to raw predictions; None for a baseline."""
+    """Maps pixels to raw predictions (`Task.module`); None for a baseline."""
     members: tuple[nn.Module, ...] = ()
-    """The function from pixels to raw predictions of each network."""
+    """The same for each of the `networks`, which `module` combines; empty for a baseline."""
 
 
 def check(path: Path) -> None:
-    """Check that the checkpoint at `path` is complete (`checkpoint.verify`)."""
+    """Check that the checkpoint at `path` is complete and undamaged.
+
+    Raises:
+        CheckpointError: it is not (`checkpoint.verify`).
+    """
     checkpoint.verify(path)
 
 
 def evaluate(
     config: TrialConfig, dataset: Dataset, part: Part, path: Path, *, device: str = "cpu"
 ) -> Evaluation:
-    """Load the checkpoint at `path` and measure it on `part`.
+    """Load the checkpoint at `path`, and measure its predictions for `part`.
 
     Returns:
-        The task's evaluation (`Task.evaluate`). With folds also `members`: the primary metric of
-        each network on the part that it predicts (under the metric's name), their `mean`, and their
-        sample standard deviation `std`.
+        The task's evaluation (`Task.evaluate`). With folds, it has also `members`: the primary
+        metric of each network on the part that it predicts (under the metric's name), and their
+        `mean` and sample standard deviation `std`.
 
     Raises:
         CheckpointError: the checkpoint is damaged.
@@ -73,13 +79,13 @@ def evaluate(
 
 
 def brief(config: TrialConfig, evaluation: Evaluation) -> Evaluation:
-    """Return an evaluation on the validation set in the short form of the journal."""
+    """Shorten an evaluation on the validation set for the journal (`Task.brief`)."""
     task: Task = config.task.load()
     return task.brief(evaluation)
 
 
 def plain(config: TrialConfig, evaluation: Evaluation) -> Evaluation:
-    """Return an evaluation without tables and pictures."""
+    """Remove pictures and other bulky values from an evaluation (`Task.plain`)."""
     task: Task = config.task.load()
     return task.plain(evaluation)
 
@@ -87,12 +93,11 @@ def plain(config: TrialConfig, evaluation: Evaluation) -> Evaluation:
 def predictions(
     config: TrialConfig, dataset: Dataset, part: Part, path: Path, *, device: str = "cpu"
 ) -> Predictions:
-    """Predict a part with the network or baseline saved at `path`.
+    """Predict a part of the data set with the model saved at `path`.
 
-    Predictions are computed in the precision in which the network was trained. `dataset` determines
-    the scaling of pixels. With folds they are those of the ensemble of all networks; for the data
-    set's own training (and validation) set, each image is predicted by the network that was not
-    trained on it.
+    The predictions are computed in the precision of the training. `dataset` determines the scaling
+    of pixels. With folds, the ensemble of all networks predicts images outside the folds; an image
+    of the folds is predicted only by the network that was not trained on it.
     """
     task: Task = config.task.load()
     parts = _parts_of_networks(config, dataset, part)
@@ -100,7 +105,11 @@ def predictions(
 
 
 def _parts_of_networks(config: TrialConfig, dataset: Dataset, part: Part) -> list[Part]:
-    """Return the part that each network predicts, which together cover this part."""
+    """Return the part that each network predicts.
+
+    With folds, this is each fold's validation set if `part` is divided among the folds, and
+    otherwise the whole part.
+    """
     if dataset.folds is None:
         return [part]
     if part is dataset.train or (
@@ -113,8 +122,8 @@ def _parts_of_networks(config: TrialConfig, dataset: Dataset, part: Part) -> lis
 def _combine(task: Task, parts: list[Part], each: list[Predictions]) -> Predictions:
     """Combine the predictions of several networks for a whole part.
 
-    If all of them predict the same part, the task combines them; if the parts are folds, they are
-    put in the order of the whole part's rows.
+    If all of them predict the same part, the task combines them. If they predict its folds, the
+    predictions are joined in the order of the part's rows.
     """
     if len(each) == 1:
         return each[0]
@@ -136,12 +145,12 @@ def _predict_each(
     path: Path,
     device: str,
 ) -> list[Predictions]:
-    """Predict each part with the network of the same number in a checkpoint."""
+    """Predict each part with the checkpoint's network of the same index."""
     if config.model.is_baseline:
-        # Imported here: scikit-image takes half a second, for which networks need not wait.
+        # Imported here because networks do not need scikit-image, whose import takes half a second.
         from trainables.baselines import fitting
 
-        # With the features that all trials share; `load_model` is for new images.
+        # `load_model` would compute the features again; these are in the cache.
         fitted = [state["classifier"] for state in _states(dataset, path)]
         return [
             fitting.probabilities(config, dataset, part, own)
@@ -164,9 +173,10 @@ def _predict_each(
 def load_model(
     config: TrialConfig, dataset: Dataset, path: Path, *, device: str = "cpu"
 ) -> Iterator[TrainedModel]:
-    """Load the model saved at `path`, to be used inside the `with` block.
+    """Load the model saved at `path`, for use inside the `with` block.
 
-    Inside, autocast caches the weights in the network's precision, so that they are converted once.
+    Inside the block, gradients are disabled, and autocast caches the weights in the network's
+    precision, so that they are converted only once.
 
     Raises:
         CheckpointError: the checkpoint is damaged.
@@ -200,7 +210,11 @@ def load_model(
 
 
 def _states(dataset: Dataset, path: Path) -> list[State]:
-    """Return the state of each network, or classifier, in a checkpoint."""
+    """Load the state of the network or classifier in a checkpoint, or of each fold's.
+
+    Raises:
+        ValueError: the checkpoint and the data set have different numbers of folds.
+    """
     saved = checkpoint.load(path)
     states: list[State] = saved.get("folds", [saved])
     if len(states) != (dataset.folds or 1) or ("folds" in saved) != (dataset.folds is not None):

@@ -1,7 +1,7 @@
 """The memory and the operations of a training, counted on torch's `meta` device.
 
-Its tensors have sizes but no content, so that nothing is computed: counting is fast for networks of
-any size, and always has the same result.
+Tensors on this device have a shape but no data, so that nothing is computed: counting is fast for
+networks of any size, and deterministic.
 """
 
 import weakref
@@ -24,15 +24,15 @@ from trainables.training.loop import eval_batch
 from trainables.training.precision import has_bf16
 
 PROCESS_BYTES = 400 << 20
-"""The bytes that a process with torch takes before it trains."""
+"""The memory of a process that has imported torch but does not train yet, in bytes."""
 MOMENTS = {"sgd": 1}
-"""The values that an optimizer keeps for each weight; 2 for Adam and its variants."""
+"""The number of values that an optimizer stores for each weight; 2 for Adam and its variants."""
 SLACK = 1.5
-"""A factor on the kept bytes of a batch that allows for the layers' working memory."""
+"""A factor on the memory of a batch's activations that allows for the layers' working memory."""
 HALF = 0.55
-"""The bytes that bfloat16 keeps of a batch, as a share of those of float32."""
+"""The memory of a batch's activations in bfloat16, as a share of that in float32."""
 MANY = 256
-"""The images in the batch on which memory is counted."""
+"""The number of images in the batch whose memory is counted."""
 
 
 @dataclass(frozen=True)
@@ -41,28 +41,28 @@ class NetworkSize:
 
     weights: int
     learning: int
-    """The number of weights that are not frozen."""
+    """The number of weights that are trained, and not frozen."""
     trained_image: float
-    """The bytes that are kept per image, in float32, between forward and backward pass."""
+    """The bytes per image, in float32, that are kept from the forward to the backward pass."""
     tested_image: float
-    """The peak of bytes per image in a forward pass without gradients."""
+    """The peak memory of a forward pass without gradients, in bytes per image."""
     work: float
-    """The floating-point operations of an image's forward pass."""
+    """The number of floating-point operations in the forward pass of one image."""
 
 
 class _Counter(Operations):
-    """Measures the peak of bytes in new tensors, and counts the operations."""
+    """Measures the peak memory of new tensors, in bytes, and counts the operations."""
 
     def __init__(self) -> None:
         super().__init__()
         self.peak = self._now = 0
         self._alive: dict[int, int] = {}
-        """The bytes of each storage that is alive."""
+        """The size of each live storage, in bytes."""
 
     def __torch_dispatch__(
         self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        """Run one operation, and count the storages of its results that are new."""
+        """Run one operation, and count the storages that it creates."""
         results = super().__torch_dispatch__(operation, types, args, kwargs)
         for tensor in tree_leaves(results):
             if isinstance(tensor, Tensor):
@@ -83,10 +83,10 @@ class _Counter(Operations):
 
 @cache
 def size_of(model: ModelConfig, image: tuple[int, int, int], outputs: int) -> NetworkSize:
-    """Return the size of a network for images (channels, height, width) and `outputs` outputs.
+    """Measure a network for images (channels, height, width) with `outputs` outputs.
 
-    For a network that does not work on the `meta` device, only the weights are known; the other
-    numbers are 0.
+    For a network that cannot run on the `meta` device, only the numbers of weights are known; the
+    others are 0.
     """
     with torch.device("meta"):
         network = MODELS[model.name].build(image, outputs, **model.options)
@@ -105,13 +105,16 @@ def size_of(model: ModelConfig, image: tuple[int, int, int], outputs: int) -> Ne
 def _measure_pass(
     network: nn.Module, image: tuple[int, int, int], *, train: bool
 ) -> tuple[float, float]:
-    """Return the peak of bytes and the operations of a forward pass, per image."""
+    """Return the peak bytes and the operations of a forward pass, per image.
+
+    Both are 0 if the network cannot run on the `meta` device.
+    """
     network.train(train)
     try:
         with torch.set_grad_enabled(train), _fused_attention(), _Counter() as counted:
             outputs = network(torch.zeros(MANY, *image, device="meta"))
             del outputs
-    # A network may raise anything here, for example because it reads values.
+    # A network may raise anything here, for example because it reads the values of a tensor.
     except Exception:  # noqa: BLE001
         return 0.0, 0.0
     return counted.peak / MANY, counted.total / MANY
@@ -119,10 +122,11 @@ def _measure_pass(
 
 @contextmanager
 def _fused_attention() -> Iterator[None]:
-    """Keep torch from computing attention step by step, as it does on the `meta` device.
+    """Make attention use torch's fused operator on the `meta` device too.
 
-    The kernels of CPUs and GPUs keep no matrices of (tokens, tokens), which would be a quarter of
-    the counted memory of a vision transformer. Torch has no setting for this.
+    There torch computes attention step by step, with matrices of (tokens, tokens). The kernels of
+    CPUs and GPUs do not store these, which would be a quarter of the counted memory of a vision
+    transformer. Torch has no setting for this.
     """
     plain = functional.scaled_dot_product_attention
 
@@ -136,7 +140,7 @@ def _fused_attention() -> Iterator[None]:
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> Tensor:
-        """Compute `scaled_dot_product_attention`, if possible by the fused operator."""
+        """Compute `scaled_dot_product_attention`, if possible with the fused operator."""
         is_plain = attn_mask is not None or enable_gqa or query.dim() != 4
         if is_plain or query.device.type != "meta":
             return plain(
@@ -161,16 +165,16 @@ def _fused_attention() -> Iterator[None]:
 
 
 def size_for(config: TrialConfig, dataset: Dataset) -> NetworkSize:
-    """Return the size of a config's network for this data set."""
+    """Measure the network of a config for this data set (`size_of`)."""
     targets = config.task.load_targets()
     return size_of(config.model, targets.image(dataset), targets.width(dataset))
 
 
 def training_bytes(config: TrialConfig, dataset: Dataset) -> int:
-    """Return the most memory, in bytes, that the process which trains this config takes.
+    """Return an upper bound on the memory of a process that trains this config, in bytes.
 
     The images are not counted, because all processes of a machine share them. For a baseline, it is
-    only the memory of the process itself.
+    only the memory of the process before it fits.
     """
     if config.model.is_baseline:
         return PROCESS_BYTES

@@ -1,4 +1,4 @@
-"""A checkpoint as a self-contained folder, and the code that uses it.
+"""Export of a checkpoint as a self-contained folder, and predictions with it.
 
-`predictor.py` is copied beside the model and imports nothing of the project.
+`predictor.py` is copied into the folder, and imports nothing from this project.
 """

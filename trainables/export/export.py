@@ -1,7 +1,7 @@
 """Export of a checkpoint as a folder that can be used without this project.
 
 The folder contains a copy of its task's predictor (`TaskEntry.predictor`), which predicts from raw
-pixels. Its predictions are compared with the checkpoint's, and timed.
+pixels. The predictions are compared with those of the checkpoint, and timed.
 """
 
 import importlib
@@ -44,7 +44,7 @@ OF_BASELINES = (
     "scipy",
     "skops",
 )
-"""The packages that `trainables.export.predictor` imports for networks and for baselines.
+"""The packages that are required to use an exported network, or an exported baseline, with MLflow.
 
 They have the names of the package index.
 """
@@ -56,40 +56,39 @@ class Disagreement(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """The exported folder, and its comparison with the checkpoint on the validation images."""
+    """An exported folder, and its comparison with the checkpoint on the validation images."""
 
     folder: Path
     columns: tuple[str, ...]
-    """The columns of its table of predictions (`predictor.Predictor.table`)."""
+    """The columns of the model's table of predictions (`predictor.Predictor.table`)."""
     example: Images
     """One validation image, uint8 (1, height, width, channels)."""
     requirements: tuple[str, ...]
-    """The packages that are needed to use it."""
+    """The packages that are needed to use the model."""
     precision: str
-    """The precision in which it was trained. It always computes in float32."""
+    """The precision of the training; the exported model always computes in float32."""
     images: int
-    """The number of validation images that were compared."""
+    """The number of validation images on which they were compared."""
     value: float | None
-    """Its task's primary metric on these images; None with folds, whose networks were together
-    trained on all of them.
+    """The task's primary metric on these images; None with folds, because the networks together
+    were trained on all of them.
     """
     difference: float
-    """The largest difference between its predictions and the checkpoint's."""
+    """The largest difference between the model's predictions and the checkpoint's."""
     inference: dict[str, dict[str, float]]
-    """Milliseconds per image, by batch size (`cost.time_per_image`), on one thread of the CPU."""
+    """Milliseconds per image, by batch size (`cost.time_per_image`), on one CPU thread."""
     value_range: tuple[float, float] | None = None
-    """The values that were mapped to 0 and 255, for images of more than 8 bits."""
+    """The pixel values that are mapped to 0 and 255, for images of more than 8 bits."""
     onnx_difference: float | None = None
-    """The largest difference between its predictions and the ONNX network's; None without ONNX.
-    """
+    """The largest difference between the predictions of torch and ONNX; None without ONNX."""
     onnx_inference: dict[str, dict[str, float]] | None = None
 
 
 def check_onnx(config: TrialConfig) -> None:
-    """Check that this model can be exported to ONNX here.
+    """Check that this model can be exported to ONNX on this machine.
 
     Raises:
-        ConfigError: the model is a baseline.
+        ConfigError: the task does not support ONNX, or the model is a baseline.
         Unavailable: a package is missing.
     """
     config.task.require("onnx", "--onnx")
@@ -107,14 +106,14 @@ def check_onnx(config: TrialConfig) -> None:
 def export(
     config: TrialConfig, dataset: Dataset, path: Path, folder: Path, *, onnx: bool = False
 ) -> Exported:
-    """Write the checkpoint at `path` as a new folder, compare it with the checkpoint, and time it.
+    """Export the checkpoint at `path` to a new folder, compare both, and time the exported model.
 
-    With `onnx` it is written as ONNX too. Both are compared on all validation images and timed on
-    the CPU.
+    With `onnx`, the folder also gets an ONNX network. The predictions of both forms are compared on
+    all validation images, and timed on the CPU.
 
     Raises:
         CheckpointError: the checkpoint is damaged.
-        Disagreement: the written model has other predictions.
+        Disagreement: the predictions differ by more than the task allows.
         ConfigError, Unavailable: see `check_onnx`.
     """
     if onnx:
@@ -129,14 +128,14 @@ def export(
 def write(
     config: TrialConfig, dataset: Dataset, path: Path, folder: Path, *, watched: bool = False
 ) -> None:
-    """Write the checkpoint at `path` as a new folder, like `export`, but faster.
+    """Export the checkpoint at `path` to a new folder, like `export`, but faster.
 
-    It is compared with the checkpoint on a single batch, and not timed. It has a reference
-    (`reference`) only if it is to be `watched`.
+    The exported network is compared with the checkpoint's on a single batch, and not timed. The
+    reference (`reference`) is written only for a model that is to be `watched`.
 
     Raises:
         CheckpointError: the checkpoint is damaged.
-        Disagreement: the written model has other predictions.
+        Disagreement: the predictions differ by more than the task allows.
     """
     with load_model(config, dataset, path) as saved:
         _write(saved, config, dataset, path, folder, onnx=False)
@@ -177,18 +176,21 @@ def _write(
 
 
 def _code(task: TaskEntry) -> Any:
-    """Return the module of a task's predictor, whose file is copied with a model."""
+    """Import the module of a task's predictor, whose file is copied into the folder."""
     return importlib.import_module(task.predictor)
 
 
 def _compare(
     config: TrialConfig, dataset: Dataset, before: Predictions, folder: Path, precision: str
 ) -> Exported:
-    """Compare the written forms with the checkpoint and with each other, and time them.
+    """Compare the exported forms with the checkpoint and with each other, and time them.
+
+    After a training in half precision, the difference from the checkpoint is only recorded, because
+    the exported model computes in float32.
 
     Args:
-        config: the trial's.
-        dataset: the data, whose validation images are used.
+        config: the trial's config.
+        dataset: the data set, whose validation images are used.
         before: the checkpoint's predictions for these images.
         folder: the exported folder.
         precision: the precision in which the network was trained.
@@ -202,7 +204,7 @@ def _compare(
         _check_agreement(task, "the exported network", "the checkpoint", difference)
     if config.task is CLASSIFICATION:
         reference.write(folder, dataset, after[reference.sample(dataset)])
-    # Timed before onnxruntime starts its threads, which wait in busy loops.
+    # Timed before ONNX Runtime starts its threads, whose busy-waiting would slow this down.
     inference = times(written.predictions, task, dataset)
     onnx_facts: Json = {}
     if (folder / predictor.ONNX).exists():
@@ -231,9 +233,9 @@ def _compare(
 
 
 def times(predict: Predict, task: Task, dataset: Dataset) -> dict[str, dict[str, float]]:
-    """Measure milliseconds per image, by batch size, on one thread of the CPU.
+    """Measure the milliseconds per image, by batch size, on one CPU thread.
 
-    Several threads would wait for each other and for other processes.
+    With several threads the times would vary: threads wait for each other and for other processes.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -247,7 +249,7 @@ def times(predict: Predict, task: Task, dataset: Dataset) -> dict[str, dict[str,
 
 
 def _check_agreement(task: Task, first: str, second: str, difference: float) -> None:
-    if not difference <= task.tolerance:  # in this form it refuses NaN as well
+    if not difference <= task.tolerance:  # unlike `>`, this refuses NaN too
         raise Disagreement(
             f"{first} and {second} differ by {difference:.2g} in a prediction of a validation "
             f"image (allowed: {task.tolerance:g}). Nothing was registered."
@@ -259,8 +261,8 @@ def _write_network(
 ) -> Json:
     """Write the function from pixels to raw predictions as a program for any batch size.
 
-    If the task takes images of any size, so does the program. It is compared with the network on a
-    batch. The result is empty, as `about.json` needs no further values for a network.
+    If the task accepts images of any size, so does the program. It is compared with the network on
+    one batch. The result is empty, because `about.json` needs no further values for a network.
     """
     pixels = torch.from_numpy(
         np.ascontiguousarray(task.examples(dataset, min(batch, len(dataset.val))))
@@ -275,7 +277,7 @@ def _write_network(
             "the trained one",
             difference(module(pixels).numpy(), program.module()(pixels).numpy()),
         )
-        # torch would store them in the file, as a pickle of images of the data set.
+        # Otherwise torch stores them in the file: a pickle with images of the data set.
         program.example_inputs = None
         torch.export.save(program, folder / predictor.NETWORK)
         if onnx:
@@ -294,13 +296,13 @@ def _write_network(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Ignore the warnings of torch's exporters about their own code."""
+    """Suppress the warnings of torch's exporters about their own code."""
     with warnings.catch_warnings(action="ignore"):
         yield
 
 
 def in_onnxruntime(path: Path, threads: int) -> Predict:
-    """Load the network at `path` in onnxruntime, with `threads` threads on the CPU."""
+    """Load the network at `path` in ONNX Runtime, with `threads` threads on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -320,7 +322,7 @@ def _write_baselines(config: TrialConfig, path: Path, folder: Path) -> Json:
     The files contain no types of this project, so that they can be loaded without it.
 
     Returns:
-        The values for `about.json`.
+        Further values for `about.json`.
     """
     import skops.io
 

@@ -1,4 +1,4 @@
-"""A cache of exported models on disk, so that a model is exported only once."""
+"""A cache of exported models on disk, so that no model is exported twice."""
 
 import hashlib
 import json
@@ -13,16 +13,20 @@ from trainables.disk import sync
 from trainables.export.predictor import DESCRIPTION
 
 LIMIT = 5 * 10**9
-"""The most bytes of all models together; the least recently used are removed first."""
+"""The maximum size of all models together, in bytes; the least recently used are removed first."""
 
 
 def key_of(*identity: object) -> str:
-    """Return the key of the model that these plain values identify."""
+    """Return the key of the model that these JSON-compatible values identify."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def fetch(key: str, into: Path) -> bool:
-    """Copy the model with this key into a new folder. True if it was in the cache."""
+    """Copy the model with this key from the cache to `into`, which must not exist.
+
+    Returns:
+        True on success; False if the model is not in the cache or cannot be copied.
+    """
     folder = cache_folder("exported") / key
     try:
         os.utime(folder)  # eviction removes the least recently used
@@ -35,7 +39,7 @@ def fetch(key: str, into: Path) -> bool:
 
 
 def keep(model: Path, key: str) -> None:
-    """Add a copy of the model in this folder to the cache, unless the disk refuses."""
+    """Add a copy of the model in this folder to the cache; errors of the disk are ignored."""
     folder = cache_folder("exported") / key
     with suppress(OSError):
         make_private(folder.parent)

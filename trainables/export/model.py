@@ -1,4 +1,4 @@
-"""A model in a folder, applied to arrays, files and Pillow images.
+"""A model loaded from its folder, for predictions from arrays, files and Pillow images.
 
 Images are preprocessed as in training, and predicted by the `Predictor` of the model's task.
 """
@@ -21,28 +21,28 @@ from trainables.export import predictor
 from trainables.export.predictor import DESCRIPTION, MODES, Images, Probabilities
 
 INSIDE = Path("artifacts") / "classifier"
-"""The place of a classifier's folder in a model's folder of MLflow."""
+"""The path of a classifier's folder within an MLflow model."""
 
 
 def folder_in(path: Path) -> Path | None:
-    """Return the classifier's folder: `path`, or the one in an MLflow model, or None."""
+    """Find the classifier's folder: `path`, or `INSIDE` in an MLflow model; None without one."""
     return next(
         (folder for folder in (path, path / INSIDE) if (folder / DESCRIPTION).is_file()), None
     )
 
 
 class TaskPredictor(Protocol):
-    """The interface of the class `Predictor` in a task's stand-alone file (`TaskEntry.predictor`).
+    """The interface of `Predictor` in a task's stand-alone module (`TaskEntry.predictor`).
 
-    It is created from a model's folder, whose `about.json` has the values of `Task.about`.
+    It is built from a model's folder, whose `about.json` has the values of `Task.about`.
     """
 
     classes: list[str]
     """The names of the classes; empty if the task has none."""
     image: tuple[int, int, int]
-    """(height, width, channels: 1 or 3) of the images that it was trained with."""
+    """The shape of the training images, (height, width, channels), with 1 or 3 channels."""
     batch: int
-    """The number of images that are predicted at once."""
+    """The maximum number of images in a batch."""
 
     def predictions(self, images: Any) -> Any:
         """Predict uint8 images, one array or a list of arrays."""
@@ -52,20 +52,20 @@ class TaskPredictor(Protocol):
 
 
 class Model:
-    """A trained model, ready for images."""
+    """A trained model, ready for predictions."""
 
     def __init__(
         self, folder: Path, source: str, task_predictor: TaskPredictor | None = None
     ) -> None:
-        """Read the model in a folder, which is not needed afterwards.
+        """Load the model in a folder, which is not needed afterwards.
 
         Args:
-            folder: the model's.
-            source: its name in messages.
-            task_predictor: replaces the task's own predictor.
+            folder: the model's folder.
+            source: the model's name in messages.
+            task_predictor: used instead of the predictor of the model's task.
 
         Raises:
-            ConfigError: its task is unknown in this version.
+            ConfigError: the model's task is unknown in this version.
         """
         self.source = source
         description = json.loads(read_regular(folder / DESCRIPTION))
@@ -88,25 +88,25 @@ class Model:
 
     @property
     def batch(self) -> int:
-        """The number of images that are predicted at once."""
+        """The maximum number of images in a batch."""
         return self._predictor.batch
 
     @property
     def signature(self) -> tuple[Any, ...]:
-        """The facts that must be equal for one model to replace another."""
+        """The properties that must be equal for one model to replace another."""
         own = self._predictor
         return self.task.name, own.image, self._any_size, self._levels, tuple(own.classes)
 
     @property
     def image(self) -> tuple[int, int, int]:
-        """(height, width, channels: 1 or 3) of the images that it was trained with."""
+        """The shape of the training images, (height, width, channels), with 1 or 3 channels."""
         return self._predictor.image
 
     def rows(self, images: list[Images]) -> list[dict[str, Any]]:
-        """Return the predictions as rows of a table, a dict for each image.
+        """Predict images, and return a dict for each, as a row of a table.
 
-        For classification they are the most probable `class`, its `probability`, and the `margin`
-        between that and the next one's.
+        For classification its keys are the most probable `class`, its `probability`, and the
+        `margin` by which this exceeds the second highest probability.
 
         Args:
             images: pixels, as returned by `pixels`.
@@ -126,12 +126,12 @@ class Model:
         ]
 
     def pixels(self, path: str | PathLike[str]) -> Images:
-        """Decode a file like the training images, (height, width, channels).
+        """Decode a file in the same way as the training images, (height, width, channels).
 
-        Several threads may call this at once.
+        This method is thread-safe.
 
         Raises:
-            ConfigError: there is no such file, or the model does not accept this image.
+            ConfigError: the file does not exist, or the model does not accept this image.
         """
         pixels: Images = self._pixels(path)
         if self.task is not CLASSIFICATION:
@@ -141,10 +141,10 @@ class Model:
     def decoded(self, image: Image.Image, name: str = "") -> Images:
         """Decode an image that `open_image` has opened, like `pixels`.
 
-        `name` is its name in messages.
+        `name` is the image's name in messages.
 
         Raises:
-            DataError: it is damaged, or has more than 8 bits, unlike the training images.
+            DataError: the image is damaged, or has more than 8 bits, unlike the training images.
             ConfigError: the model does not accept this image.
         """
         levels = self._range_of(image.mode, name or "the image")
@@ -159,7 +159,7 @@ class Model:
         return pixels
 
     def accepted(self, images: Any) -> list[Images]:
-        """Convert arrays in any form that `probabilities` accepts to pixels, like `pixels`.
+        """Convert arrays in any form that `probabilities` accepts to the form returned by `pixels`.
 
         Raises:
             ConfigError: the images have another form.
@@ -170,16 +170,14 @@ class Model:
         return [predictor.as_trained(image[None], self.image)[0] for image in arrays]
 
     def predictions(self, images: Any) -> Any:
-        """Return the task's predictions for pixels as returned by `pixels`."""
+        """Return the task's predictions for images in the form that `pixels` returns."""
         return self._predictor.predictions(images)
 
     def predict(self, images: Any) -> Any:
-        """Return the name of each image's most probable class.
-
-        For a task other than classification, return its predictions.
+        """Return the name of each image's most probable class; for other tasks, their predictions.
 
         Raises:
-            ConfigError: the images have another form (see `probabilities`).
+            ConfigError: the images have none of the accepted forms (see `probabilities`).
         """
         if self.task is not CLASSIFICATION:
             return self._predictions(images)
@@ -198,8 +196,8 @@ class Model:
                 Files and Pillow images are rotated according to their EXIF tag.
 
         Raises:
-            ConfigError: the images have another form, or a file cannot be read (`DataError`); or
-                the task of the model is not classification.
+            ConfigError: the images have none of these forms, a file cannot be read (`DataError`),
+                or the task of the model is not classification.
         """
         if self.task is not CLASSIFICATION:
             raise ConfigError(
@@ -209,7 +207,7 @@ class Model:
         return probabilities
 
     def _predictions(self, images: Any) -> Any:
-        """Return the task's predictions: an array, or a list with one for each image."""
+        """Return the task's predictions: an array, or a list with one element for each image."""
         if isinstance(images, np.ndarray) and images.dtype != object:
             return self._of_pixels(images[None] if _is_single(images) else images)
         if isinstance(images, str | PathLike | Image.Image):
@@ -243,10 +241,14 @@ class Model:
         return arrays
 
     def _check(self, shape: tuple[int, ...]) -> None:
-        """Check that an image has the shape, (height, width, channels), of the training images.
+        """Check that an image of shape (height, width, channels) fits the model.
+
+        Its channels must be those of the training images and, unless the model accepts any size,
+        its height and width too. Images are not resized here, because the predictions refer to
+        their pixels.
 
         Raises:
-            ConfigError: it has not. It is not resized, because predictions refer to its pixels.
+            ConfigError: the image does not fit.
         """
         trained = self._predictor.image
         if shape[2] != trained[2] or not (self._any_size or shape == trained):
@@ -257,9 +259,9 @@ class Model:
             )
 
     def _pixels(self, image: Any) -> Any:
-        """Return an image's pixels; files and Pillow images are converted to the model's form.
+        """Convert a file or a Pillow image to pixels in the model's form; return arrays unchanged.
 
-        Files are decoded like those of the training, large JPEGs at a fraction of their size.
+        Files are decoded like those of the training, large JPEGs at a reduced size.
         """
         if isinstance(image, str | PathLike):
             pixels = self._decode_file(Path(image))
@@ -283,10 +285,10 @@ class Model:
             return self.decoded(image, f"'{path}'")
 
     def _range_of(self, mode: str, image: str) -> tuple[float, float]:
-        """Return the values that become 0 and 255 in images of more than 8 bits.
+        """Return the pixel values that are mapped to 0 and 255; (0, 255) for images of 8 bits.
 
         Raises:
-            DataError: this mode has more than 8 bits, but the training images had 8.
+            DataError: the image has more than 8 bits, but the training images had 8.
         """
         if mode in DEPTHS and self._levels is None:
             raise DataError(

@@ -1,18 +1,19 @@
-"""A promoted classifier in use: raw images in, class names and probabilities out.
+"""Class names and probabilities of raw images, predicted by a promoted classifier.
 
-It is copied with the classifier, so it imports nothing of this project.
+This file is copied with the classifier, so it imports nothing from this project.
 
     Predictor(folder).table(images)
 
-returns a table, one row for each image: `class`, `probability`, and for each class NAME a column
-`probability of NAME`. Images are uint8, of any size: one array, (count, height, width) if they are
-grey or else (count, height, width, channels) with 1 (grey), 2 (grey and alpha), 3 (RGB) or 4
-channels (RGB and alpha); or a list of images, each (height, width) or (height, width, channels),
-whose sizes may differ. A single image is `image[None]` or `[image]`.
+returns a table with one row for each image: `class`, `probability`, and for each class NAME a
+column `probability of NAME`. Images are uint8, of any size: one array, (count, height, width) if
+they are grey, or else (count, height, width, channels) with 1 channel (grey), 2 (grey and alpha), 3
+(RGB) or 4 (RGB and alpha); or a list of images, each (height, width) or (height, width, channels),
+whose sizes may differ. A single image is passed as `image[None]` or `[image]`.
 
 The folder contains `about.json` (the classes, the shape of images, the batch size), this file, and
-`network.pt2`, a torch.export program from uint8 pixels to probabilities; or, for a baseline,
-`classifier-1.skops` (with folds more of them) and `features.py`, which computes their features.
+`network.pt2`, a torch.export program from uint8 pixels to probabilities. For a baseline it
+contains, instead of the network, `classifier-1.skops` (and further ones with folds) and
+`features.py`, which computes their features.
 """
 
 import importlib.util
@@ -39,7 +40,7 @@ DESCRIPTION, NETWORK, CODE, FEATURES, ONNX = (
     "features.py",
     "model.onnx",
 )
-"""The files of a folder; each model has some of them."""
+"""The names of the files in a folder; each model has some of them."""
 CHANNELS = 4
 """The maximum number of channels: RGB and alpha."""
 ACCEPTED = (
@@ -47,11 +48,11 @@ ACCEPTED = (
     "or grey (count, height, width), or a list of images"
 )
 MODES = {1: "L", 3: "RGB"}
-"""Pillow's names for the channels of the images that a classifier was trained with."""
+"""Pillow's modes, by the number of channels of the training images."""
 
 
 class Predictor:
-    """The classifier in a folder."""
+    """A classifier loaded from its folder."""
 
     def __init__(self, folder: Path) -> None:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
@@ -63,7 +64,10 @@ class Predictor:
         )
 
     def predictions(self, images: Any) -> Probabilities:
-        """Return the probability of each class, (count, classes), for images in any accepted form.
+        """Predict the probability of each class, float64 (count, classes).
+
+        Args:
+            images: in any form that `as_images` accepts.
 
         Raises:
             ValueError: the images have another form.
@@ -85,7 +89,7 @@ class Predictor:
         return as_trained(images, self.image)
 
     def table(self, images: Any) -> "pd.DataFrame":
-        """Return a table of the classes and their probabilities, one row for each image."""
+        """Return a table of the predicted classes and probabilities, one row for each image."""
         import pandas as pd  # takes half a second, and servers do not need it
 
         chances = self.predictions(images)
@@ -99,9 +103,9 @@ class Predictor:
 
 
 def column(name: str) -> str:
-    """Return the title of a class's column of probabilities.
+    """Return the title of the column of a class's probabilities.
 
-    The prefix ensures that no class name equals the title of another column.
+    The prefix ensures that it never equals the title of another column, such as `class`.
     """
     return f"probability of {name}"
 
@@ -113,7 +117,7 @@ def as_images(images: Any) -> Images | list[Images]:
         uint8 (count, height, width, channels), or a list of (height, width, channels).
 
     Raises:
-        ValueError: they have another form, or are ambiguous.
+        ValueError: the images have none of the accepted forms, or their form is ambiguous.
     """
     if isinstance(images, np.ndarray) and images.dtype != object:
         return _check_array(images, ("count", "height", "width"))
@@ -127,9 +131,9 @@ def as_images(images: Any) -> Images | list[Images]:
 
 
 def _check_array(images: NDArray[Any], axes: tuple[str, ...]) -> Images:
-    """Check an array, and add an axis of channels after these axes if it has none.
+    """Check an array, and append an axis of channels if it has only the given `axes`.
 
-    int64 values from 0 to 255 are accepted too, as JSON has no uint8.
+    int64 values from 0 to 255 are accepted too, because JSON has no uint8.
     """
     received = images
     if images.dtype == np.int64 and images.size and images.min() >= 0 and images.max() <= 255:
@@ -154,17 +158,17 @@ def _check_array(images: NDArray[Any], axes: tuple[str, ...]) -> Images:
 
 
 def _form(images: NDArray[Any]) -> str:
-    """The type and shape of an array, for a message: `got float32 (3, 8, 8)`."""
+    """Describe the type and shape of an array for a message: `got float32 (3, 8, 8)`."""
     return f"got {images.dtype} {images.shape}"
 
 
 def as_trained(images: Images, trained_shape: tuple[int, int, int]) -> Images:
     """Convert images to the shape (height, width, channels) of the training images.
 
-    They get a white background if they are transparent, then become grey or colour, and are then
-    resized (bilinear). The files of a data set are converted in the same way, except that a JPEG of
-    a million pixels or more that becomes much smaller is decoded at a reduced size first, so that
-    some pixels differ a little.
+    Transparent images are put on a white background. Then images are converted to grey or colour,
+    and resized (bilinear). The files of a data set are converted in the same way, except that a
+    JPEG of a million pixels or more that becomes much smaller is first decoded at a reduced size,
+    so that some pixels differ a little.
     """
     height, width, channels = trained_shape
     if images.shape[1:] == trained_shape:
@@ -185,7 +189,7 @@ def as_trained(images: Images, trained_shape: tuple[int, int, int]) -> Images:
 
 
 def on_white(picture: Image.Image) -> Image.Image:
-    """Put a picture with alpha on a white background."""
+    """Put an image with alpha on a white background; the result is RGBA."""
     ground = Image.new("RGBA", picture.size, "white")
     ground.alpha_composite(picture.convert("RGBA"))
     return ground
@@ -207,7 +211,10 @@ def _network(folder: Path) -> Classify:
 
 
 def _baseline(folder: Path, description: dict[str, Any]) -> Classify:
-    """Return a function that averages scikit-learn classifiers on hand-made features."""
+    """Load scikit-learn classifiers, and return a function that averages their probabilities.
+
+    The function computes the hand-crafted features of images first.
+    """
     import skops.io
 
     features = _module(folder / FEATURES)
@@ -237,9 +244,9 @@ def _baseline(folder: Path, description: dict[str, Any]) -> Classify:
 
 
 def _fitted_chances(fitted: Any, temperature: float | None, values: Any) -> Probabilities:
-    """Return class probabilities from features.
+    """Predict class probabilities from features.
 
-    An SVM, which is the only classifier with a temperature, has softmax(decisions / temperature).
+    Only an SVM has a temperature. Its probabilities are softmax(decisions / temperature).
     """
     from scipy.special import softmax
 
@@ -254,9 +261,9 @@ def _fitted_chances(fitted: Any, temperature: float | None, values: Any) -> Prob
 
 
 def _module(path: Path) -> Any:
-    """Load a file's code as a module without registering it under a name.
+    """Load a Python file as a module, without registering it in `sys.modules`.
 
-    Another model's file could have the same name.
+    A file of another model could have the same name.
     """
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:

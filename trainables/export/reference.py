@@ -1,10 +1,11 @@
-"""A classifier's record of its validation images, in its folder, to compare new images with them.
+"""A classifier's predictions for its validation images, stored with it to compare new images with.
 
-It has the class and the probabilities of up to 2,000 of them, but not the images themselves. With
-folds there are no probabilities, because the networks were together trained on every image.
+The file has the true class and the predicted probabilities of up to 2,000 validation images, but
+not the images themselves. With folds it has no probabilities, because the networks together were
+trained on every image.
 
-A model that was improved has also a record of images from before that (`EarlierImages`). Files of
-earlier versions contain features of the images too, which are ignored.
+For an improved model, it also has predictions for images that were recorded before the improvement
+(`EarlierImages`). Files of earlier versions contain features of the images too, which are ignored.
 """
 
 import json
@@ -28,76 +29,81 @@ Probabilities = NDArray[np.float64]
 
 FILE = "reference.npz"
 VERSION = 1
-"""To be raised when an array changes its meaning."""
+"""Increment this when the meaning of an array changes."""
 IMAGES = 2000
-"""The largest number of images in the record."""
+"""The maximum number of images in the file."""
 SEED = 20
 NAMES, LETTERS = 100_000, 16
-"""The largest number of image names, and the letters that are stored of each. The names are SHA-256
-digests, of which this many do not collide in 16 hex digits.
+"""The maximum number of image names, and the number of characters that are stored of each. The
+names are SHA-256 digests in hex. Among this many, 16 digits are practically unique.
 """
 PREFIX = "met_"
-"""The prefix of the names of arrays that only an improved model has."""
+"""The prefix of the arrays that only an improved model has."""
 
 
 @dataclass(frozen=True)
 class EarlierImages:
-    """Images that were recorded before a model was improved, as the improved model sees them."""
+    """Images recorded before the model was improved, with the improved model's predictions."""
 
     probabilities: Probabilities
-    """Its probabilities, (images, classes), for a random sample of those that could not join its
-    training even if they were corrected; (0, classes) if there were too few.
+    """Class probabilities, (images, classes), for a random sample of the images that could not join
+    its training even if they were corrected; (0, classes) if there were too few.
     """
     labelled: Probabilities
-    """Its probabilities for images of known class that it was not trained on, (images, classes)."""
+    """Class probabilities, (images, classes), for images of known class that were not trained on.
+    """
     targets: NDArray[np.int64]
-    """The class of each of these, (images,)."""
+    """The class of each labelled image, (images,)."""
     luck: NDArray[np.float32]
-    """How much of being right on each of these is likely luck, as it was selected for that."""
+    """For each labelled image, the share of being right, 0 to 1, that is likely luck, (images,).
+
+    The model was selected by these images, so that its accuracy on them is likely too high.
+    """
     trained: NDArray[np.bytes_]
-    """The names of the recorded images that it was trained on, shortened (`short`)."""
+    """The shortened names (`short`) of the recorded images that it was trained on."""
 
     @cached_property
     def _trained(self) -> frozenset[bytes]:
         return frozenset(self.trained.tolist())
 
     def was_trained_on(self, image: str) -> bool:
-        """True if the model was trained on the recorded image of this name."""
+        """True if the model was trained on the recorded image with this (full) name."""
         return image[:LETTERS].encode() in self._trained
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Validation images, as the classifier sees them."""
+    """The classes and probabilities of validation images, and the classifier's input format."""
 
     classes: tuple[str, ...]
     image: tuple[int, int, int]
-    """(height, width, channels) of the images that it was trained with."""
+    """The shape of the training images, (height, width, channels)."""
     value_range: ValueRange
-    """The values that become 0 and 255 in images of more than 8 bits."""
+    """The pixel values that are mapped to 0 and 255 in images of more than 8 bits."""
     targets: NDArray[np.int64]
-    """The class of each image, (images,)."""
+    """The true class of each image, (images,)."""
     probabilities: Probabilities
     """The classifier's probabilities for each image, (images, classes); (0, classes) with folds."""
     earlier: EarlierImages | None = None
-    """Images from before it was improved; None for a model that was not."""
+    """Images from before the model was improved; None if it never was."""
 
     def pixels(self, path: Path) -> Images:
-        """Decode a file as the classifier would, without loading the classifier.
+        """Decode an image file as the classifier would, without loading the classifier.
 
         Raises:
             DataError: the file is not an image.
         """
-        from trainables.export.predictor import MODES  # imports pandas
+        from trainables.export.predictor import MODES
 
         height, width, channels = self.image
         return decode(path, (width, height), MODES[channels], self.value_range)
 
 
 def sample(dataset: Dataset) -> NDArray[np.intp]:
-    """Return the rows of the validation images to record, in random order.
+    """Choose at most `IMAGES` validation images to record, and return their rows in random order.
 
-    Therefore the first of them are a random sample too; data sets are often sorted by class.
+    Because of this order, the first rows are a random sample too, although data sets are often
+    sorted by class.
     """
     return np.random.default_rng(SEED).permutation(len(dataset.val))[:IMAGES].astype(np.intp)
 
@@ -106,8 +112,8 @@ def write(folder: Path, dataset: Dataset, probabilities: Probabilities) -> None:
     """Write the reference into a classifier's folder.
 
     Args:
-        folder: the classifier's.
-        dataset: its data set.
+        folder: the classifier's folder.
+        dataset: the data set of its training.
         probabilities: its probabilities for the validation images of `sample`.
     """
     targets = np.asarray(dataset.val.targets)[sample(dataset)]
@@ -121,14 +127,15 @@ def write(folder: Path, dataset: Dataset, probabilities: Probabilities) -> None:
 
 
 def short(images: list[str]) -> NDArray[np.bytes_]:
-    """Shorten the names of recorded images; if there are too many, keep the last."""
+    """Shorten image names to `LETTERS` characters, and keep only the last `NAMES` of them."""
     return np.array([image[:LETTERS] for image in images[-NAMES:]], dtype=f"S{LETTERS}")
 
 
 def add(folder: Path, earlier: EarlierImages) -> None:
-    """Add images from before a model was improved to the reference in its folder.
+    """Add images from before the model was improved to the reference in its folder.
 
-    At most the first `IMAGES` of each kind are stored.
+    Those of an earlier improvement are replaced. At most the first `IMAGES` images of each kind,
+    and the last `NAMES` names, are stored.
     """
     with np.load(folder / FILE, allow_pickle=False) as stored:
         plain = {name: stored[name] for name in stored if not name.startswith(PREFIX)}
@@ -144,9 +151,10 @@ def add(folder: Path, earlier: EarlierImages) -> None:
 
 
 def read(folder: Path) -> Reference | None:
-    """Return the reference in a classifier's folder.
+    """Read the reference in a classifier's folder.
 
-    None if it has none, for example because an earlier version has promoted it.
+    The result is None if the folder has none, for example because an earlier version of this
+    project promoted the model.
 
     Raises:
         ConfigError: the task of the model is not classification.

@@ -1,7 +1,7 @@
-"""A model that is prepared for serving: loaded, warmed up, and with the best number of threads.
+"""Models loaded for serving: warmed up, and with the fastest number of threads.
 
-With `model.onnx`, ONNX Runtime is used, and neither torch nor pandas is imported; otherwise the
-libraries of the folder's own code.
+With `model.onnx`, ONNX Runtime is used if it is installed, and neither torch nor pandas is
+imported. Otherwise the folder's own libraries compute, torch or scikit-learn.
 """
 
 import json
@@ -21,14 +21,14 @@ from trainables.export.model import Model
 from trainables.export.predictor import DESCRIPTION, NETWORK, ONNX, Images, Probabilities
 
 BUDGET_S = 0.25
-"""The most seconds for which a number of threads, or a batch size, is tried."""
+"""The most seconds to spend on measuring a number of threads, or a batch size."""
 TRIES = 5
 WORTH = 0.85
-"""The number of threads is doubled only if that reduces the time to less than this share."""
+"""The number of threads is doubled only if this reduces the time to less than this share of it."""
 LARGEST = 128
-"""The most images in a batch: larger ones are no faster on a CPU, but delay answers."""
+"""The maximum batch size: larger batches are no faster on a CPU, but delay responses."""
 TRIED = 8
-"""The batch size with which numbers of threads are compared."""
+"""The batch size for comparing numbers of threads."""
 
 
 class _Onnx(predictor.Predictor):
@@ -53,7 +53,7 @@ def _session(path: Path, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # Threads that wait in a busy loop would take the processor from the reading of requests.
+    # Busy-waiting threads would take processor time from the threads that read requests.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # errors
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -61,15 +61,15 @@ def _session(path: Path, threads: int) -> Any:
 
 @dataclass(frozen=True)
 class Runtime:
-    """A model that is loaded and warmed up, and whose speed is known."""
+    """A model that is loaded and warmed up, with its measured speed."""
 
     model: Model
     engine: str
-    """The library that computes: `ONNX Runtime`, `torch` or `scikit-learn`."""
+    """The library that computes the predictions: `ONNX Runtime`, `torch` or `scikit-learn`."""
     threads: int
-    """The number of threads that it computes with; 0 if we do not control it."""
+    """The number of threads of the computation; 0 if it is not controlled here."""
     seconds: dict[int, float]
-    """The seconds of a batch, by batch size."""
+    """The measured seconds of a batch, by batch size."""
 
     def batch_within(self, limit_s: float) -> int:
         """Return the largest measured batch size that takes at most `limit_s`, or 0."""
@@ -82,13 +82,13 @@ def load(folder: Path, source: str, most_threads: int) -> Runtime:
     """Load the model in a folder, choose its number of threads, and measure its speed.
 
     Args:
-        folder: the model's (`trainables.export.export`); it is not needed afterwards.
-        source: the name of the model in messages.
-        most_threads: the most threads that it may compute with.
+        folder: the model's folder (`trainables.export.export`), which is not needed afterwards.
+        source: the model's name in messages.
+        most_threads: the maximum number of threads for the computation.
 
     Raises:
-        ConfigError: its task is unknown in this version.
-        Exception: libraries may raise anything for a damaged folder.
+        ConfigError: the model's task is unknown in this version.
+        Exception: the libraries may raise anything for a damaged folder.
     """
     description = json.loads(read_regular(folder / DESCRIPTION))
     is_classifier = description.get("task", DEFAULT_TASK) == DEFAULT_TASK
@@ -123,11 +123,11 @@ class Fastest:
 
 
 def fastest(make: Callable[[int], Model], most: int) -> Fastest:
-    """Double the number of threads, up to `most`, while that makes the model much faster.
+    """Double the number of threads, up to `most`, while that makes the model clearly faster.
 
     Args:
         make: builds the model for a number of threads.
-        most: the most threads.
+        most: the maximum number of threads.
     """
     best, threads = Fastest(make(1), 1), 2
     seconds = _batch_seconds(best.value, TRIED)
@@ -141,7 +141,7 @@ def fastest(make: Callable[[int], Model], most: int) -> Fastest:
 
 
 def _times(model: Model) -> Iterator[tuple[int, float]]:
-    """Yield (batch size, seconds) of growing batches, until one exceeds `BUDGET_S`."""
+    """Yield (batch size, seconds) for growing batches, up to the first that exceeds `BUDGET_S`."""
     size = 1
     while size <= min(model.batch, LARGEST):
         seconds = _batch_seconds(model, size)
@@ -152,7 +152,10 @@ def _times(model: Model) -> Iterator[tuple[int, float]]:
 
 
 def _batch_seconds(model: Model, size: int) -> float:
-    """Return the least seconds of a batch in several tries, after a warm-up."""
+    """Return the shortest time of a batch in several tries after a warm-up, in seconds.
+
+    If the warm-up alone exceeds `BUDGET_S`, its own time is returned.
+    """
     height, width, channels = model.image
     images = np.random.default_rng(0).integers(
         0, 256, (size, height, width, channels), dtype=np.uint8

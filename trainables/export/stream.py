@@ -1,4 +1,4 @@
-"""Predictions for many files, which threads decode while the model computes, in bounded memory."""
+"""Predictions for many files in bounded memory: threads decode while the model computes."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -11,29 +11,29 @@ from trainables.export.model import Model
 from trainables.processors import processors
 
 AHEAD = 2
-"""The number of decoded batches that may wait for the model."""
+"""The maximum number of decoded batches that wait for the model."""
 LARGEST = 64
-"""The most images in a batch. Models take larger ones if images are small, but decoding and
+"""The maximum batch size. A model may accept larger batches of small images, but decoding and
 computing overlap only if there are several batches.
 """
 
 
 @dataclass(frozen=True)
 class FileAnswer:
-    """A file and the model's prediction for it."""
+    """The model's prediction for a file, or the reason why the file could not be read."""
 
     file: str
     values: dict[str, Any] = field(default_factory=dict)
     """A row of `Model.rows`; empty if the file could not be read."""
     error: str = ""
-    """The reason why it could not be read; empty if it could."""
+    """The reason why the file could not be read; empty if it was read."""
 
 
 def answers(model: Model, files: Iterable[str], threads: int | None = None) -> Iterator[FileAnswer]:
-    """Yield the model's prediction for each file, in their order.
+    """Yield the model's prediction for each file, in the order of `files`.
 
-    `files` is consumed lazily, so that there may be any number of them. A file that cannot be read
-    yields its error.
+    `files` is read lazily, so that it may have any length. For a file that cannot be read, the
+    answer has the error.
 
     Args:
         model: the model.
@@ -60,11 +60,15 @@ def answers(model: Model, files: Iterable[str], threads: int | None = None) -> I
 
 
 def _fetch_pixels(file: str, pixels: "Future[Any]") -> tuple[str, Any, str]:
-    """Return a file, its pixels, and the reason if it has none."""
+    """Wait for the pixels of a file.
+
+    Returns:
+        The file, its pixels (None if it cannot be read), and the reason (empty if it can).
+    """
     try:
         return file, pixels.result(), ""
     except (ConfigError, OSError) as error:
-        # The reason may begin with the file's name, which is shown beside it.
+        # The reason may begin with the file's name, which is printed anyway.
         return file, None, str(error).removeprefix(f"'{file}'").lstrip(": ").rstrip(".")
 
 

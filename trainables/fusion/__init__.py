@@ -1,8 +1,9 @@
-"""Fusion: several trials' networks, called members, are trained as one network.
+"""Fusion: the networks of several trials, called members, are trained as one network.
 
-Read in this order: `stack` trains an epoch of a group of trainings; `layers`, `optimizers` and
-`masks` are the fused forms of layers, optimizers and dropout; `shapes` has the keys of trials that
-fit together; `rounds` lets the trials of a process train together, each in its own thread;
-`planner` measures whether fusion is faster. May import the training loop and the models; the loop
-does not know of fusion.
+Read in this order: `stack` trains a group of trainings for an epoch; `layers`, `optimizers` and
+`masks` are the fused forms of layers, optimizers and dropout; `shapes` computes keys that are equal
+for trials that can be fused; `rounds` lets the trials of a process train together, each in its own
+thread; `planner` measures whether fusion is faster.
+
+This package may import the training loop and the models; the loop must not import fusion.
 """

@@ -108,9 +108,9 @@ class FusedLinear(nn.Module):
 class FusedBatchNorm2d(nn.Module):
     """K batch normalisations as a single one over all their channels.
 
-    Batch normalisation treats each channel separately, so joining the channels of the members keeps
-    them apart. `num_batches_tracked` is not stacked, because nothing is computed from it (momentum
-    None, which would use it, is not fused); `Stack.hand_back` advances the members' own.
+    Batch normalisation treats each channel separately, so that joining the channels of the members
+    does not mix members. `num_batches_tracked` is not stacked: only momentum None, which cannot be
+    fused, would use it. `Stack.hand_back` advances the counts of the members.
     """
 
     running_mean: Tensor
@@ -143,14 +143,14 @@ class FusedBatchNorm2d(nn.Module):
 
 
 class FusedMaxPool2d(nn.Module):
-    """K max poolings with the same settings, as one over all their channels."""
+    """K max poolings with the same settings, as a single one over all their channels."""
 
     def __init__(self, pool: nn.MaxPool2d) -> None:
         super().__init__()
         self.pool = pool
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pool (batch, members, channels, height, width), which reduces height and width."""
+        """Pool (batch, members, channels, height, width) over height and width."""
         return split_members(self.pool(x.flatten(1, 2)), x.shape[1])
 
 
@@ -162,13 +162,13 @@ class FusedDropout(nn.Module):
         self.rates, self.masks = rates, masks
 
     def forward(self, x: Tensor) -> Tensor:
-        """In training, drop values of (batch, members, ...) and scale up the others."""
+        """Drop values of (batch, members, ...) and scale up the others, in training mode only."""
         return x * self.masks(x, self.rates) if self.training and any(self.rates) else x
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """The way in which layers of one type are fused."""
+    """The fusion of layers of one type."""
 
     traits: Callable[[Any], Hashable]
     """Returns the settings that all members must share; None if the layer cannot be fused."""
@@ -237,8 +237,8 @@ def stack_parameter_or_none(members: Sequence[nn.Module], name: str) -> nn.Param
 def flatten_members(values: Tensor | None) -> Tensor | None:
     """Reshape (members, channels) to (members * channels,), contiguous in memory.
 
-    torch's batch normalisation on the CPU ignores the strides of its weights (2.13), so that it
-    would read wrong values from memory that is not contiguous.
+    On the CPU, torch's batch normalisation (2.13) ignores the strides of its weights, and would
+    read wrong values from memory that is not contiguous.
     """
     return None if values is None else values.flatten().contiguous()
 
@@ -252,8 +252,8 @@ def split_members(y: Tensor, members: int) -> Tensor:
 def blueprint(module: nn.Module) -> Hashable | None:
     """Describe the structure of a network by a hashable value; None if it cannot be fused.
 
-    Networks with equal blueprints can be fused. Dropout rates are not part of it, because each
-    member may have its own.
+    Networks with equal blueprints can be fused. Dropout rates are not part of a blueprint, because
+    each member may have its own.
     """
     # A layer or parameter that is used in two places would become two independent copies.
     if len(list(module.named_modules(remove_duplicate=False))) != len(list(module.modules())):
@@ -284,7 +284,7 @@ def _blueprint(module: nn.Module) -> Hashable | None:
 
 
 def fuse(members: Sequence[nn.Module], masks: Masks) -> nn.Module:
-    """Build the network that computes all of these, which must have equal blueprints.
+    """Build one network that computes all `members`, which must have equal blueprints.
 
     It maps (batch, members, channels, height, width) to (batch, members, classes). Its parameters
     and buffers are stacked copies, (members, ...), with the same names as a member's. The members

@@ -1,13 +1,14 @@
-"""Dropout masks for K fused networks, each member's from a seed of its own.
+"""Dropout masks for K fused networks, with a separate seed for each member.
 
-A mask has the factor of each value: 0 if it is dropped, else 1 / (1 - rate), so that the expected
-value does not change. What a member draws may depend neither on the number nor on the seeds of the
-other members, so that a training is reproducible whatever it is fused with.
+A mask has a factor for each value: 0 if it is dropped, else 1 / (1 - rate), so that the expected
+value does not change. A member's masks must depend neither on the number nor on the seeds of the
+other members, so that a training is reproducible in any group.
 
-On a CPU the masks are exactly those that `functional.dropout` would draw for the member alone, in a
-loop over the members. On a GPU such a loop would launch a kernel for each member, which is the
-overhead that fusion avoids. There the masks of all members are computed at once, by a hash
-(`HashedMasks`); they differ from those of a training by itself, but have the same distribution.
+On a CPU the masks are exactly those that `functional.dropout` would draw for each member alone;
+they are drawn in a loop over the members. On a GPU such a loop would launch a kernel for each
+member, which is the overhead that fusion avoids. There the masks of all members are computed at
+once, by a hash (`HashedMasks`). They differ from those of a training that is not fused, but have
+the same distribution.
 """
 
 import math
@@ -23,7 +24,7 @@ HASH_FACTORS = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 
 
 def masks_for(seeds: Sequence[int], device: torch.device) -> Masks:
-    """Return a function that draws masks, with a seed for each member.
+    """Build a function that draws the members' masks, with a separate seed for each member.
 
     Each call continues the members' random sequences.
     """
@@ -34,9 +35,9 @@ def masks_for(seeds: Sequence[int], device: torch.device) -> Masks:
 
 
 def draw_masks(x: Tensor, rates: Sequence[float], generators: Sequence[torch.Generator]) -> Tensor:
-    """Draw masks for x (batch, members, ...), exactly like `functional.dropout` on a CPU.
+    """Draw masks for x (batch, members, ...), exactly as `functional.dropout` does on a CPU.
 
-    Like it, a member with a rate of 0 draws no random numbers.
+    A member with a rate of 0 draws no random numbers, as there.
     """
     batch, members, *rest = x.shape
     masks = torch.ones((members, batch, *rest), dtype=x.dtype)
@@ -50,13 +51,14 @@ class HashedMasks:
     """Masks of all members at once, by a counter-based generator.
 
     The random number of a value is the SplitMix64 output for a key (from the member's seed) plus a
-    counter (from the number of masks so far and the value's place) times an odd constant. So it
-    does not depend on the other members, and no state has to be advanced one number at a time.
+    counter (from the number of masks drawn so far and the value's position) times an odd constant.
+    So it does not depend on the other members, and no state has to be advanced one number at a
+    time.
 
     Attributes:
         keys: the hashed seeds, int64 (members,).
-        drawn: the number of masks so far.
-        columns: the rates on the device, by their values (`_column`).
+        drawn: the number of masks drawn so far.
+        columns: a cache of rates that are already on the device (`_column`).
     """
 
     def __init__(self, seeds: Sequence[int], device: torch.device) -> None:
@@ -68,7 +70,7 @@ class HashedMasks:
         """Draw masks for x, (batch, members, ...)."""
         self.drawn += 1
         batch, members, *rest = x.shape
-        # Counter: the number of masks in the bits from 40, the place of the value below (a mask has
+        # Counter: the number of masks from bit 40 upwards, the value's position below (a mask has
         # fewer than 2**40 values). Shape (batch * values,), the same for all members.
         places = torch.arange(batch * math.prod(rest), device=x.device) + (self.drawn << 40)
         # (members, 1) + (batch * values,) -> (members, batch * values); wraps modulo 2**64.
@@ -80,7 +82,7 @@ class HashedMasks:
         return masks.to(x.dtype).view(members, batch, *rest).transpose(0, 1)
 
     def _column(self, rates: tuple[float, ...], device: torch.device) -> Tensor:
-        """Return the rates on the device, (members, 1); each set of rates is copied there once."""
+        """Return the rates on the device, (members, 1); the same rates are copied only once."""
         if rates not in self.columns:
             self.columns[rates] = torch.tensor(rates, device=device).unsqueeze(1)
         return self.columns[rates]
@@ -89,7 +91,7 @@ class HashedMasks:
 def mix_bits(values: Tensor) -> Tensor:
     """Apply SplitMix64's finaliser to 64-bit numbers.
 
-    Every bit of a result depends on every bit of the number.
+    Every bit of an output depends on every bit of its input.
     """
     values = (values ^ shift_right(values, 30)) * as_signed(HASH_FACTORS[1])
     values = (values ^ shift_right(values, 27)) * as_signed(HASH_FACTORS[2])
@@ -99,7 +101,7 @@ def mix_bits(values: Tensor) -> Tensor:
 def shift_right(values: Tensor, bits: int) -> Tensor:
     """Shift 64-bit numbers to the right, filling with zeros.
 
-    torch's shift of the signed type int64 would fill with the sign.
+    torch's own shift of int64 fills with the sign bit.
     """
     return (values >> bits) & ((1 << (64 - bits)) - 1)
 

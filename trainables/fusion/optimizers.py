@@ -2,11 +2,11 @@
 
 Each member has its own learning rate, weight decay, momentum and step count. Weights, gradients and
 the optimizer's state are matrices (members, weights per member), so that a step takes about a dozen
-operations, however many layers the networks have. Settings that differ between members are columns
-(members, 1), which broadcast over a member's weights. The formulas are those of the documentation
-of torch.optim; a step agrees with torch's up to rounding.
+operations for any number of layers. Settings that differ between members are columns (members, 1),
+which broadcast over a member's weights. The formulas are those in the documentation of torch.optim;
+a step agrees with torch's up to rounding.
 
-Betas and epsilon are those of the first member, as the config cannot change them.
+Betas and epsilon are taken from the first member, because the config cannot change them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,19 +16,19 @@ import torch
 from torch import Tensor, optim
 
 Step = Callable[[Tensor, Tensor], None]
-"""Takes a step: changes the weights in place, given their gradients, which may be overwritten.
+"""Takes a step: changes the weights in place. It may overwrite the gradients.
 
-Both are (members, weights per member).
+Both arguments, weights and gradients, are (members, weights per member).
 """
 WeightState = dict[str, Tensor]
-"""The optimizer's values for each weight, by torch's own names, such as `exp_avg`.
+"""The optimizer's values for each weight, by torch's names, such as `exp_avg`.
 
 Each is (members, weights per member). Steps change them in place.
 """
 
 
 def column(values: Sequence[float], like: Tensor) -> Tensor:
-    """Return a value for each member as a column, (members, 1), with `like`'s device and type."""
+    """Build a column of one value for each member, (members, 1), with `like`'s device and type."""
     return (
         torch.tensor(values, dtype=torch.float64)
         .to(device=like.device, dtype=like.dtype)
@@ -37,7 +37,7 @@ def column(values: Sequence[float], like: Tensor) -> Tensor:
 
 
 def settings(optimizers: Sequence[optim.Optimizer], name: str) -> list[Any]:
-    """Return a setting of each member's optimizer, which has a single group of weights."""
+    """Return a setting of each member's optimizer, which must have a single parameter group."""
     return [optimizer.param_groups[0][name] for optimizer in optimizers]
 
 
@@ -60,7 +60,7 @@ class FusedAdam:
         """Prepare the steps of one epoch.
 
         Args:
-            optimizers: the members' own.
+            optimizers: the members' optimizers.
             state: the running means of all members, changed in place by each step.
             earlier_steps: the number of steps that each member has taken before this epoch.
             steps: the number of steps in this epoch.
@@ -82,7 +82,7 @@ class FusedAdam:
 
     @torch.no_grad()
     def __call__(self, weights: Tensor, gradients: Tensor) -> None:
-        """Take one step."""
+        """Take one step of all members."""
         if any(self.decays) and self.decoupled:
             weights.mul_(self.shrink)
         elif any(self.decays):
@@ -115,7 +115,7 @@ class FusedAdam:
 
 
 class FusedSGD:
-    """SGD with momentum, without dampening or Nesterov's variant, as `OPTIMIZERS` builds it."""
+    """SGD with momentum, but without dampening or Nesterov momentum, as `OPTIMIZERS` builds it."""
 
     def __init__(self, optimizers: Sequence[optim.Optimizer], state: WeightState) -> None:
         self.buffer = state["momentum_buffer"]
@@ -130,9 +130,10 @@ class FusedSGD:
 
     @torch.no_grad()
     def __call__(self, weights: Tensor, gradients: Tensor) -> None:
-        """Take one step.
+        """Take one step of all members.
 
-        The buffer starts at zero, so that the first step uses the gradient itself, like torch's.
+        The momentum buffer starts at zero, so that the first step uses the gradient itself, as in
+        torch.
         """
         if any(self.decays):
             gradients.addcmul_(weights, self.decay)
@@ -146,9 +147,9 @@ STATE_NAMES: Mapping[str, tuple[str, ...]] = {
     "adamw": ("exp_avg", "exp_avg_sq"),
     "sgd": ("momentum_buffer",),
 }
-"""The names of the values that torch's optimizer keeps for each weight, in the weight's shape.
+"""The values that torch's optimizer stores for each weight, by the optimizer's name in the config.
 
-The keys are the optimizers' names in the config.
+They have the shape of the weights.
 """
 
 STEP_FACTORIES: Mapping[
@@ -165,7 +166,7 @@ STEP_FACTORIES: Mapping[
 
 
 def steps_taken(optimizer: optim.Optimizer) -> int:
-    """Return the number of steps that an optimizer has counted; 0 for SGD, which does not count."""
+    """Return the number of steps that an optimizer has counted; always 0 for SGD."""
     return next((int(state["step"]) for state in optimizer.state.values() if "step" in state), 0)
 
 
@@ -175,9 +176,9 @@ def hand_back(
     """Set a member's optimizer to the state that its own steps would have produced.
 
     Args:
-        optimizer: the member's own.
+        optimizer: the member's optimizer.
         values: the new values for each weight, by name (`STATE_NAMES`).
-        steps: the number of all steps that it has taken.
+        steps: the total number of steps that it has taken, in all epochs.
     """
     # A step without gradients changes no weights, but marks the optimizer as stepped. Otherwise the
     # schedule would warn that it is stepped before the optimizer.

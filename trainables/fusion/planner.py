@@ -1,11 +1,11 @@
-"""The choice of how to train many trials on one device, by measurement.
+"""Choice of the fastest way to train many trials on one device, by measurement.
 
-They are trained one after another (plain), fused (`trainables/fusion/stack.py`), or in several
+They can be trained one after another (plain), fused (`trainables/fusion/stack.py`), or in several
 processes.
 
-Fusion is worthwhile where the overhead of operations exceeds their arithmetic: in small networks,
-above all on a GPU. For others it can be slower, so it is chosen only if it is faster by a clear
-margin in a few measured steps of this network on this device.
+Fusion is worthwhile if the overhead of operations exceeds their arithmetic: in small networks,
+above all on a GPU. For other networks it can be slower. Therefore it is chosen only if it is faster
+by a clear margin in a few measured steps of this network on this device.
 """
 
 import math
@@ -25,54 +25,56 @@ from trainables.training.loop import Training
 from trainables.training.precision import operations, precision_for
 
 MEMBERS = (2, 4, 8, 16, 32, 64)
+"""The sizes of fused groups that are measured."""
 MARGIN = 1.1
-"""The speed, relative to plain, from which another way is chosen.
+"""The minimum speed, relative to plain, for which another way is chosen.
 
 Repeated measurements differ by a few per cent.
 """
 GROWTH = 1.02
-"""The speed that a larger group must have, relative to the best smaller one.
+"""The minimum speed of a larger group, relative to the best smaller one.
 
-Otherwise its members wait for each other without benefit.
+Below it, its members would wait for each other without benefit.
 """
 LARGEST_ON_CPU = 3e6
-"""Floating-point operations per image, forward, above which fusion is not measured on a CPU.
+"""Floating-point operations of an image's forward pass above which fusion is not measured on a CPU.
 
 On a CPU, trials run on separate cores anyway. Measured on one thread of an AMD EPYC (Zen 4), with 4
 to 16 members and batches of 32 to 128: fusion is 1.3 to 5 times as fast as plain below 1 million
 operations, 1.1 to 2.1 times from 1 to 6 million, and 0.9 to 1.05 times at 8 and 22 million.
 """
 ROUNDS = 3
+"""The number of rounds in which plain and fused steps alternate."""
 STEPS = {"plain": 8, "fused": 3}
-"""The steps that are timed in a round."""
+"""The number of steps that are timed in a round."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPlan:
-    """The way to train trials of the same shape on one device."""
+    """A way to train trials of the same shape on one device."""
 
     kind: str
-    """`plain` (one after another), `fused` (`members` trials as one network), or `processes` (one
-    after another in each of `members` processes).
+    """`plain` (trials one after another), `fused` (`members` trials as one network), or `processes`
+    (`members` processes, each of which trains trials one after another).
     """
     members: int = 1
     gain: float = 1.0
-    """The images per second of the device, relative to plain."""
+    """The speed of the device in images per second, relative to plain."""
     measured: Mapping[str, float] = field(default_factory=dict)
-    """The images per second of all trials together: `plain`, `fused x8`, `processes x2` ..."""
+    """The images per second of all trials together, for each way: `plain`, `fused x8` ..."""
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpeedComparison:
-    """Images per second of all members together, in alternating rounds of plain and fused steps."""
+    """Images per second of all members together, measured in rounds of plain and fused steps."""
 
     plain: Sequence[float]
     fused: Sequence[float]
 
     @property
     def gains(self) -> list[float]:
-        """The speed of fused over plain, round by round."""
+        """The speed of fused relative to plain, for each round."""
         return [fused / plain for fused, plain in zip(self.fused, self.plain, strict=True)]
 
     @property
@@ -82,7 +84,7 @@ class SpeedComparison:
 
     @property
     def clear(self) -> bool:
-        """True if fused is faster in every round, and by `MARGIN` in the median round."""
+        """True if fused is faster than plain in every round, and by `MARGIN` in the median."""
         return self.gain >= MARGIN and min(self.gains) > 1
 
 
@@ -99,18 +101,18 @@ def plan(
     processes: Mapping[int, float] | None = None,
     measure: "Measure | None" = None,
 ) -> TrainingPlan:
-    """Choose how to train trials of this config's shape.
+    """Choose the fastest way to train trials of this config's shape.
 
-    It takes less than 5 s for networks of the size for which fusion is meant.
+    The measurement takes less than 5 s for networks that are small enough to profit from fusion.
 
     Args:
-        config: one of the trials.
-        dataset: their data; a few images are trained on, and the result is discarded.
+        config: the config of one of the trials.
+        dataset: their data set. A few of its images are trained on; the networks are discarded.
         device: the device to train on.
         trials: the number of trials that run at the same time.
         share: the expected share of them with the same shape (`shapes.same_shape_fraction`).
-        processes: the total images per second of several processes on this device, by their
-            number, if the caller has measured them.
+        processes: the total images per second of several processes on this device, by their number,
+            if the caller has measured them.
         measure: compares plain and fused; replaced in tests.
     """
     most = max(1, min(MEMBERS[-1], math.floor(trials * share)))
@@ -120,7 +122,7 @@ def plan(
 
 
 def unsuitability(config: TrialConfig, dataset: Dataset, device: str, most: int) -> str:
-    """Return the reason not even to measure fusion, in words; empty if there is none."""
+    """Explain why fusion need not even be measured; empty if it should be."""
     if most < MEMBERS[0]:
         return "too few of the trials that run at once share a shape"
     if dataset.folds is not None:
@@ -150,9 +152,9 @@ def unsuitability(config: TrialConfig, dataset: Dataset, device: str, most: int)
 def compare(
     config: TrialConfig, dataset: Dataset, device: str, most: int, measure: Measure
 ) -> dict[int, SpeedComparison]:
-    """Compare plain with larger and larger groups; return the comparisons by group size.
+    """Compare plain with fused groups of increasing size; return the comparisons by group size.
 
-    Stop after two sizes in a row without a gain, or when memory runs out.
+    Stop after two consecutive sizes without a gain, or when memory runs out.
     """
     comparisons: dict[int, SpeedComparison] = {}
     best, useless_sizes = 0.0, 0
@@ -172,7 +174,13 @@ def compare(
 def choose(
     compared: Mapping[int, SpeedComparison], processes: dict[int, float], refusal: str = ""
 ) -> TrainingPlan:
-    """Choose the fastest way; any other than plain only if it is faster by a clear margin."""
+    """Choose the fastest way; one other than plain only if it is faster by a clear margin.
+
+    Args:
+        compared: comparisons of plain and fused, by group size.
+        processes: the total images per second of several processes, by their number.
+        refusal: the reason why fusion was not measured, if there is one.
+    """
     rates = {
         f"fused x{members}": statistics.median(comparison.fused)
         for members, comparison in compared.items()
@@ -211,10 +219,10 @@ def choose(
 def measure_speeds(
     config: TrialConfig, dataset: Dataset, device: str, members: int
 ) -> SpeedComparison:
-    """Time a few steps of a single training and of a group, alternating between them.
+    """Time a few steps of a single training and of a group, alternating between the two.
 
-    The group's time includes a step's share of stacking and handing back, which happen once per
-    epoch.
+    Stacking and handing back happen once per epoch. Each of the group's steps includes its share of
+    them.
     """
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(torch.device(device))
@@ -235,8 +243,7 @@ def measure_speeds(
 def rate(config: TrialConfig, dataset: Dataset, device: str, seconds: float = 1.0) -> float:
     """Measure the images per second of a single plain training, for about `seconds`.
 
-    Several processes call this at the same time, to measure the speed that each reaches beside the
-    others.
+    Several processes call this at the same time, to measure their speed while the others run.
     """
     training = Training(config, dataset.of_one_network(), device=device)
     images = training.draws(1)[0].shape[1]
@@ -249,7 +256,7 @@ def rate(config: TrialConfig, dataset: Dataset, device: str, seconds: float = 1.
 
 
 def plain_s(training: Training, steps: int) -> float:
-    """Measure the seconds of a step of a single training."""
+    """Measure the seconds per step of a single training."""
     rows, changes = training.draws(1)
     means = MetricAverage("loss", device=training.device)
     training.network.train()
@@ -262,7 +269,7 @@ def plain_s(training: Training, steps: int) -> float:
 
 
 def fused_s(group: Sequence[Training], steps: int) -> float:
-    """Measure the seconds of a step of a group, with its share of the work once per epoch."""
+    """Measure the seconds per step of a group, with a share of the work done once per epoch."""
     wait(group[0].device)
     start = time.perf_counter()
     stack = Stack(group)
@@ -280,10 +287,10 @@ def fused_s(group: Sequence[Training], steps: int) -> float:
 
 
 def has_room(device: str, *, grown: bool) -> bool:
-    """True if a group of twice the last size is expected to fit into memory.
+    """Check whether a group of twice the last size is expected to fit into memory.
 
-    On a GPU it is expected to need twice the peak memory of this process so far. True on a CPU, and
-    before any group was measured (`grown` is False).
+    On a GPU it is expected to need twice the peak memory of this process so far. The result is
+    always True on a CPU, and before any group was measured (`grown` is False).
     """
     if torch.device(device).type != "cuda" or not grown:
         return True

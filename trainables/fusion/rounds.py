@@ -1,18 +1,19 @@
 """Rounds, in which the trials of a process train an epoch together.
 
-Each trial has a thread of its own, which saves, reports and waits for decisions as if the trial
-were alone. Only to train its epochs it iterates over `FusionRounds.epochs`, which blocks until a
-round has trained the next one. In a round, trials of the same shape are trained as one network
+Each trial has its own thread, which saves, reports and waits for decisions as if there were no
+other trials. To train, it iterates over `FusionRounds.epochs`, which blocks until a round has
+trained the trial's next epoch. In a round, trials of the same shape are trained as one network
 (`trainables/fusion/stack.py`), and the others one after another.
 
 A round starts when all trials that have joined are waiting for it, or after a short time
-(`PATIENCE_S`), so that a trial that is late (it saves, or waits for the driver) does not hold up
-the others; it takes part in the next round. Which trials take part in a round affects only the
-speed: up to rounding, an epoch has the same result in any group.
+(`PATIENCE_S`). So a trial that is late, because it saves or waits for the driver, does not delay
+the others; it takes part in the next round. The grouping of trials affects only the speed: up to
+rounding, an epoch has the same result in any group.
 
 There is no thread for the rounds themselves. The first waiting thread whose patience ends trains
-the epoch for all trials, while the other threads wait on the condition `_changed`, which guards all
-state. It is released during training, so that further trials can queue for the next round.
+the epoch for all trials, while the other threads wait on the condition `_changed`, whose lock
+guards all state. The lock is released during training, so that further trials can queue for the
+next round.
 """
 
 import threading
@@ -24,13 +25,14 @@ from trainables.messages import EpochMetrics
 from trainables.training.loop import Training
 
 PATIENCE_S, PATIENCE_SHARE = 0.2, 0.25
-"""The time that a round waits for late trials, in seconds and as a share of the last round's time.
+"""The longest time that a round waits for late trials: the larger of this number of seconds and
+this share of the last round's time.
 
-The longer of the two applies. A trial is late while it saves or waits for a decision.
+A trial is late while it saves or waits for a decision.
 """
 
 BEAT_S = 0.5
-"""The least time between two heartbeats, in seconds; a step of one trial counts for all trials."""
+"""The minimum time between two heartbeats, in seconds. A step of one trial counts for all."""
 
 Outcome = EpochMetrics | Exception
 
@@ -38,42 +40,42 @@ Outcome = EpochMetrics | Exception
 class FusionRounds:
     """Rounds in which all waiting trials train one epoch together.
 
-    A trial calls `join` once, then iterates over its `epochs`, and calls `leave` at its end.
+    A trial calls `join` once, iterates over its `epochs`, and calls `leave` when it has finished.
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._present = set[str]()
-        """The trials that have joined and not left, for which a round waits."""
+        """The trials that have joined and not left; a round waits for them."""
         self._waiting: dict[str, Training] = {}
         """The trials whose threads wait for the next round."""
         self._done: dict[str, Outcome] = {}
-        """The outcomes that the trials' threads have not fetched yet."""
+        """The outcomes that the trials' threads have not collected yet."""
         self._beats: dict[str, Callable[[], None]] = {}
         self._last_beat = 0.0
         self._refused: dict[tuple[Hashable, int], str] = {}
-        """The reason why a shape could not be fused with this number of members."""
+        """By shape and number of members, the reason why they could not be fused."""
         self._notes: list[str] = []
         self._busy = False
         """True while a thread trains a round."""
         self._round_s = self._waiting_since = 0.0
 
     def join(self, trial: str) -> None:
-        """Let rounds wait for this trial from now on."""
+        """Register a trial: rounds wait for it from now on."""
         with self._changed:
             self._present.add(trial)
 
     def leave(self, trial: str) -> None:
-        """Let rounds no longer wait for this trial."""
+        """Unregister a trial: rounds no longer wait for it."""
         with self._changed:
             self._beats.pop(trial, None)
             self._present.discard(trial)
             self._changed.notify_all()
 
     def epochs(self, trial: str, training: Training) -> Iterator[EpochMetrics]:
-        """Train like `Training.epochs`, each epoch together with the other trials.
+        """Train like `Training.epochs`, each epoch in a round with the other trials.
 
-        Each step sends heartbeats for all trials, because the thread that trains works for all.
+        Each step sends heartbeats for all trials, because one thread trains for all of them.
         """
         self._beats[trial] = training.on_step
         training.on_step = self._beat
@@ -81,7 +83,7 @@ class FusionRounds:
             yield self._epoch(trial, training)
 
     def note(self) -> str:
-        """Return and remove a message that was not reported yet; empty if there is none."""
+        """Take a message that was not reported yet; empty if there is none."""
         with self._changed:
             return self._notes.pop() if self._notes else ""
 
@@ -110,7 +112,7 @@ class FusionRounds:
         return outcome
 
     def _patience_left(self) -> float:
-        """Return the seconds for which the next round still waits for late trials."""
+        """Return the seconds that the next round still waits; 0 or less if it may start."""
         if self._present <= self._waiting.keys():
             return 0.0
         return (
@@ -118,9 +120,10 @@ class FusionRounds:
         )
 
     def _run_round(self) -> None:
-        """Train the waiting trials in this thread, which holds the lock and releases it meanwhile.
+        """Train the waiting trials in this thread.
 
-        Trials that arrive in the meantime wait for the next round.
+        The thread must hold the lock, which is released during the training. Trials that arrive in
+        the meantime wait for the next round.
         """
         round_, self._waiting, self._busy = self._waiting, {}, True
         self._changed.release()
@@ -136,9 +139,9 @@ class FusionRounds:
             self._changed.notify_all()
 
     def train_round(self, trainings: dict[str, Training]) -> dict[str, Outcome]:
-        """Train one epoch of each, and return the outcomes by trial.
+        """Train one epoch of each trial, and return the outcomes by trial.
 
-        An exception in the training of one trial is only that trial's outcome.
+        An exception in the training of one trial is the outcome of this trial only.
         """
         groups: dict[Hashable, list[str]] = {}
         for trial, training in trainings.items():
@@ -151,8 +154,8 @@ class FusionRounds:
     def train_group(self, shape: Hashable, trainings: dict[str, Training]) -> dict[str, Outcome]:
         """Train trials of the same shape as one network if possible, else one after another.
 
-        If the memory is not enough for this number of trials, they are trained one after another,
-        and fusion is not tried again for this shape and number.
+        If fusion fails, for example for lack of memory, they are trained one after another, and
+        fusion is not tried again for this shape and this number of trials.
         """
         size = shape, len(trainings)
         if (
@@ -164,7 +167,7 @@ class FusionRounds:
                 return dict(zip(trainings, train_together(list(trainings.values())), strict=True))
             except PartialUpdateError as error:
                 return dict.fromkeys(trainings, error)
-            # By torch, for lack of memory or in a kernel. Up to then no training was changed.
+            # Raised by torch, for lack of memory or in a kernel, before any training was changed.
             except RuntimeError as error:
                 self._refused[size] = (str(error).splitlines() or [type(error).__name__])[0][:200]
                 with self._changed:
@@ -176,7 +179,7 @@ class FusionRounds:
 
 
 def train_alone(training: Training) -> Outcome:
-    """Train one epoch; return its metrics, or the exception that it raised."""
+    """Train one epoch, and return its metrics or the exception that was raised."""
     try:
         return training.next_epoch()
     except Exception as error:  # noqa: BLE001 - it is raised in the trial's own thread

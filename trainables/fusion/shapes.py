@@ -1,6 +1,6 @@
 """Keys that are equal for trials that can be fused, or that cost the same to use.
 
-They are computed from configs, without torch, so that the driver can use them too.
+They are computed from configs, without torch, so that the driver can compute them too.
 """
 
 from collections import Counter
@@ -10,12 +10,12 @@ from trainables.config import TrialConfig
 
 
 def shape_key(config: TrialConfig) -> Hashable | None:
-    """Return a key that is equal for trials that may be fused.
+    """Return a key that is equal for trials that may be fused, or None for a trial that cannot be.
 
-    Such trials have the same network, batch size, kind of optimizer, precision and data; all other
-    settings may differ. The key is None for trials that cannot be fused: baselines, trainings that
-    start from a checkpoint, and tasks that do not support it. A key does not guarantee that the
-    layers of the network can be fused; `stack.shape_of`, which needs torch, checks that too.
+    Trials with equal keys have the same network, batch size, kind of optimizer, precision and data;
+    all other settings may differ. Baselines, trainings that start from a checkpoint, and tasks that
+    do not support fusion have no key. A key does not guarantee that the layers of the network can
+    be fused; `stack.shape_of`, which needs torch, checks that too.
     """
     if config.model.is_baseline or config.warm_start or "fuse" not in config.task.can:
         return None
@@ -33,15 +33,15 @@ def shape_key(config: TrialConfig) -> Hashable | None:
 
 
 def cost_key(config: TrialConfig, precision: str) -> Hashable:
-    """Return a key that is equal for trials that cost the same to use on the same machine.
+    """Return a key that is equal for trials whose models cost the same to use on one machine.
 
-    Such trials have the same model and data; it does not matter how they were trained, and which
-    weights were frozen.
+    Such trials have the same model and data. How they were trained, and which weights were frozen,
+    does not matter.
 
     Args:
-        config: the trial's.
-        precision: the precision in which the trial was trained; before it is known `auto`, which
-            then depends only on the batch size.
+        config: the trial's config.
+        precision: the precision of the training. Before it is known it is `auto`, which then
+            depends only on the batch size.
     """
     options = tuple(
         sorted(
@@ -60,14 +60,14 @@ def cost_key(config: TrialConfig, precision: str) -> Hashable:
 
 
 def same_shape_fraction(shapes: Sequence[Hashable | None]) -> float:
-    """Return the mean share of these trials that have the same shape as one of them.
+    """Return the mean, over these trials, of the share of trials that have the same shape.
 
     It is the sum of n_s^2 / n^2 over the shapes s: 1 if all trials have the same shape, 1/n if all
     differ, and 0 without trials.
 
     Args:
         shapes: the shape of each trial that runs at the same time; None for a trial that cannot be
-            fused, which has no shape in common with any other.
+            fused, whose shape differs from all others.
     """
     sizes = Counter(shape for shape in shapes if shape is not None)
     pairs = sum(size**2 for size in sizes.values()) + shapes.count(None)

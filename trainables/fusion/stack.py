@@ -1,4 +1,4 @@
-"""Several small trainings on one device, trained for an epoch as one network.
+"""Training of several small networks on one device, for an epoch, as one network.
 
 The overhead of each operation is then paid once for all of them.
 
@@ -8,11 +8,11 @@ The overhead of each operation is then paid once for all of them.
 Life of a `Stack`, which exists for one epoch:
 
 1. Each member's `Training` draws the batches and augmentations of its epoch, as it would alone.
-   Members that draw the same share them (`Sources`).
+   Members that draw the same ones share them (`Sources`).
 2. The networks are fused (`layers.fuse`). All weights are moved into a single matrix (members,
    weights per member), of which the parameters of the fused network become views
-   (`move_into_rows`). The optimizers' values are copied into matrices of the same form. So the
-   optimizer's step needs a few operations on whole matrices (`optimizers`), instead of some for
+   (`move_into_rows`). The optimizers' values are copied into matrices of the same shape. So the
+   optimizer's step needs a few operations on whole matrices (`optimizers`), instead of several for
    each parameter.
 3. `train_epoch` and `validate` do what the methods of `Training` do, for all members at once. The
    loss to differentiate is the sum of the members' losses. As no operation mixes members, the
@@ -21,11 +21,11 @@ Life of a `Stack`, which exists for one epoch:
 4. `hand_back` copies weights, running statistics and optimizer states into the members.
 
 Between epochs nothing is fused, so that any training can be stopped, saved, resumed or trained
-alone, and a group may have other members in each epoch. Until step 4 no member is changed: if
-stacking or training fails, for example for lack of memory, the trainings continue separately.
+alone, and a group may have other members in each epoch. No member is changed before step 4: if
+stacking or training fails, for example for lack of memory, the trainings can continue separately.
 
-A member's losses equal those of the training alone up to the order of additions (in float32 on a
-CPU they agree to about 1e-6). On a CPU its dropout masks are the same too.
+A member's losses equal those of the same training alone up to the order of additions (in float32 on
+a CPU they agree to about 1e-6). On a CPU its dropout masks are the same too.
 """
 
 import math
@@ -50,16 +50,16 @@ from trainables.tasks.metrics import SCORES, measure
 from trainables.training.loop import Training, autocast, mixed_seed
 
 EXAMPLE_SIDE = 32
-"""The side, in pixels, of the image for which a model is built to examine its layers.
+"""The minimum side, in pixels, of the image for which a model is built to examine its layers.
 
-It is built on the `meta` device, without memory.
+The model is built on the `meta` device, without memory.
 """
 
 
 def shape_of(config: TrialConfig) -> Hashable | None:
-    """Return the key that trials must share to be trained together; None if this one cannot be.
+    """Return the key that trials must share to be trained together; None for one that cannot be.
 
-    Trials with equal shapes and the same data set can be trained together. Learning rate, weight
+    Trials with equal keys and the same data set can be trained together. Learning rate, weight
     decay, momentum, schedule, dropout, augmentation, seed and number of epochs may differ.
     """
     return (
@@ -79,29 +79,29 @@ def _is_stackable(model: ModelConfig) -> bool:
 
 
 class PartialUpdateError(Exception):
-    """Some of the trainings were updated and others not.
+    """Some of the trainings were updated, and others were not.
 
     None of them may continue: they must be restored from their checkpoints.
     """
 
 
 def train_together(trainings: Sequence[Training]) -> list[EpochMetrics]:
-    """Train one epoch of each, in lockstep as one network.
+    """Train one epoch of each training, in lockstep, as one network.
 
-    Afterwards each is as if it had trained that epoch alone. They may be at different epochs. A
-    member that diverges does not affect the others. An error leaves all of them unchanged, unless
-    it happens at the very end (`PartialUpdateError`). Training is fastest if members see the same
+    Afterwards each has the state that it would have if it had trained this epoch alone. They may be
+    at different epochs. A member that diverges does not affect the others. An error leaves all of
+    them unchanged, except a `PartialUpdateError`. Training is fastest if members see the same
     batches: with the same seed and augmentation, at the same epoch.
 
     Returns:
-        The metrics of each, in order. `time/epoch_s` is the time of the whole group. A member's
-        share of it is that divided by the number of members; summing it over members would count
-        the same seconds several times.
+        The metrics of each, in order. `time/epoch_s` is the time of the whole group. Divide it by
+        the number of members for a member's share; summing it over members would count the same
+        seconds several times.
 
     Raises:
-        ValueError: their shapes, devices or data sets differ, or one of them has trained all its
-            epochs or is trained by several processes.
-        PartialUpdateError: the epoch was trained, but could not be handed back to all.
+        ValueError: the trainings cannot be trained together (`incompatibility`).
+        PartialUpdateError: the epoch was trained, but its result could not be copied to all
+            members.
     """
     start = time.perf_counter()
     refusal = incompatibility(trainings)
@@ -122,7 +122,7 @@ def train_together(trainings: Sequence[Training]) -> list[EpochMetrics]:
 
 
 def incompatibility(trainings: Sequence[Training]) -> str:
-    """Return the reason why these cannot be trained together, in words; empty if they can."""
+    """Explain why these cannot be trained together; empty if they can."""
     if not trainings:
         return "there are none"
     if len(set(map(id, trainings))) != len(trainings):
@@ -160,15 +160,15 @@ class Stack:
 
     Attributes:
         trainings, members: the trainings, and their number.
-        first: the first training, whose settings stand for those that all share.
-        sources, val_sources: which members share training batches, and validation batches.
+        first: the first training, which provides the settings that all members share.
+        sources, val_sources: the members that share training batches, and validation batches.
         draws: for the first member of each source, the rows of its batches (steps, batch), and the
             parameters of their augmentation (`Training.draws`).
         steps: the number of steps of the epoch.
         network: the fused network.
         weights: all its weights, (members, weights per member); its parameters are views of it.
         parameters: the parameters, in the order of the columns of `weights`.
-        earlier_steps: the optimizer steps of each member before this epoch.
+        earlier_steps: the number of optimizer steps of each member before this epoch.
         state: the optimizers' values by name, each (members, weights per member).
         optimizer_step: takes a step of all members' optimizers.
         sums: each member's sum of training losses over the images so far, float64 (members,).
@@ -177,11 +177,11 @@ class Stack:
     """
 
     def __init__(self, trainings: Sequence[Training]) -> None:
-        """Stack compatible members (`incompatibility`), which only `hand_back` changes."""
+        """Stack compatible members (`incompatibility`); they are not changed before `hand_back`."""
         self.trainings, self.members = trainings, len(trainings)
         self.first = trainings[0]
         self.device = self.first.device
-        # The addresses of its tensors identify a data set: trainings in a process share them.
+        # Trainings in a process share the tensors of a data set, whose addresses identify it.
         data = [
             tuple(
                 part.data_ptr()
@@ -190,7 +190,7 @@ class Stack:
             )
             for each in trainings
         ]
-        # All that the batches of an epoch depend on, beside the data.
+        # Everything, besides the data, that determines the batches of an epoch.
         drawn = [
             (each.config.seed, each.epoch, each.config.augment, each.config.train.sampling)
             for each in trainings
@@ -204,7 +204,7 @@ class Stack:
             for member in self.sources.firsts
         }
         self.steps = len(self.draws[0][0])
-        # The seed with which `Training` would seed dropout in this epoch.
+        # The same seeds as those of the members' own dropout in this epoch (`Training`).
         seeds = [
             mixed_seed(training.config.seed, f"dropout {training.world.rank}", training.epoch + 1)
             for training in trainings
@@ -227,7 +227,7 @@ class Stack:
         self.numbers = torch.arange(self.members, device=self.device)
 
     def train_epoch(self) -> list[dict[str, float]]:
-        """Take all steps of the epoch, and return each member's mean training loss."""
+        """Take all steps of the epoch, and return the mean training loss of each member."""
         self.network.train()
         for step in range(self.steps):
             self.step(*self.batch(step))
@@ -235,7 +235,7 @@ class Stack:
         return [{"train/loss": total / images} for total in self.sums.tolist()]
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return the images and labels of a step, numbered from 0, for the method `step`."""
+        """Build the arguments of `step`, images and labels, for a step of the epoch (from 0)."""
         drawn = []
         for member in self.sources.firsts:
             rows, changes = self.draws[member]
@@ -243,7 +243,7 @@ class Stack:
         return join_batches(drawn, self.sources)
 
     def step(self, images: Tensor, labels: Tensor) -> None:
-        """Take one step of every member.
+        """Take one step of every member, and send heartbeats.
 
         Args:
             images: (batch, members, channels, height, width).
@@ -253,7 +253,7 @@ class Stack:
             logits = self.network(images)
         each = self._losses(logits, labels)
         losses = each.mean(dim=0)  # (members,)
-        followed = losses  # what gradients follow: with class weights not what is reported
+        followed = losses  # to differentiate: with class weights it differs from the reported loss
         if self.class_weights is not None:
             followed = (each * self.class_weights[labels, self.numbers]).mean(dim=0)
         # The gradient of the sum is each member's own gradient, as no loss depends on another
@@ -267,12 +267,12 @@ class Stack:
 
     @torch.no_grad()
     def validate(self) -> list[dict[str, float]]:
-        """Return the loss and metrics of each member on its validation set."""
+        """Measure the loss and the metrics of each member on its validation set."""
         self.network.eval()
         outputs = list[Tensor]()
         measured = any(training.metric.name in SCORES for training in self.trainings)
         sums = torch.zeros(2, self.members, dtype=torch.float64, device=self.device)
-        # All members together get about as many images at once as a single training would.
+        # So all members together process about as many images at once as a single training.
         size = max(self.draws[0][0].shape[1], self.first.eval_batch // self.members)
         for rows in torch.arange(len(self.first.val), device=self.device).split(size):
             images, labels = join_batches(
@@ -301,7 +301,7 @@ class Stack:
 
     @torch.no_grad()
     def hand_back(self) -> None:
-        """Copy weights, statistics and optimizer states to the members, and count the epoch."""
+        """Copy weights, statistics and optimizer states to the members, and advance their epoch."""
         weights, states = (
             self._views(self.weights),
             {name: self._views(rows) for name, rows in self.state.items()},
@@ -337,9 +337,10 @@ class Stack:
 
     @torch.no_grad()
     def _gather(self, name: str) -> Tensor:
-        """Gather the members' optimizer values of this name, (members, weights per member).
+        """Collect the values of this name from the members' optimizers.
 
-        They are zero for a member that has taken no step, as in a new optimizer.
+        The result is (members, weights per member). It is zero for a member that has taken no step
+        yet.
         """
         rows = torch.zeros_like(self.weights)
         each = self._views(rows)
@@ -352,9 +353,9 @@ class Stack:
 
 
 def stack_class_weights(trainings: Sequence[Training]) -> Tensor | None:
-    """Return the weight of each class in each member's loss, (classes, members).
+    """Stack the class weights of the members' losses, (classes, members).
 
-    None if no member weights classes.
+    The result is None if no member weights classes. Otherwise members without weights get ones.
     """
     weights_of_members = [training.class_weights for training in trainings]
     example = next((weights for weights in weights_of_members if weights is not None), None)
@@ -369,15 +370,15 @@ def stack_class_weights(trainings: Sequence[Training]) -> Tensor | None:
 class Sources:
     """The distinct sources of batches: members of the same source see the same batches.
 
-    So a batch is built once per source and not once per member.
+    So a batch is built only once for each source.
 
     Attributes:
-        firsts: the number of the first member of each source.
+        firsts: the index of the first member of each source.
         kinds: each member's source, as an index into `firsts`, int64 (members,).
     """
 
     def __init__(self, keys: Sequence[Hashable], device: torch.device) -> None:
-        """Group the members by their keys."""
+        """Group the members by their keys: those with equal keys have the same source."""
         distinct = list(dict.fromkeys(keys))
         self.firsts = [keys.index(key) for key in distinct]
         self.kinds = torch.tensor([distinct.index(key) for key in keys], device=device)
@@ -416,8 +417,8 @@ def join_batches(
 def move_into_rows(network: torch.nn.Module) -> Tensor:
     """Move the parameters of a fused network into one matrix, (members, weights per member).
 
-    The parameters become views of the matrix, so that a step of the optimizer on the matrix changes
-    the network, without a copy.
+    The parameters become views of the matrix, so that an optimizer step on the matrix changes the
+    network without a copy.
     """
     parameters = list(network.parameters())
     members, each = len(parameters[0]), sum(parameter[0].numel() for parameter in parameters)

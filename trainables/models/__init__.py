@@ -1,1 +1,1 @@
-"""The networks, one family per file; `trainables.catalog.models.MODELS` lists them."""
+"""The networks: one family in each file, all listed in `trainables.catalog.models.MODELS`."""

@@ -1,10 +1,10 @@
-"""The network that Table III searches: n layers with weights, all with the same filter size.
+"""The network of the search in Table III: n layers with weights, and one size for all filters.
 
 It has n - 2 convolutions and 2 dense layers. The paper does not define "number of layers"; we count
 layers with weights. Up to 5 layers the network is plain, like that of Table II. Deeper ones have
 the paper's "enhanced components": batch normalisation after each convolution, and a residual
 connection over each pair of equal width. The convolutions are spread over up to three resolutions,
-most of them at the last, where they are cheap.
+most of them at the lowest, where they are cheap.
 """
 
 import torch
@@ -26,7 +26,7 @@ def build(
 ) -> nn.Module:
     """Build the network, with `width` filters in the first stage and twice that in the others.
 
-    Both dense layers are preceded by `dropout`.
+    `layers` includes the two dense layers. Both are preceded by `dropout`.
     """
     channels, height, side = image
     enhanced = layers > PLAIN_LAYERS
@@ -54,8 +54,8 @@ def build(
 def spread(convolutions: int, side: int) -> list[int]:
     """Return the number of convolutions in each stage.
 
-    There is one in the first, a quarter of the others in the second, and the remaining ones in the
-    third. Images below 16 pixels have two stages, and below 8 pixels one.
+    The first stage has one, the second a quarter of the others (at least one), and the third the
+    remaining ones. Images below 16 pixels have at most two stages, and below 8 pixels one.
     """
     stages = max(1, min(STAGES, convolutions, side.bit_length() - 2))
     rest = convolutions - 1
@@ -67,9 +67,9 @@ def spread(convolutions: int, side: int) -> list[int]:
 def _stage(
     channels: int, filters: int, convolutions: int, filter_size: int, *, enhanced: bool
 ) -> nn.Sequential:
-    """Build the convolutions at one resolution; the last one's ReLU is left to the caller.
+    """Build the convolutions at one resolution, without the ReLU after the last one.
 
-    Single convolutions come first, then (enhanced) residual pairs of equal width.
+    Single convolutions come first, followed (if enhanced) by residual pairs of equal width.
     """
     parts: list[nn.Module] = []
     while convolutions:
@@ -94,9 +94,9 @@ def _convolution(
 
 
 class ResidualPair(nn.Module):
-    """Two normalised convolutions with the input added to their output, then ReLU.
+    """Two normalised convolutions whose output is added to their input, then ReLU.
 
-    He et al. 2015, figure 2. Without `activate`, the ReLU is left to the caller. The scale of the
+    See He et al. 2015, figure 2. Without `activate`, the caller adds the ReLU. The scale of the
     second normalisation is initialised to zero, so that a new pair is the identity, and depth does
     not slow down the start of the training (Goyal et al. 2017, section 5.1).
     """

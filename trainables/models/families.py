@@ -1,9 +1,9 @@
-"""The families of torchvision that the paper names, and a vision transformer for small images.
+"""The torchvision families that the paper names, and a vision transformer for small images.
 
-All have the same interface: a head for the data's classes; grey images are repeated as three
-channels; images of an unsuitable size are resized. A network that starts from pretrained weights
-expects pixels from 0 to 1, and normalises them like the training of those weights did, whether they
-are published ones or a checkpoint's.
+All have the same interface: the head has an output for each of the data set's classes, grey images
+are repeated as three channels, and images of an unsuitable size are resized. A network that starts
+from pretrained weights expects pixels from 0 to 1, and normalises them as in the training of those
+weights, which may be published ones or those of a checkpoint.
 """
 
 from collections.abc import Iterator
@@ -19,20 +19,21 @@ from trainables.catalog.models import MODELS
 from trainables.tasks.losses import WithAuxiliary
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""The mean and deviation of each channel; all published weights here were trained with these.
+"""The mean and standard deviation of each channel that the published weights here were trained
+with.
 
 Source: https://docs.pytorch.org/vision/stable/models.html.
 """
 
 
 class Scaling(TypedDict):
-    """The scaling that a network applies to pixels from 0 to 1, in the form of a checkpoint."""
+    """A scaling of pixels from 0 to 1, as it is stored in a checkpoint."""
 
     mean: list[float]
     """A value for each channel."""
     deviation: list[float]
     transform_input: NotRequired[bool]
-    """True if torchvision's network itself converts ImageNet's scaling to another one."""
+    """True if torchvision's network itself converts ImageNet's scaling to its own one."""
 
 
 IMAGENET: Scaling = {
@@ -42,10 +43,10 @@ IMAGENET: Scaling = {
 }
 
 MOMENTUM = 0.1
-"""The least momentum of batch normalisation in a training from random weights.
+"""The minimum momentum of batch normalisation in a training from random weights.
 
-MobileNet's 0.01 is for trainings of weeks: after a hundred steps the running statistics are still
-close to their initial values, and the validation accuracy is that of guessing.
+MobileNet's 0.01 is meant for trainings of weeks: after a hundred steps the running statistics are
+still close to their initial values, and the validation accuracy is at chance level.
 """
 
 HEAD_WIDTH = 32
@@ -54,28 +55,29 @@ HEAD_WIDTH = 32
 
 @dataclass(frozen=True)
 class Anatomy:
-    """The parts of a network, as prefixes of its weights' names."""
+    """The parts of a network, as prefixes of the names of its weights."""
 
     head: tuple[str, ...]
-    """The last dense layer, with an output for each class, and that of each auxiliary head."""
+    """The output layer, with an output for each class, and those of the auxiliary heads."""
     last_stage: tuple[str, ...]
-    """The layers that are trained beside the head with `freeze=all_but_last_stage`."""
+    """The layers that are trained in addition to the head with `freeze=all_but_last_stage`."""
     dropout: str = "dropout"
-    """The name of torchvision's argument for the dropout rate; empty if there is none."""
+    """The name of torchvision's argument for the dropout rate; empty if the network has no dropout.
+    """
     auxiliary: tuple[str, ...] = ()
     """Heads at earlier layers that are used only in training."""
     auxiliary_weight: float = 0.0
     """The weight of each auxiliary head's loss.
 
-    Szegedy et al.: 0.3 in "Going deeper with convolutions", section 5; 0.4 in torchvision's recipe
-    of Inception v3.
+    It is 0.3 in Szegedy et al., "Going deeper with convolutions", section 5, and 0.4 in
+    torchvision's recipe for Inception v3.
     """
     auxiliary_side: int = 1
-    """The smallest side of an image for which these heads have an input."""
+    """The minimum side of an image for these heads to have an input."""
 
 
 def features(*numbers: int) -> tuple[str, ...]:
-    """Return the prefixes of layers by their numbers, for networks that number their layers."""
+    """Return the name prefixes of these layers in torchvision's `features`."""
     return tuple(f"features.{number}." for number in numbers)
 
 
@@ -124,17 +126,17 @@ def build(
 ) -> nn.Module:
     """Build the network of this name, with random weights.
 
-    The weights at `weights` are read later, by `weights.start_from`.
+    The weights at `weights` are loaded later, by `weights.start_from`.
 
     Args:
         image: (channels, height, width) of the data.
-        classes: their number.
-        name: one of `ANATOMY`.
+        classes: the number of classes.
+        name: a key of `ANATOMY`.
         pretrained: normalise pixels, and resize images, as the published weights require.
-        weights: not read here.
-        freeze: `nothing`; `backbone`, all but the head; or `all_but_last_stage`.
-        input_size: height and width to which images are resized.
-        dropout: None for the network's own rate.
+        weights: the path of pretrained weights, which is not used here.
+        freeze: `nothing`; `backbone`, which is all but the head; or `all_but_last_stage`.
+        input_size: height and width to which images are resized; None for the default.
+        dropout: None for the network's default rate.
         shape: for the small transformer, `patch`, `layers` and `width`.
     """
     size = MODELS[name].effective_size(
@@ -181,7 +183,7 @@ def small_transformer(
 def frozen_modules(network: nn.Module) -> Iterator[nn.Module]:
     """Yield the outermost modules whose parameters are all frozen.
 
-    Modules without parameters, such as dropout between trained layers, are not among them.
+    Modules without parameters, such as dropout between trained layers, are not included.
     """
     for module in network.children():
         weights = list(module.parameters())
@@ -192,7 +194,10 @@ def frozen_modules(network: nn.Module) -> Iterator[nn.Module]:
 
 
 class Family(nn.Module):
-    """A network of torchvision with the interface of this project: any image in, logits out."""
+    """A torchvision network with this project's interface.
+
+    It maps images of any size, grey or colour, to logits.
+    """
 
     mean: Tensor
     deviation: Tensor
@@ -232,7 +237,7 @@ class Family(nn.Module):
         ]
 
     def normalise(self, scaling: Scaling) -> None:
-        """Set the scaling of pixels; the values of a single channel are used for all three."""
+        """Set the scaling of pixels; a single value is used for all three channels."""
         for buffer, values in (
             (self.mean, scaling["mean"]),
             (self.deviation, scaling["deviation"]),
@@ -243,7 +248,7 @@ class Family(nn.Module):
 
     @property
     def scaling(self) -> Scaling:
-        """The scaling of pixels in the network itself, in the form of `normalise`."""
+        """The network's own scaling of pixels, in the form of `normalise`."""
         scaling: Scaling = {
             "mean": self.mean.flatten().tolist(),
             "deviation": self.deviation.flatten().tolist(),
@@ -254,14 +259,14 @@ class Family(nn.Module):
 
     @property
     def for_training(self) -> tuple[str, ...]:
-        """The prefixes of the names of weights that are used only in training."""
+        """The name prefixes of weights that are used only in training."""
         return tuple(f"net.{head}" for head in self.anatomy.auxiliary)
 
     def train(self, mode: bool = True) -> "Family":
-        """Switch to training (or evaluation) mode, except for frozen modules.
+        """Set the training (or evaluation) mode of all but the frozen modules.
 
-        These stay in evaluation mode, so that their batch normalisation keeps its statistics, and
-        their dropout is off.
+        Frozen modules stay in evaluation mode, so that their batch normalisation keeps its
+        statistics, and their dropout is off.
         """
         super().train(mode)
         for module in self._frozen:
@@ -271,7 +276,7 @@ class Family(nn.Module):
     def forward(self, images: Tensor) -> Tensor | WithAuxiliary:
         """Map float32 (batch, 1 or 3, height, width) to logits (batch, classes).
 
-        In training, the result may include the logits of auxiliary heads.
+        In training, a network with auxiliary heads returns `WithAuxiliary`.
         """
         if images.shape[-2:] != self.size:
             images = functional.interpolate(images, self.size, mode="bilinear", antialias=True)

@@ -1,6 +1,6 @@
-"""The paper's custom net for MNIST: two convolutions with pooling, two dense layers, dropout.
+"""The paper's custom network for MNIST: two convolutions with pooling, two dense layers, dropout.
 
-The dropout is 0.5 in the paper.
+The paper's dropout rate is 0.5.
 """
 
 from torch import nn
@@ -9,7 +9,8 @@ from torch import nn
 def build(image: tuple[int, int, int], classes: int, *, width: int, dropout: float) -> nn.Module:
     """Build two 5x5 convolutions of `width` and 2 `width` filters, and two dense layers.
 
-    The hidden dense layer has 4 `width` units.
+    The hidden dense layer has 4 `width` units. The dropout rate is `dropout` after this layer, and
+    half of it before.
     """
     channels, height, side = image
     features = 2 * width * (height // 4) * (side // 4)

@@ -1,4 +1,4 @@
-"""The paper's multi-scale features: 3x3, 5x5 and 7x7 filters on the same input.
+"""The paper's multi-scale network: 3x3, 5x5 and 7x7 filters on the same input.
 
 Their outputs are concatenated along the channels.
 """
@@ -13,7 +13,7 @@ HIDDEN = 128
 def build(image: tuple[int, int, int], classes: int, *, width: int, dropout: float) -> nn.Module:
     """Build two multi-scale layers of about `width` and 2 `width` filters, then two dense layers.
 
-    Each multi-scale layer is followed by pooling.
+    Each multi-scale layer is followed by pooling and ReLU.
     """
     channels, height, side = image
     first, second = MultiScale(channels, width), MultiScale(_total_width(width), 2 * width)
@@ -35,14 +35,14 @@ def _total_width(width: int) -> int:
 
 
 def pooling() -> nn.Module:
-    """Build pooling followed by ReLU."""
+    """Build 2 x 2 max pooling followed by ReLU."""
     return nn.Sequential(nn.MaxPool2d(2), nn.ReLU())
 
 
 class MultiScale(nn.Module):
     """Convolutions of each filter size on the same input, concatenated and normalised.
 
-    ReLU is left to the caller.
+    There is no ReLU; the caller adds it.
     """
 
     def __init__(self, channels: int, width: int) -> None:
@@ -54,5 +54,8 @@ class MultiScale(nn.Module):
         self.normalise = nn.BatchNorm2d(_total_width(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (batch, channels, height, width) to (batch, about `width`, height, width)."""
+        """Map (batch, channels, height, width) to (batch, about `width`, height, width).
+
+        Each filter size has an equal share of `width`, rounded down, but at least one filter.
+        """
         return self.normalise(torch.cat([branch(x) for branch in self.branches], dim=-3))  # type: ignore[no-any-return]

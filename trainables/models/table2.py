@@ -1,10 +1,10 @@
-"""The paper's Table II: two 3x3 convolutions with pooling, then a dense layer of 128.
+"""The paper's Table II: two 3x3 convolutions with pooling, then a dense layer of 128 units.
 
-For 3 x 224 x 224 and 10 classes the layers have 896, 18,496, 25,690,240 and 1,290 parameters. (The
-paper prints 25,689,600 for the third; 200,704 x 128 weights and 128 biases are 25,690,240.) For
-other image sizes the size of the flattened layer changes.
+For images of 3 x 224 x 224 and 10 classes the layers have 896, 18,496, 25,690,240 and 1,290
+parameters. (The paper prints 25,689,600 for the third; 200,704 x 128 weights and 128 biases are
+25,690,240.) For other image sizes the dense layer has another number of inputs.
 
-Here and in the other networks pooling comes before ReLU: the result is the same, because ReLU is
+Here and in the other networks, pooling comes before ReLU. The result is the same, because ReLU is
 monotonic, and it then processes a quarter of the values.
 """
 
@@ -12,7 +12,7 @@ from torch import nn
 
 
 def build(image: tuple[int, int, int], classes: int, *, width: int, dropout: float) -> nn.Module:
-    """Build Table II with `width` filters in the first convolution and twice that in the second."""
+    """Build the network with `width` and 2 `width` filters in its convolutions."""
     channels, height, side = image
     features = 2 * width * (height // 4) * (side // 4)
     return nn.Sequential(

@@ -1,8 +1,8 @@
 """Pretrained weights: finding, downloading, checking and loading them.
 
-They are in torch's cache, under torchvision's name, or in a place that the user names
+They are in torch's cache, under torchvision's file names, or at a path that the user names
 (`model.weights`): a file in the format of torch or safetensors, a checkpoint of this project, or a
-folder of files that are named after their family.
+folder with a file for each family, named after it.
 """
 
 import hashlib
@@ -32,21 +32,22 @@ Weights = dict[str, Tensor]
 WRAPPERS = ("state_dict", "model")
 """Keys under which training scripts often store the weights."""
 PREFIXES = ("module.", "net.")
-"""Prefixes of weights' names that torch's data-parallel wrapper and our checkpoints add."""
+"""Prefixes that torch's data-parallel wrapper and our checkpoints add to the names of weights."""
 OLD_DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
-"""The names in torchvision's file of DenseNet: `norm.1` for `norm1`."""
+"""Matches the names in torchvision's weights file of DenseNet: `norm.1` for `norm1`."""
 HASH = re.compile(r"-([0-9a-f]{8,})\.")
+"""Matches the start of the SHA-256 in the name of a published file, such as `-f37072fd.pth`."""
 POSITIONS = "encoder.pos_embedding"
 FOLD = re.compile("fold-([1-9][0-9]{0,8})")
-"""The name of the folder of a fold's network in a checkpoint."""
+"""Matches the name of the folder of a fold's network in a checkpoint."""
 SAMPLES, BLOCK = 64, 2**16
-"""The number of blocks, and the bytes of each, that identify a file of weights (`digest`)."""
+"""The number and the size in bytes of the blocks that identify a file of weights (`digest`)."""
 
 
 class Unfit(ConfigError):
-    """Weights from which a model cannot start.
+    """Raised for weights from which a model cannot start.
 
-    `why` is a clause that follows the model's name in a message.
+    `why` is a clause that follows the model's name in a message, such as "whose weights ...".
     """
 
     def __init__(self, text: str, why: str = "") -> None:
@@ -55,7 +56,7 @@ class Unfit(ConfigError):
 
 
 class NotFound(Unfit):
-    """Weights that are missing at `place`."""
+    """Raised if there are no weights at `place`."""
 
     def __init__(self, text: str, why: str = "", place: Path = Path()) -> None:
         super().__init__(text, why)
@@ -63,11 +64,14 @@ class NotFound(Unfit):
 
 
 class Absent(NotFound):
-    """Published weights that are not on this machine."""
+    """Raised if published weights are not in torch's cache."""
 
 
 class Unfetched(Unavailable):
-    """Published weights that could not be downloaded, with the `reason`, and `why` as a clause."""
+    """Raised if published weights could not be downloaded.
+
+    `reason` is the cause, and `why` the same as a clause that follows the model's name.
+    """
 
     def __init__(self, text: str, reason: str = "") -> None:
         super().__init__(text)
@@ -75,7 +79,7 @@ class Unfetched(Unavailable):
 
 
 def absent(*names: str) -> Absent:
-    """Return the error for models whose weights are all missing in torch's cache."""
+    """Build the error for models whose weights are all missing in torch's cache."""
     return Absent(
         f"{_missing(names)}. Fetch them with --download, {_remedy(names)}",
         f"whose weights are not in '{cache()}' (--download fetches them)",
@@ -84,7 +88,7 @@ def absent(*names: str) -> Absent:
 
 
 def unfetched(*names: str, reason: str) -> Unfetched:
-    """Return the error for models whose weights could not be downloaded."""
+    """Build the error for models whose weights could not be downloaded."""
     remedy = _remedy(names)
     return Unfetched(
         f"{_missing(names)} and could not be fetched ({reason}). {remedy[0].upper()}{remedy[1:]}",
@@ -94,27 +98,27 @@ def unfetched(*names: str, reason: str) -> Unfetched:
 
 @dataclass(frozen=True)
 class WeightsCheck:
-    """The result of checking weights: the usable ones, and the models without usable weights."""
+    """The result of checking the weights of several models."""
 
     digests: dict[str, str] = field(default_factory=dict)
-    """A digest of each file, by its name."""
+    """The digest of each usable file of weights, by file name."""
     missing: dict[str, Unfit | Unfetched] = field(default_factory=dict)
-    """The models without usable weights, each with the reason."""
+    """The models without usable weights, each with the error."""
 
     @property
     def notes(self) -> list[str]:
-        """Lines on the models that are left out."""
+        """Notes for the user on the models that are left out, one line for each reason."""
         return [f"note: left out: {clause}" for clause in self._clauses()]
 
     def _clauses(self) -> list[str]:
-        """Return a clause for each reason, with the names of its models."""
+        """Return a clause for each reason, preceded by the names of its models."""
         names: dict[str, list[str]] = {}
         for name, error in self.missing.items():
             names.setdefault(error.why, []).append(name)
         return [f"{', '.join(of)}, {why}" for why, of in names.items()]
 
     def error(self) -> ConfigError | Unavailable:
-        """Return a single error for all models without usable weights."""
+        """Build a single error for all models without usable weights; there must be one."""
         errors = list(self.missing.values())
         if len(errors) == 1:
             return errors[0]
@@ -129,7 +133,11 @@ class WeightsCheck:
         )
 
     def error_of(self, search: str) -> ConfigError | Unavailable:
-        """Return the error if a search of this name cannot continue because weights are missing."""
+        """Build the error for a search that cannot continue because weights are missing.
+
+        Args:
+            search: its name.
+        """
         errors = list(self.missing.values())
         places = [f"'{error.place}'" for error in errors if isinstance(error, NotFound)]
         if len(places) < len(errors):
@@ -142,7 +150,12 @@ class WeightsCheck:
 
 
 def place_of(model: ModelConfig) -> Path:
-    """Return the path where the weights of this model are, or are to be downloaded to."""
+    """Return the path at which this model's weights are expected, or will be downloaded to.
+
+    Raises:
+        ConfigError: the model has no published weights and the user has not named any, or the
+            user's folder has several files for this model.
+    """
     own_place, file_name = model.options.get("weights"), MODELS[model.name].weights
     if own_place and not (
         Path(own_place).is_dir() and not (Path(own_place) / "manifest.json").exists()
@@ -160,9 +173,9 @@ def find_weights(model: ModelConfig) -> Path:
     """Return the path of the weights, a file or a checkpoint's folder, without downloading them.
 
     Raises:
-        Unfit: they are missing in the place that the user has named.
-        ConfigError: there are no published weights of this model.
+        NotFound: they are missing at the path that the user has named.
         Absent: they are missing in torch's cache.
+        ConfigError: as for `place_of`.
     """
     place = place_of(model)
     if place.exists():
@@ -180,10 +193,10 @@ def find_weights(model: ModelConfig) -> Path:
 def fetch(model: ModelConfig) -> Path:
     """Download the weights into torch's cache if they are missing; return their path.
 
-    Nothing is downloaded if the user has named another place.
+    Nothing is downloaded if the user has named another path.
 
     Raises:
-        ConfigError: as for `find_weights`.
+        ConfigError: as for `find_weights`, except `Absent`.
         Unfetched: the download failed.
     """
     try:
@@ -202,17 +215,18 @@ def fetch(model: ModelConfig) -> Path:
 
 
 def read(place: Path) -> Weights:
-    """Return the tensors in a file or a checkpoint, by name.
+    """Read the tensors in a file or a checkpoint, by name.
 
-    Only tensors and plain values are read from a file, and no code is run.
+    Only tensors and plain values are read from a file, and no code is run. If a checkpoint has
+    folds, the weights are those of the first fold's network.
 
     Raises:
-        ConfigError: it contains no weights, or cannot be read.
+        ConfigError: the file contains no weights, or cannot be read.
     """
     try:
         if place.is_dir():
             state = checkpoint.load(place)
-            first = state.get("folds", [state])[0]  # with folds, the first one's network
+            first = state.get("folds", [state])[0]  # with folds: the network of the first fold
             tensors: Any = first.get("model", {})
         elif place.suffix == ".safetensors":
             tensors = checkpoint.tensors(place)
@@ -253,7 +267,7 @@ def read(place: Path) -> Weights:
 def check(
     model: ModelConfig, image: tuple[int, int, int], classes: int, *, download: bool = False
 ) -> Path:
-    """Check, before anything is trained, that a pretrained model's weights exist and fit.
+    """Check that a pretrained model's weights exist and fit, before anything is trained.
 
     The network is built without memory for its own weights.
 
@@ -261,9 +275,9 @@ def check(
         The path of the weights.
 
     Raises:
-        ConfigError: they do not fit (the first difference is named) or are missing, or the
+        ConfigError: the weights are missing or do not fit (the first difference is named), or the
             checkpoint that contains them is damaged.
-        Unfetched: they cannot be downloaded.
+        Unfetched: the weights cannot be downloaded.
     """
     place = fetch(model) if download else find_weights(model)
     with torch.device("meta"):
@@ -281,7 +295,7 @@ def check_all(
     *,
     download: bool = False,
 ) -> WeightsCheck:
-    """Check the weights of several models, which may be missing.
+    """Check the weights of several models, and collect the models without usable weights.
 
     Raises:
         ConfigError: a file cannot be read, or the checkpoint that contains it is damaged.
@@ -298,11 +312,11 @@ def check_all(
 
 
 def digest(place: Path) -> str:
-    """Return 16 hex digits that identify weights.
+    """Return 16 hex digits that identify the weights at `place`.
 
-    They are a hash of the size and of `SAMPLES` blocks of a file, or of a checkpoint's manifest.
-    Hashing the whole file would take a second for the 528 MB of VGG-16, and is not necessary, as
-    further training changes nearly all of the bytes.
+    They are a hash of the size and of `SAMPLES` blocks of a file or, for a checkpoint, of its
+    manifest. Hashing a whole file would take a second for the 528 MB of VGG-16, and is not
+    necessary, because further training changes nearly all of the bytes.
     """
     place = place / "manifest.json" if place.is_dir() else place
     size, hasher = place.stat().st_size, hashlib.sha256()
@@ -315,17 +329,17 @@ def digest(place: Path) -> str:
 
 
 def start_from(network: nn.Module, model: ModelConfig, scaling: Callable[[str], Scaling]) -> None:
-    """Load the weights, except those of the head, into a freshly built network.
+    """Load the pretrained weights, except those of the head, into a new network.
 
-    Also set its scaling of pixels to that of the training of those weights.
+    Also set the network's scaling of pixels to that of the training of those weights.
 
     Args:
         network: a `Family`.
-        model: names the place of the weights.
-        scaling: returns the scaling of the data at hand, by the config's name (`data.scaling`).
+        model: the model's config, which names the path of the weights.
+        scaling: returns a scaling for the data set, by its name in the config (`data.scaling`).
 
     Raises:
-        ConfigError: they do not fit, or are missing.
+        ConfigError: the weights do not fit, or are missing.
     """
     assert isinstance(network, Family)
     place = find_weights(model)
@@ -336,11 +350,11 @@ def start_from(network: nn.Module, model: ModelConfig, scaling: Callable[[str], 
 
 
 def scaling_of(place: Path, scaling: Callable[[str], Scaling]) -> Scaling:
-    """Return the scaling of pixels with which the weights at a place were trained.
+    """Return the scaling of pixels with which the weights at `place` were trained.
 
-    A checkpoint has that of its own training; other weights have ImageNet's. Checkpoints of earlier
-    versions have only the name of the scaling, without its values; `standard` is then that of the
-    data at hand.
+    A checkpoint contains the scaling of its own training; all other weights have ImageNet's.
+    Checkpoints of earlier versions contain only the name of the scaling, which `scaling` converts
+    to values for the current data set.
 
     Raises:
         ConfigError: the checkpoint's `state.json` is damaged.
@@ -376,13 +390,13 @@ def scaling_of(place: Path, scaling: Callable[[str], Scaling]) -> Scaling:
 
 
 def _fold_of(place: Path) -> int:
-    """Return the number of the fold to whose network a place belongs; 1 for a whole checkpoint."""
+    """Return the number of the fold whose network is at `place`; 1 for a whole checkpoint."""
     match = FOLD.fullmatch(place.parent.name)
     return int(match[1]) if match else 1
 
 
 def _check_scaling(scaling: Any) -> Scaling:
-    """Check the scaling from a file, and return it.
+    """Check that a value from a file is a scaling, and return it.
 
     Raises:
         ValueError, LookupError, TypeError: it is not a scaling.
@@ -398,10 +412,12 @@ def _check_scaling(scaling: Any) -> Scaling:
 def select_fitting(network: Family, weights: Weights, place: Path, name: str) -> Weights:
     """Select the weights to load into this network.
 
-    The head's are not, because the head is new. Auxiliary heads are, if both have them.
+    The head's weights are left out, because the head is new. Those of auxiliary heads are included
+    if both networks have them.
 
     Raises:
-        Unfit: names the first weight that is missing, has another shape, or is superfluous.
+        Unfit: a weight is missing, has another shape, or is superfluous; the message names the
+            first.
     """
     own_weights = {
         key: value
@@ -420,7 +436,10 @@ def select_fitting(network: Family, weights: Weights, place: Path, name: str) ->
 
 
 def _difference(network: Family, own_weights: Weights, weights: Weights) -> str:
-    """Describe the first difference between a network's own weights and the given ones."""
+    """Describe the first difference between a network's weights and those to load.
+
+    The result is empty if they fit.
+    """
     for key, value in own_weights.items():
         if (
             key not in weights
@@ -449,7 +468,7 @@ def _missing(models: Sequence[str]) -> str:
 
 
 def _remedy(names: Sequence[str]) -> str:
-    """The advice for these models if nothing is downloaded: `put the file there ...`."""
+    """Build the advice for weights that are not downloaded: `put the file there ...`."""
     url, pronoun, file_noun = _url(names[0]), "it", "the file"
     if len(names) > 1:
         url, pronoun, file_noun = f"{url.rpartition('/')[0]}/", "one", "one"
@@ -466,7 +485,7 @@ def _remedy(names: Sequence[str]) -> str:
 
 
 def _plain(name: str) -> str:
-    """Convert a weight's name to that in torchvision's network."""
+    """Convert a weight's name to its name in torchvision's network."""
     for prefix in PREFIXES:
         name = name.removeprefix(prefix)
     return OLD_DENSE_LAYER.sub(r"\1\2", name)
@@ -477,7 +496,7 @@ def _resize_positions(
 ) -> Weights:
     """Interpolate a transformer's position embeddings to another image size.
 
-    This is torchvision's method. If it is not applicable, the weights are returned unchanged.
+    This is torchvision's method. If it cannot be applied, the weights are returned unchanged.
     """
     if (
         own_positions is None
@@ -488,7 +507,7 @@ def _resize_positions(
         return weights
     try:
         return dict(interpolate_embeddings(side, patch, dict(weights)))
-    except (ValueError, RuntimeError):  # of another width, or for a single patch
+    except (ValueError, RuntimeError):  # the weights have another width, or only a single patch
         return weights
 
 

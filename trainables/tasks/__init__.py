@@ -1,4 +1,4 @@
-"""Tasks: all that depends on the kind of problem, from batches and losses to the evaluation.
+"""Tasks: everything that depends on the kind of problem, from batches and losses to evaluations.
 
-May import data sets' arrays; never models or the training loop.
+This package may import the arrays of data sets, but never `trainables.models` or the training loop.
 """

@@ -1,8 +1,8 @@
 """Augmentation: random changes of a batch on its own device, drawn for each image separately.
 
-Rotation, scaling, shift (crop) and flip are combined into one affine transform for each image,
-which is sampled once; without rotation and scaling, pixels are copied without interpolation.
-Brightness, contrast and saturation follow.
+Rotation, scaling, shift (crop) and flip are combined into one affine transform for each image, so
+that pixels are interpolated only once. Without rotation and scaling, they are copied without
+interpolation. Brightness, contrast and saturation follow.
 
 The random numbers are drawn on the CPU, so that they do not depend on the device, and for many
 batches at once (`draw`): they are copied to the device once, and no step waits for a transfer.
@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from trainables.config import AugmentConfig
 
-# Red, green and blue in brightness, by ITU-R BT.601.
+# The weights of red, green and blue in brightness (ITU-R BT.601).
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
 
 
@@ -40,7 +40,7 @@ def draw(
 
 
 def _draw_batch(config: AugmentConfig, count: int, generator: torch.Generator) -> list[Tensor]:
-    """Draw the values of one batch, in the order in which `augment` uses them."""
+    """Draw the random numbers of one batch, in the order in which `augment` uses them."""
     drawn = []
     moves = bool(config.rotation or config.scale)
     if moves:
@@ -64,12 +64,12 @@ def _uniform(count: int, limit: float, generator: torch.Generator) -> Tensor:
 
 
 def augment(images: Tensor, config: AugmentConfig, drawn: Tensor) -> Tensor:
-    """Change each image of a batch by the values drawn for it.
+    """Change each image of a batch by the numbers drawn for it.
 
     Args:
         images: float (batch, channels, height, width), from 0 to 1.
-        config: which changes are made, and their limits.
-        drawn: the numbers of `draw` for this batch, (values, batch).
+        config: the enabled changes and their limits.
+        drawn: the numbers of `draw` for this batch, (values per image, batch).
     """
     values = list(drawn)
     images = _transform(images, config, values, "bilinear")
@@ -85,14 +85,14 @@ def move(targets: Tensor, config: AugmentConfig, drawn: Tensor) -> Tensor:
 
     Args:
         targets: float (batch, channels, height, width).
-        config: which changes are made, and their limits.
-        drawn: the numbers that `augment` gets for this batch.
+        config: the enabled changes and their limits.
+        drawn: the same numbers as for `augment`.
     """
     return _transform(targets, config, list(drawn), "nearest")
 
 
 def _transform(images: Tensor, config: AugmentConfig, values: list[Tensor], mode: str) -> Tensor:
-    """Rotate, scale, shift and mirror images; removes the used numbers from `values`."""
+    """Rotate, scale, shift and mirror images; remove the numbers that are used from `values`."""
     if config.rotation or config.scale:
         return _move(images, values, mode, flip=config.flip)
     if config.crop or config.flip:
@@ -108,7 +108,7 @@ def _move(images: Tensor, values: list[Tensor], mode: str, *, flip: bool) -> Ten
     if flip:
         mirror = torch.where(values.pop(0) > 0, -mirror, mirror)
     cos, sin = torch.cos(angle) / size, torch.sin(angle) / size
-    # Coordinates run from -1 to 1 along both sides, whatever their lengths.
+    # Coordinates run from -1 to 1 along both sides, also if the image is not square.
     aspect = height / width
     rows = torch.stack(
         [cos * mirror, -sin * aspect, shift_x, sin * mirror / aspect, cos, shift_y], dim=1
@@ -120,13 +120,13 @@ def _move(images: Tensor, values: list[Tensor], mode: str, *, flip: bool) -> Ten
 
 
 def _shift(images: Tensor, crop: int, values: list[Tensor], *, flip: bool) -> Tensor:
-    """Shift each image by whole pixels, and flip it.
+    """Shift each image by whole pixels and, with `flip`, mirror those that were drawn for it.
 
-    Each result is a window into a copy of the image with a black border. `as_strided` views all
-    possible windows, so that a single indexing operation reads those of all images.
+    Each result is a window into a copy of the image with a black border. `as_strided` provides
+    views of all possible windows, so that a single indexing operation reads those of all images.
     """
     count, channels, height, width = images.shape
-    # An image that is shifted by its own size is not visible any more.
+    # A shift by the image's size leaves only the border, so that larger shifts are not needed.
     crop = min(crop, max(height, width))
     across, down = (values.pop(0).long().clamp(-crop, crop) + crop for _ in range(2))
     bordered = functional.pad(
@@ -158,5 +158,8 @@ def _jitter(images: Tensor, values: list[Tensor]) -> Tensor:
 
 @lru_cache
 def _grey_weights(device: torch.device) -> Tensor:
-    """Return the weight of each channel, (1, 3, 1, 1), copied to each device once."""
+    """Return the weights of the channels, (1, 3, 1, 1), on the device.
+
+    They are cached, so that they are copied to each device only once.
+    """
     return torch.tensor(GREY_WEIGHTS, device=device).view(1, 3, 1, 1)

@@ -1,6 +1,6 @@
-"""The interface of a task: all that training, evaluation and export need of it.
+"""The interface of a task: everything that training, evaluation and export need from it.
 
-A task is a class in a file of its own, listed in `trainables.catalog.tasks.TASKS`. It overrides the
+A task is a class in its own file, listed in `trainables.catalog.tasks.TASKS`. It overrides the
 methods that differ. The defaults here are for images that all have the same size, and for targets
 that are one array.
 """
@@ -25,30 +25,30 @@ from trainables.tasks.pixels import Pixels, shared_tensor
 from trainables.values import Evaluation, Json
 
 Predictions = Any
-"""A task's predictions for several images: an array whose first axis is the images, or a list."""
+"""A task's predictions for several images: an array (images, ...), or a list with one for each."""
 Predict = Callable[[Images], Predictions]
 """A function from images, uint8 (count, height, width, channels), to predictions."""
 
 
 class Batch(NamedTuple):
-    """The images and targets of a step."""
+    """The images and targets of one step."""
 
     inputs: Any
-    """The network's input, usually float32 (batch, channels, height, width)."""
+    """The input of the network, usually float32 (batch, channels, height, width)."""
     targets: Any
     size: int
     """The number of images."""
     weights: Tensor | None = None
-    """The weight of each image in the training loss, (batch,); None for equal weights."""
+    """The weight of each image in the loss to minimise, (batch,); None for equal weights."""
 
 
 class Losses(NamedTuple):
-    """The losses of a batch, each a mean over its images."""
+    """The losses of a batch, which are means over its images."""
 
     train: Tensor
-    """The loss that is minimised."""
+    """The loss to minimise."""
     told: Tensor
-    """The loss that is reported, without terms that are used only in training."""
+    """The loss to report, without terms that are used only in training."""
 
 
 class Processes(Protocol):
@@ -60,44 +60,48 @@ class Processes(Protocol):
         """Return the sum over all processes."""
 
     def slice(self, rows: Tensor) -> Tensor:
-        """Return this process's share of a batch."""
+        """Return this process's share of the rows of a batch."""
 
 
 class Meter(Protocol):
-    """Accumulates a network's outputs on the validation set."""
+    """Accumulates the outputs of a network on the validation set."""
 
     kept: list[Tensor]
-    """The outputs of all batches; empty unless they are to be kept."""
+    """The outputs of all batches; empty if the meter need not store them."""
 
     def add(self, outputs: Any, batch: Batch) -> None:
         """Add the outputs of a batch (`Task.outputs`)."""
 
     def values(self, world: Processes) -> dict[str, float]:
-        """Return the values on the validation set that an epoch reports, all of them finite.
+        """Return the values that an epoch reports of the validation set, all of them finite.
 
-        These are the metric under its key, with its standard error unless it is a share of the
-        images (`Metric.error_key`, `Metric.freedom_key`); the task's primary metric; and the losses
-        that these metrics name (`Metric.loss`).
+        They are the metric, under its key, and its standard error and degrees of freedom unless it
+        is a share of the images (`Metric.error_key`, `Metric.freedom_key`); the task's primary
+        metric; and the losses that these metrics name (`Metric.loss`).
         """
 
 
 class Task:
-    """A kind of problem, with all that is specific to it. It has no state of its own."""
+    """A kind of problem, with all code that is specific to it.
+
+    An instance stores nothing about a training.
+    """
 
     tolerance = 1e-4
-    """The largest allowed difference between predictions that are computed in two ways."""
+    """The largest allowed difference between predictions of two forms of the same model."""
     any_size = False
-    """True if images of any size are predicted without resizing, one by one if sizes differ."""
+    """True if images of any size are predicted without resizing, one by one if their sizes differ.
+    """
 
     output = "predictions"
-    """The name of the output of a network in ONNX."""
+    """The name of the network's output in ONNX."""
 
     def __init__(self, entry: TaskEntry) -> None:
         self.entry = entry
         self.targets: Targets = entry.load_targets()
 
     def network(self, model: ModelConfig, dataset: Dataset) -> nn.Module:
-        """Build a freshly initialised network for this data."""
+        """Build a network for this data set, with newly initialised weights."""
         return MODELS[model.name].build(
             self.targets.image(dataset), self.targets.width(dataset), **model.options
         )
@@ -120,12 +124,13 @@ class Task:
         return draw(config, batches, count, generator, device)
 
     def batch(self, pixels: Pixels, rows: Tensor, changes: Tensor | None = None) -> Batch:
-        """Return the batch of these rows.
+        """Build the batch of these rows.
 
         Args:
             pixels: the part, on the network's device.
             rows: the images' rows in the part, (batch,).
-            changes: the numbers drawn for them, (values per image, batch); None for validation.
+            changes: the numbers drawn for their augmentation, (values per image, batch); None for
+                validation.
         """
         images, targets = pixels.batch(rows, changes)
         return Batch(images, targets, len(rows))
@@ -133,32 +138,35 @@ class Task:
     def step(
         self, network: nn.Module, batch: Batch, autocast: AbstractContextManager[None]
     ) -> Losses:
-        """Return the losses of a batch in training; call the network within `autocast`."""
+        """Return the losses of a batch in training.
+
+        Call the network within `autocast`.
+        """
         raise NotImplementedError
 
     def outputs(self, network: nn.Module, batch: Batch) -> Any:
-        """Return the outputs of a batch in validation, for the meter."""
+        """Compute the outputs of a batch in validation, for the meter."""
         return network(batch.inputs)
 
     def meter(self, metric: Metric, pixels: Pixels, *, keeps: bool) -> Meter:
-        """Return a new meter of this metric for a part, which keeps the outputs if `keeps`."""
+        """Build a meter of this metric for a part, which stores the outputs if `keeps`."""
         raise NotImplementedError
 
     def output_bytes(self, dataset: Dataset) -> int | None:
-        """Return the bytes of a validation's outputs if they can be reused for the evaluation.
+        """Return the size in bytes of a validation's outputs if the evaluation can reuse them.
 
-        None if they are computed again.
+        The result is None if the evaluation must compute them again.
         """
         return None
 
     def from_outputs(self, outputs: list[Tensor]) -> Predictions:
-        """Convert the outputs that a meter kept to predictions."""
+        """Convert the outputs that a meter stored to predictions."""
         raise NotImplementedError
 
     # Use.
 
     def module(self, network: nn.Module, pixels: Pixels) -> nn.Module:
-        """Return the function from images to raw predictions, which is also exported.
+        """Build the function from images to raw predictions, which is also exported.
 
         It maps uint8 (count, height, width, channels) to a tensor (count, ...) in single or double
         precision, under autocast too. The network itself takes one tensor.
@@ -166,26 +174,26 @@ class Task:
         raise NotImplementedError
 
     def ensemble(self, members: list[nn.Module]) -> nn.Module:
-        """Combine several such modules; only for tasks that can be cross-validated."""
+        """Combine several such modules into one; only for tasks that support cross-validation."""
         raise NotImplementedError
 
     def combine(self, each: list[Predictions]) -> Predictions:
-        """Combine the predictions of an ensemble's members."""
+        """Combine the predictions of an ensemble's members for the same images."""
         raise NotImplementedError
 
     def raw(self, module: nn.Module, images: Images, device: str) -> NDArray[Any]:
-        """Return raw predictions for images of one size, uint8 (count, height, width, channels)."""
+        """Compute raw predictions for uint8 images (count, height, width, channels)."""
         outputs: NDArray[Any] = module(shared_tensor(images).to(device)).cpu().numpy()
         return outputs
 
     def decode(self, raw: NDArray[Any]) -> Predictions:
-        """Convert raw predictions to predictions."""
+        """Convert the module's raw predictions to the task's predictions."""
         return raw
 
     def difference(self, first: Predictions, second: Predictions) -> float:
-        """Return the largest difference between two predictions for the same images.
+        """Return the largest difference between two predictions of the same images.
 
-        A task whose `decode` is discontinuous, such as from probabilities to classes, overrides
+        A task whose `decode` is discontinuous, for example from probabilities to classes, overrides
         this, because tiny differences may change its predictions.
         """
         return difference(first, second)
@@ -195,11 +203,14 @@ class Task:
         return in_batches(lambda some: self.decode(self.raw(module, some, device)), images, size)
 
     def given(self, part: Part) -> Arrays:
-        """Return the images of a part as a user would give them to a model."""
+        """Return the images of a part in the form in which a user would pass them to a model."""
         return part.images
 
     def examples(self, dataset: Dataset, count: int) -> Images:
-        """Return `count` validation images of one size, repeated if there are fewer."""
+        """Return `count` validation images of one size, (count, height, width, channels).
+
+        They are repeated if there are fewer.
+        """
         images = self.given(dataset.val)
         if isinstance(images, np.ndarray):
             repeated: Images = images[np.arange(count) % len(images)]
@@ -214,32 +225,33 @@ class Task:
     def evaluate(
         self, predictions: Predictions, part: Part, dataset: Dataset, metric: Metric
     ) -> Evaluation:
-        """Measure predictions against the targets, as plain values.
+        """Measure predictions against the targets, as JSON-compatible values.
 
-        Every evaluation has `images`, their number; the primary metric under its name; and, unless
-        `metric` is a share of the images, `metric` in the form of `Metric.evaluated`: the `name`,
-        the `value`, its standard `error`, and the ends of its 95 % interval, `low` and `high`, or
-        None if they are unknown. Further results for people are in `tables`, each with its `title`,
-        `columns` and `rows`, and in `pictures`, each with its `title` and a WebP in base64, `webp`.
+        Every evaluation contains the number of `images` and the primary metric under its name.
+        Unless `metric` is a share of the images, it also contains `metric`, in the form of
+        `Metric.evaluated`: the `name`, the `value`, its standard `error`, and the ends of its 95 %
+        interval, `low` and `high`, which are None if they are unknown. Further results to display
+        are in `tables`, each with `title`, `columns` and `rows`, and in `pictures`, each with
+        `title` and `webp`, a WebP in base64.
         """
         raise NotImplementedError
 
     def value(self, predictions: Predictions, part: Part) -> float:
-        """Return the primary metric of predictions."""
+        """Compute the primary metric of predictions."""
         raise NotImplementedError
 
     def brief(self, evaluation: Evaluation) -> Evaluation:
-        """Return an evaluation on the validation set in the short form of the journal."""
+        """Shorten an evaluation on the validation set for the journal."""
         return self.plain(evaluation)
 
     def plain(self, evaluation: Evaluation) -> Evaluation:
-        """Return an evaluation without pictures."""
+        """Remove the pictures from an evaluation."""
         return {name: value for name, value in evaluation.items() if name != "pictures"}
 
     # Export.
 
     def about(self, dataset: Dataset) -> Json:
-        """Return the values for `about.json`, which the stand-alone predictor reads."""
+        """Return the task's values for `about.json`, which the stand-alone predictor reads."""
         image = list(self.examples(dataset, 1).shape[1:])
         any_size = {"any_size": True} if self.any_size else {}
         return {"classes": list(dataset.classes), "image": image, **any_size}
@@ -258,9 +270,9 @@ def in_batches(predict: Predict, images: Arrays, size: int) -> Predictions:
 
 
 def difference(first: Predictions, second: Predictions) -> float:
-    """Return the largest difference between two predictions; NaN if they contain NaN.
+    """Return the largest absolute difference between two predictions.
 
-    It is infinite if their shapes differ.
+    It is NaN if one of them contains NaN, and infinite if their shapes differ.
     """
     if isinstance(first, list):
         return max((difference(*pair) for pair in zip(first, second, strict=True)), default=0.0)
@@ -270,7 +282,7 @@ def difference(first: Predictions, second: Predictions) -> float:
 
 
 class FromPixels(nn.Module):
-    """A network with the scaling of its pixels in front; the base class of a task's `module`.
+    """A network preceded by the scaling of its pixels; the base class of a task's `module`.
 
     It maps images, uint8 (count, height, width, channels), to the network's outputs.
     """
@@ -281,7 +293,7 @@ class FromPixels(nn.Module):
         self.shift, self.spread = nn.Buffer(pixels.mean255), nn.Buffer(pixels.deviation255)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the network's outputs for uint8 images."""
+        """Compute the network's outputs for uint8 images."""
         pixels = (
             images.permute(0, 3, 1, 2)
             .to(torch.float32, copy=True)
@@ -293,7 +305,10 @@ class FromPixels(nn.Module):
 
 
 def cut(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:
-    """Cut an image to its upper left, (height, width, ...); smaller images are repeated."""
+    """Crop an image to its upper left corner, (height, width, ...).
+
+    A smaller image is repeated first.
+    """
     missing = [max(0, height - image.shape[0]), max(0, width - image.shape[1])]
     pads = [(0, missing[0]), (0, missing[1]), *[(0, 0)] * (image.ndim - 2)]
     return np.pad(image, pads, mode="wrap")[:height, :width]

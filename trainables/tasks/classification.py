@@ -1,4 +1,4 @@
-"""Classification: every image is of one class; a network gives each class a probability."""
+"""Classification: every image has one class, and a network predicts each class's probability."""
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -19,47 +19,50 @@ from trainables.tasks.report import Probabilities, accuracy, report
 from trainables.values import Evaluation
 
 MATRIX_CLASSES = 100
-"""With more classes than this, a confusion matrix is too large for the journal."""
+"""A confusion matrix of more classes than this is too large for the journal."""
 
 
 class Classification(Task):
-    """Images with class numbers, int64 (images,), from which probabilities are learned."""
+    """The prediction of class probabilities.
+
+    Targets are class numbers, int64 (images,).
+    """
 
     output = "probabilities"
 
     def step(
         self, network: nn.Module, batch: Batch, autocast: AbstractContextManager[None]
     ) -> Losses:
-        """Return the cross-entropy of a batch (`losses`)."""
+        """Return the cross-entropies of a batch to minimise and to report (`losses`)."""
         with autocast:
             outputs = network(batch.inputs)
         return Losses(*losses(outputs, batch.targets, batch.weights))
 
     def meter(self, metric: Metric, pixels: Pixels, *, keeps: bool) -> "ClassMeter":
-        """Return a new meter of this metric for a part."""
+        """Build a meter of this metric for a part, which stores the logits if `keeps`."""
         return ClassMeter(metric, pixels, keeps=keeps)
 
     def output_bytes(self, dataset: Dataset) -> int:
-        """Return the bytes of the logits of the validation part."""
+        """Return the size of the logits of the validation set, in bytes."""
         return 4 * len(dataset.val) * len(dataset.classes)
 
     def from_outputs(self, outputs: list[Tensor]) -> Probabilities:
-        """Return class probabilities, (images, classes), from the logits of all batches."""
+        """Convert the logits of all batches to class probabilities, float64 (images, classes)."""
         probabilities: Probabilities = torch.cat(
             [logits.double().softmax(dim=1) for logits in outputs]
         ).numpy()
         return probabilities
 
     def module(self, network: nn.Module, pixels: Pixels) -> "ProbabilityModel":
-        """Return the function from uint8 images to class probabilities."""
+        """Build the function from uint8 images to class probabilities."""
         return ProbabilityModel(network, pixels)
 
     def ensemble(self, members: list[nn.Module]) -> "Ensemble":
-        """Combine several networks by the mean of their probabilities."""
+        """Build a module that averages the probabilities of several networks."""
         return Ensemble(members)
 
     def combine(self, each: list[Predictions]) -> Probabilities:
-        """Return the mean of several networks' probabilities."""
+        """Average the probabilities of several networks."""
         mean: Probabilities = np.mean(each, axis=0)
         return mean
 
@@ -69,7 +72,8 @@ class Classification(Task):
         """Measure class probabilities, (images, classes), against the true classes.
 
         Returns:
-            The result of `report`; and `wrong`, the most confident mistakes (see `mistakes`).
+            The result of `report`; the most confident mistakes as `wrong` (see `mistakes`); and,
+            unless trials are ranked by accuracy, the `metric` that ranks them.
         """
         return {
             **report(part.targets, predictions, dataset.classes),
@@ -78,13 +82,14 @@ class Classification(Task):
         }
 
     def value(self, predictions: Predictions, part: Part) -> float:
-        """Return the accuracy of class probabilities."""
+        """Compute the accuracy of class probabilities, (images, classes)."""
         return accuracy(part.targets, predictions.argmax(axis=1))
 
     def brief(self, evaluation: Evaluation) -> Evaluation:
-        """Return an evaluation in the short form of the journal.
+        """Shorten an evaluation on the validation set for the journal.
 
-        It has only the area under each curve, and no confusion matrix of very many classes.
+        Of the ROC curves only their areas remain, and a confusion matrix of more than
+        `MATRIX_CLASSES` classes is removed.
         """
         large = {"confusion_matrix"} if len(evaluation["classes"]) > MATRIX_CLASSES else set()
         short_form = {
@@ -98,19 +103,19 @@ class Classification(Task):
         }
 
     def plain(self, evaluation: Evaluation) -> Evaluation:
-        """Return an evaluation without images and bins of the reliability diagram."""
+        """Remove images of mistakes and bins of the reliability diagram from an evaluation."""
         return {name: value for name, value in evaluation.items() if name not in ("wrong", "bins")}
 
 
 def _by_metric(metric: Metric, part: Part, chances: Probabilities) -> Evaluation:
-    """Return the metric that ranks trials, with its interval; empty for accuracy."""
+    """Evaluate the metric that ranks trials, with its interval; empty for accuracy."""
     if metric.name not in SCORES:
         return {}
     return {"metric": metric.evaluated(*SCORES[metric.name](part.targets, chances))}
 
 
 class ClassMeter:
-    """Loss, accuracy, and the metric that ranks trials, on the validation set."""
+    """Measures the loss, accuracy, and the metric that ranks trials on the validation set."""
 
     def __init__(self, metric: Metric, pixels: Pixels, *, keeps: bool) -> None:
         self.metric, self.pixels = metric, pixels
@@ -125,7 +130,7 @@ class ClassMeter:
             self.kept.append(outputs)
 
     def values(self, world: Processes) -> dict[str, float]:
-        """Return loss, accuracy and the metric over the images of all processes."""
+        """Return the loss, accuracy and metric over the images of all processes."""
         self.means.sums = world.sum(self.means.sums)
         values = self.means.means("val")
         if self.metric.name not in SCORES:
@@ -140,20 +145,20 @@ class ClassMeter:
 
 
 class ProbabilityModel(FromPixels):
-    """A network followed by softmax, from uint8 images to class probabilities.
+    """A network followed by softmax, which maps uint8 images to class probabilities.
 
-    These are float64 (count, classes).
+    Its output is float64 (count, classes).
     """
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return class probabilities, (count, classes), of uint8 images."""
+        """Map uint8 images to class probabilities, (count, classes)."""
         return super().forward(images).double().softmax(dim=1)
 
 
 class Ensemble(nn.Module):
-    """The mean of several networks' probabilities, each of which has its own scaling of pixels.
+    """The mean of several networks' probabilities; each network has its own scaling of pixels.
 
-    Input and output are those of `ProbabilityModel`.
+    Its input and output are those of `ProbabilityModel`.
     """
 
     def __init__(self, members: Iterable[nn.Module]) -> None:
@@ -161,5 +166,5 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(members)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return class probabilities, (count, classes), of uint8 images."""
+        """Map uint8 images to class probabilities, (count, classes)."""
         return torch.stack([member(images) for member in self.members]).mean(dim=0)

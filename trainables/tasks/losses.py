@@ -8,9 +8,9 @@ from torch.nn import functional
 
 
 class WithAuxiliary(NamedTuple):
-    """The training outputs of a network with auxiliary heads.
+    """The outputs in training of a network with auxiliary heads.
 
-    They are its logits, those of the auxiliary heads, and the weight of each of their losses.
+    They are its logits, those of each auxiliary head, and the weight of each auxiliary loss.
     """
 
     logits: Tensor
@@ -23,13 +23,13 @@ def losses(
 ) -> tuple[Tensor, Tensor]:
     """Return the loss to minimise, and the loss to report.
 
-    The first is the mean cross-entropy over the batch, plus those of auxiliary heads times their
+    The first is the mean cross-entropy over the batch, plus that of each auxiliary head times their
     weight. The second is the mean cross-entropy of the network's own logits, without weights.
 
     Args:
         outputs: logits (batch, classes), or those of several heads.
         labels: class numbers (batch,).
-        weights: the weight of each image in the first, (batch,); None for equal weights.
+        weights: the weight of each image in the loss to minimise, (batch,); None for equal weights.
     """
     if isinstance(outputs, Tensor):
         outputs = WithAuxiliary(outputs, (), 0.0)
@@ -47,7 +47,7 @@ def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | Non
     """Return the mean over a batch of each image's cross-entropy times its weight.
 
     It is not divided by the sum of the batch's weights, so that several processes that share a
-    batch have the same gradient as a single one.
+    batch compute the same gradient as a single one.
     """
     if weights is None:
         return functional.cross_entropy(logits.float(), labels)

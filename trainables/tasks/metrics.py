@@ -1,6 +1,6 @@
 """Metrics of classification.
 
-Loss and accuracy are summed over the batches of an epoch on the device and read once at its end
+Loss and accuracy are summed over the batches of an epoch on the device, and read once at its end
 (`MetricAverage`). The other metrics are not means over batches: `measure` computes them, with their
 standard errors, from all outputs at once.
 """
@@ -20,28 +20,31 @@ BATCH_SUMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "loss": lambda logits, labels: functional.cross_entropy(logits, labels, reduction="sum"),
     "accuracy": lambda logits, labels: (logits.argmax(dim=1) == labels).sum().to(logits.dtype),
 }
-"""Functions from logits (batch, classes) and labels (batch,) to the sum over the batch."""
+"""Metrics as functions of logits (batch, classes) and labels (batch,), summed over the batch."""
 
 
 class MetricAverage:
-    """Running sums of named metrics, and the number of images in them."""
+    """Running sums of named metrics, and the number of images that were added."""
 
     def __init__(self, *names: str, device: torch.device) -> None:
         self.names = names
         self.sums = torch.zeros(len(names) + 1, dtype=torch.float64, device=device)
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
-        """Add a batch."""
+        """Add a batch: logits (batch, classes) and labels (batch,)."""
         values = [BATCH_SUMS[name](logits.float(), labels) for name in self.names]
         self.add_sums(torch.stack(values), len(labels))
 
     def add_sums(self, sums: Tensor, images: int) -> None:
-        """Add sums over `images` images: a value for each name."""
+        """Add sums over `images` images, with a value for each name."""
         self.sums[:-1] += sums.detach()
         self.sums[-1] += images
 
     def means(self, prefix: str) -> dict[str, float]:
-        """Return each metric's mean over all images added so far, as `prefix/name`."""
+        """Return each metric's mean over all images that were added, by the key `prefix/name`.
+
+        The means are 0 if there are none.
+        """
         *sums, images = self.sums.tolist()
         return {
             f"{prefix}/{name}": value / max(images, 1)
@@ -50,12 +53,12 @@ class MetricAverage:
 
 
 class Measured(NamedTuple):
-    """A metric's value on some images, and its standard error."""
+    """A metric's value on a set of images, with its standard error."""
 
     value: float
     error: float
     freedom: float
-    """The degrees of freedom of the error, from which its interval follows (`Metric.interval`)."""
+    """The degrees of freedom of the error, which determine the interval (`Metric.interval`)."""
 
 
 Labels = NDArray[Any]
@@ -66,7 +69,7 @@ RESAMPLES = 200
 
 
 def measure(metric: Metric, logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """Compute the values that an epoch reports of a metric, beside loss and accuracy.
+    """Compute the values of a metric that an epoch reports in addition to loss and accuracy.
 
     Args:
         metric: a metric of the task; the result is empty for accuracy.
@@ -80,20 +83,20 @@ def measure(metric: Metric, logits: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 def epoch_metrics(metric: Metric, measured: Measured) -> dict[str, float]:
-    """Return a measurement under the names of an epoch's report."""
+    """Return a metric's value, error and degrees of freedom, by their keys in an epoch's report."""
     keys = metric.key, metric.error_key, metric.freedom_key
     return dict(zip(keys, measured, strict=True))
 
 
 def confusion(labels: Labels, probabilities: Probabilities) -> NDArray[np.int64]:
-    """Count images by true class (rows) and guessed class (columns)."""
+    """Compute the confusion matrix: images by true class (rows) and guessed class (columns)."""
     classes = probabilities.shape[1]
     pairs = labels.astype(np.int64) * classes + probabilities.argmax(axis=1)
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
 class ByClass(NamedTuple):
-    """Precision, recall and F1 of each class, (classes,) each; 0 where the divisor is 0."""
+    """Precision, recall and F1 of each class, (classes,) each; 0 if the divisor is 0."""
 
     precision: NDArray[np.float64]
     recall: NDArray[np.float64]
@@ -102,12 +105,12 @@ class ByClass(NamedTuple):
     """True for the classes that occur in the labels or the guesses.
 
     Macro averages are over these, as in scikit-learn. Any other class would count as 0, although no
-    guess was wrong about it.
+    guess about it was wrong.
     """
 
     @classmethod
     def of(cls, counts: NDArray[np.int64]) -> "ByClass":
-        """Compute them from counts by true class (rows) and guessed class (columns)."""
+        """Compute them from a confusion matrix: true classes in rows, guessed ones in columns."""
         right, support, guessed = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
         return cls(
             divide(right, guessed),
@@ -122,7 +125,7 @@ class ByClass(NamedTuple):
 
 
 def divide(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
-    """Divide one array by another; 0 where the divisor is 0."""
+    """Divide one array by another; the result is 0 where the divisor is 0."""
     quotient: NDArray[np.float64] = np.divide(
         part, whole, out=np.zeros(whole.shape), where=whole > 0
     )
@@ -132,9 +135,10 @@ def divide(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
 def class_freedom(images: NDArray[np.int64]) -> float:
     """Return the degrees of freedom of a mean over classes.
 
-    They are those of Satterthwaite 1946, "An approximate distribution of estimates of variance
-    components", with the variance of each class taken as the inverse of its images. They are 0
-    if a class has fewer than two images, from which no variance can be estimated.
+    The formula is that of Satterthwaite 1946, "An approximate distribution of estimates of variance
+    components", where the variance of each class is assumed to be the inverse of its number of
+    images. The result is 0 if a class has fewer than two images, from which no variance can be
+    estimated.
 
     Args:
         images: the number of images of each class, (classes,).
@@ -146,11 +150,11 @@ def class_freedom(images: NDArray[np.int64]) -> float:
 
 
 def balanced_accuracy(labels: Labels, probabilities: Probabilities) -> Measured:
-    """Average the share of right guesses over the classes that occur.
+    """Average the share of correct guesses over the classes that occur.
 
     The standard error is that of independent shares. For it, each share is shrunk towards one half
-    by an additional right and an additional wrong guess (Agresti and Coull 1998); otherwise the
-    error of a class of two images, both right, would be 0.
+    by one additional correct guess and one additional wrong guess (Agresti and Coull 1998).
+    Otherwise the error of a class with two images, both guessed correctly, would be 0.
     """
     counts = confusion(labels, probabilities)
     images, right = counts.sum(axis=1), counts.diagonal()
@@ -165,10 +169,10 @@ def balanced_accuracy(labels: Labels, probabilities: Probabilities) -> Measured:
 def macro_f1(labels: Labels, probabilities: Probabilities) -> Measured:
     """Average F1, the harmonic mean of precision and recall, over the classes that occur.
 
-    Those are `ByClass.occurs`. The standard error is the root mean square difference between the
-    value and those of bootstrap samples (which includes the bias: for few images macro F1 is too
-    low). The samples are the same for the same counts. The error is at least `_least_error`,
-    because samples of a class that is always right, or never, do not vary.
+    These are the classes of `ByClass.occurs`. The standard error is the root mean square difference
+    between the value and those of bootstrap samples. This includes the bias: for few images macro
+    F1 is too low. Equal counts have the same samples. The error is at least `_least_error`, because
+    samples of a class whose guesses are always, or never, correct do not vary.
     """
     counts = confusion(labels, probabilities)
     cells = np.flatnonzero(counts)
@@ -176,7 +180,7 @@ def macro_f1(labels: Labels, probabilities: Probabilities) -> Measured:
     by_class = ByClass.of(counts)
 
     def average(drawn: NDArray[Any]) -> NDArray[np.float64]:
-        """Compute macro F1 from the counts of cells, (samples, cells)."""
+        """Compute macro F1 from bootstrap samples of the cells' counts, (samples, cells)."""
         right, whole = (np.zeros((len(counts), len(drawn))) for _ in range(2))
         same = rows == columns
         right[rows[same]] = drawn[:, same].T
@@ -193,12 +197,12 @@ def macro_f1(labels: Labels, probabilities: Probabilities) -> Measured:
 
 
 def _least_error(counts: NDArray[np.int64]) -> float:
-    """Return the least standard error of macro F1.
+    """Return the lower limit for the standard error of macro F1.
 
-    It is the larger of two: that of balanced accuracy with every guess right, and that of
-    independent classes. F1 of a class is 2 J / (1 + J), where J is the share of right guesses among
-    the images that are of the class or guessed as it. The error of J is that of a share, shrunk as
-    in `balanced_accuracy`, and is multiplied by the derivative 2 / (1 + J)^2.
+    It is the larger of two errors: that of balanced accuracy if every guess were correct, and that
+    of independent classes. The F1 of a class is 2 J / (1 + J), where J is the share of correct
+    guesses among the images that are of the class or guessed as it. The error of J is that of a
+    share, shrunk as in `balanced_accuracy`, and is multiplied by the derivative 2 / (1 + J)^2.
     """
     right, images, guessed = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
     either = images + guessed - right
@@ -221,13 +225,14 @@ def log_loss(labels: Labels, probabilities: Probabilities) -> Measured:
 
 
 def auc(labels: Labels, probabilities: Probabilities) -> Measured:
-    """Average the area under the ROC curve, one class against the rest.
+    """Average the area under the ROC curve, one class against the rest, over the classes.
 
-    It is one half if no class has both positive and negative images. The standard error is that of
-    Hanley and McNeil 1982, "The meaning and use of the area under a ROC curve", for an area limited
-    to half a pair of images below 1; the areas of several classes are treated as independent. With
-    two classes both areas are equal. The degrees of freedom are half those of a mean over the
-    classes, because the formula is only approximate for few images.
+    The area is one half if no class has both positive and negative images. The standard error is
+    that of Hanley and McNeil 1982, "The meaning and use of the area under a ROC curve". For this
+    formula, the area is limited to 1 - 0.5 / (positives * negatives), so that the error of a
+    perfect area is not 0. The areas of several classes are treated as independent; with two classes
+    both areas are equal. The degrees of freedom are half those of a mean over the classes, because
+    the formula is only approximate for few images.
     """
     areas, variances = [], []
     for number in range(probabilities.shape[1]):
@@ -249,11 +254,11 @@ def auc(labels: Labels, probabilities: Probabilities) -> Measured:
 def roc_curve(
     positive: NDArray[np.bool_], scores: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Compute the ROC curve of one class: its rates of false and of true positives.
+    """Compute the ROC curve of one class: false-positive rates and true-positive rates.
 
     Args:
-        positive: True for the images of the class, (images,); both values must occur.
-        scores: its probabilities, (images,).
+        positive: True for the images of the class, (images,); there must be both kinds of images.
+        scores: the probabilities of the class, (images,).
     """
     order = np.argsort(scores, kind="stable")[::-1]
     scores, true_positives = scores[order], np.cumsum(positive[order])
@@ -275,7 +280,7 @@ def roc_curve(
 
 
 def area_under(fpr: NDArray[np.float64], tpr: NDArray[np.float64]) -> float:
-    """Compute the area under a ROC curve."""
+    """Compute the area under a ROC curve by the trapezoidal rule."""
     return float(np.trapezoid(tpr, fpr))
 
 

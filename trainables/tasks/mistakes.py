@@ -1,4 +1,4 @@
-"""The mistakes with the highest confidence of a classifier, with small images to show."""
+"""The most confident mistakes of a classifier, with thumbnails."""
 
 import base64
 import io
@@ -13,20 +13,21 @@ from trainables.values import Json
 
 MAX_MISTAKES = 12
 LARGEST, TINY = 112, 64
-"""The largest side of a thumbnail, and the side up to which an image is stored losslessly."""
+"""The maximum side of a thumbnail, and the maximum side of an image that is stored losslessly."""
 
 
 def confidently_wrong(part: Part, chances: NDArray[np.float64]) -> list[Json]:
-    """Return the wrong guesses with the highest probability, the most confident first.
+    """List the wrong guesses with the highest probability, the most confident first.
 
     Args:
         part: the images and their true classes.
         chances: class probabilities, (images, classes).
 
     Returns:
-        At most `MAX_MISTAKES`, as plain values: `row` in the part, class numbers `true` and
-        `guess`, the guess's probability `confidence`, the image as a WebP in base64, `webp`, and if
-        the image is a file its `name` below the data set's root.
+        At most `MAX_MISTAKES` dicts of JSON-compatible values: the image's `row` in the part, the
+        class numbers `true` and `guess`, the probability of the guess (`confidence`), the image as
+        a WebP in base64 (`webp`) and, if the image is a file, its path below the data set's root
+        (`name`).
     """
     guesses = chances.argmax(axis=1)
     wrong = np.flatnonzero(guesses != part.targets)
@@ -45,15 +46,17 @@ def confidently_wrong(part: Part, chances: NDArray[np.float64]) -> list[Json]:
 
 
 def encode_webp(pixels: Images) -> str:
-    """Encode an image for an evaluation: a small WebP (`thumbnail`) in base64."""
+    """Encode an image as a WebP thumbnail in base64, for an evaluation."""
     return base64.b64encode(thumbnail(pixels)).decode()
 
 
 def thumbnail(pixels: Images) -> bytes:
-    """Encode an image as a WebP of at most `LARGEST` pixels a side.
+    """Encode an image as a WebP with sides of at most `LARGEST` pixels.
+
+    Images of at most `TINY` pixels a side are encoded losslessly.
 
     Args:
-        pixels: uint8 (height, width, channels: 1 or 3).
+        pixels: uint8 (height, width, channels), with 1 or 3 channels.
     """
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     is_tiny = max(image.size) <= TINY

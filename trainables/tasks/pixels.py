@@ -13,17 +13,19 @@ from trainables.datasets.arrays import Arrays, Dataset, Part, PartSubset, Ragged
 from trainables.tasks.augment import augment
 
 MOVING = threading.Lock()
+"""Held while `RESIDENT` is read or changed."""
 ARRAYS_KEPT = 4
+"""The maximum number of arrays in `RESIDENT`: images and targets of two parts."""
 RESIDENT: dict[tuple[int, str], tuple[NDArray[Any], Tensor]] = {}
 """The images and targets of the training and the validation set on a GPU.
 
-The keys are the id of the original array, and the device. The array itself is kept too, so that no
-other array can get the same id.
+The keys are the id of the original array, and the device. The original array is stored too, so that
+no other array can get the same id.
 """
 
 
 class Pixels:
-    """A part of a data set on a device, which returns scaled, and optionally augmented, batches."""
+    """A part of a data set on a device, from which scaled and augmented batches are built."""
 
     def __init__(
         self, part: Part, dataset: Dataset, config: TrialConfig, device: torch.device
@@ -42,24 +44,24 @@ class Pixels:
 
     @property
     def all_targets(self) -> Tensor:
-        """The targets of all images, if they are one array."""
+        """The targets of all images of the part, which must be one array."""
         targets: Tensor = self.targets if self.rows is None else self.targets[self.rows]
         return targets
 
     def whole_rows(self, rows: Tensor) -> Tensor:
-        """Convert rows of a subset to rows in the whole part, on the device."""
+        """Convert rows of this part to rows of the whole part, on the device."""
         rows = rows.to(self.device)
         return rows if self.rows is None else self.rows[rows]
 
     def batch(self, rows: Tensor, changes: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the images and targets of these rows, if they are one array each.
+        """Return the images and targets of these rows; each must be one array.
 
         Args:
             rows: the images' rows in the part, (batch,).
             changes: the numbers drawn for their augmentation; None for no augmentation.
 
         Returns:
-            Images, float32 (batch, channels, height, width), scaled, and targets, (batch, ...).
+            Scaled images, float32 (batch, channels, height, width), and targets, (batch, ...).
         """
         rows = self.whole_rows(rows)
         if changes is None or not self.augment.is_on:
@@ -80,27 +82,27 @@ class Pixels:
         return floats(images).sub_(self.mean255).div_(self.deviation255)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Apply the config's scaling, in place, to images with pixels from 0 to 1."""
+        """Apply the config's scaling to images with pixels from 0 to 1, in place."""
         return images.sub_(self.mean).div_(self.deviation)
 
 
 def floats(images: Tensor) -> Tensor:
     """Convert uint8 (batch, height, width, channels) to float32 (batch, channels, height, width).
 
-    In memory the channels stay last, as convolutions read them.
+    In memory the channels stay last, which is the layout that convolutions need.
     """
     return images.permute(0, 3, 1, 2).float()
 
 
 def units(images: Tensor) -> Tensor:
-    """Convert images like `floats`, with pixels from 0 to 1."""
+    """Convert images as `floats` does, and divide pixels by 255, to values from 0 to 1."""
     return floats(images).div_(255)
 
 
 def scaling(name: str, dataset: Dataset) -> tuple[Tensor, Tensor]:
-    """Return the shift and the divisor of a scaling, for pixels from 0 to 1: (channels, 1, 1) each.
+    """Return the shift and the divisor of a scaling for pixels from 0 to 1, (channels, 1, 1) each.
 
-    `name` is the config's `data.scaling`.
+    `name` is the scaling's name in the config (`data.scaling`).
     """
     channels = dataset.image[0]
     if name == "standard":
@@ -114,8 +116,8 @@ def scaling(name: str, dataset: Dataset) -> tuple[Tensor, Tensor]:
 def resident(values: Arrays, device: torch.device) -> Any:
     """Return the array, or ragged arrays, on the device.
 
-    On a CPU the result shares the array's memory. On a GPU it is kept for the process's next
-    trials, until other data replace it.
+    On a CPU the result shares the array's memory. On a GPU it is kept for the next trials of the
+    process, until other data sets replace it.
     """
     if isinstance(values, Ragged):
         return Ragged(resident(values.buffer, device), values.shapes)
@@ -131,7 +133,7 @@ def resident(values: Arrays, device: torch.device) -> Any:
 
 
 def shared_tensor(array: NDArray[Any]) -> Tensor:
-    """Return a tensor that shares the array's memory, and must not be written to.
+    """Return a tensor that shares the array's memory; do not write to it.
 
     The memory may be read-only, as in Ray's object store.
     """

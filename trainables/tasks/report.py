@@ -1,6 +1,6 @@
-"""The evaluation of class probabilities, as plain values.
+"""The evaluation of class probabilities, as JSON-compatible values.
 
-The measures equal those of scikit-learn and torchmetrics to the last bit. They are computed here,
+The measures equal those of scikit-learn and torchmetrics to the last bit. They are computed here
 because importing these libraries takes longer than all evaluations of a process.
 """
 
@@ -28,12 +28,12 @@ def report(labels: Labels, chances: Probabilities, classes: tuple[str, ...]) -> 
     Args:
         labels: true class numbers, (images,).
         chances: class probabilities, (images, classes).
-        classes: the classes' names.
+        classes: the names of the classes.
 
     Returns:
-        Accuracy; precision, recall and F1 (per class, their mean over the classes that occur
-        (`ByClass`), and their mean weighted by the classes' numbers of images); confusion matrix;
-        ROC curves and AUC, one class against the rest; the expected calibration error
+        Accuracy; precision, recall and F1 (for each class, their mean over the classes that occur
+        (`ByClass`), and their mean weighted by each class's number of images); the confusion
+        matrix; ROC curves and AUC, one class against the rest; the expected calibration error
         (`calibration_error`) and its bins (`calibration_bins`).
     """
     counts = confusion(labels, chances)
@@ -76,17 +76,18 @@ def report(labels: Labels, chances: Probabilities, classes: tuple[str, ...]) -> 
 
 
 def accuracy(labels: Labels, guesses: NDArray[Any]) -> float:
-    """Return the share of guesses that are right."""
+    """Return the share of correct guesses."""
     return float(np.mean(labels == guesses))
 
 
 def calibration_error(labels: Labels, chances: Probabilities) -> float:
-    """Return the expected calibration error: how much confidence and accuracy differ.
+    """Return the expected calibration error, the mean difference between confidence and accuracy.
 
-    It is the mean difference between the guesses' probability and their share of right ones, over
-    15 bins of that probability, equally wide and weighted by their images (the L1 norm; Guo et al.
-    2017, "On Calibration of Modern Neural Networks", section 2). Like in torchmetrics, it is
-    computed in single precision.
+    Images are divided into 15 equally wide bins by the probability of their guessed class. The
+    result is the mean over the bins, weighted by their images, of the absolute difference between
+    the mean probability and the share of correct guesses (the L1 norm; Guo et al. 2017, "On
+    Calibration of Modern Neural Networks", section 2). Like in torchmetrics, it is computed in
+    single precision.
     """
     confidence, guesses = torch.from_numpy(chances).max(dim=1)
     confidence = confidence.float()
@@ -104,11 +105,11 @@ def calibration_error(labels: Labels, chances: Probabilities) -> float:
 def calibration_bins(
     right: NDArray[np.bool_], confidence: NDArray[np.float64]
 ) -> dict[str, list[float]]:
-    """Sum over the images in each of the 15 bins of the guess's probability.
+    """Sum over the images in each of the 15 bins of the guessed class's probability.
 
     Args:
-        right: whether each image's guess is right, (images,).
-        confidence: the guess's probability, (images,).
+        right: True for each image whose guess is correct, (images,).
+        confidence: the probability of each image's guessed class, (images,).
 
     Returns:
         For each bin, by name: the number of `images`, the sum of `confidence`, and the number of
@@ -126,9 +127,9 @@ def calibration_bins(
 
 
 def _curve(positive: NDArray[np.bool_], score: NDArray[np.float64]) -> Json:
-    """Return the ROC curve of a class, thinned to at most 200 points.
+    """Compute the ROC curve of a class, thinned to at most 200 points.
 
-    It is empty if the part has only images of this class, or none of it.
+    If all images are of this class, or none is, the curve is empty and its area None.
     """
     if positive.all() or not positive.any():
         return {"auc": None, "fpr": [], "tpr": []}

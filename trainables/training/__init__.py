@@ -1,5 +1,4 @@
-"""The training of one network: the loop, augmentation, optimizers, precision, processes.
+"""The training of one network: the loop, optimizers, precision, and processes.
 
-May import models, tasks and data sets, and of the checkpoints only the remembered outputs; no Ray,
-and it opens no files.
+This package may import models, tasks, data sets and checkpoints, but never Ray. It writes no files.
 """

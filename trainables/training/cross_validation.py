@@ -1,7 +1,7 @@
-"""A trial's cross-validation: a network for each fold, trained in turn, an epoch at a time.
+"""A trial's cross-validation: one network for each fold, trained in turn, an epoch at a time.
 
-Therefore each epoch has a mean over the folds. All networks start from the same random weights, by
-the config's seed; only their images differ.
+Therefore each epoch has means over the folds. All networks start from the same random weights,
+which the config's seed determines; only their images differ.
 """
 
 import math
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class Folds:
     """The networks of a trial's folds, used in place of one `Training`.
 
-    It has the parts of a `Training`'s interface that a trial needs: epochs, and a state that is
-    saved and restored.
+    It has the part of `Training`'s interface that a trial needs: epochs, and a state to save and
+    restore.
     """
 
     def __init__(
@@ -33,15 +33,15 @@ class Folds:
         dataset: Dataset,
         begin: "Callable[[Dataset], Training | Fitting]",
     ) -> None:
-        """Start a training on the data of each fold.
+        """Start a training for each fold.
 
         Args:
-            config: the trial's.
-            dataset: the data, divided into folds.
-            begin: builds the training, or the fit, for one fold's data.
+            config: the trial's config.
+            dataset: the data set, divided into folds.
+            begin: builds the training, or the fit, for the data of one fold.
 
         Raises:
-            ValueError: the data and the config have different numbers of folds.
+            ValueError: the data set and the config have different numbers of folds.
         """
         if dataset.folds is None or dataset.folds != config.data.folds:
             raise ValueError(
@@ -58,18 +58,18 @@ class Folds:
 
     @property
     def epoch(self) -> int:
-        """The last epoch that all folds have trained."""
+        """The last epoch that all folds have finished."""
         return self.trainings[-1].epoch
 
     def epochs(self) -> Iterator[EpochMetrics]:
-        """Train from the epoch reached so far to `config.epochs`, yielding after each."""
+        """Train from the current epoch to `config.epochs`, and yield the metrics of each."""
         while self.epoch < self.config.epochs:
             yield self.next_epoch()
 
     def next_epoch(self) -> EpochMetrics:
         """Train one epoch of each fold.
 
-        If one diverges, the folds after it are not trained.
+        If a fold diverges, the folds after it are not trained.
         """
         epoch, trained = self.epoch + 1, list[EpochMetrics]()
         for training in self.trainings:
@@ -79,11 +79,11 @@ class Folds:
         return combine_folds(epoch, [each.values for each in trained], self.config.task.metrics)
 
     def state(self) -> State:
-        """Return everything on which the next epoch depends."""
+        """Return everything that determines the next epoch."""
         return {"epoch": self.epoch, "folds": [training.state() for training in self.trainings]}
 
     def load_state(self, state: State) -> None:
-        """Continue from a state that `state` returned."""
+        """Restore a state that `state` returned, to continue from it."""
         for training, own in zip(self.trainings, state["folds"], strict=True):
             training.load_state(own)
         self.precision = self.trainings[0].precision
@@ -92,9 +92,9 @@ class Folds:
 def combine_folds(
     epoch: int, folds: list[dict[str, float]], metrics: Iterable[Metric]
 ) -> EpochMetrics:
-    """Combine the metrics of the folds of an epoch.
+    """Combine the metrics of an epoch's folds.
 
-    They are the means over the folds, the sum of `time/epoch_s`, and for each of the task's
+    The result has the means over the folds, the sum of `time/epoch_s`, and for each of the task's
     `metrics` the sample standard deviation (n - 1 degrees of freedom; 0 for a single fold).
     """
     values = {name: fmean(each[name] for each in folds) for name in folds[0]}
@@ -113,7 +113,7 @@ def combine_folds(
 
 
 def _deviation(values: list[float]) -> float:
-    """Return the sample standard deviation; 0 for a single value, NaN if one is not finite."""
+    """Return the sample standard deviation: 0 for a single value, NaN if a value is not finite."""
     if len(values) < 2:
         return 0.0
     return stdev(values) if all(map(math.isfinite, values)) else math.nan

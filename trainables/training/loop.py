@@ -1,9 +1,9 @@
 """The training loop: pure torch, one epoch at a time.
 
 It uses no Ray and writes no files. `Training.epochs()` yields an `EpochMetrics` for each epoch. All
-randomness comes from the config's seed and the epoch's number, so that a training resumed at epoch
-k draws the same numbers as an uninterrupted one, and the caller's random state is neither used nor
-changed.
+randomness comes from the config's seed and the number of the epoch. So a training that is resumed
+at epoch k draws the same numbers as an uninterrupted one, and the caller's random state is neither
+used nor changed.
 """
 
 import threading
@@ -36,15 +36,16 @@ if TYPE_CHECKING:
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 EVAL_BATCH, EVAL_PIXELS = 512, 512 * 64 * 64
-"""The limits of a batch that is only predicted: its images, and their pixels.
+"""The limits of a batch in evaluation: the number of images, and of their pixels.
 
-The activations of a layer for the whole batch must fit into memory.
+They keep the activations of a layer for the whole batch small enough for the memory.
 """
 SEEDING = threading.RLock()
+"""Held while torch's global generators have the seed of a training (`seeded`)."""
 
 
 class Training:
-    """One network trained on one device, or on one of several (see `world`)."""
+    """The training of one network, by this process alone or by several (see `world`)."""
 
     def __init__(
         self,
@@ -55,11 +56,11 @@ class Training:
         world: World | None = None,
         on_step: Callable[[], None] | None = None,
     ) -> None:
-        """Build the network, with pretrained weights if the config names some, and its optimizer.
+        """Build the network, with pretrained weights if the config names any, and its optimizer.
 
         Raises:
-            CheckpointError: the checkpoint from which it is to start is damaged.
-            ValueError: the data set is divided into folds; a network is trained on one of them
+            CheckpointError: the checkpoint whose weights are to be loaded is damaged.
+            ValueError: the data set is divided into folds, on which several networks are trained
                 (`Dataset.fold`).
         """
         if dataset.folds is not None:
@@ -93,7 +94,7 @@ class Training:
         self.validated: Outputs | None = None
         """The network's outputs at the last validation.
 
-        None unless this is the only process, on a CPU, and they are small enough to be kept.
+        None unless a single process trains on a CPU, and the outputs are small enough to store.
         """
         keeps = self.world.size == 1 and self.device.type == "cpu"
         size = self.task.output_bytes(dataset)
@@ -102,18 +103,18 @@ class Training:
         )
 
     def _begin(self, network: nn.Module, dataset: Dataset) -> None:
-        """Load the weights from which the config lets a new network start, if any."""
+        """Load the weights with which the config starts a new network, if any."""
         config = self.config
         if config.begins_with is not None:
             put_weights(network, config, checkpoint.load(config.begins_with))
         elif config.model.pretrained:
-            # Imported here: torchvision takes two seconds, and few trials need it.
+            # Imported here because torchvision takes two seconds, and few trials need it.
             from trainables.models.weights import start_from
 
             start_from(network, config.model, lambda name: as_values(*scaling(name, dataset)))
 
     def _balance(self, dataset: Dataset) -> None:
-        """Set the weights and the sampling probabilities of the classes, by the config."""
+        """Set the loss weights and the sampling probabilities of the classes, as in the config."""
         settings, labels, classes = self.config.train, dataset.train.targets, len(dataset.classes)
         self.class_weights: Tensor | None = None
         """The weight of each class in the training loss, (classes,); None for equal weights."""
@@ -121,14 +122,14 @@ class Training:
             weights = torch.from_numpy(class_weights(settings.class_weights, labels, classes))
             self.class_weights = weights.float().to(self.device)
         self.chances: Tensor | None = None
-        """The sampling weight of each image, on the CPU; None if an epoch has each image once."""
+        """The sampling weight of each image, on the CPU; None to draw each image once."""
         if settings.sampling != "shuffled":
             self.chances = torch.from_numpy(
                 class_weights(settings.sampling, labels, classes)[labels]
             )
 
     def _compute_in(self, precision: str) -> None:
-        """Set the precision.
+        """Set the precision; in float16, also start a new `LossScaler`.
 
         In float16, gradients below 6e-8 become 0. Therefore the loss is scaled up, as far as the
         gradients do not overflow.
@@ -137,12 +138,12 @@ class Training:
         self.scaler = LossScaler(self.optimizer, self.device) if precision == "fp16" else None
 
     def epochs(self) -> Iterator[EpochMetrics]:
-        """Train from the epoch reached so far to `config.epochs`, yielding after each."""
+        """Train from the current epoch to `config.epochs`, and yield the metrics of each."""
         while self.epoch < self.config.epochs:
             yield self.next_epoch()
 
     def state(self) -> State:
-        """Return everything on which the next epoch depends, as torch's own state dicts."""
+        """Return everything that determines the next epoch, as torch's own state dicts."""
         return {
             "epoch": self.epoch,
             "model": self.network.state_dict(),
@@ -155,9 +156,9 @@ class Training:
 
     @property
     def scaling(self) -> "Scaling":
-        """The scaling of pixels from 0 to 1 before the first layer.
+        """The scaling of pixels from 0 to 1 before the first layer, in the form of a checkpoint.
 
-        A network that started from pretrained weights scales them itself.
+        A network that starts from pretrained weights does this scaling itself.
         """
         if self.config.model.pretrained:
             from trainables.models.families import Family
@@ -167,7 +168,7 @@ class Training:
         return as_values(self.train.mean, self.train.deviation)
 
     def load_state(self, state: State) -> None:
-        """Continue from a state that `state` returned."""
+        """Restore a state that `state` returned, to continue from it."""
         put_weights(self.network, self.config, state)
         self.optimizer.load_state_dict(state["optimizer"])
         optimizers.lay_out(self.optimizer)
@@ -178,7 +179,7 @@ class Training:
             self.scaler.load_state(state["scaler"])
 
     def next_epoch(self) -> EpochMetrics:
-        """Train one epoch and measure it on the validation set."""
+        """Train one epoch, and measure the network on the validation set."""
         start = time.perf_counter()
         self.epoch += 1
         train = self._train_epoch().means("train") | (
@@ -189,12 +190,12 @@ class Training:
     def end_epoch(
         self, train: dict[str, float], val: dict[str, float], start: float
     ) -> EpochMetrics:
-        """Advance the schedule and return the metrics of the epoch reached.
+        """Advance the schedule, and return the metrics of the epoch that has finished.
 
         Args:
-            train: metrics of the training.
-            val: metrics of the validation.
-            start: when the epoch began, in seconds (`time.perf_counter`).
+            train: the metrics of the training.
+            val: the metrics of the validation.
+            start: the start of the epoch, in seconds of `time.perf_counter`.
         """
         values = {"lr": float(self.optimizer.param_groups[0]["lr"])} | train | val
         optimizers.advance(self.schedule, values[self.metric.loss])
@@ -205,8 +206,8 @@ class Training:
         """Draw all random numbers of an epoch at once, except those of dropout.
 
         Returns:
-            The rows of its batches, (batches, size), and the numbers for each batch's augmentation
-            (`Task.draw`).
+            The rows of its batches, (batches, size), and the numbers for the augmentation of this
+            process's share of each batch (`Task.draw`).
         """
         generator = generator_for(self.config.seed, "order", epoch)
         order = (
@@ -236,7 +237,8 @@ class Training:
     def step(self, rows: Tensor, changes: Tensor, means: MetricAverage) -> None:
         """Take one optimizer step on these rows, augmented by `changes`.
 
-        They are this process's share of a batch. No operation waits for the device.
+        They are this process's share of a batch. The loss is added to `means`. No operation waits
+        for the device.
         """
         batch = self.task.batch(self.train, rows, changes)
         if self.class_weights is not None:
@@ -254,7 +256,7 @@ class Training:
 
     @torch.no_grad()
     def _validate(self) -> Meter:
-        """Measure the network on the validation set; keep its outputs, if they are to be kept.
+        """Measure the network on the validation set, and store its outputs if they can be reused.
 
         No operation waits for the device; only reading the meter's values does.
         """
@@ -276,9 +278,9 @@ class Training:
 
 
 class LossScaler:
-    """Optimizer steps in float16: torch's scaler, and the number of steps it has skipped.
+    """Optimizer steps in float16: torch's scaler, and the number of steps that it has skipped.
 
-    Nothing here waits for the device except `epoch_metrics` and `state`.
+    Only `epoch_metrics` and `state` wait for the device.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
@@ -286,7 +288,7 @@ class LossScaler:
         self.one, self.skipped = (torch.tensor(value, device=device) for value in (1.0, 0))
 
     def step(self, loss: Tensor) -> None:
-        """Do the backward pass and the step; the step is skipped if a gradient is not finite."""
+        """Run the backward pass, and take the step unless a gradient is not finite."""
         before = self.scaler.scale(self.one)
         self.scaler.scale(loss).backward()
         optimizers.fill_momentum(self.optimizer)
@@ -296,7 +298,7 @@ class LossScaler:
         self.skipped += self.scaler.scale(self.one) < before
 
     def epoch_metrics(self) -> dict[str, float]:
-        """Return the values that an epoch reports, and reset the count."""
+        """Return the values that an epoch reports, and reset the count of skipped steps."""
         metrics = {
             "train/loss_scale": float(self.scaler.get_scale()),
             "train/skipped_steps": float(self.skipped),
@@ -305,21 +307,22 @@ class LossScaler:
         return metrics
 
     def state(self) -> State:
-        """Return the scaler's state as plain values."""
+        """Return the state of torch's scaler as plain values."""
         return dict(self.scaler.state_dict())
 
     def load_state(self, state: State) -> None:
-        """Continue from a state that `state` returned."""
+        """Restore a state that `state` returned."""
         self.scaler.load_state_dict(state)
 
 
 def eval_batch(config: TrialConfig, dataset: Dataset, device: torch.device) -> int:
     """Return the batch size for predictions.
 
-    The limit on pixels applies to images of the size that the network's layers get. A GPU that
-    trains on a batch has the memory to classify one, and larger batches are faster. On a CPU the
-    result does not depend on the training's batch size, because the order of additions, and so the
-    last bits of a prediction, depends on it.
+    The limit on pixels applies to images as they enter the network's first layer, after resizing.
+    On a GPU the result is at least the training's batch size (up to `EVAL_BATCH`): the memory
+    suffices for that, and larger batches are faster. On a CPU it does not depend on the training's
+    batch size, because the batch size affects the order of additions, and so the last bits of
+    predictions.
     """
     image = config.task.load_targets().image(dataset)
     height, width = MODELS[config.model.name].effective_size(image, config.model.options)
@@ -330,20 +333,23 @@ def eval_batch(config: TrialConfig, dataset: Dataset, device: torch.device) -> i
 def on_device(network: nn.Module, device: torch.device) -> nn.Module:
     """Move a network to a device, with its filters channels-last in memory.
 
-    In this layout convolutions and pooling are fastest.
+    This layout is the fastest for convolutions and pooling.
     """
     return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[None]:
-    """Compute convolutions and dense layers in this precision inside the `with` block."""
+    """Return a context in which convolutions and dense layers use this precision.
+
+    It has no effect for `fp32`.
+    """
     return torch.autocast(
         device.type, HALVES.get(precision, torch.bfloat16), enabled=precision in HALVES
     )
 
 
 def put_weights(network: nn.Module, config: TrialConfig, state: State) -> None:
-    """Load the network's weights, and its scaling of pixels, from a training's `state`."""
+    """Load the weights of a training's `state`, and their scaling of pixels, into the network."""
     network.load_state_dict(state["model"])
     if config.model.pretrained:
         from trainables.models.families import IMAGENET, Family
@@ -358,7 +364,7 @@ def as_values(mean: Tensor, deviation: Tensor) -> "Scaling":
 
 
 def batches(order: Tensor, size: int) -> Tensor:
-    """Divide an order of images into batches of equal size, (batches, size).
+    """Divide the images, in this order, into batches of equal size: (batches, size).
 
     The last batch is filled up with images from the beginning of the order.
     """
@@ -367,22 +373,22 @@ def batches(order: Tensor, size: int) -> Tensor:
 
 
 def mixed_seed(seed: int, purpose: str, epoch: int) -> int:
-    """Return a separate seed for each purpose and epoch of a training."""
+    """Compute a separate seed for each purpose and epoch of a training."""
     # Python's own hash of a string differs between processes.
     return zlib.crc32(f"{seed}/{purpose}/{epoch}".encode())
 
 
 def generator_for(seed: int, purpose: str, epoch: int) -> torch.Generator:
-    """Return a separate generator, on the CPU, for each purpose and epoch."""
+    """Build a separate CPU generator for each purpose and epoch of a training."""
     return torch.Generator().manual_seed(mixed_seed(seed, purpose, epoch))
 
 
 @contextmanager
 def seeded(seed: int, purpose: str, epoch: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global generators inside the `with` block, and restore them after it.
+    """Seed torch's global generators inside the `with` block, and restore them afterwards.
 
-    Dropout and initialisation cannot use another generator. The global ones belong to the process,
-    so that only one thread at a time may use them.
+    Dropout and initialisation cannot use another generator. All threads of the process share the
+    global ones, so that a thread waits here while another one is in such a block.
     """
     with SEEDING, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(mixed_seed(seed, purpose, epoch))

@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules by the names of `OptimizerConfig`, all torch's own."""
+"""Torch's optimizers and learning-rate schedules, by the names of `OptimizerConfig`."""
 
 import inspect
 from collections.abc import Callable
@@ -21,10 +21,10 @@ COMPILER_AWARE = ("add_param_group", "zero_grad", "state_dict", "load_state_dict
 
 
 def lean(kind: type[optim.Optimizer]) -> Callable[..., optim.Optimizer]:
-    """Return the same optimizer without the wrappers of its methods for torch's compiler.
+    """Return a subclass of the optimizer without the wrappers of its methods for torch's compiler.
 
     The wrappers disable the compiler, but the first call of one imports it, which takes a second in
-    each process; and we do not compile optimizers.
+    each process; and optimizers are not compiled here.
     """
     methods: dict[str, Any] = {name: inspect.unwrap(getattr(kind, name)) for name in COMPILER_AWARE}
     methods["step"] = torch.no_grad()(inspect.unwrap(kind.step))
@@ -34,7 +34,7 @@ def lean(kind: type[optim.Optimizer]) -> Callable[..., optim.Optimizer]:
 ADAM, ADAMW, SGD = lean(optim.Adam), lean(optim.AdamW), lean(optim.SGD)
 
 Groups = list[dict[str, Any]]
-"""Groups of weights in the form of torch's optimizers, each with its own settings."""
+"""Parameter groups as torch's optimizers take them, each with its own settings."""
 
 OPTIMIZERS: dict[str, Callable[[Groups, OptimizerConfig], optim.Optimizer]] = {
     "adam": lambda weights, config: ADAM(weights, fused=True, **shared_settings(config)),
@@ -60,27 +60,28 @@ SCHEDULES: dict[str, Callable[[optim.Optimizer, OptimizerConfig, int], LRSchedul
 
 
 def shared_settings(config: OptimizerConfig) -> dict[str, float]:
-    """Return the settings that all optimizers take."""
+    """Return the settings that all optimizers have."""
     return {"lr": config.lr, "weight_decay": config.weight_decay}
 
 
 def constant(epoch: int) -> float:
-    """Return the factor of a constant learning rate."""
+    """Return 1, the factor of a constant learning rate."""
     return 1.0
 
 
 def build(
     network: nn.Module, config: OptimizerConfig, epochs: int
 ) -> tuple[optim.Optimizer, LRScheduler]:
-    """Build an optimizer of all weights that are not frozen, and its schedule over `epochs`."""
+    """Build an optimizer for all weights that are not frozen, and its schedule over `epochs`."""
     optimizer = OPTIMIZERS[config.name](groups(network, config), config)
     return optimizer, SCHEDULES[config.schedule](optimizer, config, epochs)
 
 
 def groups(network: nn.Module, config: OptimizerConfig) -> Groups:
-    """Return the weights that are not frozen, in groups with their own settings.
+    """Return the weights that are not frozen, as parameter groups.
 
-    The head comes first, because the learning rate of the first group is reported.
+    With a separate learning rate for the backbone there are two groups. The head's is the first,
+    because the learning rate of the first group is reported.
     """
     learning = [weights for weights in network.parameters() if weights.requires_grad]
     if config.backbone_lr is None:
@@ -94,9 +95,9 @@ def groups(network: nn.Module, config: OptimizerConfig) -> Groups:
 
 
 def fill_momentum(optimizer: optim.Optimizer) -> None:
-    """Initialise SGD's momentum to zero before the first step, if that step may be skipped.
+    """Initialise SGD's momentum buffers to zero before the first step, as this step may be skipped.
 
-    Otherwise torch's fused step would leave uninitialised memory there (2.13).
+    Otherwise torch's fused step (2.13) would leave uninitialised memory in them.
     """
     for group in optimizer.param_groups:
         for weights in group["params"] if group.get("momentum") else []:
@@ -106,7 +107,7 @@ def fill_momentum(optimizer: optim.Optimizer) -> None:
 
 
 def lay_out(optimizer: optim.Optimizer) -> None:
-    """Prepare a restored optimizer for fused steps, also after another kind of step.
+    """Prepare a restored optimizer for fused steps, even if its earlier steps were not fused.
 
     A fused step reads a weight and its state in the order of memory, so that both must have the
     same strides. The count of steps must be on the weight's device.

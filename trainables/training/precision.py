@@ -1,22 +1,22 @@
-"""The number format in which a network is trained.
+"""The choice of the number format in which a network is trained.
 
-It is float32; or bfloat16 under autocast if that is faster on the device; or float16 on a GPU
-without bfloat16.
+It is float32; bfloat16 under autocast, if that is faster on the device; or float16 on a GPU without
+bfloat16.
 """
 
 import torch
 from torch import nn
 
 MIN_WORK = 12e6
-"""The floating-point operations from which bfloat16 is faster on a CPU that supports it.
+"""The number of floating-point operations from which bfloat16 is faster on a CPU that supports it.
 
-They are counted per layer and batch, in the forward pass. Below, conversions cost more than
+It is a mean per layer, for a batch, in the forward pass. Below it, conversions cost more than
 bfloat16 saves. Measured on an AMD EPYC (Zen 4) with 40 combinations of network and batch size,
 channels-last: 0.91 to 0.97 of float32's speed below the limit, 0.97 to 1.75 above.
 """
 
 FP16_FAST = (7, 0)
-"""The compute capability (Volta) from which GPUs have units for products of float16 matrices.
+"""The minimum compute capability (Volta) of GPUs with units for products of float16 matrices.
 
 Most earlier GPUs are slower in float16 than in float32.
 """
@@ -25,16 +25,16 @@ Most earlier GPUs are slower in float16 than in float32.
 def precision_for(
     setting: str, network: nn.Module, image: tuple[int, int, int], batch: int, device: torch.device
 ) -> str:
-    """Return `fp32`, `bf16` or `fp16` for the config's setting.
+    """Choose the precision, `fp32`, `bf16` or `fp16`, for the config's setting.
 
-    `auto` depends only on the kind of device and the amount of work, so that it is always the same
-    on one machine.
+    `auto` depends only on the kind of device and the amount of work, so that the choice is always
+    the same on one machine.
 
     Args:
-        setting: `auto`, or one of these.
-        network: freshly built, on the CPU.
+        setting: `auto`, or one of the precisions.
+        network: a new network, on the CPU.
         image: (channels, height, width).
-        batch: the images in a step.
+        batch: the number of images in a step.
         device: the device on which the network is trained.
     """
     if setting != "auto":
@@ -47,22 +47,25 @@ def precision_for(
 
 
 def has_bf16() -> bool:
-    """True if this CPU multiplies bfloat16 numbers in hardware."""
+    """True if this CPU has instructions for products of bfloat16 numbers (AVX-512 or AMX)."""
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def work_per_layer(network: nn.Module, image: tuple[int, int, int], batch: int) -> float:
-    """Return the mean floating-point operations of a layer with weights, for a batch (forward)."""
+    """Return the mean floating-point operations per layer in the forward pass of a batch.
+
+    Only convolutions and dense layers are counted.
+    """
     each = operations(network, image)
     return sum(each) * batch / max(len(each), 1)
 
 
 @torch.no_grad()
 def operations(network: nn.Module, image: tuple[int, int, int]) -> list[int]:
-    """Return the floating-point operations of each convolution and dense layer for one image.
+    """Count the floating-point operations of each convolution and dense layer for one image.
 
-    A multiplication and an addition count as two. They are counted in a forward pass of a black
-    image.
+    A multiplication and an addition count as two. The layers are observed in the forward pass of a
+    black image, in evaluation mode.
     """
     counted: list[int] = []
 

@@ -1,4 +1,4 @@
-"""The settings of a process that trains: its threads, and how it reuses memory."""
+"""The settings of a process that trains: its threads, and its reuse of memory."""
 
 import ctypes
 import platform
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 MALLOPT = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_TOP_PAD": (-2, 64 << 20)}
-"""glibc's `mallopt` parameters (mallopt(3)) and our values for them.
+"""glibc's `mallopt` parameters (mallopt(3)), and our values for them.
 
 With these, activations of any size are allocated on the heap, which keeps freed memory. By default
 each step gets new memory from the kernel, page fault by page fault: for images of 224 x 224 a step
@@ -17,29 +17,29 @@ possible threshold, are allocated on the heap.
 
 
 CONTEXT_BYTES = 640 << 20
-"""The GPU memory that a process takes in addition to its tensors.
+"""The GPU memory that a process takes in addition to its tensors, in bytes.
 
-It contains the driver's context and the kernels of cuBLAS and cuDNN, which torch's limit does not
-include: about half a GiB on current cards.
+It contains the driver's context and the kernels of cuBLAS and cuDNN, which torch's memory limit
+does not include: about half a GiB on current GPUs.
 """
 
 
 def give_back_memory() -> None:
-    """Return freed memory, which the heap keeps, to the system."""
+    """Return freed memory, which the heap has kept, to the operating system."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of torch that `prepare` changes."""
+    """The torch settings that `prepare` changes."""
 
     threads: int
     benchmark: bool
 
 
 def restore(before: Settings) -> None:
-    """Restore torch's settings; those of the C library and the GPU's memory limit stay."""
+    """Restore torch's settings; those of the C library and the GPU's memory limit remain."""
     torch.set_num_threads(before.threads)
     torch.backends.cudnn.benchmark = before.benchmark
 
@@ -48,13 +48,13 @@ def prepare(threads: int, gpu: float = 0) -> Settings:
     """Set up this process for training: its threads, its memory, and its share of a GPU.
 
     Freed memory is kept: a process holds the memory of its largest training until it ends, or until
-    `give_back_memory`. If it shares a GPU, it takes no more than its share of the memory: if it
-    needs more, it runs out of memory, and not the other processes.
+    `give_back_memory`. On a shared GPU it can allocate only its share of the memory, so that a
+    process that needs more runs out of memory itself, without affecting the others.
 
     Args:
-        threads: the threads of an operation. A training on a CPU is only reproducible with a fixed
-            number.
-        gpu: the share of a GPU for this process; no limit is set for 0 or for a whole one.
+        threads: the number of threads for an operation. A training on a CPU is reproducible only if
+            this number is the same.
+        gpu: the share of a GPU for this process; 0 or 1 for no limit.
 
     Returns:
         The previous settings, for `restore`.
@@ -75,9 +75,13 @@ def prepare(threads: int, gpu: float = 0) -> Settings:
 
 
 def memory_fraction(gpu: float, card_bytes: int) -> float:
-    """Return the share of a card's memory that a process's tensors may take.
+    """Return the share of a GPU's memory that the tensors of a process may take.
 
-    Together with the process's context they fit into the share `gpu`. The result is at least half
-    of `gpu`.
+    It is smaller than the process's share `gpu`, so that the process's context fits in too, but at
+    least half of `gpu`.
+
+    Args:
+        gpu: the process's share of the GPU.
+        card_bytes: the memory of the whole GPU.
     """
     return max(gpu - CONTEXT_BYTES / card_bytes, gpu / 2)

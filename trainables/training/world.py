@@ -1,4 +1,4 @@
-"""The processes that train a network together: one (`World`) or several (`Distributed`).
+"""The processes that train one network together: one (`World`) or several (`Distributed`).
 
 The training loop uses both through the same interface.
 """
@@ -13,15 +13,15 @@ Value = TypeVar("Value")
 
 
 class World:
-    """A single process, and the base of `Distributed`."""
+    """A single process; the base class of `Distributed`."""
 
     rank = 0
     size = 1
     device = "cpu"
-    """The device on which a tensor must be for `sum`."""
+    """The device on which tensors must be for `sum`."""
 
     def wrap(self, network: nn.Module) -> nn.Module:
-        """Return the network that the training step calls."""
+        """Return the network that a training step calls."""
         return network
 
     def sum(self, values: Tensor) -> Tensor:
@@ -29,18 +29,18 @@ class World:
         return values
 
     def share_buffers(self, network: nn.Module) -> None:
-        """Make the running statistics of all processes equal."""
+        """Copy the first process's buffers to all; a single process has nothing to do."""
 
     def from_first(self, value: Value) -> Value:
-        """Return the first process's value in every process; the others' are ignored."""
+        """Return the first process's value in every process; other values are ignored."""
         return value
 
     def slice(self, rows: Tensor) -> Tensor:
-        """Return this process's share of a batch; the shares differ by at most one row."""
+        """Return this process's share of a batch's rows; shares differ by at most one row."""
         return rows.tensor_split(self.size)[self.rank]
 
     def weigh(self, loss: Tensor, images: int, whole: int) -> Tensor:
-        """Weigh the mean loss over this process's share of a batch by the size of the share.
+        """Weight the mean loss over this process's share of a batch by the size of the share.
 
         Gradients are averaged over the processes with equal weights. With the factor images * size
         / whole for a process that has `images` of the `whole` batch, this average is the gradient
@@ -52,7 +52,7 @@ class World:
 
 
 class Distributed(World):
-    """One of several processes in a torch process group, which is already set up."""
+    """One of several processes in a torch process group, which must be initialised already."""
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = device
@@ -60,16 +60,16 @@ class Distributed(World):
         self.size = distributed.get_world_size()
 
     def wrap(self, network: nn.Module) -> nn.Module:
-        """Return a network that averages its gradients over all processes in each backward pass."""
+        """Wrap the network so that each backward pass averages gradients over all processes."""
         return DistributedDataParallel(network)
 
     def sum(self, values: Tensor) -> Tensor:
-        """Return the sum over all processes (all-reduce); every process gets it."""
+        """Sum the values over all processes, in place (all-reduce), and return them."""
         distributed.all_reduce(values)
         return values
 
     def share_buffers(self, network: nn.Module) -> None:
-        """Copy the first process's buffers, such as statistics of batch normalisation, to all."""
+        """Copy the first process's buffers, such as running statistics, to all others."""
         with torch.no_grad():
             for buffer in network.buffers():
                 distributed.broadcast(buffer, src=0)
@@ -77,7 +77,7 @@ class Distributed(World):
     def from_first(self, value: Value) -> Value:
         """Return the first process's value in every process.
 
-        Its tensors must be in the CPU's memory.
+        Tensors in it must be on the CPU.
         """
         values = [value]
         distributed.broadcast_object_list(values, src=0, device=torch.device(self.device))
