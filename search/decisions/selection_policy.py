@@ -100,7 +100,7 @@ class SelectionPolicy:
             yield from self._drop_failed(trial)
 
     def receive(self, data: EventData) -> None:
-        """Receive the end of a training, or that a candidate was dropped."""
+        """Receive an event, such as the end of a training or the loss of a candidate."""
         match data:
             case Dropped() if data.candidate in self.race.scores:
                 self._leave_race(data)
@@ -136,7 +136,7 @@ class SelectionPolicy:
         }
 
     def _open(self) -> Iterator[tuple[str, int]]:
-        """Yield (candidate, number of a seed) of each training that is not proposed yet.
+        """Yield (candidate, seed number) of each training that is not proposed yet.
 
         All candidates get the first seed, then all get the second, and so on.
         """
@@ -175,10 +175,9 @@ class SelectionPolicy:
             )
 
     def _seed(self, number: int) -> int:
-        """Return the seed with this number.
+        """Return the seed with this number, which is the same for all candidates.
 
-        All candidates have the same. A new one is the first after the search's own seed that no
-        training has used.
+        A new seed is the first after the search's own that no training has used.
         """
         drawn = {
             seed_number(name): int(trial.config["seed"])
@@ -198,7 +197,7 @@ class SelectionPolicy:
         )
 
     def judge(self, trial: str) -> Stop | None:
-        """Return the reason to stop a training, if its candidate was dropped, or None."""
+        """Return the reason to stop a training, if its candidate was dropped; otherwise None."""
         reason = self.race.out.get(self.trials[trial].repeat_of)
         return Stop(reason) if reason else None
 
@@ -215,7 +214,7 @@ class SelectionPolicy:
             )
 
     def _drop_failed(self, trial: TrialResult) -> Decisions:
-        """Drop the candidate whose training failed."""
+        """Drop the candidate of a training that failed or diverged."""
         return self._drop(
             trial.repeat_of,
             f"{trial.trial} {trial.outcome}: {last_line_of(trial.reason, 'no reason known')}",
