@@ -132,8 +132,7 @@ class Driver:
         self.closing: tuple[str, str] | None = None
         """(outcome, reason) of a search that was closed (`close`); None while it is open."""
         self.room: int | None = slots
-        """The number of trials for which the executor has room, regardless of the search's limit.
-
+        """The number of trials for which the executor has room, regardless of the search's limit;
         None if it varies: then the executor calls `resize`.
         """
         self.look: Callable[[], None] = lambda: None
@@ -143,10 +142,8 @@ class Driver:
         self.has_trained = False
         """True once nothing remains to train in this session, and trials are evaluated."""
         self._had_ended = self._has_session = self._is_settled = False
-        """`_had_ended`: True if the search, or the selection, had ended before this session.
-
-        `_has_session`: True once the session's first event is in `result`. `_is_settled`: True once
-        the session's trials have ended.
+        """True if the search, or the selection, had ended before this session; once the session's
+        first event is in `result`; once the session's trials have ended.
         """
 
     @property
