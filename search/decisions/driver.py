@@ -78,8 +78,8 @@ Divergence is an outcome, not a failure, and is not tried again. While storage f
 MAX_WAITING = 50
 """The number of trials beyond one per slot that may wait for relatives.
 
-With more, no new trial is suggested. For an algorithm that learns from results, only one per slot
-may wait, so that it has results before it suggests more.
+Once they do, no new trial is suggested. For an algorithm that learns from results, only one per
+slot may wait, so that it has results before it suggests more.
 """
 
 

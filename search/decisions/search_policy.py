@@ -39,7 +39,8 @@ from trainables.messages import Cost
 class SearchPolicy:
     """The policy of one search.
 
-    After it has received the events of a journal, it decides as the policy that caused them would.
+    A policy that has received the events of a journal makes the same decisions as one that was
+    never interrupted.
     """
 
     more_later = False
@@ -69,7 +70,7 @@ class SearchPolicy:
         different epochs.
         """
         self._asked = ""
-        """The trial that the algorithm has just proposed, so that it must not replay it."""
+        """The trial that the algorithm has just proposed, so that it need not be replayed."""
 
     def _algorithm(self) -> Algorithm:
         algorithm = ALGORITHMS[self.experiment.algorithm](
@@ -239,7 +240,7 @@ class SearchPolicy:
     def _receive_enough(self, event: Enough) -> None:
         """Restore the decision that further trials are not worthwhile.
 
-        It does not apply any more if `min_gain` has changed, or more trials are planned now.
+        It no longer applies if `min_gain` has changed, or if more trials are planned now.
         """
         if (
             event.wanted == self.experiment.min_gain

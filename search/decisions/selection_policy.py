@@ -100,7 +100,7 @@ class SelectionPolicy:
             yield from self._drop_failed(trial)
 
     def receive(self, data: EventData) -> None:
-        """Receive an event, such as the end of a training or the loss of a candidate."""
+        """Update the race by an event: a training has ended, or a candidate was dropped."""
         match data:
             case Dropped() if data.candidate in self.race.scores:
                 self._leave_race(data)
@@ -247,11 +247,11 @@ class SelectionPolicy:
         return False
 
     def beginnings(self, trial: str) -> list[WarmStartSource]:
-        """Return nothing: a training with a fresh seed starts from the beginning."""
+        """Return an empty list: a training with a fresh seed starts from the beginning."""
         return []
 
     def milestones(self, config: TrialConfig) -> list[int]:
-        """Return nothing: no other training continues from this one."""
+        """Return an empty list: no other training continues from this one."""
         return []
 
     def save(self, folder: Path) -> None:

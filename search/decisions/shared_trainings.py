@@ -21,7 +21,7 @@ from trainables.config import TrialConfig
 from trainables.values import Json
 
 MAX_LENGTHS = 8
-"""If a space has more distinct numbers of epochs, no extra checkpoints are kept at these epochs."""
+"""If a space has more distinct numbers of epochs, no checkpoints are kept for them."""
 MAX_BEGINNINGS = 4
 """The maximum number of sources for a warm start that a worker receives.
 

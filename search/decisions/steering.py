@@ -34,7 +34,7 @@ class Reply:
     cost: str = ""
     """An estimate of its cost, from the ended trials; empty without any, or if it costs nothing."""
     changes: Json = field(default_factory=dict)
-    """The changes to the search, in the form of `Experiment.describe`."""
+    """The changed values of `Experiment.describe`."""
 
     @property
     def text(self) -> str:

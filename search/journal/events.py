@@ -505,7 +505,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Refined(EventData):
-    """A round of a refinement begins."""
+    """A round of a refinement starts."""
 
     HOLDS: ClassVar = {"changes": Change}
     INSIDE: ClassVar = {"experiment": ExperimentFacts}

@@ -58,7 +58,7 @@ class Overview:
     best: float | None = None
     """The metric of the best trial; None before the first epoch."""
     low: float | None = None
-    """Bounds of the 95 % confidence interval of `best` (also `high`); None if not known.
+    """`low` and `high` are the bounds of the 95 % confidence interval of `best`; None if not known.
 
     They are not corrected for the choice of the best trial.
     """

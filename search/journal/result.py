@@ -280,7 +280,10 @@ class Session:
     """The process that runs it; empty in journals of earlier versions."""
     boot: str = ""
     zero_ms: int = 0
-    """The id of its machine (`boot_id`), and that machine's monotonic clock at its start, in ms."""
+    """The reading of the monotonic clock of its machine when its command started, in ms.
+
+    `boot` is the id of this machine (`search.journal.lease.boot_id`).
+    """
     is_dated: bool = False
     """True if its events have dates, but no elapsed times, as in earlier versions."""
     running: int = 0
@@ -838,8 +841,8 @@ class SearchResult:
         """The known costs of using the trials' networks, by trial.
 
         If cost is an objective, all trials need the same kind of measurement. If all have been
-        measured while nothing else ran, it is this one. Otherwise it is the measurement with their
-        first epochs, in which other trainings slow them down.
+        measured while nothing else ran, these measurements are used, otherwise those with their
+        first epochs, which other trainings slow down.
         """
         counted = self._counted
         all_alone = not self.cost_objectives or all(trial.cost for trial in counted)
@@ -974,10 +977,7 @@ class SearchResult:
 
     @property
     def reused_epochs(self) -> dict[str, tuple[int, int]]:
-        """The number of trials that reuse epochs, and of the epochs they reuse.
-
-        By the name of the search that trained them.
-        """
+        """Number of trials that reuse epochs, and of epochs they reuse, by the search of origin."""
         totals: dict[str, tuple[int, int]] = {}
         for trial in self.trials.values():
             for search in {source.search: None for source in trial.inherited}:
