@@ -1,1 +1,1 @@
-"""The algorithms that propose trials, one a file; `registry.ALGORITHMS` names them."""
+"""The algorithms that propose trials, one per module. They are registered in `registry`."""

@@ -1,7 +1,7 @@
 """The interface of an algorithm: it proposes params, and may learn from their results.
 
-A proposal depends only on the seed, the number of the trial, and the results so far. So a search
-that is resumed replays its journal, and continues as if it had never stopped.
+A proposal depends only on the seed, the number of the trial, and the results so far. So a resumed
+search can replay its journal, and make the same proposals as without the interruption.
 """
 
 from abc import ABC, abstractmethod
@@ -22,10 +22,10 @@ class Algorithm(ABC):
     """
 
     learns = False
-    """True if its proposals depend on results."""
+    """True if the algorithm's proposals depend on results."""
 
     metric = CLASSIFICATION.primary
-    """The metric of the scores that it receives; set by the policy."""
+    """The metric of the scores that the algorithm receives; set by the policy."""
 
     @abstractmethod
     def ask(self, trial: str) -> Params | None:
@@ -38,7 +38,7 @@ class Algorithm(ABC):
     def cost(self, trial: str, costs: Costs) -> None:  # noqa: B027 - learning is optional
         """Receive the costs of using a trial's network, before its first epoch.
 
-        Only called if the search has objectives beside its metric.
+        Only called if the search has objectives besides its metric.
         """
 
     def report(self, trial: str, epoch: int, value: float) -> None:  # noqa: B027 - learning is optional
@@ -57,7 +57,7 @@ class Algorithm(ABC):
         """
 
     def save(self, folder: Path) -> None:  # noqa: B027 - most have nothing that others could open
-        """Write a file for tools of the algorithm's library to the search's folder.
+        """Export the algorithm's state to the search's folder, for tools of its library.
 
-        Nothing here reads it.
+        An example is an Optuna study, for optuna-dashboard. This project never reads the file.
         """

@@ -1,7 +1,7 @@
 """Bayesian search with Optuna's samplers, which also use the epochs that each trial has reached.
 
-They are the tree-structured Parzen estimator (TPE, Bergstra et al. 2011) and a Gaussian process. No
-other module except the importances of the report page imports optuna.
+They are the tree-structured Parzen estimator (TPE, Bergstra et al. 2011) and a Gaussian process.
+Apart from this module, only the importances of the report page import optuna.
 
 If the scheduler can predict the values of trials that have not ended, all trials are compared at
 the horizon. For each proposal, such a trial gets a value that is sampled from its prediction, so
@@ -10,12 +10,12 @@ corrected in a region where nothing is proposed. Therefore every `CHANCE_EVERY`t
 random, as in BOHB (Falkner et al. 2018, arXiv 1807.01774).
 
 Otherwise trials are compared at the last epoch that `MIN_COMPARED` of them have reached, each by
-its best value until then. A trial that completed before that epoch counts with its best value. A
-trial that has not come so far, because it runs, waits at a rung or was stopped, ranks behind these,
-by its last epoch and its value there. A diverged trial ranks last, and a failed one is ignored. So
-a trial that was stopped early is treated neither as completed nor as bad. A Gaussian process has no
-ranks. For it, such a trial counts with its value plus the mean gain of others since that epoch, and
-a diverged trial with the lowest value of all.
+its best value until then. A trial that completed before that epoch has its best value. A trial that
+has not reached that epoch, because it runs, waits at a rung or was stopped, ranks behind these, by
+its last epoch and its value there. A diverged trial ranks last, and a failed one is ignored. So a
+trial that was stopped early is treated neither as completed nor as bad. A Gaussian process needs
+values instead of ranks. For it, such a trial has its own value plus the mean gain of others since
+its last epoch, and a diverged trial the lowest value of all.
 
 If costs are objectives too (`--objective`), trials are compared first by their Pareto front, and
 within a front by the metric.
@@ -47,17 +47,17 @@ from search.values.objectives import Costs, in_order
 from trainables.values import Params
 
 MIN_COMPARED = 10
-"""Trials are compared at the last epoch that this number of them have reached."""
+"""The number of trials that must have reached the epoch at which trials are compared."""
 TRIES, DRAWS = 8, 1000
-"""The number of attempts to get new params from TPE, and then from random sampling."""
+"""The maximum number of attempts to get new params from TPE, and then from random sampling."""
 CHANCE_EVERY = 3
-"""While values at the horizon are predictions, one in this many proposals is random."""
+"""While values at the horizon are predicted, one of this number of proposals is random."""
 STARTUP = 10
-"""The samplers' own number of random proposals at the beginning."""
+"""The number of random proposals with which the samplers start; their own default."""
 PREDICTION_STREAM = TRIES
 """The part of the seed for sampling predicted values. Attempts of proposals have lower numbers."""
 MAX_TRIALS = 1000
-"""The model is fitted to this number of trials, the last ones: TPE's time grows with them."""
+"""The maximum number of trials to fit, the latest ones: TPE's time grows with it."""
 STATES = {
     "completed": TrialState.COMPLETE,
     "stopped": TrialState.PRUNED,
@@ -72,15 +72,15 @@ class TrialHistory:
     """The results of a trial so far."""
 
     params: Params
-    """The params by their names in the study."""
+    """The params, by their names in the study."""
     distributions: dict[str, BaseDistribution]
     values: dict[int, float] = field(default_factory=dict)
     """The best score so far, by epoch."""
     costs: Costs = ()
-    """The costs of its network, if cost is an objective."""
+    """The costs of using its network; empty unless cost is an objective."""
     outcome: str = ""
     is_inside: bool = True
-    """True if it is a point of the space; other trials are not used."""
+    """True if the trial is a point of the space; other trials are not used."""
 
     @property
     def epochs(self) -> int:
@@ -122,7 +122,7 @@ class Bayes(Algorithm):
     def replay(self, trial: str, params: Params) -> None:
         """Receive a trial with these params.
 
-        If it is not a point of the space any more, its results are not used.
+        If it is no longer a point of the space, its results are not used.
         """
         self.proposed.add(repr(params))
         study_params, distributions = self._study_params(params)
@@ -131,10 +131,10 @@ class Bayes(Algorithm):
         )
 
     def _proposals(self, study: optuna.Study, number: int) -> Iterator[Params]:
-        """Yield candidates for the trial with this number, of which the first new one is used.
+        """Yield candidates for the trial with this number; the first new one is used.
 
-        They are: one of the first points of the space, if any is left; proposals of TPE, unless it
-        is the turn of a random one; random points; all points of a finite space.
+        They are, in this order: one of the space's first points, if any are left; proposals of TPE,
+        unless a random one is due; random points; all points of a finite space.
         """
         by_chance = (
             bool(self.expected)
@@ -187,13 +187,13 @@ class Bayes(Algorithm):
         return study
 
     def _study_values(self, trials: dict[str, TrialHistory], compared: int) -> dict[str, float]:
-        """Return the values of the trials that are compared; others rank behind (`_as_learned`)."""
+        """Return the values of the trials that can be compared; others rank behind these."""
         return self._predicted_values(trials) or _compared_values(trials, compared)
 
     def _predicted_values(self, trials: dict[str, TrialHistory]) -> dict[str, float]:
-        """Return the values at the horizon of completed trials, and samples for those that run.
+        """Return the values at the horizon: of completed trials, and sampled ones of others.
 
-        Empty if they cannot be predicted.
+        Empty if values cannot be predicted, or if cost is an objective.
         """
         if not self.expected or any(trial.costs for trial in trials.values()):
             return {}
@@ -217,7 +217,7 @@ class Bayes(Algorithm):
     def _study_params(self, params: Params) -> tuple[Params, dict[str, BaseDistribution]]:
         """Return the params that are valid in the space, and their distributions.
 
-        Both are by their names in the study.
+        The keys of both are the names in the study.
         """
         study_params: Params = {}
         distributions: dict[str, BaseDistribution] = {}
@@ -301,9 +301,9 @@ class Bayes(Algorithm):
 class Gaussian(Bayes):
     """A Gaussian process with log expected improvement.
 
-    TPE proposes conditional parameters. It also proposes all parameters if those of the process are
-    not new, such as at an edge of the space. A proposal takes tenths of a second, and more with the
-    number of trials; the first one takes a few seconds to import torch.
+    TPE proposes conditional parameters. It also proposes all parameters if the proposal of the
+    process is not new, such as at an edge of the space. A proposal takes some tenths of a second,
+    and longer with more trials; the first one takes a few seconds to import torch.
     """
 
     most = 300
@@ -338,7 +338,7 @@ class Gaussian(Bayes):
 
 
 def _mean_gain(trials: dict[str, TrialHistory], values: dict[str, float], since: int) -> float:
-    """Return the mean gain since this epoch, over the trials with values."""
+    """Return the mean gain of the trials with values since this epoch; 0 without any."""
     return float(
         np.mean(
             [
@@ -352,9 +352,9 @@ def _mean_gain(trials: dict[str, TrialHistory], values: dict[str, float], since:
 
 
 def _compared_values(trials: dict[str, TrialHistory], compared: int) -> dict[str, float]:
-    """Return the values of the trials that have reached this epoch, or completed before.
+    """Return the values of the trials that have reached this epoch, or completed before it.
 
-    With costs, the value is the negated index in the order of Pareto fronts.
+    With costs, a value is the negated index in the order of Pareto fronts.
     """
     usable = {
         name: trial
@@ -374,7 +374,7 @@ def _compared_values(trials: dict[str, TrialHistory], compared: int) -> dict[str
 
 
 def _as_learned(history: TrialHistory, value: float | None) -> FrozenTrial:
-    """Convert a trial for the sampler; `value` is None for a trial that ranks behind."""
+    """Convert a trial for the sampler; `value` is None for one that ranks behind the others."""
     if history.outcome == "failed" or not history.is_inside:
         return _frozen(history, TrialState.FAIL)
     if value is not None:
@@ -389,7 +389,7 @@ def _as_learned(history: TrialHistory, value: float | None) -> FrozenTrial:
 def _frozen(
     history: TrialHistory, state: TrialState, value: float | None = None, **attributes: str
 ) -> FrozenTrial:
-    """Convert a trial to one of Optuna."""
+    """Convert a trial to an Optuna trial."""
     fields = {
         "params": history.params,
         "distributions": history.distributions,
@@ -400,7 +400,7 @@ def _frozen(
 
 
 def suggest(trial: Trial, name: str, domain: Domain) -> object:
-    """Get the value of one parameter from Optuna."""
+    """Let Optuna suggest the value of one parameter."""
     if isinstance(domain, Choice):
         return trial.suggest_categorical(name, domain.options)
     assert isinstance(domain, Range)
@@ -413,12 +413,12 @@ def suggest(trial: Trial, name: str, domain: Domain) -> object:
 
 
 def is_valid_value(domain: Domain, value: Any) -> bool:
-    """True if a value is in a domain, for Optuna, too."""
+    """True if a value is in a domain, also for Optuna."""
     return domain.holds(value) and bool(domain.count is None or domain.times(value))
 
 
 def distribution(domain: Domain) -> BaseDistribution:
-    """Convert a domain to a distribution of Optuna."""
+    """Convert a domain to an Optuna distribution."""
     if isinstance(domain, Choice):
         return CategoricalDistribution(domain.options)
     assert isinstance(domain, Range)

@@ -1,8 +1,8 @@
-"""Every point of the space exactly once, in an order that is shuffled by the seed.
+"""Grid search: every point of the space exactly once, in an order that the seed shuffles.
 
-So even an interrupted search has seen all regions. Points that differ only in their epochs follow
-each other, the shortest first: if the learning rate does not depend on the number of epochs, each
-training is the beginning of the next.
+The order lets even an interrupted search try all regions. Points that differ only in their number
+of epochs follow each other, the shortest first, if the learning rate does not depend on this
+number: then each training is the beginning of the next.
 """
 
 import numpy as np
@@ -34,7 +34,7 @@ class Grid(Algorithm):
         return self.remaining.pop() if self.remaining else None
 
     def replay(self, trial: str, params: Params) -> None:
-        """Remove this point from those that remain."""
+        """Remove this point from the remaining ones, if it is one of them."""
         if self.remaining and self.remaining[-1] == params:
             self.remaining.pop()
         elif params in self.remaining:
@@ -42,9 +42,9 @@ class Grid(Algorithm):
 
 
 def family(point: Params, space: SearchSpace) -> str:
-    """Return a text that is equal for points that are one training in several lengths.
+    """Return a key that is equal for points that are one training in several lengths.
 
-    They differ only in their epochs, and their learning rate does not depend on these.
+    These differ only in their number of epochs, and their learning rate does not depend on it.
     """
     schedule = point.get(SCHEDULE, space.base.get(SCHEDULE, OptimizerConfig().schedule))
     return repr(
@@ -57,5 +57,5 @@ def family(point: Params, space: SearchSpace) -> str:
 
 
 def length(point: Params) -> int:
-    """Return the epochs of a point; 0 if they are not searched."""
+    """Return the number of epochs of a point; 0 if it is not searched."""
     return int(point.get(EPOCHS, 0))

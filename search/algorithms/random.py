@@ -1,4 +1,4 @@
-"""Independent random points of the space; in a finite space, none twice."""
+"""Random search: independent points of the space; in a finite space, none twice."""
 
 import numpy as np
 
@@ -27,7 +27,7 @@ class Random(Algorithm):
         return params
 
     def replay(self, trial: str, params: Params) -> None:
-        """Count one more point; one of another space does not use up a point of this one."""
+        """Count a proposed point. A point of another space does not use up one of this space."""
         self.proposed += 1
         if self.size is None or self.space.valid_values(params) == params:
             self.drawn.add(repr(params))

@@ -1,4 +1,4 @@
-"""The algorithms by name. A new one is a file in this folder, and an entry here."""
+"""The algorithms by name. To add one, create a module in this folder and an entry here."""
 
 from collections.abc import Callable
 
@@ -14,4 +14,4 @@ ALGORITHMS: dict[str, Callable[[SearchSpace, int], Algorithm]] = {
     "grid": Grid,
     "random": Random,
 }
-"""By name, the function that creates an algorithm from a space and a seed."""
+"""The functions that create an algorithm from a space and a seed, by name."""

@@ -1,9 +1,9 @@
 """The decisions of a search: the next trial, early stopping, retries, and each trial's outcome.
 
-Each decision is in the journal before anybody acts on it. Nothing here depends on Ray: Tune asks
-for decisions in a real search (`search.execution.tune`), and a test, or a replay of recorded
-curves, can ask in the same way. After `replay` of a journal, a driver decides as the one that wrote
-it would have.
+Each decision is in the journal before anyone acts on it. Nothing here depends on Ray: in a real
+search, Tune asks for decisions (`search.execution.tune`), but a test, or a replay of recorded
+learning curves, can ask in the same way. After `replay` of a journal, a driver decides as the
+driver that wrote it would have.
 """
 
 import math
@@ -66,7 +66,7 @@ from trainables.request import TrialRequest
 RETRIES = {"moved": 1000, "lost": 8, "hung": 2, "memory": 1, "error": 0}
 """The number of times a trial is tried again after a failure of each kind.
 
-- `moved`: its machine is about to be taken away, so it stopped after an epoch.
+- `moved`: its machine is about to be reclaimed, so it stopped after an epoch.
 - `lost`: its process or node was lost.
 - `hung`: it made no progress for too long.
 - `memory`: it ran out of memory.
@@ -76,15 +76,15 @@ Divergence is an outcome, not a failure, and is not tried again. While storage f
 """
 
 MAX_WAITING = 50
-"""With this number of trials waiting for relatives, plus one per slot, no further one is suggested.
+"""The number of trials beyond one per slot that may wait for relatives.
 
-For an algorithm that learns from results, the limit is one per slot, so that it has results before
-it suggests more.
+Once they do, no new trial is suggested. For an algorithm that learns from results, only one per
+slot may wait, so that it has results before it suggests more.
 """
 
 
 class Driver:
-    """The driver of one search: `result` is the search so far, and `policy` decides on trials."""
+    """The driver of one search: `result` is the search so far, `policy` makes the decisions."""
 
     def __init__(
         self,
@@ -98,13 +98,13 @@ class Driver:
         start_s: float = 0.0,
         earlier: OtherTrainings | None = None,
     ) -> None:
-        """Create the driver of a search, at its beginning.
+        """Create the driver of a search without events; use `replay` for those in the journal.
 
         Args:
             policy: creates the policy, which decides which trials there are and which continue.
             slots: the number of trials that may run at once.
             clock: a monotonic clock in seconds.
-            ago_s: the seconds since the session's command began.
+            ago_s: the seconds since the session's command started.
             start_s: the part of these seconds that imports and the start of Ray took.
             earlier: the trainings of earlier searches; None if they are not used.
         """
@@ -120,30 +120,30 @@ class Driver:
             ),
         )
         self.active: set[str] = set()
-        """Trials that the executor has got."""
+        """Trials that were handed out to the executor."""
         self.pending: deque[str] = deque()
-        """Trials that are to train again, or that wait for a relative."""
+        """Trials that will be continued or tried again, or that wait for a relative."""
         self.out_of_memory: set[str] = set()
-        """Trials that ran out of memory. Each halves the number that run at once."""
+        """Trials that ran out of memory. Each halves the number of trials that run at once."""
         journal.listeners.insert(0, self._take)
         self.began = clock() - ago_s
         journal.count_time(clock, self.began)
         self.timing = Timing(clock, start_s=start_s, time_left=self._time_left)
         self.closing: tuple[str, str] | None = None
-        """By whom and why the search was closed (`close`); None before."""
+        """(outcome, reason) of a search that was closed (`close`); None while it is open."""
         self.room: int | None = slots
-        """The number of trials for which the executor has room, whatever the limit of the search;
-        None if it changes, so that the executor calls `resize`.
+        """The number of trials for which the executor has room, regardless of the search's limit;
+        None if it varies: then the executor calls `resize`.
         """
         self.look: Callable[[], None] = lambda: None
         """Called to fetch and answer new requests."""
         self.is_done = False
-        """True once only the last event of the search is to be written."""
+        """True once only the last event of the search remains to be written."""
         self.has_trained = False
         """True once nothing remains to train in this session, and trials are evaluated."""
         self._had_ended = self._has_session = self._is_settled = False
-        """True if the search, or the selection that this session continues, had ended before; once
-        the session's first event is in `result`; once its trials have ended.
+        """True if the search, or the selection, had ended before this session; once the session's
+        first event is in `result`; once the session's trials have ended.
         """
 
     @property
@@ -157,7 +157,7 @@ class Driver:
         return self.policy.trials
 
     def _take(self, event: Event) -> None:
-        """Apply an event that was just written to the result."""
+        """Update `result` by an event that was just written."""
         self.result.apply(event)
         self._has_session = True
 
@@ -174,7 +174,7 @@ class Driver:
         self._had_ended = self.result.has_ended
 
     def go_on(self) -> None:
-        """Finish what an interrupted session has decided, and queue the unfinished trials.
+        """Carry out the decisions of an interrupted session, and queue the unfinished trials.
 
         Call it after `replay`, when the first event of the new session is in the journal.
         """
@@ -197,8 +197,8 @@ class Driver:
         self._withdraw()
 
     def _line_up(self, trial: TrialResult) -> None:
-        """Queue a trial that was interrupted, unless it waits at a rung and others come first."""
-        # Inherited epochs are reported to their end, past any rung.
+        """Queue a trial that was interrupted, unless it is at a rung and others come first."""
+        # Inherited epochs are all reported, even beyond a rung.
         if self._is_at_rung(trial.trial) and trial.is_inheriting:
             self._promote(trial.trial)
         if (
@@ -274,7 +274,7 @@ class Driver:
         )
 
     def _propose(self) -> str:
-        """Return a new trial, already in the journal; empty if there is none now."""
+        """Write a new trial to the journal, and return its name; empty if there is none now."""
         for event in self.policy.propose(idle=not (self.active or self.pending)):
             self._write(event)
             self._withdraw()
@@ -283,7 +283,7 @@ class Driver:
         return ""
 
     def _carry_out(self, decisions: Decisions) -> None:
-        """Write the decisions of the policy, and end the trials that are stopped by them."""
+        """Write the decisions of the policy, and end the pending trials that they rule out."""
         for event in decisions:
             self._write(event)
             self._withdraw()
@@ -312,7 +312,7 @@ class Driver:
         return max(1, self.slots >> len(self.out_of_memory))
 
     def resize(self, slots: int, reason: str) -> None:
-        """Let this number of trials run at once from now on.
+        """Change the number of trials that may run at once.
 
         If more are running, they continue, and new ones start later.
         """
@@ -322,7 +322,7 @@ class Driver:
 
     @property
     def outstanding(self) -> int:
-        """The maximal number of trials that run now or may still run."""
+        """Upper limit of the number of trials that run now or may still run."""
         if self.closing:
             return len(self.active)
         ready = self.policy.scheduler.ready
@@ -330,14 +330,14 @@ class Driver:
 
     @property
     def over(self) -> bool:
-        """True if no trial runs, and none will, not even as a retry."""
+        """True if the search is closed, or no trial runs and none will, not even as a retry."""
         return not (self.active or self._has_left) or self._closed()
 
     @property
     def _has_left(self) -> bool:
-        """True if there is anything to train beside the active trials.
+        """True if there is anything to train besides the active trials.
 
-        If there is not, the search is complete, even if its budget is used up, too.
+        Otherwise the search is complete, even if its budget is used up as well.
         """
         return (
             bool(self.pending)
@@ -351,12 +351,12 @@ class Driver:
         return self.policy.more_now or self.policy.more_later
 
     def running(self, trial: str, host: str = "") -> None:
-        """Record that a trial has got its slot, on this host."""
+        """Record that a trial runs in its slot now, on this host."""
         self.timing.start_trial(trial)
         self._write(Running(trial, self.attempt(trial), host))
 
     def attempt(self, trial: str) -> int:
-        """Return the number, from 1, of the attempt that runs now or next."""
+        """Return the number, from 1, of a trial's attempt that runs now, or of the next one."""
         trial_result = self.trials[trial]
         return trial_result.attempt + (trial_result.outcome != "running")
 
@@ -401,7 +401,8 @@ class Driver:
     def fail(self, trial: str, kind: str, reason: str, *, traceback: str = "") -> None:
         """Record that a trial's process was lost or raised an exception: retry or end the trial.
 
-        `traceback` is the path of a file in the search's folder.
+        `kind` is a key of `RETRIES`. `traceback` is the path of a file in the search's folder;
+        empty if there is none.
         """
         if trial not in self.active:
             return
@@ -421,8 +422,12 @@ class Driver:
     def close(self, by: str, reason: str) -> None:
         """Close the search: no trial starts, and none continues after its current epoch.
 
-        The first reason stays, except for a used-up budget or a request to stop. After these, the
+        The first reason stays, except for a used-up budget or a request to stop: after these, the
         search still evaluates its trials, which another reason may interrupt.
+
+        Args:
+            by: the outcome of the search.
+            reason: the reason, in words.
         """
         if self.closing is None or (self.closing[0] in OPEN and by not in OPEN):
             self.closing = (by, reason)
@@ -430,7 +435,7 @@ class Driver:
     def finish(self) -> None:
         """Write the last event, with the outcome of the search.
 
-        Trials that have not reported their end have failed, unless the search was closed.
+        Trials that have not reported their end count as failed, unless the search was closed.
         """
         if self.closing is None:
             for trial in [*self.active, *self.pending]:
@@ -521,7 +526,7 @@ class Driver:
             self.resize(slots, request_text(event))
 
     def _receive(self, event: EventData) -> None:
-        """Update the state by an event of an earlier session, or one that was just written."""
+        """Update the state by an event of an earlier session, or by one that was just written."""
         trial = self.trials.get(getattr(event, "trial", ""))
         if trial is not None:
             match event:
@@ -558,7 +563,7 @@ class Driver:
     def settle(self) -> None:
         """Stop the trials that wait at rungs, at the end of the search.
 
-        In a search that was closed before, they stay as they are, for a resume. The risk of
+        If the search was closed before, they stay as they are, for a resume. The risk of
         stopping them is recorded if it has changed.
         """
         self._is_settled = True
@@ -572,7 +577,7 @@ class Driver:
                 self._stop(trial.trial, trial.reached, stop)
 
     def _closed(self) -> bool:
-        """True if the search is closed, which it is now if its budget is used up."""
+        """True if the search is closed. Side effect: close it if its budget is used up."""
         if self.closing is None and (spent := self._spent(0)) is not None:
             self._close_for(spent)
         return self.closing is not None
@@ -600,7 +605,7 @@ class Driver:
         experiment = self.experiment
         if not experiment.budget.limits:
             return None
-        wall_s = self._used() + self.timing.end_s  # for limits of the devices' time, too
+        wall_s = self._used() + self.timing.end_s  # `_used` updates device time, too
         return experiment.budget.spent(self.result, experiment.demand, wall_s=wall_s, ahead=ahead)
 
     def _time_left(self) -> float:
@@ -609,9 +614,9 @@ class Driver:
         return limit.amount - self._used() if limit is not None else math.inf
 
     def _fits(self, trial: str = "") -> bool:
-        """True if the next epoch of a trial, or the first epoch of a new one, ends in time.
+        """True if the next epoch of a trial, or the first of a new one, is expected to end in time.
 
-        See `Timing.forecast`.
+        An empty name stands for a new trial. See `Timing.forecast`.
         """
         left_s = self._time_left()
         return (
@@ -621,24 +626,24 @@ class Driver:
 
     @property
     def out_of_time(self) -> bool:
-        """True if the remaining time is only enough for what follows the evaluation."""
+        """True if the remaining time is only enough for the steps after the evaluation."""
         return self._time_left() <= self.timing.leaving_s
 
     @property
     def is_late(self) -> bool:
-        """True if even for that, the remaining time is too short."""
+        """True if the remaining time is too short even for the steps after the evaluation."""
         return self._time_left() <= self.timing.leaving_s / 2
 
     @property
     def interrupted(self) -> bool:
-        """True if everything must end now.
+        """True if the session must end immediately.
 
-        After a used-up budget or a request to stop, the trials so far are still evaluated.
+        It need not after a used-up budget or a request to stop: then trials are still evaluated.
         """
         return self.closing is not None and self.closing[0] not in OPEN
 
     def _used(self) -> float:
-        """Return the seconds of this session and those before it."""
+        """Return the seconds of all sessions of the search, including this one until now."""
         self.count_time()
         return self.result.wall_s
 
@@ -651,19 +656,19 @@ class Driver:
     def _set_aside(self, trial: str, epoch: int, reason: str) -> None:
         """Interrupt a trial for which no budget remains now.
 
-        It continues if others leave some, or in a resume with a larger budget.
+        It continues if other trials leave some, or in a resume with a larger budget.
         """
         self._write(Paused(trial, epoch, reason))
         self.active.discard(trial)
         self.pending.append(trial)
 
     def _judge(self, trial: str) -> Stop | None:
-        """Return the reason to stop a trial, apart from the scheduler's reasons; or None."""
+        """Return the reason why a request or the policy stops a trial; None if neither does."""
         request = self.trials[trial].stop_request
         return Stop(request_text(request)) if request is not None else self.policy.judge(trial)
 
     def _stop_asked(self, trial: TrialResult) -> None:
-        """Stop a trial by a request, while it does not train."""
+        """Stop a trial that does not train now, by a request."""
         if trial.trial in self.pending:
             self.pending.remove(trial.trial)
         if (stop := self._judge(trial.trial)) is not None:

@@ -1,6 +1,6 @@
 """The policy of a driver: which trials are trained, which are stopped, and when there are no more.
 
-A policy decides, and writes nothing. If a method yields events, the driver writes each of them to
+A policy decides, but writes nothing. If a method yields events, the driver writes each of them to
 the journal, and passes it to `receive`, before it asks for the next one.
 """
 
@@ -24,7 +24,7 @@ Decisions = Iterator[EventData]
 
 @dataclass(frozen=True)
 class Record:
-    """The parts of its search that a policy can read, beside its own decisions."""
+    """The parts of its search that a policy can read, besides its own decisions."""
 
     result: SearchResult
     """The result of the events so far."""
@@ -37,7 +37,7 @@ class Record:
 
 
 class Policy(Protocol):
-    """The interface through which a driver gets decisions, and passes on events."""
+    """The interface by which a driver gets decisions and passes events to the policy."""
 
     @property
     def experiment(self) -> Experiment:
@@ -45,15 +45,15 @@ class Policy(Protocol):
 
     @property
     def scheduler(self) -> Scheduler:
-        """The scheduler, which has the trials that wait at rungs."""
+        """The scheduler, which manages the trials that wait at rungs."""
 
     @property
     def at_rung(self) -> Collection[str]:
-        """Trials that have reached a rung, until they are promoted or held."""
+        """Trials that have reached a rung, and are neither promoted nor held yet."""
 
     @property
     def by(self) -> str:
-        """The name of what holds and stops trials, for `Decided.by`."""
+        """The value of `Decided.by` for the trials that the policy holds or stops."""
 
     @property
     def trials(self) -> dict[str, TrialResult]:
@@ -69,15 +69,15 @@ class Policy(Protocol):
 
     @property
     def ahead(self) -> int:
-        """The maximal number of trials that may still be proposed."""
+        """The maximum number of trials that may still be proposed."""
 
     @property
     def outcome(self) -> tuple[str, str]:
-        """The outcome of the session, and its reason, unless it was closed."""
+        """The outcome and reason of the session if nothing closes it."""
 
     @property
     def may_wait(self) -> bool:
-        """True if trials may be proposed although many wait for relatives."""
+        """True if trials may be proposed even while many others wait for relatives."""
 
     @property
     def risk(self) -> Risked | None:
@@ -87,7 +87,7 @@ class Policy(Protocol):
         """Continue with a changed number of trials, or another budget."""
 
     def begin(self) -> Decisions:
-        """Begin a session whose first event is in the journal."""
+        """Start a session, whose first event is already in the journal."""
 
     def receive(self, data: EventData) -> None:
         """Receive an event of an earlier session, or one that the driver has just written."""
@@ -99,13 +99,13 @@ class Policy(Protocol):
         """
 
     def judge(self, trial: str) -> Stop | None:
-        """Return the reason to stop a trial, apart from the scheduler's reasons; or None."""
+        """Return the reason to stop a trial, apart from the scheduler's; None without one."""
 
     def follow_up(self) -> Decisions:
         """Decide on the consequences of trials that have ended."""
 
     def cost(self, trial: str, measured: Cost | None) -> Decisions:
-        """Decide the cost of using a trial's network, before its first epoch.
+        """Yield the cost of using a trial's network as an event, before its first epoch.
 
         `measured` is the cost in the trial's report; None if it was not measured.
         """
@@ -126,7 +126,7 @@ class Policy(Protocol):
         """Create the event that ends the session."""
 
     def save(self, folder: Path) -> None:
-        """Save files beside the journal, such as the study of an algorithm."""
+        """Save files next to the journal, such as the study of an algorithm."""
 
 
 MakePolicy = Callable[[Experiment, Record], Policy]

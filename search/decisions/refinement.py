@@ -1,6 +1,6 @@
 """The input and the result of a refinement: how trials compare, and how much gain is noise.
 
-Also the sentences and facts that describe the course of a refinement.
+This module also has the sentences and facts that describe the course of a refinement.
 """
 
 import math
@@ -18,17 +18,17 @@ from trainables.errors import counted
 from trainables.values import Json, Params
 
 MAX_TRAININGS = 2000
-"""The maximal number of trainings that are compared: the last ones."""
+"""The maximum number of trainings that are compared: the latest ones."""
 
 
 def observations(result: SearchResult) -> list[Observation]:
-    """Return the trainings that show an effect of their params, each with a score.
+    """Return the observations from which the effects of params are estimated, one per training.
 
-    The score of a training is the share of the others that it is better than.
+    The score of a training is the share of the others that it is better than; ties count half.
 
     Trials that differ only in length are one training, and one observation: the trial that has
-    reached the last epoch. If each counted, a chance effect in one training would seem significant,
-    since all its lengths have it.
+    trained furthest. If each counted, a chance effect in one training would seem significant, since
+    all its lengths share it.
 
     Two completed trainings are compared by their best values, others by their best values up to the
     epoch that both have reached: a stopped trial must not be compared with epochs that it did not
@@ -44,7 +44,7 @@ def observations(result: SearchResult) -> list[Observation]:
         return [Observation(effective_params(trial), 0.5) for trial in trainings]
     longest = max((max(trial.epochs, default=0) for trial in trainings), default=0)
     best = np.full((len(trainings), longest + 1), -math.inf)
-    """The best score up to each epoch, (trainings, epochs + 1); -inf for a diverged trial."""
+    """The best score up to each epoch, of shape (trainings, epochs + 1); -inf if diverged."""
     for row, trial in enumerate(trainings):
         if trial.outcome != "diverged":
             values = [
@@ -76,7 +76,7 @@ def observations(result: SearchResult) -> list[Observation]:
 
 
 def effective_params(trial: TrialResult) -> Params:
-    """Return the params with which a trial was trained: --max-epochs may limit its epochs."""
+    """Return the params with which a trial was trained: `--max-epochs` may limit its epochs."""
     return (
         {**trial.params, "epochs": trial.config["epochs"]}
         if "epochs" in trial.params and trial.config
@@ -87,8 +87,8 @@ def effective_params(trial: TrialResult) -> Params:
 def noise(result: SearchResult) -> tuple[float, str]:
     """Return the size of a gain that may be chance, and a description of this number.
 
-    It is the deviation between seeds if a selection has measured that, otherwise the standard error
-    of the best value.
+    It is the standard deviation between seeds if a selection has measured it, otherwise the
+    standard error of the best value.
     """
     if result.selection is not None and (verdict := result.selection.verdict) is not None:
         return verdict.expected.std, "the deviation between seeds that the selection measured"
@@ -111,7 +111,7 @@ def end_reason(result: SearchResult) -> str:
     new = list(result.trials.values())[last.known :]
     if not new:
         return f"round {number} had nothing new to try"
-    # This is not a round without a gain: its space was not tested.
+    # Such a round does not count as one without a gain: its space was not tested.
     if all(trial.outcome == "failed" for trial in new):
         why = last_line_of(new[-1].reason, "no reason known")
         return f"all {counted(len(new), 'trial')} of round {number} failed, the last with: {why}"
@@ -126,7 +126,7 @@ def end_reason(result: SearchResult) -> str:
 
 
 def gains(result: SearchResult) -> list[tuple[Refined, int, float]]:
-    """Return (round, number of its new trials, best value after it) of each round."""
+    """Return (round, number of its new trials, best value after it) for each round."""
     refinement = result.refinement
     rounds = refinement.rounds if refinement is not None else []
     ends = [(after.known, after.before) for after in rounds[1:]] + [

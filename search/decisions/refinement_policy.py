@@ -41,7 +41,7 @@ class RefinementPolicy:
     """The policy of a search and its refinement.
 
     Once the trials of a round have ended, it creates the next space, or gives the reason why there
-    is none. All other decisions are those of a `SearchPolicy`, of which each round has its own.
+    is none. It leaves all other decisions to a `SearchPolicy`, a new one for each round.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class RefinementPolicy:
 
     @property
     def more_later(self) -> bool:
-        """True unless it is decided that no round follows."""
+        """True unless the refinement has ended, so that no further round follows."""
         return not self.refinement.is_over
 
     @property
@@ -70,7 +70,7 @@ class RefinementPolicy:
 
     @property
     def _target_count(self) -> int:
-        """The number of all trials at the end of this round."""
+        """The total number of trials at the end of this round."""
         if not self.refinement.rounds:
             return self.experiment.planned_trials
         return self.refinement.rounds[-1].known + self.refinement.terms.trials
@@ -83,7 +83,7 @@ class RefinementPolicy:
         return max(1, self._target_count - len(self.trials))
 
     def propose(self, *, idle: bool) -> Decisions:
-        """Propose the next trial of this round, or begin another one once all have ended."""
+        """Propose the next trial of this round, or start another round once all have ended."""
         while self.more_now or (
             idle and self.scheduler.choose(new=False) is None and (yield from self._begin_round())
         ):
@@ -92,7 +92,7 @@ class RefinementPolicy:
                 return
 
     def _begin_round(self) -> Generator[EventData, None, bool]:
-        """Begin a round in a new space; return False if there will be no further round."""
+        """Start a round in a new space; return False if there will be no further round."""
         if self.refinement.is_over:
             return False
         result = self.record.result
@@ -107,7 +107,7 @@ class RefinementPolicy:
             space, changes = next_space(self.experiment, self.dataset, result)
             experiment = replace(before, space=space)
         except ConfigError as error:
-            # Each new value is allowed beside the best trial's values, but not all are together.
+            # Each new value is valid with the best trial's other values, but not all are together.
             experiment, changes = (
                 before,
                 [Change("", "refused", f"nothing, since what was to be makes no space: {error}")],
@@ -154,7 +154,7 @@ class RefinementPolicy:
 
     @property
     def may_wait(self) -> bool:
-        """True if the algorithm of this round learns nothing."""
+        """True if the algorithm of this round does not learn."""
         return self.search.may_wait
 
     @property
@@ -172,7 +172,7 @@ class RefinementPolicy:
         self.search.extend(experiment)
 
     def begin(self) -> Decisions:
-        """Begin a session."""
+        """Start a session."""
         return self.search.begin()
 
     def receive(self, data: EventData) -> None:
@@ -188,7 +188,7 @@ class RefinementPolicy:
         return self.search.follow_up()
 
     def cost(self, trial: str, measured: Cost | None) -> Decisions:
-        """Decide the cost of using a trial's network."""
+        """Yield the cost of using a trial's network as an event."""
         return self.search.cost(trial, measured)
 
     def must_wait(self, trial: str, active: Collection[str], pending: Collection[str]) -> bool:
@@ -204,7 +204,7 @@ class RefinementPolicy:
         return self.search.milestones(config)
 
     def wants_cost(self, config: TrialConfig) -> bool:
-        """True if cost is an objective, and not known for such a config."""
+        """True if cost is an objective, and not known for this config."""
         return self.search.wants_cost(config)
 
     def last_word(self, outcome: str, reason: str) -> Finished | Concluded:
@@ -219,7 +219,7 @@ class RefinementPolicy:
 def refusal(experiment: Experiment, dataset: Dataset | None, params: Params, path: str) -> str:
     """Return the reason why these params are not valid with this data; empty if they are.
 
-    They are not either if the config would have another value at this path.
+    They are also invalid if the config would have another value at `path`.
     """
     try:
         config = experiment.config(params)

@@ -39,7 +39,8 @@ from trainables.messages import Cost
 class SearchPolicy:
     """The policy of one search.
 
-    After it has received the events of a journal, it decides as the policy that wrote them would.
+    A policy that has received the events of a journal makes the same decisions as one that was
+    never interrupted.
     """
 
     more_later = False
@@ -54,22 +55,22 @@ class SearchPolicy:
         self.scheduler = self._scheduler()
         self.relatives = Relatives(experiment, record.earlier)
         self.costs: dict[Hashable, Cost] = {}
-        """If cost is an objective: the measured costs, one for all trials with a `cost_key`."""
+        """If cost is an objective: the measured costs, by `cost_key`."""
         self.unmeasured: set[str] = set()
-        """The reasons why a cost could not be measured that were printed already."""
+        """The reasons for unmeasured costs that were printed already."""
         self.exhausted = False
         """True once the algorithm has nothing more to propose."""
         self.enough = ""
         """The reason why further trials are not worthwhile; empty if they are."""
         self.at_rung: set[str] = set()
         self.lengths: set[int] = set()
-        """The different numbers of epochs of the scheduled trials.
+        """The distinct numbers of epochs of the scheduled trials.
 
-        If there are several, forecasts are not passed to the algorithm, since they would be of
+        If there are several, forecasts are not passed to the algorithm, since they would be for
         different epochs.
         """
         self._asked = ""
-        """The trial that the algorithm has just proposed, which it need not replay."""
+        """The trial that the algorithm has just proposed, so that it need not be replayed."""
 
     def _algorithm(self) -> Algorithm:
         algorithm = ALGORITHMS[self.experiment.algorithm](
@@ -162,7 +163,7 @@ class SearchPolicy:
             yield from self.proposals(self.experiment.planned_trials)
 
     def proposals(self, count: int) -> Decisions:
-        """Propose trials until the search has this number.
+        """Propose trials until the search has `count` of them.
 
         If params do not make a valid config, the trial fails.
         """
@@ -188,7 +189,11 @@ class SearchPolicy:
             )
 
     def _has_enough(self) -> Generator[EventData, None, bool]:
-        """True if the planned trials are expected to gain less than `min_gain`."""
+        """Yield `Enough` if the planned trials are expected to gain less than `min_gain`.
+
+        Returns:
+            True if further trials are not worthwhile.
+        """
         min_gain, ahead = (
             self.experiment.min_gain,
             self.experiment.planned_trials - len(self.trials),
@@ -235,7 +240,7 @@ class SearchPolicy:
     def _receive_enough(self, event: Enough) -> None:
         """Restore the decision that further trials are not worthwhile.
 
-        It is void if another gain is demanded now, or more trials are planned.
+        It no longer applies if `min_gain` has changed, or if more trials are planned now.
         """
         if (
             event.wanted == self.experiment.min_gain
@@ -278,8 +283,9 @@ class SearchPolicy:
     def _is_scheduled(self, trial: str) -> bool:
         """True if the scheduler receives the events of a trial.
 
-        It does not for a baseline, which has one epoch: networks would be compared with it at their
-        first epoch. A model in a journal that is no longer registered counts as a network.
+        It does not receive those of a baseline, which has only one epoch: networks would be
+        compared with it at their first epoch. A model that is no longer registered counts as a
+        network.
         """
         config = self.trials[trial].config
         model = MODELS.get(config["model"]["name"]) if config else None
@@ -311,7 +317,7 @@ class SearchPolicy:
 
     @property
     def _is_more_left(self) -> bool:
-        """True if the space has points that were not tried."""
+        """True if the space has points that were not tried yet."""
         space = self.experiment.space
         return not self.exhausted and (
             space.size is None
@@ -322,9 +328,9 @@ class SearchPolicy:
         )
 
     def cost(self, trial: str, measured: Cost | None) -> Decisions:
-        """Decide the cost of using a trial's network, if cost is an objective.
+        """Yield the cost of using a trial's network as an event, if cost is an objective.
 
-        Trials that cost the same have the cost that was measured first.
+        Trials with the same `cost_key` share the cost that was measured first.
         """
         trial_result = self.trials[trial]
         if len(self.experiment.objectives) < 2 or trial_result.epochs:
@@ -342,7 +348,7 @@ class SearchPolicy:
             yield Costed(trial, cost)
 
     def wants_cost(self, config: TrialConfig) -> bool:
-        """True if cost is an objective, and not known for such a config."""
+        """True if cost is an objective, and not known for this config."""
         return (
             len(self.experiment.objectives) > 1
             and cost_key(config, config.precision) not in self.costs

@@ -16,19 +16,19 @@ differences within a pair are due to the candidates.
   sample. Examples are trainings of which one is the beginning of the other, and baselines, which no
   seed changes. If each counted, the variance would seem smaller and better known than it is.
 - The pair's own variance: luck may differ between candidates. So the pair's own differences,
-  without pooling, must be significant as well, at the whole error rate for all looks at this pair.
-  Thus two equal candidates are told apart no more often than that, whatever the others are.
-- Rounding: accuracies are multiples of one image. Equal differences do not prove that there is no
-  luck, so the variance of rounding, 1/12 of a squared image for each value, is part of each
+  without pooling, must be significant as well, at the whole error rate for all comparisons of this
+  pair. Thus two equal candidates are separated no more often than that, regardless of the others.
+- Rounding: accuracies are multiples of one image. Identical differences do not prove that there is
+  no luck, so the variance of rounding, 1/12 of a squared image for each value, is part of each
   variance.
 - Ties: a remaining candidate that is behind the leader by less than half a standard error of the
   difference counts as equal. Among equals, the one with the lowest time per image is chosen, if it
   is faster by a tenth. (With one standard error, as in Breiman et al. 1984, section 3.4.3, and five
   candidates, the choice too often gives away more than the deviation between seeds:
   `tests/bench/selection.py`.)
-- The expected value: the mean over the seeds. Its interval (Student's t) allows for the choice: the
-  chosen one of several was lucky rather than unlucky, so the lower end is that of a simultaneous
-  interval for all candidates.
+- The expected value: the mean over the seeds. Its confidence interval (Student's t) accounts for
+  the choice: the candidate chosen among several was probably lucky, so the lower bound is that of a
+  simultaneous interval for all candidates.
 """
 
 import math
@@ -46,7 +46,7 @@ from trainables.catalog.tasks import CLASSIFICATION, Metric
 ALPHA = 0.05
 """The error rate that all comparisons share."""
 TIE = 0.5
-"""The largest difference of a tie, in standard errors of the difference."""
+"""The maximum difference that is a tie, in standard errors of the difference."""
 FASTER = 0.9
 """A candidate is faster if its time per image is at most this share of the leader's."""
 MIN_SEEDS = 2
@@ -61,13 +61,16 @@ class Race:
     ) -> None:
         self.candidates, self.seeds, self.alpha = list(candidates), seeds, alpha
         self.images = images
-        """The number of images on which each value is measured (see `statistics.compare`)."""
+        """The number of images on which each value is measured (see `statistics.compare`).
+
+        For metrics that are not shares, it is `SearchResult.steps`.
+        """
         self.scores: dict[str, dict[int, float]] = {candidate: {} for candidate in candidates}
-        """By candidate: its scores, by the number of the seed (from 1)."""
+        """The scores of each candidate, by the number of the seed (from 1)."""
         self.out: dict[str, str] = {}
         """The candidates that were dropped, with the reasons."""
         self.worse: dict[str, Comparison] = {}
-        """By candidate dropped as clearly worse: the comparison with the leader then."""
+        """The comparison with the leader by which a candidate was dropped, by candidate."""
 
     @property
     def alive(self) -> list[str]:
@@ -76,7 +79,7 @@ class Race:
 
     @cached_property
     def comparisons(self) -> int:
-        """The number of possible comparisons: each pair, either as the leader, at each look."""
+        """The number of possible comparisons of all pairs, at least 1."""
         return max(1, len(self.candidates) * (len(self.candidates) - 1) // 2 * self.looks)
 
     @property
@@ -106,7 +109,7 @@ class Race:
         return next(missing, self.seeds + 1) - 1
 
     def behind(self) -> dict[str, tuple[str, Comparison]]:
-        """Return the candidates that are clearly worse now, each with (leader, comparison)."""
+        """Return (leader, comparison) of each candidate that is clearly worse now, by candidate."""
         alive, rounds = self.alive, self.rounds
         if rounds < MIN_SEEDS or len(alive) < 2:
             return {}
@@ -118,7 +121,7 @@ class Race:
         }
 
     def table(self, candidates: Sequence[str], rounds: int) -> NDArray[np.float64]:
-        """Return the scores with the first seeds, (candidates, rounds)."""
+        """Return the scores for the first seeds, of shape (candidates, rounds)."""
         return np.array(
             [
                 [self.scores[candidate][number] for number in range(1, rounds + 1)]
@@ -134,7 +137,7 @@ class Candidate:
     model: str
     search_value: float
     ms_per_image: float | None
-    """The time of a single image in milliseconds; None if it was not measured."""
+    """The inference time of a single image in milliseconds; None if it was not measured."""
     best: str
     """The name of its best training."""
 
@@ -142,10 +145,10 @@ class Candidate:
 def decide(
     race: Race, facts: Mapping[str, Candidate], metric: Metric = CLASSIFICATION.primary
 ) -> Selected:
-    """Compute the verdict of a race that is over.
+    """Compute the verdict of a race that has finished.
 
-    At least one candidate must be left, and all that are left must have all seeds. The race
-    compares scores; the verdict has values of the metric.
+    At least one candidate must remain, and all that remain must have completed all seeds. The race
+    compares scores; in the verdict, they are converted to values of the metric.
 
     Args:
         race: the race.
@@ -192,7 +195,7 @@ def decide(
 
 
 def _in_values(expected: Expected, metric: Metric) -> Expected:
-    """Convert an expected score to a value; the ends swap if lower values are better."""
+    """Convert an expected score to a value; its bounds swap if lower values are better."""
     low, high = sorted((metric.score(expected.low), metric.score(expected.high)))
     return replace(expected, mean=metric.score(expected.mean), low=low, high=high)
 
@@ -228,7 +231,10 @@ def _row(
 
 
 def fastest(leader: str, tied: Sequence[str], ms: Mapping[str, float | None]) -> str:
-    """Return the candidate with the lowest time per image, or the leader if none is faster."""
+    """Return the tied candidate with the lowest time per image.
+
+    Return the leader if its own time is not known, or none is faster (`FASTER`).
+    """
     timed = {name: time for name in tied if (time := ms[name]) is not None}
     own = timed.get(leader)
     if own is None:

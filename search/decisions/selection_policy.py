@@ -100,7 +100,7 @@ class SelectionPolicy:
             yield from self._drop_failed(trial)
 
     def receive(self, data: EventData) -> None:
-        """Receive the end of a training, or that a candidate was dropped."""
+        """Update the race by an event: a training has ended, or a candidate was dropped."""
         match data:
             case Dropped() if data.candidate in self.race.scores:
                 self._leave_race(data)
@@ -136,7 +136,7 @@ class SelectionPolicy:
         }
 
     def _open(self) -> Iterator[tuple[str, int]]:
-        """Yield (candidate, number of a seed) of each training that is not proposed yet.
+        """Yield (candidate, seed number) of each training that is not proposed yet.
 
         All candidates get the first seed, then all get the second, and so on.
         """
@@ -175,10 +175,9 @@ class SelectionPolicy:
             )
 
     def _seed(self, number: int) -> int:
-        """Return the seed with this number.
+        """Return the seed with this number, which is the same for all candidates.
 
-        All candidates have the same. A new one is the first after the search's own seed that no
-        training has used.
+        A new seed is the first after the search's own that no training has used.
         """
         drawn = {
             seed_number(name): int(trial.config["seed"])
@@ -198,7 +197,7 @@ class SelectionPolicy:
         )
 
     def judge(self, trial: str) -> Stop | None:
-        """Return the reason to stop a training, if its candidate was dropped, or None."""
+        """Return the reason to stop a training, if its candidate was dropped; otherwise None."""
         reason = self.race.out.get(self.trials[trial].repeat_of)
         return Stop(reason) if reason else None
 
@@ -215,7 +214,7 @@ class SelectionPolicy:
             )
 
     def _drop_failed(self, trial: TrialResult) -> Decisions:
-        """Drop the candidate whose training failed."""
+        """Drop the candidate of a training that failed or diverged."""
         return self._drop(
             trial.repeat_of,
             f"{trial.trial} {trial.outcome}: {last_line_of(trial.reason, 'no reason known')}",
@@ -248,11 +247,11 @@ class SelectionPolicy:
         return False
 
     def beginnings(self, trial: str) -> list[WarmStartSource]:
-        """Return nothing: a training with a fresh seed starts from the beginning."""
+        """Return an empty list: a training with a fresh seed starts from the beginning."""
         return []
 
     def milestones(self, config: TrialConfig) -> list[int]:
-        """Return nothing: no other training continues from this one."""
+        """Return an empty list: no other training continues from this one."""
         return []
 
     def save(self, folder: Path) -> None:

@@ -1,9 +1,10 @@
-"""Reuse of trainings: a trial continues from the epochs that others have trained, if they match.
+"""Reuse of trainings: a trial continues from the epochs that other trials have trained.
 
 These others are its relatives: trials of its own search, or of earlier ones, whose trainings differ
 only in length (`trainables.checkpoints.lineage`). For example, three trials of 10, 20 and 30 epochs
-are one training. Only one of several relatives trains at a time; the others wait, and continue from
-its checkpoints. Each remains a trial of its own, with its own epochs and checkpoints.
+with otherwise equal configs are one training. Only one of several relatives trains at a time; the
+others wait, and continue from its checkpoints. Each remains a separate trial, with its own epochs
+and checkpoints.
 """
 
 from collections.abc import Collection
@@ -20,11 +21,11 @@ from trainables.config import TrialConfig
 from trainables.values import Json
 
 MAX_LENGTHS = 8
-"""If a space has more different numbers of epochs, no checkpoints are kept at these epochs."""
+"""If a space has more distinct numbers of epochs, no checkpoints are kept for them."""
 MAX_BEGINNINGS = 4
-"""The maximal number of warm start sources that a worker gets.
+"""The maximum number of sources for a warm start that a worker receives.
 
-It uses the first that is complete.
+It uses the first whose checkpoint is complete.
 """
 
 Trials = dict[str, TrialResult]
@@ -36,7 +37,7 @@ class OtherTrainings(Protocol):
     def of(self, training: str, length: int, most: int) -> list[WarmStartSource]:
         """Return up to `most` trials with this training key.
 
-        Those that are most useful for a training of `length` epochs are first (`nearness`).
+        The most useful ones for a training of `length` epochs come first (`nearness`).
         """
 
 
@@ -44,7 +45,10 @@ class Relatives:
     """The trials of a search that share their trainings."""
 
     def __init__(self, experiment: Experiment, earlier: OtherTrainings | None = None) -> None:
-        """`earlier` are the trainings of earlier searches; None if they are not used."""
+        """Create an index of trainings, still empty.
+
+        `earlier` has the trainings of earlier searches; None if they are not used.
+        """
         self.experiment, self.earlier = experiment, earlier
         self._training_keys: dict[str, str] = {}
         """The training key of each trial."""
@@ -56,7 +60,7 @@ class Relatives:
     ) -> bool:
         """True if a relative trains epochs that this trial needs, or will train them first.
 
-        It will if it is pending and shorter than this trial.
+        A relative will train them first if it is pending and shorter than this trial.
         """
         own_length = trials[trial].config["epochs"]
         for relative in self._relatives(trial, trials):
@@ -68,10 +72,10 @@ class Relatives:
         return False
 
     def beginnings(self, trial: str, trials: Trials, training: str) -> list[WarmStartSource]:
-        """Return the relatives that have more epochs of a trial than itself, the best source first.
+        """Return the relatives that have trained further than a trial, the best source first.
 
-        In the same search, only those count whose epochs all have the fingerprint `training`, which
-        is that of trainings now.
+        A relative of the same search is only used if all its epochs have the fingerprint
+        `training`, that of current trainings.
         """
         length, trained = trials[trial].config["epochs"], max(trials[trial].epochs, default=0)
         sources = [

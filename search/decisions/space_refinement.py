@@ -24,16 +24,16 @@ from search.space import Cases, Choice, Domain, Float, Int, Range, SearchSpace
 from trainables.values import Params
 
 MIN_TRIALS = 5
-"""The minimal number of trials for an effect of a parameter."""
+"""The minimum number of observations to estimate the effect of a parameter."""
 CLEAR, LIKELY = 0.05, 0.1
 """The p-values below which an effect is clear enough to narrow a range, and to widen it.
 
-Narrowing loses what is outside, so it demands more; widening loses nothing.
+Narrowing loses the values outside, so it requires stronger evidence; widening loses nothing.
 """
 EDGE, TOWARDS = 0.1, 0.25
-"""The shares of a range that count as at its edge, and as near its edge."""
+"""The distances from the edge of a range, as shares of it, that count as at and as near it."""
 NARROWEST = 0.25
-"""The minimal share of a range that remains after one round."""
+"""The minimum share of a range that remains after one round."""
 BEST_SHARE, MIN_BEST = 0.25, 3
 """The best few trials: this share of all, but at least this number."""
 MARGIN = 0.1
@@ -41,12 +41,12 @@ MARGIN = 0.1
 WIDER, MAX_HALVED = 0.5, 6
 """The share of its width by which a range is widened.
 
-It is halved until the new end is allowed, at most `MAX_HALVED` times.
+It is halved until the new end is allowed, in at most `MAX_HALVED` attempts.
 """
 GEOMETRIC = 5
-"""The minimal ratio of two options that count as a geometric series."""
+"""The minimum ratio of two options that count as a geometric series."""
 PERMUTATIONS, MAX_PERMUTED = 999, 2_000_000
-"""The number of permutations in a test, and the maximal count of all permuted numbers."""
+"""The maximum number of permutations in a test, and of numbers in all permutations together."""
 
 Array = NDArray[np.float64]
 
@@ -60,7 +60,7 @@ class Observation:
 
 
 Refusal = Callable[[Params, str], str]
-"""A function that returns why params, with their value at the given path, are not valid; or ""."""
+"""Returns the reason why params are not valid with their value at the given path; or ""."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,9 @@ class Effect:
     """The p-value of the permutation test."""
     is_clear: bool = False
     share: float = 0.0
-    """The share of the scores' variance that it explains, adjusted as R squared is."""
+    """The share of the scores' variance that it explains (adjusted R squared)."""
     best: int | float = 0.5
-    """The place in the range, or the index of the option, where the fit is highest."""
+    """The place in the range (0 to 1), or the index of the option, where the fit is highest."""
 
 
 class Factor:
@@ -102,7 +102,7 @@ class Factor:
 
     @cached_property
     def places(self) -> Array:
-        """The places of the observations: from 0 to 1 in a range, or the index of an option."""
+        """The places of the observations: from 0 to 1 on a scale, or the index of an option."""
         if self.scale is not None:
             return np.array([self.scale.place(value) for value in self.values])
         return np.array([float(self.options.index(value)) for value in self.values])
@@ -114,7 +114,11 @@ class Factor:
         return self.domain.options
 
     def design(self, places: Array) -> Array:
-        """Return the design matrix of the fit: a quadratic, or one column per option."""
+        """Return the design matrix of the fit, of shape (places, columns).
+
+        A quadratic has columns for the place and its square, but only as many as the observed
+        places can determine. Without a scale, there is one column per option.
+        """
         if self.scale is None:
             return np.equal.outer(places, np.arange(len(self.options))).astype(float)
         return np.stack([places, places**2], axis=1)[
@@ -191,7 +195,7 @@ def narrow(
         space: the current space.
         observed: the trials, with comparable scores.
         best: the params of the best trial.
-        refusal: returns why a new value is not valid; it is not added then.
+        refusal: returns the reason why a new value is not valid, so that it is not added.
     """
     factors = [factor for path in space.domains for factor in _factors(space, path, observed)]
     changed: dict[tuple[str, int], Domain] = {}
@@ -226,7 +230,7 @@ def narrow(
 
 
 def _factors(space: SearchSpace, path: str, observed: Sequence[Observation]) -> list[Factor]:
-    """Return a factor for each case of a parameter with observations, and a scale or options."""
+    """Return a factor for each case of a parameter that has observations and several values."""
     domain = space.domains[path]
     cases = domain.cases if isinstance(domain, Cases) else (domain,)
     return [
@@ -242,14 +246,14 @@ def _is_choice(domain: Domain) -> bool:
 
 
 def _revise_cases(path: str, domain: Domain, changed: dict[tuple[str, int], Domain]) -> Domain:
-    """Return a domain with its changes; of `Cases`, with the changes of each case."""
+    """Return a domain with its changes; for `Cases`, with the changes of each case."""
     if isinstance(domain, Cases):
         return Cases(*(changed.get((path, id(case)), case) for case in domain.cases))
     return changed.get((path, id(domain)), domain)
 
 
 def effects(factors: Sequence[Factor], scores: Sequence[float]) -> list[Effect]:
-    """Return the effect of each parameter.
+    """Estimate the effect of each factor on the scores.
 
     The clearest effect is found first, then the next one in the residuals, until none is clear.
     """
@@ -270,7 +274,7 @@ def effects(factors: Sequence[Factor], scores: Sequence[float]) -> list[Effect]:
 
 
 def _effect(factor: Factor, scores: Array, generator: np.random.Generator) -> Effect:
-    """Return the effect of a parameter, with a permutation test."""
+    """Estimate the effect of a factor on the scores, with a permutation test."""
     mine = scores[factor.rows] - scores[factor.rows].mean()
     design = factor.design(factor.places)
     basis, sizes, _ = np.linalg.svd(design - design.mean(axis=0), full_matrices=False)
@@ -323,7 +327,8 @@ def _range(
 ) -> tuple[Domain, list[Change]]:
     """Return the next range, and its changes.
 
-    It is a window if the effect is clear, and it is widened at an edge at which the best value is.
+    If the effect is clear, the range becomes narrower. If the best value is at an edge, the range
+    is widened there.
     """
     domain, scale, path = factor.domain, factor.scale, factor.path
     assert isinstance(domain, Range)
@@ -377,7 +382,7 @@ def _range(
 
 
 def _edge(place: float, effect: Effect) -> int:
-    """Return the end at which the best value is: -1, 1, or 0 for neither.
+    """Return the end of the range at which the best value is: -1, 1, or 0 for neither.
 
     If a clear effect has its best fit at the end, it is enough that the best value is near it.
     """
@@ -399,7 +404,7 @@ def _window(factor: Factor, effect: Effect, top: float | None, side: int) -> tup
     low, high = min(ends) - MARGIN, max(ends) + MARGIN
     if (short := max(NARROWEST, 1 - math.sqrt(effect.share)) - (high - low)) > 0:
         low, high = low - short / 2, high + short / 2
-    # What would be outside of the range is added at the other end.
+    # A part that would be outside of the range is added at the other end.
     low, high = low - max(0.0, high - 1), high - min(0.0, low)
     return (0.0 if side < 0 else max(0.0, low)), (1.0 if side > 0 else min(1.0, high))
 
@@ -458,10 +463,10 @@ def _widen(
 def _numbers(
     factor: Factor, effect: Effect, best: Params | None, refusal: Refusal
 ) -> tuple[Domain, list[Change]]:
-    """Return the next options that are numbers, and their changes.
+    """Return the next options of a choice of numbers, and its changes.
 
-    There are new ones between the best and its neighbours, and one beyond it if the best is the
-    first or the last.
+    If the effect is clear, there are new options between the best and its neighbours. If the best
+    is the first or the last, there may be a new one beyond it.
     """
     path, scale, row = factor.path, factor.scale, sorted(factor.options)
     assert scale is not None
@@ -535,7 +540,7 @@ def _finer(
 ) -> list[Any]:
     """Return the options from index `first` to `last`, with new ones between and beside them.
 
-    If a new one is not allowed, the neighbour is used instead.
+    If a new one is not allowed, its neighbours are used instead.
     """
     options = row[first : last + 1]
     for below, above in zip(
@@ -554,8 +559,8 @@ def _finer(
 def _between(start: Any, end: Any, log: bool, part: float = 0.5) -> Any:
     """Return the number at a part of the way from `start` to `end`; an integer if both are.
 
-    A `part` of -1 is as far away on the other side. The number has at least two digits, and as many
-    as are needed to differ from both.
+    A `part` of -1 is the same distance from `start` on the other side. The number has at least two
+    digits, and as many as are needed to differ from both.
     """
     value = (
         math.exp(math.log(start) + part * math.log(end / start))
@@ -584,9 +589,9 @@ def _choice(factor: Factor, options: Sequence[Any]) -> Choice:
 def _options(
     factor: Factor, effect: Effect, best_trial: Params | None
 ) -> tuple[Domain, list[Change]]:
-    """Return the next options without an order, and their changes.
+    """Return the next options of a choice without an order, and its changes.
 
-    Those that are clearly worse are dropped, but never the last two, or the best trial's.
+    Clearly worse options are dropped, but never the last two, nor the one of the best trial.
     """
     if not effect.is_clear:
         return factor.domain, []

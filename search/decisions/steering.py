@@ -1,7 +1,8 @@
 """The replies to requests (`search.journal.requests`).
 
-`preview_request` computes the reply from the journal, before a request is sent. The driver replies
-in the same words, from what else it knows (`Driver.take_up`). Nothing here acts.
+`preview_request` computes the reply from the journal, before a request is sent. The driver computes
+it in the same way, but from its current state (`Driver.take_up`). No function here carries out a
+request.
 """
 
 from collections.abc import Collection, Iterable
@@ -31,13 +32,13 @@ class Reply:
     message: Message
     is_refused: bool = False
     cost: str = ""
-    """An estimate of its cost, from the trials so far; empty if it costs nothing, or none ended."""
+    """An estimate of its cost, from the ended trials; empty without any, or if it costs nothing."""
     changes: Json = field(default_factory=dict)
-    """The changes to the search, in the form of `Experiment.describe`."""
+    """The changed values of `Experiment.describe`."""
 
     @property
     def text(self) -> str:
-        """The message as text, with commands that any machine understands."""
+        """The message as text, with commands that work on any machine."""
         return str(self.message)
 
 
@@ -48,9 +49,9 @@ class Standing:
     is_live: bool
     """True if a driver runs it."""
     active: Collection[str] = ()
-    """The trials that train, or are about to."""
+    """The trials that train, or are about to start."""
     closing: tuple[str, str] | None = None
-    """By whom and why the search was closed (`Driver.closing`); None if it was not."""
+    """(outcome, reason) of a search that was closed (`Driver.closing`); None if it was not."""
     is_training: bool = True
     """False once only the evaluation and the test remain."""
     room: int = MANY
@@ -135,7 +136,10 @@ def running_trials(result: SearchResult) -> list[TrialResult]:
 
 
 def out_of_memory(trials: Iterable[TrialResult]) -> set[str]:
-    """Return the names of the trials that ran out of memory while others ran."""
+    """Return the names of the trials that ran out of memory because others ran next to them.
+
+    A trial that finally failed for this reason is left out: it needs too much memory by itself.
+    """
     return {trial.trial for trial in trials if "memory" in trial.retries and trial.kind != "memory"}
 
 
@@ -164,14 +168,14 @@ def _is_training(experiment: Experiment, result: SearchResult) -> bool:
 
 
 def request_text(request: Requested) -> str:
-    """Name the request as a reason, such as `asked to stop by user@host`."""
+    """Describe a request as a reason, such as `asked to stop by user@host`."""
     return f"asked to {request.action} by {request.by}"
 
 
 def _refuse_selection(
     experiment: Experiment, result: SearchResult, standing: Standing, what: str
 ) -> None:
-    """Refuse a request that does not apply to a selection, which needs all of its trainings.
+    """Raise an error during a selection: the request is only for the search's own trials.
 
     Raises:
         ConfigError: a selection runs, or was cut off.
@@ -195,7 +199,7 @@ def _refuse_selection(
 
 
 def _refuse_over(experiment: Experiment, result: SearchResult, standing: Standing) -> None:
-    """Refuse a request that comes after the end of the search.
+    """Raise an error if the search has ended.
 
     Raises:
         ConfigError: the search has ended.
@@ -306,7 +310,8 @@ def _with_trials(text: str, experiment: Experiment, result: SearchResult) -> Exp
     """Return the search with another number of trials: `60`, or `+20` for additional ones.
 
     Raises:
-        ConfigError: more trials have begun already, or the space does not have as many points.
+        ConfigError: more trials have started already, the space has too few points, or the search
+            has been refined.
     """
     if result.refinement is not None:
         refine = Remedy(
@@ -343,7 +348,8 @@ def _with_budget(request: DriverRequest, experiment: Experiment) -> Experiment:
     A limit with + is added to each limit of its kind instead.
 
     Raises:
-        ConfigError: a limit is to be added to none, or a price is set without a budget in money.
+        ConfigError: there is no limit to which one can be added, or a price is set without a budget
+            in money.
     """
     plain = [limit(text) for text in request.budget if not text.startswith("+")]
     budget = experiment.budget.with_limits(plain)
@@ -378,7 +384,7 @@ def _add_limit(budget: Budget, more: Limit, text: str) -> Budget:
 
 
 def _at_once_text(concurrency: int, standing: Standing) -> str:
-    """Describe the number of trials at once, and why it is less than requested."""
+    """Describe the number of trials at once, and the reason if it is less than requested."""
     fitting = min(concurrency, standing.room)
     count = max(1, fitting >> standing.halvings)
     text = f"{count} trial{'s' * (count != 1)} at once"
@@ -392,7 +398,7 @@ def _at_once_text(concurrency: int, standing: Standing) -> str:
 def _why_late(
     experiment: Experiment, changed: Experiment, result: SearchResult, standing: Standing
 ) -> Message:
-    """Return why a search cannot be extended any more, with what to do; empty if it can."""
+    """Return why a search can no longer be extended, and the command to use; empty if it can."""
     is_over = result.outcome in ENDED and not standing.is_live
     if standing.is_live and not standing.is_training:
         why = "its trials have ended, and it is evaluated. Once that is over"
@@ -425,7 +431,7 @@ def _options(experiment: Experiment) -> dict[str, Word | list[Word]]:
 
 
 def _cost(trials: int, result: SearchResult) -> str:
-    """Estimate the time of further trials from those that have ended; empty if none have."""
+    """Describe the estimated time of further trials; empty if no trial has ended yet."""
     ended = [trial for trial in result.trials.values() if trial.ended_ms and trial.own_epochs]
     if trials < 1 or not ended:
         return ""

@@ -1,9 +1,9 @@
 """Forecasts of durations in a session, so that the session keeps its time budget.
 
-The end of a session (evaluation, test, pictures, MLflow, leaving Ray) takes up to twice as long as
-its start (imports, Ray), and other processes slow down both in the same way. So the end is forecast
-from the start. The next epoch of a trial is forecast from its last one, and the first epoch of a
-new trial from those of others.
+The end of a session (evaluation, test, pictures, MLflow, shutdown of Ray) takes up to twice as long
+as its start (imports, Ray), and other processes slow down both to the same degree. So the end is
+forecast from the start. The next epoch of a trial is forecast from its last one, and the first
+epoch of a new trial from those of others.
 """
 
 import time
@@ -18,12 +18,12 @@ EVALUATION_SHARE, LEAVING_SHARE = 0.5, 1.4
 that imports and the start of Ray took.
 """
 MAX_SHARE = 0.5
-"""At most this share of the time that remains when the first trial runs is reserved for the end.
+"""At most this share of the time that is left when the first trial starts is reserved for the end.
 
 Most of a budget should be used for training.
 """
 SOONER = 0.8
-"""The quantile of the first epochs so far that is expected for a new trial."""
+"""The quantile of the durations of first epochs that is the forecast for a new trial."""
 
 Entered = TypeVar("Entered")
 
@@ -64,9 +64,9 @@ class Timing:
     ) -> None:
         self.clock, self.time_left, self.start_s = clock, time_left, start_s
         self._most_s: float | None = None
-        """The maximal number of seconds reserved for the end; None until a trial runs."""
+        """The maximum number of seconds reserved for the end; None until a trial runs."""
         self._last_report_at: dict[str, float] = {}
-        """By trial: the reading of the clock at its last report, or its start."""
+        """By trial: the reading of the clock at its last report, or at its start."""
         self._last_s: dict[str, float] = {}
         """By trial: the seconds between its last two reports."""
         self._first_s: list[float] = []
@@ -74,16 +74,16 @@ class Timing:
         self._reported_s: dict[str, float] = {}
         """By trial: the seconds of its last epoch as reported, in any session."""
         self._longest_s: dict[str, float] = {}
-        """By model whose best trial is not evaluated yet: the seconds of its longest epoch."""
+        """By model without an evaluated trial: the seconds of its longest epoch."""
 
     def start_trial(self, trial: str) -> None:
-        """Note that a trial runs from now on."""
+        """Record that a trial starts to run now."""
         if self._most_s is None:
             self._most_s = self.most_s
         self._last_report_at[trial] = self.clock()
 
     def end_epoch(self, trial: TrialResult, epoch: int) -> None:
-        """Note that a trial reports an epoch now.
+        """Record that a trial reports an epoch now.
 
         The first epoch does not count if it is inherited, since that takes no time.
         """
@@ -97,13 +97,13 @@ class Timing:
         )
 
     def record_epoch(self, trial: TrialResult, epoch: int) -> None:
-        """Note the duration of an epoch, of this session or an earlier one."""
+        """Record the duration of an epoch, of this session or an earlier one."""
         name, duration_s = trial.config["model"]["name"], trial.epochs[epoch]["time/epoch_s"]
         self._reported_s[trial.trial] = duration_s
         self._longest_s[name] = max(duration_s, self._longest_s.get(name, 0.0))
 
     def record_evaluation(self, trial: TrialResult) -> None:
-        """Note that a trial was evaluated: only one trial of each model must be."""
+        """Record that a trial was evaluated: only one trial of each model needs to be."""
         self._longest_s.pop(trial.config["model"]["name"], None)
 
     def forecast(self, trial: TrialResult | None) -> float:
@@ -117,7 +117,7 @@ class Timing:
 
     @property
     def most_s(self) -> float:
-        """The maximal number of seconds that are reserved for the session's end.
+        """The maximum number of seconds that are reserved for the session's end.
 
         It changes with the remaining time until a trial runs.
         """
@@ -135,5 +135,5 @@ class Timing:
 
     @property
     def leaving_s(self) -> float:
-        """The part of `end_s` that is reserved for what follows the evaluation and the test."""
+        """The part of `end_s` that is reserved for the steps after evaluation and test."""
         return min(LEAVING_SHARE * self.start_s, self.most_s / 2)

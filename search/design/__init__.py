@@ -1,5 +1,5 @@
 """The design of a search: its experiment as one frozen value, its budget, its command lines.
 
-May import algorithms, schedulers, the space, the journal and `values`; never what decides, runs or
-shows.
+This package may import algorithms, schedulers, spaces, the journal and `search.values`, but never
+the packages that decide, run or display.
 """

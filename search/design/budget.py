@@ -2,9 +2,10 @@
 
 The first limit that is used up ends the search.
 
-The use is computed from the journal. Device time is the time from the start of a trial until it
+The usage is computed from the journal. Device time is the time from the start of a trial until it
 ends or leaves its slot, times the CPUs or GPUs of its workers. Trials that share a worker share its
-devices. The start of Ray, idle slots and the evaluation at the end count only as time.
+devices. The start of Ray, idle slots and the evaluation at the end count as time, but not as device
+time.
 """
 
 import argparse
@@ -42,17 +43,17 @@ class Limit:
     """One limit of a budget."""
 
     text: str
-    """The limit as the user wrote it, in one form: `2h`, `500 epochs`, `20 usd`."""
+    """The limit as the user wrote it, with normalised spaces: `2h`, `500 epochs`, `20 usd`."""
     of: str
     """The kind of limit: time, epochs, cpu, gpu, device or money."""
     amount: float
-    """The amount: seconds, epochs, device-seconds or money, by the kind."""
+    """The amount, in the unit of the kind: seconds, epochs, device-seconds or money."""
 
     def __str__(self) -> str:
         return self.text
 
     def plus(self, amount: float) -> "Limit":
-        """Return the limit increased by this amount of its kind: seconds, epochs or money."""
+        """Return the limit, increased by an amount in its unit; rounded up, except for money."""
         if self.of == "money":
             return limit(f"{self.amount + amount:.12g}usd")
         total = math.ceil(self.amount + amount)
@@ -66,10 +67,10 @@ class Limit:
 
 
 def limit(text: str) -> Limit:
-    """Return the limit that a text describes.
+    """Parse a limit, such as `2h` or `10gpu-hours`.
 
     Raises:
-        ConfigError: the text describes no limit.
+        ConfigError: the text is not a limit.
     """
     plain = text.strip().lower()
     plain = f"{plain[1:]}usd" if plain.startswith("$") else plain
@@ -97,7 +98,7 @@ def limit(text: str) -> Limit:
 
 @dataclass(frozen=True)
 class Budget:
-    """All limits of a search, which may be none. `price` is the cost of one device per hour."""
+    """All limits of a search; there may be none. `price` is the price of one device per hour."""
 
     limits: tuple[Limit, ...] = ()
     price: float | None = None
@@ -135,7 +136,7 @@ class Budget:
         """Check that each limit can be measured for trials with this demand.
 
         Raises:
-            ConfigError: one of them cannot.
+            ConfigError: a limit cannot be measured, or the price is not valid.
         """
         if self.price is not None and not 0 < self.price < math.inf:
             raise ConfigError(
@@ -155,10 +156,10 @@ class Budget:
     def used(
         self, of: str, result: SearchResult, demand: Demand, wall_s: float | None = None
     ) -> float:
-        """Return the search's use so far, in the unit of a limit of kind `of`.
+        """Return the search's usage so far, in the unit of a limit of kind `of`.
 
-        `wall_s` is the time of all sessions in seconds, for use where the journal's last event is
-        too old to show it.
+        `wall_s` is the time of all sessions in seconds; None to compute it from the journal, which
+        does not count the time since its last event.
         """
         match of:
             case "time":
@@ -211,15 +212,15 @@ class Budget:
         return min(limits, key=lambda limit: limit.amount, default=None)
 
     def shares(self, result: SearchResult, demand: Demand) -> dict[str, float]:
-        """Return the share of each limit that the search has used, by the limit's text."""
+        """Return the used share of each limit, by the limit's text; above 1 if it is exceeded."""
         return {
             limit.text: self.used(limit.of, result, demand) / limit.amount for limit in self.limits
         }
 
     def per_epoch(self, of: str, demand: Demand, *, epoch_s: float, at_once: int) -> float:
-        """Return the use of one epoch of a trial, in the unit of a limit of kind `of`.
+        """Return the usage of one epoch of a trial, in the unit of a limit of kind `of`.
 
-        `epoch_s` is the length of an epoch in seconds, `at_once` the number of trials that run at
+        `epoch_s` is the duration of an epoch in seconds, `at_once` the number of trials that run at
         once.
         """
         match of:
@@ -240,7 +241,7 @@ class Budget:
 
 
 def device_of(demand: Demand) -> str:
-    """Return the kind of device that device time counts for trials with this demand.
+    """Return the kind of device whose time is counted for trials with this demand.
 
     It is the GPU if they have one, otherwise the CPU core.
     """
@@ -250,7 +251,7 @@ def device_of(demand: Demand) -> str:
 def shares_of(result: SearchResult) -> dict[str, float]:
     """Return the shares of its budget that a search has used; empty without a budget.
 
-    They are computed only from its journal, so that they are the same wherever they are shown.
+    They are computed only from its journal, so that every command and page shows the same values.
     """
     facts = result.started.experiment
     if not facts.get("budget") and not facts.get("time_budget"):
@@ -262,7 +263,7 @@ def shares_of(result: SearchResult) -> dict[str, float]:
 
 
 def shares_text(shares: Mapping[str, float]) -> str:
-    """Return `43% of the 2h budget, 12% of the 500 epochs budget`; empty without a budget."""
+    """Format shares: `43% of the 2h budget, 12% of the 500 epochs budget`; empty without any."""
     return ", ".join(f"{share:.0%} of the {text} budget" for text, share in shares.items())
 
 
@@ -273,10 +274,13 @@ def budget_options(
     of: str = "what all sessions together may use",
     gain: bool = True,
 ) -> None:
-    """Add the options of a search's budget and, with `gain`, of the minimal gain of new trials.
+    """Add the options of a search's budget to a parser or an argument group.
 
-    `before` names the default in the help, for commands whose defaults are those of a search. `of`
-    begins the help of `--budget`: it says whose use the limits count.
+    Args:
+        group: the parser or the group.
+        before: the default, in words, for commands that take it from an existing search.
+        of: the beginning of the help of `--budget`: the usage that the limits count.
+        gain: True to add `--min-gain`, too.
     """
     default = f" (default: {before})" if before else ""
     group.add_argument(
@@ -310,7 +314,7 @@ def budget_options(
 
 
 def _option(text: str) -> Limit:
-    """Parse a limit, as the type of an option."""
+    """Parse a limit, as the `type` of an argparse option."""
     try:
         return limit(text)
     except ConfigError as error:

@@ -28,35 +28,35 @@ from trainables.values import Json, Params
 
 DEFAULT_TRIALS = 30
 MAX_GRID, MAX_SHUFFLED = 10_000, 200_000
-"""Limits of a grid's size, in points.
+"""Maximum sizes of a grid, in points.
 
-`MAX_GRID` is the largest grid that a search runs without a limit on its trials,
-`MAX_SHUFFLED` the largest that it shuffles to take some of its points.
+`MAX_GRID` applies to a search without `--trials`, which tries all points; `MAX_SHUFFLED` to one
+that tries some of them, for which all are shuffled.
 """
 SURE = 0.88
-"""The default of `--sure`."""
+"""Default of `--sure`."""
 DECIDING = ("algorithm", "scheduler", "max_epochs", "grace", "sure", "objectives", "seed", "device")
 PLACE = ("min_gain", "address", "concurrency", "hang_timeout", "fuse", "cache", "executor", "keep")
-"""The fields that decide a search's course, and those that do not.
+"""The fields that influence the decisions of a search, and those that do not.
 
-`PLACE` only says where the search runs and, beside its budget, for how long.
+Those in `PLACE` only determine where it runs and, besides its budget, for how long.
 """
 AUTO_DEVICE = "auto"
-"""The device of a search that will ask its cluster.
+"""The device of a search whose cluster is not known yet.
 
-It becomes one GPU per process if there are any, otherwise the CPU.
+It is replaced by one GPU per process if the cluster has GPUs, otherwise by the CPU.
 """
 FUSE_NAMES, MAX_FUSED = ("auto", "off", "measure"), 64
 MAX_COUNT = 10**9
-"""The upper limit of every count of the command line, far above any real search."""
+"""The maximum of every count on the command line, far above any real search."""
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 
 
 def check_search_name(name: str) -> None:
-    """Check that a search may have this name.
+    """Check that this is a valid name for a search.
 
     Raises:
-        ConfigError: it may not.
+        ConfigError: it is not.
     """
     if not NAME.fullmatch(name):
         raise ConfigError(
@@ -67,12 +67,11 @@ def check_search_name(name: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """Everything that decides what a search does.
-
-    `space` and `base` already hold the user's settings.
+    """A complete description of a search, with the user's settings applied to `space` and `base`.
 
     Raises:
-        ConfigError: at construction, for what can be checked without the data.
+        ConfigError: at construction, if a value is not valid, as far as can be checked without the
+            data.
     """
 
     name: str
@@ -84,9 +83,9 @@ class Experiment:
     trials: int | None = None
     max_epochs: int | None = None
     grace: int | None = None
-    """The first rung at which trials wait for each other; None: the scheduler's default."""
+    """The first rung, in epochs; None for the scheduler's default."""
     sure: float = SURE
-    """The probability with which the best trial must not be among those that are stopped."""
+    """The required probability that the best trial is not among the stopped ones."""
     objectives: tuple[str, ...] = ()
     """The metric, then the costs to minimise; by default only the metric."""
     seed: int = 0
@@ -97,34 +96,34 @@ class Experiment:
     demand: Demand = field(default_factory=Demand)
     device: str = "cpu"
     fuse: str = "auto"
-    """The number of trials of one shape that a worker trains as one network.
+    """The number of trials of the same shape that a worker trains as one fused network.
 
-    A number, `off`, `measure`, or `auto`, which measures on GPUs only.
+    It is a number, `off`, `measure` (to choose the fastest), or `auto` (to measure only on GPUs).
     """
     executor: str = DEFAULT_EXECUTOR
-    """The name of the executor, which runs trainings and evaluations."""
+    """The name of the executor, which runs trainings and evaluations (`EXECUTORS`)."""
     download: bool = False
-    """True if a missing data set and missing pretrained weights are downloaded.
+    """True to download a missing data set and missing pretrained weights.
 
-    This holds for this machine and for the machines that train.
+    This applies to this machine and to those that train.
     """
     cache: bool = True
-    """True if trials reuse what earlier searches in the same storage have trained."""
+    """True if trials may continue trainings of earlier searches in the same storage."""
     keep: str = NEEDED
     """The checkpoints that stay when the search ends, one of `KEEP`."""
     sealed: bool = False
-    """True if the search does not use the test set, so that only a selection does."""
+    """True if the search does not use the test set; only a selection does then."""
     budget: Budget = field(default_factory=Budget)
     min_gain: float = 0.0
-    """The gain, in points (hundredths) of the metric, below which no further trial is started.
+    """The minimum gain, in points (hundredths) of the metric, that is worth further trials.
 
-    It is compared with what the remaining trials are expected to gain.
+    No further trial is started once the expected gain of the remaining ones is below it.
     """
     hang_timeout: float = 600
     space_source: str = ""
-    """The space as named on the command line; `settings` has what `--set` added."""
+    """The space as named on the command line; `settings` has the values of `--set`."""
     outside: int = 0
-    """The number of earlier trials that are not in this space, and do not use up its points."""
+    """The number of earlier trials outside this space, which do not use up its points."""
     settings: Params = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -185,7 +184,7 @@ class Experiment:
 
     @property
     def most_at_once(self) -> int | None:
-        """The search's own limit of the number of trials that run at once; None without one."""
+        """The search's own limit on the number of trials at once; None without one."""
         return 1 if EXECUTORS[self.executor].is_sequential else self.concurrency
 
     def _check_task(self) -> None:
@@ -276,7 +275,10 @@ class Experiment:
                 )
 
     def _check_objectives(self) -> None:
-        """Check the objectives. `edges`, computed for that, also checks the configs of trials."""
+        """Set the default objective, and check the objectives.
+
+        Side effect: building the configs in `edges` also validates those at the space's edges.
+        """
         if not self.objectives:
             object.__setattr__(self, "objectives", (value_of(self.base.metric),))
         check_objectives(self.objectives, self.base.metric)
@@ -320,9 +322,9 @@ class Experiment:
         return replace(self.demand, gpus=1.0)
 
     def on_device(self, *, gpus: bool) -> Self:
-        """Return this search with a device instead of `AUTO_DEVICE`.
+        """Return this search with `AUTO_DEVICE` replaced by a device.
 
-        It is the GPU if there are `gpus` and any trial may be a network, otherwise the CPU.
+        It is the GPU if the cluster has `gpus` and any trial may be a network, otherwise the CPU.
         """
         if self.device != AUTO_DEVICE:
             return self
@@ -332,7 +334,7 @@ class Experiment:
 
     @cached_property
     def home(self) -> Home:
-        """The place where everything of this search is stored."""
+        """The storage of this search."""
         return home(self.storage, self.name)
 
     @property
@@ -345,10 +347,10 @@ class Experiment:
         return (self.folder / TRIALS / trial).absolute()
 
     def config(self, params: Params) -> TrialConfig:
-        """Return the config of the trial with these params, its epochs capped at `max_epochs`.
+        """Build the config of the trial with these params, with at most `max_epochs` epochs.
 
         Raises:
-            ConfigError: the params describe no valid config.
+            ConfigError: the params do not make a valid config.
         """
         name = params.get("model.name")
         options = MODELS[name].options if name in MODELS else ()
@@ -364,9 +366,9 @@ class Experiment:
 
     @cached_property
     def edges(self) -> list[TrialConfig]:
-        """The configs at the space's edges, for checks before the start.
+        """The configs at the space's edges, for checks before the search starts.
 
-        They are computed once, as there may be thousands.
+        They are cached, as there may be thousands.
         """
         return [self.config(params) for params in self.space.edges()]
 
@@ -381,7 +383,7 @@ class Experiment:
 
     @cached_property
     def most_trials(self) -> int | None:
-        """The maximal number of trials, as no point is tried twice; None without a limit."""
+        """The maximum number of trials, since no point is tried twice; None without a limit."""
         if not any(self.space.edges()):
             return 1 + self.outside  # Nothing is searched: all trials would be the same.
         size = self.space.size
@@ -389,7 +391,7 @@ class Experiment:
 
     @property
     def capped(self) -> str:
-        """The reason why fewer trials are planned than `--trials` says; empty if not."""
+        """The reason why fewer trials are planned than `--trials` requests; empty if none."""
         if self.trials is None or self.planned_trials >= self.trials:
             return ""
         points = self.planned_trials - self.outside
@@ -403,14 +405,15 @@ class Experiment:
 
     @cached_property
     def horizon(self) -> int:
-        """The maximal number of epochs of any trial."""
+        """The maximum number of epochs of any trial."""
         return max(config.epochs for config in self.edges)
 
     def fitting(self, dataset: Dataset) -> tuple[Self, list[str]]:
-        """Return this search without values that cannot work, and notes on what was left out.
+        """Return this search without values that cannot work with the data, and notes on these.
 
-        These are batch sizes that exceed the training set, and models that cannot use these images,
-        or that several workers cannot train together, with any other values.
+        Such values are batch sizes above the size of the training set, and models that never work,
+        whatever the other values are: they cannot use these images, or several workers cannot train
+        them together. If all values of a parameter are unfit, they stay (see `problems`).
         """
         fitting, left_out = self._with_batches(dataset)
         fitting, models_left_out = fitting._with_models(dataset)
@@ -455,9 +458,9 @@ class Experiment:
         return replace(self, space=self.space.without("model.name", names))
 
     def problems(self, dataset: Dataset) -> Iterator[str]:
-        """Yield the reasons why trials cannot work with this data, each once.
+        """Yield the reasons why trials cannot work with this data, without duplicates.
 
-        All batch sizes that are too large are one reason.
+        All batch sizes that are too large are combined into one reason.
         """
         sizes = dict.fromkeys(
             config.batch_size
@@ -521,7 +524,7 @@ class Experiment:
 
     @classmethod
     def from_description(cls, name: str, description: Json, storage: Storage) -> Self:
-        """Create the experiment that `describe` has described, without its `tracking`.
+        """Create an experiment from a description by `describe`, without its `tracking`.
 
         Raises:
             ConfigError: the description is not valid in this version.
@@ -561,10 +564,10 @@ class Experiment:
 
 
 def base_of(defaults: TrialConfig, space: SearchSpace) -> TrialConfig:
-    """Return the defaults with the settings of a space for all trials.
+    """Return the defaults, overridden by the settings that a space has for all trials.
 
-    If the model is searched, the space's settings of model options are left out, since they depend
-    on the model of each trial (`Experiment.config`).
+    If the model is a parameter of the space, settings of model options are left out: they depend on
+    the model of each trial (`Experiment.config`).
     """
     searched = "model.name" in space.domains
     return defaults.override(
@@ -580,8 +583,8 @@ def model_option(path: str) -> str:
 def absolute(tracking: str) -> str:
     """Make the path in a tracking URI absolute.
 
-    `%` and `?` in the working directory's path, which have a meaning in a URI, become `%25` and
-    `%3F`.
+    Only a relative SQLite path changes. `%` and `?` in the path of the working directory, which are
+    special in a URI, become `%25` and `%3F`.
     """
     path = tracking.removeprefix("sqlite:///")
     if path == tracking or path.startswith("/"):
@@ -605,7 +608,7 @@ def fit_problems(config: TrialConfig, dataset: Dataset, workers: int) -> Iterato
 
 
 def size_problem(config: TrialConfig, dataset: Dataset) -> str:
-    """Return an error if the images are too small for the config's model, or an empty text."""
+    """Return an error message if the images are too small for the model; empty if they are not."""
     model = MODELS[config.model.name]
     image = config.task.load_targets().image(dataset)
     height, width = model.effective_size(image, config.model.options)
@@ -620,7 +623,7 @@ def size_problem(config: TrialConfig, dataset: Dataset) -> str:
 
 
 def workers_problem(config: TrialConfig, workers: int) -> str:
-    """Return an error if several workers cannot train this config, or an empty text."""
+    """Return an error message if several workers cannot train this config; empty if they can."""
     if workers == 1 or not config.model.is_baseline:
         return ""
     return (
@@ -641,7 +644,7 @@ def _batch_problems(config: TrialConfig, dataset: Dataset, workers: int) -> Iter
 
 
 def _too_large_text(sizes: Iterable[int], dataset: Dataset) -> str:
-    """Return the error that these batch sizes are too large for the data."""
+    """Return the error message that these batch sizes are too large for the data."""
     return (
         f"batch_size {', '.join(map(str, sizes))} > {_trained(dataset)}. "
         "Fix a smaller one with --set batch_size=N, or add images."
@@ -660,7 +663,7 @@ def _baseline_problems(config: TrialConfig, dataset: Dataset, workers: int) -> I
 
 
 def _trained(dataset: Dataset) -> str:
-    """Return the number of images on which a network is trained, in words."""
+    """Describe the number of images on which a network is trained."""
     return f"{dataset.least_trained} training images" + (
         f" ({dataset.folds} folds)" if dataset.folds else ""
     )

@@ -1,5 +1,5 @@
-"""The log of a search: its events, their summary, the place it is kept in and its lock.
+"""The journal of a search: its events, the result computed from them, its storage and its lease.
 
-It is the source of truth; all else is computed from it. May import `values`, buckets and
-checkpoints; never what decides, runs or shows.
+The journal is the source of truth: everything else is computed from it. This package may import
+`search.values`, buckets and checkpoints, but never the packages that decide, run or display.
 """

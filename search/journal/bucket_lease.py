@@ -1,10 +1,10 @@
-"""The lease of a search that is kept in a bucket: the object `lock.json`.
+"""The lease of a search that is stored in a bucket: the object `lock.json`.
 
 It prevents two drivers from running one search. Each write is conditional: it succeeds only if the
-object is still the one that this driver saw last. The holder increments a count every few seconds;
-another driver that sees no change of the count for long enough takes the search over. Clocks are
-not compared. A holder that has just lost the search may not know it yet. Even then it cannot write
-to the journal, since the pieces of the journal's copy are written conditionally, too.
+object is still the one that this driver saw last. The holder increments a counter every few
+seconds; another driver that sees the counter unchanged for long enough takes the search over.
+Clocks are not compared. A holder that has just lost the search may not know it yet. Even then it
+cannot write to the journal, since the pieces of the journal's copy are written conditionally, too.
 """
 
 import contextlib
@@ -24,8 +24,10 @@ from cluster.storage.bucket import Bucket, StorageError, StoredObject, WriteConf
 from search.journal.lease import BEAT_S, FILE_NAME, NOBODY, Holder, LeaseHeld, boot_id
 
 PATIENCE_S = 40.0
-"""Longer than for a shared folder: if the storage fails for half a minute, a living holder cannot
-increment its count.
+"""Seconds without a change of the counter after which a holder counts as dead.
+
+Longer than for a shared folder: while the storage fails, for half a minute say, a live holder
+cannot increment its counter.
 """
 FREE, LAST_TRIES = b"{}", 3
 
@@ -43,9 +45,7 @@ class BucketLease:
     ) -> None:
         self.place, self.name, self.say, self.patience_s = place / FILE_NAME, name, say, patience_s
         self.quick = replace(self.place, quick=True)
-        """The same place with few, short retries, for the regular beat and for the release at the
-        end.
-        """
+        """The same object with few, short retries, for heartbeats and the final release."""
         self.mine = replace(_here(), pid=os.getpid(), token=secrets.token_hex(8))
         self._tag, self._other_driver = "", ""
         self._ended = threading.Event()
@@ -54,7 +54,7 @@ class BucketLease:
         """Acquire the lease.
 
         Raises:
-            LeaseHeld: another driver that is alive has it.
+            LeaseHeld: another driver, which is alive, holds it.
         """
         stored = self.place.get()
         if stored is not None and not is_free(stored):
@@ -77,11 +77,13 @@ class BucketLease:
                 return
 
     def other_driver(self) -> str:
-        """Name the other driver that had the search at the last beat; empty while it is ours."""
+        """Name the driver that has taken over the search, as of the last beat; empty if none."""
         return self._other_driver
 
     def _wait_for_holder(self, stored: StoredObject) -> StoredObject | None:
-        """Return the lock after `patience_s`, if its holder shows no sign of life until then.
+        """Wait for a sign of life from the holder, and return the lock that may be replaced.
+
+        It waits for `patience_s`, or until the lock is released. None if the lock was removed.
 
         Raises:
             LeaseHeld: the holder is alive.
@@ -131,7 +133,7 @@ class BucketLease:
 
 
 def is_free(stored: StoredObject) -> bool:
-    """True for a lock that was released, or whose holder was a process here that is dead."""
+    """True if the lock was released, or its holder is a dead process of this process namespace."""
     holder, here = Holder.of(stored.content), _here()
     is_ours = replace(here, pid=holder.pid, token=holder.token, beat=holder.beat) == holder
     return holder == NOBODY or (is_ours and not psutil.pid_exists(holder.pid))
@@ -140,7 +142,8 @@ def is_free(stored: StoredObject) -> bool:
 def _here() -> Holder:
     """Describe the machine and the process namespace of this process.
 
-    Containers on one machine have their own process numbers, so the machine is not enough.
+    Containers on one machine number their processes independently, so the machine is not enough
+    to identify a process.
     """
     try:
         processes = str(Path("/proc/self/ns/pid").readlink())
@@ -150,6 +153,6 @@ def _here() -> Holder:
 
 
 def holder_in(stored: StoredObject | None) -> str:
-    """Name the driver in a lock, which may be dead by now; empty if the lock names none."""
+    """Name the driver that a lock records, dead or alive; empty if the lock names none."""
     holder = Holder.of(stored.content) if stored is not None else NOBODY
     return str(holder) if holder != NOBODY else ""

@@ -1,8 +1,8 @@
-"""A journal's copy in a bucket: pieces of whole lines, the last of which grows with each event.
+"""The copy of a journal in a bucket: pieces of whole lines, the last of which grows.
 
-Each event costs one request: the last piece is replaced, on condition that it is still the one
-that this driver wrote before. So the copy is also a fence: if two drivers write to one journal, the
-second write is refused.
+Each event costs one request: a conditional write, which replaces the last piece only if this driver
+wrote it. So the copy is also a fence: if two drivers write to one journal, the second write is
+refused.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -11,14 +11,14 @@ from cluster.storage.bucket import Bucket, StorageError, WriteConflict
 from search.journal.journal import DamagedJournal, Event, Replaced, parse_lines
 
 PIECE = 64_000
-"""Once a piece has this many bytes, the next line begins a new one."""
+"""Size in bytes from which a piece is full: the next line starts a new one."""
 AT_ONCE = 16
 FIRST = "000001"
-"""The name of the first piece."""
+"""Name of the first piece."""
 
 
 class JournalCopy:
-    """Reads and writes the pieces under one place of a bucket."""
+    """Reads and writes the pieces of one journal, the objects under one prefix of a bucket."""
 
     def __init__(self, place: Bucket) -> None:
         self.place = place
@@ -28,11 +28,11 @@ class JournalCopy:
         """
 
     def read(self) -> bytes:
-        """Return the whole journal, and get ready to append to it.
+        """Read the whole journal, and prepare to append to it.
 
         Raises:
             DamagedJournal: a piece is missing.
-            StorageError: a piece was removed meanwhile.
+            StorageError: a piece was removed while the journal was read.
         """
         names = sorted(self.place.listing())
         if names != [_name(number) for number in range(1, len(names) + 1)]:
@@ -55,7 +55,7 @@ class JournalCopy:
         """Return the bytes that were appended since the last call.
 
         Raises:
-            Replaced: another journal, or none, is there now.
+            Replaced: the journal has been replaced or removed.
         """
         content = b""
         while (stored := self.place.get(_name(self.number))) is not None:
@@ -71,10 +71,10 @@ class JournalCopy:
         return content
 
     def append(self, line: bytes) -> None:
-        """Append a whole line. To append it again, if the response was lost, changes nothing.
+        """Append a whole line. Repeating the call after a lost response has no further effect.
 
         Raises:
-            WriteConflict: another driver has written there.
+            WriteConflict: another driver has written to this journal.
             StorageError: another write was in progress; try again.
         """
         if len(self.piece) >= PIECE:
@@ -96,11 +96,15 @@ class CopyTail:
     """Reader of a growing journal in a bucket, which fetches only the new pieces."""
 
     def __init__(self, place: Bucket) -> None:
-        """Begin before the first line of the journal in `place`."""
+        """Start before the first line of the journal in `place`."""
         self._copy, self._lines = JournalCopy(place), 0
 
     def new(self) -> list[Event]:
-        """Return the events since the last call (errors as of `JournalCopy.read_on`)."""
+        """Return the events since the last call.
+
+        Raises the errors of `JournalCopy.read` in the first call, later those of `read_on`; and
+        `DamagedJournal` for a damaged line.
+        """
         content = self._copy.read_on() if self._lines else self._copy.read()
         lines = content.split(b"\n")[:-1]
         events = list(parse_lines(lines, self._copy.place, self._lines + 1))

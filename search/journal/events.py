@@ -1,7 +1,7 @@
 """The events of a search's journal: one class for each kind.
 
-The fields of a class have the names and the order that they have in the file. Fields and kinds of a
-later version, which this one does not know, are ignored when they are read.
+The fields of a class have the same names and the same order as in the file. Unknown fields and
+kinds, which a later version has written, are ignored.
 """
 
 from collections.abc import Mapping
@@ -19,21 +19,21 @@ Read = TypeVar("Read")
 
 @dataclass(frozen=True)
 class EventData:
-    """The data of an event. A field whose value is its default is not written."""
+    """The data of an event. A field with its default value is not written."""
 
     ALWAYS: ClassVar[frozenset[str]] = frozenset()
-    """Fields that are written even at their default."""
+    """Fields that are written even with their default value."""
     HOLDS: ClassVar[Mapping[str, type]] = {}
-    """By field: the dataclass of its value, or of the items of its list."""
+    """The dataclass of a field's value, or of the items of its list, by field name."""
     INSIDE: ClassVar[Mapping[str, type]] = {}
-    """By field that is a JSON object: the `TypedDict` with the values that readers rely on."""
+    """The `TypedDict` with the keys that readers rely on, by the name of a JSON field."""
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Create an event from the values of a line.
+        """Create an event from the values of a journal line.
 
         Raises:
-            ValueError: a value is missing, or of another type than its field.
+            ValueError: a value is missing, or does not have the type of its field.
         """
         event_class: Any = cls
         _kinds(event_class).check(values)
@@ -50,27 +50,27 @@ class EventData:
 
 
 class NamedFacts(TypedDict, total=False):
-    """The values that readers rely on in the description of a space or a model."""
+    """The keys that readers rely on in the description of a space or a model."""
 
     name: str
 
 
 class SpaceFacts(NamedFacts, total=False):
-    """The values that readers rely on in the description of a space."""
+    """The keys that readers rely on in the description of a space."""
 
     domains: dict[str, Json]
     reference: Json
 
 
 class DataConfigFacts(TypedDict, total=False):
-    """The values that readers rely on in the `data` of a config."""
+    """The keys that readers rely on in the `data` of a config."""
 
     task: str
     folds: int | None
 
 
 class ConfigFacts(TypedDict, total=False):
-    """The values that readers rely on in a config."""
+    """The keys that readers rely on in a config."""
 
     epochs: int
     metric: str
@@ -79,7 +79,7 @@ class ConfigFacts(TypedDict, total=False):
 
 
 class ExperimentFacts(TypedDict, total=False):
-    """The values that readers rely on in the description of a search."""
+    """The keys that readers rely on in the description of a search."""
 
     space: SpaceFacts
     base: ConfigFacts
@@ -91,7 +91,7 @@ class ExperimentFacts(TypedDict, total=False):
 
 
 class DataFacts(TypedDict, total=False):
-    """The values that readers rely on in the facts of a data set."""
+    """The keys that readers rely on in the description of a data set."""
 
     name: str
     root: str
@@ -104,7 +104,7 @@ class DataFacts(TypedDict, total=False):
 
 
 class PackingFacts(TypedDict, total=False):
-    """The values that readers rely on in the packing of a session."""
+    """The keys that readers rely on in the packing of a session."""
 
     members: int
     per_gpu: int
@@ -112,14 +112,14 @@ class PackingFacts(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class TrialEvent(EventData):
-    """An event of one trial, or of one training of a selection."""
+    """An event about one trial, or about one training of a selection."""
 
     trial: str
 
 
 @dataclass(frozen=True)
 class Unknown(EventData):
-    """An event of a later version."""
+    """An event of a kind that only a later version knows."""
 
     kind: str
     trial: str = ""
@@ -132,7 +132,7 @@ class Unknown(EventData):
 
 @dataclass(frozen=True, kw_only=True)
 class SessionStart(EventData):
-    """The beginning of a driver's session, with everything that influences its decisions."""
+    """The start of a driver's session, with everything that influences its decisions."""
 
     INSIDE: ClassVar = {
         "experiment": ExperimentFacts,
@@ -140,9 +140,9 @@ class SessionStart(EventData):
         "packing": PackingFacts,
     }
     experiment: Json = field(default_factory=dict)
-    """The search, in the form of `Experiment.describe`."""
+    """The search, as described by `Experiment.describe`."""
     data: Json = field(default_factory=dict)
-    """The facts of the data set."""
+    """The description of the data set."""
     weights: Json = field(default_factory=dict)
     """The fingerprints of the pretrained weights that trials may start from."""
     slots: int = 0
@@ -150,30 +150,30 @@ class SessionStart(EventData):
     packing: Json = field(default_factory=dict)
     """The number of trials per worker, and of workers per GPU (`Packing`)."""
     provenance: dict[str, str] = field(default_factory=dict)
-    """The versions, the code, the host and the user (`journal.provenance`)."""
+    """The versions, the code, the host and the user (`search.journal.provenance`)."""
     began_ms: int = 0
-    """The Unix time at which the session's command began."""
+    """The Unix time in milliseconds at which the session's command started."""
     driver: str = ""
-    """The process that writes the session, as named in its lease."""
+    """The process that runs the session, as named in its lease."""
     boot: str = ""
-    """Its machine (`lease.boot_id`), to whose clock `zero_ms` refers."""
+    """The id of its machine (`lease.boot_id`), to whose clock `zero_ms` refers."""
     zero_ms: int = 0
-    """The reading of that machine's monotonic clock when the session's command began.
+    """The reading of that machine's monotonic clock, in ms, when the session's command started.
 
-    From it, another process on that machine computes how long the session has run.
+    Other processes on that machine use it to compute how long the session has run.
     """
     training: str = ""
-    """The fingerprint of everything except the config that a training depends on."""
+    """The fingerprint of everything that a training depends on, except its config."""
 
     def changed_by(self, later: "SessionStart") -> Self:
-        """Return this event with the fields that a later session changes."""
+        """Return this event, updated by the fields that a later session sets."""
         names = {event_field.name for event_field in fields(self)} & later.to_json().keys()
         return replace(self, **{name: getattr(later, name) for name in names})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Started(SessionStart):
-    """The beginning of a search."""
+    """The start of a search."""
 
     version: int = 0
     """The version of the journal's format."""
@@ -201,29 +201,29 @@ class Resumed(SessionStart):
 
     HOLDS: ClassVar = {"refining": RefinementTerms}
     changes: list[str] | None = None
-    """The changes since the search began, one line per change."""
+    """The changes since the search started, one line per change."""
     space_sha256: str | None = None
-    """The checksum of the space file that this session was given."""
+    """The checksum of the space file that this session uses; None if there is none."""
     refining: RefinementTerms | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selecting(SessionStart):
-    """A session of a selection."""
+    """The start of a session of a selection."""
 
     candidates: list[str]
-    """The trials of which one is chosen."""
+    """The trials among which the selection chooses."""
     seeds: int
     """The maximum number of fresh seeds per candidate."""
     alpha: float
     """The error rate that all paired tests share."""
     top: int | None = None
-    """The number of candidates that the user asked for (`--top`)."""
+    """The number of candidates that the user requested (`--top`)."""
 
 
 @dataclass(frozen=True)
 class Slots(EventData):
-    """From now on, this number of trials may run at once."""
+    """The number of trials that may run at once has changed."""
 
     count: int
     reason: str
@@ -231,7 +231,7 @@ class Slots(EventData):
 
 @dataclass(frozen=True, kw_only=True)
 class Suggested(TrialEvent):
-    """A trial is suggested, or a training for a selection."""
+    """A trial, or a training of a selection, is suggested."""
 
     INSIDE: ClassVar = {"config": ConfigFacts}
     stem: str = ""
@@ -240,14 +240,14 @@ class Suggested(TrialEvent):
     config: Json
     """Empty if the params do not make a valid config."""
     repeat_of: str = ""
-    """The candidate, for a training of a selection."""
+    """For a training of a selection: the candidate; otherwise empty."""
     seed: int | None = None
-    """The seed, for a training of a selection."""
+    """For a training of a selection: the seed; otherwise None."""
 
 
 @dataclass(frozen=True)
 class Running(TrialEvent):
-    """A trial has got a slot, and begins to train."""
+    """A trial has received a slot, and starts training."""
 
     ALWAYS: ClassVar = frozenset({"host"})
     attempt: int
@@ -262,11 +262,11 @@ class Restored(TrialEvent):
 
     HOLDS: ClassVar = {"begun": WarmStart}
     epoch: int
-    """The epoch from which it continues; 0 for the beginning."""
+    """The epoch after which it continues; 0 to start from the beginning."""
     damaged: list[str]
     """The faults of newer, damaged checkpoints, one line per checkpoint."""
     begun: WarmStart | None = None
-    """The warm start, if the journal lacks its epochs; they follow as the trial's own."""
+    """The warm start, if its epochs are not in the journal yet; they follow as `Epoch` events."""
 
 
 @dataclass(frozen=True)
@@ -283,18 +283,18 @@ class Epoch(TrialEvent):
 
 @dataclass(frozen=True)
 class Decided(TrialEvent):
-    """The scheduler holds or stops a trial; the base of `Held` and `Stopped`."""
+    """A trial is held at a rung, or stopped: the base of `Held` and `Stopped`."""
 
     epoch: int
     by: str
-    """The name of the scheduler, or of what else decided."""
+    """Who decided: the name of the scheduler, `the race` or `a request`."""
     reason: str
     rung: int | None = None
     """The epoch at which trials were compared."""
     rivals: int | None = None
     """The number of trials that had reached that epoch, including this one."""
     risk: float | None = None
-    """The chance that this trial would have been the best."""
+    """The probability that this trial would have been the best; None if not known."""
 
 
 @dataclass(frozen=True)
@@ -324,7 +324,7 @@ class Requested(EventData):
     action: str
     """stop, pause or extend; empty if the request could not be read."""
     by: str
-    """The person, and how they asked: `user@host`, or `user@host (page)`."""
+    """The sender: `user@host`, or `user@host (page)` for a request from a page."""
     asked_ms: int
     """Unix time in milliseconds, by the clock of the machine that sent the request."""
     answer: str
@@ -332,15 +332,15 @@ class Requested(EventData):
     trial: str = ""
     """The trial to stop; empty for the whole search."""
     options: Json = field(default_factory=dict)
-    """The other values of the request, as they were written: `{"trials": "+20"}`."""
+    """The options of the request, as they were written, such as `{"trials": "+20"}`."""
     is_refused: bool = False
     changes: Json = field(default_factory=dict)
-    """The changes to the search, in the form of `Experiment.describe`."""
+    """The changed values of `Experiment.describe`."""
 
 
 @dataclass(frozen=True)
 class Waiting(TrialEvent):
-    """A trial cannot write to its storage, and tries again."""
+    """A trial cannot write to its storage, and keeps trying."""
 
     epoch: int
     reason: str
@@ -348,7 +348,7 @@ class Waiting(TrialEvent):
 
 @dataclass(frozen=True)
 class Paused(TrialEvent):
-    """A trial was interrupted with its search, or the budget leaves no time for it."""
+    """A trial was interrupted, because the search was, or because no budget remains for it."""
 
     epoch: int
     reason: str
@@ -356,7 +356,7 @@ class Paused(TrialEvent):
 
 @dataclass(frozen=True)
 class Costed(TrialEvent):
-    """The cost of using a trial's network, measured with its first epoch."""
+    """The cost of using a trial's network was measured, with its first epoch."""
 
     cost: Cost
 
@@ -378,7 +378,7 @@ class Ended(TrialEvent):
     """completed, stopped, diverged or failed."""
     reason: str
     kind: str = ""
-    """The kind of a failure."""
+    """The kind of failure, as in `Retried`; empty if the trial has not failed."""
 
 
 @dataclass(frozen=True)
@@ -394,20 +394,20 @@ class Evaluated(TrialEvent):
 
 @dataclass(frozen=True)
 class Unevaluated(EventData):
-    """Trials that could not be evaluated."""
+    """Some trials could not be evaluated."""
 
     reasons: dict[str, list[str]]
-    """The trials, by reason."""
+    """The names of the trials, by reason."""
 
 
 @dataclass(frozen=True)
 class Opened(TrialEvent):
-    """The test set is about to be used, for this trial."""
+    """The test set is about to be used for this trial."""
 
     ALWAYS: ClassVar = frozenset({"epoch", "by"})
     epoch: int = 0
     by: str = "search.run"
-    """The verb."""
+    """The command that uses it."""
 
 
 @dataclass(frozen=True)
@@ -418,19 +418,19 @@ class Tested(TrialEvent):
     test: Json
     """The evaluation."""
     passed_over: dict[str, str] | None = None
-    """Better trials of the search whose checkpoints are damaged, with the damage."""
+    """Better trials that were skipped since their checkpoints are damaged: damage by trial."""
     by: str = "search.run"
-    """The verb; used in journals of earlier versions, which have no `Opened`."""
+    """The command; only used for journals of earlier versions, which have no `Opened`."""
 
 
 @dataclass(frozen=True)
 class Evidence(TrialEvent):
-    """A file or folder to store with the MLflow run of a trial, or of the search."""
+    """A file or folder that belongs to the MLflow run of a trial, or of the search."""
 
     file: str
     """Its path in the search's folder."""
     path: str
-    """The folder among the run's artifacts."""
+    """The artifact folder of the run that it is copied to."""
 
 
 @dataclass(frozen=True)
@@ -438,15 +438,15 @@ class Freed(EventData):
     """Checkpoints that are no longer needed are about to be removed."""
 
     trials: list[str]
-    """The trials that have no checkpoint any more."""
+    """The trials that have no checkpoint afterwards."""
     keep: str
-    """The rule for what is kept: `needed` or `answer`."""
+    """The rule for the checkpoints that stay: `needed` or `answer`."""
     bytes: int
 
 
 @dataclass(frozen=True)
 class Enough(EventData):
-    """No further trial is started, since the expected gain is too small."""
+    """No further trial will be suggested, since the expected gain is too small."""
 
     reason: str
     expected: float
@@ -467,12 +467,15 @@ class Risked(EventData):
     epochs: int
     """The approximate number of further epochs that would halve it."""
     new: float = 0.0
-    """The probability that new trials find a better one in as many epochs; 0 if none are left."""
+    """The probability that new trials, with this number of epochs, find a better one.
+
+    0 if there are no new trials.
+    """
 
 
 @dataclass(frozen=True)
 class Finished(EventData):
-    """The search's session has ended."""
+    """A session of the search has ended."""
 
     outcome: str
     """completed, budget, gain, stopped, interrupted or lost."""
@@ -489,19 +492,20 @@ class Change:
 
     Changes within the domain are `narrowed`, `finer` (new numbers between the old ones) and
     `dropped` (options). If the best value is at an edge, the kind is `widened`, `edge` (it cannot
-    be widened) or `doubtful` (values beyond the edge are not clearly better). Domains that stay
-    unchanged are `unclear`, or `kept` for another reason.
+    be widened) or `doubtful` (values beyond the edge are not clearly better). A list of domains
+    that stay is `unclear` (without a clear effect) or `kept` (for another reason). If the new
+    domains together make no valid space, the kind is `refused`.
     """
     text: str
     flag: str = ""
-    """The part of the text that says that the best value is at an edge; else empty."""
+    """The part of `text` that says that the best value is at an edge; empty if it is not."""
     is_clear: bool = False
     """True if the parameter clearly has an effect."""
 
 
 @dataclass(frozen=True)
 class Refined(EventData):
-    """A round of a refinement begins."""
+    """A round of a refinement starts."""
 
     HOLDS: ClassVar = {"changes": Change}
     INSIDE: ClassVar = {"experiment": ExperimentFacts}
@@ -528,10 +532,10 @@ class Dropped(EventData):
 
     candidate: str
     seeds: int
-    """The number of its seeds by then."""
+    """The number of seeds over which the candidates were compared."""
     reason: str
     difference: float | None = None
-    """For one that is clearly worse; this, `error` and `p` are as in `Comparison`."""
+    """For a clearly worse one: this, `error` and `p` as in `Comparison`; None if it failed."""
     error: float | None = None
     p: float | None = None
 
@@ -543,12 +547,12 @@ class Finalist:
     candidate: str
     model: str
     search_value: float
-    """Its value in the search."""
+    """The value of the metric in the search."""
     mean: float | None
     std: float | None
     seeds: int
     accuracies: list[float]
-    """The values of the metric by seed. The name is from when accuracy was the only metric."""
+    """The values of the metric, one per seed; named when accuracy was the only metric."""
     difference: float | None
     """The leader's mean minus its own, over the seeds that both have.
 
@@ -577,7 +581,7 @@ class Selected(EventData):
     It is the candidate's training with the best value on the validation set.
     """
     leader: str
-    """The candidate with the best mean; not the chosen one if a faster one is tied with it."""
+    """The candidate with the best mean. A faster one that is tied with it is chosen instead."""
     expected: Expected
     search_value: float
     rows: list[Finalist]
@@ -587,7 +591,7 @@ class Selected(EventData):
 
 @dataclass(frozen=True)
 class Concluded(EventData):
-    """The selection's session has ended."""
+    """A session of the selection has ended."""
 
     outcome: str
     """completed, interrupted or lost."""
@@ -646,7 +650,7 @@ def from_json(kind: str, values: Json) -> EventData:
     """Create an event of this kind; `Unknown` for a kind of a later version.
 
     Raises:
-        ValueError: a value is missing, or of another type than its field.
+        ValueError: a value is missing, or does not have the type of its field.
     """
     if kind not in KINDS:
         trial = values.get("trial", "")
@@ -656,7 +660,7 @@ def from_json(kind: str, values: Json) -> EventData:
 
 @cache
 def _written(event_class: type[Any]) -> tuple[tuple[str, Any], ...]:
-    """Return (name, default) of each field; a field is not written at its default."""
+    """Return (name, default) of each field; `MISSING` for those that are always written."""
     return tuple(
         (event_field.name, _omitted_default(event_class, event_field))
         for event_field in fields(event_class)
@@ -679,7 +683,7 @@ def _names(data_class: type[Any]) -> tuple[str, ...]:
 
 
 def _read(data_class: type[Read], values: Mapping[str, Any], holds: Mapping[str, type]) -> Read:
-    """Create a dataclass from JSON values, without those that it has no field for.
+    """Create an instance of a dataclass from JSON values; those without a field are ignored.
 
     Raises:
         ValueError: a value is missing.

@@ -1,8 +1,8 @@
 """Comparison with guessing: is a value better than the best that is possible without the images?
 
-If the test set was used for a training, the test set decides, since nothing was chosen by it.
-Otherwise the validation set does. On that, the best of many trials and epochs is partly lucky, so
-all looks at it share the error rate.
+A training that was evaluated on the test set is compared there, since nothing was selected by the
+test set. All others are compared on the validation set. There, the best of many trials and epochs
+owes part of its value to luck, so all epochs share the error rate.
 """
 
 import math
@@ -39,9 +39,9 @@ class AgainstGuessing:
     guessed: float
     """The value of the guess."""
     low: float
-    """The lower end of the interval of the difference; below 0 if the value may be worse."""
+    """Lower confidence bound of `difference`; at most 0 if the value may be no better."""
     high: float
-    """The upper end."""
+    """Upper confidence bound of `difference`."""
     looks: int
     """The number of epochs that share the error rate."""
 
@@ -52,13 +52,13 @@ class AgainstGuessing:
 
     @property
     def is_above(self) -> bool:
-        """True if the value is better than the guess by more than noise."""
+        """True if the value is significantly better than the guess."""
         return self.low > 0
 
 
 @dataclass(frozen=True)
 class Guessing:
-    """The ways to guess on a search's images, with which its trials are compared."""
+    """The guesses about a search's images with which its trials are compared."""
 
     result: SearchResult
     guesses: list[Guess]
@@ -67,7 +67,7 @@ class Guessing:
     def of(cls, result: SearchResult) -> Self | None:
         """Return the guesses for a search.
 
-        None if there are none: for a task without classes, and in journals of earlier versions.
+        None if there are none: the task has no classes, or the journal is of an earlier version.
         """
         guesses = [Guess.from_json(each) for each in result.started.data.get("guesses", ())]
         usable = [guess for guess in guesses if result.metric.name in guess.val]
@@ -82,7 +82,7 @@ class Guessing:
     def looks(self) -> int:
         """The number of epochs that were measured on the validation set.
 
-        Trials that are one training in several lengths count once.
+        Trials that differ only in length count once.
         """
         repeats = self.result.selection.repeats if self.result.selection is not None else {}
         trainings = [*self.result.distinct, *repeats.values()]
@@ -99,7 +99,7 @@ class Guessing:
 
     @cached_property
     def tests(self) -> dict[str, Json]:
-        """The evaluations on the test set, by training."""
+        """The evaluations on the test set, by the name of the training."""
         result, last_test = self.result, self.result.tested
         trainings = (
             result.chosen,
@@ -111,9 +111,9 @@ class Guessing:
         return {name: test for name, test in evaluations.items() if test}
 
     def against(self, trial: TrialResult) -> AgainstGuessing | None:
-        """Compare a training with guessing, on the test set if that was used for it.
+        """Compare a training with guessing, on the test set if it was evaluated there.
 
-        None for a trial without an epoch.
+        None if it has no epoch, or if no guess has the metric.
         """
         test = self.tests.get(trial.trial)
         if test is not None and (guess := self.best("test")) is not None:
@@ -143,7 +143,7 @@ class Guessing:
         return AgainstGuessing(guess, metric, part, images, value, guessed, low, high, looks)
 
     def is_at_chance(self, trial: TrialResult) -> bool:
-        """True if a training was measured, and is not better than guessing by more than noise."""
+        """True if a training can be compared, and is not significantly better than guessing."""
         comparison = self.against(trial)
         return comparison is not None and not comparison.is_above
 
@@ -173,6 +173,6 @@ def answer_against(result: SearchResult) -> AgainstGuessing | None:
 
 
 def is_answer_at_chance(result: SearchResult) -> bool:
-    """True if a search's answer was measured, and is not clearly better than guessing."""
+    """True if a search's answer can be compared, and is not significantly better than guessing."""
     comparison = answer_against(result)
     return comparison is not None and not comparison.is_above

@@ -1,8 +1,8 @@
 """The append-only log of a search: the source of truth.
 
 Tune, MLflow, the live table and the report are projections of it. Each line is a JSON object with
-its own checksum. Only the driver writes, and it calls fsync before anybody else learns of an event.
-The events are in `search.journal.events`.
+its own checksum. Only the driver writes, and it calls fsync before anyone else receives an event.
+The classes of events are in `search.journal.events`.
 """
 
 import gc
@@ -31,14 +31,14 @@ VERSION = 1
 AT_ONCE = 1000
 """The number of lines that are parsed together."""
 LINE = Kinds(time_ms=UnixMs, event=str)
-"""The types of the values that every line has (its number is compared with its place)."""
+"""The types of values that every line has. Its number is checked against its position instead."""
 SURROGATE = re.compile("[\ud800-\udfff]")
 RETRY_S = (1, 2, 5, 10)
-"""Seconds to wait before each further try to write; the last one repeats."""
+"""Seconds to wait before each retry of a write; the last value repeats."""
 
 
 class JournalError(RuntimeError):
-    """A journal that does not exist, or that exists already."""
+    """A journal does not exist, or exists already; also the base of more specific errors."""
 
 
 class TakenOver(JournalError):
@@ -50,34 +50,35 @@ class Replaced(JournalError):
 
 
 class Unwritten(JournalError):
-    """The disk cannot be written to, and there is no time to wait for it."""
+    """An event could not be written to the disk, and the search must end without waiting for it."""
 
 
 class DamagedJournal(JournalError):
-    """A journal that was changed or cut after it was written; a person must look at it."""
+    """A journal was changed or truncated after it was written; a person must repair it."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """One line. `time_ms` is Unix time, for dates only; `number` counts from 1."""
+    """One line of a journal. `number` counts from 1; `time_ms` is Unix time, for dates only."""
 
     number: int
     time_ms: int
     data: EventData
     elapsed_ms: int | None = None
-    """Milliseconds since the session's command began, by a monotonic clock: it does not change when
-    the date is set, and stops while the machine is suspended. None in journals of earlier versions,
-    and outside a session.
+    """Milliseconds since the session's command started, by a monotonic clock.
+
+    It does not change when the date is set, and stops while the machine is suspended. None in
+    journals of earlier versions, and outside a session.
     """
 
     @property
     def kind(self) -> str:
-        """The name of its kind in the journal."""
+        """The name of the event's kind in the journal."""
         return kind_of(self.data)
 
     @property
     def trial(self) -> str:
-        """The trial, or the training of a selection, that it is about; empty if none."""
+        """The trial, or the training of a selection, that the event is about; empty if none."""
         return str(getattr(self.data, "trial", ""))
 
     @classmethod
@@ -85,7 +86,7 @@ class Event:
         """Parse one line.
 
         Raises:
-            ValueError: it is not an event, or its checksum is wrong.
+            ValueError: the line is not an event, or its checksum is wrong.
         """
         return cls._of(json.loads(line), line.encode())
 
@@ -116,7 +117,7 @@ class Event:
             ValueError: a value is infinite or NaN. Metrics with such values are handled before they
                 reach the journal.
         """
-        # At the end, since earlier versions ignore it there.
+        # `elapsed_ms` comes last, since earlier versions ignore it there.
         elapsed = {} if self.elapsed_ms is None else {"elapsed_ms": self.elapsed_ms}
         head = {"n": self.number, "time_ms": self.time_ms, "event": self.kind}
         text = json.dumps(
@@ -164,27 +165,30 @@ class Journal:
         self.path, self.complain = folder / FILE_NAME, complain
         self.listeners: list[Listener] = []
         self.other_driver: Callable[[], str] = lambda: ""
-        """Returns the name of another driver that has the search now, or "". It is called
-        before each try to write a line.
+        """Returns the name of another driver that has taken over the search, or "".
+
+        It is called before each attempt to write a line.
         """
         self.copy: Callable[[bytes], None] = lambda line: None
-        """Appends a line to a copy elsewhere, such as in a bucket. If there is one, it is the copy
-        that counts: listeners are called only once it has the line.
+        """Appends a line to a copy of the journal, such as one in a bucket; by default, to none.
+
+        Listeners are called only once the copy has the line.
         """
         self.patient = True
-        """True: if the disk cannot be written to, wait until it can. False once the search should
-        end at once.
+        """True to wait while the disk cannot be written to.
+
+        False once the search should end immediately.
         """
         self._lock = threading.RLock()
         self._busy = self._interrupted = False
         self._partial_line = b""
-        """A line that is being written, part of which may be in the file."""
+        """The line that is being written; a part of it may be in the file."""
         self._clock: Callable[[], float] | None = None
         self._began_s = 0.0
         self._descriptor, self.number, self._size = descriptor, 0, 0
         self.cut_off = 0
-        """The bytes of an incomplete last line, left by a crash, that were removed when the journal
-        was opened.
+        """The size in bytes of an incomplete last line, left by a crash, that was removed when
+        the journal was opened.
         """
 
     @classmethod
@@ -206,29 +210,29 @@ class Journal:
         return journal, events
 
     def count_time(self, clock: Callable[[], float], began_s: float) -> None:
-        """From now on, write into each line how long the session has run.
+        """Write the elapsed time of the session into each line from now on.
 
         Args:
             clock: a monotonic clock in seconds, such as `time.monotonic`.
-            began_s: its reading when the session's command began.
+            began_s: its reading when the session's command started.
         """
         self._clock, self._began_s = clock, began_s
 
     @property
     def elapsed_ms(self) -> int | None:
-        """Milliseconds since the session's command began; None outside a session."""
+        """Milliseconds since the session's command started; None outside a session."""
         return None if self._clock is None else round(1000 * (self._clock() - self._began_s))
 
     def append(self, data: EventData) -> Event:
         """Write an event, wait until it is on disk, and call the listeners.
 
-        They receive exactly the event that a reader will read. While the disk is full or fails,
-        the call waits.
+        Listeners receive exactly the event that a reader will read. While the disk is full or
+        fails, the call waits.
 
         Raises:
-            TakenOver: another driver has taken the search over.
+            TakenOver: another driver has taken over the search.
             Unwritten: the disk cannot be written to, and `break_off` was called.
-            KeyboardInterrupt: `break_off` was called meanwhile. The event is written, and the
+            KeyboardInterrupt: `break_off` was called during the call. The event is written, and the
                 listeners have received it.
         """
         with self._lock:
@@ -253,9 +257,9 @@ class Journal:
         return event
 
     def break_off(self) -> None:
-        """Raise KeyboardInterrupt, but not while an event is being written: then, after it.
+        """Raise KeyboardInterrupt, at once or after the event that is being written.
 
-        Meant for a signal handler. From now on `append` no longer waits for a disk that fails.
+        Meant for a signal handler. Afterwards `append` no longer waits for a disk that fails.
         """
         self.patient = False
         if not self._busy:
@@ -264,7 +268,7 @@ class Journal:
 
     @property
     def size(self) -> int:
-        """The number of bytes that are stored durably, also in the copy if there is one."""
+        """The number of bytes that are stored durably, and in the copy if there is one."""
         return self._size
 
     def _write(self, line: bytes) -> None:
@@ -288,10 +292,10 @@ class Journal:
             self.complain(f"{self.path} can be written again")
 
     def _write_once(self, line: bytes) -> None:
-        """Write a line behind the last whole line.
+        """Write a line after the last whole line.
 
-        A part of the same line, from a failed try, is overwritten; a line of another driver never
-        is.
+        A part of the same line, from a failed attempt, is overwritten, but never a line of another
+        driver.
 
         Raises:
             TakenOver: another driver has the search, or has written to the file or its copy.
@@ -345,9 +349,9 @@ def read(path: Path) -> list[Event]:
 
 
 def events_of(path: Path) -> Iterator[Event]:
-    """Yield the events that `read` returns.
+    """Yield the events of a journal one by one, with the errors of `read`.
 
-    A caller that does not keep them needs about half the memory.
+    A caller that does not keep the events needs about half the memory of `read`.
     """
     try:
         content = read_regular(path)
@@ -370,10 +374,10 @@ def events_of(path: Path) -> Iterator[Event]:
 
 
 def read_about(path: Path, trial: str) -> list[Event]:
-    """Read the events of a journal that are about this trial, or about no trial.
+    """Read the events of a journal that concern this trial, or no particular trial.
 
-    Lines that begin like those of another trial are neither parsed nor checked: with 5,000 trials
-    it takes a twentieth of the time of `read`.
+    Lines that begin like those of another trial are neither parsed nor checked. With 5,000 trials,
+    this takes a twentieth of the time of `read`.
 
     Raises:
         ValueError: a line is damaged.
@@ -388,10 +392,10 @@ def read_about(path: Path, trial: str) -> list[Event]:
 
 @contextmanager
 def without_garbage_collection() -> Iterator[None]:
-    """Pause garbage collection, while many objects are created and none becomes garbage.
+    """Pause garbage collection while many objects are created that all stay in use.
 
-    Otherwise the collector would search a hundred thousand new events again and again, which takes
-    as long as reading them.
+    Otherwise the collector would scan all new events again and again. With a hundred thousand
+    events, that takes as long as reading them.
     """
     was_on = gc.isenabled()
     gc.disable()
@@ -415,9 +419,9 @@ def parse_lines(lines: Iterable[bytes], path: Path | Bucket, first: int) -> Iter
 
 
 def _parse_together(lines: list[bytes]) -> Sequence[Any]:
-    """Parse lines as one JSON list; return a list of None if any of them is damaged.
+    """Parse lines as one JSON list; return None for each of them if any is damaged.
 
-    That takes half as long as parsing each line by itself, and the dicts share their keys.
+    This takes half as long as parsing each line separately, and the dicts share their keys.
     """
     try:
         values = json.loads(f"[{b','.join(lines).decode()}]")
@@ -427,7 +431,13 @@ def _parse_together(lines: list[bytes]) -> Sequence[Any]:
 
 
 def _checked_event(line: bytes, values: Any, path: Path | Bucket, number: int) -> Event:
-    """Return the event of a line, and check its number. `values` are the parsed ones, or None."""
+    """Create the event of a line, and check its number.
+
+    `values` is the parsed line; None to parse it here.
+
+    Raises:
+        DamagedJournal: the line is not an event, or has another number.
+    """
     try:
         event = Event.from_line(line.decode()) if values is None else Event._of(values, line)
         if event.number != number:
@@ -449,10 +459,10 @@ class Tail:
     """Reader of a growing journal: each call of `new` returns the whole lines since the last."""
 
     def __init__(self, path: Path, *, until: Callable[[], int | None] = lambda: None) -> None:
-        """Begin before the first line.
+        """Start before the first line.
 
-        `until` returns the number of bytes that are stored durably (`Journal.size`), since the file
-        may have more; None for the whole file.
+        `until` returns the number of bytes to read, such as those that are stored durably
+        (`Journal.size`): the file may have more. None means the whole file.
         """
         self.path, self.until = path, until
         self._offset, self._number, self._inode = 0, 0, 0

@@ -1,12 +1,12 @@
-"""Finds and removes the checkpoints that nothing in a search needs any more.
+"""Finds and removes the checkpoints that a search no longer needs.
 
-A trial that waits, at a rung or for a resume, continues from its newest checkpoint, however long it
-has waited: the scheduler may promote it until the search ends, and after that a larger budget may
-continue it. So its checkpoints stay until then. Those of completed trials stay, too, since a longer
-training may continue from them, also in a later search. Trials that were stopped at the search's
-end, diverged or failed do not continue. While the search runs, a longer trial of the same training
-may still continue from a diverged or failed one. In a space where no trials differ only in length,
-their checkpoints are removed at once.
+A trial that waits at a rung or for a resume continues from its newest checkpoint: the scheduler may
+promote it until the search ends, and afterwards a resume with a larger budget may continue it. So
+its checkpoints stay. Those of completed trials stay, too, since a longer training may continue from
+them, also in a later search. Trials that were stopped at the end of the search, diverged or failed
+do not continue. But while the search runs, a longer trial of the same training may still continue
+from a diverged or failed one. In a space in which no trials differ only in length, this cannot
+happen, and the checkpoints of such trials are removed at once.
 """
 
 from collections import Counter
@@ -35,10 +35,10 @@ class Kind:
 
     title: str
     lost: str
-    """What is no longer possible without these checkpoints."""
+    """The consequence of removing these checkpoints."""
 
     def counted(self, count: int) -> str:
-        """Return a number of such trials as text: `1 stopped trial`."""
+        """Format a number of such trials, such as `1 stopped trial`."""
         return f"{count} {self.title if count != 1 else self.title.removesuffix('s')}"
 
 
@@ -58,13 +58,13 @@ class Removable:
     kind: Kind
     names: list[str]
     size: int
-    """Bytes."""
+    """Their size in bytes."""
     is_all: bool
     """True if the trial has no other checkpoints."""
 
 
 def can_free_failed_at_once(space: SearchSpace) -> bool:
-    """True if no trial of this space can continue from a failed one: none differ only in length."""
+    """True if no trial can continue from a failed one, since none differ only in length."""
     return "epochs" not in space.domains
 
 
@@ -74,8 +74,8 @@ def find_removable(
     """Find the checkpoints that may be removed.
 
     Args:
-        keep: what stays, one of `CLEANED`.
-        among: the trials to look at; None for all.
+        keep: the checkpoints that stay, one of `CLEANED`.
+        among: the names of the trials to check; None for all.
     """
     allowed = {
         trial.trial: (kind, kept_name)
@@ -93,7 +93,7 @@ def find_removable(
 
 
 def _trials_to_free(result: SearchResult, keep: str) -> Iterator[tuple[TrialResult, Kind, str]]:
-    """Yield the trials whose checkpoints may be removed, with the name of one that stays, or ""."""
+    """Yield each trial to clean, its kind, and the name of the checkpoint that stays, or ""."""
     answers = {trial.trial for trial in (result.chosen, result.best) if trial is not None}
     protected = answers | {trial.trial for trial in front(result)} | _next_best(result)
     repeats = result.selection.repeats if result.selection is not None else {}
@@ -113,7 +113,10 @@ def _trials_to_free(result: SearchResult, keep: str) -> Iterator[tuple[TrialResu
 
 
 def _next_best(result: SearchResult) -> set[str]:
-    """The best trial that has ended. It becomes the answer if a better one diverges later."""
+    """Return the name of the best trial that has ended, as a set; empty if there is none.
+
+    It becomes the answer if the better ones, which still run, diverge.
+    """
     ended = (
         trial.trial
         for trial in result.ranking
@@ -123,7 +126,10 @@ def _next_best(result: SearchResult) -> set[str]:
 
 
 def _finalists(repeats: Iterable[TrialResult]) -> set[str]:
-    """The best training of each candidate, since another race may choose any of them."""
+    """Return the name of each candidate's best completed training.
+
+    Another race may choose any of them.
+    """
     best = dict[str, TrialResult]()
     for trial in repeats:
         leader = best.get(trial.repeat_of)
@@ -137,7 +143,7 @@ def _rank(trial: TrialResult) -> tuple[float, ...]:
 
 
 def _kind(trial: TrialResult) -> Kind:
-    """The kind of a trial that is not the answer and has not failed."""
+    """Return the kind of a trial that is not the answer and has not failed."""
     if trial.repeat_of:
         return RACED
     if trial.outcome in UNFINISHED:
@@ -146,14 +152,14 @@ def _kind(trial: TrialResult) -> Kind:
 
 
 def freed_event(removable: Iterable[Removable], keep: str) -> Freed:
-    """Create the event that these checkpoints are removed, to be written before they are."""
+    """Create the event of this removal. Write it before the checkpoints are removed."""
     entries = list(removable)
     emptied = [entry.trial for entry in entries if entry.is_all]
     return Freed(emptied, keep, sum(entry.size for entry in entries))
 
 
 def remove(home: Home, removable: Iterable[Removable]) -> None:
-    """Remove these checkpoints, as far as they still exist."""
+    """Remove these checkpoints, if they still exist."""
     for entry in removable:
         home.drop(entry.trial, entry.names)
 

@@ -1,7 +1,7 @@
 """Checks that values read from JSON have the types of a class's annotations.
 
 A journal may have been edited by hand, or written by another program. Its values are checked once,
-here, so that all other code may rely on their types.
+here, so that all other code can rely on their types.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -13,9 +13,11 @@ MAX_MS = 253_402_300_799_999
 """The last Unix time in milliseconds that `datetime` can represent: the end of the year 9999."""
 MAX_WHOLE = 2**64
 MAX_NUMBER = 1.7976931348623157e308
-"""The largest double. `json` also reads NaN, and `1e999` as infinity."""
+"""The largest finite double. Values must be checked, since `json` accepts `NaN`, and reads `1e999`
+as infinity.
+"""
 MAX_SHOWN = 60
-"""The number of characters of a wrong value that a message quotes."""
+"""The maximum number of characters of a wrong value that an error message quotes."""
 Check = Callable[[Any], bool]
 
 
@@ -38,14 +40,14 @@ class Kinds(dict[str, Any]):
 
     @cached_property
     def checks(self) -> dict[str, Check]:
-        """By name, the function that checks the value."""
+        """The function that checks a value, by the value's name."""
         return {name: _check_of(kind) for name, kind in self.items()}
 
     def check(self, values: Mapping[str, Any]) -> None:
-        """Check the values that have a type here.
+        """Check the types of these values; names without a type are ignored.
 
         Raises:
-            ValueError: a value has another type. The message names it, and the type.
+            ValueError: a value has another type. The message names the value and the type.
         """
         check_of = self.checks.get
         for name, value in values.items():
@@ -89,7 +91,7 @@ def _check_of(kind: Any) -> Check:
 
 
 def _are_numbers(values: Any) -> bool:
-    """True for a dict of numbers, such as metrics. Most values of a journal are."""
+    """True for a dict of numbers. A fast path, since most values of a journal are metrics."""
     if type(values) is not dict:
         return False
     for value in values.values():
@@ -115,7 +117,7 @@ _PLAIN: dict[Any, Check] = {
 
 
 def _mistakes(path: str, value: Any, kind: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Yield (path, value, type) of the innermost values that have another type."""
+    """Yield (path, value, expected type) of the innermost values that have another type."""
     if _is_union(kind):
         kind = next(part for part in get_args(kind) if part is not NoneType)
     inner: list[tuple[Any, Any, Any]] = []

@@ -1,10 +1,10 @@
-"""The lease of a search that is kept in a folder: its file `lock.json`.
+"""The lease of a search that is stored in a folder: the file `lock.json`.
 
 It prevents two drivers from running one search. The file is locked (flock) while its driver lives:
-the kernel releases the lock when the process ends, however it ends. The file also names its holder,
-and holds a count that is incremented every few seconds. That is for other machines on a shared
-folder, between which file locks may not work: a driver that sees no change of the count for long
-enough takes the search over. Clocks are not compared.
+the kernel releases the lock when the process ends, however it ends. In a folder that machines
+share, file locks may not work between them. Therefore the file also names its holder, and contains
+a counter that the holder increments every few seconds: a driver that sees the counter unchanged for
+long enough takes the search over. Clocks are not compared.
 """
 
 import contextlib
@@ -29,17 +29,18 @@ FILE_NAME = "lock.json"
 BEAT_S = 5.0
 PATIENCE_S = 20.0
 FEW_TRIES, TRIES = 3, 100
-"""Tries to lock the file, a tenth of a second apart: if it names a driver that may be alive, and if
-it names none.
+"""Maximum number of attempts to lock the file, a tenth of a second apart.
+
+`FEW_TRIES` applies if the file names a driver that may be alive, otherwise `TRIES`.
 """
 MAX_PID = 2**31 - 1
 """The largest process number that system calls accept."""
 SIZE = 512
-"""Bytes of the file. It is overwritten in place, so that it needs no space on a full disk."""
+"""Size of the file in bytes. It is overwritten in place, which works on a full disk, too."""
 
 
 class LeaseHeld(RuntimeError):
-    """Another driver has the search."""
+    """Another driver holds the lease."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +54,9 @@ class Holder:
     processes: str = ""
     """In a bucket: the namespace of `pid`; each container has its own."""
     token: str = ""
-    """A random text that identifies the driver."""
+    """A random string that identifies the driver."""
     beat: int = 0
-    """The count that is incremented while it lives."""
+    """The counter that the driver increments while it lives."""
 
     @classmethod
     def of(cls, content: bytes) -> Self:
@@ -70,7 +71,7 @@ class Holder:
         return holder if 0 <= holder.pid <= MAX_PID else cls()
 
     def at(self, beat: int) -> bytes:
-        """Return the content of the lock at this count."""
+        """Return the content of the lock with this value of the counter."""
         return json.dumps({**vars(self), "beat": beat}).encode()
 
     def __str__(self) -> str:
@@ -81,7 +82,7 @@ NOBODY = Holder()
 
 
 class Lease:
-    """The lease of one search, held with `with`.
+    """The lease of one search, as a context manager.
 
     Check `other_driver` before each write: while this driver was suspended, another one may have
     taken the search over.
@@ -108,7 +109,7 @@ class Lease:
         """Acquire the lease.
 
         Raises:
-            LeaseHeld: another driver that is alive has it.
+            LeaseHeld: another driver, which is alive, holds it.
         """
         self._descriptor = self._open()
         try:
@@ -123,8 +124,8 @@ class Lease:
     def _open(self) -> int:
         """Open and lock the file, and return its descriptor.
 
-        The loop makes sure that it is the file that has the name now, not one that was removed
-        before the lock was granted.
+        The loop ensures that the locked file is the one that has this name now: the file may have
+        been replaced before the lock was granted.
 
         Raises:
             LeaseHeld: another process has locked it.
@@ -150,7 +151,7 @@ class Lease:
         )
 
     def other_driver(self) -> str:
-        """Name the other driver that has the search now; empty while it is ours."""
+        """Name the driver that has taken over the search; empty if none has."""
         holder = self._read()
         return str(holder) if holder.token not in ("", self.mine.token) else ""
 
@@ -164,10 +165,10 @@ class Lease:
         os.close(self._descriptor)
 
     def _wait_for_others(self) -> None:
-        """Wait whether a holder on another machine, or from before a reboot, is still alive.
+        """Wait to see if a holder on another machine, or from before a reboot, is still alive.
 
         Raises:
-            LeaseHeld: it is: its count has changed.
+            LeaseHeld: it is alive, as its counter has changed.
         """
         before = self._read()
         if before == NOBODY or before.boot == self.mine.boot:
@@ -197,11 +198,11 @@ class Lease:
 
 
 def _lock(descriptor: int) -> None:
-    """Lock the file, in several tries.
+    """Lock the file, with several attempts.
 
-    A process that only looks up the holder (`holder_of`) locks it for a moment, which may be long
-    on a busy machine. If the file names a driver that is alive, that driver has the lock, and
-    further tries are pointless.
+    A process that only looks up the holder (`holder_of`) also locks the file, usually for a moment,
+    but longer on a busy machine. If the file names a driver that is alive, that driver has the
+    lock, and further attempts are pointless.
 
     Raises:
         BlockingIOError: another process has locked it.
@@ -222,9 +223,9 @@ def _may_live(holder: Holder) -> bool:
 
 
 def holder_of(folder: Path) -> str:
-    """Name the driver that runs the search in this folder, as far as this machine can see.
+    """Name the driver that runs the search in this folder; empty if there is none.
 
-    Empty if there is none.
+    For a driver on another machine, the text adds that it may not be alive.
     """
     try:
         with open_regular(folder / FILE_NAME) as file:
@@ -240,7 +241,7 @@ def holder_of(folder: Path) -> str:
 
 
 def boot_id() -> str:
-    """Return a text that identifies this machine since its last boot."""
+    """Return an id of this machine that changes with each boot; without one, the host name."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

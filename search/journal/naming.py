@@ -12,11 +12,11 @@ from search.values.message import Blank, Message, Remedy, Start
 from trainables.errors import ConfigError
 
 NEAR, CLEAR = 0.6, 0.1
-"""A name is suggested if its likeness (`SequenceMatcher.ratio`) is at least `NEAR`, and exceeds
-that of all others by `CLEAR`.
+"""A name is suggested if its similarity (`SequenceMatcher.ratio`) is at least `NEAR`, and at least
+`CLEAR` above that of all others.
 """
 MAX_LISTED = 8
-"""The maximal number of names that an error lists."""
+"""The maximum number of names that an error message lists."""
 
 
 class NoSuchSearch(ConfigError):
@@ -25,7 +25,7 @@ class NoSuchSearch(ConfigError):
     def __init__(self, name: str, existing: Iterable[str], place: Storage) -> None:
         existing = list(existing)
         self.closest = "" if "@" in name else closest_name(name, existing)
-        """The existing name that is probably meant; empty if none is, or several may be."""
+        """The existing name that the user probably meant; empty if there is none, or several."""
         super().__init__(_missing_text(name, self.closest, existing, place))
 
 
@@ -35,7 +35,7 @@ def resolve_name(name: str, place: Storage) -> str:
     If there is no search at all, any name passes: opening the search reports the error.
 
     Raises:
-        NoSuchSearch: there is no such search, but there are others.
+        NoSuchSearch: there is no such search, but there are others, or the name has an `@`.
     """
     if home(place, name).exists():
         return name
@@ -46,11 +46,11 @@ def resolve_name(name: str, place: Storage) -> str:
 
 
 def read_search(name: str, place: Storage) -> tuple[SearchResult, str]:
-    """Read the result of a search, and the driver that runs it now; empty if none does.
+    """Read the result of a search, and the name of the driver that runs it; empty if none does.
 
     Raises:
         NoSuchSearch: there is no such search.
-        DamagedJournal: its journal is not as it was written.
+        DamagedJournal: its journal is damaged.
         ConfigError: it has no journal yet.
     """
     search_home = home(place, name)
@@ -65,10 +65,10 @@ def read_search(name: str, place: Storage) -> tuple[SearchResult, str]:
 
 
 def closest_name(name: str, existing: Iterable[str]) -> str:
-    """Return the existing name that a mistyped one probably means; empty if none is, or several.
+    """Return the existing name that a mistyped one probably means; empty if it is not clear.
 
-    It is the only one that begins with the given name, or clearly the most similar one. Of a path,
-    the last part counts.
+    It is the only one that begins with the mistyped name, or else the one that is clearly the most
+    similar. Only the last component of a path counts.
     """
     name = Path(name).name
     ranked = by_likeness(name, existing)
@@ -82,7 +82,7 @@ def closest_name(name: str, existing: Iterable[str]) -> str:
 
 
 def by_likeness(name: str, existing: Iterable[str]) -> list[tuple[float, str]]:
-    """Return (likeness from 0 to 1, name) of each existing name, the most similar first."""
+    """Return (similarity from 0 to 1, name) of each existing name, the most similar first."""
     matcher = SequenceMatcher(b=name.lower())
     rated = []
     for entry in existing:
@@ -112,7 +112,7 @@ def _missing_text(name: str, closest: str, existing: list[str], place: Storage) 
 
 
 def refuse_cut_off(result: SearchResult, place: Storage) -> None:
-    """Refuse a search that was cut off, or whose selection was.
+    """Raise an error if the driver of a search, or of its selection, died before its end.
 
     Raises:
         Refused: the search or its selection must be continued first.

@@ -29,11 +29,11 @@ PARSED = frozenset(
 )
 """The kinds of events that are parsed completely."""
 BEGINNINGS = frozenset(b"started resumed selecting".split())
-"""Those of them that begin a session."""
+"""The kinds of events that start a session."""
 OUTCOME = re.compile(rb'"outcome": "(\w+)"')
 REPEAT = b'"repeat_of": "'
 MAX_RISES = 40
-"""The most points of `Overview.course`."""
+"""The maximum number of improvements in `Overview.course`."""
 
 
 @dataclass(frozen=True)
@@ -44,23 +44,27 @@ class Overview:
     state: str
     """`running`, `ended`, `interrupted`, or `broken` if its journal cannot be read."""
     outcome: str = ""
-    """How it ended, as in `SearchResult.outcome`."""
+    """The outcome, as in `SearchResult.outcome`."""
     ended: int = 0
     """The number of trials that have ended."""
     with_results: int = 0
-    """The number of trials that have ended or reported an epoch: a search may be over, and its
-    model in use, before any trial has ended by itself.
+    """The number of trials that have ended or reported an epoch.
+
+    A search may have ended, and its model may be in use, before any trial has ended by itself.
     """
     is_paused: bool = False
-    """True if it was interrupted because somebody asked for a pause."""
+    """True if it was interrupted by a request to pause."""
     planned: int = 0
     best: float | None = None
     """The metric of the best trial; None before the first epoch."""
     low: float | None = None
-    """The ends of its 95 % interval, not corrected for the choice; None if not known."""
+    """`low` and `high` are the bounds of the 95 % confidence interval of `best`; None if not known.
+
+    They are not corrected for the choice of the best trial.
+    """
     high: float | None = None
     course: tuple[tuple[int, float], ...] = ()
-    """The best value so far, after this number of epochs of all trials: (epochs, value)."""
+    """The course of the best value: (epochs of all trials so far, best value so far)."""
     metric: str = ""
     mode: str = ""
     """`max` or `min`."""
@@ -75,16 +79,16 @@ class Overview:
     holder: str = ""
     """The driver that runs it now; empty if none does."""
     trouble: str = ""
-    """The reason why it is broken."""
+    """The reason why its journal cannot be read."""
 
     @property
     def counted(self) -> int:
-        """The number of trials that is shown beside `planned`."""
+        """The number of trials to show next to `planned`."""
         return self.with_results if self.state == "ended" else self.ended
 
 
 def is_paused(result: SearchResult) -> bool:
-    """True if a search was interrupted because somebody asked for a pause."""
+    """True if a search was interrupted by a request to pause."""
     return result.outcome == "interrupted" and result.reason.startswith(f"asked to {PAUSE} ")
 
 
@@ -94,12 +98,12 @@ def overview_of(place: Storage, name: str) -> Overview:
 
 
 class Overviews:
-    """The overviews of a place's searches; a journal is read again only if it has changed."""
+    """The overviews of searches in a storage; only journals that have changed are read again."""
 
     def __init__(self, place: Storage) -> None:
         self.place = place
         self._cache: dict[str, tuple[str, Overview]] = {}
-        """By search: the stamp of its journal, and its overview as if no driver ran it."""
+        """By search: the stamp of its journal, and its overview if no driver runs it."""
 
     def of(self, name: str) -> Overview:
         """Compute the overview of a search. If its journal cannot be read, `trouble` says why."""
@@ -121,12 +125,12 @@ class Overviews:
         return replace(line, outcome=outcome)
 
     def keep(self, names: list[str]) -> None:
-        """Forget all searches except these."""
+        """Remove all searches except these from the cache."""
         self._cache = {name: self._cache[name] for name in names if name in self._cache}
 
 
 def _first_line(error: Exception) -> str:
-    """Return the first line of an exception's text, with its type unless it is one of ours."""
+    """Return the first line of an exception's text, after its type unless that is expected."""
     text = (str(error).splitlines() or [""])[0]
     is_ours = isinstance(error, JournalError | OSError | ValueError)
     return text if text and is_ours else f"{type(error).__name__}: {text}".removesuffix(": ")
@@ -143,7 +147,7 @@ class _Totals:
         self.epochs = 0
         """The number of epochs of all trials."""
         self.rises: dict[bytes, list[tuple[int, float, bytes]]] = {}
-        """The rises of each trial's best: the number of epochs by then, the score, the line."""
+        """Each trial's improvements: (epochs of all trials so far, score, line of the journal)."""
         self.passed_over: set[bytes] = set()
         """Trials whose checkpoints are damaged."""
 
@@ -152,7 +156,7 @@ class _Totals:
         """Read the journal in a folder.
 
         Raises:
-            JournalError: there is none, or it has no beginning.
+            JournalError: there is no journal, or it has no beginning.
             ValueError: a line is damaged, or missing.
         """
         totals = cls()
@@ -189,7 +193,7 @@ class _Totals:
             self.passed_over = {name.encode() for name in event.data.passed_over or {}}
 
     def _pass_time(self, line: re.Match[bytes]) -> None:
-        """Count the time until a line if its session, of an earlier version, has only dates."""
+        """Count the time until a line, if its session has only dates, as in earlier versions."""
         session = self.result.current_sessions[-1] if self.result.current_sessions else None
         if session is not None and session.is_dated:
             session.count_until(int(line["time_ms"]), None)
@@ -204,7 +208,7 @@ class _Totals:
     def _count_epoch(self, line: re.Match[bytes]) -> None:
         if (trial := line["trial"]) not in self.trials:
             return
-        # Metrics stand before those of the folds, which have the same names.
+        # The trial's metrics come before those of its folds, which have the same names.
         if value := self.value.search(line.string, line.end("trial"), line.end()):
             self.epochs += 1
             score, rises = self.metric.score(float(value[1])), self.rises.setdefault(trial, [])
@@ -212,7 +216,7 @@ class _Totals:
                 rises.append((self.epochs, score, line[0]))
 
     def overview(self, name: str) -> Overview:
-        """Return the overview of the search, as if no driver ran it."""
+        """Compute the overview of the search if no driver runs it."""
         result, metric = self.result, self.metric
         data: dict[str, Any] = result.started.data
         folder = Path(data["root"]).name if data["name"] == "folder" else ""
@@ -235,7 +239,7 @@ class _Totals:
         return self._with_best(line)
 
     def _with_best(self, line: Overview) -> Overview:
-        """Add the best value of the trials that count, if there is one."""
+        """Add the best value of the ranked trials, its interval and its course."""
         counted = [
             rise
             for trial, rises in self.rises.items()
@@ -258,7 +262,7 @@ class _Totals:
 
 
 def _whole_lines(path: Path) -> Iterator[re.Match[bytes]]:
-    """Yield each whole line; one that is still being written has no newline yet.
+    """Yield each whole line; a line that is still being written has no newline yet.
 
     Raises:
         JournalError: there is no journal.

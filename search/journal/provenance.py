@@ -37,7 +37,7 @@ DECIDING = (
     "search/values/statistics.py",
 )
 TRAINING = DECIDING[:1]
-"""The modules that a result depends on (`DECIDING`), and those of them that train (`TRAINING`)."""
+"""The modules that a result depends on (`DECIDING`), and the part that trains (`TRAINING`)."""
 WORKING = (
     *TRAINING,
     "cluster/**/*.py",
@@ -53,7 +53,7 @@ WORKING = (
     "search/preflight/shadows.py",
     "search/values/statistics.py",
 )
-"""The modules that run in a worker: a worker that was started by other code cannot be used."""
+"""The modules that run in a worker. A worker that was started with other code cannot be used."""
 CPUS, GPUS = Path("/proc/cpuinfo"), Path("/proc/driver/nvidia/gpus")
 
 
@@ -85,23 +85,32 @@ def versions(libraries: Sequence[str] = LIBRARIES) -> dict[str, str]:
 
 
 def code_fingerprint() -> str:
-    """Return the first 12 hex digits of the SHA-256 over the modules in `DECIDING`.
+    """Fingerprint the code that suggests, trains and stops trials.
 
-    They train, and suggest and stop trials.
+    Returns:
+        The first 12 hex digits of the SHA-256 over the modules in `DECIDING`.
     """
     return _sum_of(DECIDING)[:12]
 
 
 def working_fingerprint() -> str:
-    """Return the first 12 hex digits of the SHA-256 over the modules in `WORKING`."""
+    """Fingerprint the code that runs in a worker.
+
+    Returns:
+        The first 12 hex digits of the SHA-256 over the modules in `WORKING`.
+    """
     return _sum_of(WORKING)[:12]
 
 
 def training_fingerprint(**inputs: object) -> str:
-    """Return 16 hex digits. If they are equal, equal configs are trained to equal metrics.
+    """Fingerprint everything that a training depends on, except its config.
 
-    They cover the code that trains, its libraries, this kind of machine, and `inputs`, such as the
-    data's fingerprint. In a cluster, this machine represents all.
+    With equal fingerprints, equal configs are trained to equal metrics. The fingerprint covers the
+    code that trains, its libraries, this kind of machine, and `inputs`, such as the fingerprint of
+    the data. In a cluster, this machine represents all.
+
+    Returns:
+        16 hex digits.
     """
     facts = {
         **inputs,
@@ -114,7 +123,7 @@ def training_fingerprint(**inputs: object) -> str:
 
 
 def _sum_of(patterns: Sequence[str]) -> str:
-    """Return the SHA-256 over the names and contents of these files of the project.
+    """Return the SHA-256 over the names and contents of the project's files with these patterns.
 
     Raises:
         FileNotFoundError: a pattern matches no file. It may name a module that has moved, whose
@@ -151,7 +160,7 @@ def _machine() -> list[str]:
 
 
 def git_commit() -> str:
-    """Return the commit of this project's checkout; empty if it is not one."""
+    """Return the commit of this project, with `+changes` if dirty; empty if not a git checkout."""
     here = Path(__file__).parents[2]
     try:
         if Path(_git(here, "rev-parse", "--show-toplevel")) != here.resolve():
@@ -165,7 +174,7 @@ def git_commit() -> str:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    # Otherwise `status` locks the index for a moment, and a commit made just then fails.
+    # Without this option, `status` locks the index briefly, and a concurrent commit may fail.
     return subprocess.run(
         ["git", "--no-optional-locks", "-C", str(folder), *arguments],
         capture_output=True,

@@ -1,9 +1,9 @@
 """Requests to the driver of a search: stop a trial or the search, pause it, extend it.
 
-A request is an object in the search's own place, `requests/ID.json`. Whoever may write there can
-send requests, without a connection to the driver. The driver answers them between two events, in
-the order of time (`Driver.take_up`): it first writes its answer to the journal, as an event with
-the request's id, and then removes the object. So each request is answered exactly once, even if the
+A request is an object in the search's storage, `requests/ID.json`. Anyone who may write there can
+send requests, without a connection to the driver. The driver answers them between two events, the
+oldest first (`Driver.take_up`): it first writes its answer to the journal, as an event with the
+request's id, and then removes the object. So each request is answered exactly once, even if the
 driver is killed in between. While no driver runs, requests wait for the next one.
 
 `search.decisions.steering.preview_request` computes the answer before a request is sent.
@@ -32,12 +32,12 @@ from trainables.values import Json
 STOP, PAUSE, EXTEND = ACTIONS = ("stop", "pause", "extend")
 ENDING = ".json"
 NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,79}\.json")
-"""The names of requests. A file that is still being written has another name."""
+"""Pattern of the names of requests. A file that is still being written does not match."""
 MAX_BYTES, MAX_AT_ONCE = 4096, 100
-"""The limits of the size of a request, and of the number that is read at once."""
+"""The maximum size of a request in bytes, and the maximum number that is read at once."""
 MAX_BY, MAX_NAME, MAX_TEXT, MAX_LIMITS = 200, 64, 40, 8
-"""The maximal lengths of the names of a person and a trial, and of a limit of a budget; and the
-maximal number of such limits.
+"""The maximum lengths of a sender, of a name or id, and of a limit of a budget; and the maximum
+number of such limits.
 """
 MAX_COUNT = 10**9
 COUNT = re.compile(r"\+?[0-9]{1,10}")
@@ -57,17 +57,17 @@ class DriverRequest:
     id: str
     action: str
     by: str
-    """The person, and how they asked: `user@host`, or `user@host (page)`."""
+    """The sender: `user@host`, or `user@host (page)` for a request from a page."""
     asked_ms: int
-    """Unix time in milliseconds."""
+    """Unix time in milliseconds at which it was sent."""
     trial: str = ""
     """The trial to stop; empty for the whole search."""
     trials: str = ""
-    """The number of trials in all (`60`), or of additional ones (`+20`)."""
+    """The total number of trials (`60`), or the number of additional ones (`+20`)."""
     budget: tuple[str, ...] = ()
-    """Limits that replace those of their kind (`2h`), or are added to them (`+1h`)."""
+    """Limits that replace the limits of their kind (`2h`), or are added to them (`+1h`)."""
     price: float | None = None
-    """The price of one device for an hour."""
+    """The price of one device per hour."""
     concurrency: int | None = None
     """The number of trials that may run at once."""
 
@@ -132,16 +132,16 @@ class DriverRequest:
         return {name: value for name, value in plain.items() if value not in (None, "", [])}
 
     def to_json(self) -> Json:
-        """Return JSON values, without those that are not set."""
+        """Return the values that are set, as JSON values."""
         required = {"id": self.id, "action": self.action, "by": self.by, "asked_ms": self.asked_ms}
         return {**required, **({"trial": self.trial} if self.trial else {}), **self.options}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Create a request from JSON values that anybody may have written.
+        """Create a request from untrusted JSON values.
 
         Raises:
-            ConfigError: they are not a valid request, or one of another version.
+            ConfigError: they are not a valid request, or are of another version.
         """
         if not isinstance(values, Mapping):
             raise ConfigError("it is no request")
@@ -187,7 +187,7 @@ def ask(home: Home, request: DriverRequest) -> None:
 def waiting_requests(
     home: Home, except_ids: Iterable[str] = ()
 ) -> list[DriverRequest | Unreadable]:
-    """Read the requests that wait for an answer, in the order of time."""
+    """Read the requests that wait for an answer, the oldest first, without `except_ids`."""
     return _fetch(home, _sizes_by_id(home), except_ids)
 
 
@@ -210,7 +210,7 @@ def waiting_request_ids(home: Home) -> set[str] | None:
 class Inbox:
     """The requests to one session, which a thread fetches; use it with `with`.
 
-    If the storage fails, the thread tries again at its next look.
+    If the storage fails, the thread tries again at its next poll.
     """
 
     def __init__(
@@ -220,13 +220,13 @@ class Inbox:
         say: Callable[[str], None] = lambda text: None,
         earlier_ids: set[str] | None = None,
     ) -> None:
-        """Create an inbox that has not looked yet.
+        """Create an inbox, which does not fetch anything yet.
 
         Args:
-            home: where the search is kept.
-            say: called, once, with the reason why requests cannot be read.
-            earlier_ids: the ids of the requests that are older than this session; None for those of
-                the first look.
+            home: the storage of the search.
+            say: called once with the reason if requests cannot be read.
+            earlier_ids: the ids of the requests that are older than this session; None if these are
+                the requests that the first poll finds.
         """
         self.home, self.say = home, say
         self._new: deque[DriverRequest | Unreadable] = deque()
@@ -235,7 +235,7 @@ class Inbox:
         self._earlier_ids = earlier_ids
         """The ids of requests that are older than the session; None until known."""
         self._answered: deque[str] = deque()
-        """The ids of the requests whose objects are still to be removed."""
+        """The ids of the answered requests whose objects are still to be removed."""
         self._over, self._lock = threading.Event(), threading.Lock()
         self._has_complained = False
         self._thread = threading.Thread(target=self._watch, name="inbox", daemon=True)
@@ -259,11 +259,11 @@ class Inbox:
         return self._earlier_ids is not None and request_id in self._earlier_ids
 
     def mark_answered(self, request_id: str) -> None:
-        """Let the thread remove a request, whose answer is in the journal now."""
+        """Let the thread remove a request. Its answer must be in the journal."""
         self._answered.append(request_id)
 
     def look(self) -> None:
-        """Fetch the new requests."""
+        """Fetch the requests that have arrived since the last call."""
         try:
             with self._lock:
                 sizes = _sizes_by_id(self.home)
@@ -274,7 +274,7 @@ class Inbox:
                 self._new.extend(fetched)
         except StorageError:
             pass  # the journal's writer reports it
-        except Exception as error:  # noqa: BLE001 - others write there, and the search goes on
+        except Exception as error:  # noqa: BLE001 - others can write there; the search continues
             self._complain_once(error)
 
     def _complain_once(self, error: Exception) -> None:
@@ -300,7 +300,7 @@ class Inbox:
 
 
 def _sizes_by_id(home: Home) -> dict[str, int]:
-    """Return the bytes of each object that has the name of a request, by id."""
+    """Return the size in bytes of each object that has the name of a request, by id."""
     return {
         name.removesuffix(ENDING): size
         for name, size in home.requests().items()
@@ -311,7 +311,7 @@ def _sizes_by_id(home: Home) -> dict[str, int]:
 def _fetch(
     home: Home, sizes: Mapping[str, int], except_ids: Iterable[str]
 ) -> list[DriverRequest | Unreadable]:
-    """Read the first `MAX_AT_ONCE` of these requests, in the order of time."""
+    """Read up to `MAX_AT_ONCE` of these requests, the oldest first, without `except_ids`."""
     names = sorted(sizes.keys() - set(except_ids))[:MAX_AT_ONCE]
     requests = [_read(home, name, sizes[name]) for name in names]
     return [request for request in requests if request is not None]

@@ -64,39 +64,40 @@ from trainables.messages import Cost
 from trainables.values import Json, Params
 
 FAILED = ("diverged", "failed")
-"""Outcomes of trials that are not ranked. The best epoch of any other trial is: it was measured on
-the same images as all others.
+"""Outcomes of trials that are not ranked.
+
+All others are ranked by their best epochs, even if unfinished: all are measured on the same images.
 """
 
 UNFINISHED = ("pending", "running", "interrupted", "held")
 """Outcomes of trials that a resume continues."""
 
 PICTURES, PAGE, STUDY = "pictures", "report.html", "optuna.log"
-"""Names in the search's folder: the folder of the search's own pictures, the report, and Optuna's
-study. The pictures are drawn last.
+"""Names in the search's folder: the folder of the search's own pictures, the report page, and
+Optuna's study. The pictures are drawn last.
 """
 DATA_REPORT, DATA_PICTURE = "data.json", "data.png"
 """Names in the search's folder: the report on the data, and its picture."""
 IMPROVEMENT = "improvement"
-"""The name of the space of a search by `search.improve`."""
+"""The name of the space in searches by `search.improve`."""
 
 ENDED = ("completed", "budget", "gain", "stopped")
-"""Outcomes of a search that has ended as intended: after all trials, or as many as its budget
-allows, or as many as are worthwhile, or because it was asked to stop.
+"""Outcomes of a search that has ended as intended: all trials have ended, the budget is used up,
+further trials are not worthwhile, or a request has stopped it.
 """
 OPEN = ("budget", "stopped")
-"""Those of them that may leave trials unfinished."""
+"""The outcomes in `ENDED` that may leave trials unfinished."""
 
 RENAMED = {"time_budget": "budget"}
-"""Names of outcomes in version 0.1, and today's names."""
+"""The current names of outcomes, by their names in version 0.1."""
 
 NO_TIME = "no time was left"
-"""The reason of a missing evaluation that a resume with more time performs."""
+"""The reason for a missing evaluation that a resume with more time performs."""
 
 
 @dataclass(frozen=True)
 class InheritedEpochs:
-    """The epochs that a trial inherited, by a warm start, from another one that trained them."""
+    """The epochs that a trial has inherited, by a warm start, from the trial that trained them."""
 
     search: str
     trial: str
@@ -110,55 +111,57 @@ class TrialResult:
     trial: str
     params: Params
     config: Json
-    """Parts of it are shared with other trials. Replace it; never change it in place."""
+    """It shares parts with the configs of other trials: replace it, never modify it in place."""
     outcome: str = "pending"
     reason: str = ""
     kind: str = ""
-    """The kind of a failure: error, memory, lost or hung."""
+    """The kind of failure, as in `Retried`; empty if the trial has not failed."""
     attempt: int = 0
     retries: list[str] = field(default_factory=list)
     """The kinds of the failures after which the trial was tried again."""
     stop: Stopped | None = None
-    """For a stopped trial: the decision to stop it."""
+    """The decision to stop the trial; None if there is none."""
     hold_reason: str = ""
-    """The reason why it waits at a rung."""
+    """The reason why it waits at a rung; empty if it does not."""
     wait_reason: str = ""
-    """The reason why it makes no progress now, such as a full disk."""
+    """The reason why it makes no progress now, such as a full disk; empty if there is none."""
     epochs: dict[int, dict[str, float]] = field(default_factory=dict)
     folds: dict[int, list[dict[str, float]]] = field(default_factory=dict)
     """With cross-validation: the metrics of each fold, by epoch."""
     costed: Cost = field(default_factory=Cost)
-    """The costs of using it, measured while other trials ran, if cost is an objective."""
+    """The cost of using it, measured while other trials ran; empty unless cost is an objective."""
     inherited: list[InheritedEpochs] = field(default_factory=list)
     """The epochs that other trials have trained for this one, by source."""
     trainings: set[str] = field(default_factory=set)
-    """The fingerprints of the code, data and machine that trained it; several if any of these
-    changed between its attempts.
+    """The fingerprints of the code, data and machine that trained it.
+
+    There are several if any of these changed between its attempts.
     """
     started_ms: int = 0
     ended_ms: int = 0
     repeat_of: str = ""
-    """The candidate, for a training of a selection."""
+    """For a training of a selection: the candidate; otherwise empty."""
     training_key: str = ""
-    """Equal for trials that differ only in length, which are one training
-    (`trainables.checkpoints.lineage`).
+    """Equal for trials that differ only in length, and thus share one training.
+
+    See `trainables.checkpoints.lineage`.
     """
     precision: str = ""
     """The precision of its last epoch, fp32, bf16 or fp16; empty if it is not known."""
     stop_request: Requested | None = None
-    """The request that it should stop, if there is one."""
+    """The request to stop it; None if there is none."""
     is_freed: bool = False
     """True if its checkpoints were removed, and it has not run since."""
     evaluated: Evaluated | None = None
     """The last evaluation on the validation set (see `evaluation`)."""
     _best: tuple[int, int | None] = field(default=(-1, None), init=False, repr=False, compare=False)
-    """A cache of `best_epoch`, which is read very often: (number of epochs, best of them)."""
+    """The cache of `best_epoch`, which is read very often: (number of epochs, best epoch)."""
 
     @property
     def best_epoch(self) -> int | None:
         """The best epoch by the metric; None before the first.
 
-        Among equally good ones it is the one with the lowest validation loss, then the first.
+        Ties go to the epoch with the lowest validation loss, then to the first.
         """
         if self._best[0] != len(self.epochs):
             metric = self.metric
@@ -189,7 +192,7 @@ class TrialResult:
 
     @property
     def score(self) -> float:
-        """The value, with its sign changed if lower is better: a higher score is better."""
+        """The value, negated if lower values are better: a higher score is always better."""
         return self.metric.score(self.value)
 
     def error(self, images: int) -> float:
@@ -213,13 +216,13 @@ class TrialResult:
     def deviation(self) -> float | None:
         """The sample standard deviation of the folds' values at the best epoch.
 
-        None without folds.
+        None without cross-validation.
         """
         return self.best.get(self.metric.deviation_key)
 
     @property
     def evaluation(self) -> Evaluated | None:
-        """The evaluation of its best epoch on the validation set; None before."""
+        """The evaluation of its best epoch on the validation set; None if there is none yet."""
         last = self.evaluated
         return last if last is not None and last.epoch == self.best_epoch else None
 
@@ -227,7 +230,7 @@ class TrialResult:
     def cost(self) -> Cost:
         """The cost of using it, measured by `trainables.evaluation.cost` while nothing else ran.
 
-        Empty before.
+        Empty if there is no evaluation yet.
         """
         return self.evaluation.cost if self.evaluation is not None else {}
 
@@ -238,12 +241,12 @@ class TrialResult:
 
     @property
     def train_s(self) -> float:
-        """Seconds inside training and validation steps, including inherited epochs."""
+        """Seconds spent in training and validation steps, including those of inherited epochs."""
         return sum(metrics["time/epoch_s"] for metrics in self.epochs.values())
 
     @property
     def is_inheriting(self) -> bool:
-        """True if the journal still lacks some of the epochs that it inherits."""
+        """True if some of the epochs that it inherits are not in the journal yet."""
         return bool(self.inherited) and max(self.inherited[-1].epochs, default=0) > max(
             self.epochs, default=0
         )
@@ -262,8 +265,9 @@ class Session:
     """A session: the time during which one driver runs the search."""
 
     began_ms: int
-    """The Unix times at which its command began and of its last event. Their difference is not how
-    long it has run (`elapsed_ms`), since the date may have been set meanwhile.
+    """The Unix time at which its command started; `last_ms` is that of its last event.
+
+    Their difference is not its running time (`elapsed_ms`), since the clock may have been set.
     """
     last_ms: int
     slots: int
@@ -276,19 +280,22 @@ class Session:
     """The process that runs it; empty in journals of earlier versions."""
     boot: str = ""
     zero_ms: int = 0
-    """Its machine (`lease.boot_id`), and the reading of that monotonic clock at its beginning."""
+    """The reading of the monotonic clock of its machine when its command started, in ms.
+
+    `boot` is the id of this machine (`search.journal.lease.boot_id`).
+    """
     is_dated: bool = False
-    """True if its events have only dates, as in earlier versions."""
+    """True if its events have dates, but no elapsed times, as in earlier versions."""
     running: int = 0
     """The number of trials that run now."""
     elapsed_ms: int = 0
-    """Milliseconds since its command began, including the start of Ray."""
+    """Milliseconds since its command started, including the start of Ray."""
     slots_ms: int = 0
-    """The time of all slots together."""
+    """The time of all slots, added up."""
     trials_ms: int = 0
-    """The time that all trials together have run in it."""
+    """The time that trials have run in it, added up."""
     epoch_ms: int = 0
-    """`elapsed_ms` when an epoch was last reported, and when a trial last ended."""
+    """`elapsed_ms` at the last report of an epoch; `ended_ms` at the last end of a trial."""
     ended_ms: int = 0
 
     @classmethod
@@ -308,8 +315,8 @@ class Session:
     def count_until(self, time_ms: int, elapsed_ms: int | None) -> None:
         """Count the time until an event with this date and this elapsed time.
 
-        If there are only dates, as in journals of earlier versions, steps backward are ignored: the
-        date may have been set.
+        Without an elapsed time, as in journals of earlier versions, the dates are used. Backward
+        steps are ignored: the clock may have been set.
         """
         if elapsed_ms is None:
             self.is_dated = True
@@ -318,7 +325,7 @@ class Session:
         self.advance(elapsed_ms)
 
     def advance(self, elapsed_ms: int) -> None:
-        """Count the time until `elapsed_ms`; do nothing if that is in the past."""
+        """Count the time until `elapsed_ms`; do nothing if that has been counted already."""
         step = max(0, elapsed_ms - self.elapsed_ms)
         self.elapsed_ms += step
         self.slots_ms += step * self.slots
@@ -326,10 +333,10 @@ class Session:
 
     @property
     def now_ms(self) -> int:
-        """`elapsed_ms` at this moment, for a session that runs.
+        """The current `elapsed_ms` of a running session.
 
-        On its own machine it is computed from its clock, on another one from the date of its last
-        event.
+        On the session's own machine it is computed from the monotonic clock, on other machines from
+        the date of its last event.
         """
         if self.boot == boot_id():
             return time.monotonic_ns() // 1_000_000 - self.zero_ms
@@ -337,12 +344,12 @@ class Session:
 
     @property
     def trials_s(self) -> float:
-        """The seconds that all trials together have run in it."""
+        """The seconds that trials have run in it, added up."""
         return self.trials_ms / 1000
 
     @property
     def slot_s(self) -> float:
-        """The seconds of all slots together."""
+        """The seconds of all slots, added up."""
         return self.slots_ms / 1000
 
 
@@ -352,7 +359,7 @@ def elapsed_s(sessions: Iterable[Session]) -> float:
 
 
 def is_other_race(before: Selecting, now: Selecting) -> bool:
-    """True if the terms of a selection have changed, so that it is another race."""
+    """True if the terms of a selection have changed, so that it holds another race."""
     return (before.candidates, before.seeds, before.alpha) != (
         now.candidates,
         now.seeds,
@@ -371,7 +378,7 @@ class Opening:
 
     time_ms: int
     by: str
-    """The verb: `search.run`, `search.resume` or `search.select`."""
+    """The command: `search.run`, `search.resume` or `search.select`."""
     trial: str
 
     def __str__(self) -> str:
@@ -395,21 +402,22 @@ class Selection:
     """The first event of its last session."""
     sessions: list[Session]
     repeats: dict[str, TrialResult] = field(default_factory=dict)
-    """The trainings, by name, such as `t0007-s2`. `repeat_of` is the candidate."""
+    """The trainings, by name, such as `t0007-s2`. Their `repeat_of` is the candidate."""
     dropped: dict[str, Dropped] = field(default_factory=dict)
     """The candidates that were dropped from the race."""
     verdict: Selected | None = None
-    """The choice; None before it."""
+    """The result of the race; None until there is one."""
     tested: Tested | None = None
-    """The last evaluation of one of its trainings on the test set; None before."""
+    """The last evaluation of one of its trainings on the test set; None if there is none."""
     outcome: str = "running"
     reason: str = ""
 
     def begin_again(self, terms: Selecting) -> None:
-        """Begin another session on these terms, and bring back some of the dropped candidates.
+        """Start another session on these terms, and readmit some of the dropped candidates.
 
-        The `failed` ones come back. If the terms have changed, those that were clearly worse do,
-        too, since they may not be on the new terms. Their failed or stopped trainings continue.
+        The `failed` candidates are readmitted. If the terms have changed, those that were clearly
+        worse are, too, since they may not be on the new terms. Their failed or stopped trainings
+        continue.
         """
         again = self.failed & set(terms.candidates)
         if is_other_race(self.started, terms):
@@ -437,7 +445,7 @@ class Selection:
 
     @property
     def chosen(self) -> TrialResult | None:
-        """The training whose network was chosen; None before."""
+        """The training whose network was chosen; None before the verdict."""
         return self.repeats.get(self.verdict.trial) if self.verdict is not None else None
 
     @property
@@ -451,12 +459,12 @@ class Selection:
 
     @property
     def test(self) -> Json:
-        """The chosen training's evaluation on the test set; empty before."""
+        """The chosen training's evaluation on the test set; empty if there is none yet."""
         return self.tested.test if self.tested is not None and self.is_tested else {}
 
     @property
     def train_s(self) -> float:
-        """Seconds inside training and validation steps."""
+        """Seconds spent in training and validation steps."""
         return sum(trial.train_s for trial in self.repeats.values())
 
 
@@ -467,7 +475,7 @@ class Refinement:
     terms: RefinementTerms
     rounds: list[Refined] = field(default_factory=list)
     reason: str = ""
-    """The reason why it ended; empty before."""
+    """The reason why it ended; empty if it has not."""
 
     @property
     def is_over(self) -> bool:
@@ -492,7 +500,7 @@ class SearchResult:
     """
     trials: dict[str, TrialResult] = field(default_factory=dict)
     tested: Tested | None = None
-    """The last evaluation of one of its trials on the test set; None before."""
+    """The last evaluation of one of its trials on the test set; None if there is none."""
     openings: list[Opening] = field(default_factory=list)
     """Every use of the test set."""
     selection: Selection | None = None
@@ -508,13 +516,13 @@ class SearchResult:
     requests: dict[str, AnsweredRequest] = field(default_factory=dict)
     """The requests by id, in the order of their answers."""
     stopping: Requested | None = None
-    """The request that the search should stop; None once it has stopped."""
+    """The request to stop the search; None without one, and once the search has stopped."""
     _state: int = field(default=0, init=False, repr=False, compare=False)
     """A number that increases whenever `apply` or `cut_off` changes something."""
     _computed: dict[str, tuple[tuple[int, int], list[TrialResult]]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
-    """The cache of `_compute_once`: by function, ((state, number of trials), its result)."""
+    """The cache of `_compute_once`, by function name: ((state, number of trials), result)."""
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -530,8 +538,8 @@ class SearchResult:
     def kept_in(cls, home: Home) -> tuple[Self, str]:
         """Read the current result of a search, and the name of the driver that runs it, or "".
 
-        If a driver runs it, the time since the last event counts, too. If none does, trials that
-        were running are interrupted.
+        If a driver runs it, the time since the last event is counted, too. If none does, trials
+        that were running are marked as interrupted.
         """
         result, holder = cls.read(home.opened()), home.holder()
         if holder:
@@ -578,15 +586,14 @@ class SearchResult:
             self.current_sessions[-1].ended_ms = self.current_sessions[-1].elapsed_ms
 
     def until_now(self, holder: str) -> Self:
-        """Return a copy in which the time since the last event counts, while `holder` runs it.
+        """Return a copy that includes the time since the last event, while `holder` runs it.
 
-        No time counts if the holder is not the driver of the last session: then it is about to
-        begin a new one. Nor does any after the session's last event, when its driver only waits
-        for MLflow.
+        Return this object if the holder is not the driver of the last session, and thus about to
+        start a new one; or if the session has ended, and its driver only waits for MLflow.
         """
         if not self.current_sessions or not holder or self._last_outcome != "running":
             return self
-        # Behind a comma, the holder of a lease on another machine has "if that still lives".
+        # For a lease on another machine, ", if that still lives" follows the name of the driver.
         if holder.partition(",")[0] != self.current_sessions[-1].driver:
             return self
         session = replace(self.current_sessions[-1])
@@ -654,14 +661,14 @@ class SearchResult:
 
     @property
     def training(self) -> str:
-        """The current fingerprint of everything except the config that a training depends on.
+        """The current fingerprint of everything that a training depends on, except its config.
 
         Empty in journals of earlier versions.
         """
         return self.started.training
 
     def find(self, name: str) -> TrialResult | None:
-        """Return the trial, or training of the selection, of this name; None if there is none."""
+        """Return the trial, or training of the selection, with this name; None if there is none."""
         return self.trials.get(name) or (
             self.selection.repeats.get(name) if self.selection is not None else None
         )
@@ -709,7 +716,7 @@ class SearchResult:
             self.started = replace(self.started, experiment=data.experiment)
 
     def _answer(self, data: Requested, time_ms: int) -> None:
-        """Apply a request that was answered; one that was refused has no effect."""
+        """Apply an answered request; a refused one has no effect."""
         self.requests[data.id] = AnsweredRequest(time_ms, data)
         if data.is_refused:
             return
@@ -762,7 +769,7 @@ class SearchResult:
 
     @property
     def steps(self) -> float:
-        """The number of steps, each made by a single image, across the metric's range.
+        """The resolution of the metric: the reciprocal of the step that a single image makes.
 
         For a share of n images it is n. For other metrics, one image is assumed to move the value
         by 2 * (standard error) / sqrt(n), since that is 1 / n for a share of one half, whose
@@ -779,9 +786,9 @@ class SearchResult:
     def ranking(self) -> list[TrialResult]:
         """The trials that have a best epoch, without diverged and failed ones, the best first.
 
-        Of equally good ones, the cheaper one is first if cost is an objective, then the one with
-        the lower loss. The ranking is cached until the next event: a page needs it dozens of times,
-        and with thousands of trials it takes a tenth of a second.
+        Ties go to the cheaper trial if cost is an objective, then to the one with the lower loss.
+        The ranking is cached until the next event: a page needs it dozens of times, and with
+        thousands of trials it takes a tenth of a second.
         """
         return [*self._compute_once(SearchResult._rank_trials)]
 
@@ -826,16 +833,16 @@ class SearchResult:
 
     @property
     def cost_objectives(self) -> tuple[str, ...]:
-        """The names of the costs that are objectives beside the metric."""
+        """The names of the costs that are objectives besides the metric."""
         return tuple(self.started.experiment.get("objectives", ())[1:])
 
     @property
     def costs(self) -> dict[str, Cost]:
-        """The cost of using each trial's network, by trial, as far as it is known.
+        """The known costs of using the trials' networks, by trial.
 
-        If cost is an objective, all trials need the same kind of measurement. It is the one while
-        nothing else ran, if all trials have it, otherwise the one with their first epochs, which is
-        slower beside other trainings.
+        If cost is an objective, all trials need the same kind of measurement. If all have been
+        measured while nothing else ran, these measurements are used, otherwise those with their
+        first epochs, which other trainings slow down.
         """
         counted = self._counted
         all_alone = not self.cost_objectives or all(trial.cost for trial in counted)
@@ -870,7 +877,7 @@ class SearchResult:
 
     @property
     def chosen_test(self) -> Json:
-        """The evaluation of `chosen` on the test set; empty before."""
+        """The evaluation of `chosen` on the test set; empty if there is none yet."""
         return (
             self.selection.test
             if self.selection is not None and self.selection.chosen is not None
@@ -888,19 +895,19 @@ class SearchResult:
 
     @property
     def is_selection_old(self) -> bool:
-        """True if the search continued after its selection: others may be the best now."""
+        """True if the search continued after its selection: other trials may be the best now."""
         return self.selection is not None and self.current_sessions is self.sessions
 
     @property
     def passed_over(self) -> dict[str, str]:
-        """Better trials, with the damage of their checkpoints that was found before the test."""
+        """Better trials that the test skipped, with the damage of their checkpoints."""
         return (self.tested.passed_over or {}) if self.tested is not None else {}
 
     @property
     def is_over(self) -> bool:
         """True if the search has ended, so that a selection may begin.
 
-        If its budget or a request has ended it, some of its trials may be unfinished.
+        Some of its trials may be unfinished if its budget is used up or a request has stopped it.
         """
         return self.outcome in OPEN or (self.outcome in ENDED and not self.unfinished)
 
@@ -936,14 +943,14 @@ class SearchResult:
 
     @property
     def test(self) -> Json:
-        """The best trial's evaluation on the test set; empty before."""
+        """The best trial's evaluation on the test set; empty if there is none yet."""
         return self.tested.test if self.tested is not None and self.is_tested else {}
 
     @property
     def is_tested(self) -> bool:
         """True if there is nothing left for this search to test.
 
-        A sealed search has nothing to test: a selection does it.
+        A sealed search has nothing to test: only a selection uses the test set.
         """
         best = self.best
         if self.is_sealed and self.tested is None:
@@ -970,7 +977,7 @@ class SearchResult:
 
     @property
     def reused_epochs(self) -> dict[str, tuple[int, int]]:
-        """By the search that trained them: (trials that reuse epochs, reused epochs)."""
+        """Number of trials that reuse epochs, and of epochs they reuse, by the search of origin."""
         totals: dict[str, tuple[int, int]] = {}
         for trial in self.trials.values():
             for search in {source.search: None for source in trial.inherited}:
@@ -989,7 +996,7 @@ class SearchResult:
 
     @property
     def train_s(self) -> float:
-        """Seconds inside the training and validation steps of all trials, without reused epochs."""
+        """Seconds spent in training and validation steps of all trials, without reused epochs."""
         return sum(
             metrics["time/epoch_s"]
             for trial in self.trials.values()
@@ -998,7 +1005,7 @@ class SearchResult:
 
     @property
     def started_ms(self) -> int:
-        """The Unix time in milliseconds at which the first command began."""
+        """The Unix time in milliseconds at which the search's first command started."""
         return self.sessions[0].began_ms
 
     @property
@@ -1027,10 +1034,10 @@ class SearchResult:
 
 
 def _share_parts(config: Json, template: Json) -> Json:
-    """Replace the parts of a config that are equal to those of `template` by the same objects.
+    """Replace the parts of a config that equal those of `template` by the same objects.
 
-    Most parts are equal in all trials of a search, such as `data`. With thousands of trials they
-    would take as much memory as all epochs.
+    Most parts, such as `data`, are equal in all trials of a search. With thousands of trials,
+    copies of them would take as much memory as all epochs.
     """
     return {
         name: template[name] if _is_same(value, template.get(name)) else value
@@ -1048,10 +1055,10 @@ def _is_same(part: Any, other_part: Any) -> bool:
 
 
 def furthest_of_each_training(trials: Sequence[TrialResult]) -> list[TrialResult]:
-    """Return one trial per training, in the given order: the one that has reached the last epoch.
+    """Return one trial per training, in the given order: the one that has trained furthest.
 
-    Among several it is the one that is planned to be longest. A failed trial represents its
-    training only if all trials of the training failed.
+    Ties go to the trial with more planned epochs. A failed trial represents its training only if
+    all trials of the training failed.
     """
     furthest: dict[str, TrialResult] = {}
     for trial in trials:

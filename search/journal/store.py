@@ -1,8 +1,8 @@
-"""The home of a search: a folder, or a place in a bucket with copies in local folders.
+"""The home of a search, where it is stored: a folder, or a bucket with copies in local folders.
 
-With a bucket, the driver writes to a local folder of its own, and readers download what they need
-into another one. The bucket is the truth. The checkpoints of trials do not pass through the driver:
-each worker uploads its own to the bucket (`cluster.storage.mirror`).
+With a bucket, the driver writes to its own local folder, and readers download the files they need
+into another one. The bucket is the source of truth. The checkpoints of trials do not pass through
+the driver: each worker uploads its own to the bucket (`cluster.storage.mirror`).
 """
 
 import argparse
@@ -33,34 +33,34 @@ from trainables.checkpoints.heartbeat import SEND_S, Beat, beat_of, last_beats
 from trainables.disk import read_regular
 
 Storage = Path | Bucket
-"""A place that contains searches."""
+"""A storage that contains searches: a folder, or a prefix in a bucket."""
 TRIALS, BEATS = "trials", "beats"
 DECISION = "improvement.json"
-"""The file beside the journal with the decision of `search.improve`."""
+"""The file next to the journal with the decision of `search.improve`."""
 REQUESTS = "requests"
 """The folder of requests to the driver (`search.journal.requests`)."""
 OpenedJournal = tuple[Journal, list[Event]]
 
 
 class Place(NamedTuple):
-    """The place of a trial's checkpoints, as values that can be sent to other machines."""
+    """The location of a trial's checkpoints, as values that can be sent to other machines."""
 
     folder: str
-    """The folder; with a mirror the address in the bucket, for messages only."""
+    """The folder; with a mirror, the address in the bucket, which only messages use."""
     mirror: CheckpointMirror | None = None
-    """Copies them to a bucket; None for a folder."""
+    """Copies the checkpoints to a bucket; None if they are stored in a folder."""
 
 
 @dataclass(frozen=True)
 class StoredSize:
-    """The disk space of a search, or the space in a bucket."""
+    """The size of a search, on disk or in a bucket."""
 
     files: int
     bytes: int
 
 
 def own_path(text: str) -> Path:
-    """Parse the path of a file or folder, as the type of an option.
+    """Parse the path of a file or folder, as the `type` of an argparse option.
 
     `~` means the home folder, even if the shell did not expand it.
 
@@ -80,7 +80,7 @@ def storage(text: str) -> Storage:
     """Parse `--storage`: a folder or `s3://BUCKET/PREFIX`.
 
     Raises:
-        argparse.ArgumentTypeError: it is neither of these.
+        argparse.ArgumentTypeError: the text is neither of these.
     """
     if "://" not in text:
         return own_path(text)
@@ -102,7 +102,7 @@ def home(place: Storage, name: str) -> "Home":
 def searches_in(place: Storage) -> list[str]:
     """Return the names of the searches in a place, sorted.
 
-    In a bucket these are all prefixes, whether they contain a search or not.
+    In a bucket, these are all prefixes, even those that contain no search.
     """
     if isinstance(place, Path):
         return sorted(path.parent.name for path in place.glob(f"*/{FILE_NAME}"))
@@ -111,15 +111,15 @@ def searches_in(place: Storage) -> list[str]:
 
 
 class Home:
-    """A search that is kept in a folder."""
+    """The home of a search that is stored in a folder."""
 
     is_shared: ClassVar = True
     """True if other machines may see the same folder."""
     asked_every_s: ClassVar = 0.25
-    """Seconds between two looks for requests."""
+    """Seconds between two polls for requests."""
     beats_every_s: ClassVar = 1.0
     beats_late_s: ClassVar = 0.0
-    """Seconds between two looks for heartbeats, and the delay in seconds with which they arrive."""
+    """Seconds between two polls for heartbeats, and their delay in seconds."""
     patience_s: ClassVar = PATIENCE_S
     """A driver whose lock has not changed for this many seconds counts as dead."""
 
@@ -130,11 +130,11 @@ class Home:
         return str(self.folder)
 
     def exists(self) -> bool:
-        """True if there is a search, complete or not."""
+        """True if the folder has a journal or trials."""
         return any((self.folder / part).exists() for part in (FILE_NAME, TRIALS))
 
     def opened(self, *, files: bool = False) -> Path:
-        """Return a folder with the journal, for readers.
+        """Return a local folder with the journal, for readers.
 
         With `files`, it also has the files that the journal names as evidence, and the decision of
         an improvement.
@@ -146,7 +146,7 @@ class Home:
         return Tail(self.folder / FILE_NAME)
 
     def stamp(self) -> str:
-        """Return a text that changes whenever the journal does; empty if there is no journal."""
+        """Return a string that changes whenever the journal does; empty if there is no journal."""
         try:
             status = (self.folder / FILE_NAME).stat()
         except FileNotFoundError:
@@ -154,7 +154,7 @@ class Home:
         return f"{status.st_ino} {status.st_size} {status.st_mtime_ns}"
 
     def read(self, part: str) -> Path:
-        """Return the path of a file or folder of the search, for readers."""
+        """Return the local path of a file or folder of the search, for readers."""
         return self.folder / part
 
     def lease(
@@ -175,7 +175,7 @@ class Home:
             return b""
 
     def journal(self, *, new: bool) -> OpenedJournal:
-        """Open the journal for writing, and return its events. The caller holds the lease."""
+        """Open the journal for writing, and return its events. The caller must hold the lease."""
         return (Journal(self.folder), []) if new else Journal.reopen(self.folder)
 
     def names(self) -> list[str]:
@@ -191,7 +191,7 @@ class Home:
         return sorted(path.name for path in (self.folder / TRIALS).glob("*"))
 
     def place(self, trial: str) -> Place:
-        """Return the place of a trial's checkpoints."""
+        """Return the location of a trial's checkpoints."""
         return Place(str((self.folder / TRIALS / trial).absolute()))
 
     def has(self, checkpoint: str) -> bool:
@@ -199,9 +199,9 @@ class Home:
         return (self.folder / checkpoint).is_dir()
 
     def checkpoints(self, trials: Iterable[str]) -> dict[str, dict[str, int]]:
-        """Return the bytes of each checkpoint of these trials, by trial and name.
+        """Return the size in bytes of each checkpoint of these trials, by trial and name.
 
-        Of a file that n trials share, each counts an n-th part.
+        A file that n checkpoints share counts as an n-th of its size in each of them.
         """
         sizes_by_trial = {
             trial: {
@@ -213,7 +213,7 @@ class Home:
         return {trial: sizes for trial, sizes in sizes_by_trial.items() if sizes}
 
     def drop(self, trial: str, checkpoints: Iterable[str]) -> None:
-        """Remove checkpoints of a trial, as far as they exist."""
+        """Remove checkpoints of a trial, if they exist."""
         for name in checkpoints:
             remove(self.folder / TRIALS / trial / name)
 
@@ -222,13 +222,19 @@ class Home:
         return last_beats(folders)
 
     def fetch(self, *parts: str) -> None:
-        """Copy files or folders of the search into the driver's folder, as far as they exist."""
+        """Copy files or folders of the search into the driver's folder, if they exist.
+
+        Do nothing here, where the search is stored in the driver's folder.
+        """
 
     def keep(self, *parts: str) -> None:
-        """Copy files or folders from the driver's folder to where the search is kept."""
+        """Copy files or folders from the driver's folder to the storage.
+
+        Do nothing here, where the search is stored in the driver's folder.
+        """
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file atomically, and `keep` it."""
+        """Write a file atomically, and copy it to the storage (`keep`)."""
         _write(self.folder / name, content)
         self.keep(name)
 
@@ -245,7 +251,7 @@ class Home:
         _write(self.folder / REQUESTS / request, content)
 
     def requests(self) -> dict[str, int]:
-        """Return the bytes of each object among the requests, by name."""
+        """Return the size in bytes of each file in the folder of requests, by name."""
         sizes = dict[str, int]()
         with suppress(FileNotFoundError), self._requests() as folder, os.scandir(folder) as entries:
             for entry in entries:
@@ -277,7 +283,8 @@ class Home:
     def _requests(self) -> Iterator[int]:
         """Open the folder of requests, and yield its descriptor.
 
-        Others can write here, so links are not followed: neither of the folder nor in it.
+        Others can write to it, so symbolic links are not followed: the folder must not be one, nor
+        the requests in it.
         """
         descriptor = os.open(self.folder / REQUESTS, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
@@ -286,15 +293,15 @@ class Home:
             os.close(descriptor)
 
     def size(self) -> StoredSize:
-        """Count the files and their bytes, without the lock."""
+        """Return the size of the search, without the lock."""
         lock = self.folder / LOCK_FILE
         files = [path for path in self.folder.rglob("*") if path.is_file() and path != lock]
         return StoredSize(len(files), _bytes_of(files))
 
     def remove(self) -> None:
-        """Remove the whole search. The caller holds the lease.
+        """Remove the whole search. The caller must hold the lease.
 
-        The journal goes last: if this is interrupted, the rest is still listed as a search.
+        The journal is removed last: if this is interrupted, the rest is still listed as a search.
         """
         last = [self.folder / name for name in (FILE_NAME, LOCK_FILE)]
         for path in self.folder.iterdir():
@@ -311,7 +318,7 @@ class Home:
 
 
 class BucketHome(Home):
-    """A search that is kept in a bucket."""
+    """The home of a search that is stored in a bucket."""
 
     is_shared: ClassVar = False
     asked_every_s: ClassVar = 2.0
@@ -327,7 +334,7 @@ class BucketHome(Home):
         return str(self.bucket)
 
     def exists(self) -> bool:
-        """True if the bucket has the beginning of a journal."""
+        """True if the bucket has the first piece of the journal."""
         self.bucket.reach()
         return self.bucket.has(f"{FILE_NAME}/{FIRST}")
 
@@ -360,7 +367,7 @@ class BucketHome(Home):
         return CopyTail(self.bucket / FILE_NAME)
 
     def stamp(self) -> str:
-        """Return a text that changes whenever the journal does: only its last piece grows."""
+        """Return the name and tag of the last piece, which change whenever the journal does."""
         return repr(max((self.bucket / FILE_NAME).listing().items(), default=""))
 
     def read(self, part: str) -> Path:
@@ -395,10 +402,10 @@ class BucketHome(Home):
     def journal(self, *, new: bool) -> OpenedJournal:
         """Create the driver's copy of the journal, and open it for writing.
 
-        Files in the driver's folder, left by an earlier driver, are removed.
+        Files that an earlier driver has left in the driver's folder are removed.
 
         Raises:
-            JournalError: `new`, and the search exists already.
+            JournalError: the search should be `new`, but exists already.
         """
         copy = JournalCopy(self.bucket / FILE_NAME)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -437,7 +444,7 @@ class BucketHome(Home):
         return True
 
     def checkpoints(self, trials: Iterable[str]) -> dict[str, dict[str, int]]:
-        """Return the bytes of each checkpoint of these trials, by trial and name."""
+        """Return the size in bytes of each checkpoint of these trials, by trial and name."""
         names, sizes_by_trial = set(trials), dict[str, dict[str, int]]()
         for part, size in (self.bucket / TRIALS).sizes().items():
             trial, name, *rest = part.split("/")
@@ -447,7 +454,7 @@ class BucketHome(Home):
         return sizes_by_trial
 
     def drop(self, trial: str, checkpoints: Iterable[str]) -> None:
-        """Remove checkpoints of a trial from the bucket, as far as they exist."""
+        """Remove checkpoints of a trial from the bucket, if they exist."""
         mirror = self.place(trial).mirror
         assert mirror is not None
         mirror.drop(checkpoints)
@@ -489,7 +496,7 @@ class BucketHome(Home):
         self.bucket.put(content, f"{REQUESTS}/{request}")
 
     def requests(self) -> dict[str, int]:
-        """Return the bytes of each request in the bucket, by name; do not retry for long."""
+        """Return the size in bytes of each request in the bucket, by name. Retry only briefly."""
         return (replace(self.bucket, quick=True) / REQUESTS).sizes()
 
     def request(self, request: str, most: int) -> bytes:
@@ -504,7 +511,7 @@ class BucketHome(Home):
         replace(self.bucket, quick=True).remove([f"{REQUESTS}/{request}"])
 
     def size(self) -> StoredSize:
-        """Count the objects and their bytes, without the lock."""
+        """Return the size of the search in the bucket, without the lock."""
         sizes = {name: size for name, size in self.bucket.sizes().items() if name != LOCK_FILE}
         return StoredSize(len(sizes), sum(sizes.values()))
 
@@ -551,7 +558,7 @@ def _bytes_in(checkpoint: Path) -> int:
 
 
 def _bytes_of(files: Iterable[Path]) -> int:
-    """Add up the bytes of files; of a file with n hard links, an n-th part counts."""
+    """Add up the sizes of files in bytes; one with n hard links counts as an n-th of its size."""
     return sum(status.st_size // status.st_nlink for status in map(Path.stat, files))
 
 

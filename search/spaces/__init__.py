@@ -1,4 +1,4 @@
-"""The named search spaces, one a file, each with `space()`, and `FOR`: what it is for.
+"""The named search spaces, one per module, with `space()` and a line on its purpose, `FOR`.
 
-`find` looks one up by name, or loads a user's own.
+`find` looks up a space by name, or loads a user's own.
 """

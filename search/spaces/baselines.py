@@ -1,4 +1,4 @@
-"""The traditional way: hand-made features and a classifier, as a baseline for networks."""
+"""The traditional approach: hand-made features and a classifier, as a baseline for networks."""
 
 from search.space import Choice, SearchSpace
 
@@ -8,7 +8,7 @@ SVM, KNN, TREE = ({"model.name": name} for name in ("svm", "knn", "tree"))
 
 
 def space() -> SearchSpace:
-    """Return features, classifier and each classifier's own settings: 96 configurations."""
+    """Return the space: features, classifier, and the classifier's settings; 96 points."""
     return SearchSpace(
         {
             "model.name": Choice("svm", "knn", "tree"),

@@ -25,14 +25,14 @@ def names() -> list[str]:
 
 
 def purpose(name: str) -> str:
-    """Return the purpose of a named space, in one line."""
+    """Return a line on the purpose of a named space."""
     return str(importlib.import_module(f"search.spaces.{name}").FOR)
 
 
 def find(source: str) -> SearchSpace:
     """Return the space with this name, or the one at `file.py:name`.
 
-    In a file it is a `SearchSpace`, or a function that returns one.
+    A file is executed. Its `name` is a `SearchSpace`, or a function that returns one.
 
     Raises:
         ConfigError: there is no such space, or it is not valid.
@@ -47,7 +47,7 @@ def find(source: str) -> SearchSpace:
 
 
 def file_of(source: str) -> tuple[Path, str] | None:
-    """Return the file of a user's own space and the name in it; None for a named space."""
+    """Return the path of a user's own space and the name in it; None for a named space."""
     path, colon, attribute = source.rpartition(":")
     if colon:
         return expand_path(path), attribute
@@ -55,7 +55,10 @@ def file_of(source: str) -> tuple[Path, str] | None:
 
 
 def sha256_of(source: str) -> str:
-    """Return the SHA-256 of a user's space file, which is not run; empty for a named space."""
+    """Return the SHA-256 of a user's space file, without executing it.
+
+    Empty for a named space, or if there is no such file.
+    """
     file = file_of(source)
     if file is None or not file[0].is_file():
         return ""
@@ -77,14 +80,14 @@ def _from_file(path: Path, attribute: str) -> SearchSpace:
         return as_space(getattr(module, attribute), f"{path}:{attribute}")
     except ConfigError:
         raise
-    except Exception as error:  # any error in a user's file is reported in one line
+    except Exception as error:  # report any error in a user's file in one line
         raise ConfigError(
             f"space file '{path}' cannot be read ({type(error).__name__}: {error})."
         ) from error
 
 
 def as_space(value: Any, source: str) -> SearchSpace:
-    """Return a `SearchSpace`, or call a function that returns one; `source` is named in errors.
+    """Return a `SearchSpace`, or call a function that returns one. Errors name the `source`.
 
     Raises:
         ConfigError: the value is neither of these.

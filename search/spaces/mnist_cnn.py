@@ -1,4 +1,4 @@
-"""The paper's custom MNIST net over continuous ranges."""
+"""The paper's custom network for MNIST, over continuous ranges."""
 
 from search.space import Choice, Float, Int, SearchSpace
 
@@ -6,9 +6,10 @@ FOR = "Small grey images, such as digits: one small network, finely tuned."
 
 
 def space() -> SearchSpace:
-    """Return the space: optimizer and its settings, dropout, width and batch size; 10 epochs.
+    """Return the space: optimizer and its settings, dropout, width and batch size.
 
-    The optimizer's settings are learning rate, momentum (only of SGD) and weight decay.
+    The optimizer's settings are learning rate, momentum (only for SGD) and weight decay. All trials
+    have 10 epochs.
     """
     return SearchSpace(
         {

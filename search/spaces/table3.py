@@ -1,7 +1,7 @@
 """The paper's Table III: five hyperparameters with three values each, 243 configurations.
 
-The paper's best row is 0.001, 64, 20 epochs, 10 layers, 3x3. "Layers" are weight layers: n - 2
-convolutions and two dense ones.
+The paper's best row is learning rate 0.001, batch size 64, 20 epochs, 10 layers and filter size 3.
+"Layers" are layers with weights: n layers are n - 2 convolutions and two dense layers.
 """
 
 from search.space import Choice, SearchSpace
@@ -21,7 +21,7 @@ PAPERS_BEST = {
 
 
 def space() -> SearchSpace:
-    """Return the five hyperparameters of the `deep_cnn` with Adam.
+    """Return the space: five hyperparameters of `deep_cnn`, trained with Adam.
 
     They are learning rate, batch size, epochs, number of layers and filter size.
     """

@@ -1,6 +1,6 @@
 """Fine-tuning of networks that were pretrained on other images.
 
-Searched are the network, the part that is frozen, and the learning rates of head and backbone.
+The space has the network, its frozen part, and the learning rates of head and backbone.
 """
 
 from search.space import Choice, Float, SearchSpace
@@ -10,14 +10,14 @@ FOR = (
 )
 
 FAMILIES = ("resnet18", "mobilenet_v2", "squeezenet1_0")
-"""Small enough for a CPU; those whose weights are not at hand are left out."""
+"""Networks that are small enough for a CPU; those without available weights are left out."""
 
 
 def space() -> SearchSpace:
-    """Return the space of three small networks (or `--set model.name=...`); 10 epochs.
+    """Return the space of three small networks, or of another one by `--set model.name=...`.
 
-    It has the network, the frozen part, the rates of head and backbone, weight decay, batch size
-    and augmentation.
+    It has the network, its frozen part, the learning rates of head and backbone, weight decay,
+    batch size and augmentation. All trials have 10 epochs.
     """
     return SearchSpace(
         {

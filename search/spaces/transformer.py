@@ -6,9 +6,10 @@ FOR = "Thousands of small images: a vision transformer that learns from nothing.
 
 
 def space() -> SearchSpace:
-    """Return the space: the network's shape and how it is trained; 20 epochs.
+    """Return the space: the shape of the network, and the settings of its training.
 
-    It has patch, depth and width, dropout, learning rate, weight decay and batch size.
+    It has patch size, depth, width, dropout, learning rate, weight decay and batch size. All trials
+    have 20 epochs.
     """
     return SearchSpace(
         {

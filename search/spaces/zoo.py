@@ -1,6 +1,6 @@
-"""The choice of a network for some images, among the families of torchvision.
+"""The choice among torchvision's families of networks, each with its own ranges.
 
-Each has ranges of its own; the traditional way stands beside them.
+The traditional approach (hand-made features and a classifier) is included for comparison.
 """
 
 from search.space import Cases, Choice, Float, SearchSpace
@@ -22,23 +22,23 @@ FAMILIES = (
     "inception_v3",
     "vgg16_bn",
 )
-"""The cheap before the expensive."""
+"""The families of networks, roughly from cheap to expensive."""
 BASELINES = ("svm", "knn", "tree")
 FIRST = (*FAMILIES[:2], "svm", *FAMILIES[2:], "knn", "tree")
-"""In the order in which they are tried."""
+"""The models, in the order in which they are first tried."""
 
 UNNORMALISED = ("alexnet", "vit_b_16", "squeezenet1_0")
-"""Without batch normalisation a large step makes these diverge."""
+"""Families without batch normalisation, which large learning rates make diverge."""
 NORMALISED = tuple(name for name in FAMILIES if name not in UNNORMALISED)
 DROPOUT = ("alexnet", "vgg11_bn", "vgg16_bn")
-"""Large dense layers that overfit without it."""
+"""Families with large dense layers, which overfit without dropout."""
 
 
 def space() -> SearchSpace:
     """Return the space: the family, and ranges that depend on it.
 
-    Of a network these are optimizer, learning rate, weight decay, dropout if its dense layers are
-    large, and batch size, over 20 epochs; of a baseline its features.
+    For a network these are optimizer, learning rate, weight decay, batch size and, if its dense
+    layers are large, dropout; for a baseline, its features. All networks are trained for 20 epochs.
     """
     return SearchSpace(
         {
@@ -76,7 +76,7 @@ def space() -> SearchSpace:
 
 
 def defaults(name: str) -> dict[str, str | float]:
-    """Return the params that a network is tried with first."""
+    """Return the params with which a network is first tried."""
     lr = 1e-4 if name in UNNORMALISED else 1e-3
     return {
         "model.name": name,
