@@ -293,8 +293,8 @@ class Evaluations:
     def _next(self, worker: Worker | None = None) -> TrialResult | None:
         """Remove the next trial from the queue and return it; None if there is none, or no time.
 
-        With a `worker`, trials whose outputs it has cached come first, and those that another worker
-        has cached come last.
+        With a `worker`, trials whose outputs it has cached come first, and those that another
+        worker has cached come last.
         """
         if not self._has_next:
             return None

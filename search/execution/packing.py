@@ -88,7 +88,7 @@ def staff(
 def pack(experiment: Experiment, workers: "Workers", have: Resources) -> Packing:
     """Choose the packing for a search on a machine or cluster with these resources.
 
-    With `--fuse` N, it is as requested. With `auto` on whole GPUs, or `on`, the workers measure it
+    With `--fuse N`, it is as requested. With `measure`, or `auto` on whole GPUs, workers measure it
     for the first network among sampled configurations; if that fails, trials are not packed.
     """
     fuse, count = experiment.fuse, slots(have, experiment.demand)
