@@ -1,6 +1,7 @@
-"""Evaluation after the last trial: all finished trials on the validation set, the best on the test.
+"""Evaluation of finished trials on the validation set, and of the best one on the test set.
 
-Workers do the computing; this module decides the order, and writes the results to the journal.
+It follows the last trial. Workers do the computing; this module decides the order, and writes the
+results to the journal.
 """
 
 import time
@@ -58,7 +59,7 @@ class Crew(Protocol):
 
     @property
     def broken(self) -> type[Exception]:
-        """The error that `get` raises if there is no answer; a base class of `raised`."""
+        """The error that `get` raises if there is no answer; `raised` is a subclass or the same."""
 
     def crew(self, count: int, *, started: int) -> list[Worker]:
         """Return at most `count` workers.
@@ -121,7 +122,8 @@ def evaluate(
 ) -> None:
     """Evaluate those of these trials that have no evaluation yet.
 
-    Paused trials are evaluated, too. Those in `first` are evaluated even after the time budget.
+    Interrupted trials are evaluated, too. Those in `first` are evaluated even after the time
+    budget.
     """
     if driver.interrupted:
         return
@@ -147,15 +149,15 @@ class Evaluations:
     ) -> None:
         self.driver, self.workers, self.tick = driver, workers, tick
         self.reasons: dict[str, list[str]] = {}
-        """Reason to the trials that could not be evaluated."""
+        """Maps each reason to the trials that could not be evaluated because of it."""
         self.keys: dict[str, Hashable] = {}
-        """Trial to its cost key; trials with the same key have the same inference cost."""
+        """Maps trials to cost keys; trials with the same key have the same inference cost."""
         self.costs: dict[Hashable, Cost] = {}
         self.crew: list[Worker] = []
         self.lost: set[str] = set()
         """Trials during whose evaluation a worker died once."""
         self.remembered: dict[int, Set[str]] = {}
-        """`id` of a worker to the trials whose validation outputs it has cached."""
+        """Maps the `id` of a worker to the trials whose validation outputs it has cached."""
         self.first = {trial.trial for trial in first}
         self.waiting: deque[TrialResult] = deque()
         for trial in (*first, *rest):
@@ -195,8 +197,8 @@ class Evaluations:
     def _get_ready(self, slots: int) -> None:
         """Start workers, and have them import the modules for evaluation before timing begins.
 
-        The number of workers grows with the training time of an epoch, since starting a worker
-        takes `READY_S`.
+        The number of workers grows with the time that one epoch of all queued trials takes, since
+        starting a worker takes `READY_S`.
         """
         most = min(slots, len(self.waiting))
         useful = 1 + int(sum(trial.best["time/epoch_s"] for trial in self.waiting) / READY_S)

@@ -56,7 +56,7 @@ class Watch:
             kill or kill_process,
         )
         self.killed: dict[str, str] = {}
-        """Trial to the reason for which it was killed, until its failure has been reported."""
+        """Maps a killed trial to the reason, until its failure has been reported."""
         self._seen: dict[Path, tuple[Beat, float]] = {}
         self._looked = -every_s
 

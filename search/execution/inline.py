@@ -29,7 +29,7 @@ from trainables.messages import decode_reports, encode_reports
 
 
 class Raised(RuntimeError):
-    """An evaluation raised; the message is its traceback."""
+    """An evaluation raised an error; the message is its traceback."""
 
 
 class Call:
@@ -50,7 +50,7 @@ class Call:
             self.answer = self.method(*self.arguments)
         except BdbQuit as error:
             raise KeyboardInterrupt from error
-        except Exception as error:  # noqa: BLE001 - whatever an evaluation raises is its reason
+        except Exception as error:  # noqa: BLE001 - any error is recorded as the reason
             self.error = _text(error)
 
 
@@ -63,11 +63,11 @@ class Here:
         self.process, self.dataset = process, dataset
 
     def crew(self, count: int, *, started: int) -> list[Process]:
-        """Return this process."""
+        """Return the only worker, this process."""
         return [self.process]
 
     def for_test(self) -> Process:
-        """Return this process."""
+        """Return the only worker, this process."""
         return self.process
 
     def keep(self, worker: Process) -> None:

@@ -27,7 +27,7 @@ class Job:
 
     trial: str
     config: Json
-    """A `TrialConfig` as a dict."""
+    """The trial's `TrialConfig`, as a dict."""
     folder: str
     """The folder of its checkpoints; with a mirror, their place in the bucket."""
     request: TrialRequest

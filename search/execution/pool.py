@@ -223,9 +223,9 @@ class Workers:
     def resize(self, count: int) -> int:
         """Set the number of workers, and return the number of those that are running.
 
-        Surplus shared workers take no more trials; those with the fewest trials are chosen. They
-        end once they are empty, or immediately if they have not started for lack of resources. In
-        that case their trials are retried.
+        Surplus shared workers take no more trials: first those that have not started, then those
+        with the fewest trials. They end once they are empty, or immediately if they have not
+        started; in that case their trials are retried.
         """
         self.count = count
         if self.members == 1:
@@ -264,7 +264,13 @@ class Workers:
             configs: sampled configurations; the first is measured.
             trials: the maximal number of trials per worker.
             processes: images per second by the number of processes on one GPU, from `rates`.
-            patience_s: the seconds after which Ray's `GetTimeoutError` is raised.
+            patience_s: the maximal seconds to wait.
+
+        Returns:
+            The fields of a `TrainingPlan` by name.
+
+        Raises:
+            GetTimeoutError: it takes longer than `patience_s`.
         """
         worker = self.idle[0] if self.idle else self._new_for_test()
         answer = worker.plan.remote(
@@ -277,9 +283,10 @@ class Workers:
         return packing
 
     def rates(self, config: TrialConfig, count: int, patience_s: float) -> float:
-        """Measure the images per second of `count` workers that train at once on one GPU.
+        """Measure the images per second of `count` workers together that train at once on one GPU.
 
-        Raises Ray's `GetTimeoutError`, a `TimeoutError`, if a step takes longer than `patience_s`.
+        Raises:
+            GetTimeoutError: starting or measuring takes longer than `patience_s`.
         """
         card = placement_group([{"GPU": self.demand.gpus}])
         try:
@@ -407,7 +414,7 @@ class Workers:
         for actor in ray.util.list_named_actors(all_namespaces=True):
             key, *node = actor["name"].split(" ")
             if actor["namespace"] == NAMESPACE and key == self.key:
-                with suppress(ValueError):  # it has ended since
+                with suppress(ValueError):  # the worker has ended meanwhile
                     worker = ray.get_actor(actor["name"], namespace=NAMESPACE)
                     claims[worker.claim.remote(claim)] = node[0], worker
         replies = (
@@ -467,7 +474,7 @@ class Member:
         return self._heard[0]
 
     def leave(self) -> None:
-        """Free the place."""
+        """Free the place for another trial."""
         self.worker.taken.discard(self._name)
 
     def __getattr__(self, method: str) -> Any:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TuneExecutor:
-    """A Ray session whose workers have started."""
+    """The executor of a running Ray session, with its workers and their limit."""
 
     limit: Limit
     crew: "Workers"

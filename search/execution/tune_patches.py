@@ -20,7 +20,7 @@ from search.execution.job import JOB, Handed
 from search.execution.pool import Member, Worker, Workers
 
 Errors = dict[str, Any]
-"""Tune's trial id to the error of the failed trial."""
+"""Maps Tune's id of a failed trial to its error."""
 Function = Callable[..., Any]
 
 

@@ -106,10 +106,7 @@ class RayProcess(Process):
         return rate(TrialConfig.from_dict(config), dataset, self._device)
 
     def get_current_ip_pid(self, place: str = "") -> tuple[str, int]:
-        """Return the IP address of this node and the pid of this process, as Tune requests it.
-
-        `place` is unused: a `Member` passes it to every method.
-        """
+        """Return the IP address of this node and the pid of this process, as Tune requests it."""
         return ray.util.get_node_ip_address(), os.getpid()
 
     def get_auto_filled_metrics(
@@ -172,7 +169,7 @@ class TrialWorker(RayProcess):
             _forget(self._job)
 
     def claim(self, claim: str) -> bool:
-        """Assign the worker to the search with this claim; False if another search has it.
+        """Assign the worker to the search with this claim; False if it has been claimed already.
 
         The first claim also starts the thread that ends the process when it is unused for long.
         """

@@ -47,7 +47,7 @@ class Prepared:
     local: Resources
     notes: list[str]
     weights: dict[str, str] = field(default_factory=dict)
-    """Name to digest of each file of pretrained weights."""
+    """Maps the name of each file of pretrained weights to its digest."""
     waiting: WaitingTime = field(default_factory=WaitingTime)
     """The time spent on loading the data and the weights."""
 
@@ -209,7 +209,7 @@ def check_storage(experiment: Experiment) -> None:
     """Check that the storage can be written to.
 
     Raises:
-        NotReady: it cannot.
+        NotReady: the storage is not writable.
     """
     if isinstance(experiment.storage, Bucket):
         return experiment.storage.check()

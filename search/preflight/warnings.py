@@ -70,7 +70,7 @@ def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
 
 
 def idle_options(experiment: Experiment) -> Iterator[str]:
-    """Yield a note for each of --trials and --price if it has no effect on the search."""
+    """Yield a note if the space has fewer points than --trials, and if --price has no effect."""
     if experiment.capped:
         yield f"note: {experiment.capped}."
     if experiment.budget.price is not None and not experiment.budget.is_priced:

@@ -28,7 +28,7 @@ EXIT_CODES = guard.EXIT_CODES | {
     NoBetterThanGuessing: ExitCode.AT_CHANCE,
     Unavailable: ExitCode.NOT_READY,
 }
-"""Type of an expected error to its exit code."""
+"""Maps the types of expected errors to exit codes."""
 
 
 def guarded(command: Callable[[], int]) -> int:

@@ -97,8 +97,8 @@ def stopping_text(driver: Driver, command: str) -> str:
 def closing_early(driver: Driver, troubles: list[str]) -> Iterator[None]:
     """Close the driver with the reason if an error ends the search early.
 
-    `NotReady` and `Refused`, which the user can resolve, are added to `troubles`; interrupts are
-    only recorded. All other errors are raised again.
+    `NotReady` and `Refused`, which the user can resolve, are added to `troubles`, and a `Refused`
+    does not close the driver. An interrupt is only recorded. All other errors are raised again.
     """
     try:
         yield

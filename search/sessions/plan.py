@@ -38,7 +38,7 @@ class SessionPlan:
     advises: bool = True
     """True if its last lines suggest the next commands (`ViewContext.advises`)."""
     evidence: Mapping[str, bytes] = field(default_factory=dict)
-    """File name to content, for files to store with the search at its start."""
+    """Files to store with the search at its start; maps names to contents."""
 
     @property
     def is_selection(self) -> bool:

@@ -28,7 +28,9 @@ ENVIRONMENT = {
     "MLFLOW_UV_AUTO_DETECT": "false",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-"""Environment variables for MLflow. They turn off:
+"""Environment variables that restrict MLflow.
+
+They turn off:
 
 - telemetry, pickles and progress bars;
 - retries by MLflow itself, since a request whose response was lost may have been carried out;

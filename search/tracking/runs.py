@@ -217,15 +217,15 @@ class Runs:
         """True if the search was resumed or has finished; its experiment may have been renamed."""
         self.experiment_id = self.parent = ""
         self.runs: dict[str, str] = {}
-        """Trial, or fold (`fold_key`), to the id of its run; the parent has the key ""."""
+        """Maps trials and folds (`fold_key`) to run ids; the parent run has the key ""."""
         self.last_steps: dict[str, dict[str, int]] = {}
-        """Run id to the last step of each metric that MLflow had when the run was found."""
+        """Maps run ids to the last step of each metric that MLflow had when the run was found."""
         self.status: dict[str, str] = {}
         self.next_status: dict[str, tuple[str, int]] = {}
         self.described: set[str] = set()
         """The trials whose params have been written or queued."""
         self.stored: dict[str, set[str]] = {}
-        """Run id to the numbers of the events whose files have been uploaded."""
+        """Maps run ids to the numbers of the events whose files have been uploaded."""
         self.verdicts: list[str] = []
         """The chosen training of each selection, the latest last."""
         self.queues: dict[str, dict[str, list[Any]]] = {}

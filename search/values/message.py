@@ -61,7 +61,7 @@ class Remedy:
     arguments: Sequence[Word] = ()
     """Further positional arguments."""
     options: Mapping[str, Word | Sequence[Word]] = field(default_factory=dict)
-    """Option to value, without the leading dashes: `{"trials": 12}`.
+    """Maps options, without their leading dashes, to values: `{"trials": 12}`.
 
     True is a flag, False leaves the flag out, and a sequence repeats the option.
     """

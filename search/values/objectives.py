@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from trainables.errors import ConfigError
 
 COSTS = {"latency": ("inference", "batch_1", "median_ms"), "parameters": ("parameters",)}
-"""Objective to the path of keys to its value in the result of `trainables.evaluation.cost`.
+"""Maps objectives to the path of keys of their value in the result of `trainables.evaluation.cost`.
 
 These are costs, so lower is better; `latency` is in milliseconds per image.
 """
@@ -161,8 +161,8 @@ def in_order(values: Mapping[str, float], costs: Mapping[str, Costs]) -> tuple[l
 def in_turn(values: Mapping[str, float], costs: Mapping[str, Costs]) -> tuple[list[str], int, int]:
     """Rank trials alternately by value and by front (`in_order`).
 
-    By fronts only, cheap trials would rank first early in a search: they learn faster, and little
-    is known yet of costly ones.
+    Ranked by front only, cheap trials that learn fast would precede all costly ones as long as
+    little is known about these.
 
     Returns:
         The ranked trials, the size of front 0, and the rank (from 1) of its last trial, 0 if there

@@ -19,7 +19,7 @@ class VerbEntry:
     output_option: str = ""
     """The option for the output file, if pages start it with one; otherwise empty."""
     code_titles: Mapping[int, str] = field(default_factory=dict)
-    """Exit code to title, for codes that have a special meaning for this verb."""
+    """Titles of the exit codes that have a special meaning for this verb."""
 
 
 VERBS = {
