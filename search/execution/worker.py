@@ -41,7 +41,7 @@ def _refuse_if_node_leaves() -> None:
 
 
 def _end_beyond_repair(error: BaseException) -> None:
-    """End this process if it must not be reused after this error; Ray then starts another."""
+    """End this process if it must not be reused after this error; it is then replaced."""
     if type(error).__name__ in BEYOND_REPAIR:
         os._exit(1)
 
